@@ -1,0 +1,1 @@
+"""Sources of ECGs, one a file, behind one protocol."""

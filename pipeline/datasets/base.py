@@ -1,0 +1,78 @@
+"""What every data set gives: an ordered index of records, their signals, and the labels it has."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int64
+
+LABEL_COLUMNS = {
+    "patient_id": "int64",
+    "rr_interval": "float64",
+    "age": "float64",
+    "sex": "float64",
+    "potassium": "float64",
+    "potassium_mmol_l": "float64",
+    "diagnosis": "string",
+}
+"""The label table's columns and dtypes; `rr_interval` in ms, `age` in years, `sex` 1 male 0 female,
+`potassium` 1 abnormal 0 normal, `diagnosis` the rhythm in the source's own words. NaN: not known."""
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """The records of a data set in its own order, each with the patient it was taken from.
+
+    `record_id` (N,) int64, unique; `patient_id` (N,) int64.
+    """
+
+    record_id: Int64[np.ndarray, " record"]
+    patient_id: Int64[np.ndarray, " record"]
+
+    def __len__(self) -> int:
+        return len(self.record_id)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the record and patient ids in order: equal wherever the copy lies."""
+        joined = np.stack([self.record_id, self.patient_id]).astype("<i8")
+        return hashlib.sha256(joined.tobytes()).hexdigest()
+
+
+class BadRecord(Exception):
+    """One ECG that cannot be had: a reason out of `decode.REASONS`, and a sentence with the file.
+
+    Never stops a run: it is counted, kept with its reason and listed at the end.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Dataset(Protocol):
+    """A source of 12-lead ECGs."""
+
+    @property
+    def namespace(self) -> str:
+        """Name and release, such as `mimic-iv-ecg/1.0`: record ids are unique within it."""
+
+    def index(self) -> RecordIndex:
+        """All records, in the data set's own order, found without opening a waveform."""
+
+    def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
+        """The ECG at a row of the index, in mV, leads in the order of `enecg.signal.LEADS`.
+
+        Raises BadRecord where the ECG cannot be had.
+        """
+
+    def labels(self) -> pd.DataFrame:
+        """The labels this source has, indexed by `record_id`, columns out of `LABEL_COLUMNS`.
+
+        Opens no waveform. `patient_id` is always there; a column is there when the data set has
+        such a label at all.
+        """
