@@ -1,0 +1,143 @@
+"""MOMENT (Goswami et al., ICML 2024, arXiv 2402.03885), through its authors' package momentfm."""
+
+import json
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enecg.errors import UserError
+from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.signal import resample, standardise
+
+STEPS = 512
+"""The length MOMENT was trained on: 51.2 Hz here."""
+
+# The flan-T5 encoders under MOMENT-1-small, -base and -large, as in their published config.json.
+_T5_SIZES = {
+    "moment": {"d_model": 512, "d_ff": 1024, "num_heads": 6, "num_layers": 8},
+    "moment-base": {"d_model": 768, "d_ff": 2048, "num_heads": 12, "num_layers": 12},
+    "moment-large": {"d_model": 1024, "d_ff": 2816, "num_heads": 16, "num_layers": 24},
+}
+
+
+def _config(size: str) -> dict[str, Any]:
+    t5 = {
+        **_T5_SIZES[size],
+        "d_kv": 64,
+        "dropout_rate": 0.1,
+        "feed_forward_proj": "gated-gelu",
+        "layer_norm_epsilon": 1e-6,
+        "is_encoder_decoder": True,
+        "relative_attention_max_distance": 128,
+        "relative_attention_num_buckets": 32,
+        "tie_word_embeddings": False,
+        "vocab_size": 32128,
+    }
+    return {
+        "model_name": "MOMENT",
+        "transformer_type": "encoder_only",
+        "d_model": t5["d_model"],
+        "seq_len": STEPS,
+        "patch_len": 8,
+        "patch_stride_len": 8,
+        "revin_affine": False,
+        "t5_config": t5,
+    }
+
+
+def _make(config: dict[str, Any]) -> nn.Module:
+    try:
+        from momentfm.models.moment import MOMENT
+    except ImportError as error:
+        raise UserError(
+            "The MOMENT expert needs the package momentfm; "
+            "install it by: pip install --no-deps momentfm"
+        ) from error
+    forced = {
+        "task_name": "embedding",
+        # Checkpointing saves memory in training and warns without gradients.
+        "enable_gradient_checkpointing": False,
+        "transformer_backbone": "as t5_config says",
+    }
+    with warnings.catch_warnings():
+        # It warns that the embedding form has no trained head: it needs none.
+        warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
+        model: nn.Module = MOMENT(Namespace(**config, **forced))
+    return model
+
+
+class MomentExpert(FrozenExpert):
+    """The encoder's patch states, mean and standard deviation over patches, averaged over leads,
+    and each lead's mean and scale in mV, which MOMENT normalises away.
+    """
+
+    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
+        """See `Expert.embed`."""
+        series = resample(ecg, STEPS)
+        states = self.model(x_enc=series, reduction="none").embeddings
+        _, mean, scale = standardise(series)
+        pooled = [states.mean(2).mean(1), states.std(2, unbiased=False).mean(1)]
+        return torch.cat([*pooled, mean.flatten(1), scale.flatten(1)], dim=-1)
+
+
+def _read_config(path: Path, size: str) -> dict[str, Any]:
+    """The config.json that is published beside the weights; ours for the size where there is none."""
+    file = path.parent / "config.json"
+    if not file.exists():
+        return _config(size)
+    given = json.loads(file.read_text())
+    config = {**_config(size), **given}
+    config["d_model"] = given.get("d_model") or config["t5_config"]["d_model"]
+    if config["t5_config"]["d_model"] != _T5_SIZES[size]["d_model"]:
+        raise UserError(
+            f"{file} describes a MOMENT of width {config['t5_config']['d_model']}, and {size} has "
+            f"{_T5_SIZES[size]['d_model']}; name the expert that it belongs to."
+        )
+    return config
+
+
+def _build(definition: ExpertDefinition, weights: Weights) -> MomentExpert:
+    size = definition.name
+    if weights.path is None:
+        assert weights.seed is not None
+        config = _config(size)
+        model = build_seeded(lambda: _make(config), weights.seed)
+    else:
+        path = weights.path / "model.safetensors" if weights.path.is_dir() else weights.path
+        weights = Weights(path=path)
+        config = _read_config(path, size)
+        model = _make(config)
+        fill(model, read_checkpoint(path), path, unused=("head.",))
+    width = int(config["t5_config"]["d_model"])
+    spec = definition.spec(
+        weights,
+        architecture={"t5": {key: config["t5_config"][key] for key in _T5_SIZES[size]}},
+        embedding_size=2 * width + 2 * 12,
+        weights_sha256=weights.sha256() or digest(model),
+    )
+    return MomentExpert(spec, model)
+
+
+def _define(name: str, repository: str) -> ExpertDefinition:
+    return ExpertDefinition(
+        name=name,
+        code_version=1,
+        preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
+        pooling="mean over leads of patch states' mean and standard deviation; "
+        "per lead: mean (mV), scale (mV)",
+        licence="MIT",
+        source="arXiv 2402.03885",
+        published=(repository, "model.safetensors"),
+        build=_build,
+    )
+
+
+MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small")
+MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base")
+MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large")

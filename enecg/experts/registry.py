@@ -1,0 +1,43 @@
+"""Which experts there are: ours by the table below, others' by the entry point `enecg.experts`."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from enecg.errors import UserError
+from enecg.experts.base import Expert, ExpertDefinition
+from enecg.experts.weights import WeightsChoice, find
+
+_OURS = {
+    "dlinear": "enecg.experts.dlinear:DLINEAR",
+    "timesnet": "enecg.experts.timesnet:TIMESNET",
+    "moment": "enecg.experts.moment:MOMENT_SMALL",
+    "moment-base": "enecg.experts.moment:MOMENT_BASE",
+    "moment-large": "enecg.experts.moment:MOMENT_LARGE",
+}
+
+
+def names() -> list[str]:
+    """The names that `define` knows, ours first."""
+    others = sorted(point.name for point in entry_points(group="enecg.experts"))
+    return [*_OURS, *(name for name in others if name not in _OURS)]
+
+
+def define(name: str) -> ExpertDefinition:
+    """The definition of an expert by name. Raises UserError for a name that nobody registered."""
+    if name in _OURS:
+        module, _, attribute = _OURS[name].partition(":")
+        definition = getattr(import_module(module), attribute)
+    else:
+        points = entry_points(group="enecg.experts", name=name)
+        if not points:
+            raise UserError(f"There is no expert {name!r}; there are {', '.join(names())}.")
+        definition = next(iter(points)).load()
+    assert isinstance(definition, ExpertDefinition)
+    return definition
+
+
+def load(name: str, weights: WeightsChoice) -> Expert:
+    """An expert with its weights, on the CPU. Raises UserError where either cannot be had."""
+    definition = define(name)
+    found = find(name, weights.choice(name), definition.published)
+    return definition.build(definition, found)

@@ -1,0 +1,243 @@
+"""TimesNet (Wu et al., ICLR 2023, arXiv 2210.02186): a series folded by its own periods into
+images, which convolutions read.
+
+Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, in its imputation
+and anomaly detection form (no forecasting layer), so its checkpoints load. As published, the
+periods are those of the mean spectrum of a whole batch; here they are those of one record's
+leads, so that a record's embedding does not depend on its batch mates.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.signal import LEADS, resample, standardise
+
+STEPS = 500
+MODEL_SIZE = 32
+FEED_FORWARD_SIZE = 32
+LAYERS = 2
+KERNELS = 6
+PERIODS = 3
+POSITIONS = 5000
+
+
+class Inception(nn.Module):
+    """The mean of square convolutions of sizes 1, 3, 5, ...: `Inception_Block_V1`."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernels: int) -> None:
+        super().__init__()
+        self.kernels = nn.ModuleList(
+            nn.Conv2d(channels_in, channels_out, 2 * size + 1, padding=size)
+            for size in range(kernels)
+        )
+        for kernel in self.kernels:
+            assert isinstance(kernel, nn.Conv2d)
+            nn.init.kaiming_normal_(kernel.weight, mode="fan_out", nonlinearity="relu")
+            assert kernel.bias is not None
+            nn.init.zeros_(kernel.bias)
+
+    def forward(self, image: Float[Tensor, "batch in row column"]) -> Tensor:
+        """The convolutions' mean, as one convolution by the mean of their centred kernels."""
+        widest = len(self.kernels) - 1
+        weight = torch.stack(
+            [
+                functional.pad(kernel.weight, [widest - size] * 4)  # type: ignore[arg-type]
+                for size, kernel in enumerate(self.kernels)
+            ]
+        ).mean(0)
+        bias = torch.stack([kernel.bias for kernel in self.kernels]).mean(0)  # type: ignore[arg-type]
+        return functional.conv2d(image, weight, bias, padding=widest)
+
+
+class TimesBlock(nn.Module):
+    """Fold by each of the strongest periods, convolve, unfold, and add up by their strength."""
+
+    def __init__(self, model_size: int, feed_forward_size: int, kernels: int, periods: int) -> None:
+        super().__init__()
+        self.periods = periods
+        self.conv = nn.Sequential(
+            Inception(model_size, feed_forward_size, kernels),
+            nn.GELU(),
+            Inception(feed_forward_size, model_size, kernels),
+        )
+
+    def forward(
+        self, states: Float[Tensor, "record lead time size"]
+    ) -> Float[Tensor, "record lead time size"]:
+        """One block; the periods are picked from the mean spectrum of each record's leads."""
+        steps = states.shape[2]
+        # Half precision would pick other periods for the same record.
+        with torch.autocast(states.device.type, enabled=False):
+            amplitude = torch.fft.rfft(states.float(), dim=2).abs().mean(-1)
+            spectrum = amplitude.mean(1)
+            spectrum[:, 0] = 0
+            frequency = spectrum.topk(self.periods, dim=-1).indices
+        strength = amplitude.gather(2, frequency[:, None].expand(-1, states.shape[1], -1))
+        weight = strength.softmax(-1).to(states.dtype)
+        period = steps // frequency
+        result = states
+        for rank in range(self.periods):
+            folded = self._by_period(states, period[:, rank])
+            result = result + folded * weight[:, :, rank, None, None]
+        return result
+
+    def _by_period(
+        self, states: Float[Tensor, "record lead time size"], period: Int64[Tensor, " record"]
+    ) -> Float[Tensor, "record lead time size"]:
+        result = torch.empty_like(states)
+        # Records that share a period go through the convolutions together.
+        for length in period.unique().tolist():
+            here = period == length
+            result[here] = self._convolve(states[here].flatten(0, 1), length).unflatten(
+                0, (-1, states.shape[1])
+            )
+        return result
+
+    def _convolve(
+        self, states: Float[Tensor, "series time size"], period: int
+    ) -> Float[Tensor, "series time size"]:
+        steps = states.shape[1]
+        rows = math.ceil(steps / period)
+        padded = functional.pad(states, (0, 0, 0, rows * period - steps))
+        image = padded.unflatten(1, (rows, period)).permute(0, 3, 1, 2)
+        out: Tensor = self.conv(image.contiguous())
+        return out.permute(0, 2, 3, 1).flatten(1, 2)[:, :steps]
+
+
+class _TokenEmbedding(nn.Module):
+    def __init__(self, model_size: int) -> None:
+        super().__init__()
+        self.tokenConv = nn.Conv1d(
+            1, model_size, 3, padding=1, padding_mode="circular", bias=False
+        )
+        nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
+
+
+class _PositionalEmbedding(nn.Module):
+    pe: Tensor
+
+    def __init__(self, model_size: int) -> None:
+        super().__init__()
+        position = torch.arange(POSITIONS).float()[:, None]
+        rate = torch.exp(torch.arange(0, model_size, 2) * -(math.log(10000.0) / model_size))
+        pe = torch.zeros(1, POSITIONS, model_size)
+        pe[0, :, 0::2] = torch.sin(position * rate)
+        pe[0, :, 1::2] = torch.cos(position * rate)
+        self.register_buffer("pe", pe)
+
+
+class _DataEmbedding(nn.Module):
+    def __init__(self, model_size: int) -> None:
+        super().__init__()
+        self.value_embedding = _TokenEmbedding(model_size)
+        self.position_embedding = _PositionalEmbedding(model_size)
+
+    def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series time size"]:
+        value: Tensor = self.value_embedding.tokenConv(series[:, None]).transpose(1, 2)
+        return value + self.position_embedding.pe[:, : series.shape[1]]
+
+
+class TimesNet(nn.Module):
+    """TimesNet's encoder over standardised series, up to its last layer's states."""
+
+    def __init__(
+        self,
+        model_size: int = MODEL_SIZE,
+        feed_forward_size: int = FEED_FORWARD_SIZE,
+        layers: int = LAYERS,
+        kernels: int = KERNELS,
+        periods: int = PERIODS,
+    ) -> None:
+        super().__init__()
+        self.architecture = {
+            "model_size": model_size,
+            "feed_forward_size": feed_forward_size,
+            "layers": layers,
+            "kernels": kernels,
+            "periods": periods,
+        }
+        self.enc_embedding = _DataEmbedding(model_size)
+        self.model = nn.ModuleList(
+            TimesBlock(model_size, feed_forward_size, kernels, periods) for _ in range(layers)
+        )
+        self.layer_norm = nn.LayerNorm(model_size)
+
+    def forward(
+        self, series: Float[Tensor, "record lead time"]
+    ) -> Float[Tensor, "record lead time size"]:
+        """The last layer's states of each lead, each lead a series of its own."""
+        states = self.enc_embedding(series.flatten(0, 1)).unflatten(0, series.shape[:2])
+        for block in self.model:
+            states = self.layer_norm(block(states))
+        result: Tensor = states
+        return result
+
+
+class TimesNetExpert(FrozenExpert):
+    """The last layer's states of each lead, their mean and standard deviation over time, and each
+    lead's own mean and scale in mV.
+    """
+
+    model: TimesNet
+
+    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
+        """See `Expert.embed`."""
+        series, mean, scale = standardise(resample(ecg, STEPS))
+        states = self.model(series)
+        pooled = [states.mean(2), states.std(2, unbiased=False), mean, scale]
+        return torch.cat(pooled, dim=-1).flatten(1)
+
+
+def _architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `fill`."""
+    sizes = {}
+    for key, tensor in tensors.items():
+        parts = key.split(".")
+        if key == "enc_embedding.value_embedding.tokenConv.weight":
+            sizes["model_size"] = tensor.shape[0]
+        elif parts[0] == "model" and parts[-1] == "weight":
+            sizes["layers"] = max(sizes.get("layers", 0), int(parts[1]) + 1)
+            if parts[3] == "0":
+                sizes["feed_forward_size"] = tensor.shape[0]
+                sizes["kernels"] = max(sizes.get("kernels", 0), int(parts[5]) + 1)
+    return sizes
+
+
+def _build(definition: ExpertDefinition, weights: Weights) -> TimesNetExpert:
+    if weights.path is None:
+        assert weights.seed is not None
+        model = build_seeded(TimesNet, weights.seed)
+    else:
+        tensors = read_checkpoint(weights.path)
+        model = TimesNet(**_architecture(tensors))
+        fill(
+            model,
+            tensors,
+            weights.path,
+            unused=("projection.", "enc_embedding.temporal_embedding."),
+        )
+    spec = definition.spec(
+        weights,
+        architecture=model.architecture,
+        embedding_size=len(LEADS) * (2 * model.architecture["model_size"] + 2),
+        weights_sha256=weights.sha256() or digest(model),
+    )
+    return TimesNetExpert(spec, model)
+
+
+TIMESNET = ExpertDefinition(
+    name="timesnet",
+    code_version=1,
+    preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
+    pooling="per lead: states' mean and standard deviation over time, mean (mV), scale (mV)",
+    licence="MIT",
+    source="arXiv 2210.02186",
+    published=None,
+    build=_build,
+)
