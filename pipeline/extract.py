@@ -255,6 +255,8 @@ def extract_range(
     summary = Summary()
     for shard in range(shards.first, shards.last):
         work = _ShardWork(plan, shard)
+        if not len(work.rows):
+            continue
         flushed = time.monotonic()
         for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
             work.take(batch)
@@ -314,7 +316,7 @@ class _ShardWork:
         self.rows = np.flatnonzero(np.logical_or.reduce(self.lacking)) + self.first
         self.embedding = [store.read_shard(shard) for store in plan.stores]
         self.status: list[UInt8[np.ndarray, " row"]] = [
-            store.status()[span] for store in plan.stores
+            store.status(shard) for store in plan.stores
         ]
         self.seconds = [0.0] * len(plan.stores)
         self.failures: list[Failure] = []

@@ -84,9 +84,10 @@ class EmbeddingStore:
         """The words for statuses 0, 1, 2, ...: CF's `flag_meanings`."""
         return tuple(str(self._array("status").attrs["flag_meanings"]).split())
 
-    def status(self) -> UInt8[np.ndarray, " record"]:
-        """(N,) uint8: 0 absent, 1 whole, 2 and up a reason out of `flags`."""
-        status: np.ndarray = self._array("status")[: len(self.record_id)]  # type: ignore[assignment]
+    def status(self, shard: int | None = None) -> UInt8[np.ndarray, " row"]:
+        """The status of all rows or of a shard's: 0 absent, 1 whole, 2 and up one of `flags`."""
+        rows = slice(0, len(self.record_id)) if shard is None else self.rows_of(shard)
+        status: np.ndarray = self._array("status")[rows]  # type: ignore[assignment]
         return status
 
     def rows_of(self, shard: int) -> slice:

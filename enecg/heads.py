@@ -1,0 +1,87 @@
+"""The trainable part on top of a frozen expert: one FFN per task, adapted by LoRA.
+
+`y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935): the FFN's first layer keeps its drawn weights
+and learns a low-rank update (`W0 + BA`), its last layer is trained outright.
+"""
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """Brings features to mean 0 and variance 1 by statistics of the training records."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def fit(self, embedding: Float[Tensor, "record feature"]) -> None:
+        """Take the statistics of these records, and of no others."""
+        values = embedding.float()
+        self.mean = values.mean(0)
+        deviation = values.std(0, unbiased=False)
+        # A feature that never varies says nothing: it becomes 0, not 0/0.
+        self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
+
+    def forward(self, embedding: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+        """The standardised features, float32."""
+        return (embedding.float() - self.mean) / self.scale
+
+
+class FFN(nn.Module):
+    """One hidden layer and a prediction: `prediction(gelu(hidden(x)))`."""
+
+    def __init__(self, features: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.prediction = nn.Linear(hidden, outputs)
+
+    def forward(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
+        """Predictions: standard units of a regression, or logits of the classes."""
+        result: Tensor = self.prediction(self.dropout(nn.functional.gelu(self.hidden(features))))
+        return result
+
+
+class TaskHeads(nn.Module):
+    """One FFN per task over the same standardised features of one expert.
+
+    `outputs` gives each task's number of outputs: 1 for a regression, else its classes.
+    """
+
+    def __init__(
+        self, features: int, outputs: dict[str, int], *, hidden: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.standardise = Standardise(features)
+        self.ffn = nn.ModuleDict(
+            {task: FFN(features, hidden, size, dropout) for task, size in outputs.items()}
+        )
+
+    def forward(
+        self, embedding: Float[Tensor, "batch feature"]
+    ) -> dict[str, Float[Tensor, "batch output"]]:
+        """Every task's predictions."""
+        features = self.standardise(embedding)
+        return {task: ffn(features) for task, ffn in self.ffn.items()}
+
+
+def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> PeftModel:
+    """A module whose `hidden` layers learn by LoRA and whose `prediction` layers learn outright.
+
+    All else is frozen. The result's adapter is saved by peft's own format.
+    """
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by r: any number will do
+        lora_dropout=dropout,
+        target_modules=["hidden"],
+        modules_to_save=["prediction"],
+    )
+    return get_peft_model(module, config)  # type: ignore[arg-type]  # any torch module will do

@@ -1,0 +1,55 @@
+"""Who is trained on, who is validated on, who is tested on: by patient, from a seed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from enecg.errors import UserError
+
+FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
+"""The paper's protocol (arXiv 2511.22935)."""
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Record ids of one repeat, by part; no patient is in two parts."""
+
+    seed: int
+    train: Int[np.ndarray, " record"]
+    validation: Int[np.ndarray, " record"]
+    test: Int[np.ndarray, " record"]
+
+    def part(self, name: Part) -> Int[np.ndarray, " record"]:
+        """The record ids of a part."""
+        ids: np.ndarray = getattr(self, name)
+        return ids
+
+
+def draw(
+    record_id: Int[np.ndarray, " record"],
+    patient_id: Int[np.ndarray, " record"],
+    *,
+    patients: int,
+    seed: int,
+) -> Cohort:
+    """Draw patients at random, all of them if there are no more, and split them 70/20/10.
+
+    All ECGs of a patient go with the patient. Raises UserError where there are too few patients
+    for three parts.
+    """
+    distinct = np.unique(patient_id)
+    chosen = np.random.default_rng(seed).permutation(distinct)[:patients]
+    last_train = round(FRACTIONS["train"] * len(chosen))
+    last_validation = round((FRACTIONS["train"] + FRACTIONS["validation"]) * len(chosen))
+    parts = np.split(chosen, [last_train, last_validation])
+    if not all(len(part) for part in parts):
+        raise UserError(
+            f"{len(chosen)} patients are too few to split 70/20/10; extract more records, or "
+            "leave out --limit and --patients."
+        )
+    ids = [np.sort(record_id[np.isin(patient_id, part)]) for part in parts]
+    return Cohort(seed, *ids)
