@@ -1,0 +1,62 @@
+"""The command line: `enecg`, and the same stages under `prefect run`."""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flows import parameters as p
+from flows.environment import set_defaults
+from flows.exit_codes import answer
+
+STAGES = {
+    "extract": "Run the frozen experts over the ECGs and keep their embeddings in the store.",
+    "train": "Train the heads and the gate from the store, and tell how good they are.",
+    "refresh": "Extract the records that are new, then train all heads: what runs at night.",
+}
+"""The stages that are flows, by the name of their command, each with its help."""
+
+
+def stages(name: str) -> App:
+    """An app with one command a stage, each imported only when it is called."""
+    app: App = App(
+        name=name,
+        help="Frozen ECG experts once, into a shared store; heads and gate from the store.",
+        version_flags=[],
+    )
+    for stage, told in STAGES.items():
+        app.command(f"flows.commands:{stage}", name=stage, help=told)
+    return app
+
+
+def enecg() -> App:
+    """The app `enecg`: the stages, and what needs no Prefect."""
+    app = stages("enecg")
+    app.version_flags = ["--version"]
+    app.version = lambda: version("enecg")
+    app.command(synthesize)
+    return app
+
+
+def synthesize(
+    directory: Annotated[Path, Parameter(help="Folder to write to.")],
+    *,
+    patients: Annotated[int, Parameter(help="How many people.")] = 200,
+    seed: p.Seed = 0,
+) -> None:
+    """Write a synthetic data set in the layout of MIMIC-IV-ECG, labels in the signal."""
+    from flows.progress import shown, to_stderr
+    from pipeline.synthetic.mimic_layout import synthesize as write
+
+    with shown("synthesize", "patients", to_stderr) as report:
+        write(directory, patients=patients, seed=seed, progress=report)
+    print(f"Data set: mimic-iv-ecg:{directory}")
+
+
+def main() -> None:
+    """Answer the words given to `enecg`, and leave with an exit code."""
+    set_defaults(os.environ, quiet=True)
+    sys.exit(answer(enecg(), sys.argv[1:]))

@@ -1,0 +1,181 @@
+"""The parameters of all flows, each told once: the Prefect UI and the command line read it here.
+
+A parameter is its type, its help with the unit, and what it may be. `documented` copies the help
+into a flow's docstring, which is where Prefect looks for it.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from pydantic import Field
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _known_device(_: type, value: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("A device is auto, cpu, cuda or cuda:N.")
+
+
+def _commas(values: Iterable[str]) -> str:
+    return ",".join(values)
+
+
+Dataset = Annotated[
+    str,
+    Parameter(help="Data set as SOURCE:FOLDER, such as mimic-iv-ecg:data/demo or ludb:data/ludb."),
+]
+Store = Annotated[
+    str,
+    Parameter(help="Root of the shared Zarr stores: a folder or a URL (file, s3, ...)."),
+]
+Experts = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Experts, separated by commas: dlinear, timesnet, moment (the small one, the "
+        "paper's choice), moment-base, moment-large.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+StoredExperts = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Experts to use, separated by commas; none named: all that the store has with "
+        "these weights.",
+        negative="",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Weights of all experts: published, random:SEED (untrained, and named so in every "
+        "table) or a path; EXPERT@WEIGHTS for one. Separated by commas, or given again.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+BatchSize = Annotated[
+    int,
+    Parameter(
+        help="ECGs on the device at once; changes the speed, not the embeddings.",
+        validator=Number(gte=1),
+    ),
+    Field(ge=1),
+]
+TrainBatchSize = Annotated[
+    int, Parameter(help="ECGs in a training step.", validator=Number(gte=1)), Field(ge=1)
+]
+Device = Annotated[
+    str,
+    Parameter(
+        help="auto (a GPU where there is one), cpu, cuda or cuda:N.", validator=_known_device
+    ),
+]
+Dtype = Annotated[
+    Literal["float16", "float32"],
+    Parameter(help="Number format of the stored embeddings; part of a store's identity."),
+]
+Limit = Annotated[
+    int | None,
+    Parameter(
+        help="Only the first so many records of the index; changes no identity.",
+        validator=Number(gte=1),
+    ),
+    Field(ge=1),
+]
+RetryFailed = Annotated[
+    bool,
+    Parameter(help="Try again the records that could not be had before.", negative=""),
+]
+Out = Annotated[Path, Parameter(help="Folder of the run: its heads, results and page.")]
+NightlyOut = Annotated[
+    Path, Parameter(help="Folder of the runs: each gets one of its own in it, named by date.")
+]
+Tasks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Tasks, separated by commas: rr_interval, age, sex, potassium, arrhythmia; all: "
+        "every task that the data set has labels for.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+Repeats = Annotated[
+    int,
+    Parameter(
+        help="Trainings with other patients drawn, for the mean ± SD.", validator=Number(gte=1)
+    ),
+    Field(ge=1),
+]
+Patients = Annotated[
+    int,
+    Parameter(
+        help="Patients drawn for a repeat, split 70/20/10 into training, validation and test.",
+        validator=Number(gte=1),
+    ),
+    Field(ge=1),
+]
+Seed = Annotated[
+    int,
+    Parameter(help="Seed of everything drawn at random.", validator=Number(gte=0)),
+    Field(ge=0),
+]
+Epochs = Annotated[
+    int,
+    Parameter(help="Passes over the training patients at most.", validator=Number(gte=1)),
+    Field(ge=1),
+]
+Patience = Annotated[
+    int,
+    Parameter(
+        help="Epochs without a better validation loss before training stops.",
+        validator=Number(gte=1),
+    ),
+    Field(ge=1),
+]
+Rank = Annotated[
+    int, Parameter(help="Rank of the LoRA matrices.", validator=Number(gte=1)), Field(ge=1)
+]
+Alpha = Annotated[
+    float,
+    Parameter(help="Scale of the LoRA update; alpha / rank is applied.", validator=Number(gt=0)),
+    Field(gt=0),
+]
+Dropout = Annotated[
+    float,
+    Parameter(help="Share of units dropped while training.", validator=Number(gte=0, lt=1)),
+    Field(ge=0, lt=1),
+]
+Hidden = Annotated[
+    int,
+    Parameter(
+        help="Width of the heads' and the gate's hidden layers, in units.", validator=Number(gte=1)
+    ),
+    Field(ge=1),
+]
+LearningRate = Annotated[
+    float, Parameter(help="Step size of AdamW.", validator=Number(gt=0)), Field(gt=0)
+]
+
+
+def split(values: Iterable[str]) -> tuple[str, ...]:
+    """The names in values that may be given one by one or separated by commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def documented(function: Function) -> Function:
+    """The same function, with the help of its parameters written into its docstring."""
+    lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, Parameter) and note.help:
+                lines.append(f"    {name}: {note.help}")
+    function.__doc__ = "\n".join(lines)
+    return function

@@ -1,0 +1,59 @@
+"""What runs at night: extract what is new, then train anew."""
+
+from datetime import datetime
+
+from prefect import flow
+
+from flows import parameters as p
+from flows.extract import extract
+from flows.mistakes import MISTAKES, failed
+from flows.train import train
+
+
+@flow(name="refresh", flow_run_name="refresh {dataset}")
+@p.documented
+def refresh(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    out: p.NightlyOut,
+    experts: p.Experts = ("dlinear", "timesnet", "moment"),
+    weights: p.Weights = ("published",),
+    tasks: p.Tasks = ("all",),
+    repeats: p.Repeats = 3,
+    patients: p.Patients = 10_000,
+    seed: p.Seed = 0,
+    device: p.Device = "auto",
+    dtype: p.Dtype = "float16",
+    batch_size: p.BatchSize = 64,
+    limit: p.Limit = None,
+) -> tuple[str, ...]:
+    """Extract the records that are new, then train all heads into a folder named by the time."""
+    try:
+        extracted = extract(
+            dataset=dataset,
+            store=store,
+            experts=experts,
+            weights=weights,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            limit=limit,
+        )
+        trained = train(
+            dataset=dataset,
+            store=store,
+            out=out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}",
+            tasks=tasks,
+            experts=experts,
+            weights=weights,
+            dtype=dtype,
+            device=device,
+            repeats=repeats,
+            patients=patients,
+            seed=seed,
+            limit=limit,
+        )
+    except MISTAKES as mistake:
+        return failed(mistake)
+    return (*extracted, *trained)

@@ -1,0 +1,103 @@
+"""Stage two as a flow: heads and gate from the store alone, and the table of results."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import parameters as p
+from flows.mistakes import MISTAKES, failed
+from flows.opaque import opaque
+from flows.progress import Report, shown, to_the_log
+
+if TYPE_CHECKING:
+    from pipeline.train import Results, TrainSettings
+
+
+@flow(name="train", flow_run_name="train {tasks} on {dataset}")
+@p.documented
+def train(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    out: p.Out,
+    tasks: p.Tasks = ("all",),
+    experts: p.StoredExperts = (),
+    weights: p.Weights = ("published",),
+    dtype: p.Dtype = "float16",
+    device: p.Device = "auto",
+    batch_size: p.TrainBatchSize = 256,
+    repeats: p.Repeats = 3,
+    patients: p.Patients = 10_000,
+    seed: p.Seed = 0,
+    limit: p.Limit = None,
+    epochs: p.Epochs = 100,
+    patience: p.Patience = 10,
+    rank: p.Rank = 8,
+    alpha: p.Alpha = 16.0,
+    dropout: p.Dropout = 0.1,
+    hidden: p.Hidden = 256,
+    learning_rate: p.LearningRate = 1e-3,
+) -> tuple[str, ...]:
+    """Train the heads and the gate from the store, and tell how good they are.
+
+    Opens no ECG and runs no expert.
+    """
+    # Imported here, for they bring torch, and asking for help should not wait for it.
+    from flows.artifacts import progress_artifact
+    from pipeline.train import TrainSettings
+
+    logger = get_run_logger()
+    settings = TrainSettings(
+        tasks=p.split(tasks),
+        experts=p.split(experts),
+        weights=p.split(weights),
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        repeats=repeats,
+        patients=patients,
+        seed=seed,
+        limit=limit,
+        epochs=epochs,
+        patience=patience,
+        rank=rank,
+        alpha=alpha,
+        dropout=dropout,
+        hidden=hidden,
+        learning_rate=learning_rate,
+    )
+    with shown("train", "steps", to_the_log(logger)) as line:
+        page = progress_artifact(f"Training on {dataset}")
+
+        def progress(done: int, total: int) -> None:
+            line(done, total)
+            page(done, total)
+
+        results = train_heads(dataset, store, out, opaque(settings), opaque(progress))
+    if isinstance(results, MISTAKES):
+        return failed(results)
+    create_markdown_artifact(key="results", markdown=results.markdown)
+    lines = (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
+    for told in lines:
+        logger.info(told)
+    return lines
+
+
+@task(name="train heads", cache_policy=NO_CACHE)
+def train_heads(
+    dataset: str,
+    store: str,
+    out: Path,
+    settings: "TrainSettings",
+    progress: Report,
+) -> "Results | Exception":
+    """Train all tasks and repeats; a user's mistake is returned, for a raised one is logged."""
+    from pipeline.train import train as train_stage
+
+    try:
+        return train_stage(dataset, store, out, settings, progress=progress)
+    except MISTAKES as mistake:
+        return mistake
