@@ -1,0 +1,91 @@
+"""LUDB 1.0.1: 200 real ECGs whose waves cardiologists marked by hand.
+
+Kalyakulina et al., IEEE Access 8:186181 (2020); https://physionet.org/content/ludb/1.0.1/, ODC-By.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import wfdb
+from jaxtyping import Float32
+
+from enecg.errors import UserError
+from enecg.signal import SAMPLE_RATE_HZ
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.decode import read_wfdb
+
+NAMESPACE = "ludb/1.0.1"
+
+AGE_OVER_89 = 90.0
+"""What stands for the table's `>89`."""
+
+_R_PEAK = "N"
+
+
+class Ludb:
+    """A directory with `ludb.csv` and `data/1.{dat,hea,ii,...}`, one record a patient.
+
+    A record's id, and its patient's, is its number. Raises UserError where the directory or its
+    table is not there.
+    """
+
+    namespace = NAMESPACE
+
+    def __init__(self, directory: str | Path) -> None:
+        self.root = Path(directory)
+        if not self.root.is_dir():
+            raise UserError(f"{self.root} is not there; give the directory of LUDB 1.0.1.")
+        if not (self.root / "ludb.csv").is_file():
+            raise UserError(
+                f"{self.root} has no ludb.csv; give the directory that holds it (the root of LUDB "
+                "1.0.1)."
+            )
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        table = pd.read_csv(self.root / "ludb.csv", dtype="string")
+        lacking = sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns))
+        if lacking:
+            raise UserError(
+                f"{self.root / 'ludb.csv'} has no column {', '.join(lacking)}; copy it again."
+            )
+        return table.set_index(pd.Index(table["ID"].astype("int64"), name="record_id"))
+
+    def index(self) -> RecordIndex:
+        """The 200 records by number."""
+        ids = self._table.index.to_numpy(np.int64)
+        return RecordIndex(record_id=ids, patient_id=ids)
+
+    def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
+        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
+        return read_wfdb(self.root / "data" / str(self._table.index[row]))
+
+    def labels(self) -> pd.DataFrame:
+        """RR interval by the marked R peaks of lead II, age, sex, and the first rhythm named."""
+        table = self._table
+        years = table["Age"].str.strip()
+        age = pd.to_numeric(years.where(years != ">89"), errors="coerce").astype("float64")
+        labels = pd.DataFrame(
+            {
+                "patient_id": table.index,
+                "rr_interval": [self._rr_ms(record) for record in table.index],
+                "age": age.where((years != ">89").fillna(True), AGE_OVER_89),
+                "sex": table["Sex"].str.strip().map({"M": 1.0, "F": 0.0}),
+                "diagnosis": table["Rhythms"].str.strip().str.split("\n").str[0].str.strip(),
+            },
+            index=table.index,
+        )
+        return labels.astype({str(name): LABEL_COLUMNS[str(name)] for name in labels})
+
+    def _rr_ms(self, record: int) -> float:
+        """The mean interval between the R peaks marked in lead II; NaN with fewer than two."""
+        path = self.root / "data" / str(record)
+        if not path.with_name(f"{record}.ii").is_file():
+            return float("nan")
+        marks = wfdb.rdann(str(path), "ii")
+        peaks = marks.sample[np.array(marks.symbol) == _R_PEAK]
+        if len(peaks) < 2:
+            return float("nan")
+        return float(np.diff(peaks).mean() * 1000 / SAMPLE_RATE_HZ)

@@ -1,0 +1,125 @@
+"""MIMIC-IV-ECG as PhysioNet gives it (the full release, its demo), or written by `synthesize`."""
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from jaxtyping import Float32
+
+from enecg.errors import UserError
+from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
+from pipeline.decode import read_wfdb
+from pipeline.labels import (
+    demographics,
+    find_table,
+    machine_labels,
+    potassium_labels,
+    read_records,
+)
+from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+
+NAMESPACE = "mimic-iv-ecg/1.0"
+DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
+
+_FULL_PATH = re.compile(r"files/p\d{4}/p\d+/")
+
+
+class MimicIvEcg:
+    """A directory with `record_list.csv`, `files/`, and where they are had
+    `machine_measurements.csv`, `hosp/patients.csv` and `hosp/labevents.csv` (or `.csv.gz`).
+
+    The `hosp` tables are those of MIMIC-IV, a release of its own: link its `hosp` folder here.
+    A record's id is its study_id. Raises UserError where the directory or its list is not there.
+    """
+
+    def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
+        self.root = Path(directory)
+        self.window_hours = window_hours
+        if not self.root.is_dir():
+            raise UserError(
+                f"{self.root} is not there; give the directory of MIMIC-IV-ECG, or write one with "
+                "`enecg synthesize`."
+            )
+        if (self.root / UNFINISHED_MARKER).exists():
+            raise UserError(
+                f"{self.root} is a synthetic data set that was never finished; run the same "
+                "`enecg synthesize` again."
+            )
+        table = find_table(self.root, "record_list")
+        if table is None:
+            raise UserError(
+                f"{self.root} has no record_list.csv; give the directory that holds it (the root "
+                "of a MIMIC-IV-ECG release), or write a data set with `enecg synthesize`."
+            )
+        self._table = table
+
+    @cached_property
+    def _records(self) -> pd.DataFrame:
+        try:
+            records = read_records(self._table)
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise UserError(
+                f"{self._table} is not MIMIC-IV-ECG's table ({str(error).splitlines()[0]}); copy "
+                "it again."
+            ) from error
+        if records["record_id"].duplicated().any() or records["record_id"].isna().any():
+            raise UserError(f"{self._table} names a study_id twice or not at all; copy it again.")
+        return records
+
+    @cached_property
+    def namespace(self) -> str:
+        """`mimic-iv-ecg/1.0`, `mimic-iv-ecg-demo/0.1`, or what the synthetic marker says."""
+        marker = self.root / MARKER
+        if marker.is_file():
+            return str(json.loads(marker.read_text())["namespace"])
+        paths = self._records["path"]
+        full = len(paths) > 0 and _FULL_PATH.match(str(paths.iloc[0])) is not None
+        return NAMESPACE if full else DEMO_NAMESPACE
+
+    def index(self) -> RecordIndex:
+        """All records in the order of `record_list.csv`."""
+        return RecordIndex(
+            record_id=self._records["record_id"].to_numpy(np.int64),
+            patient_id=self._records["patient_id"].to_numpy(np.int64),
+        )
+
+    def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
+        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
+        listed = self._records["path"].iloc[row]
+        path = PurePosixPath(str(listed))
+        if path.is_absolute() or ".." in path.parts or "\\" in str(path) or "\0" in str(path):
+            raise BadRecord(
+                "unreadable",
+                f"{self._table} gives the path {listed!r}, which leaves its directory; mend it.",
+            )
+        return read_wfdb(self.root / path)
+
+    def labels(self) -> pd.DataFrame:
+        """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
+        each where its table is there."""
+        records = self._records
+        columns = [records.set_index("record_id")[["patient_id"]]]
+        machine = find_table(self.root, "machine_measurements")
+        patients = find_table(self.root / "hosp", "patients")
+        labs = find_table(self.root / "hosp", "labevents")
+        try:
+            if machine is not None:
+                measured = machine_labels(machine)
+                measured = measured[~measured.index.duplicated()]
+                columns.append(measured.reindex(columns[0].index))
+            if patients is not None:
+                columns.append(demographics(patients, records))
+            if labs is not None:
+                columns.append(potassium_labels(labs, records, window_hours=self.window_hours))
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise UserError(
+                f"A table of {self.root} is not MIMIC's ({str(error).splitlines()[0]}); copy it "
+                "again."
+            ) from error
+        labels = pd.concat(columns, axis=1)
+        present = {name: kind for name, kind in LABEL_COLUMNS.items() if name in labels}
+        return labels[list(present)].astype(present)
