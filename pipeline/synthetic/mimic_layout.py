@@ -19,12 +19,12 @@ from enecg.errors import UserError
 from enecg.signal import LEADS, SAMPLE_RATE_HZ
 from pipeline.synthetic.heart import (
     UNITS_PER_MV,
-    Patient,
     Recording,
-    draw_patient,
     quantise,
     simulate,
 )
+from pipeline.synthetic.laboratory import LAB_COLUMNS, draw_potassium, lab_events
+from pipeline.synthetic.patient import Patient, draw_patient
 from pipeline.synthetic.rhythms import Rhythm, draw_rhythm
 
 GENERATOR_VERSION = 1
@@ -35,16 +35,6 @@ MARKER = "synthetic.json"
 
 UNFINISHED_MARKER = "synthetic.unfinished.json"
 """Lies there while the data set is being written."""
-
-ABNORMAL_POTASSIUM = 0.15
-"""Part of the potassium results out of range. In MIMIC-IV it is about 3 %, which leaves nothing to
-learn from in a demo of some hundred ECGs."""
-
-WITH_POTASSIUM = 0.85
-"""Part of the ECGs that have a potassium result within the hour after."""
-
-POTASSIUM_RANGE = (3.3, 5.1)
-"""The laboratory's reference range in mmol/L, as MIMIC-IV's rows give it."""
 
 UNKNOWN_RR_MS = 29999
 """MIMIC-IV-ECG's word for an interval that the machine could not measure."""
@@ -70,12 +60,6 @@ _PATIENT_COLUMNS = (
     *("subject_id", "gender", "anchor_age", "anchor_year"),
     *("anchor_year_group", "dod"),
 )
-_LAB_COLUMNS = (
-    *("labevent_id", "subject_id", "hadm_id", "specimen_id", "itemid", "order_provider_id"),
-    *("charttime", "storetime", "value", "valuenum", "valueuom", "ref_range_lower"),
-    *("ref_range_upper", "flag", "priority", "comments"),
-)
-
 Row = dict[str, Any]
 
 
@@ -174,7 +158,7 @@ def synthesize(
         for e in ecgs
     )
     _write_csv(root / "hosp/patients.csv", _PATIENT_COLUMNS, (row for _, row in people.values()))
-    _write_csv(root / "hosp/labevents.csv", _LAB_COLUMNS, _laboratory(ecgs, seed))
+    _write_csv(root / "hosp/labevents.csv", LAB_COLUMNS, lab_events(ecgs, seed))
     _write_csv(root / "machine_measurements.csv", _MEASURED_COLUMNS, measured)
     _write_csv(root / "record_list.csv", _RECORD_COLUMNS, listed)
     namespace = _namespace(patients, seed, spoiled_fraction)
@@ -269,19 +253,9 @@ def _visits(
             time += dt.timedelta(minutes=int(hours * 60))
             if rng.random() < 0.5:
                 rhythm = draw_rhythm(rng, age)
-        potassium = _draw_potassium(rng)
+        potassium = draw_potassium(rng)
         ecgs.append(_Ecg(subject, 0, time, rhythm, potassium, stream + number))
     return ecgs
-
-
-def _draw_potassium(rng: Generator) -> float:
-    """Serum potassium in mmol/L, out of range in `ABNORMAL_POTASSIUM` of the cases, high or low."""
-    which = rng.random() / ABNORMAL_POTASSIUM
-    if which < 0.6:
-        return float(np.clip(5.5 + rng.gamma(2, 0.45), 5.5, 8.4))
-    if which < 1:
-        return float(np.clip(3.05 - rng.gamma(2, 0.2), 1.9, 3.05))
-    return float(np.clip(rng.normal(4.15, 0.35), 3.4, 5.0))
 
 
 def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[str, list[int]]:
@@ -361,77 +335,6 @@ def _measure(ecg: _Ecg, patient: Patient, recording: Recording, rng: Generator) 
         "filtering": "60 Hz notch Baseline filter",
         **{name: round(value) for name, value in measured.items()},
     }
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A laboratory test: MIMIC-IV's itemid, its unit, and its reference range."""
-
-    itemid: int
-    unit: str
-    low: float
-    high: float
-
-
-_POTASSIUM = _Item(50971, "mEq/L", *POTASSIUM_RANGE)
-_POTASSIUM_WHOLE_BLOOD = _Item(50822, "mEq/L", *POTASSIUM_RANGE)
-_OTHERS = (
-    _Item(50983, "mEq/L", 133.0, 145.0),  # sodium
-    _Item(50912, "mg/dL", 0.5, 1.2),  # creatinine
-    _Item(51097, "mEq/L", 12.0, 129.0),  # potassium, urine
-)
-
-
-def _laboratory(ecgs: Sequence[_Ecg], seed: int) -> Iterable[Row]:
-    """The rows of `labevents.csv`, in order of time within a patient: for most ECGs the potassium
-    they were taken at, charted within the hour, and rows that must not be taken for it."""
-    rng = np.random.default_rng([seed, 4])
-    rows: list[Row] = []
-
-    def chart(ecg: _Ecg, item: _Item, minutes: float, value: float | None) -> None:
-        time = ecg.time + dt.timedelta(seconds=int(minutes * 60))
-        shown = None if value is None else round(value, 1)
-        out = shown is not None and not item.low <= shown <= item.high
-        rows.append(
-            {
-                "subject_id": ecg.subject_id,
-                "specimen_id": int(rng.integers(10**7, 10**8)),
-                "itemid": item.itemid,
-                "charttime": time,
-                "storetime": time + dt.timedelta(minutes=int(rng.integers(5, 120))),
-                "value": "___" if shown is None else f"{shown:g}",
-                "valuenum": shown,
-                "valueuom": item.unit,
-                "ref_range_lower": item.low,
-                "ref_range_upper": item.high,
-                "flag": "abnormal" if out else None,
-                "priority": str(rng.choice(["STAT", "ROUTINE"])),
-                "comments": "HEMOLYZED, RESULTS NOT REPORTED." if shown is None else None,
-            }
-        )
-
-    def other_value(item: _Item) -> float:
-        return float(rng.normal((item.low + item.high) / 2, (item.high - item.low) / 3))
-
-    for ecg in ecgs:
-        item = _POTASSIUM if rng.random() < 0.75 else _POTASSIUM_WHOLE_BLOOD
-        if rng.random() < WITH_POTASSIUM:
-            minutes = rng.uniform(5, 59)
-            chart(ecg, item, minutes, ecg.potassium)
-            if rng.random() < 0.15:  # a sample that could not be used, first
-                chart(ecg, item, minutes * rng.uniform(0.1, 0.9), None)
-            if rng.random() < 0.1:  # a second one, after treatment
-                chart(ecg, item, rng.uniform(minutes + 0.5, 60), _draw_potassium(rng))
-        if rng.random() < 0.3:
-            chart(ecg, item, -rng.uniform(1, 90), _draw_potassium(rng))
-        if rng.random() < 0.3:
-            chart(ecg, item, rng.uniform(61, 170), _draw_potassium(rng))
-        for other in _OTHERS:
-            if rng.random() < 0.5:
-                chart(ecg, other, rng.uniform(0, 59), abs(other_value(other)))
-    rows.sort(key=lambda row: (row["subject_id"], row["charttime"]))
-    for number, row in enumerate(rows, start=1):
-        yield {"labevent_id": number, **row}
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
