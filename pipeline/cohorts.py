@@ -1,7 +1,6 @@
 """Who is trained on, who is validated on, who is tested on: by patient, from a seed."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -10,8 +9,6 @@ from enecg.errors import UserError
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
 """The paper's protocol (arXiv 2511.22935)."""
-
-Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +20,10 @@ class Cohort:
     validation: Int[np.ndarray, " record"]
     test: Int[np.ndarray, " record"]
 
-    def part(self, name: Part) -> Int[np.ndarray, " record"]:
-        """The record ids of a part."""
-        ids: np.ndarray = getattr(self, name)
-        return ids
+    @property
+    def everyone(self) -> Int[np.ndarray, " record"]:
+        """The record ids of all three parts."""
+        return np.concatenate([self.train, self.validation, self.test])
 
 
 def draw(

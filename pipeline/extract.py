@@ -136,6 +136,7 @@ def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
         "architecture": dict(spec.architecture),
         "preprocessing": spec.preprocessing,
         "pooling": spec.pooling,
+        "embedding_size": spec.embedding_size,
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
         "decode_version": DECODE_VERSION,

@@ -69,8 +69,10 @@ class WeightsChoice:
         return dict(self.of_expert).get(expert, self.default)
 
 
-def find(expert: str, choice: str, published: tuple[str, str] | None) -> Weights:
-    """Turn a choice into weights, fetching a published checkpoint if it is not on this machine.
+def find(
+    expert: str, choice: str, published: tuple[str, str] | None, *, fetch: bool = True
+) -> Weights:
+    """Turn a choice into weights; a published checkpoint that is not here is fetched, or not.
 
     Raises UserError where there is no such file, no published checkpoint, or no way to it.
     """
@@ -85,7 +87,7 @@ def find(expert: str, choice: str, published: tuple[str, str] | None) -> Weights
                 f"No weights of {expert} are published; give a checkpoint by "
                 f"--weights {expert}@PATH, or untrained weights by --weights {expert}@random:0."
             )
-        return Weights(path=_fetch(expert, *published))
+        return Weights(path=_fetch(expert, *published, local_only=not fetch))
     path = Path(choice)
     if not path.exists():
         raise UserError(
@@ -95,12 +97,12 @@ def find(expert: str, choice: str, published: tuple[str, str] | None) -> Weights
     return Weights(path=path)
 
 
-def _fetch(expert: str, repository: str, file: str) -> Path:
+def _fetch(expert: str, repository: str, file: str, *, local_only: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repository, file))
+        return Path(hf_hub_download(repository, file, local_files_only=local_only))
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise UserError(
             f"The published weights of {expert} ({repository}, {file}) are not on this machine "

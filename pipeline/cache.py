@@ -1,0 +1,170 @@
+"""What training reads: the stores of the weights that were asked for, and their rows by record id."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from enecg.errors import UserError
+from enecg.experts import ExpertDefinition, Weights, WeightsChoice, define, names
+from enecg.experts.weights import find
+from enecg.leads import LeadsSample
+from pipeline.decode import DECODE_VERSION
+from pipeline.extract import provenance
+from stores.embeddings import ABSENT, WHOLE, EmbeddingStore, find_stores, open_store, store_path
+from stores.errors import StoreError
+from stores.identity import identity
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The stores of one training: one an expert, and the gate's sampled leads."""
+
+    experts: dict[str, EmbeddingStore]
+    leads: EmbeddingStore
+
+    @property
+    def stores(self) -> tuple[EmbeddingStore, ...]:
+        """All of them, the leads last."""
+        return (*self.experts.values(), self.leads)
+
+
+def open_cache(
+    root: str | Path,
+    namespace: str,
+    *,
+    experts: Sequence[str],
+    weights: Sequence[str],
+    dtype: str,
+) -> Cache:
+    """Find the stores made by exactly these weights; no expert is built and no weights are fetched.
+
+    With no `experts` named, every expert that has such a store. Raises UserError where a named
+    one has none, or none has.
+    """
+    choice = WeightsChoice.parse(weights)
+    there = find_stores(root, namespace)
+    asked = experts or [name for name in names() if _choosable(name, choice)]
+    found = {}
+    for name in asked:
+        definition = define(name)
+        wanted = find(name, choice.choice(name), definition.published, fetch=False)
+        for store in there:
+            if _made_by(store, definition, wanted, dtype):
+                found[name] = store
+        if name not in found and experts:
+            raise UserError(
+                f"{root} has no {dtype} embeddings of {name} with the weights "
+                f"{choice.choice(name)} for {namespace}; it has {_told(there)}. "
+                "Extract them first, or name weights that are there by --weights."
+            )
+    if not found:
+        raise UserError(
+            f"{root} has no {dtype} embeddings with the weights {', '.join(weights)} for "
+            f"{namespace}; it has {_told(there)}. Extract them first, or name weights that "
+            "are there by --weights."
+        )
+    digest = identity(provenance(LeadsSample.spec, namespace, dtype))
+    return Cache(found, open_store(store_path(root, namespace, LeadsSample.spec.name, digest)))
+
+
+def _choosable(name: str, choice: WeightsChoice) -> bool:
+    """Whether these weights can be had for this expert without fetching anything."""
+    try:
+        find(name, choice.choice(name), define(name).published, fetch=False)
+    except UserError:
+        # A wrong path or seed for a single expert is the user's mistake, not a reason to skip it.
+        if name in dict(choice.of_expert):
+            raise
+        return False
+    return True
+
+
+def _made_by(
+    store: EmbeddingStore, definition: ExpertDefinition, weights: Weights, dtype: str
+) -> bool:
+    given = store.provenance
+    wanted = {
+        "expert": definition.name,
+        "code_version": definition.code_version,
+        "preprocessing": definition.preprocessing,
+        "pooling": definition.pooling,
+        "decode_version": DECODE_VERSION,
+        "dtype": dtype,
+        "weights": weights.label,
+    }
+    sha256 = weights.sha256() if given["expert"] == definition.name else None
+    if sha256 is not None:
+        wanted["weights_sha256"] = sha256
+    return all(given.get(key) == value for key, value in wanted.items())
+
+
+def _told(stores: list[EmbeddingStore]) -> str:
+    told = sorted(
+        f"{one.provenance['expert']} ({one.provenance['weights']}, {one.provenance['dtype']})"
+        for one in stores
+        if one.provenance["expert"] != LeadsSample.spec.name
+    )
+    return ", ".join(told) or "none"
+
+
+@dataclass(frozen=True)
+class Available:
+    """The records that every store has whole, in index order, and how many of those asked for
+    were left out since an expert has no embedding of them.
+    """
+
+    record_id: Int[np.ndarray, " record"]
+    left_out: int
+
+
+def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) -> Available:
+    """Which of these records can be trained on.
+
+    Records that could not be had (spoiled files) are left out and counted. Raises StoreError
+    where records have not been extracted yet, telling how many and `refill`, the command to run.
+    """
+    whole = np.ones(len(record_id), dtype=bool)
+    for store in cache.stores:
+        rows = store.rows_by_id(record_id)
+        status = np.where(rows >= 0, store.status()[rows], ABSENT)
+        missing = int((status == ABSENT).sum())
+        if missing:
+            raise StoreError(
+                f"{store.path} lacks {missing} of {len(record_id)} records; fill them by "
+                f"{refill}, or train on those that are there by --limit."
+            )
+        whole &= status == WHOLE
+    return Available(record_id[whole], int((~whole).sum()))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embeddings in memory, as stored, joined by record id: row i of each is `record_id[i]`."""
+
+    record_id: Int[np.ndarray, " record"]
+    experts: dict[str, Float[Tensor, "record feature"]]
+    leads: Float[Tensor, "record feature"]
+
+    def rows_of(self, record_id: Int[np.ndarray, " pick"]) -> Tensor:
+        """Rows of these records, as an index tensor on the features' device."""
+        order = np.argsort(self.record_id)
+        rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
+        return torch.from_numpy(rows).to(self.leads.device)
+
+
+def read_features(
+    cache: Cache, record_id: Int[np.ndarray, " record"], device: str
+) -> Features:
+    """Read the embeddings of these records from every store, once."""
+
+    def read(store: EmbeddingStore) -> Tensor:
+        return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
+
+    return Features(
+        record_id, {name: read(store) for name, store in cache.experts.items()}, read(cache.leads)
+    )

@@ -1,0 +1,156 @@
+"""Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from enecg.errors import UserError
+from enecg.tasks import TASKS, Task, choose
+from pipeline import run_folder
+from pipeline.cache import available, open_cache, read_features
+from pipeline.cohorts import Cohort, draw
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import open_dataset
+from pipeline.evaluate import Score, score
+from pipeline.extract import resolve_device
+from pipeline.fit import FitSettings
+from pipeline.repeat import Inputs, Repeat, run_repeat
+from pipeline.report.page import write_page
+from pipeline.report.table import markdown
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What is trained, on whom, and how.
+
+    `tasks` by name, or `all` that the data set has labels for; `experts` by name, or every one
+    that the store has with these weights; `patients` drawn for each of `repeats`, with the seeds
+    `seed`, `seed + 1`, ...; `limit` takes the first records of the index.
+    """
+
+    tasks: tuple[str, ...] = ("all",)
+    experts: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ("published",)
+    dtype: str = "float16"
+    device: str = "auto"
+    repeats: int = 3
+    patients: int = 10_000
+    seed: int = 0
+    limit: int | None = None
+    fit: FitSettings = field(default_factory=FitSettings)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished training: the folder that holds everything, its page, and its table."""
+
+    folder: Path
+    page: Path
+    markdown: str
+    scores: tuple[Score, ...]
+    seconds: float
+
+
+def train(
+    dataset: str | Dataset,
+    store: str | Path,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Results:
+    """Train, judge on held-out patients, and write the run folder `out`.
+
+    Opens no waveform and no expert. Raises UserError or StoreError where the data set, the
+    stores or the labels do not bear what is asked.
+    """
+    settings = settings or TrainSettings()
+    started = time.monotonic()
+    folder = run_folder.prepare(Path(out))
+    device = resolve_device(settings.device)
+    inputs = gather(dataset, store, settings)
+    cohorts = [
+        draw(
+            inputs.record_id,
+            inputs.labels["patient_id"].to_numpy(),
+            patients=settings.patients,
+            seed=settings.seed + number,
+        )
+        for number in range(settings.repeats)
+    ]
+    everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
+    features = read_features(inputs.cache, everyone, device)
+    step = _counter(progress, settings.repeats * (len(inputs.cache.experts) + 1))
+    repeats = [
+        run_repeat(number, cohort, inputs, features, settings.fit, step)
+        for number, cohort in enumerate(cohorts)
+    ]
+    scores = _scores(repeats)
+    seconds = time.monotonic() - started
+    text = markdown(scores, inputs.cache, seeds=[cohort.seed for cohort in cohorts])
+    run_folder.write(folder, settings, inputs, repeats, scores, text, seconds)
+    page = write_page(folder, inputs, repeats, scores, seconds)
+    return Results(folder, page, text, scores, seconds)
+
+
+def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
+    """Open what is trained from, and see that it bears the tasks that are asked."""
+    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    cache = open_cache(
+        store,
+        source.namespace,
+        experts=settings.experts,
+        weights=settings.weights,
+        dtype=settings.dtype,
+    )
+    limit = f" --limit {settings.limit}" if settings.limit else ""
+    there = available(
+        cache,
+        source.index().record_id[: settings.limit],
+        f"enecg extract --dataset {dataset} --store {store} --experts {','.join(cache.experts)} "
+        f"--weights {','.join(settings.weights)} --dtype {settings.dtype}{limit}",
+    )
+    labels = source.labels().reindex(there.record_id)
+    tasks = _tasks(settings.tasks, labels)
+    return Inputs(source, cache, there.record_id, there.left_out, labels, tasks)
+
+
+def _tasks(names: Sequence[str], labels: pd.DataFrame) -> tuple[Task, ...]:
+    has = [
+        name
+        for name, task in TASKS.items()
+        if task.column in labels and labels[task.column].notna().any()
+    ]
+    if tuple(names) == ("all",) and has:
+        return choose(tuple(has))
+    chosen = choose(tuple(name for name in names if name != "all"))
+    lacking = [task.name for task in chosen if task.name not in has]
+    if lacking or not chosen:
+        raise UserError(
+            f"The data set has no labels for {', '.join(lacking) or 'any task'}; it has them "
+            f"for {', '.join(has) or 'none'}."
+        )
+    return chosen
+
+
+def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:
+    """A score for every method on every task, in the order of the first repeat's predictions."""
+    return tuple(score(together) for together in zip(*(one.predictions for one in repeats), strict=True))
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    return step
