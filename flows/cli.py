@@ -51,7 +51,7 @@ def synthesize(
     from flows.progress import shown, to_stderr
     from pipeline.synthetic.mimic_layout import synthesize as write
 
-    with shown("synthesize", "patients", to_stderr) as report:
+    with shown("synthesize", "records", to_stderr) as report:
         write(directory, patients=patients, seed=seed, progress=report)
     print(f"Data set: mimic-iv-ecg:{directory}")
 

@@ -1,14 +1,14 @@
 """The flows as commands: checked, run in this process, their last lines printed."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prefect import Flow
 from prefect.settings import get_current_settings
 
 from flows.extract import extract as extract_flow
-from flows.parameters import split
+from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
 from flows.train import train as train_flow
@@ -16,12 +16,16 @@ from flows.train import train as train_flow
 Lines = tuple[str, ...]
 
 
-def _as_command(flow: Flow[Any, Lines]) -> Callable[..., None]:
-    """A function with the flow's own parameters, to be given to a command line."""
+def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[..., None]:
+    """A function with the flow's own parameters, to be given to a command line.
+
+    `check` raises the user's commonest mistakes, before a server is started for them; the flow
+    itself finds them all.
+    """
 
     @functools.wraps(flow.fn)
     def command(**parameters: Any) -> None:
-        _check(parameters["dataset"], parameters["experts"])
+        check(**parameters)
         if not get_current_settings().api.url:
             to_stderr(
                 "Starting the embedded Prefect server: some ten seconds. "
@@ -33,19 +37,28 @@ def _as_command(flow: Flow[Any, Lines]) -> Callable[..., None]:
     return command
 
 
-def _check(dataset: str, experts: Lines) -> None:
-    """Find the commonest mistakes before a server is started for them."""
-    # Imported here, for they bring torch, and asking for help should not wait for it.
-    from enecg.errors import UserError
-    from enecg.experts.registry import names
+def _the_dataset_is_there(dataset: str, **_: Any) -> None:
+    # Imported here, for it brings torch, and asking for help should not wait for it.
     from pipeline.datasets.registry import open_dataset
 
     open_dataset(dataset)
+
+
+def _the_experts_are_there(
+    dataset: str,
+    experts: Iterable[str] = USUAL_EXPERTS,
+    weights: Iterable[str] = ("published",),
+    **_: Any,
+) -> None:
+    from enecg.experts import WeightsChoice, define
+    from enecg.experts.weights import find
+
+    _the_dataset_is_there(dataset)
+    choice = WeightsChoice.parse(split(weights))
     for expert in split(experts):
-        if expert not in names():
-            raise UserError(f"There is no expert {expert!r}; there are {', '.join(names())}.")
+        find(expert, choice.choice(expert), define(expert).published)
 
 
-extract = _as_command(extract_flow)
-train = _as_command(train_flow)
-refresh = _as_command(refresh_flow)
+extract = _as_command(extract_flow, _the_experts_are_there)
+train = _as_command(train_flow, _the_dataset_is_there)
+refresh = _as_command(refresh_flow, _the_experts_are_there)

@@ -24,7 +24,7 @@ def extract(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    experts: p.Experts = ("dlinear", "timesnet", "moment"),
+    experts: p.Experts = p.USUAL_EXPERTS,
     weights: p.Weights = ("published",),
     batch_size: p.BatchSize = 64,
     device: p.Device = "auto",

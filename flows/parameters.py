@@ -14,6 +14,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import Field
 
+USUAL_EXPERTS = ("dlinear", "timesnet", "moment")
+"""The experts of an extraction that names none."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -119,8 +119,8 @@ class _RateColumn(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} {self.unit}/s" if speed else "")
+        seconds = task.finished_time if task.finished_time is not None else task.elapsed
+        return Text(f"{task.completed / seconds:,.1f} {self.unit}/s" if seconds else "")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def refresh(
     dataset: p.Dataset,
     store: p.Store,
     out: p.NightlyOut,
-    experts: p.Experts = ("dlinear", "timesnet", "moment"),
+    experts: p.Experts = p.USUAL_EXPERTS,
     weights: p.Weights = ("published",),
     tasks: p.Tasks = ("all",),
     repeats: p.Repeats = 3,

@@ -28,7 +28,7 @@ def train(
     weights: p.Weights = ("published",),
     dtype: p.Dtype = "float16",
     device: p.Device = "auto",
-    batch_size: p.TrainBatchSize = 256,
+    batch_size: p.TrainBatchSize = 64,
     repeats: p.Repeats = 3,
     patients: p.Patients = 10_000,
     seed: p.Seed = 0,
@@ -38,7 +38,7 @@ def train(
     rank: p.Rank = 8,
     alpha: p.Alpha = 16.0,
     dropout: p.Dropout = 0.1,
-    hidden: p.Hidden = 256,
+    hidden: p.Hidden = 128,
     learning_rate: p.LearningRate = 1e-3,
 ) -> tuple[str, ...]:
     """Train the heads and the gate from the store, and tell how good they are.
@@ -47,6 +47,7 @@ def train(
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from flows.artifacts import progress_artifact
+    from pipeline.fit import FitSettings
     from pipeline.train import TrainSettings
 
     logger = get_run_logger()
@@ -56,18 +57,20 @@ def train(
         weights=p.split(weights),
         dtype=dtype,
         device=device,
-        batch_size=batch_size,
         repeats=repeats,
         patients=patients,
         seed=seed,
         limit=limit,
-        epochs=epochs,
-        patience=patience,
-        rank=rank,
-        alpha=alpha,
-        dropout=dropout,
-        hidden=hidden,
-        learning_rate=learning_rate,
+        fit=FitSettings(
+            batch_size=batch_size,
+            epochs=epochs,
+            patience=patience,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            hidden=hidden,
+            learning_rate=learning_rate,
+        ),
     )
     with shown("train", "steps", to_the_log(logger)) as line:
         page = progress_artifact(f"Training on {dataset}")
@@ -77,7 +80,7 @@ def train(
             page(done, total)
 
         results = train_heads(dataset, store, out, opaque(settings), opaque(progress))
-    if isinstance(results, MISTAKES):
+    if isinstance(results, Exception):
         return failed(results)
     create_markdown_artifact(key="results", markdown=results.markdown)
     lines = (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
