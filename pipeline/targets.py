@@ -29,10 +29,10 @@ class Targets:
         if self.task.kind == "regression":
             return (labels.to_numpy(np.float64) - self.mean) / self.scale
         if self.task.kind == "binary":
-            return labels.to_numpy(np.float64)
+            return labels.to_numpy(np.float64, copy=True)
         number = {name: float(place) for place, name in enumerate(self.classes)}
         known = labels.where(labels.isin(self.classes) | labels.isna(), OTHERS)
-        return known.map(number).to_numpy(np.float64, na_value=np.nan)
+        return known.map(number).to_numpy(np.float64, na_value=np.nan, copy=True)
 
     def decode(self, standard: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
         """A regression's predictions in its unit."""

@@ -1,0 +1,41 @@
+# What a stranger needs: `make demo` and `make test` do all their set-up themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+PATIENTS ?= 200
+
+.PHONY: setup demo test test-slow check format bench clean
+
+setup: .venv/ready
+
+# momentfm comes last and without its dependencies: its newest release pins numpy 1.25,
+# transformers 4.33 and huggingface-hub 0.24, and runs as it is on the releases pinned here.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps momentfm
+	touch $@
+
+demo: setup
+	$(BIN)/enecg synthesize data/demo --patients $(PATIENTS) --seed 0
+	$(BIN)/enecg extract --dataset mimic-iv-ecg:data/demo --store stores-data/lab --experts dlinear,timesnet,moment --weights random:0
+	$(BIN)/enecg train --dataset mimic-iv-ecg:data/demo --store stores-data/lab --out runs/demo --weights random:0
+
+test: setup check
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
