@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.train import Results, TrainSettings
 
 
-@flow(name="train", flow_run_name="train {tasks} on {dataset}")
+@flow(name="train", flow_run_name="train {dataset}")
 @p.documented
 def train(
     *,
