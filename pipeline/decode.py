@@ -1,5 +1,6 @@
 """From a WFDB record on disk to the ECG as everything past here knows it: one shape, one order."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -38,17 +39,20 @@ _BYTES_PER_SAMPLE = {
     **{"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0},
     **{"212": 1.5, "310": 4 / 3, "311": 4 / 3},
 }
+_GAIN = re.compile(r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)(?:\([-+]?\d+\))?(?:/(\S+))?")
 _LONGEST_HEADER_BYTES = 1_000_000
 
 
-def read_wfdb(record: Path) -> Float32[np.ndarray, "12 5000"]:
+def read_wfdb(record: Path, *, units_per_mv: float | None = None) -> Float32[np.ndarray, "12 5000"]:
     """The first ten seconds of a record in mV at 500 Hz, leads in the order of `LEADS`.
 
-    `record` is the path without `.hea`. The rules, in the order in which they are applied:
+    `record` is the path without `.hea`. `units_per_mv` stands in for the header's gains, offsets
+    and units where a source is known to have wrong ones. The rules, in the order in which
+    they are applied:
 
     - header or signal file not there: `missing_file`; signal file shorter than the header says:
-      `cut_file`; a header that makes no sense, names a file outside its folder, a unit that is no
-      voltage or a rate outside `RATES_HZ`: `unreadable`;
+      `cut_file`; a header that makes no sense, names a file outside its folder, no gain, a unit
+      that is no voltage, or a rate outside `RATES_HZ`: `unreadable`;
     - leads are found by name in any case; one of the twelve not there: `missing_lead`;
     - only the first 10 s are read; shorter than `SHORTEST_S`: `too_short`;
     - any missing sample (NaN) in any of the twelve leads within what is read: `nan_samples`. None
@@ -62,7 +66,7 @@ def read_wfdb(record: Path) -> Float32[np.ndarray, "12 5000"]:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _read(record)
+            return _read(record, units_per_mv)
     except BadRecord:
         raise
     except Exception as error:
@@ -70,8 +74,8 @@ def read_wfdb(record: Path) -> Float32[np.ndarray, "12 5000"]:
         raise _unreadable(record, f"cannot be read ({what})") from error
 
 
-def _read(record: Path) -> Float32[np.ndarray, "12 5000"]:
-    rate, length = _check_files(record)
+def _read(record: Path, units_per_mv: float | None) -> Float32[np.ndarray, "12 5000"]:
+    rate, length, units = _check_files(record)
     found = wfdb.rdrecord(str(record), sampto=min(length, round(SECONDS * rate)))
     names = [str(name).strip().lower() for name in found.sig_name]
     missing = [lead for lead in LEADS if lead.lower() not in names]
@@ -82,12 +86,15 @@ def _read(record: Path) -> Float32[np.ndarray, "12 5000"]:
             "leads as usual.",
         )
     place = [names.index(lead.lower()) for lead in LEADS]
-    units = [str(found.units[n]).strip().lower() for n in place]
-    unknown = sorted(set(units) - _MV_PER_UNIT.keys())
+    unknown = sorted({units[n] for n in place} - _MV_PER_UNIT.keys())
     if unknown:
         raise _unreadable(record, f"gives signals in {', '.join(unknown)}, not in mV or uV")
-    scale = np.array([_MV_PER_UNIT[unit] for unit in units])[:, None]
-    ecg = (found.p_signal.T[place] * scale).astype(np.float32)
+    scale = np.array([_MV_PER_UNIT[units[n]] for n in place])[:, None]
+    signal = found.p_signal.T[place] * scale
+    if units_per_mv is not None:
+        gain, zero = (np.array(of)[place, None] for of in (found.adc_gain, found.baseline))
+        signal = (found.p_signal.T[place] * gain + zero) / units_per_mv
+    ecg = signal.astype(np.float32)
     if ecg.shape[1] < SHORTEST_S * rate:
         raise BadRecord(
             "too_short",
@@ -126,18 +133,23 @@ def _ten_seconds(ecg: Float32[np.ndarray, "12 time"], rate: float) -> Float[np.n
     return out
 
 
-def _check_files(record: Path) -> tuple[float, int]:
-    """The rate (Hz) and length (samples) by the header, once the files can be what it says.
+def _check_files(record: Path) -> tuple[float, int, list[str]]:
+    """Rate (Hz), length (samples) and units by the header, once the files can be what it says.
 
     Looks at the header's text before wfdb does: wfdb would follow a file name out of the folder or
-    onto the network, and fill memory for a length that is not there.
+    onto the network, fill memory for a length that is not there, read `µV` as V, and take a gain
+    that it cannot read for 200.
     """
     header = Path(f"{record}.hea")
     if not header.is_file():
         raise _missing(header)
     if header.stat().st_size > _LONGEST_HEADER_BYTES:
         raise _unreadable(record, "is no header, being too long")
-    text = header.read_text(encoding="latin-1")
+    content = header.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
     lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     if not lines or len(lines[0]) < 4:
         raise _unreadable(record, "lacks the number of signals, the rate or the length")
@@ -152,9 +164,14 @@ def _check_files(record: Path) -> tuple[float, int]:
         rule = f"a whole number from {lowest} to {highest}"
         raise _unreadable(record, f"gives a rate of {rate:g} Hz, not {rule}")
     need: dict[str, float] = {}
+    units = []
     for fields in signals:
-        if len(fields) < 2 or fields[0] != Path(fields[0]).name or ":" in fields[0]:
+        if len(fields) < 3 or fields[0] != Path(fields[0]).name or ":" in fields[0]:
             raise _unreadable(record, "names a signal file outside its own folder")
+        gain = _GAIN.fullmatch(fields[2])
+        if gain is None or float(gain[1]) == 0:
+            raise _unreadable(record, "gives a signal without a gain, so of unknown voltage")
+        units.append((gain[2] or "mV").lower())
         width = _BYTES_PER_SAMPLE.get(fields[1].split("+")[0])
         offset = float(fields[1].split("+")[1]) if "+" in fields[1] else 0.0
         need.setdefault(fields[0], offset)
@@ -170,7 +187,7 @@ def _check_files(record: Path) -> tuple[float, int]:
                 "cut_file",
                 f"{samples} has {samples.stat().st_size} of {int(size)} bytes; copy it again.",
             )
-    return rate, length
+    return rate, length, units
 
 
 def _missing(path: Path) -> BadRecord:

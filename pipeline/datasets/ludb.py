@@ -18,6 +18,15 @@ from pipeline.decode import read_wfdb
 
 NAMESPACE = "ludb/1.0.1"
 
+UNITS_PER_MV = 1000.0
+"""Steps of a LUDB file in a millivolt, in all leads.
+
+The headers give every lead of every record another gain: exactly its own range, so that each
+would span 1 mV. The numbers in the files obey Einthoven's law to the last unit in all 200 records
+(III = II - I), which they could not if the gains were true. At 1 uV a step the R waves are as they
+should be: median 0.9 mV in II, 1.4 mV in V5.
+"""
+
 AGE_OVER_89 = 90.0
 """What stands for the table's `>89`."""
 
@@ -59,8 +68,12 @@ class Ludb:
         return RecordIndex(record_id=ids, patient_id=ids)
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
-        return read_wfdb(self.root / "data" / str(self._table.index[row]))
+        """The ECG at a row of the index, by `UNITS_PER_MV`, not by the headers' gains.
+
+        Raises BadRecord as `pipeline.decode.read_wfdb` does.
+        """
+        record = self.root / "data" / str(self._table.index[row])
+        return read_wfdb(record, units_per_mv=UNITS_PER_MV)
 
     def labels(self) -> pd.DataFrame:
         """RR interval by the marked R peaks of lead II, age, sex, and the first rhythm named."""

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator
@@ -28,6 +28,7 @@ LAB_COLUMNS = (
 Row = dict[str, Any]
 
 
+@runtime_checkable
 class Tested(Protocol):
     """An ECG as the laboratory sees it: whose, when, and at what potassium (mmol/L)."""
 

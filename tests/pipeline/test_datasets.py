@@ -1,0 +1,188 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from enecg.errors import UserError
+from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, Dataset
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.datasets.registry import open_dataset
+from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """What holds of every data set."""
+    index = dataset.index()
+    assert len(index) == len(set(index.record_id.tolist())) > 0
+    labels = dataset.labels()
+    assert labels.index.name == "record_id"
+    assert set(labels.index) == set(index.record_id.tolist())
+    assert {name: str(kind) for name, kind in labels.dtypes.items()} == {
+        name: LABEL_COLUMNS[name] for name in labels
+    }
+    patients = pd.Series(index.patient_id, index.record_id)
+    assert (labels["patient_id"] == patients.reindex(labels.index)).all()
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy.index().digest == index.digest
+    ecg = copy.read(0)
+    assert ecg.shape == (12, 5000)
+    assert ecg.dtype == np.float32
+
+
+def test_the_synthetic_data_set_is_one(synthetic_dir: Path) -> None:
+    dataset = open_dataset(f"mimic-iv-ecg:{synthetic_dir}")
+    check_dataset(dataset)
+    assert dataset.namespace == "synthetic/v1-seed0-patients30"
+    assert set(dataset.labels()) == set(LABEL_COLUMNS)
+
+
+def test_spoiled_records_have_their_reasons_and_no_others_have(synthetic_dir: Path) -> None:
+    spoiled = json.loads((synthetic_dir / MARKER).read_text())["spoiled"]
+    dataset = open_dataset(f"mimic-iv-ecg:{synthetic_dir}")
+    found: dict[str, list[int]] = {kind: [] for kind in spoiled}
+    for row, record in enumerate(dataset.index().record_id.tolist()):
+        try:
+            ecg = dataset.read(row)
+        except BadRecord as bad:
+            found[bad.reason].append(record)
+        else:
+            law = ecg[2] - (ecg[1] - ecg[0])
+            assert np.abs(law).max() < 1e-5
+    rr = dataset.labels()["rr_interval"]
+    found["unknown_rr"] = sorted(rr.index[rr.isna()])
+    assert {kind: sorted(records) for kind, records in found.items()} == spoiled
+
+
+def test_the_synthetic_labels_are_those_of_the_tables(synthetic_dir: Path) -> None:
+    labels = open_dataset(f"mimic-iv-ecg:{synthetic_dir}").labels()
+    labs = pd.read_csv(synthetic_dir / "hosp/labevents.csv", parse_dates=["charttime"])
+    times = pd.read_csv(synthetic_dir / "record_list.csv", parse_dates=["ecg_time"])
+    with_number = labs[labs["itemid"].isin([50971, 50822]) & labs["valuenum"].notna()]
+    for ecg in times.itertuples():
+        near = with_number[with_number["subject_id"] == ecg.subject_id]
+        wait = (near["charttime"] - ecg.ecg_time).dt.total_seconds()
+        near = near[(wait >= 0) & (wait <= 3600)].sort_values("charttime")
+        got = labels.loc[ecg.study_id]
+        if near.empty:
+            assert np.isnan(got["potassium"])
+        else:
+            assert got["potassium_mmol_l"] == near["valuenum"].iloc[0]
+            assert got["potassium"] == (near["flag"].iloc[0] == "abnormal")
+    assert 0.6 < labels["potassium"].notna().mean() < 1
+
+
+def test_a_real_mimic_layout_is_told_from_the_demo_and_the_synthetic(
+    synthetic_dir: Path, mimic_demo: Path, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    shutil.copy(synthetic_dir / "record_list.csv", full)
+    assert MimicIvEcg(full).namespace == "mimic-iv-ecg/1.0"
+    assert MimicIvEcg(mimic_demo / "ecg").namespace == "mimic-iv-ecg-demo/0.1"
+
+
+def test_the_real_demo_tables_give_real_labels(mimic_demo: Path, tmp_path: Path) -> None:
+    shutil.copy(mimic_demo / "ecg" / "record_list.csv", tmp_path)
+    (tmp_path / "hosp").mkdir()
+    shutil.copy(mimic_demo / "hosp" / "patients.csv", tmp_path / "hosp")
+    shutil.copy(mimic_demo / "potassium_labs_from_meds.csv", tmp_path / "hosp" / "labevents.csv")
+    dataset = open_dataset(f"mimic-iv-ecg:{tmp_path}")
+    assert len(dataset.index()) == 659
+    labels = dataset.labels()
+    assert "rr_interval" not in labels, "no table, no column"
+    assert "diagnosis" not in labels
+    assert labels["patient_id"].nunique() == 92
+    assert labels["age"].between(18, 100).all()
+    assert set(labels["sex"]) == {0.0, 1.0}
+    measured = labels["potassium_mmol_l"].dropna()
+    assert len(measured) > 20
+    assert measured.between(1.5, 9).all()
+    outside = (measured < 3.5) | (measured > 5.1)
+    assert (labels.loc[measured.index, "potassium"] == outside).all()
+    with pytest.raises(BadRecord) as failure:
+        dataset.read(0)
+    assert failure.value.reason == "missing_file"
+
+
+@pytest.mark.parametrize("path", ["../../secret/1", "/etc/passwd", "files/../../secret/1"])
+def test_a_path_that_leaves_the_root_is_not_followed(tmp_path: Path, path: str) -> None:
+    (tmp_path / "record_list.csv").write_text(
+        f"subject_id,study_id,file_name,ecg_time,path\n1,2,2,2150-01-01 00:00:00,{path}\n"
+    )
+    with pytest.raises(BadRecord, match="leaves") as failure:
+        open_dataset(f"mimic-iv-ecg:{tmp_path}").read(0)
+    assert failure.value.reason == "unreadable"
+
+
+def test_ludb_is_a_data_set(ludb: Path) -> None:
+    dataset = open_dataset(f"ludb:{ludb}")
+    check_dataset(dataset)
+    assert dataset.namespace == "ludb/1.0.1"
+    assert dataset.index().record_id.tolist() == list(range(1, 201))
+
+
+def test_ludbs_labels_are_the_published_ones(ludb: Path) -> None:
+    labels = open_dataset(f"ludb:{ludb}").labels()
+    assert "potassium" not in labels
+    assert labels["diagnosis"].value_counts()["Sinus rhythm"] == 143
+    assert labels["age"].max() == 90, ">89 is in the table once"
+    assert (labels["age"] == 90).sum() == 1
+    assert labels.loc[1, ["age", "sex", "diagnosis"]].tolist() == [51, 0, "Sinus bradycardia"]
+    assert labels["rr_interval"].between(400, 1600).all()
+    rate = 60_000 / labels["rr_interval"]
+    assert (rate[labels["diagnosis"] == "Sinus bradycardia"] < 62).all()
+    assert (rate[labels["diagnosis"] == "Sinus tachycardia"] > 90).all()
+
+
+def test_ludbs_real_ecgs_obey_einthoven_and_have_true_voltages(ludb: Path) -> None:
+    dataset = open_dataset(f"ludb:{ludb}")
+    heights = []
+    for row in range(0, 200, 10):
+        ecg = dataset.read(row)
+        np.testing.assert_allclose(ecg[2], ecg[1] - ecg[0], atol=1e-5)
+        np.testing.assert_allclose(ecg[3], -(ecg[0] + ecg[1]) / 2, atol=6e-4)
+        heights.append(np.percentile(ecg[10], 99.8) - np.median(ecg[10]))
+    assert 0.9 < np.median(heights) < 2, "the R wave in V5"
+
+
+def test_an_unfinished_synthetic_data_set_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / UNFINISHED_MARKER).write_text("{}")
+    with pytest.raises(UserError, match="again"):
+        open_dataset(f"mimic-iv-ecg:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ptb-xl:/tmp", "mimic-iv-ecg:DIRECTORY or ludb:DIRECTORY"),
+        ("ludb", "no directory"),
+        ("", "no data set"),
+        ("mimic-iv-ecg:{tmp}/nowhere", "enecg synthesize"),
+        ("mimic-iv-ecg:{tmp}", "record_list.csv"),
+        ("ludb:{tmp}/nowhere", "give the directory"),
+        ("ludb:{tmp}", "ludb.csv"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
+        open_dataset(name.format(tmp=tmp_path))
+    assert says in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "no,such,columns\n1,2,3\n",
+        "subject_id,study_id,file_name,ecg_time,path\nx,y,z,now,here\n",
+        "subject_id,study_id,file_name,ecg_time,path\n" + 2 * "1,2,2,2150-01-01 00:00:00,files/a\n",
+    ],
+)
+def test_a_table_of_another_kind_is_told_in_a_sentence(tmp_path: Path, table: str) -> None:
+    (tmp_path / "record_list.csv").write_text(table)
+    with pytest.raises(UserError, match=r"record_list.csv [^\n]+ copy it again\.$"):
+        open_dataset(f"mimic-iv-ecg:{tmp_path}").index()
