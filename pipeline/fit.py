@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,13 +39,14 @@ class FitSettings:
 @dataclass(frozen=True)
 class Labelled:
     """Encoded targets of every task, (record,) float32 with NaN where unknown, and the rows of
-    the training and validation records.
+    the training and validation records; `halves` are the training rows again, by patient.
     """
 
     targets: dict[str, Targets]
     encoded: dict[str, Float[Tensor, " record"]]
     train: Int[Tensor, " row"]
     validation: Int[Tensor, " row"]
+    halves: tuple[Int[Tensor, " row"], Int[Tensor, " row"]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,25 @@ def predict_heads(
     }
 
 
+def predict_unseen(
+    embedding: Float[Tensor, "record feature"],
+    labelled: Labelled,
+    predictions: dict[str, Float[Tensor, "record output"]],
+    settings: FitSettings,
+    seed: int,
+) -> dict[str, Float[Tensor, "record output"]]:
+    """`predictions`, but for each training record by heads fitted on the other half of patients.
+
+    Heads fit the records that they were trained on too well to tell the gate whom to listen to.
+    """
+    result = {task: output.clone() for task, output in predictions.items()}
+    for half, other in (labelled.halves, labelled.halves[::-1]):
+        fit = fit_heads(embedding, replace(labelled, train=half), settings, seed)
+        for task, output in predict_heads(fit.module, embedding[other], labelled.targets).items():
+            result[task][other] = output
+    return result
+
+
 def fit_gate(
     leads: Float[Tensor, "record feature"],
     predictions: dict[str, Float[Tensor, "expert record output"]],
@@ -103,7 +123,7 @@ def fit_gate(
     settings: FitSettings,
     seed: int,
 ) -> Fit:
-    """The gate over heads that are trained and stay as they are."""
+    """The gate over heads that are trained and stay as they are; `predictions` see `predict_unseen`."""
     with _seeded(seed):
         experts = next(iter(predictions.values())).shape[0]
         gate = Gate(

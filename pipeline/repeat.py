@@ -17,7 +17,7 @@ from pipeline.cache import Cache, Features
 from pipeline.cohorts import Cohort
 from pipeline.datasets.base import Dataset
 from pipeline.evaluate import CONSTANT, ENSEMBLE, Predicted, choose_threshold, decide
-from pipeline.fit import Fit, FitSettings, Labelled, fit_gate, fit_heads, predict_heads
+from pipeline.fit import Fit, FitSettings, Labelled, fit_gate, fit_heads, predict_heads, predict_unseen
 from pipeline.targets import Targets, constant
 from pipeline.targets import fit as fit_targets
 
@@ -69,15 +69,17 @@ def run_repeat(
     labelled = _label(cohort, inputs, features)
     heads: dict[str, Fit] = {}
     outputs: dict[str, dict[str, Tensor]] = {}
+    unseen: dict[str, dict[str, Tensor]] = {}
     for name, embedding in features.experts.items():
         heads[name] = fit_heads(embedding, labelled, settings, cohort.seed)
         outputs[name] = predict_heads(heads[name].module, embedding, labelled.targets)
+        unseen[name] = predict_unseen(embedding, labelled, outputs[name], settings, cohort.seed)
         step()
-    stacked = {task: torch.stack([outputs[name][task] for name in heads]) for task in labelled.targets}
-    gate = fit_gate(features.leads, stacked, labelled, settings, cohort.seed)
+    gate = fit_gate(features.leads, _stack(unseen), labelled, settings, cohort.seed)
     gate.module.eval()
     with torch.inference_mode():
         weights = gate.module(features.leads)
+    stacked = _stack(outputs)
     outputs[ENSEMBLE] = {task: mix(weights[task], stacked[task]) for task in weights}
     step()
 
@@ -103,6 +105,11 @@ def run_repeat(
     )
 
 
+def _stack(outputs: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, "expert record output"]]:
+    tasks = next(iter(outputs.values()))
+    return {task: torch.stack([of_tasks[task] for of_tasks in outputs.values()]) for task in tasks}
+
+
 def _label(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled:
     """Fit the targets on the training records, and encode every record's labels by them."""
     of_training = inputs.labels.loc[cohort.train]
@@ -117,7 +124,15 @@ def _label(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled:
         },
         features.rows_of(cohort.train),
         features.rows_of(cohort.validation),
+        _halves(cohort, of_training["patient_id"].to_numpy(), features),
     )
+
+
+def _halves(cohort: Cohort, patient_id: np.ndarray, features: Features) -> tuple[Tensor, Tensor]:
+    """Rows of the training records of one half of the patients, and of the other half."""
+    patients = np.random.default_rng(cohort.seed).permutation(np.unique(patient_id))
+    first = np.isin(patient_id, patients[: len(patients) // 2])
+    return features.rows_of(cohort.train[first]), features.rows_of(cohort.train[~first])
 
 
 class _Judge:
