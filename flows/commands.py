@@ -55,8 +55,8 @@ def _the_experts_are_there(
 
     _the_dataset_is_there(dataset)
     choice = WeightsChoice.parse(split(weights))
-    for expert in split(experts):
-        find(expert, choice.choice(expert), define(expert).published)
+    for definition in [define(expert) for expert in split(experts)]:
+        find(definition.name, choice.choice(definition.name), definition.published)
 
 
 extract = _as_command(extract_flow, _the_experts_are_there)

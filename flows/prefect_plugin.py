@@ -20,10 +20,13 @@ def setup_environment(*, ctx: HookContext) -> None:
     Prefect reads the environment again when all plugins have been called. Nothing is returned:
     what is returned to be set is announced in a line at every command.
     """
-    words = _words_of_the_prefect_command(sys.orig_argv)
+    words = _words_of_the_prefect_command(sys.argv, sys.orig_argv)
     if words is None:
         return
-    set_defaults(os.environ, quiet=_command(words) == "run")
+    command = _command(words)
+    # Those two show and change the settings: they are to find them as the user left them.
+    if command not in ("config", "profile"):
+        set_defaults(os.environ, quiet=command == "run")
     try:
         # Private, the only way there is; `enecg` is the stable one.
         from prefect.cli._app import _app
@@ -33,12 +36,16 @@ def setup_environment(*, ctx: HookContext) -> None:
         ctx.logger_factory("enecg").debug("prefect run is not to be had: %r", error)
 
 
-def _words_of_the_prefect_command(argv: list[str]) -> list[str] | None:
-    """What follows `prefect` or `python -m prefect`; None in any other process."""
-    for place, word in enumerate(argv[:4]):
-        if Path(word).stem == "prefect" and (argv[place - 1] == "-m" or place <= 1):
-            return argv[place + 1 :]
-    return None
+def _words_of_the_prefect_command(argv: list[str], whole: list[str]) -> list[str] | None:
+    """What follows `prefect` or `python -m prefect`; None in any other process.
+
+    `argv` begins with `-m` as long as python looks for the module that it was told to run; then
+    only `whole`, the command line as it was typed, tells which.
+    """
+    if argv[:1] == ["-m"]:
+        module, *words = whole[whole.index("-m") + 1 :]
+        return words if module == "prefect" else None
+    return argv[1:] if argv and Path(argv[0]).stem == "prefect" else None
 
 
 def _command(words: list[str]) -> str | None:

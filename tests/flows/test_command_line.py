@@ -1,0 +1,78 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.cli import enecg
+from flows.exit_codes import answer
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+MISTAKES = {
+    "no such data set": (["--dataset", "mimic-iv-ecg:nowhere"], "nowhere is not there"),
+    "no such source": (["--dataset", "nosuch:x"], "no data set 'nosuch"),
+    "no such expert": (["--experts", "dlinear,nosuch"], "no expert 'nosuch'"),
+    "not published": (["--experts", "dlinear"], "No weights of dlinear are published"),
+    "no such weights": (["--weights", "nowhere"], "no weights at 'nowhere'"),
+    "not a number": (["--batch-size", "many"], "--batch-size"),
+    "out of range": (["--batch-size", "0"], "--batch-size"),
+    "no such device": (["--device", "gpu"], "--device"),
+    "no such option": (["--bogus"], "--bogus"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(
+    name: str, synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words, sentence = MISTAKES[name]
+    usual = {"--dataset": f"mimic-iv-ecg:{synthetic_dir}", "--store": str(tmp_path / "store")}
+    others = [word for pair in usual.items() if pair[0] not in words for word in pair]
+    assert answer(enecg(), ["extract", *others, *words]) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert sentence in told.err
+
+
+@pytest.mark.parametrize("command", [["enecg"], ["prefect", "run"]], ids=" ".join)
+def test_the_executables_say_it_too(run: Run, command: list[str]):
+    told = run(
+        *command, "extract", "--dataset", "mimic-iv-ecg:nowhere", "--store", "x", folder=ROOT
+    )
+    assert told.returncode == 2
+    assert told.stderr.startswith("nowhere is not there")
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_bug_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch):
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("pipeline.datasets.registry.open_dataset", broken)
+    with pytest.raises(ZeroDivisionError):
+        answer(enecg(), ["train", "--dataset", "ludb:x", "--store", "x", "--out", "x"])
+
+
+def test_extract_works_from_any_folder_and_says_little_besides(
+    run: Run, synthetic_dir: Path, tmp_path: Path
+):
+    told = run(
+        *("enecg", "extract", "--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--limit", "4"),
+        *("--store", str(tmp_path / "store"), "--experts", "dlinear", "--weights", "random:0"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert " rows computed, 0 already there, " in told.stdout.splitlines()[0]
+    assert f"Store: {tmp_path / 'store'}" in told.stdout
+    starting, *progress = told.stderr.splitlines()
+    assert starting.startswith("Starting the embedded Prefect server")
+    assert progress
+    assert all(line.startswith("extract: ") for line in progress)
+
+
+def test_the_version_is_told(run: Run):
+    from importlib.metadata import version
+
+    assert run("enecg", "--version").stdout.strip() == version("enecg")
