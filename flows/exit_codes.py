@@ -1,6 +1,9 @@
 """From the words of a command line to an exit code."""
 
-from collections.abc import Iterable
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -8,14 +11,17 @@ from cyclopts.exceptions import CycloptsError
 from flows.mistakes import MISTAKES
 from flows.progress import to_stderr
 
-DONE, MISTAKEN, STOPPED = 0, 2, 130
-"""Exit codes: done; the user's mistake, told in one sentence; stopped by Ctrl-C. A bug gives 1."""
+DONE, MISTAKEN, STOPPED, TERMINATED = 0, 2, 130, 143
+"""Exit codes: done; the user's mistake, told in one sentence; stopped by Ctrl-C, or by SIGTERM. A
+bug gives 1."""
 
 
 def answer(app: App, words: Iterable[str]) -> int:
     """Carry out a command line and return its exit code; a bug's exception goes through."""
+    app.suppress_keyboard_interrupt = False
     try:
-        app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
+        with _leaving_properly_when_terminated():
+            app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         to_stderr(f"{error} See {app.name[0]} --help.")
         return MISTAKEN
@@ -26,3 +32,16 @@ def answer(app: App, words: Iterable[str]) -> int:
         to_stderr("Stopped. The same command goes on where it was.")
         return STOPPED
     return DONE
+
+
+@contextmanager
+def _leaving_properly_when_terminated() -> Iterator[None]:
+    """Makes SIGTERM an ordinary exit, which ends the embedded Prefect server too.
+
+    By default the process would be gone at once, and the server would stay behind.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
