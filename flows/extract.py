@@ -12,7 +12,8 @@ from flows.opaque import opaque
 from flows.progress import Progress, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.extract import ExtractionPlan, ShardRange, Summary
+    from pipeline.plan import ExtractionPlan, ShardRange
+    from pipeline.summary import Summary
 
 TASKS = 24
 """Tasks an extraction is cut into at most: SQLite, Prefect's default, stalls past a hundred."""
@@ -38,7 +39,8 @@ def extract(
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.extract import finish_extraction, plan_extraction, report
+    from pipeline.plan import plan_extraction
+    from pipeline.summary import Summary, finish_extraction, report
 
     logger = get_run_logger()
     say = to_the_log(logger)
@@ -53,7 +55,7 @@ def extract(
             limit=limit,
             retry_failed=retry_failed,
         )
-        summary = plan.summary()
+        summary = Summary(already_there=plan.already_there)
         with shown("extract", "records", say) as line:
             page = progress_artifact(f"Extraction of {dataset}")
             progress = Progress(plan.total_records, (line, page))

@@ -1,8 +1,12 @@
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from flows.cli import enecg
 from flows.exit_codes import answer
@@ -54,6 +58,25 @@ def test_a_bug_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipeline.datasets.registry.open_dataset", broken)
     with pytest.raises(ZeroDivisionError):
         answer(enecg(), ["train", "--dataset", "ludb:x", "--store", "x", "--out", "x"])
+
+
+def test_ctrl_c_is_told_in_a_line_and_sigterm_leaves_in_order(capfd: pytest.CaptureFixture[str]):
+    app = App(name="app")
+
+    @app.command
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    @app.command
+    def terminated() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    assert answer(app, ["interrupted"]) == 130
+    assert capfd.readouterr().err.startswith("Stopped.")
+    with pytest.raises(SystemExit) as left:
+        answer(app, ["terminated"])
+    assert left.value.code == 143
 
 
 def test_extract_works_from_any_folder_and_says_little_besides(

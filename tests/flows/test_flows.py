@@ -74,7 +74,7 @@ def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
     def mistaken(*_: Any, **__: Any) -> None:
         raise UserError("This cannot be had; give another.")
 
-    monkeypatch.setattr(f"pipeline.extract.{where}", mistaken)
+    monkeypatch.setattr(where, mistaken)
     with caplog.at_level(logging.DEBUG):
         state = extract(**words, limit=4, return_state=True)
     assert state.is_failed()
