@@ -24,7 +24,9 @@ class Gate(nn.Module):
             nn.init.zeros_(ffn.prediction.weight)
             nn.init.zeros_(ffn.prediction.bias)
 
-    def forward(self, leads: Float[Tensor, "batch feature"]) -> dict[str, Float[Tensor, "batch expert"]]:
+    def forward(
+        self, leads: Float[Tensor, "batch feature"]
+    ) -> dict[str, Float[Tensor, "batch expert"]]:
         """Weights over the experts for every task; each row sums to 1."""
         features = self.standardise(leads)
         return {task: ffn(features).softmax(-1) for task, ffn in self.ffn.items()}

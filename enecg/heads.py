@@ -29,7 +29,9 @@ class Standardise(nn.Module):
         # A feature that never varies says nothing: it becomes 0, not 0/0.
         self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
 
-    def forward(self, embedding: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+    def forward(
+        self, embedding: Float[Tensor, "*batch feature"]
+    ) -> Float[Tensor, "*batch feature"]:
         """The standardised features, float32."""
         return (embedding.float() - self.mean) / self.scale
 
@@ -79,9 +81,9 @@ def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> 
     """
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by r: any number will do
+        lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=["hidden"],
         modules_to_save=["prediction"],
     )
-    return get_peft_model(module, config)  # type: ignore[arg-type]  # any torch module will do
+    return get_peft_model(module, config)

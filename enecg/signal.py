@@ -1,4 +1,4 @@
-"""What an ECG is here: twelve leads in one order, 10 s, 500 Hz, millivolts; and how it is resampled."""
+"""What an ECG is here: twelve leads in one order, 10 s at 500 Hz, in mV; and its resampling."""
 
 import math
 from functools import lru_cache
@@ -17,7 +17,7 @@ SECONDS = 10
 SAMPLES = SAMPLE_RATE_HZ * SECONDS
 
 STANDARDISE_EPSILON = 1e-5
-"""Added to the variance, as in the Non-stationary Transformer's normalisation (arXiv 2205.14415)."""
+"""Added to the variance, as the Non-stationary Transformer does (arXiv 2205.14415)."""
 
 
 @lru_cache(maxsize=8)
@@ -41,10 +41,8 @@ def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*b
 
 def standardise(
     series: Float[Tensor, "*batch time"],
-) -> tuple[
-    Float[Tensor, "*batch time"], Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]
-]:
-    """Each series brought to mean 0 and variance 1, with the mean and scale (mV) taken out of it."""
+) -> tuple[Float[Tensor, "*batch time"], Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
+    """Each series brought to mean 0 and variance 1, and the mean and scale taken out (mV)."""
     mean = series.mean(-1, keepdim=True)
     variance = series.var(-1, keepdim=True, unbiased=False)
     scale = torch.sqrt(variance + STANDARDISE_EPSILON)

@@ -1,4 +1,4 @@
-"""The five tasks of EnECG (arXiv 2511.22935): what is predicted, in which unit, and how it is judged."""
+"""The tasks of EnECG (arXiv 2511.22935): what is predicted, in which unit, how it is judged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,15 +41,30 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("rr_interval", "RR interval", "regression", "rr_interval", "ms", "MAE",
-             metrics.mean_absolute_error),
+        Task(
+            "rr_interval",
+            "RR interval",
+            "regression",
+            "rr_interval",
+            "ms",
+            "MAE",
+            metrics.mean_absolute_error,
+        ),
         Task("age", "Age", "regression", "age", "years", "MAE", metrics.mean_absolute_error),
-        Task("sex", "Sex", "binary", "sex", "", "macro-F1", metrics.macro_f1,
-             ("female", "male")),
-        Task("potassium", "Potassium abnormality", "binary", "potassium", "", "macro-F1",
-             metrics.macro_f1, ("normal", "abnormal")),
-        Task("arrhythmia", "Arrhythmia", "multiclass", "diagnosis", "", "accuracy",
-             metrics.accuracy),
+        Task("sex", "Sex", "binary", "sex", "", "macro-F1", metrics.macro_f1, ("female", "male")),
+        Task(
+            "potassium",
+            "Potassium abnormality",
+            "binary",
+            "potassium",
+            "",
+            "macro-F1",
+            metrics.macro_f1,
+            ("normal", "abnormal"),
+        ),
+        Task(
+            "arrhythmia", "Arrhythmia", "multiclass", "diagnosis", "", "accuracy", metrics.accuracy
+        ),
     )
 }
 """The paper's tasks, in its order."""

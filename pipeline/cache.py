@@ -1,4 +1,4 @@
-"""What training reads: the stores of the weights that were asked for, and their rows by record id."""
+"""What training reads: the stores of the weights that were asked for, their rows by record id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from enecg.experts import ExpertDefinition, Weights, WeightsChoice, define, name
 from enecg.experts.weights import find
 from enecg.leads import LeadsSample
 from pipeline.decode import DECODE_VERSION
-from pipeline.extract import provenance
+from pipeline.plan import provenance
 from stores.embeddings import ABSENT, WHOLE, EmbeddingStore, find_stores, open_store, store_path
 from stores.errors import StoreError
 from stores.identity import identity
@@ -157,9 +157,7 @@ class Features:
         return torch.from_numpy(rows).to(self.leads.device)
 
 
-def read_features(
-    cache: Cache, record_id: Int[np.ndarray, " record"], device: str
-) -> Features:
+def read_features(cache: Cache, record_id: Int[np.ndarray, " record"], device: str) -> Features:
     """Read the embeddings of these records from every store, once."""
 
     def read(store: EmbeddingStore) -> Tensor:

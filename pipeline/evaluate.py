@@ -82,7 +82,8 @@ def _macro_f1(
         result: np.ndarray = np.divide(2 * right, total, out=np.zeros(len(total)), where=total > 0)
         return result
 
-    return (f1(hit) + f1(rest)) / 2
+    mean: np.ndarray = (f1(hit) + f1(rest)) / 2
+    return mean
 
 
 def decide(
@@ -92,8 +93,10 @@ def decide(
     if targets.task.kind == "regression":
         return targets.decode(output[:, 0])
     if targets.task.kind == "binary":
-        return (output[:, 1] >= threshold).astype(np.float64)
-    return output.argmax(1).astype(np.float64)
+        said: np.ndarray = output[:, 1] >= threshold
+    else:
+        said = output.argmax(1)
+    return said.astype(np.float64)
 
 
 def score(repeats: Sequence[Predicted], seed: int = 0) -> Score:

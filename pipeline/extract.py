@@ -1,240 +1,25 @@
-"""Stage one: every expert once over the records, its embeddings into the stores.
-
-The plan compares the data set's index with the stores; a range of shards is the unit of work,
-and what is whole in the store is never computed again.
-"""
+"""Stage one: every expert once over the records that the stores lack, in ranges of shards."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int, UInt8
 
-from enecg.errors import UserError
-from enecg.experts import Expert, ExpertSpec, WeightsChoice, load
-from enecg.leads import LeadsSample
 from pipeline.datasets.base import BadRecord, Dataset
-from pipeline.datasets.registry import open_dataset
-from pipeline.decode import DECODE_VERSION, REASONS
-from stores.embeddings import (
-    FIRST_REASON,
-    SHARD_ROWS,
-    WHOLE,
-    EmbeddingStore,
-    absent,
-    create,
-)
-from stores.runs import write_run
-
-NOT_FINITE = "not_finite"
-"""The reason kept for a record whose embedding came out with a NaN or an infinity."""
+from pipeline.plan import NOT_FINITE, ExtractionPlan, ShardRange
+from pipeline.summary import Failure, Summary
+from stores.embeddings import WHOLE
 
 FLUSH_SECONDS = 60.0
 """A shard in work is written, as far as it is, at least this often: what a kill can cost."""
 
 Progress = Callable[[int, int], None]
 """Called as progress(records done, records to do)."""
-
-
-@dataclass(frozen=True)
-class ShardRange:
-    """Shards `first` up to `last`, `last` excluded."""
-
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A record that an expert has no embedding of, and why."""
-
-    record_id: int
-    expert: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an extraction did, in rows (one record of one expert is a row)."""
-
-    computed: int = 0
-    already_there: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    failures: tuple[Failure, ...] = ()
-
-    def __add__(self, other: "Summary") -> "Summary":
-        return Summary(
-            self.computed + other.computed,
-            self.already_there + other.already_there,
-            self.failed + other.failed,
-            self.seconds + other.seconds,
-            self.failures + other.failures,
-        )
-
-
-@dataclass(frozen=True)
-class ExtractionPlan:
-    """What is to be done: which rows of which store lack an embedding.
-
-    All stores of a plan hold the same records in the same rows; `row_in_index` leads from a
-    store's row to the data set's, -1 for a record that is not asked for.
-    """
-
-    dataset: Dataset
-    experts: tuple[Expert, ...]
-    stores: tuple[EmbeddingStore, ...]
-    row_in_index: Int[np.ndarray, " record"]
-    to_do: tuple[np.ndarray, ...]
-    already_there: int
-    failed_before: int
-    device: str
-    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
-
-    @property
-    def total_rows(self) -> int:
-        """Rows to do, over all experts."""
-        return int(sum(mask.sum() for mask in self.to_do))
-
-    @property
-    def total_records(self) -> int:
-        """Records to open: those that at least one expert lacks."""
-        return int(np.logical_or.reduce(self.to_do).sum())
-
-    @property
-    def shard_rows(self) -> int:
-        """Rows in a shard, the same in every store."""
-        return self.stores[0].shard_rows
-
-    def ranges(self, pieces: int) -> tuple[ShardRange, ...]:
-        """The shards with something to do, in at most `pieces` runs of about as many shards."""
-        rows = np.flatnonzero(np.logical_or.reduce(self.to_do))
-        shards = np.unique(rows // self.shard_rows)
-        parts = np.array_split(shards, min(pieces, len(shards))) if len(shards) else []
-        return tuple(ShardRange(int(part[0]), int(part[-1]) + 1) for part in parts)
-
-    def summary(self) -> Summary:
-        """What was there before anything is done."""
-        return Summary(already_there=self.already_there)
-
-
-def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
-    """The document that defines a store: what its numbers depend on, and nothing else."""
-    return {
-        "dataset": namespace,
-        "expert": spec.name,
-        "code_version": spec.code_version,
-        "architecture": dict(spec.architecture),
-        "preprocessing": spec.preprocessing,
-        "pooling": spec.pooling,
-        "embedding_size": spec.embedding_size,
-        "weights": spec.weights,
-        "weights_sha256": spec.weights_sha256,
-        "decode_version": DECODE_VERSION,
-        "dtype": dtype,
-    }
-
-
-def plan_extraction(
-    dataset: str | Dataset,
-    store: str | Path,
-    experts: Sequence[str] | Sequence[Expert],
-    *,
-    weights: Sequence[str] = ("published",),
-    dtype: str = "float16",
-    device: str = "auto",
-    limit: int | None = None,
-    retry_failed: bool = False,
-    shard_rows: int = SHARD_ROWS,
-) -> ExtractionPlan:
-    """Find out what is missing. The gate's sampled leads are always part of the plan.
-
-    `experts` by name, or ready-made; `limit` takes the first records of the index.
-    Raises UserError or StoreError where the data set, an expert, its weights, the device or the
-    store cannot be had.
-    """
-    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    where = resolve_device(device)
-    choice = WeightsChoice.parse(weights)
-    for named, _ in choice.of_expert:
-        if named not in experts:
-            raise UserError(f"--weights speaks of {named!r}, which is not among --experts.")
-    ready = [load(one, choice) if isinstance(one, str) else one for one in experts]
-    all_experts: tuple[Expert, ...] = (*ready, LeadsSample())
-    index = source.index()
-    stores = tuple(
-        create(
-            store,
-            provenance(expert.spec, source.namespace, dtype),
-            record_id=index.record_id,
-            features=expert.spec.embedding_size,
-            dtype=dtype,
-            reasons=(*REASONS, NOT_FINITE),
-            shard_rows=shard_rows,
-        )
-        for expert in all_experts
-    )
-    return _compare(source, all_experts, stores, limit, retry_failed, where)
-
-
-def _compare(
-    dataset: Dataset,
-    experts: tuple[Expert, ...],
-    stores: tuple[EmbeddingStore, ...],
-    limit: int | None,
-    retry_failed: bool,
-    device: str,
-) -> ExtractionPlan:
-    wanted = dataset.index().record_id[:limit]
-    first = stores[0]
-    for other in stores[1:]:
-        if not np.array_equal(first.record_id, other.record_id):
-            raise UserError(
-                f"{other.path} and {first.path} have their records in different rows, since the "
-                "index grew in a different order; extract these experts one at a time."
-            )
-    row_in_index = np.full(len(first.record_id), -1)
-    row_in_index[first.rows_by_id(wanted)] = np.arange(len(wanted))
-    asked = row_in_index >= 0
-    statuses = [store.status() for store in stores]
-    to_do = tuple(asked & absent(status, or_failed=retry_failed) for status in statuses)
-    # The sampled leads are no expert's: people count experts' rows.
-    return ExtractionPlan(
-        dataset=dataset,
-        experts=experts,
-        stores=stores,
-        row_in_index=row_in_index,
-        to_do=to_do,
-        already_there=int(sum((status[asked] == WHOLE).sum() for status in statuses)),
-        failed_before=int(
-            sum((status[asked & ~mask] >= FIRST_REASON).sum()
-                for status, mask in zip(statuses, to_do, strict=True))
-        ),
-        device=device,
-    )
-
-
-def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one, else `cpu`. Raises UserError for a device not here."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "give --device auto, cpu or cuda:N."
-        ) from error
-    return device
 
 
 def extract_range(
@@ -245,7 +30,10 @@ def extract_range(
     progress: Progress | None = None,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> Summary:
-    """Compute what a range of shards lacks, and write it. Memory holds one shard and two batches."""
+    """Compute what a range of shards lacks, and write it.
+
+    Memory holds one shard of every store and two batches, however many records there are.
+    """
     for expert in plan.experts:
         if isinstance(expert, torch.nn.Module):
             expert.to(plan.device)
@@ -326,7 +114,9 @@ class _ShardWork:
 
     def take(self, batch: list[_Decoded]) -> None:
         """Embed a batch by every expert that lacks some of it."""
-        good = [(one.row - self.first, one.ecg) for one in batch if not isinstance(one.ecg, BadRecord)]
+        good = [
+            (one.row - self.first, one.ecg) for one in batch if not isinstance(one.ecg, BadRecord)
+        ]
         for one in batch:
             if isinstance(one.ecg, BadRecord):
                 for which in range(len(self.plan.experts)):
@@ -380,54 +170,3 @@ class _ShardWork:
         record = int(store.record_id[self.first + row])
         name = self.plan.experts[which].spec.name
         self.failures.append(Failure(record, name, reason, detail))
-
-
-def report(plan: ExtractionPlan, summary: Summary, named: int = 10) -> list[str]:
-    """An extraction told in lines: rows, failures by reason, and the first of them by name."""
-    lines = [
-        f"{summary.computed} rows computed, {summary.already_there} already there, "
-        f"{summary.failed} failed"
-        + (f", {plan.failed_before} failed before (--retry-failed tries them again)"
-           if plan.failed_before else "")
-        + f"; a row is one record of one of {len(plan.stores)} stores."
-    ]
-    # A bad record fails in every store for one reason: it is told once.
-    records = {failure.record_id: failure for failure in summary.failures}
-    if records:
-        counts = Counter(failure.reason for failure in records.values())
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        lines.append(f"{len(records)} records failed: {told}.")
-        lines += [
-            f"  {failure.record_id}: {failure.reason}. {failure.detail}"
-            for failure in islice(records.values(), named)
-        ]
-        if len(records) > named:
-            lines.append(f"  ... and {len(records) - named} more, in the run objects below.")
-    return lines
-
-
-def finish_extraction(plan: ExtractionPlan, summary: Summary) -> list[Path]:
-    """Keep what was done beside each store it was done to; returns the run objects' paths."""
-    if not plan.total_rows:
-        return []
-    finished = datetime.now().astimezone()
-    written = []
-    for expert, store, mask in zip(plan.experts, plan.stores, plan.to_do, strict=True):
-        if not mask.any():
-            continue
-        failures = [one for one in summary.failures if one.expert == expert.spec.name]
-        run = {
-            "started": plan.started.isoformat(timespec="seconds"),
-            "finished": finished.isoformat(timespec="seconds"),
-            "device": plan.device,
-            "torch": torch.__version__,
-            "index_digest": plan.dataset.index().digest,
-            "rows_to_do": int(mask.sum()),
-            "rows_failed": len(failures),
-            "failures": [
-                {"record_id": one.record_id, "reason": one.reason, "detail": one.detail}
-                for one in failures
-            ],
-        }
-        written.append(write_run(store, run))
-    return written

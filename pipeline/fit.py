@@ -70,9 +70,7 @@ def fit_heads(
             embedding.shape[1], outputs, hidden=settings.hidden, dropout=settings.dropout
         ).to(embedding.device)
         heads.standardise.fit(embedding[labelled.train])
-        model = with_lora(
-            heads, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout
-        )
+        model = with_lora(heads, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
 
         def losses(rows: Tensor) -> dict[str, Tensor]:
             outputs = model(embedding[rows])
@@ -123,7 +121,9 @@ def fit_gate(
     settings: FitSettings,
     seed: int,
 ) -> Fit:
-    """The gate over heads that are trained and stay as they are; `predictions` see `predict_unseen`."""
+    """The gate over heads that are trained and stay as they are; its `predictions` are those of
+    `predict_unseen`.
+    """
     with _seeded(seed):
         experts = next(iter(predictions.values())).shape[0]
         gate = Gate(

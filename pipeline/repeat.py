@@ -17,7 +17,15 @@ from pipeline.cache import Cache, Features
 from pipeline.cohorts import Cohort
 from pipeline.datasets.base import Dataset
 from pipeline.evaluate import CONSTANT, ENSEMBLE, Predicted, choose_threshold, decide
-from pipeline.fit import Fit, FitSettings, Labelled, fit_gate, fit_heads, predict_heads, predict_unseen
+from pipeline.fit import (
+    Fit,
+    FitSettings,
+    Labelled,
+    fit_gate,
+    fit_heads,
+    predict_heads,
+    predict_unseen,
+)
 from pipeline.targets import Targets, constant
 from pipeline.targets import fit as fit_targets
 
@@ -105,7 +113,9 @@ def run_repeat(
     )
 
 
-def _stack(outputs: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, "expert record output"]]:
+def _stack(
+    outputs: dict[str, dict[str, Tensor]],
+) -> dict[str, Float[Tensor, "expert record output"]]:
     tasks = next(iter(outputs.values()))
     return {task: torch.stack([of_tasks[task] for of_tasks in outputs.values()]) for task in tasks}
 

@@ -1,12 +1,12 @@
 """What a training leaves behind: everything needed to read, repeat and use it again.
 
-    config.json         the settings, the versions of the libraries, the time it took
-    provenance.json     what defines each store it read
-    cohorts.json        record ids of every repeat, by part
-    results.json        every score; results.md, results.html: the same to look at
-    predictions.parquet every answer on a test record
-    repeat-K/           targets.json (classes, scales, thresholds), and for each expert's heads
-                        and the gate: base.safetensors (frozen) and peft's adapter
+config.json         the settings, the versions of the libraries, the time it took
+provenance.json     what defines each store it read
+cohorts.json        record ids of every repeat, by part
+results.json        every score; results.md, results.html: the same to look at
+predictions.parquet every answer on a test record
+repeat-K/           targets.json (classes, scales, thresholds), and for each expert's heads
+                    and the gate: base.safetensors (frozen) and peft's adapter
 """
 
 import json
@@ -33,9 +33,9 @@ def prepare(folder: Path) -> Path:
     Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / CONFIG).is_file():
-            raise UserError(f"{folder} holds something that is no run; give another --out.")
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} holds something that is no run; give another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -1,4 +1,4 @@
-"""From the label table to what a head is trained on, and back to units; fitted on training records."""
+"""From the label table to what a head is trained on, and back; fitted on training records."""
 
 from dataclasses import dataclass
 

@@ -12,12 +12,12 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS, Task, choose
 from pipeline import run_folder
 from pipeline.cache import available, open_cache, read_features
-from pipeline.cohorts import Cohort, draw
+from pipeline.cohorts import draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, score
-from pipeline.extract import resolve_device
 from pipeline.fit import FitSettings
+from pipeline.plan import resolve_device
 from pipeline.repeat import Inputs, Repeat, run_repeat
 from pipeline.report.page import write_page
 from pipeline.report.table import markdown
@@ -141,7 +141,8 @@ def _tasks(names: Sequence[str], labels: pd.DataFrame) -> tuple[Task, ...]:
 
 def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:
     """A score for every method on every task, in the order of the first repeat's predictions."""
-    return tuple(score(together) for together in zip(*(one.predictions for one in repeats), strict=True))
+    by_method = zip(*(one.predictions for one in repeats), strict=True)
+    return tuple(score(together) for together in by_method)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

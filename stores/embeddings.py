@@ -137,9 +137,10 @@ class EmbeddingStore:
 
     def to_dask(self) -> dask.array.Array:
         """The embeddings as a lazy dask array, a chunk a shard."""
-        return dask.array.from_zarr(
+        lazy: dask.array.Array = dask.array.from_zarr(
             self._array("embedding"), chunks=(self.shard_rows, self.features)
         )
+        return lazy
 
     def rows_by_id(self, record_id: Int[np.ndarray, " pick"]) -> Int[np.ndarray, " pick"]:
         """The row of each record id, or -1 where the store does not know it."""
@@ -150,7 +151,7 @@ class EmbeddingStore:
             return np.full(len(record_id), -1)
         return np.where(known[place] == record_id, order[place], -1)
 
-    def _array(self, name: str) -> zarr.Array:
+    def _array(self, name: str) -> zarr.Array[Any]:
         array = self.group[name]
         assert isinstance(array, zarr.Array)
         return array
@@ -178,9 +179,7 @@ def create(
 
     Raises StoreError where something else lies there, or it may not be written.
     """
-    path = store_path(
-        root, provenance["dataset"], provenance["expert"], identity(provenance)
-    )
+    path = store_path(root, provenance["dataset"], provenance["expert"], identity(provenance))
     try:
         path.mkdir(parents=True, exist_ok=True)
         group = _create_group(path, provenance)
@@ -269,7 +268,8 @@ def find_stores(root: str | Path, dataset: str) -> list[EmbeddingStore]:
 
 def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.ndarray, " record"]:
     """Which rows are still to be had: the absent ones, and if asked the failed ones too."""
-    return (status != WHOLE) if or_failed else (status == ABSENT)
+    mask: np.ndarray = (status != WHOLE) if or_failed else (status == ABSENT)
+    return mask
 
 
 def _create_group(path: Path, provenance: Mapping[str, Any]) -> zarr.Group:

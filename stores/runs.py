@@ -1,4 +1,4 @@
-"""Run objects: who computed what into a store, when and how fast; one file a run, never rewritten."""
+"""Run objects: who computed what into a store, when and how fast; one file a run, written once."""
 
 import json
 import uuid

@@ -87,7 +87,7 @@ class MomentExpert(FrozenExpert):
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
-    """The config.json that is published beside the weights; ours for the size where there is none."""
+    """The config.json published beside the weights; ours for the size where there is none."""
     file = path.parent / "config.json"
     if not file.exists():
         return _config(size)

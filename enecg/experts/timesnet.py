@@ -8,6 +8,7 @@ leads, so that a record's embedding does not depend on its batch mates.
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -45,13 +46,13 @@ class Inception(nn.Module):
     def forward(self, image: Float[Tensor, "batch in row column"]) -> Tensor:
         """The convolutions' mean, as one convolution by the mean of their centred kernels."""
         widest = len(self.kernels) - 1
-        weight = torch.stack(
-            [
-                functional.pad(kernel.weight, [widest - size] * 4)  # type: ignore[arg-type]
-                for size, kernel in enumerate(self.kernels)
-            ]
-        ).mean(0)
-        bias = torch.stack([kernel.bias for kernel in self.kernels]).mean(0)  # type: ignore[arg-type]
+        kernels = [cast(nn.Conv2d, kernel) for kernel in self.kernels]
+        weights = [
+            functional.pad(kernel.weight, [widest - size] * 4)
+            for size, kernel in enumerate(kernels)
+        ]
+        weight = torch.stack(weights).mean(0)
+        bias = torch.stack([cast(Tensor, kernel.bias) for kernel in kernels]).mean(0)
         return functional.conv2d(image, weight, bias, padding=widest)
 
 
@@ -113,9 +114,7 @@ class TimesBlock(nn.Module):
 class _TokenEmbedding(nn.Module):
     def __init__(self, model_size: int) -> None:
         super().__init__()
-        self.tokenConv = nn.Conv1d(
-            1, model_size, 3, padding=1, padding_mode="circular", bias=False
-        )
+        self.tokenConv = nn.Conv1d(1, model_size, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
 

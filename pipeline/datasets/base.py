@@ -18,8 +18,9 @@ LABEL_COLUMNS = {
     "potassium_mmol_l": "float64",
     "diagnosis": "string",
 }
-"""The label table's columns and dtypes; `rr_interval` in ms, `age` in years, `sex` 1 male 0 female,
-`potassium` 1 abnormal 0 normal, `diagnosis` the rhythm in the source's own words. NaN: not known."""
+"""The label table's columns and dtypes; `rr_interval` in ms, `age` in years, `sex` 1 male 0
+female, `potassium` 1 abnormal 0 normal, `diagnosis` the rhythm in the source's own words.
+NaN: not known."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The results page: one HTML file that holds its plots, so it can be mailed or archived as it is."""
+"""The results page: one HTML file that holds its plots, so it can be mailed as it is."""
 
 import base64
 import io
@@ -26,14 +26,28 @@ def write_page(
     """Write the page of a run into its folder; returns its path."""
     experts = list(inputs.cache.experts)
     figures = [
-        ("Scores", "Dots: mean over repeats; ticks: each repeat; lines: 95 % interval, bootstrap "
-         "by patient; dashed: the constant predictor.", plots.scores(scores, inputs.cache)),
-        ("EnECG's answers on test patients", "Points: all repeats. Squares: the share of each true "
-         "class (row) that was given each answer.", plots.answers(repeats)),
-        ("Whom the gate listens to", "Weights sum to 1 for every record and task.",
-         plots.gate_weights(repeats, experts)),
-        ("Learning", "First repeat; each task keeps its own best epoch.",
-         plots.learning_curves(repeats)),
+        (
+            "Scores",
+            "Dots: mean over repeats; ticks: each repeat; lines: 95 % interval, bootstrap "
+            "by patient; dashed: the constant predictor.",
+            plots.scores(scores, inputs.cache),
+        ),
+        (
+            "EnECG's answers on test patients",
+            "Points: all repeats. Squares: the share of each true "
+            "class (row) that was given each answer.",
+            plots.answers(repeats),
+        ),
+        (
+            "Whom the gate listens to",
+            "Weights sum to 1 for every record and task.",
+            plots.gate_weights(repeats, experts),
+        ),
+        (
+            "Learning",
+            "First repeat; each task keeps its own best epoch.",
+            plots.learning_curves(repeats),
+        ),
     ]
     environment = Environment(
         loader=PackageLoader("pipeline.report"), autoescape=select_autoescape()

@@ -51,13 +51,23 @@ def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
     left = np.zeros(len(tasks))
     for place, expert in enumerate(experts):
         width = np.array(
-            [np.mean([one.gate_weights[task][:, place].mean() for one in repeats]) for task in tasks]
+            [
+                np.mean([one.gate_weights[task][:, place].mean() for one in repeats])
+                for task in tasks
+            ]
         )
         axes.barh(range(len(tasks)), width, left=left, label=expert)
         for row, (start, wide) in enumerate(zip(left, width, strict=True)):
             if wide > 0.06:
-                axes.text(start + wide / 2, row, f"{wide:.2f}", ha="center", va="center",
-                          color="white", fontsize=8)
+                axes.text(
+                    start + wide / 2,
+                    row,
+                    f"{wide:.2f}",
+                    ha="center",
+                    va="center",
+                    color="white",
+                    fontsize=8,
+                )
         left += width
     axes.set_yticks(range(len(tasks)), [TASKS[task].title for task in tasks])
     axes.invert_yaxis()
@@ -76,8 +86,9 @@ def learning_curves(repeats: Sequence[Repeat]) -> Figure:
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for name, fit in first.heads.items():
             axes.plot(fit.validation_loss[task], label=name, linewidth=1)
-        axes.plot(first.gate.validation_loss[task], label=ENSEMBLE, color=ENSEMBLE_COLOUR,
-                  linewidth=1.5)
+        axes.plot(
+            first.gate.validation_loss[task], label=ENSEMBLE, color=ENSEMBLE_COLOUR, linewidth=1.5
+        )
         axes.set_title(TASKS[task].title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)
@@ -97,8 +108,10 @@ def answers(repeats: Sequence[Repeat]) -> Figure:
     grid = figure.subplots(1, len(tasks), squeeze=False, width_ratios=shares)[0]
     for axes, task in zip(grid, tasks, strict=True):
         of_task = [
-            [one for one in repeat.predictions if one.task.name == task and one.method == ENSEMBLE][0]
+            one
             for repeat in repeats
+            for one in repeat.predictions
+            if (one.task.name, one.method) == (task, ENSEMBLE)
         ]
         axes.set_title(TASKS[task].title, fontsize=10)
         axes.tick_params(labelsize=7)

@@ -70,10 +70,7 @@ def markdown(scores: Sequence[Score], cache: Cache, seeds: Sequence[int]) -> str
     table = tabulate(scores, cache, seeds)
     lines = [table.heading, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.heading))]
-    told = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
+    told = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([told[0], rule, *told[1:], "", *table.notes]) + "\n"
 
