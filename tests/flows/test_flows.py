@@ -64,7 +64,9 @@ def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: py
     assert len(tries) == 2
 
 
-@pytest.mark.parametrize("where", ["pipeline.plan.plan_extraction", "pipeline.extract.extract_range"])
+@pytest.mark.parametrize(
+    "where", ["pipeline.plan.plan_extraction", "pipeline.extract.extract_range"]
+)
 def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
     where: str,
     words: dict[str, Any],
