@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from enecg.gate import Gate, mix
+from enecg.heads import Standardise, TaskHeads, with_lora
+
+OUTPUTS = {"age": 1, "arrhythmia": 15}
+
+
+def test_lora_leaves_the_drawn_layer_and_trains_the_rest():
+    heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
+    drawn = heads.ffn["age"].hidden.weight.clone()  # type: ignore[union-attr, operator]
+    model = with_lora(heads, rank=4, alpha=8, dropout=0.0)
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all("lora_" in name or ".prediction.modules_to_save." in name for name in trainable)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    embedding = torch.randn(8, 20)
+    before = model(embedding)["age"]
+    for _ in range(2):  # B starts at 0, so A moves from the second step on
+        sum(output.square().mean() for output in model(embedding).values()).backward()
+        optimiser.step()
+    assert not torch.allclose(model(embedding)["age"], before)
+    kept = dict(model.named_parameters())["base_model.model.ffn.age.hidden.base_layer.weight"]
+    torch.testing.assert_close(kept, drawn)
+
+
+def test_every_task_has_its_own_outputs_and_shares_no_parameter():
+    heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
+    outputs = heads(torch.randn(3, 20))
+    assert {task: output.shape for task, output in outputs.items()} == {
+        "age": (3, 1),
+        "arrhythmia": (3, 15),
+    }
+    outputs["age"].sum().backward()
+    gradients = {n: p.grad for n, p in heads.named_parameters() if "arrhythmia" in n}
+    assert gradients
+    assert all(gradient is None for gradient in gradients.values())
+
+
+def test_a_feature_that_never_varies_becomes_zero():
+    standardise = Standardise(2)
+    embedding = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float16)
+    standardise.fit(embedding)
+    torch.testing.assert_close(
+        standardise(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    )
+
+
+def test_the_gates_weights_sum_to_one_for_every_record_and_task():
+    gate = Gate(30, ("age", "sex"), 5, hidden=16, dropout=0.0)
+    for ffn in gate.ffn.values():
+        torch.nn.init.normal_(ffn.prediction.weight)  # type: ignore[union-attr, arg-type]
+    weights = gate(torch.randn(7, 30))
+    assert set(weights) == {"age", "sex"}
+    for weight in weights.values():
+        assert weight.shape == (7, 5)
+        torch.testing.assert_close(weight.sum(-1), torch.ones(7))
+        assert weight.std() > 0
+
+
+def test_an_untrained_gate_is_the_plain_mean_of_the_experts():
+    gate = Gate(30, ("age",), 4, hidden=16, dropout=0.0)
+    answers = torch.randn(4, 7, 1)
+    mixed = mix(gate(torch.randn(7, 30))["age"], answers)
+    torch.testing.assert_close(mixed, answers.mean(0))
+
+
+@pytest.mark.parametrize("expert", [0, 2])
+def test_all_weight_on_one_expert_is_that_experts_answer(expert: int):
+    weights = torch.zeros(7, 3)
+    weights[:, expert] = 1
+    answers = torch.randn(3, 7, 15)
+    torch.testing.assert_close(mix(weights, answers), answers[expert])
