@@ -42,9 +42,7 @@ def test_a_feature_that_never_varies_becomes_zero():
     standardise = Standardise(2)
     embedding = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float16)
     standardise.fit(embedding)
-    torch.testing.assert_close(
-        standardise(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
-    )
+    torch.testing.assert_close(standardise(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
 
 
 def test_the_gates_weights_sum_to_one_for_every_record_and_task():

@@ -42,7 +42,9 @@ def test_weights_that_cannot_be_had_are_told_with_the_remedy(choice: str, words:
         find("dlinear", choice, None)
 
 
-def test_published_weights_that_are_not_here_are_not_fetched_in_training(tmp_path: Path, monkeypatch):
+def test_published_weights_that_are_not_here_are_not_fetched_in_training(
+    tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="are not on this machine"):
         find("moment", "published", ("AutonLab/nothing", "model.safetensors"), fetch=False)

@@ -1,0 +1,109 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score
+
+from enecg.errors import UserError
+from enecg.tasks import OTHERS, TASKS
+from pipeline.cohorts import draw
+from pipeline.evaluate import Predicted, _bootstrap, choose_threshold, score
+from pipeline.targets import constant, fit
+
+
+def test_patients_are_split_and_all_their_records_go_with_them():
+    patient = np.repeat(np.arange(100), 3)
+    cohort = draw(np.arange(300), patient, patients=50, seed=4)
+    parts = [set(patient[ids]) for ids in (cohort.train, cohort.validation, cohort.test)]
+    assert [len(part) for part in parts] == [35, 10, 5]
+    assert len(set.union(*parts)) == 50
+    assert len(cohort.everyone) == 150
+
+
+def test_a_seed_draws_the_same_cohort_and_another_seed_another():
+    patient = np.arange(100)
+    first, again, other = (draw(patient, patient, patients=60, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(first.everyone, again.everyone)
+    assert not np.array_equal(first.test, other.test)
+
+
+def test_too_few_patients_are_refused():
+    with pytest.raises(UserError, match="2 patients are too few"):
+        draw(np.arange(2), np.arange(2), patients=10, seed=0)
+
+
+def test_a_regression_is_standardised_by_training_labels_and_brought_back():
+    labels = pd.Series([600.0, 800.0, np.nan, 1000.0])
+    targets = fit(TASKS["rr_interval"], labels)
+    encoded = targets.encode(labels)
+    assert np.nanmean(encoded) == pytest.approx(0)
+    assert np.nanstd(encoded) == pytest.approx(1)
+    assert np.isnan(encoded[2])
+    np.testing.assert_allclose(targets.decode(encoded), labels)
+
+
+def test_the_fourteen_commonest_diagnoses_of_training_and_others_are_the_classes():
+    words = [f"rhythm {number:02}" for number in range(20)]
+    training = pd.Series([word for place, word in enumerate(words) for _ in range(30 - place)])
+    targets = fit(TASKS["arrhythmia"], training.sample(frac=1, random_state=0))
+    assert targets.classes == (*words[:14], OTHERS)
+    seen = targets.encode(pd.Series(["rhythm 01", "rhythm 19", "never heard of", None]))
+    np.testing.assert_array_equal(seen, [1, 14, 14, np.nan])
+
+
+def test_labels_of_one_kind_cannot_be_learned_from():
+    with pytest.raises(UserError, match=r"1 different labels for sex \(3 of 4 records"):
+        fit(TASKS["sex"], pd.Series([1.0, 1.0, np.nan, 1.0]))
+
+
+def test_the_constant_is_the_median_or_the_commonest_class():
+    ages = pd.Series([20.0, 30.0, 90.0])
+    targets = fit(TASKS["age"], ages)
+    assert targets.decode(constant(targets, targets.encode(ages))) == pytest.approx(30)
+    sexes = pd.Series([0.0, 1.0, 1.0, np.nan])
+    assert constant(fit(TASKS["sex"], sexes), fit(TASKS["sex"], sexes).encode(sexes)) == 1
+
+
+def predicted(task: str, truth: np.ndarray, answer: np.ndarray, patient: np.ndarray) -> Predicted:
+    ids = np.arange(len(truth))
+    return Predicted(TASKS[task], "x", 0, ids, patient, truth.astype(float), answer.astype(float))
+
+
+@pytest.mark.parametrize("task", ["age", "sex", "arrhythmia"])
+def test_the_interval_is_that_of_a_plain_bootstrap_over_patients(task: str):
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 2)
+    truth = rng.integers(0, 2 if task == "sex" else 5, 120)
+    answer = np.where(rng.random(120) < 0.7, truth, 1)
+    one = predicted(task, truth, answer, patient)
+    fast = _bootstrap(one, np.random.default_rng(1))
+    plain = []
+    for _ in range(1000):
+        drawn = rng.choice(60, 60)
+        rows = np.concatenate([np.flatnonzero(patient == p) for p in drawn])
+        plain.append(TASKS[task].metric(one.truth[rows], one.predicted[rows]))
+    assert np.mean(fast) == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / 1000**0.5)
+    assert np.std(fast) == pytest.approx(np.std(plain), rel=0.1)
+
+
+def test_an_interval_knows_that_records_of_one_patient_are_no_more_evidence_than_one():
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=50)
+    alone = predicted("age", np.zeros(50), error, np.arange(50))
+    repeated = predicted("age", np.zeros(500), np.repeat(error, 10), np.repeat(np.arange(50), 10))
+    one, ten = score([alone]), score([repeated])
+    assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.15)
+    assert one.deviation is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_threshold_is_the_best_there_is_on_validation(seed: int):
+    rng = np.random.default_rng(seed)
+    truth = (rng.random(80) < 0.1).astype(int)
+    probability = np.round(np.clip(0.1 + 0.2 * truth + 0.2 * rng.normal(size=80), 0, 1), 2)
+
+    def macro(threshold: float) -> float:
+        said = (probability >= threshold).astype(int)
+        return float(f1_score(truth, said, average="macro", labels=[0, 1], zero_division=0))
+
+    best = max(macro(one) for one in np.linspace(-0.005, 1.005, 203))
+    assert macro(choose_threshold(probability, truth)) == pytest.approx(best)

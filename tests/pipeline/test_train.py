@@ -1,0 +1,219 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from enecg.errors import UserError
+from enecg.heads import TaskHeads
+from pipeline.evaluate import CONSTANT, ENSEMBLE
+from pipeline.extract import extract_range
+from pipeline.fit import FitSettings
+from pipeline.plan import plan_extraction
+from pipeline.train import Results, TrainSettings, train
+from stores.errors import StoreError
+
+RANDOM = ("random:0",)
+QUICK = FitSettings(epochs=3, hidden=16)
+EXPERTS = ("dlinear", "timesnet")
+
+
+def extract(dataset: str, store: Path, *experts: str, **options: object) -> None:
+    planned = plan_extraction(dataset, store, experts, weights=RANDOM, **options)  # type: ignore[arg-type]
+    for shards in planned.ranges(1):
+        extract_range(planned, shards)
+
+
+@pytest.fixture(scope="module")
+def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic data set without a single waveform: what training may not open is not there."""
+    bare = tmp_path_factory.mktemp("bare") / "data"
+    shutil.copytree(synthetic_dir, bare, ignore=shutil.ignore_patterns("files"))
+    return bare
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stores")
+    extract(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
+    return root
+
+
+def run(dataset: Path, store: Path, out: Path, **settings: object) -> Results:
+    chosen = {"weights": RANDOM, "repeats": 2, "fit": QUICK} | settings
+    return train(f"mimic-iv-ecg:{dataset}", store, out, TrainSettings(**chosen))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def results(dataset: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run(dataset, store, tmp_path_factory.mktemp("runs") / "first")
+
+
+def test_all_tasks_are_trained_from_the_store_with_no_waveform_there(results: Results):
+    assert {score.task for score in results.scores} == {
+        "rr_interval",
+        "age",
+        "sex",
+        "potassium",
+        "arrhythmia",
+    }
+    methods = [score.method for score in results.scores if score.task == "age"]
+    assert methods == [CONSTANT, *EXPERTS, ENSEMBLE]
+    assert all(score.low <= score.mean <= score.high for score in results.scores)
+
+
+def test_no_expert_is_built_in_training(
+    dataset: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def built(*_: object) -> None:
+        raise AssertionError("an expert was built")
+
+    monkeypatch.setattr("enecg.experts.base.FrozenExpert.__init__", built)
+    run(dataset, store, tmp_path / "run", repeats=1, tasks=("age",))
+
+
+def test_no_patient_is_in_two_parts_of_a_repeat(results: Results, dataset: Path):
+    patient = pd.read_csv(dataset / "record_list.csv").set_index("study_id")["subject_id"]
+    repeats = json.loads((results.folder / "cohorts.json").read_text())
+    assert [repeat["seed"] for repeat in repeats] == [0, 1]
+    for repeat in repeats:
+        parts = [set(patient.loc[repeat[part]]) for part in ("train", "validation", "test")]
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set.union(*parts))
+        assert [round(len(part) / 30, 1) for part in parts] == [0.7, 0.2, 0.1]
+
+
+def test_every_answer_is_kept_with_its_record_and_is_about_that_record(
+    results: Results, dataset: Path
+):
+    answers = pd.read_parquet(results.folder / "predictions.parquet")
+    measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
+    of_rr = answers[answers["task"] == "rr_interval"]
+    np.testing.assert_allclose(
+        of_rr["truth"], measured.loc[of_rr["record_id"], "rr_interval"], rtol=1e-5
+    )
+    tests = json.loads((results.folder / "cohorts.json").read_text())
+    for number, repeat in enumerate(tests):
+        assert set(of_rr.loc[of_rr["repeat"] == number, "record_id"]) <= set(repeat["test"])
+    score = next(s for s in results.scores if (s.task, s.method) == ("rr_interval", ENSEMBLE))
+    mine = of_rr[(of_rr["method"] == ENSEMBLE) & (of_rr["repeat"] == 0)]
+    assert score.values[0] == pytest.approx((mine["truth"] - mine["predicted"]).abs().mean())
+
+
+def test_an_unknown_rr_of_29999_is_nobodys_truth(results: Results, dataset: Path):
+    spoiled = json.loads((dataset / "synthetic.json").read_text())["spoiled"]["unknown_rr"]
+    answers = pd.read_parquet(results.folder / "predictions.parquet")
+    assert spoiled
+    of_rr = answers[answers["task"] == "rr_interval"]
+    assert not set(spoiled) & set(of_rr["record_id"])
+    assert of_rr["truth"].max() < 3000
+
+
+def test_untrained_weights_are_named_in_every_table(results: Results):
+    for file in ("results.md", "results.html"):
+        text = (results.folder / file).read_text()
+        assert "dlinear (untrained, random:0)" in text
+        assert "EnECG (of 2 untrained experts of 2)" in text
+
+
+def test_the_table_has_a_constant_row_counts_seeds_and_intervals(results: Results):
+    assert f"| {CONSTANT}" in results.markdown
+    assert "test records (patients)" in results.markdown
+    assert "seeds 0, 1" in results.markdown
+    assert "95 % interval, bootstrap by patient" in results.markdown
+
+
+def test_the_same_training_gives_the_same_numbers(
+    results: Results, dataset: Path, store: Path, tmp_path: Path
+):
+    again = run(dataset, store, tmp_path / "again")
+    assert again.scores == results.scores
+    other = run(dataset, store, tmp_path / "other", seed=7)
+    assert other.scores != results.scores
+
+
+def test_saved_heads_answer_as_they_did(results: Results, store: Path):
+    folder = results.folder / "repeat-0" / "heads" / "dlinear"
+    targets = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]
+    outputs = {task: max(1, len(one["classes"])) for task, one in targets.items()}
+    heads = TaskHeads(2328, outputs, hidden=QUICK.hidden, dropout=QUICK.dropout)
+    base = load_file(folder / "base.safetensors")
+    heads.load_state_dict(
+        {
+            key.replace(".base_layer", "").replace(".original_module", ""): value
+            for key, value in base.items()
+        }
+    )
+    model = PeftModel.from_pretrained(heads, str(folder)).eval()
+    from stores.embeddings import find_stores
+
+    embeddings = next(
+        one
+        for one in find_stores(store, "synthetic/v1-seed0-patients30")
+        if one.provenance["expert"] == "dlinear"
+    )
+    answers = pd.read_parquet(results.folder / "predictions.parquet").query(
+        "task == 'age' and method == 'dlinear' and repeat == 0"
+    )
+    rows = embeddings.rows_by_id(answers["record_id"].to_numpy())
+    with torch.inference_mode():
+        standard = model(torch.from_numpy(embeddings.read(rows)))["age"][:, 0].numpy()
+    years = standard * targets["age"]["scale"] + targets["age"]["mean"]
+    np.testing.assert_allclose(years, answers["predicted"], rtol=1e-4)
+
+
+def test_weights_are_exactly_those_that_are_told(dataset: Path, store: Path, tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"has no float16 embeddings .* random:1 .*dlinear \(random:0"
+    ):
+        run(dataset, store, tmp_path / "run", weights=("random:1",))
+    with pytest.raises(UserError, match="no float32 embeddings of dlinear"):
+        run(dataset, store, tmp_path / "run", dtype="float32", experts=("dlinear",))
+
+
+def test_records_that_are_not_extracted_are_counted_with_the_command_that_fills_them(
+    synthetic_dir: Path, tmp_path: Path
+):
+    extract(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
+    with pytest.raises(StoreError, match=r"lacks \d+ of \d+ records; fill them by enecg extract"):
+        run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
+    few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))
+    assert few.scores[0].n[0] < 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tasks": ("height",)}, "no task 'height'; there are rr_interval, age"),
+        ({"limit": 2}, "too few to split 70/20/10"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_in_a_sentence(
+    settings: dict[str, object], words: str, dataset: Path, store: Path, tmp_path: Path
+):
+    with pytest.raises(UserError, match=words):
+        run(dataset, store, tmp_path / "run", **settings)
+
+
+def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out(
+    dataset: Path, store: Path, tmp_path: Path
+):
+    bare = tmp_path / "bare"
+    shutil.copytree(dataset, bare)
+    (bare / "hosp" / "labevents.csv").unlink()
+    with pytest.raises(UserError, match="no labels for potassium; it has them for rr_interval"):
+        run(bare, store, tmp_path / "run", tasks=("potassium",))
+    every = run(bare, store, tmp_path / "run", repeats=1)
+    assert "potassium" not in {score.task for score in every.scores}
+
+
+def test_a_folder_that_is_no_run_is_not_written_over(dataset: Path, store: Path, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("all my work")
+    with pytest.raises(UserError, match="holds something that is no run"):
+        run(dataset, store, tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "all my work"
