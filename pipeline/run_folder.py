@@ -10,6 +10,7 @@ repeat-K/           targets.json (classes, scales, thresholds), and for each exp
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -79,6 +80,8 @@ def write(
     predictions_table([one for repeat in repeats for one in repeat.predictions]).to_parquet(
         folder / "predictions.parquet", index=False
     )
+    for earlier in folder.glob("repeat-*"):
+        shutil.rmtree(earlier)
     for number, repeat in enumerate(repeats):
         _write_repeat(folder / f"repeat-{number}", repeat)
 
