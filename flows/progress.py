@@ -101,11 +101,21 @@ def _lines(title: str, unit: str, say: Say) -> Report:
 
     def report(done: int, total: int) -> None:
         passed = time.monotonic() - began
-        rate = done / passed if passed else 0.0
-        left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
-        say(f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}")
+        left = ""
+        if passed and 0 < done < total:
+            left = f", {_clock((total - done) * passed / done)} left"
+        say(f"{title}: {done:,} of {total:,} {unit}, {_rate(done, passed, unit)}{left}")
 
     return report
+
+
+def _rate(done: float, seconds: float, unit: str) -> str:
+    """Units a second, or for slow work seconds a unit."""
+    if not done or not seconds:
+        return f"0 {unit}/s"
+    if done >= seconds:
+        return f"{done / seconds:,.1f} {unit}/s"
+    return f"{seconds / done:,.1f} s/{unit.removesuffix('s')}"
 
 
 def _clock(seconds: float) -> str:
@@ -120,7 +130,7 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         seconds = task.finished_time if task.finished_time is not None else task.elapsed
-        return Text(f"{task.completed / seconds:,.1f} {self.unit}/s" if seconds else "")
+        return Text(_rate(task.completed, seconds or 0.0, self.unit))
 
 
 @contextmanager
