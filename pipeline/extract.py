@@ -44,8 +44,6 @@ def extract_range(
     summary = Summary()
     for shard in range(shards.first, shards.last):
         work = _ShardWork(plan, shard)
-        if not len(work.rows):
-            continue
         flushed = time.monotonic()
         for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
             work.take(batch)
@@ -55,7 +53,8 @@ def extract_range(
             if time.monotonic() - flushed > flush_seconds:
                 work.write()
                 flushed = time.monotonic()
-        work.write()
+        if len(work.rows):
+            work.write()
         summary += work.summary()
     return summary
 
@@ -101,13 +100,18 @@ class _ShardWork:
         self.shard = shard
         self.first = shard * plan.shard_rows
         span = plan.stores[0].rows_of(shard)
-        self.lacking = [mask[span] for mask in plan.to_do]
-        self.rows = np.flatnonzero(np.logical_or.reduce(self.lacking)) + self.first
-        self.embedding = [store.read_shard(shard) for store in plan.stores]
         self.status: list[UInt8[np.ndarray, " row"]] = [
             store.status(shard) for store in plan.stores
         ]
-        self.seconds = [0.0] * len(plan.stores)
+        # A range that broke off and is begun again finds some of its rows whole.
+        self.lacking = [
+            mask[span] & (status != WHOLE)
+            for mask, status in zip(plan.to_do, self.status, strict=True)
+        ]
+        self.rows = np.flatnonzero(np.logical_or.reduce(self.lacking)) + self.first
+        self.embedding = [store.read_shard(shard) for store in plan.stores]
+        asked = sum(int(mask[span].sum()) for mask in plan.to_do)
+        self.already_there = asked - sum(int(lacks.sum()) for lacks in self.lacking)
         self.failures: list[Failure] = []
         self.computed = 0
         self.started = time.monotonic()
@@ -142,6 +146,7 @@ class _ShardWork:
         """What this shard's work came to."""
         return Summary(
             computed=self.computed,
+            already_there=self.already_there,
             failed=len(self.failures),
             seconds=time.monotonic() - self.started,
             failures=tuple(self.failures),

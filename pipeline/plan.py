@@ -120,21 +120,24 @@ def plan_extraction(
         if named not in experts:
             raise UserError(f"--weights speaks of {named!r}, which is not among --experts.")
     ready = [load(one, choice) if isinstance(one, str) else one for one in experts]
-    all_experts: tuple[Expert, ...] = (*ready, LeadsSample())
-    index = source.index()
-    stores = tuple(
-        create(
+
+    def create_for(expert: Expert, record_id: Int[np.ndarray, " record"]) -> EmbeddingStore:
+        return create(
             store,
             provenance(expert.spec, source.namespace, dtype),
-            record_id=index.record_id,
+            record_id=record_id,
             features=expert.spec.embedding_size,
             dtype=dtype,
             reasons=(*REASONS, NOT_FINITE),
             shard_rows=shard_rows,
         )
-        for expert in all_experts
-    )
-    return _compare(source, all_experts, stores, limit, retry_failed, where)
+
+    leads = LeadsSample()
+    leads_store = create_for(leads, source.index().record_id)
+    # Every extraction takes the leads along, so their rows are the order of all other stores:
+    # an expert that joins late has its records in the same rows as one that was there before.
+    stores = (*(create_for(expert, leads_store.record_id) for expert in ready), leads_store)
+    return _compare(source, (*ready, leads), stores, limit, retry_failed, where)
 
 
 def _compare(
@@ -150,8 +153,8 @@ def _compare(
     for other in stores[1:]:
         if not np.array_equal(first.record_id, other.record_id):
             raise UserError(
-                f"{other.path} and {first.path} have their records in different rows, since the "
-                "index grew in a different order; extract these experts one at a time."
+                f"{other.path} and {first.path} have their records in different rows; "
+                "extract into another --store."
             )
     row_in_index = np.full(len(first.record_id), -1)
     row_in_index[first.rows_by_id(wanted)] = np.arange(len(wanted))

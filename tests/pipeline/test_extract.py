@@ -158,6 +158,36 @@ def test_records_of_a_new_release_are_appended(tmp_path: Path):
     np.testing.assert_array_equal(store.read(np.array([10, 11, 4]))[:, 0], [50, 60, 4])
 
 
+def test_an_expert_that_joins_late_has_the_same_rows(tmp_path: Path):
+    run(plan(Constant(range(10)), tmp_path, MeanExpert()))
+    regrown = Constant([50, *range(10), 60])
+    run(plan(regrown, tmp_path, MeanExpert("late")))
+    planned = plan(regrown, tmp_path, MeanExpert(), MeanExpert("late"))
+    run(planned)
+    for name in ("mean", "late", "leads"):
+        assert store_of(planned, name).record_id.tolist() == [*range(10), 50, 60]
+        assert (store_of(planned, name).status() == WHOLE).all()
+
+
+def test_a_range_that_broke_off_is_begun_again_where_it_was(tmp_path: Path):
+    class Breaks(MeanExpert):
+        def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+            if self.seen == 12:
+                self.seen += 1
+                raise OSError("the share was away")
+            return super().embed(ecg)
+
+    expert = Breaks()
+    planned = plan(Constant(range(24)), tmp_path, expert)
+    (everything,) = planned.ranges(1)
+    with pytest.raises(OSError, match="away"):
+        extract_range(planned, everything, batch_size=4)
+    summary = extract_range(planned, everything, batch_size=4)
+    assert (summary.computed, summary.already_there) == (32, 16)
+    assert expert.seen - 1 == 12 + 16  # the third batch, in the second shard, was lost
+    assert (store_of(planned).status() == WHOLE).all()
+
+
 def test_a_shard_in_work_is_written_as_time_goes_by(tmp_path: Path):
     planned = plan(Constant(range(8)), tmp_path, MeanExpert())
     there = []
