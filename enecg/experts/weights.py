@@ -2,9 +2,10 @@
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -117,19 +118,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for a file that is damaged, or that would run code to be read.
     """
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix != ".safetensors":
+        tensors = read_torch_file(path, remedy="save its state_dict alone, best as safetensors")
+    else:
+        try:
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}); fetch it anew.") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors and would run code to be read, so it is refused; "
-            "save its state_dict alone, best as safetensors."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} is no whole torch checkpoint ({error}); fetch it anew.") from error
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} is no whole safetensors file ({error}); fetch it anew."
+            ) from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
@@ -137,15 +134,41 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_torch_file(path: Path, *, remedy: str, harmless: Sequence[Any] = ()) -> Any:
+    """What a torch file holds: tensors in plain containers, and types named in `harmless`.
+
+    `remedy` tells what to do about a file that holds more; `harmless` is in the form that
+    `torch.serialization.safe_globals` takes.
+    Raises UserError for a file that is damaged, or that would run code to be read.
+    """
+    try:
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and would run code to be read, so it is refused; "
+            f"{remedy}."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{path} is no whole torch checkpoint ({error}); fetch it anew.") from error
+
+
 def fill(
-    model: nn.Module, tensors: dict[str, Tensor], path: Path, unused: Sequence[str] = ()
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    path: Path,
+    unused: Sequence[str] = (),
+    published_name: Callable[[str], str] = str,
 ) -> None:
     """Load tensors into a model, every one of them, and no other.
 
-    `unused` are the prefixes of keys that the published model has and its embedding does not need.
-    Raises UserError naming the first missing, unexpected or misshapen keys.
+    `unused` are the prefixes of keys that the published model has and its embedding does not need;
+    `published_name` gives a checkpoint's name for one of the model's own keys.
+    Raises UserError naming the first missing, unexpected or misshapen keys, as in the checkpoint.
     """
-    wanted = model.state_dict()
+    own = model.state_dict()
+    own_keys = {published_name(key): key for key in own}
+    wanted = {name: own[key] for name, key in own_keys.items()}
     given = {k: v for k, v in tensors.items() if not k.startswith(tuple(unused))}
     missing = sorted(wanted.keys() - given.keys())
     unexpected = sorted(given.keys() - wanted.keys())
@@ -165,7 +188,7 @@ def fill(
     ]
     if faults:
         raise UserError(f"{path} does not fit {type(model).__name__}: {'; '.join(faults)}.")
-    model.load_state_dict(given)
+    model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
 
 
 def digest(model: nn.Module) -> str:

@@ -1,0 +1,422 @@
+"""ECG-FM against its source, and its checkpoints in every form that they come in.
+
+The golden files and how they were made: golden/README.md.
+"""
+
+import json
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from enecg.errors import UserError
+from enecg.experts import WeightsChoice, define, load, names
+from enecg.experts.ecg_fm import (
+    Architecture,
+    EcgFm,
+    EcgFmExpert,
+    convolutions,
+    pool,
+    published_name,
+    standardise_leads,
+)
+from enecg.signal import LEADS
+
+GOLDEN = Path(__file__).parent / "golden"
+TOLERANCE = 1e-5
+"""Of the largest value; float32 sums in another order differ by some 1e-6."""
+
+State = dict[str, Any]
+
+
+def golden(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((GOLDEN / f"ecg_fm_{name}.json").read_text())
+    return content
+
+
+def stored(entry: dict[str, Any]) -> Tensor:
+    return torch.tensor(entry["values"]).view(entry["shape"])
+
+
+def weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Weights from their names alone: large enough that every one of them shows in the outputs."""
+    draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("weight_g"):
+        value = 1 + np.abs(draw)
+    elif len(shape) < 2:
+        value = (1 if name.endswith("weight") else 0) + 0.1 * draw
+    else:
+        value = draw / np.sqrt(np.prod(shape[1:]))
+        if "out_proj" in name or "fc2" in name:
+            value = value / 4  # or deep layers forget their input
+    return torch.from_numpy(value.astype(np.float32))
+
+
+def records(count: int) -> Tensor:
+    """Random walks in mV, so that a record's second half has another mean than its first."""
+    draw = np.random.RandomState(0).standard_normal((count, 12, 5000))
+    ecg = (0.02 * np.cumsum(draw, axis=2)).astype(np.float32)
+    if count > 1:
+        ecg[1, 3] = np.float32(0.3)
+    return torch.from_numpy(ecg)
+
+
+def checkpoint(name: str = "small") -> State:
+    """What fairseq-signals' trainer saves, with its optimizer's and its task's state left out."""
+    source = golden(name)
+    return {
+        "args": None,
+        "cfg": {
+            "model": source["cfg_model"],
+            "task": {"_name": "ecg_pretraining", "sample_rate": None},
+        },
+        "model": {key: weight(key, tuple(shape)) for key, shape in source["shapes"].items()},
+        "criterion": None,
+        "optimizer_history": [{"criterion_name": "Wav2Vec2WithCMSCCriterion", "num_updates": 1}],
+        "task_state": {},
+        "extra_state": {"val_loss": None, "previous_training_time": 1.0},
+    }
+
+
+def with_parametrizations(state: State) -> State:
+    """As torch's newer weight norm names them."""
+    ends = {"weight_g": "original0", "weight_v": "original1"}
+    state["model"] = {
+        f"{stem}.parametrizations.weight.{ends[end]}" if end in ends else key: tensor
+        for key, tensor in state["model"].items()
+        for stem, _, end in [key.rpartition(".")]
+    }
+    return state
+
+
+def fine_tuned(state: State) -> State:
+    """As a classifier made of it: the encoder under a prefix, a head, nothing of pretraining."""
+    pretraining = ("mask_emb", "quantizer.", "project_q.", "final_proj.")
+    state["model"] = {
+        f"encoder.{key}": tensor
+        for key, tensor in state["model"].items()
+        if not key.startswith(pretraining)
+    }
+    width = state["cfg"]["model"]["encoder_embed_dim"]
+    state["model"] |= {"proj.weight": torch.ones(5, width), "proj.bias": torch.ones(5)}
+    state["cfg"]["model"] = {
+        key: value
+        for key, value in state["cfg"]["model"].items()
+        if not key.startswith(("quantize", "latent"))
+    } | {"_name": "ecg_transformer_classifier", "num_labels": 5, "model_path": "pretrained.pt"}
+    return state
+
+
+def load_file(path: Path) -> EcgFmExpert:
+    """The public way: the choice that a user gives, resolved and built."""
+    expert = load("ecg-fm", WeightsChoice.parse([f"ecg-fm@{path}"]))
+    assert isinstance(expert, EcgFmExpert)
+    return expert
+
+
+def load_state(state: State, folder: Path) -> EcgFmExpert:
+    path = folder / "ecg_fm.pt"
+    torch.save(state, path)
+    return load_file(path)
+
+
+def refusal(path: Path) -> str:
+    """The sentence that a checkpoint is refused with."""
+    with pytest.raises(UserError) as caught:
+        load_file(path)
+    sentence = str(caught.value)
+    assert str(path) in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> EcgFmExpert:
+    return load_state(checkpoint(), tmp_path_factory.mktemp("ecg_fm"))
+
+
+def compare_with_source(expert: EcgFmExpert, name: str) -> None:
+    source = golden(name)
+    pooled, tokens = stored(source["pooled"]), stored(source["tokens"])
+    ecg = records(len(pooled))
+    with torch.inference_mode():
+        own_tokens = expert.tokens(ecg)
+        embedding = expert.embed(ecg)
+    assert own_tokens.shape == (*pooled.shape[:2], 156, pooled.shape[2])
+    assert embedding.shape == (len(ecg), expert.spec.embedding_size)
+    assert embedding.dtype == torch.float32
+    own_tokens = own_tokens[:, :, :: source["tokens"]["every"]]
+    assert (own_tokens - tokens).abs().max() <= TOLERANCE * tokens.abs().max()
+    assert (embedding - pooled.flatten(1)).abs().max() <= TOLERANCE * pooled.abs().max()
+
+
+def test_a_checkpoint_gives_what_its_source_computes(small: EcgFmExpert) -> None:
+    compare_with_source(small, "small")
+    assert small.spec.weights == "checkpoint"
+
+
+@pytest.mark.slow
+def test_the_published_sizes_give_what_their_source_computes(tmp_path: Path) -> None:
+    expert = load_state(checkpoint("published"), tmp_path)
+    assert expert.model.architecture == Architecture()
+    assert expert.spec.embedding_size == 2 * 768
+    compare_with_source(expert, "published")
+
+
+def test_the_published_checkpoint_has_the_encoder_and_what_only_pretraining_needs() -> None:
+    shapes = {key: tuple(shape) for key, shape in golden("published")["shapes"].items()}
+    with torch.device("meta"):
+        encoder = EcgFm(Architecture()).state_dict()
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 90_883_072
+    assert sum(tensor.numel() for tensor in encoder.values()) == 90_373_248
+    ours = {published_name(key): tuple(tensor.shape) for key, tensor in encoder.items()}
+    assert ours.items() <= shapes.items()
+    assert {key.split(".")[0] for key in shapes.keys() - ours.keys()} == {
+        "mask_emb",
+        "quantizer",
+        "project_q",
+        "final_proj",
+    }
+
+
+@pytest.mark.parametrize("form", [with_parametrizations, fine_tuned])
+def test_every_form_of_a_checkpoint_gives_the_same_embedding(
+    form: Callable[[State], State], small: EcgFmExpert, tmp_path: Path
+) -> None:
+    other = load_state(form(checkpoint()), tmp_path)
+    assert torch.equal(other.embed(records(2)), small.embed(records(2)))
+
+
+def test_a_fine_tuned_checkpoint_with_parametrizations_loads(
+    small: EcgFmExpert, tmp_path: Path
+) -> None:
+    other = load_state(fine_tuned(with_parametrizations(checkpoint())), tmp_path)
+    assert torch.equal(other.embed(records(2)), small.embed(records(2)))
+
+
+def test_scores_kept_in_a_checkpoint_do_not_stop_its_loading(tmp_path: Path) -> None:
+    state = checkpoint()
+    state["extra_state"] |= {"best": np.float64(0.9), "metrics": [np.zeros((2, 3), np.float32)]}
+    load_state(state, tmp_path)
+    # numpy 1 wrote its functions' names without the underscore
+    path = tmp_path / "ecg_fm.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
+    load_file(path)
+
+
+def test_missing_keys_are_named(tmp_path: Path) -> None:
+    state = checkpoint()
+    del state["model"]["encoder.layers.1.self_attn.q_proj.bias"]
+    torch.save(state, tmp_path / "a.pt")
+    sentence = refusal(tmp_path / "a.pt")
+    assert "1 keys missing (encoder.layers.1.self_attn.q_proj.bias)" in sentence
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "encoder.layers.2.fc1.bias",
+        "proj.weight",
+        "conv_pos.pos_conv.0.parametrizations.weight.original0",
+    ],
+)
+def test_added_keys_are_named(key: str, tmp_path: Path) -> None:
+    state = checkpoint()
+    state["model"][key] = torch.zeros(1)
+    torch.save(state, tmp_path / "a.pt")
+    assert f"1 keys unexpected ({key})" in refusal(tmp_path / "a.pt")
+
+
+def test_misshapen_keys_are_named(tmp_path: Path) -> None:
+    state = checkpoint()
+    state["model"]["post_extract_proj.bias"] = torch.zeros(23)
+    torch.save(state, tmp_path / "a.pt")
+    sentence = refusal(tmp_path / "a.pt")
+    assert "post_extract_proj.bias (23,) instead of (24,)" in sentence
+
+
+class RunsCode:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_unread(tmp_path: Path) -> None:
+    state = checkpoint()
+    state["cfg"]["task"]["data"] = RunsCode(tmp_path / "ran")
+    torch.save(state, tmp_path / "a.pt")
+    assert "would run code" in refusal(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(RunsCode(tmp_path / "ran"), protocol=2))
+    refusal(tmp_path / "b.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(kept: float, tmp_path: Path) -> None:
+    torch.save(checkpoint(), tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole[: int(kept * len(whole))])
+    assert "no whole torch checkpoint" in refusal(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layer_norm_first": True}, "layer_norm_first=True"),
+        ({"extractor_mode": "layer_norm"}, "extractor_mode='layer_norm'"),
+        ({"conv_bias": True}, "conv_bias=True"),
+        ({"in_d": 1}, "in_d=1"),
+        ({"quantize_input": True}, "quantize_input=True"),
+        ({"normalize": True}, "normalize=True"),
+        ({"encoder_layers": "12"}, "encoder_layers='12'"),
+        ({"conv_feature_layers": "print(1)"}, r"conv_feature_layers='print\(1\)'"),
+        ({"encoder_attention_heads": 5}, "fits no model"),
+        ({"conv_pos_groups": 5}, "fits no model"),
+        ({"encoder_embed_dim": 16}, "no projection"),
+        ({"encoder_layers": 3}, r"16 keys missing \(encoder\.layers\.2\.fc1\.bias"),
+        ({"encoder_ffn_embed_dim": 96}, r"fc1\.bias \(48,\) instead of \(96,\)"),
+    ],
+)
+def test_a_cfg_of_another_architecture_is_refused(
+    changes: State, told: str, tmp_path: Path
+) -> None:
+    state = checkpoint()
+    state["cfg"]["model"] |= changes
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=told):
+        load_file(tmp_path / "a.pt")
+
+
+def test_a_model_of_another_sampling_rate_is_refused(tmp_path: Path) -> None:
+    state = checkpoint()
+    state["cfg"]["task"]["sample_rate"] = 250
+    torch.save(state, tmp_path / "a.pt")
+    assert "sample_rate=250 instead of 500" in refusal(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "state", [checkpoint()["model"], {"cfg": None}, {"cfg": None, "model": {}}, torch.ones(3)]
+)
+def test_a_file_without_a_cfg_is_refused(state: object, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "a.pt")
+    assert "cfg" in refusal(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("left_out", ["encoder_layers", "conv_pos"])
+def test_sizes_are_never_guessed(left_out: str, tmp_path: Path) -> None:
+    state = checkpoint()
+    del state["cfg"]["model"][left_out]
+    torch.save(state, tmp_path / "a.pt")
+    assert f"does not tell {left_out}" in refusal(tmp_path / "a.pt")
+
+
+def test_layers_are_read_without_running_them() -> None:
+    assert convolutions("[(256, 2, 2)] * 4") == ((256, 2, 2),) * 4
+    assert convolutions("[(8, 10, 5)] + [(8, 3, 2)] * 2 + [(4, 2, 2)]") == (
+        (8, 10, 5),
+        (8, 3, 2),
+        (8, 3, 2),
+        (4, 2, 2),
+    )
+    for text in ("", "[]", "__import__('os')", "[(1, 2)]", "[(0, 2, 2)]", "[(1, 2, 2)] * 10**9"):
+        assert convolutions(text) == ()
+
+
+def test_leads_are_standardised_over_the_whole_record() -> None:
+    ecg = records(1)
+    exact = ecg.double().numpy()
+    exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
+    assert np.abs(standardise_leads(ecg).numpy() - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("millivolts", [0.0, 0.3, -1.7e3])
+def test_a_constant_lead_becomes_zeros_and_keeps_gradients_finite(
+    millivolts: float, small: EcgFmExpert
+) -> None:
+    ecg = records(1)
+    ecg[0, 2] = millivolts
+    ecg.requires_grad_()
+    assert (standardise_leads(ecg)[0, 2] == 0).all()
+    small.embed(ecg).square().sum().backward()
+    assert ecg.grad is not None
+    assert ecg.grad.isfinite().all()
+    assert (ecg.grad[0, 0] != 0).any()
+
+
+def test_tokens_that_are_zero_do_not_count_in_the_mean() -> None:
+    tokens = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 0.0]])[None, None]
+    assert pool(tokens).tolist() == [[[2.0, 4.0]]]
+    assert pool(torch.zeros(1, 1, 3, 2)).tolist() == [[[0.0, 0.0]]]
+
+
+def test_leads_come_in_the_order_that_ecg_fm_was_trained_on(small: EcgFmExpert) -> None:
+    order = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+    assert list(LEADS) == order
+    ecg = records(1)
+    swapped = ecg[:, [0, 1, 2, 3, 5, 4, *range(6, 12)]]
+    assert not torch.allclose(small.embed(ecg), small.embed(swapped), atol=1e-3)
+
+
+def test_an_embedding_does_not_depend_on_batch_mates_or_order(small: EcgFmExpert) -> None:
+    ecg = records(6)
+    with torch.inference_mode():
+        together = small.embed(ecg)
+        order = [4, 2, 0, 5, 1, 3]
+        assert torch.equal(small.embed(ecg[order]), together[order])
+        mates = ecg.clone()
+        mates[1:] = 1e3 * torch.randn(5, 12, 5000, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(small.embed(mates)[0], together[0])
+        mates[1:] = float("nan")
+        assert torch.equal(small.embed(mates)[0], together[0])
+        for row in range(6):
+            alone = small.embed(ecg[row : row + 1])[0]
+            assert torch.allclose(alone, together[row], rtol=0, atol=1e-6)
+
+
+def test_each_half_of_a_record_has_its_own_vector(small: EcgFmExpert) -> None:
+    ecg = records(1)
+    with torch.inference_mode():
+        halves = small.embed(ecg).unflatten(1, (2, -1))
+        turned = small.embed(ecg.roll(2500, -1)).unflatten(1, (2, -1))
+    assert torch.allclose(turned, halves.flip(1), atol=1e-5)
+    assert not torch.allclose(halves[:, 0], halves[:, 1], atol=1e-2)
+
+
+def test_it_is_registered_and_frozen(small: EcgFmExpert) -> None:
+    assert "ecg-fm" in names()
+    definition = define("ecg-fm")
+    assert definition.published == ("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt")
+    assert definition.licence == "MIT"
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+    assert not any(module.training for module in small.train().modules())
+
+
+@pytest.mark.slow
+def test_random_weights_have_the_published_sizes_and_follow_their_seed() -> None:
+    first = load("ecg-fm", WeightsChoice("random:0"))
+    assert isinstance(first, EcgFmExpert)
+    assert sum(parameter.numel() for parameter in first.parameters()) == 90_373_248
+    assert first.spec.untrained
+    assert first.embed(records(1)).shape == (1, first.spec.embedding_size) == (1, 1536)
+    torch.manual_seed(5)
+    again = load("ecg-fm", WeightsChoice("random:0"))
+    other = load("ecg-fm", WeightsChoice("random:1"))
+    assert again.spec == first.spec
+    assert other.spec.weights_sha256 != first.spec.weights_sha256
