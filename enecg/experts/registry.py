@@ -13,6 +13,7 @@ _OURS = {
     "moment": "enecg.experts.moment:MOMENT_SMALL",
     "moment-base": "enecg.experts.moment:MOMENT_BASE",
     "moment-large": "enecg.experts.moment:MOMENT_LARGE",
+    "tempo": "enecg.experts.tempo:TEMPO",
 }
 
 
