@@ -47,3 +47,19 @@ def standardise(
     variance = series.var(-1, keepdim=True, unbiased=False)
     scale = torch.sqrt(variance + STANDARDISE_EPSILON)
     return (series - mean) / scale, mean, scale
+
+
+def moving_average(
+    series: Float[Tensor, "*batch time"], width: int
+) -> Float[Tensor, "*batch time"]:
+    """Each sample's mean with its neighbours, `width` (odd) of them; the ends are held beyond."""
+    half = (width - 1) // 2
+    held = torch.cat(
+        [
+            series[..., :1].expand(*series.shape[:-1], half),
+            series,
+            series[..., -1:].expand(*series.shape[:-1], half),
+        ],
+        dim=-1,
+    )
+    return held.unfold(-1, width, 1).mean(-1)

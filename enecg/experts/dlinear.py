@@ -1,17 +1,22 @@
 """DLinear (Zeng et al., AAAI 2023, arXiv 2205.13504): a series split in trend and season, each
 sent through one linear layer.
 
-Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, with one linear layer
-a branch for all leads (`individual=False`), so its checkpoints load.
+Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so its checkpoints
+load: those with one linear layer a branch for all leads, and those with one for each lead
+(`individual=True`).
 """
+
+import re
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.weights import Weights, digest, fill, read_checkpoint
-from enecg.signal import LEADS, resample, standardise
+from enecg.signal import LEADS, moving_average, resample, standardise
 
 STEPS = 500
 FORECAST_STEPS = 96
@@ -23,29 +28,41 @@ MOVING_AVERAGE = 25
 class DLinear(nn.Module):
     """Both branches of DLinear, kept apart: their sum is the published model's forecast."""
 
-    def __init__(self, forecast_steps: int) -> None:
+    def __init__(self, forecast_steps: int = FORECAST_STEPS, individual: bool = False) -> None:
         super().__init__()
+        self.architecture = {
+            "forecast_steps": forecast_steps,
+            "individual": individual,
+            "moving_average": MOVING_AVERAGE,
+        }
+
         # torch's own draw, not the published start (every weight 1/steps), under which both
         # branches would give the mean of their input and nothing else.
-        self.Linear_Seasonal = nn.Linear(STEPS, forecast_steps)
-        self.Linear_Trend = nn.Linear(STEPS, forecast_steps)
+        def branch() -> nn.Module:
+            if not individual:
+                return nn.Linear(STEPS, forecast_steps)
+            return nn.ModuleList(nn.Linear(STEPS, forecast_steps) for _ in LEADS)
+
+        self.Linear_Seasonal = branch()
+        self.Linear_Trend = branch()
 
     def forward(
-        self, series: Float[Tensor, "*batch time"]
-    ) -> tuple[Float[Tensor, "*batch forecast"], Float[Tensor, "*batch forecast"]]:
-        """The seasonal and the trend branch of each series."""
-        half = (MOVING_AVERAGE - 1) // 2
-        held = torch.cat(
-            [
-                series[..., :1].expand(*series.shape[:-1], half),
-                series,
-                series[..., -1:].expand(*series.shape[:-1], half),
-            ],
-            dim=-1,
-        )
-        trend = held.unfold(-1, MOVING_AVERAGE, 1).mean(-1)
-        seasonal: Tensor = self.Linear_Seasonal(series - trend)
-        return seasonal, self.Linear_Trend(trend)
+        self, series: Float[Tensor, "batch 12 time"]
+    ) -> tuple[Float[Tensor, "batch 12 forecast"], Float[Tensor, "batch 12 forecast"]]:
+        """The seasonal and the trend branch of each lead."""
+        trend = moving_average(series, MOVING_AVERAGE)
+        seasonal = series - trend
+        return _apply(self.Linear_Seasonal, seasonal), _apply(self.Linear_Trend, trend)
+
+
+def _apply(
+    branch: nn.Module, series: Float[Tensor, "batch 12 time"]
+) -> Float[Tensor, "batch 12 forecast"]:
+    if isinstance(branch, nn.ModuleList):
+        leads = zip(branch, series.unbind(1), strict=True)
+        return torch.stack([layer(lead) for layer, lead in leads], dim=1)
+    out: Tensor = branch(series)
+    return out
 
 
 class DLinearExpert(FrozenExpert):
@@ -60,20 +77,32 @@ class DLinearExpert(FrozenExpert):
         return torch.cat([seasonal, trend, mean, scale], dim=-1).flatten(1)
 
 
+def _sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
+    """Steps and `individual` as the layers tell them; what is missing is told by `fill`."""
+    shared = tensors.get("Linear_Trend.weight")
+    if shared is not None and shared.ndim:
+        return len(shared), False
+    own = [t for key, t in tensors.items() if re.match(r"Linear_Trend\.\d+\.weight$", key)]
+    if len(own) not in (0, len(LEADS)):
+        raise UserError(
+            f"{path} has linear layers for {len(own)} series, and an ECG has {len(LEADS)} leads; "
+            "give one with a layer for each lead, or one for all of them."
+        )
+    return (len(own[0]), True) if own else (FORECAST_STEPS, False)
+
+
 def _build(definition: ExpertDefinition, weights: Weights) -> DLinearExpert:
     if weights.path is None:
         assert weights.seed is not None
-        model = build_seeded(lambda: DLinear(FORECAST_STEPS), weights.seed)
+        model = build_seeded(DLinear, weights.seed)
     else:
         tensors = read_checkpoint(weights.path)
-        layer = tensors.get("Linear_Seasonal.weight")
-        model = DLinear(FORECAST_STEPS if layer is None else layer.shape[0])
+        model = DLinear(*_sizes(tensors, weights.path))
         fill(model, tensors, weights.path)
-    forecast_steps = model.Linear_Seasonal.out_features
     spec = definition.spec(
         weights,
-        architecture={"forecast_steps": forecast_steps, "moving_average": MOVING_AVERAGE},
-        embedding_size=len(LEADS) * (2 * forecast_steps + 2),
+        architecture=model.architecture,
+        embedding_size=len(LEADS) * (2 * model.architecture["forecast_steps"] + 2),
         weights_sha256=weights.sha256() or digest(model),
     )
     return DLinearExpert(spec, model)

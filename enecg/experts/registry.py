@@ -14,6 +14,7 @@ _OURS = {
     "moment-base": "enecg.experts.moment:MOMENT_BASE",
     "moment-large": "enecg.experts.moment:MOMENT_LARGE",
     "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
+    "tempo": "enecg.experts.tempo:TEMPO",
 }
 
 

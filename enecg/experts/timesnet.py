@@ -4,17 +4,20 @@ images, which convolutions read.
 Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, in its imputation
 and anomaly detection form (no forecasting layer), so its checkpoints load. As published, the
 periods are those of the mean spectrum of a whole batch; here they are those of one record's
-leads, so that a record's embedding does not depend on its batch mates.
+leads, so that a record's embedding does not depend on its batch mates. A model of one channel
+reads each lead as a series of its own, a model of twelve reads a record as one series.
 """
 
 import math
-from typing import cast
+import re
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.weights import Weights, digest, fill, read_checkpoint
 from enecg.signal import LEADS, resample, standardise
@@ -26,6 +29,7 @@ LAYERS = 2
 KERNELS = 6
 PERIODS = 3
 POSITIONS = 5000
+_KERNEL = re.compile(r"model\.(\d+)\.conv\.(\d+)\.kernels\.(\d+)\.weight$")
 
 
 class Inception(nn.Module):
@@ -46,13 +50,13 @@ class Inception(nn.Module):
     def forward(self, image: Float[Tensor, "batch in row column"]) -> Tensor:
         """The convolutions' mean, as one convolution by the mean of their centred kernels."""
         widest = len(self.kernels) - 1
-        kernels = [cast(nn.Conv2d, kernel) for kernel in self.kernels]
-        weights = [
-            functional.pad(kernel.weight, [widest - size] * 4)
-            for size, kernel in enumerate(kernels)
-        ]
-        weight = torch.stack(weights).mean(0)
-        bias = torch.stack([cast(Tensor, kernel.bias) for kernel in kernels]).mean(0)
+        weight = torch.stack(
+            [
+                functional.pad(kernel.get_parameter("weight"), [widest - size] * 4)
+                for size, kernel in enumerate(self.kernels)
+            ]
+        ).mean(0)
+        bias = torch.stack([kernel.get_parameter("bias") for kernel in self.kernels]).mean(0)
         return functional.conv2d(image, weight, bias, padding=widest)
 
 
@@ -93,11 +97,10 @@ class TimesBlock(nn.Module):
     ) -> Float[Tensor, "record lead time size"]:
         result = torch.empty_like(states)
         # Records that share a period go through the convolutions together.
-        for length in period.unique().tolist():
+        for length in sorted(set(period.tolist())):
             here = period == length
-            result[here] = self._convolve(states[here].flatten(0, 1), length).unflatten(
-                0, (-1, states.shape[1])
-            )
+            shape = states[here].shape
+            result[here] = self._convolve(states[here].flatten(0, 1), length).reshape(shape)
         return result
 
     def _convolve(
@@ -106,15 +109,17 @@ class TimesBlock(nn.Module):
         steps = states.shape[1]
         rows = math.ceil(steps / period)
         padded = functional.pad(states, (0, 0, 0, rows * period - steps))
-        image = padded.unflatten(1, (rows, period)).permute(0, 3, 1, 2)
+        image = padded.reshape(len(states), rows, period, -1).permute(0, 3, 1, 2)
         out: Tensor = self.conv(image.contiguous())
         return out.permute(0, 2, 3, 1).flatten(1, 2)[:, :steps]
 
 
 class _TokenEmbedding(nn.Module):
-    def __init__(self, model_size: int) -> None:
+    def __init__(self, channels: int, model_size: int) -> None:
         super().__init__()
-        self.tokenConv = nn.Conv1d(1, model_size, 3, padding=1, padding_mode="circular", bias=False)
+        self.tokenConv = nn.Conv1d(
+            channels, model_size, 3, padding=1, padding_mode="circular", bias=False
+        )
         nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
 
@@ -132,14 +137,16 @@ class _PositionalEmbedding(nn.Module):
 
 
 class _DataEmbedding(nn.Module):
-    def __init__(self, model_size: int) -> None:
+    def __init__(self, channels: int, model_size: int) -> None:
         super().__init__()
-        self.value_embedding = _TokenEmbedding(model_size)
+        self.value_embedding = _TokenEmbedding(channels, model_size)
         self.position_embedding = _PositionalEmbedding(model_size)
 
-    def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series time size"]:
-        value: Tensor = self.value_embedding.tokenConv(series[:, None]).transpose(1, 2)
-        return value + self.position_embedding.pe[:, : series.shape[1]]
+    def forward(
+        self, series: Float[Tensor, "series channel time"]
+    ) -> Float[Tensor, "series time size"]:
+        value: Tensor = self.value_embedding.tokenConv(series).transpose(1, 2)
+        return value + self.position_embedding.pe[:, : series.shape[2]]
 
 
 class TimesNet(nn.Module):
@@ -147,6 +154,7 @@ class TimesNet(nn.Module):
 
     def __init__(
         self,
+        channels: int = 1,
         model_size: int = MODEL_SIZE,
         feed_forward_size: int = FEED_FORWARD_SIZE,
         layers: int = LAYERS,
@@ -155,23 +163,27 @@ class TimesNet(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = {
+            "channels": channels,
             "model_size": model_size,
             "feed_forward_size": feed_forward_size,
             "layers": layers,
             "kernels": kernels,
             "periods": periods,
         }
-        self.enc_embedding = _DataEmbedding(model_size)
+        self.enc_embedding = _DataEmbedding(channels, model_size)
         self.model = nn.ModuleList(
             TimesBlock(model_size, feed_forward_size, kernels, periods) for _ in range(layers)
         )
         self.layer_norm = nn.LayerNorm(model_size)
 
     def forward(
-        self, series: Float[Tensor, "record lead time"]
-    ) -> Float[Tensor, "record lead time size"]:
-        """The last layer's states of each lead, each lead a series of its own."""
-        states = self.enc_embedding(series.flatten(0, 1)).unflatten(0, series.shape[:2])
+        self, leads: Float[Tensor, "record lead time"]
+    ) -> Float[Tensor, "record series time size"]:
+        """The last layer's states of each series: of each lead, or of all twelve in one."""
+        records, count, steps = leads.shape
+        channels = self.architecture["channels"]
+        states = self.enc_embedding(leads.reshape(-1, channels, steps))
+        states = states.reshape(records, count // channels, *states.shape[1:])
         for block in self.model:
             states = self.layer_norm(block(states))
         result: Tensor = states
@@ -179,8 +191,8 @@ class TimesNet(nn.Module):
 
 
 class TimesNetExpert(FrozenExpert):
-    """The last layer's states of each lead, their mean and standard deviation over time, and each
-    lead's own mean and scale in mV.
+    """The last layer's states of each series, their mean and standard deviation over time, and the
+    mean and scale in mV of each lead in it.
     """
 
     model: TimesNet
@@ -189,22 +201,28 @@ class TimesNetExpert(FrozenExpert):
         """See `Expert.embed`."""
         series, mean, scale = standardise(resample(ecg, STEPS))
         states = self.model(series)
-        pooled = [states.mean(2), states.std(2, unbiased=False), mean, scale]
+        amplitude = [part.reshape(*states.shape[:2], -1) for part in (mean, scale)]
+        pooled = [states.mean(2), states.std(2, unbiased=False), *amplitude]
         return torch.cat(pooled, dim=-1).flatten(1)
 
 
-def _architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
+def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
     """The sizes that a checkpoint's own shapes tell; its missing keys are told by `fill`."""
     sizes = {}
     for key, tensor in tensors.items():
-        parts = key.split(".")
-        if key == "enc_embedding.value_embedding.tokenConv.weight":
-            sizes["model_size"] = tensor.shape[0]
-        elif parts[0] == "model" and parts[-1] == "weight":
-            sizes["layers"] = max(sizes.get("layers", 0), int(parts[1]) + 1)
-            if parts[3] == "0":
-                sizes["feed_forward_size"] = tensor.shape[0]
-                sizes["kernels"] = max(sizes.get("kernels", 0), int(parts[5]) + 1)
+        if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:
+            sizes["model_size"], sizes["channels"] = tensor.shape[:2]
+        elif found := _KERNEL.match(key):
+            layer, kernel = int(found[1]), int(found[3])
+            sizes["layers"] = max(sizes.get("layers", 0), layer + 1)
+            sizes["kernels"] = max(sizes.get("kernels", 0), kernel + 1)
+            if found[2] == "0":
+                sizes["feed_forward_size"] = len(tensor)
+    if sizes.get("channels", 1) not in (1, len(LEADS)):
+        raise UserError(
+            f"{path} reads {sizes['channels']} channels at once; give a TimesNet of one, for each "
+            f"lead, or of {len(LEADS)}, for all of them."
+        )
     return sizes
 
 
@@ -214,17 +232,18 @@ def _build(definition: ExpertDefinition, weights: Weights) -> TimesNetExpert:
         model = build_seeded(TimesNet, weights.seed)
     else:
         tensors = read_checkpoint(weights.path)
-        model = TimesNet(**_architecture(tensors))
+        model = TimesNet(**_architecture(tensors, weights.path))
         fill(
             model,
             tensors,
             weights.path,
             unused=("projection.", "enc_embedding.temporal_embedding."),
         )
+    series = len(LEADS) // model.architecture["channels"]
     spec = definition.spec(
         weights,
         architecture=model.architecture,
-        embedding_size=len(LEADS) * (2 * model.architecture["model_size"] + 2),
+        embedding_size=2 * model.architecture["model_size"] * series + 2 * len(LEADS),
         weights_sha256=weights.sha256() or digest(model),
     )
     return TimesNetExpert(spec, model)
@@ -234,7 +253,8 @@ TIMESNET = ExpertDefinition(
     name="timesnet",
     code_version=1,
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
-    pooling="per lead: states' mean and standard deviation over time, mean (mV), scale (mV)",
+    pooling="per lead (or per record, with twelve channels): states' mean and standard deviation "
+    "over time, mean (mV), scale (mV)",
     licence="MIT",
     source="arXiv 2210.02186",
     published=None,

@@ -1,0 +1,239 @@
+"""TEMPO (Cao et al., ICLR 2024, arXiv 2310.04948): a lead taken apart into trend, season and
+residual, whose patches GPT-2 reads one after the other, each part behind a prompt of its own.
+
+Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so `TEMPO-80M_v1.pth`
+loads. What it gets from STL while it is trained enters its loss alone, so there is none here.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GPT2Config, GPT2Model
+
+from enecg.errors import UserError
+from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.signal import LEADS, moving_average, resample, standardise
+
+STEPS = 336
+"""The length TEMPO was trained on: 33.6 Hz here."""
+PATCH = 16
+STRIDE = 8
+PATCHES = (STEPS - PATCH) // STRIDE + 2  # one more than fit: the end is held for a stride
+MOVING_AVERAGE = 25
+LAYERS = 6
+"""GPT-2 layers in the published configuration of TEMPO-80M_v1 (`configs/run_TEMPO.yml`)."""
+WIDTH = 768
+HEADS = 12
+VOCABULARY = 50257
+LORA_ALPHA = 16
+
+# "Predict the future time step given the trend" (season, residual) in GPT-2's tokens. Written out:
+# offline, its tokenizer comes back empty without an error.
+_QUESTION = (47, 17407, 262, 2003, 640, 2239, 1813, 262)
+PROMPTS = {
+    "trend": (*_QUESTION, 5182),
+    "season": (*_QUESTION, 1622),
+    "noise": (*_QUESTION, 29598),
+}
+
+# Heads and losses of the forecast, an unused layer, and the normalisations that only they use.
+_UNUSED = (
+    "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
+    "mu.", "sigma.", "nu.", "alpha.",
+)  # fmt: skip
+# Causal masks that transformers kept among GPT-2's weights until 4.30.
+_MASK = re.compile(r"\.attn\.(masked_)?bias$")
+_LORA_A = re.compile(r"\.lora_A(\.default)?\.weight$")
+
+
+class _Affine(nn.Module):
+    """What RevIN learns: one factor and one offset for every series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.affine_weight = nn.Parameter(torch.ones(1))
+        self.affine_bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series time"]:
+        return series * self.affine_weight + self.affine_bias
+
+
+class Tempo(nn.Module):
+    """TEMPO over standardised series, up to GPT-2's last states of the patches."""
+
+    def __init__(
+        self, width: int = WIDTH, layers: int = LAYERS, vocabulary: int = VOCABULARY
+    ) -> None:
+        super().__init__()
+        self.architecture = {"width": width, "layers": layers, "vocabulary": vocabulary}
+        self.rev_in_trend = _Affine()
+        self.map_trend = nn.Linear(STEPS, STEPS)
+        self.map_season = nn.Sequential(
+            nn.Linear(STEPS, 4 * STEPS), nn.ReLU(), nn.Linear(4 * STEPS, STEPS)
+        )
+        self.gpt2_trend = GPT2Model(
+            GPT2Config(
+                n_embd=width, n_layer=layers, n_head=HEADS, vocab_size=vocabulary, use_cache=False
+            )
+        )
+        for part in PROMPTS:
+            self.add_module(f"in_layer_{part}", nn.Linear(PATCH, width))
+            self.add_module(f"prompt_layer_{part}", nn.Linear(width, width))
+
+    def decompose(
+        self, series: Float[Tensor, "series time"]
+    ) -> dict[str, Float[Tensor, "series time"]]:
+        """Trend, season and residual, which add up to the normalised series."""
+        series = self.rev_in_trend(series)
+        trend = self.map_trend(moving_average(series, MOVING_AVERAGE))
+        season = self.map_season(series - trend)
+        return {"trend": trend, "season": season, "noise": series - trend - season}
+
+    def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series token width"]:
+        """The states of the trend's patches, then the season's, then the residual's."""
+        read = []
+        for part, values in self.decompose(series).items():
+            ids = torch.tensor(PROMPTS[part], device=series.device)
+            prompt = self.get_submodule(f"prompt_layer_{part}")(self.gpt2_trend.wte(ids))
+            held = functional.pad(values, (0, STRIDE), mode="replicate")
+            patches = self.get_submodule(f"in_layer_{part}")(held.unfold(-1, PATCH, STRIDE))
+            read += [prompt.expand(len(series), -1, -1), patches]
+        states: Tensor = self.gpt2_trend(inputs_embeds=torch.cat(read, dim=1)).last_hidden_state
+        parts = states.reshape(len(series), len(PROMPTS), -1, states.shape[-1])
+        return parts[:, :, -PATCHES:].flatten(1, 2)
+
+
+class TempoExpert(FrozenExpert):
+    """The patches' states of trend, season and residual, their mean and standard deviation over
+    time, averaged over leads, and each lead's mean and scale in mV, which TEMPO normalises away.
+    """
+
+    model: Tempo
+
+    def tokens(
+        self, ecg: Float[Tensor, "batch 12 5000"]
+    ) -> Float[Tensor, "batch 12 token feature"]:
+        """The states that `embed` pools: of each lead 42 patches' trend, then season, residual."""
+        return self._tokens(standardise(resample(ecg, STEPS))[0])
+
+    def _tokens(
+        self, series: Float[Tensor, "batch 12 time"]
+    ) -> Float[Tensor, "batch 12 token feature"]:
+        states: Tensor = self.model(series.flatten(0, 1))
+        return states.reshape(*series.shape[:2], *states.shape[1:])
+
+    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
+        """See `Expert.embed`."""
+        series, mean, scale = standardise(resample(ecg, STEPS))
+        states = self._tokens(series)
+        states = states.reshape(*states.shape[:2], len(PROMPTS), PATCHES, -1)
+        pooled = [states.mean(3).mean(1), states.std(3, unbiased=False).mean(1), mean, scale]
+        return torch.cat([part.flatten(1) for part in pooled], dim=-1)
+
+
+def _plain(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The checkpoint in GPT-2's own key names, peft's LoRA added to the weights it belongs to.
+
+    Below `base_model.model.`, peft wrote `c_attn.weight` beside `c_attn.lora_A.weight` at first,
+    `c_attn.lora_A.default.weight` since 0.3 and `c_attn.base_layer.weight` since 0.6.
+    """
+    plain = {
+        key.replace("gpt2_trend.base_model.model.", "gpt2_trend.").replace(".base_layer.", "."): t
+        for key, t in tensors.items()
+        if not _MASK.search(key)
+    }
+    for key in [key for key in plain if _LORA_A.search(key)]:
+        other, layer = key.replace(".lora_A.", ".lora_B."), _LORA_A.sub(".weight", key)
+        if other not in plain or layer not in plain:
+            continue  # `fill` names what is missing and what is left over
+        down, up = plain.pop(key), plain.pop(other)
+        # GPT-2's layers are stored input by output, LoRA's output by input.
+        if down.shape[0] != up.shape[1] or plain[layer].shape != (down.shape[1], up.shape[0]):
+            raise UserError(
+                f"The LoRA in {path} does not fit {layer}: {tuple(up.shape)} by "
+                f"{tuple(down.shape)} for {tuple(plain[layer].shape)}."
+            )
+        plain[layer] = plain[layer] + (up @ down).T * (LORA_ALPHA / down.shape[0])
+    return plain
+
+
+def _architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `fill`."""
+    layers = [
+        int(found[1]) for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))
+    ]
+    sizes = {"layers": max(layers, default=LAYERS - 1) + 1}
+    words, norm = tensors.get("gpt2_trend.wte.weight"), tensors.get("gpt2_trend.ln_f.weight")
+    if words is not None and words.ndim:
+        sizes["vocabulary"] = words.shape[0]
+    if norm is not None and norm.ndim and norm.shape[0] % HEADS == 0:
+        sizes["width"] = norm.shape[0]
+    return sizes
+
+
+def _check_config(path: Path, model: Tempo) -> None:
+    """Refuse a checkpoint whose config.json, where there is one, describes another model."""
+    file = path.parent / "config.json"
+    if not file.exists():
+        return
+    here: dict[str, Any] = {
+        "gpt_layers": model.architecture["layers"],
+        "d_model": model.architecture["width"],
+        "seq_len": STEPS,
+        "patch_size": PATCH,
+        "stride": STRIDE,
+        "num_nodes": 1,
+        "is_gpt": 1,
+        "prompt": 1,
+        "pool": False,
+    }
+    try:
+        given = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON ({error}); fetch it anew.") from error
+    for key, value in here.items():
+        if given.get(key, value) != value:
+            raise UserError(
+                f"{file} says {key} = {given[key]}, and the checkpoint beside it is read with "
+                f"{key} = {value}; put the config.json there that belongs to {path.name}, or none."
+            )
+
+
+def _build(definition: ExpertDefinition, weights: Weights) -> TempoExpert:
+    if weights.path is None:
+        assert weights.seed is not None
+        model = build_seeded(Tempo, weights.seed)
+    else:
+        path = weights.path / "TEMPO-80M_v1.pth" if weights.path.is_dir() else weights.path
+        weights = Weights(path=path)
+        tensors = _plain(read_checkpoint(path), path)
+        model = Tempo(**_architecture(tensors))
+        _check_config(path, model)
+        fill(model, tensors, path, unused=_UNUSED)
+    spec = definition.spec(
+        weights,
+        architecture=model.architecture,
+        embedding_size=2 * len(PROMPTS) * model.architecture["width"] + 2 * len(LEADS),
+        weights_sha256=weights.sha256() or digest(model),
+    )
+    return TempoExpert(spec, model)
+
+
+TEMPO = ExpertDefinition(
+    name="tempo",
+    code_version=1,
+    preprocessing="each lead to 336 samples (33.6 Hz), mean 0 and variance 1",
+    pooling="mean over leads of the mean and standard deviation over patches, of trend, season "
+    "and residual; per lead: mean (mV), scale (mV)",
+    licence="Apache-2.0",
+    source="arXiv 2310.04948",
+    published=("Melady/TEMPO", "TEMPO-80M_v1.pth"),
+    build=_build,
+)

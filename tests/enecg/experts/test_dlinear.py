@@ -1,0 +1,79 @@
+"""DLinear computes what Time-Series-Library computes, its two branches kept apart."""
+
+import json
+from pathlib import Path
+
+import broken_checkpoints
+import numpy as np
+import pytest
+import torch
+import weights_recipe
+
+from enecg import experts
+from enecg.errors import UserError
+from enecg.experts.dlinear import DLinearExpert
+
+TOLERANCE = 1e-5
+"""Of branches of the order of 1, in float32: sums of 500 products."""
+
+KINDS = {"shared": "Linear_Trend.bias", "individual": "Linear_Trend.7.bias"}
+
+
+def checkpoint(kind: str) -> dict[str, torch.Tensor]:
+    shapes = json.loads((weights_recipe.GOLDEN / "dlinear.json").read_text())[kind]
+    return weights_recipe.state_dict(shapes)
+
+
+def load(tensors: dict[str, torch.Tensor], folder: Path) -> DLinearExpert:
+    path = folder / "checkpoint.pth"
+    torch.save(tensors, path)
+    expert = experts.load("dlinear", experts.WeightsChoice(str(path)))
+    assert isinstance(expert, DLinearExpert)
+    return expert
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_are_those_of_the_source(kind: str, tmp_path: Path) -> None:
+    expert = load(checkpoint(kind), tmp_path)
+    embedding = expert.embed(weights_recipe.ecgs())
+    with np.load(weights_recipe.GOLDEN / "dlinear.npz") as golden:
+        assert weights_recipe.largest_deviation(embedding, golden[kind]) < TOLERANCE
+    assert embedding.shape[1] == expert.spec.embedding_size == 12 * (2 * 10 + 2)
+    assert expert.spec.architecture == {
+        "forecast_steps": 10,
+        "individual": kind == "individual",
+        "moving_average": 25,
+    }
+
+
+def test_each_lead_has_its_own_layer(tmp_path: Path) -> None:
+    tensors = checkpoint("individual")
+    records = weights_recipe.ecgs()
+    one = load(tensors, tmp_path).embed(records).reshape(2, 12, -1)
+    tensors["Linear_Seasonal.7.weight"] = tensors["Linear_Seasonal.7.weight"] + 1e-2
+    other = load(tensors, tmp_path).embed(records).reshape(2, 12, -1)
+    changed = (one != other).any(0).any(-1)
+    assert changed.nonzero().flatten().tolist() == [7]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
+    expert = load(checkpoint(kind), tmp_path)
+    records = weights_recipe.ecgs()
+    together = expert.embed(records)
+    alone = torch.cat([expert.embed(record[None]) for record in records])
+    torch.testing.assert_close(alone, together, rtol=0, atol=TOLERANCE)
+    turned = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(turned, together, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("spoiled", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_checkpoint_is_refused(kind: str, spoiled: str, tmp_path: Path) -> None:
+    broken_checkpoints.assert_refused("dlinear", spoiled, checkpoint(kind), KINDS[kind], tmp_path)
+
+
+def test_a_checkpoint_of_seven_series_is_refused(tmp_path: Path) -> None:
+    tensors = {key: t for key, t in checkpoint("individual").items() if int(key.split(".")[1]) < 7}
+    with pytest.raises(UserError, match="linear layers for 7 series"):
+        load(tensors, tmp_path)

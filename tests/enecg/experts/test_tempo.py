@@ -1,0 +1,247 @@
+"""TEMPO computes what its public source computes, from its checkpoints in every form they come."""
+
+import json
+from inspect import signature
+from pathlib import Path
+
+import broken_checkpoints
+import numpy as np
+import pytest
+import torch
+import weights_recipe
+
+from enecg import experts
+from enecg.errors import UserError
+from enecg.experts.tempo import TempoExpert
+
+TOLERANCE = 5e-5
+"""Of states of the order of 1, in float32, after two layers of GPT-2."""
+
+PEFT = "gpt2_trend.base_model.model."
+PUBLISHED_CONFIG = {
+    "model_id": "TEMPO_checkpoints/TEMPO-80M_v1",
+    "gpt_layers": 2,
+    "d_model": 48,
+    "seq_len": 336,
+    "patch_size": 16,
+    "stride": 8,
+    "num_nodes": 1,
+    "is_gpt": 1,
+    "prompt": 1,
+    "pool": False,
+    "n_heads": 4,
+    "use_token": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    shapes = json.loads((weights_recipe.GOLDEN / "tempo.json").read_text())
+    return weights_recipe.state_dict(shapes)
+
+
+def load(tensors: dict[str, torch.Tensor], folder: Path) -> TempoExpert:
+    path = folder / "TEMPO-80M_v1.pth"
+    torch.save(tensors, path)
+    expert = experts.load("tempo", experts.WeightsChoice(str(path)))
+    assert isinstance(expert, TempoExpert)
+    return expert
+
+
+@pytest.fixture(scope="module")
+def expert(
+    tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> TempoExpert:
+    return load(tensors, tmp_path_factory.mktemp("tempo"))
+
+
+@pytest.fixture(scope="module")
+def embedding(expert: TempoExpert) -> torch.Tensor:
+    return expert.embed(weights_recipe.ecgs())
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(weights_recipe.GOLDEN / "tempo.npz") as file:
+        return dict(file)
+
+
+def test_embeddings_are_those_of_the_source(
+    embedding: torch.Tensor, expert: TempoExpert, golden: dict[str, np.ndarray]
+) -> None:
+    assert weights_recipe.largest_deviation(embedding, golden["embedding"]) < TOLERANCE
+    assert embedding.dtype == torch.float32
+    assert embedding.shape[1] == expert.spec.embedding_size == 2 * 3 * 48 + 24
+
+
+def test_stl_cannot_reach_the_embedding(expert: TempoExpert, golden: dict[str, np.ndarray]) -> None:
+    # The source was given random trend, season and residual for these states, and none for the
+    # embedding above; here there is no way in for them.
+    tokens = expert.tokens(weights_recipe.ecgs())
+    assert tokens.shape == (2, 12, 3 * 42, 48)
+    assert weights_recipe.largest_deviation(tokens[:, ::11, ::2], golden["tokens"]) < TOLERANCE
+    assert [*signature(expert.embed).parameters] == [*signature(expert.tokens).parameters]
+    assert [*signature(expert.embed).parameters] == ["ecg"]
+
+
+def test_the_embedding_pools_the_tokens(expert: TempoExpert, embedding: torch.Tensor) -> None:
+    tokens = expert.tokens(weights_recipe.ecgs())
+    season = tokens[:, :, 42:84]
+    torch.testing.assert_close(embedding[:, 48:96], season.mean(2).mean(1))
+    torch.testing.assert_close(embedding[:, 192:240], season.std(2, unbiased=False).mean(1))
+
+
+def first_peft(key: str) -> str:
+    return key.replace(".base_layer.", ".").replace(".default.", ".")
+
+
+def peft_0_3(key: str) -> str:
+    return key.replace(".base_layer.", ".")
+
+
+def without_prefix(key: str) -> str:
+    return key.replace(PEFT, "gpt2_trend.")
+
+
+@pytest.mark.parametrize("form", [first_peft, peft_0_3, without_prefix])
+def test_every_form_of_peft_loads_alike(
+    form, tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
+) -> None:
+    renamed = {form(key): tensor for key, tensor in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    other = load(renamed, tmp_path).embed(weights_recipe.ecgs())
+    assert torch.equal(other, embedding)
+
+
+def test_merged_lora_is_unmerged_lora(
+    expert: TempoExpert, tensors: dict[str, torch.Tensor]
+) -> None:
+    layer = PEFT + "h.1.attn.c_attn."
+    states = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    weight, bias, down, up = (
+        tensors[layer + key]
+        for key in (
+            "base_layer.weight",
+            "base_layer.bias",
+            "lora_A.default.weight",
+            "lora_B.default.weight",
+        )
+    )
+    unmerged = states @ weight + bias + (states @ down.T) @ up.T
+    merged = expert.model.gpt2_trend.h[1].attn.c_attn(states)
+    torch.testing.assert_close(merged, unmerged)
+    assert (merged - states @ weight - bias).abs().max() > 0.1
+
+
+def test_lora_changes_the_embedding(
+    tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
+) -> None:
+    off = {key: 0 * tensor if "lora_B" in key else tensor for key, tensor in tensors.items()}
+    other = load(off, tmp_path).embed(weights_recipe.ecgs())
+    assert (other - embedding).abs().max() > 100 * TOLERANCE
+
+
+def test_masks_that_old_transformers_kept_are_let_pass(
+    tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
+) -> None:
+    masks = {
+        f"{PEFT}h.{layer}.attn.{name}": mask
+        for layer in range(2)
+        for name, mask in (
+            ("bias", torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()),
+            ("masked_bias", torch.tensor(-1e4)),
+        )
+    }
+    other = load(tensors | masks, tmp_path).embed(weights_recipe.ecgs())
+    assert torch.equal(other, embedding)
+
+
+def test_half_of_a_lora_is_refused(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    half = {key: tensor for key, tensor in tensors.items() if "h.1.attn.c_attn.lora_B" not in key}
+    with pytest.raises(UserError, match=r"1 keys unexpected \(.*h\.1\.attn\.c_attn\.lora_A"):
+        load(half, tmp_path)
+
+
+def test_a_lora_of_another_layer_is_refused(
+    tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    wrong = tensors | {PEFT + "h.0.attn.c_attn.lora_A.default.weight": torch.zeros(16, 47)}
+    with pytest.raises(UserError, match=r"LoRA .* does not fit gpt2_trend\.h\.0\.attn\.c_attn"):
+        load(wrong, tmp_path)
+
+
+def test_the_config_beside_the_weights_is_read(
+    tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED_CONFIG))
+    assert torch.equal(load(tensors, tmp_path).embed(weights_recipe.ecgs()), embedding)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("gpt_layers", 6), ("d_model", 768), ("patch_size", 8), ("pool", True), ("prompt", 0)],
+)
+def test_a_config_of_another_model_is_refused(
+    key: str, value: int, tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED_CONFIG | {key: value}))
+    with pytest.raises(UserError, match=rf"config\.json says {key} = {value}, and the checkpoint"):
+        load(tensors, tmp_path)
+
+
+def test_a_config_that_is_no_json_is_refused(
+    tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"gpt_layers": ')
+    with pytest.raises(UserError, match=r"config\.json is no JSON"):
+        load(tensors, tmp_path)
+
+
+@pytest.mark.parametrize("kind", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("key", ["gpt2_trend.wte.weight", "map_season.0.weight"])
+def test_a_broken_checkpoint_is_refused(
+    kind: str, key: str, tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    merged = {without_prefix(name): tensor for name, tensor in tensors.items()}
+    broken_checkpoints.assert_refused("tempo", kind, merged, key, tmp_path)
+
+
+def test_a_record_does_not_depend_on_its_batch(
+    expert: TempoExpert, embedding: torch.Tensor
+) -> None:
+    records = weights_recipe.ecgs()
+    alone = torch.cat([expert.embed(record[None]) for record in records])
+    torch.testing.assert_close(alone, embedding, rtol=0, atol=TOLERANCE)
+    turned = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(turned, embedding, rtol=0, atol=TOLERANCE)
+
+
+def test_it_is_frozen_and_gradients_reach_the_signal(expert: TempoExpert) -> None:
+    expert.train()
+    assert not expert.model.gpt2_trend.drop.training
+    assert not any(parameter.requires_grad for parameter in expert.parameters())
+    ecg = weights_recipe.ecgs()[:1].requires_grad_()
+    expert.embed(ecg).sum().backward()
+    assert ecg.grad is not None
+    assert ecg.grad.abs().amax(-1).min() > 0
+
+
+def test_lost_amplitude_is_kept_beside(expert: TempoExpert, embedding: torch.Tensor) -> None:
+    twice = expert.embed(2 * weights_recipe.ecgs())
+    torch.testing.assert_close(twice[:, -24:-12], 2 * embedding[:, -24:-12])
+    torch.testing.assert_close(twice[:, -12:], 2 * embedding[:, -12:], rtol=1e-3, atol=0)
+    flat = expert.embed(torch.zeros(1, 12, 5000))
+    assert flat.isfinite().all()
+
+
+@pytest.mark.slow
+def test_random_weights_have_the_published_architecture() -> None:
+    one = experts.load("tempo", experts.WeightsChoice("random:0"))
+    assert isinstance(one, TempoExpert)
+    assert one.spec.architecture == {"width": 768, "layers": 6, "vocabulary": 50257}
+    assert sum(p.numel() for p in one.model.gpt2_trend.parameters()) == 81_912_576
+    assert one.spec.embedding_size == one.embed(weights_recipe.ecgs()[:1]).shape[1] == 4632
+    again = experts.load("tempo", experts.WeightsChoice("random:0"))
+    other = experts.load("tempo", experts.WeightsChoice("random:1"))
+    assert one.spec == again.spec
+    assert one.spec.weights_sha256 != other.spec.weights_sha256

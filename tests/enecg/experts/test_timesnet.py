@@ -1,0 +1,98 @@
+"""TimesNet computes what Time-Series-Library computes, one record at a time."""
+
+import json
+from pathlib import Path
+
+import broken_checkpoints
+import numpy as np
+import pytest
+import torch
+import weights_recipe
+
+from enecg import experts
+from enecg.errors import UserError
+from enecg.experts.timesnet import TimesNetExpert
+from enecg.signal import resample, standardise
+
+TOLERANCE = 1e-4
+"""Of states of the order of 1, in float32, after two blocks."""
+
+CHANNELS = (1, 12)
+
+
+def checkpoint(channels: int) -> dict[str, torch.Tensor]:
+    shapes = json.loads((weights_recipe.GOLDEN / "timesnet.json").read_text())[str(channels)]
+    size = shapes["layer_norm.weight"][0]
+    angle = np.arange(5000)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
+    positions = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, 5000, size)
+    pe = torch.from_numpy(positions.astype(np.float32))
+    return weights_recipe.state_dict(shapes) | {"enc_embedding.position_embedding.pe": pe}
+
+
+def load(tensors: dict[str, torch.Tensor], folder: Path) -> TimesNetExpert:
+    path = folder / "checkpoint.pth"
+    torch.save(tensors, path)
+    expert = experts.load("timesnet", experts.WeightsChoice(str(path)))
+    assert isinstance(expert, TimesNetExpert)
+    return expert
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(weights_recipe.GOLDEN / "timesnet.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_states_and_embeddings_are_those_of_the_source(
+    channels: int, golden: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    expert = load(checkpoint(channels), tmp_path)
+    records = weights_recipe.ecgs()
+    states = expert.model(standardise(resample(records, 500))[0])[:, ::7]
+    assert weights_recipe.largest_deviation(states, golden[f"{channels}_states"]) < TOLERANCE
+    embedding = expert.embed(records)
+    assert weights_recipe.largest_deviation(embedding, golden[f"{channels}_embedding"]) < TOLERANCE
+    assert embedding.shape[1] == expert.spec.embedding_size
+    assert expert.spec.architecture == {
+        "channels": channels,
+        "model_size": 8,
+        "feed_forward_size": 6,
+        "layers": 2,
+        "kernels": 3,
+        "periods": 3,
+    }
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_records_of_different_rhythm_keep_their_own_periods(channels: int, tmp_path: Path) -> None:
+    expert = load(checkpoint(channels), tmp_path)
+    records = torch.stack(
+        [weights_recipe.ecg(rate, seed) for seed, rate in enumerate((45, 61, 118, 61, 150))]
+    )
+    together = expert.embed(records)
+    alone = torch.cat([expert.embed(record[None]) for record in records])
+    torch.testing.assert_close(together, alone, rtol=0, atol=TOLERANCE)
+    turned = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(together, turned, rtol=0, atol=TOLERANCE)
+    # The mean spectrum of the batch, as published, would have picked other periods.
+    block = expert.model.model[0]
+    leads = standardise(resample(records, 500))[0]
+    states = expert.model.enc_embedding(leads.reshape(-1, channels, 500))
+    states = states.reshape(5, 12 // channels, *states.shape[1:])
+    as_one = block(states.reshape(1, -1, *states.shape[2:])).reshape(states.shape)
+    assert (as_one - block(states)).abs().max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_a_broken_checkpoint_is_refused(kind: str, channels: int, tmp_path: Path) -> None:
+    broken_checkpoints.assert_refused(
+        "timesnet", kind, checkpoint(channels), "model.0.conv.0.kernels.1.bias", tmp_path
+    )
+
+
+def test_a_checkpoint_of_three_channels_is_refused(tmp_path: Path) -> None:
+    key = "enc_embedding.value_embedding.tokenConv.weight"
+    with pytest.raises(UserError, match="reads 3 channels at once"):
+        load(checkpoint(12) | {key: torch.zeros(8, 3, 3)}, tmp_path)
