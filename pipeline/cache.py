@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.errors import UserError
-from enecg.experts import ExpertDefinition, Weights, WeightsChoice, define, names
+from enecg.experts import Choices, ExpertDefinition, Weights, define, names
 from enecg.experts.weights import find
 from enecg.leads import LeadsSample
 from pipeline.decode import DECODE_VERSION
@@ -39,6 +39,7 @@ def open_cache(
     *,
     experts: Sequence[str],
     weights: Sequence[str],
+    pooling: Sequence[str],
     dtype: str,
 ) -> Cache:
     """Find the stores made by exactly these weights; no expert is built and no weights are fetched.
@@ -46,20 +47,22 @@ def open_cache(
     With no `experts` named, every expert that has such a store. Raises UserError where a named
     one has none, or none has.
     """
-    choice = WeightsChoice.parse(weights)
+    choice = Choices.parse("--weights", weights)
+    pooled = Choices.parse("--pooling", pooling)
     there = find_stores(root, namespace)
     asked = experts or [name for name in names() if _choosable(name, choice)]
     found = {}
     for name in asked:
         definition = define(name)
-        wanted = find(name, choice.choice(name), definition.published, fetch=False)
+        wanted = find(name, choice.of(name), definition.published, fetch=False)
+        pools = definition.choose_pooling(pooled.of(name))
         for store in there:
-            if _made_by(store, definition, wanted, dtype):
+            if _made_by(store, definition, wanted, pools, dtype):
                 found[name] = store
         if name not in found and experts:
             raise UserError(
                 f"{root} has no {dtype} embeddings of {name} with the weights "
-                f"{choice.choice(name)} for {namespace}; it has {_told(there)}. "
+                f"{choice.of(name)} for {namespace}; it has {_told(there)}. "
                 "Extract them first, or name weights that are there by --weights."
             )
     if not found:
@@ -72,10 +75,10 @@ def open_cache(
     return Cache(found, open_store(store_path(root, namespace, LeadsSample.spec.name, digest)))
 
 
-def _choosable(name: str, choice: WeightsChoice) -> bool:
+def _choosable(name: str, choice: Choices) -> bool:
     """Whether these weights can be had for this expert without fetching anything."""
     try:
-        find(name, choice.choice(name), define(name).published, fetch=False)
+        find(name, choice.of(name), define(name).published, fetch=False)
     except UserError:
         # A wrong path or seed for a single expert is the user's mistake, not a reason to skip it.
         if name in dict(choice.of_expert):
@@ -85,14 +88,18 @@ def _choosable(name: str, choice: WeightsChoice) -> bool:
 
 
 def _made_by(
-    store: EmbeddingStore, definition: ExpertDefinition, weights: Weights, dtype: str
+    store: EmbeddingStore,
+    definition: ExpertDefinition,
+    weights: Weights,
+    pooling: str,
+    dtype: str,
 ) -> bool:
     given = store.provenance
     wanted = {
         "expert": definition.name,
         "code_version": definition.code_version,
         "preprocessing": definition.preprocessing,
-        "pooling": definition.pooling,
+        "pooling": pooling,
         "decode_version": DECODE_VERSION,
         "dtype": dtype,
         "weights": weights.label,

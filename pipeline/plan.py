@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from enecg.errors import UserError
-from enecg.experts import Expert, ExpertSpec, WeightsChoice, load
+from enecg.experts import Choices, Expert, ExpertSpec, load
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
@@ -101,6 +101,7 @@ def plan_extraction(
     experts: Sequence[str] | Sequence[Expert],
     *,
     weights: Sequence[str] = ("published",),
+    pooling: Sequence[str] = ("default",),
     dtype: str = "float16",
     device: str = "auto",
     limit: int | None = None,
@@ -115,11 +116,17 @@ def plan_extraction(
     """
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     where = resolve_device(device)
-    choice = WeightsChoice.parse(weights)
-    for named, _ in choice.of_expert:
-        if named not in experts:
-            raise UserError(f"--weights speaks of {named!r}, which is not among --experts.")
-    ready = [load(one, choice) if isinstance(one, str) else one for one in experts]
+    by_name = [one for one in experts if isinstance(one, str)]
+    choices = {}
+    for option, given in (("--weights", weights), ("--pooling", pooling)):
+        choices[option] = Choices.parse(option, given)
+        choices[option].refuse_strangers(option, by_name)
+    ready = [
+        load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
+        if isinstance(one, str)
+        else one
+        for one in experts
+    ]
 
     def create_for(expert: Expert, record_id: Int[np.ndarray, " record"]) -> EmbeddingStore:
         return create(

@@ -37,6 +37,7 @@ class TrainSettings:
     tasks: tuple[str, ...] = ("all",)
     experts: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("published",)
+    pooling: tuple[str, ...] = ("default",)
     dtype: str = "float16"
     device: str = "auto"
     repeats: int = 3
@@ -107,6 +108,7 @@ def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -
         source.namespace,
         experts=settings.experts,
         weights=settings.weights,
+        pooling=settings.pooling,
         dtype=settings.dtype,
     )
     limit = f" --limit {settings.limit}" if settings.limit else ""

@@ -2,15 +2,16 @@
 
 from enecg.experts.base import Expert, ExpertDefinition, ExpertSpec, FrozenExpert
 from enecg.experts.registry import define, load, names
-from enecg.experts.weights import Weights, WeightsChoice
+from enecg.experts.choices import Choices
+from enecg.experts.weights import Weights
 
 __all__ = [
+    "Choices",
     "Expert",
     "ExpertDefinition",
     "ExpertSpec",
     "FrozenExpert",
     "Weights",
-    "WeightsChoice",
     "define",
     "load",
     "names",

@@ -8,7 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enecg.experts.weights import Weights
+from enecg.errors import UserError
+from enecg.experts.checkpoints import digest
+from enecg.experts.weights import HubFile, Weights
+from enecg.pooling import POOLINGS, pool, pooled_size
+from enecg.signal import LEADS, standardise
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -19,7 +23,8 @@ class ExpertSpec:
 
     - `name`, `code_version`: the adapter and its version, raised when its numbers would change.
     - `architecture`: sizes of the model, as JSON.
-    - `preprocessing`, `pooling`: in words; changed words are another embedding.
+    - `preprocessing`: in words; changed words are another embedding.
+    - `pooling`: one of `pooling.POOLINGS`, or `none`.
     - `embedding_size`: features per record.
     - `weights`: `random:SEED` for untrained weights, `checkpoint` for trained ones, `none` where
       there are none; `weights_sha256` tells which.
@@ -55,10 +60,10 @@ class Expert(Protocol):
 
 
 class FrozenExpert(nn.Module):
-    """A torch model as an expert: evaluation mode, and no parameter asks for a gradient.
+    """A torch model as an expert: its states pooled, and each lead's mean and scale beside them.
 
-    Gradients still flow to the input (saliency needs them); callers that do not want them use
-    `torch.inference_mode()`.
+    It stays in evaluation mode, and no parameter asks for a gradient. Gradients still flow to the
+    input (saliency needs them); callers that do not want them use `torch.inference_mode()`.
     """
 
     def __init__(self, spec: ExpertSpec, model: nn.Module) -> None:
@@ -71,17 +76,27 @@ class FrozenExpert(nn.Module):
         """Stay in evaluation mode: dropout and batch statistics would break the cache."""
         return super().train(False)
 
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`; each expert writes its own."""
+    def states(
+        self, ecg: Float[Tensor, "batch 12 5000"]
+    ) -> Float[Tensor, "batch series token feature"]:
+        """The model's states before pooling; a series is a lead, or a segment of the record."""
         raise NotImplementedError
+
+    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
+        """See `Expert.embed`. The models normalise each lead's mean and scale (mV) away."""
+        _, mean, scale = standardise(ecg)
+        pooled = pool(self.spec.pooling, self.states(ecg)).float()
+        return torch.cat([pooled, mean[..., 0], scale[..., 0]], dim=-1)
 
 
 @dataclass(frozen=True)
 class ExpertDefinition:
     """An expert before it has weights: what the registry holds.
 
-    `published` is the hub checkpoint as `REPO/FILE` pieces (repository, file) or None where its
-    authors publish none. `build` takes weights and gives the expert on the CPU.
+    - `pooling` is the default, `poolings` those it can have (all of them unless it says so).
+    - `published`: the checkpoint of its authors, or None where they publish none.
+    - `embedding_size`, `parameters`: of the published architecture, with the default pooling.
+    - `build` takes the definition, weights and a pooling, and gives the expert on the CPU.
     """
 
     name: str
@@ -90,38 +105,43 @@ class ExpertDefinition:
     pooling: str
     licence: str
     source: str
-    published: tuple[str, str] | None
-    build: Callable[["ExpertDefinition", Weights], Expert]
+    published: HubFile | None
+    embedding_size: int
+    parameters: int
+    build: Callable[["ExpertDefinition", Weights, str], Expert]
+    poolings: tuple[str, ...] = tuple(POOLINGS)
+
+    def choose_pooling(self, pooling: str) -> str:
+        """The pooling by its name, or `default`. Raises UserError for one it cannot have."""
+        if pooling == "default":
+            return self.pooling
+        if pooling not in self.poolings:
+            raise UserError(
+                f"{self.name} has no pooling {pooling!r}; it has {', '.join(self.poolings)}."
+            )
+        return pooling
 
     def spec(
         self,
         weights: Weights,
+        model: nn.Module,
         *,
         architecture: Mapping[str, Any],
-        embedding_size: int,
-        weights_sha256: str,
+        pooling: str,
+        series: int,
+        size: int,
     ) -> ExpertSpec:
-        """The full spec, once the weights are there."""
+        """The full spec, of a model whose states are `series` by tokens by `size`."""
         return ExpertSpec(
             name=self.name,
             code_version=self.code_version,
             architecture=architecture,
             preprocessing=self.preprocessing,
-            pooling=self.pooling,
-            embedding_size=embedding_size,
+            pooling=pooling,
+            embedding_size=pooled_size(pooling, series, size) + 2 * len(LEADS),
             weights=weights.label,
-            weights_sha256=weights_sha256,
+            weights_sha256=weights.sha256() or digest(model),
         )
-
-    @property
-    def fixed(self) -> dict[str, Any]:
-        """The part of the spec that is known before any weights are."""
-        return {
-            "name": self.name,
-            "code_version": self.code_version,
-            "preprocessing": self.preprocessing,
-            "pooling": self.pooling,
-        }
 
 
 def build_seeded(make: Callable[[], Model], seed: int) -> Model:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.weights import Weights
 from enecg.signal import LEADS, moving_average, resample, standardise
 
 STEPS = 500
@@ -66,15 +67,16 @@ def _apply(
 
 
 class DLinearExpert(FrozenExpert):
-    """Both branches' outputs of each lead, and each lead's mean and scale in mV."""
+    """Both branches' outputs of each lead, as one token: the forecast is no sequence of states."""
 
     model: DLinear
 
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
-        series, mean, scale = standardise(resample(ecg, STEPS))
-        seasonal, trend = self.model(series)
-        return torch.cat([seasonal, trend, mean, scale], dim=-1).flatten(1)
+    def states(
+        self, ecg: Float[Tensor, "batch 12 5000"]
+    ) -> Float[Tensor, "batch 12 1 feature"]:
+        """See `FrozenExpert.states`."""
+        series, _, _ = standardise(resample(ecg, STEPS))
+        return torch.cat(self.model(series), dim=-1)[:, :, None]
 
 
 def _sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
@@ -91,7 +93,7 @@ def _sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     return (len(own[0]), True) if own else (FORECAST_STEPS, False)
 
 
-def _build(definition: ExpertDefinition, weights: Weights) -> DLinearExpert:
+def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLinearExpert:
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(DLinear, weights.seed)
@@ -101,9 +103,11 @@ def _build(definition: ExpertDefinition, weights: Weights) -> DLinearExpert:
         fill(model, tensors, weights.path)
     spec = definition.spec(
         weights,
+        model,
         architecture=model.architecture,
-        embedding_size=len(LEADS) * (2 * model.architecture["forecast_steps"] + 2),
-        weights_sha256=weights.sha256() or digest(model),
+        pooling=pooling,
+        series=len(LEADS),
+        size=2 * model.architecture["forecast_steps"],
     )
     return DLinearExpert(spec, model)
 
@@ -112,9 +116,12 @@ DLINEAR = ExpertDefinition(
     name="dlinear",
     code_version=1,
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
-    pooling="per lead: seasonal branch, trend branch, mean (mV), scale (mV)",
+    pooling="per-series",
+    poolings=("per-series", "mean"),
     licence="Apache-2.0",
     source="arXiv 2205.13504",
     published=None,
+    embedding_size=2328,
+    parameters=96_192,
     build=_build,
 )

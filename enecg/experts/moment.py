@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.weights import Weights, digest, fill, read_checkpoint
-from enecg.signal import resample, standardise
+from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.weights import HubFile, Weights
+from enecg.signal import LEADS, resample
 
 STEPS = 512
 """The length MOMENT was trained on: 51.2 Hz here."""
@@ -73,17 +74,14 @@ def _make(config: dict[str, Any]) -> nn.Module:
 
 
 class MomentExpert(FrozenExpert):
-    """The encoder's patch states, mean and standard deviation over patches, averaged over leads,
-    and each lead's mean and scale in mV, which MOMENT normalises away.
-    """
+    """The encoder's states of each lead, a token a patch of 8 samples."""
 
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
-        series = resample(ecg, STEPS)
-        states = self.model(x_enc=series, reduction="none").embeddings
-        _, mean, scale = standardise(series)
-        pooled = [states.mean(2).mean(1), states.std(2, unbiased=False).mean(1)]
-        return torch.cat([*pooled, mean.flatten(1), scale.flatten(1)], dim=-1)
+    def states(
+        self, ecg: Float[Tensor, "batch 12 5000"]
+    ) -> Float[Tensor, "batch 12 64 feature"]:
+        """See `FrozenExpert.states`."""
+        states: Tensor = self.model(x_enc=resample(ecg, STEPS), reduction="none").embeddings
+        return states
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
     return config
 
 
-def _build(definition: ExpertDefinition, weights: Weights) -> MomentExpert:
+def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
     size = definition.name
     if weights.path is None:
         assert weights.seed is not None
@@ -114,30 +112,32 @@ def _build(definition: ExpertDefinition, weights: Weights) -> MomentExpert:
         config = _read_config(path, size)
         model = _make(config)
         fill(model, read_checkpoint(path), path, unused=("head.",))
-    width = int(config["t5_config"]["d_model"])
     spec = definition.spec(
         weights,
+        model,
         architecture={"t5": {key: config["t5_config"][key] for key in _T5_SIZES[size]}},
-        embedding_size=2 * width + 2 * 12,
-        weights_sha256=weights.sha256() or digest(model),
+        pooling=pooling,
+        series=len(LEADS),
+        size=config["t5_config"]["d_model"],
     )
     return MomentExpert(spec, model)
 
 
-def _define(name: str, repository: str) -> ExpertDefinition:
+def _define(name: str, repository: str, parameters: int) -> ExpertDefinition:
     return ExpertDefinition(
         name=name,
         code_version=1,
         preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
-        pooling="mean over leads of patch states' mean and standard deviation; "
-        "per lead: mean (mV), scale (mV)",
+        pooling="mean-std",
         licence="MIT",
         source="arXiv 2402.03885",
-        published=(repository, "model.safetensors"),
+        published=HubFile(repository, "model.safetensors", beside=("config.json",)),
+        embedding_size=2 * _T5_SIZES[name]["d_model"] + 2 * len(LEADS),
+        parameters=parameters,
         build=_build,
     )
 
 
-MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small")
-MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base")
-MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large")
+MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small", 0)
+MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base", 0)
+MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large", 0)

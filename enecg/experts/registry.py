@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 from enecg.errors import UserError
 from enecg.experts.base import Expert, ExpertDefinition
-from enecg.experts.weights import WeightsChoice, find
+from enecg.experts.weights import find
 
 _OURS = {
     "dlinear": "enecg.experts.dlinear:DLINEAR",
@@ -38,8 +38,11 @@ def define(name: str) -> ExpertDefinition:
     return definition
 
 
-def load(name: str, weights: WeightsChoice) -> Expert:
-    """An expert with its weights, on the CPU. Raises UserError where either cannot be had."""
+def load(name: str, weights: str = "published", pooling: str = "default") -> Expert:
+    """An expert with its weights, on the CPU; `pooling` is a name, or `default`.
+
+    Raises UserError where the expert, its weights or its pooling cannot be had.
+    """
     definition = define(name)
-    found = find(name, weights.choice(name), definition.published)
-    return definition.build(definition, found)
+    found = find(name, weights, definition.published)
+    return definition.build(definition, found, definition.choose_pooling(pooling))

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.weights import Weights
 from enecg.signal import LEADS, resample, standardise
 
 STEPS = 500
@@ -191,19 +192,17 @@ class TimesNet(nn.Module):
 
 
 class TimesNetExpert(FrozenExpert):
-    """The last layer's states of each series, their mean and standard deviation over time, and the
-    mean and scale in mV of each lead in it.
-    """
+    """The last layer's states of each lead, or of all twelve as one series, a token a sample."""
 
     model: TimesNet
 
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
-        series, mean, scale = standardise(resample(ecg, STEPS))
-        states = self.model(series)
-        amplitude = [part.reshape(*states.shape[:2], -1) for part in (mean, scale)]
-        pooled = [states.mean(2), states.std(2, unbiased=False), *amplitude]
-        return torch.cat(pooled, dim=-1).flatten(1)
+    def states(
+        self, ecg: Float[Tensor, "batch 12 5000"]
+    ) -> Float[Tensor, "batch series 500 feature"]:
+        """See `FrozenExpert.states`."""
+        series, _, _ = standardise(resample(ecg, STEPS))
+        states: Tensor = self.model(series)
+        return states
 
 
 def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
@@ -226,7 +225,7 @@ def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
     return sizes
 
 
-def _build(definition: ExpertDefinition, weights: Weights) -> TimesNetExpert:
+def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> TimesNetExpert:
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(TimesNet, weights.seed)
@@ -239,12 +238,13 @@ def _build(definition: ExpertDefinition, weights: Weights) -> TimesNetExpert:
             weights.path,
             unused=("projection.", "enc_embedding.temporal_embedding."),
         )
-    series = len(LEADS) // model.architecture["channels"]
     spec = definition.spec(
         weights,
+        model,
         architecture=model.architecture,
-        embedding_size=2 * model.architecture["model_size"] * series + 2 * len(LEADS),
-        weights_sha256=weights.sha256() or digest(model),
+        pooling=pooling,
+        series=len(LEADS) // model.architecture["channels"],
+        size=model.architecture["model_size"],
     )
     return TimesNetExpert(spec, model)
 
@@ -253,10 +253,11 @@ TIMESNET = ExpertDefinition(
     name="timesnet",
     code_version=1,
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
-    pooling="per lead (or per record, with twelve channels): states' mean and standard deviation "
-    "over time, mean (mV), scale (mV)",
+    pooling="per-series-mean-std",
     licence="MIT",
     source="arXiv 2210.02186",
     published=None,
+    embedding_size=792,
+    parameters=0,
     build=_build,
 )
