@@ -52,8 +52,10 @@ def read_torch_file(path: Path, *, remedy: str, harmless: Sequence[Any] = ()) ->
             f"{path} holds more than tensors and would run code to be read, so it is refused; "
             f"{remedy}."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} is no whole torch checkpoint ({error}); fetch it anew.") from error
+    except Exception as error:  # torch's reader meets damage with whatever error comes first
+        raise UserError(
+            f"{path} is no whole torch checkpoint ({type(error).__name__}: {error}); fetch it anew."
+        ) from error
 
 
 def fill(

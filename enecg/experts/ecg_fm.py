@@ -187,11 +187,13 @@ _NUMPY_DATA: tuple[Any, ...] = (
 def _read(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
     """A checkpoint's architecture, its tensors by their pretrained names, and the unused ones."""
     form = "a checkpoint of fairseq-signals, with cfg and model in it"
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds tensors alone; ECG-FM takes {form}.")
     state = read_torch_file(
         path, harmless=_NUMPY_DATA, remedy="save cfg as plain dictionaries, with model beside it"
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
-        raise UserError(f"{path} is not {form}; ECG-FM's sizes are read from its cfg.")
+        raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
     tensors = state["model"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise UserError(f"{path} is not {form}: what it calls model are not tensors by name.")

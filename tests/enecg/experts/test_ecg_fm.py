@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from enecg.errors import UserError
@@ -276,6 +277,12 @@ def test_a_truncated_checkpoint_is_refused(kept: float, tmp_path: Path) -> None:
     assert "no whole torch checkpoint" in refusal(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize("damage", [b"version https://git-lfs\n", b"\x85\x93e" * 50, b"\x80\x02u"])
+def test_a_file_that_is_no_checkpoint_is_refused(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(damage)
+    refusal(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -317,6 +324,11 @@ def test_a_model_of_another_sampling_rate_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_a_cfg_is_refused(state: object, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "a.pt")
     assert "cfg" in refusal(tmp_path / "a.pt")
+
+
+def test_safetensors_have_no_cfg_and_are_refused(tmp_path: Path) -> None:
+    save_file(checkpoint()["model"], tmp_path / "a.safetensors")
+    assert "cfg" in refusal(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("left_out", ["encoder_layers", "conv_pos"])
