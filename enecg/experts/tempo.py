@@ -33,6 +33,8 @@ WIDTH = 768
 HEADS = 12
 VOCABULARY = 50257
 LORA_ALPHA = 16
+SERIES_AT_ONCE = 192
+"""Leads that go through GPT-2 together: bounds its memory to some 2 GB, however large the batch."""
 
 # "Predict the future time step given the trend" (season, residual) in GPT-2's tokens. Written out:
 # offline, its tokenizer comes back empty without an error.
@@ -126,7 +128,8 @@ class TempoExpert(FrozenExpert):
     def _tokens(
         self, series: Float[Tensor, "batch 12 time"]
     ) -> Float[Tensor, "batch 12 token feature"]:
-        states: Tensor = self.model(series.flatten(0, 1))
+        parts = torch.split(series.flatten(0, 1), SERIES_AT_ONCE)
+        states = torch.cat([self.model(part) for part in parts])
         return states.reshape(*series.shape[:2], *states.shape[1:])
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:

@@ -214,6 +214,9 @@ def test_a_record_does_not_depend_on_its_batch(
     torch.testing.assert_close(alone, embedding, rtol=0, atol=TOLERANCE)
     turned = expert.embed(records.flip(0)).flip(0)
     torch.testing.assert_close(turned, embedding, rtol=0, atol=TOLERANCE)
+    # More than go through GPT-2 at once.
+    many = expert.embed(records.repeat(9, 1, 1))
+    torch.testing.assert_close(many, embedding.repeat(9, 1), rtol=0, atol=TOLERANCE)
 
 
 def test_it_is_frozen_and_gradients_reach_the_signal(expert: TempoExpert) -> None:
