@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.weights import Weights, digest, fill, read_torch_file
+from enecg.experts.checkpoints import fill, read_torch_file
+from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES
 
 SEGMENT_SECONDS = 5
@@ -113,30 +114,22 @@ def standardise_leads(ecg: Float[Tensor, "batch 12 time"]) -> Float[Tensor, "bat
     return centred / variance.sqrt()
 
 
-def pool(
-    tokens: Float[Tensor, "batch segment token feature"],
-) -> Float[Tensor, "batch segment feature"]:
-    """Per feature, the sum over tokens divided by the count of tokens where it is not zero."""
-    pooled: Tensor = tokens.sum(2) / (tokens != 0).sum(2).clamp(min=1)
-    return pooled
-
-
 class EcgFmExpert(FrozenExpert):
-    """One pooled vector for each 5 s of the record, one after the other."""
+    """The last layer's states of each 5 s of the record, a token 16 samples (32 ms).
+
+    The mean over tokens is the source's own pooling: its sum over non-zero states divided by their
+    count, since only padding is zero there, and no record is padded here.
+    """
 
     model: EcgFm
 
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
-        return pool(self.tokens(ecg)).flatten(1)
-
-    def tokens(
+    def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch segment token feature"]:
-        """The states before pooling, each of 16 samples (32 ms) and all that it attends to."""
+    ) -> Float[Tensor, "batch 2 156 feature"]:
+        """See `FrozenExpert.states`; a series is a segment of 5 s."""
         segments = standardise_leads(ecg).unflatten(-1, (SEGMENTS, -1)).transpose(1, 2)
-        tokens: Tensor = self.model(segments.flatten(0, 1)).unflatten(0, (-1, SEGMENTS))
-        return tokens
+        states: Tensor = self.model(segments.flatten(0, 1)).unflatten(0, (-1, SEGMENTS))
+        return states
 
 
 _PUBLISHED_NAMES = (
@@ -280,7 +273,7 @@ def _layers(node: ast.expr) -> list[Any]:
     return list(ast.literal_eval(node))
 
 
-def _build(definition: ExpertDefinition, weights: Weights) -> EcgFmExpert:
+def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFmExpert:
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(lambda: EcgFm(Architecture()), weights.seed)
@@ -293,9 +286,11 @@ def _build(definition: ExpertDefinition, weights: Weights) -> EcgFmExpert:
         fill(model, tensors, weights.path, unused, published_name)
     spec = definition.spec(
         weights,
+        model,
         architecture=asdict(model.architecture),
-        embedding_size=SEGMENTS * model.architecture.encoder_embed_dim,
-        weights_sha256=weights.sha256() or digest(model),
+        pooling=pooling,
+        series=SEGMENTS,
+        size=model.architecture.encoder_embed_dim,
     )
     return EcgFmExpert(spec, model)
 
@@ -305,9 +300,11 @@ ECG_FM = ExpertDefinition(
     code_version=1,
     preprocessing="each lead of the 10 s to mean 0 and variance 1, constant leads to 0; "
     "two segments of 5 s at 500 Hz",
-    pooling="per segment: sum of non-zero token states / their count",
+    pooling="per-series",
     licence="MIT",
     source="arXiv 2408.05178",
-    published=("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),
+    published=HubFile("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),
+    embedding_size=1560,
+    parameters=90_373_248,
     build=_build,
 )

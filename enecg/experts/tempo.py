@@ -18,7 +18,8 @@ from transformers import GPT2Config, GPT2Model
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.weights import Weights, digest, fill, read_checkpoint
+from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, moving_average, resample, standardise
 
 STEPS = 336
@@ -113,32 +114,20 @@ class Tempo(nn.Module):
 
 
 class TempoExpert(FrozenExpert):
-    """The patches' states of trend, season and residual, their mean and standard deviation over
-    time, averaged over leads, and each lead's mean and scale in mV, which TEMPO normalises away.
-    """
+    """GPT-2's states of each lead, a token a patch: of trend, season and residual side by side."""
 
     model: Tempo
 
-    def tokens(
+    def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch 12 token feature"]:
-        """The states that `embed` pools: of each lead 42 patches' trend, then season, residual."""
-        return self._tokens(standardise(resample(ecg, STEPS))[0])
-
-    def _tokens(
-        self, series: Float[Tensor, "batch 12 time"]
-    ) -> Float[Tensor, "batch 12 token feature"]:
-        parts = torch.split(series.flatten(0, 1), SERIES_AT_ONCE)
-        states = torch.cat([self.model(part) for part in parts])
-        return states.reshape(*series.shape[:2], *states.shape[1:])
-
-    def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
-        series, mean, scale = standardise(resample(ecg, STEPS))
-        states = self._tokens(series)
-        states = states.reshape(*states.shape[:2], len(PROMPTS), PATCHES, -1)
-        pooled = [states.mean(3).mean(1), states.std(3, unbiased=False).mean(1), mean, scale]
-        return torch.cat([part.flatten(1) for part in pooled], dim=-1)
+    ) -> Float[Tensor, "batch 12 42 feature"]:
+        """See `FrozenExpert.states`."""
+        series, _, _ = standardise(resample(ecg, STEPS))
+        # A lead is 153 tokens wide inside GPT-2: 192 leads at once bound the memory.
+        chunks = series.flatten(0, 1).split(SERIES_AT_ONCE)
+        tokens = torch.cat([self.model(chunk) for chunk in chunks])
+        parts = tokens.reshape(*series.shape[:2], len(PROMPTS), PATCHES, -1)
+        return parts.transpose(2, 3).flatten(3)
 
 
 def _plain(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -209,7 +198,7 @@ def _check_config(path: Path, model: Tempo) -> None:
             )
 
 
-def _build(definition: ExpertDefinition, weights: Weights) -> TempoExpert:
+def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> TempoExpert:
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(Tempo, weights.seed)
@@ -222,9 +211,11 @@ def _build(definition: ExpertDefinition, weights: Weights) -> TempoExpert:
         fill(model, tensors, path, unused=_UNUSED)
     spec = definition.spec(
         weights,
+        model,
         architecture=model.architecture,
-        embedding_size=2 * len(PROMPTS) * model.architecture["width"] + 2 * len(LEADS),
-        weights_sha256=weights.sha256() or digest(model),
+        pooling=pooling,
+        series=len(LEADS),
+        size=len(PROMPTS) * model.architecture["width"],
     )
     return TempoExpert(spec, model)
 
@@ -233,10 +224,11 @@ TEMPO = ExpertDefinition(
     name="tempo",
     code_version=1,
     preprocessing="each lead to 336 samples (33.6 Hz), mean 0 and variance 1",
-    pooling="mean over leads of the mean and standard deviation over patches, of trend, season "
-    "and residual; per lead: mean (mV), scale (mV)",
+    pooling="mean-std",
     licence="Apache-2.0",
     source="arXiv 2310.04948",
-    published=("Melady/TEMPO", "TEMPO-80M_v1.pth"),
+    published=HubFile("Melady/TEMPO", "TEMPO-80M_v1.pth", beside=("config.json",)),
+    embedding_size=4632,
+    parameters=84_741_602,
     build=_build,
 )
