@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
 
-.PHONY: setup demo test test-slow check format bench clean
+.PHONY: setup demo test test-slow check format clean
 
 setup: .venv/ready
 
@@ -20,6 +20,9 @@ demo: setup
 	$(BIN)/enecg synthesize data/demo --patients $(PATIENTS) --seed 0
 	$(BIN)/enecg extract --dataset mimic-iv-ecg:data/demo --store stores-data/lab --experts dlinear,timesnet,moment --weights random:0
 	$(BIN)/enecg train --dataset mimic-iv-ecg:data/demo --store stores-data/lab --out runs/demo --weights random:0
+	@echo "ECGs and tables: data/demo   stores: stores-data/lab   run: runs/demo   page: runs/demo/results.html"
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+	  $(BIN)/python -m webbrowser -t "file://$$PWD/runs/demo/results.html"; fi
 
 test: setup check
 	$(BIN)/pytest

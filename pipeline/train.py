@@ -1,12 +1,14 @@
 """Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS, Task, choose
@@ -88,10 +90,11 @@ def train(
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
     step = _counter(progress, settings.repeats * (len(inputs.cache.experts) + 1))
-    repeats = [
-        run_repeat(number, cohort, inputs, features, settings.fit, step)
-        for number, cohort in enumerate(cohorts)
-    ]
+    with _one_thread():
+        repeats = [
+            run_repeat(number, cohort, inputs, features, settings.fit, step)
+            for number, cohort in enumerate(cohorts)
+        ]
     scores = _scores(repeats)
     seconds = time.monotonic() - started
     text = markdown(scores, inputs.cache, seeds=[cohort.seed for cohort in cohorts])
@@ -145,6 +148,19 @@ def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:
     """A score for every method on every task, in the order of the first repeat's predictions."""
     by_method = zip(*(one.predictions for one in repeats), strict=True)
     return tuple(score(together) for together in by_method)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have torch use one CPU thread: the heads are small, and threads that wait for each other
+    cost a busy machine six times the work itself.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
