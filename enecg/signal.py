@@ -25,7 +25,9 @@ def _resampling_matrix(time: int, steps: int) -> Float[Tensor, "time steps"]:
     common = math.gcd(time, steps)
     # padtype="edge" holds the first and last sample beyond the ends, so nothing rings there.
     matrix = resample_poly(np.eye(time), steps // common, time // common, axis=1, padtype="edge")
-    return torch.from_numpy(matrix.astype(np.float32))
+    # Made in inference mode, it could not serve a later call that asks for gradients.
+    with torch.inference_mode(mode=False):
+        return torch.from_numpy(matrix.astype(np.float32))
 
 
 def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*batch steps"]:
@@ -36,7 +38,8 @@ def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*b
     """
     if ecg.shape[-1] == steps:
         return ecg
-    return ecg @ _resampling_matrix(ecg.shape[-1], steps).to(ecg)
+    with torch.autocast(ecg.device.type, enabled=False):  # the signal keeps its precision
+        return ecg @ _resampling_matrix(ecg.shape[-1], steps).to(ecg)
 
 
 def standardise(

@@ -38,6 +38,7 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     app.command(synthesize)
+    app.command("flows.experts:app", name="experts", help="List the experts, or fetch their published weights.")
     return app
 
 

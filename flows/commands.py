@@ -48,15 +48,18 @@ def _the_experts_are_there(
     dataset: str,
     experts: Iterable[str] = USUAL_EXPERTS,
     weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
     **_: Any,
 ) -> None:
-    from enecg.experts import WeightsChoice, define
+    from enecg.experts import Choices, define
     from enecg.experts.weights import find
 
     _the_dataset_is_there(dataset)
-    choice = WeightsChoice.parse(split(weights))
+    choice = Choices.parse("--weights", split(weights))
+    pooled = Choices.parse("--pooling", split(pooling))
     for definition in [define(expert) for expert in split(experts)]:
-        find(definition.name, choice.choice(definition.name), definition.published)
+        definition.choose_pooling(pooled.of(definition.name))
+        find(definition.name, choice.of(definition.name), definition.published)
 
 
 extract = _as_command(extract_flow, _the_experts_are_there)

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import Field
 
-USUAL_EXPERTS = ("dlinear", "timesnet", "moment")
-"""The experts of an extraction that names none."""
+USUAL_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
+"""The experts of an extraction that names none: the paper's five."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ Experts = Annotated[
     tuple[str, ...],
     Parameter(
         help="Experts, separated by commas: dlinear, timesnet, moment (the small one, the "
-        "paper's choice), moment-base, moment-large.",
+        "paper's choice), moment-base, moment-large, tempo, ecg-fm; enecg experts lists them.",
         negative="",
         show_default=_commas,
     ),
@@ -58,8 +58,18 @@ StoredExperts = Annotated[
 Weights = Annotated[
     tuple[str, ...],
     Parameter(
-        help="Weights of all experts: published, random:SEED (untrained, and named so in every "
-        "table) or a path; EXPERT@WEIGHTS for one. Separated by commas, or given again.",
+        help="Weights of all experts: published, hub:REPO@REVISION/FILE, random:SEED (untrained, and "
+        "named so in every table) or a path; EXPERT@WEIGHTS for one. Separated by commas, or given again.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+Pooling = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="How states become an embedding, for all experts: default (each expert's own), mean, "
+        "mean-std, per-series, per-series-mean-std or segments; EXPERT@POOLING for one. Part of a "
+        "store's identity.",
         negative="",
         show_default=_commas,
     ),
@@ -72,7 +82,17 @@ BatchSize = Annotated[
     ),
     Field(ge=1),
 ]
-TrainBatchSize = Annotated[
+TrainPooling = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="How states become an embedding, for all experts: default (each expert's own), mean, "
+        "mean-std, per-series, per-series-mean-std or segments; EXPERT@POOLING for one. Part of a "
+        "store's identity.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+BatchSize = Annotated[
     int, Parameter(help="ECGs in a training step.", validator=Number(gte=1)), Field(ge=1)
 ]
 Device = Annotated[

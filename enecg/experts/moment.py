@@ -6,18 +6,21 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import ExpertDefinition, ExpertSpec, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import fill, read_checkpoint
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, resample
 
 STEPS = 512
 """The length MOMENT was trained on: 51.2 Hz here."""
+
+WINDOWS = 4
+"""Windows of 2.5 s, for the experts that read a lead piece by piece."""
+_WINDOWED = "-windows"
 
 # The flan-T5 encoders under MOMENT-1-small, -base and -large, as in their published config.json.
 _T5_SIZES = {
@@ -69,19 +72,28 @@ def _make(config: dict[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         # It warns that the embedding form has no trained head: it needs none.
         warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
-        model: nn.Module = MOMENT(Namespace(**config, **forced))
+        model: nn.Module = MOMENT(Namespace(**{**config, **forced}))
     return model
 
 
 class MomentExpert(FrozenExpert):
-    """The encoder's states of each lead, a token a patch of 8 samples."""
+    """The encoder's states of each lead, a token a patch of 8 samples, in order of time.
+
+    The lead is read at once, or as windows that follow each other, each of them 512 samples.
+    """
+
+    def __init__(self, spec: ExpertSpec, model: nn.Module, windows: int) -> None:
+        super().__init__(spec, model)
+        self.windows = windows
 
     def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch 12 64 feature"]:
+    ) -> Float[Tensor, "batch 12 token feature"]:
         """See `FrozenExpert.states`."""
-        states: Tensor = self.model(x_enc=resample(ecg, STEPS), reduction="none").embeddings
-        return states
+        windows = resample(ecg.unflatten(-1, (self.windows, -1)), STEPS)
+        # MOMENT reads its channels one by one, so windows can stand beside the leads.
+        states: Tensor = self.model(x_enc=windows.flatten(1, 2), reduction="none").embeddings
+        return states.unflatten(1, (len(LEADS), self.windows)).flatten(2, 3)
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
@@ -101,7 +113,8 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
 
 
 def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
-    size = definition.name
+    windowed = definition.name.endswith(_WINDOWED)
+    size = definition.name.removesuffix(_WINDOWED)
     if weights.path is None:
         assert weights.seed is not None
         config = _config(size)
@@ -120,24 +133,37 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Mome
         series=len(LEADS),
         size=config["t5_config"]["d_model"],
     )
-    return MomentExpert(spec, model)
+    return MomentExpert(spec, model, WINDOWS if windowed else 1)
 
 
-def _define(name: str, repository: str, parameters: int) -> ExpertDefinition:
+def _define(size: str, repository: str, parameters: int, *, windowed: bool) -> ExpertDefinition:
+    cut = (
+        f"each lead in {WINDOWS} windows, each to 512 samples (204.8 Hz)"
+        if windowed
+        else "each lead to 512 samples (51.2 Hz)"
+    )
     return ExpertDefinition(
-        name=name,
+        name=size + _WINDOWED if windowed else size,
         code_version=1,
-        preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
+        preprocessing=f"{cut}, normalised by MOMENT itself",
         pooling="mean-std",
         licence="MIT",
         source="arXiv 2402.03885",
         published=HubFile(repository, "model.safetensors", beside=("config.json",)),
-        embedding_size=2 * _T5_SIZES[name]["d_model"] + 2 * len(LEADS),
+        embedding_size=2 * _T5_SIZES[size]["d_model"] + 2 * len(LEADS),
         parameters=parameters,
         build=_build,
     )
 
 
-MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small", 0)
-MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base", 0)
-MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large", 0)
+MOMENT_SMALL, MOMENT_SMALL_WINDOWS = (
+    _define("moment", "AutonLab/MOMENT-1-small", 35_337_408, windowed=windowed) for windowed in (False, True)
+)
+MOMENT_BASE, MOMENT_BASE_WINDOWS = (
+    _define("moment-base", "AutonLab/MOMENT-1-base", 109_635_456, windowed=windowed)
+    for windowed in (False, True)
+)
+MOMENT_LARGE, MOMENT_LARGE_WINDOWS = (
+    _define("moment-large", "AutonLab/MOMENT-1-large", 341_240_320, windowed=windowed)
+    for windowed in (False, True)
+)

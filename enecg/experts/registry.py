@@ -13,8 +13,11 @@ _OURS = {
     "moment": "enecg.experts.moment:MOMENT_SMALL",
     "moment-base": "enecg.experts.moment:MOMENT_BASE",
     "moment-large": "enecg.experts.moment:MOMENT_LARGE",
-    "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
+    "moment-windows": "enecg.experts.moment:MOMENT_SMALL_WINDOWS",
+    "moment-base-windows": "enecg.experts.moment:MOMENT_BASE_WINDOWS",
+    "moment-large-windows": "enecg.experts.moment:MOMENT_LARGE_WINDOWS",
     "tempo": "enecg.experts.tempo:TEMPO",
+    "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
 }
 
 

@@ -101,7 +101,8 @@ class TimesBlock(nn.Module):
         for length in sorted(set(period.tolist())):
             here = period == length
             shape = states[here].shape
-            result[here] = self._convolve(states[here].flatten(0, 1), length).reshape(shape)
+            folded = self._convolve(states[here].flatten(0, 1), length)
+            result[here] = folded.reshape(shape).to(result.dtype)
         return result
 
     def _convolve(
@@ -258,6 +259,6 @@ TIMESNET = ExpertDefinition(
     source="arXiv 2210.02186",
     published=None,
     embedding_size=792,
-    parameters=0,
+    parameters=1_172_384,
     build=_build,
 )

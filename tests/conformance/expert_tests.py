@@ -1,15 +1,18 @@
 """What every expert must hold to, as a class that the tests of an expert inherit.
 
+    import pytest
     from conformance.expert_tests import ExpertTests
 
-    class TestMine(ExpertTests):
-        @pytest.fixture(scope="class")
-        def expert(self):
-            return load("mine", WeightsChoice.parse(["random:0"]))
+    @pytest.fixture(scope="module")
+    def expert():
+        return load("mine", "random:0")
 
-        @pytest.fixture(scope="class")
-        def others(self):
-            return [load("mine", WeightsChoice.parse(["random:1"]))]
+    @pytest.fixture(scope="module")
+    def others():
+        return [load("mine", "random:1"), load("mine", "random:0", "segments")]
+
+    class TestMineConforms(ExpertTests):
+        pass
 
 `expert` is the expert on the CPU; `others` are experts whose numbers differ from its by weights,
 pooling or sizes: each must have another spec.
@@ -39,7 +42,7 @@ def make_ecgs(count: int) -> Tensor:
 
 
 class ExpertTests:
-    """Inherit this, and give `expert` (and `others`)."""
+    """Inherit this where there are fixtures `expert` and `others`."""
 
     count = 8
     """ECGs that are embedded."""
@@ -49,24 +52,16 @@ class ExpertTests:
     """Between bfloat16 and float32: the error's root mean square over the features' spread."""
 
     @pytest.fixture(scope="class")
-    def expert(self) -> Expert:
-        """The expert under test."""
-        raise NotImplementedError("give the fixture `expert`")
-
-    @pytest.fixture(scope="class")
-    def others(self) -> Sequence[Expert]:
-        """Experts whose numbers differ."""
-        return []
-
-    @pytest.fixture(scope="class")
-    def ecgs(self) -> Tensor:
+    @classmethod
+    def ecgs(cls) -> Tensor:
         """What is embedded."""
-        return make_ecgs(self.count)
+        return make_ecgs(cls.count)
 
     @pytest.fixture(scope="class")
-    def embedded(self, expert: Expert, ecgs: Tensor) -> Tensor:
+    @classmethod
+    def embedded(cls, expert: Expert, ecgs: Tensor) -> Tensor:
         """All ECGs in one batch."""
-        return self.embed(expert, ecgs)
+        return cls.embed(expert, ecgs)
 
     @staticmethod
     def embed(expert: Expert, ecgs: Tensor) -> Tensor:

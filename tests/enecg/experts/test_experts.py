@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from enecg.errors import UserError
-from enecg.experts import Expert, WeightsChoice, define, load, names
+from enecg.experts import Expert, define, load, names
 from enecg.leads import LeadsSample
 
 FAST = ("dlinear", "timesnet")
-RANDOM = WeightsChoice.parse(["random:0"])
+RANDOM = "random:0"
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,32 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(name: str):
     torch.rand(3)
     first = load(name, RANDOM).spec
     assert load(name, RANDOM).spec == first
-    other = load(name, WeightsChoice.parse(["random:1"])).spec
+    other = load(name, "random:1").spec
     assert other.weights_sha256 != first.weights_sha256
     assert first.untrained
     assert first.weights == "random:0"
+
+
+def test_every_definition_tells_the_sizes_of_what_it_builds():
+    for name in ("dlinear", "timesnet", "moment", "moment-windows"):
+        definition, expert = define(name), load(name, "random:0")
+        assert isinstance(expert, torch.nn.Module)
+        assert expert.spec.embedding_size == definition.embedding_size
+        assert sum(one.numel() for one in expert.parameters()) == definition.parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["moment-base", "moment-large", "tempo", "ecg-fm"])
+def test_every_large_definition_tells_the_sizes_of_what_it_builds(name: str):
+    definition, expert = define(name), load(name, "random:0")
+    assert isinstance(expert, torch.nn.Module)
+    assert expert.spec.embedding_size == definition.embedding_size
+    assert sum(one.numel() for one in expert.parameters()) == definition.parameters
+
+
+def test_a_pooling_that_an_expert_cannot_have_is_refused():
+    with pytest.raises(UserError, match="dlinear has no pooling 'segments'; it has per-series"):
+        load("dlinear", "random:0", "segments")
 
 
 @pytest.mark.parametrize("name", FAST)

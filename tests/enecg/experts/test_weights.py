@@ -1,4 +1,11 @@
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -6,15 +13,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from enecg.errors import UserError
-from enecg.experts.weights import WeightsChoice, digest, fill, find, read_checkpoint
+from enecg.experts.checkpoints import digest, file_sha256, fill, read_checkpoint
+from enecg.experts.choices import Choices
+from enecg.experts.weights import HubFile, find
 
 
 def test_one_choice_for_all_and_others_for_single_experts():
-    choice = WeightsChoice.parse(["random:0", "moment@published", "tempo@/a/b.pth"])
-    assert choice.choice("dlinear") == "random:0"
-    assert choice.choice("moment") == "published"
-    assert choice.choice("tempo") == "/a/b.pth"
-    assert WeightsChoice.parse([]).choice("moment") == "published"
+    choice = Choices.parse(
+        "--weights", ["hub:a/b@v1/c.pth", "moment@published", "tempo@/a/b@c.pth"]
+    )
+    assert choice.of("dlinear") == "hub:a/b@v1/c.pth"
+    assert choice.of("moment") == "published"
+    assert choice.of("tempo") == "/a/b@c.pth"
+    assert Choices.parse("--weights", []).of("moment") == "published"
+    assert Choices.parse("--weights", ["/a/b@c.pth"]).of("moment") == "/a/b@c.pth"
 
 
 @pytest.mark.parametrize(
@@ -26,13 +38,14 @@ def test_one_choice_for_all_and_others_for_single_experts():
 )
 def test_two_choices_for_the_same_are_refused(options: list[str], words: str):
     with pytest.raises(UserError, match=words):
-        WeightsChoice.parse(options)
+        Choices.parse("--weights", options)
 
 
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
         ("random:x", "no seed"),
+        ("hub:nothing", "names no file on the hub"),
         ("published", "No weights of dlinear are published"),
         ("/no/such/file.pth", "There are no weights at '/no/such/file.pth'"),
     ],
@@ -47,7 +60,7 @@ def test_published_weights_that_are_not_here_are_not_fetched_in_training(
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="are not on this machine"):
-        find("moment", "published", ("AutonLab/nothing", "model.safetensors"), fetch=False)
+        find("moment", "published", HubFile("AutonLab/nothing", "model.safetensors"), fetch=False)
 
 
 def test_a_checkpoint_is_read_in_either_format(tmp_path: Path):
@@ -104,3 +117,94 @@ def test_the_digest_changes_with_a_weight_and_with_nothing_else():
     with torch.no_grad():
         model.weight[0, 0] += 1e-6
     assert digest(model) != before
+
+
+def test_a_file_is_read_for_its_sha256_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    first = file_sha256(path)
+    assert first == hashlib.sha256(b"one").hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", None)
+        assert file_sha256(path) == first
+    path.write_bytes(b"other")
+    assert file_sha256(path) == hashlib.sha256(b"other").hexdigest()
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """A hub with one repository, which answers as the real one does."""
+
+    files: ClassVar = {"weights.safetensors": b"tensors", "config.json": b"{}"}
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        name = self.path.rpartition("/")[2]
+        if name not in self.files:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", "c" * 40)
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(self.files[name]).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("Content-Length", str(len(self.files[name])))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.files[self.path.rpartition("/")[2]])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+FETCH = """
+import sys
+from enecg.experts.weights import HubFile, find
+published = HubFile("lab/model", "weights.safetensors", beside=("config.json", "absent.json"))
+print(find("mine", sys.argv[1], published).path)
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "revision"),
+    [("published", "main"), ("hub:lab/model@v2/weights.safetensors", "v2")],
+)
+def test_weights_are_fetched_from_a_mirror_once_with_what_lies_beside(
+    choice: str, revision: str, tmp_path: Path
+):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _Hub.asked.clear()
+    environment = os.environ | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
+    }
+
+    def fetched(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", FETCH, choice],
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    try:
+        first = fetched()
+        assert first.returncode == 0, first.stderr
+        path = Path(first.stdout.strip())
+        assert path.read_bytes() == b"tensors"
+        assert (path.parent / "config.json").read_bytes() == b"{}"
+        assert f"/lab/model/resolve/{revision}/weights.safetensors" in _Hub.asked
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert fetched(HF_HUB_OFFLINE="1").stdout == first.stdout
