@@ -1,0 +1,75 @@
+"""An expert out of another package: named by an entry point, extracted and trained like ours."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = '''
+"""A toy expert: each lead's mean and spread in each of ten seconds."""
+import torch
+from enecg.experts import ExpertDefinition, ExpertSpec
+
+
+class Toy:
+    def __init__(self, spec):
+        self.spec = spec
+
+    def embed(self, ecg):
+        seconds = ecg.unflatten(-1, (10, 500))
+        return torch.cat([seconds.mean(-1), seconds.std(-1)], dim=-1).flatten(1)
+
+
+def build(definition, weights, pooling):
+    return Toy(ExpertSpec(definition.name, 1, {}, definition.preprocessing, pooling, 240,
+                          weights.label, "0" * 64))
+
+
+TOY = ExpertDefinition(
+    name="toy", code_version=1, preprocessing="none", pooling="none", poolings=("none",),
+    licence="MIT", source="a test", published=None, embedding_size=240, parameters=0, build=build,
+)
+'''
+
+USE = """
+import sys
+from pipeline.extract import extract_range
+from pipeline.fit import FitSettings
+from pipeline.plan import plan_extraction
+from pipeline.train import TrainSettings, train
+
+dataset, store, out = sys.argv[1:]
+plan = plan_extraction(dataset, store, ["toy", "dlinear"], weights=["random:0"])
+for shards in plan.ranges(1):
+    extract_range(plan, shards)
+settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=FitSettings(epochs=2))
+print(train(dataset, store, out, settings).markdown)
+"""
+
+
+def test_an_expert_of_another_package_is_extracted_and_trained_with_no_change_here(
+    tmp_path: Path, synthetic_dir: Path
+):
+    package = tmp_path / "site"
+    (package / "toy-1.0.dist-info").mkdir(parents=True)
+    (package / "toy_expert.py").write_text(CODE)
+    (package / "toy-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
+    )
+    (package / "toy-1.0.dist-info" / "entry_points.txt").write_text(
+        "[enecg.experts]\ntoy = toy_expert:TOY\n"
+    )
+    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [
+            *(sys.executable, "-c", USE, f"mimic-iv-ecg:{synthetic_dir}"),
+            *(str(tmp_path / "lab"), str(tmp_path / "run")),
+        ],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "| toy (untrained, random:0)" in run.stdout
+    assert "| dlinear (untrained, random:0)" in run.stdout
