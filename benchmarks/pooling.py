@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 
 from enecg.experts import FrozenExpert, define, load
-from enecg.signal import standardise
 from enecg.pooling import pool
+from enecg.signal import standardise
 from enecg.tasks import TASKS
 from pipeline.cohorts import draw
 from pipeline.datasets.base import BadRecord
@@ -109,8 +109,10 @@ def main() -> None:
             continue
     labels = dataset.labels().loc[ids]
     tasks = [name for name, task in TASKS.items() if task.column in labels]
-    print(f"{dataset.namespace}, {len(ids)} records, weights {given.weights}"
-          f"{' (untrained)' if given.weights.startswith('random:') else ''}, {REPEATS} repeats")
+    print(
+        f"{dataset.namespace}, {len(ids)} records, weights {given.weights}"
+        f"{' (untrained)' if given.weights.startswith('random:') else ''}, {REPEATS} repeats"
+    )
     print(f"| expert | pooling | features | {' | '.join(tasks)} | mean |")
     print("|---" * (4 + len(tasks)) + "|")
     for name in given.experts.split(","):
@@ -123,8 +125,11 @@ def main() -> None:
             left = pd.DataFrame([judge(embedding, labels, seed) for seed in range(REPEATS)]).mean()
             mark = " (default)" if pooling == define(name).pooling else ""
             cells = " | ".join(f"{left[task]:.2f}" for task in tasks)
-            print(f"| {name} | {pooling}{mark} | {embedding.shape[1]} | {cells} | "
-                  f"{left.mean():.3f} |", flush=True)
+            print(
+                f"| {name} | {pooling}{mark} | {embedding.shape[1]} | {cells} | "
+                f"{left.mean():.3f} |",
+                flush=True,
+            )
         torch.set_num_threads(threads)
         print(f"<!-- {name}: {len(ids) / seconds:.2f} records/s -->", flush=True)
 

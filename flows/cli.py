@@ -38,7 +38,11 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     app.command(synthesize)
-    app.command("flows.experts:app", name="experts", help="List the experts, or fetch their published weights.")
+    app.command(
+        "flows.experts:app",
+        name="experts",
+        help="List the experts, or fetch their published weights.",
+    )
     return app
 
 

@@ -58,8 +58,9 @@ StoredExperts = Annotated[
 Weights = Annotated[
     tuple[str, ...],
     Parameter(
-        help="Weights of all experts: published, hub:REPO@REVISION/FILE, random:SEED (untrained, and "
-        "named so in every table) or a path; EXPERT@WEIGHTS for one. Separated by commas, or given again.",
+        help="Weights of all experts: published, hub:REPO@REVISION/FILE, random:SEED (untrained, "
+        "and named so in every table) or a path; EXPERT@WEIGHTS for one. Separated by commas, or "
+        "given again.",
         negative="",
         show_default=_commas,
     ),
@@ -82,17 +83,7 @@ BatchSize = Annotated[
     ),
     Field(ge=1),
 ]
-TrainPooling = Annotated[
-    tuple[str, ...],
-    Parameter(
-        help="How states become an embedding, for all experts: default (each expert's own), mean, "
-        "mean-std, per-series, per-series-mean-std or segments; EXPERT@POOLING for one. Part of a "
-        "store's identity.",
-        negative="",
-        show_default=_commas,
-    ),
-]
-BatchSize = Annotated[
+TrainBatchSize = Annotated[
     int, Parameter(help="ECGs in a training step.", validator=Number(gte=1)), Field(ge=1)
 ]
 Device = Annotated[

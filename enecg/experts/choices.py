@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from enecg.errors import UserError
 
-
 DEFAULTS = {"--weights": "published", "--pooling": "default"}
 """What holds for an expert that nothing was chosen for."""
 

@@ -71,9 +71,7 @@ class DLinearExpert(FrozenExpert):
 
     model: DLinear
 
-    def states(
-        self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch 12 1 feature"]:
+    def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 1 feature"]:
         """See `FrozenExpert.states`."""
         series, _, _ = standardise(resample(ecg, STEPS))
         return torch.cat(self.model(series), dim=-1)[:, :, None]

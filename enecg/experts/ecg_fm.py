@@ -123,9 +123,7 @@ class EcgFmExpert(FrozenExpert):
 
     model: EcgFm
 
-    def states(
-        self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch 2 156 feature"]:
+    def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 2 156 feature"]:
         """See `FrozenExpert.states`; a series is a segment of 5 s."""
         segments = standardise_leads(ecg).unflatten(-1, (SEGMENTS, -1)).transpose(1, 2)
         states: Tensor = self.model(segments.flatten(0, 1)).unflatten(0, (-1, SEGMENTS))

@@ -3,6 +3,7 @@
 import json
 import warnings
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class MomentExpert(FrozenExpert):
         windows = resample(ecg.unflatten(-1, (self.windows, -1)), STEPS)
         # MOMENT reads its channels one by one, so windows can stand beside the leads.
         states: Tensor = self.model(x_enc=windows.flatten(1, 2), reduction="none").embeddings
-        return states.unflatten(1, (len(LEADS), self.windows)).flatten(2, 3)
+        return states.reshape(len(ecg), len(LEADS), -1, states.shape[-1])
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
@@ -136,34 +137,33 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Mome
     return MomentExpert(spec, model, WINDOWS if windowed else 1)
 
 
-def _define(size: str, repository: str, parameters: int, *, windowed: bool) -> ExpertDefinition:
-    cut = (
-        f"each lead in {WINDOWS} windows, each to 512 samples (204.8 Hz)"
-        if windowed
-        else "each lead to 512 samples (51.2 Hz)"
-    )
+def _define(name: str, repository: str, parameters: int) -> ExpertDefinition:
     return ExpertDefinition(
-        name=size + _WINDOWED if windowed else size,
+        name=name,
         code_version=1,
-        preprocessing=f"{cut}, normalised by MOMENT itself",
+        preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
         pooling="mean-std",
         licence="MIT",
         source="arXiv 2402.03885",
         published=HubFile(repository, "model.safetensors", beside=("config.json",)),
-        embedding_size=2 * _T5_SIZES[size]["d_model"] + 2 * len(LEADS),
+        embedding_size=2 * _T5_SIZES[name]["d_model"] + 2 * len(LEADS),
         parameters=parameters,
         build=_build,
     )
 
 
-MOMENT_SMALL, MOMENT_SMALL_WINDOWS = (
-    _define("moment", "AutonLab/MOMENT-1-small", 35_337_408, windowed=windowed) for windowed in (False, True)
-)
-MOMENT_BASE, MOMENT_BASE_WINDOWS = (
-    _define("moment-base", "AutonLab/MOMENT-1-base", 109_635_456, windowed=windowed)
-    for windowed in (False, True)
-)
-MOMENT_LARGE, MOMENT_LARGE_WINDOWS = (
-    _define("moment-large", "AutonLab/MOMENT-1-large", 341_240_320, windowed=windowed)
-    for windowed in (False, True)
-)
+def _windowed(whole: ExpertDefinition) -> ExpertDefinition:
+    return replace(
+        whole,
+        name=whole.name + _WINDOWED,
+        preprocessing=f"each lead in {WINDOWS} windows, each to 512 samples (204.8 Hz), "
+        "normalised by MOMENT itself",
+    )
+
+
+MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small", 35_337_408)
+MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base", 109_635_456)
+MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large", 341_240_320)
+MOMENT_SMALL_WINDOWS = _windowed(MOMENT_SMALL)
+MOMENT_BASE_WINDOWS = _windowed(MOMENT_BASE)
+MOMENT_LARGE_WINDOWS = _windowed(MOMENT_LARGE)

@@ -118,9 +118,7 @@ class TempoExpert(FrozenExpert):
 
     model: Tempo
 
-    def states(
-        self, ecg: Float[Tensor, "batch 12 5000"]
-    ) -> Float[Tensor, "batch 12 42 feature"]:
+    def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 42 feature"]:
         """See `FrozenExpert.states`."""
         series, _, _ = standardise(resample(ecg, STEPS))
         # A lead is 153 tokens wide inside GPT-2: 192 leads at once bound the memory.

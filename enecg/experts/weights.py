@@ -1,4 +1,4 @@
-"""Where an expert's weights come from: `published`, `hub:REPO@REVISION/FILE`, `random:SEED`, a path."""
+"""Where an expert's weights come from: the hub, a seed, or a file."""
 
 import re
 from dataclasses import dataclass

@@ -42,7 +42,8 @@ dataset, store, out = sys.argv[1:]
 plan = plan_extraction(dataset, store, ["toy", "dlinear"], weights=["random:0"])
 for shards in plan.ranges(1):
     extract_range(plan, shards)
-settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=FitSettings(epochs=2))
+few = FitSettings(epochs=2)
+settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
 print(train(dataset, store, out, settings).markdown)
 """
 

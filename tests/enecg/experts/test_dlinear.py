@@ -7,8 +7,8 @@ import broken_checkpoints
 import numpy as np
 import pytest
 import torch
-from conformance.expert_tests import ExpertTests
 import weights_recipe
+from conformance.expert_tests import ExpertTests
 
 from enecg import experts
 from enecg.errors import UserError
