@@ -254,11 +254,11 @@ TIMESNET = ExpertDefinition(
     name="timesnet",
     code_version=1,
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
-    pooling="per-series-mean-std",
+    pooling="mean-std",
     licence="MIT",
     source="arXiv 2210.02186",
     published=None,
-    embedding_size=792,
+    embedding_size=88,
     parameters=1_172_384,
     build=_build,
 )

@@ -33,7 +33,7 @@ def checkpoint(channels: int) -> dict[str, torch.Tensor]:
 def load(tensors: dict[str, torch.Tensor], folder: Path) -> TimesNetExpert:
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
-    expert = experts.load("timesnet", str(path))
+    expert = experts.load("timesnet", str(path), "per-series-mean-std")
     assert isinstance(expert, TimesNetExpert)
     return expert
 
@@ -111,7 +111,7 @@ def expert():
 def others():
     return [
         experts.load("timesnet", "random:1"),
-        *(experts.load("timesnet", "random:0", name) for name in ("mean", "segments")),
+        *(experts.load("timesnet", "random:0", name) for name in ("mean", "per-series")),
     ]
 
 
