@@ -1,5 +1,6 @@
 """From the words of a command line to an exit code."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,10 @@ def answer(app: App, words: Iterable[str]) -> int:
     except MISTAKES as mistake:
         to_stderr(str(mistake))
         return MISTAKEN
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt:
         to_stderr("Stopped. The same command goes on where it was.")
         return STOPPED
