@@ -1,6 +1,7 @@
 """Stage one: every expert once over the records that the stores lack, in ranges of shards."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ class _ShardWork:
         self.embedding = [store.read_shard(shard) for store in plan.stores]
         asked = sum(int(mask[span].sum()) for mask in plan.to_do)
         self.already_there = asked - sum(int(lacks.sum()) for lacks in self.lacking)
+        self.given: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter()
         self.failures: list[Failure] = []
         self.computed = 0
         self.started = time.monotonic()
@@ -132,9 +135,14 @@ class _ShardWork:
         for which, expert in enumerate(self.plan.experts):
             lacks = self.lacking[which][rows]
             if lacks.any():
+                began = time.monotonic()
                 with torch.inference_mode():
                     embedded = expert.embed(ecg[torch.from_numpy(lacks).to(ecg.device)])
-                self._keep(which, rows[lacks], embedded.float().cpu().numpy())
+                # Bringing the result back waits for a GPU that is still at it.
+                result = embedded.float().cpu().numpy()
+                self.seconds[expert.spec.name] += time.monotonic() - began  # type: ignore[assignment]
+                self.given[expert.spec.name] += len(result)
+                self._keep(which, rows[lacks], result)
 
     def write(self) -> None:
         """Write the shard as far as it is, whole, to every store that something came in for."""
@@ -150,6 +158,8 @@ class _ShardWork:
             failed=len(self.failures),
             seconds=time.monotonic() - self.started,
             failures=tuple(self.failures),
+            embedded=self.given,
+            embedding_seconds=self.seconds,
         )
 
     def _keep(self, which: int, rows: np.ndarray, embedded: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """What an extraction did: counted, told to people, and kept beside the stores."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -24,13 +24,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an extraction did, in rows (one record of one expert is a row)."""
+    """What an extraction did, in rows (one record of one expert is a row).
+
+    `embedded` and `embedding_seconds`: by expert, the ECGs it was given and how long it took.
+    """
 
     computed: int = 0
     already_there: int = 0
     failed: int = 0
     seconds: float = 0.0
     failures: tuple[Failure, ...] = ()
+    embedded: Counter[str] = field(default_factory=Counter)
+    embedding_seconds: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "Summary") -> "Summary":
         return Summary(
@@ -39,6 +44,8 @@ class Summary:
             self.failed + other.failed,
             self.seconds + other.seconds,
             self.failures + other.failures,
+            self.embedded + other.embedded,
+            self.embedding_seconds + other.embedding_seconds,
         )
 
 
@@ -54,6 +61,8 @@ def report(plan: ExtractionPlan, summary: Summary, named: int = 10) -> list[str]
         )
         + f"; a row is one record of one of {len(plan.stores)} stores."
     ]
+    if rates := _rates(summary):
+        lines.append("Records per second of each expert alone: " + ", ".join(rates) + ".")
     # A bad record fails in every store for one reason: it is told once.
     records = {failure.record_id: failure for failure in summary.failures}
     if records:
@@ -67,6 +76,13 @@ def report(plan: ExtractionPlan, summary: Summary, named: int = 10) -> list[str]
         if len(records) > named:
             lines.append(f"  ... and {len(records) - named} more, in the run objects below.")
     return lines
+
+
+def _rates(summary: Summary) -> list[str]:
+    return [
+        f"{name} {count / summary.embedding_seconds[name]:.3g}"
+        for name, count in summary.embedded.items()
+    ]
 
 
 def finish_extraction(plan: ExtractionPlan, summary: Summary) -> list[Path]:
@@ -87,6 +103,8 @@ def finish_extraction(plan: ExtractionPlan, summary: Summary) -> list[Path]:
             "index_digest": plan.dataset.index().digest,
             "rows_to_do": int(mask.sum()),
             "rows_failed": len(failures),
+            "embedded": summary.embedded[expert.spec.name],
+            "embedding_seconds": round(summary.embedding_seconds[expert.spec.name], 3),
             "failures": [
                 {"record_id": one.record_id, "reason": one.reason, "detail": one.detail}
                 for one in failures
