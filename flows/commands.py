@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow
 from prefect.settings import get_current_settings
 
+from flows.embedded_server import start_server
 from flows.extract import extract as extract_flow
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
@@ -31,6 +33,7 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
                 "Starting the embedded Prefect server: some ten seconds. "
                 "(PREFECT_API_URL names a running one.)"
             )
+            start_server()
         for line in flow(**parameters):
             print(line)
 
@@ -62,6 +65,34 @@ def _the_experts_are_there(
         find(definition.name, choice.of(definition.name), definition.published)
 
 
+def _the_training_can_begin(
+    dataset: str,
+    store: str,
+    out: Path,
+    tasks: Iterable[str] = ("all",),
+    experts: Iterable[str] = (),
+    weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
+    dtype: str = "float16",
+    **_: Any,
+) -> None:
+    from enecg.tasks import choose
+    from pipeline import run_folder
+    from pipeline.cache import open_cache
+    from pipeline.datasets.registry import open_dataset
+
+    choose(tuple(name for name in split(tasks) if name != "all"))
+    run_folder.check(out)
+    open_cache(
+        store,
+        open_dataset(dataset).namespace,
+        experts=split(experts),
+        weights=split(weights),
+        pooling=split(pooling),
+        dtype=dtype,
+    )
+
+
 extract = _as_command(extract_flow, _the_experts_are_there)
-train = _as_command(train_flow, _the_dataset_is_there)
+train = _as_command(train_flow, _the_training_can_begin)
 refresh = _as_command(refresh_flow, _the_experts_are_there)

@@ -12,8 +12,11 @@ DEFAULTS = {
 }
 """Variable and value, as set by every command of this project."""
 
-QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
-"""Keeps Prefect's own lines off the terminal; the runs' logs keep them."""
+QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "HF_HUB_VERBOSITY": "error",
+}
+"""Keeps Prefect's and the hub's own lines off the terminal; the runs' logs keep them."""
 
 
 def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:

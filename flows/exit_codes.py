@@ -17,6 +17,10 @@ DONE, MISTAKEN, STOPPED, TERMINATED = 0, 2, 130, 143
 bug gives 1."""
 
 
+UNREACHABLE = "Failed to reach API at"
+"""How Prefect begins its sentence when no server answers."""
+
+
 def answer(app: App, words: Iterable[str]) -> int:
     """Carry out a command line and return its exit code; a bug's exception goes through."""
     app.suppress_keyboard_interrupt = False
@@ -33,6 +37,14 @@ def answer(app: App, words: Iterable[str]) -> int:
         # Whoever read the output has seen enough, as `head` has.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except RuntimeError as error:
+        if not str(error).startswith(UNREACHABLE):
+            raise
+        to_stderr(
+            f"{error}: the Prefect server that PREFECT_API_URL names does not answer; start it, "
+            "or unset PREFECT_API_URL to have a server of this run's own."
+        )
+        return MISTAKEN
     except KeyboardInterrupt:
         to_stderr("Stopped. The same command goes on where it was.")
         return STOPPED

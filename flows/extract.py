@@ -69,7 +69,11 @@ def extract(
         written = finish_extraction(plan, summary)
     except MISTAKES as mistake:
         return failed(mistake)
-    lines = [*report(plan, summary), f"Store: {store}", *(f"Run: {path}" for path in written)]
+    lines = [
+        *report(plan, summary),
+        *(f"Store of {one.path.parent.name}: {one.path}" for one in plan.stores),
+        *(f"Run object: {path}" for path in written),
+    ]
     create_markdown_artifact(key="extraction", markdown=extraction_page(summary, lines))
     for told in lines:
         logger.info(told)

@@ -35,7 +35,7 @@ Dataset = Annotated[
 ]
 Store = Annotated[
     str,
-    Parameter(help="Root of the shared Zarr stores: a folder or a URL (file, s3, ...)."),
+    Parameter(help="Root of the shared Zarr stores: a folder, or a file:// URL."),
 ]
 Experts = Annotated[
     tuple[str, ...],

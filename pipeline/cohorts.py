@@ -45,8 +45,8 @@ def draw(
     parts = np.split(chosen, [last_train, last_validation])
     if not all(len(part) for part in parts):
         raise UserError(
-            f"{len(chosen)} patients are too few to split 70/20/10; extract more records, or "
-            "leave out --limit and --patients."
+            f"{len(chosen)} patients are too few to split 70/20/10, six are enough; extract more "
+            "records, or leave out --limit and --patients."
         )
     ids = [np.sort(record_id[np.isin(patient_id, part)]) for part in parts]
     return Cohort(seed, *ids)

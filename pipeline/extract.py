@@ -46,16 +46,19 @@ def extract_range(
     for shard in range(shards.first, shards.last):
         work = _ShardWork(plan, shard)
         flushed = time.monotonic()
-        for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
-            work.take(batch)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-            if time.monotonic() - flushed > flush_seconds:
+        try:
+            for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
+                work.take(batch)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+                if time.monotonic() - flushed > flush_seconds:
+                    work.write()
+                    flushed = time.monotonic()
+        finally:
+            # What is done is kept on Ctrl-C and on an error too.
+            if len(work.rows):
                 work.write()
-                flushed = time.monotonic()
-        if len(work.rows):
-            work.write()
         summary += work.summary()
     return summary
 

@@ -197,6 +197,6 @@ def resolve_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "give --device auto, cpu or cuda:N."
+            "give --device auto or cpu, or name a device that is here."
         ) from error
     return device

@@ -9,7 +9,9 @@ repeat-K/           targets.json (classes, scales, thresholds), and for each exp
                     and the gate: base.safetensors (frozen) and peft's adapter
 """
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,17 +30,29 @@ CONFIG = "config.json"
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 
-def prepare(folder: Path) -> Path:
-    """The folder of a run, made if it is not there. An earlier run's files are written over.
+def check(folder: Path) -> Path:
+    """The folder of a run to be; an earlier run there will be written over.
 
     Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} holds something that is no run; give another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
+        found = f"the file {next(folder.iterdir()).name}" if folder.is_dir() else "a file"
+        raise UserError(f"{folder} is no run: there is {found}; give another --out.")
     return folder
+
+
+def make(folder: Path) -> None:
+    """Make the folder. Raises UserError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); give another --out."
+        ) from error
 
 
 def write(

@@ -75,9 +75,10 @@ def train(
     """
     settings = settings or TrainSettings()
     started = time.monotonic()
-    folder = run_folder.prepare(Path(out))
+    folder = run_folder.check(Path(out))
     device = resolve_device(settings.device)
     inputs = gather(dataset, store, settings)
+    run_folder.make(folder)
     cohorts = [
         draw(
             inputs.record_id,
@@ -105,6 +106,7 @@ def train(
 
 def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
     """Open what is trained from, and see that it bears the tasks that are asked."""
+    chosen = choose(tuple(name for name in settings.tasks if name != "all"))
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     cache = open_cache(
         store,
@@ -122,26 +124,25 @@ def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -
         f"--weights {','.join(settings.weights)} --dtype {settings.dtype}{limit}",
     )
     labels = source.labels().reindex(there.record_id)
-    tasks = _tasks(settings.tasks, labels)
+    tasks = _tasks(chosen, labels)
     return Inputs(source, cache, there.record_id, there.left_out, labels, tasks)
 
 
-def _tasks(names: Sequence[str], labels: pd.DataFrame) -> tuple[Task, ...]:
+def _tasks(chosen: tuple[Task, ...], labels: pd.DataFrame) -> tuple[Task, ...]:
+    """The chosen tasks, or where none is chosen all that there are labels for."""
     has = [
-        name
-        for name, task in TASKS.items()
+        task
+        for task in TASKS.values()
         if task.column in labels and labels[task.column].notna().any()
     ]
-    if tuple(names) == ("all",) and has:
-        return choose(tuple(has))
-    chosen = choose(tuple(name for name in names if name != "all"))
-    lacking = [task.name for task in chosen if task.name not in has]
-    if lacking or not chosen:
+    lacking = [task.name for task in chosen if task not in has]
+    if lacking or not has:
         raise UserError(
-            f"The data set has no labels for {', '.join(lacking) or 'any task'}; it has them "
-            f"for {', '.join(has) or 'none'}."
+            f"The data set has no labels for {', '.join(lacking) or 'any task'}; it has them for "
+            f"{', '.join(task.name for task in has) or 'none'}. The README tells which table "
+            "gives which label."
         )
-    return chosen
+    return chosen or tuple(has)
 
 
 def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:

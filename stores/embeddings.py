@@ -6,6 +6,7 @@ so, and its status is written after its data.
 """
 
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,7 @@ SHARD_ROWS = 2048
 CHUNK_ROWS = 256
 RECORD_ID_CHUNK = 65_536
 UNWRITTEN_ID = -1
+ARRAYS = ("record_id", "embedding", "status")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class EmbeddingStore:
 
     def read_shard(self, shard: int) -> Float[np.ndarray, "row feature"]:
         """A whole shard as stored; NaN where a row is absent."""
-        rows: np.ndarray = self._array("embedding")[self.rows_of(shard)]  # type: ignore[assignment]
+        try:
+            rows: np.ndarray = self._array("embedding")[self.rows_of(shard)]  # type: ignore[assignment]
+        except ValueError as error:
+            raise _damaged(self.path, f"shard {shard} does not match its checksum") from error
         return rows
 
     def write_shard(
@@ -132,7 +137,10 @@ class EmbeddingStore:
         for shard in np.unique(shard_of):
             here = shard_of == shard
             first, last = rows[here].min(), rows[here].max() + 1
-            result[here] = embedding[first:last][rows[here] - first]  # type: ignore[index]
+            try:
+                result[here] = embedding[first:last][rows[here] - first]  # type: ignore[index]
+            except ValueError as error:
+                raise _damaged(self.path, f"shard {shard} does not match its checksum") from error
         return result
 
     def to_dask(self) -> dask.array.Array:
@@ -182,6 +190,8 @@ def create(
     path = store_path(root, provenance["dataset"], provenance["expert"], identity(provenance))
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         group = _create_group(path, provenance)
         chunk_rows = min(CHUNK_ROWS, shard_rows)
         if "embedding" not in group:
@@ -226,9 +236,10 @@ def create(
         store = open_store(path)
         missing = record_id[store.rows_by_id(record_id) < 0]
         return _append(store, missing) if len(missing) else store
-    except PermissionError as error:
+    except OSError as error:
         raise StoreError(
-            f"{path} may not be written; get the right to write there, or give another --store."
+            f"{path} cannot be written ({error.strerror}); make it a folder that you may write to, "
+            "or give another --store."
         ) from error
 
 
@@ -239,14 +250,19 @@ def open_store(path: Path) -> EmbeddingStore:
     """
     try:
         group = zarr.open_group(DurableLocalStore(path), mode="r+", zarr_format=3)
+        arrays = [group.get(name) for name in ARRAYS]
     except FileNotFoundError as error:
         raise StoreError(f"There is no store at {path}; extract into it first.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, "a zarr.json in it cannot be read") from error
     given = group.attrs.get("format")
     if given != FORMAT:
         raise StoreError(
             f"{path} is a Zarr group of the format {given!r}, and this program reads {FORMAT!r}; "
             "name the store root that EnECG wrote, or bring the program up to date."
         )
+    if None in arrays:
+        raise _damaged(path, "one of its arrays is not there")
     store = EmbeddingStore(path, group)
     if identity(store.provenance) != path.name:
         raise StoreError(
@@ -259,11 +275,19 @@ def open_store(path: Path) -> EmbeddingStore:
 def find_stores(root: str | Path, dataset: str) -> list[EmbeddingStore]:
     """All stores of a data set, by expert and identity."""
     folder = local_root(root) / dataset
-    return [
-        open_store(path.parent)
-        for path in sorted(folder.glob("*/*/zarr.json"))
-        if path.parent.parent.name != "runs"
-    ]
+    found = [path for path in sorted(folder.glob("*/*")) if path.parent.name != "runs"]
+    for path in found:
+        # A store without its group file would be left out of a training without a word.
+        if any(path.iterdir()) and not (path / "zarr.json").exists():
+            raise _damaged(path, "its zarr.json is not there")
+    return [open_store(path) for path in found if (path / "zarr.json").exists()]
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{path} is a damaged store: {what}; bring it back from a copy, or remove the folder and "
+        "extract again."
+    )
 
 
 def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.ndarray, " record"]:
@@ -275,6 +299,12 @@ def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.
 def _create_group(path: Path, provenance: Mapping[str, Any]) -> zarr.Group:
     attributes = {"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"}
     store = DurableLocalStore(path)
+    if (path / "zarr.json").exists():
+        # zarr would write over a file that it cannot read.
+        try:
+            return zarr.open_group(store, mode="r+", zarr_format=3)
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, "a zarr.json in it cannot be read") from error
     try:
         # One file holds the group's mark and its attributes, so a kill leaves both or neither.
         return zarr.create_group(store, zarr_format=3, attributes=attributes)

@@ -52,10 +52,12 @@ def find(expert: str, choice: str, published: HubFile | None, *, fetch: bool = T
 
     Raises UserError where there is no such file, no published checkpoint, or no way to it.
     """
-    if choice.startswith("random:"):
-        seed = choice.removeprefix("random:")
+    if choice == "random" or choice.startswith("random:"):
+        seed = choice.removeprefix("random").removeprefix(":")
         if not re.fullmatch(r"[0-9]+", seed) or int(seed) >= 2**63:
-            raise UserError(f"{choice!r} is no seed: write random:SEED with a whole number.")
+            raise UserError(
+                f"--weights {choice} has no seed: write random:SEED with a whole number."
+            )
         return Weights(seed=int(seed))
     if choice == "published":
         if published is None:

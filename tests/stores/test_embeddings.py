@@ -142,8 +142,10 @@ def test_a_damaged_chunk_is_found_by_its_checksum(tmp_path: Path):
     damaged = bytearray(shard.read_bytes())
     damaged[5] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(StoreError, match="shard 0 does not match its checksum; bring it back"):
         store.read_shard(0)
+    with pytest.raises(StoreError, match="shard 0 does not match"):
+        store.read(np.array([1]))
 
 
 def test_what_is_no_store_of_ours_is_refused_in_a_sentence(tmp_path: Path):
@@ -156,6 +158,29 @@ def test_what_is_no_store_of_ours_is_refused_in_a_sentence(tmp_path: Path):
     store.path.rename(store.path.with_name("renamed"))
     with pytest.raises(StoreError, match="was renamed"):
         open_store(store.path.with_name("renamed"))
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "embedding/zarr.json"])
+def test_a_damaged_store_is_told_and_not_written_over(tmp_path: Path, file: str):
+    store = make(tmp_path)
+    (store.path / file).write_text("{ garbage")
+    for attempt in (lambda: make(tmp_path), lambda: find_stores(tmp_path, "ludb/1.0.1")):
+        with pytest.raises(StoreError, match=r"damaged store: a zarr.json in it cannot be read"):
+            attempt()
+    assert (store.path / file).read_text() == "{ garbage"
+
+
+def test_a_store_that_lost_its_group_file_is_not_left_out_without_a_word(tmp_path: Path):
+    store = make(tmp_path)
+    (store.path / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"damaged store: its zarr.json is not there"):
+        find_stores(tmp_path, "ludb/1.0.1")
+
+
+def test_a_store_root_that_is_a_file_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be written .*; make it a folder"):
+        make(tmp_path / "file")
 
 
 def test_a_newer_format_is_refused(tmp_path: Path):

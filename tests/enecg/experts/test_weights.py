@@ -44,7 +44,8 @@ def test_two_choices_for_the_same_are_refused(options: list[str], words: str):
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ("random:x", "no seed"),
+        ("random:x", "has no seed"),
+        ("random", "has no seed"),
         ("hub:nothing", "names no file on the hub"),
         ("published", "No weights of dlinear are published"),
         ("/no/such/file.pth", "There are no weights at '/no/such/file.pth'"),
