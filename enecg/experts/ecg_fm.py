@@ -298,7 +298,7 @@ ECG_FM = ExpertDefinition(
     code_version=1,
     preprocessing="each lead of the 10 s to mean 0 and variance 1, constant leads to 0; "
     "two segments of 5 s at 500 Hz",
-    pooling="per-series",
+    pooling="mean-std",
     licence="MIT",
     source="arXiv 2408.05178",
     published=HubFile("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),

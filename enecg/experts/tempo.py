@@ -35,8 +35,9 @@ HEADS = 12
 VOCABULARY = 50257
 LORA_ALPHA = 16
 SERIES_AT_ONCE = {"cpu": 12, "cuda": 192}
-"""Leads that go through GPT-2 together: memory stays at some 2 GB, however large the batch. On a CPU
-a record at a time is fastest (1.1 s against 1.4 s); a GPU wants more."""
+"""Leads that go through GPT-2 together: memory stays at some 2 GB, however large the batch.
+
+On a CPU a record at a time is fastest (1.1 s against 1.4 s); a GPU wants more."""
 
 # "Predict the future time step given the trend" (season, residual) in GPT-2's tokens. Written out:
 # offline, its tokenizer comes back empty without an error.

@@ -116,7 +116,7 @@ def fine_tuned(state: State) -> State:
 
 def load_file(path: Path) -> EcgFmExpert:
     """The public way: the choice that a user gives, resolved and built."""
-    expert = load("ecg-fm", str(path))
+    expert = load("ecg-fm", str(path), "per-series")
     assert isinstance(expert, EcgFmExpert)
     return expert
 
