@@ -98,7 +98,7 @@ def train(
         ]
     scores = _scores(repeats)
     seconds = time.monotonic() - started
-    text = markdown(scores, inputs.cache, seeds=[cohort.seed for cohort in cohorts])
+    text = markdown(scores, inputs, seeds=[cohort.seed for cohort in cohorts])
     run_folder.write(folder, settings, inputs, repeats, scores, text, seconds)
     page = write_page(folder, inputs, repeats, scores, seconds)
     return Results(folder, page, text, scores, seconds)

@@ -56,14 +56,13 @@ def write_page(
         dataset=inputs.dataset.namespace,
         records=len(inputs.record_id),
         patients=inputs.labels["patient_id"].nunique(),
-        left_out=inputs.left_out,
         untrained=[
             name
             for name, store in inputs.cache.experts.items()
             if store.provenance["weights"].startswith("random:")
         ],
         seconds=seconds,
-        table=tabulate(scores, inputs.cache, [one.cohort.seed for one in repeats]),
+        table=tabulate(scores, inputs, [one.cohort.seed for one in repeats]),
         figures=[(title, words, _png(figure)) for title, words, figure in figures],
         stores=[(store.provenance, store.path) for store in inputs.cache.stores],
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enecg.tasks import TASKS
 from pipeline.cache import Cache
 from pipeline.evaluate import ENSEMBLE, Score
+from pipeline.repeat import Inputs
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ def label(method: str, cache: Cache) -> str:
     return method
 
 
-def tabulate(scores: Sequence[Score], cache: Cache, seeds: Sequence[int]) -> Table:
+def tabulate(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> Table:
     """Every method on every task: mean ± SD over repeats, and the 95 % interval by patient."""
+    cache = inputs.cache
     tasks = list(dict.fromkeys(score.task for score in scores))
     methods = list(dict.fromkeys(score.method for score in scores))
     by_cell = {(score.method, score.task): score for score in scores}
@@ -61,13 +63,24 @@ def tabulate(scores: Sequence[Score], cache: Cache, seeds: Sequence[int]) -> Tab
         f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
         "[95 % interval, bootstrap by patient].",
         "Patients are split 70/20/10; every number is of test patients.",
+        *_left_out(inputs),
     )
     return Table(("", *(_heading(task) for task in tasks)), tuple(rows), frozenset(best), notes)
 
 
-def markdown(scores: Sequence[Score], cache: Cache, seeds: Sequence[int]) -> str:
+def _left_out(inputs: Inputs) -> list[str]:
+    unlabelled = [name for name, task in TASKS.items() if task.column not in inputs.labels]
+    notes = []
+    if inputs.left_out:
+        notes.append(f"{inputs.left_out} ECGs could not be had and are left out.")
+    if unlabelled:
+        notes.append(f"The data set has no labels for {', '.join(unlabelled)}.")
+    return notes
+
+
+def markdown(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> str:
     """The table in Markdown, its columns aligned for a terminal."""
-    table = tabulate(scores, cache, seeds)
+    table = tabulate(scores, inputs, seeds)
     lines = [table.heading, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.heading))]
     told = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]

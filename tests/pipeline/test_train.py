@@ -126,6 +126,7 @@ def test_the_table_has_a_constant_row_counts_seeds_and_intervals(results: Result
     assert "test records (patients)" in results.markdown
     assert "seeds 0, 1" in results.markdown
     assert "95 % interval, bootstrap by patient" in results.markdown
+    assert " ECGs could not be had and are left out." in results.markdown
 
 
 def test_the_same_training_gives_the_same_numbers(
@@ -208,6 +209,7 @@ def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out
         run(bare, store, tmp_path / "run", tasks=("potassium",))
     every = run(bare, store, tmp_path / "run", repeats=1)
     assert "potassium" not in {score.task for score in every.scores}
+    assert "The data set has no labels for potassium." in every.markdown
 
 
 def test_a_folder_that_is_no_run_is_not_written_over(dataset: Path, store: Path, tmp_path: Path):
