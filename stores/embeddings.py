@@ -6,6 +6,7 @@ so, and its status is written after its data.
 """
 
 import errno
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -236,6 +237,8 @@ def create(
         store = open_store(path)
         missing = record_id[store.rows_by_id(record_id) < 0]
         return _append(store, missing) if len(missing) else store
+    except json.JSONDecodeError as error:
+        raise _damaged(path, "a zarr.json in it cannot be read") from error
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written ({error.strerror}); make it a folder that you may write to, "
@@ -300,11 +303,8 @@ def _create_group(path: Path, provenance: Mapping[str, Any]) -> zarr.Group:
     attributes = {"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"}
     store = DurableLocalStore(path)
     if (path / "zarr.json").exists():
-        # zarr would write over a file that it cannot read.
-        try:
-            return zarr.open_group(store, mode="r+", zarr_format=3)
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, "a zarr.json in it cannot be read") from error
+        # `create_group` would write over a file that it cannot read.
+        return zarr.open_group(store, mode="r+", zarr_format=3)
     try:
         # One file holds the group's mark and its attributes, so a kill leaves both or neither.
         return zarr.create_group(store, zarr_format=3, attributes=attributes)

@@ -22,5 +22,5 @@ def test_prefects_own_lines_are_off_unless_somebody_asks_for_them():
     asked = {"PREFECT_LOGGING_LEVEL": "DEBUG"}
     set_defaults(quiet, quiet=True)
     set_defaults(asked, quiet=True)
-    assert quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "WARNING"
+    assert quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "CRITICAL"
     assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in asked
