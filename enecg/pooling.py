@@ -41,9 +41,7 @@ SEGMENTS = 4
 
 def segments(states: States) -> Pooled:
     """The mean over series and over each of four parts of the time: 4F features."""
-    averaged = states.mean(1)
-    # Tokens that no four equal parts can be made of: the last part is the shorter one.
-    parts = averaged.split(-(-averaged.shape[1] // SEGMENTS), dim=1)
+    parts = states.mean(1).tensor_split(SEGMENTS, dim=1)
     return torch.cat([part.mean(1) for part in parts], dim=-1)
 
 

@@ -50,14 +50,21 @@ def open_cache(
     choice = Choices.parse("--weights", weights)
     pooled = Choices.parse("--pooling", pooling)
     there = find_stores(root, namespace)
-    asked = experts or [name for name in names() if _choosable(name, choice)]
-    found = {}
+    for option, given in (("--weights", choice), ("--pooling", pooled)):
+        given.refuse_strangers(option, experts or names())
+    asked = experts or [name for name in names() if _choosable(name, choice, there)]
+    found: dict[str, EmbeddingStore] = {}
     for name in asked:
         definition = define(name)
         wanted = find(name, choice.of(name), definition.published, fetch=False)
         pools = definition.choose_pooling(pooled.of(name))
         for store in there:
             if _made_by(store, definition, wanted, pools, dtype):
+                if name in found:
+                    raise UserError(
+                        f"{found[name].path} and {store.path} are both of these weights, made by "
+                        "other versions of the libraries; remove the one that is not to be used."
+                    )
                 found[name] = store
         if name not in found and experts:
             raise UserError(
@@ -75,13 +82,17 @@ def open_cache(
     return Cache(found, open_store(store_path(root, namespace, LeadsSample.spec.name, digest)))
 
 
-def _choosable(name: str, choice: Choices) -> bool:
-    """Whether these weights can be had for this expert without fetching anything."""
+def _choosable(name: str, choice: Choices, there: list[EmbeddingStore]) -> bool:
+    """Whether an expert that nobody named is to be looked for: its weights can be told apart.
+
+    Raises UserError where the store has embeddings of a checkpoint, and which cannot be told.
+    """
     try:
         find(name, choice.of(name), define(name).published, fetch=False)
     except UserError:
         # A wrong path or seed for a single expert is the user's mistake, not a reason to skip it.
-        if name in dict(choice.of_expert):
+        made = {(one.provenance["expert"], one.provenance["weights"]) for one in there}
+        if name in dict(choice.of_expert) or (name, "checkpoint") in made:
             raise
         return False
     return True
@@ -138,7 +149,8 @@ def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) 
     whole = np.ones(len(record_id), dtype=bool)
     for store in cache.stores:
         rows = store.rows_by_id(record_id)
-        status = np.where(rows >= 0, store.status()[rows], ABSENT)
+        # A row that is not there is the last one of these: absent.
+        status = np.append(store.status(), ABSENT)[rows]
         missing = int((status == ABSENT).sum())
         if missing:
             raise StoreError(

@@ -58,7 +58,7 @@ def choose_threshold(
 ) -> float:
     """The probability from which class 1 is said, for the best macro-F1 on validation records.
 
-    It lies between two probabilities that occur, so that every record is said as it was judged.
+    It is a probability that occurs, or infinity where class 1 is best never said.
     """
     order = np.argsort(-probability, kind="stable")
     ranked, positive = probability[order], truth[order] == 1
@@ -68,7 +68,7 @@ def choose_threshold(
     f1 = _macro_f1(hit, extra, hit[-1] - hit, extra[-1] - extra)
     between = np.append(True, ranked[1:] < ranked[:-1])
     cuts = np.flatnonzero(np.append(between, True))
-    edges = np.concatenate([[1.0], (ranked[1:] + ranked[:-1]) / 2, [0.0]])
+    edges = np.append(np.inf, ranked)  # the first k are those from the k-th probability on
     return float(edges[cuts[np.argmax(f1[cuts])]])
 
 
@@ -124,18 +124,22 @@ def _bootstrap(one: Predicted, rng: np.random.Generator) -> Float[np.ndarray, " 
     _, place = np.unique(one.patient_id, return_inverse=True)
     patients = place.max() + 1
     drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=BOOTSTRAPS)
-    counts = drawn[:, place]  # how often each draw holds each record
+
+    def of_draws(value: np.ndarray) -> np.ndarray:
+        """The sum over each draw's records, patient by patient."""
+        total: np.ndarray = drawn @ np.bincount(place, weights=value)
+        return total
+
     if one.task.kind == "binary":
         truth, predicted = one.truth == 1, one.predicted == 1
         outcomes = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
-        return _macro_f1(*(counts @ outcome.astype(float) for outcome in outcomes))
+        return _macro_f1(*(of_draws(outcome.astype(float)) for outcome in outcomes))
     error = (
         np.abs(one.truth - one.predicted)
         if one.task.kind == "regression"
         else (one.truth == one.predicted).astype(float)
     )
-    total = counts.sum(1)
-    result: np.ndarray = counts @ error / total
+    result: np.ndarray = of_draws(error) / of_draws(np.ones(len(error)))
     return result
 
 

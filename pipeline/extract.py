@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int, UInt8
 
+from enecg.errors import UserError
 from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.plan import NOT_FINITE, ExtractionPlan, ShardRange
 from pipeline.summary import Failure, Summary
@@ -35,6 +36,8 @@ def extract_range(
 
     Memory holds one shard of every store and two batches, however many records there are.
     """
+    # TensorFloat-32 would give other numbers on some GPUs than on others and on a CPU.
+    torch.backends.cudnn.allow_tf32 = False
     for expert in plan.experts:
         if isinstance(expert, torch.nn.Module):
             expert.to(plan.device)
@@ -46,6 +49,9 @@ def extract_range(
     for shard in range(shards.first, shards.last):
         work = _ShardWork(plan, shard)
         flushed = time.monotonic()
+        if not len(work.rows):
+            summary += work.summary()
+            continue
         try:
             for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
                 work.take(batch)
@@ -57,8 +63,7 @@ def extract_range(
                     flushed = time.monotonic()
         finally:
             # What is done is kept on Ctrl-C and on an error too.
-            if len(work.rows):
-                work.write()
+            work.write()
         summary += work.summary()
     return summary
 
@@ -113,7 +118,10 @@ class _ShardWork:
             for mask, status in zip(plan.to_do, self.status, strict=True)
         ]
         self.rows = np.flatnonzero(np.logical_or.reduce(self.lacking)) + self.first
-        self.embedding = [store.read_shard(shard) for store in plan.stores]
+        self.embedding = [
+            store.read_shard(shard) if lacks.any() else np.empty((0, 0))
+            for store, lacks in zip(plan.stores, self.lacking, strict=True)
+        ]
         asked = sum(int(mask[span].sum()) for mask in plan.to_do)
         self.already_there = asked - sum(int(lacks.sum()) for lacks in self.lacking)
         self.given: Counter[str] = Counter()
@@ -139,8 +147,14 @@ class _ShardWork:
             lacks = self.lacking[which][rows]
             if lacks.any():
                 began = time.monotonic()
-                with torch.inference_mode():
-                    embedded = expert.embed(ecg[torch.from_numpy(lacks).to(ecg.device)])
+                try:
+                    with torch.inference_mode():
+                        embedded = expert.embed(ecg[torch.from_numpy(lacks).to(ecg.device)])
+                except torch.OutOfMemoryError as error:
+                    raise UserError(
+                        f"{expert.spec.name} needs more memory than {self.plan.device} has for "
+                        f"{int(lacks.sum())} ECGs at once; give a smaller --batch-size."
+                    ) from error
                 # Bringing the result back waits for a GPU that is still at it.
                 result = embedded.float().cpu().numpy()
                 self.seconds[expert.spec.name] += time.monotonic() - began  # type: ignore[assignment]

@@ -16,6 +16,9 @@ from enecg.gate import Gate, mix
 from enecg.heads import TaskHeads, with_lora
 from pipeline.targets import Targets
 
+RECORDS_AT_ONCE = 8192
+"""Records whose predictions are made together: float32 copies of all of them would not fit."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -88,7 +91,8 @@ def predict_heads(
     """Every task's prediction: standard units, or class probabilities."""
     model.eval()
     with torch.inference_mode():
-        outputs = model(embedding)
+        parts = [model(part) for part in embedding.split(RECORDS_AT_ONCE)]
+    outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
     return {
         name: output if targets[name].task.kind == "regression" else output.softmax(-1)
         for name, output in outputs.items()
@@ -187,7 +191,7 @@ def _train(
                     for key, value in parameters.items()
                     if f".ffn.{name}." in key
                 }
-        if stale > settings.patience:
+        if stale >= settings.patience:
             break
     with torch.no_grad():
         for key, value in kept.items():

@@ -128,7 +128,9 @@ def plan_extraction(
         for one in experts
     ]
 
-    def create_for(expert: Expert, record_id: Int[np.ndarray, " record"]) -> EmbeddingStore:
+    def create_for(
+        expert: Expert, record_id: Int[np.ndarray, " record"], shard_rows: int
+    ) -> EmbeddingStore:
         return create(
             store,
             provenance(expert.spec, source.namespace, dtype),
@@ -140,10 +142,11 @@ def plan_extraction(
         )
 
     leads = LeadsSample()
-    leads_store = create_for(leads, source.index().record_id)
+    leads_store = create_for(leads, source.index().record_id, shard_rows)
     # Every extraction takes the leads along, so their rows are the order of all other stores:
     # an expert that joins late has its records in the same rows as one that was there before.
-    stores = (*(create_for(expert, leads_store.record_id) for expert in ready), leads_store)
+    others = (create_for(expert, leads_store.record_id, leads_store.shard_rows) for expert in ready)
+    stores = (*others, leads_store)
     return _compare(source, (*ready, leads), stores, limit, retry_failed, where)
 
 
@@ -158,9 +161,10 @@ def _compare(
     wanted = dataset.index().record_id[:limit]
     first = stores[0]
     for other in stores[1:]:
-        if not np.array_equal(first.record_id, other.record_id):
+        same_rows = np.array_equal(first.record_id, other.record_id)
+        if not same_rows or first.shard_rows != other.shard_rows:
             raise UserError(
-                f"{other.path} and {first.path} have their records in different rows; "
+                f"{other.path} and {first.path} have their records in different rows or shards; "
                 "extract into another --store."
             )
     row_in_index = np.full(len(first.record_id), -1)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task
 from pipeline.cache import Cache, Features
@@ -60,6 +61,18 @@ class Repeat:
     thresholds: dict[str, dict[str, float]]
     gate_weights: dict[str, Float[np.ndarray, "record expert"]]
     predictions: tuple[Predicted, ...]
+
+
+def check_labels(cohort: Cohort, inputs: Inputs) -> None:
+    """Raises UserError where a part of the cohort cannot bear a task, before any training."""
+    for task in inputs.tasks:
+        fit_targets(task, inputs.labels.loc[cohort.train, task.column])
+        for part, ids in (("validation", cohort.validation), ("test", cohort.test)):
+            if inputs.labels.loc[ids, task.column].isna().all():
+                raise UserError(
+                    f"No {part} patient drawn by seed {cohort.seed} has a label for {task.name}; "
+                    "leave it out of --tasks, or take more records."
+                )
 
 
 def run_repeat(

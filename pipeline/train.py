@@ -20,7 +20,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, score
 from pipeline.fit import FitSettings
 from pipeline.plan import resolve_device
-from pipeline.repeat import Inputs, Repeat, run_repeat
+from pipeline.repeat import Inputs, Repeat, check_labels, run_repeat
 from pipeline.report.page import write_page
 from pipeline.report.table import markdown
 
@@ -78,7 +78,6 @@ def train(
     folder = run_folder.check(Path(out))
     device = resolve_device(settings.device)
     inputs = gather(dataset, store, settings)
-    run_folder.make(folder)
     cohorts = [
         draw(
             inputs.record_id,
@@ -88,6 +87,9 @@ def train(
         )
         for number in range(settings.repeats)
     ]
+    for cohort in cohorts:
+        check_labels(cohort, inputs)
+    run_folder.make(folder)
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
     step = _counter(progress, settings.repeats * (len(inputs.cache.experts) + 1))
@@ -106,7 +108,7 @@ def train(
 
 def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
     """Open what is trained from, and see that it bears the tasks that are asked."""
-    chosen = choose(tuple(name for name in settings.tasks if name != "all"))
+    chosen = () if "all" in settings.tasks else choose(settings.tasks)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     cache = open_cache(
         store,
@@ -121,7 +123,8 @@ def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -
         cache,
         source.index().record_id[: settings.limit],
         f"enecg extract --dataset {dataset} --store {store} --experts {','.join(cache.experts)} "
-        f"--weights {','.join(settings.weights)} --dtype {settings.dtype}{limit}",
+        f"--weights {','.join(settings.weights)} --pooling {','.join(settings.pooling)} "
+        f"--dtype {settings.dtype}{limit}",
     )
     labels = source.labels().reindex(there.record_id)
     tasks = _tasks(chosen, labels)

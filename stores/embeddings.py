@@ -23,7 +23,7 @@ from zarr.errors import ContainsGroupError
 
 from stores.errors import StoreError
 from stores.identity import identity
-from stores.location import DurableLocalStore, local_root
+from stores.location import DurableLocalStore, local_root, locked
 
 FORMAT = "enecg-embeddings/1"
 
@@ -63,7 +63,8 @@ class EmbeddingStore:
         """(N,) int64: row i of every array is this record."""
         ids: np.ndarray = self._array("record_id")[:]  # type: ignore[assignment]
         # Rows whose ids a killed process did not come to write are not there yet.
-        return ids[: np.count_nonzero(ids != UNWRITTEN_ID)]
+        holes = np.flatnonzero(ids == UNWRITTEN_ID)
+        return ids[: holes[0]] if len(holes) else ids
 
     @property
     def features(self) -> int:
@@ -114,14 +115,20 @@ class EmbeddingStore:
     ) -> None:
         """Write a whole shard, its data first and its status after; both are on the disk then.
 
+        Rows that somebody else has made whole meanwhile, and this writer has not, stay.
         Raises StoreError where the disk is full or may not be written.
         """
         rows = self.rows_of(shard)
         if not np.isfinite(embedding[status == WHOLE]).all():
             raise ValueError(f"Shard {shard} of {self.path} has a whole row that is not finite.")
         try:
-            self._array("embedding")[rows] = embedding
-            self._array("status")[rows] = status
+            with locked(self.path):
+                theirs = (self.status(shard) == WHOLE) & (status != WHOLE)
+                if theirs.any():
+                    embedding = np.where(theirs[:, None], self.read_shard(shard), embedding)
+                    status = np.where(theirs, np.uint8(WHOLE), status)
+                self._array("embedding")[rows] = embedding
+                self._array("status")[rows] = status
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
@@ -131,7 +138,10 @@ class EmbeddingStore:
             ) from error
 
     def read(self, rows: Int[np.ndarray, " pick"]) -> Float[np.ndarray, "pick feature"]:
-        """Rows in any order, as stored: each shard they lie in is read once."""
+        """Whole rows in any order, as stored: each shard they lie in is read once.
+
+        Raises StoreError where one of them is not there after all: the store is damaged.
+        """
         embedding = self._array("embedding")
         result = np.empty((len(rows), self.features), dtype=embedding.dtype)
         shard_of = rows // self.shard_rows
@@ -142,6 +152,8 @@ class EmbeddingStore:
                 result[here] = embedding[first:last][rows[here] - first]  # type: ignore[index]
             except ValueError as error:
                 raise _damaged(self.path, f"shard {shard} does not match its checksum") from error
+            if not np.isfinite(result[here]).all():
+                raise _damaged(self.path, f"shard {shard} lacks rows that should be whole")
         return result
 
     def to_dask(self) -> dask.array.Array:
@@ -190,6 +202,26 @@ def create(
     """
     path = store_path(root, provenance["dataset"], provenance["expert"], identity(provenance))
     try:
+        return _create(path, provenance, record_id, features, dtype, reasons, shard_rows)
+    except json.JSONDecodeError as error:
+        raise _damaged(path, "a zarr.json in it cannot be read") from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}); make it a folder that you may write to, "
+            "or give another --store."
+        ) from error
+
+
+def _create(
+    path: Path,
+    provenance: Mapping[str, Any],
+    record_id: Int[np.ndarray, " record"],
+    features: int,
+    dtype: str,
+    reasons: Sequence[str],
+    shard_rows: int,
+) -> EmbeddingStore:
+    with locked(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -234,25 +266,22 @@ def create(
                 dimension_names=["record"],
                 attributes={"long_name": f"record id within {provenance['dataset']}"},
             )
-        store = open_store(path)
+        store = open_store(path, writable=True)
         missing = record_id[store.rows_by_id(record_id) < 0]
         return _append(store, missing) if len(missing) else store
-    except json.JSONDecodeError as error:
-        raise _damaged(path, "a zarr.json in it cannot be read") from error
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}); make it a folder that you may write to, "
-            "or give another --store."
-        ) from error
 
 
-def open_store(path: Path) -> EmbeddingStore:
-    """Open a store to read it.
+def open_store(path: Path, *, writable: bool = False) -> EmbeddingStore:
+    """Open a store to read it, or to write too.
 
     Raises StoreError where there is none, or it is of another format or of another making.
     """
     try:
-        group = zarr.open_group(DurableLocalStore(path), mode="r+", zarr_format=3)
+        group = zarr.open_group(
+            DurableLocalStore(path, read_only=not writable),
+            mode="r+" if writable else "r",
+            zarr_format=3,
+        )
         arrays = [group.get(name) for name in ARRAYS]
     except FileNotFoundError as error:
         raise StoreError(f"There is no store at {path}; extract into it first.") from error
@@ -278,7 +307,9 @@ def open_store(path: Path) -> EmbeddingStore:
 def find_stores(root: str | Path, dataset: str) -> list[EmbeddingStore]:
     """All stores of a data set, by expert and identity."""
     folder = local_root(root) / dataset
-    found = [path for path in sorted(folder.glob("*/*")) if path.parent.name != "runs"]
+    found = [
+        path for path in sorted(folder.glob("*/*")) if path.is_dir() and path.parent.name != "runs"
+    ]
     for path in found:
         # A store without its group file would be left out of a training without a word.
         if any(path.iterdir()) and not (path / "zarr.json").exists():
@@ -288,8 +319,8 @@ def find_stores(root: str | Path, dataset: str) -> list[EmbeddingStore]:
 
 def _damaged(path: Path, what: str) -> StoreError:
     return StoreError(
-        f"{path} is a damaged store: {what}; bring it back from a copy, or remove the folder and "
-        "extract again."
+        f"{path} is a damaged store: {what}; extract again, and if that does not "
+        "mend it bring it back from a copy, or remove the folder and extract anew."
     )
 
 
@@ -320,4 +351,4 @@ def _append(store: EmbeddingStore, record_id: Int[np.ndarray, " record"]) -> Emb
         array = store._array(name)
         array.resize((total, *array.shape[1:]))
     store._array("record_id")[known:total] = record_id
-    return open_store(store.path)
+    return open_store(store.path, writable=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stores.embeddings import EmbeddingStore
-from stores.location import write_once
+from stores.location import write_durably
 
 
 def runs_folder(store: EmbeddingStore) -> Path:
@@ -21,7 +21,7 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Path:
     """Write a run object (JSON values) under a name that sorts by time; returns its path."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
     path = runs_folder(store) / name
-    write_once(path, json.dumps(run, indent=1))
+    write_durably(path, json.dumps(run, indent=1).encode(), path.parent)
     return path
 
 

@@ -299,6 +299,8 @@ ECG_FM = ExpertDefinition(
     preprocessing="each lead of the 10 s to mean 0 and variance 1, constant leads to 0; "
     "two segments of 5 s at 500 Hz",
     pooling="mean-std",
+    # Its series are halves of the time: four parts of each would mix two times.
+    poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
     licence="MIT",
     source="arXiv 2408.05178",
     published=HubFile("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),

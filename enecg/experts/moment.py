@@ -102,7 +102,10 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
     file = path.parent / "config.json"
     if not file.exists():
         return _config(size)
-    given = json.loads(file.read_text())
+    try:
+        given = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON ({error}); fetch it anew.") from error
     config = {**_config(size), **given}
     config["d_model"] = given.get("d_model") or config["t5_config"]["d_model"]
     if config["t5_config"]["d_model"] != _T5_SIZES[size]["d_model"]:
@@ -121,15 +124,14 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Mome
         config = _config(size)
         model = build_seeded(lambda: _make(config), weights.seed)
     else:
-        path = weights.path / "model.safetensors" if weights.path.is_dir() else weights.path
-        weights = Weights(path=path)
+        path = weights.path
         config = _read_config(path, size)
         model = _make(config)
         fill(model, read_checkpoint(path), path, unused=("head.",))
     spec = definition.spec(
         weights,
         model,
-        architecture={"t5": {key: config["t5_config"][key] for key in _T5_SIZES[size]}},
+        architecture=config,
         pooling=pooling,
         series=len(LEADS),
         size=config["t5_config"]["d_model"],

@@ -203,8 +203,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
         assert weights.seed is not None
         model = build_seeded(Tempo, weights.seed)
     else:
-        path = weights.path / "TEMPO-80M_v1.pth" if weights.path.is_dir() else weights.path
-        weights = Weights(path=path)
+        path = weights.path
         tensors = _plain(read_checkpoint(path), path)
         model = Tempo(**_architecture(tensors))
         _check_config(path, model)

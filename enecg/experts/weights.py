@@ -74,7 +74,9 @@ def find(expert: str, choice: str, published: HubFile | None, *, fetch: bool = T
         file = HubFile(found["repository"], found["file"], found["revision"], beside)
         return Weights(path=fetch_file(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()
-    if not path.exists():
+    if path.is_dir() and published is not None:
+        path /= published.file
+    if not path.is_file():
         raise UserError(
             f"There are no weights at {choice!r} for {expert}; --weights takes published, "
             "hub:REPO@REVISION/FILE, random:SEED or the path of a checkpoint."
@@ -97,7 +99,7 @@ def fetch_file(expert: str, wanted: HubFile, *, local_only: bool = False) -> Pat
 
     try:
         path = Path(download(wanted.file))
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, ValueError) as error:
         raise UserError(
             f"The weights of {expert}, {wanted}, are not on this machine and could not be fetched "
             f"({type(error).__name__}); connect to the hub and run enecg experts fetch {expert}, "

@@ -61,7 +61,7 @@ class MimicIvEcg:
     def _records(self) -> pd.DataFrame:
         try:
             records = read_records(self._table)
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise UserError(
                 f"{self._table} is not MIMIC-IV-ECG's table ({str(error).splitlines()[0]}); copy "
                 "it again."
@@ -115,7 +115,7 @@ class MimicIvEcg:
                 columns.append(demographics(patients, records))
             if labs is not None:
                 columns.append(potassium_labels(labs, records, window_hours=self.window_hours))
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise UserError(
                 f"A table of {self.root} is not MIMIC's ({str(error).splitlines()[0]}); copy it "
                 "again."

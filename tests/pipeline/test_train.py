@@ -185,6 +185,20 @@ def test_records_that_are_not_extracted_are_counted_with_the_command_that_fills_
     assert few.scores[0].n[0] < 10
 
 
+def test_a_part_without_a_label_is_told_before_anything_is_trained(
+    dataset: Path, store: Path, tmp_path: Path, results: Results
+):
+    bare = tmp_path / "bare"
+    shutil.copytree(dataset, bare)
+    tests = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
+    table = pd.read_csv(bare / "machine_measurements.csv")
+    table.loc[table["study_id"].isin(tests), "rr_interval"] = 29999
+    table.to_csv(bare / "machine_measurements.csv", index=False)
+    with pytest.raises(UserError, match="No test patient drawn by seed 0 has a label for rr_inter"):
+        run(bare, store, tmp_path / "run", tasks=("rr_interval",))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -52,7 +52,33 @@ def test_rows_that_are_not_there_are_nan_and_absent(tmp_path: Path):
     assert store.status().tolist() == [0, 0, 0, 0, 1, 1, 3, 1, 0, 0]
     assert store.status(1).tolist() == [1, 1, 3, 1]
     assert store.flags[3] == "flat_lead"
-    assert np.isnan(store.read(np.array([0]))).all()
+    assert np.isnan(store.read_shard(0)).all()
+
+
+def test_a_whole_row_whose_shard_is_gone_is_never_returned_as_data(tmp_path: Path):
+    store = make(tmp_path)
+    store.write_shard(0, rows(0), whole())
+    (store.path / "embedding" / "c" / "0" / "0").unlink()
+    with pytest.raises(StoreError, match="shard 0 lacks rows that should be whole"):
+        store.read(np.array([2]))
+
+
+def test_two_writers_of_a_shard_lose_nothing_of_each_other(tmp_path: Path):
+    store = make(tmp_path)
+    store.write_shard(0, rows(0), np.array([1, 1, 0, 2], np.uint8))
+    later = rows(7)
+    store.write_shard(0, later, np.array([0, 0, 1, 0], np.uint8))
+    assert store.status(0).tolist() == [1, 1, 1, 0]
+    expected = np.concatenate([rows(0)[:2], later[2:3]])
+    np.testing.assert_array_equal(store.read(np.array([0, 1, 2])), expected)
+
+
+def test_ids_that_a_kill_left_a_hole_in_are_written_again(tmp_path: Path):
+    many = range(150_000)
+    store = make(tmp_path, many)
+    (store.path / "record_id" / "c" / "1").unlink()
+    assert len(open_store(store.path).record_id) == 65_536
+    assert make(tmp_path, many).record_id.tolist() == list(many)
 
 
 def test_somebody_who_never_heard_of_this_project_can_open_it(tmp_path: Path):
@@ -142,7 +168,7 @@ def test_a_damaged_chunk_is_found_by_its_checksum(tmp_path: Path):
     damaged = bytearray(shard.read_bytes())
     damaged[5] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(StoreError, match="shard 0 does not match its checksum; bring it back"):
+    with pytest.raises(StoreError, match="shard 0 does not match its checksum; extract again"):
         store.read_shard(0)
     with pytest.raises(StoreError, match="shard 0 does not match"):
         store.read(np.array([1]))
