@@ -15,9 +15,10 @@ from enecg.experts.weights import find
 from enecg.leads import LeadsSample
 from pipeline.decode import DECODE_VERSION
 from pipeline.plan import provenance
-from stores.embeddings import ABSENT, WHOLE, EmbeddingStore, find_stores, open_store, store_path
+from stores.embeddings import ABSENT, WHOLE, EmbeddingStore
 from stores.errors import StoreError
 from stores.identity import identity
+from stores.opening import find_stores, open_store, store_path
 
 
 @dataclass(frozen=True)

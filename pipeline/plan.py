@@ -16,14 +16,8 @@ from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.decode import DECODE_VERSION, REASONS
-from stores.embeddings import (
-    FIRST_REASON,
-    SHARD_ROWS,
-    WHOLE,
-    EmbeddingStore,
-    absent,
-    create,
-)
+from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore, absent
+from stores.opening import SHARD_ROWS, create
 
 NOT_FINITE = "not_finite"
 """The reason kept for a record whose embedding came out with a NaN or an infinity."""

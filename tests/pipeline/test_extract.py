@@ -16,7 +16,8 @@ from pipeline.datasets.base import BadRecord, RecordIndex
 from pipeline.extract import extract_range
 from pipeline.plan import ExtractionPlan, plan_extraction
 from pipeline.summary import Summary, finish_extraction, report
-from stores.embeddings import WHOLE, EmbeddingStore, open_store
+from stores.embeddings import WHOLE, EmbeddingStore
+from stores.opening import open_store
 from stores.runs import read_runs
 
 RANDOM = ("random:0",)

@@ -151,7 +151,7 @@ def test_saved_heads_answer_as_they_did(results: Results, store: Path):
         }
     )
     model = PeftModel.from_pretrained(heads, str(folder)).eval()
-    from stores.embeddings import find_stores
+    from stores.opening import find_stores
 
     embeddings = next(
         one

@@ -8,9 +8,10 @@ import pytest
 import xarray
 import zarr
 
-from stores.embeddings import EmbeddingStore, create, find_stores, open_store, store_path
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.location import DurableLocalStore, local_root
+from stores.opening import create, find_stores, open_store, store_path
 from stores.runs import read_runs, write_run
 
 PROVENANCE = {"dataset": "ludb/1.0.1", "expert": "dlinear", "dtype": "float16"}
@@ -231,3 +232,11 @@ def test_run_objects_lie_beside_the_stores_and_are_never_written_over(tmp_path: 
     assert len(paths) == 3
     assert sorted(run["rows"] for run in read_runs(store)) == [0, 1, 2]
     assert [one.path for one in find_stores(tmp_path, "ludb/1.0.1")] == [store.path]
+
+
+def test_rows_that_hold_embeddings_never_get_other_ids(tmp_path: Path):
+    store = make(tmp_path)
+    store.write_shard(0, rows(0), whole())
+    (store.path / "record_id" / "c" / "0").unlink()
+    with pytest.raises(StoreError, match="the ids of rows that hold embeddings are not there"):
+        make(tmp_path)
