@@ -16,7 +16,9 @@ from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
 from pipeline.plan import plan_extraction
 from pipeline.train import Results, TrainSettings, train
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
+from stores.opening import find_stores
 
 RANDOM = ("random:0",)
 QUICK = FitSettings(epochs=3, hidden=16)
@@ -138,6 +140,31 @@ def test_the_same_training_gives_the_same_numbers(
     assert other.scores != results.scores
 
 
+def dlinear_in(store: Path) -> EmbeddingStore:
+    return next(
+        one
+        for one in find_stores(store, "synthetic/v1-seed0-patients30")
+        if one.provenance["expert"] == "dlinear"
+    )
+
+
+def test_scalers_and_classes_are_fitted_on_training_records_alone(
+    results: Results, dataset: Path, store: Path
+):
+    training = json.loads((results.folder / "cohorts.json").read_text())[0]["train"]
+    folder = results.folder / "repeat-0"
+    saved = load_file(folder / "heads" / "dlinear" / "base.safetensors")
+    embeddings = dlinear_in(store)
+    rows = embeddings.read(embeddings.rows_by_id(np.array(training))).astype(np.float32)
+    np.testing.assert_allclose(saved["standardise.mean"], rows.mean(0), rtol=1e-4, atol=1e-5)
+    targets = json.loads((folder / "targets.json").read_text())["targets"]
+    measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
+    rr = measured.loc[training, "rr_interval"]
+    assert targets["rr_interval"]["mean"] == pytest.approx(rr[rr < 3000].mean())
+    words = measured.loc[training, "report_0"].str.rstrip(".")
+    assert set(targets["arrhythmia"]["classes"]) - {"Others"} <= set(words)
+
+
 def test_saved_heads_answer_as_they_did(results: Results, store: Path):
     folder = results.folder / "repeat-0" / "heads" / "dlinear"
     targets = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]
@@ -151,13 +178,7 @@ def test_saved_heads_answer_as_they_did(results: Results, store: Path):
         }
     )
     model = PeftModel.from_pretrained(heads, str(folder)).eval()
-    from stores.opening import find_stores
-
-    embeddings = next(
-        one
-        for one in find_stores(store, "synthetic/v1-seed0-patients30")
-        if one.provenance["expert"] == "dlinear"
-    )
+    embeddings = dlinear_in(store)
     answers = pd.read_parquet(results.folder / "predictions.parquet").query(
         "task == 'age' and method == 'dlinear' and repeat == 0"
     )
