@@ -9,6 +9,7 @@ import pytest
 import torch
 from conformance.expert_tests import ExpertTests, make_ecgs
 from momentfm import MOMENTPipeline
+from safetensors.torch import load_file, save_file
 
 from enecg.errors import UserError
 from enecg.experts import Expert, FrozenExpert, load, moment
@@ -82,6 +83,31 @@ def test_windows_are_read_one_by_one(published: Path):
 def test_a_checkpoint_of_another_size_is_refused(published: Path):
     with pytest.raises(UserError, match="width 32, and moment-base has 768"):
         load("moment-base", str(published))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoder.final_layer_norm.weight": None}, r"1 keys missing \(encoder.final_layer_norm"),
+        ({"more": torch.zeros(1)}, r"1 keys unexpected \(more\)"),
+        ({"patch_embedding.value_embedding.weight": torch.zeros(3, 3)}, r"\(3, 3\) instead of"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    change: dict[str, torch.Tensor | None], words: str, published: Path, tmp_path: Path
+):
+    tensors = load_file(published / "model.safetensors") | change
+    whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(whole, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=words):
+        load("moment", str(tmp_path))
+
+
+def test_a_cut_checkpoint_is_refused(published: Path, tmp_path: Path):
+    cut = tmp_path / "model.safetensors"
+    cut.write_bytes((published / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(UserError, match="is no whole safetensors file"):
+        load("moment", str(cut))
 
 
 def test_without_momentfm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
