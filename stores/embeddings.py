@@ -5,19 +5,19 @@ or dask alone. Rows are only ever appended, one row a record; a row is there whe
 so, and its status is written after its data.
 """
 
-import errno
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask.array
 import numpy as np
+import xarray
 import zarr
 from jaxtyping import Bool, Float, Int, UInt8
 
-from stores.errors import StoreError, damaged
-from stores.location import locked
+from stores.errors import StoreError, Superseded, damaged, told
+from stores.lease import Ticket
+from stores.location import Location, WritingStore
 
 ABSENT = 0
 WHOLE = 1
@@ -26,13 +26,20 @@ FIRST_REASON = 2
 
 UNWRITTEN_ID = -1
 
+ATTEMPTS = 5
+"""How often a shard that a stale writer changes again and again is merged and put anew."""
+
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """A store that is open. Made by `opening.create` and `opening.open_store`."""
+    """A store that is open. Made by `opening.create` and `opening.open_store`.
 
-    path: Path
+    `ticket`: by what right it is written to; None where it is only read.
+    """
+
+    location: Location
     group: zarr.Group
+    ticket: Ticket | None = None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -43,13 +50,13 @@ class EmbeddingStore:
 
     @property
     def identity(self) -> str:
-        """The digest of the provenance, which is also the last part of the path."""
-        return self.path.name
+        """The digest of the provenance, which is also the last part of the location."""
+        return self.location.name
 
     @cached_property
     def record_id(self) -> Int[np.ndarray, " record"]:
         """(N,) int64: row i of every array is this record."""
-        ids: np.ndarray = self.array("record_id")[:]  # type: ignore[assignment]
+        ids = self._read("record_id", slice(None))
         # Rows whose ids a killed process did not come to write are not there yet.
         holes = np.flatnonzero(ids == UNWRITTEN_ID)
         return ids[: holes[0]] if len(holes) else ids
@@ -79,8 +86,7 @@ class EmbeddingStore:
     def status(self, shard: int | None = None) -> UInt8[np.ndarray, " row"]:
         """The status of all rows or of a shard's: 0 absent, 1 whole, 2 and up one of `flags`."""
         rows = slice(0, len(self.record_id)) if shard is None else self.rows_of(shard)
-        status: np.ndarray = self.array("status")[rows]  # type: ignore[assignment]
-        return status
+        return self._read("status", rows)
 
     def rows_of(self, shard: int) -> slice:
         """The rows of a shard."""
@@ -89,11 +95,7 @@ class EmbeddingStore:
 
     def read_shard(self, shard: int) -> Float[np.ndarray, "row feature"]:
         """A whole shard as stored; NaN where a row is absent."""
-        try:
-            rows: np.ndarray = self.array("embedding")[self.rows_of(shard)]  # type: ignore[assignment]
-        except ValueError as error:
-            raise damaged(self.path, f"shard {shard} does not match its checksum") from error
-        return rows
+        return self._read("embedding", self.rows_of(shard))
 
     def write_shard(
         self,
@@ -104,45 +106,72 @@ class EmbeddingStore:
         """Write a whole shard, its data first and its status after; both are on the disk then.
 
         Rows that somebody else has made whole meanwhile, and this writer has not, stay.
-        Raises StoreError where the disk is full or may not be written.
+        Raises StoreError where the disk is full or may not be written, LeaseLost where the right
+        to write has gone to somebody else.
         """
-        rows = self.rows_of(shard)
+        if self.ticket is None:
+            raise ValueError(f"{self.location} is open for reading only.")
         if not np.isfinite(embedding[status == WHOLE]).all():
-            raise ValueError(f"Shard {shard} of {self.path} has a whole row that is not finite.")
-        try:
-            with locked(self.path):
-                theirs = (self.status(shard) == WHOLE) & (status != WHOLE)
-                if theirs.any():
-                    embedding = np.where(theirs[:, None], self.read_shard(shard), embedding)
-                    status = np.where(theirs, np.uint8(WHOLE), status)
-                self.array("embedding")[rows] = embedding
-                self.array("status")[rows] = status
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise
-            raise StoreError(
-                f"{self.path} cannot be written ({error.strerror}); what was whole stays whole, "
-                "so make room or get the right to write, and run the same command again."
-            ) from error
+            raise ValueError(f"A whole row of shard {shard} of {self.location} is not finite.")
+        with told(self.location):
+            for _ in range(ATTEMPTS):
+                self.ticket.check()
+                try:
+                    self.array("embedding")[self.rows_of(shard)] = embedding
+                    self.array("status")[self.rows_of(shard)] = status
+                    return
+                except Superseded:
+                    embedding, status = self._merged(shard, embedding, status)
+        raise StoreError(
+            f"Shard {shard} of {self.location} is changed by another writer again and again; find "
+            "out who writes there (`enecg store show`), and run the same command again."
+        )
 
-    def read(self, rows: Int[np.ndarray, " pick"]) -> Float[np.ndarray, "pick feature"]:
+    def _merged(
+        self,
+        shard: int,
+        embedding: Float[np.ndarray, "row feature"],
+        status: UInt8[np.ndarray, " row"],
+    ) -> tuple[Float[np.ndarray, "row feature"], UInt8[np.ndarray, " row"]]:
+        """What is there now, and what this writer adds to it.
+
+        A row whose data is finite is whole, whatever its status: data goes before status, so the
+        other writer may be between the two. Thus no put takes a row away, and whichever status
+        comes last claims only rows that are there.
+        """
+        for key in (f"embedding/c/{shard}/0", f"status/c/{shard}"):
+            self.writer.look(f"{self.location.key}/{key}")
+        theirs, their_status = self.read_shard(shard), self.status(shard)
+        keep = np.isfinite(theirs).all(1) & (status != WHOLE)
+        embedding = np.where(keep[:, None], theirs, embedding)
+        failed = (status == ABSENT) & (their_status >= FIRST_REASON)
+        status = np.where(failed, their_status, status)
+        return embedding, np.where(keep, np.uint8(WHOLE), status)
+
+    def read(
+        self,
+        rows: Int[np.ndarray, " pick"],
+        dtype: np.dtype | str | None = None,
+        out: Float[np.ndarray, "pick feature"] | None = None,
+    ) -> Float[np.ndarray, "pick feature"]:
         """Whole rows in any order, as stored: each shard they lie in is read once.
 
         Raises StoreError where one of them is not there after all: the store is damaged.
         """
-        embedding = self.array("embedding")
-        result = np.empty((len(rows), self.features), dtype=embedding.dtype)
+        result = np.empty((len(rows), self.features), dtype or self.array("embedding").dtype)
         shard_of = rows // self.shard_rows
         for shard in np.unique(shard_of):
             here = shard_of == shard
             first, last = rows[here].min(), rows[here].max() + 1
-            try:
-                result[here] = embedding[first:last][rows[here] - first]  # type: ignore[index]
-            except ValueError as error:
-                raise damaged(self.path, f"shard {shard} does not match its checksum") from error
+            result[here] = self._read("embedding", slice(first, last))[rows[here] - first]
             if not np.isfinite(result[here]).all():
-                raise damaged(self.path, f"shard {shard} lacks rows that should be whole")
+                raise damaged(self.location, f"shard {shard} lacks rows that should be whole")
         return result
+
+    @property
+    def writer(self) -> WritingStore:
+        """What the store is written by."""
+        return cast(WritingStore, self.group.store)
 
     def to_dask(self) -> dask.array.Array:
         """The embeddings as a lazy dask array, a chunk a shard."""
@@ -151,20 +180,58 @@ class EmbeddingStore:
         )
         return lazy
 
+    def to_xarray(self) -> xarray.Dataset:
+        """The embeddings (lazy), the status and the record ids, with named dimensions."""
+        return xarray.Dataset(
+            {
+                "embedding": (("record", "feature"), self.to_dask()),
+                "status": ("record", self.status(), dict(self.array("status").attrs)),
+            },
+            coords={"record_id": ("record", self.record_id)},
+            attrs={"provenance": self.provenance},
+        )
+
+    @cached_property
+    def _sorted_ids(
+        self,
+    ) -> tuple[Int[np.ndarray, " record"], Int[np.ndarray, " record"]]:
+        order = np.argsort(self.record_id, kind="stable")
+        return order, self.record_id[order]
+
     def rows_by_id(self, record_id: Int[np.ndarray, " pick"]) -> Int[np.ndarray, " pick"]:
         """The row of each record id, or -1 where the store does not know it."""
-        order = np.argsort(self.record_id, kind="stable")
-        known = self.record_id[order]
-        place = np.searchsorted(known, record_id).clip(max=max(len(known) - 1, 0))
+        order, known = self._sorted_ids
         if not len(known):
             return np.full(len(record_id), -1)
+        place = np.searchsorted(known, record_id).clip(max=len(known) - 1)
         return np.where(known[place] == record_id, order[place], -1)
 
     def array(self, name: str) -> zarr.Array[Any]:
         """One of the Zarr arrays: `embedding`, `status` or `record_id`."""
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        return self._arrays[name]
+
+    @cached_property
+    def _arrays(self) -> dict[str, zarr.Array[Any]]:
+        # Chunks are written even where they are empty, so that each lies at the same place in
+        # its shard for ever: a reader in the midst of a shard that is replaced reads whole rows.
+        return {
+            name: array.with_config({"write_empty_chunks": True})
+            for name, array in self.group.arrays()
+        }
+
+    def _read(self, name: str, rows: slice) -> np.ndarray:
+        with told(self.location):
+            try:
+                values: np.ndarray = self.array(name)[rows]  # type: ignore[assignment]
+            except ValueError as error:
+                raise damaged(
+                    self.location, f"{name} {_told(rows)} does not match its checksum"
+                ) from error
+        return values
+
+
+def _told(rows: slice) -> str:
+    return "" if rows.start is None else f" of rows {rows.start} to {rows.stop - 1}"
 
 
 def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.ndarray, " record"]:

@@ -1,15 +1,68 @@
-"""The one exception of this room whose text is meant for the user."""
+"""The one exception of this room whose text is meant for the user, and what becomes one."""
 
-from pathlib import Path
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from obstore.exceptions import (
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 class StoreError(Exception):
     """A store that cannot be used as asked: one sentence naming it, the reason and the remedy."""
 
 
-def damaged(path: Path, what: str) -> StoreError:
+class DamagedStore(StoreError):
+    """A store that is not as it was written."""
+
+
+class LeaseLost(StoreError):
+    """Somebody else may write here now: whatever this holder has not written stays unwritten."""
+
+
+class Superseded(Exception):
+    """An object was changed since it was looked at, so it was not written over."""
+
+
+def damaged(where: object, what: str) -> DamagedStore:
     """The error for a store that is not as it was written."""
-    return StoreError(
-        f"{path} is a damaged store: {what}; extract again, and if that does not "
-        "mend it bring it back from a copy, or remove the folder and extract anew."
+    return DamagedStore(
+        f"{where} is a damaged store: {what}; `enecg store verify --mend` sets back what is "
+        "damaged, and the next extraction computes it again."
     )
+
+
+@contextmanager
+def told(where: object) -> Iterator[None]:
+    """Turn what a disk or an object store refuses into a sentence; other errors pass."""
+    try:
+        yield
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise StoreError(
+            f"{where} may not be used with these credentials; give others in the usual places "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ~/.aws)."
+        ) from error
+    except GenericError as error:
+        raise StoreError(
+            f"{where} cannot be reached ({_first_line(error)}); what was whole stays whole, so "
+            "see to the connection, and run the same command again."
+        ) from error
+    except BaseError as error:
+        raise StoreError(f"{where} cannot be used: {_first_line(error)}.") from error
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        raise StoreError(
+            f"{where} cannot be used ({error.strerror}); what was whole stays whole, so make room "
+            "or get the right to it, and run the same command again."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

@@ -1,78 +1,153 @@
-"""From a store's URL to the folders in which Zarr groups and run objects lie."""
+"""From a store root's URL to the places in which Zarr groups, leases and run objects lie."""
 
-import asyncio
-import fcntl
-import os
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore
+from zarr.abc.store import Store
 
 from stores.errors import StoreError
 
-__all__ = ["DurableLocalStore", "local_root", "locked", "write_durably"]
+OBJECT_STORES = ("s3", "gs", "az")
 
 
-def local_root(url: str | Path) -> Path:
-    """The directory that a store URL names: a plain path, or `file://`.
+BytesLike = bytes | bytearray | memoryview
 
-    Raises StoreError for any other kind of URL.
+
+class WritingStore(Protocol):
+    """What a Zarr store that is written to has besides: how our own documents go the same way."""
+
+    def look(self, key: str) -> None:
+        """Note what is there, to be read and then written over by this writer alone."""
+        ...
+
+    def put(self, key: str, value: BytesLike) -> None:
+        """Write a whole value durably.
+
+        Raises LeaseLost or Superseded where somebody else writes here now.
+        """
+        ...
+
+
+class Place(Protocol):
+    """A root under which values lie by key, `a/b/c`: a directory, or a part of a bucket.
+
+    A value is whole or not there, and on the disk when a call returns. Reading never waits.
     """
+
+    @property
+    def url(self) -> str:
+        """The root as it is told to the user; without credentials."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """The value, or None where there is none."""
+        ...
+
+    def write(self, key: str, value: bytes) -> None:
+        """Keep a value, in place of what was there."""
+        ...
+
+    def create(self, key: str, value: bytes) -> bool:
+        """Keep a value where there is none; of many who try at once, one gets True."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Take a value away, if it is there."""
+        ...
+
+    def children(self, key: str) -> tuple[list[str], list[str]]:
+        """The names right under a key, sorted: those with more below them, and the values."""
+        ...
+
+    def sizes(self, key: str) -> Iterator[tuple[str, int]]:
+        """Every key below this one, and its bytes."""
+        ...
+
+    def writing(self, staging: str) -> Store:
+        """A Zarr store of the root, and a `WritingStore`: it writes only while `staging` lasts."""
+        ...
+
+    def reading(self) -> Store:
+        """A Zarr store of the root that never writes."""
+        ...
+
+    def open_staging(self, key: str) -> None:
+        """Make what a holder needs to write; the holder's place to set values aside."""
+        ...
+
+    def clear_staging(self, key: str) -> None:
+        """Take that away: whoever writes by way of it cannot any more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder of a store root: the root, and the key below it."""
+
+    place: Place
+    key: str = ""
+
+    def __truediv__(self, part: str) -> "Location":
+        return Location(self.place, f"{self.key}/{part}".strip("/"))
+
+    def __str__(self) -> str:
+        return f"{self.place.url}/{self.key}".rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Location":
+        """One part less."""
+        return Location(self.place, self.key.rpartition("/")[0])
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine; only for a root that is a directory."""
+        return Path(self.place.url) / self.key
+
+    def read(self) -> bytes | None:
+        """The value here, or None."""
+        return self.place.read(self.key)
+
+    def folders(self) -> list["Location"]:
+        """What lies right below and has more below it."""
+        return [self / name for name in self.place.children(self.key)[0]]
+
+    def files(self) -> list["Location"]:
+        """The values right below."""
+        return [self / name for name in self.place.children(self.key)[1]]
+
+
+def locate(url: str | Path) -> Location:
+    """The root that a URL names: a directory, `file://`, `s3://BUCKET/PREFIX`, `gs://` or `az://`.
+
+    Credentials come from the usual places (environment, profiles, instance), never from the URL.
+    Raises StoreError for any other kind of URL, and where the bucket cannot be had.
+    """
+    # Imported here, for obstore and boto3 take their time, and a directory needs neither.
+    from stores.local import LocalPlace
+
     text = str(url)
     parts = urlsplit(text)
     if "://" not in text:
-        return Path(text).expanduser().absolute()
+        return Location(LocalPlace(Path(text).expanduser().absolute()))
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    raise StoreError(f"{text} is no place for a store: give a directory or a file:// URL.")
+        return Location(LocalPlace(Path(unquote(parts.path))))
+    if parts.scheme in OBJECT_STORES and parts.netloc:
+        from stores.objects import ObjectPlace
 
-
-def write_durably(path: Path, value: bytes, root: Path) -> None:
-    """A whole new file or the old one: written aside, brought to the disk, then given its name.
-
-    The names of the folders from `root` down to it are brought to the disk too (fsync), so that a
-    loss of power takes neither the file nor the way to it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with aside.open("wb") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    for folder in (path.parent, *path.parent.parents):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if folder == root:
-            break
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a store, `IDENTITY.lock` beside its folder: one writer at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-class DurableLocalStore(LocalStore):
-    """zarr-python's local store, with every write on the disk before it returns, so that a status
-    is never there before the data that it speaks of, and old data never gone before the new.
-    """
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Write a whole value durably."""
-        self._check_writable()
-        await asyncio.to_thread(write_durably, self.root / key, value.to_bytes(), self.root)
+        if "@" in parts.netloc or parts.query:
+            raise StoreError(
+                f"{parts.scheme}://... holds credentials or a query, and a store's URL is kept in "
+                "logs; give s3://BUCKET/PREFIX alone, and credentials in the environment."
+            )
+        return Location(ObjectPlace.connect(text.rstrip("/")))
+    raise StoreError(
+        f"{text} is no place for a store: give a directory, file:// or s3://BUCKET/PREFIX."
+    )

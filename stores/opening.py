@@ -1,39 +1,59 @@
 """How a store is made, found, opened, and grown by new records."""
 
-import errno
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
 from jaxtyping import Int
 from zarr.codecs import Crc32cCodec
-from zarr.errors import ContainsGroupError
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
 from stores.embeddings import ABSENT, UNWRITTEN_ID, EmbeddingStore
-from stores.errors import StoreError, damaged
+from stores.errors import StoreError, Superseded, damaged, told
 from stores.identity import identity
-from stores.location import DurableLocalStore, local_root, locked
+from stores.lease import Ticket, acquire, leases
+from stores.location import Location, WritingStore, locate
 
 FORMAT = "enecg-embeddings/1"
-ARRAYS = ("record_id", "embedding", "status")
+ARRAYS = ("embedding", "status", "record_id")
 
-SHARD_ROWS = 2048
+SHARD_ROWS = 4096
 CHUNK_ROWS = 256
 RECORD_ID_CHUNK = 65_536
 
+NO_STORES = ("leases", "runs")
+"""Folders of a data set that hold no stores."""
 
-def store_path(root: str | Path, dataset: str, expert: str, digest: str) -> Path:
+
+def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
     """`ROOT/<dataset>/<expert>/<identity>`."""
-    return local_root(root) / dataset / expert / digest
+    start = root if isinstance(root, Location) else locate(root)
+    return start / str(provenance["dataset"]) / str(provenance["expert"]) / identity(provenance)
+
+
+@contextmanager
+def writing(
+    root: str | Path | Location, provenance: Mapping[str, Any], **options: Any
+) -> Iterator[EmbeddingStore]:
+    """The store of this provenance with its lease, to be written to until the block's end.
+
+    `options` are those of `create`. Raises LeaseHeld where somebody else writes to it.
+    """
+    location = store_location(root, provenance)
+    with acquire(leases(location)) as lease:
+        yield create(location, provenance, lease.ticket, **options)
 
 
 def create(
-    root: str | Path,
+    location: Location,
     provenance: Mapping[str, Any],
+    ticket: Ticket,
     *,
     record_id: Int[np.ndarray, " record"],
     features: int,
@@ -48,134 +68,158 @@ def create(
 
     Raises StoreError where something else lies there, or it may not be written.
     """
-    path = store_path(root, provenance["dataset"], provenance["expert"], identity(provenance))
-    try:
-        return _create(path, provenance, record_id, features, dtype, reasons, shard_rows)
-    except json.JSONDecodeError as error:
-        raise damaged(path, "a zarr.json in it cannot be read") from error
-    except OSError as error:
+    with told(location):
+        if (location / "zarr.json").read() is None:
+            new = _in_memory(provenance, record_id, features, dtype, reasons, shard_rows)
+            writer = cast(WritingStore, location.place.writing(ticket.staging.key))
+            # The group's own document comes last: until then there is no store.
+            for key in sorted(new, key=lambda key: (key == "zarr.json", key)):
+                writer.look(f"{location.key}/{key}")
+                writer.put(f"{location.key}/{key}", new[key])
+        store = open_store(location, ticket)
+        missing = record_id[store.rows_by_id(record_id) < 0]
+        return _append(store, missing) if len(missing) else store
+
+
+def open_store(location: Location | str | Path, ticket: Ticket | None = None) -> EmbeddingStore:
+    """Open a store to read it, or by the ticket of a lease to write too.
+
+    Raises StoreError where there is none, or it is of another format or of another making.
+    """
+    where = location if isinstance(location, Location) else locate(location)
+    place = where.place
+    with told(where):
+        try:
+            group = zarr.open_group(
+                place.reading() if ticket is None else place.writing(ticket.staging.key),
+                path=where.key,
+                mode="r" if ticket is None else "r+",
+                zarr_format=3,
+            )
+            arrays = [group.get(name) for name in ARRAYS]
+        except FileNotFoundError as error:
+            raise StoreError(f"There is no store at {where}; extract into it first.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(where, "a zarr.json in it cannot be read") from error
+    given = group.attrs.get("format")
+    if given != FORMAT:
         raise StoreError(
-            f"{path} cannot be written ({error.strerror}); make it a folder that you may write to, "
-            "or give another --store."
-        ) from error
+            f"{where} is a Zarr group of the format {given!r}, and this program reads {FORMAT!r}; "
+            "name the store root that EnECG wrote, or bring the program up to date."
+        )
+    if None in arrays:
+        raise damaged(where, "one of its arrays is not there")
+    store = EmbeddingStore(where, group, ticket)
+    if identity(store.provenance) != where.name:
+        raise StoreError(
+            f"{where} holds a store of the identity {identity(store.provenance)}: it was renamed, "
+            "or its attributes were changed; give it its own name back."
+        )
+    return store
 
 
-def _create(
-    path: Path,
+@dataclass(frozen=True)
+class Found:
+    """What lies below a root: the stores that open, and what is wrong with the others."""
+
+    stores: tuple[EmbeddingStore, ...]
+    wrong: tuple[StoreError, ...]
+
+
+def find_stores(root: str | Path | Location, dataset: str | None = None) -> Found:
+    """All stores of a data set, or of all, by data set, expert and identity."""
+    start = root if isinstance(root, Location) else locate(root)
+    stores: list[EmbeddingStore] = []
+    wrong: list[StoreError] = []
+    with told(start):
+        for namespace in _namespaces(start) if dataset is None else [start / dataset]:
+            for expert in namespace.folders():
+                if expert.name in NO_STORES:
+                    continue
+                for location in expert.folders():
+                    try:
+                        if store := _if_there(location):
+                            stores.append(store)
+                    except StoreError as error:
+                        wrong.append(error)
+    return Found(tuple(stores), tuple(wrong))
+
+
+def _namespaces(start: Location) -> Iterator[Location]:
+    """Data sets are two folders deep: name and version."""
+    for name in start.folders():
+        yield from name.folders()
+
+
+def _if_there(location: Location) -> EmbeddingStore | None:
+    files = {file.name for file in location.files()}
+    if "zarr.json" in files:
+        return open_store(location)
+    if (location / "embedding" / "c").folders():
+        raise damaged(location, "its zarr.json is not there")
+    # Its making broke off, and will go on with the next extraction.
+    return None
+
+
+def _in_memory(
     provenance: Mapping[str, Any],
     record_id: Int[np.ndarray, " record"],
     features: int,
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int,
-) -> EmbeddingStore:
-    with locked(path):
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        group = _create_group(path, provenance)
-        chunk_rows = min(CHUNK_ROWS, shard_rows)
-        if "embedding" not in group:
-            group.create_array(
-                "embedding",
-                shape=(0, features),
-                dtype=dtype,
-                chunks=(chunk_rows, features),
-                shards=(shard_rows, features),
-                # Embeddings hardly compress (zstd: 1.09); the checksum finds a damaged chunk.
-                compressors=[Crc32cCodec()],
-                fill_value=np.nan,
-                dimension_names=["record", "feature"],
-                attributes={"long_name": f"{provenance['expert']} embedding"},
-            )
-        if "status" not in group:
-            flags = ["absent", "whole", *reasons]
-            group.create_array(
-                "status",
-                shape=(0,),
-                dtype="uint8",
-                chunks=(shard_rows,),
-                compressors=[Crc32cCodec()],
-                fill_value=ABSENT,
-                dimension_names=["record"],
-                attributes={
-                    "long_name": "whether the row is whole, or why it is not",
-                    "flag_values": list(range(len(flags))),
-                    "flag_meanings": " ".join(flags),
-                },
-            )
-        if "record_id" not in group:
-            group.create_array(
-                "record_id",
-                shape=(0,),
-                dtype="int64",
-                chunks=(RECORD_ID_CHUNK,),
-                fill_value=UNWRITTEN_ID,
-                dimension_names=["record"],
-                attributes={"long_name": f"record id within {provenance['dataset']}"},
-            )
-        store = open_store(path, writable=True)
-        missing = record_id[store.rows_by_id(record_id) < 0]
-        return _append(store, missing) if len(missing) else store
+) -> dict[str, bytes]:
+    """All documents and chunks of a new store in which no row is whole yet."""
+    memory = MemoryStore()
+    flags = ["absent", "whole", *reasons]
+    group = zarr.create_group(
+        memory,
+        zarr_format=3,
+        attributes={"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"},
+    )
+    # Embeddings hardly compress (zstd: 1.09); the checksum finds a damaged chunk.
+    checksum = [Crc32cCodec()]
+    group.create_array(
+        "embedding",
+        shape=(len(record_id), features),
+        dtype=dtype,
+        chunks=(min(CHUNK_ROWS, shard_rows), features),
+        shards=(shard_rows, features),
+        compressors=checksum,
+        fill_value=np.nan,
+        dimension_names=["record", "feature"],
+        attributes={"long_name": f"{provenance['expert']} embedding"},
+    )
+    group.create_array(
+        "status",
+        shape=(len(record_id),),
+        dtype="uint8",
+        chunks=(shard_rows,),
+        compressors=checksum,
+        fill_value=ABSENT,
+        dimension_names=["record"],
+        attributes={
+            "long_name": "whether the row is whole, or why it is not",
+            "flag_values": list(range(len(flags))),
+            "flag_meanings": " ".join(flags),
+        },
+    )
+    group.create_array(
+        "record_id",
+        data=record_id.astype(np.int64),
+        chunks=(RECORD_ID_CHUNK,),
+        compressors=checksum,
+        fill_value=UNWRITTEN_ID,
+        dimension_names=["record"],
+        attributes={"long_name": f"record id within {provenance['dataset']}"},
+    )
+    return dict(sync(_contents(memory)))
 
 
-def open_store(path: Path, *, writable: bool = False) -> EmbeddingStore:
-    """Open a store to read it, or to write too.
-
-    Raises StoreError where there is none, or it is of another format or of another making.
-    """
-    try:
-        group = zarr.open_group(
-            DurableLocalStore(path, read_only=not writable),
-            mode="r+" if writable else "r",
-            zarr_format=3,
-        )
-        arrays = [group.get(name) for name in ARRAYS]
-    except FileNotFoundError as error:
-        raise StoreError(f"There is no store at {path}; extract into it first.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path, "a zarr.json in it cannot be read") from error
-    given = group.attrs.get("format")
-    if given != FORMAT:
-        raise StoreError(
-            f"{path} is a Zarr group of the format {given!r}, and this program reads {FORMAT!r}; "
-            "name the store root that EnECG wrote, or bring the program up to date."
-        )
-    if None in arrays:
-        raise damaged(path, "one of its arrays is not there")
-    store = EmbeddingStore(path, group)
-    if identity(store.provenance) != path.name:
-        raise StoreError(
-            f"{path} holds a store of the identity {identity(store.provenance)}: it was renamed or "
-            "its attributes were changed; give it its own name back."
-        )
-    return store
-
-
-def find_stores(root: str | Path, dataset: str) -> list[EmbeddingStore]:
-    """All stores of a data set, by expert and identity."""
-    folder = local_root(root) / dataset
-    found = [
-        path for path in sorted(folder.glob("*/*")) if path.is_dir() and path.parent.name != "runs"
-    ]
-    for path in found:
-        # A store without its group file would be left out of a training without a word.
-        if any(path.iterdir()) and not (path / "zarr.json").exists():
-            raise damaged(path, "its zarr.json is not there")
-    return [open_store(path) for path in found if (path / "zarr.json").exists()]
-
-
-def _create_group(path: Path, provenance: Mapping[str, Any]) -> zarr.Group:
-    attributes = {"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"}
-    store = DurableLocalStore(path)
-    if (path / "zarr.json").exists():
-        # `create_group` would write over a file that it cannot read.
-        return zarr.open_group(store, mode="r+", zarr_format=3)
-    try:
-        # One file holds the group's mark and its attributes, so a kill leaves both or neither.
-        return zarr.create_group(store, zarr_format=3, attributes=attributes)
-    except ContainsGroupError:
-        return zarr.open_group(store, mode="r+", zarr_format=3)
+async def _contents(memory: MemoryStore) -> list[tuple[str, bytes]]:
+    prototype = default_buffer_prototype()
+    found = [(key, await memory.get(key, prototype)) async for key in memory.list()]
+    return [(key, value.to_bytes()) for key, value in found if value is not None]
 
 
 def _append(store: EmbeddingStore, record_id: Int[np.ndarray, " record"]) -> EmbeddingStore:
@@ -184,9 +228,21 @@ def _append(store: EmbeddingStore, record_id: Int[np.ndarray, " record"]) -> Emb
     total = known + len(record_id)
     beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
     if (beyond != ABSENT).any():
-        raise damaged(store.path, "the ids of rows that hold embeddings are not there")
-    for name in ("embedding", "status", "record_id"):
-        array = store.array(name)
-        array.resize((total, *array.shape[1:]))
-    store.array("record_id")[known:total] = record_id
-    return open_store(store.path, writable=True)
+        raise damaged(store.location, "the ids of rows that hold embeddings are not there")
+    keys = [f"{name}/zarr.json" for name in ARRAYS]
+    keys += [
+        f"record_id/c/{chunk}"
+        for chunk in range(known // RECORD_ID_CHUNK, -(-total // RECORD_ID_CHUNK))
+    ]
+    for key in keys:
+        store.writer.look(f"{store.location.key}/{key}")
+    try:
+        for name in ARRAYS:
+            array = store.array(name)
+            array.resize((total, *array.shape[1:]))
+        store.array("record_id")[known:total] = record_id
+    except Superseded as error:
+        raise StoreError(
+            f"{store.location} is being grown by another extraction; run the same command again."
+        ) from error
+    return open_store(store.location, store.ticket)

@@ -1,0 +1,272 @@
+"""Who may write to a store: one extraction at a time, on any file system and on S3.
+
+Beside the store lies a sequence of numbered objects, each made by create-only put, which one
+alone can win: the highest number has the lease. Its holder changes it every ten seconds while it
+lives, and marks it released at the end. Whoever wants it watches, by a clock of their own: an
+object that has not changed for 45 seconds belongs to the dead, and the next number may be taken.
+No clock is compared with another's, and no lock of a file system is used. What a holder that was
+only asleep may still try is held off by the store roots themselves (`local.py`, `objects.py`).
+"""
+
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from stores.errors import LeaseLost, StoreError, told
+from stores.location import Location
+
+BEAT_SECONDS = 10.0
+EXPIRE_SECONDS = 45.0
+WATCH_SECONDS = 1.0
+
+
+class LeaseHeld(StoreError):
+    """Somebody alive has the lease."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a lease: what its object says, in JSON.
+
+    `machine`: the same for all processes that see each other's process ids. `beat` counts the
+    renewals. `expires`: seconds without a renewal after which it may be taken over.
+    """
+
+    token: str
+    who: str
+    since: str
+    machine: str
+    process: int
+    beat: int = 0
+    expires: float = EXPIRE_SECONDS
+    released: bool = False
+
+    @classmethod
+    def here(cls, expires: float) -> "Holder":
+        """This process."""
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = f"user {os.getuid()}"
+        return cls(
+            token=uuid.uuid4().hex[:12],
+            who=f"{user}@{socket.gethostname()}, process {os.getpid()}",
+            since=f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+            machine=_machine(),
+            process=os.getpid(),
+            expires=expires,
+        )
+
+    @classmethod
+    def parse(cls, value: bytes | None) -> "Holder | None":
+        """From JSON; None where there is none, or it is half written and will be there soon."""
+        try:
+            return cls(**json.loads(value or b""))
+        except (ValueError, TypeError):
+            return None
+
+    def json(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @property
+    def known_dead(self) -> bool:
+        """Whether its process ran on this machine and is gone: then nobody need wait."""
+        if self.machine != _machine():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The right to write by a lease: what its holder gives to other processes and machines.
+
+    `folder`: where the numbered objects lie.
+    """
+
+    folder: Location
+    number: int
+    token: str
+
+    @property
+    def staging(self) -> Location:
+        """Where values are set aside before they get their names."""
+        return self.folder / f"{self.number:08d}-{self.token}"
+
+    def check(self) -> None:
+        """Raise LeaseLost where somebody else has taken the lease."""
+        number, holder = _highest(self.folder)
+        if number != self.number or holder is None or holder.token != self.token:
+            by = f" by {holder.who}" if holder else ""
+            raise LeaseLost(
+                f"{_store(self.folder)} was taken over{by} while this extraction was away; run the "
+                "same command again when that one is done."
+            )
+
+
+class Lease:
+    """A lease that is held, and renewed in the background until it is released."""
+
+    def __init__(self, ticket: Ticket, holder: Holder, beat_seconds: float) -> None:
+        self.ticket = ticket
+        self.holder = holder
+        self._beat_seconds = beat_seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let others write. Nothing is lost where it cannot be told: then it expires."""
+        self._done.set()
+        self._thread.join()
+        try:
+            self.ticket.check()
+            self._write(replace(self.holder, released=True))
+        except (StoreError, OSError):
+            return
+        finally:
+            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
+
+    def _renew(self) -> None:
+        while not self._done.wait(self._beat_seconds):
+            try:
+                self.ticket.check()
+                self._write(replace(self.holder, beat=self.holder.beat + 1))
+            except LeaseLost:
+                return
+            except (StoreError, OSError):
+                # A full disk or a lost connection: the next beat may get through.
+                continue
+
+    def _write(self, holder: Holder) -> None:
+        here = _numbered(self.ticket.folder, self.ticket.number)
+        with told(here):
+            here.place.write(here.key, holder.json())
+        self.holder = holder
+
+
+def acquire(
+    folder: Location,
+    *,
+    wait_seconds: float = 0.0,
+    notice: Callable[[str], None] | None = None,
+    beat_seconds: float = BEAT_SECONDS,
+    expire_seconds: float = EXPIRE_SECONDS,
+) -> Lease:
+    """Take the lease whose numbered objects lie in `folder`, or take it over from the dead.
+
+    Waits as long as it takes to tell whether the holder lives, at most its `expires`; then, where
+    it does, up to `wait_seconds` in all. `notice` is told once whom it waits for.
+    Raises LeaseHeld, saying who has it and since when.
+    """
+    began = time.monotonic()
+    watched: tuple[int, Holder | None] | None = None
+    changed = began
+    while True:
+        number, holder = _highest(folder)
+        now = time.monotonic()
+        if (number, holder) != watched:
+            alive = watched is not None and watched[0] == number
+            watched, changed = (number, holder), now
+        free = number == 0 or (holder is not None and (holder.released or holder.known_dead))
+        if free or now - changed > (holder.expires if holder else expire_seconds):
+            if lease := _take(folder, number + 1, beat_seconds, expire_seconds):
+                return lease
+            continue
+        if holder is not None:
+            if alive and now - began >= wait_seconds:
+                raise LeaseHeld(
+                    f"{_store(folder)} is being written by {holder.who}, since {holder.since}; "
+                    "run the same command when that is done, or with --wait-minutes."
+                )
+            if notice is not None and now - began > WATCH_SECONDS:
+                notice(f"{holder.who} has been writing since {holder.since}; seeing if it lives.")
+                notice = None
+        time.sleep(WATCH_SECONDS)
+
+
+def leases(store: Location) -> Location:
+    """Beside the stores, `ROOT/<dataset>/leases/<expert>/<identity>`."""
+    expert = store.parent
+    return expert.parent / "leases" / expert.name / store.name
+
+
+def _store(folder: Location) -> Location:
+    """The store whose leases lie in a folder."""
+    return folder.parent.parent.parent / folder.parent.name / folder.name
+
+
+def holder_of(store: Location) -> Holder | None:
+    """Who has the lease of a store by what its object says, be they alive or not."""
+    _, holder = _highest(leases(store))
+    return None if holder is None or holder.released else holder
+
+
+def _take(folder: Location, number: int, beat: float, expires: float) -> Lease | None:
+    holder = Holder.here(expires)
+    ticket = Ticket(folder, number, holder.token)
+    place = folder.place
+    with told(folder):
+        # Before the lease itself: a holder that falls asleep between the two could otherwise make
+        # it after somebody else has taken over and cleared away what it left.
+        place.open_staging(ticket.staging.key)
+        key = _numbered(folder, number).key
+        # A put whose answer was lost was ours after all.
+        won = place.create(key, holder.json()) or place.read(key) == holder.json()
+        won = won and _highest(folder)[0] == number
+        if not won:
+            place.clear_staging(ticket.staging.key)
+            return None
+        for old in folder.folders():
+            if _number(old) < number:
+                place.clear_staging(old.key)
+        for old in folder.files():
+            if _number(old) < number:
+                place.delete(old.key)
+    return Lease(ticket, holder, beat)
+
+
+def _highest(folder: Location) -> tuple[int, Holder | None]:
+    number = max((_number(file) for file in folder.files()), default=0)
+    return number, Holder.parse(_numbered(folder, number).read()) if number else None
+
+
+def _numbered(folder: Location, number: int) -> Location:
+    return folder / f"{number:08d}.json"
+
+
+def _number(location: Location) -> int:
+    digits = location.name[:8]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    processes = Path("/proc/self/ns/pid")
+    return " ".join(
+        (
+            socket.gethostname(),
+            boot.read_text().strip() if boot.exists() else "",
+            str(processes.readlink()) if processes.exists() else "",
+        )
+    )

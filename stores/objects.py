@@ -1,0 +1,169 @@
+"""Store roots in an object store: S3 and what speaks its language, by obstore.
+
+There a stale writer is held off by conditional puts: a value is written only in place of the
+version that was looked at, and only where there was none if none was looked at.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.store import S3Store, from_url
+from zarr.core.buffer import Buffer
+from zarr.storage import ObjectStore
+
+from stores.errors import StoreError, Superseded, told
+from stores.location import BytesLike
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ObjectStore as Client
+
+PATIENCE = timedelta(minutes=3)
+"""How long a request is tried again when a connection is lost, within a run."""
+FIRST_PATIENCE = timedelta(seconds=10)
+"""The same for the first request: a wrong address should be told soon."""
+
+
+@dataclass(frozen=True)
+class ObjectPlace:
+    """A part of a bucket: the `Place` of a lab's object store."""
+
+    url: str
+    client: "Client"
+
+    @classmethod
+    def connect(cls, url: str) -> "ObjectPlace":
+        """Open a bucket, and ask it one thing. Raises StoreError where it cannot be had."""
+        with told(url):
+            try:
+                obstore.list_with_delimiter(_client(url, FIRST_PATIENCE), None)
+            except (FileNotFoundError, NotFoundError) as error:
+                raise StoreError(f"{url}: there is no such bucket; make it first.") from error
+        return cls(url, _client(url, PATIENCE))
+
+    def read(self, key: str) -> bytes | None:
+        """The object's bytes, or None."""
+        try:
+            return bytes(obstore.get(self.client, key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def write(self, key: str, value: bytes) -> None:
+        """Put the object."""
+        obstore.put(self.client, key, value)
+
+    def create(self, key: str, value: bytes) -> bool:
+        """Put the object where there is none (If-None-Match)."""
+        try:
+            obstore.put(self.client, key, value, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        """Delete the object."""
+        try:
+            obstore.delete(self.client, key)
+        except FileNotFoundError:
+            return
+
+    def children(self, key: str) -> tuple[list[str], list[str]]:
+        """Common prefixes and objects right below a prefix."""
+        prefix = f"{key}/" if key else None
+        found = obstore.list_with_delimiter(self.client, prefix)
+        folders = sorted(one.rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
+        return folders, sorted(one["path"].rpartition("/")[2] for one in found["objects"])
+
+    def sizes(self, key: str) -> Iterator[tuple[str, int]]:
+        """Objects below a prefix, and their bytes."""
+        for batch in obstore.list(self.client, prefix=f"{key}/" if key else None):
+            for one in batch:
+                yield one["path"], one["size"]
+
+    def writing(self, staging: str) -> ObjectStore[Any]:
+        """A Zarr store that writes on condition."""
+        return ConditionalObjectStore(self.client)
+
+    def reading(self) -> ObjectStore[Any]:
+        """A Zarr store that reads."""
+        return ObjectStore(self.client, read_only=True)
+
+    def open_staging(self, key: str) -> None:
+        """Nothing is set aside: a put is whole or not there."""
+
+    def clear_staging(self, key: str) -> None:
+        """Nothing is set aside."""
+
+
+class ConditionalObjectStore(ObjectStore[Any]):
+    """zarr-python's object store, whose every write is on the condition that nobody wrote since.
+
+    `look` notes the versions that are there; a write replaces just those, and where none was
+    noted it makes a new object. Raises Superseded where the condition does not hold.
+    """
+
+    def __init__(self, store: Any, *, read_only: bool = False) -> None:
+        super().__init__(store, read_only=read_only)
+        self.versions: dict[str, Any] = {}
+
+    def look(self, key: str) -> None:
+        """Note the version of what is to be read, and then written over."""
+        try:
+            self.versions[key] = _version(obstore.head(self.store, key))
+        except FileNotFoundError:
+            self.versions.pop(key, None)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Put a value in place of the version that was looked at."""
+        self._check_writable()
+        await asyncio.to_thread(self.put, key, value.as_buffer_like())
+
+    def put(self, key: str, value: BytesLike) -> None:
+        """Put a value in place of the version that was looked at. Raises Superseded."""
+        try:
+            written = obstore.put(
+                self.store,
+                key,
+                value,
+                mode=self.versions.get(key, "create"),
+                use_multipart=False,
+            )
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise Superseded(key) from error
+        self.versions[key] = _version(written)
+
+
+def _version(seen: Any) -> Any:
+    return {name: seen[name] for name in ("e_tag", "version") if seen[name] is not None}
+
+
+def _client(url: str, patience: timedelta) -> "Client":
+    retry: RetryConfig = {"retry_timeout": patience}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # A server in the lab's own network may well speak plain HTTP.
+    options: ClientConfig = {"allow_http": endpoint.startswith("http://")}
+    if not url.startswith("s3://"):
+        return from_url(url, client_options=options, retry_config=retry)
+    from boto3 import Session
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    session = Session()
+    if session.get_credentials() is None:
+        raise StoreError(
+            f"{url} needs credentials, and there are none in the usual places: give "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or ~/.aws/credentials."
+        )
+    return S3Store.from_url(
+        url,
+        credential_provider=Boto3CredentialProvider(session),
+        region=session.region_name or "us-east-1",
+        config={"endpoint": endpoint} if endpoint else {},
+        client_options=options,
+        retry_config=retry,
+    )

@@ -1,0 +1,1 @@
+"""Reading rows: scattered, many stores in step, and in shuffled batches."""

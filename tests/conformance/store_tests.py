@@ -1,0 +1,258 @@
+"""What holds for the stores of any root: inherit `StoreTests`, and give the `root` fixture."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+from stores.errors import LeaseLost, StoreError
+from stores.lease import Ticket, acquire, leases
+from stores.location import Location, locate
+from stores.opening import create, find_stores, open_store, store_location, writing
+from stores.runs import read_runs, write_run
+
+PROVENANCE = {"dataset": "ludb/1.0.1", "expert": "dlinear", "dtype": "float16"}
+LAYOUT: dict[str, Any] = {
+    "features": 8,
+    "dtype": "float16",
+    "reasons": ["missing_file", "flat_lead"],
+    "shard_rows": 4,
+}
+
+
+def make(root: str | Path, record_id: list[int] | range = range(10), **change: Any) -> Any:
+    """The store of PROVENANCE, open for writing in a `with` block."""
+    return writing(root, PROVENANCE | change, record_id=np.array(record_id), **LAYOUT)
+
+
+def rows(shard: int, count: int = 4) -> np.ndarray:
+    return np.random.default_rng(shard).normal(size=(count, 8)).astype(np.float16)
+
+
+def whole(count: int = 4) -> np.ndarray:
+    return np.ones(count, np.uint8)
+
+
+def write_by_ticket(location: Location, ticket: Ticket, shards: list[int]) -> None:
+    """What a worker of an extraction does, in a process of its own."""
+    store = open_store(location, ticket)
+    for shard in shards:
+        store.write_shard(shard, rows(shard), whole())
+
+
+def damage(location: Location, key: str, value: bytes | None) -> None:
+    """Change or delete an object behind the store's back."""
+    if value is None:
+        location.place.delete(f"{location.key}/{key}")
+    else:
+        location.place.write(f"{location.key}/{key}", value)
+
+
+class StoreTests:
+    """Inherit as `class TestOnMyRoot(StoreTests)`, with a fixture `root` that gives a fresh URL."""
+
+    def test_what_is_written_is_read_back_by_row(self, root: str):
+        with make(root) as store:
+            for shard, count in enumerate((4, 4, 2)):
+                store.write_shard(shard, rows(shard, count), whole(count))
+        everything = np.concatenate([rows(0), rows(1), rows(2, 2)])
+        scattered = np.array([9, 0, 5, 5, 3])
+        again = open_store(store.location)
+        np.testing.assert_array_equal(again.read(scattered), everything[scattered])
+        np.testing.assert_array_equal(again.to_dask().compute(), everything)
+
+    def test_rows_that_are_not_there_are_nan_and_absent(self, root: str):
+        with make(root) as store:
+            store.write_shard(1, rows(1), np.array([1, 1, 3, 1], np.uint8))
+        assert store.status().tolist() == [0, 0, 0, 0, 1, 1, 3, 1, 0, 0]
+        assert store.status(1).tolist() == [1, 1, 3, 1]
+        assert store.flags[3] == "flat_lead"
+        assert np.isnan(store.read_shard(0)).all()
+
+    def test_a_whole_row_whose_shard_is_gone_is_never_returned_as_data(self, root: str):
+        with make(root) as store:
+            store.write_shard(0, rows(0), whole())
+        damage(store.location, "embedding/c/0/0", None)
+        with pytest.raises(StoreError, match="lacks rows that should be whole"):
+            store.read(np.array([2]))
+
+    def test_a_store_open_for_reading_is_not_written(self, root: str):
+        with make(root) as store:
+            pass
+        with pytest.raises(ValueError, match="reading only"):
+            open_store(store.location).write_shard(0, rows(0), whole())
+
+    def test_new_records_are_appended_and_nothing_is_lost(self, root: str):
+        with make(root) as store:
+            store.write_shard(2, rows(2, 2), whole(2))
+        with make(root, [11, 3, 12, 9]) as grown:
+            pass
+        assert grown.record_id.tolist() == [*range(10), 11, 12]
+        assert grown.status().tolist() == [0] * 8 + [1, 1, 0, 0]
+        np.testing.assert_array_equal(grown.read(np.array([8, 9])), rows(2, 2))
+        assert grown.rows_by_id(np.array([12, 0, 77])).tolist() == [11, 0, -1]
+
+    def test_rows_whose_ids_a_killed_process_did_not_write_are_claimed_again(self, root: str):
+        with make(root) as store:
+            for name in ("embedding", "status", "record_id"):
+                store.writer.look(f"{store.location.key}/{name}/zarr.json")
+                array = store.array(name)
+                array.resize((13, *array.shape[1:]))
+        assert len(open_store(store.location).record_id) == 10
+        with make(root, [20]) as grown:
+            assert grown.record_id.tolist() == [*range(10), 20]
+
+    def test_rows_that_hold_embeddings_never_get_other_ids(self, root: str):
+        with make(root) as store:
+            store.write_shard(0, rows(0), whole())
+        damage(store.location, "record_id/c/0", None)
+        with (
+            pytest.raises(StoreError, match="the ids of rows that hold embeddings are not there"),
+            make(root),
+        ):
+            pass
+
+    def test_a_making_that_broke_off_is_no_store_yet_and_is_made_whole(self, root: str):
+        with make(root) as store:
+            pass
+        for key in ("zarr.json", "status/zarr.json"):
+            damage(store.location, key, None)
+        found = find_stores(root, "ludb/1.0.1")
+        assert (found.stores, found.wrong) == ((), ())
+        with make(root) as again:
+            again.write_shard(0, rows(0), whole())
+        assert open_store(again.location).record_id.tolist() == list(range(10))
+
+    def test_somebody_who_never_heard_of_this_project_can_open_it(self, root: str):
+        with make(root) as store:
+            store.write_shard(0, rows(0), whole())
+        plain = store.location.place.reading()
+        seen = xarray.open_zarr(plain, group=store.location.key, consolidated=False)
+        assert seen["embedding"].dims == ("record", "feature")
+        assert seen["status"].dims == seen["record_id"].dims == ("record",)
+        assert seen.attrs["provenance"] == PROVENANCE
+        meanings = seen["status"].attrs["flag_meanings"].split()
+        assert dict(zip(seen["status"].attrs["flag_values"], meanings, strict=True))[1] == "whole"
+        np.testing.assert_array_equal(seen["embedding"][:4].values, rows(0))
+        np.testing.assert_array_equal(store.to_xarray()["embedding"][:4].values, rows(0))
+
+    def test_a_row_that_is_not_finite_is_never_called_whole(self, root: str):
+        broken = rows(0)
+        broken[1, 3] = np.nan
+        with make(root) as store:
+            with pytest.raises(ValueError, match="not finite"):
+                store.write_shard(0, broken, whole())
+            store.write_shard(0, broken, np.array([1, 2, 1, 1], np.uint8))
+
+    def test_the_same_provenance_is_the_same_store_and_another_is_another(self, root: str):
+        with make(root) as first, make(root, dtype="float32") as other:
+            assert first.location.key != other.location.key
+        found = {str(store.location) for store in find_stores(root, "ludb/1.0.1").stores}
+        assert found == {str(first.location), str(other.location)}
+        assert found == {str(store.location) for store in find_stores(root).stores}
+        assert str(first.location) == str(store_location(root, PROVENANCE))
+
+    def test_a_damaged_chunk_is_found_by_its_checksum(self, root: str):
+        with make(root) as store:
+            store.write_shard(0, rows(0), whole())
+        shard = bytearray((store.location / "embedding/c/0/0").read() or b"")
+        shard[5] ^= 1
+        damage(store.location, "embedding/c/0/0", bytes(shard))
+        for attempt in (lambda: store.read_shard(0), lambda: store.read(np.array([1]))):
+            with pytest.raises(StoreError, match="does not match its checksum"):
+                attempt()
+
+    def test_what_is_no_store_of_ours_is_refused_in_a_sentence(self, root: str):
+        with pytest.raises(StoreError, match="There is no store"):
+            open_store(locate(root) / "nothing")
+        with make(root) as store:
+            pass
+        document = (store.location / "zarr.json").read() or b""
+        foreign = locate(root) / "foreign"
+        damage(foreign, "zarr.json", b'{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+        with pytest.raises(StoreError, match="format None"):
+            open_store(foreign)
+        newer = document.replace(b"enecg-embeddings/1", b"enecg-embeddings/2")
+        damage(store.location, "zarr.json", newer)
+        with pytest.raises(StoreError, match="'enecg-embeddings/2'"):
+            open_store(store.location)
+        damage(store.location, "zarr.json", document.replace(b"float16", b"float32"))
+        with pytest.raises(StoreError, match="was renamed"):
+            open_store(store.location)
+
+    @pytest.mark.parametrize("file", ["zarr.json", "embedding/zarr.json"])
+    def test_a_damaged_store_is_told_and_not_written_over(self, root: str, file: str):
+        with make(root) as store, make(root, dtype="float32") as neighbour:
+            pass
+        damage(store.location, file, b"{ garbage")
+        with pytest.raises(StoreError, match=r"damaged store: a zarr.json"), make(root):
+            pass
+        found = find_stores(root, "ludb/1.0.1")
+        assert [str(one.location) for one in found.stores] == [str(neighbour.location)]
+        assert len(found.wrong) == 1
+        assert (store.location / file).read() == b"{ garbage"
+
+    def test_run_objects_lie_beside_the_stores_and_are_never_written_over(self, root: str):
+        with make(root) as store:
+            written = {str(write_run(store, {"rows": number})) for number in range(3)}
+        assert len(written) == 3
+        assert sorted(run["rows"] for run in read_runs(store)) == [0, 1, 2]
+        assert len(find_stores(root, "ludb/1.0.1").stores) == 1
+
+    def test_workers_in_processes_of_their_own_write_by_the_ticket(self, root: str):
+        with make(root, range(32)) as store:
+            spawn = multiprocessing.get_context("spawn")
+            workers = [
+                spawn.Process(
+                    target=write_by_ticket,
+                    args=(store.location, store.ticket, list(range(first, 8, 2))),
+                )
+                for first in range(2)
+            ]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        everything = np.concatenate([rows(shard) for shard in range(8)])
+        np.testing.assert_array_equal(store.read(np.arange(32)), everything)
+
+    def test_a_stale_holder_that_wakes_up_overwrites_nothing(self, root: str):
+        location = store_location(root, PROVENANCE)
+        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        options = {"record_id": np.arange(10), **LAYOUT}
+        stale = create(location, PROVENANCE, asleep.ticket, **options)
+        stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
+        with acquire(leases(location)) as taker:
+            fuller = open_store(location, taker.ticket)
+            fuller.write_shard(0, rows(0), whole())
+            with pytest.raises(LeaseLost, match=r"was taken over by .*process"):
+                stale.write_shard(0, rows(0), np.array([1, 1, 0, 0], np.uint8))
+        assert open_store(location).status(0).tolist() == [1, 1, 1, 1]
+
+    def test_a_stale_holder_already_past_its_check_takes_no_row_away(
+        self, root: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        location = store_location(root, PROVENANCE)
+        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        options = {"record_id": np.arange(10), **LAYOUT}
+        stale = create(location, PROVENANCE, asleep.ticket, **options)
+        stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
+        monkeypatch.setattr(Ticket, "check", lambda ticket: None)
+        with acquire(leases(location)) as taker:
+            fuller = open_store(location, taker.ticket)
+            more = np.array([1, 1, 1, 0], np.uint8)
+            fuller.write_shard(0, np.where(more[:, None], rows(0), np.float16("nan")), more)
+            try:
+                stale.write_shard(0, rows(0), np.array([1, 0, 0, 1], np.uint8))
+            except LeaseLost:
+                kept = [0, 1, 2]  # the stale writer was stopped
+            else:
+                kept = [0, 1, 2, 3]  # its row was added to the others
+        after = open_store(location)
+        assert np.flatnonzero(after.status(0)).tolist() == kept
+        np.testing.assert_array_equal(after.read(np.array(kept)), rows(0)[kept])
+        assert isinstance(after.array("embedding"), zarr.Array)
