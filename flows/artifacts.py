@@ -27,7 +27,7 @@ def extraction_page(summary: Summary, lines: Sequence[str]) -> str:
         "| rows | |\n|---|--:|\n"
         f"| computed | {summary.computed:,} |\n"
         f"| already there | {summary.already_there:,} |\n"
-        f"| failed | {summary.failed:,} |"
+        f"| failed | {summary.failed.total():,} |"
     )
     told = "\n".join(lines)
     return f"# Extraction\n\n{table}\n\n```text\n{told}\n```\n"

@@ -1,5 +1,6 @@
 """Stage one as a flow: every frozen expert over every record, once, into the shared store."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prefect import flow, get_run_logger, task
@@ -9,11 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.mistakes import MISTAKES, failed
 from flows.opaque import opaque
-from flows.progress import Progress, shown, to_the_log
+from flows.progress import Progress, Say, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.plan import ExtractionPlan, ShardRange
+    from pipeline.plan import ExtractionPlan, Request, ShardRange
     from pipeline.summary import Summary
+    from stores.location import Location
 
 TASKS = 24
 """Tasks an extraction is cut into at most: SQLite, Prefect's default, stalls past a hundred."""
@@ -32,21 +34,22 @@ def extract(
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",
     limit: p.Limit = None,
+    records: p.Records = None,
     retry_failed: p.RetryFailed = False,
+    dry_run: p.DryRun = False,
+    wait_minutes: p.WaitMinutes = 0.0,
 ) -> tuple[str, ...]:
     """Run the frozen experts over the ECGs and keep their embeddings in the store.
 
     What is in the store is not computed again, and a stopped run goes on where it was.
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
-    from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.plan import plan_extraction
-    from pipeline.summary import Summary, finish_extraction, report
+    from pipeline import survey
+    from pipeline.plan import resolve
 
-    logger = get_run_logger()
-    say = to_the_log(logger)
+    say = to_the_log(get_run_logger())
     try:
-        plan = plan_extraction(
+        request = resolve(
             dataset,
             store,
             p.split(experts),
@@ -55,29 +58,61 @@ def extract(
             dtype=dtype,
             device=device,
             limit=limit,
-            retry_failed=retry_failed,
+            records=records,
         )
-        summary = Summary(already_there=plan.already_there)
-        with shown("extract", "records", say) as line:
-            page = progress_artifact(f"Extraction of {dataset}")
-            progress = Progress(plan.total_records, (line, page))
-            for shards in plan.ranges(TASKS):
-                outcome = extract_shards(opaque(plan), shards, batch_size, opaque(progress))
-                if isinstance(outcome, Exception):
-                    raise outcome
-                summary += outcome
-        written = finish_extraction(plan, summary)
+        if dry_run:
+            lines = survey.told(survey.survey(request, retry_failed=retry_failed))
+        else:
+            lines = _extract(request, dataset, batch_size, retry_failed, 60 * wait_minutes, say)
     except MISTAKES as mistake:
         return failed(mistake)
+    for told in lines:
+        get_run_logger().info(told)
+    return tuple(lines)
+
+
+def _extract(
+    request: "Request",
+    title: str,
+    batch_size: int,
+    retry_failed: bool,
+    wait_seconds: float,
+    say: Say,
+) -> list[str]:
+    """Do what was asked for, and tell it in lines."""
+    from flows.artifacts import extraction_page, progress_artifact
+    from pipeline.plan import plan_extraction
+    from pipeline.summary import Summary, finish_extraction, report
+
+    with plan_extraction(
+        request, retry_failed=retry_failed, wait_seconds=wait_seconds, notice=say
+    ) as plan:
+        summary = Summary(already_there=plan.already_there)
+        written: list[Location] = []
+        finished = False
+        try:
+            with shown("extract", "records", say) as line:
+                page = progress_artifact(f"Extraction of {title}")
+                progress = Progress(plan.total_records, (line, page))
+                for shards in plan.ranges(TASKS):
+                    mistake = extract_shards(
+                        opaque(plan), shards, opaque(summary), batch_size, opaque(progress)
+                    )
+                    if mistake is not None:
+                        raise mistake
+            finished = True
+        finally:
+            # What was done by an extraction that is stopped is told beside the store too.
+            with suppress(*(() if finished else MISTAKES)):
+                written = finish_extraction(plan, summary, finished=finished)
     lines = [
         *report(plan, summary),
-        *(f"Store of {one.path.parent.name}: {one.path}" for one in plan.stores),
-        *(f"Run object: {path}" for path in written),
+        *(f"Store of {one.provenance['expert']}: {one.location}" for one in plan.stores),
+        *(f"Run object: {location}" for location in written),
+        *([f"The sampled leads were left to another extraction: {plan.busy}"] if plan.busy else []),
     ]
     create_markdown_artifact(key="extraction", markdown=extraction_page(summary, lines))
-    for told in lines:
-        logger.info(told)
-    return tuple(lines)
+    return lines
 
 
 @task(
@@ -91,14 +126,16 @@ def extract(
 def extract_shards(
     plan: "ExtractionPlan",
     shards: "ShardRange",
+    summary: "Summary",
     batch_size: int,
     progress: Progress,
-) -> "Summary | Exception":
+) -> Exception | None:
     """Compute a range of shards; a user's mistake is returned, for a raised one is logged."""
     from pipeline.extract import extract_range
 
     with progress.part() as report:
         try:
-            return extract_range(plan, shards, batch_size=batch_size, progress=report)
+            extract_range(plan, shards, summary, batch_size=batch_size, progress=report)
         except MISTAKES as mistake:
             return mistake
+    return None

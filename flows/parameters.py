@@ -35,7 +35,9 @@ Dataset = Annotated[
 ]
 Store = Annotated[
     str,
-    Parameter(help="Root of the shared Zarr stores: a folder, or a file:// URL."),
+    Parameter(
+        help="Root of the shared Zarr stores: a folder, or a URL (s3://BUCKET/PREFIX, file://)."
+    ),
 ]
 Experts = Annotated[
     tuple[str, ...],
@@ -107,6 +109,28 @@ Limit = Annotated[
 RetryFailed = Annotated[
     bool,
     Parameter(help="Try again the records that could not be had before.", negative=""),
+]
+Records = Annotated[
+    Path | None,
+    Parameter(
+        help="Only the records named in this file: one id a line, or a CSV or Parquet table with "
+        "a column record_id; changes no identity.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    Parameter(
+        help="Only tell what there is to do: rows, bytes, and hours by measured rates.",
+        negative="",
+    ),
+]
+WaitMinutes = Annotated[
+    float,
+    Parameter(
+        help="Minutes to wait for stores that another extraction writes to.",
+        validator=Number(gte=0),
+    ),
+    Field(ge=0),
 ]
 Out = Annotated[Path, Parameter(help="Folder of the run: its heads, results and page.")]
 NightlyOut = Annotated[

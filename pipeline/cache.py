@@ -17,8 +17,7 @@ from pipeline.decode import DECODE_VERSION
 from pipeline.plan import provenance
 from stores.embeddings import ABSENT, WHOLE, EmbeddingStore
 from stores.errors import StoreError
-from stores.identity import identity
-from stores.opening import find_stores, open_store, store_path
+from stores.opening import Found, find_stores, open_store, store_location
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def open_cache(
     """
     choice = Choices.parse("--weights", weights)
     pooled = Choices.parse("--pooling", pooling)
-    there = find_stores(root, namespace)
+    found_there = find_stores(root, namespace)
+    there = found_there.stores
     for option, given in (("--weights", choice), ("--pooling", pooled)):
         given.refuse_strangers(option, experts or names())
     asked = experts or [name for name in names() if _choosable(name, choice, there)]
@@ -63,27 +63,28 @@ def open_cache(
             if _made_by(store, definition, wanted, pools, dtype):
                 if name in found:
                     raise UserError(
-                        f"{found[name].path} and {store.path} are both of these weights, made by "
-                        "other versions of the libraries; remove the one that is not to be used."
+                        f"{found[name].location} and {store.location} are both of these weights, "
+                        "made by other versions of the libraries; remove the one that is not to "
+                        "be used."
                     )
                 found[name] = store
         if name not in found and experts:
             raise UserError(
                 f"{root} has no {dtype} embeddings of {name} with the weights "
-                f"{choice.of(name)} for {namespace}; it has {_told(there)}. "
+                f"{choice.of(name)} for {namespace}; it has {_told(found_there)}. "
                 "Extract them first, or name weights that are there by --weights."
             )
     if not found:
         raise UserError(
             f"{root} has no {dtype} embeddings with the weights {', '.join(weights)} for "
-            f"{namespace}; it has {_told(there)}. Extract them first, or name weights that "
+            f"{namespace}; it has {_told(found_there)}. Extract them first, or name weights that "
             "are there by --weights."
         )
-    digest = identity(provenance(LeadsSample.spec, namespace, dtype))
-    return Cache(found, open_store(store_path(root, namespace, LeadsSample.spec.name, digest)))
+    leads = provenance(LeadsSample.spec, namespace, dtype)
+    return Cache(found, open_store(store_location(root, leads)))
 
 
-def _choosable(name: str, choice: Choices, there: list[EmbeddingStore]) -> bool:
+def _choosable(name: str, choice: Choices, there: Sequence[EmbeddingStore]) -> bool:
     """Whether an expert that nobody named is to be looked for: its weights can be told apart.
 
     Raises UserError where the store has embeddings of a checkpoint, and which cannot be told.
@@ -122,13 +123,14 @@ def _made_by(
     return all(given.get(key) == value for key, value in wanted.items())
 
 
-def _told(stores: list[EmbeddingStore]) -> str:
+def _told(found: Found) -> str:
     told = sorted(
         f"{one.provenance['expert']} ({one.provenance['weights']}, {one.provenance['dtype']})"
-        for one in stores
+        for one in found.stores
         if one.provenance["expert"] != LeadsSample.spec.name
     )
-    return ", ".join(told) or "none"
+    broken = [f"one that cannot be used ({str(one).rstrip('.')})" for one in found.wrong]
+    return ", ".join((*told, *broken)) or "none"
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) 
         missing = int((status == ABSENT).sum())
         if missing:
             raise StoreError(
-                f"{store.path} lacks {missing} of {len(record_id)} records; fill them by "
+                f"{store.location} lacks {missing} of {len(record_id)} records; fill them by "
                 f"{refill}, or train on those that are there by --limit."
             )
         whole &= status == WHOLE

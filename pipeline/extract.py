@@ -1,8 +1,7 @@
 """Stage one: every expert once over the records that the stores lack, in ranges of shards."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,12 +26,13 @@ Progress = Callable[[int, int], None]
 def extract_range(
     plan: ExtractionPlan,
     shards: ShardRange,
+    summary: Summary,
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
     flush_seconds: float = FLUSH_SECONDS,
-) -> Summary:
-    """Compute what a range of shards lacks, and write it.
+) -> None:
+    """Compute what a range of shards lacks, write it, and count it in `summary`.
 
     Memory holds one shard of every store and two batches, however many records there are.
     """
@@ -45,12 +45,10 @@ def extract_range(
     span = slice(shards.first * plan.shard_rows, last_row)
     total = int(np.logical_or.reduce([mask[span] for mask in plan.to_do]).sum())
     done = 0
-    summary = Summary()
     for shard in range(shards.first, shards.last):
-        work = _ShardWork(plan, shard)
+        work = _ShardWork(plan, shard, summary)
         flushed = time.monotonic()
         if not len(work.rows):
-            summary += work.summary()
             continue
         try:
             for batch in _decoded(plan.dataset, plan.row_in_index, work.rows, batch_size):
@@ -64,8 +62,6 @@ def extract_range(
         finally:
             # What is done is kept on Ctrl-C and on an error too.
             work.write()
-        summary += work.summary()
-    return summary
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,9 @@ def _decoded(
 class _ShardWork:
     """One shard of every store in memory: what was there, and what comes in."""
 
-    def __init__(self, plan: ExtractionPlan, shard: int) -> None:
+    def __init__(self, plan: ExtractionPlan, shard: int, summary: Summary) -> None:
         self.plan = plan
+        self.summary = summary
         self.shard = shard
         self.first = shard * plan.shard_rows
         span = plan.stores[0].rows_of(shard)
@@ -123,12 +120,7 @@ class _ShardWork:
             for store, lacks in zip(plan.stores, self.lacking, strict=True)
         ]
         asked = sum(int(mask[span].sum()) for mask in plan.to_do)
-        self.already_there = asked - sum(int(lacks.sum()) for lacks in self.lacking)
-        self.given: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
-        self.failures: list[Failure] = []
-        self.computed = 0
-        self.started = time.monotonic()
+        summary.already_there += asked - sum(int(lacks.sum()) for lacks in self.lacking)
 
     def take(self, batch: list[_Decoded]) -> None:
         """Embed a batch by every expert that lacks some of it."""
@@ -137,8 +129,8 @@ class _ShardWork:
         ]
         for one in batch:
             if isinstance(one.ecg, BadRecord):
-                for which in range(len(self.plan.experts)):
-                    self._fail(which, one.row - self.first, one.ecg.reason, one.ecg.detail)
+                every = range(len(self.plan.experts))
+                self._fail(every, one.row - self.first, one.ecg.reason, one.ecg.detail)
         if not good:
             return
         ecg = torch.from_numpy(np.stack([signal for _, signal in good])).to(self.plan.device)
@@ -157,8 +149,9 @@ class _ShardWork:
                     ) from error
                 # Bringing the result back waits for a GPU that is still at it.
                 result = embedded.float().cpu().numpy()
-                self.seconds[expert.spec.name] += time.monotonic() - began  # type: ignore[assignment]
-                self.given[expert.spec.name] += len(result)
+                passed = time.monotonic() - began
+                self.summary.embedding_seconds[expert.spec.name] += passed  # type: ignore[assignment]
+                self.summary.embedded[expert.spec.name] += len(result)
                 self._keep(which, rows[lacks], result)
 
     def write(self) -> None:
@@ -167,38 +160,27 @@ class _ShardWork:
             if self.lacking[which].any():
                 store.write_shard(self.shard, self.embedding[which], self.status[which])
 
-    def summary(self) -> Summary:
-        """What this shard's work came to."""
-        return Summary(
-            computed=self.computed,
-            already_there=self.already_there,
-            failed=len(self.failures),
-            seconds=time.monotonic() - self.started,
-            failures=tuple(self.failures),
-            embedded=self.given,
-            embedding_seconds=self.seconds,
-        )
-
     def _keep(self, which: int, rows: np.ndarray, embedded: np.ndarray) -> None:
         stored = embedded.astype(self.embedding[which].dtype)
         finite = np.isfinite(stored).all(1)
         self.embedding[which][rows[finite]] = stored[finite]
         self.status[which][rows[finite]] = WHOLE
-        self.computed += int(finite.sum())
+        self.summary.computed += int(finite.sum())
         for row in rows[~finite].tolist():
             name = self.plan.experts[which].spec.name
             self._fail(
-                which,
+                [which],
                 row,
                 NOT_FINITE,
                 f"The {name} embedding is not finite in {stored.dtype}; try --dtype float32.",
             )
 
-    def _fail(self, which: int, row: int, reason: str, detail: str) -> None:
-        if not self.lacking[which][row]:
-            return
-        store = self.plan.stores[which]
-        self.status[which][row] = store.flags.index(reason)
-        record = int(store.record_id[self.first + row])
-        name = self.plan.experts[which].spec.name
-        self.failures.append(Failure(record, name, reason, detail))
+    def _fail(self, experts: Sequence[int], row: int, reason: str, detail: str) -> None:
+        """Note a row's failure for those of the experts that lack it."""
+        lacking = [which for which in experts if self.lacking[which][row]]
+        for which in lacking:
+            self.status[which][row] = self.plan.stores[which].flags.index(reason)
+        names = [self.plan.experts[which].spec.name for which in lacking]
+        whose = names[0] if reason == NOT_FINITE else None
+        record = int(self.plan.stores[0].record_id[self.first + row])
+        self.summary.fail(Failure(record, whose, reason, detail), names)

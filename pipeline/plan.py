@@ -1,6 +1,7 @@
 """What an extraction has to do: the data set's index against what is whole in the stores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,12 @@ from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.decode import DECODE_VERSION, REASONS
+from pipeline.selection import select
 from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore, absent
-from stores.opening import SHARD_ROWS, create
+from stores.errors import StoreError
+from stores.lease import Lease, LeaseHeld, acquire, leases
+from stores.location import Location, locate
+from stores.opening import SHARD_ROWS, create, open_store, store_location
 
 NOT_FINITE = "not_finite"
 """The reason kept for a record whose embedding came out with a NaN or an infinity."""
@@ -32,22 +37,53 @@ class ShardRange:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What was asked for: records of a data set, by these experts, the gate's leads among them.
+
+    `wanted`: record ids, in index order. `locations`: where each expert's store is or will be.
+    """
+
+    dataset: Dataset
+    experts: tuple[Expert, ...]
+    wanted: Int[np.ndarray, " record"]
+    locations: tuple[Location, ...]
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
 class ExtractionPlan:
     """What is to be done: which rows of which store lack an embedding.
 
     All stores of a plan hold the same records in the same rows; `row_in_index` leads from a
-    store's row to the data set's, -1 for a record that is not asked for.
+    store's row to the data set's, -1 for a record that is not asked for. The plan holds the
+    stores' leases until it is closed, by a `with` block or `close`.
+
+    `busy`: why the gate's leads are not among the stores, where somebody else writes them.
     """
 
     dataset: Dataset
     experts: tuple[Expert, ...]
     stores: tuple[EmbeddingStore, ...]
+    leases: tuple[Lease, ...]
     row_in_index: Int[np.ndarray, " record"]
     to_do: tuple[Bool[np.ndarray, " record"], ...]
     already_there: int
     failed_before: int
     device: str
+    busy: str | None = None
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+    def __enter__(self) -> "ExtractionPlan":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write to the stores."""
+        for lease in self.leases:
+            lease.release()
 
     @property
     def total_rows(self) -> int:
@@ -89,7 +125,7 @@ def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
     }
 
 
-def plan_extraction(
+def resolve(
     dataset: str | Dataset,
     store: str | Path,
     experts: Sequence[str] | Sequence[Expert],
@@ -99,77 +135,162 @@ def plan_extraction(
     dtype: str = "float16",
     device: str = "auto",
     limit: int | None = None,
-    retry_failed: bool = False,
-    shard_rows: int = SHARD_ROWS,
-) -> ExtractionPlan:
-    """Find out what is missing. The gate's sampled leads are always part of the plan.
+    records: Path | None = None,
+) -> Request:
+    """Find everything that is asked for. The gate's sampled leads are always part of it, last.
 
-    `experts` by name, or ready-made; `limit` takes the first records of the index.
-    Raises UserError or StoreError where the data set, an expert, its weights, the device or the
-    store cannot be had.
+    `experts` by name, or ready-made; `limit` and `records` as in `selection.select`.
+    Raises UserError or StoreError where the data set, an expert, its weights, a record, the
+    device or the store's root cannot be had.
     """
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     where = resolve_device(device)
+    root = locate(store)
     by_name = [one for one in experts if isinstance(one, str)]
     choices = {}
     for option, given in (("--weights", weights), ("--pooling", pooling)):
         choices[option] = Choices.parse(option, given)
         choices[option].refuse_strangers(option, by_name)
-    ready = [
+    ready: list[Expert] = [
         load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
         if isinstance(one, str)
         else one
         for one in experts
     ]
+    ready.append(LeadsSample())
+    return Request(
+        dataset=source,
+        experts=tuple(ready),
+        wanted=select(source.index().record_id, limit=limit, records=records),
+        locations=tuple(
+            store_location(root, provenance(expert.spec, source.namespace, dtype))
+            for expert in ready
+        ),
+        dtype=dtype,
+        device=where,
+    )
 
-    def create_for(
-        expert: Expert, record_id: Int[np.ndarray, " record"], shard_rows: int
-    ) -> EmbeddingStore:
-        return create(
-            store,
-            provenance(expert.spec, source.namespace, dtype),
-            record_id=record_id,
+
+def plan_extraction(
+    request: Request,
+    *,
+    retry_failed: bool = False,
+    shard_rows: int = SHARD_ROWS,
+    wait_seconds: float = 0.0,
+    notice: Callable[[str], None] | None = None,
+) -> ExtractionPlan:
+    """Take the leases, make or grow the stores, and find out what is missing in them.
+
+    `wait_seconds`, `notice`: as in `lease.acquire`. Where somebody else writes the leads, the
+    plan is without them; where somebody else writes an expert's store, LeaseHeld is raised.
+    """
+    held, busy = _acquire_all(request, wait_seconds, notice)
+    try:
+        stores = _open_all(request, held, shard_rows)
+        experts = request.experts[: len(stores)]
+        return _compare(request, experts, stores, held, retry_failed, busy)
+    except BaseException:
+        for lease in held:
+            lease.release()
+        raise
+
+
+def _acquire_all(
+    request: Request, wait_seconds: float, notice: Callable[[str], None] | None
+) -> tuple[tuple[Lease, ...], str | None]:
+    """The leases of all stores, in the order of the experts; and why that of the leads is not.
+
+    Seeing that a holder is dead takes its time, so they are watched side by side; but the first
+    of them alone, so that of two that want the same stores at once one gets all of them.
+    """
+
+    def one(location: Location) -> Lease | LeaseHeld:
+        try:
+            return acquire(leases(location), wait_seconds=wait_seconds, notice=notice)
+        except LeaseHeld as held:
+            return held
+
+    *experts, leads = request.locations
+    order = sorted(experts, key=str)
+    outcome: dict[Location, Lease | LeaseHeld] = {}
+    for some in (order[:1], [*order[1:], leads]):
+        with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
+            outcome |= dict(zip(some, pool.map(one, some), strict=True))
+        refused = [outcome[where] for where in experts if isinstance(outcome.get(where), LeaseHeld)]
+        # With no expert at all it is the leads that are wanted.
+        if not experts and isinstance(outcome.get(leads), LeaseHeld):
+            refused = [outcome[leads]]
+        if refused:
+            for lease in outcome.values():
+                if isinstance(lease, Lease):
+                    lease.release()
+            raise next(one for one in refused if isinstance(one, LeaseHeld))
+    held = [outcome[where] for where in request.locations]
+    busy = outcome[leads]
+    return (
+        tuple(lease for lease in held if isinstance(lease, Lease)),
+        str(busy) if isinstance(busy, LeaseHeld) else None,
+    )
+
+
+def _open_all(
+    request: Request, held: Sequence[Lease], shard_rows: int
+) -> tuple[EmbeddingStore, ...]:
+    """The stores whose leases are held, with rows for every record of the data set.
+
+    Every extraction takes the leads along, so their rows are the order of all other stores: an
+    expert that joins late has its records in the same rows as one that was there before.
+    """
+    order = request.dataset.index().record_id
+    leads = request.locations[-1]
+    if (leads / "zarr.json").read() is not None:
+        there = open_store(leads)
+        known = there.record_id
+        order = np.concatenate([known, order[~np.isin(order, known)]])
+        shard_rows = there.shard_rows
+    return tuple(
+        create(
+            location,
+            provenance(expert.spec, request.dataset.namespace, request.dtype),
+            lease.ticket,
+            record_id=order,
             features=expert.spec.embedding_size,
-            dtype=dtype,
+            dtype=request.dtype,
             reasons=(*REASONS, NOT_FINITE),
             shard_rows=shard_rows,
         )
-
-    leads = LeadsSample()
-    leads_store = create_for(leads, source.index().record_id, shard_rows)
-    # Every extraction takes the leads along, so their rows are the order of all other stores:
-    # an expert that joins late has its records in the same rows as one that was there before.
-    others = (create_for(expert, leads_store.record_id, leads_store.shard_rows) for expert in ready)
-    stores = (*others, leads_store)
-    return _compare(source, (*ready, leads), stores, limit, retry_failed, where)
+        for expert, location, lease in zip(request.experts, request.locations, held, strict=False)
+    )
 
 
 def _compare(
-    dataset: Dataset,
+    request: Request,
     experts: tuple[Expert, ...],
     stores: tuple[EmbeddingStore, ...],
-    limit: int | None,
+    held: tuple[Lease, ...],
     retry_failed: bool,
-    device: str,
+    busy: str | None,
 ) -> ExtractionPlan:
-    wanted = dataset.index().record_id[:limit]
     first = stores[0]
     for other in stores[1:]:
         same_rows = np.array_equal(first.record_id, other.record_id)
         if not same_rows or first.shard_rows != other.shard_rows:
-            raise UserError(
-                f"{other.path} and {first.path} have their records in different rows or shards; "
-                "extract into another --store."
+            raise StoreError(
+                f"{other.location} and {first.location} have their records in different rows or "
+                "shards; extract into another --store, or copy them there by `enecg store copy`."
             )
     row_in_index = np.full(len(first.record_id), -1)
-    row_in_index[first.rows_by_id(wanted)] = np.arange(len(wanted))
+    # Both are in index order.
+    in_index = np.flatnonzero(np.isin(request.dataset.index().record_id, request.wanted))
+    row_in_index[first.rows_by_id(request.wanted)] = in_index
     asked = row_in_index >= 0
     statuses = [store.status() for store in stores]
     to_do = tuple(asked & absent(status, or_failed=retry_failed) for status in statuses)
     return ExtractionPlan(
-        dataset=dataset,
+        dataset=request.dataset,
         experts=experts,
         stores=stores,
+        leases=held,
         row_in_index=row_in_index,
         to_do=to_do,
         already_there=int(sum((status[asked] == WHOLE).sum() for status in statuses)),
@@ -179,7 +300,8 @@ def _compare(
                 for status, mask in zip(statuses, to_do, strict=True)
             )
         ),
-        device=device,
+        device=request.device,
+        busy=busy,
     )
 
 

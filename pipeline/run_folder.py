@@ -76,7 +76,7 @@ def write(
         "seconds": round(seconds, 2),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
-    stores = {store.path.name: store.provenance for store in inputs.cache.stores}
+    stores = {store.identity: store.provenance for store in inputs.cache.stores}
     cohorts = [
         {
             "seed": one.cohort.seed,

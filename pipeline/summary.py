@@ -1,59 +1,62 @@
-"""What an extraction did: counted, told to people, and kept beside the stores."""
+"""What came of an extraction: counted, told in lines, and kept beside the stores."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
-from pathlib import Path
 
 import torch
 
 from pipeline.plan import ExtractionPlan
+from stores.location import Location
 from stores.runs import write_run
+
+FAILURES_KEPT = 1000
+"""Failures kept in words; beyond that they are counted, and their reasons are in the stores."""
+FAILURES_NAMED = 10
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that an expert has no embedding of, and why."""
+    """A record that cannot be had, or that an expert has no embedding of, and why.
+
+    `expert`: None where it is the record itself.
+    """
 
     record_id: int
-    expert: str
+    expert: str | None
     reason: str
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
-    """What an extraction did, in rows (one record of one expert is a row).
+    """What an extraction did so far, in rows (one record of one expert is a row).
 
-    `embedded` and `embedding_seconds`: by expert, the ECGs it was given and how long it took.
+    `failed`: by expert and reason. `records_failed`: by reason, each record once. `embedded` and
+    `embedding_seconds`: by expert, the ECGs it was given and how long it took.
     """
 
     computed: int = 0
     already_there: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    failures: tuple[Failure, ...] = ()
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    records_failed: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
     embedded: Counter[str] = field(default_factory=Counter)
     embedding_seconds: Counter[str] = field(default_factory=Counter)
 
-    def __add__(self, other: "Summary") -> "Summary":
-        return Summary(
-            self.computed + other.computed,
-            self.already_there + other.already_there,
-            self.failed + other.failed,
-            self.seconds + other.seconds,
-            self.failures + other.failures,
-            self.embedded + other.embedded,
-            self.embedding_seconds + other.embedding_seconds,
-        )
+    def fail(self, failure: Failure, experts: list[str]) -> None:
+        """Count a failure for these experts, and keep it in words while there is room."""
+        self.failed.update((expert, failure.reason) for expert in experts)
+        self.records_failed[failure.reason] += 1
+        if len(self.failures) < FAILURES_KEPT:
+            self.failures.append(failure)
 
 
-def report(plan: ExtractionPlan, summary: Summary, named: int = 10) -> list[str]:
+def report(plan: ExtractionPlan, summary: Summary) -> list[str]:
     """An extraction told in lines: rows, failures by reason, and the first of them by name."""
     lines = [
         f"{summary.computed} rows computed, {summary.already_there} already there, "
-        f"{summary.failed} failed"
+        f"{summary.failed.total()} failed"
         + (
             f", {plan.failed_before} failed before (--retry-failed tries them again)"
             if plan.failed_before
@@ -63,18 +66,20 @@ def report(plan: ExtractionPlan, summary: Summary, named: int = 10) -> list[str]
     ]
     if rates := _rates(summary):
         lines.append("Records per second of each expert alone: " + ", ".join(rates) + ".")
-    # A bad record fails in every store for one reason: it is told once.
-    records = {failure.record_id: failure for failure in summary.failures}
-    if records:
-        counts = Counter(failure.reason for failure in records.values())
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        lines.append(f"{len(records)} records failed: {told}.")
+    total = summary.records_failed.total()
+    if total:
+        counts = summary.records_failed.most_common()
+        told = ", ".join(f"{count} {reason}" for reason, count in counts)
+        lines.append(f"{total} records failed: {told}.")
         lines += [
             f"  {failure.record_id}: {failure.reason}. {failure.detail}"
-            for failure in islice(records.values(), named)
+            for failure in summary.failures[:FAILURES_NAMED]
         ]
-        if len(records) > named:
-            lines.append(f"  ... and {len(records) - named} more, in the run objects below.")
+        if total > FAILURES_NAMED:
+            lines.append(
+                f"  ... and {total - FAILURES_NAMED} more; `enecg store show --failed` with a "
+                "store below lists them all."
+            )
     return lines
 
 
@@ -85,29 +90,39 @@ def _rates(summary: Summary) -> list[str]:
     ]
 
 
-def finish_extraction(plan: ExtractionPlan, summary: Summary) -> list[Path]:
-    """Keep what was done beside each store it was done to; returns the run objects' paths."""
+def finish_extraction(
+    plan: ExtractionPlan, summary: Summary, *, finished: bool = True
+) -> list[Location]:
+    """Keep what was done beside each store it was done to; returns the run objects' locations.
+
+    `finished`: False where it was stopped before its end.
+    """
     if not plan.total_rows:
         return []
-    finished = datetime.now().astimezone()
+    ended = datetime.now().astimezone()
     written = []
     for expert, store, mask in zip(plan.experts, plan.stores, plan.to_do, strict=True):
         if not mask.any():
             continue
-        failures = [one for one in summary.failures if one.expert == expert.spec.name]
+        name = expert.spec.name
+        failed = {reason: n for (whose, reason), n in summary.failed.items() if whose == name}
         run = {
             "started": plan.started.isoformat(timespec="seconds"),
-            "finished": finished.isoformat(timespec="seconds"),
+            "ended": ended.isoformat(timespec="seconds"),
+            "finished": finished,
+            "by": next(lease for lease in plan.leases if lease.ticket == store.ticket).holder.who,
             "device": plan.device,
             "torch": torch.__version__,
             "index_digest": plan.dataset.index().digest,
             "rows_to_do": int(mask.sum()),
-            "rows_failed": len(failures),
-            "embedded": summary.embedded[expert.spec.name],
-            "embedding_seconds": round(summary.embedding_seconds[expert.spec.name], 3),
+            "rows_failed": sum(failed.values()),
+            "failed_by_reason": failed,
+            "embedded": summary.embedded[name],
+            "embedding_seconds": round(summary.embedding_seconds[name], 3),
             "failures": [
                 {"record_id": one.record_id, "reason": one.reason, "detail": one.detail}
-                for one in failures
+                for one in summary.failures
+                if one.expert in (None, name)
             ],
         }
         written.append(write_run(store, run))

@@ -64,7 +64,7 @@ def write_page(
         seconds=seconds,
         table=tabulate(scores, inputs, [one.cohort.seed for one in repeats]),
         figures=[(title, words, _png(figure)) for title, words, figure in figures],
-        stores=[(store.provenance, store.path) for store in inputs.cache.stores],
+        stores=[(store.provenance, str(store.location)) for store in inputs.cache.stores],
     )
     path = folder / PAGE
     path.write_text(page)

@@ -12,11 +12,13 @@ import torch
 
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
-from pipeline.datasets.base import BadRecord, RecordIndex
+from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
 from pipeline.extract import extract_range
-from pipeline.plan import ExtractionPlan, plan_extraction
+from pipeline.plan import ExtractionPlan, plan_extraction, resolve
 from pipeline.summary import Summary, finish_extraction, report
-from stores.embeddings import WHOLE, EmbeddingStore
+from pipeline.survey import survey
+from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
+from stores.errors import StoreError
 from stores.opening import open_store
 from stores.runs import read_runs
 
@@ -62,26 +64,36 @@ class Constant:
         raise AssertionError("an extraction reads no label")
 
 
-def plan(dataset: Any, store: Path, *experts: Expert, **options: Any) -> ExtractionPlan:
-    return plan_extraction(dataset, store, experts, shard_rows=8, device="cpu", **options)
+def plan(
+    dataset: Any,
+    store: Path,
+    *experts: Expert,
+    limit: int | None = None,
+    records: Path | None = None,
+    **options: Any,
+) -> ExtractionPlan:
+    request = resolve(dataset, store, experts, device="cpu", limit=limit, records=records)
+    return plan_extraction(request, shard_rows=8, **options)
 
 
 def run(planned: ExtractionPlan, batch_size: int = 5, **options: Any) -> Summary:
+    """Do all that is planned, and let others write."""
     summary = Summary(already_there=planned.already_there)
-    for shards in planned.ranges(3):
-        summary += extract_range(planned, shards, batch_size=batch_size, **options)
+    with planned:
+        for shards in planned.ranges(3):
+            extract_range(planned, shards, summary, batch_size=batch_size, **options)
     return summary
 
 
 def store_of(planned: ExtractionPlan, name: str = "mean") -> EmbeddingStore:
     place = [expert.spec.name for expert in planned.experts].index(name)
-    return open_store(planned.stores[place].path)
+    return open_store(planned.stores[place].location)
 
 
 def test_each_record_gets_its_own_embedding(tmp_path: Path):
     planned = plan(Constant(range(100, 130)), tmp_path, MeanExpert())
     summary = run(planned)
-    assert (summary.computed, summary.failed) == (60, 0)  # the expert and the sampled leads
+    assert (summary.computed, summary.failed.total()) == (60, 0)  # the expert and the sampled leads
     store = store_of(planned)
     expected = np.repeat(store.record_id[:, None], 12, 1).astype(np.float16)
     np.testing.assert_array_equal(store.read(np.arange(30)), expected)
@@ -93,7 +105,7 @@ def test_a_finished_extraction_run_again_computes_nothing(tmp_path: Path):
     again = plan(Constant(range(20), bad=(3,)), tmp_path, expert)
     summary = run(again)
     assert (again.total_rows, again.ranges(5), expert.seen) == (0, (), 0)
-    assert (summary.computed, summary.already_there, summary.failed) == (0, 38, 0)
+    assert (summary.computed, summary.already_there, summary.failed.total()) == (0, 38, 0)
     assert again.failed_before == 2
     assert finish_extraction(again, summary) == []
     assert "2 failed before (--retry-failed" in report(again, summary)[0]
@@ -112,7 +124,7 @@ def test_a_limit_takes_the_first_records_and_changes_no_identity(tmp_path: Path)
     assert run(few).computed == 12
     assert np.flatnonzero(store_of(few).status()).tolist() == [0, 1, 2, 3, 4, 5]
     more = plan(Constant(range(20)), tmp_path, MeanExpert())
-    assert [store.path for store in more.stores] == [store.path for store in few.stores]
+    assert [store.location for store in more.stores] == [store.location for store in few.stores]
     assert run(more).computed == 28
 
 
@@ -120,7 +132,7 @@ def test_a_bad_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
     planned = plan(Constant(range(20), bad=(3, 17)), tmp_path, MeanExpert())
     summary = run(planned)
     store = store_of(planned)
-    assert (summary.computed, summary.failed) == (36, 4)
+    assert (summary.computed, summary.failed.total()) == (36, 4)
     assert [store.flags[code] for code in store.status()[[3, 17]]] == ["cut_file"] * 2
     assert (np.delete(store.status(), [3, 17]) == WHOLE).all()
     told = "\n".join(report(planned, summary))
@@ -133,7 +145,8 @@ def test_a_bad_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
 
 def test_failed_records_are_tried_again_only_when_asked(tmp_path: Path):
     run(plan(Constant(range(20), bad=(3,)), tmp_path, MeanExpert()))
-    assert plan(Constant(range(20)), tmp_path, MeanExpert()).total_rows == 0
+    with plan(Constant(range(20)), tmp_path, MeanExpert()) as planned:
+        assert planned.total_rows == 0
     retried = plan(Constant(range(20)), tmp_path, MeanExpert(), retry_failed=True)
     assert run(retried).computed == 2
     assert (store_of(retried).status() == WHOLE).all()
@@ -182,8 +195,10 @@ def test_a_range_that_broke_off_is_begun_again_where_it_was(tmp_path: Path):
     planned = plan(Constant(range(24)), tmp_path, expert)
     (everything,) = planned.ranges(1)
     with pytest.raises(OSError, match="away"):
-        extract_range(planned, everything, batch_size=4)
-    summary = extract_range(planned, everything, batch_size=4)
+        extract_range(planned, everything, Summary(), batch_size=4)
+    summary = Summary()
+    extract_range(planned, everything, summary, batch_size=4)
+    planned.close()
     # Twelve rows of the expert were kept, and eight of the leads, whose turn comes after it.
     assert (summary.computed, summary.already_there) == (24, 24)
     assert expert.seen - 1 == 24  # none is done twice
@@ -207,11 +222,13 @@ def test_stores_and_embeddings_are_the_same_for_every_batch_size(
     embedded = {}
     for size in (1, 7, 64):
         planned = plan_extraction(
-            f"mimic-iv-ecg:{synthetic_dir}",
-            tmp_path / str(size),
-            ["dlinear", "timesnet"],
-            weights=RANDOM,
-            limit=20,
+            resolve(
+                f"mimic-iv-ecg:{synthetic_dir}",
+                tmp_path / str(size),
+                ["dlinear", "timesnet"],
+                weights=RANDOM,
+                limit=20,
+            )
         )
         run(planned, batch_size=size)
         embedded[size] = [store.to_dask()[:20].compute() for store in planned.stores]
@@ -222,7 +239,7 @@ def test_stores_and_embeddings_are_the_same_for_every_batch_size(
 
 def test_every_spoiled_record_is_found_for_what_it_is(tmp_path: Path, synthetic_dir: Path):
     planned = plan_extraction(
-        f"mimic-iv-ecg:{synthetic_dir}", tmp_path, ["dlinear"], weights=RANDOM
+        resolve(f"mimic-iv-ecg:{synthetic_dir}", tmp_path, ["dlinear"], weights=RANDOM)
     )
     summary = run(planned, batch_size=64)
     spoiled = json.loads((synthetic_dir / "synthetic.json").read_text())["spoiled"]
@@ -236,14 +253,12 @@ def test_every_spoiled_record_is_found_for_what_it_is(tmp_path: Path, synthetic_
 
 def test_weights_of_an_expert_that_is_not_asked_for_are_a_mistake(tmp_path: Path):
     with pytest.raises(UserError, match="speaks of 'moment', which is not among --experts"):
-        plan_extraction(
-            Constant(range(3)), tmp_path, ["dlinear"], weights=["random:0", "moment@random:1"]
-        )
+        resolve(Constant(range(3)), tmp_path, ["dlinear"], weights=["random:0", "moment@random:1"])
 
 
 def test_a_device_that_is_not_here_is_told_in_a_sentence(tmp_path: Path):
     with pytest.raises(UserError, match="The device 'cuda:99' cannot be used here"):
-        plan_extraction(Constant(range(3)), tmp_path, ["dlinear"], weights=RANDOM, device="cuda:99")
+        resolve(Constant(range(3)), tmp_path, ["dlinear"], weights=RANDOM, device="cuda:99")
 
 
 SLOW_EXTRACTION = """
@@ -279,7 +294,8 @@ def test_a_killed_extraction_loses_no_row_and_does_none_twice(tmp_path: Path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        killed = store_of(plan(Constant(range(100, 164)), tmp_path / "killed", MeanExpert()))
+        with plan(Constant(range(100, 164)), tmp_path / "killed", MeanExpert()) as again:
+            killed = store_of(again)
         rows = np.flatnonzero(killed.status() == WHOLE)
         assert len(rows) >= there
         there = len(rows)
@@ -291,3 +307,97 @@ def test_a_killed_extraction_loses_no_row_and_does_none_twice(tmp_path: Path):
     assert expert.seen == 63 - there
     np.testing.assert_array_equal(store_of(planned).to_dask(), store_of(whole).to_dask())
     np.testing.assert_array_equal(store_of(planned).status(), store_of(whole).status())
+
+
+def test_a_file_of_records_is_extracted_and_no_other_record(tmp_path: Path):
+    wanted = tmp_path / "cohort.csv"
+    wanted.write_text("record_id,split\n107,test\n103,train\n")
+    planned = plan(Constant(range(100, 120)), tmp_path / "store", MeanExpert(), records=wanted)
+    assert run(planned).computed == 4
+    store = store_of(planned)
+    assert store.record_id[store.status() == WHOLE].tolist() == [103, 107]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("100\n999\n", "names 1 records that the data set does not have, such as 999"),
+        ("record_id\nabc\n", "holds no record ids"),
+        ("", "holds no record ids"),
+    ],
+)
+def test_a_file_of_records_that_is_wrong_is_told_in_a_sentence(
+    tmp_path: Path, text: str, told: str
+):
+    wanted = tmp_path / "cohort.txt"
+    wanted.write_text(text)
+    with pytest.raises(UserError, match=told):
+        resolve(Constant(range(100, 120)), tmp_path, [MeanExpert()], records=wanted)
+
+
+def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_path: Path):
+    dataset = Constant(range(20))
+    request = resolve(dataset, tmp_path, [MeanExpert()], device="cpu")
+    before = survey(request)
+    assert [(one.to_do, one.bytes) for one in before] == [(20, 20 * 12 * 2), (20, 20 * 1500 * 2)]
+    assert before[0].hours is None
+    assert list(tmp_path.iterdir()) == []
+    planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
+    finish_extraction(planned, run(planned))
+    after = survey(request)
+    assert [(one.whole, one.to_do) for one in after] == [(15, 5), (15, 5)]
+    rate = after[0].records_per_second
+    assert rate is not None
+    assert after[0].hours == pytest.approx(5 / rate / 3600)
+
+
+def test_an_extraction_of_stores_that_another_writes_to_is_refused_by_name(tmp_path: Path):
+    with (
+        plan(Constant(range(20)), tmp_path, MeanExpert()),
+        pytest.raises(StoreError, match=r"mean/\w+ is being written by .*, since 2"),
+    ):
+        plan(Constant(range(20)), tmp_path, MeanExpert())
+
+
+def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_path: Path):
+    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+        planned = plan(Constant(range(20)), tmp_path, MeanExpert("other"))
+        assert [store.provenance["expert"] for store in planned.stores] == ["other"]
+        assert planned.busy is not None
+        assert run(planned).computed == 20
+
+
+def test_many_failures_are_all_counted_and_only_some_kept_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.summary.FAILURES_KEPT", 5)
+    planned = plan(Constant(range(40), bad=tuple(range(30))), tmp_path, MeanExpert())
+    summary = run(planned)
+    assert (summary.failed.total(), summary.records_failed["cut_file"]) == (60, 30)
+    assert len(summary.failures) == 5
+    finish_extraction(planned, summary)
+    (kept,) = read_runs(store_of(planned))
+    assert (kept["rows_failed"], kept["failed_by_reason"]) == (30, {"cut_file": 30})
+    assert int((store_of(planned).status() >= FIRST_REASON).sum()) == 30
+
+
+def test_no_label_enters_the_stores(tmp_path: Path, synthetic_dir: Path):
+    request = resolve(
+        f"mimic-iv-ecg:{synthetic_dir}", tmp_path, ["dlinear"], weights=RANDOM, limit=10
+    )
+    planned = plan_extraction(request)
+    finish_extraction(planned, run(planned))
+    labels = set(LABEL_COLUMNS) | {"subject_id", "diagnosis"}
+    for store in planned.stores:
+        assert set(store.group.array_keys()) == {"embedding", "status", "record_id"}
+    for file in tmp_path.rglob("*.json"):
+        assert not _keys(json.loads(file.read_text())) & labels, file
+
+
+def _keys(document: Any) -> set[str]:
+    if isinstance(document, dict):
+        below = [_keys(value) for value in document.values()]
+        return set(document).union(*below)
+    if isinstance(document, list):
+        return set().union(*[_keys(value) for value in document])
+    return set()

@@ -35,13 +35,15 @@ USE = """
 import sys
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction
+from pipeline.plan import plan_extraction, resolve
+from pipeline.summary import Summary
 from pipeline.train import TrainSettings, train
 
 dataset, store, out = sys.argv[1:]
-plan = plan_extraction(dataset, store, ["toy", "dlinear"], weights=["random:0"])
-for shards in plan.ranges(1):
-    extract_range(plan, shards)
+request = resolve(dataset, store, ["toy", "dlinear"], weights=["random:0"])
+with plan_extraction(request) as plan:
+    for shards in plan.ranges(1):
+        extract_range(plan, shards, Summary())
 few = FitSettings(epochs=2)
 settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
 print(train(dataset, store, out, settings).markdown)

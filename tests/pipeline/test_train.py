@@ -14,7 +14,8 @@ from enecg.heads import TaskHeads
 from pipeline.evaluate import CONSTANT, ENSEMBLE
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction
+from pipeline.plan import plan_extraction, resolve
+from pipeline.summary import Summary
 from pipeline.train import Results, TrainSettings, train
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
@@ -26,9 +27,10 @@ EXPERTS = ("dlinear", "timesnet")
 
 
 def extract(dataset: str, store: Path, *experts: str, **options: object) -> None:
-    planned = plan_extraction(dataset, store, experts, weights=RANDOM, **options)  # type: ignore[arg-type]
-    for shards in planned.ranges(1):
-        extract_range(planned, shards)
+    request = resolve(dataset, store, experts, weights=RANDOM, **options)  # type: ignore[arg-type]
+    with plan_extraction(request) as planned:
+        for shards in planned.ranges(1):
+            extract_range(planned, shards, Summary())
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ def test_the_same_training_gives_the_same_numbers(
 def dlinear_in(store: Path) -> EmbeddingStore:
     return next(
         one
-        for one in find_stores(store, "synthetic/v1-seed0-patients30")
+        for one in find_stores(store, "synthetic/v1-seed0-patients30").stores
         if one.provenance["expert"] == "dlinear"
     )
 
