@@ -10,6 +10,7 @@ from prefect.settings import get_current_settings
 
 from flows.embedded_server import start_server
 from flows.extract import extract as extract_flow
+from flows.extract import look_ahead
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
@@ -93,6 +94,23 @@ def _the_training_can_begin(
     )
 
 
-extract = _as_command(extract_flow, _the_experts_are_there)
+_extract = _as_command(extract_flow, _the_experts_are_there)
+
+
+@functools.wraps(extract_flow.fn)
+def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: Any) -> None:
+    """The extraction; to tell what it would do, no server is needed."""
+    if not dry_run:
+        _extract(retry_failed=retry_failed, **parameters)
+        return
+    request = {"experts": USUAL_EXPERTS} | {
+        name: split(value) if isinstance(value, tuple) else value
+        for name, value in parameters.items()
+        if name not in ("batch_size", "wait_minutes")
+    }
+    for line in look_ahead(request, retry_failed):
+        print(line)
+
+
 train = _as_command(train_flow, _the_training_can_begin)
 refresh = _as_command(refresh_flow, _the_experts_are_there)

@@ -1,7 +1,7 @@
 """Stage one as a flow: every frozen expert over every record, once, into the shared store."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -13,7 +13,7 @@ from flows.opaque import opaque
 from flows.progress import Progress, Say, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.plan import ExtractionPlan, Request, ShardRange
+    from pipeline.plan import ExtractionPlan, ShardRange
     from pipeline.summary import Summary
     from stores.location import Location
 
@@ -43,27 +43,23 @@ def extract(
 
     What is in the store is not computed again, and a stopped run goes on where it was.
     """
-    # Imported here, for they bring torch, and asking for help should not wait for it.
-    from pipeline import survey
-    from pipeline.plan import resolve
-
+    request = {
+        "dataset": dataset,
+        "store": store,
+        "experts": p.split(experts),
+        "weights": p.split(weights),
+        "pooling": p.split(pooling),
+        "dtype": dtype,
+        "device": device,
+        "limit": limit,
+        "records": records,
+    }
     say = to_the_log(get_run_logger())
     try:
-        request = resolve(
-            dataset,
-            store,
-            p.split(experts),
-            weights=p.split(weights),
-            pooling=p.split(pooling),
-            dtype=dtype,
-            device=device,
-            limit=limit,
-            records=records,
-        )
         if dry_run:
-            lines = survey.told(survey.survey(request, retry_failed=retry_failed))
+            lines = look_ahead(request, retry_failed)
         else:
-            lines = _extract(request, dataset, batch_size, retry_failed, 60 * wait_minutes, say)
+            lines = _extract(request, batch_size, retry_failed, 60 * wait_minutes, say)
     except MISTAKES as mistake:
         return failed(mistake)
     for told in lines:
@@ -71,9 +67,17 @@ def extract(
     return tuple(lines)
 
 
+def look_ahead(request: dict[str, Any], retry_failed: bool) -> list[str]:
+    """What there is to do, in lines; nothing is made or written. `request`: as for `resolve`."""
+    # Imported here, for it brings torch, and asking for help should not wait for it.
+    from pipeline.plan import resolve
+    from pipeline.survey import survey, told
+
+    return told(survey(resolve(**request), retry_failed=retry_failed))
+
+
 def _extract(
-    request: "Request",
-    title: str,
+    request: dict[str, Any],
     batch_size: int,
     retry_failed: bool,
     wait_seconds: float,
@@ -81,18 +85,18 @@ def _extract(
 ) -> list[str]:
     """Do what was asked for, and tell it in lines."""
     from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.plan import plan_extraction
+    from pipeline.plan import plan_extraction, resolve
     from pipeline.summary import Summary, finish_extraction, report
 
     with plan_extraction(
-        request, retry_failed=retry_failed, wait_seconds=wait_seconds, notice=say
+        resolve(**request), retry_failed=retry_failed, wait_seconds=wait_seconds, notice=say
     ) as plan:
         summary = Summary(already_there=plan.already_there)
         written: list[Location] = []
         finished = False
         try:
             with shown("extract", "records", say) as line:
-                page = progress_artifact(f"Extraction of {title}")
+                page = progress_artifact(f"Extraction of {request['dataset']}")
                 progress = Progress(plan.total_records, (line, page))
                 for shards in plan.ranges(TASKS):
                     mistake = extract_shards(

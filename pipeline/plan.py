@@ -22,7 +22,7 @@ from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore, absent
 from stores.errors import StoreError
 from stores.lease import Lease, LeaseHeld, acquire, leases
 from stores.location import Location, locate
-from stores.opening import SHARD_ROWS, create, open_store, store_location
+from stores.opening import create, open_store, store_location
 
 NOT_FINITE = "not_finite"
 """The reason kept for a record whose embedding came out with a NaN or an infinity."""
@@ -175,7 +175,7 @@ def plan_extraction(
     request: Request,
     *,
     retry_failed: bool = False,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
     wait_seconds: float = 0.0,
     notice: Callable[[str], None] | None = None,
 ) -> ExtractionPlan:
@@ -234,7 +234,7 @@ def _acquire_all(
 
 
 def _open_all(
-    request: Request, held: Sequence[Lease], shard_rows: int
+    request: Request, held: Sequence[Lease], shard_rows: int | None
 ) -> tuple[EmbeddingStore, ...]:
     """The stores whose leases are held, with rows for every record of the data set.
 

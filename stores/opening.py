@@ -24,6 +24,8 @@ FORMAT = "enecg-embeddings/1"
 ARRAYS = ("embedding", "status", "record_id")
 
 SHARD_ROWS = 4096
+SMALL_SHARD_ROWS = 1024
+"""Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
 CHUNK_ROWS = 256
 RECORD_ID_CHUNK = 65_536
 
@@ -59,7 +61,7 @@ def create(
     features: int,
     dtype: str,
     reasons: Sequence[str],
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
 ) -> EmbeddingStore:
     """The store of this provenance, made if it is not there, with rows for all of these records.
 
@@ -68,6 +70,8 @@ def create(
 
     Raises StoreError where something else lies there, or it may not be written.
     """
+    if shard_rows is None:
+        shard_rows = SMALL_SHARD_ROWS if len(record_id) <= SHARD_ROWS else SHARD_ROWS
     with told(location):
         if (location / "zarr.json").read() is None:
             new = _in_memory(provenance, record_id, features, dtype, reasons, shard_rows)

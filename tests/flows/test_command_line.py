@@ -99,3 +99,16 @@ def test_the_version_is_told(run: Run):
     from importlib.metadata import version
 
     assert run("enecg", "--version").stdout.strip() == version("enecg")
+
+
+def test_a_dry_run_needs_no_server_and_makes_nothing(
+    synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
+    more = ["--experts", "dlinear", "--weights", "random:0", "--limit", "4", "--dry-run"]
+    assert answer(enecg(), ["extract", *words, *more]) == 0
+    told = capfd.readouterr()
+    assert told.err == ""
+    assert "dlinear: 4 rows to compute" in told.out
+    assert "Nothing was computed or written" in told.out
+    assert not (tmp_path / "store").exists()
