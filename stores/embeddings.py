@@ -5,6 +5,7 @@ or dask alone. Rows are only ever appended, one row a record; a row is there whe
 so, and its status is written after its data.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
+from stores.shards import ShardLayout, WrongChecksum, sealed
 
 ABSENT = 0
 WHOLE = 1
@@ -95,7 +97,11 @@ class EmbeddingStore:
 
     def read_shard(self, shard: int) -> Float[np.ndarray, "row feature"]:
         """A whole shard as stored; NaN where a row is absent."""
-        return self._read("embedding", self.rows_of(shard))
+        rows = self.rows_of(shard)
+        out = np.empty((rows.stop - rows.start, self.features), self.layout.dtype)
+        pick = np.arange(len(out))
+        self._read_rows(shard, pick, out, pick)
+        return out
 
     def write_shard(
         self,
@@ -117,8 +123,11 @@ class EmbeddingStore:
             for _ in range(ATTEMPTS):
                 self.ticket.check()
                 try:
-                    self.array("embedding")[self.rows_of(shard)] = embedding
-                    self.array("status")[self.rows_of(shard)] = status
+                    # Data first, so that a status never speaks of what is not there.
+                    self._put(f"embedding/c/{shard}/0", self.layout.encode(embedding))
+                    padded = np.full(self.shard_rows, ABSENT, np.uint8)
+                    padded[: len(status)] = status
+                    self._put(f"status/c/{shard}", sealed(padded))
                     return
                 except Superseded:
                     embedding, status = self._merged(shard, embedding, status)
@@ -154,19 +163,57 @@ class EmbeddingStore:
         dtype: np.dtype | str | None = None,
         out: Float[np.ndarray, "pick feature"] | None = None,
     ) -> Float[np.ndarray, "pick feature"]:
-        """Whole rows in any order, as stored: each shard they lie in is read once.
+        """Whole rows in any order, each chunk that they lie in read once, shards side by side.
 
+        As stored, or in another dtype, or into an array that is there.
         Raises StoreError where one of them is not there after all: the store is damaged.
         """
-        result = np.empty((len(rows), self.features), dtype or self.array("embedding").dtype)
-        shard_of = rows // self.shard_rows
-        for shard in np.unique(shard_of):
-            here = shard_of == shard
-            first, last = rows[here].min(), rows[here].max() + 1
-            result[here] = self._read("embedding", slice(first, last))[rows[here] - first]
-            if not np.isfinite(result[here]).all():
+        if out is None:
+            out = np.empty((len(rows), self.features), dtype or self.layout.dtype)
+        order = np.argsort(rows, kind="stable")
+        shard_of = rows[order] // self.shard_rows
+        begins = np.flatnonzero(np.diff(shard_of, prepend=-1))
+
+        def one(begin: int, end: int) -> None:
+            where = order[begin:end]
+            shard = int(shard_of[begin])
+            self._read_rows(shard, rows[where] - shard * self.shard_rows, out, where)
+            # Rows are whole or all NaN: one feature tells.
+            if np.isnan(out[where, 0]).any():
                 raise damaged(self.location, f"shard {shard} lacks rows that should be whole")
-        return result
+
+        with ThreadPoolExecutor(self.location.place.hands) as pool:
+            for _ in pool.map(one, begins.tolist(), (*begins[1:].tolist(), len(rows))):
+                pass
+        return out
+
+    def _read_rows(
+        self,
+        shard: int,
+        rows: Int[np.ndarray, " pick"],
+        out: Float[np.ndarray, "all feature"],
+        where: Int[np.ndarray, " pick"],
+    ) -> None:
+        with told(self.location):
+            for _ in range(ATTEMPTS):
+                try:
+                    return self.layout.read(
+                        self.location / f"embedding/c/{shard}/0", rows, out, where
+                    )
+                except WrongChecksum as error:
+                    what = f"shard {shard} does not match its checksum"
+                    raise damaged(self.location, what) from error
+                except Superseded:
+                    continue
+        raise StoreError(f"{self.location} is being written too fast to be read; try again.")
+
+    def _put(self, key: str, value: bytes) -> None:
+        self.writer.put(f"{self.location.key}/{key}", value)
+
+    @cached_property
+    def layout(self) -> ShardLayout:
+        """How the embeddings lie in their shards."""
+        return ShardLayout.of(self.array("embedding"))
 
     @property
     def writer(self) -> WritingStore:
@@ -212,12 +259,7 @@ class EmbeddingStore:
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
-        # Chunks are written even where they are empty, so that each lies at the same place in
-        # its shard for ever: a reader in the midst of a shard that is replaced reads whole rows.
-        return {
-            name: array.with_config({"write_empty_chunks": True})
-            for name, array in self.group.arrays()
-        }
+        return dict(self.group.arrays())
 
     def _read(self, name: str, rows: slice) -> np.ndarray:
         with told(self.location):

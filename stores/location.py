@@ -1,6 +1,7 @@
 """From a store root's URL to the places in which Zarr groups, leases and run objects lie."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,19 @@ class WritingStore(Protocol):
         ...
 
 
+class Parts(Protocol):
+    """One version of a value, read in parts, whatever is written in its place meanwhile."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` up to `stop`, `stop` excluded."""
+        ...
+
+
 class Place(Protocol):
     """A root under which values lie by key, `a/b/c`: a directory, or a part of a bucket.
 
@@ -42,8 +56,17 @@ class Place(Protocol):
         """The root as it is told to the user; without credentials."""
         ...
 
+    @property
+    def hands(self) -> int:
+        """How many reads side by side pay."""
+        ...
+
     def read(self, key: str) -> bytes | None:
         """The value, or None where there is none."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[Parts | None]:
+        """A value to be read in parts, or None. Raises Superseded where its version is gone."""
         ...
 
     def write(self, key: str, value: bytes) -> None:

@@ -1,1 +1,67 @@
-"""Reading rows: scattered, many stores in step, and in shuffled batches."""
+"""Many stores in step, by record id: at once, or in shuffled batches for more than fits memory."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from stores.embeddings import EmbeddingStore
+from stores.errors import StoreError
+
+BLOCK_ROWS = 32_768
+"""Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""
+
+
+def rows_of(
+    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
+) -> Int[np.ndarray, " record"]:
+    """The rows of these records. Raises StoreError where the store does not know one of them."""
+    rows = store.rows_by_id(record_id)
+    if (rows < 0).any():
+        missing = record_id[rows < 0]
+        raise StoreError(
+            f"{store.location} has no row of {len(missing)} records, such as {missing[0]}; extract "
+            "them into it first."
+        )
+    return rows
+
+
+def read_together(
+    stores: Sequence[EmbeddingStore],
+    record_id: Int[np.ndarray, " record"],
+    dtype: np.dtype | str | None = None,
+) -> tuple[Float[np.ndarray, "record _"], ...]:
+    """The same records from many stores: row i of each array is `record_id[i]`.
+
+    Raises StoreError where a record is not whole in one of them.
+    """
+    return tuple(store.read(rows_of(store, record_id), dtype) for store in stores)
+
+
+def batches(
+    stores: Sequence[EmbeddingStore],
+    record_id: Int[np.ndarray, " record"],
+    batch_size: int,
+    *,
+    seed: int,
+    dtype: np.dtype | str | None = None,
+    block_rows: int = BLOCK_ROWS,
+) -> Iterator[tuple[Int[np.ndarray, " batch"], tuple[Float[np.ndarray, "batch _"], ...]]]:
+    """One epoch over these records in shuffled batches, each with its record ids.
+
+    Whole chunks are read, in random order; what is read together is shuffled, so memory holds
+    `block_rows` rows of every store. Where the records fit into one block, each order is as
+    likely as any other. The last batch may be smaller.
+    """
+    random = np.random.default_rng(seed)
+    first = stores[0]
+    chunk_of = rows_of(first, record_id) // first.layout.chunk_rows
+    # Records by chunk, the chunks in random order.
+    rank = random.permutation(int(chunk_of.max(initial=-1)) + 1)
+    order = np.argsort(rank[chunk_of], kind="stable")
+    for begin in range(0, len(order), block_rows):
+        block = random.permutation(record_id[order[begin : begin + block_rows]])
+        arrays = read_together(stores, block, dtype)
+        for at in range(0, len(block), batch_size):
+            batch = slice(at, at + batch_size)
+            yield block[batch], tuple(array[batch] for array in arrays)

@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from conformance.store_tests import PROVENANCE
+
+from stores.embeddings import EmbeddingStore
+from stores.errors import StoreError
+from stores.opening import open_store, writing
+from stores.reading import batches, read_together
+from stores.shards import ShardLayout
+
+IDS = np.random.default_rng(0).permutation(1000)
+
+
+def truth(record_id: np.ndarray, features: int) -> np.ndarray:
+    return (record_id[:, None] / 1000 + np.arange(features)).astype(np.float16)
+
+
+def filled(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
+    """A store whose rows tell their record; the last ten are absent."""
+    change = PROVENANCE | {"expert": f"of-{features}"}
+    layout = {"features": features, "dtype": "float16", "reasons": [], "shard_rows": 512}
+    with writing(root, change, record_id=ids, **layout) as store:
+        for shard in range(store.shards):
+            rows = np.arange(store.rows_of(shard).start, store.rows_of(shard).stop)
+            status = (rows < len(ids) - 10).astype(np.uint8)
+            values = np.where(status[:, None], truth(ids[rows], features), np.float16("nan"))
+            store.write_shard(shard, values, status)
+    return open_store(store.location)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> list[EmbeddingStore]:
+    return [filled(tmp_path, IDS, 3), filled(tmp_path, IDS[::-1].copy(), 5)]
+
+
+def whole_in(stores: list[EmbeddingStore]) -> np.ndarray:
+    return IDS[10:-10]
+
+
+def test_stores_in_other_orders_are_read_in_step_by_record_id(stores: list[EmbeddingStore]):
+    picked = np.random.default_rng(1).permutation(whole_in(stores))[:100]
+    first, second = read_together(stores, picked)
+    np.testing.assert_array_equal(first, truth(picked, 3))
+    np.testing.assert_array_equal(second, truth(picked, 5))
+
+
+def test_an_epoch_has_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
+    seen = []
+    epoch = batches(stores, whole_in(stores), 64, seed=0, block_rows=300)
+    for record_id, (first, second) in epoch:
+        np.testing.assert_array_equal(first, truth(record_id, 3))
+        np.testing.assert_array_equal(second, truth(record_id, 5))
+        seen.append(record_id)
+    assert [len(batch) for batch in seen[:4]] == [64] * 4
+    assert sorted(np.concatenate(seen)) == sorted(whole_in(stores))
+
+
+def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
+    def order(seed: int) -> list[int]:
+        epoch = batches(stores, whole_in(stores), 64, seed=seed, block_rows=300)
+        return np.concatenate([record_id for record_id, _ in epoch]).tolist()
+
+    assert order(0) == order(0) != order(1)
+    # The first block is other chunks for another seed, not the first rows of the store.
+    begins = {stores[0].rows_by_id(np.array(order(seed)[:250])).min() // 256 for seed in range(8)}
+    assert len(begins) > 1
+
+
+def test_a_record_that_is_not_there_is_refused_by_name(stores: list[EmbeddingStore]):
+    with pytest.raises(StoreError, match="has no row of 1 records, such as 5000"):
+        read_together(stores, np.array([3, 5000]))
+    with pytest.raises(StoreError, match="lacks rows that should be whole"):
+        read_together(stores, IDS[-1:])
+
+
+def test_rows_come_in_another_dtype_or_into_an_array_that_is_there(stores: list[EmbeddingStore]):
+    rows = np.array([700, 3, 3, 512])
+    expected = truth(IDS[rows], 3)
+    assert stores[0].read(rows, "float32").dtype == np.float32
+    out = np.zeros((4, 3), np.float64)
+    assert stores[0].read(rows, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_no_rows_are_no_rows(stores: list[EmbeddingStore]):
+    nothing = np.array([], np.int64)
+    assert stores[0].read(nothing).shape == (0, 3)
+    assert list(batches(stores, nothing, 64, seed=0)) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("given", [1, 8, 13, 32])
+def test_a_shard_is_what_zarr_writes_and_reads(tmp_path: Path, dtype: str, given: int):
+    values = np.random.default_rng(0).normal(size=(given, 7)).astype(dtype)
+    array = zarr.create_array(
+        tmp_path / "zarr",
+        shape=(given, 7),
+        dtype=dtype,
+        chunks=(8, 7),
+        shards=(32, 7),
+        compressors=[zarr.codecs.Crc32cCodec()],
+        fill_value=np.nan,
+        config={"write_empty_chunks": True},
+    )
+    file = tmp_path / "zarr" / "c" / "0" / "0"
+    layout = ShardLayout(32, 8, 7, np.dtype(dtype))
+    array[:] = values
+    if given == 32:
+        assert layout.encode(values) == file.read_bytes()
+    file.write_bytes(layout.encode(values))
+    np.testing.assert_array_equal(array[:], values)
+
+
+def test_shards_that_zarr_wrote_without_their_empty_chunks_are_read(tmp_path: Path):
+    store = filled(tmp_path, IDS, 3)
+    with writing(
+        tmp_path, store.provenance, record_id=IDS, features=3, dtype="float16", reasons=[]
+    ) as again:
+        values = store.read_shard(1)
+        values[256:] = np.nan
+        path = again.location.path / "embedding" / "c" / "1" / "0"
+        before = path.stat().st_size
+        again.writer.look(f"{again.location.key}/embedding/c/1/0")
+        again.array("embedding")[512:1000] = values
+        assert path.stat().st_size < before
+    np.testing.assert_array_equal(store.read_shard(1), values)
+    np.testing.assert_array_equal(store.read(np.array([600])), values[88:89])
