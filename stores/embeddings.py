@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
-from stores.shards import ShardLayout, WrongChecksum, sealed
+from stores.shards import ShardLayout, WrongChecksum, finite, sealed
 
 ABSENT = 0
 WHOLE = 1
@@ -117,7 +117,7 @@ class EmbeddingStore:
         """
         if self.ticket is None:
             raise ValueError(f"{self.location} is open for reading only.")
-        if not np.isfinite(embedding[status == WHOLE]).all():
+        if (~finite(embedding) & (status == WHOLE)).any():
             raise ValueError(f"A whole row of shard {shard} of {self.location} is not finite.")
         with told(self.location):
             for _ in range(ATTEMPTS):
@@ -151,7 +151,7 @@ class EmbeddingStore:
         for key in (f"embedding/c/{shard}/0", f"status/c/{shard}"):
             self.writer.look(f"{self.location.key}/{key}")
         theirs, their_status = self.read_shard(shard), self.status(shard)
-        keep = np.isfinite(theirs).all(1) & (status != WHOLE)
+        keep = finite(theirs) & (status != WHOLE)
         embedding = np.where(keep[:, None], theirs, embedding)
         failed = (status == ABSENT) & (their_status >= FIRST_REASON)
         status = np.where(failed, their_status, status)
@@ -207,7 +207,7 @@ class EmbeddingStore:
                     continue
         raise StoreError(f"{self.location} is being written too fast to be read; try again.")
 
-    def _put(self, key: str, value: bytes) -> None:
+    def _put(self, key: str, value: memoryview) -> None:
         self.writer.put(f"{self.location.key}/{key}", value)
 
     @cached_property

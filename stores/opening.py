@@ -23,7 +23,7 @@ from stores.location import Location, WritingStore, locate
 FORMAT = "enecg-embeddings/1"
 ARRAYS = ("embedding", "status", "record_id")
 
-SHARD_ROWS = 4096
+SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
 """Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
 CHUNK_ROWS = 256

@@ -13,7 +13,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
-from jaxtyping import Int, Num, UInt64
+from jaxtyping import Bool, Float, Int, Num, UInt8, UInt64
 
 from stores.location import Location
 
@@ -50,14 +50,29 @@ class ShardLayout:
         """Of a shard's index with its checksum."""
         return 16 * self.chunks + CHECKSUM_BYTES
 
-    def encode(self, rows: Num[np.ndarray, "row feature"]) -> bytes:
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk with its checksum."""
+        return self.chunk_rows * self.features * self.dtype.itemsize + CHECKSUM_BYTES
+
+    def encode(self, rows: Num[np.ndarray, "row feature"]) -> memoryview:
         """A shard's bytes; rows beyond those given are NaN."""
-        padded = np.full((self.shard_rows, self.features), np.nan, self.dtype)
-        padded[: len(rows)] = rows
-        chunks = [sealed(chunk) for chunk in np.split(padded, self.chunks)]
-        lengths = np.array([len(chunk) for chunk in chunks], "<u8")
-        index = np.stack([np.cumsum(lengths) - lengths, lengths], axis=1)
-        return b"".join((*chunks, sealed(index)))
+        index_at = self.chunks * self.chunk_bytes
+        shard = np.empty(index_at + self.index_bytes, np.uint8)
+        for chunk in range(self.chunks):
+            begin = chunk * self.chunk_bytes
+            stored = shard[begin : begin + self.chunk_bytes]
+            values = stored[:-CHECKSUM_BYTES].view(self.dtype)
+            values = values.reshape(self.chunk_rows, self.features)
+            given = rows[chunk * self.chunk_rows : (chunk + 1) * self.chunk_rows]
+            values[: len(given)] = given
+            values[len(given) :] = np.nan
+            _seal(stored)
+        index = shard[index_at:-CHECKSUM_BYTES].view("<u8").reshape(self.chunks, 2)
+        index[:, 0] = np.arange(self.chunks) * self.chunk_bytes
+        index[:, 1] = self.chunk_bytes
+        _seal(shard[index_at:])
+        return shard.data
 
     def read(
         self,
@@ -102,17 +117,38 @@ class ShardLayout:
             raise WrongChecksum from error
 
 
-def sealed(values: np.ndarray) -> bytes:
-    """An array's bytes, followed by their CRC-32C."""
-    data: bytes = np.ascontiguousarray(values).tobytes()
-    checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(CHECKSUM_BYTES, "little")
+def finite(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " row"]:
+    """Which rows hold neither NaN nor infinity: numpy's isfinite is slow for float16."""
+    bits = np.dtype(f"u{rows.dtype.itemsize}")
+    exponent = np.array(np.inf, rows.dtype).view(bits)
+    mask: np.ndarray = (np.ascontiguousarray(rows).view(bits) & exponent != exponent).all(1)
+    return mask
+
+
+def sealed(values: UInt8[np.ndarray, " byte"]) -> memoryview:
+    """Bytes, followed by their CRC-32C."""
+    stored = np.empty(len(values) + CHECKSUM_BYTES, np.uint8)
+    stored[:-CHECKSUM_BYTES] = values
+    _seal(stored)
+    return stored.data
+
+
+def _seal(stored: UInt8[np.ndarray, " byte"]) -> None:
+    """Set the checksum that ends these bytes."""
+    stored[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(stored[:-CHECKSUM_BYTES]), np.uint8)
+
+
+def _checksum(values: UInt8[np.ndarray, " byte"]) -> bytes:
+    unwritten = values.view()
+    unwritten.flags.writeable = False
+    checksum: int = google_crc32c.extend(0, unwritten)
+    return checksum.to_bytes(CHECKSUM_BYTES, "little")
 
 
 def opened(stored: bytes | memoryview) -> np.ndarray:
     """The bytes before a CRC-32C, read-only. Raises WrongChecksum where it does not match."""
     data = np.frombuffer(stored, np.uint8)
     values, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    if google_crc32c.extend(0, values) != int.from_bytes(checksum.tobytes(), "little"):
+    if _checksum(values) != checksum.tobytes():
         raise WrongChecksum
     return values

@@ -1,0 +1,248 @@
+"""How fast a store is written and read, as ratios against numpy and plain Zarr in the same run.
+
+    python benchmarks/store.py --folder /tmp/bench            # 800,035 x 768 float16, 5 GB of disk
+    python benchmarks/store.py --folder /tmp/bench --rows 100000
+
+A ratio is the other's time over ours: 1 is as fast, 0.5 takes twice as long. Medians of
+`--repeats` turns, which go round all of them, for machines are noisy. Cold: the files' pages were
+dropped from the page cache (posix_fadvise) before.
+"""
+
+import argparse
+import logging
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from stores.embeddings import EmbeddingStore
+from stores.opening import find_stores, open_store, writing
+from stores.reading import batches
+
+FEATURES = 768
+SCATTERED = 10_000
+BATCH = 64
+PROVENANCE = {"dataset": "benchmark/1", "expert": "noise", "dtype": "float16"}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--folder", type=Path, required=True, help="a folder to fill and empty")
+    arguments.add_argument("--rows", type=int, default=800_035)
+    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--s3-rows", type=int, default=20_480, help="0: leave S3 out")
+    given = arguments.parse_args()
+    folder: Path = given.folder / "enecg-benchmark"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        machine = f"{os.cpu_count()} cores, zarr {zarr.__version__}"
+        print(f"{given.rows:,} x {FEATURES} float16, {machine}\n")
+        print("| what | ours, s | against | s | ratio |\n|---|--:|---|--:|--:|", flush=True)
+        measure(folder, given.rows, given.repeats)
+        if given.s3_rows:
+            measure_s3(folder, given.s3_rows)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(folder: Path, rows: int, repeats: int) -> None:
+    data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
+    flat, plain = folder / "flat.bin", folder / "plain"
+    turns: dict[str, list[float]] = {}
+
+    def timed(name: str, function: Callable[[], object]) -> None:
+        began = time.perf_counter()
+        function()
+        turns.setdefault(name, []).append(time.perf_counter() - began)
+
+    for turn in range(repeats):
+        timed("tofile", lambda: to_file(data, flat, durable=False))
+        timed("tofile, fsync", lambda: to_file(data, flat, durable=True))
+        shutil.rmtree(folder / "lab", ignore_errors=True)
+        timed("write", lambda: write(folder / "lab", data))
+        if turn == 0:
+            timed("zarr write", lambda: zarr.create_array(plain, data=data))
+    ours = open_store(find_stores(folder / "lab").stores[0].location)
+    report("write, in whole shards, on the disk", turns, "write", "tofile, fsync", "tofile")
+    del data
+
+    everything = np.arange(rows)
+    some = np.sort(np.random.default_rng(1).choice(rows, min(SCATTERED, rows), replace=False))
+    out = np.empty((rows, FEATURES), np.float16)
+    defaults = zarr.open_array(plain, mode="r")
+    native = ours.array("embedding")
+    mapped = np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
+    readers: dict[str, Callable[[], object]] = {
+        "read": lambda: ours.read(everything, out=out),
+        "fromfile": lambda: np.fromfile(flat, np.float16),
+        "zarr, defaults": lambda: defaults[:],
+        "zarr, our store": lambda: native[:],
+    }
+    scattered: dict[str, Callable[[], object]] = {
+        "rows": lambda: ours.read(some),
+        "memmap rows": lambda: np.array(mapped[some]),
+        "zarr rows, defaults": lambda: defaults.oindex[some],
+    }
+    for _ in range(repeats):
+        for name, reader in (readers | scattered).items():
+            drop_pages(folder)
+            timed(f"{name}, cold", reader)
+            timed(f"{name}, warm", reader)
+    for state in ("cold", "warm"):
+        others = [f"{name}, {state}" for name in readers if name != "read"]
+        report(f"read all into memory, {state}", turns, f"read, {state}", *others)
+        report(
+            f"{len(some):,} scattered rows, {state}",
+            turns,
+            f"rows, {state}",
+            f"read, {state}",
+            f"memmap rows, {state}",
+            f"zarr rows, defaults, {state}",
+        )
+    del out
+    epochs(ours, mapped, turns, timed, everything)
+    planning(folder / "lab", rows)
+
+
+def epochs(
+    ours: EmbeddingStore,
+    mapped: np.ndarray,
+    turns: dict[str, list[float]],
+    timed: Callable[[str, Callable[[], object]], None],
+    everything: np.ndarray,
+) -> None:
+    """One shuffled epoch in batches: read once and shuffled in memory, and block-wise."""
+    ids = ours.record_id
+
+    def from_memory() -> None:
+        held = ours.read(everything)
+        order = np.random.default_rng(0).permutation(len(held))
+        for at in range(0, len(order), BATCH):
+            held[order[at : at + BATCH]]
+
+    def from_memmap() -> None:
+        order = np.random.default_rng(0).permutation(len(mapped))
+        for at in range(0, len(order), BATCH):
+            np.array(mapped[order[at : at + BATCH]])
+
+    def in_blocks() -> None:
+        for _ in batches([ours], ids, BATCH, seed=0):
+            pass
+
+    for name, epoch in (
+        ("epoch, memory", from_memory),
+        ("epoch, blocks", in_blocks),
+        ("epoch, memmap", from_memmap),
+    ):
+        drop_pages(ours.location.path.parents[3])
+        timed(f"{name}, cold", epoch)
+        timed(f"{name}, warm", epoch)
+    for state in ("cold", "warm"):
+        for name in ("memory", "blocks"):
+            title = f"shuffled epoch, batches of {BATCH}, from {name}, {state}"
+            report(title, turns, f"epoch, {name}, {state}", f"epoch, memmap, {state}")
+
+
+PLANNING = """
+import resource, sys, time
+from stores.opening import find_stores
+from stores.embeddings import absent
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.perf_counter()
+store = find_stores(sys.argv[1]).stores[0]
+rows = store.rows_by_id(store.record_id)
+missing = absent(store.status(), or_failed=False)[rows].sum()
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def planning(root: Path, rows: int) -> None:
+    """Opening a store and finding out what is missing, in a process of its own."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", PLANNING, str(root)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(3)
+    ]
+    seconds = statistics.median(float(one[0]) for one in found)
+    memory = statistics.median(int(one[1]) for one in found) / 1024
+    print(f"| open and plan, {rows:,} rows ({memory:.0f} MB) | {seconds:.3f} | | | |", flush=True)
+
+
+def measure_s3(folder: Path, rows: int) -> None:
+    """The same store on an S3 server on loopback (moto, one Python process: a lower bound)."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    boto3.client("s3").create_bucket(Bucket="bench")
+    data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
+    turns: dict[str, list[float]] = {}
+    for name, root in (("s3", "s3://bench/lab"), ("disk", folder / "small")):
+        began = time.perf_counter()
+        write(root, data)
+        turns[f"write {name}"] = [time.perf_counter() - began]
+        store = find_stores(root).stores[0]
+        began = time.perf_counter()
+        store.read(np.arange(rows))
+        turns[f"read {name}"] = [time.perf_counter() - began]
+    report(f"write {rows:,} rows to S3 on loopback", turns, "write s3", "write disk")
+    report(f"read {rows:,} rows from S3 on loopback", turns, "read s3", "read disk")
+    server.stop()
+
+
+def write(root: Path | str, data: np.ndarray) -> None:
+    options = {"features": FEATURES, "dtype": "float16", "reasons": []}
+    with writing(root, PROVENANCE, record_id=np.arange(len(data)), **options) as store:
+        for shard in range(store.shards):
+            rows = data[store.rows_of(shard)]
+            store.write_shard(shard, rows, np.ones(len(rows), np.uint8))
+
+
+def to_file(data: np.ndarray, path: Path, *, durable: bool) -> None:
+    with path.open("wb") as file:
+        data.tofile(file)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def drop_pages(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -> None:
+    mine = statistics.median(turns[ours])
+    for other in others:
+        theirs = statistics.median(turns[other])
+        print(
+            f"| {title} | {mine:.3f} | {other} | {theirs:.3f} | {theirs / mine:.2f} |", flush=True
+        )
+        title = ""
+
+
+if __name__ == "__main__":
+    main()
+    print(f"\nPeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB.")
