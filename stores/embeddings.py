@@ -136,6 +136,16 @@ class EmbeddingStore:
             "out who writes there (`enecg store show`), and run the same command again."
         )
 
+    def look(self, shard: int) -> None:
+        """Note what a shard holds, to be read and then written over by this writer alone."""
+        for name in ("embedding", "status"):
+            self.writer.look(self.shard_key(name, shard))
+
+    def shard_key(self, name: str, shard: int) -> str:
+        """Where a shard's `embedding` or `status` lies in the store's place."""
+        end = f"{shard}/0" if name == "embedding" else f"{shard}"
+        return f"{self.location.key}/{name}/c/{end}"
+
     def _merged(
         self,
         shard: int,
@@ -148,8 +158,7 @@ class EmbeddingStore:
         other writer may be between the two. Thus no put takes a row away, and whichever status
         comes last claims only rows that are there.
         """
-        for key in (f"embedding/c/{shard}/0", f"status/c/{shard}"):
-            self.writer.look(f"{self.location.key}/{key}")
+        self.look(shard)
         theirs, their_status = self.read_shard(shard), self.status(shard)
         keep = np.isfinite(theirs).all(1) & (status != WHOLE)
         embedding = np.where(keep[:, None], theirs, embedding)
