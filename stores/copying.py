@@ -42,21 +42,20 @@ def choose(
 ) -> tuple[EmbeddingStore, ...]:
     """The stores to be copied, the leads of a data set before its other experts.
 
-    None named: all. The leads come along with any expert. Raises StoreError where nothing is left
-    to be copied, or a store that was asked for does not open.
+    None named: all that open. The leads come along with any expert. Raises StoreError where nothing
+    is left to be copied.
     """
     beside = find_stores(source.root) if source.single else source.found
-    wanted = {str(store.location) for store in source.found.stores}
 
     def asked(location: Location) -> bool:
         return (not datasets or dataset_of(location) in datasets) and (
             not experts or location.parent.name in experts
         )
 
-    for wrong in source.found.wrong:
-        raise wrong
     chosen = [one for one in source.found.stores if asked(one.location)]
     if not chosen:
+        for wrong in source.found.wrong:
+            raise wrong
         there = sorted(
             f"{dataset_of(one.location)} {one.location.parent.name}" for one in source.found.stores
         )
@@ -65,14 +64,12 @@ def choose(
             "name others by --experts and --dataset-name."
         )
     served = {dataset_of(one.location) for one in chosen}
-    wanted = {str(one.location) for one in chosen}
     leads = [
         one
         for one in beside.stores
         if one.location.parent.name == LEADS and dataset_of(one.location) in served
     ]
     others = [one for one in chosen if one.location.parent.name != LEADS]
-    assert wanted <= {str(one.location) for one in (*leads, *others)}
     return (*leads, *others)
 
 
@@ -187,7 +184,8 @@ def _in_flags_of(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.nda
     known: Int[np.ndarray, " flag"] = np.array([number.get(word, ABSENT) for word in source.flags])
     translated = np.zeros(256, np.uint8)
     translated[: len(known)] = known
-    return translated[source.status()]
+    status: np.ndarray = translated[source.status()]
+    return status
 
 
 def _write(
