@@ -129,9 +129,11 @@ def _made(
     leads = [one for one in there if one.location.parent.name == LEADS]
     record_id, shard_rows = source.record_id, source.shard_rows
     if leads:
-        new = record_id[leads[0].rows_by_id(record_id) < 0]
-        record_id = np.concatenate([leads[0].record_id, new])
-        shard_rows = leads[0].shard_rows
+        # Those of the same dtype first: an extraction goes by them.
+        first = min(leads, key=lambda one: one.provenance["dtype"] != source.provenance["dtype"])
+        new = record_id[first.rows_by_id(record_id) < 0]
+        record_id = np.concatenate([first.record_id, new])
+        shard_rows = first.shard_rows
     return create(
         location,
         source.provenance,
