@@ -8,15 +8,14 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from flows import parameters as p
+from flows import store_lines as lines
 from flows.exit_codes import DONE, WRONG
 from flows.progress import shown, to_stderr
 from flows.tables import columns, size
 
 if TYPE_CHECKING:
     from pipeline.recompute import Recomputed
-    from stores.embeddings import EmbeddingStore
     from stores.location import Location
-    from stores.verify import Verified
 
 app: App = App(
     name="store", help="Look after the stores: list, show, verify and mend, clean up, copy."
@@ -55,14 +54,14 @@ def list_stores(url: Where, /) -> None:
                 *(counts.rows, counts.whole, counts.missing, sum(counts.failed.values())),
                 size(counts.bytes),
                 store.identity,
-                _writer(store.location) or "-",
+                lines.writer(store.location) or "-",
             )
         )
     head = "data set,expert,weights,pooling,dtype,rows,whole,missing,failed,size,identity,writer"
     if rows:
         print("\n".join(columns(head.split(","), rows)))
-    for error in wrong:
-        print(error)
+    for sentence in wrong:
+        print(sentence)
 
 
 @app.command
@@ -98,16 +97,17 @@ def show(
             f"  size      {size(counts.bytes)}, {store.features:,} features, {store.shards:,} "
             f"shards of {store.shard_rows:,} rows"
         )
-        print(f"  writer    {_writer(store.location) or 'nobody'}")
+        print(f"  writer    {lines.writer(store.location) or 'nobody'}")
         for key, value in store.provenance.items():
             print(f"  {key:<18}{value}")
-        for line in _runs(store):
+        for line in lines.runs(store):
             print(f"  run       {line}")
         if failed:
-            _print_failed(store)
+            for line in lines.failures(store):
+                print(line)
         print()
-    for error in wrong:
-        print(error)
+    for sentence in wrong:
+        print(sentence)
     return WRONG if wrong else DONE
 
 
@@ -167,23 +167,23 @@ def verify(
             "SOURCE:FOLDER --sample 16."
         )
     address = look_up(url)
-    for error in address.found.wrong:
-        print(error)
+    for sentence in address.found.wrong:
+        print(sentence)
     wrong = bool(address.found.wrong)
     for store in address.found.stores:
         try:
-            with shown(f"verify {_short(store)}", "rows", to_stderr) as report:
+            with shown(f"verify {lines.short(store)}", "rows", to_stderr) as report:
                 result = verifying.verify(store, progress=report)
                 if mend and any(one.mendable for one in result.findings):
                     result = verifying.mend(store.location, notice=to_stderr, progress=report)
-            for line in _verified(result):
+            for line in lines.verified(result):
                 print(line)
             wrong |= not result.sound
             if dataset is not None and result.sound:
                 again = _recompute(
                     result.location, dataset, sample or RECOMPUTED_ROWS, weights, device, seed
                 )
-                for line in _recomputed(again):
+                for line in lines.recomputed(again):
                     print(line)
                 wrong |= bool(again.different)
         except (StoreError, UserError) as error:
@@ -264,69 +264,6 @@ def copy(
     return WRONG if wrong else DONE
 
 
-def _short(store: EmbeddingStore) -> str:
-    from stores.addresses import dataset_of
-
-    return f"{dataset_of(store.location)} {store.location.parent.name}"
-
-
-def _writer(location: Location) -> str | None:
-    """Who has a store's lease, and whether they are known to be dead."""
-    from stores.lease import holder_of
-
-    holder = holder_of(location)
-    if holder is None:
-        return None
-    return f"{holder.who}, since {holder.since}" + (", which is gone" if holder.known_dead else "")
-
-
-def _runs(store: EmbeddingStore) -> list[str]:
-    """The runs of a store in lines, oldest first."""
-    from stores.runs import read_runs
-
-    lines = []
-    for run in read_runs(store):
-        embedded, seconds = run.get("embedded", 0), run.get("embedding_seconds", 0)
-        rate = f", {embedded / seconds:,.1f} records/s" if embedded and seconds else ""
-        by = f" by {run['by']}" if "by" in run else ""
-        stopped = ", stopped before its end" if run.get("finished") is False else ""
-        lines.append(
-            f"{run.get('started', 'at an unknown time')}{by}: {embedded:,} embedded, "
-            f"{run.get('rows_failed', 0):,} failed on {run.get('device', 'an unknown device')}"
-            f"{rate}{stopped}"
-        )
-    return lines
-
-
-def _print_failed(store: EmbeddingStore) -> None:
-    from stores.embeddings import FIRST_REASON
-
-    flags = dict(enumerate(store.flags))
-    for record, value in zip(store.record_id.tolist(), store.status().tolist(), strict=True):
-        if value >= FIRST_REASON:
-            print(f"  failed    {record}\t{flags.get(value, f'status_{value}')}")
-
-
-def _verified(result: Verified) -> list[str]:
-    """What verifying came to, in lines."""
-    lost = sum(one.rows for one in result.findings)
-    state = "sound" if result.sound else "damaged"
-    if result.mended and result.findings:
-        state = "mended" if result.sound else "damaged, and cannot be mended"
-    lines = [
-        f"{result.location}: {state}, {result.whole:,} of {result.rows:,} rows whole in "
-        f"{result.shards:,} shards"
-    ]
-    lines += [f"  {finding}" for finding in result.findings]
-    if lost:
-        lines.append(
-            f"  {lost:,} rows were set back to absent; the next extraction computes them again."
-            if result.mended
-            else f"  {lost:,} rows are lost; --mend sets them back to absent."
-        )
-    return lines
-
-
 def _recompute(
     location: Location,
     dataset: str,
@@ -343,11 +280,3 @@ def _recompute(
     given = p.split(weights)
     store = open_store(location)
     return recompute(store, source, sample, weights=given, device=device, seed=seed)
-
-
-def _recomputed(again: Recomputed) -> list[str]:
-    return [
-        f"  {again.rows:,} rows computed again: {again.equal:,} equal to the last bit, "
-        f"{again.close:,} within one unit of float16, {len(again.different):,} different",
-        *(f"  {sentence}" for sentence in again.different),
-    ]
