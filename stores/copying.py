@@ -82,13 +82,21 @@ def copy(
 ) -> Iterator[Copied]:
     """Copy stores into a root, one after the other; memory holds a shard or two.
 
-    Readers of neither side wait. `progress` counts the rows that the sources have, over all.
+    Readers of neither side wait. `progress` counts the rows that the sources have, over all. A
+    source too damaged to tell its rows is left out, and said to be so.
     Raises LeaseHeld where somebody else writes to a target, StoreError where source and target
     are the same or a root refuses.
     """
-    has = [int((store.status() != ABSENT).sum()) for store in stores]
+    has: list[int] = []
+    readable = []
+    for store in stores:
+        try:
+            has.append(int((store.status() != ABSENT).sum()))
+            readable.append(store)
+        except DamagedStore as error:
+            yield Copied(store_location(target, store.provenance), 0, 0, 0, (str(error),))
     before = 0
-    for store, rows in zip(stores, has, strict=True):
+    for store, rows in zip(readable, has, strict=True):
 
         def report(done: int, _: int, before: int = before) -> None:
             if progress is not None:

@@ -276,7 +276,7 @@ class EmbeddingStore:
                 values: np.ndarray = self.array(name)[rows]  # type: ignore[assignment]
             except ValueError as error:
                 raise damaged(
-                    self.location, f"{name} {_told(rows)} does not match its checksum"
+                    self.location, f"{name}{_told(rows)} does not match its checksum"
                 ) from error
         return values
 

@@ -85,6 +85,8 @@ def verify(
     A store that is written to meanwhile gives no false alarm: a status is read before the data
     that it speaks of, which was written before it. `mending` needs a store open for writing.
     """
+    if mending and store.ticket is None:
+        raise ValueError(f"{store.location} is open for reading only.")
     findings = _of_the_ids(store)
     if any(not finding.mendable for finding in findings):
         return Verified(store.location, 0, 0, 0, tuple(findings))
@@ -223,9 +225,8 @@ def _is_there(store: EmbeddingStore, shard: int) -> bool:
 
 def _mend(store: EmbeddingStore, shard: int, seen: _Seen) -> None:
     """Write what a shard should hold: its status first, so that no lost row is called whole."""
+    assert store.ticket is not None
     for name, right in (("status", seen.right_status), ("embedding", seen.right_embedding)):
-        if store.ticket is None:
-            raise ValueError(f"{store.location} is open for reading only.")
         store.ticket.check()
         with told(store.location):
             store.writer.put(store.shard_key(name, shard), _encoded(store, name, shard, right))
