@@ -178,7 +178,10 @@ def test_a_shard_that_comes_back_otherwise_than_it_was_written_is_told(
 def test_a_target_that_is_written_to_is_left_alone(tmp_path: Path):
     filled(str(tmp_path / "a"))
     where = store_location(tmp_path / "b", PROVENANCE)
-    with acquire(leases(where)), pytest.raises(LeaseHeld, match="is being written by"):
+    with (
+        acquire(leases(where), beat_seconds=0.2),
+        pytest.raises(LeaseHeld, match="being written by"),
+    ):
         run(str(tmp_path / "a"), str(tmp_path / "b"))
     assert find_stores(tmp_path / "b").stores == ()
 

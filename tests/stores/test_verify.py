@@ -187,7 +187,10 @@ def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str)
 def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
-    with acquire(leases(store.location)), pytest.raises(LeaseHeld, match="is being written by"):
+    with (
+        acquire(leases(store.location), beat_seconds=0.2),
+        pytest.raises(LeaseHeld, match="being written by"),
+    ):
         mend(store.location)
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
