@@ -7,11 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import zarr
 from jaxtyping import Bool, Float, Int, UInt8
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import MemoryStore
 
 from stores.embeddings import ABSENT, FIRST_REASON, UNWRITTEN_ID, WHOLE, EmbeddingStore
 from stores.errors import DamagedStore, StoreError, told
@@ -204,15 +200,13 @@ def _embedding(
     try:
         return store.read_shard(shard), np.zeros(count, bool)
     except DamagedStore:
-        array = store.array("embedding")
-        embedding = np.full((count, store.features), np.nan, array.dtype)
+        embedding = np.full((count, store.features), np.nan, store.layout.dtype)
         broken = np.zeros(count, bool)
-        for first in range(0, count, array.chunks[0]):
-            part = slice(first, min(first + array.chunks[0], count))
+        for first in range(0, count, store.layout.chunk_rows):
+            part = slice(first, min(first + store.layout.chunk_rows, count))
             try:
-                with told(store.location):
-                    embedding[part] = array[span.start + part.start : span.start + part.stop]
-            except ValueError:
+                embedding[part] = store.read_shard(shard, part)
+            except DamagedStore:
                 broken[part] = True
         return embedding, broken
 
@@ -226,25 +220,12 @@ def _is_there(store: EmbeddingStore, shard: int) -> bool:
 def _mend(store: EmbeddingStore, shard: int, seen: _Seen) -> None:
     """Write what a shard should hold: its status first, so that no lost row is called whole."""
     assert store.ticket is not None
-    for name, right in (("status", seen.right_status), ("embedding", seen.right_embedding)):
+    with told(store.location):
         store.ticket.check()
-        with told(store.location):
-            store.writer.put(store.shard_key(name, shard), _encoded(store, name, shard, right))
+        store.put_status(shard, seen.right_status)
+        store.put_data(shard, seen.right_embedding)
     if _look_at(store, shard).findings:
         raise StoreError(
             f"Shard {shard} of {store.location} was written anew and came back damaged; see to "
             "the disk or the network, and run the same command again."
         )
-
-
-def _encoded(store: EmbeddingStore, name: str, shard: int, values: np.ndarray) -> bytes:
-    """A shard as it lies in the store. Made in memory, for zarr reads what it writes over."""
-    document = (store.location / name / "zarr.json").read()
-    prototype = default_buffer_prototype()
-    memory = MemoryStore({"zarr.json": prototype.buffer.from_bytes(document or b"")})
-    array = zarr.open_array(memory, mode="r+").with_config({"write_empty_chunks": True})
-    array[store.rows_of(shard)] = values
-    key = store.shard_key(name, shard).removeprefix(f"{store.location.key}/{name}/")
-    encoded = sync(memory.get(key, prototype))
-    assert encoded is not None
-    return encoded.to_bytes()
