@@ -43,6 +43,11 @@ def enecg() -> App:
         name="experts",
         help="List the experts, or fetch their published weights.",
     )
+    app.command(
+        "flows.store:app",
+        name="store",
+        help="Look after the stores: list, show, verify and mend, clean up, copy.",
+    )
     return app
 
 

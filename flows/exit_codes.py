@@ -12,9 +12,9 @@ from cyclopts.exceptions import CycloptsError
 from flows.mistakes import MISTAKES
 from flows.progress import to_stderr
 
-DONE, MISTAKEN, STOPPED, TERMINATED = 0, 2, 130, 143
-"""Exit codes: done; the user's mistake, told in one sentence; stopped by Ctrl-C, or by SIGTERM. A
-bug gives 1."""
+DONE, WRONG, MISTAKEN, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+"""Exit codes: done; done, and something was found wrong; the user's mistake, told in one sentence;
+stopped by Ctrl-C, or by SIGTERM. A bug gives 1 and a traceback."""
 
 
 UNREACHABLE = "Failed to reach API at"
@@ -22,11 +22,19 @@ UNREACHABLE = "Failed to reach API at"
 
 
 def answer(app: App, words: Iterable[str]) -> int:
-    """Carry out a command line and return its exit code; a bug's exception goes through."""
+    """Carry out a command line and return its exit code; a bug's exception goes through.
+
+    A command that found what it looked for to be wrong returns `WRONG` itself.
+    """
     app.suppress_keyboard_interrupt = False
     try:
         with _leaving_properly_when_terminated():
-            app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
+            left = app(
+                list(words),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
     except CycloptsError as error:
         to_stderr(f"{error} See {app.name[0]} --help.")
         return MISTAKEN
@@ -48,7 +56,7 @@ def answer(app: App, words: Iterable[str]) -> int:
     except KeyboardInterrupt:
         to_stderr("Stopped. The same command goes on where it was.")
         return STOPPED
-    return DONE
+    return left if isinstance(left, int) else DONE
 
 
 @contextmanager

@@ -95,12 +95,12 @@ class EmbeddingStore:
         first = shard * self.shard_rows
         return slice(first, min(first + self.shard_rows, len(self.record_id)))
 
-    def read_shard(self, shard: int) -> Float[np.ndarray, "row feature"]:
-        """A whole shard as stored; NaN where a row is absent."""
-        rows = self.rows_of(shard)
-        out = np.empty((rows.stop - rows.start, self.features), self.layout.dtype)
-        pick = np.arange(len(out))
-        self._read_rows(shard, pick, out, pick)
+    def read_shard(self, shard: int, pick: slice = slice(None)) -> Float[np.ndarray, "row feature"]:
+        """A shard as stored, or some of its rows; NaN where a row is absent."""
+        span = self.rows_of(shard)
+        rows = np.arange(span.stop - span.start)[pick]
+        out = np.empty((len(rows), self.features), self.layout.dtype)
+        self._read_rows(shard, rows, out, np.arange(len(rows)))
         return out
 
     def write_shard(
@@ -124,10 +124,8 @@ class EmbeddingStore:
                 self.ticket.check()
                 try:
                     # Data first, so that a status never speaks of what is not there.
-                    self._put(f"embedding/c/{shard}/0", self.layout.encode(embedding))
-                    padded = np.full(self.shard_rows, ABSENT, np.uint8)
-                    padded[: len(status)] = status
-                    self._put(f"status/c/{shard}", sealed(padded))
+                    self.put_data(shard, embedding)
+                    self.put_status(shard, status)
                     return
                 except Superseded:
                     embedding, status = self._merged(shard, embedding, status)
@@ -135,6 +133,26 @@ class EmbeddingStore:
             f"Shard {shard} of {self.location} is changed by another writer again and again; find "
             "out who writes there (`enecg store show`), and run the same command again."
         )
+
+    def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
+        """Write a shard's data alone. For all but mending there is `write_shard`."""
+        self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
+
+    def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
+        """Write a shard's status alone. For all but mending there is `write_shard`."""
+        padded = np.full(self.shard_rows, ABSENT, np.uint8)
+        padded[: len(status)] = status
+        self.writer.put(self.shard_key("status", shard), sealed(padded))
+
+    def look(self, shard: int) -> None:
+        """Note what a shard holds, to be read and then written over by this writer alone."""
+        for name in ("embedding", "status"):
+            self.writer.look(self.shard_key(name, shard))
+
+    def shard_key(self, name: str, shard: int) -> str:
+        """Where a shard's `embedding` or `status` lies in the store's place."""
+        end = f"{shard}/0" if name == "embedding" else f"{shard}"
+        return f"{self.location.key}/{name}/c/{end}"
 
     def _merged(
         self,
@@ -148,8 +166,7 @@ class EmbeddingStore:
         other writer may be between the two. Thus no put takes a row away, and whichever status
         comes last claims only rows that are there.
         """
-        for key in (f"embedding/c/{shard}/0", f"status/c/{shard}"):
-            self.writer.look(f"{self.location.key}/{key}")
+        self.look(shard)
         theirs, their_status = self.read_shard(shard), self.status(shard)
         keep = finite(theirs) & (status != WHOLE)
         embedding = np.where(keep[:, None], theirs, embedding)
@@ -198,7 +215,10 @@ class EmbeddingStore:
             for _ in range(ATTEMPTS):
                 try:
                     return self.layout.read(
-                        self.location / f"embedding/c/{shard}/0", rows, out, where
+                        Location(self.location.place, self.shard_key("embedding", shard)),
+                        rows,
+                        out,
+                        where,
                     )
                 except WrongChecksum as error:
                     what = f"shard {shard} does not match its checksum"
@@ -206,9 +226,6 @@ class EmbeddingStore:
                 except Superseded:
                     continue
         raise StoreError(f"{self.location} is being written too fast to be read; try again.")
-
-    def _put(self, key: str, value: memoryview) -> None:
-        self.writer.put(f"{self.location.key}/{key}", value)
 
     @cached_property
     def layout(self) -> ShardLayout:
@@ -267,7 +284,7 @@ class EmbeddingStore:
                 values: np.ndarray = self.array(name)[rows]  # type: ignore[assignment]
             except ValueError as error:
                 raise damaged(
-                    self.location, f"{name} {_told(rows)} does not match its checksum"
+                    self.location, f"{name}{_told(rows)} does not match its checksum"
                 ) from error
         return values
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class ObjectPlace:
     """A part of a bucket: the `Place` of a lab's object store."""
 
     url: str
-    client: "Client"
+    client: "Client" = field(compare=False)
 
     @classmethod
     def connect(cls, url: str) -> "ObjectPlace":

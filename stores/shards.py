@@ -93,8 +93,10 @@ class ShardLayout:
             if parts is None:
                 out[where] = np.nan
                 return
+            if parts.size < self.index_bytes:
+                raise WrongChecksum
             begin = 0 if 2 * len(wanted) > self.chunks else parts.size - self.index_bytes
-            tail = memoryview(parts.read(max(begin, 0), parts.size))
+            tail = memoryview(parts.read(begin, parts.size))
             index = self._index(tail[-self.index_bytes :])
             for chunk, first, last in zip(
                 wanted, first_of, (*first_of[1:], len(rows)), strict=True

@@ -1,0 +1,189 @@
+"""What lies about in a store root and serves nobody: what broke off, was followed, or is orphaned.
+
+Nothing of a holder that may be alive counts as garbage, nor does any row of a store.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stores.errors import StoreError, told
+from stores.lease import Holder, LeaseHeld, acquire, holder_of, leases
+from stores.local import PARTIAL, LocalPlace
+from stores.location import Location
+from stores.opening import NO_STORES, open_store
+
+STALE_SECONDS = 3600.0
+"""A file on its way to its name takes seconds: one unchanged for so long was left behind."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that may go: a folder with all in it, or a single file.
+
+    `store`: the store that it belongs to. `inside`: whether it lies in the store itself, so that it
+    is removed under the store's lease.
+    """
+
+    location: Location
+    folder: bool
+    store: Location
+    inside: bool
+    bytes: int
+    why: str
+
+
+def garbage(root: Location) -> list[Garbage]:
+    """All that may go below a root. Raises StoreError where the root cannot be read."""
+    with told(root):
+        return [one for store in _stores_ever(root) for one in (*_inside(store), *_beside(store))]
+
+
+def remove(items: Sequence[Garbage]) -> Iterator[Garbage]:
+    """Remove what is garbage still, and give each thing that is gone.
+
+    What somebody has begun to use since it was listed stays.
+    """
+    for store in dict.fromkeys(one.store for one in items):
+        mine = [one for one in items if one.store == store]
+        within = [one for one in mine if one.inside]
+        if within:
+            try:
+                with acquire(leases(store)), told(store):
+                    still = {one.location for one in _inside(store, held=True)}
+                    yield from (_remove(one) for one in within if one.location in still)
+            except LeaseHeld:
+                continue
+        with told(store):
+            still = {one.location for one in _beside(store)}
+            for one in mine:
+                if not one.inside and one.location in still:
+                    yield _remove(one)
+
+
+def _stores_ever(root: Location) -> list[Location]:
+    """Where a store, its leases or its runs lie, or lay."""
+    found = []
+    for name in root.folders():
+        for dataset in name.folders():
+            experts = [one for one in dataset.folders() if one.name not in NO_STORES]
+            for kind in NO_STORES:
+                experts += (dataset / kind).folders()
+            keys = {
+                (expert.name, identity.name) for expert in experts for identity in expert.folders()
+            }
+            found += [dataset / expert / identity for expert, identity in sorted(keys)]
+    return found
+
+
+def _inside(store: Location, *, held: bool = False) -> Iterator[Garbage]:
+    """Garbage in the store itself; `held`: the caller has its lease."""
+    if not held and _alive(holder_of(store)):
+        return
+
+    def item(location: Location, why: str, folder: bool = False) -> Garbage:
+        return Garbage(location, folder, store, True, _bytes(location, folder), why)
+
+    if not _is_there(store):
+        if any(store.place.children(store.key)):
+            yield item(store, "a store whose making broke off before its first row", folder=True)
+        return
+    yield from (item(one, why) for one, why in _stale_partials(store, deep=True))
+    try:
+        opened = open_store(store)
+    except StoreError:
+        # Told by `ls` and `verify`; nothing in it is called garbage.
+        return
+    for name in ("embedding", "status", "record_id"):
+        array = opened.array(name)
+        length = (array.shards or array.chunks)[0]
+        shards = -(-array.shape[0] // length)
+        chunks = store / name / "c"
+        for one in chunks.folders() if name == "embedding" else chunks.files():
+            if one.name.isdecimal() and int(one.name) >= shards:
+                why = f"a shard of {name} beyond its end, row {array.shape[0]:,}"
+                yield item(one, why, folder=name == "embedding")
+
+
+def _beside(store: Location) -> Iterator[Garbage]:
+    """Garbage among a store's leases and runs."""
+    holder = holder_of(store)
+    if not _is_there(store) and not _alive(holder):
+        for kind in NO_STORES:
+            folder = store.parent.parent / kind / store.parent.name / store.name
+            if any(folder.place.children(folder.key)):
+                why = f"{kind} of a store that is not there"
+                yield Garbage(folder, True, store, False, _bytes(folder, True), why)
+        return
+    runs = store.parent.parent / "runs" / store.parent.name / store.name
+    for file, why in (*_stale_partials(runs), *_stale_partials(leases(store))):
+        yield Garbage(file, False, store, False, _bytes(file, False), why)
+    folder = leases(store)
+    numbers = {int(one.name[:8]) for one in folder.files() if one.name[:8].isdecimal()}
+    highest = max(numbers, default=0)
+    for file in folder.files():
+        if file.name[:8].isdecimal() and int(file.name[:8]) < highest:
+            why = "a lease that was followed by another"
+            yield Garbage(file, False, store, False, _bytes(file, False), why)
+    for staging in folder.folders():
+        # A number above the highest is somebody's who is about to take the lease.
+        if not staging.name[:8].isdecimal() or int(staging.name[:8]) > highest:
+            continue
+        current = f"{highest:08d}-{holder.token}" if holder and _alive(holder) else ""
+        unreadable = int(staging.name[:8]) == highest and _unreadable(folder, highest)
+        if staging.name != current and not unreadable:
+            why = "values set aside by a writer that no longer has the lease"
+            yield Garbage(staging, True, store, False, _bytes(staging, True), why)
+
+
+def _alive(holder: Holder | None) -> bool:
+    """Whether a holder may be alive: a process of another machine is, for all that is known."""
+    return holder is not None and not holder.known_dead
+
+
+def _unreadable(folder: Location, number: int) -> bool:
+    """Whether a lease is there that nobody can read, as one that is being written."""
+    return Holder.parse((folder / f"{number:08d}.json").read()) is None
+
+
+def _is_there(store: Location) -> bool:
+    """Whether a store is there, be it damaged: until its first row, its zarr.json comes last."""
+    has_rows = any(store.place.children(f"{store.key}/embedding/c"))
+    return has_rows or (store / "zarr.json").read() is not None
+
+
+def _stale_partials(folder: Location, *, deep: bool = False) -> Iterator[tuple[Location, str]]:
+    """Files that never got their names; only a directory has them."""
+    if not isinstance(folder.place, LocalPlace):
+        return
+    for file in folder.files():
+        if not file.name.endswith(PARTIAL):
+            continue
+        try:
+            age = time.time() - Path(file.path).stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age > STALE_SECONDS:
+            yield file, "a file that never got its name, from a writer that was killed"
+    for below in folder.folders() if deep else ():
+        yield from _stale_partials(below, deep=True)
+
+
+def _bytes(location: Location, folder: bool) -> int:
+    if folder:
+        return sum(size for _, size in location.place.sizes(location.key))
+    above = location.parent.key
+    return sum(size for key, size in location.place.sizes(above) if key == location.key)
+
+
+def _remove(item: Garbage) -> Garbage:
+    place = item.location.place
+    if item.folder:
+        for key, _ in list(place.sizes(item.location.key)):
+            place.delete(key)
+        # Of a directory the empty folders are left now.
+        place.clear_staging(item.location.key)
+    else:
+        place.delete(item.location.key)
+    return item

@@ -1,0 +1,220 @@
+"""Stores from one root to another: joined by record id, resumable, each shard compared.
+
+A copy writes what the source has whole and the target has not, so a copy that broke off goes on
+by being begun again, and two roots that have different rows of one store complete each other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from stores.addresses import Address, dataset_of
+from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore
+from stores.errors import DamagedStore, StoreError, told
+from stores.lease import Lease, acquire, leases
+from stores.location import Location
+from stores.opening import create, find_stores, store_location
+from stores.runs import runs_folder
+from stores.verify import Progress
+
+LEADS = "leads"
+"""The expert name under which the gate's input is kept: without it no other can be trained on."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What was copied into a store: rows written now, and those that were there before.
+
+    `damaged`: what of the source could not be read, a sentence each; those rows were left out.
+    """
+
+    location: Location
+    whole: int
+    failed: int
+    already_there: int
+    damaged: tuple[str, ...] = ()
+
+
+def choose(
+    source: Address, *, datasets: Sequence[str] = (), experts: Sequence[str] = ()
+) -> tuple[EmbeddingStore, ...]:
+    """The stores to be copied, the leads of a data set before its other experts.
+
+    None named: all that open. The leads come along with any expert. Raises StoreError where nothing
+    is left to be copied.
+    """
+    beside = find_stores(source.root) if source.single else source.found
+
+    def asked(location: Location) -> bool:
+        return (not datasets or dataset_of(location) in datasets) and (
+            not experts or location.parent.name in experts
+        )
+
+    chosen = [one for one in source.found.stores if asked(one.location)]
+    if not chosen:
+        for wrong in source.found.wrong:
+            raise wrong
+        there = sorted(
+            f"{dataset_of(one.location)} {one.location.parent.name}" for one in source.found.stores
+        )
+        raise StoreError(
+            f"Nothing in {source.root} was asked for: it has {', '.join(there) or 'no store'}; "
+            "name others by --experts and --dataset-name."
+        )
+    served = {dataset_of(one.location) for one in chosen}
+    leads = [
+        one
+        for one in beside.stores
+        if one.location.parent.name == LEADS and dataset_of(one.location) in served
+    ]
+    others = [one for one in chosen if one.location.parent.name != LEADS]
+    return (*leads, *others)
+
+
+def copy(
+    stores: Sequence[EmbeddingStore],
+    target: Location,
+    *,
+    notice: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Copied]:
+    """Copy stores into a root, one after the other; memory holds a shard or two.
+
+    Readers of neither side wait. `progress` counts the rows that the sources have, over all. A
+    source too damaged to tell its rows is left out, and said to be so.
+    Raises LeaseHeld where somebody else writes to a target, StoreError where source and target
+    are the same or a root refuses.
+    """
+    has: list[int] = []
+    readable = []
+    for store in stores:
+        try:
+            has.append(int((store.status() != ABSENT).sum()))
+            readable.append(store)
+        except DamagedStore as error:
+            yield Copied(store_location(target, store.provenance), 0, 0, 0, (str(error),))
+    before = 0
+    for store, rows in zip(readable, has, strict=True):
+
+        def report(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, sum(has))
+
+        yield copy_store(store, target, notice=notice, progress=report)
+        before += rows
+
+
+def copy_store(
+    source: EmbeddingStore,
+    target: Location,
+    *,
+    notice: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Copied:
+    """Copy one store into a root, under the target's lease; see `copy`."""
+    location = store_location(target, source.provenance)
+    if str(location) == str(source.location):
+        raise StoreError(f"{location} is both source and target; name another root to copy to.")
+    with acquire(leases(location), notice=notice) as lease:
+        # Only now: the target may have been grown while its lease was waited for.
+        made = _made(source, target, location, lease)
+        copied = _fill(made, source, progress)
+        _copy_runs(source, made)
+    return copied
+
+
+def _made(
+    source: EmbeddingStore, target: Location, location: Location, lease: Lease
+) -> EmbeddingStore:
+    """The target's store, with a row for each of the source's records.
+
+    All stores of a data set in a root have the same records in the same rows and shards, so the
+    leads that are there already say in which.
+    """
+    there = find_stores(target, source.provenance["dataset"]).stores
+    leads = [one for one in there if one.location.parent.name == LEADS]
+    record_id, shard_rows = source.record_id, source.shard_rows
+    if leads:
+        # Those of the same dtype first: an extraction goes by them.
+        first = min(leads, key=lambda one: one.provenance["dtype"] != source.provenance["dtype"])
+        new = record_id[first.rows_by_id(record_id) < 0]
+        record_id = np.concatenate([first.record_id, new])
+        shard_rows = first.shard_rows
+    return create(
+        location,
+        source.provenance,
+        lease.ticket,
+        record_id=record_id,
+        features=source.features,
+        dtype=str(source.array("embedding").dtype),
+        reasons=source.flags[FIRST_REASON:],
+        shard_rows=shard_rows,
+    )
+
+
+def _fill(target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None) -> Copied:
+    """Write what the source has and the target has not, shard by shard of the target."""
+    # One more row, absent: the place of the records that the source does not know (-1).
+    source_status = np.append(_in_flags_of(target, source), np.uint8(ABSENT))
+    total = int((source_status != ABSENT).sum())
+    whole = failed = already_there = done = 0
+    damaged: list[str] = []
+    for shard in range(target.shards):
+        rows = source.rows_by_id(target.record_id[target.rows_of(shard)])
+        theirs = source_status[rows]
+        if not (theirs != ABSENT).any():
+            continue
+        target.look(shard)
+        status = target.status(shard)
+        take = (theirs == WHOLE) & (status != WHOLE)
+        note = (theirs >= FIRST_REASON) & (status == ABSENT)
+        if take.any() or note.any():
+            embedding = target.read_shard(shard)
+            try:
+                embedding[take] = source.read(rows[take])
+            except DamagedStore as error:
+                damaged.append(str(error))
+            else:
+                status = np.where(take | note, theirs, status)
+                _write(target, shard, embedding, status)
+                whole += int(take.sum())
+                failed += int(note.sum())
+        already_there += int(((theirs != ABSENT) & ~take & ~note).sum())
+        done += int((theirs != ABSENT).sum())
+        if progress is not None:
+            progress(done, total)
+    return Copied(target.location, whole, failed, already_there, tuple(damaged))
+
+
+def _in_flags_of(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " record"]:
+    """The source's status in the target's numbers; a reason that it has no word for: absent."""
+    number = {word: value for value, word in enumerate(target.flags)}
+    known: Int[np.ndarray, " flag"] = np.array([number.get(word, ABSENT) for word in source.flags])
+    translated = np.zeros(256, np.uint8)
+    translated[: len(known)] = known
+    status: np.ndarray = translated[source.status()]
+    return status
+
+
+def _write(
+    target: EmbeddingStore, shard: int, embedding: np.ndarray, status: UInt8[np.ndarray, " row"]
+) -> None:
+    """Write a shard, read it back and compare. Raises StoreError where it came back otherwise."""
+    target.write_shard(shard, embedding, status)
+    same = np.array_equal(target.read_shard(shard), embedding, equal_nan=True)
+    if not same or not np.array_equal(target.status(shard), status):
+        raise StoreError(
+            f"Shard {shard} of {target.location} came back otherwise than it was written; see to "
+            "the disk or the network, and run the same command again."
+        )
+
+
+def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
+    """Bring the run objects along; those that are there already stay as they are."""
+    with told(target.location):
+        for file in runs_folder(source).files():
+            if (run := file.read()) is not None and file.name.endswith(".json"):
+                there = runs_folder(target) / file.name
+                there.place.create(there.key, run)

@@ -1,0 +1,181 @@
+"""What nobody uses may go; what somebody uses, or may use, stays."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conformance.store_tests import PROVENANCE, damage, make, rows, whole
+
+from stores.cleaning import garbage, remove
+from stores.lease import Holder, acquire, leases
+from stores.location import Location, locate
+from stores.opening import find_stores, open_store, store_location
+from stores.runs import write_run
+from stores.verify import verify
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("s3_root")) if request.param == "s3" else str(tmp_path)
+
+
+def listed(root: str | Path) -> list[tuple[str, str]]:
+    """What may go, by its key below the data set, and why."""
+    start = f"{(locate(root) / 'ludb' / '1.0.1').key}/"
+    return [(one.location.key.removeprefix(start), one.why) for one in garbage(locate(root))]
+
+
+def cleaned(root: str | Path) -> int:
+    return len(list(remove(garbage(locate(root)))))
+
+
+def identity(root: str | Path) -> str:
+    return store_location(root, PROVENANCE).name
+
+
+def left_by_the_dead(folder: Location, number: int, *, released: bool = False) -> None:
+    """A lease and its staging folder, as a killed process of this machine leaves them."""
+    holder = replace(Holder.here(45.0), process=2**22 + 1, released=released, token="f" * 12)
+    folder.place.write(f"{folder.key}/{number:08d}.json", holder.json())
+    folder.place.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
+
+
+def test_a_root_in_order_has_no_garbage(root: str):
+    with make(root) as store:
+        store.write_shard(0, rows(0), whole())
+        write_run(store, {})
+        assert listed(root) == []
+    assert listed(root) == []
+
+
+def test_what_a_dead_writer_set_aside_goes_and_its_rows_stay(root: str):
+    with make(root) as store:
+        store.write_shard(0, rows(0), whole())
+    left_by_the_dead(leases(store.location), 9)
+    (found,) = [one for one in garbage(locate(root)) if one.folder]
+    assert (found.bytes, found.why) == (
+        5,
+        "values set aside by a writer that no longer has the lease",
+    )
+    assert cleaned(root) == 2  # and the lease before, which was followed by that of the dead
+    assert listed(root) == []
+    assert verify(open_store(store.location)).whole == 4
+
+
+def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
+    with make(tmp_path) as store:
+        assert store.ticket is not None
+        aside = store.ticket.staging
+        aside.place.write(f"{aside.key}/x.partial", b"12345")
+        left_by_the_dead(leases(store.location), 0)
+        assert [key for key, _ in listed(tmp_path)] == [
+            f"leases/dlinear/{identity(tmp_path)}/00000000{end}"
+            for end in (".json", "-ffffffffffff")
+        ]
+        assert cleaned(tmp_path) == 2
+        store.write_shard(0, rows(0), whole())
+    assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
+
+
+def test_a_writer_on_another_machine_counts_as_living(tmp_path: Path):
+    with make(tmp_path) as store:
+        pass
+    folder = leases(store.location)
+    holder = replace(Holder.here(45.0), machine="elsewhere", process=1, token="a" * 12)
+    folder.place.write(f"{folder.key}/00000009.json", holder.json())
+    folder.place.write(f"{folder.key}/00000009-{holder.token}/x.partial", b"1")
+    # And one that is just about to take the lease.
+    folder.place.write(f"{folder.key}/00000010-bbbbbbbbbbbb/x.partial", b"1")
+    assert listed(tmp_path) == [
+        (
+            f"leases/dlinear/{identity(tmp_path)}/00000001.json",
+            "a lease that was followed by another",
+        )
+    ]
+
+
+def test_a_making_that_broke_off_goes_with_its_lease(root: str):
+    with make(root) as store:
+        pass
+    damage(store.location, "zarr.json", None)
+    name = identity(root)
+    assert [key for key, _ in listed(root)] == [f"dlinear/{name}", f"leases/dlinear/{name}"]
+    with acquire(leases(store.location)):
+        assert listed(root) == []
+    assert cleaned(root) == 2
+    assert [key for key, _ in locate(root).place.sizes(locate(root).key)] == []
+
+
+def test_a_store_that_lost_its_zarr_json_is_no_garbage(root: str):
+    with make(root) as store:
+        store.write_shard(0, rows(0), whole())
+    damage(store.location, "zarr.json", None)
+    assert listed(root) == []
+
+
+def test_leases_and_runs_of_a_store_that_is_not_there_go(root: str):
+    with make(root) as store:
+        write_run(store, {})
+    place = locate(root).place
+    for key, _ in list(place.sizes(store.location.key)):
+        place.delete(key)
+    place.clear_staging(store.location.key)
+    assert [why for _, why in listed(root)] == [
+        "leases of a store that is not there",
+        "runs of a store that is not there",
+    ]
+    assert cleaned(root) == 2
+    assert listed(root) == []
+
+
+def test_shards_beyond_the_end_go_and_those_before_it_stay(root: str):
+    with make(root) as store:
+        for shard, count in enumerate((4, 4, 2)):
+            store.write_shard(shard, rows(shard, count), whole(count))
+    place, key = store.location.place, store.location.key
+    for name in ("embedding/c/3/0", "status/c/7", "record_id/c/1"):
+        place.write(f"{key}/{name}", b"123")
+    assert sorted(key for key, _ in listed(root)) == [
+        f"dlinear/{identity(root)}/{name}"
+        for name in ("embedding/c/3", "record_id/c/1", "status/c/7")
+    ]
+    assert [one.bytes for one in garbage(locate(root))] == [3, 3, 3]
+    with acquire(leases(store.location)):
+        assert listed(root) == []
+    assert cleaned(root) == 3
+    assert verify(open_store(store.location)).whole == 10
+
+
+def test_a_store_that_grew_since_it_was_listed_loses_nothing(root: str):
+    with make(root) as store:
+        pass
+    # As a listing sees it that was made before the store grew.
+    store.location.place.write(f"{store.location.key}/embedding/c/3/0", b"123")
+    found = garbage(locate(root))
+    assert len(found) == 1
+    damage(store.location, "embedding/c/3/0", None)
+    with make(root, range(16)) as grown:
+        grown.write_shard(3, rows(3), whole())
+    assert list(remove(found)) == []
+    np.testing.assert_array_equal(open_store(store.location).read(np.arange(12, 16)), rows(3))
+
+
+def test_files_that_never_got_their_names_go_after_an_hour(tmp_path: Path):
+    with make(tmp_path) as store:
+        write_run(store, {})
+    old, young = ("embedding", "status")
+    paths = []
+    for name in (old, young):
+        path = store.location.path / name / "0123.partial"
+        path.write_bytes(b"1")
+        paths.append(path)
+    os.utime(paths[0], (time.time() - 7200,) * 2)
+    assert [key for key, _ in listed(tmp_path)] == [
+        f"dlinear/{identity(tmp_path)}/embedding/0123.partial"
+    ]
+    assert cleaned(tmp_path) == 1
+    assert [path.exists() for path in paths] == [False, True]
+    assert len(find_stores(tmp_path).stores) == 1

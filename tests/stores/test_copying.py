@@ -1,0 +1,204 @@
+"""Copies are joined by record id, go on where they broke off, and bring along what is needed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conformance.store_tests import LAYOUT, PROVENANCE, damage, make, rows, whole
+
+from stores.addresses import look_up
+from stores.copying import Copied, choose, copy
+from stores.embeddings import EmbeddingStore
+from stores.errors import StoreError
+from stores.lease import LeaseHeld, acquire, leases
+from stores.location import locate
+from stores.opening import find_stores, open_store, store_location, writing
+from stores.runs import read_runs, write_run
+
+
+@pytest.fixture(params=["disk to disk", "disk to s3", "s3 to disk"])
+def roots(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    source, _, target = request.param.split()
+    names = {"disk": lambda name: str(tmp_path / name)}
+    names["s3"] = lambda name: f"{request.getfixturevalue('s3_root')}/{name}"
+    return names[source]("source"), names[target]("target")
+
+
+def filled(root: str, record_id: Any = range(10), **change: Any) -> EmbeddingStore:
+    """Ten rows: 5 is flat, 9 is absent; row i's numbers depend on its record id alone."""
+    with make(root, record_id, **change) as store:
+        for shard in range(store.shards):
+            ids = store.record_id[store.rows_of(shard)]
+            status = np.ones(len(ids), np.uint8)
+            status[ids == 5] = 3
+            status[ids == 9] = 0
+            store.write_shard(shard, numbers(ids, status), status)
+    return open_store(store.location)
+
+
+def numbers(ids: np.ndarray, status: np.ndarray | None = None) -> np.ndarray:
+    made = np.stack([np.random.default_rng(one).normal(size=8) for one in ids.tolist()])
+    there = np.ones(len(ids), bool) if status is None else status == 1
+    return np.where(there[:, None], made, np.nan).astype(np.float16)
+
+
+def run(source: str, target: str, **how: Any) -> list[Copied]:
+    return list(copy(choose(look_up(source), **how), locate(target)))
+
+
+def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[str, str]):
+    source = filled(roots[0])
+    write_run(source, {"device": "cpu"})
+    (done,) = run(*roots)
+    assert (done.whole, done.failed, done.already_there) == (8, 1, 0)
+    (there,) = find_stores(roots[1]).stores
+    assert there.provenance == source.provenance
+    assert there.record_id.tolist() == source.record_id.tolist()
+    assert there.status().tolist() == source.status().tolist()
+    for shard in range(source.shards):
+        np.testing.assert_array_equal(there.read_shard(shard), source.read_shard(shard))
+    assert read_runs(there) == [{"device": "cpu"}]
+    (again,) = run(*roots)
+    assert (again.whole, again.failed, again.already_there) == (0, 0, 9)
+    assert len(read_runs(there)) == 1
+
+
+def test_rows_in_another_order_are_joined_by_record_id(roots: tuple[str, str]):
+    filled(roots[0])
+    with make(roots[1], [12, 3, 9, 5, 0, 11]) as there:
+        there.write_shard(0, rows(0), np.array([1, 0, 1, 0], np.uint8))
+    (done,) = run(*roots)
+    after = open_store(there.location)
+    assert (done.whole, done.failed) == (8, 1)
+    assert after.record_id.tolist() == [12, 3, 9, 5, 0, 11, 1, 2, 4, 6, 7, 8]
+    assert after.status().tolist() == [1, 1, 1, 3, 1, 0, 1, 1, 1, 1, 1, 1]
+    taken = np.array([1, 4, 6, 7, 8, 9, 10, 11])
+    np.testing.assert_array_equal(after.read(taken), numbers(after.record_id[taken]))
+    # What the target had, it keeps.
+    np.testing.assert_array_equal(after.read(np.array([0, 2])), rows(0)[[0, 2]])
+
+
+def test_a_copy_that_broke_off_goes_on(roots: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+    filled(roots[0])
+    true_write, written = EmbeddingStore.write_shard, []
+
+    def stopping(self: EmbeddingStore, shard: int, *what: Any) -> None:
+        if shard == 1:
+            raise KeyboardInterrupt
+        true_write(self, shard, *what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingStore, "write_shard", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(*roots)
+
+    def counting(self: EmbeddingStore, shard: int, *what: Any) -> None:
+        written.append(shard)
+        true_write(self, shard, *what)
+
+    monkeypatch.setattr(EmbeddingStore, "write_shard", counting)
+    (done,) = run(*roots)
+    assert written == [1, 2]
+    assert (done.whole, done.already_there) == (4, 4)
+
+
+def test_the_leads_come_along_and_say_in_which_rows_the_others_lie(roots: tuple[str, str]):
+    shuffled = [7, 3, 0, 1, 2, 4, 5, 6, 8, 9]
+    filled(roots[0], expert="leads")
+    filled(roots[0])
+    filled(roots[0], expert="tempo")
+    # In the target the leads have other rows, and one record that the source has not.
+    filled(roots[1], [*shuffled, 77], expert="leads")
+    done = run(*roots, experts=["dlinear"])
+    assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
+    there = {one.location.parent.name: one for one in find_stores(roots[1]).stores}
+    assert sorted(there) == ["dlinear", "leads"]
+    assert there["dlinear"].record_id.tolist() == [*shuffled, 77]
+    np.testing.assert_array_equal(there["dlinear"].read(np.arange(3)), numbers(np.array([7, 3, 0])))
+
+
+def test_one_store_is_copied_by_its_own_url_with_its_leads(roots: tuple[str, str]):
+    filled(roots[0], expert="leads")
+    filled(roots[0], expert="tempo")
+    only = filled(roots[0])
+    done = run(str(only.location), roots[1])
+    assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
+
+
+def test_data_sets_and_experts_that_are_not_there_are_told(tmp_path: Path):
+    filled(str(tmp_path / "a"))
+    with pytest.raises(StoreError, match=r"it has ludb/1\.0\.1 dlinear"):
+        run(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
+    with pytest.raises(StoreError, match=r"it has ludb/1\.0\.1 dlinear"):
+        run(str(tmp_path / "a"), str(tmp_path / "b"), datasets=["ludb/2"])
+    with pytest.raises(StoreError, match="There are no stores under"):
+        run(str(tmp_path / "nowhere"), str(tmp_path / "b"))
+    with pytest.raises(StoreError, match="both source and target"):
+        run(str(tmp_path / "a"), str(tmp_path / "a"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_damaged_rows_are_left_out_and_told_and_the_others_come(roots: tuple[str, str]):
+    source = filled(roots[0])
+    shard = bytearray((source.location / "embedding/c/0/0").read() or b"")
+    shard[5] ^= 1
+    damage(source.location, "embedding/c/0/0", bytes(shard))
+    (done,) = run(*roots)
+    assert (done.whole, done.failed) == (4, 1)
+    assert "does not match its checksum" in done.damaged[0]
+    (there,) = find_stores(roots[1]).stores
+    assert there.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
+
+
+def test_reasons_are_joined_by_their_words(roots: tuple[str, str]):
+    filled(roots[0])
+    options = {**LAYOUT, "reasons": ["unreadable", "flat_lead", "too_short"]}
+    with writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
+        pass
+    run(*roots)
+    (there,) = find_stores(roots[1]).stores
+    assert there.flags[int(there.status()[5])] == "flat_lead"
+
+
+def test_a_shard_that_comes_back_otherwise_than_it_was_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    filled(str(tmp_path / "a"))
+    true_read = EmbeddingStore.read_shard
+
+    def otherwise(self: EmbeddingStore, shard: int) -> np.ndarray:
+        return true_read(self, shard) * np.float16(2)
+
+    monkeypatch.setattr(EmbeddingStore, "read_shard", otherwise)
+    with pytest.raises(StoreError, match="came back otherwise"):
+        run(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def test_a_target_that_is_written_to_is_left_alone(tmp_path: Path):
+    filled(str(tmp_path / "a"))
+    where = store_location(tmp_path / "b", PROVENANCE)
+    with (
+        acquire(leases(where), beat_seconds=0.2),
+        pytest.raises(LeaseHeld, match="being written by"),
+    ):
+        run(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert find_stores(tmp_path / "b").stores == ()
+
+
+def test_progress_counts_rows_over_all_stores(tmp_path: Path):
+    filled(str(tmp_path / "a"), expert="leads")
+    filled(str(tmp_path / "a"))
+    steps: list[tuple[int, int]] = []
+    stores = choose(look_up(tmp_path / "a"))
+    target = locate(tmp_path / "b")
+    list(copy(stores, target, progress=lambda done, total: steps.append((done, total))))
+    assert steps == [(4, 18), (8, 18), (9, 18), (13, 18), (17, 18), (18, 18)]
+
+
+def test_whole_rows_are_never_undone_by_a_failure_in_the_source(tmp_path: Path):
+    filled(str(tmp_path / "a"))
+    with make(tmp_path / "b") as there:
+        there.write_shard(1, rows(1), whole())
+    run(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert open_store(there.location).status(1).tolist() == [1, 1, 1, 1]

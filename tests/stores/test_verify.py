@@ -1,0 +1,234 @@
+"""What is damaged is found, and mending loses no more than the damage did."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conformance.store_tests import PROVENANCE, damage, make, rows, whole
+
+from stores.embeddings import EmbeddingStore
+from stores.errors import StoreError
+from stores.lease import LeaseHeld, acquire, leases
+from stores.opening import open_store, writing
+from stores.verify import mend, verify
+
+Change = Callable[[bytes], bytes]
+
+DAMAGES: dict[str, Change] = {
+    "a flipped bit": lambda value: bytes([value[0] ^ 1]) + value[1:],
+    "a flipped bit at the end": lambda value: value[:-1] + bytes([value[-1] ^ 1]),
+    "cut in half": lambda value: value[: len(value) // 2],
+    "empty": lambda value: b"",
+    "zeros": lambda value: bytes(len(value)),
+    "longer": lambda value: value + b"xx",
+}
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("s3_root")) if request.param == "s3" else str(tmp_path)
+
+
+def filled(root: str) -> EmbeddingStore:
+    """Ten whole rows in shards of 4, 4 and 2, but for row 5, which is flat."""
+    with make(root) as store:
+        for shard, count in enumerate((4, 4, 2)):
+            status = whole(count)
+            status[1] = 3 if shard == 1 else 1
+            data = np.where((status == 1)[:, None], rows(shard, count), np.float16("nan"))
+            store.write_shard(shard, data, status)
+    return open_store(store.location)
+
+
+def change(store: EmbeddingStore, key: str, how: Change) -> None:
+    value = (store.location / key).read()
+    assert value is not None
+    damage(store.location, key, how(value))
+
+
+def told(store: EmbeddingStore) -> list[str]:
+    return [str(finding) for finding in verify(open_store(store.location)).findings]
+
+
+def test_a_sound_store_is_told_to_be_sound(root: str):
+    steps: list[tuple[int, int]] = []
+    found = verify(filled(root), progress=lambda done, total: steps.append((done, total)))
+    assert (found.sound, found.findings) == (True, ())
+    assert (found.rows, found.shards, found.whole) == (10, 3, 9)
+    assert steps == [(4, 10), (8, 10), (10, 10)]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("shard", [0, 2])
+def test_damaged_data_is_set_back_to_absent_and_can_be_written_again(
+    root: str, shard: int, how: str
+):
+    store = filled(root)
+    lost = range(4) if shard == 0 else range(8, 10)
+    change(store, f"embedding/c/{shard}/0", DAMAGES[how])
+    found = verify(open_store(store.location))
+    assert not found.sound
+    assert [(one.shard, one.rows) for one in found.findings] == [(shard, len(lost))]
+    assert mend(store.location).sound
+    again = open_store(store.location)
+    assert verify(again).findings == ()
+    expected = np.array([1, 1, 1, 1, 1, 3, 1, 1, 1, 1], np.uint8)
+    expected[list(lost)] = 0
+    assert again.status().tolist() == expected.tolist()
+    assert np.isnan(again.read_shard(shard)).all()
+    with make(root) as writable:
+        writable.look(shard)
+        writable.write_shard(shard, rows(shard, len(lost)), whole(len(lost)))
+    np.testing.assert_array_equal(
+        open_store(store.location).read(np.array(lost)), rows(shard, len(lost))
+    )
+
+
+def test_a_shard_that_is_gone_is_told_and_its_rows_are_set_back(root: str):
+    store = filled(root)
+    damage(store.location, "embedding/c/1/0", None)
+    assert told(store) == ["shard 1: its file is not there, and 3 rows should be whole"]
+    assert mend(store.location).sound
+    assert open_store(store.location).status(1).tolist() == [0, 3, 0, 0]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_status_is_had_back_from_the_data(root: str, how: str):
+    store = filled(root)
+    change(store, "status/c/1", DAMAGES[how])
+    assert told(store) == ["shard 1: its status does not match its checksum"]
+    assert mend(store.location).sound
+    again = open_store(store.location)
+    assert again.status().tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+    np.testing.assert_array_equal(again.read(np.array([4])), rows(1)[:1])
+
+
+def test_of_a_damaged_shard_only_the_damaged_chunk_is_lost(root: str):
+    provenance = PROVENANCE | {"dtype": "float32"}
+    ids, data = np.arange(1000), np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
+    with writing(root, provenance, record_id=ids, **options) as store:
+        store.write_shard(0, data, whole(1000))
+    second_chunk = 256 * 3 * 4 + 4
+    change(store, "embedding/c/0/0", lambda old: _flipped(old, second_chunk + 17))
+    assert told(store) == ["shard 0: 256 rows in chunks that do not match their checksum"]
+    assert mend(store.location).whole == 744
+    again = open_store(store.location)
+    kept = np.r_[0:256, 512:1000]
+    assert np.flatnonzero(again.status()).tolist() == kept.tolist()
+    np.testing.assert_array_equal(again.read(kept), data[kept])
+
+
+def _flipped(value: bytes, place: int) -> bytes:
+    return value[:place] + bytes([value[place] ^ 1]) + value[place + 1 :]
+
+
+def write_behind(store: EmbeddingStore, name: str, place: slice, value: object) -> None:
+    """Write into an array as nobody should: with its checksum, and without asking."""
+    with acquire(leases(store.location)) as lease:
+        writable = open_store(store.location, lease.ticket)
+        end = "c/0/0" if name == "embedding" else "c/0"
+        writable.writer.look(f"{store.location.key}/{name}/{end}")
+        writable.array(name)[place] = value
+
+
+def test_a_whole_row_that_is_not_finite_is_found(root: str):
+    store = filled(root)
+    write_behind(store, "embedding", slice(2, 3), np.inf)
+    assert told(store) == ["shard 0: 1 row not finite that should be whole"]
+    assert mend(store.location).sound
+    assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
+
+
+def test_a_status_that_means_nothing_is_found(root: str):
+    store = filled(root)
+    write_behind(store, "status", slice(2, 3), 77)
+    assert told(store) == ["shard 0: 1 row with a status that the flags do not know"]
+    assert mend(store.location).sound
+    assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
+
+
+def test_numbers_in_a_row_that_is_not_whole_are_found_and_taken_out(root: str):
+    store = filled(root)
+    half = np.full((1, 8), np.nan, np.float16)
+    half[0, 0] = 1
+    write_behind(store, "embedding", slice(2, 3), half)
+    write_behind(store, "status", slice(2, 3), 2)
+    assert told(store) == ["shard 0: 1 row not whole that hold numbers"]
+    assert mend(store.location).sound
+    assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
+    assert np.isnan(open_store(store.location).read_shard(0)[2]).all()
+
+
+def test_data_whose_status_a_kill_kept_from_being_written_is_no_damage(root: str):
+    store = filled(root)
+    write_behind(store, "status", slice(2, 3), 0)
+    found = verify(open_store(store.location))
+    assert found.sound
+    assert [one.harmless for one in found.findings] == [True]
+    mend(store.location)
+    assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
+
+
+def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str):
+    store = filled(root)
+    write_behind(store, "record_id", slice(2, 3), 7)
+    assert told(store)[0].startswith("1 record ids are there twice")
+    write_behind(store, "record_id", slice(2, 3), -1)
+    assert told(store)[0].startswith("record_id has a hole at row 2")
+    change(store, "record_id/c/0", DAMAGES["a flipped bit"])
+    assert told(store)[0].startswith("record_id does not match its checksum")
+    assert not mend(store.location).sound
+    damage(store.location, "record_id/c/0", None)
+    assert told(store)[0].startswith("10 rows hold embeddings and have no id")
+
+
+def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
+    store = filled(root)
+    change(store, "embedding/c/0/0", DAMAGES["zeros"])
+    with (
+        acquire(leases(store.location), beat_seconds=0.2),
+        pytest.raises(LeaseHeld, match="being written by"),
+    ):
+        mend(store.location)
+    assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
+
+
+def test_looking_writes_nothing(root: str):
+    store = filled(root)
+    change(store, "embedding/c/0/0", DAMAGES["zeros"])
+    with pytest.raises(ValueError, match="reading only"):
+        verify(store, mending=True)
+    before = contents(store)
+    verify(open_store(store.location))
+    assert contents(store) == before
+
+
+def contents(store: EmbeddingStore) -> dict[str, bytes | None]:
+    place = store.location.place
+    return {key: place.read(key) for key, _ in place.sizes(store.location.key)}
+
+
+def test_the_status_is_set_back_before_the_data_is_replaced(
+    root: str, monkeypatch: pytest.MonkeyPatch
+):
+    store = filled(root)
+    change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
+    writer = type(open_store(store.location).location.place.writing("aside"))
+    true_put, put = writer.put, []
+
+    def stopping(self: object, key: str, value: object) -> None:
+        put.append(key)
+        if "/embedding/" in key:
+            raise KeyboardInterrupt
+        true_put(self, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "put", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            mend(store.location)
+    assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
+    assert mend(store.location).sound
+    with pytest.raises(StoreError, match="lacks rows"):
+        open_store(store.location).read(np.array([0]))
