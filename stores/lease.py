@@ -131,6 +131,7 @@ class Lease:
         self.ticket = ticket
         self.holder = holder
         self._beat_seconds = beat_seconds
+        self._failing = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -144,26 +145,27 @@ class Lease:
     def release(self) -> None:
         """Let others write. Nothing is lost where it cannot be told: then it expires."""
         self._done.set()
-        # A renewal that does not come back waits for a connection that is lost.
+        with suppress(OSError):
+            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
         self._thread.join(self._beat_seconds)
-        if self._thread.is_alive():
+        # Where the last renewal waits for a connection, or got none, this would wait as long.
+        if self._thread.is_alive() or self._failing:
             return
         with suppress(StoreError, OSError):
             self.ticket.check()
             self._write(replace(self.holder, released=True))
-        with suppress(StoreError, OSError):
-            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
 
     def _renew(self) -> None:
         while not self._done.wait(self._beat_seconds):
             try:
                 self.ticket.check()
                 self._write(replace(self.holder, beat=self.holder.beat + 1))
+                self._failing = False
             except LeaseLost:
                 return
             except (StoreError, OSError):
                 # A full disk or a lost connection: the next beat may get through.
-                continue
+                self._failing = True
 
     def _write(self, holder: Holder) -> None:
         here = _numbered(self.ticket.folder, self.ticket.number)
