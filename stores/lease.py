@@ -29,6 +29,9 @@ BEAT_SECONDS = 10.0
 EXPIRE_SECONDS = 45.0
 WATCH_SECONDS = 1.0
 
+_given_up: set[str] = set()
+"""Tokens of leases that this process has let go of, whether or not it could be told."""
+
 
 class LeaseHeld(StoreError):
     """Somebody alive has the lease."""
@@ -85,7 +88,12 @@ class Holder:
 
     @property
     def known_dead(self) -> bool:
-        """Whether its process ran on this machine and is gone: then nobody need wait."""
+        """Whether it can be seen from here that it writes no more: then nobody need wait.
+
+        Its process ran on this machine and is gone, or it is this one and has let go of it.
+        """
+        if self.token in _given_up:
+            return True
         if self.machine != _machine():
             return False
         try:
@@ -147,6 +155,7 @@ class Lease:
         self._done.set()
         with suppress(OSError):
             self.ticket.staging.place.clear_staging(self.ticket.staging.key)
+        _given_up.add(self.ticket.token)
         self._thread.join(self._beat_seconds)
         # Where the last renewal waits for a connection, or got none, this would wait as long.
         if self._thread.is_alive() or self._failing:
