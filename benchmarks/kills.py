@@ -1,20 +1,24 @@
 """What kills cost an extraction: rows lost, rows that differ, and seconds of work done again.
 
-    python benchmarks/kills.py [--kills 100] [--root DIRECTORY] [--seconds-per-row 0.002]
+    python benchmarks/kills.py [--kills 100] [--root URL] [--seconds-per-row 0.002]
 
 An extraction by two experts that are quick and known, and the gate's leads, runs in a child that
 is killed (SIGKILL) at a random instant; then the stores are opened and judged by the truth, and
-the next child goes on. Whenever everything is done, the next kills are of another data set. The
-children are forked from a process that has everything imported, so the root is a directory.
+the next child goes on. Whenever everything is done, the next kills are of another data set. All
+is done in children forked from a process that has everything imported and has used none of it.
 """
 
 import argparse
 import os
+import pickle
 import signal
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,8 @@ from stores.opening import find_stores
 RECORDS = 256
 SHARD_ROWS = 32
 BATCH = 8
+LONGEST = 1.0
+"""Seconds after which a child is killed at the latest."""
 
 
 class Constant:
@@ -53,19 +59,18 @@ class Constant:
 class MeanExpert:
     """Each lead's mean, at a given pace; every embedding it makes is a byte in a pipe."""
 
-    def __init__(self, name: str, seconds_per_row: float, counted: int | None = None) -> None:
+    def __init__(self, name: str, seconds_per_row: float, counted: int) -> None:
         self.spec = ExpertSpec(name, 1, {}, "none", "mean", 12, "none", "")
         self.seconds_per_row = seconds_per_row
         self.counted = counted
 
     def embed(self, ecg: torch.Tensor) -> torch.Tensor:
         time.sleep(len(ecg) * self.seconds_per_row)
-        if self.counted is not None:
-            os.write(self.counted, b"." * len(ecg))
+        os.write(self.counted, b"." * len(ecg))
         return ecg.mean(-1)
 
 
-def extract(name: str, root: Path, seconds_per_row: float, counted: int | None = None) -> None:
+def extract(name: str, root: str, seconds_per_row: float, counted: int) -> None:
     experts = [MeanExpert(expert, seconds_per_row, counted) for expert in ("one", "two")]
     with plan_extraction(
         resolve(Constant(name), root, experts, device="cpu"), shard_rows=SHARD_ROWS
@@ -86,87 +91,113 @@ class Tally:
     differing: int = 0
 
 
-def judge(root: Path, name: str, before: dict[tuple[str, int], bytes], tally: Tally) -> None:
-    """Open what is there, and compare it with the truth and with what was there `before`."""
+Rows = dict[tuple[str, int], bytes]
+"""What is whole, by expert and record id."""
+
+
+def whole_rows(name: str, root: str) -> tuple[Rows, int]:
+    """The rows that are there, and how many of them are not the truth."""
     found = find_stores(root, f"{name}/1")
     if found.wrong:
         raise SystemExit(f"A kill broke a store: {found.wrong[0]}")
-    now: dict[tuple[str, int], bytes] = {}
+    there: Rows = {}
+    wrong = 0
     for store in found.stores:
         rows = np.flatnonzero(store.status() == WHOLE)
         ids = store.record_id[rows]
         values = store.read(rows)
-        right = ids[:, None].astype(values.dtype)
-        tally.differing += int((values != right).any(1).sum())
+        wrong += int((values != ids[:, None].astype(values.dtype)).any(1).sum())
         expert = store.location.parent.name
-        now |= {(expert, one): row.tobytes() for one, row in zip(ids.tolist(), values, strict=True)}
+        there |= {
+            (expert, one): row.tobytes() for one, row in zip(ids.tolist(), values, strict=True)
+        }
+    return there, wrong
+
+
+def fork(work: Callable[[int], None]) -> tuple[int, int]:
+    """Do work in a child that is given a pipe; its process id and the pipe's other end."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work(theirs)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(theirs)
+    return child, ours
+
+
+def ended(child: int, pipe: int) -> tuple[int, bytes]:
+    """The signal that ended a child, if any, and what it said."""
+    with os.fdopen(pipe, "rb") as told:
+        said = told.read()
+    _, outcome = os.waitpid(child, 0)
+    if os.WIFEXITED(outcome) and os.WEXITSTATUS(outcome):
+        raise SystemExit("An extraction failed.")
+    return (os.WTERMSIG(outcome) if os.WIFSIGNALED(outcome) else 0), said
+
+
+def judge(name: str, root: str, before: Rows, tally: Tally) -> Rows:
+    """Compare what is there with the truth and with what was there before."""
+
+    def tell(pipe: int) -> None:
+        with os.fdopen(pipe, "wb") as told:
+            pickle.dump(whole_rows(name, root), told)
+
+    _, said = ended(*fork(tell))
+    now, wrong = pickle.loads(said)
     tally.lost += len(before.keys() - now.keys())
-    tally.differing += sum(now[key] != row for key, row in before.items() if key in now)
-    before.clear()
-    before.update(now)
+    tally.differing += wrong + sum(now.get(key, row) != row for key, row in before.items())
+    return now
 
 
-def embedded(there: dict[tuple[str, int], bytes]) -> int:
-    """Rows of the counted experts."""
-    return sum(expert != "leads" for expert, _ in there)
-
-
-def run(root: Path, kills: int, seconds_per_row: float) -> Tally:
+def run(root: str, kills: int, seconds_per_row: float) -> Tally:
     chance = np.random.default_rng(0)
     tally = Tally()
-    sets = 0
-    while tally.kills < kills:
-        sets += 1
-        name = f"set{sets}"
-        there: dict[tuple[str, int], bytes] = {}
-        done = False
-        while not done:
-            counter, counted = os.pipe()
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    extract(name, root, seconds_per_row, counted)
-                    status = 0
-                finally:
-                    os._exit(status)
-            os.close(counted)
+    for number in count(1):
+        name = f"set{number}"
+        there: Rows = {}
+        killed = True
+        while killed:
+            child, pipe = fork(partial(extract, name, root, seconds_per_row))
             if tally.kills < kills:
-                time.sleep(chance.uniform(0.0, 0.5))
+                time.sleep(chance.uniform(0.0, LONGEST))
                 os.kill(child, signal.SIGKILL)
-            _, outcome = os.waitpid(child, 0)
-            with os.fdopen(counter, "rb") as told:
-                tally.computed += len(told.read())
-            if os.WIFEXITED(outcome):
-                if os.WEXITSTATUS(outcome):
-                    raise SystemExit("An extraction failed.")
-                done = True
-                tally.finished += 1
-            else:
-                tally.kills += 1
-            judge(root, name, there, tally)
+            by, counted = ended(child, pipe)
+            killed = by == signal.SIGKILL
+            tally.kills += killed
+            tally.computed += len(counted)
+            there = judge(name, root, there, tally)
         if len(there) != 3 * RECORDS:
             raise SystemExit(f"{name} is done, and {3 * RECORDS - len(there)} rows are not there.")
-        tally.needed += embedded(there)
+        tally.finished += 1
+        tally.needed += sum(expert != "leads" for expert, _ in there)
+        if tally.kills >= kills:
+            break
     return tally
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--root", type=Path, help="where the stores are made; a temporary one")
+    parser.add_argument("--root", help="where the stores are made; else a temporary folder")
     parser.add_argument("--seconds-per-row", type=float, default=0.002)
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         began = time.monotonic()
-        tally = run(given.root or Path(temporary), given.kills, given.seconds_per_row)
+        tally = run(given.root or temporary, given.kills, given.seconds_per_row)
     again = tally.computed - tally.needed
     print(f"kills                  {tally.kills}, in {time.monotonic() - began:.0f} s")
     print(f"extractions completed  {tally.finished}")
-    print(f"rows lost              {tally.lost}")
+    print(f"whole rows lost        {tally.lost}")
     print(f"rows differing         {tally.differing}")
-    print(f"rows computed again    {again} of {tally.needed}: {again / tally.kills:.1f} a kill")
+    print(f"rows computed          {tally.computed}, where {tally.needed} were needed")
+    print(f"rows lost per kill     {again / tally.kills:.1f} that were in work, computed again")
     print(f"seconds lost per kill  {again / tally.kills * given.seconds_per_row:.3f}")
 
 

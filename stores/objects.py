@@ -7,7 +7,7 @@ version that was looked at, and only where there was none if none was looked at.
 import asyncio
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class ObjectPlace:
     """A part of a bucket: the `Place` of a lab's object store."""
 
     url: str
-    client: "Client"
+    client: "Client" = field(compare=False)
 
     @classmethod
     def connect(cls, url: str) -> "ObjectPlace":

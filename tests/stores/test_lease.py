@@ -400,3 +400,33 @@ def test_only_a_process_that_is_gone_is_known_to_be_dead():
     assert ended.pid is not None
     assert Holder(**vars(here) | {"process": ended.pid}).known_dead
     assert not Holder(**vars(here) | {"process": ended.pid, "machine": "elsewhere"}).known_dead
+
+
+def test_what_another_machine_replaces_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    place, true_read, stale = LocalPlace(tmp_path), Path.read_bytes, [True, True]
+    place.write("a", b"new")
+
+    def nfs(path: Path) -> bytes:
+        if stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return true_read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", nfs)
+    assert place.read("a") == b"new"
+
+
+def test_a_staging_folder_that_nfs_calls_stale_is_a_lost_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stale(self: Path, target: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with take(leases(store_location(tmp_path, PROVENANCE))) as held:
+        writer = held.ticket.folder.place.writing(held.ticket.staging.key)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", stale)
+            with pytest.raises(LeaseLost):
+                writer.put("a", b"value")  # type: ignore[attr-defined]

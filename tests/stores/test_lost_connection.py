@@ -131,6 +131,11 @@ def test_a_lease_whose_answer_was_lost_is_ours(root: str, proxy: TcpProxy):
             assert held.ticket.number == number
 
 
+def test_the_same_place_in_a_bucket_is_the_same_location(root: str):
+    one, other = (store_location(root, PROVENANCE) for _ in range(2))
+    assert len({one, other, one.parent}) == 2
+
+
 def test_a_bucket_that_cannot_be_reached_is_told_soon(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
