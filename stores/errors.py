@@ -12,6 +12,11 @@ from obstore.exceptions import (
 )
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+AWAY = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
+    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+}
+"""What a disk that fails says, and a network file system whose server is not there."""
 
 
 class StoreError(Exception):
@@ -56,11 +61,16 @@ def told(where: object) -> Iterator[None]:
     except BaseError as error:
         raise StoreError(f"{where} cannot be used: {_first_line(error)}.") from error
     except OSError as error:
-        if error.errno not in REFUSED:
+        if error.errno not in REFUSED | AWAY:
             raise
+        remedy = (
+            "see to the disk or its connection"
+            if error.errno in AWAY
+            else "make room or get the right to it"
+        )
         raise StoreError(
-            f"{where} cannot be used ({error.strerror}); what was whole stays whole, so make room "
-            "or get the right to it, and run the same command again."
+            f"{where} cannot be used ({error.strerror}); what was whole stays whole, so {remedy}, "
+            "and run the same command again."
         ) from error
 
 

@@ -11,12 +11,14 @@ only asleep may still try is held off by the store roots themselves (`local.py`,
 import getpass
 import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -26,6 +28,9 @@ from stores.location import Location
 BEAT_SECONDS = 10.0
 EXPIRE_SECONDS = 45.0
 WATCH_SECONDS = 1.0
+
+_given_up: set[str] = set()
+"""Tokens of leases that this process has let go of, whether or not it could be told."""
 
 
 class LeaseHeld(StoreError):
@@ -68,9 +73,13 @@ class Holder:
     @classmethod
     def parse(cls, value: bytes | None) -> "Holder | None":
         """From JSON; None where there is none, or it is half written and will be there soon."""
+        known = {field.name for field in fields(cls)}
         try:
-            return cls(**json.loads(value or b""))
-        except (ValueError, TypeError):
+            # What a later version says besides is no reason to take its holder for dead.
+            return cls(
+                **{key: told for key, told in json.loads(value or b"").items() if key in known}
+            )
+        except (ValueError, TypeError, AttributeError):
             return None
 
     def json(self) -> bytes:
@@ -79,7 +88,12 @@ class Holder:
 
     @property
     def known_dead(self) -> bool:
-        """Whether its process ran on this machine and is gone: then nobody need wait."""
+        """Whether it can be seen from here that it writes no more: then nobody need wait.
+
+        Its process ran on this machine and is gone, or it is this one and has let go of it.
+        """
+        if self.token in _given_up:
+            return True
         if self.machine != _machine():
             return False
         try:
@@ -125,6 +139,7 @@ class Lease:
         self.ticket = ticket
         self.holder = holder
         self._beat_seconds = beat_seconds
+        self._failing = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -138,25 +153,28 @@ class Lease:
     def release(self) -> None:
         """Let others write. Nothing is lost where it cannot be told: then it expires."""
         self._done.set()
-        self._thread.join()
-        try:
+        with suppress(OSError):
+            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
+        _given_up.add(self.ticket.token)
+        self._thread.join(self._beat_seconds)
+        # Where the last renewal waits for a connection, or got none, this would wait as long.
+        if self._thread.is_alive() or self._failing:
+            return
+        with suppress(StoreError, OSError):
             self.ticket.check()
             self._write(replace(self.holder, released=True))
-        except (StoreError, OSError):
-            return
-        finally:
-            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
 
     def _renew(self) -> None:
         while not self._done.wait(self._beat_seconds):
             try:
                 self.ticket.check()
                 self._write(replace(self.holder, beat=self.holder.beat + 1))
+                self._failing = False
             except LeaseLost:
                 return
             except (StoreError, OSError):
                 # A full disk or a lost connection: the next beat may get through.
-                continue
+                self._failing = True
 
     def _write(self, holder: Holder) -> None:
         here = _numbered(self.ticket.folder, self.ticket.number)
@@ -183,11 +201,13 @@ def acquire(
     watched: tuple[int, Holder | None] | None = None
     changed = began
     while True:
-        number, holder = _highest(folder)
+        # A watcher may itself be stopped at any line. It counts from after it first saw an object
+        # to before it saw it the last time, which is never longer than the object was unchanged.
         now = time.monotonic()
+        number, holder = _highest(folder)
         if (number, holder) != watched:
             alive = watched is not None and watched[0] == number
-            watched, changed = (number, holder), now
+            watched, changed = (number, holder), time.monotonic()
         free = number == 0 or (holder is not None and (holder.released or holder.known_dead))
         if free or now - changed > (holder.expires if holder else expire_seconds):
             if lease := _take(folder, number + 1, beat_seconds, expire_seconds):
@@ -231,8 +251,12 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
         # it after somebody else has taken over and cleared away what it left.
         place.open_staging(ticket.staging.key)
         key = _numbered(folder, number).key
-        # A put whose answer was lost was ours after all.
-        won = place.create(key, holder.json()) or place.read(key) == holder.json()
+        try:
+            # A put whose answer was lost was ours after all.
+            won = place.create(key, holder.json()) or place.read(key) == holder.json()
+        except FileNotFoundError:
+            # What it was set aside as was swept away, by one who has won.
+            won = False
         won = won and _highest(folder)[0] == number
         if not won:
             place.clear_staging(ticket.staging.key)
@@ -247,8 +271,9 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
 
 
 def _highest(folder: Location) -> tuple[int, Holder | None]:
-    number = max((_number(file) for file in folder.files()), default=0)
-    return number, Holder.parse(_numbered(folder, number).read()) if number else None
+    with told(folder):
+        number = max((_number(file) for file in folder.files()), default=0)
+        return number, Holder.parse(_numbered(folder, number).read()) if number else None
 
 
 def _numbered(folder: Location, number: int) -> Location:
@@ -256,8 +281,9 @@ def _numbered(folder: Location, number: int) -> Location:
 
 
 def _number(location: Location) -> int:
-    digits = location.name[:8]
-    return int(digits) if digits.isdecimal() else 0
+    # Not just any name that begins with digits: what is set aside is named by chance.
+    numbered = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
+    return int(numbered[1]) if numbered else 0
 
 
 def _machine() -> str:

@@ -21,7 +21,11 @@ from zarr.storage import LocalStore
 from stores.errors import LeaseLost
 from stores.location import BytesLike
 
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+GONE = {errno.ENOENT, errno.ESTALE}
+"""What a file system says of a file that is not there any more; the second is NFS."""
 PARTIAL = ".partial"
+CLEARED = ".cleared"
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,15 @@ class LocalPlace:
 
     def read(self, key: str) -> bytes | None:
         """The file's bytes, or None."""
-        try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
+        while True:
+            try:
+                return (self.root / key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except OSError as error:
+                # NFS, of a file that another machine replaced meanwhile: there is a new one.
+                if error.errno != errno.ESTALE:
+                    raise
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileParts | None"]:
@@ -77,7 +86,7 @@ class LocalPlace:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in NO_LINKS:
                 raise
             # A file system without links: the name is taken first, the content comes after.
             try:
@@ -132,8 +141,14 @@ class LocalPlace:
     def clear_staging(self, key: str) -> None:
         """Remove the folder and all in it, however often its holder adds to it meanwhile."""
         folder = self.root / key
-        while folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        # By another name it serves nobody, at once, even where something in it cannot be removed:
+        # it is somebody else's, or NFS keeps it for a process that has it open.
+        away = folder.with_name(f"{uuid.uuid4().hex}{CLEARED}")
+        try:
+            folder.rename(away)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(away, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -176,7 +191,9 @@ class FencedLocalStore(LocalStore):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_aside(value, _partial(self.staging)).replace(path)
-        except FileNotFoundError as error:
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
             raise LeaseLost(
                 f"{path.parent} was taken over by another extraction while this one was away; "
                 "run the same command again when that one is done."

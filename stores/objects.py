@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(minutes=3)
 """How long a request is tried again when a connection is lost, within a run."""
+MAX_PAUSE = timedelta(seconds=5)
+"""The longest pause between two tries."""
 FIRST_PATIENCE = timedelta(seconds=10)
 """The same for the first request: a wrong address should be told soon."""
 
@@ -171,8 +173,19 @@ class ConditionalObjectStore(ObjectStore[Any]):
                 use_multipart=False,
             )
         except (AlreadyExistsError, PreconditionError) as error:
-            raise Superseded(key) from error
+            # A put that went through, and whose answer was lost, is tried again by the client.
+            written = self._as_put(key, value)
+            if written is None:
+                raise Superseded(key) from error
         self.versions[key] = _version(written)
+
+    def _as_put(self, key: str, value: BytesLike) -> Any:
+        """The version that is there if it holds just this, else None."""
+        try:
+            found = obstore.get(self.store, key)
+        except FileNotFoundError:
+            return None
+        return found.meta if memoryview(found.bytes()) == value else None
 
 
 def _version(seen: Any) -> Any:
@@ -180,7 +193,12 @@ def _version(seen: Any) -> Any:
 
 
 def _client(url: str, patience: timedelta) -> "Client":
-    retry: RetryConfig = {"retry_timeout": patience}
+    # The patience alone says when to give up: refused at once, ten times are over in two seconds.
+    retry: RetryConfig = {
+        "retry_timeout": patience,
+        "max_retries": 10_000,
+        "backoff": {"max_backoff": MAX_PAUSE},
+    }
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     # A server in the lab's own network may well speak plain HTTP.
     options: ClientConfig = {"allow_http": endpoint.startswith("http://")}

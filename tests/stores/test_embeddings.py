@@ -1,6 +1,7 @@
 """The store's claims on a directory and on S3, and what can be shown on a directory alone."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,24 @@ def test_the_status_is_written_after_the_data(tmp_path: Path, monkeypatch: pytes
     assert written == ["embedding", "status"]
 
 
-def test_a_full_disk_is_told_in_a_sentence_and_claims_no_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (errno.ENOSPC, r"cannot be used \(No space left on device\).*make room"),
+        (errno.ETIMEDOUT, r"cannot be used \(Connection timed out\).*its connection"),
+        (errno.EIO, r"cannot be used \(Input/output error\).*see to the disk or its connection"),
+    ],
+)
+def test_a_disk_that_refuses_is_told_in_a_sentence_and_claims_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, told: str
 ):
     def full(self: FencedLocalStore, key: str, value: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(reason, os.strerror(reason))
 
     with make(tmp_path) as store:
         with monkeypatch.context() as patch:
             patch.setattr(FencedLocalStore, "put", full)
-            with pytest.raises(StoreError, match=r"cannot be used \(No space left on device\)"):
+            with pytest.raises(StoreError, match=told):
                 store.write_shard(0, rows(0), whole())
         assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 

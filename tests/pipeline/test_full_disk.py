@@ -1,0 +1,116 @@
+"""Extractions into a store root that is full, or that may not be written."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_extract import Constant, MeanExpert, plan, run, store_of
+
+from stores.embeddings import WHOLE, EmbeddingStore
+from stores.errors import StoreError
+from stores.opening import find_stores, open_store
+
+Remount = Callable[[str], None]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
+    """A file system with room for half of two small stores, and how to give it other options."""
+    where = tmp_path / "disk"
+    where.mkdir()
+
+    def mount(options: str) -> None:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True, capture_output=True
+        )
+
+    try:
+        mount("size=1250k")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here ({error})")
+    try:
+        yield where, lambda options: mount(f"remount,{options}")
+    finally:
+        subprocess.run(["umount", "-l", where], check=True)
+
+
+def whole_rows(store: EmbeddingStore) -> dict[int, np.ndarray]:
+    """Record id and embedding of the rows that are there."""
+    rows = np.flatnonzero(store.status() == WHOLE)
+    return dict(zip(store.record_id[rows].tolist(), store.read(rows), strict=True))
+
+
+def test_a_full_disk_stops_an_extraction_in_a_sentence_and_room_completes_it(
+    small_disk: tuple[Path, Remount], tmp_path: Path
+):
+    disk, remount = small_disk
+    dataset = Constant(range(100, 164))
+    planned = plan(dataset, disk, MeanExpert())
+    with pytest.raises(StoreError, match=r"No space left on device.*make room") as told:
+        run(planned)
+    assert "\n" not in str(told.value)
+    stores = [open_store(store.location) for store in planned.stores]
+    there = [whole_rows(store) for store in stores]
+    assert 0 < len(there[0]) < 64
+    assert all((row == record).all() for record, row in there[0].items())
+    # As full as before, it is told as soon, and nothing that was there is gone.
+    with pytest.raises(StoreError, match="No space left on device"):
+        run(plan(dataset, disk, MeanExpert()))
+    for store, before in zip(stores, there, strict=True):
+        assert before.keys() <= whole_rows(open_store(store.location)).keys()
+    remount("size=4m")
+    kept = len(whole_rows(open_store(stores[0].location)))
+    expert = MeanExpert()
+    run(plan(dataset, disk, expert))
+    assert expert.seen == 64 - kept
+    undisturbed = plan(dataset, tmp_path / "undisturbed", MeanExpert())
+    run(undisturbed)
+    for full, right in zip(stores, undisturbed.stores, strict=True):
+        after = open_store(full.location)
+        np.testing.assert_array_equal(after.status(), right.status())
+        np.testing.assert_array_equal(after.to_dask(), right.to_dask())
+    assert not list(disk.rglob("*.partial"))
+
+
+def test_a_disk_too_full_to_begin_leaves_no_half_a_store(small_disk: tuple[Path, Remount]):
+    disk, _ = small_disk
+    (disk / "filler").write_bytes(bytes(800_000))
+    with pytest.raises(StoreError, match=r"No space left on device.*make room"):
+        plan(Constant(range(8)), disk, MeanExpert())
+    assert find_stores(disk).stores == find_stores(disk).wrong == ()
+    (disk / "filler").unlink()
+    assert run(plan(Constant(range(8)), disk, MeanExpert())).computed == 16
+
+
+def test_a_root_that_may_only_be_read_is_told_in_a_sentence_and_read(
+    small_disk: tuple[Path, Remount],
+):
+    disk, remount = small_disk
+    planned = plan(Constant(range(8)), disk, MeanExpert())
+    run(planned)
+    remount("ro")
+    assert len(whole_rows(store_of(planned))) == 8
+    with pytest.raises(StoreError, match=r"Read-only file system.*get the right to it"):
+        plan(Constant(range(20)), disk, MeanExpert())
+
+
+def test_a_root_that_becomes_read_only_stops_an_extraction_in_a_sentence(
+    small_disk: tuple[Path, Remount],
+):
+    disk, remount = small_disk
+    planned = plan(Constant(range(16)), disk, MeanExpert())
+    (first,) = planned.ranges(1)
+    assert first.last == 2
+
+    def progress(done: int, total: int) -> None:
+        if done == 8:
+            remount("ro")
+
+    with pytest.raises(StoreError, match="Read-only file system"):
+        run(planned, batch_size=4, progress=progress)
+    remount("rw")
+    expert = MeanExpert()
+    run(plan(Constant(range(16)), disk, expert))
+    assert len(whole_rows(store_of(planned))) == 16

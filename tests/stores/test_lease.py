@@ -1,0 +1,432 @@
+"""One writer at a time, on a directory and on S3; and who is taken for dead, when."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from obstore.exceptions import GenericError
+from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, hold, nothing, start, truth
+
+from stores import lease, local
+from stores.errors import LeaseLost
+from stores.lease import Holder, Lease, LeaseHeld, acquire, holder_of, leases
+from stores.local import LocalPlace
+from stores.location import Location, locate
+from stores.opening import open_store, store_location
+
+
+@pytest.fixture(autouse=True)
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "WATCH_SECONDS", 0.02)
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "disk" else request.getfixturevalue("s3_root")
+
+
+@pytest.fixture
+def store(root: str) -> Location:
+    return store_location(root, PROVENANCE)
+
+
+@pytest.fixture
+def folder(store: Location) -> Location:
+    return leases(store)
+
+
+def take(folder: Location, **options: Any) -> Lease:
+    return acquire(folder, **({"beat_seconds": 0.1, "expire_seconds": 0.6} | options))
+
+
+def numbers(folder: Location) -> list[int]:
+    return [int(file.name.removesuffix(".json")) for file in folder.files()]
+
+
+def rewrite(folder: Location, number: int, **change: Any) -> None:
+    """What the object of a lease says, changed behind its holder's back."""
+    here = folder / f"{number:08d}.json"
+    here.place.write(here.key, json.dumps(json.loads(here.read() or b"") | change).encode())
+
+
+@contextmanager
+def holding(
+    folder: Location, beat_seconds: float = 0.1, expire_seconds: float = 0.6
+) -> Iterator[tuple[ForkServerProcess, Connection]]:
+    """A process that has the lease."""
+    ours, theirs = FORKS.Pipe()
+    process = start(hold, folder, beat_seconds, expire_seconds, theirs)
+    try:
+        assert ours.poll(30)
+        assert ours.recv() == 1
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_of_many_threads_that_try_at_once_one_has_it(folder: Location):
+    together, tried = threading.Barrier(8), threading.Barrier(8)
+
+    def attempt(_: int) -> str:
+        together.wait()
+        try:
+            held = take(folder)
+        except LeaseHeld:
+            tried.wait()
+            return "refused"
+        tried.wait()
+        held.release()
+        return "won"
+
+    for _ in range(3):
+        with ThreadPoolExecutor(8) as threads:
+            assert sorted(threads.map(attempt, range(8))) == ["refused"] * 7 + ["won"]
+
+
+def test_of_many_processes_that_try_at_once_one_has_it(folder: Location):
+    together, tried = FORKS.Barrier(4), FORKS.Barrier(4)
+    told = FORKS.Queue()
+    processes = [start(compete, folder, together, tried, told) for _ in range(4)]
+    answers = [told.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    told.close()
+    assert answers.count("won") == 1
+    (winner,) = {answer for answer in answers if answer != "won"}
+    assert any(f"process {process.pid}, since" in winner for process in processes)
+
+
+def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Location):
+    with take(folder) as held:
+        with pytest.raises(LeaseHeld) as refused:
+            take(folder)
+        assert str(refused.value).startswith(
+            f"{store} is being written by {held.holder.who}, since {held.holder.since};"
+        )
+        assert f"process {os.getpid()}" in held.holder.who
+        seen = holder_of(store)
+        assert seen is not None
+        assert seen.token == held.holder.token
+    assert holder_of(store) is None
+
+
+def test_who_waits_has_it_at_the_release(folder: Location):
+    told: list[str] = []
+    held = take(folder)
+    threading.Timer(1.2, held.release).start()
+    with take(folder, wait_seconds=30, notice=told.append) as mine:
+        assert mine.ticket.number == held.ticket.number + 1
+    assert held.holder.released
+    assert len(told) <= 1
+    assert all(held.holder.who in one for one in told)
+
+
+def test_who_has_waited_long_enough_is_refused(folder: Location):
+    with take(folder):
+        began = time.monotonic()
+        with pytest.raises(LeaseHeld):
+            take(folder, wait_seconds=1)
+        assert 1 <= time.monotonic() - began < 5
+
+
+def test_what_a_killed_process_of_this_machine_had_is_free_at_once(folder: Location):
+    with holding(folder, beat_seconds=3600, expire_seconds=3600) as (process, _):
+        process.kill()
+        process.join()
+        began = time.monotonic()
+        with take(folder) as mine:
+            assert mine.ticket.number == 2
+        assert time.monotonic() - began < 1
+
+
+def test_what_another_machine_had_is_free_when_it_was_silent_for_long_enough(folder: Location):
+    with holding(folder, beat_seconds=3600, expire_seconds=1) as (process, _):
+        process.kill()
+        process.join()
+        # This process cannot know that one of another machine is gone.
+        rewrite(folder, 1, machine="elsewhere", process=1)
+        began = time.monotonic()
+        with take(folder) as mine:
+            assert mine.ticket.number == 2
+        assert 1 < time.monotonic() - began < 3
+
+
+def test_the_rule_for_other_machines_is_well_below_90_seconds():
+    assert lease.EXPIRE_SECONDS + lease.BEAT_SECONDS < 60
+
+
+def test_a_holder_whose_renewals_fail_for_a_while_goes_on(
+    root: str, folder: Location, monkeypatch: pytest.MonkeyPatch
+):
+    place = type(folder.place)
+    failed = []
+
+    def cannot(*_: Any) -> Any:
+        failed.append(threading.current_thread().name)
+        if root.startswith("s3:"):
+            raise GenericError("the connection is lost")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with take(folder) as held:
+        for method in ("write", "children"):
+            beat = held.holder.beat
+            with monkeypatch.context() as patch:
+                patch.setattr(place, method, cannot)
+                time.sleep(0.35)
+            assert set(failed) == {"lease"}
+            failed.clear()
+            time.sleep(0.35)
+            assert held.holder.beat > beat
+        held.ticket.check()
+        with pytest.raises(LeaseHeld):
+            take(folder)
+
+
+def test_numbers_never_begin_again(folder: Location):
+    for number in range(1, 5):
+        with take(folder) as held:
+            assert held.ticket.number == number
+            assert numbers(folder) == [number]
+
+
+@pytest.mark.parametrize("stalls_before", ["open_staging", "create"])
+def test_who_comes_late_with_a_number_that_was_passed_does_not_win(
+    folder: Location, monkeypatch: pytest.MonkeyPatch, stalls_before: str
+):
+    place = type(folder.place)
+    true_method = getattr(place, stalls_before)
+    stalled, go_on = threading.Event(), threading.Event()
+
+    def stalling(self: Any, *arguments: Any) -> Any:
+        if threading.current_thread().name.startswith("late"):
+            stalled.set()
+            assert go_on.wait(30)
+        return true_method(self, *arguments)
+
+    with take(folder):
+        pass
+    monkeypatch.setattr(place, stalls_before, stalling)
+    with ThreadPoolExecutor(1, thread_name_prefix="late") as late:
+        attempt = late.submit(take, folder)
+        assert stalled.wait(30)
+        for _ in range(2):  # the number it wanted, and the one that removes that
+            with take(folder):
+                pass
+        with take(folder) as held:
+            go_on.set()
+            with pytest.raises(LeaseHeld, match="is being written by"):
+                attempt.result(30)
+            held.ticket.check()
+            assert held.ticket.number == 4
+    assert holder_of(_store_of(folder)) is None
+
+
+def _store_of(folder: Location) -> Location:
+    return folder.parent.parent.parent / folder.parent.name / folder.name
+
+
+def test_a_holder_that_was_stopped_and_goes_on_can_write_and_release_nothing(
+    store: Location, folder: Location
+):
+    with holding(folder) as (process, told):
+        told.send(2)
+        assert told.recv() == "written"
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with take(folder) as mine:
+            assert 0.6 < time.monotonic() - began < 3
+            fuller = open_store(store, mine.ticket)
+            ids = fuller.record_id
+            fuller.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+            os.kill(process.pid, signal.SIGCONT)
+            for _ in range(2):
+                told.send(3)
+                assert told.recv() == "LeaseLost"
+            told.send(None)
+            assert told.recv() == "released"
+            process.join(30)
+            mine.ticket.check()
+            fuller.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+            with pytest.raises(LeaseHeld):
+                take(folder)
+    after = open_store(store)
+    np.testing.assert_array_equal(after.read(np.arange(SHARD_ROWS)), truth(after.record_id))
+
+
+def test_a_watcher_that_was_itself_stopped_takes_nobody_alive_for_dead(
+    folder: Location, monkeypatch: pytest.MonkeyPatch
+):
+    true_highest = lease._highest
+    looks: list[Any] = []
+
+    def stopped_after_looking(folder: Location) -> Any:
+        seen = true_highest(folder)
+        if threading.current_thread().name.startswith("watcher"):
+            looks.append(seen)
+            if looks.count(seen) == 2:  # it has seen this before, and now it is stopped
+                time.sleep(1)
+        return seen
+
+    monkeypatch.setattr(lease, "_highest", stopped_after_looking)
+    with take(folder) as held, ThreadPoolExecutor(1, thread_name_prefix="watcher") as watcher:
+        with pytest.raises(LeaseHeld):
+            watcher.submit(take, folder, wait_seconds=2).result(30)
+        held.ticket.check()
+
+
+def test_what_is_set_aside_is_never_taken_for_a_lease(tmp_path: Path):
+    folder = leases(store_location(tmp_path, PROVENANCE))
+    with take(folder) as held:
+        (folder.path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
+        held.ticket.check()
+    with take(folder) as held:
+        assert held.ticket.number == 2
+        assert [file.name for file in folder.files()] == ["00000002.json"]
+
+
+def test_a_loser_whose_file_the_winner_swept_away_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = leases(store_location(tmp_path, PROVENANCE))
+    true_link = os.link
+    won: list[Lease] = []
+
+    def overtaken(aside: Path, path: Path) -> None:
+        monkeypatch.setattr(os, "link", true_link)
+        won.append(take(folder))
+        true_link(aside, path)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    with pytest.raises(LeaseHeld, match="is being written by"):
+        take(folder)
+    won[0].ticket.check()
+    won[0].release()
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_links_has_one_winner_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+):
+    def no_links(*_: Any) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "link", no_links)
+    test_of_many_threads_that_try_at_once_one_has_it(leases(locate(tmp_path) / "d" / "e" / "i"))
+
+
+def test_a_lease_that_a_later_version_wrote_is_as_good(folder: Location):
+    with take(folder, beat_seconds=3600, expire_seconds=3600) as held:
+        stop = threading.Event()
+
+        def beats() -> None:
+            beat = 0
+            while not stop.wait(0.05):
+                beat += 1
+                rewrite(folder, held.ticket.number, beat=beat, host="said by a later version")
+
+        thread = threading.Thread(target=beats)
+        thread.start()
+        with pytest.raises(LeaseHeld):
+            take(folder)
+        stop.set()
+        thread.join()
+        held.ticket.check()
+
+
+def test_a_lease_object_that_says_nothing_is_passed_after_a_while(folder: Location):
+    here = folder / "00000007.json"
+    here.place.write(here.key, b"")
+    began = time.monotonic()
+    with take(folder) as held:
+        assert held.ticket.number == 8
+    assert 0.6 < time.monotonic() - began < 3
+
+
+def test_who_takes_over_stops_the_other_even_where_its_folder_cannot_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def cannot(*_: Any, **__: Any) -> None:
+        """Another user's files, or some that NFS keeps for whoever has them open."""
+
+    monkeypatch.setattr(local.shutil, "rmtree", cannot)
+    folder = leases(store_location(tmp_path, PROVENANCE))
+    asleep = take(folder, beat_seconds=3600)
+    stale = folder.place.writing(asleep.ticket.staging.key)
+    (asleep.ticket.staging.path / "left.partial").write_bytes(b"half")
+    with take(folder), pytest.raises(LeaseLost):
+        stale.put("a/b", b"late")  # type: ignore[attr-defined]
+    assert LocalPlace(tmp_path).read("a/b") is None
+
+
+def test_a_release_does_not_wait_for_a_connection_that_is_lost(
+    folder: Location, monkeypatch: pytest.MonkeyPatch
+):
+    true_children = type(folder.place).children
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hangs(self: Any, key: str) -> Any:
+        hanging.set()
+        assert go_on.wait(30)
+        return true_children(self, key)
+
+    held = take(folder)
+    monkeypatch.setattr(type(folder.place), "children", hangs)
+    assert hanging.wait(30)
+    began = time.monotonic()
+    held.release()
+    assert time.monotonic() - began < 1
+    go_on.set()
+
+
+def test_only_a_process_that_is_gone_is_known_to_be_dead():
+    here = Holder.here(1)
+    assert not here.known_dead
+    ended = start(nothing)
+    ended.join()
+    assert ended.pid is not None
+    assert Holder(**vars(here) | {"process": ended.pid}).known_dead
+    assert not Holder(**vars(here) | {"process": ended.pid, "machine": "elsewhere"}).known_dead
+
+
+def test_what_another_machine_replaces_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    place, true_read, stale = LocalPlace(tmp_path), Path.read_bytes, [True, True]
+    place.write("a", b"new")
+
+    def nfs(path: Path) -> bytes:
+        if stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return true_read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", nfs)
+    assert place.read("a") == b"new"
+
+
+def test_a_staging_folder_that_nfs_calls_stale_is_a_lost_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stale(self: Path, target: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with take(leases(store_location(tmp_path, PROVENANCE))) as held:
+        writer = held.ticket.folder.place.writing(held.ticket.staging.key)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", stale)
+            with pytest.raises(LeaseLost):
+                writer.put("a", b"value")  # type: ignore[attr-defined]

@@ -1,0 +1,148 @@
+"""A store in S3 whose connection is cut for a while or for good, or whose answers are lost."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from conformance.store_tests import PROVENANCE, make, rows, whole
+from tcp_proxy import TcpProxy
+
+from stores import objects
+from stores.errors import StoreError
+from stores.lease import acquire, leases
+from stores.opening import open_store, store_location
+
+
+@pytest.fixture
+def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TcpProxy]:
+    with TcpProxy(s3_server) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.address)
+        yield between
+
+
+@pytest.fixture
+def root(proxy: TcpProxy) -> str:
+    return f"s3://lab/{uuid.uuid4().hex}"
+
+
+def restore_later(proxy: TcpProxy, seconds: float) -> None:
+    """Once what was asked of the proxy has happened, let everything through again."""
+
+    def later() -> None:
+        assert proxy.robbed.wait(30)
+        time.sleep(seconds)
+        proxy.restore()
+
+    threading.Thread(target=later).start()
+
+
+@pytest.mark.parametrize("what", ["embedding/c/1", "status/c/1", "leases"])
+def test_a_connection_that_is_lost_for_a_while_costs_only_time(
+    root: str, proxy: TcpProxy, what: str
+):
+    with make(root) as store:
+        store.write_shard(0, rows(0), whole())
+        proxy.cut_within(what.encode())
+        restore_later(proxy, 0.5)
+        store.write_shard(1, rows(1), whole())
+        assert proxy.robbed.is_set()
+        assert proxy.refused > 0
+    after = open_store(store.location)
+    np.testing.assert_array_equal(after.read(np.arange(8)), np.concatenate([rows(0), rows(1)]))
+
+
+@pytest.mark.parametrize("what", ["embedding/c/1", "status/c/1"])
+def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is_lost(
+    root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(objects, "PATIENCE", timedelta(seconds=1))
+    with make(root) as store:
+        store.write_shard(0, rows(0), whole())
+        proxy.cut_within(what.encode())
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="cannot be reached") as told:
+            store.write_shard(1, rows(1), whole())
+        assert 1 <= time.monotonic() - began < 8
+        assert "what was whole stays whole" in str(told.value)
+        assert "\n" not in str(told.value)
+    proxy.restore()
+    again = open_store(store.location)
+    assert again.status().tolist() == [1] * 4 + [0] * 6
+    np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
+
+
+def test_the_patience_is_what_is_said_however_quick_the_refusals(
+    root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(objects, "PATIENCE", timedelta(seconds=4))
+    place = objects.ObjectPlace.connect(root)
+    proxy.cut()
+    began = time.monotonic()
+    with pytest.raises(Exception, match="after"):
+        place.read("a")
+    assert 4 <= time.monotonic() - began < 11
+
+
+@pytest.mark.parametrize("what", ["embedding/c/0", "status/c/0"])
+def test_a_shard_whose_answer_was_lost_is_there_once_and_right(
+    root: str, proxy: TcpProxy, what: str
+):
+    with make(root) as store:
+        proxy.rob(what.encode())
+        store.write_shard(0, rows(0), np.array([1, 0, 1, 2], np.uint8))
+        assert proxy.robbed.is_set()
+        # And it goes on from there.
+        proxy.rob(what.encode())
+        store.write_shard(0, rows(0), np.array([1, 1, 1, 2], np.uint8))
+        assert proxy.robbed.is_set()
+    after = open_store(store.location)
+    assert after.status(0).tolist() == [1, 1, 1, 2]
+    np.testing.assert_array_equal(after.read(np.arange(3)), rows(0)[:3])
+
+
+@pytest.mark.parametrize("what", ["zarr.json", "record_id/c/0", "embedding/zarr.json"])
+def test_a_store_is_made_and_grown_though_answers_are_lost(root: str, proxy: TcpProxy, what: str):
+    for count in (10, 12):
+        proxy.rob(f"PUT /lab/{root.rpartition('/')[2]}/ludb/1.0.1/dlinear".encode())
+        with make(root, range(count)) as store:
+            assert proxy.robbed.is_set()
+        assert open_store(store.location).record_id.tolist() == list(range(count))
+    proxy.rob(what.encode())
+    with make(root, range(15), dtype="float32") as other:
+        assert proxy.robbed.is_set()
+    assert other.record_id.tolist() == list(range(15))
+    proxy.rob(what.encode())
+    with make(root, range(20), dtype="float32") as other:
+        assert proxy.robbed.is_set()
+    assert open_store(other.location).record_id.tolist() == list(range(20))
+
+
+def test_a_lease_whose_answer_was_lost_is_ours(root: str, proxy: TcpProxy):
+    folder = leases(store_location(root, PROVENANCE))
+    for number in (1, 2):
+        proxy.rob(f"{number:08d}.json".encode())
+        with acquire(folder) as held:
+            assert proxy.robbed.is_set()
+            held.ticket.check()
+            assert held.ticket.number == number
+
+
+def test_the_same_place_in_a_bucket_is_the_same_location(root: str):
+    one, other = (store_location(root, PROVENANCE) for _ in range(2))
+    assert len({one, other, one.parent}) == 2
+
+
+def test_a_bucket_that_cannot_be_reached_is_told_soon(
+    root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+):
+    assert timedelta(seconds=10) >= objects.FIRST_PATIENCE
+    monkeypatch.setattr(objects, "FIRST_PATIENCE", timedelta(seconds=1))
+    proxy.cut()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="cannot be reached"):
+        store_location(root, PROVENANCE)
+    assert time.monotonic() - began < 8
