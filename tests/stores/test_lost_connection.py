@@ -75,6 +75,7 @@ def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is
     np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
 
 
+@pytest.mark.slow
 def test_the_patience_is_what_is_said_however_quick_the_refusals(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
