@@ -118,6 +118,16 @@ def test_the_leads_come_along_and_say_in_which_rows_the_others_lie(roots: tuple[
     np.testing.assert_array_equal(there["dlinear"].read(np.arange(3)), numbers(np.array([7, 3, 0])))
 
 
+def test_of_several_leads_in_the_target_those_of_the_same_dtype_say_in_which_rows(tmp_path: Path):
+    filled(str(tmp_path / "a"))
+    filled(str(tmp_path / "b"), [9, 8], expert="leads", dtype="float32")
+    filled(str(tmp_path / "b"), [5, 6, 7], expert="leads")
+    filled(str(tmp_path / "b"), [3, 2], expert="leads", dtype="bfloat16")
+    run(str(tmp_path / "a"), str(tmp_path / "b"))
+    (copied,) = [one for one in find_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)]
+    assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
+
+
 def test_one_store_is_copied_by_its_own_url_with_its_leads(roots: tuple[str, str]):
     filled(roots[0], expert="leads")
     filled(roots[0], expert="tempo")
@@ -153,7 +163,7 @@ def test_damaged_rows_are_left_out_and_told_and_the_others_come(roots: tuple[str
 
 def test_reasons_are_joined_by_their_words(roots: tuple[str, str]):
     filled(roots[0])
-    options = {**LAYOUT, "reasons": ["unreadable", "flat_lead", "too_short"]}
+    options = {**LAYOUT, "reasons": ["unreadable", "too_short", "flat_lead"]}
     with writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
         pass
     run(*roots)
