@@ -15,6 +15,7 @@ from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.plan import NOT_FINITE, ExtractionPlan, ShardRange
 from pipeline.summary import Failure, Summary
 from stores.embeddings import WHOLE
+from stores.errors import StoreError
 
 FLUSH_SECONDS = 60.0
 """A shard in work is written, as far as it is, at least this often: what a kill can cost."""
@@ -59,9 +60,14 @@ def extract_range(
                 if time.monotonic() - flushed > flush_seconds:
                     work.write()
                     flushed = time.monotonic()
-        finally:
+        except StoreError:
+            # The store itself is away: to write to it again would only wait again.
+            raise
+        except BaseException:
             # What is done is kept on Ctrl-C and on an error too.
             work.write()
+            raise
+        work.write()
 
 
 @dataclass(frozen=True)

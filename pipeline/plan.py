@@ -204,27 +204,26 @@ def _acquire_all(
     of them alone, so that of two that want the same stores at once one gets all of them.
     """
 
-    def one(location: Location) -> Lease | LeaseHeld:
+    def one(location: Location) -> Lease | StoreError:
         try:
             return acquire(leases(location), wait_seconds=wait_seconds, notice=notice)
-        except LeaseHeld as held:
-            return held
+        except StoreError as refused:
+            return refused
 
     *experts, leads = request.locations
     order = sorted(experts, key=str)
-    outcome: dict[Location, Lease | LeaseHeld] = {}
+    outcome: dict[Location, Lease | StoreError] = {}
     for some in (order[:1], [*order[1:], leads]):
         with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
             outcome |= dict(zip(some, pool.map(one, some), strict=True))
-        refused = [outcome[where] for where in experts if isinstance(outcome.get(where), LeaseHeld)]
-        # With no expert at all it is the leads that are wanted.
-        if not experts and isinstance(outcome.get(leads), LeaseHeld):
-            refused = [outcome[leads]]
-        if refused:
-            for lease in outcome.values():
-                if isinstance(lease, Lease):
-                    lease.release()
-            raise next(one for one in refused if isinstance(one, LeaseHeld))
+        for where, refused in outcome.items():
+            # With no expert at all it is the leads that are wanted.
+            spare = where == leads and experts and isinstance(refused, LeaseHeld)
+            if isinstance(refused, StoreError) and not spare:
+                for lease in outcome.values():
+                    if isinstance(lease, Lease):
+                        lease.release()
+                raise refused
     held = [outcome[where] for where in request.locations]
     busy = outcome[leads]
     return (

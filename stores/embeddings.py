@@ -61,7 +61,9 @@ class EmbeddingStore:
         ids = self._read("record_id", slice(None))
         # Rows whose ids a killed process did not come to write are not there yet.
         holes = np.flatnonzero(ids == UNWRITTEN_ID)
-        return ids[: holes[0]] if len(holes) else ids
+        # Nor is a row that another array had not got when the store was opened, as it was growing.
+        shortest = min(array.shape[0] for array in self._arrays.values())
+        return ids[: min([shortest, *holes[:1]])]
 
     @property
     def features(self) -> int:

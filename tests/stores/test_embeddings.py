@@ -96,3 +96,13 @@ def test_a_place_that_is_no_place_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="holds credentials") as refused:
         locate("s3://key:secret@lab/x")
     assert "secret" not in str(refused.value)
+
+
+def test_a_store_opened_while_it_grows_has_ids_and_statuses_of_one_length(tmp_path: Path):
+    with make(tmp_path) as store:
+        early = open_store(store.location)
+    with make(tmp_path, [20, 21]) as grown:
+        pass
+    # A reader whose arrays were opened one by one, the ids after the growth.
+    early._arrays["record_id"] = grown.array("record_id")
+    assert len(early.record_id) == len(early.status()) == 10
