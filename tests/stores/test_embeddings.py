@@ -101,6 +101,7 @@ def test_a_place_that_is_no_place_is_refused(tmp_path: Path):
 def test_a_store_opened_while_it_grows_has_ids_and_statuses_of_one_length(tmp_path: Path):
     with make(tmp_path) as store:
         early = open_store(store.location)
+        assert early.features == 8  # its arrays are open now
     with make(tmp_path, [20, 21]) as grown:
         pass
     # A reader whose arrays were opened one by one, the ids after the growth.
