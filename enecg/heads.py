@@ -1,13 +1,17 @@
 """The trainable part on top of a frozen expert: one FFN per task, adapted by LoRA.
 
-`y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935): the FFN's first layer keeps its drawn weights
-and learns a low-rank update (`W0 + BA`), its last layer is trained outright.
+`y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935): the FFN's hidden layers keep their drawn weights
+and learn a low-rank update (`W0 + BA`), its last layer is trained outright. These are the modules
+that are saved and loaded; many of them at once are trained by `stacked.py`.
 """
 
 import torch
 from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+
+HIDDEN_LAYERS = r".*\.(hidden|more\.\d+)"
+"""What LoRA adapts, as peft takes it."""
 
 
 class Standardise(nn.Module):
@@ -37,17 +41,28 @@ class Standardise(nn.Module):
 
 
 class FFN(nn.Module):
-    """One hidden layer and a prediction: `prediction(gelu(hidden(x)))`."""
+    """Hidden layers and a prediction: `prediction(gelu(hidden(x)))` where `depth` is 1.
 
-    def __init__(self, features: int, hidden: int, outputs: int, dropout: float) -> None:
+    With `depth` 0 it is one linear layer.
+    """
+
+    def __init__(
+        self, features: int, hidden: int, outputs: int, dropout: float, depth: int = 1
+    ) -> None:
         super().__init__()
-        self.hidden = nn.Linear(features, hidden)
+        if depth:
+            self.hidden = nn.Linear(features, hidden)
+        self.more = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(depth - 1)])
         self.dropout = nn.Dropout(dropout)
-        self.prediction = nn.Linear(hidden, outputs)
+        self.prediction = nn.Linear(hidden if depth else features, outputs)
+        self.depth = depth
 
     def forward(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
         """Predictions: standard units of a regression, or logits of the classes."""
-        result: Tensor = self.prediction(self.dropout(nn.functional.gelu(self.hidden(features))))
+        states = features
+        for layer in [self.hidden, *self.more] if self.depth else []:
+            states = self.dropout(nn.functional.gelu(layer(states)))
+        result: Tensor = self.prediction(states)
         return result
 
 
@@ -58,12 +73,18 @@ class TaskHeads(nn.Module):
     """
 
     def __init__(
-        self, features: int, outputs: dict[str, int], *, hidden: int, dropout: float
+        self,
+        features: int,
+        outputs: dict[str, int],
+        *,
+        hidden: int,
+        dropout: float,
+        depth: int = 1,
     ) -> None:
         super().__init__()
         self.standardise = Standardise(features)
         self.ffn = nn.ModuleDict(
-            {task: FFN(features, hidden, size, dropout) for task, size in outputs.items()}
+            {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
         )
 
     def forward(
@@ -83,7 +104,7 @@ def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> 
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=["hidden"],
+        target_modules=HIDDEN_LAYERS,
         modules_to_save=["prediction"],
     )
     return get_peft_model(module, config)

@@ -1,88 +1,177 @@
-"""The training loops: all tasks' heads of one expert together, then the gate over the experts."""
+"""The heads of one expert, of all repeats and tasks, trained in one pass."""
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn import functional
 
-from enecg.gate import Gate, mix
 from enecg.heads import TaskHeads, with_lora
+from enecg.stacked import Shape, StackedFFN
+from pipeline.stack import train_stack
+from pipeline.stack_data import (
+    RECORDS_AT_ONCE,
+    Labelled,
+    StackedData,
+    first_layer,
+    summed_loss,
+)
 from pipeline.targets import Targets
 
-RECORDS_AT_ONCE = 8192
-"""Records whose predictions are made together: float32 copies of all of them would not fit."""
+Adaptation = Literal["lora", "full", "linear", "shared-lora"]
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How heads and gate are trained.
 
-    `hidden` units of each FFN; LoRA's `rank` and `alpha` (the update is scaled by alpha / rank);
-    `dropout` in both; AdamW at `learning_rate`; at most `epochs`, stopped when no task's
-    validation loss has improved for `patience` of them.
+    - `adaptation` of the heads: `lora` (the paper's: hidden layer frozen but for a low-rank
+      update, output layer trained), `full` (all of the FFN), `linear` (one layer), `shared-lora`
+      (one hidden layer per expert trained on all tasks together, then frozen; an adapter a task).
+    - `hidden` units of each FFN; LoRA's `rank` and `alpha` (the update is scaled by
+      alpha / rank); `dropout` in both; AdamW at `learning_rate`; at most `epochs`, stopped when
+      no task's validation loss has improved for `patience` of them.
+    - The gate: `gate_depth` hidden layers of `gate_hidden` units; `gate_weights` for each `task`
+      or for each `output` of a task; `top_k` experts are heard (0: all); `balance` scales a term
+      that grows when a few experts get all the weight.
     """
 
     batch_size: int = 64
     epochs: int = 100
     patience: int = 10
+    adaptation: Adaptation = "lora"
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.1
     hidden: int = 128
     learning_rate: float = 1e-3
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Encoded targets of every task, (record,) float32 with NaN where unknown, and the rows of
-    the training and validation records; `halves` are the training rows again, by patient.
-    """
-
-    targets: dict[str, Targets]
-    encoded: dict[str, Float[Tensor, " record"]]
-    train: Int[Tensor, " row"]
-    validation: Int[Tensor, " row"]
-    halves: tuple[Int[Tensor, " row"], Int[Tensor, " row"]]
+    gate_depth: int = 1
+    gate_hidden: int = 128
+    gate_weights: Literal["task", "output"] = "task"
+    top_k: int = 0
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained module, and its validation loss by task and epoch."""
+    """A trained module, its validation loss by task and epoch, and its numbers of parameters."""
 
-    module: PeftModel
+    module: nn.Module
     validation_loss: dict[str, list[float]]
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True)
+class HeadsFit(Fit):
+    """One repeat's heads on one expert, and what they answer by task: (record, output).
+
+    `outputs`: of all records. `unseen`: the same, but each training record is answered by heads
+    that were trained on the other half of the patients, for heads fit the records that they were
+    trained on too well to tell a gate whom to listen to. `untrained`: by the heads as they were
+    drawn, raw: what they would say of a regression in its own unit.
+    """
+
+    outputs: dict[str, Float[Tensor, "record output"]]
+    unseen: dict[str, Float[Tensor, "record output"]]
+    untrained: dict[str, Float[Tensor, "record output"]]
 
 
 def fit_heads(
-    embedding: Float[Tensor, "record feature"], labelled: Labelled, settings: FitSettings, seed: int
-) -> Fit:
-    """One head per task on an expert's embeddings; each task keeps its own best epoch.
+    embedding: Float[Tensor, "record feature"], repeats: Sequence[Labelled], settings: FitSettings
+) -> list[HeadsFit]:
+    """The heads of one expert: of every repeat and task, and of both halves of every repeat's
+    training patients, all in one pass.
 
-    The tasks share no parameter, so training them in one pass is training them one by one.
+    They share no parameter, so this is training them one by one.
     """
-    with _seeded(seed):
-        outputs = {name: targets.outputs for name, targets in labelled.targets.items()}
-        heads = TaskHeads(
-            embedding.shape[1], outputs, hidden=settings.hidden, dropout=settings.dropout
-        ).to(embedding.device)
-        heads.standardise.fit(embedding[labelled.train])
-        model = with_lora(heads, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    parts = [part for one in repeats for part in (one.train, *one.halves)]
+    of_repeat = [number for number in range(len(repeats)) for _ in range(3)]
+    data = StackedData.of(embedding, repeats)
+    stack, history = fit_stack(data, parts, of_repeat, settings)
+    drawn = StackedFFN(stack.shape, len(data.tasks), [one.seed for one in repeats])
+    fits = []
+    for number, labelled in enumerate(repeats):
+        mine = embedding[labelled.rows]
+        full, first, second = (
+            _module(stack, 3 * number + variant, data, number, settings) for variant in range(3)
+        )
+        outputs = predict_heads(full, mine, labelled.targets)
+        unseen = {task: output.clone() for task, output in outputs.items()}
+        for model, other in ((first, labelled.halves[1]), (second, labelled.halves[0])):
+            for task, output in predict_heads(model, mine[other], labelled.targets).items():
+                unseen[task][other] = output
+        untrained = _module(drawn.to(embedding.device), number, data, number, settings)
+        fits.append(
+            HeadsFit(
+                full,
+                {
+                    task: history[:, 3 * number, place].tolist()
+                    for place, task in enumerate(labelled.targets)
+                },
+                *count(full),
+                outputs=outputs,
+                unseen=unseen,
+                untrained=predict_heads(untrained, mine, labelled.targets),
+            )
+        )
+    return fits
 
-        def losses(rows: Tensor) -> dict[str, Tensor]:
-            outputs = model(embedding[rows])
-            return {
-                name: _head_loss(labelled.targets[name], output, labelled.encoded[name][rows])
-                for name, output in outputs.items()
-            }
 
-        return Fit(model, _train(model, losses, labelled, settings, seed))
+def fit_stack(
+    data: StackedData,
+    train: Sequence[Int[Tensor, " row"]],
+    of_repeat: Sequence[int],
+    settings: FitSettings,
+    learning_rates: Sequence[float] | None = None,
+) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
+    """Groups of heads, each on the given training records of one of the repeats.
+
+    `learning_rates`: a group's own, where they differ.
+    """
+    linear = settings.adaptation == "linear"
+    shape = Shape(
+        features=data.embedding.shape[1],
+        hidden=settings.hidden,
+        outputs=data.outputs,
+        depth=0 if linear else 1,
+        frozen=settings.adaptation in ("lora", "shared-lora"),
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+    )
+    seeds = [data.repeats[number].seed for number in of_repeat]
+    tasks = len(data.tasks)
+    options = {
+        "train": train,
+        "validation": [data.repeats[number].validation for number in of_repeat],
+        "seeds": seeds,
+        "batch_size": settings.batch_size,
+        "epochs": settings.epochs,
+        "patience": settings.patience,
+        "learning_rates": learning_rates or [settings.learning_rate] * len(seeds),
+    }
+
+    def run(stack: StackedFFN, *, together: bool = False) -> Float[np.ndarray, "epoch group task"]:
+        losses = _head_losses(stack, data, of_repeat)
+        return train_stack(stack, losses, together=together, **options)  # type: ignore[arg-type]
+
+    device = data.embedding.device
+    if settings.adaptation == "shared-lora":
+        base = StackedFFN(replace(shape, frozen=False, shared=True), tasks, seeds).to(device)
+        run(base, together=True)
+        stack = StackedFFN(replace(shape, shared=True), tasks, seeds).to(device)
+        with torch.no_grad():
+            for name in ("weight", "bias"):
+                getattr(stack, name)[0].copy_(getattr(base, name)[0])
+            stack.prediction.copy_(base.prediction)
+            stack.prediction_bias.copy_(base.prediction_bias)
+    else:
+        stack = StackedFFN(shape, tasks, seeds).to(device)
+    return stack, run(stack)
 
 
 def predict_heads(
@@ -90,7 +179,7 @@ def predict_heads(
 ) -> dict[str, Float[Tensor, "record output"]]:
     """Every task's prediction: standard units, or class probabilities."""
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         parts = [model(part) for part in embedding.split(RECORDS_AT_ONCE)]
     outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
     return {
@@ -99,134 +188,45 @@ def predict_heads(
     }
 
 
-def predict_unseen(
-    embedding: Float[Tensor, "record feature"],
-    labelled: Labelled,
-    predictions: dict[str, Float[Tensor, "record output"]],
-    settings: FitSettings,
-    seed: int,
-) -> dict[str, Float[Tensor, "record output"]]:
-    """`predictions`, but for each training record by heads fitted on the other half of patients.
-
-    Heads fit the records that they were trained on too well to tell the gate whom to listen to.
-    """
-    result = {task: output.clone() for task, output in predictions.items()}
-    for half, other in (labelled.halves, labelled.halves[::-1]):
-        fit = fit_heads(embedding, replace(labelled, train=half), settings, seed)
-        for task, output in predict_heads(fit.module, embedding[other], labelled.targets).items():
-            result[task][other] = output
-    return result
+def count(model: nn.Module) -> tuple[int, int]:
+    """A module's trainable parameters, and all that it answers with."""
+    trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    # peft keeps the output layer as it was drawn beside the one that it trains.
+    spare = sum(one.numel() for name, one in model.named_parameters() if "original_module" in name)
+    return trainable, sum(one.numel() for one in model.parameters()) - spare
 
 
-def fit_gate(
-    leads: Float[Tensor, "record feature"],
-    predictions: dict[str, Float[Tensor, "expert record output"]],
-    labelled: Labelled,
-    settings: FitSettings,
-    seed: int,
-) -> Fit:
-    """The gate over heads that are trained and stay as they are; its `predictions` are those of
-    `predict_unseen`.
-    """
-    with _seeded(seed):
-        experts = next(iter(predictions.values())).shape[0]
-        gate = Gate(
-            leads.shape[1],
-            tuple(labelled.targets),
-            experts,
-            hidden=settings.hidden,
-            dropout=settings.dropout,
-        ).to(leads.device)
-        gate.standardise.fit(leads[labelled.train])
-        model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-
-        def losses(rows: Tensor) -> dict[str, Tensor]:
-            weights = model(leads[rows])
-            return {
-                name: _mixture_loss(
-                    labelled.targets[name],
-                    mix(weight, predictions[name][:, rows]),
-                    labelled.encoded[name][rows],
-                )
-                for name, weight in weights.items()
-            }
-
-        return Fit(model, _train(model, losses, labelled, settings, seed))
-
-
-def _train(
-    model: nn.Module,
-    losses: Callable[[Tensor], dict[str, Tensor]],
-    labelled: Labelled,
-    settings: FitSettings,
-    seed: int,
-) -> dict[str, list[float]]:
-    """Minimise the sum of the tasks' losses; leaves each task at its best epoch on validation."""
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate)
-    history: dict[str, list[float]] = {name: [] for name in labelled.targets}
-    # Epoch 0 counts: a gate that cannot be bettered stays the plain mean.
-    best = {name: float("inf") for name in history}
-    kept: dict[str, Tensor] = {}
-    stale = 0
-    order = np.random.default_rng(seed)
-    for epoch in range(settings.epochs + 1):
-        if epoch:
-            model.train()
-            for rows in _batches(labelled.train, settings.batch_size, order):
-                optimiser.zero_grad()
-                sum(losses(rows).values(), torch.zeros((), device=rows.device)).backward()
-                optimiser.step()
-        model.eval()
-        with torch.inference_mode():
-            validation = {name: float(loss) for name, loss in losses(labelled.validation).items()}
-        stale += 1
-        for name, loss in validation.items():
-            history[name].append(loss)
-            if loss < best[name]:
-                best[name] = loss
-                stale = 0
-                kept |= {
-                    key: copy.deepcopy(value.data)
-                    for key, value in parameters.items()
-                    if f".ffn.{name}." in key
-                }
-        if stale >= settings.patience:
-            break
+def _head_losses(
+    stack: StackedFFN, data: StackedData, of_repeat: Sequence[int]
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    repeats = torch.tensor(of_repeat, device=data.embedding.device)
     with torch.no_grad():
-        for key, value in kept.items():
-            parameters[key].copy_(value)
-    return history
+        first = first_layer(stack, data, of_repeat)
+    valid = data.valid[repeats].unsqueeze(2)
+
+    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+        output = stack(data.features(repeats, rows), first(rows))
+        logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
+        return summed_loss(output[..., 0], logits, data.targets(repeats, rows), data.regression)
+
+    return losses
 
 
-def _batches(rows: Tensor, size: int, order: np.random.Generator) -> Iterator[Tensor]:
-    shuffled = rows[torch.from_numpy(order.permutation(len(rows))).to(rows.device)]
-    yield from shuffled.split(size)
-
-
-def _head_loss(
-    targets: Targets, output: Float[Tensor, "batch output"], encoded: Float[Tensor, " batch"]
-) -> Tensor:
-    known = ~encoded.isnan()
-    if not known.any():
-        return output.sum() * 0.0
-    if targets.task.kind == "regression":
-        return functional.smooth_l1_loss(output[known, 0], encoded[known])
-    return functional.cross_entropy(output[known], encoded[known].long())
-
-
-def _mixture_loss(
-    targets: Targets, mixed: Float[Tensor, "batch output"], encoded: Float[Tensor, " batch"]
-) -> Tensor:
-    if targets.task.kind == "regression":
-        return _head_loss(targets, mixed, encoded)
-    # Mixed probabilities sum to 1 already, so their logarithms are logits of themselves.
-    return _head_loss(targets, mixed.clamp_min(1e-7).log(), encoded)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside, and leave the caller's random state as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _module(
+    stack: StackedFFN, group: int, data: StackedData, repeat: int, settings: FitSettings
+) -> nn.Module:
+    """A group's heads as the module that is saved: by peft where LoRA adapts them."""
+    labelled = data.repeats[repeat]
+    heads = TaskHeads(
+        data.embedding.shape[1],
+        {name: targets.outputs for name, targets in labelled.targets.items()},
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        depth=stack.shape.depth,
+    ).to(data.embedding.device)
+    data.set_standardise(heads.standardise, repeat)
+    model: nn.Module = heads
+    if stack.shape.frozen:
+        model = with_lora(heads, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    stack.hand_over(group, list(heads.ffn.values()))
+    return model.eval()

@@ -1,8 +1,8 @@
-"""One repeat of the protocol: fit targets, heads and gate on one cohort, and answer for its test
-patients.
+"""The repeats of the protocol, trained side by side: targets, heads, gate and ensembles fitted on
+each cohort, and their answers for its test patients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,22 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from enecg.ensembles import ENSEMBLES, Outputs
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task
 from pipeline.cache import Cache, Features
 from pipeline.cohorts import Cohort
 from pipeline.datasets.base import Dataset
-from pipeline.evaluate import CONSTANT, ENSEMBLE, Predicted, choose_threshold, decide
-from pipeline.fit import (
-    Fit,
-    FitSettings,
-    Labelled,
-    fit_gate,
-    fit_heads,
-    predict_heads,
-    predict_unseen,
-)
+from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, Predicted, choose_threshold, decide
+from pipeline.fit import Fit, FitSettings, HeadsFit, fit_heads
+from pipeline.fit_gate import fit_gates
+from pipeline.stack_data import RECORDS_AT_ONCE, Labelled
 from pipeline.targets import Targets, constant
 from pipeline.targets import fit as fit_targets
 
@@ -51,7 +46,8 @@ class Repeat:
     """What one repeat came to.
 
     `thresholds`: of binary tasks, by method and task. `gate_weights`: by task, (test record,
-    expert). `predictions`: of every method on every task.
+    output or 1, expert). `predictions`: of every method on every task that it can do.
+    `parameters`: of every method with any, how many are trained and how many there are.
     """
 
     cohort: Cohort
@@ -59,8 +55,9 @@ class Repeat:
     heads: dict[str, Fit]
     gate: Fit
     thresholds: dict[str, dict[str, float]]
-    gate_weights: dict[str, Float[np.ndarray, "record expert"]]
+    gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
     predictions: tuple[Predicted, ...]
+    parameters: dict[str, tuple[int, int]]
 
 
 def check_labels(cohort: Cohort, inputs: Inputs) -> None:
@@ -75,58 +72,116 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
                 )
 
 
-def run_repeat(
-    number: int,
-    cohort: Cohort,
+def run_repeats(
+    cohorts: Sequence[Cohort],
     inputs: Inputs,
     features: Features,
     settings: FitSettings,
     step: Callable[[], None],
-) -> Repeat:
-    """Train on the cohort's training records and answer for its test records.
+) -> list[Repeat]:
+    """Train on each cohort's training records and answer for its test records.
 
-    `step` is called after each expert's heads and after the gate.
+    `step` is called after each expert's heads, after the gates, and after the ensembles.
     """
-    labelled = _label(cohort, inputs, features)
-    heads: dict[str, Fit] = {}
-    outputs: dict[str, dict[str, Tensor]] = {}
-    unseen: dict[str, dict[str, Tensor]] = {}
+    labelled = [_label(cohort, inputs, features) for cohort in cohorts]
+    heads: dict[str, list[HeadsFit]] = {}
     for name, embedding in features.experts.items():
-        heads[name] = fit_heads(embedding, labelled, settings, cohort.seed)
-        outputs[name] = predict_heads(heads[name].module, embedding, labelled.targets)
-        unseen[name] = predict_unseen(embedding, labelled, outputs[name], settings, cohort.seed)
+        heads[name] = fit_heads(embedding, labelled, settings)
         step()
-    gate = fit_gate(features.leads, _stack(unseen), labelled, settings, cohort.seed)
-    gate.module.eval()
-    with torch.inference_mode():
-        weights = gate.module(features.leads)
-    stacked = _stack(outputs)
-    outputs[ENSEMBLE] = {task: mix(weights[task], stacked[task]) for task in weights}
+    unseen = [
+        _by_task({name: fits[number].unseen for name, fits in heads.items()})
+        for number in range(len(cohorts))
+    ]
+    gates = fit_gates(features.leads, labelled, unseen, settings)
     step()
+    repeats = [
+        _answer(
+            number,
+            cohort,
+            inputs,
+            labelled[number],
+            {name: fits[number] for name, fits in heads.items()},
+            unseen[number],
+            gates[number],
+            features,
+        )
+        for number, cohort in enumerate(cohorts)
+    ]
+    step()
+    return repeats
 
-    judge = _Judge(number, cohort, inputs, features, labelled)
-    thresholds: dict[str, dict[str, float]] = {method: {} for method in outputs}
+
+def _answer(
+    number: int,
+    cohort: Cohort,
+    inputs: Inputs,
+    labelled: Labelled,
+    heads: dict[str, HeadsFit],
+    unseen: dict[str, Float[Tensor, "expert record output"]],
+    gate: Fit,
+    features: Features,
+) -> Repeat:
+    """All methods' answers on one repeat's test records."""
+    outputs: dict[str, dict[str, Tensor]] = {name: fit.outputs for name, fit in heads.items()}
+    stacked = _by_task(outputs)
+    combined: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
+    for task, targets in labelled.targets.items():
+        given = Outputs(
+            targets.task.kind,
+            stacked[task],
+            unseen[task],
+            labelled.encoded[task],
+            labelled.train,
+            labelled.validation,
+        )
+        for name, ensemble in ENSEMBLES.items():
+            made = ensemble(given, labelled.seed)
+            if made is not None:
+                combined[name][task] = made.answer
+    weights = _gate_weights(gate, features.leads[labelled.rows])
+    mixed = {task: mix(weight, stacked[task]) for task, weight in weights.items()}
+    judge = _Judge(number, cohort, inputs, labelled)
+    thresholds: dict[str, dict[str, float]] = {}
     predictions = [judge.constant(task) for task in labelled.targets]
-    for method, of_tasks in outputs.items():
+    for name, fit in heads.items():
+        for task, output in fit.untrained.items():
+            predictions.append(judge.untrained(ZERO_SHOT + name, task, output))
+    for method, of_tasks in (outputs | combined | {ENSEMBLE: mixed}).items():
+        thresholds[method] = {}
         for task, output in of_tasks.items():
             if labelled.targets[task].task.kind == "binary":
                 thresholds[method][task] = judge.threshold(task, output)
-            predictions.append(
-                judge.answers(method, task, output, thresholds[method].get(task, float("nan")))
-            )
-    test = features.rows_of(cohort.test)
+            threshold = thresholds[method].get(task, float("nan"))
+            predictions.append(judge.answers(method, task, output, threshold))
     return Repeat(
         cohort,
         labelled.targets,
-        heads,
+        dict(heads),
         gate,
         thresholds,
-        {task: weight[test].cpu().numpy() for task, weight in weights.items()},
+        {task: weight[labelled.test].cpu().numpy() for task, weight in weights.items()},
         tuple(predictions),
+        _parameters(heads, gate),
     )
 
 
-def _stack(
+def _parameters(heads: dict[str, HeadsFit], gate: Fit) -> dict[str, tuple[int, int]]:
+    """Trainable and all parameters of each expert's heads, and of EnECG: all heads and the gate."""
+    of_heads = {name: (fit.trainable, fit.total) for name, fit in heads.items()}
+    every = (*of_heads.values(), (gate.trainable, gate.total))
+    return of_heads | {ENSEMBLE: (sum(one[0] for one in every), sum(one[1] for one in every))}
+
+
+def _gate_weights(
+    gate: Fit, leads: Float[Tensor, "record feature"]
+) -> dict[str, Float[Tensor, "record output expert"]]:
+    gate.module.eval()
+    with torch.no_grad():
+        parts = [gate.module(part) for part in leads.split(RECORDS_AT_ONCE)]
+    return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+
+
+def _by_task(
     outputs: dict[str, dict[str, Tensor]],
 ) -> dict[str, Float[Tensor, "expert record output"]]:
     tasks = next(iter(outputs.values()))
@@ -136,44 +191,46 @@ def _stack(
 def _label(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled:
     """Fit the targets on the training records, and encode every record's labels by them."""
     of_training = inputs.labels.loc[cohort.train]
-    of_all = inputs.labels.loc[features.record_id]
+    of_all = inputs.labels.loc[cohort.everyone]
     targets = {task.name: fit_targets(task, of_training[task.column]) for task in inputs.tasks}
     device = features.leads.device
+    sizes = [len(cohort.train), len(cohort.validation), len(cohort.test)]
+    train, validation, test = torch.arange(sum(sizes), device=device).split(sizes)
     return Labelled(
         targets,
+        features.rows_of(cohort.everyone),
         {
             name: torch.from_numpy(one.encode(of_all[one.task.column])).float().to(device)
             for name, one in targets.items()
         },
-        features.rows_of(cohort.train),
-        features.rows_of(cohort.validation),
-        _halves(cohort, of_training["patient_id"].to_numpy(), features),
+        train,
+        validation,
+        test,
+        _halves(cohort.seed, of_training["patient_id"].to_numpy(), train),
+        cohort.seed,
     )
 
 
-def _halves(cohort: Cohort, patient_id: np.ndarray, features: Features) -> tuple[Tensor, Tensor]:
-    """Rows of the training records of one half of the patients, and of the other half."""
-    patients = np.random.default_rng(cohort.seed).permutation(np.unique(patient_id))
-    first = np.isin(patient_id, patients[: len(patients) // 2])
-    return features.rows_of(cohort.train[first]), features.rows_of(cohort.train[~first])
+def _halves(seed: int, patient_id: np.ndarray, train: Tensor) -> tuple[Tensor, Tensor]:
+    """The training rows of one half of the patients, and of the other half."""
+    patients = np.random.default_rng(seed).permutation(np.unique(patient_id))
+    first = torch.from_numpy(np.isin(patient_id, patients[: len(patients) // 2])).to(train.device)
+    return train[first], train[~first]
 
 
 class _Judge:
     """Turns outputs over all records into answers on the test records with a known label."""
 
-    def __init__(
-        self, number: int, cohort: Cohort, inputs: Inputs, features: Features, labelled: Labelled
-    ) -> None:
+    def __init__(self, number: int, cohort: Cohort, inputs: Inputs, labelled: Labelled) -> None:
         self.number = number
-        self.cohort = cohort
         self.targets = labelled.targets
         self.labels = inputs.labels
-        self.record_id = features.record_id
+        self.record_id = cohort.everyone
         self.encoded = {name: one.cpu().numpy() for name, one in labelled.encoded.items()}
         self.rows = {
             "train": labelled.train.cpu().numpy(),
             "validation": labelled.validation.cpu().numpy(),
-            "test": features.rows_of(cohort.test).cpu().numpy(),
+            "test": labelled.test.cpu().numpy(),
         }
 
     def _known(self, task: str, part: str) -> np.ndarray:
@@ -187,19 +244,41 @@ class _Judge:
         return choose_threshold(probability, self.encoded[task][rows].astype(int))
 
     def constant(self, task: str) -> Predicted:
-        best = constant(self.targets[task], self.encoded[task][self._known(task, "train")])
-        if self.targets[task].task.kind == "regression":
-            best = self.targets[task].decode(best)
+        """The same answer for everyone, and as probabilities the shares of the classes."""
+        targets = self.targets[task]
+        of_training = self.encoded[task][self._known(task, "train")]
+        best = constant(targets, of_training)
         rows = self._known(task, "test")
-        return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(best)))
+        shares = None
+        if targets.task.kind == "regression":
+            best = targets.decode(best)
+        else:
+            counts = np.bincount(of_training.astype(int), minlength=targets.outputs)
+            shares = np.tile(counts / counts.sum(), (len(rows), 1))
+        return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(best)), shares)
+
+    def untrained(self, method: str, task: str, output: Tensor) -> Predicted:
+        """What untrained heads say, a regression in its own unit: the paper's zero-shot."""
+        rows = self._known(task, "test")
+        said = output.cpu().numpy()[rows]
+        if self.targets[task].task.kind == "regression":
+            return self._predicted(method, task, rows, said[:, 0], None)
+        return self._predicted(method, task, rows, said.argmax(1), said)
 
     def answers(self, method: str, task: str, output: Tensor, threshold: float) -> Predicted:
         rows = self._known(task, "test")
-        decided = decide(self.targets[task], output.cpu().numpy()[rows], threshold)
-        return self._predicted(method, task, rows, decided)
+        said = output.cpu().numpy()[rows]
+        decided = decide(self.targets[task], said, threshold)
+        regression = self.targets[task].task.kind == "regression"
+        return self._predicted(method, task, rows, decided, None if regression else said)
 
     def _predicted(
-        self, method: str, task: str, rows: np.ndarray, predicted: np.ndarray
+        self,
+        method: str,
+        task: str,
+        rows: np.ndarray,
+        predicted: np.ndarray,
+        probability: np.ndarray | None,
     ) -> Predicted:
         targets = self.targets[task]
         truth = self.encoded[task][rows].astype(np.float64)
@@ -214,4 +293,5 @@ class _Judge:
             patient_id=self.labels.loc[record_id, "patient_id"].to_numpy(),
             truth=truth,
             predicted=predicted.astype(np.float64),
+            probability=None if probability is None else probability.astype(np.float64),
         )

@@ -1,0 +1,123 @@
+"""The gates of all repeats, trained in one pass over heads that stay as they are."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from enecg.gate import Gate, weigh
+from enecg.heads import with_lora
+from enecg.stacked import Shape, StackedFFN
+from pipeline.fit import Fit, FitSettings, count
+from pipeline.stack import train_stack
+from pipeline.stack_data import Labelled, StackedData, first_layer, summed_loss
+
+
+def fit_gates(
+    leads: Float[Tensor, "record feature"],
+    repeats: Sequence[Labelled],
+    unseen: Sequence[dict[str, Float[Tensor, "expert record output"]]],
+    settings: FitSettings,
+) -> list[Fit]:
+    """Every repeat's gate over heads that are trained and stay as they are; `unseen` are their
+    answers by task.
+    """
+    data = StackedData.of(leads, repeats)
+    experts = next(iter(unseen[0].values())).shape[0]
+    sets = data.outputs if settings.gate_weights == "output" else 1
+    shape = Shape(
+        features=leads.shape[1],
+        hidden=settings.gate_hidden,
+        outputs=sets * experts,
+        depth=settings.gate_depth,
+        silent=True,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+    )
+    of_repeat = list(range(len(repeats)))
+    seeds = [one.seed for one in repeats]
+    stack = StackedFFN(shape, len(data.tasks), seeds).to(leads.device)
+    history = train_stack(
+        stack,
+        _gate_losses(stack, data, of_repeat, _answers(unseen, data), experts, settings),
+        [one.train for one in repeats],
+        [one.validation for one in repeats],
+        seeds=seeds,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        patience=settings.patience,
+        learning_rates=[settings.learning_rate] * len(seeds),
+    )
+    fits = []
+    for number, labelled in enumerate(repeats):
+        per_output = settings.gate_weights == "output"
+        gate = Gate(
+            leads.shape[1],
+            {name: one.outputs if per_output else 1 for name, one in labelled.targets.items()},
+            experts,
+            hidden=settings.gate_hidden,
+            dropout=settings.dropout,
+            depth=settings.gate_depth,
+            top_k=settings.top_k,
+        ).to(leads.device)
+        data.set_standardise(gate.standardise, number)
+        model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+        stack.hand_over(number, list(gate.ffn.values()))
+        losses = {
+            task: history[:, number, place].tolist() for place, task in enumerate(labelled.targets)
+        }
+        fits.append(Fit(model.eval(), losses, *count(model)))
+    return fits
+
+
+def _answers(
+    unseen: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
+) -> Float[Tensor, "repeat task record output expert"]:
+    """The heads' answers laid out for the gates, 0 where a task has no such output."""
+    experts = next(iter(unseen[0].values())).shape[0]
+    laid = torch.zeros(
+        (len(unseen), len(data.tasks), data.rows.shape[1], data.outputs, experts),
+        device=data.embedding.device,
+    )
+    for number, of_tasks in enumerate(unseen):
+        for place, task in enumerate(data.tasks):
+            answers = of_tasks[task].permute(1, 2, 0)
+            laid[number, place, : answers.shape[0], : answers.shape[1]] = answers
+    return laid
+
+
+def _gate_losses(
+    stack: StackedFFN,
+    data: StackedData,
+    of_repeat: Sequence[int],
+    answers: Float[Tensor, "repeat task record output expert"],
+    experts: int,
+    settings: FitSettings,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    repeats = torch.tensor(of_repeat, device=data.embedding.device)
+    with torch.no_grad():
+        first = first_layer(stack, data, of_repeat)
+
+    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+        output = stack(data.features(repeats, rows), first(rows))
+        weights = weigh(output.unflatten(-1, (-1, experts)), settings.top_k)
+        # Advanced indices apart from each other put the picked axes first.
+        picked = answers[repeats.unsqueeze(1), :, rows].movedim(2, 1)
+        mixed = (weights * picked).sum(-1)
+        # Mixed probabilities of one set of weights sum to 1; those of many are made to.
+        share = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
+        total, known = summed_loss(
+            mixed[..., 0],
+            share.clamp_min(1e-7).log(),
+            data.targets(repeats, rows),
+            data.regression,
+        )
+        if settings.balance and stack.training:
+            # 0 where all experts get the same weight on average, experts - 1 where one gets all.
+            mean = weights.mean((2, 3))
+            total = total + settings.balance * known * (experts * mean.square().sum(-1) - 1)
+        return total, known
+
+    return losses
