@@ -124,7 +124,9 @@ def test_of_several_leads_in_the_target_those_of_the_same_dtype_say_in_which_row
     filled(str(tmp_path / "b"), [5, 6, 7], expert="leads")
     filled(str(tmp_path / "b"), [3, 2], expert="leads", dtype="bfloat16")
     run(str(tmp_path / "a"), str(tmp_path / "b"))
-    (copied,) = [one for one in find_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)]
+    (copied,) = [
+        one for one in find_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)
+    ]
     assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
 
 
