@@ -75,6 +75,10 @@ def create(
     with told(location):
         if (location / "zarr.json").read() is None:
             new = _in_memory(provenance, record_id, features, dtype, reasons, shard_rows)
+            if (location / "embedding" / "c").folders():
+                # A store that lost its zarr.json: its rows keep their ids and their words, and the
+                # document can be told from the store's name.
+                new = {"zarr.json": new["zarr.json"]}
             writer = cast(WritingStore, location.place.writing(ticket.staging.key))
             # The group's own document comes last: until then there is no store.
             for key in sorted(new, key=lambda key: (key == "zarr.json", key)):

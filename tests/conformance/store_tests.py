@@ -116,6 +116,16 @@ class StoreTests:
         ):
             pass
 
+    def test_a_store_that_lost_its_group_file_gets_it_back_and_its_rows_keep_their_ids(
+        self, root: str
+    ):
+        with make(root) as store:
+            store.write_shard(0, rows(0), whole())
+        damage(store.location, "zarr.json", None)
+        with make(root, [12, *range(9, -1, -1)]) as again:
+            assert again.record_id.tolist() == [*range(10), 12]
+        np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
+
     def test_a_making_that_broke_off_is_no_store_yet_and_is_made_whole(self, root: str):
         with make(root) as store:
             pass
