@@ -24,7 +24,8 @@ from pipeline.cohorts import draw
 from pipeline.datasets.base import BadRecord
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import choose_threshold, decide
-from pipeline.fit import FitSettings, Labelled, fit_heads, predict_heads
+from pipeline.fit import FitSettings, fit_heads, predict_heads
+from pipeline.stack_data import Labelled
 from pipeline.targets import constant, fit
 
 REPEATS = 3
@@ -67,8 +68,13 @@ def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str,
         name: torch.from_numpy(one.encode(labels[one.task.column])).float()
         for name, one in targets.items()
     }
-    labelled = Labelled(targets, encoded, rows["train"], rows["stop"], (rows["train"],) * 2)
-    heads = fit_heads(embedding, labelled, FitSettings(), seed).module
+    everyone = torch.arange(len(embedding))
+    halves = (rows["train"][::2], rows["train"][1::2])
+    labelled = Labelled(
+        targets, everyone, encoded, rows["train"], rows["stop"], rows["judge"], halves, seed
+    )
+    (fitted,) = fit_heads(embedding, [labelled], FitSettings())
+    heads = fitted.module
     left = {}
     for name, output in predict_heads(heads, embedding, targets).items():
         one, truth = targets[name], encoded[name].numpy().astype(np.float64)

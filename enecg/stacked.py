@@ -75,7 +75,8 @@ class StackedFFN(nn.Module):
         """
         weight = self.weight[0][group]
         product = features @ weight.flatten(0, 1).mT
-        return product.unflatten(-1, weight.shape[:2]) + self.bias[0][group]
+        layer: Tensor = product.unflatten(-1, weight.shape[:2]) + self.bias[0][group]
+        return layer
 
     def forward(
         self,
@@ -136,8 +137,9 @@ def _times(
 ) -> Float[Tensor, "group task batch out"]:
     """Each FFN's states times its weight. States that all tasks have in common are read once."""
     if states.shape[1] == 1 and weight.shape[1] > 1:
-        product = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
-        return product.unflatten(-1, weight.shape[1:3]).transpose(1, 2)
+        product: Tensor = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
+        product = product.unflatten(-1, weight.shape[1:3])
+        return product.transpose(1, 2)
     return states @ weight.mT
 
 

@@ -193,13 +193,46 @@ Dropout = Annotated[
 ]
 Hidden = Annotated[
     int,
-    Parameter(
-        help="Width of the heads' and the gate's hidden layers, in units.", validator=Number(gte=1)
-    ),
+    Parameter(help="Width of the heads' hidden layers, in units.", validator=Number(gte=1)),
     Field(ge=1),
 ]
 LearningRate = Annotated[
     float, Parameter(help="Step size of AdamW.", validator=Number(gt=0)), Field(gt=0)
+]
+
+
+Adaptation = Annotated[
+    Literal["lora", "full", "linear", "shared-lora"],
+    Parameter(
+        help="How heads learn: lora (the paper's: a frozen hidden layer with a low-rank update), "
+        "full (the whole FFN), linear (one layer), shared-lora (one hidden layer per expert, "
+        "trained on all tasks and then frozen, with an adapter a task)."
+    ),
+]
+GateDepth = Annotated[
+    int, Parameter(help="Hidden layers of the gate.", validator=Number(gte=1)), Field(ge=1)
+]
+GateHidden = Annotated[
+    int,
+    Parameter(help="Width of the gate's hidden layers, in units.", validator=Number(gte=1)),
+    Field(ge=1),
+]
+GateWeights = Annotated[
+    Literal["task", "output"],
+    Parameter(help="Whether the gate weighs the experts for each task, or each class of it."),
+]
+TopK = Annotated[
+    int,
+    Parameter(help="How many experts the gate listens to; 0: all.", validator=Number(gte=0)),
+    Field(ge=0),
+]
+Balance = Annotated[
+    float,
+    Parameter(
+        help="Scale of a loss that grows where a few experts get all the weight.",
+        validator=Number(gte=0),
+    ),
+    Field(ge=0),
 ]
 
 

@@ -36,11 +36,17 @@ def train(
     limit: p.Limit = None,
     epochs: p.Epochs = 100,
     patience: p.Patience = 10,
+    adaptation: p.Adaptation = "lora",
     rank: p.Rank = 8,
     alpha: p.Alpha = 16.0,
     dropout: p.Dropout = 0.1,
     hidden: p.Hidden = 128,
     learning_rate: p.LearningRate = 1e-3,
+    gate_depth: p.GateDepth = 1,
+    gate_hidden: p.GateHidden = 128,
+    gate_weights: p.GateWeights = "task",
+    top_k: p.TopK = 0,
+    balance: p.Balance = 0.0,
 ) -> tuple[str, ...]:
     """Train the heads and the gate from the store, and tell how good they are.
 
@@ -67,11 +73,17 @@ def train(
             batch_size=batch_size,
             epochs=epochs,
             patience=patience,
+            adaptation=adaptation,
             rank=rank,
             alpha=alpha,
             dropout=dropout,
             hidden=hidden,
             learning_rate=learning_rate,
+            gate_depth=gate_depth,
+            gate_hidden=gate_hidden,
+            gate_weights=gate_weights,
+            top_k=top_k,
+            balance=balance,
         ),
     )
     with shown("train", "steps", to_the_log(logger)) as line:

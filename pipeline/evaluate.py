@@ -16,6 +16,8 @@ INTERVAL = (2.5, 97.5)
 
 CONSTANT = "constant predictor"
 ENSEMBLE = "EnECG"
+ZERO_SHOT = "zero-shot:"
+"""Before an expert's name: this expert under heads that nobody trained."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Predicted:
     patient_id: Int[np.ndarray, " record"]
     truth: Float[np.ndarray, " record"]
     predicted: Float[np.ndarray, " record"]
+    probability: Float[np.ndarray, "record class"] | None = None
 
 
 @dataclass(frozen=True)

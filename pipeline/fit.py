@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from enecg.heads import TaskHeads, with_lora
 from enecg.stacked import Shape, StackedFFN
-from pipeline.stack import train_stack
+from pipeline.stack import keeps_random_state, train_stack
 from pipeline.stack_data import (
     RECORDS_AT_ONCE,
     Labelled,
@@ -80,6 +80,7 @@ class HeadsFit(Fit):
     untrained: dict[str, Float[Tensor, "record output"]]
 
 
+@keeps_random_state
 def fit_heads(
     embedding: Float[Tensor, "record feature"], repeats: Sequence[Labelled], settings: FitSettings
 ) -> list[HeadsFit]:

@@ -10,10 +10,11 @@ from enecg.gate import Gate, weigh
 from enecg.heads import with_lora
 from enecg.stacked import Shape, StackedFFN
 from pipeline.fit import Fit, FitSettings, count
-from pipeline.stack import train_stack
+from pipeline.stack import keeps_random_state, train_stack
 from pipeline.stack_data import Labelled, StackedData, first_layer, summed_loss
 
 
+@keeps_random_state
 def fit_gates(
     leads: Float[Tensor, "record feature"],
     repeats: Sequence[Labelled],

@@ -21,6 +21,7 @@ from typing import Any
 
 from peft import PeftModel
 from safetensors.torch import save_file
+from torch import nn
 
 from enecg.errors import UserError
 from pipeline.evaluate import Score, predictions_table
@@ -112,8 +113,15 @@ def _write_repeat(folder: Path, repeat: Repeat) -> None:
     _write_model(folder / "gate", repeat.gate.module)
 
 
-def _write_model(folder: Path, model: PeftModel) -> None:
-    """The adapter in peft's format, and beside it the frozen base, which peft does not save."""
+def _write_model(folder: Path, model: nn.Module) -> None:
+    """The adapter in peft's format, and beside it the frozen base, which peft does not save.
+
+    A module without LoRA is all base.
+    """
+    folder.mkdir(parents=True)
+    if not isinstance(model, PeftModel):
+        save_file(model.state_dict(), folder / "base.safetensors")
+        return
     model.save_pretrained(str(folder))
     base = {
         name: tensor.contiguous()

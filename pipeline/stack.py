@@ -1,7 +1,9 @@
 """The training loop of a stack: every group on its own records, every FFN at its own best epoch."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,8 +18,21 @@ VALIDATED_AT_ONCE = 1024
 PADDING = -1
 """A row number that stands for no record: where groups have different numbers of records."""
 
+Function = TypeVar("Function", bound=Callable[..., object])
+
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From rows (group, batch) to the summed loss and the number of known labels, (group, task)."""
+
+
+def keeps_random_state(function: Function) -> Function:
+    """The function, which may draw at random, leaving torch's random state as it was."""
+
+    @functools.wraps(function)
+    def kept(*arguments: object, **named: object) -> object:
+        with torch.random.fork_rng():
+            return function(*arguments, **named)
+
+    return cast(Function, kept)
 
 
 def train_stack(
@@ -81,7 +96,9 @@ def train_stack(
                 loss = total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
             history.append(loss.cpu().numpy())
             judged = loss.sum(1, keepdim=True).expand_as(loss) if together else loss
-            better = judged < best if best is not None else torch.ones_like(judged, dtype=bool)
+            better = (
+                judged < best if best is not None else torch.ones_like(judged, dtype=torch.bool)
+            )
             best = judged if best is None else torch.minimum(best, judged)
             for one, saved in zip(parameters, kept, strict=True):
                 which = better[:, : one.shape[1]].view(*one.shape[:2], *[1] * (one.dim() - 2))

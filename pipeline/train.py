@@ -17,10 +17,10 @@ from pipeline.cache import available, open_cache, read_features
 from pipeline.cohorts import draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import Score, score
+from pipeline.evaluate import Predicted, Score, score
 from pipeline.fit import FitSettings
 from pipeline.plan import resolve_device
-from pipeline.repeat import Inputs, Repeat, check_labels, run_repeat
+from pipeline.repeat import Inputs, Repeat, check_labels, run_repeats
 from pipeline.report.page import write_page
 from pipeline.report.table import markdown
 
@@ -92,12 +92,9 @@ def train(
     run_folder.make(folder)
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
-    step = _counter(progress, settings.repeats * (len(inputs.cache.experts) + 1))
+    step = _counter(progress, len(inputs.cache.experts) + 2)
     with _one_thread():
-        repeats = [
-            run_repeat(number, cohort, inputs, features, settings.fit, step)
-            for number, cohort in enumerate(cohorts)
-        ]
+        repeats = run_repeats(cohorts, inputs, features, settings.fit, step)
     scores = _scores(repeats)
     seconds = time.monotonic() - started
     text = markdown(scores, inputs, seeds=[cohort.seed for cohort in cohorts])
@@ -150,8 +147,11 @@ def _tasks(chosen: tuple[Task, ...], labels: pd.DataFrame) -> tuple[Task, ...]:
 
 def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:
     """A score for every method on every task, in the order of the first repeat's predictions."""
-    by_method = zip(*(one.predictions for one in repeats), strict=True)
-    return tuple(score(together) for together in by_method)
+    together: dict[tuple[str, str], list[Predicted]] = {}
+    for repeat in repeats:
+        for one in repeat.predictions:
+            together.setdefault((one.method, one.task.name), []).append(one)
+    return tuple(score(predictions) for predictions in together.values())
 
 
 @contextmanager

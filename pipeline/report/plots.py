@@ -52,7 +52,7 @@ def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
     for place, expert in enumerate(experts):
         width = np.array(
             [
-                np.mean([one.gate_weights[task][:, place].mean() for one in repeats])
+                np.mean([one.gate_weights[task][..., place].mean() for one in repeats])
                 for task in tasks
             ]
         )

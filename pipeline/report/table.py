@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 from enecg.tasks import TASKS
 from pipeline.cache import Cache
@@ -41,7 +42,7 @@ def tabulate(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> T
     methods = list(dict.fromkeys(score.method for score in scores))
     by_cell = {(score.method, score.task): score for score in scores}
     rows = [
-        (label(method, cache), *(_cell(by_cell[method, task]) for task in tasks))
+        (label(method, cache), *(_cell(by_cell.get((method, task))) for task in tasks))
         for method in methods
     ]
     counted = [by_cell[methods[0], task] for task in tasks]
@@ -56,7 +57,7 @@ def tabulate(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> T
     )
     best = set()
     for column, task in enumerate(tasks, start=1):
-        means = [by_cell[method, task].mean for method in methods]
+        means = [one.mean if (one := by_cell.get((method, task))) else nan for method in methods]
         pick = max(means) if TASKS[task].higher_is_better else min(means)
         best.add((means.index(pick), column))
     notes = (
@@ -99,7 +100,9 @@ def _heading(task: str) -> str:
     return f"{it.title}, {it.metric_name}{f' {it.unit}' if it.unit else ''} {arrow}"
 
 
-def _cell(score: Score) -> str:
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "not for regressions"
     deviation = "" if score.deviation is None else f" ± {number(score.task, score.deviation)}"
     low, high = number(score.task, score.low), number(score.task, score.high)
     return f"{number(score.task, score.mean)}{deviation} [{low}, {high}]"

@@ -46,19 +46,19 @@ def test_a_feature_that_never_varies_becomes_zero():
 
 
 def test_the_gates_weights_sum_to_one_for_every_record_and_task():
-    gate = Gate(30, ("age", "sex"), 5, hidden=16, dropout=0.0)
+    gate = Gate(30, {"age": 1, "sex": 1}, 5, hidden=16, dropout=0.0)
     for ffn in gate.ffn.values():
         torch.nn.init.normal_(ffn.prediction.weight)  # type: ignore[union-attr, arg-type]
     weights = gate(torch.randn(7, 30))
     assert set(weights) == {"age", "sex"}
     for weight in weights.values():
-        assert weight.shape == (7, 5)
-        torch.testing.assert_close(weight.sum(-1), torch.ones(7))
+        assert weight.shape == (7, 1, 5)
+        torch.testing.assert_close(weight.sum(-1), torch.ones(7, 1))
         assert weight.std() > 0
 
 
 def test_an_untrained_gate_is_the_plain_mean_of_the_experts():
-    gate = Gate(30, ("age",), 4, hidden=16, dropout=0.0)
+    gate = Gate(30, {"age": 1}, 4, hidden=16, dropout=0.0)
     answers = torch.randn(4, 7, 1)
     mixed = mix(gate(torch.randn(7, 30))["age"], answers)
     torch.testing.assert_close(mixed, answers.mean(0))
@@ -66,7 +66,7 @@ def test_an_untrained_gate_is_the_plain_mean_of_the_experts():
 
 @pytest.mark.parametrize("expert", [0, 2])
 def test_all_weight_on_one_expert_is_that_experts_answer(expert: int):
-    weights = torch.zeros(7, 3)
-    weights[:, expert] = 1
+    weights = torch.zeros(7, 1, 3)
+    weights[..., expert] = 1
     answers = torch.randn(3, 7, 15)
     torch.testing.assert_close(mix(weights, answers), answers[expert])

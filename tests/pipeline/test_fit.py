@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from enecg.gate import mix
+from enecg.tasks import TASKS
+from pipeline.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
+from pipeline.fit_gate import fit_gates
+from pipeline.stack_data import Labelled
+from pipeline.targets import Targets
+
+QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3)
+RECORDS, FEATURES = 400, 24
+
+TARGETS = {
+    "age": Targets(TASKS["age"]),
+    "sex": Targets(TASKS["sex"], classes=("female", "male")),
+    "arrhythmia": Targets(TASKS["arrhythmia"], classes=("a", "b", "c", "Others")),
+}
+
+
+def embeddings(seed: int = 0) -> torch.Tensor:
+    return torch.randn(RECORDS, FEATURES, generator=torch.Generator().manual_seed(seed))
+
+
+def labelled(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = False) -> Labelled:
+    """Labels that lie in the embedding plainly; or the same ones of other records."""
+    rows = torch.from_numpy(np.random.default_rng(seed).permutation(RECORDS))
+    mine = embedding[rows]
+    encoded = {
+        "age": mine[:, 0],
+        "sex": (mine[:, 1] > 0).float(),
+        "arrhythmia": mine[:, 2:6].argmax(1).float(),
+    }
+    if shuffled:
+        order = torch.from_numpy(np.random.default_rng(9).permutation(RECORDS))
+        encoded = {task: one[order] for task, one in encoded.items()}
+    train, validation, test = torch.arange(RECORDS).split([240, 80, 80])
+    return Labelled(
+        TARGETS, rows, encoded, train, validation, test, (train[:120], train[120:]), seed
+    )
+
+
+def right(fit: HeadsFit, one: Labelled, part: torch.Tensor) -> float:
+    """The share of records whose class is right."""
+    said = fit.outputs["arrhythmia"][part].argmax(1)
+    return float((said == one.encoded["arrhythmia"][part]).float().mean())
+
+
+def test_repeats_trained_together_answer_as_each_alone():
+    embedding = embeddings()
+    repeats = [labelled(embedding, seed) for seed in (0, 1, 2)]
+    together = fit_heads(embedding, repeats, QUICK)
+    for fit, one in zip(together, repeats, strict=True):
+        (alone,) = fit_heads(embedding, [one], QUICK)
+        for task in TARGETS:
+            torch.testing.assert_close(fit.outputs[task], alone.outputs[task], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(fit.unseen[task], alone.unseen[task], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("adaptation", ["lora", "full", "linear", "shared-lora"])
+def test_every_adaptation_learns_what_is_there_and_nothing_that_is_not(adaptation: Adaptation):
+    embedding = embeddings()
+    settings = replace(QUICK, adaptation=adaptation, epochs=40)
+    (fit,) = fit_heads(embedding, [one := labelled(embedding)], settings)
+    assert right(fit, one, one.test) > 0.6
+    # The same labels, of other records: a leak would show as more than chance.
+    (fit,) = fit_heads(embedding, [one := labelled(embedding, shuffled=True)], settings)
+    assert right(fit, one, one.test) < 0.45
+    error = (fit.outputs["age"][one.test, 0] - one.encoded["age"][one.test]).abs().mean()
+    assert error > 0.9 * one.encoded["age"][one.test].abs().mean()
+
+
+def test_what_a_head_says_unseen_it_was_not_told():
+    embedding = embeddings()
+    one = labelled(embedding)
+    (fit,) = fit_heads(embedding, [one], QUICK)
+    (untold,) = fit_heads(
+        embedding,
+        # Other labels for the first half change nothing that is said of it.
+        [replace(one, encoded={t: _other(e, one.halves[0]) for t, e in one.encoded.items()})],
+        QUICK,
+    )
+    assert not torch.allclose(fit.outputs["sex"], untold.outputs["sex"])
+    torch.testing.assert_close(
+        fit.unseen["sex"][one.halves[0]], untold.unseen["sex"][one.halves[0]]
+    )
+
+
+def _other(encoded: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    changed = encoded.clone()
+    changed[rows] = encoded[rows.flip(0)]
+    return changed
+
+
+def test_a_run_is_the_same_again_and_leaves_the_random_state_alone():
+    embedding = embeddings()
+    settings = replace(QUICK, dropout=0.3)
+    before = torch.random.get_rng_state()
+    first, again = (fit_heads(embedding, [labelled(embedding)], settings)[0] for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for task in TARGETS:
+        assert torch.equal(first.outputs[task], again.outputs[task])
+
+
+def test_the_best_epoch_is_kept_and_not_the_last():
+    embedding = embeddings()
+    one = labelled(embedding)
+    settings = replace(QUICK, adaptation="full", hidden=64, epochs=60, patience=60)
+    (fit,) = fit_heads(embedding, [one], settings)
+    losses = fit.validation_loss["arrhythmia"]
+    log_share = fit.outputs["arrhythmia"][one.validation].log()
+    truth = one.encoded["arrhythmia"][one.validation].long()
+    loss = torch.nn.functional.nll_loss(log_share, truth)
+    assert float(loss) == pytest.approx(min(losses), rel=1e-3)
+    assert losses[-1] > 1.02 * min(losses)
+
+
+def test_records_without_a_label_teach_nothing_and_break_nothing():
+    embedding = embeddings()
+    one = labelled(embedding)
+    unknown = one.encoded["age"].clone()
+    unknown[::2] = float("nan")
+    (fit,) = fit_heads(embedding, [replace(one, encoded=one.encoded | {"age": unknown})], QUICK)
+    assert torch.isfinite(fit.outputs["age"]).all()
+    changed = embedding.clone()
+    (same,) = fit_heads(changed, [one], QUICK)
+    assert not torch.allclose(same.outputs["age"], fit.outputs["age"])
+    torch.testing.assert_close(same.outputs["sex"], fit.outputs["sex"])
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"gate_depth": 2}, {"gate_weights": "output"}, {"top_k": 1}, {"balance": 0.1}]
+)
+def test_the_gate_finds_which_expert_is_right_for_which_record(change: dict[str, object]):
+    torch.manual_seed(0)
+    leads = torch.randn(RECORDS, 10)
+    one = labelled(embeddings())
+    knows = leads[one.rows][:, 0] > 0
+    unseen = {}
+    for task, targets in TARGETS.items():
+        truth = one.encoded[task]
+        if targets.task.kind == "regression":
+            good, bad = truth.unsqueeze(1), torch.randn(RECORDS, 1)
+        else:
+            good = torch.nn.functional.one_hot(truth.long(), targets.outputs) * 0.9 + 0.02
+            bad = torch.rand(RECORDS, targets.outputs)
+            good, bad = good / good.sum(1, keepdim=True), bad / bad.sum(1, keepdim=True)
+        which = knows.unsqueeze(1)
+        unseen[task] = torch.stack([torch.where(which, good, bad), torch.where(which, bad, good)])
+    settings = replace(QUICK, epochs=60, learning_rate=1e-2, **change)  # type: ignore[arg-type]
+    (gate,) = fit_gates(leads, [one], [unseen], settings)
+    with torch.no_grad():
+        weights = gate.module(leads[one.rows])
+    for task, weight in weights.items():
+        torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
+        mixed = mix(weight, unseen[task])[one.test]
+        mean = unseen[task].mean(0)[one.test]
+        truth = one.encoded[task][one.test]
+        if task == "age":
+            assert (mixed[:, 0] - truth).abs().mean() < 0.8 * (mean[:, 0] - truth).abs().mean()
+        elif task == "sex":
+            assert (mixed.argmax(1) == truth).float().mean() >= 0.85
+
+
+def test_heads_as_they_were_drawn_are_told_apart_from_trained_ones():
+    embedding = embeddings()
+    one = labelled(embedding)
+    (fit,) = fit_heads(embedding, [one], replace(QUICK, epochs=1))
+    (more,) = fit_heads(embedding, [one], QUICK)
+    assert torch.equal(fit.untrained["sex"], more.untrained["sex"])
+    assert not torch.allclose(fit.untrained["sex"], fit.outputs["sex"])
+
+
+def test_parameters_are_counted_as_they_are_trained():
+    embedding = embeddings()
+    for adaptation, trained in {
+        "lora": 8 * (FEATURES + 16) * 3 + 17 * 7,
+        "full": (FEATURES + 1) * 16 * 3 + 17 * 7,
+        "linear": (FEATURES + 1) * 7,
+    }.items():
+        settings = replace(QUICK, epochs=1, adaptation=adaptation)  # type: ignore[arg-type]
+        (fit,) = fit_heads(embedding, [labelled(embedding)], settings)
+        assert fit.trainable == trained, adaptation
+        frozen = (FEATURES + 1) * 16 * 3 if adaptation == "lora" else 0
+        assert fit.total == trained + frozen
+
+
+def test_predictions_of_parts_are_those_of_the_whole():
+    embedding = embeddings()
+    (fit,) = fit_heads(embedding, [one := labelled(embedding)], QUICK)
+    again = predict_heads(fit.module, embedding[one.rows], TARGETS)
+    assert torch.equal(again["age"], fit.outputs["age"])
