@@ -83,7 +83,7 @@ def run_repeats(
 
     `step` is called after each expert's heads, after the gates, and after the ensembles.
     """
-    labelled = [_label(cohort, inputs, features) for cohort in cohorts]
+    labelled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
     heads: dict[str, list[HeadsFit]] = {}
     for name, embedding in features.experts.items():
         heads[name] = fit_heads(embedding, labelled, settings)
@@ -188,7 +188,7 @@ def _by_task(
     return {task: torch.stack([of_tasks[task] for of_tasks in outputs.values()]) for task in tasks}
 
 
-def _label(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled:
+def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled:
     """Fit the targets on the training records, and encode every record's labels by them."""
     of_training = inputs.labels.loc[cohort.train]
     of_all = inputs.labels.loc[cohort.everyone]
