@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 # Shapes and dtypes in the signatures of these modules are checked while the tests run.
 install_import_hook(
     [
+        "enecg.ensembles",
         "enecg.signal",
         "pipeline.datasets.base",
         "pipeline.datasets.ludb",

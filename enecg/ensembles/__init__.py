@@ -1,0 +1,26 @@
+"""The ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3), by name, all on the
+same heads' answers. Regressions are combined in standard units, classes as probabilities.
+"""
+
+from enecg.ensembles.averages import Confidence, Mean
+from enecg.ensembles.base import Combined, Ensemble, Outputs, loss
+from enecg.ensembles.greedy import Greedy
+from enecg.ensembles.stacking import Stacking
+from enecg.ensembles.weight_generator import WeightGenerator
+
+__all__ = [
+    "ENSEMBLES",
+    "Combined",
+    "Confidence",
+    "Ensemble",
+    "Greedy",
+    "Mean",
+    "Outputs",
+    "Stacking",
+    "WeightGenerator",
+    "loss",
+]
+
+_ALL: tuple[Ensemble, ...] = (Mean(), Confidence(), Greedy(), WeightGenerator(), Stacking())
+ENSEMBLES: dict[str, Ensemble] = {ensemble.name: ensemble for ensemble in _ALL}
+"""By name, in the order of the table."""
