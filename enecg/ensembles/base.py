@@ -93,4 +93,4 @@ def features(
 def weighted(given: Outputs, weights: Float[Tensor, "record expert"]) -> Combined:
     """The experts mixed by weights, which are brought to a sum of 1 first."""
     weights = weights / weights.sum(-1, keepdim=True)
-    return Combined(mix(weights, given.outputs), weights)
+    return Combined(mix(weights.unsqueeze(1), given.outputs), weights)

@@ -51,7 +51,7 @@ class WeightGenerator:
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
 
         def mixture_loss(rows: Tensor) -> Tensor:
-            mixed = mix(network(seen[rows]).softmax(-1), given.unseen[:, rows])
+            mixed = mix(network(seen[rows]).softmax(-1).unsqueeze(1), given.unseen[:, rows])
             return loss(given.kind, mixed, given.encoded[rows])
 
         order = np.random.default_rng(seed)
