@@ -1,16 +1,19 @@
-"""From predictions to a table: the paper's metrics, over repeats, with intervals by patient."""
+"""From predictions to scores: the paper's metrics and others, over repeats, with intervals by
+patient.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from jaxtyping import Float, Int
 
+from enecg import metrics
 from enecg.tasks import Task
+from pipeline.bootstrap import DRAWS, Sample, divide, draw, draws_of, macro_f1_of_counts, of_draws
 from pipeline.targets import Targets
 
-BOOTSTRAPS = 1000
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
 
@@ -24,7 +27,8 @@ ZERO_SHOT = "zero-shot:"
 class Predicted:
     """One method's answers on the test records of one repeat, those with a known label.
 
-    `truth`, `predicted`: in the task's unit, or class numbers.
+    `truth`, `predicted`: in the task's unit, or class numbers. `probability`: of each class, in
+    the order of the classes; None for a regression, and where a method has none.
     """
 
     task: Task
@@ -38,22 +42,37 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Score:
-    """A method's metric on a task: mean and sample standard deviation over repeats, the bootstrap
-    95 % interval of the mean, and the test records and patients it rests on.
+class Measure:
+    """One metric: mean and sample standard deviation over repeats, and the bootstrap 95 % interval
+    of the mean.
 
-    `deviation` is None for a single repeat. `n`, `patients`: of each repeat.
+    `values`: of each repeat, NaN where it is not defined; the mean is that of the others.
+    `deviation` is None where fewer than two are. `draws` have a value and make the interval.
     """
 
-    task: str
-    method: str
+    metric: str
     mean: float
     deviation: float | None
     low: float
     high: float
     values: tuple[float, ...]
+    draws: int
+
+
+@dataclass(frozen=True)
+class Score(Measure):
+    """A method's metric on a task as the paper judges it, the `others`, and the test records and
+    patients they rest on.
+
+    `n`, `patients`: of each repeat. `reliability`: over all repeats, none for regressions.
+    """
+
+    task: str
+    method: str
     n: tuple[int, ...]
     patients: tuple[int, ...]
+    others: tuple[Measure, ...] = ()
+    reliability: tuple[metrics.Bin, ...] = ()
 
 
 def choose_threshold(
@@ -68,25 +87,11 @@ def choose_threshold(
     # Saying class 1 of the first k, for every k from 0 to all.
     hit = np.append(0, np.cumsum(positive))
     extra = np.append(0, np.cumsum(~positive))
-    f1 = _macro_f1(hit, extra, hit[-1] - hit, extra[-1] - extra)
+    f1 = macro_f1_of_counts(hit, extra, hit[-1] - hit, extra[-1] - extra)
     between = np.append(True, ranked[1:] < ranked[:-1])
     cuts = np.flatnonzero(np.append(between, True))
     edges = np.append(np.inf, ranked)  # the first k are those from the k-th probability on
     return float(edges[cuts[np.argmax(f1[cuts])]])
-
-
-def _macro_f1(
-    hit: np.ndarray, extra: np.ndarray, missed: np.ndarray, rest: np.ndarray
-) -> Float[np.ndarray, " draw"]:
-    """`metrics.macro_f1` of many binary tables at once, from their four counts."""
-
-    def f1(right: np.ndarray) -> np.ndarray:
-        total = 2 * right + extra + missed
-        result: np.ndarray = np.divide(2 * right, total, out=np.zeros(len(total)), where=total > 0)
-        return result
-
-    mean: np.ndarray = (f1(hit) + f1(rest)) / 2
-    return mean
 
 
 def decide(
@@ -102,66 +107,124 @@ def decide(
     return said.astype(np.float64)
 
 
-def score(repeats: Sequence[Predicted], seed: int = 0) -> Score:
+Drawn = Mapping[int, Float[np.ndarray, "draw patient"]]
+"""How often each test patient is drawn, by repeat: the same for all methods and metrics."""
+
+
+def scores(predictions: Sequence[Predicted], seed: int = 0) -> tuple[Score, ...]:
+    """A score for every method on every task, in the order in which the predictions name them."""
+    together: dict[tuple[str, str], list[Predicted]] = {}
+    for one in predictions:
+        together.setdefault((one.method, one.task.name), []).append(one)
+    made: dict[tuple[str, str], Score] = {}
+    for task in dict.fromkeys(task for _, task in together):
+        keys = [key for key in together if key[1] == task]
+        longest = max((together[key] for key in keys), key=len)
+        drawn = _draw(longest, seed)
+        made |= {key: score(together[key], drawn) for key in keys}
+    return tuple(made[key] for key in together)
+
+
+def score(repeats: Sequence[Predicted], drawn: Drawn | None = None) -> Score:
     """One method's score on one task, from its predictions in every repeat."""
-    first = repeats[0]
-    values = tuple(one.task.metric(one.truth, one.predicted) for one in repeats)
-    rng = np.random.default_rng(seed)
-    resampled = np.mean([_bootstrap(one, rng) for one in repeats], axis=0)
-    low, high = np.percentile(resampled, INTERVAL)
+    task = repeats[0].task
+    drawn = _draw(repeats, 0) if drawn is None else drawn
+    probable = [one.probability for one in repeats if one.probability is not None]
+    whole = len(probable) == len(repeats)
+    main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
     return Score(
-        task=first.task.name,
-        method=first.method,
-        mean=float(np.mean(values)),
-        deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        low=float(low),
-        high=float(high),
-        values=values,
+        **vars(_measure(main, repeats, drawn)),
+        task=task.name,
+        method=repeats[0].method,
         n=tuple(len(one.truth) for one in repeats),
         patients=tuple(len(np.unique(one.patient_id)) for one in repeats),
+        others=tuple(
+            _measure(metric, repeats, drawn)
+            for metric in metrics.OTHERS[task.kind]
+            if metric.name != main.name and (whole or not metric.by_probability)
+        ),
+        reliability=_reliability(repeats, probable) if whole else (),
     )
 
 
-def _bootstrap(one: Predicted, rng: np.random.Generator) -> Float[np.ndarray, " draw"]:
+def _draw(repeats: Sequence[Predicted], seed: int) -> Drawn:
+    rng = np.random.default_rng(seed)
+    return {one.repeat: draw(len(np.unique(one.patient_id)), DRAWS, rng) for one in repeats}
+
+
+def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn) -> Measure:
+    values = []
+    for one in repeats:
+        given = one.probability if metric.by_probability else one.predicted
+        assert given is not None
+        values.append(metric.of(one.truth, given))
+    resampled = _mean(np.stack([bootstrap(one, metric, drawn[one.repeat]) for one in repeats]))
+    resampled = resampled[~np.isnan(resampled)]
+    defined = [value for value in values if not np.isnan(value)]
+    there = bool(defined) and len(resampled) > 0
+    low, high = np.percentile(resampled, INTERVAL) if there else (np.nan, np.nan)
+    return Measure(
+        metric=metric.name,
+        mean=float(np.mean(defined)) if defined else float("nan"),
+        deviation=float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        low=float(low),
+        high=float(high),
+        values=tuple(values),
+        draws=len(resampled),
+    )
+
+
+def bootstrap(
+    one: Predicted, metric: metrics.Metric, drawn: Float[np.ndarray, "draw patient"]
+) -> Float[np.ndarray, " draw"]:
     """The metric of test sets made by drawing patients with replacement."""
     _, place = np.unique(one.patient_id, return_inverse=True)
-    patients = place.max() + 1
-    drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=BOOTSTRAPS)
-
-    def of_draws(value: np.ndarray) -> np.ndarray:
-        """The sum over each draw's records, patient by patient."""
-        total: np.ndarray = drawn @ np.bincount(place, weights=value)
-        return total
-
-    if one.task.kind == "binary":
-        truth, predicted = one.truth == 1, one.predicted == 1
-        outcomes = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
-        return _macro_f1(*(of_draws(outcome.astype(float)) for outcome in outcomes))
-    error = (
-        np.abs(one.truth - one.predicted)
-        if one.task.kind == "regression"
-        else (one.truth == one.predicted).astype(float)
-    )
-    result: np.ndarray = of_draws(error) / of_draws(np.ones(len(error)))
-    return result
+    drawn = drawn[: draws_of(metric.of)]
+    return of_draws(metric.of, Sample(one.truth, one.predicted, one.probability, place, drawn))
 
 
-def predictions_table(predictions: Sequence[Predicted]) -> pd.DataFrame:
-    """All predictions, a row each: task, method, repeat, record, patient, truth, predicted."""
-    return pd.concat(
+def _mean(of_repeats: Float[np.ndarray, "repeat draw"]) -> Float[np.ndarray, " draw"]:
+    """The mean over the repeats that have a value; NaN where none has."""
+    return divide(np.nansum(of_repeats, 0), (~np.isnan(of_repeats)).sum(0), metrics.NAN)
+
+
+def _reliability(
+    repeats: Sequence[Predicted], probable: Sequence[np.ndarray]
+) -> tuple[metrics.Bin, ...]:
+    """Over all repeats together; for more than two classes each repeat's list is its own, so the
+    pairs of probability and truth are joined, not the classes.
+    """
+    pairs = [metrics.believed(one.truth, what) for one, what in zip(repeats, probable, strict=True)]
+    believed, came_true = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return metrics.reliability(came_true, np.stack([1 - believed, believed], 1))
+
+
+def predictions_table(predictions: Sequence[Predicted]) -> pa.Table:
+    """All predictions, a row each: task, method, repeat, record_id, patient_id, truth, predicted,
+    and probability, the list of the classes' (null where there is none).
+    """
+    return pa.concat_tables(
         [
-            pd.DataFrame(
+            pa.table(
                 {
-                    "task": one.task.name,
-                    "method": one.method,
-                    "repeat": one.repeat,
-                    "record_id": one.record_id,
-                    "patient_id": one.patient_id,
+                    "task": pa.repeat(one.task.name, len(one.truth)),
+                    "method": pa.repeat(one.method, len(one.truth)),
+                    "repeat": np.full(len(one.truth), one.repeat),
+                    "record_id": pa.array(one.record_id),
+                    "patient_id": pa.array(one.patient_id),
                     "truth": one.truth,
                     "predicted": one.predicted,
+                    "probability": _lists(one.probability, len(one.truth)),
                 }
             )
             for one in predictions
-        ],
-        ignore_index=True,
+        ]
     )
+
+
+def _lists(probability: np.ndarray | None, rows: int) -> pa.Array:
+    if probability is None:
+        return pa.nulls(rows, pa.list_(pa.float32()))
+    classes = probability.shape[1]
+    ends = np.arange(0, (rows + 1) * classes, classes, dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, pa.array(probability.astype(np.float32).ravel()))

@@ -1,33 +1,44 @@
 """What a training leaves behind: everything needed to read, repeat and use it again.
 
-config.json         the settings, the versions of the libraries, the time it took
+config.json         the settings, the versions of the libraries, the time and memory it took, and
+                    the stores with the rates at which they were extracted
 provenance.json     what defines each store it read
 cohorts.json        record ids of every repeat, by part
-results.json        every score; results.md, results.html: the same to look at
-predictions.parquet every answer on a test record
+results.json        every metric of every method; results.md, results.html: the same to look at
+predictions.parquet every answer on a test record, by record id, with the classes' probabilities
+                    in the order of the classes in targets.json
 repeat-K/           targets.json (classes, scales, thresholds), and for each expert's heads
                     and the gate: base.safetensors (frozen) and peft's adapter
 """
 
 import errno
+import hashlib
 import json
 import os
+import resource
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
+import torch
 from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
 from enecg.errors import UserError
+from enecg.tasks import TASKS
 from pipeline.evaluate import Score, predictions_table
 from pipeline.repeat import Inputs, Repeat
+from pipeline.runs import CONFIG, PROVENANCE, RESULTS, results
+from stores.embeddings import EmbeddingStore
+from stores.runs import read_runs
 
-CONFIG = "config.json"
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 
@@ -59,25 +70,13 @@ def make(folder: Path) -> None:
 def write(
     folder: Path,
     settings: Any,
+    device: str,
     inputs: Inputs,
     repeats: Sequence[Repeat],
     scores: Sequence[Score],
-    markdown: str,
     seconds: float,
 ) -> None:
-    """Write all of a run but its page."""
-    config = {
-        "dataset": inputs.dataset.namespace,
-        "index_digest": inputs.dataset.index().digest,
-        "settings": asdict(settings),
-        "tasks": [task.name for task in inputs.tasks],
-        "experts": list(inputs.cache.experts),
-        "records": len(inputs.record_id),
-        "records_left_out": inputs.left_out,
-        "seconds": round(seconds, 2),
-        "versions": {name: version(name) for name in _LIBRARIES},
-    }
-    stores = {store.identity: store.provenance for store in inputs.cache.stores}
+    """Write all of a run but its tables and its page."""
     cohorts = [
         {
             "seed": one.cohort.seed,
@@ -87,18 +86,62 @@ def write(
         }
         for one in repeats
     ]
+    config = {
+        "dataset": inputs.dataset.namespace,
+        "index_digest": inputs.dataset.index().digest,
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "device": device,
+        "seeds": [one.cohort.seed for one in repeats],
+        "cohorts_digest": hashlib.sha256(json.dumps(cohorts).encode()).hexdigest(),
+        "tasks": [task.name for task in inputs.tasks],
+        "tasks_without_labels": [
+            name for name, task in TASKS.items() if task.column not in inputs.labels
+        ],
+        "experts": list(inputs.cache.experts),
+        "records": len(inputs.record_id),
+        "patients": int(inputs.labels["patient_id"].nunique()),
+        "records_left_out": inputs.left_out,
+        "seconds": round(seconds, 2),
+        "peak_memory_bytes": _peak_memory(device),
+        "stores": [_told(store) for store in inputs.cache.stores],
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+    stores = {store.identity: store.provenance for store in inputs.cache.stores}
     _write_json(folder / CONFIG, config)
-    _write_json(folder / "provenance.json", stores)
+    _write_json(folder / PROVENANCE, stores)
     _write_json(folder / "cohorts.json", cohorts)
-    _write_json(folder / "results.json", [asdict(one) for one in scores])
-    (folder / "results.md").write_text(markdown)
-    predictions_table([one for repeat in repeats for one in repeat.predictions]).to_parquet(
-        folder / "predictions.parquet", index=False
+    _write_json(folder / RESULTS, results(inputs.tasks, repeats[0].parameters, scores))
+    pyarrow.parquet.write_table(
+        predictions_table([one for repeat in repeats for one in repeat.predictions]),
+        folder / "predictions.parquet",
     )
     for earlier in folder.glob("repeat-*"):
         shutil.rmtree(earlier)
     for number, repeat in enumerate(repeats):
         _write_repeat(folder / f"repeat-{number}", repeat)
+
+
+def _peak_memory(device: str) -> dict[str, int]:
+    """The most that this process has had in memory since it began, and on its GPU, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kB, macOS in bytes.
+    memory = {"process": peak if sys.platform == "darwin" else 1024 * peak}
+    if device.startswith("cuda"):
+        memory["gpu"] = torch.cuda.max_memory_allocated(device)
+    return memory
+
+
+def _told(store: EmbeddingStore) -> dict[str, Any]:
+    """Where a store lies, how large a record is there, and how fast it was extracted."""
+    kept = ("started", "device", "embedded", "embedding_seconds")
+    return {
+        "expert": store.provenance["expert"],
+        "identity": store.identity,
+        "location": str(store.location),
+        "features": store.features,
+        "extractions": [{key: run.get(key) for key in kept} for run in read_runs(store)],
+    }
 
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:

@@ -1,7 +1,7 @@
 """Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +12,16 @@ import torch
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS, Task, choose
-from pipeline import run_folder
+from pipeline import run_folder, runs
 from pipeline.cache import available, open_cache, read_features
 from pipeline.cohorts import draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import Predicted, Score, score
+from pipeline.evaluate import Score, scores
 from pipeline.fit import FitSettings
 from pipeline.plan import resolve_device
-from pipeline.repeat import Inputs, Repeat, check_labels, run_repeats
-from pipeline.report.page import write_page
-from pipeline.report.table import markdown
+from pipeline.repeat import Inputs, check_labels, run_repeats
+from pipeline.report.page import write_markdown, write_page
 
 Progress = Callable[[int, int], None]
 
@@ -95,12 +94,13 @@ def train(
     step = _counter(progress, len(inputs.cache.experts) + 2)
     with _one_thread():
         repeats = run_repeats(cohorts, inputs, features, settings.fit, step)
-    scores = _scores(repeats)
+    judged = scores([one for repeat in repeats for one in repeat.predictions])
     seconds = time.monotonic() - started
-    text = markdown(scores, inputs, seeds=[cohort.seed for cohort in cohorts])
-    run_folder.write(folder, settings, inputs, repeats, scores, text, seconds)
-    page = write_page(folder, inputs, repeats, scores, seconds)
-    return Results(folder, page, text, scores, seconds)
+    run_folder.write(folder, settings, device, inputs, repeats, judged, seconds)
+    finished = runs.read(folder)
+    text = write_markdown(finished)
+    page = write_page(finished, repeats)
+    return Results(folder, page, text, judged, seconds)
 
 
 def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
@@ -143,15 +143,6 @@ def _tasks(chosen: tuple[Task, ...], labels: pd.DataFrame) -> tuple[Task, ...]:
             "gives which label."
         )
     return chosen or tuple(has)
-
-
-def _scores(repeats: Sequence[Repeat]) -> tuple[Score, ...]:
-    """A score for every method on every task, in the order of the first repeat's predictions."""
-    together: dict[tuple[str, str], list[Predicted]] = {}
-    for repeat in repeats:
-        for one in repeat.predictions:
-            together.setdefault((one.method, one.task.name), []).append(one)
-    return tuple(score(predictions) for predictions in together.values())
 
 
 @contextmanager

@@ -1,47 +1,98 @@
-"""The results page: one HTML file that holds its plots, so it can be mailed as it is."""
+"""The results page: one HTML file that holds its plots, so it can be mailed as it is; and the same
+tables in Markdown.
+"""
 
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
 
-from pipeline.evaluate import Score
-from pipeline.repeat import Inputs, Repeat
-from pipeline.report import plots
-from pipeline.report.table import tabulate
+from enecg.metrics import BINS
+from pipeline.repeat import Repeat
+from pipeline.report import answer_plots, plots
+from pipeline.report.formats import environment, markdown
+from pipeline.report.memory import memory_and_throughput
+from pipeline.report.paper import all_other_metrics, has, paper_table
+from pipeline.report.table import Table, notes, notes_on_others
+from pipeline.runs import Run
 
 PAGE = "results.html"
+TABLES = "results.md"
 
 
-def write_page(
-    folder: Path,
-    inputs: Inputs,
-    repeats: Sequence[Repeat],
-    scores: Sequence[Score],
-    seconds: float,
-) -> Path:
+def write_markdown(run: Run) -> str:
+    """Write the run's tables as Markdown into its folder; returns them."""
+    text = markdown(_tables(run))
+    (run.folder / TABLES).write_text(text)
+    return text
+
+
+def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
     """Write the page of a run into its folder; returns its path."""
-    experts = list(inputs.cache.experts)
-    figures = [
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            config=run.config,
+            tables=_tables(run),
+            others=all_other_metrics(run, run.methods),
+            notes_on_others=notes_on_others(run),
+            memory=memory_and_throughput(run),
+            figures=[
+                (title, words, _png(figure))
+                for title, words, figure in _figures(run, repeats)
+                if figure is not None
+            ],
+        )
+    )
+    path = run.folder / PAGE
+    path.write_text(page)
+    return path
+
+
+def _tables(run: Run) -> list[Table]:
+    """The paper's tables that the run has, the main one first; what holds of all at the end."""
+    tables = [paper_table(run, which) for which in "231" if has(run, which)]
+    told = dict.fromkeys((*notes(run), *(note for table in tables for note in table.notes)))
+    bare = [replace(table, notes=()) for table in tables]
+    return [*bare[:-1], replace(bare[-1], notes=tuple(told))]
+
+
+def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:
+    return [
         (
             "Scores",
-            "Dots: mean over repeats; ticks: each repeat; lines: 95 % interval, bootstrap "
-            "by patient; dashed: the constant predictor.",
-            plots.scores(scores, inputs.cache),
+            "Dots: mean over repeats; ticks: each repeat; lines: 95 % interval, bootstrap by "
+            "patient; dashed: the constant predictor.",
+            plots.scores(run),
         ),
         (
-            "EnECG's answers on test patients",
-            "Points: all repeats. Squares: the share of each true "
-            "class (row) that was given each answer.",
-            plots.answers(repeats),
+            "EnECG's values",
+            "On test patients; points of all repeats.",
+            answer_plots.regressions(repeats),
+        ),
+        (
+            "EnECG's classes",
+            "Test records of all repeats: how many of each true class (row) were given each "
+            "answer; colour: their share of the row. A diagnosis that is not among a repeat's "
+            "classes counts under Others in that repeat.",
+            answer_plots.confusions(repeats),
+        ),
+        (
+            "Can the probabilities be believed?",
+            f"Test records of all repeats in {BINS} equal bins of the probability that "
+            "was told. On the dashed line as many came true as were told.",
+            answer_plots.reliability(run),
         ),
         (
             "Whom the gate listens to",
-            "Weights sum to 1 for every record and task.",
-            plots.gate_weights(repeats, experts),
+            "Weights sum to 1 for every record and task; below each task by what is true of the "
+            "record (how many).",
+            answer_plots.gate_weights(repeats, list(run.weights)),
         ),
         (
             "Learning",
@@ -49,26 +100,6 @@ def write_page(
             plots.learning_curves(repeats),
         ),
     ]
-    environment = Environment(
-        loader=PackageLoader("pipeline.report"), autoescape=select_autoescape()
-    )
-    page = environment.get_template("page.html").render(
-        dataset=inputs.dataset.namespace,
-        records=len(inputs.record_id),
-        patients=inputs.labels["patient_id"].nunique(),
-        untrained=[
-            name
-            for name, store in inputs.cache.experts.items()
-            if store.provenance["weights"].startswith("random:")
-        ],
-        seconds=seconds,
-        table=tabulate(scores, inputs, [one.cohort.seed for one in repeats]),
-        figures=[(title, words, _png(figure)) for title, words, figure in figures],
-        stores=[(store.provenance, str(store.location)) for store in inputs.cache.stores],
-    )
-    path = folder / PAGE
-    path.write_text(page)
-    return path
 
 
 def _png(figure: Figure) -> str:

@@ -1,108 +1,181 @@
-"""The results table: methods down, tasks across, in Markdown and as rows for the page."""
+"""Tables of results: methods down, tasks or metrics across, each number with its interval."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
 
-from enecg.tasks import TASKS
-from pipeline.cache import Cache
-from pipeline.evaluate import ENSEMBLE, Score
-from pipeline.repeat import Inputs
+from enecg.metrics import BINS, OTHERS
+from pipeline.bootstrap import DRAWS, RANK_DRAWS
+from pipeline.evaluate import CONSTANT, ZERO_SHOT, Measure
+from pipeline.runs import JudgedTask, Run
+
+NOT_FOR_THIS = "–"
+NOT_DEFINED = "not defined"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading a column, and rows of cells; `best` marks each task's best method."""
+    """A heading a column, and rows of cells; `best` marks each column's best method by (row,
+    column); `notes` are sentences that belong to it.
+    """
 
+    title: str
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]]
-    notes: tuple[str, ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
-def label(method: str, cache: Cache) -> str:
-    """A method's name, and that its weights are untrained where they are."""
-    if method in cache.experts:
-        weights = cache.experts[method].provenance["weights"]
-        return f"{method} (untrained, {weights})" if weights.startswith("random:") else method
-    untrained = [
-        name
-        for name, store in cache.experts.items()
-        if store.provenance["weights"].startswith("random:")
-    ]
-    if method == ENSEMBLE and untrained:
-        return f"{method} (of {len(untrained)} untrained experts of {len(cache.experts)})"
+def label(method: str, run: Run) -> str:
+    """A method's name, and what of it is untrained: its experts' weights, its heads."""
+    if method == CONSTANT:
+        return method
+    expert = method.removeprefix(ZERO_SHOT)
+    if expert in run.weights:
+        told = run.weights[expert]
+        untrained = [f"untrained, {told}"] if told.startswith("random:") else []
+        heads = ["untrained heads"] if method.startswith(ZERO_SHOT) else []
+        return f"{expert} ({'; '.join(heads + untrained)})" if heads + untrained else expert
+    if run.untrained:
+        return f"{method} (of {len(run.untrained)} untrained experts of {len(run.weights)})"
     return method
 
 
-def tabulate(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> Table:
-    """Every method on every task: mean ± SD over repeats, and the 95 % interval by patient."""
-    cache = inputs.cache
-    tasks = list(dict.fromkeys(score.task for score in scores))
-    methods = list(dict.fromkeys(score.method for score in scores))
-    by_cell = {(score.method, score.task): score for score in scores}
+def by_task(run: Run, methods: Sequence[str], title: str) -> Table:
+    """The paper's metric of these methods on every task: mean ± SD over repeats and the 95 %
+    interval, with the number of parameters, and the test records at the end.
+    """
+    tasks = list(run.tasks.values())
+    scores = [[run.score(method, task.name) for task in tasks] for method in methods]
     rows = [
-        (label(method, cache), *(_cell(by_cell.get((method, task))) for task in tasks))
-        for method in methods
+        (label(method, run), *(cell(score) for score in of_method), parameters(run, method))
+        for method, of_method in zip(methods, scores, strict=True)
     ]
-    counted = [by_cell[methods[0], task] for task in tasks]
-    rows.append(
-        (
-            "test records (patients)",
-            *(
-                " / ".join(f"{n} ({patients})" for n, patients in zip(s.n, s.patients, strict=True))
-                for s in counted
-            ),
-        )
+    rows.append(("test records (patients)", *(_counts(run, task.name) for task in tasks), ""))
+    best = {
+        (_best([of_method[place] for of_method in scores], task.higher_is_better), place + 1)
+        for place, task in enumerate(tasks)
+    }
+    heading = ("", *(_heading(task) for task in tasks), "parameters, trained / all")
+    return Table(title, heading, tuple(rows), frozenset(best))
+
+
+def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table | None:
+    """The metrics of a task besides the paper's; None where nothing was measured."""
+    scores = {method: run.score(method, task.name) for method in methods}
+    measured = {
+        method: {one.metric: one for one in score.others}
+        for method, score in scores.items()
+        if score is not None
+    }
+    metrics = [one for one in OTHERS[task.kind] if any(one.name in of for of in measured.values())]
+    if not metrics:
+        return None
+    columns = [[of.get(metric.name) for of in measured.values()] for metric in metrics]
+    rows = [
+        (label(method, run), *(cell(column[place]) for column in columns))
+        for place, method in enumerate(measured)
+    ]
+    best = {
+        (_best(column, metric.higher_is_better), place)
+        for place, (metric, column) in enumerate(zip(metrics, columns, strict=True), start=1)
+    }
+    heading = (
+        f"{one.name}{f' {task.unit}' if one.has_unit and task.unit else ''} "
+        f"{'↑' if one.higher_is_better else '↓'}"
+        for one in metrics
     )
-    best = set()
-    for column, task in enumerate(tasks, start=1):
-        means = [one.mean if (one := by_cell.get((method, task))) else nan for method in methods]
-        pick = max(means) if TASKS[task].higher_is_better else min(means)
-        best.add((means.index(pick), column))
-    notes = (
+    title = f"{task.title}: other metrics"
+    return Table(title, ("", *heading), tuple(rows), frozenset(best))
+
+
+def notes(run: Run) -> tuple[str, ...]:
+    """What holds of all tables of a run."""
+    seeds = run.config["seeds"]
+    told = [
         f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
-        "[95 % interval, bootstrap by patient].",
+        f"[95 % interval, bootstrap by patient, {DRAWS:,} draws].",
         "Patients are split 70/20/10; every number is of test patients.",
-        *_left_out(inputs),
-    )
-    return Table(("", *(_heading(task) for task in tasks)), tuple(rows), frozenset(best), notes)
+    ]
+    if run.config["records_left_out"]:
+        told.append(f"{run.config['records_left_out']} ECGs could not be had and are left out.")
+    if unlabelled := run.config["tasks_without_labels"]:
+        told.append(f"The data set has no labels for {', '.join(unlabelled)}.")
+    for task in run.tasks.values():
+        told += _gaps(run, task)
+    return tuple(told)
 
 
-def _left_out(inputs: Inputs) -> list[str]:
-    unlabelled = [name for name, task in TASKS.items() if task.column not in inputs.labels]
-    notes = []
-    if inputs.left_out:
-        notes.append(f"{inputs.left_out} ECGs could not be had and are left out.")
-    if unlabelled:
-        notes.append(f"The data set has no labels for {', '.join(unlabelled)}.")
-    return notes
+def notes_on_others(run: Run) -> tuple[str, ...]:
+    """How the metrics besides the paper's are made, as far as the run has them."""
+    kinds = {task.kind for task in run.tasks.values()}
+    told = []
+    if kinds - {"regression"}:
+        told += [
+            f"AUROC and AUPRC rank the records: their intervals are of {RANK_DRAWS} draws. A "
+            "constant's AUPRC is the share of the class that it is of.",
+            f"ECE: expected calibration error in {BINS} equal bins of the probability, of the "
+            "second class where there are two, of the class held most probable where there are "
+            "more.",
+        ]
+    if "multiclass" in kinds:
+        told.append("Classes without a test record are left out of a mean over classes.")
+    return tuple(told)
 
 
-def markdown(scores: Sequence[Score], inputs: Inputs, seeds: Sequence[int]) -> str:
-    """The table in Markdown, its columns aligned for a terminal."""
-    table = tabulate(scores, inputs, seeds)
-    lines = [table.heading, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.heading))]
-    told = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([told[0], rule, *told[1:], "", *table.notes]) + "\n"
+def cell(measure: Measure | None) -> str:
+    """`mean ± SD [low, high]`, with the digits that it bears."""
+    if measure is None:
+        return NOT_FOR_THIS
+    if math.isnan(measure.mean):
+        return NOT_DEFINED
+    digits = 1 if abs(measure.mean) >= 5 else 2 if abs(measure.mean) >= 1 else 3
+    deviation = "" if measure.deviation is None else f" ± {measure.deviation:.{digits}f}"
+    interval = f"[{measure.low:.{digits}f}, {measure.high:.{digits}f}]"
+    return f"{measure.mean:.{digits}f}{deviation} {interval}"
 
 
-def number(task: str, value: float) -> str:
-    """A metric with the digits that it bears."""
-    return f"{value:.3f}" if TASKS[task].higher_is_better else f"{value:.1f}"
+def parameters(run: Run, method: str) -> str:
+    """How many parameters a method trains, and how many it has."""
+    if method == CONSTANT:
+        return "0 / 0"
+    if method not in run.parameters:
+        return "not counted"
+    trained, all_of_them = run.parameters[method]
+    return f"{trained:,} / {all_of_them:,}"
 
 
-def _heading(task: str) -> str:
-    it = TASKS[task]
-    arrow = "↑" if it.higher_is_better else "↓"
-    return f"{it.title}, {it.metric_name}{f' {it.unit}' if it.unit else ''} {arrow}"
+def _heading(task: JudgedTask) -> str:
+    arrow = "↑" if task.higher_is_better else "↓"
+    return f"{task.title}, {task.metric_name}{f' {task.unit}' if task.unit else ''} {arrow}"
 
 
-def _cell(score: Score | None) -> str:
-    if score is None:
-        return "not for regressions"
-    deviation = "" if score.deviation is None else f" ± {number(score.task, score.deviation)}"
-    low, high = number(score.task, score.low), number(score.task, score.high)
-    return f"{number(score.task, score.mean)}{deviation} [{low}, {high}]"
+def _counts(run: Run, task: str) -> str:
+    score = next(score for score in run.scores if score.task == task)
+    counted = zip(score.n, score.patients, strict=True)
+    return " / ".join(f"{n:,} ({patients:,})" for n, patients in counted)
+
+
+def _best(column: Sequence[Measure | None], higher_is_better: bool) -> int:
+    """The row of the best method; -1 where no method has a value."""
+    values = {
+        row: one.mean if higher_is_better else -one.mean
+        for row, one in enumerate(column)
+        if one is not None and not math.isnan(one.mean)
+    }
+    return max(values, key=lambda row: values[row], default=-1)
+
+
+def _gaps(run: Run, task: JudgedTask) -> list[str]:
+    """Metrics that some repeats, or some draws, have no value of."""
+    told = []
+    for score in (one for one in run.scores if one.task == task.name):
+        for one in (score, *score.others):
+            missing = sum(map(math.isnan, one.values))
+            if missing:
+                told.append(
+                    f"{task.title}: {one.metric} is not defined in {missing} of "
+                    f"{len(one.values)} repeats, whose test records do not have what it needs "
+                    "(two classes, or two values); the mean is that of the others."
+                )
+    return list(dict.fromkeys(told))

@@ -1,0 +1,226 @@
+"""The page's plots of answers on test patients, each a matplotlib Figure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from enecg.tasks import OTHERS, Task
+from pipeline.evaluate import ENSEMBLE, Predicted
+from pipeline.repeat import Repeat
+from pipeline.report.plots import ENSEMBLE_COLOUR, EXPERT_COLOUR
+from pipeline.report.table import label
+from pipeline.runs import Run
+
+THIRDS = ("lowest third", "middle third", "highest third")
+LONGEST_NAME = 34
+
+
+def answers_of(repeats: Sequence[Repeat], task: str, method: str = ENSEMBLE) -> list[Predicted]:
+    """A method's answers on a task, of every repeat."""
+    return [
+        one
+        for repeat in repeats
+        for one in repeat.predictions
+        if (one.task.name, one.method) == (task, method)
+    ]
+
+
+def regressions(repeats: Sequence[Repeat]) -> Figure | None:
+    """EnECG's values against the truth, all repeats; None where no task has values."""
+    tasks = _tasks(repeats, "regression")
+    if not tasks:
+        return None
+    figure = Figure(figsize=(3.6 * len(tasks), 3.4), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        together = answers_of(repeats, task.name)
+        truth = np.concatenate([one.truth for one in together])
+        predicted = np.concatenate([one.predicted for one in together])
+        axes.plot(truth, predicted, ".", color=EXPERT_COLOUR, alpha=0.5, markersize=4)
+        ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+        axes.plot(ends, ends, color="grey", linewidth=1)
+        axes.set_title(task.title, fontsize=10)
+        axes.set_xlabel(f"true, {task.unit}", fontsize=8)
+        axes.set_ylabel(f"predicted, {task.unit}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    return figure
+
+
+def confusions(repeats: Sequence[Repeat]) -> Figure | None:
+    """The share of each true class that EnECG gave each answer, over all repeats."""
+    tasks = _tasks(repeats, "binary") + _tasks(repeats, "multiclass")
+    if not tasks:
+        return None
+    summed = [sum_confusions(repeats, task.name) for task in tasks]
+    widths = [2.4 if len(names) == 2 else 6.2 for names, _ in summed]
+    tallest = max(2.4 if len(names) == 2 else 1.2 + 0.24 * len(names) for names, _ in summed)
+    figure = Figure(figsize=(min(11, sum(widths)), tallest), layout="constrained")
+    grid = figure.subplots(1, len(tasks), squeeze=False, width_ratios=widths)[0]
+    for axes, task, (names, counts) in zip(grid, tasks, summed, strict=True):
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            size = 9 if len(names) == 2 else 6
+            told = f"{counts[row, column]:,}"
+            axes.text(column, row, told, ha="center", va="center", color=colour, fontsize=size)
+        axes.set_title(task.title, fontsize=10)
+        axes.tick_params(labelsize=7)
+        if len(names) == 2:
+            axes.set_xticks(range(2), names)
+            axes.set_yticks(range(2), names)
+        else:
+            axes.set_xticks(range(len(names)), range(1, len(names) + 1))
+            axes.set_yticks(range(len(names)), _numbered(names))
+        axes.set_xlabel("predicted", fontsize=8)
+        axes.set_ylabel("true", fontsize=8)
+    return figure
+
+
+def sum_confusions(
+    repeats: Sequence[Repeat], task: str
+) -> tuple[list[str], Int[np.ndarray, "true predicted"]]:
+    """Counts by class name, summed over repeats, whose lists of classes may differ.
+
+    A diagnosis that one repeat lists is under its own name there, and in `OTHERS` of the next.
+    """
+    lists = [repeat.targets[task].classes for repeat in repeats]
+    names = [*dict.fromkeys(name for names in lists for name in names if name != OTHERS)]
+    if any(OTHERS in names for names in lists):
+        names.append(OTHERS)
+    counts = np.zeros((len(names), len(names)), int)
+    for one, classes in zip(answers_of(repeats, task), lists, strict=True):
+        place = [names.index(name) for name in classes]
+        counts[np.ix_(place, place)] += confusion_matrix(
+            one.truth, one.predicted, labels=range(len(classes))
+        )
+    return names, counts
+
+
+def reliability(run: Run) -> Figure | None:
+    """For binary tasks, the share that came true by the probability that was told, and how many
+    records have it; EnECG over its experts. None where nothing is binary.
+    """
+    tasks = [task for task in run.tasks.values() if task.kind == "binary"]
+    if not tasks:
+        return None
+    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
+    for column, task in enumerate(tasks):
+        above, below = grid[:, column]
+        above.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+        for method in (*run.weights, ENSEMBLE):
+            score = run.score(method, task.name)
+            if score is None or not score.reliability:
+                continue
+            at = [one.probability for one in score.reliability]
+            share = [one.share for one in score.reliability]
+            if method == ENSEMBLE:
+                above.plot(at, share, "o-", color=ENSEMBLE_COLOUR, markersize=4, label=ENSEMBLE)
+                for one in score.reliability:
+                    below.bar(one.low, one.n, one.high - one.low, 0, align="edge", color="#bbb")
+            else:
+                above.plot(at, share, ".-", linewidth=0.8, alpha=0.7, label=label(method, run))
+        above.set_title(task.title, fontsize=10)
+        above.set_ylabel("share that came true", fontsize=8)
+        above.set_ylim(-0.03, 1.03)
+        below.set_xlim(0, 1)
+        below.set_xlabel(f"probability of {task.classes[1]}", fontsize=8)
+        below.set_ylabel(f"records\n({ENSEMBLE})", fontsize=8)
+        for axes in (above, below):
+            axes.tick_params(labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
+    """The mean weight that the gate gave each expert on test records: by task, and within a task
+    by true class, or by thirds of a regression's truth.
+    """
+    groups = [
+        (targets.task.title, gate_groups(repeats, name))
+        for name, targets in repeats[0].targets.items()
+    ]
+    rows = sum(len(told) for _, told in groups)
+    figure = Figure(figsize=(9, 0.9 + 0.21 * rows + 0.12 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    height, heights, names = 0.0, [], []
+    for title, told in groups:
+        for place, (name, n, weights) in enumerate(told):
+            _bar(axes, height, weights, whole=place == 0)
+            heights.append(height)
+            names.append(f"{title}, all {n:,}" if place == 0 else f"{_short(name)} ({n:,})")
+            height += 1
+        height += 0.6
+    axes.set_yticks(heights, names, fontsize=7)
+    axes.set_ylim(height - 0.9, -0.6)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("mean weight on test records, all repeats", fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.legend(
+        axes.containers[: len(experts)],
+        experts,
+        ncols=len(experts),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        frameon=False,
+        fontsize=8,
+    )
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def gate_groups(
+    repeats: Sequence[Repeat], task: str
+) -> list[tuple[str, int, Float[np.ndarray, " expert"]]]:
+    """Name, number and mean weights of all test records with a known truth, then of each group of
+    them: the true classes that occur, or thirds of a regression's truth.
+    """
+    weights, names = [], []
+    for repeat, one in zip(repeats, answers_of(repeats, task), strict=True):
+        order = np.argsort(repeat.cohort.test)
+        rows = order[np.searchsorted(repeat.cohort.test, one.record_id, sorter=order)]
+        weights.append(repeat.gate_weights[task][rows])
+        if one.task.kind == "regression":
+            edges = np.quantile(one.truth, (1 / 3, 2 / 3))
+            names += [THIRDS[place] for place in np.searchsorted(edges, one.truth)]
+        else:
+            names += [repeat.targets[task].classes[int(number)] for number in one.truth]
+    joined, named = np.concatenate(weights), np.array(names)
+    classes = THIRDS if repeats[0].targets[task].task.kind == "regression" else None
+    groups = classes or sum_confusions(repeats, task)[0]
+    told = [("", len(named), joined.mean(0))]
+    for name in groups:
+        inside = named == name
+        if inside.any():
+            told.append((name, int(inside.sum()), joined[inside].mean(0)))
+    return told
+
+
+def _bar(axes: Any, height: float, weights: np.ndarray, *, whole: bool) -> None:
+    left = 0.0
+    for place, weight in enumerate(weights):
+        alpha = 1.0 if whole else 0.6
+        axes.barh(height, weight, 0.82, left=left, color=f"C{place}", alpha=alpha)
+        if weight > 0.06:
+            middle = left + weight / 2
+            axes.text(
+                middle, height, f"{weight:.2f}", ha="center", va="center", color="white", fontsize=7
+            )
+        left += weight
+
+
+def _tasks(repeats: Sequence[Repeat], kind: str) -> list[Task]:
+    return [one.task for one in repeats[0].targets.values() if one.task.kind == kind]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    return [f"{_short(name)} {place}" for place, name in enumerate(names, start=1)]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

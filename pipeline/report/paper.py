@@ -1,0 +1,85 @@
+"""The paper's tables (EnECG, arXiv 2511.22935), made from a run, its own figures beside ours.
+
+`paper.json` holds the paper's figures as far as they are at hand: by method and task, as printed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+
+from enecg.errors import UserError
+from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.report.memory import memory_and_throughput
+from pipeline.report.table import Table, by_task, notes, notes_on_others, other_metrics
+from pipeline.runs import Run
+
+NOT_AT_HAND = "not at hand"
+
+TITLES = {
+    "1": "Table 1: experts under untrained heads (zero-shot)",
+    "2": "Table 2: fine-tuned experts and EnECG",
+    "3": "Table 3: ways to join the experts",
+}
+
+
+def methods(run: Run, which: str) -> list[str]:
+    """The methods of one of the paper's tables, the constant predictor first."""
+    of_table = {
+        "1": [one for one in run.methods if one.startswith(ZERO_SHOT)],
+        "2": [*run.weights, ENSEMBLE],
+        "3": [one for one in run.ensembles if one != ENSEMBLE] + [ENSEMBLE],
+    }
+    return [CONSTANT, *(one for one in of_table[which] if one in run.methods)]
+
+
+def has(run: Run, which: str) -> bool:
+    """Whether a run has what a table is about."""
+    return len(methods(run, which)) > (2 if which == "3" else 1)
+
+
+def paper_table(run: Run, which: str) -> Table:
+    """Table 1, 2 or 3. Raises UserError where the run has nothing for it."""
+    if not has(run, which):
+        lacking = {"1": "expert under untrained heads", "3": "ensemble besides EnECG"}
+        raise UserError(
+            f"{run.folder} has no {lacking.get(which, 'expert')}, which is what table {which} is "
+            "about; train again with this version, which makes them."
+        )
+    chosen = methods(run, which)
+    table = by_task(run, chosen, TITLES[which])
+    paper = json.loads((files("pipeline.report") / "paper.json").read_text())
+    printed = {name: told for name, told in paper["figures"].items() if name in chosen}
+    rows = list(table.rows)
+    best = set(table.best)
+    for name, told in printed.items():
+        place = chosen.index(name) + 1 + len(rows) - len(table.rows)
+        figures = (told.get(task, NOT_AT_HAND) for task in run.tasks)
+        rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))
+        best = {(row + (row >= place), column) for row, column in best}
+    silent = [one.removeprefix(ZERO_SHOT) for one in chosen[1:] if one not in printed]
+    told = [f"The paper: {paper['source']}, on its own 10,000 patients of MIMIC-IV-ECG."]
+    if silent:
+        told.append(f"The paper's figures of {', '.join(silent)} are not at hand.")
+    if "age" in run.tasks and ENSEMBLE in printed:
+        told.append("Its age MAE of EnECG is about that of a constant predictor.")
+    return replace(table, rows=tuple(rows), best=frozenset(best), notes=tuple(told))
+
+
+def blocks(run: Run, which: str, *, extra: bool = False) -> list[Table]:
+    """What `enecg table` prints: the table, the other metrics where asked for, and the notes."""
+    if which == "figure3":
+        return [memory_and_throughput(run)]
+    table = paper_table(run, which)
+    told = (*notes(run), *table.notes)
+    if not extra:
+        return [replace(table, notes=told)]
+    others = all_other_metrics(run, methods(run, which))
+    last = replace(others[-1], notes=(*told, *notes_on_others(run)))
+    return [replace(table, notes=()), *others[:-1], last]
+
+
+def all_other_metrics(run: Run, chosen: Sequence[str]) -> list[Table]:
+    """The metrics besides the paper's of these methods, a table a task."""
+    made = (other_metrics(run, chosen, task) for task in run.tasks.values())
+    return [table for table in made if table is not None]
