@@ -166,6 +166,9 @@ def reliability(
 class Metric:
     """A metric by its name. `of` takes the truth and the answers, or the class probabilities
     where `by_probability`; `has_unit`: it is in the task's unit.
+
+    `biased`: a bootstrap's draws lie to one side of it, for they repeat records, which look less
+    calibrated, and lack rare classes, which are the harder ones. Such a metric is from 0 to 1.
     """
 
     name: str
@@ -173,9 +176,10 @@ class Metric:
     higher_is_better: bool
     by_probability: bool = False
     has_unit: bool = False
+    biased: bool = False
 
 
-_CALIBRATION = Metric("ECE", calibration_error, False, by_probability=True)
+_CALIBRATION = Metric("ECE", calibration_error, False, by_probability=True, biased=True)
 
 OTHERS = {
     "regression": (
@@ -188,9 +192,9 @@ OTHERS = {
         _CALIBRATION,
     ),
     "multiclass": (
-        Metric("macro-F1", macro_f1_of_present, True),
-        Metric("balanced accuracy", balanced_accuracy, True),
-        Metric("macro AUROC", macro_auroc, True, by_probability=True),
+        Metric("macro-F1", macro_f1_of_present, True, biased=True),
+        Metric("balanced accuracy", balanced_accuracy, True, biased=True),
+        Metric("macro AUROC", macro_auroc, True, by_probability=True, biased=True),
         _CALIBRATION,
     ),
 }

@@ -48,6 +48,16 @@ def enecg() -> App:
         name="store",
         help="Look after the stores: list, show, verify and mend, clean up, copy.",
     )
+    app.command(
+        "flows.runs:table",
+        name="table",
+        help="Tell a run's results in the layout of one of the paper's tables.",
+    )
+    app.command(
+        "flows.runs:app",
+        name="runs",
+        help="List finished runs, show one, or compare several.",
+    )
     return app
 
 

@@ -161,6 +161,9 @@ def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn)
     resampled = _mean(np.stack([bootstrap(one, metric, drawn[one.repeat]) for one in repeats]))
     resampled = resampled[~np.isnan(resampled)]
     defined = [value for value in values if not np.isnan(value)]
+    if metric.biased and defined:
+        # Less the bias that the bootstrap itself tells (Efron and Tibshirani 1993, chapter 10).
+        resampled = np.clip(resampled - resampled.mean() + np.mean(defined), 0, 1)
     there = bool(defined) and len(resampled) > 0
     low, high = np.percentile(resampled, INTERVAL) if there else (np.nan, np.nan)
     return Measure(

@@ -34,7 +34,7 @@ def regressions(repeats: Sequence[Repeat]) -> Figure | None:
     tasks = _tasks(repeats, "regression")
     if not tasks:
         return None
-    figure = Figure(figsize=(3.6 * len(tasks), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(tasks), 3.0), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         together = answers_of(repeats, task.name)
         truth = np.concatenate([one.truth for one in together])
@@ -107,7 +107,7 @@ def reliability(run: Run) -> Figure | None:
     tasks = [task for task in run.tasks.values() if task.kind == "binary"]
     if not tasks:
         return None
-    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    figure = Figure(figsize=(4 * len(tasks), 3.6), layout="constrained")
     grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
     for column, task in enumerate(tasks):
         above, below = grid[:, column]

@@ -5,7 +5,6 @@ tables in Markdown.
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,8 +14,8 @@ from pipeline.repeat import Repeat
 from pipeline.report import answer_plots, plots
 from pipeline.report.formats import environment, markdown
 from pipeline.report.memory import memory_and_throughput
-from pipeline.report.paper import all_other_metrics, has, paper_table
-from pipeline.report.table import Table, notes, notes_on_others
+from pipeline.report.paper import all_other_metrics, all_tables
+from pipeline.report.table import notes_on_others
 from pipeline.runs import Run
 
 PAGE = "results.html"
@@ -25,7 +24,7 @@ TABLES = "results.md"
 
 def write_markdown(run: Run) -> str:
     """Write the run's tables as Markdown into its folder; returns them."""
-    text = markdown(_tables(run))
+    text = markdown(all_tables(run))
     (run.folder / TABLES).write_text(text)
     return text
 
@@ -38,7 +37,7 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
         .render(
             run=run,
             config=run.config,
-            tables=_tables(run),
+            tables=all_tables(run),
             others=all_other_metrics(run, run.methods),
             notes_on_others=notes_on_others(run),
             memory=memory_and_throughput(run),
@@ -52,14 +51,6 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
     path = run.folder / PAGE
     path.write_text(page)
     return path
-
-
-def _tables(run: Run) -> list[Table]:
-    """The paper's tables that the run has, the main one first; what holds of all at the end."""
-    tables = [paper_table(run, which) for which in "231" if has(run, which)]
-    told = dict.fromkeys((*notes(run), *(note for table in tables for note in table.notes)))
-    bare = [replace(table, notes=()) for table in tables]
-    return [*bare[:-1], replace(bare[-1], notes=tuple(told))]
 
 
 def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:

@@ -6,7 +6,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from enecg.errors import UserError
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
@@ -15,6 +17,7 @@ from pipeline.report.table import Table, by_task, notes, notes_on_others, other_
 from pipeline.runs import Run
 
 NOT_AT_HAND = "not at hand"
+PAPERS_DATA = "mimic-iv-ecg/"
 
 TITLES = {
     "1": "Table 1: experts under untrained heads (zero-shot)",
@@ -48,38 +51,57 @@ def paper_table(run: Run, which: str) -> Table:
         )
     chosen = methods(run, which)
     table = by_task(run, chosen, TITLES[which])
-    paper = json.loads((files("pipeline.report") / "paper.json").read_text())
-    printed = {name: told for name, told in paper["figures"].items() if name in chosen}
     rows = list(table.rows)
     best = set(table.best)
-    for name, told in printed.items():
+    for name in set(chosen) & set(_paper()["figures"]):
         place = chosen.index(name) + 1 + len(rows) - len(table.rows)
-        figures = (told.get(task, NOT_AT_HAND) for task in run.tasks)
+        figures = (_paper()["figures"][name].get(task, NOT_AT_HAND) for task in run.tasks)
         rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))
         best = {(row + (row >= place), column) for row, column in best}
-    silent = [one.removeprefix(ZERO_SHOT) for one in chosen[1:] if one not in printed]
-    told = [f"The paper: {paper['source']}, on its own 10,000 patients of MIMIC-IV-ECG."]
-    if silent:
-        told.append(f"The paper's figures of {', '.join(silent)} are not at hand.")
-    if "age" in run.tasks and ENSEMBLE in printed:
-        told.append("Its age MAE of EnECG is about that of a constant predictor.")
-    return replace(table, rows=tuple(rows), best=frozenset(best), notes=tuple(told))
+    return replace(table, rows=tuple(rows), best=frozenset(best))
+
+
+def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
+    """What the paper's figures in tables of these methods are, and which are not at hand."""
+    printed = _paper()["figures"]
+    other = "" if run.config["dataset"].startswith(PAPERS_DATA) else ", other ECGs than these"
+    told = [f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}."]
+    if set(chosen) - {CONSTANT, *printed}:
+        told.append("Its figures of the other experts and ensembles are not at hand.")
+    if "age" in run.tasks and ENSEMBLE in chosen:
+        told.append("Its age MAE of EnECG is about a constant predictor's.")
+    return tuple(told)
 
 
 def blocks(run: Run, which: str, *, extra: bool = False) -> list[Table]:
     """What `enecg table` prints: the table, the other metrics where asked for, and the notes."""
     if which == "figure3":
         return [memory_and_throughput(run)]
-    table = paper_table(run, which)
-    told = (*notes(run), *table.notes)
-    if not extra:
-        return [replace(table, notes=told)]
-    others = all_other_metrics(run, methods(run, which))
-    last = replace(others[-1], notes=(*told, *notes_on_others(run)))
-    return [replace(table, notes=()), *others[:-1], last]
+    chosen = methods(run, which)
+    tables = [paper_table(run, which)]
+    told = (*notes(run), *paper_notes(run, chosen))
+    if extra:
+        tables += all_other_metrics(run, chosen)
+        told += notes_on_others(run)
+    return [*tables[:-1], replace(tables[-1], notes=told)]
+
+
+def all_tables(run: Run) -> list[Table]:
+    """The paper's tables that the run has, the main one first; the notes come with the last."""
+    shown = [which for which in ("2", "3", "1") if has(run, which)]
+    chosen = [method for which in shown for method in methods(run, which)]
+    tables = [paper_table(run, which) for which in shown]
+    told = (*notes(run), *paper_notes(run, chosen))
+    return [*tables[:-1], replace(tables[-1], notes=told)]
 
 
 def all_other_metrics(run: Run, chosen: Sequence[str]) -> list[Table]:
     """The metrics besides the paper's of these methods, a table a task."""
     made = (other_metrics(run, chosen, task) for task in run.tasks.values())
     return [table for table in made if table is not None]
+
+
+@cache
+def _paper() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((files("pipeline.report") / "paper.json").read_text())
+    return document

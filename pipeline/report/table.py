@@ -117,6 +117,8 @@ def notes_on_others(run: Run) -> tuple[str, ...]:
             f"ECE: expected calibration error in {BINS} equal bins of the probability, of the "
             "second class where there are two, of the class held most probable where there are "
             "more.",
+            "Intervals of ECE and of means over classes are shifted by the bootstrap's own bias: "
+            "its draws repeat records and lack rare classes.",
         ]
     if "multiclass" in kinds:
         told.append("Classes without a test record are left out of a mean over classes.")

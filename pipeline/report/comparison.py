@@ -1,0 +1,129 @@
+"""Runs side by side: a list of them, and what two or more differ in, settings before scores."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from enecg.errors import UserError
+from pipeline.evaluate import ENSEMBLE
+from pipeline.report.table import NOT_FOR_THIS, Table, cell, label
+from pipeline.runs import Run
+
+
+def listed(runs: Sequence[Run]) -> Table:
+    """A row a run: data set, experts, when, and EnECG's scores on every task of any of them."""
+    tasks = {name: task for run in runs for name, task in run.tasks.items()}
+    rows = []
+    for run in runs:
+        config = run.config
+        weights = {told for told in run.weights.values() if told.startswith("random:")}
+        rows.append(
+            (
+                str(run.folder),
+                config["dataset"],
+                ",".join(run.weights),
+                ", ".join(sorted(weights)) or "no",
+                config["finished"].replace("T", " ")[:16],
+                *(_short(run, name) for name in tasks),
+            )
+        )
+    heading = (f"{name} {task.metric_name} {task.unit}".rstrip() for name, task in tasks.items())
+    columns = ("run", "data set", "experts", "untrained", "finished", *heading)
+    return Table("", columns, tuple(rows))
+
+
+def compare(runs: Sequence[Run]) -> list[Table]:
+    """Differences of the settings, then the scores on each task, a column a run.
+
+    Raises UserError where the runs are of different data sets. Where the patients differ, the
+    first table says so.
+    """
+    names = _names(runs)
+    datasets = {name: run.config["dataset"] for name, run in zip(names, runs, strict=True)}
+    if len(set(datasets.values())) > 1:
+        told = ", ".join(f"{name} of {dataset}" for name, dataset in datasets.items())
+        raise UserError(
+            f"These runs are of different data sets ({told}): their scores cannot be compared."
+        )
+    return [_settings(runs, names), *_scores(runs, names)]
+
+
+def _settings(runs: Sequence[Run], names: Sequence[str]) -> Table:
+    """What the runs were asked for and read, as far as it differs."""
+    flat = [_flat(run) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [
+        (key, *(one.get(key, "-") for one in flat))
+        for key in keys
+        if len({one.get(key) for one in flat}) > 1
+    ]
+    return Table("Settings that differ", ("", *names), tuple(rows), notes=_cohorts(runs, rows))
+
+
+def _cohorts(runs: Sequence[Run], rows: Sequence[object]) -> tuple[str, ...]:
+    told = [] if rows else ["None: these runs were made alike."]
+    if len({run.config["cohorts_digest"] for run in runs}) > 1:
+        told.append(
+            "WARNING: these runs were trained and tested on different patients, so that their "
+            "scores differ by chance too; the same --seed, --repeats, --patients and --limit, and "
+            "experts with the same records, give the same patients."
+        )
+    else:
+        told.append("The same patients were trained and tested on in all of them.")
+    return tuple(told)
+
+
+def _flat(run: Run) -> dict[str, str]:
+    """The settings and the stores of a run, one value a key."""
+    config = run.config
+    flat: dict[str, str] = {}
+
+    def add(key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, one in value.items():
+                add(f"{key} {name}".strip(), one)
+        else:
+            flat[key] = value if isinstance(value, str) else json.dumps(value).replace('"', "")
+
+    add("", config["settings"])
+    # What came of the settings says more than what was asked for, such as `all`.
+    for key in ("tasks", "experts", "device", "records"):
+        add(key, config[key])
+    add("index of records", config["index_digest"][:12])
+    for store in config["stores"]:
+        made = run.provenance[store["identity"]]
+        add(f"store of {store['expert']}", f"{made['weights']}, {store['identity']}")
+    add("version of", config["versions"])
+    return flat
+
+
+def _scores(runs: Sequence[Run], names: Sequence[str]) -> list[Table]:
+    """A table a task: a row a method of any run, a column a run."""
+    tasks = {name: task for run in runs for name, task in run.tasks.items()}
+    tables = []
+    for task in tasks.values():
+        rows = []
+        for method in dict.fromkeys(one for run in runs for one in run.methods):
+            scores = [run.score(method, task.name) for run in runs]
+            if any(scores):
+                told = dict.fromkeys(label(method, run) for run in runs if method in run.methods)
+                rows.append((" or ".join(told), *map(cell, scores)))
+        arrow = "↑" if task.higher_is_better else "↓"
+        title = f"{task.title}, {task.metric_name} {task.unit}".rstrip()
+        tables.append(Table(f"{title} {arrow}", ("", *names), tuple(rows)))
+    note = "Mean ± SD over repeats [95 % interval, bootstrap by patient]; of each run by itself."
+    return [
+        Table(one.title, one.heading, one.rows, notes=(note,) if one is tables[-1] else ())
+        for one in tables
+    ]
+
+
+def _short(run: Run, task: str) -> str:
+    score = run.score(ENSEMBLE, task)
+    return cell(score).partition(" [")[0] if score is not None else NOT_FOR_THIS
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The runs by the names of their folders, in full where two are alike."""
+    short = [run.folder.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run.folder) for run in runs]
