@@ -14,6 +14,7 @@ from flows.extract import look_ahead
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
+from flows.sweep import sweep as sweep_flow
 from flows.train import train as train_flow
 
 Lines = tuple[str, ...]
@@ -94,6 +95,35 @@ def _the_training_can_begin(
     )
 
 
+def _the_sweep_can_begin(
+    dataset: str,
+    store: str,
+    tasks: Iterable[str] = ("all",),
+    experts: Iterable[str] = (),
+    weights: Iterable[str] = ("published",),
+    poolings: Iterable[str] = ("default",),
+    adaptations: Iterable[str] = (),
+    dtype: str = "float16",
+    **_: Any,
+) -> None:
+    from enecg.tasks import choose
+    from pipeline.cache import open_cache
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.sweep import check_adaptations
+
+    check_adaptations(split(adaptations))
+    choose(tuple(name for name in split(tasks) if name != "all"))
+    for pooling in split(poolings):
+        open_cache(
+            store,
+            open_dataset(dataset).namespace,
+            experts=split(experts),
+            weights=split(weights),
+            pooling=(pooling,),
+            dtype=dtype,
+        )
+
+
 _extract = _as_command(extract_flow, _the_experts_are_there)
 
 
@@ -113,4 +143,5 @@ def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: 
 
 
 train = _as_command(train_flow, _the_training_can_begin)
+sweep = _as_command(sweep_flow, _the_sweep_can_begin)
 refresh = _as_command(refresh_flow, _the_experts_are_there)

@@ -236,6 +236,50 @@ Balance = Annotated[
 ]
 
 
+SweepOut = Annotated[
+    Path, Parameter(help="Folder of the sweep; one that is there is gone on with.")
+]
+Trials = Annotated[
+    int,
+    Parameter(help="Settings to be tried in all.", validator=Number(gte=1)),
+    Field(ge=1),
+]
+AtOnce = Annotated[
+    int,
+    Parameter(
+        help="Trials asked for together: trained in one pass where their layers have one shape.",
+        validator=Number(gte=1),
+    ),
+    Field(ge=1),
+]
+LearningRates = Annotated[
+    tuple[float, float],
+    Parameter(help="Step sizes to try: from the first to the second.", negative=""),
+]
+Ranks = Annotated[
+    tuple[int, ...], Parameter(help="Ranks of the LoRA matrices to try.", negative="")
+]
+Adaptations = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Adaptations to try, separated by commas: lora, full, linear, shared-lora.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+GateDepths = Annotated[
+    tuple[int, ...], Parameter(help="Hidden layers of the gate to try.", negative="")
+]
+Poolings = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Poolings to try, separated by commas, of those that the store has.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+
+
 def split(values: Iterable[str]) -> tuple[str, ...]:
     """The names in values that may be given one by one or separated by commas."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

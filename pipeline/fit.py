@@ -82,17 +82,22 @@ class HeadsFit(Fit):
 
 @keeps_random_state
 def fit_heads(
-    embedding: Float[Tensor, "record feature"], repeats: Sequence[Labelled], settings: FitSettings
+    embedding: Float[Tensor, "record feature"],
+    repeats: Sequence[Labelled],
+    settings: FitSettings,
+    learning_rates: Sequence[float] | None = None,
 ) -> list[HeadsFit]:
     """The heads of one expert: of every repeat and task, and of both halves of every repeat's
     training patients, all in one pass.
 
-    They share no parameter, so this is training them one by one.
+    They share no parameter, so this is training them one by one. `learning_rates`: a repeat's own,
+    where they differ.
     """
     parts = [part for one in repeats for part in (one.train, *one.halves)]
     of_repeat = [number for number in range(len(repeats)) for _ in range(3)]
     data = StackedData.of(embedding, repeats)
-    stack, history = fit_stack(data, parts, of_repeat, settings)
+    rates = learning_rates or [settings.learning_rate] * len(repeats)
+    stack, history = fit_stack(data, parts, of_repeat, settings, [rates[one] for one in of_repeat])
     drawn = StackedFFN(stack.shape, len(data.tasks), [one.seed for one in repeats])
     fits = []
     for number, labelled in enumerate(repeats):
@@ -127,11 +132,10 @@ def fit_stack(
     train: Sequence[Int[Tensor, " row"]],
     of_repeat: Sequence[int],
     settings: FitSettings,
-    learning_rates: Sequence[float] | None = None,
+    learning_rates: Sequence[float],
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
-    """Groups of heads, each on the given training records of one of the repeats.
-
-    `learning_rates`: a group's own, where they differ.
+    """Groups of heads, each on the given training records of one of the repeats, at a rate of its
+    own.
     """
     linear = settings.adaptation == "linear"
     shape = Shape(
@@ -153,7 +157,7 @@ def fit_stack(
         "batch_size": settings.batch_size,
         "epochs": settings.epochs,
         "patience": settings.patience,
-        "learning_rates": learning_rates or [settings.learning_rate] * len(seeds),
+        "learning_rates": learning_rates,
     }
 
     def run(stack: StackedFFN, *, together: bool = False) -> Float[np.ndarray, "epoch group task"]:

@@ -20,9 +20,10 @@ def fit_gates(
     repeats: Sequence[Labelled],
     unseen: Sequence[dict[str, Float[Tensor, "expert record output"]]],
     settings: FitSettings,
+    learning_rates: Sequence[float] | None = None,
 ) -> list[Fit]:
     """Every repeat's gate over heads that are trained and stay as they are; `unseen` are their
-    answers by task.
+    answers by task; `learning_rates` a repeat's own, where they differ.
     """
     data = StackedData.of(leads, repeats)
     experts = next(iter(unseen[0].values())).shape[0]
@@ -49,7 +50,7 @@ def fit_gates(
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         patience=settings.patience,
-        learning_rates=[settings.learning_rate] * len(seeds),
+        learning_rates=learning_rates or [settings.learning_rate] * len(seeds),
     )
     fits = []
     for number, labelled in enumerate(repeats):

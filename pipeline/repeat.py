@@ -89,7 +89,7 @@ def run_repeats(
         heads[name] = fit_heads(embedding, labelled, settings)
         step()
     unseen = [
-        _by_task({name: fits[number].unseen for name, fits in heads.items()})
+        by_task({name: fits[number].unseen for name, fits in heads.items()})
         for number in range(len(cohorts))
     ]
     gates = fit_gates(features.leads, labelled, unseen, settings)
@@ -123,7 +123,7 @@ def _answer(
 ) -> Repeat:
     """All methods' answers on one repeat's test records."""
     outputs: dict[str, dict[str, Tensor]] = {name: fit.outputs for name, fit in heads.items()}
-    stacked = _by_task(outputs)
+    stacked = by_task(outputs)
     combined: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
     for task, targets in labelled.targets.items():
         given = Outputs(
@@ -166,10 +166,18 @@ def _answer(
 
 
 def _parameters(heads: dict[str, HeadsFit], gate: Fit) -> dict[str, tuple[int, int]]:
-    """Trainable and all parameters of each expert's heads, and of EnECG: all heads and the gate."""
+    """Trainable and all parameters of each expert's heads, of the ensembles (all heads, and not
+    what joins them), and of EnECG: all heads and the gate.
+    """
     of_heads = {name: (fit.trainable, fit.total) for name, fit in heads.items()}
-    every = (*of_heads.values(), (gate.trainable, gate.total))
-    return of_heads | {ENSEMBLE: (sum(one[0] for one in every), sum(one[1] for one in every))}
+    trainable = sum(one[0] for one in of_heads.values())
+    total = sum(one[1] for one in of_heads.values())
+    return (
+        of_heads
+        | {ZERO_SHOT + name: (0, size) for name, (_, size) in of_heads.items()}
+        | dict.fromkeys(ENSEMBLES, (trainable, total))
+        | {ENSEMBLE: (trainable + gate.trainable, total + gate.total)}
+    )
 
 
 def _gate_weights(
@@ -181,9 +189,10 @@ def _gate_weights(
     return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
 
 
-def _by_task(
+def by_task(
     outputs: dict[str, dict[str, Tensor]],
 ) -> dict[str, Float[Tensor, "expert record output"]]:
+    """Every expert's answers on each task, stacked."""
     tasks = next(iter(outputs.values()))
     return {task: torch.stack([of_tasks[task] for of_tasks in outputs.values()]) for task in tasks}
 

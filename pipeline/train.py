@@ -92,7 +92,7 @@ def train(
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
     step = _counter(progress, len(inputs.cache.experts) + 2)
-    with _one_thread():
+    with one_thread():
         repeats = run_repeats(cohorts, inputs, features, settings.fit, step)
     judged = scores([one for repeat in repeats for one in repeat.predictions])
     seconds = time.monotonic() - started
@@ -146,7 +146,7 @@ def _tasks(chosen: tuple[Task, ...], labels: pd.DataFrame) -> tuple[Task, ...]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Have torch use one CPU thread: the heads are small, and threads that wait for each other
     cost a busy machine six times the work itself.
     """

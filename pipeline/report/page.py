@@ -42,7 +42,7 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
             notes_on_others=notes_on_others(run),
             memory=memory_and_throughput(run),
             figures=[
-                (title, words, _png(figure))
+                (title, words, png(figure))
                 for title, words, figure in _figures(run, repeats)
                 if figure is not None
             ],
@@ -93,7 +93,8 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
     ]
 
 
-def _png(figure: Figure) -> str:
+def png(figure: Figure) -> str:
+    """A figure as base64, to be put into a page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,116 @@
+"""Settings tried from the stores alone, on validation patients, as a flow."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import parameters as p
+from flows.mistakes import MISTAKES, failed
+from flows.opaque import opaque
+from flows.progress import Report, shown, to_the_log
+
+if TYPE_CHECKING:
+    from pipeline.sweep import Space
+    from pipeline.train import TrainSettings
+
+
+@flow(name="sweep", flow_run_name="sweep {dataset}")
+@p.documented
+def sweep(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    out: p.SweepOut,
+    trials: p.Trials = 40,
+    at_once: p.AtOnce = 8,
+    learning_rates: p.LearningRates = (1e-4, 1e-2),
+    ranks: p.Ranks = (2, 4, 8, 16),
+    adaptations: p.Adaptations = ("lora", "full", "linear", "shared-lora"),
+    gate_depths: p.GateDepths = (1, 2),
+    poolings: p.Poolings = ("default",),
+    tasks: p.Tasks = ("all",),
+    experts: p.StoredExperts = (),
+    weights: p.Weights = ("published",),
+    dtype: p.Dtype = "float16",
+    device: p.Device = "auto",
+    batch_size: p.TrainBatchSize = 64,
+    patients: p.Patients = 10_000,
+    seed: p.Seed = 0,
+    limit: p.Limit = None,
+    epochs: p.Epochs = 100,
+    patience: p.Patience = 10,
+) -> tuple[str, ...]:
+    """Try settings of heads and gate, and tell which do best on validation patients.
+
+    A sweep that was stopped goes on where it was; more trials are added by a larger number.
+    """
+    # Imported here, for they bring torch, and asking for help should not wait for it.
+    from pipeline.fit import FitSettings
+    from pipeline.sweep import Space
+    from pipeline.train import TrainSettings
+
+    logger = get_run_logger()
+    settings = TrainSettings(
+        tasks=p.split(tasks),
+        experts=p.split(experts),
+        weights=p.split(weights),
+        dtype=dtype,
+        device=device,
+        patients=patients,
+        seed=seed,
+        limit=limit,
+        fit=FitSettings(batch_size=batch_size, epochs=epochs, patience=patience),
+    )
+    space = Space(
+        learning_rate=learning_rates,
+        rank=ranks,
+        adaptation=p.split(adaptations),
+        gate_depth=gate_depths,
+        pooling=p.split(poolings),
+    )
+    with shown("sweep", "trials", to_the_log(logger)) as progress:
+        lines = try_settings(
+            dataset, store, out, opaque(settings), opaque(space), trials, at_once, opaque(progress)
+        )
+    if isinstance(lines, Exception):
+        return failed(lines)
+    create_markdown_artifact(key="sweep", markdown=lines[0])
+    for told in lines:
+        logger.info(told)
+    return lines
+
+
+@task(name="try settings", cache_policy=NO_CACHE)
+def try_settings(
+    dataset: str,
+    store: str,
+    out: Path,
+    settings: "TrainSettings",
+    space: "Space",
+    trials: int,
+    at_once: int,
+    progress: Report,
+) -> tuple[str, ...] | Exception:
+    """All trials; a user's mistake is returned, for a raised one is logged."""
+    from pipeline.report.sweep_page import PAGE, write_sweep
+    from pipeline.sweep import sweep as sweep_stage
+
+    try:
+        done = sweep_stage(
+            *(dataset, store, out, settings, space),
+            trials=trials,
+            at_once=at_once,
+            progress=progress,
+        )
+    except MISTAKES as mistake:
+        return mistake
+    chosen = " ".join(
+        f"--{name.replace('_', '-')} {value:.3g}"
+        if isinstance(value, float)
+        else f"--{name.replace('_', '-')} {value}"
+        for name, value in done.best.items()
+    )
+    return (write_sweep(done), f"Best for train: {chosen}", f"Page: {out / PAGE}")

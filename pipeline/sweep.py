@@ -1,0 +1,239 @@
+"""Which settings do best on validation patients: many trainings from the stores, by Optuna.
+
+Trials that are asked for together and have FFNs of one shape are trained in one pass, with a
+learning rate each. No test patient is ever looked at.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from enecg.errors import UserError
+from pipeline.cache import Features, read_features
+from pipeline.cohorts import draw
+from pipeline.datasets.base import Dataset
+from pipeline.fit import Adaptation, Fit, FitSettings, fit_heads
+from pipeline.fit_gate import fit_gates
+from pipeline.plan import resolve_device
+from pipeline.repeat import Inputs, by_task, check_labels, label_repeat
+from pipeline.stack_data import Labelled
+from pipeline.targets import constant
+from pipeline.train import TrainSettings, gather, one_thread
+
+JOURNAL = "trials.journal"
+QUESTION = "question.json"
+TABLE = "trials.csv"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is tried: the values of each setting. `learning_rate` is tried between two values."""
+
+    learning_rate: tuple[float, float] = (1e-4, 1e-2)
+    rank: tuple[int, ...] = (2, 4, 8, 16)
+    adaptation: tuple[str, ...] = ("lora", "full", "linear", "shared-lora")
+    gate_depth: tuple[int, ...] = (1, 2)
+    pooling: tuple[str, ...] = ("default",)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: the folder, every trial in a table, and the best trial's settings.
+
+    `loss`: the mean over tasks of the mixture's validation loss, as a share of the constant
+    predictor's: 1 is no better, 0 is without error.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    best: dict[str, Any]
+    loss: float
+
+
+def sweep(
+    dataset: str | Dataset,
+    store: str | Path,
+    out: Path,
+    settings: TrainSettings,
+    space: Space,
+    *,
+    trials: int,
+    at_once: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Try settings until there are `trials` trials in the folder; those that are there count.
+
+    `settings` give the tasks, experts and patients, and whatever is not tried. Raises UserError
+    where the folder is of a sweep that asked something else.
+    """
+    device = resolve_device(settings.device)
+    check_adaptations(space.adaptation)
+    inputs = {
+        pooling: gather(dataset, store, replace(settings, pooling=(pooling,)))
+        for pooling in space.pooling
+    }
+    study = _study(out, settings, space, inputs)
+    features: dict[str, Features] = {}
+    labelled: dict[str, Labelled] = {}
+    for pooling, given in inputs.items():
+        cohort = draw(
+            given.record_id,
+            given.labels["patient_id"].to_numpy(),
+            patients=settings.patients,
+            seed=settings.seed,
+        )
+        check_labels(cohort, given)
+        features[pooling] = read_features(given.cache, np.sort(cohort.everyone), device)
+        labelled[pooling] = label_repeat(cohort, given, features[pooling])
+    while (done := _finished(study)) < trials:
+        asked = [study.ask() for _ in range(min(at_once, trials - done))]
+        tried = [_suggest(trial, settings.fit, space) for trial in asked]
+        with one_thread():
+            for together in _of_one_shape(tried):
+                pooling = tried[together[0]][0]
+                fits = [tried[number][1] for number in together]
+                losses = _try(features[pooling], labelled[pooling], fits)
+                for number, loss in zip(together, losses, strict=True):
+                    study.tell(asked[number], loss)
+                    if progress is not None:
+                        progress(_finished(study), trials)
+    table = _table(study.get_trials(deepcopy=False))
+    table.to_csv(out / TABLE, index=False)
+    return Sweep(out, table, study.best_params, study.best_value)
+
+
+def check_adaptations(names: Sequence[str]) -> None:
+    """Raises UserError for a name that is no adaptation."""
+    known = get_args(Adaptation)
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no adaptation {name!r}; there are {', '.join(known)}.")
+
+
+def _study(
+    out: Path, settings: TrainSettings, space: Space, inputs: dict[str, Inputs]
+) -> optuna.Study:
+    """The study of a folder, begun or gone on with."""
+    question = {
+        "settings": asdict(replace(settings, device="")),
+        "space": asdict(space),
+        "stores": {
+            pooling: [store.identity for store in given.cache.stores]
+            for pooling, given in inputs.items()
+        },
+    }
+    text = json.dumps(question, indent=1)
+    file = out / QUESTION
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if file.exists() and file.read_text() != text:
+            raise UserError(
+                f"{out} is a sweep that asked something else ({QUESTION} tells what); give the "
+                "same options to go on with it, or another --out."
+            )
+        if not file.exists() and any(out.iterdir()):
+            raise UserError(f"{out} is no sweep, and not empty; give another --out.")
+        file.write_text(text)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}); give another --out."
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="sweep",
+        storage=JournalStorage(JournalFileBackend(str(out / JOURNAL))),
+        load_if_exists=True,
+    )
+    # Trials that are asked for together know nothing of each other's outcome; those that go on
+    # where others were stopped are drawn anew.
+    seed = settings.seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return study
+
+
+def _finished(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def _suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, FitSettings]:
+    """A trial's pooling and settings; what a setting means nothing to is not tried."""
+    adaptation = trial.suggest_categorical("adaptation", space.adaptation)
+    rank = fit.rank
+    if adaptation in ("lora", "shared-lora"):
+        rank = trial.suggest_categorical("rank", space.rank)
+    chosen = replace(
+        fit,
+        adaptation=adaptation,  # type: ignore[arg-type]
+        rank=rank,
+        learning_rate=trial.suggest_float("learning_rate", *space.learning_rate, log=True),
+        gate_depth=trial.suggest_categorical("gate_depth", space.gate_depth),
+    )
+    return trial.suggest_categorical("pooling", space.pooling), chosen
+
+
+def _of_one_shape(tried: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
+    """Trials by number, those together whose FFNs have one shape."""
+    together: dict[tuple[str, FitSettings], list[int]] = {}
+    for number, (pooling, fit) in enumerate(tried):
+        together.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
+    return list(together.values())
+
+
+def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) -> list[float]:
+    """The loss that each of these settings leaves, all of one shape."""
+    copies = [labelled] * len(fits)
+    rates = [fit.learning_rate for fit in fits]
+    heads = {
+        name: fit_heads(embedding, copies, fits[0], rates)
+        for name, embedding in features.experts.items()
+    }
+    unseen = [
+        by_task({name: of_trials[number].unseen for name, of_trials in heads.items()})
+        for number in range(len(fits))
+    ]
+    gates = fit_gates(features.leads, copies, unseen, fits[0], rates)
+    flat = _constant_loss(labelled)
+    return [_left(gate, flat) for gate in gates]
+
+
+def _left(gate: Fit, flat: dict[str, float]) -> float:
+    return float(
+        np.mean([min(losses) / flat[task] for task, losses in gate.validation_loss.items()])
+    )
+
+
+def _constant_loss(labelled: Labelled) -> dict[str, float]:
+    """The validation loss of the training records' median, or of their shares of the classes."""
+    losses = {}
+    for task, targets in labelled.targets.items():
+        encoded = labelled.encoded[task].cpu()
+        of_training, truth = encoded[labelled.train.cpu()], encoded[labelled.validation.cpu()]
+        of_training, truth = of_training[~of_training.isnan()], truth[~truth.isnan()]
+        if targets.task.kind == "regression":
+            best = float(constant(targets, of_training.numpy()))
+            loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, best), truth)
+        else:
+            shares = torch.bincount(of_training.long(), minlength=targets.outputs) + 1e-7
+            loss = -(shares / shares.sum()).log()[truth.long()].mean()
+        losses[task] = float(loss)
+    return losses
+
+
+def _table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """Every finished trial, a row each, the best first."""
+    rows = [
+        {"trial": trial.number, "loss": trial.value} | trial.params
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+    ]
+    return pd.DataFrame(rows).sort_values("loss", kind="stable").reset_index(drop=True)
