@@ -37,13 +37,12 @@ def tabulate(sweep: Sweep) -> Table:
     )
     settings = [name for name in shown.columns if name not in ("trial", "loss")]
     notes = (
-        f"{len(sweep.trials)} trials. Loss: the mixture's on validation patients, as a share of the "
-        "constant predictor's, mean over tasks; 1 is no better.",
+        f"{len(sweep.trials)} trials. Loss: the mixture's on validation patients, as a share of "
+        "the constant predictor's, mean over tasks; 1 is no better.",
         "Chosen on validation patients: only a training tells what test patients say of it.",
     )
-    return Table(
-        ("trial", "loss left ↓", *settings), rows, frozenset({(0, 1)}), notes, "Sweep: best trials"
-    )
+    heading = ("trial", "loss left ↓", *settings)
+    return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)
 
 
 def plot(trials: pd.DataFrame) -> Figure:

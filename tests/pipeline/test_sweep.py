@@ -1,0 +1,78 @@
+"""Sweeps over stores of the synthetic data set, made once by the training's fixtures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_train import RANDOM, extract
+
+from enecg.errors import UserError
+from pipeline.fit import FitSettings
+from pipeline.report.sweep_page import write_sweep
+from pipeline.sweep import Space, Sweep, sweep
+from pipeline.train import TrainSettings
+
+SETTINGS = TrainSettings(
+    weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)
+)
+SPACE = Space(rank=(2, 4), adaptation=("lora", "linear"), gate_depth=(1,))
+
+
+@pytest.fixture(scope="module")
+def dataset(synthetic_dir: Path) -> str:
+    return f"mimic-iv-ecg:{synthetic_dir}"
+
+
+@pytest.fixture(scope="module")
+def store(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stores")
+    extract(dataset, root, "timesnet")
+    return root
+
+
+def run(dataset: str, store: Path, out: Path, trials: int, **change: object) -> Sweep:
+    settings = replace(SETTINGS, **change)  # type: ignore[arg-type]
+    return sweep(dataset, store, out, settings, SPACE, trials=trials, at_once=4)
+
+
+def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
+    dataset: str, store: Path, tmp_path: Path
+):
+    first = run(dataset, store, tmp_path / "sweep", 4)
+    assert len(first.trials) == 4
+    more = run(dataset, store, tmp_path / "sweep", 6)
+    assert len(more.trials) == 6
+    assert set(first.trials["loss"]) <= set(more.trials["loss"])
+    assert more.loss == more.trials["loss"].min() <= first.loss
+    assert len(set(more.trials["learning_rate"])) == 6  # none is tried twice
+    kept = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    assert kept["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
+    assert "Best trials" in write_sweep(more)
+    assert "data:image/png" in (tmp_path / "sweep" / "sweep.html").read_text()
+
+
+def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_path: Path):
+    run(dataset, store, tmp_path / "sweep", 1)
+    with pytest.raises(UserError, match="a sweep that asked something else"):
+        run(dataset, store, tmp_path / "sweep", 2, seed=5)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="is no sweep, and not empty"):
+        run(dataset, store, tmp_path / "thesis", 1)
+
+
+def test_trials_in_one_pass_lose_what_they_would_alone(dataset: str, store: Path, tmp_path: Path):
+    alone = Space(rank=(4,), adaptation=("lora",), gate_depth=(1,))
+    settings = replace(SETTINGS, fit=replace(SETTINGS.fit, dropout=0.0))
+    together = sweep(dataset, store, tmp_path / "a", settings, alone, trials=3, at_once=3)
+    for _, trial in together.trials.iterrows():
+        rate = trial["learning_rate"]
+        fixed = replace(alone, learning_rate=(rate, rate))
+        one = sweep(dataset, store, tmp_path / f"{rate}", settings, fixed, trials=1)
+        assert one.loss == pytest.approx(trial["loss"], rel=1e-3)
+
+
+def test_an_adaptation_that_is_none_is_told(dataset: str, store: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="There is no adaptation 'magic'; there are lora, full"):
+        sweep(dataset, store, tmp_path / "x", SETTINGS, Space(adaptation=("magic",)), trials=1)
