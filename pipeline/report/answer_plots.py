@@ -184,7 +184,7 @@ def gate_groups(
     for repeat, one in zip(repeats, answers_of(repeats, task), strict=True):
         order = np.argsort(repeat.cohort.test)
         rows = order[np.searchsorted(repeat.cohort.test, one.record_id, sorter=order)]
-        weights.append(repeat.gate_weights[task][rows])
+        weights.append(repeat.gate_weights[task][rows].mean(1))
         if one.task.kind == "regression":
             edges = np.quantile(one.truth, (1 / 3, 2 / 3))
             names += [THIRDS[place] for place in np.searchsorted(edges, one.truth)]
