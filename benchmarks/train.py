@@ -128,7 +128,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         bound = given.epochs * len(TASKS) * REPEATS * 0.7
         multiple = paper / (extraction + ours)
         print(
-            f"\nWith the extraction counted in, the paper's way takes {multiple:.1f} times as long, "
+            f"\nWith the extraction counted in, (a) takes {multiple:.1f} times as long, "
             f"{multiple / bound:.2f} of the bound of {bound:.0f}."
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -160,6 +160,10 @@ Patients = Annotated[
     ),
     Field(ge=1),
 ]
+Ecgs = Annotated[
+    Literal["one", "all"],
+    Parameter(help="One ECG of each patient, drawn at random, or all of them."),
+]
 Seed = Annotated[
     int,
     Parameter(help="Seed of everything drawn at random.", validator=Number(gte=0)),

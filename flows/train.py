@@ -32,6 +32,7 @@ def train(
     batch_size: p.TrainBatchSize = 64,
     repeats: p.Repeats = 3,
     patients: p.Patients = 10_000,
+    ecgs: p.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
     epochs: p.Epochs = 100,
@@ -67,6 +68,7 @@ def train(
         device=device,
         repeats=repeats,
         patients=patients,
+        ecgs=ecgs,
         seed=seed,
         limit=limit,
         fit=FitSettings(

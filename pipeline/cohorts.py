@@ -1,11 +1,14 @@
 """Who is trained on, who is validated on, who is tested on: by patient, from a seed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from enecg.errors import UserError
+
+Ecgs = Literal["one", "all"]
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
 """The paper's protocol (arXiv 2511.22935)."""
@@ -32,14 +35,16 @@ def draw(
     *,
     patients: int,
     seed: int,
+    ecgs: Ecgs = "all",
 ) -> Cohort:
     """Draw patients at random, all of them if there are no more, and split them 70/20/10.
 
-    All ECGs of a patient go with the patient. Raises UserError where there are too few patients
+    All ECGs of a patient go with the patient, or `one` of them, drawn at random. Raises UserError where there are too few patients
     for three parts.
     """
     distinct = np.unique(patient_id)
-    chosen = np.random.default_rng(seed).permutation(distinct)[:patients]
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(distinct)[:patients]
     last_train = round(FRACTIONS["train"] * len(chosen))
     last_validation = round((FRACTIONS["train"] + FRACTIONS["validation"]) * len(chosen))
     parts = np.split(chosen, [last_train, last_validation])
@@ -48,5 +53,9 @@ def draw(
             f"{len(chosen)} patients are too few to split 70/20/10, six are enough; extract more "
             "records, or leave out --limit and --patients."
         )
+    if ecgs == "one":
+        order = random.permutation(len(record_id))
+        _, first = np.unique(patient_id[order], return_index=True)
+        record_id, patient_id = record_id[order[first]], patient_id[order[first]]
     ids = [np.sort(record_id[np.isin(patient_id, part)]) for part in parts]
     return Cohort(seed, *ids)

@@ -91,6 +91,7 @@ def sweep(
             given.labels["patient_id"].to_numpy(),
             patients=settings.patients,
             seed=settings.seed,
+            ecgs=settings.ecgs,
         )
         check_labels(cohort, given)
         features[pooling] = read_features(given.cache, np.sort(cohort.everyone), device)

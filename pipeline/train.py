@@ -14,7 +14,7 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS, Task, choose
 from pipeline import run_folder, runs
 from pipeline.cache import available, open_cache, read_features
-from pipeline.cohorts import draw
+from pipeline.cohorts import Ecgs, draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, scores
@@ -32,7 +32,7 @@ class TrainSettings:
 
     `tasks` by name, or `all` that the data set has labels for; `experts` by name, or every one
     that the store has with these weights; `patients` drawn for each of `repeats`, with the seeds
-    `seed`, `seed + 1`, ...; `limit` takes the first records of the index.
+    `seed`, `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first records of the index.
     """
 
     tasks: tuple[str, ...] = ("all",)
@@ -43,6 +43,7 @@ class TrainSettings:
     device: str = "auto"
     repeats: int = 3
     patients: int = 10_000
+    ecgs: Ecgs = "all"
     seed: int = 0
     limit: int | None = None
     fit: FitSettings = field(default_factory=FitSettings)
@@ -83,6 +84,7 @@ def train(
             inputs.labels["patient_id"].to_numpy(),
             patients=settings.patients,
             seed=settings.seed + number,
+            ecgs=settings.ecgs,
         )
         for number in range(settings.repeats)
     ]

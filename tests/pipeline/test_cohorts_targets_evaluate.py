@@ -107,3 +107,16 @@ def test_the_threshold_is_the_best_there_is_on_validation(seed: int):
 
     best = max(macro(one) for one in np.append(np.linspace(0, 1.005, 202), np.inf))
     assert macro(choose_threshold(probability, truth)) == pytest.approx(best)
+
+
+def test_one_ecg_of_each_patient_is_drawn_by_the_seed():
+    patients = np.repeat(np.arange(20), 5)
+    records = np.arange(100)
+    cohort = draw(records, patients, patients=20, seed=0, ecgs="one")
+    assert sorted(patients[cohort.everyone]) == list(range(20))
+    same, other = (draw(records, patients, patients=20, seed=s, ecgs="one") for s in (0, 1))
+    assert np.array_equal(same.everyone, cohort.everyone)
+    assert set(other.everyone) != set(cohort.everyone)
+    # The patients of each part are those of all their ECGs.
+    every = draw(records, patients, patients=20, seed=0)
+    assert set(patients[every.train]) == set(patients[cohort.train])
