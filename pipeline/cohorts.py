@@ -39,8 +39,8 @@ def draw(
 ) -> Cohort:
     """Draw patients at random, all of them if there are no more, and split them 70/20/10.
 
-    All ECGs of a patient go with the patient, or `one` of them, drawn at random. Raises UserError where there are too few patients
-    for three parts.
+    All ECGs of a patient go with the patient, or `one` of them, drawn at random. Raises UserError
+    where there are too few patients for three parts.
     """
     distinct = np.unique(patient_id)
     random = np.random.default_rng(seed)

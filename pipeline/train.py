@@ -32,7 +32,8 @@ class TrainSettings:
 
     `tasks` by name, or `all` that the data set has labels for; `experts` by name, or every one
     that the store has with these weights; `patients` drawn for each of `repeats`, with the seeds
-    `seed`, `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first records of the index.
+    `seed`, `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first
+    records of the index.
     """
 
     tasks: tuple[str, ...] = ("all",)
