@@ -23,6 +23,7 @@ BINS = 10
 """Equal bins of probability from 0 to 1 that calibration is told in; a bin has its lower edge."""
 
 NAN = float("nan")
+"""What is not defined: this one object, so that scores which hold it equal their copies."""
 
 
 def mean_absolute_error(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from enecg import metrics
+from enecg.metrics import NAN
 from enecg.tasks import Task
 from pipeline.bootstrap import DRAWS, Sample, divide, draw, draws_of, macro_f1_of_counts, of_draws
 from pipeline.targets import Targets
@@ -165,14 +166,14 @@ def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn)
         # Less the bias that the bootstrap itself tells (Efron and Tibshirani 1993, chapter 10).
         resampled = np.clip(resampled - resampled.mean() + np.mean(defined), 0, 1)
     there = bool(defined) and len(resampled) > 0
-    low, high = np.percentile(resampled, INTERVAL) if there else (np.nan, np.nan)
+    low, high = np.percentile(resampled, INTERVAL).tolist() if there else (NAN, NAN)
     return Measure(
         metric=metric.name,
-        mean=float(np.mean(defined)) if defined else float("nan"),
+        mean=float(np.mean(defined)) if defined else NAN,
         deviation=float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
-        low=float(low),
-        high=float(high),
-        values=tuple(values),
+        low=low,
+        high=high,
+        values=tuple(NAN if np.isnan(value) else value for value in values),
         draws=len(resampled),
     )
 
@@ -188,7 +189,7 @@ def bootstrap(
 
 def _mean(of_repeats: Float[np.ndarray, "repeat draw"]) -> Float[np.ndarray, " draw"]:
     """The mean over the repeats that have a value; NaN where none has."""
-    return divide(np.nansum(of_repeats, 0), (~np.isnan(of_repeats)).sum(0), metrics.NAN)
+    return divide(np.nansum(of_repeats, 0), (~np.isnan(of_repeats)).sum(0), NAN)
 
 
 def _reliability(

@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from enecg.errors import UserError
-from enecg.metrics import Bin
+from enecg.metrics import NAN, Bin
 from enecg.tasks import Kind, Task
 from pipeline.evaluate import CONSTANT, ZERO_SHOT, Measure, Score
 
 CONFIG = "config.json"
 RESULTS = "results.json"
 PROVENANCE = "provenance.json"
+NEEDED = {
+    *("dataset", "index_digest", "finished", "settings", "device", "seeds", "cohorts_digest"),
+    *("tasks", "tasks_without_labels", "experts", "records", "patients", "records_left_out"),
+    *("seconds", "peak_memory_bytes", "stores", "versions"),
+}
+"""What `config.json` holds at least."""
 DEPTH = 3
 """Folders below the one asked for that runs are looked for in."""
 
@@ -123,7 +129,7 @@ def read(folder: Path) -> Run:
         config, provenance, document = (
             json.loads((folder / name).read_text()) for name in (CONFIG, PROVENANCE, RESULTS)
         )
-        return Run(
+        run = Run(
             folder=folder,
             config=config,
             provenance=provenance,
@@ -134,14 +140,17 @@ def read(folder: Path) -> Run:
             parameters={name: (own, all_) for name, (own, all_) in document["parameters"].items()},
             scores=tuple(_score(one) for one in document["scores"]),
         )
+        if not run.weights or not config.keys() >= NEEDED:
+            raise KeyError(CONFIG)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} is not whole: its {Path(error.filename).name} is not there; train again."
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder} was written by another version of EnECG, or is damaged; train again."
         ) from error
+    return run
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -171,8 +180,8 @@ def _score(told: dict[str, Any]) -> Score:
 
 
 def _measured(told: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: math.nan if told[name] is None else told[name] for name in _NUMBERS}
-    values = tuple(math.nan if one is None else one for one in told["values"])
+    numbers = {name: NAN if told[name] is None else told[name] for name in _NUMBERS}
+    values = tuple(NAN if one is None else one for one in told["values"])
     return told | numbers | {"values": values}
 
 

@@ -184,6 +184,7 @@ def gate_groups(
     for repeat, one in zip(repeats, answers_of(repeats, task), strict=True):
         order = np.argsort(repeat.cohort.test)
         rows = order[np.searchsorted(repeat.cohort.test, one.record_id, sorter=order)]
+        # A gate that weighs each output by itself is told by the mean over a task's outputs.
         weights.append(repeat.gate_weights[task][rows].mean(1))
         if one.task.kind == "regression":
             edges = np.quantile(one.truth, (1 / 3, 2 / 3))
@@ -209,7 +210,13 @@ def _bar(axes: Any, height: float, weights: np.ndarray, *, whole: bool) -> None:
         if weight > 0.06:
             middle = left + weight / 2
             axes.text(
-                middle, height, f"{weight:.2f}", ha="center", va="center", color="white", fontsize=7
+                middle,
+                height,
+                f"{weight:.2f}",
+                ha="center",
+                va="center",
+                color="white" if whole else "black",
+                fontsize=7,
             )
         left += weight
 

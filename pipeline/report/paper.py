@@ -62,10 +62,18 @@ def paper_table(run: Run, which: str) -> Table:
 
 
 def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
-    """What the paper's figures in tables of these methods are, and which are not at hand."""
+    """What is counted in tables of these methods, what the paper's figures in them are, and which
+    are not at hand.
+    """
     printed = _paper()["figures"]
     other = "" if run.config["dataset"].startswith(PAPERS_DATA) else ", other ECGs than these"
-    told = [f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}."]
+    told = []
+    if set(chosen) & set(run.ensembles) - {ENSEMBLE}:
+        told.append(
+            "Parameters of ways to join the experts: those of all heads, and of EnECG its gate's "
+            "too; what the other ways fit besides is not counted."
+        )
+    told.append(f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}.")
     if set(chosen) - {CONSTANT, *printed}:
         told.append("Its figures of the other experts and ensembles are not at hand.")
     if "age" in run.tasks and ENSEMBLE in chosen:

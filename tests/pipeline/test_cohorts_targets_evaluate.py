@@ -4,9 +4,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from enecg.errors import UserError
+from enecg.metrics import Metric
 from enecg.tasks import OTHERS, TASKS
+from pipeline.bootstrap import draw as draw_patients
 from pipeline.cohorts import draw
-from pipeline.evaluate import Predicted, _bootstrap, choose_threshold, score
+from pipeline.evaluate import Predicted, bootstrap, choose_threshold, score
 from pipeline.targets import constant, fit
 
 
@@ -75,7 +77,8 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_patients(task: str):
     truth = rng.integers(0, 2 if task == "sex" else 5, 120)
     answer = np.where(rng.random(120) < 0.7, truth, 1)
     one = predicted(task, truth, answer, patient)
-    fast = _bootstrap(one, np.random.default_rng(1))
+    metric = Metric("", TASKS[task].metric, True)
+    fast = bootstrap(one, metric, draw_patients(60, 1000, np.random.default_rng(1)))
     plain = []
     for _ in range(1000):
         drawn = rng.choice(60, 60)

@@ -8,14 +8,19 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 
 from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
+from enecg.metrics import OTHERS
+from pipeline import runs
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
 from pipeline.plan import plan_extraction, resolve
+from pipeline.report.formats import markdown
+from pipeline.report.paper import all_tables, blocks
 from pipeline.summary import Summary
 from pipeline.train import Results, TrainSettings, train
 from stores.embeddings import EmbeddingStore
@@ -110,6 +115,32 @@ def test_every_answer_is_kept_with_its_record_and_is_about_that_record(
     score = next(s for s in results.scores if (s.task, s.method) == ("rr_interval", ENSEMBLE))
     mine = of_rr[(of_rr["method"] == ENSEMBLE) & (of_rr["repeat"] == 0)]
     assert score.values[0] == pytest.approx((mine["truth"] - mine["predicted"]).abs().mean())
+
+
+def test_the_run_folder_has_every_metric_and_every_probability(results: Results):
+    document = json.loads((results.folder / "results.json").read_text())
+    kinds = {task["name"]: task["kind"] for task in document["tasks"]}
+    assert len(document["scores"]) == len(results.scores)
+    for score in document["scores"]:
+        wanted = [metric.name for metric in OTHERS[kinds[score["task"]]]]
+        assert [one["metric"] for one in score["others"]] == wanted
+    answers = pd.read_parquet(results.folder / "predictions.parquet")
+    told = answers[answers["task"] == "sex"]
+    probability = np.stack(told["probability"])
+    np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-4)
+    mine = told[(told["method"] == ENSEMBLE) & (told["repeat"] == 0)]
+    area = roc_auc_score(mine["truth"], np.stack(mine["probability"])[:, 1])
+    score = next(s for s in results.scores if (s.task, s.method) == ("sex", ENSEMBLE))
+    assert score.others[0].values[0] == pytest.approx(area)
+
+
+def test_the_run_read_back_makes_the_same_tables_with_rates_and_memory(results: Results):
+    run = runs.read(results.folder)
+    assert run.scores == results.scores
+    assert markdown(all_tables(run)) == results.markdown
+    (costs,) = blocks(run, "figure3")
+    assert [one[0].split()[1] for one in costs.rows[:-1]] == ["dlinear", "timesnet", "leads"]
+    assert "GB" in costs.rows[-1][3]
 
 
 def test_an_unknown_rr_of_29999_is_nobodys_truth(results: Results, dataset: Path):

@@ -1,0 +1,216 @@
+"""Tables from run folders, without training."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import EXPERTS, METHODS, make_run, predict
+
+from enecg.errors import UserError
+from enecg.metrics import OTHERS
+from enecg.tasks import TASKS
+from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
+from pipeline.report.comparison import compare
+from pipeline.report.formats import comma_separated, html, markdown
+from pipeline.report.paper import NOT_AT_HAND, all_tables, blocks, paper_table
+from pipeline.report.table import NOT_FOR_THIS, Table, label
+from pipeline.runs import Run, find, read
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read(make_run(tmp_path_factory.mktemp("runs") / "first"))
+
+
+def row(table: Table, name: str) -> dict[str, str]:
+    """The cells of the row whose name begins so, by the first word of their heading."""
+    found = next(one for one in table.rows if one[0].startswith(name))
+    return dict(zip((head.partition(",")[0] for head in table.heading), found, strict=True))
+
+
+def test_a_run_is_read_back_as_it_was_written(run: Run):
+    assert run.methods == list(METHODS)
+    assert run.untrained == ["dlinear"]
+    assert run.ensembles == ["mean", "confidence", ENSEMBLE]
+    age = run.score(ENSEMBLE, "age")
+    assert age is not None
+    errors = [np.abs(one.truth - one.predicted).mean() for one in _predictions("age")]
+    assert age.values == pytest.approx(errors)
+    assert run.score("confidence", "age") is None
+
+
+def _predictions(task: str):
+    return [predict(task, ENSEMBLE, repeat) for repeat in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("which", "methods"),
+    [
+        ("1", [CONSTANT, *(ZERO_SHOT + name for name in EXPERTS)]),
+        ("2", [CONSTANT, *EXPERTS, ENSEMBLE]),
+        ("3", [CONSTANT, "mean", "confidence", ENSEMBLE]),
+    ],
+)
+def test_each_of_the_papers_tables_has_its_methods_and_the_constant(
+    run: Run, which: str, methods: list[str]
+):
+    table = paper_table(run, which)
+    ours = [one for one in table.rows if "as the paper has it" not in one[0]]
+    assert [one[0] for one in ours[:-1]] == [label(method, run) for method in methods]
+    assert ours[-1][0] == "test records (patients)"
+    assert ours[-1][1] == "60 (30) / 60 (30)"
+    assert table.heading[-1] == "parameters, trained / all"
+
+
+def test_what_is_untrained_is_named_heads_and_weights(run: Run):
+    assert label("dlinear", run) == "dlinear (untrained, random:0)"
+    assert label("moment", run) == "moment"
+    assert label(ZERO_SHOT + "dlinear", run) == "dlinear (untrained heads; untrained, random:0)"
+    assert label(ZERO_SHOT + "moment", run) == "moment (untrained heads)"
+    assert label("mean", run) == "mean (of 1 untrained experts of 2)"
+
+
+def test_parameters_are_told_trained_and_all_and_untrained_heads_train_none(run: Run):
+    assert row(paper_table(run, "2"), "moment")["parameters"] == "1,200 / 34,000"
+    assert row(paper_table(run, "1"), "moment")["parameters"] == "0 / 34,000"
+    assert row(paper_table(run, "3"), "mean")["parameters"] == "not counted"
+
+
+def test_the_papers_figures_are_those_of_the_file_and_all_others_are_not_at_hand(run: Run):
+    paper = json.loads((files("pipeline.report") / "paper.json").read_text())["figures"]
+    assert paper == {"EnECG": {"age": "12.97"}}
+    told = row(paper_table(run, "2"), "EnECG, as the paper has it")
+    assert told["Age"] == "12.97"
+    assert told["Sex"] == told["Arrhythmia"] == told["parameters"] == NOT_AT_HAND
+    assert not [one for one in paper_table(run, "1").rows if "as the paper" in one[0]]
+
+
+def test_the_best_of_each_task_is_marked_the_smallest_error_and_the_largest_share(run: Run):
+    table = paper_table(run, "2")
+    for column, task in enumerate(run.tasks.values(), start=1):
+        (best,) = (r for r, c in table.best if c == column)
+        means = {method: run.score(method, task.name) for method in (CONSTANT, *EXPERTS, ENSEMBLE)}
+        pick = max if task.higher_is_better else min
+        wanted = pick(means, key=lambda method: means[method].mean)  # type: ignore[union-attr]
+        assert table.rows[best][0] == label(wanted, run)
+
+
+def test_a_method_that_is_not_for_a_task_leaves_its_cell_empty(run: Run):
+    told = row(paper_table(run, "3"), "confidence")
+    assert told["Age"] == NOT_FOR_THIS
+    assert "±" in told["Sex"]
+
+
+def test_notes_tell_seeds_intervals_and_what_is_left_out(run: Run):
+    text = markdown(blocks(run, "2"))
+    assert "2 repeats (seeds 0, 1): mean ± SD over repeats [95 % interval, bootstrap by" in text
+    assert "3 ECGs could not be had and are left out." in text
+    assert "The data set has no labels for potassium." in text
+    assert text.count("arXiv 2511.22935") == 1
+
+
+def test_extra_has_every_other_metric_of_every_task(run: Run):
+    text = markdown(blocks(run, "2", extra=True))
+    for task in run.tasks.values():
+        assert f"{task.title}: other metrics" in text
+        assert all(metric.name in text for metric in OTHERS[task.kind])
+    assert "10 equal bins" in text
+    assert "200 draws" in text
+    assert "other metrics" not in markdown(blocks(run, "2"))
+
+
+def test_a_value_that_no_repeat_has_is_told_and_so_is_why(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    document = json.loads((folder / "results.json").read_text())
+    for score in document["scores"]:
+        for one in score["others"]:
+            if one["metric"] == "AUROC":
+                one |= {"mean": None, "low": None, "high": None, "values": [None, None]}
+    (folder / "results.json").write_text(json.dumps(document))
+    text = markdown(blocks(read(folder), "2", extra=True))
+    assert "not defined" in text
+    assert "Sex: AUROC is not defined in 2 of 2 repeats" in text
+
+
+def test_figure_3_tells_rates_and_what_is_not_recorded(run: Run):
+    (table,) = blocks(run, "figure3")
+    told = row(table, "extraction: moment")
+    assert told["ECGs/s"] == "30.0 on cuda"
+    assert told["kB an ECG in the store"] == "1.0"
+    assert told["peak memory"] == "not recorded"
+    assert row(table, "extraction: dlinear (untrained")["ECGs/s"] == "not recorded"
+    training = row(table, "training")
+    assert (training["ECGs/s"], training["peak memory"]) == ("120", "1.50 GB")
+    assert "The paper's figure 3 is not at hand." in table.notes
+
+
+def test_csv_and_html_hold_the_same_cells(run: Run):
+    tables = blocks(run, "2")
+    cell = row(tables[0], ENSEMBLE)["Age"]
+    assert cell in comma_separated(tables).replace('"', "")
+    assert cell.partition(" [")[0] in html(tables)
+    assert 'class="best"' in html(tables)
+
+
+def test_a_table_that_the_run_has_nothing_for_is_refused(tmp_path: Path):
+    run = read(make_run(tmp_path / "run", methods=(CONSTANT, *EXPERTS, ENSEMBLE)))
+    for which in "13":
+        with pytest.raises(UserError, match=f"which is what table {which} is about"):
+            paper_table(run, which)
+    assert [table.title[:7] for table in all_tables(run)] == ["Table 2"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "provenance.json", "results.json"])
+def test_a_folder_that_is_no_whole_run_is_told_in_a_sentence(tmp_path: Path, name: str):
+    folder = make_run(tmp_path / "run")
+    (folder / name).write_text("[]")
+    with pytest.raises(UserError, match="written by another version"):
+        read(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=r"is no run|is not whole"):
+        read(folder)
+
+
+def test_runs_are_found_below_a_folder_and_not_within_each_other(tmp_path: Path):
+    wanted = [make_run(tmp_path / "night" / "a"), make_run(tmp_path / "z")]
+    make_run(tmp_path / "z" / "repeat-0" / "inner")
+    assert list(find(tmp_path)) == wanted
+    assert list(find(tmp_path / "z")) == [tmp_path / "z"]
+
+
+def test_comparing_tells_settings_first_and_only_those_that_differ(run: Run, tmp_path: Path):
+    other = read(make_run(tmp_path / "second", settings={"fit": {"rank": 4}}))
+    settings, *scores = compare([run, other])
+    assert settings.heading == ("", "first", "second")
+    assert settings.rows == (("fit rank", "8", "4"),)
+    assert settings.notes == ("The same patients were trained and tested on in all of them.",)
+    assert [table.title.partition(",")[0] for table in scores] == ["Age", "Sex", "Arrhythmia"]
+    here = row(scores[0], ENSEMBLE)
+    assert here["first"] == here["second"] == row(paper_table(run, "2"), ENSEMBLE)["Age"]
+
+
+def test_comparing_warns_of_other_patients_and_refuses_other_data(run: Run, tmp_path: Path):
+    others = read(make_run(tmp_path / "second", cohorts_digest="ef" * 32))
+    assert compare([run, others])[0].notes[-1].startswith("WARNING: these runs were trained and")
+    elsewhere = read(make_run(tmp_path / "third", dataset="ludb/1.0.1"))
+    with pytest.raises(UserError, match=r"first of mimic-iv-ecg/1.0, third of ludb/1.0.1"):
+        compare([run, elsewhere])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(run: Run, tmp_path: Path):
+    other = read(make_run(tmp_path / "first", repeats=1))
+    assert compare([run, other])[0].heading == ("", str(run.folder), str(other.folder))
+
+
+def test_predictions_hold_the_probabilities_of_their_own_record():
+    one, age = predict("sex", ENSEMBLE, 0), predict("age", ENSEMBLE, 0)
+    table = predictions_table([age, one]).to_pandas()
+    assert table.loc[table["task"] == "age", "probability"].isna().all()
+    of_sex = table[table["task"] == "sex"].set_index("record_id")
+    assert one.probability is not None
+    for record in (0, 17):
+        told = of_sex.loc[one.record_id[record], "probability"]
+        np.testing.assert_allclose(told, one.probability[record], rtol=1e-6)
+    assert TASKS["sex"].classes == ("female", "male")
