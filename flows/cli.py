@@ -38,6 +38,7 @@ def enecg() -> App:
     app = stages("enecg")
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
+    app.command("flows.evaluate:evaluate", name="evaluate")
     app.command(synthesize)
     app.command(
         "flows.experts:app",

@@ -67,23 +67,36 @@ def _the_experts_are_there(
         find(definition.name, choice.of(definition.name), definition.published)
 
 
+def _the_questions_can_be_asked(
+    tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None
+) -> None:
+    from enecg import tasks as known
+    from pipeline.label_file import header
+
+    own = known.own_tasks(split(own_tasks))
+    known.choose((name for name in split(tasks) if name != known.ALL), own)
+    if labels is not None:
+        header(labels)
+
+
 def _the_training_can_begin(
     dataset: str,
     store: str,
     out: Path,
     tasks: Iterable[str] = ("all",),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
     experts: Iterable[str] = (),
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
     dtype: str = "float16",
     **_: Any,
 ) -> None:
-    from enecg.tasks import choose
     from pipeline import run_folder
     from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
 
-    choose(tuple(name for name in split(tasks) if name != "all"))
+    _the_questions_can_be_asked(tasks, own_tasks, labels)
     run_folder.check(out)
     open_cache(
         store,
@@ -99,6 +112,8 @@ def _the_sweep_can_begin(
     dataset: str,
     store: str,
     tasks: Iterable[str] = ("all",),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
     experts: Iterable[str] = (),
     weights: Iterable[str] = ("published",),
     poolings: Iterable[str] = ("default",),
@@ -106,13 +121,12 @@ def _the_sweep_can_begin(
     dtype: str = "float16",
     **_: Any,
 ) -> None:
-    from enecg.tasks import choose
     from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
     from pipeline.sweep import check_adaptations
 
     check_adaptations(split(adaptations))
-    choose(tuple(name for name in split(tasks) if name != "all"))
+    _the_questions_can_be_asked(tasks, own_tasks, labels)
     for pooling in split(poolings):
         open_cache(
             store,
@@ -122,6 +136,16 @@ def _the_sweep_can_begin(
             pooling=(pooling,),
             dtype=dtype,
         )
+
+
+def _the_night_can_begin(
+    tasks: Iterable[str] = ("all",),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
+    **parameters: Any,
+) -> None:
+    _the_questions_can_be_asked(tasks, own_tasks, labels)
+    _the_experts_are_there(**parameters)
 
 
 _extract = _as_command(extract_flow, _the_experts_are_there)
@@ -144,4 +168,4 @@ def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: 
 
 train = _as_command(train_flow, _the_training_can_begin)
 sweep = _as_command(sweep_flow, _the_sweep_can_begin)
-refresh = _as_command(refresh_flow, _the_experts_are_there)
+refresh = _as_command(refresh_flow, _the_night_can_begin)

@@ -140,10 +140,32 @@ Tasks = Annotated[
     tuple[str, ...],
     Parameter(
         help="Tasks, separated by commas: rr_interval, age, sex, potassium, arrhythmia; all: "
-        "every task that the data set has labels for.",
+        "every task that there are labels for. Those given by --task are always trained.",
         negative="",
         show_default=_commas,
     ),
+]
+OwnTasks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--task",
+        help="A task of your own, NAME:KIND, or NAME:regression:UNIT: a column of labels, and "
+        "regression, binary or multiclass. Given again, or separated by commas, for several.",
+        negative="",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    Parameter(
+        help="CSV or Parquet table of labels, with a column record_id (or study_id); it takes the "
+        "place of the data set's own labels.",
+    ),
+]
+Run = Annotated[Path, Parameter(help="Folder of a run, as enecg train was given it by --out.")]
+EvaluationOut = Annotated[
+    Path | None,
+    Parameter(help="Folder for the results and every answer; none given: they are only printed."),
 ]
 Repeats = Annotated[
     int,

@@ -32,6 +32,8 @@ def sweep(
     gate_depths: p.GateDepths = (1, 2),
     poolings: p.Poolings = ("default",),
     tasks: p.Tasks = ("all",),
+    own_tasks: p.OwnTasks = (),
+    labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     dtype: p.Dtype = "float16",
@@ -56,6 +58,8 @@ def sweep(
     logger = get_run_logger()
     settings = TrainSettings(
         tasks=p.split(tasks),
+        own_tasks=p.split(own_tasks),
+        labels=None if labels is None else str(labels),
         experts=p.split(experts),
         weights=p.split(weights),
         dtype=dtype,

@@ -24,6 +24,8 @@ def train(
     store: p.Store,
     out: p.Out,
     tasks: p.Tasks = ("all",),
+    own_tasks: p.OwnTasks = (),
+    labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
@@ -61,6 +63,8 @@ def train(
     logger = get_run_logger()
     settings = TrainSettings(
         tasks=p.split(tasks),
+        own_tasks=p.split(own_tasks),
+        labels=None if labels is None else str(labels),
         experts=p.split(experts),
         weights=p.split(weights),
         pooling=p.split(pooling),

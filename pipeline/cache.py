@@ -1,8 +1,9 @@
 """What training reads: the stores of the weights that were asked for, their rows by record id."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,46 @@ def open_cache(
         )
     leads = provenance(LeadsSample.spec, namespace, dtype)
     return Cache(found, open_store(store_location(root, leads)))
+
+
+def open_same(
+    root: str | Path, namespace: str, stores: Sequence[Mapping[str, Any]], refill: str
+) -> Cache:
+    """The stores of a data set that were made as these provenances tell, in all but the data set.
+
+    Raises StoreError where one is not there, telling what is there instead and `refill`, the
+    command that makes it.
+    """
+    found: dict[str, EmbeddingStore] = {}
+    for given in stores:
+        wanted = {**given, "dataset": namespace}
+        location = store_location(root, wanted)
+        if (location / "zarr.json").read() is None:
+            there = [
+                other.provenance
+                for other in find_stores(root, namespace).stores
+                if other.provenance["expert"] == given["expert"]
+            ]
+            raise StoreError(
+                f"{root} has no embeddings of {given['expert']} for {namespace} that were made as "
+                f"the run's were; it has {_differing(wanted, there)}. Make them by {refill}."
+            )
+        found[str(given["expert"])] = open_store(location)
+    leads = found.pop(LeadsSample.spec.name)
+    return Cache(found, leads)
+
+
+def _differing(wanted: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> str:
+    """Other stores of an expert, each by the keys of its provenance that are not as wanted."""
+    told = (
+        ", ".join(
+            f"{key} {one.get(key)!r} and not {wanted.get(key)!r}"
+            for key in wanted
+            if one.get(key) != wanted.get(key)
+        )
+        for one in there
+    )
+    return " and ".join(f"one with {words}" for words in told) or "none of this expert"
 
 
 def _choosable(name: str, choice: Choices, there: Sequence[EmbeddingStore]) -> bool:

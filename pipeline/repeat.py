@@ -31,6 +31,7 @@ class Inputs:
     """What every repeat draws from: the stores, the records they have whole, and the labels.
 
     `left_out`: records asked for that some expert has no embedding of. `labels`: of `record_id`.
+    `notes`: sentences on the labels, for below the tables.
     """
 
     dataset: Dataset
@@ -39,6 +40,7 @@ class Inputs:
     left_out: int
     labels: pd.DataFrame
     tasks: tuple[Task, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class Repeat:
 def check_labels(cohort: Cohort, inputs: Inputs) -> None:
     """Raises UserError where a part of the cohort cannot bear a task, before any training."""
     for task in inputs.tasks:
-        fit_targets(task, inputs.labels.loc[cohort.train, task.column])
+        targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
         for part, ids in (("validation", cohort.validation), ("test", cohort.test)):
-            if inputs.labels.loc[ids, task.column].isna().all():
+            if np.isnan(targets.encode(inputs.labels.loc[ids, task.column])).all():
                 raise UserError(
                     f"No {part} patient drawn by seed {cohort.seed} has a label for {task.name}; "
                     "leave it out of --tasks, or take more records."

@@ -3,12 +3,12 @@
 config.json         the settings, the versions of the libraries, the time and memory it took, and
                     the stores with the rates at which they were extracted
 provenance.json     what defines each store it read
-cohorts.json        record ids of every repeat, by part
+cohorts.json        record ids of every repeat, by part, and the patients it has seen
 results.json        every metric of every method; results.md, results.html: the same to look at
 predictions.parquet every answer on a test record, by record id, with the classes' probabilities
                     in the order of the classes in targets.json
-repeat-K/           targets.json (classes, scales, thresholds), and for each expert's heads
-                    and the gate: base.safetensors (frozen) and peft's adapter
+repeat-K/           targets.json (classes, scales, constants, thresholds), and for each expert's
+                    heads and the gate: base.safetensors (frozen) and peft's adapter
 """
 
 import errno
@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import torch
 from peft import PeftModel
@@ -32,7 +33,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from enecg.errors import UserError
-from enecg.tasks import TASKS
 from pipeline.evaluate import Score, predictions_table
 from pipeline.repeat import Inputs, Repeat
 from pipeline.runs import CONFIG, PROVENANCE, RESULTS, results
@@ -42,16 +42,16 @@ from stores.runs import read_runs
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 
-def check(folder: Path) -> Path:
+def check(folder: Path, marker: str = CONFIG, what: str = "run") -> Path:
     """The folder of a run to be; an earlier run there will be written over.
 
-    Raises UserError where something else lies there.
+    What has no file `marker` is none. Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken and not (folder / CONFIG).is_file():
+    if taken and not (folder / marker).is_file():
         found = f"the file {next(folder.iterdir()).name}" if folder.is_dir() else "a file"
-        raise UserError(f"{folder} is no run: there is {found}; give another --out.")
+        raise UserError(f"{folder} is no {what}: there is {found}; give another --out.")
     return folder
 
 
@@ -83,6 +83,7 @@ def write(
             "train": one.cohort.train.tolist(),
             "validation": one.cohort.validation.tolist(),
             "test": one.cohort.test.tolist(),
+            "patients_seen": _patients_seen(one, inputs),
         }
         for one in repeats
     ]
@@ -95,9 +96,7 @@ def write(
         "seeds": [one.cohort.seed for one in repeats],
         "cohorts_digest": hashlib.sha256(json.dumps(cohorts).encode()).hexdigest(),
         "tasks": [task.name for task in inputs.tasks],
-        "tasks_without_labels": [
-            name for name, task in TASKS.items() if task.column not in inputs.labels
-        ],
+        "notes": list(inputs.notes),
         "experts": list(inputs.cache.experts),
         "records": len(inputs.record_id),
         "patients": int(inputs.labels["patient_id"].nunique()),
@@ -144,12 +143,16 @@ def _told(store: EmbeddingStore) -> dict[str, Any]:
     }
 
 
+def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
+    """Who was trained or validated on, so that nobody of them is ever judged on."""
+    seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
+    patients: list[int] = np.unique(inputs.labels.loc[seen, "patient_id"]).tolist()
+    return patients
+
+
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir(exist_ok=True)
-    targets = {
-        name: {"classes": one.classes, "mean": one.mean, "scale": one.scale}
-        for name, one in repeat.targets.items()
-    }
+    targets = {name: one.document() for name, one in repeat.targets.items()}
     _write_json(folder / "targets.json", {"targets": targets, "thresholds": repeat.thresholds})
     for name, fit in repeat.heads.items():
         _write_model(folder / "heads" / name, fit.module)

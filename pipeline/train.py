@@ -1,27 +1,28 @@
 """Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from enecg.errors import UserError
-from enecg.tasks import TASKS, Task, choose
+from enecg.tasks import ALL, TASKS, Task, choose, own_tasks
 from pipeline import run_folder, runs
 from pipeline.cache import available, open_cache, read_features
-from pipeline.cohorts import Ecgs, draw
+from pipeline.cohorts import Cohort, Ecgs, draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, scores
 from pipeline.fit import FitSettings
 from pipeline.plan import resolve_device
+from pipeline.questions import Questions, ask
 from pipeline.repeat import Inputs, check_labels, run_repeats
 from pipeline.report.page import write_markdown, write_page
+from pipeline.targets import fit as fit_targets
 
 Progress = Callable[[int, int], None]
 
@@ -30,13 +31,17 @@ Progress = Callable[[int, int], None]
 class TrainSettings:
     """What is trained, on whom, and how.
 
-    `tasks` by name, or `all` that the data set has labels for; `experts` by name, or every one
-    that the store has with these weights; `patients` drawn for each of `repeats`, with the seeds
-    `seed`, `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first
-    records of the index.
+    `tasks` by name, or `all` that there are labels for; `own_tasks` of a lab's own as
+    `enecg.tasks.own_task` reads them, trained whatever `tasks` names; `labels`: a file that takes
+    the place of the data set's own labels; `experts` by name, or every one that the store has
+    with these weights; `patients` drawn for each of `repeats`, with the seeds `seed`,
+    `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first records of
+    the index.
     """
 
-    tasks: tuple[str, ...] = ("all",)
+    tasks: tuple[str, ...] = (ALL,)
+    own_tasks: tuple[str, ...] = ()
+    labels: str | None = None
     experts: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
@@ -91,6 +96,7 @@ def train(
     ]
     for cohort in cohorts:
         check_labels(cohort, inputs)
+    inputs = replace(inputs, notes=(*inputs.notes, *_never_seen(cohorts, inputs)))
     run_folder.make(folder)
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
@@ -108,7 +114,11 @@ def train(
 
 def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
     """Open what is trained from, and see that it bears the tasks that are asked."""
-    chosen = () if "all" in settings.tasks else choose(settings.tasks)
+    own = own_tasks(settings.own_tasks)
+    everything = ALL in settings.tasks
+    # An own task is asked for by being there.
+    names = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
+    chosen = choose(names, own)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     cache = open_cache(
         store,
@@ -126,26 +136,67 @@ def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -
         f"--weights {','.join(settings.weights)} --pooling {','.join(settings.pooling)} "
         f"--dtype {settings.dtype}{limit}",
     )
-    labels = source.labels().reindex(there.record_id)
-    tasks = _tasks(chosen, labels)
-    return Inputs(source, cache, there.record_id, there.left_out, labels, tasks)
+    paper = [task for task in TASKS.values() if everything or task in chosen]
+    asked = ask(source, settings.labels, own, paper)
+    asked = replace(asked, table=asked.table.reindex(there.record_id))
+    tasks = _tasks(chosen, asked, everything)
+    return Inputs(
+        source,
+        cache,
+        there.record_id,
+        there.left_out,
+        asked.table,
+        tasks,
+        (*asked.notes, *_unlabelled(asked)),
+    )
 
 
-def _tasks(chosen: tuple[Task, ...], labels: pd.DataFrame) -> tuple[Task, ...]:
-    """The chosen tasks, or where none is chosen all that there are labels for."""
-    has = [
-        task
-        for task in TASKS.values()
-        if task.column in labels and labels[task.column].notna().any()
-    ]
-    lacking = [task.name for task in chosen if task not in has]
+def _tasks(chosen: tuple[Task, ...], asked: Questions, everything: bool) -> tuple[Task, ...]:
+    """The chosen tasks, and with `everything` all others that there are labels for."""
+    has = [task for task in (*TASKS.values(), *asked.own) if asked.has(task)]
+    names = [task.name for task in has]
+    lacking = [task.name for task in chosen if task.name not in names]
+    if asked.from_file and (lacking or not has):
+        wanted = [task.column for task in chosen if task.name in lacking]
+        raise UserError(
+            f"{asked.source} has no labels for {', '.join(lacking) or 'any task'}; give it "
+            + (f"a column {' and '.join(wanted)}" if wanted else "a column of labels")
+            + ", or name tasks of your own by --task."
+        )
     if lacking or not has:
         raise UserError(
             f"The data set has no labels for {', '.join(lacking) or 'any task'}; it has them for "
-            f"{', '.join(task.name for task in has) or 'none'}. The README tells which table "
-            "gives which label."
+            f"{', '.join(names) or 'none'}. The README tells which table gives which label."
         )
-    return chosen or tuple(has)
+    if everything:
+        return tuple(has)
+    by_name = dict(zip(names, has, strict=True))
+    return tuple(by_name[task.name] for task in chosen)
+
+
+def _unlabelled(asked: Questions) -> list[str]:
+    """A sentence on the paper's tasks that the data set's own tables do not answer."""
+    lacking = [name for name, task in TASKS.items() if task.column not in asked.table]
+    if not lacking or asked.from_file:
+        return []
+    return [f"The data set has no labels for {', '.join(lacking)}."]
+
+
+def _never_seen(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
+    """A sentence for each task with test records of classes that no training patient has."""
+    told = []
+    for task in inputs.tasks:
+        left_out = 0
+        for cohort in cohorts:
+            targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
+            labels = inputs.labels.loc[cohort.test, task.column].dropna()
+            left_out += int(np.isnan(targets.encode(labels)).sum())
+        if left_out:
+            told.append(
+                f"{task.title}: {left_out} test records are of classes that no training patient "
+                "has, and are left out."
+            )
+    return told
 
 
 @contextmanager

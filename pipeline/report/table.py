@@ -11,6 +11,7 @@ from pipeline.runs import JudgedTask, Run
 
 NOT_FOR_THIS = "–"
 NOT_DEFINED = "not defined"
+HELD_OUT = "Patients are split 70/20/10; every number is of test patients."
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,11 @@ def notes(run: Run) -> tuple[str, ...]:
     told = [
         f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
         f"[95 % interval, bootstrap by patient, {DRAWS:,} draws].",
-        "Patients are split 70/20/10; every number is of test patients.",
+        run.config.get("judged_on", HELD_OUT),
     ]
     if run.config["records_left_out"]:
         told.append(f"{run.config['records_left_out']} ECGs could not be had and are left out.")
-    if unlabelled := run.config["tasks_without_labels"]:
-        told.append(f"The data set has no labels for {', '.join(unlabelled)}.")
+    told += run.config["notes"]
     for task in run.tasks.values():
         told += _gaps(run, task)
     return tuple(told)

@@ -41,6 +41,38 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
     assert sentence in told.err
 
 
+QUESTIONS = {
+    "no such kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is no task"),
+    "no such task": (["--task", "lvef:binary", "--tasks", "height"], "there are rr_interval"),
+    "no such file": (["--labels", "nowhere.csv"], "nowhere.csv is not there"),
+    "given twice": (["--task", "lvef:binary,lvef:regression"], "'lvef' is given twice"),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("stage", ["train", "refresh"])
+def test_a_question_that_cannot_be_asked_is_told_before_a_server_is_started(
+    stage: str, name: str, synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words, sentence = QUESTIONS[name]
+    usual = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
+    assert answer(enecg(), [stage, *usual, "--out", str(tmp_path / "run"), *words]) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert sentence in told.err
+
+
+def test_to_judge_what_is_no_run_is_a_mistake(
+    synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
+    assert answer(enecg(), ["evaluate", "--run", str(tmp_path), *words]) == 2
+    told = capfd.readouterr()
+    assert len(told.err.splitlines()) == 1
+    assert f"{tmp_path} is no run, it has no config.json" in told.err
+
+
 @pytest.mark.parametrize("command", [["enecg"], ["prefect", "run"]], ids=" ".join)
 def test_the_executables_say_it_too(run: Run, command: list[str]):
     told = run(

@@ -87,11 +87,15 @@ def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
 
 
 def test_the_nightly_refresh_extracts_and_trains(words: dict[str, Any], tmp_path: Path):
-    lines = refresh(**words, out=tmp_path / "runs", tasks=("age",), repeats=1, patients=30)
+    own = ("potassium_mmol_l:regression:mmol/L",)
+    lines = refresh(
+        **words, out=tmp_path / "runs", tasks=("age",), own_tasks=own, repeats=1, patients=30
+    )
     assert " rows computed" in lines[0]
     (folder,) = (tmp_path / "runs").iterdir()
     assert any(str(folder) in line for line in lines)
     assert "constant predictor" in _artifact("results")
+    assert "potassium mmol l, MAE mmol/L" in _artifact("results")
 
 
 def test_the_flow_trains_as_the_stage_does_where_nothing_is_said():

@@ -1,0 +1,26 @@
+"""`enecg evaluate`: how good a run is on other data. It takes seconds, and no Prefect server."""
+
+from flows import parameters as p
+
+
+def evaluate(
+    *,
+    run: p.Run,
+    dataset: p.Dataset,
+    store: p.Store,
+    labels: p.Labels = None,
+    out: p.EvaluationOut = None,
+    limit: p.Limit = None,
+    device: p.Device = "auto",
+) -> None:
+    """Judge a run on patients that it has not seen: others of its own data set, or another's.
+
+    Needs the embeddings of that data set by the same experts with the same weights.
+    """
+    # Imported here, for it brings torch, and asking for help should not wait for it.
+    from pipeline.judge import judge
+
+    judged = judge(run, dataset, store, labels=labels, out=out, limit=limit, device=device)
+    print(judged.markdown, end="")
+    if judged.folder is not None:
+        print(f"Evaluation: {judged.folder}")

@@ -1,0 +1,160 @@
+"""A lab's own table of labels, joined to a data set by record id."""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from enecg.errors import UserError
+from pipeline.datasets.base import RecordIndex
+from pipeline.selection import ID_COLUMNS
+
+PATIENT_COLUMNS = ("patient_id", "subject_id")
+"""Headers under which a table's patients are looked for, to be compared with the data set's."""
+
+UNKNOWN = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
+"""What a field of a CSV says where nothing is known. (`None` is a word: it may be a severity.)"""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The rows of a file that are of a data set's records.
+
+    `table`: columns of the file as they are, a row for each record of the data set in its order,
+    indexed by `record_id`, NaN where the file has nothing. `columns`: all that the file has.
+    `strangers`: how many of its records the data set has not. `sha256`: of the file.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    columns: tuple[str, ...]
+    strangers: int
+    sha256: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on where the labels are from, and what of them was not used."""
+        told = f"Labels are those of {self.path.name} (SHA-256 {self.sha256[:12]})."
+        strange = f"{self.strangers} records of {self.path.name} are not in the data set."
+        return (told, strange) if self.strangers else (told,)
+
+
+def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> LabelFile:
+    """Read the `wanted` columns of a CSV (also gzipped) or Parquet table of labels.
+
+    Its record ids are in a column `record_id` or `study_id`; patients are the data set's. Raises
+    UserError where the file is not there or no such table, where an id is missing, no whole
+    number or in two rows that differ, where the data set has none of its records, or has one of
+    another patient.
+    """
+    path = path.expanduser()
+    columns, table = _read(path, {*wanted, *ID_COLUMNS, *PATIENT_COLUMNS})
+    key = next((name for name in ID_COLUMNS if name in table), None)
+    if key is None:
+        raise UserError(
+            f"{path} has no column {' or '.join(ID_COLUMNS)}, it has {', '.join(columns[:8])}; "
+            "name the column of record ids so."
+        )
+    table = table.assign(**{key: _whole_numbers(table[key], path)}).drop_duplicates()
+    rows = table.set_index(key).rename_axis("record_id")
+    twice = rows.index[rows.index.duplicated()]
+    if len(twice):
+        raise UserError(
+            f"{path} has {len(twice)} records in more than one row, with other labels each time, "
+            f"such as {twice[0]}; leave one row of each."
+        )
+    known = rows.index.isin(index.record_id)
+    if not known.any():
+        such = f", such as {rows.index[0]}" if len(rows) else ""
+        raise UserError(
+            f"None of the {len(rows)} records of {path} is in the data set{such}; give the "
+            "--dataset that they are of."
+        )
+    joined = rows.reindex(pd.Index(index.record_id, name="record_id"))
+    _check_patients(joined, index, path)
+    return LabelFile(path, joined, columns, int((~known).sum()), _sha256(path))
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """The names of a table's columns. Raises UserError where it cannot be read."""
+    with _told(path):
+        if path.suffix == ".parquet":
+            return tuple(pq.read_schema(path).names)
+        return tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
+
+
+def _read(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """The names of all columns, and those columns that are wanted."""
+    columns = header(path)
+    chosen = [name for name in columns if name in wanted]
+    with _told(path):
+        if path.suffix == ".parquet":
+            # Without pandas' own notes in the file, so that an index is a column too.
+            return columns, pq.read_table(path, columns=chosen).to_pandas(ignore_metadata=True)
+        table = pd.read_csv(
+            path,
+            usecols=chosen,
+            keep_default_na=False,
+            na_values=list(UNKNOWN),
+            skipinitialspace=True,
+            low_memory=False,
+        )
+        return columns, table
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a file that is no table raises into a sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there; name a CSV or Parquet file of labels.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} cannot be read as a table ({_first_line(error)}); give a CSV or Parquet file "
+            "with a column record_id."
+        ) from error
+
+
+def _whole_numbers(column: pd.Series, path: Path) -> Int[np.ndarray, " row"]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = numbers.isna() | (numbers % 1 != 0)
+    if wrong.any():
+        first = column[wrong].iloc[0]
+        raise UserError(
+            f"{path} has {int(wrong.sum())} rows whose {column.name} is no whole number, such as "
+            f"{'an empty one' if pd.isna(first) else repr(first)}; give every row its record's id."
+        )
+    return numbers.to_numpy(np.int64)
+
+
+def _check_patients(joined: pd.DataFrame, index: RecordIndex, path: Path) -> None:
+    """Raises UserError where the file gives a record to another patient than the data set does."""
+    for name in PATIENT_COLUMNS:
+        if name not in joined:
+            continue
+        theirs = pd.to_numeric(joined[name], errors="coerce").to_numpy(np.float64)
+        other = ~np.isnan(theirs) & (theirs != index.patient_id)
+        if other.any():
+            first = int(np.flatnonzero(other)[0])
+            raise UserError(
+                f"{path} gives {int(other.sum())} records to other patients than the data set, "
+                f"such as {index.record_id[first]} to {name} {theirs[first]:.0f} and not "
+                f"{index.patient_id[first]}; give the --dataset that they are of, or leave the "
+                "column out."
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

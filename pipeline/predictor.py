@@ -1,0 +1,97 @@
+"""A run's heads and gate, answering for any record whose embeddings are there.
+
+```python
+cache = open_same("stores-data/lab", "ludb/1.0.1", SavedRun(Path("runs/first")).stores, "...")
+features = read_features(cache, cache.leads.record_id, "cpu")
+years = load_run("runs/first").predict(features)["EnECG"]["age"]
+```
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enecg.gate import mix
+from pipeline.cache import Features
+from pipeline.evaluate import ENSEMBLE, decide
+from pipeline.fit import predict_heads
+from pipeline.saved_run import SavedRun
+from pipeline.stack_data import RECORDS_AT_ONCE
+from pipeline.targets import Targets
+
+Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
+Answers = dict[str, dict[str, Float[np.ndarray, " record"]]]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What one repeat has learned: the heads of each expert, the gate, and how to read them.
+
+    `targets` by task; `thresholds` of binary tasks, by method and task. A method is the name of
+    an expert, or `EnECG`.
+    """
+
+    targets: dict[str, Targets]
+    heads: dict[str, nn.Module]
+    gate: nn.Module
+    thresholds: dict[str, dict[str, float]]
+
+    def outputs(self, features: Features) -> Outputs:
+        """By method and task: a regression in standard units, or the probabilities of classes."""
+        found = {
+            name: predict_heads(heads, features.experts[name], self.targets)
+            for name, heads in self.heads.items()
+        }
+        of_experts = list(found.values())
+        found[ENSEMBLE] = {
+            task: mix(weight, torch.stack([one[task] for one in of_experts]))
+            for task, weight in self.weights(features).items()
+        }
+        return found
+
+    def weights(self, features: Features) -> dict[str, Float[Tensor, "record output expert"]]:
+        """The gate's weights over the experts, in the order of `heads`, by task; of each output
+        or of all, as `enecg.gate.Gate` gives them.
+        """
+        with torch.no_grad():
+            parts = [self.gate(part) for part in features.leads.split(RECORDS_AT_ONCE)]
+        return {task: torch.cat([part[task] for part in parts]) for task in self.targets}
+
+    def answers(self, outputs: Outputs) -> Answers:
+        """What `outputs` say: values in the task's unit, or class numbers."""
+        return {
+            method: {
+                task: decide(
+                    self.targets[task],
+                    output.cpu().numpy(),
+                    self.thresholds[method].get(task, float("nan")),
+                )
+                for task, output in of_tasks.items()
+            }
+            for method, of_tasks in outputs.items()
+        }
+
+    def predict(self, features: Features) -> Answers:
+        """By method and task: values in the task's unit, or numbers of `targets[task].classes`.
+
+        Row i is of `features.record_id[i]`.
+        """
+        return self.answers(self.outputs(features))
+
+
+def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predictor:
+    """What a repeat of a saved run has learned.
+
+    Raises UserError where `folder` is no run, has no such repeat, or is not whole.
+    """
+    run = SavedRun(Path(folder).expanduser())
+    return Predictor(
+        run.targets(repeat),
+        {name: run.heads(repeat, name).to(device) for name in run.experts},
+        run.gate(repeat).to(device),
+        run.thresholds(repeat),
+    )

@@ -1,0 +1,317 @@
+"""A question of one's own, from a file of labels through training to a judgement elsewhere."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_train import EXPERTS, QUICK, RANDOM, extract, run
+
+from enecg.errors import UserError
+from pipeline.cache import Features, open_same, read_features
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg, same_patients
+from pipeline.evaluate import CONSTANT, ENSEMBLE
+from pipeline.fit import FitSettings
+from pipeline.judge import judge
+from pipeline.predictor import load_run
+from pipeline.saved_run import SavedRun
+from pipeline.synthetic.mimic_layout import synthesize
+from pipeline.train import Results
+from stores.errors import StoreError
+
+OWN = ("heart_rate:regression:bpm", "fast:binary", "rhythm group:multiclass", "male:binary")
+NAMES = [task.split(":")[0] for task in OWN]
+
+
+@pytest.fixture(scope="module")
+def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic data set with neither waveforms nor any label of its own."""
+    bare = tmp_path_factory.mktemp("bare") / "data"
+    left_out = shutil.ignore_patterns("files", "hosp", "machine_measurements.csv")
+    shutil.copytree(synthetic_dir, bare, ignore=left_out)
+    return bare
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stores")
+    extract(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
+    return root
+
+
+def own_labels(dataset: Path) -> pd.DataFrame:
+    """What a lab might have written: numbers, words and flags, some of them unknown."""
+    known = MimicIvEcg(dataset).labels()
+    rate = 60_000 / known["rr_interval"]
+    return pd.DataFrame(
+        {
+            "study_id": known.index,
+            "heart_rate": rate.round(1),
+            "fast": np.where(rate.isna(), None, np.where(rate > 75, "yes", "no")),
+            "rhythm group": known["diagnosis"].str.split().str[0].str.lower(),
+            "male": known["sex"].map({1.0: True, 0.0: False}),
+            "age": known["age"],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def labels(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labels") / "mine.csv"
+    own_labels(synthetic_dir).sample(frac=1, random_state=0).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(
+    dataset: Path, store: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
+    out = tmp_path_factory.mktemp("runs") / "own"
+    return run(dataset, store, out, own_tasks=OWN, labels=str(labels))
+
+
+def predictions(results: Results) -> pd.DataFrame:
+    return pd.read_parquet(results.folder / "predictions.parquet")
+
+
+def test_own_tasks_are_trained_beside_those_of_the_papers_that_the_file_has(results: Results):
+    assert list(dict.fromkeys(score.task for score in results.scores)) == ["age", *NAMES]
+
+
+def test_answers_and_truths_of_own_tasks_belong_to_the_same_record(
+    results: Results, synthetic_dir: Path
+):
+    labels = own_labels(synthetic_dir).set_index("study_id")
+    answers = predictions(results).set_index("record_id")
+    for name, truth in (
+        ("heart_rate", labels["heart_rate"]),
+        ("fast", labels["fast"].map({"yes": 1.0, "no": 0.0})),
+        ("male", labels["male"].astype(float)),
+    ):
+        mine = answers[answers["task"] == name]
+        assert len(mine) > 20
+        np.testing.assert_allclose(mine["truth"], truth[mine.index], rtol=1e-5)
+
+
+def test_own_tasks_are_in_the_table_and_on_the_page_with_unit_and_positive_class(results: Results):
+    page = (results.folder / "results.html").read_text()
+    for text in (results.markdown, page.replace("&#39;", "'")):
+        for told in ("heart rate", "MAE bpm ↓", "rhythm group", "'yes' is the positive class"):
+            assert told in text
+        assert re.search(r"Labels are those of mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
+    assert "has no labels for" not in results.markdown
+
+
+def test_a_task_that_is_given_is_trained_whatever_tasks_are_named(
+    dataset: Path, store: Path, labels: Path, tmp_path: Path
+):
+    chosen = {"own_tasks": OWN[:1], "labels": str(labels), "repeats": 1, "fit": QUICK}
+    both = run(dataset, store, tmp_path / "both", tasks=("age",), **chosen)
+    assert {score.task for score in both.scores} == {"age", "heart_rate"}
+    alone = run(dataset, store, tmp_path / "alone", tasks=("heart_rate",), **chosen)
+    assert {score.task for score in alone.scores} == {"heart_rate"}
+    with pytest.raises(
+        UserError, match=r"mine.csv has no labels for sex; give it a column sex, or"
+    ):
+        run(dataset, store, tmp_path / "sex", tasks=("sex",), **chosen)
+    none = pd.read_csv(labels)[["study_id"]].assign(note="x")
+    none.to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(UserError, match=r"none.csv has no labels for any task; give it a column"):
+        run(dataset, store, tmp_path / "none", labels=str(tmp_path / "none.csv"))
+
+
+def test_one_class_among_the_training_patients_is_told_before_anything_is_trained(
+    dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
+):
+    test = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
+    file = pd.read_csv(labels)[["study_id"]].assign(rare=0)
+    file.loc[file["study_id"].isin(test), "rare"] = 1
+    file.to_csv(tmp_path / "rare.csv", index=False)
+    with pytest.raises(UserError, match="training patients have 1 different labels for rare"):
+        run(dataset, store, tmp_path / "run", own_tasks=("rare:binary",),
+            labels=str(tmp_path / "rare.csv"))  # fmt: skip
+    file = file.assign(rare=lambda rows: rows.index.to_numpy() % 2)
+    file[~file["study_id"].isin(test)].to_csv(tmp_path / "rare.csv", index=False)
+    with pytest.raises(UserError, match="No test patient drawn by seed 0 has a label for rare"):
+        run(dataset, store, tmp_path / "run", own_tasks=("rare:binary",),
+            labels=str(tmp_path / "rare.csv"))  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_that_only_test_patients_have_is_left_out_and_told(
+    dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
+):
+    test = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
+    file = pd.read_csv(labels)[["study_id"]].assign(kind=lambda rows: rows.index.to_numpy() % 3)
+    file.loc[file["study_id"] == test[0], "kind"] = 9
+    file.to_csv(tmp_path / "kinds.csv", index=False)
+    made = run(
+        *(dataset, store, tmp_path / "run"),
+        **{"own_tasks": ("kind:multiclass",), "labels": str(tmp_path / "kinds.csv"), "repeats": 1},
+    )
+    assert test[0] not in set(predictions(made)["record_id"])
+    assert "kind: 1 test records are of classes that no training patient has" in made.markdown
+
+
+def features_of(results: Results, store: Path, namespace: str, ids: np.ndarray) -> Features:
+    stores = SavedRun(results.folder).stores
+    return read_features(open_same(store, namespace, stores, "an extraction"), ids, "cpu")
+
+
+SETTINGS = {
+    "lora": {},
+    "linear": {"adaptation": "linear"},
+    "full": {"adaptation": "full", "gate_depth": 2},
+    "a set of weights a class": {"gate_weights": "output", "top_k": 1},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_loaded_run_answers_as_it_did(
+    name: str, dataset: Path, store: Path, labels: Path, results: Results, tmp_path: Path
+):
+    if name != "lora":
+        fit = FitSettings(epochs=3, hidden=16, **SETTINGS[name])  # type: ignore[arg-type]
+        results = run(dataset, store, tmp_path / "run", own_tasks=OWN, labels=str(labels), fit=fit)
+    answers = predictions(results)
+    for repeat in (0, 1):
+        mine = answers[answers["repeat"] == repeat]
+        ids = mine["record_id"].unique()
+        features = features_of(results, store, MimicIvEcg(dataset).namespace, ids)
+        said = load_run(results.folder, repeat).predict(features)
+        assert list(said) == [*EXPERTS, ENSEMBLE]
+        for method, of_tasks in said.items():
+            assert list(of_tasks) == ["age", *NAMES]
+            for task, values in of_tasks.items():
+                given = mine[(mine["method"] == method) & (mine["task"] == task)]
+                now = pd.Series(values, ids)[given["record_id"]]
+                np.testing.assert_allclose(now, given["predicted"], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_whole_run_is_told_in_a_sentence(results: Results, tmp_path: Path):
+    with pytest.raises(UserError, match=r"is no run, it has no config.json"):
+        load_run(tmp_path)
+    with pytest.raises(UserError, match="has no repeat 2; it has 2, counted from 0"):
+        load_run(results.folder, 2)
+    broken = tmp_path / "broken"
+    shutil.copytree(results.folder, broken)
+    (broken / "repeat-0" / "gate" / "base.safetensors").unlink()
+    with pytest.raises(UserError, match=r"is not a whole run .*base.safetensors.*train it again"):
+        load_run(broken)
+    targets = broken / "repeat-1" / "targets.json"
+    targets.write_text(targets.read_text().replace('"constant"', '"another"'))
+    with pytest.raises(UserError, match=r"is not a whole run of this version \(KeyError: 'const"):
+        load_run(broken, 1)
+
+
+def test_on_its_own_data_a_run_is_judged_on_its_test_patients_with_the_same_scores(
+    results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
+):
+    """All patients were drawn, so that those whom a repeat has not seen are its test patients."""
+    judged = judge(
+        results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "judged"
+    )
+    before = {(one.method, one.task): one for one in results.scores}
+    assert {one.task for one in judged.scores} == {"age", *NAMES}
+    assert {one.method for one in judged.scores} == {CONSTANT, *EXPERTS, ENSEMBLE}
+    for one in judged.scores:
+        then = before[one.method, one.task]
+        assert (one.n, one.patients) == (then.n, then.patients)
+        np.testing.assert_allclose(one.values, then.values, rtol=1e-4)
+    assert (tmp_path / "judged" / "results.md").read_text() == judged.markdown
+    answers = pd.read_parquet(tmp_path / "judged" / "predictions.parquet")
+    for number, cohort in enumerate(SavedRun(results.folder).cohorts):
+        mine = answers.loc[answers["repeat"] == number]
+        assert set(mine["record_id"]) <= set(cohort["test"])
+        assert not set(mine["patient_id"]) & set(cohort["patients_seen"])
+
+
+def test_it_is_the_same_patients_in_every_release_of_mimic():
+    assert same_patients("mimic-iv-ecg/1.0", "mimic-iv-ecg-demo/0.1")
+    assert not same_patients("mimic-iv-ecg/1.0", "ludb/1.0.1")
+    assert not same_patients("synthetic/v1-seed0-patients30", "synthetic/v1-seed1-patients30")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("elsewhere") / "data"
+    synthesize(directory, patients=8, seed=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def both_stores(store: Path, elsewhere: Path) -> Path:
+    extract(f"mimic-iv-ecg:{elsewhere}", store, *EXPERTS)
+    return store
+
+
+def test_on_other_data_a_run_is_judged_on_everybody_and_says_what_is_left_out(
+    results: Results, elsewhere: Path, both_stores: Path
+):
+    judged = judge(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    assert {one.task for one in judged.scores} == {"age"}
+    assert "There are no labels for heart_rate, fast, rhythm group, male" in judged.markdown
+    known = MimicIvEcg(elsewhere).labels()["age"]
+    for one in judged.predictions:
+        np.testing.assert_allclose(one.truth, known[one.record_id], rtol=1e-5)
+    constants = [one for one in judged.predictions if one.method == CONSTANT]
+    for repeat, one in enumerate(constants):
+        assert set(one.predicted) == {load_run(results.folder, repeat).targets["age"].constant}
+        assert len(one.truth) > 10
+
+
+def test_on_other_data_ones_own_tasks_need_the_same_words(
+    results: Results, elsewhere: Path, both_stores: Path, tmp_path: Path
+):
+    mine = own_labels(elsewhere)
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    judged = judge(*given, labels=tmp_path / "mine.csv")
+    assert {one.task for one in judged.scores} == {"age", *NAMES}
+    mine["rhythm group"] = "never heard of"
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    judged = judge(*given, labels=tmp_path / "mine.csv")
+    assert "rhythm group is left out: no label is one of the run's classes" in judged.markdown
+    mine["fast"] = "perhaps"
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(UserError, match=r"fast in .* neither 'no' nor 'yes', such as 'perhaps'"):
+        judge(*given, labels=tmp_path / "mine.csv")
+
+
+def test_what_a_run_cannot_be_judged_from_is_told_with_the_command_that_mends_it(
+    results: Results, synthetic_dir: Path, elsewhere: Path, tmp_path: Path
+):
+    given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
+    with pytest.raises(StoreError, match=r"no embeddings of dlinear .* it has none of this expert"):
+        judge(*given)
+    extract(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
+    with pytest.raises(StoreError, match=r"one with dtype 'float32' and not 'float16'"):
+        judge(*given)
+    extract(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
+    words = r"lacks \d+ of \d+ records; fill them by enecg extract .* --experts dlinear,timesnet "
+    with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
+        judge(*given)
+    assert judge(*given, limit=6).scores[0].n[0] <= 6
+
+
+def test_a_run_that_has_seen_everyone_has_nobody_to_be_judged_on(
+    results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
+):
+    seen = set(SavedRun(results.folder).cohorts[0]["patients_seen"])
+    seen &= set(SavedRun(results.folder).cohorts[1]["patients_seen"])
+    index = MimicIvEcg(dataset).index()
+    of_seen = index.record_id[np.isin(index.patient_id, list(seen))]
+    file = pd.read_csv(labels)
+    file[file["study_id"].isin(of_seen)].to_csv(tmp_path / "seen.csv", index=False)
+    with pytest.raises(UserError, match="There is nothing to judge"):
+        judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=tmp_path / "seen.csv")
+
+
+def test_a_run_is_not_written_over_by_its_judgement(
+    results: Results, dataset: Path, store: Path, labels: Path
+):
+    with pytest.raises(UserError, match="is no evaluation: there is"):
+        judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=results.folder)
