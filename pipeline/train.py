@@ -96,7 +96,8 @@ def train(
     ]
     for cohort in cohorts:
         check_labels(cohort, inputs)
-    inputs = replace(inputs, notes=(*inputs.notes, *_never_seen(cohorts, inputs)))
+    told = (*inputs.notes, *_too_few(settings, inputs), *_never_seen(cohorts, inputs))
+    inputs = replace(inputs, notes=told)
     run_folder.make(folder)
     everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
     features = read_features(inputs.cache, everyone, device)
@@ -110,6 +111,16 @@ def train(
     text = write_markdown(finished)
     page = write_page(finished, repeats)
     return Results(folder, page, text, judged, seconds)
+
+
+def _too_few(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
+    """A note where fewer patients are there than were asked for: all of them are drawn then."""
+    there = inputs.labels["patient_id"].nunique()
+    if there >= settings.patients:
+        return ()
+    return (
+        f"{settings.patients:,} patients were asked for, and all {there:,} that are there drawn.",
+    )
 
 
 def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
