@@ -102,6 +102,13 @@ def test_they_come_in_the_order_of_the_table():
     assert all(ensemble.name == name for name, ensemble in ENSEMBLES.items())
 
 
+def test_the_loss_is_smooth_l1_or_cross_entropy():
+    of_regression = loss("regression", torch.tensor([[0.5], [3.0]]), torch.tensor([0.0, 0.0]))
+    assert float(of_regression) == pytest.approx((0.5 * 0.5**2 + 2.5) / 2)
+    of_classes = loss("binary", torch.tensor([[0.8, 0.2], [1.0, 0.0]]), torch.tensor([0.0, 1.0]))
+    assert float(of_classes) == pytest.approx(-(np.log(0.8) + np.log(1e-7)) / 2, rel=1e-5)
+
+
 @EVERY
 def test_weights_sum_to_one_and_make_the_answer(name: str, kind: Kind):
     given = noisy(kind)
@@ -213,6 +220,18 @@ def test_stacking_mends_an_expert_that_says_one_class_too_often():
     given = given_("binary", outputs, given.encoded)
     of_mean = loss_on(TEST, given, made("mean", given).answer)
     assert loss_on(TEST, given, made("stacking", given).answer) < 0.8 * of_mean
+
+
+def test_stacking_is_linear_in_the_logarithms_of_probabilities():
+    """So that it can add up what independent experts know, as their true log-odds add up."""
+    draw = torch.Generator().manual_seed(0)
+    encoded = torch.randint(2, (RECORDS,), generator=draw).float()
+    odds = 2 * (2 * encoded - 1 + torch.randn(2, RECORDS, generator=draw))
+    outputs = torch.stack([-odds, odds], dim=-1).div(2).softmax(-1)
+    answered = made("stacking", given_("binary", outputs, encoded)).answer[:, 1].logit()
+    design = torch.cat([*outputs.log(), torch.ones(RECORDS, 1)], dim=-1)
+    nearest = design @ torch.linalg.lstsq(design, answered[:, None]).solution
+    torch.testing.assert_close(nearest[:, 0], answered, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("reliable", [True, False])
