@@ -275,6 +275,10 @@ def test_what_heads_say_of_records_they_know_teaches_nothing(name: str, kind: Ki
     rest = torch.cat([VALIDATION, TEST])
     assert before.answer[rest].equal(after.answer[rest])
     assert not before.answer[TRAIN].equal(after.answer[TRAIN])
+    if name == "weight generator":
+        assert before.weights is not None
+        assert after.weights is not None
+        assert not before.weights[TRAIN].equal(after.weights[TRAIN])
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -284,6 +288,21 @@ def test_what_heads_say_of_records_they_do_not_know_teaches(name: str):
     shuffled[:, TRAIN] = shuffled[:, TRAIN].flip(1)
     before, after = quickly(name, given), quickly(name, replace(given, unseen=shuffled))
     assert not before.answer[TEST].equal(after.answer[TEST])
+
+
+@EVERY
+def test_no_scale_is_taken_from_test_records(name: str, kind: Kind):
+    """What the experts say of one test record moves the answer on no other."""
+    given = noisy(kind)
+    outputs, unseen = given.outputs.clone(), given.unseen.clone()
+    for one in (outputs, unseen):
+        one[:, TEST[1:]] = 9.0 if kind == "regression" else one[:, TEST[1:]].flip(-1)
+    before, after = (
+        quickly(name, given),
+        quickly(name, replace(given, outputs=outputs, unseen=unseen)),
+    )
+    rest = torch.arange(RECORDS - len(TEST) + 1)
+    torch.testing.assert_close(before.answer[rest], after.answer[rest])
 
 
 @EVERY
