@@ -102,6 +102,13 @@ def test_they_come_in_the_order_of_the_table():
     assert all(ensemble.name == name for name, ensemble in ENSEMBLES.items())
 
 
+def test_the_loss_is_smooth_l1_or_cross_entropy():
+    of_regression = loss("regression", torch.tensor([[0.5], [3.0]]), torch.tensor([0.0, 0.0]))
+    assert float(of_regression) == pytest.approx((0.5 * 0.5**2 + 2.5) / 2)
+    of_classes = loss("binary", torch.tensor([[0.8, 0.2], [1.0, 0.0]]), torch.tensor([0.0, 1.0]))
+    assert float(of_classes) == pytest.approx(-(np.log(0.8) + np.log(1e-7)) / 2, rel=1e-5)
+
+
 @EVERY
 def test_weights_sum_to_one_and_make_the_answer(name: str, kind: Kind):
     given = noisy(kind)
@@ -215,6 +222,18 @@ def test_stacking_mends_an_expert_that_says_one_class_too_often():
     assert loss_on(TEST, given, made("stacking", given).answer) < 0.8 * of_mean
 
 
+def test_stacking_is_linear_in_the_logarithms_of_probabilities():
+    """So that it can add up what independent experts know, as their true log-odds add up."""
+    draw = torch.Generator().manual_seed(0)
+    encoded = torch.randint(2, (RECORDS,), generator=draw).float()
+    odds = 2 * (2 * encoded - 1 + torch.randn(2, RECORDS, generator=draw))
+    outputs = torch.stack([-odds, odds], dim=-1).div(2).softmax(-1)
+    answered = made("stacking", given_("binary", outputs, encoded)).answer[:, 1].logit()
+    design = torch.cat([*outputs.log(), torch.ones(RECORDS, 1)], dim=-1)
+    nearest = design @ torch.linalg.lstsq(design, answered[:, None]).solution
+    torch.testing.assert_close(nearest[:, 0], answered, rtol=0, atol=0.01)
+
+
 @pytest.mark.parametrize("reliable", [True, False])
 def test_stacking_takes_its_penalty_from_validation(reliable: bool):
     """Where what holds on training records does not hold on validation, the strongest is best."""
@@ -256,6 +275,10 @@ def test_what_heads_say_of_records_they_know_teaches_nothing(name: str, kind: Ki
     rest = torch.cat([VALIDATION, TEST])
     assert before.answer[rest].equal(after.answer[rest])
     assert not before.answer[TRAIN].equal(after.answer[TRAIN])
+    if name == "weight generator":
+        assert before.weights is not None
+        assert after.weights is not None
+        assert not before.weights[TRAIN].equal(after.weights[TRAIN])
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -265,6 +288,21 @@ def test_what_heads_say_of_records_they_do_not_know_teaches(name: str):
     shuffled[:, TRAIN] = shuffled[:, TRAIN].flip(1)
     before, after = quickly(name, given), quickly(name, replace(given, unseen=shuffled))
     assert not before.answer[TEST].equal(after.answer[TEST])
+
+
+@EVERY
+def test_no_scale_is_taken_from_test_records(name: str, kind: Kind):
+    """What the experts say of one test record moves the answer on no other."""
+    given = noisy(kind)
+    outputs, unseen = given.outputs.clone(), given.unseen.clone()
+    for one in (outputs, unseen):
+        one[:, TEST[1:]] = 9.0 if kind == "regression" else one[:, TEST[1:]].flip(-1)
+    before, after = (
+        quickly(name, given),
+        quickly(name, replace(given, outputs=outputs, unseen=unseen)),
+    )
+    rest = torch.arange(RECORDS - len(TEST) + 1)
+    torch.testing.assert_close(before.answer[rest], after.answer[rest])
 
 
 @EVERY
