@@ -20,7 +20,7 @@ RESULTS = "results.json"
 PROVENANCE = "provenance.json"
 NEEDED = {
     *("dataset", "index_digest", "finished", "settings", "device", "seeds", "cohorts_digest"),
-    *("tasks", "tasks_without_labels", "experts", "records", "patients", "records_left_out"),
+    *("tasks", "notes", "experts", "records", "patients", "records_left_out"),
     *("seconds", "peak_memory_bytes", "stores", "versions"),
 }
 """What `config.json` holds at least."""

@@ -75,7 +75,7 @@ def make_run(
         "seeds": list(range(repeats)),
         "cohorts_digest": "cd" * 32,
         "tasks": list(tasks),
-        "tasks_without_labels": ["potassium"],
+        "notes": ["The data set has no labels for potassium."],
         "experts": list(EXPERTS),
         "records": 1200,
         "patients": 600,
