@@ -53,7 +53,7 @@ def paper_table(run: Run, which: str) -> Table:
     table = by_task(run, chosen, TITLES[which])
     rows = list(table.rows)
     best = set(table.best)
-    for name in set(chosen) & set(_paper()["figures"]):
+    for name in (one for one in chosen if one in _paper()["figures"]):
         place = chosen.index(name) + 1 + len(rows) - len(table.rows)
         figures = (_paper()["figures"][name].get(task, NOT_AT_HAND) for task in run.tasks)
         rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))

@@ -52,7 +52,7 @@ def test_ranks_of_all_draws_are_those_of_scikit_learn_with_the_draws_as_weights(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_metrics_of_classes_are_those_of_scikit_learn_with_the_draws_as_weights(seed: int):
-    of = sample(6, seed)
+    of = sample(6, seed, records=40)
     assert of.probability is not None
     fast = {metric: of_draws(metric, of) for metric in FAST if metric is not metrics.r2}
     for number in range(len(of.drawn)):
@@ -150,6 +150,17 @@ def test_every_metric_of_a_kind_is_told_and_lies_in_its_interval():
         assert all(one.low <= one.mean <= one.high for one in (told, *told.others))
         assert sum(one.n for one in told.reliability) == 400
         assert told.draws == DRAWS
+
+
+def test_few_records_and_rare_classes_move_no_interval_away_from_its_mean():
+    for seed in range(5):
+        of = sample(12, seed, records=30)
+        assert of.probability is not None
+        # The shares of the classes, told to everyone: calibrated, and right for the commonest.
+        shares = np.bincount(of.truth.astype(int), minlength=12) / len(of.truth)
+        told = score([answers("arrhythmia", of.truth, np.tile(shares, (len(of.truth), 1)))])
+        for one in told.others:
+            assert one.low <= one.mean <= one.high, one.metric
 
 
 def test_a_metric_of_the_users_own_is_drawn_too():

@@ -87,6 +87,20 @@ def test_the_papers_figures_are_those_of_the_file_and_all_others_are_not_at_hand
     assert not [one for one in paper_table(run, "1").rows if "as the paper" in one[0]]
 
 
+def test_a_figure_of_the_paper_stands_below_our_row_and_moves_no_mark(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    without = paper_table(run, "2")
+    marked = {without.rows[row][0] for row, _ in without.best}
+    figures = {"dlinear": {"sex": "0.5"}, ENSEMBLE: {"age": "12.97"}}
+    monkeypatch.setattr("pipeline.report.paper._paper", lambda: {"figures": figures})
+    table = paper_table(run, "2")
+    names = [one[0] for one in table.rows]
+    assert names[1:3] == ["dlinear (untrained, random:0)", "dlinear, as the paper has it"]
+    assert names[4:6] == [label(ENSEMBLE, run), "EnECG, as the paper has it"]
+    assert {names[row] for row, _ in table.best} == marked
+
+
 def test_the_best_of_each_task_is_marked_the_smallest_error_and_the_largest_share(run: Run):
     table = paper_table(run, "2")
     for column, task in enumerate(run.tasks.values(), start=1):
