@@ -26,7 +26,7 @@ ARRAYS = ("embedding", "status", "record_id")
 SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
 """Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
-CHUNK_ROWS = 256
+CHUNK_ROWS = 512
 RECORD_ID_CHUNK = 65_536
 
 NO_STORES = ("leases", "runs")

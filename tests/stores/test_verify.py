@@ -110,7 +110,7 @@ def test_of_a_damaged_shard_only_the_damaged_chunk_is_lost(root: str):
     options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
     with writing(root, provenance, record_id=ids, **options) as store:
         store.write_shard(0, data, whole(1000))
-    second_chunk = 256 * 3 * 4 + 4
+    second_chunk = 512 * 3 * 4 + 4
     change(store, "embedding/c/0/0", lambda old: _flipped(old, second_chunk + 17))
     assert told(store) == ["shard 0: 256 rows in chunks that do not match their checksum"]
     assert mend(store.location).whole == 744
