@@ -48,6 +48,11 @@ def told(where: object) -> Iterator[None]:
     """Turn what a disk or an object store refuses into a sentence; other errors pass."""
     try:
         yield
+    except Superseded as error:
+        raise StoreError(
+            f"{where} was changed by another writer meanwhile; find out who writes there (`enecg "
+            "store show`), and run the same command again."
+        ) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise StoreError(
             f"{where} may not be used with these credentials; give others in the usual places "
