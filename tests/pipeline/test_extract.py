@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
 from pipeline.extract import extract_range
 from pipeline.plan import ExtractionPlan, plan_extraction, resolve
+from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
 from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
@@ -319,11 +321,37 @@ def test_a_file_of_records_is_extracted_and_no_other_record(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "# cohort of May\n103\n101\n",
+        "\n103\n101\n",
+        "\ufeff103\n101\n",
+        '"103"\n"101"\n',
+        "103 # twice\n103\n 101\n",
+        "103,test\n101,train\n",
+        "\ufeffsplit,record_id\ntest,103\ntrain,101\n",
+    ],
+)
+def test_no_record_of_a_file_is_left_out(tmp_path: Path, text: str):
+    wanted = tmp_path / "cohort.csv"
+    wanted.write_text(text)
+    assert sorted(set(read_record_ids(wanted).tolist())) == [101, 103]
+
+
+def test_a_parquet_table_names_records_too(tmp_path: Path):
+    pd.DataFrame({"split": ["a", "b"], "record_id": [103, 101]}).to_parquet(tmp_path / "c.parquet")
+    assert read_record_ids(tmp_path / "c.parquet").tolist() == [103, 101]
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("100\n999\n", "names 1 records that the data set does not have, such as 999"),
         ("record_id\nabc\n", "holds no record ids"),
         ("", "holds no record ids"),
+        ("record_id\n", "holds no record ids"),
+        ("record_id\n101.7\n", "'101.7' is no whole number"),
+        ("record_id,split\n101,test\n,test\n", "'' is no whole number"),
     ],
 )
 def test_a_file_of_records_that_is_wrong_is_told_in_a_sentence(
