@@ -262,17 +262,17 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
             place.clear_staging(ticket.staging.key)
             return None
         for old in folder.folders():
-            if _number(old) < number:
+            if number_of(old) < number:
                 place.clear_staging(old.key)
         for old in folder.files():
-            if _number(old) < number:
+            if number_of(old) < number:
                 place.delete(old.key)
     return Lease(ticket, holder, beat)
 
 
 def _highest(folder: Location) -> tuple[int, Holder | None]:
     with told(folder):
-        number = max((_number(file) for file in folder.files()), default=0)
+        number = max((number_of(file) for file in folder.files()), default=0)
         return number, Holder.parse(_numbered(folder, number).read()) if number else None
 
 
@@ -280,7 +280,8 @@ def _numbered(folder: Location, number: int) -> Location:
     return folder / f"{number:08d}.json"
 
 
-def _number(location: Location) -> int:
+def number_of(location: Location) -> int:
+    """The number of a lease or of its staging folder by its name; 0 for any other name."""
     # Not just any name that begins with digits: what is set aside is named by chance.
     numbered = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
     return int(numbered[1]) if numbered else 0
