@@ -15,6 +15,7 @@ from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
 from flows.train import train as train_flow
+from stores.location import check_url
 
 Lines = tuple[str, ...]
 
@@ -28,6 +29,8 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
 
     @functools.wraps(flow.fn)
     def command(**parameters: Any) -> None:
+        # Before all else, for Prefect keeps what a flow is given.
+        check_url(parameters["store"])
         check(**parameters)
         if not get_current_settings().api.url:
             to_stderr(
