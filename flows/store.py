@@ -30,7 +30,7 @@ RECOMPUTED_ROWS = 16
 
 
 @app.command(name="ls")
-def list_stores(url: Where, /) -> None:
+def list_stores(url: Where, /) -> int:
     """List the stores: what made them, how much of them is there, who writes to them."""
     from stores.addresses import dataset_of, look_up
     from stores.counts import count
@@ -62,6 +62,7 @@ def list_stores(url: Where, /) -> None:
         print("\n".join(columns(head.split(","), rows)))
     for sentence in wrong:
         print(sentence)
+    return WRONG if wrong else DONE
 
 
 @app.command

@@ -65,7 +65,7 @@ def _survey(
         to_do=to_do,
         bytes=to_do * features * np.dtype(request.dtype).itemsize,
         records_per_second=rate,
-        writer=f"{holder.who}, since {holder.since}" if holder else None,
+        writer=str(holder) if holder else None,
     )
 
 
@@ -91,7 +91,7 @@ def told(surveys: Sequence[Survey]) -> list[str]:
         lines.append(
             f"{one.expert}: {one.to_do:,} rows to compute, {one.bytes / 1e6:,.1f} MB, {hours}; "
             f"{one.whole:,} are there, {one.failed:,} failed before. {one.location}"
-            + (f" (being written by {one.writer})" if one.writer else "")
+            + (f" (writer: {one.writer})" if one.writer else "")
         )
     total = sum(one.to_do for one in surveys)
     known = [one.hours for one in surveys if one.hours is not None]

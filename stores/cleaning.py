@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stores.errors import StoreError, told
-from stores.lease import Holder, LeaseHeld, Ticket, acquire, holder_of, leases, number_of
+from stores.holder import Holder
+from stores.lease import LeaseHeld, Ticket, acquire, holder_of, leases, number_of
 from stores.local import CLEARED, PARTIAL, LocalPlace
 from stores.location import Location
 from stores.opening import NO_STORES, open_store

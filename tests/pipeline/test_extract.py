@@ -1,8 +1,12 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,12 @@ from pipeline.plan import ExtractionPlan, plan_extraction, resolve
 from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
+from pipeline.survey import told as survey_told
 from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
 from stores.errors import StoreError
+from stores.holder import Holder
+from stores.lease import Lease, acquire, leases
+from stores.location import Location
 from stores.opening import open_store
 from stores.runs import read_runs
 
@@ -393,6 +401,74 @@ def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_pa
         assert [store.provenance["expert"] for store in planned.stores] == ["other"]
         assert planned.busy is not None
         assert run(planned).computed == 20
+
+
+def test_an_expert_named_twice_is_one(tmp_path: Path):
+    twice = resolve(Constant(range(3)), tmp_path, ["dlinear", "dlinear"], weights=RANDOM)
+    assert [one.spec.name for one in twice.experts] == ["dlinear", "leads"]
+    with plan(Constant(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
+        assert [one.spec.name for one in planned.experts] == ["mean", "leads"]
+
+
+def lease_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "lease"]
+
+
+@pytest.mark.parametrize("experts", [("mean",), ("first", "mean")])
+def test_ctrl_c_ends_the_waiting_for_another_extraction(tmp_path: Path, experts: tuple[str, ...]):
+    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+        mine = lease_threads()
+        threading.Timer(2.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            plan(Constant(range(20)), tmp_path, *map(MeanExpert, experts), wait_seconds=60)
+        assert time.monotonic() - began < 20
+        assert lease_threads() == mine
+
+
+def test_the_minutes_to_wait_are_those_of_all_stores_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = []
+    true_acquire = acquire
+
+    def watched(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
+        given.append(wait_seconds)
+        time.sleep(0.2)
+        return true_acquire(folder, wait_seconds=wait_seconds, **options)
+
+    monkeypatch.setattr(f"{plan_extraction.__module__}.acquire", watched)
+    with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
+        pass
+    assert given[0] > 8.9
+    assert max(given[1:]) <= given[0] - 0.2
+
+
+def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    true_acquire = acquire
+
+    def fails(folder: Location, **options: Any) -> Lease:
+        if "/leads/" in str(folder):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return true_acquire(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{plan_extraction.__module__}.acquire", fails)
+        with pytest.raises(OSError, match="Too many open files"):
+            plan(Constant(range(20)), tmp_path, MeanExpert())
+    assert lease_threads() == []
+    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+        pass
+
+
+def test_a_dry_run_tells_that_a_writer_is_gone(tmp_path: Path):
+    request = resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu")
+    folder = leases(request.locations[0])
+    dead = replace(Holder.here(45.0), process=2**22 + 1)
+    folder.place.write(f"{folder.key}/00000009.json", dead.json())
+    assert survey_told(survey(request))[0].endswith("which is gone)")
 
 
 def test_many_failures_are_all_counted_and_only_some_kept_in_words(

@@ -10,7 +10,8 @@ import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
 from stores.cleaning import garbage, remove
-from stores.lease import Holder, Ticket, acquire, leases
+from stores.holder import Holder
+from stores.lease import Ticket, acquire, leases
 from stores.location import Location, locate
 from stores.opening import find_stores, open_store, store_location
 from stores.runs import write_run
