@@ -61,6 +61,8 @@ class ExtractionPlan:
     store's row to the data set's, -1 for a record that is not asked for. The plan holds the
     stores' leases until it is closed, by a `with` block or `close`.
 
+    `settled`: which rows this run has written already, whole or failed: what a range that is begun
+    again leaves out.
     `busy`: why the gate's leads are not among the stores, where somebody else writes them.
     """
 
@@ -70,6 +72,7 @@ class ExtractionPlan:
     leases: tuple[Lease, ...]
     row_in_index: Int[np.ndarray, " record"]
     to_do: tuple[Bool[np.ndarray, " record"], ...]
+    settled: tuple[Bool[np.ndarray, " record"], ...]
     already_there: int
     failed_before: int
     device: str
@@ -148,7 +151,8 @@ def resolve(
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     where = resolve_device(device)
     root = locate(store)
-    by_name = list(dict.fromkeys(one for one in experts if isinstance(one, str)))
+    named: list[str | Expert] = list(dict.fromkeys(experts))
+    by_name = [one for one in named if isinstance(one, str)]
     choices = {}
     for option, given in (("--weights", weights), ("--pooling", pooling)):
         choices[option] = Choices.parse(option, given)
@@ -157,7 +161,7 @@ def resolve(
         load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
         if isinstance(one, str)
         else one
-        for one in dict.fromkeys(experts)
+        for one in named
     ]
     ready.append(LeadsSample())
     # One store, one expert, however often it was named.
@@ -307,6 +311,7 @@ def _compare(
         leases=held,
         row_in_index=row_in_index,
         to_do=to_do,
+        settled=tuple(np.zeros_like(mask) for mask in to_do),
         already_there=int(sum((status[asked] == WHOLE).sum() for status in statuses)),
         failed_before=int(
             sum(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pandas as pd
 import pytest
 import torch
@@ -196,23 +197,72 @@ def test_an_expert_that_joins_late_has_the_same_rows(tmp_path: Path):
 def test_a_range_that_broke_off_is_begun_again_where_it_was(tmp_path: Path):
     class Breaks(MeanExpert):
         def embed(self, ecg: torch.Tensor) -> torch.Tensor:
-            if self.seen == 12:
+            if self.seen == 11:
                 self.seen += 1
                 raise OSError("the share was away")
             return super().embed(ecg)
 
     expert = Breaks()
-    planned = plan(Constant(range(24)), tmp_path, expert)
+    planned = plan(Constant(range(24), bad=(3,)), tmp_path, expert)
     (everything,) = planned.ranges(1)
+    summary, steps = Summary(), list[int]()
+
+    def progress(done: int, total: int) -> None:
+        assert total == 24
+        steps.append(done)
+
     with pytest.raises(OSError, match="away"):
-        extract_range(planned, everything, Summary(), batch_size=4)
-    summary = Summary()
-    extract_range(planned, everything, summary, batch_size=4)
+        extract_range(planned, everything, summary, batch_size=4, progress=progress)
+    assert (summary.computed, summary.failed.total()) == (22, 2)
+    extract_range(planned, everything, summary, batch_size=4, progress=progress)
     planned.close()
-    # Twelve rows of the expert were kept, and eight of the leads, whose turn comes after it.
-    assert (summary.computed, summary.already_there) == (24, 24)
-    assert expert.seen - 1 == 24  # none is done twice
-    assert (store_of(planned).status() == WHOLE).all()
+    assert (summary.computed, summary.already_there) == (46, 0)
+    # The record that cannot be had was not tried again.
+    assert (summary.failed.total(), summary.records_failed.total()) == (2, 1)
+    assert len(summary.failures) == 1
+    assert expert.seen - 1 == 23  # none is done twice
+    assert steps == [4, 8, 12, 16, 20, 24]
+    assert (np.delete(store_of(planned).status(), 3) == WHOLE).all()
+
+
+def test_a_store_that_could_not_be_written_to_is_counted_when_it_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    planned = plan(Constant(range(8), bad=(3,)), tmp_path, MeanExpert())
+    (everything,) = planned.ranges(1)
+    true_put, summary = EmbeddingStore.put_status, Summary()
+
+    def fails(store: EmbeddingStore, shard: int, status: np.ndarray) -> None:
+        if store.provenance["expert"] == "leads":
+            raise ValueError("broken")
+        true_put(store, shard, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingStore, "put_status", fails)
+        with pytest.raises(ValueError, match="broken"):
+            extract_range(planned, everything, summary)
+    assert (summary.computed, summary.failed) == (7, {("mean", "cut_file"): 1})
+    extract_range(planned, everything, summary)
+    planned.close()
+    assert (summary.computed, summary.already_there) == (14, 0)
+    assert summary.failed == {("mean", "cut_file"): 1, ("leads", "cut_file"): 1}
+    assert (summary.records_failed, len(summary.failures)) == ({"cut_file": 1}, 1)
+
+
+def test_a_shard_that_is_there_in_part_is_put_into_s3_once(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+):
+    run(plan(Constant(range(8)), s3_root, MeanExpert(), limit=3))
+    true_put, put = obstore.put, list[str]()
+
+    def counted(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        put.append(key.rpartition("/leads/")[2].rpartition("/mean/")[2])
+        return true_put(client, key, *arguments, **options)
+
+    monkeypatch.setattr(obstore, "put", counted)
+    run(plan(Constant(range(8)), s3_root, MeanExpert()), batch_size=8)
+    assert sum("/embedding/c/" in key for key in put) == 2
+    assert sum("/status/c/" in key for key in put) == 2
 
 
 def test_a_shard_in_work_is_written_as_time_goes_by(tmp_path: Path):
