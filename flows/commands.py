@@ -44,11 +44,14 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
     return command
 
 
-def _the_dataset_is_there(dataset: str, **_: Any) -> None:
+def _the_dataset_is_there(dataset: str, records: Path | None = None) -> None:
     # Imported here, for it brings torch, and asking for help should not wait for it.
     from pipeline.datasets.registry import open_dataset
+    from pipeline.selection import select
 
-    open_dataset(dataset)
+    source = open_dataset(dataset)
+    if records is not None:
+        select(source.index().record_id, records=records)
 
 
 def _the_experts_are_there(
@@ -56,12 +59,13 @@ def _the_experts_are_there(
     experts: Iterable[str] = USUAL_EXPERTS,
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    records: Path | None = None,
     **_: Any,
 ) -> None:
     from enecg.experts import Choices, define
     from enecg.experts.weights import find
 
-    _the_dataset_is_there(dataset)
+    _the_dataset_is_there(dataset, records=records)
     choice = Choices.parse("--weights", split(weights))
     pooled = Choices.parse("--pooling", split(pooling))
     for definition in [define(expert) for expert in split(experts)]:

@@ -164,8 +164,8 @@ def verify(
 
     if recompute != (dataset is not None) or (sample is not None and not recompute):
         raise UserError(
-            "--recompute, --dataset and --sample go together: verify URL --recompute --dataset "
-            "SOURCE:FOLDER --sample 16."
+            "--recompute needs --dataset, and --dataset and --sample need --recompute: verify URL "
+            "--recompute --dataset SOURCE:FOLDER."
         )
     address = look_up(url)
     for sentence in address.found.wrong:

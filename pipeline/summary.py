@@ -72,7 +72,7 @@ def report(plan: ExtractionPlan, summary: Summary) -> list[str]:
     if total:
         counts = summary.records_failed.most_common()
         told = ", ".join(f"{count} {reason}" for reason, count in counts)
-        lines.append(f"{total} records failed: {told}.")
+        lines.append(f"{total} record{'s' if total > 1 else ''} failed: {told}.")
         lines += [
             f"  {failure.record_id}: {failure.reason}. {failure.detail}"
             for failure in summary.failures[:FAILURES_NAMED]

@@ -145,7 +145,13 @@ def acquire(
                     "run the same command when that is done, or with --wait-minutes."
                 )
             if notice is not None and now - began > WATCH_SECONDS:
-                notice(f"{holder.who} has been writing since {holder.since}; seeing if it lives.")
+                limit = (
+                    f", and waiting up to {wait_seconds / 60:.3g} minutes" if wait_seconds else ""
+                )
+                notice(
+                    f"{holder.who} has been writing to {_store(folder)} since {holder.since}: "
+                    f"seeing whether it lives, up to {holder.expires:.0f} s{limit}."
+                )
                 notice = None
         elif stop.is_set():
             raise LeaseHeld(f"{_store(folder)} is being written; run the same command again.")

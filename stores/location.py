@@ -156,6 +156,8 @@ def check_url(url: str | Path) -> str:
     text = str(url)
     scheme, mark, rest = text.partition("://")
     if not mark:
+        if text.startswith(tuple(f"{one}:" for one in (*OBJECT_STORES, "file", "http", "https"))):
+            raise StoreError(f"{text} lacks a slash: give s3://BUCKET/PREFIX, or a directory.")
         return ""
     where, _, _ = rest.partition("/")
     if scheme == "file" and where in ("", "localhost"):

@@ -35,6 +35,11 @@ NO_STORES = ("leases", "runs")
 """Folders of a data set that hold no stores."""
 
 
+def usual_shard_rows(records: int) -> int:
+    """Rows in a shard of a store that is made for so many records."""
+    return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
+
+
 def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
     """`ROOT/<dataset>/<expert>/<identity>`."""
     start = root if isinstance(root, Location) else locate(root)
@@ -72,8 +77,7 @@ def create(
 
     Raises StoreError where something else lies there, or it may not be written.
     """
-    if shard_rows is None:
-        shard_rows = SMALL_SHARD_ROWS if len(record_id) <= SHARD_ROWS else SHARD_ROWS
+    shard_rows = shard_rows or usual_shard_rows(len(record_id))
     with told(location):
         writer = location.place.writing(ticket.staging.key)
         if (location / "zarr.json").read() is None:
@@ -88,7 +92,12 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
 
     Raises StoreError where there is none, or it is of another format or of another making.
     """
-    where = location if isinstance(location, Location) else locate(location)
+    if isinstance(location, Location):
+        where = location
+    else:
+        # A store's own URL: its root is above it.
+        above, _, name = str(location).rstrip("/").rpartition("/")
+        where = locate(above or ".") / name
     place = where.place
     by = place.reading() if ticket is None else place.writing(ticket.staging.key)
     return _open(where, ticket, by)
@@ -107,7 +116,8 @@ def _open(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
         except FileNotFoundError as error:
             raise StoreError(f"There is no store at {where}; extract into it first.") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise damaged(where, "a zarr.json in it cannot be read") from error
+            what = "a zarr.json in it cannot be read"
+            raise damaged(where, what, mendable=False) from error
     given = group.attrs.get("format")
     if given != FORMAT:
         raise StoreError(
@@ -115,12 +125,15 @@ def _open(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
             "name the store root that EnECG wrote, or bring the program up to date."
         )
     if None in arrays:
-        raise damaged(where, "one of its arrays is not there")
+        lost = [name for name, array in zip(ARRAYS, arrays, strict=True) if array is None]
+        what = f"its {' and '.join(lost)} cannot be had (zarr.json)"
+        raise damaged(where, what, mendable=False)
     store = EmbeddingStore(where, group, ticket)
     if identity(store.provenance) != where.name:
         raise StoreError(
-            f"{where} holds a store of the identity {identity(store.provenance)}: it was renamed, "
-            "or its attributes were changed; give it its own name back."
+            f"{where} is not what its name says: its provenance makes the identity "
+            f"{identity(store.provenance)}, so the folder was renamed or the provenance changed; "
+            "put back what was changed, or remove the folder."
         )
     return store
 
@@ -163,7 +176,10 @@ def _if_there(location: Location) -> EmbeddingStore | None:
     if "zarr.json" in files:
         return open_store(location)
     if (location / "embedding" / "c").folders():
-        raise damaged(location, "its zarr.json is not there")
+        raise StoreError(
+            f"{location} is a damaged store: its zarr.json is not there; the next extraction into "
+            "it writes it again, and until then it cannot be read."
+        )
     # Its making broke off, and will go on with the next extraction.
     return None
 
@@ -273,7 +289,8 @@ def _grow(
     known = len(store.record_id)
     beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
     if (beyond != ABSENT).any():
-        raise damaged(location, "the ids of rows that hold embeddings are not there")
+        what = "the ids of rows that hold embeddings are not there"
+        raise damaged(location, what, mendable=False)
     length = _length(store, new)
     chunk_rows = store.array("record_id").chunks[0]
     ids = np.full(-(-length // chunk_rows) * chunk_rows, UNWRITTEN_ID, "<i8")

@@ -425,13 +425,17 @@ def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_pat
     dataset = Constant(range(20))
     request = resolve(dataset, tmp_path, [MeanExpert()], device="cpu")
     before = survey(request)
-    assert [(one.to_do, one.bytes) for one in before] == [(20, 20 * 12 * 2), (20, 20 * 1500 * 2)]
+    assert [(one.to_do, one.bytes) for one in before] == [
+        (20, 1024 * 12 * 2),
+        (20, 1024 * 1500 * 2),
+    ]
     assert before[0].hours is None
     assert list(tmp_path.iterdir()) == []
     planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
     finish_extraction(planned, run(planned))
     after = survey(request)
     assert [(one.whole, one.to_do) for one in after] == [(15, 5), (15, 5)]
+    assert after[0].bytes == 8 * 12 * 2  # of its three shards of eight rows one is not begun
     rate = after[0].records_per_second
     assert rate is not None
     assert after[0].hours == pytest.approx(5 / rate / 3600)
