@@ -84,6 +84,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     readers: dict[str, Callable[[], object]] = {
         "read": lambda: ours.read(everything, out=out),
         "fromfile": lambda: np.fromfile(flat, np.float16),
+        "readinto": lambda: flat.open("rb", buffering=0).readinto(out.data.cast("B")),
         "zarr, defaults": lambda: defaults[:],
         "zarr, our store": lambda: native[:],
     }

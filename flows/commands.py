@@ -16,6 +16,7 @@ from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
 from flows.sweep import sweep as sweep_flow
 from flows.train import train as train_flow
+from stores.location import check_url
 
 Lines = tuple[str, ...]
 
@@ -29,6 +30,8 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
 
     @functools.wraps(flow.fn)
     def command(**parameters: Any) -> None:
+        # Before all else, for Prefect keeps what a flow is given.
+        check_url(parameters["store"])
         check(**parameters)
         if not get_current_settings().api.url:
             to_stderr(
@@ -42,11 +45,14 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
     return command
 
 
-def _the_dataset_is_there(dataset: str, **_: Any) -> None:
+def _the_dataset_is_there(dataset: str, records: Path | None = None) -> None:
     # Imported here, for it brings torch, and asking for help should not wait for it.
     from pipeline.datasets.registry import open_dataset
+    from pipeline.selection import select
 
-    open_dataset(dataset)
+    source = open_dataset(dataset)
+    if records is not None:
+        select(source.index().record_id, records=records)
 
 
 def _the_experts_are_there(
@@ -54,12 +60,13 @@ def _the_experts_are_there(
     experts: Iterable[str] = USUAL_EXPERTS,
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    records: Path | None = None,
     **_: Any,
 ) -> None:
     from enecg.experts import Choices, define
     from enecg.experts.weights import find
 
-    _the_dataset_is_there(dataset)
+    _the_dataset_is_there(dataset, records=records)
     choice = Choices.parse("--weights", split(weights))
     pooled = Choices.parse("--pooling", split(pooling))
     for definition in [define(expert) for expert in split(experts)]:

@@ -38,6 +38,8 @@ Store = Annotated[
     Parameter(
         help="Root of the shared Zarr stores: a folder, or a URL (s3://BUCKET/PREFIX, file://)."
     ),
+    # What `check_url` says, for a Prefect server, which keeps what it is given for a deployment.
+    Field(json_schema_extra={"pattern": r"^(file://|(?![^/]+://)|[^/]+://[^/:@?]+(/[^@?]*)?$)"}),
 ]
 Experts = Annotated[
     tuple[str, ...],

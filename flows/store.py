@@ -30,7 +30,7 @@ RECOMPUTED_ROWS = 16
 
 
 @app.command(name="ls")
-def list_stores(url: Where, /) -> None:
+def list_stores(url: Where, /) -> int:
     """List the stores: what made them, how much of them is there, who writes to them."""
     from stores.addresses import dataset_of, look_up
     from stores.counts import count
@@ -62,6 +62,7 @@ def list_stores(url: Where, /) -> None:
         print("\n".join(columns(head.split(","), rows)))
     for sentence in wrong:
         print(sentence)
+    return WRONG if wrong else DONE
 
 
 @app.command
@@ -163,8 +164,8 @@ def verify(
 
     if recompute != (dataset is not None) or (sample is not None and not recompute):
         raise UserError(
-            "--recompute, --dataset and --sample go together: verify URL --recompute --dataset "
-            "SOURCE:FOLDER --sample 16."
+            "--recompute needs --dataset, and --dataset and --sample need --recompute: verify URL "
+            "--recompute --dataset SOURCE:FOLDER."
         )
     address = look_up(url)
     for sentence in address.found.wrong:

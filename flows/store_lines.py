@@ -23,9 +23,7 @@ def writer(location: Location) -> str | None:
     from stores.lease import holder_of
 
     holder = holder_of(location)
-    if holder is None:
-        return None
-    return f"{holder.who}, since {holder.since}" + (", which is gone" if holder.known_dead else "")
+    return None if holder is None else str(holder)
 
 
 def runs(store: EmbeddingStore) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from enecg.errors import UserError
 from pipeline.datasets.base import BadRecord, Dataset
@@ -45,7 +45,7 @@ def extract_range(
     last_row = min(shards.last * plan.shard_rows, len(plan.row_in_index))
     span = slice(shards.first * plan.shard_rows, last_row)
     total = int(np.logical_or.reduce([mask[span] for mask in plan.to_do]).sum())
-    done = 0
+    done = total - int(np.logical_or.reduce(_open(plan, span)).sum())
     for shard in range(shards.first, shards.last):
         work = _ShardWork(plan, shard, summary)
         flushed = time.monotonic()
@@ -68,6 +68,13 @@ def extract_range(
             work.write()
             raise
         work.write()
+
+
+def _open(plan: ExtractionPlan, span: slice) -> list[Bool[np.ndarray, " row"]]:
+    """The rows that each store lacks still."""
+    return [
+        mask[span] & ~settled[span] for mask, settled in zip(plan.to_do, plan.settled, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -111,22 +118,29 @@ class _ShardWork:
         self.summary = summary
         self.shard = shard
         self.first = shard * plan.shard_rows
-        span = plan.stores[0].rows_of(shard)
+        self.span = plan.stores[0].rows_of(shard)
+        wanted = _open(plan, self.span)
+        for store, wants in zip(plan.stores, wanted, strict=True):
+            if wants.any():
+                # Before it is read: it is written in place of just what was read.
+                store.look(shard)
         self.status: list[UInt8[np.ndarray, " row"]] = [
             store.status(shard) for store in plan.stores
         ]
-        # A range that broke off and is begun again finds some of its rows whole.
+        # A write that broke off may have brought some of its rows into the store.
         self.lacking = [
-            mask[span] & (status != WHOLE)
-            for mask, status in zip(plan.to_do, self.status, strict=True)
+            wants & (status != WHOLE) for wants, status in zip(wanted, self.status, strict=True)
         ]
         self.rows = np.flatnonzero(np.logical_or.reduce(self.lacking)) + self.first
         self.embedding = [
             store.read_shard(shard) if lacks.any() else np.empty((0, 0))
             for store, lacks in zip(plan.stores, self.lacking, strict=True)
         ]
-        asked = sum(int(mask[span].sum()) for mask in plan.to_do)
-        summary.already_there += asked - sum(int(lacks.sum()) for lacks in self.lacking)
+        self.came_in = [np.zeros_like(lacks) for lacks in self.lacking]
+        self.failures: list[tuple[int, Failure]] = []
+        for settled, wants, lacks in zip(plan.settled, wanted, self.lacking, strict=True):
+            summary.already_there += int((wants & ~lacks).sum())
+            settled[self.span] |= wants & ~lacks
 
     def take(self, batch: list[_Decoded]) -> None:
         """Embed a batch by every expert that lacks some of it."""
@@ -161,17 +175,40 @@ class _ShardWork:
                 self._keep(which, rows[lacks], result)
 
     def write(self) -> None:
-        """Write the shard as far as it is, whole, to every store that something came in for."""
-        for which, store in enumerate(self.plan.stores):
-            if self.lacking[which].any():
-                store.write_shard(self.shard, self.embedding[which], self.status[which])
+        """Write the shard as far as it is, whole, to every store that something came in for.
+
+        What has reached a store is counted, then and only then.
+        """
+        for which, (expert, store) in enumerate(
+            zip(self.plan.experts, self.plan.stores, strict=True)
+        ):
+            new = self.came_in[which]
+            if not new.any():
+                continue
+            store.write_shard(self.shard, self.embedding[which], self.status[which])
+            self.summary.computed += int((new & (self.status[which] == WHOLE)).sum())
+            for row, failure in self.failures:
+                if new[row] and failure.expert in (None, expert.spec.name):
+                    again = failure.expert is None and self._is_told(row, failure.reason)
+                    self.summary.fail(failure, expert.spec.name, again=again)
+            self.plan.settled[which][self.span] |= new
+            new[:] = False
+
+    def _is_told(self, row: int, reason: str) -> bool:
+        """Whether this run has written a row as failed for this reason, into any store."""
+        return any(
+            settled[self.first + row] and store.flags[status[row]] == reason
+            for settled, store, status in zip(
+                self.plan.settled, self.plan.stores, self.status, strict=True
+            )
+        )
 
     def _keep(self, which: int, rows: np.ndarray, embedded: np.ndarray) -> None:
         stored = embedded.astype(self.embedding[which].dtype)
         finite = np.isfinite(stored).all(1)
         self.embedding[which][rows[finite]] = stored[finite]
         self.status[which][rows[finite]] = WHOLE
-        self.summary.computed += int(finite.sum())
+        self.came_in[which][rows[finite]] = True
         for row in rows[~finite].tolist():
             name = self.plan.experts[which].spec.name
             self._fail(
@@ -186,7 +223,7 @@ class _ShardWork:
         lacking = [which for which in experts if self.lacking[which][row]]
         for which in lacking:
             self.status[which][row] = self.plan.stores[which].flags.index(reason)
-        names = [self.plan.experts[which].spec.name for which in lacking]
-        whose = names[0] if reason == NOT_FINITE else None
+            self.came_in[which][row] = True
+        whose = self.plan.experts[lacking[0]].spec.name if reason == NOT_FINITE else None
         record = int(self.plan.stores[0].record_id[self.first + row])
-        self.summary.fail(Failure(record, whose, reason, detail), names)
+        self.failures.append((row, Failure(record, whose, reason, detail)))

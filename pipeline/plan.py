@@ -1,5 +1,7 @@
 """What an extraction has to do: the data set's index against what is whole in the stores."""
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -59,6 +61,8 @@ class ExtractionPlan:
     store's row to the data set's, -1 for a record that is not asked for. The plan holds the
     stores' leases until it is closed, by a `with` block or `close`.
 
+    `settled`: which rows this run has written already, whole or failed: what a range that is begun
+    again leaves out.
     `busy`: why the gate's leads are not among the stores, where somebody else writes them.
     """
 
@@ -68,6 +72,7 @@ class ExtractionPlan:
     leases: tuple[Lease, ...]
     row_in_index: Int[np.ndarray, " record"]
     to_do: tuple[Bool[np.ndarray, " record"], ...]
+    settled: tuple[Bool[np.ndarray, " record"], ...]
     already_there: int
     failed_before: int
     device: str
@@ -146,7 +151,8 @@ def resolve(
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     where = resolve_device(device)
     root = locate(store)
-    by_name = [one for one in experts if isinstance(one, str)]
+    named: list[str | Expert] = list(dict.fromkeys(experts))
+    by_name = [one for one in named if isinstance(one, str)]
     choices = {}
     for option, given in (("--weights", weights), ("--pooling", pooling)):
         choices[option] = Choices.parse(option, given)
@@ -155,17 +161,19 @@ def resolve(
         load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
         if isinstance(one, str)
         else one
-        for one in experts
+        for one in named
     ]
     ready.append(LeadsSample())
+    # One store, one expert, however often it was named.
+    experts_at: dict[Location, Expert] = {}
+    for expert in ready:
+        made = provenance(expert.spec, source.namespace, dtype)
+        experts_at.setdefault(store_location(root, made), expert)
     return Request(
         dataset=source,
-        experts=tuple(ready),
+        experts=tuple(experts_at.values()),
         wanted=select(source.index().record_id, limit=limit, records=records),
-        locations=tuple(
-            store_location(root, provenance(expert.spec, source.namespace, dtype))
-            for expert in ready
-        ),
+        locations=tuple(experts_at),
         dtype=dtype,
         device=where,
     )
@@ -203,32 +211,43 @@ def _acquire_all(
     Seeing that a holder is dead takes its time, so they are watched side by side; but the first
     of them alone, so that of two that want the same stores at once one gets all of them.
     """
-
-    def one(location: Location) -> Lease | StoreError:
-        try:
-            return acquire(leases(location), wait_seconds=wait_seconds, notice=notice)
-        except StoreError as refused:
-            return refused
-
     *experts, leads = request.locations
-    order = sorted(experts, key=str)
-    outcome: dict[Location, Lease | StoreError] = {}
-    for some in (order[:1], [*order[1:], leads]):
-        with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
-            outcome |= dict(zip(some, pool.map(one, some), strict=True))
-        for where, refused in outcome.items():
-            # With no expert at all it is the leads that are wanted.
-            spare = where == leads and experts and isinstance(refused, LeaseHeld)
-            if isinstance(refused, StoreError) and not spare:
-                for lease in outcome.values():
-                    if isinstance(lease, Lease):
-                        lease.release()
-                raise refused
-    held = [outcome[where] for where in request.locations]
-    busy = outcome[leads]
+    first, *others = sorted(experts, key=str) or [leads]
+    together = [*others, leads] if experts else []
+    until = time.monotonic() + wait_seconds
+    held: dict[Location, Lease] = {}
+    busy: LeaseHeld | None = None
+    try:
+        for some in ([first], together):
+            stop = threading.Event()
+
+            def one(location: Location, stop: threading.Event = stop) -> LeaseHeld | None:
+                left = max(0.0, until - time.monotonic())
+                try:
+                    held[location] = acquire(
+                        leases(location), wait_seconds=left, notice=notice, stop=stop
+                    )
+                except LeaseHeld as refused:
+                    # With no expert at all it is the leads that are wanted.
+                    if not experts or location != leads:
+                        raise
+                    return refused
+                return None
+
+            with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
+                try:
+                    for answer in pool.map(one, some):
+                        busy = answer or busy
+                finally:
+                    # Whoever still waits when one was refused, or at Ctrl-C, waits for nothing.
+                    stop.set()
+    except BaseException:
+        for lease in held.values():
+            lease.release()
+        raise
     return (
-        tuple(lease for lease in held if isinstance(lease, Lease)),
-        str(busy) if isinstance(busy, LeaseHeld) else None,
+        tuple(held[where] for where in request.locations if where in held),
+        str(busy) if busy else None,
     )
 
 
@@ -292,6 +311,7 @@ def _compare(
         leases=held,
         row_in_index=row_in_index,
         to_do=to_do,
+        settled=tuple(np.zeros_like(mask) for mask in to_do),
         already_there=int(sum((status[asked] == WHOLE).sum() for status in statuses)),
         failed_before=int(
             sum(

@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass
 class Summary:
-    """What an extraction did so far, in rows (one record of one expert is a row).
+    """What an extraction brought into the stores so far, in rows (a record of an expert is one).
 
     `failed`: by expert and reason. `records_failed`: by reason, each record once. `embedded` and
     `embedding_seconds`: by expert, the ECGs it was given and how long it took.
@@ -44,9 +44,11 @@ class Summary:
     embedded: Counter[str] = field(default_factory=Counter)
     embedding_seconds: Counter[str] = field(default_factory=Counter)
 
-    def fail(self, failure: Failure, experts: list[str]) -> None:
-        """Count a failure for these experts, and keep it in words while there is room."""
-        self.failed.update((expert, failure.reason) for expert in experts)
+    def fail(self, failure: Failure, expert: str, *, again: bool) -> None:
+        """Count a failure for an expert; `again`: it was for another expert too, and is told."""
+        self.failed[expert, failure.reason] += 1
+        if again:
+            return
         self.records_failed[failure.reason] += 1
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(failure)
@@ -70,7 +72,7 @@ def report(plan: ExtractionPlan, summary: Summary) -> list[str]:
     if total:
         counts = summary.records_failed.most_common()
         told = ", ".join(f"{count} {reason}" for reason, count in counts)
-        lines.append(f"{total} records failed: {told}.")
+        lines.append(f"{total} record{'s' if total > 1 else ''} failed: {told}.")
         lines += [
             f"  {failure.record_id}: {failure.reason}. {failure.detail}"
             for failure in summary.failures[:FAILURES_NAMED]

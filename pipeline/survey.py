@@ -9,13 +9,15 @@ from pipeline.plan import Request
 from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore, absent
 from stores.lease import holder_of
 from stores.location import Location
-from stores.opening import open_store
+from stores.opening import open_store, usual_shard_rows
 from stores.runs import read_runs
 
 
 @dataclass(frozen=True)
 class Survey:
     """One store of an extraction that was only thought of.
+
+    `bytes`: of the shards that are not there yet.
 
     `records_per_second`: of the expert alone, as the latest run of this store on this kind of
     device measured it; None where there is none.
@@ -48,14 +50,24 @@ def survey(request: Request, *, retry_failed: bool = False) -> tuple[Survey, ...
 def _survey(
     request: Request, expert: str, features: int, location: Location, retry_failed: bool
 ) -> Survey:
-    status = np.full(len(request.wanted), ABSENT, np.uint8)
+    index = request.dataset.index().record_id
+    known, every, shard_rows = index, np.full(len(index), ABSENT, np.uint8), None
     rate = None
     if (location / "zarr.json").read() is not None:
         store = open_store(location)
-        # A record whose row is not there takes the last one of these: absent.
-        status = np.append(store.status(), np.uint8(ABSENT))[store.rows_by_id(request.wanted)]
+        known, every, shard_rows = store.record_id, store.status(), store.shard_rows
         rate = _measured(store, request.device)
-    to_do = int(absent(status, or_failed=retry_failed).sum())
+        new = np.setdiff1d(request.wanted, known)
+        known = np.append(known, new)
+        every = np.append(every, np.full(len(new), ABSENT, np.uint8))
+    shard_rows = shard_rows or usual_shard_rows(len(index))
+    rows = np.flatnonzero(np.isin(known, request.wanted))
+    status = every[rows]
+    lacking = absent(status, or_failed=retry_failed)
+    # A shard's file holds all its rows, be they there or not.
+    begun = np.unique(np.flatnonzero(every) // shard_rows)
+    shards = np.setdiff1d(rows[lacking] // shard_rows, begun)
+    to_do = int(lacking.sum())
     holder = holder_of(location)
     return Survey(
         expert=expert,
@@ -63,9 +75,9 @@ def _survey(
         whole=int((status == WHOLE).sum()),
         failed=int((status >= FIRST_REASON).sum()),
         to_do=to_do,
-        bytes=to_do * features * np.dtype(request.dtype).itemsize,
+        bytes=len(shards) * shard_rows * features * np.dtype(request.dtype).itemsize,
         records_per_second=rate,
-        writer=f"{holder.who}, since {holder.since}" if holder else None,
+        writer=str(holder) if holder else None,
     )
 
 
@@ -84,20 +96,29 @@ def told(surveys: Sequence[Survey]) -> list[str]:
     lines = []
     for one in surveys:
         hours = (
-            f"{one.hours:.2g} hours at {one.records_per_second:.3g} records/s"
+            f"{_spoken(one.hours)} at {one.records_per_second:,.3g} records/s"
             if one.hours is not None
-            else "hours unknown, for no run here has measured its rate yet"
+            else "how long is unknown, for no run here has measured its rate yet"
         )
         lines.append(
-            f"{one.expert}: {one.to_do:,} rows to compute, {one.bytes / 1e6:,.1f} MB, {hours}; "
+            f"{one.expert}: {one.to_do:,} rows to compute, {one.bytes / 1e6:,.1f} MB more to keep, "
+            f"{hours}; "
             f"{one.whole:,} are there, {one.failed:,} failed before. {one.location}"
-            + (f" (being written by {one.writer})" if one.writer else "")
+            + (f" (writer: {one.writer})" if one.writer else "")
         )
     total = sum(one.to_do for one in surveys)
     known = [one.hours for one in surveys if one.hours is not None]
     lines.append(
         f"In all {total:,} rows, {sum(one.bytes for one in surveys) / 1e6:,.1f} MB"
-        + (f", {sum(known):.2g} hours of the experts measured" if known else "")
+        + (f", {_spoken(sum(known))} of the experts measured" if known else "")
         + ". Nothing was computed or written (--dry-run)."
     )
     return lines
+
+
+def _spoken(hours: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= size:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{hours * 3600:,.0f} seconds"

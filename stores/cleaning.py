@@ -5,12 +5,14 @@ Nothing of a holder that may be alive counts as garbage, nor does any row of a s
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stores.errors import StoreError, told
-from stores.lease import Holder, LeaseHeld, acquire, holder_of, leases
-from stores.local import PARTIAL, LocalPlace
+from stores.holder import Holder
+from stores.lease import LeaseHeld, Ticket, acquire, holder_of, leases, number_of
+from stores.local import CLEARED, PARTIAL, LocalPlace
 from stores.location import Location
 from stores.opening import NO_STORES, open_store
 
@@ -22,14 +24,14 @@ STALE_SECONDS = 3600.0
 class Garbage:
     """Something that may go: a folder with all in it, or a single file.
 
-    `store`: the store that it belongs to. `inside`: whether it lies in the store itself, so that it
-    is removed under the store's lease.
+    `store`: the store that it belongs to. `leased`: whether it is removed under the store's lease,
+    as all that the next holder would use.
     """
 
     location: Location
     folder: bool
     store: Location
-    inside: bool
+    leased: bool
     bytes: int
     why: str
 
@@ -37,7 +39,7 @@ class Garbage:
 def garbage(root: Location) -> list[Garbage]:
     """All that may go below a root. Raises StoreError where the root cannot be read."""
     with told(root):
-        return [one for store in _stores_ever(root) for one in (*_inside(store), *_beside(store))]
+        return [one for store in _stores_ever(root) for one in (*_leased(store), *_beside(store))]
 
 
 def remove(items: Sequence[Garbage]) -> Iterator[Garbage]:
@@ -47,18 +49,22 @@ def remove(items: Sequence[Garbage]) -> Iterator[Garbage]:
     """
     for store in dict.fromkeys(one.store for one in items):
         mine = [one for one in items if one.store == store]
-        within = [one for one in mine if one.inside]
-        if within:
+        if leased := [one for one in mine if one.leased]:
             try:
-                with acquire(leases(store)), told(store):
-                    still = {one.location for one in _inside(store, held=True)}
-                    yield from (_remove(one) for one in within if one.location in still)
+                with acquire(leases(store)) as lease, told(store):
+                    still = {one.location for one in _leased(store, held=True)}
+                    for one in leased:
+                        if one.location in still:
+                            yield _remove(one, lease.ticket)
             except LeaseHeld:
                 continue
+            if leases(store) in still:
+                with told(store):
+                    _forget(lease.ticket)
         with told(store):
             still = {one.location for one in _beside(store)}
             for one in mine:
-                if not one.inside and one.location in still:
+                if not one.leased and one.location in still:
                     yield _remove(one)
 
 
@@ -77,8 +83,8 @@ def _stores_ever(root: Location) -> list[Location]:
     return found
 
 
-def _inside(store: Location, *, held: bool = False) -> Iterator[Garbage]:
-    """Garbage in the store itself; `held`: the caller has its lease."""
+def _leased(store: Location, *, held: bool = False) -> Iterator[Garbage]:
+    """Garbage in the store itself, and all of one that is not there; `held`: by the caller."""
     if not held and _alive(holder_of(store)):
         return
 
@@ -88,6 +94,11 @@ def _inside(store: Location, *, held: bool = False) -> Iterator[Garbage]:
     if not _is_there(store):
         if any(store.place.children(store.key)):
             yield item(store, "a store whose making broke off before its first row", folder=True)
+        # The leases last: they are what the others are removed under.
+        for kind in ("runs", "leases"):
+            folder = store.parent.parent / kind / store.parent.name / store.name
+            if any(folder.place.children(folder.key)):
+                yield item(folder, f"{kind} of a store that is not there", folder=True)
         return
     yield from (item(one, why) for one, why in _stale_partials(store, deep=True))
     try:
@@ -107,32 +118,26 @@ def _inside(store: Location, *, held: bool = False) -> Iterator[Garbage]:
 
 
 def _beside(store: Location) -> Iterator[Garbage]:
-    """Garbage among a store's leases and runs."""
+    """Garbage among the leases and runs of a store that is there, or is being made."""
     holder = holder_of(store)
     if not _is_there(store) and not _alive(holder):
-        for kind in NO_STORES:
-            folder = store.parent.parent / kind / store.parent.name / store.name
-            if any(folder.place.children(folder.key)):
-                why = f"{kind} of a store that is not there"
-                yield Garbage(folder, True, store, False, _bytes(folder, True), why)
         return
     runs = store.parent.parent / "runs" / store.parent.name / store.name
     for file, why in (*_stale_partials(runs), *_stale_partials(leases(store))):
         yield Garbage(file, False, store, False, _bytes(file, False), why)
     folder = leases(store)
-    numbers = {int(one.name[:8]) for one in folder.files() if one.name[:8].isdecimal()}
-    highest = max(numbers, default=0)
+    highest = max((number_of(file) for file in folder.files()), default=0)
     for file in folder.files():
-        if file.name[:8].isdecimal() and int(file.name[:8]) < highest:
+        if 0 < number_of(file) < highest:
             why = "a lease that was followed by another"
             yield Garbage(file, False, store, False, _bytes(file, False), why)
+    current = f"{highest:08d}-{holder.token}" if holder and _alive(holder) else ""
     for staging in folder.folders():
+        number = number_of(staging)
         # A number above the highest is somebody's who is about to take the lease.
-        if not staging.name[:8].isdecimal() or int(staging.name[:8]) > highest:
-            continue
-        current = f"{highest:08d}-{holder.token}" if holder and _alive(holder) else ""
-        unreadable = int(staging.name[:8]) == highest and _unreadable(folder, highest)
-        if staging.name != current and not unreadable:
+        past = 0 < number <= highest or staging.name.endswith(CLEARED)
+        unreadable = number == highest and _unreadable(folder, highest)
+        if past and staging.name != current and not unreadable:
             why = "values set aside by a writer that no longer has the lease"
             yield Garbage(staging, True, store, False, _bytes(staging, True), why)
 
@@ -177,13 +182,33 @@ def _bytes(location: Location, folder: bool) -> int:
     return sum(size for key, size in location.place.sizes(above) if key == location.key)
 
 
-def _remove(item: Garbage) -> Garbage:
+def _remove(item: Garbage, ticket: Ticket | None = None) -> Garbage:
+    """Remove it; of a folder of leases what is not above the one that this is done under."""
     place = item.location.place
-    if item.folder:
-        for key, _ in list(place.sizes(item.location.key)):
-            place.delete(key)
-        # Of a directory the empty folders are left now.
-        place.clear_staging(item.location.key)
+    if ticket is not None and item.location == ticket.folder:
+        for file in item.location.files():
+            if number_of(file) < ticket.number:
+                place.delete(file.key)
+        for folder in item.location.folders():
+            if number_of(folder) < ticket.number:
+                _delete_all(folder)
+    elif item.folder:
+        _delete_all(item.location)
     else:
         place.delete(item.location.key)
     return item
+
+
+def _delete_all(location: Location) -> None:
+    for key, _ in list(location.place.sizes(location.key)):
+        location.place.delete(key)
+    # Of a directory the empty folders are left now.
+    location.place.clear_staging(location.key)
+
+
+def _forget(ticket: Ticket) -> None:
+    """Take away a lease that was released, and the folder where nobody has begun another."""
+    ticket.folder.place.delete((ticket.folder / f"{ticket.number:08d}.json").key)
+    if isinstance(ticket.folder.place, LocalPlace):
+        with suppress(OSError):
+            ticket.folder.path.rmdir()

@@ -8,101 +8,23 @@ No clock is compared with another's, and no lock of a file system is used. What 
 only asleep may still try is held off by the store roots themselves (`local.py`, `objects.py`).
 """
 
-import getpass
-import json
-import os
 import re
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from stores.errors import LeaseLost, StoreError, told
+from stores.holder import EXPIRE_SECONDS, GIVEN_UP, Holder
 from stores.location import Location
 
 BEAT_SECONDS = 10.0
-EXPIRE_SECONDS = 45.0
 WATCH_SECONDS = 1.0
-
-_given_up: set[str] = set()
-"""Tokens of leases that this process has let go of, whether or not it could be told."""
 
 
 class LeaseHeld(StoreError):
     """Somebody alive has the lease."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has a lease: what its object says, in JSON.
-
-    `machine`: the same for all processes that see each other's process ids. `beat` counts the
-    renewals. `expires`: seconds without a renewal after which it may be taken over.
-    """
-
-    token: str
-    who: str
-    since: str
-    machine: str
-    process: int
-    beat: int = 0
-    expires: float = EXPIRE_SECONDS
-    released: bool = False
-
-    @classmethod
-    def here(cls, expires: float) -> "Holder":
-        """This process."""
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
-            user = f"user {os.getuid()}"
-        return cls(
-            token=uuid.uuid4().hex[:12],
-            who=f"{user}@{socket.gethostname()}, process {os.getpid()}",
-            since=f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
-            machine=_machine(),
-            process=os.getpid(),
-            expires=expires,
-        )
-
-    @classmethod
-    def parse(cls, value: bytes | None) -> "Holder | None":
-        """From JSON; None where there is none, or it is half written and will be there soon."""
-        known = {field.name for field in fields(cls)}
-        try:
-            # What a later version says besides is no reason to take its holder for dead.
-            return cls(
-                **{key: told for key, told in json.loads(value or b"").items() if key in known}
-            )
-        except (ValueError, TypeError, AttributeError):
-            return None
-
-    def json(self) -> bytes:
-        """As JSON."""
-        return json.dumps(asdict(self)).encode()
-
-    @property
-    def known_dead(self) -> bool:
-        """Whether it can be seen from here that it writes no more: then nobody need wait.
-
-        Its process ran on this machine and is gone, or it is this one and has let go of it.
-        """
-        if self.token in _given_up:
-            return True
-        if self.machine != _machine():
-            return False
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
 
 
 @dataclass(frozen=True)
@@ -155,7 +77,7 @@ class Lease:
         self._done.set()
         with suppress(OSError):
             self.ticket.staging.place.clear_staging(self.ticket.staging.key)
-        _given_up.add(self.ticket.token)
+        GIVEN_UP.add(self.ticket.token)
         self._thread.join(self._beat_seconds)
         # Where the last renewal waits for a connection, or got none, this would wait as long.
         if self._thread.is_alive() or self._failing:
@@ -188,16 +110,19 @@ def acquire(
     *,
     wait_seconds: float = 0.0,
     notice: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
     beat_seconds: float = BEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
 ) -> Lease:
     """Take the lease whose numbered objects lie in `folder`, or take it over from the dead.
 
     Waits as long as it takes to tell whether the holder lives, at most its `expires`; then, where
-    it does, up to `wait_seconds` in all. `notice` is told once whom it waits for.
+    it does, up to `wait_seconds` in all. `notice` is told once whom it waits for. Another thread
+    ends the waiting by `stop`.
     Raises LeaseHeld, saying who has it and since when.
     """
     began = time.monotonic()
+    stop = stop or threading.Event()
     watched: tuple[int, Holder | None] | None = None
     changed = began
     while True:
@@ -214,15 +139,23 @@ def acquire(
                 return lease
             continue
         if holder is not None:
-            if alive and now - began >= wait_seconds:
+            if (alive and now - began >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
-                    f"{_store(folder)} is being written by {holder.who}, since {holder.since}; "
+                    f"{_store(folder)} is being written by {holder}; "
                     "run the same command when that is done, or with --wait-minutes."
                 )
             if notice is not None and now - began > WATCH_SECONDS:
-                notice(f"{holder.who} has been writing since {holder.since}; seeing if it lives.")
+                limit = (
+                    f", and waiting up to {wait_seconds / 60:.3g} minutes" if wait_seconds else ""
+                )
+                notice(
+                    f"{holder.who} has been writing to {_store(folder)} since {holder.since}: "
+                    f"seeing whether it lives, up to {holder.expires:.0f} s{limit}."
+                )
                 notice = None
-        time.sleep(WATCH_SECONDS)
+        elif stop.is_set():
+            raise LeaseHeld(f"{_store(folder)} is being written; run the same command again.")
+        stop.wait(WATCH_SECONDS)
 
 
 def leases(store: Location) -> Location:
@@ -246,33 +179,48 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
     holder = Holder.here(expires)
     ticket = Ticket(folder, number, holder.token)
     place = folder.place
-    with told(folder):
-        # Before the lease itself: a holder that falls asleep between the two could otherwise make
-        # it after somebody else has taken over and cleared away what it left.
-        place.open_staging(ticket.staging.key)
-        key = _numbered(folder, number).key
-        try:
-            # A put whose answer was lost was ours after all.
-            won = place.create(key, holder.json()) or place.read(key) == holder.json()
-        except FileNotFoundError:
-            # What it was set aside as was swept away, by one who has won.
-            won = False
-        won = won and _highest(folder)[0] == number
-        if not won:
+    lease = None
+    try:
+        with told(folder):
+            # Before the lease itself: a holder that falls asleep between the two could otherwise
+            # make it after somebody else has taken over and cleared away what it left.
+            place.open_staging(ticket.staging.key)
+            key = _numbered(folder, number).key
+            try:
+                # A put whose answer was lost was ours after all.
+                won = place.create(key, holder.json()) or place.read(key) == holder.json()
+            except FileNotFoundError:
+                # What it was set aside as was swept away, by one who has won.
+                won = False
+            if won and _highest(folder)[0] == number:
+                lease = Lease(ticket, holder, beat)
+                _sweep(folder, number)
+                return lease
             place.clear_staging(ticket.staging.key)
             return None
-        for old in folder.folders():
-            if _number(old) < number:
-                place.clear_staging(old.key)
-        for old in folder.files():
-            if _number(old) < number:
-                place.delete(old.key)
-    return Lease(ticket, holder, beat)
+    except BaseException:
+        # Nobody shall wait for who will not write.
+        GIVEN_UP.add(holder.token)
+        with suppress(OSError):
+            place.clear_staging(ticket.staging.key)
+        if lease is not None:
+            lease.release()
+        raise
+
+
+def _sweep(folder: Location, number: int) -> None:
+    """Take away all lower numbers, and what their holders write by way of."""
+    for old in folder.folders():
+        if number_of(old) < number:
+            folder.place.clear_staging(old.key)
+    for old in folder.files():
+        if number_of(old) < number:
+            folder.place.delete(old.key)
 
 
 def _highest(folder: Location) -> tuple[int, Holder | None]:
     with told(folder):
-        number = max((_number(file) for file in folder.files()), default=0)
+        number = max((number_of(file) for file in folder.files()), default=0)
         return number, Holder.parse(_numbered(folder, number).read()) if number else None
 
 
@@ -280,19 +228,8 @@ def _numbered(folder: Location, number: int) -> Location:
     return folder / f"{number:08d}.json"
 
 
-def _number(location: Location) -> int:
+def number_of(location: Location) -> int:
+    """The number of a lease or of its staging folder by its name; 0 for any other name."""
     # Not just any name that begins with digits: what is set aside is named by chance.
     numbered = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
     return int(numbered[1]) if numbered else 0
-
-
-def _machine() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    processes = Path("/proc/self/ns/pid")
-    return " ".join(
-        (
-            socket.gethostname(),
-            boot.read_text().strip() if boot.exists() else "",
-            str(processes.readlink()) if processes.exists() else "",
-        )
-    )

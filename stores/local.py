@@ -18,7 +18,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from stores.errors import LeaseLost
+from stores.errors import LeaseLost, Superseded
 from stores.location import BytesLike
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -64,6 +64,8 @@ class LocalPlace:
         except (FileNotFoundError, NotADirectoryError):
             yield None
             return
+        except OSError as error:
+            raise _superseded(error, key) from error
         try:
             yield FileParts(descriptor, os.fstat(descriptor).st_size)
         finally:
@@ -159,8 +161,11 @@ class FileParts:
     size: int
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop`."""
-        return os.pread(self.descriptor, stop - start, start)
+        """The bytes from `start` up to `stop`. Raises Superseded where NFS has them no more."""
+        try:
+            return os.pread(self.descriptor, stop - start, start)
+        except OSError as error:
+            raise _superseded(error, "an open file") from error
 
 
 class FencedLocalStore(LocalStore):
@@ -199,6 +204,11 @@ class FencedLocalStore(LocalStore):
                 "run the same command again when that one is done."
             ) from error
         _sync_folders(path.parent, self.root if new else path.parent)
+
+
+def _superseded(error: OSError, what: str) -> Exception:
+    """What an error of reading means: NFS forgets a file that another machine replaced."""
+    return Superseded(what) if error.errno == errno.ESTALE else error
 
 
 def _partial(folder: Path) -> Path:

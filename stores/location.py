@@ -147,6 +147,34 @@ class Location:
         return [self / name for name in self.place.children(self.key)[1]]
 
 
+def check_url(url: str | Path) -> str:
+    """The scheme of a root's URL, empty for a folder. Asks nobody and makes nothing.
+
+    Raises StoreError where it is no place for a store, or holds what is not to be kept in logs:
+    then it is not told either.
+    """
+    text = str(url)
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        if text.startswith(tuple(f"{one}:" for one in (*OBJECT_STORES, "file", "http", "https"))):
+            raise StoreError(f"{text} lacks a slash: give s3://BUCKET/PREFIX, or a directory.")
+        return ""
+    where, _, _ = rest.partition("/")
+    if scheme == "file" and where in ("", "localhost"):
+        return scheme
+    # A secret may have slashes, and no bucket has a colon.
+    if "@" in rest or "?" in rest or ":" in where:
+        raise StoreError(
+            "The store's URL holds credentials or a query, and it is kept in logs; give "
+            "s3://BUCKET/PREFIX alone, and credentials in the environment."
+        )
+    if scheme not in OBJECT_STORES or not where:
+        raise StoreError(
+            f"{text} is no place for a store: give a directory, file:// or s3://BUCKET/PREFIX."
+        )
+    return scheme
+
+
 def locate(url: str | Path) -> Location:
     """The root that a URL names: a directory, `file://`, `s3://BUCKET/PREFIX`, `gs://` or `az://`.
 
@@ -157,20 +185,11 @@ def locate(url: str | Path) -> Location:
     from stores.local import LocalPlace
 
     text = str(url)
-    parts = urlsplit(text)
-    if "://" not in text:
+    scheme = check_url(text)
+    if not scheme:
         return Location(LocalPlace(Path(text).expanduser().absolute()))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Location(LocalPlace(Path(unquote(parts.path))))
-    if parts.scheme in OBJECT_STORES and parts.netloc:
-        from stores.objects import ObjectPlace
+    if scheme == "file":
+        return Location(LocalPlace(Path(unquote(urlsplit(text).path))))
+    from stores.objects import ObjectPlace
 
-        if "@" in parts.netloc or parts.query:
-            raise StoreError(
-                f"{parts.scheme}://... holds credentials or a query, and a store's URL is kept in "
-                "logs; give s3://BUCKET/PREFIX alone, and credentials in the environment."
-            )
-        return Location(ObjectPlace.connect(text.rstrip("/")))
-    raise StoreError(
-        f"{text} is no place for a store: give a directory, file:// or s3://BUCKET/PREFIX."
-    )
+    return Location(ObjectPlace.connect(text.rstrip("/")))

@@ -9,16 +9,18 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from jaxtyping import Int
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from stores.embeddings import ABSENT, UNWRITTEN_ID, EmbeddingStore
-from stores.errors import StoreError, Superseded, damaged, told
+from stores.errors import StoreError, damaged, told
 from stores.identity import identity
 from stores.lease import Ticket, acquire, leases
 from stores.location import Location, WritingStore, locate
+from stores.shards import sealed
 
 FORMAT = "enecg-embeddings/1"
 ARRAYS = ("embedding", "status", "record_id")
@@ -26,11 +28,16 @@ ARRAYS = ("embedding", "status", "record_id")
 SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
 """Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
-CHUNK_ROWS = 256
+CHUNK_ROWS = 512
 RECORD_ID_CHUNK = 65_536
 
 NO_STORES = ("leases", "runs")
 """Folders of a data set that hold no stores."""
+
+
+def usual_shard_rows(records: int) -> int:
+    """Rows in a shard of a store that is made for so many records."""
+    return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
 
 
 def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
@@ -70,23 +77,14 @@ def create(
 
     Raises StoreError where something else lies there, or it may not be written.
     """
-    if shard_rows is None:
-        shard_rows = SMALL_SHARD_ROWS if len(record_id) <= SHARD_ROWS else SHARD_ROWS
+    shard_rows = shard_rows or usual_shard_rows(len(record_id))
     with told(location):
+        writer = location.place.writing(ticket.staging.key)
         if (location / "zarr.json").read() is None:
-            new = _in_memory(provenance, record_id, features, dtype, reasons, shard_rows)
-            if (location / "embedding" / "c").folders():
-                # A store that lost its zarr.json: its rows keep their ids and their words, and the
-                # document can be told from the store's name.
-                new = {"zarr.json": new["zarr.json"]}
-            writer = cast(WritingStore, location.place.writing(ticket.staging.key))
-            # The group's own document comes last: until then there is no store.
-            for key in sorted(new, key=lambda key: (key == "zarr.json", key)):
-                writer.look(f"{location.key}/{key}")
-                writer.put(f"{location.key}/{key}", new[key])
-        store = open_store(location, ticket)
-        missing = record_id[store.rows_by_id(record_id) < 0]
-        return _append(store, missing) if len(missing) else store
+            _make(
+                location, ticket, writer, _empty(provenance, features, dtype, reasons, shard_rows)
+            )
+        return _grow(location, ticket, writer, record_id)
 
 
 def open_store(location: Location | str | Path, ticket: Ticket | None = None) -> EmbeddingStore:
@@ -94,12 +92,22 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
 
     Raises StoreError where there is none, or it is of another format or of another making.
     """
-    where = location if isinstance(location, Location) else locate(location)
+    if isinstance(location, Location):
+        where = location
+    else:
+        # A store's own URL: its root is above it.
+        above, _, name = str(location).rstrip("/").rpartition("/")
+        where = locate(above or ".") / name
     place = where.place
+    by = place.reading() if ticket is None else place.writing(ticket.staging.key)
+    return _open(where, ticket, by)
+
+
+def _open(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
     with told(where):
         try:
             group = zarr.open_group(
-                place.reading() if ticket is None else place.writing(ticket.staging.key),
+                by,
                 path=where.key,
                 mode="r" if ticket is None else "r+",
                 zarr_format=3,
@@ -108,7 +116,8 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
         except FileNotFoundError as error:
             raise StoreError(f"There is no store at {where}; extract into it first.") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise damaged(where, "a zarr.json in it cannot be read") from error
+            what = "a zarr.json in it cannot be read"
+            raise damaged(where, what, mendable=False) from error
     given = group.attrs.get("format")
     if given != FORMAT:
         raise StoreError(
@@ -116,12 +125,15 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
             "name the store root that EnECG wrote, or bring the program up to date."
         )
     if None in arrays:
-        raise damaged(where, "one of its arrays is not there")
+        lost = [name for name, array in zip(ARRAYS, arrays, strict=True) if array is None]
+        what = f"its {' and '.join(lost)} cannot be had (zarr.json)"
+        raise damaged(where, what, mendable=False)
     store = EmbeddingStore(where, group, ticket)
     if identity(store.provenance) != where.name:
         raise StoreError(
-            f"{where} holds a store of the identity {identity(store.provenance)}: it was renamed, "
-            "or its attributes were changed; give it its own name back."
+            f"{where} is not what its name says: its provenance makes the identity "
+            f"{identity(store.provenance)}, so the folder was renamed or the provenance changed; "
+            "put back what was changed, or remove the folder."
         )
     return store
 
@@ -164,20 +176,43 @@ def _if_there(location: Location) -> EmbeddingStore | None:
     if "zarr.json" in files:
         return open_store(location)
     if (location / "embedding" / "c").folders():
-        raise damaged(location, "its zarr.json is not there")
+        raise StoreError(
+            f"{location} is a damaged store: its zarr.json is not there; the next extraction into "
+            "it writes it again, and until then it cannot be read."
+        )
     # Its making broke off, and will go on with the next extraction.
     return None
 
 
-def _in_memory(
+def _make(location: Location, ticket: Ticket, by: Store, documents: dict[str, bytes]) -> None:
+    """Make a store of no rows, which are added as to any other.
+
+    What lies there is looked at first, and the lease after, so that all that a later holder of it
+    writes makes the puts fail; and only then it is decided what to put.
+    """
+    writer = cast(WritingStore, by)
+    for key in documents:
+        writer.look(f"{location.key}/{key}")
+    ticket.check()
+    if (location / "zarr.json").read() is not None:
+        return
+    if (location / "embedding" / "c").folders():
+        # A store that lost its zarr.json: its rows keep their ids and their words, and the
+        # document can be told from the store's name.
+        documents = {"zarr.json": documents["zarr.json"]}
+    # The group's own document comes last: until then there is no store.
+    for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
+        writer.put(f"{location.key}/{key}", documents[key])
+
+
+def _empty(
     provenance: Mapping[str, Any],
-    record_id: Int[np.ndarray, " record"],
     features: int,
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int,
 ) -> dict[str, bytes]:
-    """All documents and chunks of a new store in which no row is whole yet."""
+    """All documents of a new store, which has no rows yet."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(
@@ -189,7 +224,7 @@ def _in_memory(
     checksum = [Crc32cCodec()]
     group.create_array(
         "embedding",
-        shape=(len(record_id), features),
+        shape=(0, features),
         dtype=dtype,
         chunks=(min(CHUNK_ROWS, shard_rows), features),
         shards=(shard_rows, features),
@@ -200,7 +235,7 @@ def _in_memory(
     )
     group.create_array(
         "status",
-        shape=(len(record_id),),
+        shape=(0,),
         dtype="uint8",
         chunks=(shard_rows,),
         compressors=checksum,
@@ -214,7 +249,8 @@ def _in_memory(
     )
     group.create_array(
         "record_id",
-        data=record_id.astype(np.int64),
+        shape=(0,),
+        dtype="int64",
         chunks=(RECORD_ID_CHUNK,),
         compressors=checksum,
         fill_value=UNWRITTEN_ID,
@@ -230,27 +266,63 @@ async def _contents(memory: MemoryStore) -> list[tuple[str, bytes]]:
     return [(key, value.to_bytes()) for key, value in found if value is not None]
 
 
-def _append(store: EmbeddingStore, record_id: Int[np.ndarray, " record"]) -> EmbeddingStore:
-    """Add rows. The ids come last: a row without an id is not there, and is claimed again."""
+def _grow(
+    location: Location, ticket: Ticket, by: Store, record_id: Int[np.ndarray, " record"]
+) -> EmbeddingStore:
+    """The store with a row for each of these records; those that it does not know are added.
+
+    As in `_make`, what is there is looked at, then the lease, and then read. The length of
+    record_id comes last: a row without an id is not there, and is claimed again.
+    """
+    store = _open(location, ticket, by)
+    new = _missing(store, record_id)
+    if not len(new):
+        return store
+    length = _length(store, new)
+    for name in ARRAYS:
+        store.writer.look(f"{location.key}/{name}/zarr.json")
+    for chunk in _id_chunks(store, length):
+        store.writer.look(f"{location.key}/record_id/c/{chunk}")
+    ticket.check()
+    store = _open(location, ticket, by)
+    new = _missing(store, record_id)
     known = len(store.record_id)
-    total = known + len(record_id)
     beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
     if (beyond != ABSENT).any():
-        raise damaged(store.location, "the ids of rows that hold embeddings are not there")
-    keys = [f"{name}/zarr.json" for name in ARRAYS]
-    keys += [
-        f"record_id/c/{chunk}"
-        for chunk in range(known // RECORD_ID_CHUNK, -(-total // RECORD_ID_CHUNK))
-    ]
-    for key in keys:
-        store.writer.look(f"{store.location.key}/{key}")
-    try:
-        for name in ARRAYS:
-            array = store.array(name)
-            array.resize((total, *array.shape[1:]))
-        store.array("record_id")[known:total] = record_id
-    except Superseded as error:
-        raise StoreError(
-            f"{store.location} is being grown by another extraction; run the same command again."
-        ) from error
-    return open_store(store.location, store.ticket)
+        what = "the ids of rows that hold embeddings are not there"
+        raise damaged(location, what, mendable=False)
+    length = _length(store, new)
+    chunk_rows = store.array("record_id").chunks[0]
+    ids = np.full(-(-length // chunk_rows) * chunk_rows, UNWRITTEN_ID, "<i8")
+    ids[: known + len(new)] = np.concatenate([store.record_id, new])
+    for name in ("embedding", "status"):
+        _lengthen(store.array(name), length)
+    # The first chunk last: what follows a hole is no row to anybody.
+    for chunk in reversed(_id_chunks(store, length)):
+        part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
+        store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(part.view(np.uint8)))
+    _lengthen(store.array("record_id"), length)
+    return open_store(location, ticket)
+
+
+def _missing(
+    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
+) -> Int[np.ndarray, " record"]:
+    return record_id[store.rows_by_id(record_id) < 0]
+
+
+def _length(store: EmbeddingStore, new: Int[np.ndarray, " record"]) -> int:
+    """Of all arrays with these records. Never less: to cut an array takes its shards away."""
+    longest = max(store.array(name).shape[0] for name in ARRAYS)
+    return max(len(store.record_id) + len(new), longest)
+
+
+def _id_chunks(store: EmbeddingStore, length: int) -> range:
+    """The chunks of record_id that rows are added in."""
+    rows = store.array("record_id").chunks[0]
+    return range(len(store.record_id) // rows, -(-length // rows))
+
+
+def _lengthen(array: zarr.Array[Any], length: int) -> None:
+    if array.shape[0] < length:
+        array.resize((length, *array.shape[1:]))

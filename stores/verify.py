@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from stores.embeddings import ABSENT, FIRST_REASON, UNWRITTEN_ID, WHOLE, EmbeddingStore
-from stores.errors import DamagedStore, StoreError, told
+from stores.embeddings import (
+    ABSENT,
+    ATTEMPTS,
+    FIRST_REASON,
+    UNWRITTEN_ID,
+    WHOLE,
+    EmbeddingStore,
+)
+from stores.errors import DamagedStore, StoreError, Superseded, told
 from stores.lease import acquire, leases
 from stores.location import Location
 from stores.opening import open_store
@@ -84,16 +91,16 @@ def verify(
     if mending and store.ticket is None:
         raise ValueError(f"{store.location} is open for reading only.")
     findings = _of_the_ids(store)
+    if store.ticket is None and any(not finding.mendable for finding in findings):
+        # It may have been opened, or its ids read, while it grew: then it is whole by now.
+        store = open_store(store.location)
+        findings = _of_the_ids(store)
     if any(not finding.mendable for finding in findings):
         return Verified(store.location, 0, 0, 0, tuple(findings))
     rows, whole = len(store.record_id), 0
     for shard in range(store.shards):
-        if mending:
-            store.look(shard)
-        seen = _look_at(store, shard)
+        seen = _mended(store, shard) if mending else _look_at(store, shard)
         findings += seen.findings
-        if mending and seen.findings:
-            _mend(store, shard, seen)
         whole += int((seen.right_status == WHOLE).sum())
         if progress is not None:
             progress(store.rows_of(shard).stop, rows)
@@ -111,25 +118,23 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
         known = len(store.record_id)
     except DamagedStore:
         return [lost("record_id does not match its checksum")]
-    with told(store.location):
-        beyond: np.ndarray = store.array("record_id")[known:]  # type: ignore[assignment]
-    if (beyond != UNWRITTEN_ID).any():
-        return [lost(f"record_id has a hole at row {known}, and ids after it")]
-    lengths = [store.array(name).shape[0] for name in ("embedding", "status", "record_id")]
-    if min(lengths) < known:
-        return [lost(f"an array ends after {min(lengths)} rows, and there are {known} record ids")]
     if known != len(np.unique(store.record_id)):
         return [lost(f"{known - len(np.unique(store.record_id))} record ids are there twice")]
-    try:
-        with told(store.location):
+    with told(store.location):
+        beyond: np.ndarray = store.array("record_id")[known:]  # type: ignore[assignment]
+        try:
             unnamed: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
-    except ValueError:
-        # Its chunk begins before the last id, so it is found with the shards too.
-        unnamed = np.empty(0)
-    if (unnamed != ABSENT).any():
-        return [lost(f"{int((unnamed != ABSENT).sum())} rows hold embeddings and have no id")]
-    if max(lengths) > known:
-        what = f"{max(lengths) - known} rows were being added; the next extraction goes on there"
+        except ValueError:
+            # Its chunk begins before the last id, so it is found with the shards too.
+            unnamed = np.empty(0)
+    # Of a growth that broke off, ids are left that follow a hole, and rows without any: all absent.
+    if count := int((unnamed != ABSENT).sum()):
+        if (beyond != UNWRITTEN_ID).any():
+            return [lost(f"record_id has a hole at row {known}, and ids after it")]
+        return [lost(f"{count} rows hold embeddings and have no id")]
+    longest = max(store.array(name).shape[0] for name in ("embedding", "status", "record_id"))
+    if longest > known:
+        what = f"{longest - known} rows were being added; the next extraction goes on there"
         return [Finding(None, what, harmless=True)]
     return []
 
@@ -217,15 +222,35 @@ def _is_there(store: EmbeddingStore, shard: int) -> bool:
         return name in store.location.place.children(folder)[1]
 
 
-def _mend(store: EmbeddingStore, shard: int, seen: _Seen) -> None:
-    """Write what a shard should hold: its status first, so that no lost row is called whole."""
+def _mended(store: EmbeddingStore, shard: int) -> _Seen:
+    """Set a shard right, and tell what was found in it."""
+    for _ in range(ATTEMPTS):
+        store.look(shard)
+        seen = _look_at(store, shard)
+        if not seen.findings or _mend(store, shard, seen):
+            return seen
+    raise StoreError(
+        f"Shard {shard} of {store.location} is changed by another writer again and again; find out "
+        "who writes there (`enecg store show`), and run the same command again."
+    )
+
+
+def _mend(store: EmbeddingStore, shard: int, seen: _Seen) -> bool:
+    """Write what a shard should hold: its status first, so that no lost row is called whole.
+
+    False where a stale writer changed it since it was looked at.
+    """
     assert store.ticket is not None
     with told(store.location):
         store.ticket.check()
-        store.put_status(shard, seen.right_status)
-        store.put_data(shard, seen.right_embedding)
+        try:
+            store.put_status(shard, seen.right_status)
+            store.put_data(shard, seen.right_embedding)
+        except Superseded:
+            return False
     if _look_at(store, shard).findings:
         raise StoreError(
             f"Shard {shard} of {store.location} was written anew and came back damaged; see to "
             "the disk or the network, and run the same command again."
         )
+    return True

@@ -1,6 +1,8 @@
-"""The data that tests read: a small synthetic data set, and real ones where they are at hand."""
+"""The data that tests read, synthetic and real; and an S3 server on loopback."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,30 @@ def ludb() -> Path:
 def mimic_demo() -> Path:
     """Tables of the MIMIC-IV demo and of the MIMIC-IV-ECG demo: no waveforms."""
     return _real_data("ENECG_MIMIC_DEMO", SHARED_DATA / "mimic-iv-demo")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a moto server with a bucket `lab`, and credentials for it as usual."""
+    # Imported here, for most tests need neither.
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "lab")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-lab")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", address)
+        boto3.client("s3").create_bucket(Bucket="lab")
+        yield address
+    server.stop()
+
+
+@pytest.fixture
+def s3_root(s3_server: str) -> str:
+    """A fresh root on it."""
+    return f"s3://lab/{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ import pytest
 import xarray
 import zarr
 
+from stores.embeddings import EmbeddingStore
 from stores.errors import LeaseLost, StoreError
 from stores.lease import Ticket, acquire, leases
 from stores.location import Location, locate
@@ -266,3 +267,36 @@ class StoreTests:
         assert np.flatnonzero(after.status(0)).tolist() == kept
         np.testing.assert_array_equal(after.read(np.array(kept)), rows(0)[kept])
         assert isinstance(after.array("embedding"), zarr.Array)
+
+    @pytest.mark.parametrize("moment", ["before the check", "after the check"])
+    @pytest.mark.parametrize("act", ["make", "grow"])
+    def test_a_stale_holder_that_makes_or_grows_gives_no_row_another_id(
+        self, root: str, act: str, moment: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        location = store_location(root, PROVENANCE)
+        if act == "grow":
+            with make(root, range(4)):
+                pass
+        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        whose, method = {
+            ("make", "before the check"): (Location, "read"),
+            ("grow", "before the check"): (EmbeddingStore, "rows_by_id"),
+        }.get((act, moment), (Ticket, "check"))
+        true_method = getattr(whose, method)
+
+        def overtaken(self: Any, *arguments: Any) -> Any:
+            seen = true_method(self, *arguments)
+            if method != "read" or self == location / "zarr.json":
+                monkeypatch.setattr(whose, method, true_method)
+                with make(root, [*range(4), 20, 21]) as fuller:
+                    fuller.write_shard(0, rows(0), whole())
+                    fuller.write_shard(1, rows(1, 2), whole(2))
+            return seen
+
+        monkeypatch.setattr(whose, method, overtaken)
+        with pytest.raises(StoreError):
+            create(location, PROVENANCE, asleep.ticket, record_id=np.array([30, 31, 2]), **LAYOUT)
+        after = open_store(location)
+        assert after.record_id.tolist() == [0, 1, 2, 3, 20, 21]
+        assert after.status().tolist() == [1] * 6
+        np.testing.assert_array_equal(after.read(np.array([4, 5])), rows(1, 2))

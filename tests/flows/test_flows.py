@@ -9,6 +9,7 @@ import pytest
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.utilities.schema_tools import validate
 
 from enecg.errors import UserError
 from flows.extract import extract, extract_shards
@@ -117,6 +118,15 @@ def test_every_parameter_is_explained_in_the_prefect_ui(flow: Flow[Any, Any]):
         name for name, schema in flow.parameters.properties.items() if not schema.get("description")
     ]
     assert unexplained == []
+
+
+@pytest.mark.parametrize("flow", [extract, train, refresh], ids=lambda flow: flow.name)
+def test_a_prefect_server_keeps_no_credentials_of_a_store(flow: Flow[Any, Any]):
+    schema = flow.parameters.model_dump() | {"required": []}
+    for store in ("s3://k:s@lab/x", "s3://k:s/t@lab/x", "s3://lab/x?k=s", "https://k:s@lab"):
+        assert validate({"store": store}, schema, raise_on_error=False), store
+    for store in ("s3://lab/a/b", "s3://lab", "file:///a/b", "a/b", "/a@b?", "gs://lab/x"):
+        assert not validate({"store": store}, schema, raise_on_error=False), store
 
 
 def test_names_come_one_by_one_or_with_commas():

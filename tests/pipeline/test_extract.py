@@ -1,12 +1,18 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
+import pandas as pd
 import pytest
 import torch
 
@@ -15,10 +21,15 @@ from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
 from pipeline.extract import extract_range
 from pipeline.plan import ExtractionPlan, plan_extraction, resolve
+from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
+from pipeline.survey import told as survey_told
 from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
 from stores.errors import StoreError
+from stores.holder import Holder
+from stores.lease import Lease, acquire, leases
+from stores.location import Location
 from stores.opening import open_store
 from stores.runs import read_runs
 
@@ -186,23 +197,72 @@ def test_an_expert_that_joins_late_has_the_same_rows(tmp_path: Path):
 def test_a_range_that_broke_off_is_begun_again_where_it_was(tmp_path: Path):
     class Breaks(MeanExpert):
         def embed(self, ecg: torch.Tensor) -> torch.Tensor:
-            if self.seen == 12:
+            if self.seen == 11:
                 self.seen += 1
                 raise OSError("the share was away")
             return super().embed(ecg)
 
     expert = Breaks()
-    planned = plan(Constant(range(24)), tmp_path, expert)
+    planned = plan(Constant(range(24), bad=(3,)), tmp_path, expert)
     (everything,) = planned.ranges(1)
+    summary, steps = Summary(), list[int]()
+
+    def progress(done: int, total: int) -> None:
+        assert total == 24
+        steps.append(done)
+
     with pytest.raises(OSError, match="away"):
-        extract_range(planned, everything, Summary(), batch_size=4)
-    summary = Summary()
-    extract_range(planned, everything, summary, batch_size=4)
+        extract_range(planned, everything, summary, batch_size=4, progress=progress)
+    assert (summary.computed, summary.failed.total()) == (22, 2)
+    extract_range(planned, everything, summary, batch_size=4, progress=progress)
     planned.close()
-    # Twelve rows of the expert were kept, and eight of the leads, whose turn comes after it.
-    assert (summary.computed, summary.already_there) == (24, 24)
-    assert expert.seen - 1 == 24  # none is done twice
-    assert (store_of(planned).status() == WHOLE).all()
+    assert (summary.computed, summary.already_there) == (46, 0)
+    # The record that cannot be had was not tried again.
+    assert (summary.failed.total(), summary.records_failed.total()) == (2, 1)
+    assert len(summary.failures) == 1
+    assert expert.seen - 1 == 23  # none is done twice
+    assert steps == [4, 8, 12, 16, 20, 24]
+    assert (np.delete(store_of(planned).status(), 3) == WHOLE).all()
+
+
+def test_a_store_that_could_not_be_written_to_is_counted_when_it_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    planned = plan(Constant(range(8), bad=(3,)), tmp_path, MeanExpert())
+    (everything,) = planned.ranges(1)
+    true_put, summary = EmbeddingStore.put_status, Summary()
+
+    def fails(store: EmbeddingStore, shard: int, status: np.ndarray) -> None:
+        if store.provenance["expert"] == "leads":
+            raise ValueError("broken")
+        true_put(store, shard, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingStore, "put_status", fails)
+        with pytest.raises(ValueError, match="broken"):
+            extract_range(planned, everything, summary)
+    assert (summary.computed, summary.failed) == (7, {("mean", "cut_file"): 1})
+    extract_range(planned, everything, summary)
+    planned.close()
+    assert (summary.computed, summary.already_there) == (14, 0)
+    assert summary.failed == {("mean", "cut_file"): 1, ("leads", "cut_file"): 1}
+    assert (summary.records_failed, len(summary.failures)) == ({"cut_file": 1}, 1)
+
+
+def test_a_shard_that_is_there_in_part_is_put_into_s3_once(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+):
+    run(plan(Constant(range(8)), s3_root, MeanExpert(), limit=3))
+    true_put, put = obstore.put, list[str]()
+
+    def counted(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        put.append(key.rpartition("/leads/")[2].rpartition("/mean/")[2])
+        return true_put(client, key, *arguments, **options)
+
+    monkeypatch.setattr(obstore, "put", counted)
+    run(plan(Constant(range(8)), s3_root, MeanExpert()), batch_size=8)
+    assert sum("/embedding/c/" in key for key in put) == 2
+    assert sum("/status/c/" in key for key in put) == 2
 
 
 def test_a_shard_in_work_is_written_as_time_goes_by(tmp_path: Path):
@@ -319,11 +379,37 @@ def test_a_file_of_records_is_extracted_and_no_other_record(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "# cohort of May\n103\n101\n",
+        "\n103\n101\n",
+        "\ufeff103\n101\n",
+        '"103"\n"101"\n',
+        "103 # twice\n103\n 101\n",
+        "103,test\n101,train\n",
+        "\ufeffsplit,record_id\ntest,103\ntrain,101\n",
+    ],
+)
+def test_no_record_of_a_file_is_left_out(tmp_path: Path, text: str):
+    wanted = tmp_path / "cohort.csv"
+    wanted.write_text(text)
+    assert sorted(set(read_record_ids(wanted).tolist())) == [101, 103]
+
+
+def test_a_parquet_table_names_records_too(tmp_path: Path):
+    pd.DataFrame({"split": ["a", "b"], "record_id": [103, 101]}).to_parquet(tmp_path / "c.parquet")
+    assert read_record_ids(tmp_path / "c.parquet").tolist() == [103, 101]
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("100\n999\n", "names 1 records that the data set does not have, such as 999"),
         ("record_id\nabc\n", "holds no record ids"),
         ("", "holds no record ids"),
+        ("record_id\n", "holds no record ids"),
+        ("record_id\n101.7\n", "'101.7' is no whole number"),
+        ("record_id,split\n101,test\n,test\n", "'' is no whole number"),
     ],
 )
 def test_a_file_of_records_that_is_wrong_is_told_in_a_sentence(
@@ -339,13 +425,17 @@ def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_pat
     dataset = Constant(range(20))
     request = resolve(dataset, tmp_path, [MeanExpert()], device="cpu")
     before = survey(request)
-    assert [(one.to_do, one.bytes) for one in before] == [(20, 20 * 12 * 2), (20, 20 * 1500 * 2)]
+    assert [(one.to_do, one.bytes) for one in before] == [
+        (20, 1024 * 12 * 2),
+        (20, 1024 * 1500 * 2),
+    ]
     assert before[0].hours is None
     assert list(tmp_path.iterdir()) == []
     planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
     finish_extraction(planned, run(planned))
     after = survey(request)
     assert [(one.whole, one.to_do) for one in after] == [(15, 5), (15, 5)]
+    assert after[0].bytes == 8 * 12 * 2  # of its three shards of eight rows one is not begun
     rate = after[0].records_per_second
     assert rate is not None
     assert after[0].hours == pytest.approx(5 / rate / 3600)
@@ -365,6 +455,75 @@ def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_pa
         assert [store.provenance["expert"] for store in planned.stores] == ["other"]
         assert planned.busy is not None
         assert run(planned).computed == 20
+
+
+def test_an_expert_named_twice_is_one(tmp_path: Path):
+    twice = resolve(Constant(range(3)), tmp_path, ["dlinear", "dlinear"], weights=RANDOM)
+    assert [one.spec.name for one in twice.experts] == ["dlinear", "leads"]
+    with plan(Constant(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
+        assert [one.spec.name for one in planned.experts] == ["mean", "leads"]
+
+
+def lease_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "lease"]
+
+
+@pytest.mark.parametrize("experts", [("mean",), ("first", "mean")])
+def test_ctrl_c_ends_the_waiting_for_another_extraction(tmp_path: Path, experts: tuple[str, ...]):
+    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+        mine = lease_threads()
+        threading.Timer(2.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            plan(Constant(range(20)), tmp_path, *map(MeanExpert, experts), wait_seconds=60)
+        assert time.monotonic() - began < 20
+        assert lease_threads() == mine
+
+
+def test_the_minutes_to_wait_are_those_of_all_stores_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = []
+    true_acquire = acquire
+
+    def watched(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
+        given.append(wait_seconds)
+        time.sleep(0.2)
+        return true_acquire(folder, wait_seconds=wait_seconds, **options)
+
+    monkeypatch.setattr(f"{plan_extraction.__module__}.acquire", watched)
+    with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
+        pass
+    assert given[0] > 8.9
+    assert max(given[1:]) <= given[0] - 0.2
+
+
+def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = lease_threads()
+    true_acquire = acquire
+
+    def fails(folder: Location, **options: Any) -> Lease:
+        if "/leads/" in str(folder):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return true_acquire(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{plan_extraction.__module__}.acquire", fails)
+        with pytest.raises(OSError, match="Too many open files"):
+            plan(Constant(range(20)), tmp_path, MeanExpert())
+    assert lease_threads() == before
+    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+        pass
+
+
+def test_a_dry_run_tells_that_a_writer_is_gone(tmp_path: Path):
+    request = resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu")
+    folder = leases(request.locations[0])
+    dead = replace(Holder.here(45.0), process=2**22 + 1)
+    folder.place.write(f"{folder.key}/00000009.json", dead.json())
+    assert survey_told(survey(request))[0].endswith("which is gone)")
 
 
 def test_many_failures_are_all_counted_and_only_some_kept_in_words(

@@ -17,7 +17,7 @@ from multiprocessing.synchronize import Barrier
 
 import numpy as np
 
-from stores import lease
+from stores import lease, opening
 from stores.embeddings import WHOLE
 from stores.errors import StoreError
 from stores.lease import LeaseHeld, acquire, leases
@@ -29,6 +29,8 @@ FORKS.set_forkserver_preload(["processes", "stores.objects", "boto3"])
 
 FEATURES = 16
 SHARD_ROWS = 8
+ID_CHUNK = 8
+"""So that growing takes more than one chunk of ids."""
 BAD = 13
 """Every record whose id this divides cannot be had."""
 REASON = 2
@@ -104,6 +106,7 @@ def extract_known(
 
 def run_until_killed(commands: Connection) -> None:
     """Extractions as told by a pipe, one after the other, in a process that is ready to be hit."""
+    opening.RECORD_ID_CHUNK = ID_CHUNK
     commands.send("ready")
     while True:
         root, record_id, seed, pause = commands.recv()

@@ -10,7 +10,8 @@ import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
 from stores.cleaning import garbage, remove
-from stores.lease import Holder, acquire, leases
+from stores.holder import Holder
+from stores.lease import Ticket, acquire, leases
 from stores.location import Location, locate
 from stores.opening import find_stores, open_store, store_location
 from stores.runs import write_run
@@ -66,13 +67,15 @@ def test_what_a_dead_writer_set_aside_goes_and_its_rows_stay(root: str):
 
 
 def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
+    with make(tmp_path):
+        pass
     with make(tmp_path) as store:
         assert store.ticket is not None
         aside = store.ticket.staging
         aside.place.write(f"{aside.key}/x.partial", b"12345")
-        left_by_the_dead(leases(store.location), 0)
+        left_by_the_dead(leases(store.location), 1)
         assert [key for key, _ in listed(tmp_path)] == [
-            f"leases/dlinear/{identity(tmp_path)}/00000000{end}"
+            f"leases/dlinear/{identity(tmp_path)}/00000001{end}"
             for end in (".json", "-ffffffffffff")
         ]
         assert cleaned(tmp_path) == 2
@@ -124,8 +127,8 @@ def test_leases_and_runs_of_a_store_that_is_not_there_go(root: str):
         place.delete(key)
     place.clear_staging(store.location.key)
     assert [why for _, why in listed(root)] == [
-        "leases of a store that is not there",
         "runs of a store that is not there",
+        "leases of a store that is not there",
     ]
     assert cleaned(root) == 2
     assert listed(root) == []
@@ -161,6 +164,52 @@ def test_a_store_that_grew_since_it_was_listed_loses_nothing(root: str):
         grown.write_shard(3, rows(3), whole())
     assert list(remove(found)) == []
     np.testing.assert_array_equal(open_store(store.location).read(np.arange(12, 16)), rows(3))
+
+
+def test_a_file_whose_random_name_looks_like_a_number_takes_no_lease_away(tmp_path: Path):
+    with make(tmp_path) as store:
+        (leases(store.location).path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
+        assert listed(tmp_path) == []
+        store.write_shard(0, rows(0), whole())
+
+
+def test_what_a_successor_could_not_empty_goes(tmp_path: Path):
+    with make(tmp_path) as store:
+        away = leases(store.location).path / "0123456789abcdef.cleared"
+        away.mkdir()
+        (away / "x.partial").write_bytes(b"123")
+        assert [one.bytes for one in garbage(locate(tmp_path))] == [3]
+        assert cleaned(tmp_path) == 1
+        assert not away.exists()
+        store.write_shard(0, rows(0), whole())
+
+
+def test_who_begins_to_make_a_store_while_it_is_cleaned_keeps_its_lease(
+    root: str, monkeypatch: pytest.MonkeyPatch
+):
+    with make(root) as store:
+        write_run(store, {})
+    place, folder = locate(root).place, leases(store.location)
+    for key, _ in list(place.sizes(store.location.key)):
+        place.delete(key)
+    place.clear_staging(store.location.key)
+    found = garbage(locate(root))
+    true_delete, begun = type(place).delete, []
+
+    def overtaken(self: object, key: str) -> None:
+        if "/runs/" in key and not begun:
+            begun.append(Ticket(folder, 3, "a" * 12))
+            place.write(f"{begun[0].staging.key}/x.partial", b"1")
+        true_delete(self, key)
+
+    monkeypatch.setattr(type(place), "delete", overtaken)
+    with make(root, dtype="float32"):
+        assert len(list(remove(found))) == 2
+    assert begun
+    assert [one.name for one in folder.folders()] == [begun[0].staging.name]
+    with acquire(folder, beat_seconds=0.1) as held:
+        assert list(remove(found)) == []
+        held.ticket.check()
 
 
 def test_files_that_never_got_their_names_go_after_an_hour(tmp_path: Path):

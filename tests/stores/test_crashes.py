@@ -23,6 +23,7 @@ from stores.embeddings import WHOLE, EmbeddingStore
 from stores.errors import StoreError
 from stores.lease import leases
 from stores.opening import find_stores, open_store, store_location
+from stores.verify import verify
 
 KILLS = {"disk": 8, "s3": 4}
 MANY_KILLS = {"disk": 100, "s3": 30}
@@ -115,6 +116,7 @@ def kill_and_go_on(root: str, kills: int) -> None:
             store = open_store(location)
             assert wrong_rows(store) == 0
             assert find_stores(root).wrong == ()
+            assert verify(store).sound
             now = set(store.record_id[store.status() == WHOLE].tolist())
             assert whole <= now
             whole = now

@@ -5,13 +5,20 @@ import pytest
 import zarr
 from conformance.store_tests import PROVENANCE
 
+from stores import opening
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import open_store, writing
 from stores.reading import batches, read_together
 from stores.shards import ShardLayout
 
+CHUNK_ROWS = 256
 IDS = np.random.default_rng(0).permutation(1000)
+
+
+@pytest.fixture(autouse=True)
+def more_chunks_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "CHUNK_ROWS", CHUNK_ROWS)
 
 
 def truth(record_id: np.ndarray, features: int) -> np.ndarray:
@@ -65,7 +72,9 @@ def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
 
     assert order(0) == order(0) != order(1)
     # The first block is other chunks for another seed, not the first rows of the store.
-    begins = {stores[0].rows_by_id(np.array(order(seed)[:250])).min() // 256 for seed in range(8)}
+    begins = {
+        stores[0].rows_by_id(np.array(order(seed)[:250])).min() // CHUNK_ROWS for seed in range(8)
+    }
     assert len(begins) > 1
 
 
@@ -120,7 +129,7 @@ def test_shards_that_zarr_wrote_without_their_empty_chunks_are_read(tmp_path: Pa
         tmp_path, store.provenance, record_id=IDS, features=3, dtype="float16", reasons=[]
     ) as again:
         values = store.read_shard(1)
-        values[256:] = np.nan
+        values[CHUNK_ROWS:] = np.nan
         path = again.location.path / "embedding" / "c" / "1" / "0"
         before = path.stat().st_size
         again.writer.look(f"{again.location.key}/embedding/c/1/0")

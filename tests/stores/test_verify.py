@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
+from stores import opening
+from stores import verify as verifying
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.lease import LeaseHeld, acquire, leases
@@ -110,12 +113,12 @@ def test_of_a_damaged_shard_only_the_damaged_chunk_is_lost(root: str):
     options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
     with writing(root, provenance, record_id=ids, **options) as store:
         store.write_shard(0, data, whole(1000))
-    second_chunk = 256 * 3 * 4 + 4
+    second_chunk = 512 * 3 * 4 + 4
     change(store, "embedding/c/0/0", lambda old: _flipped(old, second_chunk + 17))
-    assert told(store) == ["shard 0: 256 rows in chunks that do not match their checksum"]
-    assert mend(store.location).whole == 744
+    assert told(store) == ["shard 0: 488 rows in chunks that do not match their checksum"]
+    assert mend(store.location).whole == 512
     again = open_store(store.location)
-    kept = np.r_[0:256, 512:1000]
+    kept = np.arange(512)
     assert np.flatnonzero(again.status()).tolist() == kept.tolist()
     np.testing.assert_array_equal(again.read(kept), data[kept])
 
@@ -182,6 +185,57 @@ def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str)
     assert not mend(store.location).sound
     damage(store.location, "record_id/c/0", None)
     assert told(store)[0].startswith("10 rows hold embeddings and have no id")
+
+
+def test_ids_after_a_hole_that_a_killed_growth_left_are_no_damage(
+    root: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(opening, "RECORD_ID_CHUNK", 4)
+    store = filled(root)
+    with make(root, range(20)):
+        pass
+    damage(store.location, "record_id/c/3", None)
+    found = verify(open_store(store.location))
+    assert (found.sound, found.rows) == (True, 12)
+    assert told(store) == ["8 rows were being added; the next extraction goes on there"]
+    with make(root, range(20)) as grown:
+        grown.write_shard(4, rows(4), whole())
+    assert told(store) == []
+    damage(store.location, "record_id/c/3", None)
+    assert told(store)[0].startswith("record_id has a hole at row 12, and ids after it")
+
+
+def test_a_store_that_was_opened_while_it_grew_is_sound(root: str):
+    store = filled(root)
+    early = open_store(store.location)
+    arrays = {"embedding": early.group["embedding"]}
+    with make(root, range(20)) as grown:
+        grown.write_shard(4, rows(4), whole())
+    # A reader opens the arrays one by one.
+    arrays |= {name: early.group[name] for name in ("status", "record_id")}
+    early.__dict__["_arrays"] = arrays
+    assert len(early.record_id) == 10
+    found = verify(early)
+    assert (found.sound, found.findings, found.whole) == (True, (), 13)
+
+
+def test_mending_goes_on_beside_a_stale_writer(s3_root: str, monkeypatch: pytest.MonkeyPatch):
+    store = filled(s3_root)
+    change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
+    asleep = acquire(leases(store.location), beat_seconds=3600, expire_seconds=0.1)
+    stale = open_store(store.location, asleep.ticket)
+    stale.look(0)
+    true_mend, woken = verifying._mend, []
+
+    def overtaken(*arguments: Any) -> Any:
+        if not woken:
+            woken.append(1)
+            stale.put_data(0, rows(0))
+        return true_mend(*arguments)
+
+    monkeypatch.setattr(verifying, "_mend", overtaken)
+    assert mend(store.location).sound
+    assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
 def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
