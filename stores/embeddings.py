@@ -8,11 +8,9 @@ so, and its status is written after its data.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import dask.array
 import numpy as np
-import xarray
 import zarr
 from jaxtyping import Bool, Float, Int, UInt8
 
@@ -20,6 +18,11 @@ from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
 from stores.shards import ShardLayout, WrongChecksum, finite, sealed
+
+if TYPE_CHECKING:
+    # Seconds to import, and only who asks for them needs them.
+    import dask.array
+    import xarray
 
 ABSENT = 0
 WHOLE = 1
@@ -239,15 +242,19 @@ class EmbeddingStore:
         """What the store is written by."""
         return cast(WritingStore, self.group.store)
 
-    def to_dask(self) -> dask.array.Array:
+    def to_dask(self) -> "dask.array.Array":
         """The embeddings as a lazy dask array, a chunk a shard."""
+        import dask.array
+
         lazy: dask.array.Array = dask.array.from_zarr(
             self.array("embedding"), chunks=(self.shard_rows, self.features)
         )
         return lazy
 
-    def to_xarray(self) -> xarray.Dataset:
+    def to_xarray(self) -> "xarray.Dataset":
         """The embeddings (lazy), the status and the record ids, with named dimensions."""
+        import xarray
+
         return xarray.Dataset(
             {
                 "embedding": (("record", "feature"), self.to_dask()),

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,5 +28,21 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
 
 def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
     """All run objects of a store, oldest first."""
+    return [*newest_runs(store)][::-1]
+
+
+def newest_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
+    """The run objects of a store, newest first, each read when it is asked for.
+
+    What cannot be read is left out: a run that was told in half changes no row.
+    """
     with told(runs_folder(store)):
-        return [json.loads(file.read() or b"{}") for file in runs_folder(store).files()]
+        for file in reversed(runs_folder(store).files()):
+            if not file.name.endswith(".json"):
+                continue
+            try:
+                run = json.loads(file.read() or b"")
+            except ValueError:
+                continue
+            if isinstance(run, dict):
+                yield run

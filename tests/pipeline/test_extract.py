@@ -31,7 +31,7 @@ from stores.holder import Holder
 from stores.lease import Lease, acquire, leases
 from stores.location import Location
 from stores.opening import open_store
-from stores.runs import read_runs
+from stores.runs import read_runs, runs_folder, write_run
 
 RANDOM = ("random:0",)
 
@@ -435,6 +435,27 @@ def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_pat
     rate = after[0].records_per_second
     assert rate is not None
     assert after[0].hours == pytest.approx(5 / rate / 3600)
+
+
+def test_a_dry_run_reads_no_more_runs_than_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    planned = plan(Constant(range(20)), tmp_path, MeanExpert(), limit=15)
+    finish_extraction(planned, run(planned))
+    store = store_of(planned)
+    for seconds in (3.0, 5.0):
+        write_run(store, {"device": "cpu", "embedded": 10, "embedding_seconds": seconds})
+    runs = sorted(file.name for file in runs_folder(store).files())
+    true_read, read = Location.read, list[str]()
+
+    def counted(here: Location) -> bytes | None:
+        if "/runs/mean/" in str(here):
+            read.append(here.name)
+        return true_read(here)
+
+    monkeypatch.setattr(Location, "read", counted)
+    survey(resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu"))
+    assert read == runs[-1:]
 
 
 def test_an_extraction_of_stores_that_another_writes_to_is_refused_by_name(tmp_path: Path):
