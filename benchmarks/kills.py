@@ -29,8 +29,8 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.extract import extract_range
 from pipeline.plan import plan_extraction, resolve
 from pipeline.summary import Summary
-from stores.embeddings import WHOLE
 from stores.opening import find_stores
+from stores.status import WHOLE
 
 RECORDS = 256
 SHARD_ROWS = 32

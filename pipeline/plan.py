@@ -20,11 +20,14 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.decode import DECODE_VERSION, REASONS
 from pipeline.selection import select
-from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore, absent
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import Lease, LeaseHeld, acquire, leases
+from stores.layout import leases, store_location
+from stores.lease import Lease, LeaseHeld, acquire
 from stores.location import Location, locate
-from stores.opening import create, open_store, store_location
+from stores.making import create
+from stores.opening import open_store
+from stores.status import FIRST_REASON, WHOLE, absent
 
 NOT_FINITE = "not_finite"
 """The reason kept for a record whose embedding came out with a NaN or an infinity."""

@@ -13,7 +13,8 @@ from enecg.experts import Choices, Expert, load
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.plan import provenance, resolve_device
-from stores.embeddings import WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
+from stores.status import WHOLE
 
 RELATIVE = 2.0**-10
 """One unit in the last place of float16: what another machine's arithmetic may differ by."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.plan import Request
-from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore, absent
+from stores.embeddings import EmbeddingStore
 from stores.lease import holder_of
 from stores.location import Location
 from stores.opening import open_store
 from stores.runs import newest_runs
+from stores.status import ABSENT, FIRST_REASON, WHOLE, absent
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
 from stores.shards import ShardLayout, WrongChecksum, finite, sealed
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 if TYPE_CHECKING:
     # Seconds to import, and only who asks for them needs them.
     import dask.array
     import xarray
-
-ABSENT = 0
-WHOLE = 1
-FIRST_REASON = 2
-"""Status values from here on are reasons, in the order of `flags`."""
 
 UNWRITTEN_ID = -1
 
@@ -300,9 +296,3 @@ class EmbeddingStore:
 
 def _told(rows: slice) -> str:
     return "" if rows.start is None else f" of rows {rows.start} to {rows.stop - 1}"
-
-
-def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.ndarray, " record"]:
-    """Which rows are still to be had: the absent ones, and if asked the failed ones too."""
-    mask: np.ndarray = (status != WHOLE) if or_failed else (status == ABSENT)
-    return mask

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from stores.embeddings import ABSENT, WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
+from stores.status import ABSENT, WHOLE
 
 BLOCK_ROWS = 32_768
 """Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""

@@ -12,10 +12,12 @@ from conformance.store_tests import damage, make, rows, whole
 from flows.cli import enecg
 from flows.exit_codes import answer
 from flows.tables import columns, size
-from stores.embeddings import WHOLE, EmbeddingStore
-from stores.lease import acquire, leases
+from stores.embeddings import EmbeddingStore
+from stores.layout import leases, runs
+from stores.lease import acquire
 from stores.opening import find_stores, open_store
-from stores.runs import runs_folder, write_run
+from stores.runs import write_run
+from stores.status import WHOLE
 
 
 @dataclass
@@ -93,7 +95,7 @@ def test_show_tells_provenance_runs_and_every_failure(tmp_path: Path, store):
 
 def test_show_leaves_out_a_run_that_is_told_in_half(tmp_path: Path, store):
     one = filled(tmp_path)
-    folder = runs_folder(one).path
+    folder = runs(one.location).path
     (folder / "20990101T000000Z-abcd.json").write_text('{"embedded": 7, "b')
     (folder / "20990101T000001Z-abcd.json").write_text("[7]")
     (folder / "0123456789abcdef.partial").write_text('{"embedded": 7}')

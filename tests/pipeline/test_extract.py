@@ -25,13 +25,15 @@ from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
 from pipeline.survey import told as survey_told
-from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.holder import Holder
-from stores.lease import Lease, acquire, leases
+from stores.layout import leases, runs
+from stores.lease import Lease, acquire
 from stores.location import Location
 from stores.opening import open_store
-from stores.runs import read_runs, runs_folder, write_run
+from stores.runs import read_runs, write_run
+from stores.status import FIRST_REASON, WHOLE
 
 RANDOM = ("random:0",)
 
@@ -445,7 +447,7 @@ def test_a_dry_run_reads_no_more_runs_than_it_needs(
     store = store_of(planned)
     for seconds in (3.0, 5.0):
         write_run(store, {"device": "cpu", "embedded": 10, "embedding_seconds": seconds})
-    runs = sorted(file.name for file in runs_folder(store).files())
+    there = sorted(file.name for file in runs(store.location).files())
     true_read, read = Location.read, list[str]()
 
     def counted(here: Location) -> bytes | None:
@@ -455,7 +457,7 @@ def test_a_dry_run_reads_no_more_runs_than_it_needs(
 
     monkeypatch.setattr(Location, "read", counted)
     survey(resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu"))
-    assert read == runs[-1:]
+    assert read == there[-1:]
 
 
 def test_an_extraction_of_stores_that_another_writes_to_is_refused_by_name(tmp_path: Path):

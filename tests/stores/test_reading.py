@@ -5,10 +5,11 @@ import pytest
 import zarr
 from conformance.store_tests import PROVENANCE
 
-from stores import opening
+from stores import making
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.opening import open_store, writing
+from stores.making import writing
+from stores.opening import open_store
 from stores.reading import batches, read_together
 from stores.shards import ShardLayout
 
@@ -18,7 +19,7 @@ IDS = np.random.default_rng(0).permutation(1000)
 
 @pytest.fixture(autouse=True)
 def more_chunks_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "CHUNK_ROWS", CHUNK_ROWS)
+    monkeypatch.setattr(making, "CHUNK_ROWS", CHUNK_ROWS)
 
 
 def truth(record_id: np.ndarray, features: int) -> np.ndarray:
