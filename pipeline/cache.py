@@ -14,7 +14,7 @@ from enecg.experts import Choices, ExpertDefinition, Weights, define, names
 from enecg.experts.weights import find
 from enecg.leads import LeadsSample
 from pipeline.decode import DECODE_VERSION
-from pipeline.plan import provenance
+from pipeline.request import provenance
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location

@@ -12,7 +12,7 @@ from enecg.errors import UserError
 from enecg.experts import Choices, Expert, load
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import BadRecord, Dataset
-from pipeline.plan import provenance, resolve_device
+from pipeline.request import provenance, resolve_device
 from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 

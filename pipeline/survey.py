@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.plan import Request
+from pipeline.request import Request
 from stores.embeddings import EmbeddingStore
 from stores.lease import holder_of
 from stores.location import Location

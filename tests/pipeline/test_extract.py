@@ -20,7 +20,8 @@ from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
 from pipeline.extract import extract_range
-from pipeline.plan import ExtractionPlan, plan_extraction, resolve
+from pipeline.plan import ExtractionPlan, plan_extraction
+from pipeline.request import resolve
 from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
@@ -510,7 +511,7 @@ def test_the_minutes_to_wait_are_those_of_all_stores_together(
         time.sleep(0.2)
         return true_acquire(folder, wait_seconds=wait_seconds, **options)
 
-    monkeypatch.setattr(f"{plan_extraction.__module__}.acquire", watched)
+    monkeypatch.setattr("pipeline.leases.acquire", watched)
     with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
         pass
     assert given[0] > 8.9
@@ -528,7 +529,7 @@ def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
         return true_acquire(folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{plan_extraction.__module__}.acquire", fails)
+        patch.setattr("pipeline.leases.acquire", fails)
         with pytest.raises(OSError, match="Too many open files"):
             plan(Constant(range(20)), tmp_path, MeanExpert())
     assert lease_threads() == []
