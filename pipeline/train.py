@@ -19,10 +19,10 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, score
 from pipeline.fit import FitSettings
-from pipeline.plan import resolve_device
 from pipeline.repeat import Inputs, Repeat, check_labels, run_repeat
 from pipeline.report.page import write_page
 from pipeline.report.table import markdown
+from pipeline.request import resolve_device
 
 Progress = Callable[[int, int], None]
 

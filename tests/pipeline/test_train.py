@@ -14,7 +14,8 @@ from enecg.heads import TaskHeads
 from pipeline.evaluate import CONSTANT, ENSEMBLE
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction, resolve
+from pipeline.plan import plan_extraction
+from pipeline.request import resolve
 from pipeline.summary import Summary
 from pipeline.train import Results, TrainSettings, train
 from stores.embeddings import EmbeddingStore
