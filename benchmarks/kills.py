@@ -27,10 +27,11 @@ import torch
 from enecg.experts import ExpertSpec
 from pipeline.datasets.base import RecordIndex
 from pipeline.extract import extract_range
-from pipeline.plan import plan_extraction, resolve
+from pipeline.plan import plan_extraction
+from pipeline.request import resolve
 from pipeline.summary import Summary
-from stores.embeddings import WHOLE
 from stores.opening import find_stores
+from stores.status import WHOLE
 
 RECORDS = 256
 SHARD_ROWS = 32

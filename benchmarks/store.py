@@ -24,7 +24,8 @@ import numpy as np
 import zarr
 
 from stores.embeddings import EmbeddingStore
-from stores.opening import find_stores, open_store, writing
+from stores.making import writing
+from stores.opening import find_stores, open_store
 from stores.reading import batches
 
 FEATURES = 768
@@ -156,7 +157,7 @@ def epochs(
 PLANNING = """
 import resource, sys, time
 from stores.opening import find_stores
-from stores.embeddings import absent
+from stores.status import absent
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.perf_counter()
 store = find_stores(sys.argv[1]).stores[0]

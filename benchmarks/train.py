@@ -30,7 +30,8 @@ from pipeline.cohorts import draw
 from pipeline.datasets.base import RecordIndex
 from pipeline.fit import FitSettings, fit_heads
 from pipeline.repeat import Inputs, label_repeat, run_repeats
-from stores.opening import open_store, writing
+from stores.making import writing
+from stores.opening import open_store
 
 EXPERTS = ("timesnet", "dlinear", "moment", "tempo", "ecg-fm")
 REPEATS = 3

@@ -9,8 +9,8 @@ from prefect import Flow
 from prefect.settings import get_current_settings
 
 from flows.embedded_server import start_server
+from flows.extract import asked, look_ahead
 from flows.extract import extract as extract_flow
-from flows.extract import look_ahead
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
@@ -164,11 +164,7 @@ def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: 
     if not dry_run:
         _extract(retry_failed=retry_failed, **parameters)
         return
-    request = {"experts": USUAL_EXPERTS} | {
-        name: split(value) if isinstance(value, tuple) else value
-        for name, value in parameters.items()
-        if name not in ("batch_size", "wait_minutes")
-    }
+    request = asked(**{"experts": USUAL_EXPERTS} | parameters)
     for line in look_ahead(request, retry_failed):
         print(line)
 

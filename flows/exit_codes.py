@@ -12,9 +12,9 @@ from cyclopts.exceptions import CycloptsError
 from flows.mistakes import MISTAKES
 from flows.progress import to_stderr
 
-DONE, WRONG, MISTAKEN, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+DONE, WRONG, MISTAKEN, STOPPED, CUT_OFF, TERMINATED = 0, 1, 2, 130, 141, 143
 """Exit codes: done; done, and something was found wrong; the user's mistake, told in one sentence;
-stopped by Ctrl-C, or by SIGTERM. A bug gives 1 and a traceback."""
+stopped by Ctrl-C, by a closed pipe, or by SIGTERM. A bug gives 1 and a traceback."""
 
 
 UNREACHABLE = "Failed to reach API at"
@@ -42,9 +42,9 @@ def answer(app: App, words: Iterable[str]) -> int:
         to_stderr(str(mistake))
         return MISTAKEN
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as `head` has.
+        # Whoever read the output has seen enough, as `head` has; what was not told is not done.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return CUT_OFF
     except RuntimeError as error:
         if not str(error).startswith(UNREACHABLE):
             raise

@@ -43,17 +43,17 @@ def extract(
 
     What is in the store is not computed again, and a stopped run goes on where it was.
     """
-    request = {
-        "dataset": dataset,
-        "store": store,
-        "experts": p.split(experts),
-        "weights": p.split(weights),
-        "pooling": p.split(pooling),
-        "dtype": dtype,
-        "device": device,
-        "limit": limit,
-        "records": records,
-    }
+    request = asked(
+        dataset=dataset,
+        store=store,
+        experts=experts,
+        weights=weights,
+        pooling=pooling,
+        dtype=dtype,
+        device=device,
+        limit=limit,
+        records=records,
+    )
     say = to_the_log(get_run_logger())
     try:
         if dry_run:
@@ -67,10 +67,19 @@ def extract(
     return tuple(lines)
 
 
+def asked(**parameters: Any) -> dict[str, Any]:
+    """Of a flow's parameters what `pipeline.request.resolve` takes, names split at their commas."""
+    return {
+        name: p.split(value) if name in ("experts", "weights", "pooling") else value
+        for name, value in parameters.items()
+        if name not in ("batch_size", "wait_minutes")
+    }
+
+
 def look_ahead(request: dict[str, Any], retry_failed: bool) -> list[str]:
     """What there is to do, in lines; nothing is made or written. `request`: as for `resolve`."""
     # Imported here, for it brings torch, and asking for help should not wait for it.
-    from pipeline.plan import resolve
+    from pipeline.request import resolve
     from pipeline.survey import survey, told
 
     return told(survey(resolve(**request), retry_failed=retry_failed))
@@ -85,7 +94,8 @@ def _extract(
 ) -> list[str]:
     """Do what was asked for, and tell it in lines."""
     from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.plan import plan_extraction, resolve
+    from pipeline.plan import plan_extraction
+    from pipeline.request import resolve
     from pipeline.summary import Summary, finish_extraction, report
 
     with plan_extraction(

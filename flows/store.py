@@ -32,9 +32,10 @@ RECOMPUTED_ROWS = 16
 @app.command(name="ls")
 def list_stores(url: Where, /) -> int:
     """List the stores: what made them, how much of them is there, who writes to them."""
-    from stores.addresses import dataset_of, look_up
+    from stores.addresses import look_up
     from stores.counts import count
     from stores.errors import StoreError
+    from stores.layout import dataset_of
 
     found = look_up(url).found
     rows = []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def short(store: EmbeddingStore) -> str:
     """A store as a progress bar names it."""
-    from stores.addresses import dataset_of
+    from stores.layout import dataset_of
 
     return f"{dataset_of(store.location)} {store.location.parent.name}"
 
@@ -46,7 +46,7 @@ def runs(store: EmbeddingStore) -> list[str]:
 
 def failures(store: EmbeddingStore) -> list[str]:
     """Every record that could not be had, and why: a line each, a tab between."""
-    from stores.embeddings import FIRST_REASON
+    from stores.status import FIRST_REASON
 
     flags = dict(enumerate(store.flags))
     rows = zip(store.record_id.tolist(), store.status().tolist(), strict=True)

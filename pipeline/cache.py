@@ -15,10 +15,12 @@ from enecg.experts import Choices, ExpertDefinition, Weights, define, names
 from enecg.experts.weights import find
 from enecg.leads import LeadsSample
 from pipeline.decode import DECODE_VERSION
-from pipeline.plan import provenance
-from stores.embeddings import ABSENT, WHOLE, EmbeddingStore
+from pipeline.request import provenance
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.opening import Found, find_stores, open_store, store_location
+from stores.layout import store_location
+from stores.opening import Found, find_stores, open_store
+from stores.status import ABSENT, WHOLE
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from enecg.errors import UserError
 from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.plan import NOT_FINITE, ExtractionPlan, ShardRange
 from pipeline.summary import Failure, Summary
-from stores.embeddings import WHOLE
 from stores.errors import StoreError
+from stores.status import WHOLE
 
 FLUSH_SECONDS = 60.0
 """A shard in work is written, as far as it is, at least this often: what a kill can cost."""

@@ -19,7 +19,6 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.mimic_iv_ecg import same_patients
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
-from pipeline.plan import resolve_device
 from pipeline.predictor import Answers, Predictor, load_run
 from pipeline.questions import ask
 from pipeline.report.formats import markdown
@@ -27,6 +26,7 @@ from pipeline.report.page import TABLES
 from pipeline.report.paper import all_other_metrics
 from pipeline.report.table import by_task, notes_on_others
 from pipeline.report.table import notes as run_notes
+from pipeline.request import resolve_device
 from pipeline.saved_run import SavedRun
 from pipeline.targets import Targets
 

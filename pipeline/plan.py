@@ -1,30 +1,23 @@
 """What an extraction has to do: the data set's index against what is whole in the stores."""
 
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 
-from enecg.errors import UserError
-from enecg.experts import Choices, Expert, ExpertSpec, load
-from enecg.leads import LeadsSample
+from enecg.experts import Expert
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.registry import open_dataset
-from pipeline.decode import DECODE_VERSION, REASONS
-from pipeline.selection import select
-from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore, absent
+from pipeline.decode import REASONS
+from pipeline.leases import acquire_all
+from pipeline.request import Request, provenance
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import Lease, LeaseHeld, acquire, leases
-from stores.location import Location, locate
-from stores.opening import create, open_store, store_location
+from stores.lease import Lease
+from stores.making import create
+from stores.opening import open_store
+from stores.status import FIRST_REASON, WHOLE, absent
 
 NOT_FINITE = "not_finite"
 """The reason kept for a record whose embedding came out with a NaN or an infinity."""
@@ -36,21 +29,6 @@ class ShardRange:
 
     first: int
     last: int
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: records of a data set, by these experts, the gate's leads among them.
-
-    `wanted`: record ids, in index order. `locations`: where each expert's store is or will be.
-    """
-
-    dataset: Dataset
-    experts: tuple[Expert, ...]
-    wanted: Int[np.ndarray, " record"]
-    locations: tuple[Location, ...]
-    dtype: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -113,72 +91,6 @@ class ExtractionPlan:
         return tuple(ShardRange(int(part[0]), int(part[-1]) + 1) for part in parts)
 
 
-def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
-    """The document that defines a store: what its numbers depend on, and nothing else."""
-    return {
-        "dataset": namespace,
-        "expert": spec.name,
-        "code_version": spec.code_version,
-        "architecture": dict(spec.architecture),
-        "preprocessing": spec.preprocessing,
-        "pooling": spec.pooling,
-        "embedding_size": spec.embedding_size,
-        "weights": spec.weights,
-        "weights_sha256": spec.weights_sha256,
-        "decode_version": DECODE_VERSION,
-        "dtype": dtype,
-    }
-
-
-def resolve(
-    dataset: str | Dataset,
-    store: str | Path,
-    experts: Sequence[str] | Sequence[Expert],
-    *,
-    weights: Sequence[str] = ("published",),
-    pooling: Sequence[str] = ("default",),
-    dtype: str = "float16",
-    device: str = "auto",
-    limit: int | None = None,
-    records: Path | None = None,
-) -> Request:
-    """Find everything that is asked for. The gate's sampled leads are always part of it, last.
-
-    `experts` by name, or ready-made; `limit` and `records` as in `selection.select`.
-    Raises UserError or StoreError where the data set, an expert, its weights, a record, the
-    device or the store's root cannot be had.
-    """
-    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    where = resolve_device(device)
-    root = locate(store)
-    named: list[str | Expert] = list(dict.fromkeys(experts))
-    by_name = [one for one in named if isinstance(one, str)]
-    choices = {}
-    for option, given in (("--weights", weights), ("--pooling", pooling)):
-        choices[option] = Choices.parse(option, given)
-        choices[option].refuse_strangers(option, by_name)
-    ready: list[Expert] = [
-        load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
-        if isinstance(one, str)
-        else one
-        for one in named
-    ]
-    ready.append(LeadsSample())
-    # One store, one expert, however often it was named.
-    experts_at: dict[Location, Expert] = {}
-    for expert in ready:
-        made = provenance(expert.spec, source.namespace, dtype)
-        experts_at.setdefault(store_location(root, made), expert)
-    return Request(
-        dataset=source,
-        experts=tuple(experts_at.values()),
-        wanted=select(source.index().record_id, limit=limit, records=records),
-        locations=tuple(experts_at),
-        dtype=dtype,
-        device=where,
-    )
-
-
 def plan_extraction(
     request: Request,
     *,
@@ -192,7 +104,7 @@ def plan_extraction(
     `wait_seconds`, `notice`: as in `lease.acquire`. Where somebody else writes the leads, the
     plan is without them; where somebody else writes an expert's store, LeaseHeld is raised.
     """
-    held, busy = _acquire_all(request, wait_seconds, notice)
+    held, busy = acquire_all(request, wait_seconds, notice)
     try:
         stores = _open_all(request, held, shard_rows)
         experts = request.experts[: len(stores)]
@@ -201,54 +113,6 @@ def plan_extraction(
         for lease in held:
             lease.release()
         raise
-
-
-def _acquire_all(
-    request: Request, wait_seconds: float, notice: Callable[[str], None] | None
-) -> tuple[tuple[Lease, ...], str | None]:
-    """The leases of all stores, in the order of the experts; and why that of the leads is not.
-
-    Seeing that a holder is dead takes its time, so they are watched side by side; but the first
-    of them alone, so that of two that want the same stores at once one gets all of them.
-    """
-    *experts, leads = request.locations
-    first, *others = sorted(experts, key=str) or [leads]
-    together = [*others, leads] if experts else []
-    until = time.monotonic() + wait_seconds
-    held: dict[Location, Lease] = {}
-    busy: LeaseHeld | None = None
-    try:
-        for some in ([first], together):
-            stop = threading.Event()
-
-            def one(location: Location, stop: threading.Event = stop) -> LeaseHeld | None:
-                left = max(0.0, until - time.monotonic())
-                try:
-                    held[location] = acquire(
-                        leases(location), wait_seconds=left, notice=notice, stop=stop
-                    )
-                except LeaseHeld as refused:
-                    # With no expert at all it is the leads that are wanted.
-                    if not experts or location != leads:
-                        raise
-                    return refused
-                return None
-
-            with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
-                try:
-                    for answer in pool.map(one, some):
-                        busy = answer or busy
-                finally:
-                    # Whoever still waits when one was refused, or at Ctrl-C, waits for nothing.
-                    stop.set()
-    except BaseException:
-        for lease in held.values():
-            lease.release()
-        raise
-    return (
-        tuple(held[where] for where in request.locations if where in held),
-        str(busy) if busy else None,
-    )
 
 
 def _open_all(
@@ -322,20 +186,3 @@ def _compare(
         device=request.device,
         busy=busy,
     )
-
-
-def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one, else `cpu`.
-
-    Raises UserError for a device that is not here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "give --device auto or cpu, or name a device that is here."
-        ) from error
-    return device

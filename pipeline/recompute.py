@@ -12,8 +12,9 @@ from enecg.errors import UserError
 from enecg.experts import Choices, Expert, load
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import BadRecord, Dataset
-from pipeline.plan import provenance, resolve_device
-from stores.embeddings import WHOLE, EmbeddingStore
+from pipeline.request import provenance, resolve_device
+from stores.embeddings import EmbeddingStore
+from stores.status import WHOLE
 
 RELATIVE = 2.0**-10
 """One unit in the last place of float16: what another machine's arithmetic may differ by."""
@@ -25,8 +26,8 @@ ABSOLUTE = 1e-4
 class Recomputed:
     """How many rows were computed again, and how near they came to what is kept.
 
-    `equal`: the same to the last bit; `close`: within `RELATIVE` and `ABSOLUTE`. `different`: a
-    sentence for each row that is neither, or whose ECG cannot be had any more.
+    `equal`: the same to the last bit; `close`: not that, but within `RELATIVE` and `ABSOLUTE`.
+    `different`: a sentence for each row that is neither, or whose ECG cannot be had any more.
     """
 
     rows: int
@@ -57,7 +58,8 @@ def recompute(
     rows = np.sort(picked)
     kept = store.read(rows)
     index = dataset.index().record_id
-    place = {int(record): row for row, record in enumerate(index)}
+    order = np.argsort(index)
+    at = order[np.searchsorted(index, store.record_id[rows], sorter=order).clip(max=len(order) - 1)]
     if isinstance(expert, torch.nn.Module):
         expert.to(where)
     # As in an extraction: TensorFloat-32 would give other numbers on some GPUs.
@@ -66,12 +68,13 @@ def recompute(
     equal = close = 0
     for first in range(0, len(rows), batch_size):
         signals, old, records = [], [], []
-        for row, embedding in zip(rows[first:][:batch_size], kept[first:], strict=False):
+        batch = slice(first, first + batch_size)
+        for row, place, embedding in zip(rows[batch], at[batch], kept[batch], strict=True):
             record = int(store.record_id[row])
             try:
-                if record not in place:
+                if index[place] != record:
                     raise BadRecord("missing_file", "The data set does not have this record.")
-                signals.append(dataset.read(place[record]))
+                signals.append(dataset.read(int(place)))
             except BadRecord as bad:
                 different.append(f"record {record} cannot be had any more: {bad}")
                 continue
@@ -83,8 +86,9 @@ def recompute(
             ecg = torch.from_numpy(np.stack(signals)).to(where)
             new = expert.embed(ecg).float().cpu().numpy().astype(kept.dtype)
         for record, ours, theirs in zip(records, new, old, strict=True):
-            equal += int(np.array_equal(ours, theirs))
-            if _near(ours, theirs):
+            if np.array_equal(ours, theirs):
+                equal += 1
+            elif _near(ours, theirs):
                 close += 1
             else:
                 different.append(f"record {record} differs by up to {_distance(ours, theirs):.3g}")

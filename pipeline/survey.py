@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.plan import Request
-from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore, absent
+from pipeline.request import Request
+from stores.embeddings import EmbeddingStore
 from stores.lease import holder_of
 from stores.location import Location
-from stores.opening import open_store, usual_shard_rows
-from stores.runs import read_runs
+from stores.making import usual_shard_rows
+from stores.opening import open_store
+from stores.runs import newest_runs
+from stores.status import ABSENT, FIRST_REASON, WHOLE, absent
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ def _survey(
 
 def _measured(store: EmbeddingStore, device: str) -> float | None:
     kind = device.partition(":")[0]
-    rates = [
+    rates = (
         run["embedded"] / run["embedding_seconds"]
-        for run in read_runs(store)
-        if str(run.get("device", "")).partition(":")[0] == kind and run.get("embedding_seconds")
-    ]
-    return rates[-1] if rates else None
+        for run in newest_runs(store)
+        if str(run.get("device", "")).partition(":")[0] == kind
+        and run.get("embedded")
+        and run.get("embedding_seconds")
+    )
+    return next(rates, None)
 
 
 def told(surveys: Sequence[Survey]) -> list[str]:

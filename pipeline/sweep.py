@@ -24,8 +24,8 @@ from pipeline.cohorts import draw
 from pipeline.datasets.base import Dataset
 from pipeline.fit import Adaptation, Fit, FitSettings, fit_heads
 from pipeline.fit_gate import fit_gates
-from pipeline.plan import resolve_device
 from pipeline.repeat import Inputs, by_task, check_labels, label_repeat
+from pipeline.request import resolve_device
 from pipeline.stack_data import Labelled
 from pipeline.targets import constant
 from pipeline.train import TrainSettings, gather, one_thread

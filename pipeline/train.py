@@ -18,10 +18,10 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, scores
 from pipeline.fit import FitSettings
-from pipeline.plan import resolve_device
 from pipeline.questions import Questions, ask
 from pipeline.repeat import Inputs, check_labels, run_repeats
 from pipeline.report.page import write_markdown, write_page
+from pipeline.request import resolve_device
 from pipeline.targets import fit as fit_targets
 
 Progress = Callable[[int, int], None]

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stores.errors import StoreError, told
+from stores.layout import PARTS_BELOW_ROOT
 from stores.location import Location, locate
 from stores.opening import Found, find_stores, open_store
-
-PARTS_BELOW_ROOT = 4
-"""`<name>/<version>/<expert>/<identity>`: a data set's namespace is two folders deep."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,3 @@ def _opened(location: Location) -> Found:
         return Found((open_store(location),), ())
     except StoreError as error:
         return Found((), (error,))
-
-
-def dataset_of(location: Location) -> str:
-    """The data set in whose namespace a store lies, such as `ludb/1.0.1`."""
-    namespace = location.parent.parent
-    return f"{namespace.parent.name}/{namespace.name}"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from stores.errors import StoreError, told
 from stores.holder import Holder
-from stores.lease import LeaseHeld, Ticket, acquire, holder_of, leases, number_of
+from stores.layout import NO_STORES, leases, namespaces, runs
+from stores.lease import LeaseHeld, Ticket, acquire, holder_of, number_of
 from stores.local import CLEARED, PARTIAL, LocalPlace
 from stores.location import Location
-from stores.opening import NO_STORES, open_store
+from stores.opening import open_store
 
 STALE_SECONDS = 3600.0
 """A file on its way to its name takes seconds: one unchanged for so long was left behind."""
@@ -71,15 +72,12 @@ def remove(items: Sequence[Garbage]) -> Iterator[Garbage]:
 def _stores_ever(root: Location) -> list[Location]:
     """Where a store, its leases or its runs lie, or lay."""
     found = []
-    for name in root.folders():
-        for dataset in name.folders():
-            experts = [one for one in dataset.folders() if one.name not in NO_STORES]
-            for kind in NO_STORES:
-                experts += (dataset / kind).folders()
-            keys = {
-                (expert.name, identity.name) for expert in experts for identity in expert.folders()
-            }
-            found += [dataset / expert / identity for expert, identity in sorted(keys)]
+    for dataset in namespaces(root):
+        experts = [one for one in dataset.folders() if one.name not in NO_STORES]
+        for kind in NO_STORES:
+            experts += (dataset / kind).folders()
+        keys = {(expert.name, identity.name) for expert in experts for identity in expert.folders()}
+        found += [dataset / expert / identity for expert, identity in sorted(keys)]
     return found
 
 
@@ -95,8 +93,7 @@ def _leased(store: Location, *, held: bool = False) -> Iterator[Garbage]:
         if any(store.place.children(store.key)):
             yield item(store, "a store whose making broke off before its first row", folder=True)
         # The leases last: they are what the others are removed under.
-        for kind in ("runs", "leases"):
-            folder = store.parent.parent / kind / store.parent.name / store.name
+        for kind, folder in (("runs", runs(store)), ("leases", leases(store))):
             if any(folder.place.children(folder.key)):
                 yield item(folder, f"{kind} of a store that is not there", folder=True)
         return
@@ -122,8 +119,7 @@ def _beside(store: Location) -> Iterator[Garbage]:
     holder = holder_of(store)
     if not _is_there(store) and not _alive(holder):
         return
-    runs = store.parent.parent / "runs" / store.parent.name / store.name
-    for file, why in (*_stale_partials(runs), *_stale_partials(leases(store))):
+    for file, why in (*_stale_partials(runs(store)), *_stale_partials(leases(store))):
         yield Garbage(file, False, store, False, _bytes(file, False), why)
     folder = leases(store)
     highest = max((number_of(file) for file in folder.files()), default=0)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from stores.addresses import Address, dataset_of
-from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore
+from stores.addresses import Address
+from stores.embeddings import EmbeddingStore
 from stores.errors import DamagedStore, StoreError, told
-from stores.lease import Lease, acquire, leases
+from stores.layout import dataset_of, leases, runs, store_location
+from stores.lease import Lease, acquire
 from stores.location import Location
-from stores.opening import create, find_stores, store_location
-from stores.runs import runs_folder
+from stores.making import create
+from stores.opening import find_stores
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 from stores.verify import Progress
 
 LEADS = "leads"
@@ -214,7 +216,7 @@ def _write(
 def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
     """Bring the run objects along; those that are there already stay as they are."""
     with told(target.location):
-        for file in runs_folder(source).files():
+        for file in runs(source.location).files():
             if (run := file.read()) is not None and file.name.endswith(".json"):
-                there = runs_folder(target) / file.name
+                there = runs(target.location) / file.name
                 there.place.create(there.key, run)

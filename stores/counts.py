@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stores.embeddings import ABSENT, FIRST_REASON, WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import told
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 
 @dataclass(frozen=True)

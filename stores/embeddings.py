@@ -8,23 +8,22 @@ so, and its status is written after its data.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import dask.array
 import numpy as np
-import xarray
 import zarr
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
 from stores.shards import ShardLayout, WrongChecksum, finite, sealed
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 
-ABSENT = 0
-WHOLE = 1
-FIRST_REASON = 2
-"""Status values from here on are reasons, in the order of `flags`."""
+if TYPE_CHECKING:
+    # Seconds to import, and only who asks for them needs them.
+    import dask.array
+    import xarray
 
 UNWRITTEN_ID = -1
 
@@ -239,15 +238,19 @@ class EmbeddingStore:
         """What the store is written by."""
         return cast(WritingStore, self.group.store)
 
-    def to_dask(self) -> dask.array.Array:
+    def to_dask(self) -> "dask.array.Array":
         """The embeddings as a lazy dask array, a chunk a shard."""
+        import dask.array
+
         lazy: dask.array.Array = dask.array.from_zarr(
             self.array("embedding"), chunks=(self.shard_rows, self.features)
         )
         return lazy
 
-    def to_xarray(self) -> xarray.Dataset:
+    def to_xarray(self) -> "xarray.Dataset":
         """The embeddings (lazy), the status and the record ids, with named dimensions."""
+        import xarray
+
         return xarray.Dataset(
             {
                 "embedding": (("record", "feature"), self.to_dask()),
@@ -293,9 +296,3 @@ class EmbeddingStore:
 
 def _told(rows: slice) -> str:
     return "" if rows.start is None else f" of rows {rows.start} to {rows.stop - 1}"
-
-
-def absent(status: UInt8[np.ndarray, " record"], *, or_failed: bool) -> Bool[np.ndarray, " record"]:
-    """Which rows are still to be had: the absent ones, and if asked the failed ones too."""
-    mask: np.ndarray = (status != WHOLE) if or_failed else (status == ABSENT)
-    return mask

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from stores.errors import LeaseLost, StoreError, told
 from stores.holder import EXPIRE_SECONDS, GIVEN_UP, Holder
+from stores.layout import leases, store_of
 from stores.location import Location
 
 BEAT_SECONDS = 10.0
@@ -49,8 +50,8 @@ class Ticket:
         if number != self.number or holder is None or holder.token != self.token:
             by = f" by {holder.who}" if holder else ""
             raise LeaseLost(
-                f"{_store(self.folder)} was taken over{by} while this extraction was away; run the "
-                "same command again when that one is done."
+                f"{store_of(self.folder)} was taken over{by} while this extraction was away; run "
+                "the same command again when that one is done."
             )
 
 
@@ -141,7 +142,7 @@ def acquire(
         if holder is not None:
             if (alive and now - began >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
-                    f"{_store(folder)} is being written by {holder}; "
+                    f"{store_of(folder)} is being written by {holder}; "
                     "run the same command when that is done, or with --wait-minutes."
                 )
             if notice is not None and now - began > WATCH_SECONDS:
@@ -149,24 +150,13 @@ def acquire(
                     f", and waiting up to {wait_seconds / 60:.3g} minutes" if wait_seconds else ""
                 )
                 notice(
-                    f"{holder.who} has been writing to {_store(folder)} since {holder.since}: "
+                    f"{holder.who} has been writing to {store_of(folder)} since {holder.since}: "
                     f"seeing whether it lives, up to {holder.expires:.0f} s{limit}."
                 )
                 notice = None
         elif stop.is_set():
-            raise LeaseHeld(f"{_store(folder)} is being written; run the same command again.")
+            raise LeaseHeld(f"{store_of(folder)} is being written; run the same command again.")
         stop.wait(WATCH_SECONDS)
-
-
-def leases(store: Location) -> Location:
-    """Beside the stores, `ROOT/<dataset>/leases/<expert>/<identity>`."""
-    expert = store.parent
-    return expert.parent / "leases" / expert.name / store.name
-
-
-def _store(folder: Location) -> Location:
-    """The store whose leases lie in a folder."""
-    return folder.parent.parent.parent / folder.parent.name / folder.name
 
 
 def holder_of(store: Location) -> Holder | None:

@@ -1,90 +1,20 @@
-"""How a store is made, found, opened, and grown by new records."""
+"""How a store is found and opened."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import zarr
-from jaxtyping import Int
 from zarr.abc.store import Store
-from zarr.codecs import Crc32cCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import MemoryStore
 
-from stores.embeddings import ABSENT, UNWRITTEN_ID, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError, damaged, told
 from stores.identity import identity
-from stores.lease import Ticket, acquire, leases
-from stores.location import Location, WritingStore, locate
-from stores.shards import sealed
+from stores.layout import NO_STORES, namespaces
+from stores.lease import Ticket
+from stores.location import Location, locate
 
 FORMAT = "enecg-embeddings/1"
 ARRAYS = ("embedding", "status", "record_id")
-
-SHARD_ROWS = 8192
-SMALL_SHARD_ROWS = 1024
-"""Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
-CHUNK_ROWS = 512
-RECORD_ID_CHUNK = 65_536
-
-NO_STORES = ("leases", "runs")
-"""Folders of a data set that hold no stores."""
-
-
-def usual_shard_rows(records: int) -> int:
-    """Rows in a shard of a store that is made for so many records."""
-    return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
-
-
-def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
-    """`ROOT/<dataset>/<expert>/<identity>`."""
-    start = root if isinstance(root, Location) else locate(root)
-    return start / str(provenance["dataset"]) / str(provenance["expert"]) / identity(provenance)
-
-
-@contextmanager
-def writing(
-    root: str | Path | Location, provenance: Mapping[str, Any], **options: Any
-) -> Iterator[EmbeddingStore]:
-    """The store of this provenance with its lease, to be written to until the block's end.
-
-    `options` are those of `create`. Raises LeaseHeld where somebody else writes to it.
-    """
-    location = store_location(root, provenance)
-    with acquire(leases(location)) as lease:
-        yield create(location, provenance, lease.ticket, **options)
-
-
-def create(
-    location: Location,
-    provenance: Mapping[str, Any],
-    ticket: Ticket,
-    *,
-    record_id: Int[np.ndarray, " record"],
-    features: int,
-    dtype: str,
-    reasons: Sequence[str],
-    shard_rows: int | None = None,
-) -> EmbeddingStore:
-    """The store of this provenance, made if it is not there, with rows for all of these records.
-
-    `provenance` has at least `dataset` and `expert`, and together with nothing else it makes the
-    identity. Records that the store does not know yet are appended in the order given.
-
-    Raises StoreError where something else lies there, or it may not be written.
-    """
-    shard_rows = shard_rows or usual_shard_rows(len(record_id))
-    with told(location):
-        writer = location.place.writing(ticket.staging.key)
-        if (location / "zarr.json").read() is None:
-            _make(
-                location, ticket, writer, _empty(provenance, features, dtype, reasons, shard_rows)
-            )
-        return _grow(location, ticket, writer, record_id)
 
 
 def open_store(location: Location | str | Path, ticket: Ticket | None = None) -> EmbeddingStore:
@@ -100,10 +30,11 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
         where = locate(above or ".") / name
     place = where.place
     by = place.reading() if ticket is None else place.writing(ticket.staging.key)
-    return _open(where, ticket, by)
+    return open_by(where, ticket, by)
 
 
-def _open(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
+def open_by(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
+    """The same, to be read and written by a Zarr store that is there already."""
     with told(where):
         try:
             group = zarr.open_group(
@@ -152,7 +83,7 @@ def find_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
     stores: list[EmbeddingStore] = []
     wrong: list[StoreError] = []
     with told(start):
-        for namespace in _namespaces(start) if dataset is None else [start / dataset]:
+        for namespace in namespaces(start) if dataset is None else [start / dataset]:
             for expert in namespace.folders():
                 if expert.name in NO_STORES:
                     continue
@@ -163,12 +94,6 @@ def find_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
                     except StoreError as error:
                         wrong.append(error)
     return Found(tuple(stores), tuple(wrong))
-
-
-def _namespaces(start: Location) -> Iterator[Location]:
-    """Data sets are two folders deep: name and version."""
-    for name in start.folders():
-        yield from name.folders()
 
 
 def _if_there(location: Location) -> EmbeddingStore | None:
@@ -182,147 +107,3 @@ def _if_there(location: Location) -> EmbeddingStore | None:
         )
     # Its making broke off, and will go on with the next extraction.
     return None
-
-
-def _make(location: Location, ticket: Ticket, by: Store, documents: dict[str, bytes]) -> None:
-    """Make a store of no rows, which are added as to any other.
-
-    What lies there is looked at first, and the lease after, so that all that a later holder of it
-    writes makes the puts fail; and only then it is decided what to put.
-    """
-    writer = cast(WritingStore, by)
-    for key in documents:
-        writer.look(f"{location.key}/{key}")
-    ticket.check()
-    if (location / "zarr.json").read() is not None:
-        return
-    if (location / "embedding" / "c").folders():
-        # A store that lost its zarr.json: its rows keep their ids and their words, and the
-        # document can be told from the store's name.
-        documents = {"zarr.json": documents["zarr.json"]}
-    # The group's own document comes last: until then there is no store.
-    for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
-        writer.put(f"{location.key}/{key}", documents[key])
-
-
-def _empty(
-    provenance: Mapping[str, Any],
-    features: int,
-    dtype: str,
-    reasons: Sequence[str],
-    shard_rows: int,
-) -> dict[str, bytes]:
-    """All documents of a new store, which has no rows yet."""
-    memory = MemoryStore()
-    flags = ["absent", "whole", *reasons]
-    group = zarr.create_group(
-        memory,
-        zarr_format=3,
-        attributes={"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"},
-    )
-    # Embeddings hardly compress (zstd: 1.09); the checksum finds a damaged chunk.
-    checksum = [Crc32cCodec()]
-    group.create_array(
-        "embedding",
-        shape=(0, features),
-        dtype=dtype,
-        chunks=(min(CHUNK_ROWS, shard_rows), features),
-        shards=(shard_rows, features),
-        compressors=checksum,
-        fill_value=np.nan,
-        dimension_names=["record", "feature"],
-        attributes={"long_name": f"{provenance['expert']} embedding"},
-    )
-    group.create_array(
-        "status",
-        shape=(0,),
-        dtype="uint8",
-        chunks=(shard_rows,),
-        compressors=checksum,
-        fill_value=ABSENT,
-        dimension_names=["record"],
-        attributes={
-            "long_name": "whether the row is whole, or why it is not",
-            "flag_values": list(range(len(flags))),
-            "flag_meanings": " ".join(flags),
-        },
-    )
-    group.create_array(
-        "record_id",
-        shape=(0,),
-        dtype="int64",
-        chunks=(RECORD_ID_CHUNK,),
-        compressors=checksum,
-        fill_value=UNWRITTEN_ID,
-        dimension_names=["record"],
-        attributes={"long_name": f"record id within {provenance['dataset']}"},
-    )
-    return dict(sync(_contents(memory)))
-
-
-async def _contents(memory: MemoryStore) -> list[tuple[str, bytes]]:
-    prototype = default_buffer_prototype()
-    found = [(key, await memory.get(key, prototype)) async for key in memory.list()]
-    return [(key, value.to_bytes()) for key, value in found if value is not None]
-
-
-def _grow(
-    location: Location, ticket: Ticket, by: Store, record_id: Int[np.ndarray, " record"]
-) -> EmbeddingStore:
-    """The store with a row for each of these records; those that it does not know are added.
-
-    As in `_make`, what is there is looked at, then the lease, and then read. The length of
-    record_id comes last: a row without an id is not there, and is claimed again.
-    """
-    store = _open(location, ticket, by)
-    new = _missing(store, record_id)
-    if not len(new):
-        return store
-    length = _length(store, new)
-    for name in ARRAYS:
-        store.writer.look(f"{location.key}/{name}/zarr.json")
-    for chunk in _id_chunks(store, length):
-        store.writer.look(f"{location.key}/record_id/c/{chunk}")
-    ticket.check()
-    store = _open(location, ticket, by)
-    new = _missing(store, record_id)
-    known = len(store.record_id)
-    beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
-    if (beyond != ABSENT).any():
-        what = "the ids of rows that hold embeddings are not there"
-        raise damaged(location, what, mendable=False)
-    length = _length(store, new)
-    chunk_rows = store.array("record_id").chunks[0]
-    ids = np.full(-(-length // chunk_rows) * chunk_rows, UNWRITTEN_ID, "<i8")
-    ids[: known + len(new)] = np.concatenate([store.record_id, new])
-    for name in ("embedding", "status"):
-        _lengthen(store.array(name), length)
-    # The first chunk last: what follows a hole is no row to anybody.
-    for chunk in reversed(_id_chunks(store, length)):
-        part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
-        store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(part.view(np.uint8)))
-    _lengthen(store.array("record_id"), length)
-    return open_store(location, ticket)
-
-
-def _missing(
-    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
-) -> Int[np.ndarray, " record"]:
-    return record_id[store.rows_by_id(record_id) < 0]
-
-
-def _length(store: EmbeddingStore, new: Int[np.ndarray, " record"]) -> int:
-    """Of all arrays with these records. Never less: to cut an array takes its shards away."""
-    longest = max(store.array(name).shape[0] for name in ARRAYS)
-    return max(len(store.record_id) + len(new), longest)
-
-
-def _id_chunks(store: EmbeddingStore, length: int) -> range:
-    """The chunks of record_id that rows are added in."""
-    rows = store.array("record_id").chunks[0]
-    return range(len(store.record_id) // rows, -(-length // rows))
-
-
-def _lengthen(array: zarr.Array[Any], length: int) -> None:
-    if array.shape[0] < length:
-        array.resize((length, *array.shape[1:]))

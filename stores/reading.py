@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
+from stores.status import ABSENT, WHOLE
 
 BLOCK_ROWS = 32_768
 """Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""
@@ -26,6 +27,25 @@ def rows_of(
     return rows
 
 
+def whole_rows_of(
+    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
+) -> Int[np.ndarray, " record"]:
+    """The rows of these records. Raises StoreError where one of them is not whole."""
+    rows = rows_of(store, record_id)
+    status = store.status()[rows]
+    if (missing := record_id[status == ABSENT]).size:
+        raise StoreError(
+            f"{store.location} lacks {len(missing)} of {len(record_id)} records, such as "
+            f"{missing[0]}: they are not extracted yet; extract them into it first."
+        )
+    if (failed := record_id[status != WHOLE]).size:
+        raise StoreError(
+            f"{store.location} has no embedding of {len(failed)} of {len(record_id)} records, such "
+            f"as {failed[0]}, which could not be had; leave them out (status 1 is whole)."
+        )
+    return rows
+
+
 def read_together(
     stores: Sequence[EmbeddingStore],
     record_id: Int[np.ndarray, " record"],
@@ -35,7 +55,7 @@ def read_together(
 
     Raises StoreError where a record is not whole in one of them.
     """
-    return tuple(store.read(rows_of(store, record_id), dtype) for store in stores)
+    return tuple(store.read(whole_rows_of(store, record_id), dtype) for store in stores)
 
 
 def batches(
@@ -54,14 +74,14 @@ def batches(
     likely as any other. The last batch may be smaller.
     """
     random = np.random.default_rng(seed)
-    first = stores[0]
-    chunk_of = rows_of(first, record_id) // first.layout.chunk_rows
+    rows = [whole_rows_of(store, record_id) for store in stores]
+    chunk_of = rows[0] // stores[0].layout.chunk_rows
     # Records by chunk, the chunks in random order.
     rank = random.permutation(int(chunk_of.max(initial=-1)) + 1)
     order = np.argsort(rank[chunk_of], kind="stable")
     for begin in range(0, len(order), block_rows):
-        block = random.permutation(record_id[order[begin : begin + block_rows]])
-        arrays = read_together(stores, block, dtype)
+        block = random.permutation(order[begin : begin + block_rows])
+        arrays = [store.read(of[block], dtype) for store, of in zip(stores, rows, strict=True)]
         for at in range(0, len(block), batch_size):
             batch = slice(at, at + batch_size)
-            yield block[batch], tuple(array[batch] for array in arrays)
+            yield record_id[block[batch]], tuple(array[batch] for array in arrays)

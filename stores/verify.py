@@ -9,18 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from stores.embeddings import (
-    ABSENT,
-    ATTEMPTS,
-    FIRST_REASON,
-    UNWRITTEN_ID,
-    WHOLE,
-    EmbeddingStore,
-)
+from stores.embeddings import ATTEMPTS, UNWRITTEN_ID, EmbeddingStore
 from stores.errors import DamagedStore, StoreError, Superseded, told
-from stores.lease import acquire, leases
+from stores.layout import leases
+from stores.lease import acquire
 from stores.location import Location
 from stores.opening import open_store
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 Progress = Callable[[int, int], None]
 """Called as progress(rows done, rows in all)."""

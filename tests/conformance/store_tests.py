@@ -11,9 +11,11 @@ import zarr
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import LeaseLost, StoreError
-from stores.lease import Ticket, acquire, leases
+from stores.layout import leases, store_location
+from stores.lease import Ticket, acquire
 from stores.location import Location, locate
-from stores.opening import create, find_stores, open_store, store_location, writing
+from stores.making import create, writing
+from stores.opening import find_stores, open_store
 from stores.runs import read_runs, write_run
 
 PROVENANCE = {"dataset": "ludb/1.0.1", "expert": "dlinear", "dtype": "float16"}

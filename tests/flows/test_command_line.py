@@ -114,6 +114,18 @@ def test_ctrl_c_is_told_in_a_line_and_sigterm_leaves_in_order(capfd: pytest.Capt
     assert left.value.code == 143
 
 
+def test_a_closed_pipe_is_no_success(monkeypatch: pytest.MonkeyPatch):
+    app = App(name="app")
+
+    @app.command
+    def tells() -> None:
+        raise BrokenPipeError
+
+    with Path(os.devnull).open("w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert answer(app, ["tells"]) == 141
+
+
 def test_extract_works_from_any_folder_and_says_little_besides(
     run: Run, synthetic_dir: Path, tmp_path: Path
 ):

@@ -20,18 +20,21 @@ from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
 from pipeline.extract import extract_range
-from pipeline.plan import ExtractionPlan, plan_extraction, resolve
+from pipeline.plan import ExtractionPlan, plan_extraction
+from pipeline.request import resolve
 from pipeline.selection import read_record_ids
 from pipeline.summary import Summary, finish_extraction, report
 from pipeline.survey import survey
 from pipeline.survey import told as survey_told
-from stores.embeddings import FIRST_REASON, WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.holder import Holder
-from stores.lease import Lease, acquire, leases
+from stores.layout import leases, runs
+from stores.lease import Lease, acquire
 from stores.location import Location
 from stores.opening import open_store
-from stores.runs import read_runs
+from stores.runs import read_runs, write_run
+from stores.status import FIRST_REASON, WHOLE
 
 RANDOM = ("random:0",)
 
@@ -441,6 +444,27 @@ def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_pat
     assert after[0].hours == pytest.approx(5 / rate / 3600)
 
 
+def test_a_dry_run_reads_no_more_runs_than_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    planned = plan(Constant(range(20)), tmp_path, MeanExpert(), limit=15)
+    finish_extraction(planned, run(planned))
+    store = store_of(planned)
+    for seconds in (3.0, 5.0):
+        write_run(store, {"device": "cpu", "embedded": 10, "embedding_seconds": seconds})
+    there = sorted(file.name for file in runs(store.location).files())
+    true_read, read = Location.read, list[str]()
+
+    def counted(here: Location) -> bytes | None:
+        if "/runs/mean/" in str(here):
+            read.append(here.name)
+        return true_read(here)
+
+    monkeypatch.setattr(Location, "read", counted)
+    survey(resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu"))
+    assert read == there[-1:]
+
+
 def test_an_extraction_of_stores_that_another_writes_to_is_refused_by_name(tmp_path: Path):
     with (
         plan(Constant(range(20)), tmp_path, MeanExpert()),
@@ -491,7 +515,7 @@ def test_the_minutes_to_wait_are_those_of_all_stores_together(
         time.sleep(0.2)
         return true_acquire(folder, wait_seconds=wait_seconds, **options)
 
-    monkeypatch.setattr(f"{plan_extraction.__module__}.acquire", watched)
+    monkeypatch.setattr("pipeline.leases.acquire", watched)
     with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
         pass
     assert given[0] > 8.9
@@ -510,7 +534,7 @@ def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
         return true_acquire(folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{plan_extraction.__module__}.acquire", fails)
+        patch.setattr("pipeline.leases.acquire", fails)
         with pytest.raises(OSError, match="Too many open files"):
             plan(Constant(range(20)), tmp_path, MeanExpert())
     assert lease_threads() == before

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from test_extract import Constant, MeanExpert, plan, run, store_of
 
-from stores.embeddings import WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import find_stores, open_store
+from stores.status import WHOLE
 
 Remount = Callable[[str], None]
 

@@ -35,7 +35,8 @@ USE = """
 import sys
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction, resolve
+from pipeline.plan import plan_extraction
+from pipeline.request import resolve
 from pipeline.summary import Summary
 from pipeline.train import TrainSettings, train
 

@@ -18,9 +18,10 @@ from pipeline import runs
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction, resolve
+from pipeline.plan import plan_extraction
 from pipeline.report.formats import markdown
 from pipeline.report.paper import all_tables, blocks
+from pipeline.request import resolve
 from pipeline.summary import Summary
 from pipeline.train import Results, TrainSettings, train
 from stores.embeddings import EmbeddingStore

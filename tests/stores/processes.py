@@ -17,12 +17,13 @@ from multiprocessing.synchronize import Barrier
 
 import numpy as np
 
-from stores import lease, opening
-from stores.embeddings import WHOLE
+from stores import lease, making
 from stores.errors import StoreError
-from stores.lease import LeaseHeld, acquire, leases
+from stores.layout import leases, store_location
+from stores.lease import LeaseHeld, acquire
 from stores.location import Location
-from stores.opening import create, store_location
+from stores.making import create
+from stores.status import WHOLE
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["processes", "stores.objects", "boto3"])
@@ -106,7 +107,7 @@ def extract_known(
 
 def run_until_killed(commands: Connection) -> None:
     """Extractions as told by a pipe, one after the other, in a process that is ready to be hit."""
-    opening.RECORD_ID_CHUNK = ID_CHUNK
+    making.RECORD_ID_CHUNK = ID_CHUNK
     commands.send("ready")
     while True:
         root, record_id, seed, pause = commands.recv()

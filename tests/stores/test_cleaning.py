@@ -11,9 +11,10 @@ from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
 from stores.cleaning import garbage, remove
 from stores.holder import Holder
-from stores.lease import Ticket, acquire, leases
+from stores.layout import leases, store_location
+from stores.lease import Ticket, acquire
 from stores.location import Location, locate
-from stores.opening import find_stores, open_store, store_location
+from stores.opening import find_stores, open_store
 from stores.runs import write_run
 from stores.verify import verify
 

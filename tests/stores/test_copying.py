@@ -11,9 +11,11 @@ from stores.addresses import look_up
 from stores.copying import Copied, choose, copy
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import LeaseHeld, acquire, leases
+from stores.layout import leases, store_location
+from stores.lease import LeaseHeld, acquire
 from stores.location import locate
-from stores.opening import find_stores, open_store, store_location, writing
+from stores.making import writing
+from stores.opening import find_stores, open_store
 from stores.runs import read_runs, write_run
 
 

@@ -19,10 +19,11 @@ from processes import (
     truth,
 )
 
-from stores.embeddings import WHOLE, EmbeddingStore
+from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import leases
-from stores.opening import find_stores, open_store, store_location
+from stores.layout import leases, store_location
+from stores.opening import find_stores, open_store
+from stores.status import WHOLE
 from stores.verify import verify
 
 KILLS = {"disk": 8, "s3": 4}

@@ -23,10 +23,11 @@ from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, hold, nothing, sta
 from stores import lease, local
 from stores.errors import LeaseLost
 from stores.holder import Holder
-from stores.lease import Lease, LeaseHeld, acquire, holder_of, leases
+from stores.layout import leases, store_location
+from stores.lease import Lease, LeaseHeld, acquire, holder_of
 from stores.local import LocalPlace
 from stores.location import Location, locate
-from stores.opening import open_store, store_location
+from stores.opening import open_store
 
 
 @pytest.fixture(autouse=True)

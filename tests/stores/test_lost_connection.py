@@ -13,8 +13,9 @@ from tcp_proxy import TcpProxy
 
 from stores import objects
 from stores.errors import StoreError
-from stores.lease import acquire, leases
-from stores.opening import open_store, store_location
+from stores.layout import leases, store_location
+from stores.lease import acquire
+from stores.opening import open_store
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import pytest
 import zarr
 from conformance.store_tests import PROVENANCE
 
-from stores import opening
+from stores import making
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.opening import open_store, writing
+from stores.making import writing
+from stores.opening import open_store
 from stores.reading import batches, read_together
 from stores.shards import ShardLayout
 
@@ -18,7 +19,7 @@ IDS = np.random.default_rng(0).permutation(1000)
 
 @pytest.fixture(autouse=True)
 def more_chunks_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "CHUNK_ROWS", CHUNK_ROWS)
+    monkeypatch.setattr(making, "CHUNK_ROWS", CHUNK_ROWS)
 
 
 def truth(record_id: np.ndarray, features: int) -> np.ndarray:
@@ -35,6 +36,16 @@ def filled(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
             status = (rows < len(ids) - 10).astype(np.uint8)
             values = np.where(status[:, None], truth(ids[rows], features), np.float16("nan"))
             store.write_shard(shard, values, status)
+    return open_store(store.location)
+
+
+def failing(root: Path) -> EmbeddingStore:
+    """A store of two records, of which the second could not be had."""
+    layout = {"features": 2, "dtype": "float16", "reasons": ["cut_file"], "shard_rows": 512}
+    provenance = PROVENANCE | {"expert": "failing"}
+    with writing(root, provenance, record_id=IDS[:2], **layout) as store:
+        values = np.array([[1, 1], [np.nan, np.nan]], np.float16)
+        store.write_shard(0, values, np.array([1, 2], np.uint8))
     return open_store(store.location)
 
 
@@ -78,11 +89,18 @@ def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
     assert len(begins) > 1
 
 
-def test_a_record_that_is_not_there_is_refused_by_name(stores: list[EmbeddingStore]):
+def test_a_record_that_is_not_there_is_refused_by_name(
+    stores: list[EmbeddingStore], tmp_path: Path
+):
     with pytest.raises(StoreError, match="has no row of 1 records, such as 5000"):
         read_together(stores, np.array([3, 5000]))
-    with pytest.raises(StoreError, match="lacks rows that should be whole"):
-        read_together(stores, IDS[-1:])
+    for read in (read_together, lambda *given: next(batches(*given, 64, seed=0))):
+        with pytest.raises(StoreError, match=r"lacks 3 of 5 records, such as \d+: they are not ex"):
+            read(stores[:1], IDS[[-3, -2, -1, 0, 1]])
+        with pytest.raises(
+            StoreError, match=r"no embedding of 1 of 2 records, such as .* not be had"
+        ):
+            read([failing(tmp_path)], IDS[:2])
 
 
 def test_rows_come_in_another_dtype_or_into_an_array_that_is_there(stores: list[EmbeddingStore]):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
-from stores import opening
+from stores import making
 from stores import verify as verifying
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import LeaseHeld, acquire, leases
-from stores.opening import open_store, writing
+from stores.layout import leases
+from stores.lease import LeaseHeld, acquire
+from stores.making import writing
+from stores.opening import open_store
 from stores.verify import mend, verify
 
 Change = Callable[[bytes], bytes]
@@ -190,7 +192,7 @@ def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str)
 def test_ids_after_a_hole_that_a_killed_growth_left_are_no_damage(
     root: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(opening, "RECORD_ID_CHUNK", 4)
+    monkeypatch.setattr(making, "RECORD_ID_CHUNK", 4)
     store = filled(root)
     with make(root, range(20)):
         pass
