@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from torch import nn
 
 from enecg import metrics
 from enecg.errors import UserError
@@ -150,6 +149,9 @@ def make_own(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = (
 
 def _taken(name: str) -> bool:
     """Whether a head of this name would hide a part of torch's modules or of peft's adapters."""
+    # Imported here, for a table of results knows tasks and should not wait for torch.
+    from torch import nn
+
     in_the_way = name in _LAYERS or any(mark in name for mark in _PEFT_MARKS)
     return in_the_way or hasattr(nn.ModuleDict(), name)
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from enecg.errors import UserError
+from enecg.tasks import TASKS
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.memory import memory_and_throughput
 from pipeline.report.table import Table, by_task, notes, notes_on_others, other_metrics
@@ -53,9 +54,9 @@ def paper_table(run: Run, which: str) -> Table:
     table = by_task(run, chosen, TITLES[which])
     rows = list(table.rows)
     best = set(table.best)
-    for name in (one for one in chosen if one in _paper()["figures"]):
+    for name, printed in _printed(run, chosen).items():
         place = chosen.index(name) + 1 + len(rows) - len(table.rows)
-        figures = (_paper()["figures"][name].get(task, NOT_AT_HAND) for task in run.tasks)
+        figures = (printed.get(task, NOT_AT_HAND) for task in run.tasks)
         rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))
         best = {(row + (row >= place), column) for row, column in best}
     return replace(table, rows=tuple(rows), best=frozenset(best))
@@ -65,7 +66,6 @@ def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
     """What is counted in tables of these methods, what the paper's figures in them are, and which
     are not at hand.
     """
-    printed = _paper()["figures"]
     other = "" if run.config["dataset"].startswith(PAPERS_DATA) else ", other ECGs than these"
     told = []
     if set(chosen) & set(run.ensembles) - {ENSEMBLE}:
@@ -73,12 +73,23 @@ def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
             "Parameters of ways to join the experts: those of all heads, and of EnECG its gate's "
             "too; what the other ways fit besides is not counted."
         )
-    told.append(f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}.")
-    if set(chosen) - {CONSTANT, *printed}:
-        told.append("Its figures of the other experts and ensembles are not at hand.")
-    if "age" in run.tasks and ENSEMBLE in chosen:
-        told.append("Its age MAE of EnECG is about a constant predictor's.")
+    if TASKS.keys() & run.tasks:
+        printed = _printed(run, chosen)
+        told.append(f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}.")
+        told.append(f"Its {'other ' if printed else ''}figures are not at hand.")
+        if "age" in printed.get(ENSEMBLE, {}):
+            told.append("Its age MAE of EnECG is about a constant predictor's.")
     return tuple(told)
+
+
+def _printed(run: Run, chosen: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The paper's figures of these methods on the run's tasks, as far as there are any."""
+    figures = _paper()["figures"]
+    return {
+        name: figures[name]
+        for name in chosen
+        if name in figures and figures[name].keys() & run.tasks
+    }
 
 
 def blocks(run: Run, which: str, *, extra: bool = False) -> list[Table]:

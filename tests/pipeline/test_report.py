@@ -87,6 +87,13 @@ def test_the_papers_figures_are_those_of_the_file_and_all_others_are_not_at_hand
     assert not [one for one in paper_table(run, "1").rows if "as the paper" in one[0]]
 
 
+def test_without_a_figure_for_any_of_the_runs_tasks_the_paper_has_no_row(tmp_path: Path):
+    run = read(make_run(tmp_path / "run", tasks=("sex",)))
+    text = markdown(blocks(run, "2"))
+    assert "as the paper has it" not in text
+    assert "Its figures are not at hand." in text
+
+
 def test_a_figure_of_the_paper_stands_below_our_row_and_moves_no_mark(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ):
