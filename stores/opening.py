@@ -99,7 +99,9 @@ def find_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
 def _if_there(location: Location) -> EmbeddingStore | None:
     files = {file.name for file in location.files()}
     if "zarr.json" in files:
-        return open_store(location)
+        store = open_store(location)
+        # One that has no rows is about to get its first ones, or its making broke off.
+        return store if store.array("record_id").shape[0] else None
     if (location / "embedding" / "c").folders():
         raise StoreError(
             f"{location} is a damaged store: its zarr.json is not there; the next extraction into "

@@ -175,9 +175,9 @@ MISTAKES = {
     "verify": (["nowhere"], "There are no stores under"),
     "copy": (["nowhere", "there"], "There are no stores under"),
     "gc": (["gopher://x"], "is no place for a store"),
-    "verify x --sample 3": ([], "go together"),
-    "verify x --recompute": ([], "go together"),
-    "verify x --dataset ludb:x": ([], "go together"),
+    "verify x --sample 3": ([], "--recompute needs --dataset"),
+    "verify x --recompute": ([], "--recompute needs --dataset"),
+    "verify x --dataset ludb:x": ([], "--recompute needs --dataset"),
 }
 
 

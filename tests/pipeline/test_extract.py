@@ -528,6 +528,8 @@ def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
     before = lease_threads()
     true_acquire = acquire
 
+    before = lease_threads()
+
     def fails(folder: Location, **options: Any) -> Lease:
         if "/leads/" in str(folder):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
