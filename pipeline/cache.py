@@ -201,7 +201,7 @@ def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) 
         if missing:
             raise StoreError(
                 f"{store.location} lacks {missing} of {len(record_id)} records; fill them by "
-                f"{refill}, or train on those that are there by --limit."
+                f"{refill}, or take only those that are there, by --limit."
             )
         whole &= status == WHOLE
     return Available(record_id[whole], int((~whole).sum()))

@@ -14,7 +14,14 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.memory import memory_and_throughput
-from pipeline.report.table import Table, by_task, notes, notes_on_others, other_metrics
+from pipeline.report.table import (
+    NOT_FOR_THIS,
+    Table,
+    by_task,
+    notes,
+    notes_on_others,
+    other_metrics,
+)
 from pipeline.runs import Run
 
 NOT_AT_HAND = "not at hand"
@@ -56,7 +63,9 @@ def paper_table(run: Run, which: str) -> Table:
     best = set(table.best)
     for name, printed in _printed(run, chosen).items():
         place = chosen.index(name) + 1 + len(rows) - len(table.rows)
-        figures = (printed.get(task, NOT_AT_HAND) for task in run.tasks)
+        # It has nothing to say of a lab's own tasks.
+        lacking = {task: NOT_AT_HAND if task in TASKS else NOT_FOR_THIS for task in run.tasks}
+        figures = (printed.get(task, lacking[task]) for task in run.tasks)
         rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))
         best = {(row + (row >= place), column) for row, column in best}
     return replace(table, rows=tuple(rows), best=frozenset(best))

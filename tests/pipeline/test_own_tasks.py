@@ -103,6 +103,8 @@ def test_own_tasks_are_in_the_table_and_on_the_page_with_unit_and_positive_class
             assert told in text
         assert re.search(r"Labels are those of mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
     assert "has no labels for" not in results.markdown
+    papers = next(row for row in results.markdown.splitlines() if "as the paper has it" in row)
+    assert [cell.strip() for cell in papers.split("|")[3:-2]] == ["–"] * len(OWN)
 
 
 def test_a_task_that_is_given_is_trained_whatever_tasks_are_named(
