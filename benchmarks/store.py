@@ -81,7 +81,11 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     out = np.empty((rows, FEATURES), np.float16)
     defaults = zarr.open_array(plain, mode="r")
     native = ours.array("embedding")
-    mapped = np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
+
+    def mapped() -> np.ndarray:
+        # Anew each time: pages of a file that is mapped cannot be dropped.
+        return np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
+
     readers: dict[str, Callable[[], object]] = {
         "read": lambda: ours.read(everything, out=out),
         "fromfile": lambda: np.fromfile(flat, np.float16),
@@ -91,7 +95,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     }
     scattered: dict[str, Callable[[], object]] = {
         "rows": lambda: ours.read(some),
-        "memmap rows": lambda: np.array(mapped[some]),
+        "memmap rows": lambda: np.array(mapped()[some]),
         "zarr rows, defaults": lambda: defaults.oindex[some],
     }
     for _ in range(repeats):
@@ -117,7 +121,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
 
 def epochs(
     ours: EmbeddingStore,
-    mapped: np.ndarray,
+    mapped: Callable[[], np.ndarray],
     turns: dict[str, list[float]],
     timed: Callable[[str, Callable[[], object]], None],
     everything: np.ndarray,
@@ -132,9 +136,10 @@ def epochs(
             held[order[at : at + BATCH]]
 
     def from_memmap() -> None:
-        order = np.random.default_rng(0).permutation(len(mapped))
+        rows = mapped()
+        order = np.random.default_rng(0).permutation(len(rows))
         for at in range(0, len(order), BATCH):
-            np.array(mapped[order[at : at + BATCH]])
+            np.array(rows[order[at : at + BATCH]])
 
     def in_blocks() -> None:
         for _ in batches([ours], ids, BATCH, seed=0):
@@ -158,12 +163,11 @@ PLANNING = """
 import resource, sys, time
 from stores.opening import find_stores
 from stores.status import absent
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.perf_counter()
 store = find_stores(sys.argv[1]).stores[0]
 rows = store.rows_by_id(store.record_id)
 missing = absent(store.status(), or_failed=False)[rows].sum()
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -177,7 +181,10 @@ def planning(root: Path, rows: int) -> None:
     ]
     seconds = statistics.median(float(one[0]) for one in found)
     memory = statistics.median(int(one[1]) for one in found) / 1024
-    print(f"| open and plan, {rows:,} rows ({memory:.0f} MB) | {seconds:.3f} | | | |", flush=True)
+    print(
+        f"| open and plan, {rows:,} rows (process of {memory:.0f} MB) | {seconds:.3f} | | | |",
+        flush=True,
+    )
 
 
 def measure_s3(folder: Path, rows: int) -> None:
