@@ -106,7 +106,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         began = time.perf_counter()
         features = read_features(cache, dataset.ids, given.device)
         reading = time.perf_counter() - began
-        run_repeats(cohorts, inputs, features, settings, lambda: None)
+        run_repeats(cohorts, inputs, features, settings, lambda name, fits: None)
         ours = time.perf_counter() - began
         row(batch_size, f"ours: reading ({reading:.1f} s), heads, gate, ensembles", ours, ours)
         began = time.perf_counter()

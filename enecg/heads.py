@@ -10,7 +10,7 @@ from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-HIDDEN_LAYERS = r".*\.(hidden|more\.\d+)"
+HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 """What LoRA adapts, as peft takes it."""
 
 
@@ -69,7 +69,8 @@ class FFN(nn.Module):
 class TaskHeads(nn.Module):
     """One FFN per task over the same standardised features of one expert.
 
-    `outputs` gives each task's number of outputs: 1 for a regression, else its classes.
+    `outputs` gives each task's number of outputs: 1 for a regression, else its classes. `shared`:
+    all tasks have the same hidden layer, the very same module.
     """
 
     def __init__(
@@ -80,12 +81,23 @@ class TaskHeads(nn.Module):
         hidden: int,
         dropout: float,
         depth: int = 1,
+        shared: bool = False,
     ) -> None:
         super().__init__()
+        self.shared = shared
         self.standardise = Standardise(features)
         self.ffn = nn.ModuleDict(
             {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
         )
+        if shared:
+            first = next(iter(self.ffn.values()))
+            for ffn in self.ffn.values():
+                ffn.hidden = first.hidden
+
+    def adapt(self, *, rank: int, alpha: float, dropout: float) -> None:
+        """Give every task's FFN an adapter of its own, as `with_lora` does."""
+        for task, ffn in self.ffn.items():
+            self.ffn[task] = with_lora(ffn, rank=rank, alpha=alpha, dropout=dropout)
 
     def forward(
         self, embedding: Float[Tensor, "batch feature"]

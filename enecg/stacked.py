@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -112,7 +113,8 @@ class StackedFFN(nn.Module):
     def hand_over(self, group: int, ffns: Sequence[nn.Module]) -> None:
         """Copy a group's parameters into its tasks' FFNs, plain or wrapped by peft."""
         with torch.no_grad():
-            for task, ffn in enumerate(ffns):
+            for task, adapted in enumerate(ffns):
+                ffn = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
                 assert isinstance(ffn, FFN)
                 layers = [ffn.hidden, *ffn.more] if ffn.depth else []
                 for depth, layer in enumerate(layers):

@@ -97,14 +97,19 @@ def _the_training_can_begin(
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
     dtype: str = "float16",
+    base: Path | None = None,
     **_: Any,
 ) -> None:
     from pipeline import run_folder
+    from pipeline.base_run import open_base
     from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
 
     _the_questions_can_be_asked(tasks, own_tasks, labels)
     run_folder.check(out)
+    if base is not None:
+        open_base(str(base))
+        return
     open_cache(
         store,
         open_dataset(dataset).namespace,

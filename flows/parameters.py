@@ -164,6 +164,13 @@ Labels = Annotated[
         "place of the data set's own labels.",
     ),
 ]
+Base = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of a run of --adaptation shared-lora: the tasks are trained on its frozen "
+        "hidden layers, from its stores, on its patients and repeats."
+    ),
+]
 Run = Annotated[Path, Parameter(help="Folder of a run, as enecg train was given it by --out.")]
 EvaluationOut = Annotated[
     Path | None,

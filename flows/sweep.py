@@ -14,7 +14,7 @@ from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
     from pipeline.sweep import Space
-    from pipeline.train import TrainSettings
+    from pipeline.train_settings import TrainSettings
 
 
 @flow(name="sweep", flow_run_name="sweep {dataset}")
@@ -53,7 +53,7 @@ def sweep(
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from pipeline.fit import FitSettings
     from pipeline.sweep import Space
-    from pipeline.train import TrainSettings
+    from pipeline.train_settings import TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(

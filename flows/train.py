@@ -13,7 +13,8 @@ from flows.opaque import opaque
 from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.train import Results, TrainSettings
+    from pipeline.train import Results
+    from pipeline.train_settings import TrainSettings
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -37,6 +38,7 @@ def train(
     ecgs: p.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
+    base: p.Base = None,
     epochs: p.Epochs = 100,
     patience: p.Patience = 10,
     adaptation: p.Adaptation = "lora",
@@ -58,7 +60,7 @@ def train(
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from flows.artifacts import progress_artifact
     from pipeline.fit import FitSettings
-    from pipeline.train import TrainSettings
+    from pipeline.train_settings import TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(
@@ -75,6 +77,7 @@ def train(
         ecgs=ecgs,
         seed=seed,
         limit=limit,
+        base=None if base is None else str(base),
         fit=FitSettings(
             batch_size=batch_size,
             epochs=epochs,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from enecg.heads import TaskHeads, with_lora
+from enecg.heads import TaskHeads
 from enecg.stacked import Shape, StackedFFN
 from pipeline.stack import keeps_random_state, train_stack
 from pipeline.stack_data import (
@@ -75,6 +75,7 @@ class HeadsFit(Fit):
     drawn, raw: what they would say of a regression in its own unit.
     """
 
+    module: TaskHeads
     outputs: dict[str, Float[Tensor, "record output"]]
     unseen: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
@@ -86,18 +87,24 @@ def fit_heads(
     repeats: Sequence[Labelled],
     settings: FitSettings,
     learning_rates: Sequence[float] | None = None,
+    bases: Sequence[nn.Linear] | None = None,
 ) -> list[HeadsFit]:
     """The heads of one expert: of every repeat and task, and of both halves of every repeat's
     training patients, all in one pass.
 
     They share no parameter, so this is training them one by one. `learning_rates`: a repeat's own,
-    where they differ.
+    where they differ. `bases`: of `shared-lora`, each repeat's hidden layer, where it is there
+    already; else it is trained first.
     """
     parts = [part for one in repeats for part in (one.train, *one.halves)]
     of_repeat = [number for number in range(len(repeats)) for _ in range(3)]
     data = StackedData.of(embedding, repeats)
     rates = learning_rates or [settings.learning_rate] * len(repeats)
-    stack, history = fit_stack(data, parts, of_repeat, settings, [rates[one] for one in of_repeat])
+    # The halves have no layer of their own then: theirs has learned from both, by other labels.
+    given = None if bases is None else [bases[one] for one in of_repeat]
+    stack, history = fit_stack(
+        data, parts, of_repeat, settings, [rates[one] for one in of_repeat], given
+    )
     drawn = StackedFFN(stack.shape, len(data.tasks), [one.seed for one in repeats])
     fits = []
     for number, labelled in enumerate(repeats):
@@ -133,9 +140,10 @@ def fit_stack(
     of_repeat: Sequence[int],
     settings: FitSettings,
     learning_rates: Sequence[float],
+    bases: Sequence[nn.Linear] | None = None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Groups of heads, each on the given training records of one of the repeats, at a rate of its
-    own.
+    own, and of `shared-lora` on the hidden layer that is given.
     """
     linear = settings.adaptation == "linear"
     shape = Shape(
@@ -165,17 +173,23 @@ def fit_stack(
         return train_stack(stack, losses, together=together, **options)  # type: ignore[arg-type]
 
     device = data.embedding.device
-    if settings.adaptation == "shared-lora":
+    if settings.adaptation != "shared-lora":
+        stack = StackedFFN(shape, tasks, seeds).to(device)
+        return stack, run(stack)
+    stack = StackedFFN(replace(shape, shared=True), tasks, seeds).to(device)
+    if bases is None:
         base = StackedFFN(replace(shape, frozen=False, shared=True), tasks, seeds).to(device)
         run(base, together=True)
-        stack = StackedFFN(replace(shape, shared=True), tasks, seeds).to(device)
-        with torch.no_grad():
-            for name in ("weight", "bias"):
-                getattr(stack, name)[0].copy_(getattr(base, name)[0])
+        weight, bias = base.weight[0], base.bias[0]
+    else:
+        weight = torch.stack([one.weight for one in bases]).unsqueeze(1)
+        bias = torch.stack([one.bias for one in bases]).unsqueeze(1)
+    with torch.no_grad():
+        stack.weight[0].copy_(weight)
+        stack.bias[0].copy_(bias)
+        if bases is None:
             stack.prediction.copy_(base.prediction)
             stack.prediction_bias.copy_(base.prediction_bias)
-    else:
-        stack = StackedFFN(shape, tasks, seeds).to(device)
     return stack, run(stack)
 
 
@@ -219,7 +233,7 @@ def _head_losses(
 
 def _module(
     stack: StackedFFN, group: int, data: StackedData, repeat: int, settings: FitSettings
-) -> nn.Module:
+) -> TaskHeads:
     """A group's heads as the module that is saved: by peft where LoRA adapts them."""
     labelled = data.repeats[repeat]
     heads = TaskHeads(
@@ -228,10 +242,11 @@ def _module(
         hidden=settings.hidden,
         dropout=settings.dropout,
         depth=stack.shape.depth,
-    ).to(data.embedding.device)
-    data.set_standardise(heads.standardise, repeat)
-    model: nn.Module = heads
+        shared=stack.shape.shared,
+    )
     if stack.shape.frozen:
-        model = with_lora(heads, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+        heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    heads.to(data.embedding.device)
+    data.set_standardise(heads.standardise, repeat)
     stack.hand_over(group, list(heads.ffn.values()))
-    return model.eval()
+    return heads.eval()

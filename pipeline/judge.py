@@ -21,6 +21,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
 from pipeline.predictor import Answers, Predictor, load_run
 from pipeline.questions import ask
+from pipeline.refill import refill_command
 from pipeline.report.formats import markdown
 from pipeline.report.page import TABLES
 from pipeline.report.paper import all_other_metrics
@@ -65,7 +66,10 @@ def judge(
     folder = None if out is None else run_folder.check(Path(out), EVALUATION, "evaluation")
     where = resolve_device(device)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    refill = _refill(saved, str(dataset), str(store), limit)
+    given = saved.config["settings"]
+    refill = refill_command(
+        *(dataset, store, saved.experts, given["weights"], given["pooling"], given["dtype"], limit)
+    )
     cache = open_same(store, source.namespace, saved.stores, refill)
     predictors = [load_run(saved.folder, number, where) for number in range(len(seeds))]
     of_run = [targets.task for targets in predictors[0].targets.values()]
@@ -89,8 +93,6 @@ def judge(
             f"There is nothing to judge {saved.folder} by in {source.namespace}: "
             f"{' '.join(notes)} Give other data, or other labels by --labels."
         )
-    if folder is not None:
-        run_folder.make(folder)
     features = read_features(cache, there.record_id, where)
     predictions = [
         _predict(number, predictor, features, table, unseen[number], tasks)
@@ -113,7 +115,8 @@ def judge(
     }
     text = _told(saved, config, tasks, judged)
     if folder is not None:
-        _write(folder, config, tasks, judged, answers, text)
+        with run_folder.replacing(folder, EVALUATION) as made, run_folder.writing(folder):
+            _write(made, config, tasks, judged, answers, text)
     return Judgement(text, judged, answers, folder)
 
 
@@ -219,16 +222,6 @@ def _predict(
                 )
             )
     return found
-
-
-def _refill(saved: SavedRun, dataset: str, store: str, limit: int | None) -> str:
-    """The extraction that the run's experts need of a data set."""
-    given = saved.config["settings"]
-    return (
-        f"enecg extract --dataset {dataset} --store {store} --experts {','.join(saved.experts)} "
-        f"--weights {','.join(given['weights'])} --pooling {','.join(given['pooling'])} "
-        f"--dtype {given['dtype']}" + (f" --limit {limit}" if limit else "")
-    )
 
 
 def _told(

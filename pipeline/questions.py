@@ -101,7 +101,10 @@ def _of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
             known = known.where(known.between(*PLAUSIBLE_RR_MS))
         return known
     words = values.words(column)
-    for pair in values.TWO_CLASSES:
+    pairs = values.TWO_CLASSES
+    if task.name == "sex":
+        words, pairs = words.str.lower(), (*pairs, ("f", "m"))
+    for pair in pairs:
         if words.dropna().isin(pair).all():
             return values.class_numbers(words, pair, task.column, source)
     return values.class_numbers(words, task.classes, task.column, source)

@@ -2,28 +2,32 @@
 each cohort, and their answers for its test patients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, Outputs
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task
+from pipeline.answers import Judge
 from pipeline.cache import Cache, Features
 from pipeline.cohorts import Cohort
 from pipeline.datasets.base import Dataset
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, Predicted, choose_threshold, decide
+from pipeline.evaluate import ENSEMBLE, ZERO_SHOT, Predicted
 from pipeline.fit import Fit, FitSettings, HeadsFit, fit_heads
 from pipeline.fit_gate import fit_gates
 from pipeline.stack_data import RECORDS_AT_ONCE, Labelled
-from pipeline.targets import Targets, constant
+from pipeline.targets import Targets
 from pipeline.targets import fit as fit_targets
+
+Step = Callable[[str, Sequence[Fit]], None]
+"""Takes what has been trained, and what came of it for each repeat."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Repeat:
 
     cohort: Cohort
     targets: dict[str, Targets]
-    heads: dict[str, Fit]
+    heads: dict[str, HeadsFit]
     gate: Fit
     thresholds: dict[str, dict[str, float]]
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
@@ -79,23 +83,26 @@ def run_repeats(
     inputs: Inputs,
     features: Features,
     settings: FitSettings,
-    step: Callable[[], None],
+    step: Step,
+    bases: Mapping[str, Sequence[nn.Linear]] | None = None,
 ) -> list[Repeat]:
     """Train on each cohort's training records and answer for its test records.
 
-    `step` is called after each expert's heads, after the gates, and after the ensembles.
+    `step` is called after each expert's heads, after the gates, and after the ensembles. `bases`:
+    by expert, as `fit_heads` takes them.
     """
     labelled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
     heads: dict[str, list[HeadsFit]] = {}
     for name, embedding in features.experts.items():
-        heads[name] = fit_heads(embedding, labelled, settings)
-        step()
+        given = None if bases is None else bases[name]
+        heads[name] = fit_heads(embedding, labelled, settings, bases=given)
+        step(name, heads[name])
     unseen = [
         by_task({name: fits[number].unseen for name, fits in heads.items()})
         for number in range(len(cohorts))
     ]
     gates = fit_gates(features.leads, labelled, unseen, settings)
-    step()
+    step("gate", gates)
     repeats = [
         _answer(
             number,
@@ -109,7 +116,7 @@ def run_repeats(
         )
         for number, cohort in enumerate(cohorts)
     ]
-    step()
+    step("ensembles", ())
     return repeats
 
 
@@ -142,7 +149,7 @@ def _answer(
                 combined[name][task] = made.answer
     weights = _gate_weights(gate, features.leads[labelled.rows])
     mixed = {task: mix(weight, stacked[task]) for task, weight in weights.items()}
-    judge = _Judge(number, cohort, inputs, labelled)
+    judge = Judge(number, cohort.everyone, inputs.labels, labelled)
     thresholds: dict[str, dict[str, float]] = {}
     predictions = [judge.constant(task) for task in labelled.targets]
     for name, fit in heads.items():
@@ -158,7 +165,7 @@ def _answer(
     return Repeat(
         cohort,
         labelled.targets,
-        dict(heads),
+        heads,
         gate,
         thresholds,
         {task: weight[labelled.test].cpu().numpy() for task, weight in weights.items()},
@@ -227,82 +234,3 @@ def _halves(seed: int, patient_id: np.ndarray, train: Tensor) -> tuple[Tensor, T
     patients = np.random.default_rng(seed).permutation(np.unique(patient_id))
     first = torch.from_numpy(np.isin(patient_id, patients[: len(patients) // 2])).to(train.device)
     return train[first], train[~first]
-
-
-class _Judge:
-    """Turns outputs over all records into answers on the test records with a known label."""
-
-    def __init__(self, number: int, cohort: Cohort, inputs: Inputs, labelled: Labelled) -> None:
-        self.number = number
-        self.targets = labelled.targets
-        self.labels = inputs.labels
-        self.record_id = cohort.everyone
-        self.encoded = {name: one.cpu().numpy() for name, one in labelled.encoded.items()}
-        self.rows = {
-            "train": labelled.train.cpu().numpy(),
-            "validation": labelled.validation.cpu().numpy(),
-            "test": labelled.test.cpu().numpy(),
-        }
-
-    def _known(self, task: str, part: str) -> np.ndarray:
-        rows = self.rows[part]
-        known: np.ndarray = rows[~np.isnan(self.encoded[task][rows])]
-        return known
-
-    def threshold(self, task: str, output: Tensor) -> float:
-        rows = self._known(task, "validation")
-        probability = output[:, 1].cpu().numpy()[rows]
-        return choose_threshold(probability, self.encoded[task][rows].astype(int))
-
-    def constant(self, task: str) -> Predicted:
-        """The same answer for everyone, and as probabilities the shares of the classes."""
-        targets = self.targets[task]
-        of_training = self.encoded[task][self._known(task, "train")]
-        best = constant(targets, of_training)
-        rows = self._known(task, "test")
-        shares = None
-        if targets.task.kind == "regression":
-            best = targets.decode(best)
-        else:
-            counts = np.bincount(of_training.astype(int), minlength=targets.outputs)
-            shares = np.tile(counts / counts.sum(), (len(rows), 1))
-        return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(best)), shares)
-
-    def untrained(self, method: str, task: str, output: Tensor) -> Predicted:
-        """What untrained heads say, a regression in its own unit: the paper's zero-shot."""
-        rows = self._known(task, "test")
-        said = output.cpu().numpy()[rows]
-        if self.targets[task].task.kind == "regression":
-            return self._predicted(method, task, rows, said[:, 0], None)
-        return self._predicted(method, task, rows, said.argmax(1), said)
-
-    def answers(self, method: str, task: str, output: Tensor, threshold: float) -> Predicted:
-        rows = self._known(task, "test")
-        said = output.cpu().numpy()[rows]
-        decided = decide(self.targets[task], said, threshold)
-        regression = self.targets[task].task.kind == "regression"
-        return self._predicted(method, task, rows, decided, None if regression else said)
-
-    def _predicted(
-        self,
-        method: str,
-        task: str,
-        rows: np.ndarray,
-        predicted: np.ndarray,
-        probability: np.ndarray | None,
-    ) -> Predicted:
-        targets = self.targets[task]
-        truth = self.encoded[task][rows].astype(np.float64)
-        if targets.task.kind == "regression":
-            truth = targets.decode(truth)
-        record_id = self.record_id[rows]
-        return Predicted(
-            task=targets.task,
-            method=method,
-            repeat=self.number,
-            record_id=record_id,
-            patient_id=self.labels.loc[record_id, "patient_id"].to_numpy(),
-            truth=truth,
-            predicted=predicted.astype(np.float64),
-            probability=None if probability is None else probability.astype(np.float64),
-        )

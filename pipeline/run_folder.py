@@ -7,18 +7,19 @@ cohorts.json        record ids of every repeat, by part, and the patients it has
 results.json        every metric of every method; results.md, results.html: the same to look at
 predictions.parquet every answer on a test record, by record id, with the classes' probabilities
                     in the order of the classes in targets.json
-repeat-K/           targets.json (classes, scales, constants, thresholds), and for each expert's
-                    heads and the gate: base.safetensors (frozen) and peft's adapter
+log.txt             what was done when, and how well the heads and gates did on validation
+repeat-K/           targets.json (classes, scales, constants, thresholds); for each expert's heads
+                    base.safetensors (frozen; one hidden layer where all tasks share it) and peft's
+                    adapter of each task in a folder of its name; the gate, with one adapter
 """
 
-import errno
 import hashlib
 import json
-import os
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -28,16 +29,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import torch
-from peft import PeftModel
-from safetensors.torch import save_file
-from torch import nn
 
 from enecg.errors import UserError
 from pipeline.evaluate import Score, predictions_table
 from pipeline.repeat import Inputs, Repeat
 from pipeline.runs import CONFIG, PROVENANCE, RESULTS, results
+from pipeline.saved_models import save_gate, save_heads
 from stores.embeddings import EmbeddingStore
 from stores.runs import read_runs
+
+UNFINISHED = "unfinished"
+"""The folder inside a run's in which the next one is made."""
 
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
@@ -48,19 +50,47 @@ def check(folder: Path, marker: str = CONFIG, what: str = "run") -> Path:
     What has no file `marker` is none. Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken and not (folder / marker).is_file():
-        found = f"the file {next(folder.iterdir()).name}" if folder.is_dir() else "a file"
-        raise UserError(f"{folder} is no {what}: there is {found}; give another --out.")
+    if folder.is_file():
+        raise UserError(f"{folder} is no {what}: there is a file; give another --out.")
+    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if there - {UNFINISHED} and marker not in there:
+        raise UserError(
+            f"{folder} is no {what}: there is the file {min(there)}; give another --out."
+        )
     return folder
 
 
-def make(folder: Path) -> None:
-    """Make the folder. Raises UserError where that cannot be done."""
-    try:
+@contextmanager
+def replacing(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
+    """A folder inside `folder` to write into; what is in it takes the place of an earlier run when
+    all of it is there, and is gone if this fails. Raises UserError where it cannot be written.
+    """
+    made = folder / UNFINISHED
+    with writing(folder):
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+    try:
+        yield made
+        with writing(folder):
+            # Without its marker the folder is no run, so that it is never taken for a mixture.
+            (folder / marker).unlink(missing_ok=True)
+            for earlier in folder.glob("repeat-*"):
+                shutil.rmtree(earlier)
+            for one in sorted(made.iterdir(), key=lambda one: one.name == marker):
+                one.replace(folder / one.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what keeps a folder from being written into a sentence."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror}); give another --out."
@@ -76,7 +106,7 @@ def write(
     scores: Sequence[Score],
     seconds: float,
 ) -> None:
-    """Write all of a run but its tables and its page."""
+    """Write all of a run but its log, its tables and its page."""
     cohorts = [
         {
             "seed": one.cohort.seed,
@@ -107,18 +137,17 @@ def write(
         "versions": {name: version(name) for name in _LIBRARIES},
     }
     stores = {store.identity: store.provenance for store in inputs.cache.stores}
-    _write_json(folder / CONFIG, config)
-    _write_json(folder / PROVENANCE, stores)
-    _write_json(folder / "cohorts.json", cohorts)
-    _write_json(folder / RESULTS, results(inputs.tasks, repeats[0].parameters, scores))
-    pyarrow.parquet.write_table(
-        predictions_table([one for repeat in repeats for one in repeat.predictions]),
-        folder / "predictions.parquet",
-    )
-    for earlier in folder.glob("repeat-*"):
-        shutil.rmtree(earlier)
-    for number, repeat in enumerate(repeats):
-        _write_repeat(folder / f"repeat-{number}", repeat)
+    with writing(folder):
+        _write_json(folder / CONFIG, config)
+        _write_json(folder / PROVENANCE, stores)
+        _write_json(folder / "cohorts.json", cohorts)
+        _write_json(folder / RESULTS, results(inputs.tasks, repeats[0].parameters, scores))
+        pyarrow.parquet.write_table(
+            predictions_table([one for repeat in repeats for one in repeat.predictions]),
+            folder / "predictions.parquet",
+        )
+        for number, repeat in enumerate(repeats):
+            _write_repeat(folder / f"repeat-{number}", repeat)
 
 
 def _peak_memory(device: str) -> dict[str, int]:
@@ -151,30 +180,12 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
 
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     targets = {name: one.document() for name, one in repeat.targets.items()}
     _write_json(folder / "targets.json", {"targets": targets, "thresholds": repeat.thresholds})
     for name, fit in repeat.heads.items():
-        _write_model(folder / "heads" / name, fit.module)
-    _write_model(folder / "gate", repeat.gate.module)
-
-
-def _write_model(folder: Path, model: nn.Module) -> None:
-    """The adapter in peft's format, and beside it the frozen base, which peft does not save.
-
-    A module without LoRA is all base.
-    """
-    folder.mkdir(parents=True)
-    if not isinstance(model, PeftModel):
-        save_file(model.state_dict(), folder / "base.safetensors")
-        return
-    model.save_pretrained(str(folder))
-    base = {
-        name: tensor.contiguous()
-        for name, tensor in model.get_base_model().state_dict().items()
-        if "lora_" not in name and "modules_to_save" not in name
-    }
-    save_file(base, folder / "base.safetensors")
+        save_heads(fit.module, folder / "heads" / name)
+    save_gate(repeat.gate.module, folder / "gate")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """A run folder, opened: its settings, its stores, whom it has seen, and its models."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from peft import PeftModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from enecg.errors import UserError
-from enecg.gate import Gate
 from enecg.heads import TaskHeads
 from pipeline.runs import CONFIG, PROVENANCE
+from pipeline.saved_models import load_gate, load_heads, load_hidden_layer
 from pipeline.targets import Targets, from_document
-
-ADAPTER = "adapter_config.json"
-_PEFTS_OWN = (".base_layer", ".original_module")
-"""What peft puts into the names of the tensors that it wraps."""
 
 
 @dataclass(frozen=True)
@@ -77,49 +71,26 @@ class SavedRun:
         thresholds: dict[str, dict[str, float]] = self._saved(repeat)["thresholds"]
         return thresholds
 
-    def heads(self, repeat: int, expert: str) -> nn.Module:
-        """The heads of an expert as `enecg.heads.TaskHeads`, ready to answer, on the CPU."""
-
-        def like(features: int, outputs: dict[str, int], hidden: int, depth: int) -> nn.Module:
-            return TaskHeads(features, outputs, hidden=hidden, dropout=0.0, depth=depth)
-
-        return self._model(repeat, f"heads/{expert}", like)
-
-    def gate(self, repeat: int) -> nn.Module:
-        """The gate as `enecg.gate.Gate`, ready to answer, on the CPU."""
-        experts, top_k = len(self.experts), int(self.config["settings"]["fit"]["top_k"])
-
-        def like(features: int, outputs: dict[str, int], hidden: int, depth: int) -> nn.Module:
-            sets = {task: size // experts for task, size in outputs.items()}
-            return Gate(
-                features, sets, experts, hidden=hidden, dropout=0.0, depth=depth, top_k=top_k
-            )
-
-        return self._model(repeat, "gate", like)
-
-    def _model(
-        self, repeat: int, name: str, like: Callable[[int, dict[str, int], int, int], nn.Module]
-    ) -> nn.Module:
-        """A model as it was trained: the base that the run saved, and peft's adapter if any.
-
-        `like` makes one of the same shape: its features, the outputs of each task, its hidden
-        units, and how many hidden layers it has.
-        """
-        folder = self._of(repeat) / name
+    def heads(self, repeat: int, expert: str) -> TaskHeads:
+        """The heads of an expert, ready to answer, on the CPU."""
+        outputs = {name: one.outputs for name, one in self.targets(repeat).items()}
         with self._whole():
-            state = {_plain(key): value for key, value in load_file(_base(folder)).items()}
-            tasks = list(self._saved(repeat)["targets"])
-            outputs = {task: len(state[f"ffn.{task}.prediction.bias"]) for task in tasks}
-            first = f"ffn.{tasks[0]}."
-            layers = [key for key in state if key.startswith(first) and key.endswith(".bias")]
-            hidden = len(state[f"{first}hidden.bias"]) if len(layers) > 1 else 0
-            # Building draws weights, which are then written over.
-            with torch.random.fork_rng():
-                model = like(len(state["standardise.mean"]), outputs, hidden, len(layers) - 1)
-            model.load_state_dict(state)
-            if (folder / ADAPTER).is_file():
-                model = PeftModel.from_pretrained(model, str(folder))
-            return model.eval()
+            return load_heads(self._of(repeat) / "heads" / expert, outputs)
+
+    def hidden_layer(self, repeat: int, expert: str) -> nn.Linear:
+        """The hidden layer that all tasks' heads of an expert share."""
+        with self._whole():
+            return load_hidden_layer(self._of(repeat) / "heads" / expert)
+
+    def gate(self, repeat: int) -> PeftModel:
+        """The gate as `enecg.gate.Gate`, ready to answer, on the CPU."""
+        with self._whole():
+            return load_gate(
+                self._of(repeat) / "gate",
+                list(self._saved(repeat)["targets"]),
+                len(self.experts),
+                int(self.config["settings"]["fit"]["top_k"]),
+            )
 
     def _of(self, repeat: int) -> Path:
         if not 0 <= repeat < len(self.cohorts):
@@ -146,16 +117,3 @@ class SavedRun:
                 f"{self.folder} is not a whole run of this version ({type(error).__name__}: "
                 f"{str(error).splitlines()[0]}); train it again."
             ) from error
-
-
-def _base(folder: Path) -> Path:
-    path = folder / "base.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}")
-    return path
-
-
-def _plain(key: str) -> str:
-    for part in _PEFTS_OWN:
-        key = key.replace(part, "")
-    return key

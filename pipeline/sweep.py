@@ -28,7 +28,8 @@ from pipeline.repeat import Inputs, by_task, check_labels, label_repeat
 from pipeline.request import resolve_device
 from pipeline.stack_data import Labelled
 from pipeline.targets import constant
-from pipeline.train import TrainSettings, gather, one_thread
+from pipeline.train import gather, one_thread
+from pipeline.train_settings import TrainSettings
 
 JOURNAL = "trials.journal"
 QUESTION = "question.json"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +12,24 @@ import torch
 from enecg.errors import UserError
 from enecg.tasks import ALL, TASKS, Task, choose, own_tasks
 from pipeline import run_folder, runs
-from pipeline.cache import available, open_cache, read_features
-from pipeline.cohorts import Cohort, Ecgs, draw
+from pipeline.base_run import cohorts_of, hidden_layers, like_base, open_base
+from pipeline.cache import available, open_cache, open_same, read_features
+from pipeline.cohorts import Cohort, draw
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import Score, scores
-from pipeline.fit import FitSettings
+from pipeline.fit import Fit
 from pipeline.questions import Questions, ask
-from pipeline.repeat import Inputs, check_labels, run_repeats
+from pipeline.refill import refill_command
+from pipeline.repeat import Inputs, Step, check_labels, run_repeats
 from pipeline.report.page import write_markdown, write_page
 from pipeline.request import resolve_device
+from pipeline.run_log import RunLog
+from pipeline.saved_run import SavedRun
 from pipeline.targets import fit as fit_targets
+from pipeline.train_settings import TrainSettings
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What is trained, on whom, and how.
-
-    `tasks` by name, or `all` that there are labels for; `own_tasks` of a lab's own as
-    `enecg.tasks.own_task` reads them, trained whatever `tasks` names; `labels`: a file that takes
-    the place of the data set's own labels; `experts` by name, or every one that the store has
-    with these weights; `patients` drawn for each of `repeats`, with the seeds `seed`,
-    `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first records of
-    the index.
-    """
-
-    tasks: tuple[str, ...] = (ALL,)
-    own_tasks: tuple[str, ...] = ()
-    labels: str | None = None
-    experts: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ("published",)
-    pooling: tuple[str, ...] = ("default",)
-    dtype: str = "float16"
-    device: str = "auto"
-    repeats: int = 3
-    patients: int = 10_000
-    ecgs: Ecgs = "all"
-    seed: int = 0
-    limit: int | None = None
-    fit: FitSettings = field(default_factory=FitSettings)
 
 
 @dataclass(frozen=True)
@@ -83,34 +60,47 @@ def train(
     started = time.monotonic()
     folder = run_folder.check(Path(out))
     device = resolve_device(settings.device)
-    inputs = gather(dataset, store, settings)
-    cohorts = [
-        draw(
-            inputs.record_id,
-            inputs.labels["patient_id"].to_numpy(),
-            patients=settings.patients,
-            seed=settings.seed + number,
-            ecgs=settings.ecgs,
-        )
-        for number in range(settings.repeats)
-    ]
+    base = None if settings.base is None else open_base(settings.base)
+    if base is not None:
+        settings = like_base(settings, base)
+    inputs = gather(dataset, store, settings, base)
+    if base is None:
+        cohorts = [
+            draw(
+                inputs.record_id,
+                inputs.labels["patient_id"].to_numpy(),
+                patients=settings.patients,
+                seed=settings.seed + number,
+                ecgs=settings.ecgs,
+            )
+            for number in range(settings.repeats)
+        ]
+    else:
+        cohorts = cohorts_of(base, inputs.record_id)
     for cohort in cohorts:
         check_labels(cohort, inputs)
     told = (*inputs.notes, *_too_few(settings, inputs), *_never_seen(cohorts, inputs))
     inputs = replace(inputs, notes=told)
-    run_folder.make(folder)
-    everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
-    features = read_features(inputs.cache, everyone, device)
-    step = _counter(progress, len(inputs.cache.experts) + 2)
-    with one_thread():
-        repeats = run_repeats(cohorts, inputs, features, settings.fit, step)
-    judged = scores([one for repeat in repeats for one in repeat.predictions])
-    seconds = time.monotonic() - started
-    run_folder.write(folder, settings, device, inputs, repeats, judged, seconds)
-    finished = runs.read(folder)
-    text = write_markdown(finished)
-    page = write_page(finished, repeats)
-    return Results(folder, page, text, judged, seconds)
+    with run_folder.replacing(folder) as made:
+        log = RunLog(made)
+        log.tell(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace}, from {store}.")
+        for note in told:
+            log.tell(note)
+        everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
+        features = read_features(inputs.cache, everyone, device)
+        log.tell(f"Embeddings of {len(everyone):,} records read.")
+        bases = None if base is None else hidden_layers(base, device)
+        step = _counter(log, progress, len(inputs.cache.experts) + 2)
+        with one_thread():
+            repeats = run_repeats(cohorts, inputs, features, settings.fit, step, bases)
+        judged = scores([one for repeat in repeats for one in repeat.predictions])
+        seconds = time.monotonic() - started
+        run_folder.write(made, settings, device, inputs, repeats, judged, seconds)
+        finished = runs.read(made)
+        text = write_markdown(finished)
+        page = write_page(finished, repeats)
+        log.tell(f"Done in {seconds:.1f} s.")
+    return Results(folder, folder / page.name, text, judged, seconds)
 
 
 def _too_few(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
@@ -123,30 +113,37 @@ def _too_few(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def gather(dataset: str | Dataset, store: str | Path, settings: TrainSettings) -> Inputs:
-    """Open what is trained from, and see that it bears the tasks that are asked."""
+def gather(
+    dataset: str | Dataset,
+    store: str | Path,
+    settings: TrainSettings,
+    base: SavedRun | None = None,
+) -> Inputs:
+    """Open what is trained from, and see that it bears the tasks that are asked.
+
+    With a `base` it is that run's stores.
+    """
     own = own_tasks(settings.own_tasks)
     everything = ALL in settings.tasks
     # An own task is asked for by being there.
     names = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
     chosen = choose(names, own)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    cache = open_cache(
-        store,
-        source.namespace,
-        experts=settings.experts,
-        weights=settings.weights,
-        pooling=settings.pooling,
-        dtype=settings.dtype,
-    )
-    limit = f" --limit {settings.limit}" if settings.limit else ""
-    there = available(
-        cache,
-        source.index().record_id[: settings.limit],
-        f"enecg extract --dataset {dataset} --store {store} --experts {','.join(cache.experts)} "
-        f"--weights {','.join(settings.weights)} --pooling {','.join(settings.pooling)} "
-        f"--dtype {settings.dtype}{limit}",
-    )
+    made_by = (settings.weights, settings.pooling, settings.dtype, settings.limit)
+    if base is None:
+        cache = open_cache(
+            store,
+            source.namespace,
+            experts=settings.experts,
+            weights=settings.weights,
+            pooling=settings.pooling,
+            dtype=settings.dtype,
+        )
+    else:
+        refill = refill_command(dataset, store, base.experts, *made_by)
+        cache = open_same(store, source.namespace, base.stores, refill)
+    refill = refill_command(dataset, store, tuple(cache.experts), *made_by)
+    there = available(cache, source.index().record_id[: settings.limit], refill)
     paper = [task for task in TASKS.values() if everything or task in chosen]
     asked = ask(source, settings.labels, own, paper)
     asked = replace(asked, table=asked.table.reindex(there.record_id))
@@ -223,12 +220,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
+def _counter(log: RunLog, progress: Progress | None, total: int) -> Step:
     done = 0
 
-    def step() -> None:
+    def step(name: str, fits: Sequence[Fit]) -> None:
         nonlocal done
         done += 1
+        log.tell_fits(name, fits)
         if progress is not None:
             progress(done, total)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from enecg.gate import Gate, mix
-from enecg.heads import Standardise, TaskHeads, with_lora
+from enecg.heads import Standardise, TaskHeads
 
 OUTPUTS = {"age": 1, "arrhythmia": 15}
 
@@ -10,18 +10,18 @@ OUTPUTS = {"age": 1, "arrhythmia": 15}
 def test_lora_leaves_the_drawn_layer_and_trains_the_rest():
     heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
     drawn = heads.ffn["age"].hidden.weight.clone()  # type: ignore[union-attr, operator]
-    model = with_lora(heads, rank=4, alpha=8, dropout=0.0)
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    heads.adapt(rank=4, alpha=8, dropout=0.0)
+    trainable = {name for name, p in heads.named_parameters() if p.requires_grad}
     assert trainable
     assert all("lora_" in name or ".prediction.modules_to_save." in name for name in trainable)
-    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    optimiser = torch.optim.SGD([p for p in heads.parameters() if p.requires_grad], lr=0.1)
     embedding = torch.randn(8, 20)
-    before = model(embedding)["age"]
+    before = heads(embedding)["age"]
     for _ in range(2):  # B starts at 0, so A moves from the second step on
-        sum(output.square().mean() for output in model(embedding).values()).backward()
+        sum(output.square().mean() for output in heads(embedding).values()).backward()
         optimiser.step()
-    assert not torch.allclose(model(embedding)["age"], before)
-    kept = dict(model.named_parameters())["base_model.model.ffn.age.hidden.base_layer.weight"]
+    assert not torch.allclose(heads(embedding)["age"], before)
+    kept = dict(heads.named_parameters())["ffn.age.base_model.model.hidden.base_layer.weight"]
     torch.testing.assert_close(kept, drawn)
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from enecg.gate import Gate, mix, weigh
-from enecg.heads import TaskHeads, with_lora
+from enecg.heads import TaskHeads
 from enecg.stacked import Shape, StackedFFN
 
 OUTPUTS = {"rr_interval": 1, "sex": 2, "arrhythmia": 5}
@@ -30,12 +30,13 @@ def test_the_modules_that_are_saved_answer_as_the_stack_does(
     features = torch.randn(2, 11, 20)
     answers = stack(features)
     for group in range(2):
-        heads = TaskHeads(20, OUTPUTS, hidden=8, dropout=0.1, depth=depth)
-        model: nn.Module = heads
+        heads = TaskHeads(
+            20, OUTPUTS, hidden=8, dropout=0.1, depth=depth, shared=shared and depth > 0
+        )
         if shape.frozen:
-            model = with_lora(heads, rank=8, alpha=16.0, dropout=0.1)
+            heads.adapt(rank=8, alpha=16.0, dropout=0.1)
         stack.hand_over(group, list(heads.ffn.values()))
-        said = model.eval()(features[group])
+        said = heads.eval()(features[group])
         for place, (task, size) in enumerate(OUTPUTS.items()):
             expected = answers[group, place, :, :size]
             torch.testing.assert_close(said[task], expected, rtol=1e-4, atol=1e-5)

@@ -166,6 +166,7 @@ def features_of(results: Results, store: Path, namespace: str, ids: np.ndarray) 
 SETTINGS = {
     "lora": {},
     "linear": {"adaptation": "linear"},
+    "shared-lora": {"adaptation": "shared-lora"},
     "full": {"adaptation": "full", "gate_depth": 2},
     "a set of weights a class": {"gate_weights": "output", "top_k": 1},
 }

@@ -38,7 +38,8 @@ from pipeline.fit import FitSettings
 from pipeline.plan import plan_extraction
 from pipeline.request import resolve
 from pipeline.summary import Summary
-from pipeline.train import TrainSettings, train
+from pipeline.train import train
+from pipeline.train_settings import TrainSettings
 
 dataset, store, out = sys.argv[1:]
 request = resolve(dataset, store, ["toy", "dlinear"], weights=["random:0"])

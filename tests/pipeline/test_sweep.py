@@ -11,7 +11,7 @@ from enecg.errors import UserError
 from pipeline.fit import FitSettings
 from pipeline.report.sweep_page import write_sweep
 from pipeline.sweep import Space, Sweep, sweep
-from pipeline.train import TrainSettings
+from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
     weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
-from enecg.heads import TaskHeads
+from enecg.heads import FFN
 from enecg.metrics import OTHERS
 from pipeline import runs
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
@@ -23,7 +23,8 @@ from pipeline.report.formats import markdown
 from pipeline.report.paper import all_tables, blocks
 from pipeline.request import resolve
 from pipeline.summary import Summary
-from pipeline.train import Results, TrainSettings, train
+from pipeline.train import Results, train
+from pipeline.train_settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import find_stores
@@ -202,27 +203,25 @@ def test_scalers_and_classes_are_fitted_on_training_records_alone(
     assert set(targets["arrhythmia"]["classes"]) - {"Others"} <= set(words)
 
 
-def test_saved_heads_answer_as_they_did(results: Results, store: Path):
+def test_saved_heads_are_pefts_own_and_answer_as_they_did(results: Results, store: Path):
     folder = results.folder / "repeat-0" / "heads" / "dlinear"
-    targets = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]
-    outputs = {task: max(1, len(one["classes"])) for task, one in targets.items()}
-    heads = TaskHeads(2328, outputs, hidden=QUICK.hidden, dropout=QUICK.dropout)
+    age = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]["age"]
     base = load_file(folder / "base.safetensors")
-    heads.load_state_dict(
-        {
-            key.replace(".base_layer", "").replace(".original_module", ""): value
-            for key, value in base.items()
-        }
+    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout)
+    ffn.hidden.load_state_dict(
+        {part: base[f"ffn.age.hidden.{part}"] for part in ("weight", "bias")}
     )
-    model = PeftModel.from_pretrained(heads, str(folder)).eval()
+    model = PeftModel.from_pretrained(ffn, str(folder / "age")).eval()
     embeddings = dlinear_in(store)
     answers = pd.read_parquet(results.folder / "predictions.parquet").query(
         "task == 'age' and method == 'dlinear' and repeat == 0"
     )
     rows = embeddings.rows_by_id(answers["record_id"].to_numpy())
     with torch.inference_mode():
-        standard = model(torch.from_numpy(embeddings.read(rows)))["age"][:, 0].numpy()
-    years = standard * targets["age"]["scale"] + targets["age"]["mean"]
+        embedding = torch.from_numpy(embeddings.read(rows)).float()
+        embedding = (embedding - base["standardise.mean"]) / base["standardise.scale"]
+        standard = model(embedding)[:, 0].numpy()
+    years = standard * age["scale"] + age["mean"]
     np.testing.assert_allclose(years, answers["predicted"], rtol=1e-4)
 
 

@@ -1,0 +1,122 @@
+"""A new task on the hidden layers of a run: one more adapter, and nothing else is touched."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+from test_own_tasks import dataset, labels, store  # noqa: F401  (fixtures)
+from test_train import QUICK, run
+
+from enecg.errors import UserError
+from pipeline.cache import open_same, read_features
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.predictor import load_run
+from pipeline.saved_run import SavedRun
+from pipeline.train import Results
+
+SHARED = replace(QUICK, adaptation="shared-lora")
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def first(
+    dataset: Path,  # noqa: F811
+    store: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Results:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    own = ("heart_rate:regression:bpm", "male:binary")
+    return run(dataset, store, out, own_tasks=own, labels=str(labels), fit=SHARED)
+
+
+@pytest.fixture(scope="module")
+def second(
+    dataset: Path,  # noqa: F811
+    store: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    first: Results,
+) -> Results:
+    before = files(first.folder)
+    out = first.folder.parent / "second"
+    new = run(
+        *(dataset, store, out),
+        own_tasks=("rhythm group:multiclass",),
+        labels=str(labels),
+        tasks=("rhythm group",),
+        base=str(first.folder),
+        # What is the base's own is not the user's to choose.
+        repeats=1,
+        fit=replace(QUICK, hidden=5, rank=2),
+    )
+    assert files(first.folder) == before
+    return new
+
+
+def test_a_new_task_is_an_adapter_on_the_same_hidden_layer(first: Results, second: Results):
+    assert {score.task for score in second.scores} == {"rhythm group"}
+    for repeat in range(2):
+        for expert in ("dlinear", "timesnet"):
+            old, new = (one.folder / f"repeat-{repeat}/heads/{expert}" for one in (first, second))
+            bases = [load_file(one / "base.safetensors") for one in (old, new)]
+            assert bases[0].keys() == bases[1].keys() >= {"hidden.weight", "standardise.mean"}
+            for name, tensor in bases[0].items():
+                assert tensor.equal(bases[1][name]), name
+            assert {one.name for one in old.iterdir() if one.is_dir()} == {
+                *("age", "heart_rate", "male")
+            }
+            (adapter,) = (one for one in new.iterdir() if one.is_dir())
+            size = sum(one.stat().st_size for one in adapter.iterdir())
+            assert size < (new / "base.safetensors").stat().st_size / 2
+
+
+def test_it_is_judged_on_patients_that_the_hidden_layers_have_not_seen(
+    first: Results, second: Results
+):
+    for old, new in zip(
+        SavedRun(first.folder).cohorts, SavedRun(second.folder).cohorts, strict=True
+    ):
+        assert old == new
+
+
+@pytest.mark.parametrize("repeat", [0, 1])
+def test_both_runs_loaded_answer_as_they_did(
+    first: Results,
+    second: Results,
+    store: Path,  # noqa: F811
+    dataset: Path,  # noqa: F811
+    repeat: int,
+):
+    for results in (first, second):
+        stores = SavedRun(results.folder).stores
+        cache = open_same(store, MimicIvEcg(dataset).namespace, stores, "")
+        said = pd.read_parquet(results.folder / "predictions.parquet")
+        said = said[(said["repeat"] == repeat) & (said["method"] == "dlinear")]
+        for task, answers in said.groupby("task"):
+            ids = answers["record_id"].to_numpy()
+            again = load_run(results.folder, repeat).predict(read_features(cache, ids, "cpu"))
+            np.testing.assert_allclose(again["dlinear"][task], answers["predicted"], rtol=1e-4)
+
+
+def test_a_run_whose_tasks_share_no_layer_is_no_base(
+    dataset: Path,  # noqa: F811
+    store: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    tmp_path: Path,
+):
+    chosen = {"own_tasks": ("male:binary",), "labels": str(labels), "repeats": 1}
+    lora = run(dataset, store, tmp_path / "lora", tasks=("male",), **chosen)
+    with pytest.raises(UserError, match="by --adaptation lora, whose tasks share no layer; name"):
+        run(dataset, store, tmp_path / "new", base=str(lora.folder), **chosen)
+    assert not (tmp_path / "new").exists()
