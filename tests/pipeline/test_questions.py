@@ -71,12 +71,16 @@ def test_the_papers_labels_of_a_file_take_the_place_of_the_data_sets(
         source,
         rr_interval=[800, 29999, None],
         age=[40, 50, 60],
-        sex=["M", "F", ""],
+        sex=["man", "woman", ""],
         potassium=["normal", "abnormal", ""],
         diagnosis=["Sinus rhythm", " Sinus rhythm ", ""],
     )
-    with pytest.raises(UserError, match=r"sex in .* neither 'female' nor 'male', such as 'F', 'M'"):
+    with pytest.raises(UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'woman'"):
         asked(source, file, tmp_path, paper=tuple(TASKS))
+    for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None]):
+        file["sex"] = letters
+        sexes = asked(source, file, tmp_path, paper=tuple(TASKS)).table["sex"].head(3)
+        np.testing.assert_array_equal(sexes, [1, 0, np.nan])
     file["sex"] = [1.0, 0.0, None]
     found = asked(source, file, tmp_path, paper=tuple(TASKS)).table.head(3)
     np.testing.assert_array_equal(found["rr_interval"], [800, np.nan, np.nan])
