@@ -78,7 +78,7 @@ def sweep(
     where the folder is of a sweep that asked something else.
     """
     device = resolve_device(settings.device)
-    check_adaptations(space.adaptation)
+    check_space(space)
     inputs = {
         pooling: gather(dataset, store, replace(settings, pooling=(pooling,)))
         for pooling in space.pooling
@@ -114,12 +114,23 @@ def sweep(
     return Sweep(out, table, study.best_params, study.best_value)
 
 
-def check_adaptations(names: Sequence[str]) -> None:
-    """Raises UserError for a name that is no adaptation."""
+def check_space(space: Space) -> None:
+    """Raises UserError where a setting has nothing to try, or what is no value of it."""
     known = get_args(Adaptation)
-    for name in names:
+    for name in space.adaptation:
         if name not in known:
             raise UserError(f"There is no adaptation {name!r}; there are {', '.join(known)}.")
+    for option, values in (("ranks", space.rank), ("gate-depths", space.gate_depth)):
+        if min(values, default=0) < 1:
+            raise UserError(f"--{option} {values} cannot be tried; give whole numbers from 1 on.")
+    lowest, highest = space.learning_rate
+    if not 0 < lowest <= highest <= 1:
+        raise UserError(
+            f"--learning-rates {lowest:g} {highest:g} cannot be tried; give a lower and a higher "
+            "one, above 0 and at most 1."
+        )
+    if not (space.adaptation and space.pooling):
+        raise UserError("Nothing to try; name --adaptations and --poolings.")
 
 
 def _study(

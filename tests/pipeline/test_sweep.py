@@ -10,7 +10,7 @@ from test_train import RANDOM, extract
 from enecg.errors import UserError
 from pipeline.fit import FitSettings
 from pipeline.report.sweep_page import write_sweep
-from pipeline.sweep import Space, Sweep, sweep
+from pipeline.sweep import Space, Sweep, check_space, sweep
 from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -76,3 +76,27 @@ def test_trials_in_one_pass_lose_what_they_would_alone(dataset: str, store: Path
 def test_an_adaptation_that_is_none_is_told(dataset: str, store: Path, tmp_path: Path):
     with pytest.raises(UserError, match="There is no adaptation 'magic'; there are lora, full"):
         sweep(dataset, store, tmp_path / "x", SETTINGS, Space(adaptation=("magic",)), trials=1)
+
+
+def test_a_question_of_ones_own_is_swept(
+    dataset: str, store: Path, synthetic_dir: Path, tmp_path: Path
+):
+    labels = str(synthetic_dir / "machine_measurements.csv")
+    own = {"tasks": (), "own_tasks": ("qrs_axis:regression:degrees",), "labels": labels}
+    assert len(run(dataset, store, tmp_path / "sweep", 2, **own).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rank": (0,)}, r"--ranks \(0,\) cannot be tried; give whole numbers from 1 on"),
+        ({"gate_depth": ()}, r"--gate-depths \(\) cannot be tried"),
+        ({"learning_rate": (1e-2, 1e-4)}, "--learning-rates 0.01 0.0001 cannot be tried"),
+        ({"learning_rate": (1e-2, float("inf"))}, "--learning-rates 0.01 inf cannot be tried"),
+        ({"adaptation": ("lore",)}, "no adaptation 'lore'; there are lora, full"),
+        ({"pooling": ()}, "Nothing to try"),
+    ],
+)
+def test_what_cannot_be_tried_is_told_before_anything_is(change: dict[str, object], told: str):
+    with pytest.raises(UserError, match=told):
+        check_space(replace(SPACE, **change))  # type: ignore[arg-type]
