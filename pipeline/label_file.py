@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
         )
     if table.empty:
         raise UserError(f"{path} has no rows; give a table of labels.")
+    for name in table.select_dtypes("object"):
+        if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
+            raise UserError(f"{name} in {path} holds lists; give one value a row.")
     table = table.assign(**{key: _whole_numbers(table[key], path)}).drop_duplicates()
     rows = table.set_index(key).rename_axis("record_id")
     twice = rows.index[rows.index.duplicated()]
@@ -133,7 +137,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; name a CSV or Parquet file of labels.") from error
-    except (OSError, ValueError, EOFError, pd.errors.ParserWarning) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
         raise UserError(
             f"{path} cannot be read as a table ({_first_line(error)}); give a CSV or Parquet file "
             "with a column record_id."

@@ -18,7 +18,7 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -38,24 +38,27 @@ from pipeline.saved_models import save_gate, save_heads
 from stores.embeddings import EmbeddingStore
 from stores.runs import read_runs
 
+RUN = (CONFIG, PROVENANCE, RESULTS)
+"""The files that a run has, of whatever version."""
+
 UNFINISHED = "unfinished"
 """The folder inside a run's in which the next one is made."""
 
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 
-def check(folder: Path, marker: str = CONFIG, what: str = "run") -> Path:
+def check(folder: Path, markers: Collection[str] = RUN, what: str = "run") -> Path:
     """The folder of a run to be; an earlier run there will be written over.
 
-    What has no file `marker` is none. Raises UserError where something else lies there.
+    What lacks a file of `markers` is none. Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
     if folder.is_file():
         raise UserError(f"{folder} is no {what}: there is a file; give another --out.")
     there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
-    if there - {UNFINISHED} and marker not in there:
+    if there - {UNFINISHED} and not there.issuperset(markers):
         raise UserError(
-            f"{folder} is no {what}: there is the file {min(there)}; give another --out."
+            f"{folder} is no {what}, and not empty: there is {min(there)}; give another --out."
         )
     return folder
 
@@ -76,7 +79,7 @@ def replacing(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
         with writing(folder):
             # Without its marker the folder is no run, so that it is never taken for a mixture.
             (folder / marker).unlink(missing_ok=True)
-            for earlier in folder.glob("repeat-*"):
+            for earlier in folder.glob("repeat-[0-9]*"):
                 shutil.rmtree(earlier)
             for one in sorted(made.iterdir(), key=lambda one: one.name == marker):
                 one.replace(folder / one.name)
@@ -182,11 +185,16 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir()
     targets = {name: one.document() for name, one in repeat.targets.items()}
-    _write_json(folder / "targets.json", {"targets": targets, "thresholds": repeat.thresholds})
+    # No threshold is where class 1 is never said: JSON has no infinity.
+    thresholds = {
+        method: {task: value if np.isfinite(value) else None for task, value in of_tasks.items()}
+        for method, of_tasks in repeat.thresholds.items()
+    }
+    _write_json(folder / "targets.json", {"targets": targets, "thresholds": thresholds})
     for name, fit in repeat.heads.items():
         save_heads(fit.module, folder / "heads" / name)
     save_gate(repeat.gate.module, folder / "gate")
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1))
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))

@@ -75,9 +75,15 @@ class SavedRun:
             return {name: from_document(name, document) for name, document in saved.items()}
 
     def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
-        """From which probability on class 1 is said, by method and binary task."""
-        thresholds: dict[str, dict[str, float]] = self._saved(repeat)["thresholds"]
-        return thresholds
+        """From which probability on class 1 is said, by method and binary task; infinity: never."""
+        with self._whole():
+            return {
+                method: {
+                    task: float("inf") if value is None else float(value)
+                    for task, value in of_tasks.items()
+                }
+                for method, of_tasks in self._saved(repeat)["thresholds"].items()
+            }
 
     def heads(self, repeat: int, expert: str) -> TaskHeads:
         """The heads of an expert, ready to answer, on the CPU."""

@@ -4,9 +4,11 @@ Trials that are asked for together and have FFNs of one shape are trained in one
 learning rate each. No test patient is ever looked at.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,6 +85,7 @@ def sweep(
         pooling: gather(dataset, store, replace(settings, pooling=(pooling,)))
         for pooling in space.pooling
     }
+    _refuse_other_experts(inputs)
     study = _study(out, settings, space, inputs)
     features: dict[str, Features] = {}
     labelled: dict[str, Labelled] = {}
@@ -133,6 +136,21 @@ def check_space(space: Space) -> None:
         raise UserError("Nothing to try; name --adaptations and --poolings.")
 
 
+def _refuse_other_experts(inputs: dict[str, Inputs]) -> None:
+    """Raises UserError where the poolings are not there of the same experts: they would be what
+    is compared.
+    """
+    experts = {pooling: set(given.cache.experts) for pooling, given in inputs.items()}
+    common = set.intersection(*experts.values())
+    for pooling, there in experts.items():
+        if there != common:
+            raise UserError(
+                f"With the pooling {pooling} there are {', '.join(sorted(there - common))} too, "
+                f"which other --poolings are not there of; name --experts "
+                f"{','.join(sorted(common)) or 'that have all'}, or extract the others."
+            )
+
+
 def _study(
     out: Path, settings: TrainSettings, space: Space, inputs: dict[str, Inputs]
 ) -> optuna.Study:
@@ -144,6 +162,8 @@ def _study(
             pooling: [store.identity for store in given.cache.stores]
             for pooling, given in inputs.items()
         },
+        "labels": {pooling: _digest(given) for pooling, given in inputs.items()},
+        "versions": {name: version(name) for name in ("enecg", "torch")},
     }
     text = json.dumps(question, indent=1)
     file = out / QUESTION
@@ -172,6 +192,13 @@ def _study(
     seed = settings.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return study
+
+
+def _digest(inputs: Inputs) -> str:
+    """SHA-256 of the records that can be drawn and all that is known of them."""
+    columns = ["patient_id", *(task.column for task in inputs.tasks)]
+    hashed = pd.util.hash_pandas_object(inputs.labels[columns])
+    return hashlib.sha256(hashed.to_numpy().tobytes()).hexdigest()
 
 
 def _finished(study: optuna.Study) -> int:
@@ -221,7 +248,7 @@ def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) ->
 
 def _left(gate: Fit, flat: dict[str, float]) -> float:
     return float(
-        np.mean([min(losses) / flat[task] for task, losses in gate.validation_loss.items()])
+        np.mean([np.nanmin(losses) / flat[task] for task, losses in gate.validation_loss.items()])
     )
 
 
@@ -238,7 +265,8 @@ def _constant_loss(labelled: Labelled) -> dict[str, float]:
         else:
             shares = torch.bincount(of_training.long(), minlength=targets.outputs) + 1e-7
             loss = -(shares / shares.sum()).log()[truth.long()].mean()
-        losses[task] = float(loss)
+        # Where it is without error already, a share of it would not be defined.
+        losses[task] = max(float(loss), 1e-6)
     return losses
 
 
