@@ -4,7 +4,8 @@ config.json         the settings, the versions of the libraries, the time and me
                     the stores with the rates at which they were extracted
 provenance.json     what defines each store it read
 cohorts.json        record ids of every repeat, by part, and the patients it has seen
-results.json        every metric of every method; results.md, results.html: the same to look at
+results.json        every metric of every method, and the thresholds of binary tasks by repeat;
+                    results.md, results.html: the same to look at
 predictions.parquet every answer on a test record, by record id, with the classes' probabilities
                     in the order of the classes in targets.json
 log.txt             what was done when, and how well the heads and gates did on validation
@@ -33,7 +34,7 @@ import torch
 from enecg.errors import UserError
 from pipeline.evaluate import Score, predictions_table
 from pipeline.repeat import Inputs, Repeat
-from pipeline.runs import CONFIG, PROVENANCE, RESULTS, results
+from pipeline.runs import CONFIG, PROVENANCE, RESULTS, Thresholds, results
 from pipeline.saved_models import save_gate, save_heads
 from stores.embeddings import EmbeddingStore
 from stores.runs import read_runs
@@ -144,7 +145,8 @@ def write(
         _write_json(folder / CONFIG, config)
         _write_json(folder / PROVENANCE, stores)
         _write_json(folder / "cohorts.json", cohorts)
-        _write_json(folder / RESULTS, results(inputs.tasks, repeats[0].parameters, scores))
+        judged = results(inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats))
+        _write_json(folder / RESULTS, judged)
         pyarrow.parquet.write_table(
             predictions_table([one for repeat in repeats for one in repeat.predictions]),
             folder / "predictions.parquet",
@@ -180,6 +182,14 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
     seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
     patients: list[int] = np.unique(inputs.labels.loc[seen, "patient_id"]).tolist()
     return patients
+
+
+def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
+    return {
+        method: {task: [one.thresholds[method][task] for one in repeats] for task in of_tasks}
+        for method, of_tasks in repeats[0].thresholds.items()
+        if of_tasks
+    }
 
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:

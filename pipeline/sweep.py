@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from enecg.errors import UserError
 from pipeline.cache import Features, read_features
-from pipeline.cohorts import draw
+from pipeline.cohorts import Cohort, draw
 from pipeline.datasets.base import Dataset
 from pipeline.fit import Adaptation, Fit, FitSettings, fit_heads
 from pipeline.fit_gate import fit_gates
@@ -50,17 +51,38 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a sweep was made from: the data set, the tasks by title, the ECGs and patients drawn of
+    whom the test patients' are set aside, the weights by expert, and sentences on the labels.
+    """
+
+    dataset: str
+    tasks: tuple[str, ...]
+    records: int
+    patients: int
+    weights: dict[str, str]
+    notes: tuple[str, ...]
+    finished: str
+
+    @property
+    def untrained(self) -> list[str]:
+        """The experts whose weights were drawn at random."""
+        return [name for name, told in self.weights.items() if told.startswith("random:")]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A finished sweep: the folder, every trial in a table, and the best trial's settings.
 
     `loss`: the mean over tasks of the mixture's validation loss, as a share of the constant
-    predictor's: 1 is no better, 0 is without error.
+    predictor's: 1 is no better, 0 is without error. `origin`: of whom.
     """
 
     folder: Path
     trials: pd.DataFrame
     best: dict[str, Any]
     loss: float
+    origin: Origin
 
 
 def sweep(
@@ -114,7 +136,20 @@ def sweep(
                         progress(_finished(study), trials)
     table = _table(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
-    return Sweep(out, table, study.best_params, study.best_value)
+    return Sweep(out, table, study.best_params, study.best_value, _origin(given, cohort))
+
+
+def _origin(inputs: Inputs, cohort: Cohort) -> Origin:
+    """Told of the pooling tried last: all are of the same data set, tasks and experts."""
+    return Origin(
+        dataset=inputs.dataset.namespace,
+        tasks=tuple(task.title for task in inputs.tasks),
+        records=len(cohort.everyone),
+        patients=int(inputs.labels.loc[cohort.everyone, "patient_id"].nunique()),
+        weights={name: store.provenance["weights"] for name, store in inputs.cache.experts.items()},
+        notes=inputs.notes,
+        finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
 
 
 def check_space(space: Space) -> None:
@@ -277,4 +312,8 @@ def _table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         for trial in trials
         if trial.state == TrialState.COMPLETE
     ]
-    return pd.DataFrame(rows).sort_values("loss", kind="stable").reset_index(drop=True)
+    table = pd.DataFrame(rows)
+    if "rank" in table:
+        # Trials without a rank would make it a column of floats.
+        table["rank"] = table["rank"].astype("Int64")
+    return table.sort_values("loss", kind="stable").reset_index(drop=True)

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from test_train import RANDOM, extract
 
 from enecg.errors import UserError
 from pipeline.fit import FitSettings
-from pipeline.report.sweep_page import write_sweep
-from pipeline.sweep import Space, Sweep, check_space, sweep
+from pipeline.report.sweep_page import plot, write_sweep
+from pipeline.sweep import Space, Sweep, _table, check_space, sweep
 from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -48,8 +50,56 @@ def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
     assert len(set(more.trials["learning_rate"])) == 6  # none is tried twice
     kept = pd.read_csv(tmp_path / "sweep" / "trials.csv")
     assert kept["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
-    assert "Best trials" in write_sweep(more)
-    assert "data:image/png" in (tmp_path / "sweep" / "sweep.html").read_text()
+    text, page = write_sweep(more), (tmp_path / "sweep" / "sweep.html").read_text()
+    assert "Best trials" in text
+    assert "data:image/png" in page
+    for told in (
+        *("RR interval, Sex, of ", f" patients of {more.origin.dataset};", "timesnet (random:0)"),
+        "Untrained weights: timesnet. Their weights were drawn at random",
+    ):
+        assert told in text
+        assert told in page
+
+
+def finished(params: list[dict[str, object]]) -> pd.DataFrame:
+    """The table of trials with these settings, the first the best."""
+    return _table(
+        [
+            optuna.trial.create_trial(
+                value=number / 10,
+                params=of_one,
+                distributions={
+                    name: optuna.distributions.CategoricalDistribution([value])  # type: ignore[list-item]
+                    for name, value in of_one.items()
+                },
+            )
+            for number, of_one in enumerate(params)
+        ]
+    )
+
+
+def test_a_rank_is_a_whole_number_also_beside_trials_that_have_none():
+    table = finished([{"adaptation": "lora", "rank": 8}, {"adaptation": "full"}])
+    assert [line.rpartition(",")[2] for line in table.to_csv(index=False).split()] == [
+        *("rank", "8", "")
+    ]
+
+
+def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decades():
+    table = finished(
+        [
+            {"gate_depth": 2, "rank": 16, "pooling": "default", "learning_rate": 2e-4},
+            {"gate_depth": 1, "rank": 2, "pooling": "default", "learning_rate": 3e-3},
+            {"gate_depth": 1, "pooling": "default", "learning_rate": 5e-4},
+        ]
+    )
+    panels = {axes.get_xlabel(): axes for axes in plot(table).axes if axes.get_visible()}
+    assert list(panels)[1:] == ["gate depth", "rank", "learning rate"]
+    for name, values in (("gate depth", ["1", "2"]), ("rank", ["2", "16"])):
+        assert [label.get_text() for label in panels[name].get_xticklabels()] == values
+    np.testing.assert_array_equal(panels["rank"].lines[0].get_xdata(), [1, 0])
+    np.testing.assert_allclose(panels["learning rate"].get_xlim(), [1e-4, 1e-2])
+    assert len(panels["learning rate"].get_xticks(minor=True)) == 0
 
 
 def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_path: Path):
