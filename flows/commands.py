@@ -135,7 +135,7 @@ def _the_sweep_can_begin(
 ) -> None:
     from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
-    from pipeline.sweep import check_space
+    from pipeline.sweep_space import check_space
 
     check_space(space_of(poolings=poolings, **parameters))
     _the_questions_can_be_asked(tasks, own_tasks, labels)

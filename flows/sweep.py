@@ -13,7 +13,7 @@ from flows.opaque import opaque
 from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.sweep import Space
+    from pipeline.sweep_space import Space
     from pipeline.train_settings import TrainSettings
 
 
@@ -90,7 +90,7 @@ def sweep(
 
 def space_of(**parameters: Any) -> "Space":
     """Of a sweep's parameters those that are tried; what is not given is as usual."""
-    from pipeline.sweep import Space
+    from pipeline.sweep_space import Space
 
     tried = {
         "learning_rates": "learning_rate",

@@ -186,9 +186,11 @@ def bootstrap(
     """The metric of test sets made by drawing patients with replacement."""
     _, place = np.unique(one.patient_id, return_inverse=True)
     drawn = drawn[: draws_of(metric.of)]
-    sample = Sample(one.truth, one.predicted, one.probability, place, drawn)
     # A draw may have none of a repeat's patients.
-    resampled: np.ndarray = np.where(drawn.any(1), of_draws(metric.of, sample), NAN)
+    there = drawn.any(1)
+    sample = Sample(one.truth, one.predicted, one.probability, place, drawn[there])
+    resampled = np.full(len(drawn), NAN)
+    resampled[there] = of_draws(metric.of, sample)
     return resampled
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import optuna
@@ -25,11 +25,12 @@ from enecg.errors import UserError
 from pipeline.cache import Features, read_features
 from pipeline.cohorts import Cohort, draw
 from pipeline.datasets.base import Dataset
-from pipeline.fit import Adaptation, Fit, FitSettings, fit_heads
+from pipeline.fit import Fit, FitSettings, fit_heads
 from pipeline.fit_gate import fit_gates
 from pipeline.repeat import Inputs, by_task, check_labels, label_repeat
 from pipeline.request import resolve_device
 from pipeline.stack_data import Labelled
+from pipeline.sweep_space import Space, check_space, of_one_shape, suggest
 from pipeline.targets import constant
 from pipeline.train import gather, one_thread
 from pipeline.train_settings import TrainSettings
@@ -124,9 +125,9 @@ def sweep(
         labelled[pooling] = label_repeat(cohort, given, features[pooling])
     while (done := _finished(study)) < trials:
         asked = [study.ask() for _ in range(min(at_once, trials - done))]
-        tried = [_suggest(trial, settings.fit, space) for trial in asked]
+        tried = [suggest(trial, settings.fit, space) for trial in asked]
         with one_thread():
-            for together in _of_one_shape(tried):
+            for together in of_one_shape(tried):
                 pooling = tried[together[0]][0]
                 fits = [tried[number][1] for number in together]
                 losses = _try(features[pooling], labelled[pooling], fits)
@@ -150,25 +151,6 @@ def _origin(inputs: Inputs, cohort: Cohort) -> Origin:
         notes=inputs.notes,
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
-
-
-def check_space(space: Space) -> None:
-    """Raises UserError where a setting has nothing to try, or what is no value of it."""
-    known = get_args(Adaptation)
-    for name in space.adaptation:
-        if name not in known:
-            raise UserError(f"There is no adaptation {name!r}; there are {', '.join(known)}.")
-    for option, values in (("ranks", space.rank), ("gate-depths", space.gate_depth)):
-        if min(values, default=0) < 1:
-            raise UserError(f"--{option} {values} cannot be tried; give whole numbers from 1 on.")
-    lowest, highest = space.learning_rate
-    if not 0 < lowest <= highest <= 1:
-        raise UserError(
-            f"--learning-rates {lowest:g} {highest:g} cannot be tried; give a lower and a higher "
-            "one, above 0 and at most 1."
-        )
-    if not (space.adaptation and space.pooling):
-        raise UserError("Nothing to try; name --adaptations and --poolings.")
 
 
 def _refuse_other_experts(inputs: dict[str, Inputs]) -> None:
@@ -238,30 +220,6 @@ def _digest(inputs: Inputs) -> str:
 
 def _finished(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def _suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, FitSettings]:
-    """A trial's pooling and settings; what a setting means nothing to is not tried."""
-    adaptation = trial.suggest_categorical("adaptation", space.adaptation)
-    rank = fit.rank
-    if adaptation in ("lora", "shared-lora"):
-        rank = trial.suggest_categorical("rank", space.rank)
-    chosen = replace(
-        fit,
-        adaptation=adaptation,  # type: ignore[arg-type]
-        rank=rank,
-        learning_rate=trial.suggest_float("learning_rate", *space.learning_rate, log=True),
-        gate_depth=trial.suggest_categorical("gate_depth", space.gate_depth),
-    )
-    return trial.suggest_categorical("pooling", space.pooling), chosen
-
-
-def _of_one_shape(tried: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
-    """Trials by number, those together whose FFNs have one shape."""
-    together: dict[tuple[str, FitSettings], list[int]] = {}
-    for number, (pooling, fit) in enumerate(tried):
-        together.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
-    return list(together.values())
 
 
 def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) -> list[float]:

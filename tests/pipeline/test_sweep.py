@@ -12,7 +12,8 @@ from test_train import RANDOM, extract
 from enecg.errors import UserError
 from pipeline.fit import FitSettings
 from pipeline.report.sweep_page import plot, write_sweep
-from pipeline.sweep import Space, Sweep, _table, check_space, sweep
+from pipeline.sweep import Sweep, _table, sweep
+from pipeline.sweep_space import Space, check_space
 from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
