@@ -156,7 +156,7 @@ def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
     axes.legend(
         axes.containers[: len(experts)],
         experts,
-        ncols=len(experts),
+        ncols=min(3, len(experts)),
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
         frameon=False,

@@ -1,5 +1,6 @@
 """The page's plot of reliability: how often what was given a probability came true."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,9 @@ def reliability(run: Run) -> Figure | None:
     tasks = [task for task in run.tasks.values() if task.kind == "binary"]
     if not tasks:
         return None
-    figure = Figure(figsize=(4 * len(tasks), 4.1), layout="constrained")
+    across = min(3, len(tasks))
+    height = 3.6 + 0.17 * math.ceil((len(run.weights) + 1) / across)
+    figure = Figure(figsize=(4 * len(tasks), height), layout="constrained")
     grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
     colours = {name: f"C{place}" for place, name in enumerate(run.weights)}
     drawn = {}
@@ -54,7 +57,7 @@ def reliability(run: Run) -> Figure | None:
         list(drawn.values()),
         list(drawn),
         loc="outside lower center",
-        ncols=2,
+        ncols=across,
         fontsize=7,
         frameon=False,
     )
