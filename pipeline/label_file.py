@@ -75,7 +75,7 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
         )
     if table.empty:
         raise UserError(f"{path} has no rows; give a table of labels.")
-    for name in table.columns[table.dtypes == object]:
+    for name in table.columns[[kind.kind == "O" for kind in table.dtypes]]:
         if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
             raise UserError(f"{name} in {path} holds lists; give one value a row.")
     table = table.assign(**{key: _whole_numbers(table[key], path)}).drop_duplicates()

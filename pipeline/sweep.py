@@ -41,17 +41,6 @@ TABLE = "trials.csv"
 
 
 @dataclass(frozen=True)
-class Space:
-    """What is tried: the values of each setting. `learning_rate` is tried between two values."""
-
-    learning_rate: tuple[float, float] = (1e-4, 1e-2)
-    rank: tuple[int, ...] = (2, 4, 8, 16)
-    adaptation: tuple[str, ...] = ("lora", "full", "linear", "shared-lora")
-    gate_depth: tuple[int, ...] = (1, 2)
-    pooling: tuple[str, ...] = ("default",)
-
-
-@dataclass(frozen=True)
 class Origin:
     """What a sweep was made from: the data set, the tasks by title, the ECGs and patients drawn of
     whom the test patients' are set aside, the weights by expert, and sentences on the labels.

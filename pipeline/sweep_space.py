@@ -10,6 +10,17 @@ from enecg.errors import UserError
 from pipeline.fit import Adaptation, FitSettings
 
 
+@dataclass(frozen=True)
+class Space:
+    """What is tried: the values of each setting. `learning_rate` is tried between two values."""
+
+    learning_rate: tuple[float, float] = (1e-4, 1e-2)
+    rank: tuple[int, ...] = (2, 4, 8, 16)
+    adaptation: tuple[str, ...] = ("lora", "full", "linear", "shared-lora")
+    gate_depth: tuple[int, ...] = (1, 2)
+    pooling: tuple[str, ...] = ("default",)
+
+
 def check_space(space: Space) -> None:
     """Raises UserError where a setting has nothing to try, or what is no value of it."""
     known = get_args(Adaptation)
