@@ -1,7 +1,7 @@
 """What a sweep tries, and how a trial draws from it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import optuna
