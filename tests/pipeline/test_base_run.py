@@ -38,7 +38,8 @@ def first(
 ) -> Results:
     out = tmp_path_factory.mktemp("runs") / "first"
     own = ("heart_rate:regression:bpm", "male:binary")
-    return run(dataset, store, out, own_tasks=own, labels=str(labels), fit=SHARED)
+    asked = {"tasks": ("all",), "own_tasks": own, "labels": str(labels)}
+    return run(dataset, store, out, **asked, fit=SHARED)
 
 
 @pytest.fixture(scope="module")

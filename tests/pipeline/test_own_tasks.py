@@ -361,5 +361,5 @@ def test_a_run_that_has_seen_everyone_has_nobody_to_be_judged_on(
 def test_a_run_is_not_written_over_by_its_judgement(
     results: Results, dataset: Path, store: Path, labels: Path
 ):
-    with pytest.raises(UserError, match="is no evaluation: there is"):
+    with pytest.raises(UserError, match="is no evaluation, and not empty: there is"):
         judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=results.folder)
