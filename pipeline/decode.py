@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer
 from scipy.signal import resample_poly
 
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
@@ -93,20 +93,10 @@ def read_wfdb(
             "too_short",
             f"{samples} lasts {seconds:.1f} s, less than {SHORTEST_S:g} s; leave the record out.",
         )
-    # The least and the greatest of a row are NaN where any sample is.
-    lowest, highest = leads.mv.min(1), leads.mv.max(1)
-    if np.isnan(lowest).any():
-        raise BadRecord(
-            "nan_samples",
-            f"{samples} has missing samples in {_named(np.isnan(lowest))}; leave the record out, "
-            "or mend the file.",
-        )
-    if not np.isfinite([lowest, highest]).all():
-        raise _unreadable(files, name, "gives infinite voltages")
-    if (lowest == highest).any():
-        raise BadRecord(
-            "flat_lead", f"{samples} is flat in {_named(lowest == highest)}; leave the record out."
-        )
+    # NaN where any sample is missing.
+    span = leads.mv.max(1) - leads.mv.min(1)
+    if not ((span > 0) & (span < np.inf)).all():
+        _check_voltages(leads.mv, files, name)
     if leads.wrong_sums:
         raise BadRecord(
             "wrong_checksum",
@@ -152,6 +142,22 @@ def read_leads(
     )
 
 
+def _check_voltages(mv: Float32[np.ndarray, "12 time"], files: RecordFiles, record: str) -> None:
+    """Raise BadRecord for the first thing that is wrong with the samples."""
+    where = files.told(record)
+    holes, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)
+    if holes.any():
+        raise BadRecord(
+            "nan_samples",
+            f"{where} has missing samples in {_named(holes)}; leave the record out, or mend the "
+            "file.",
+        )
+    if not np.isfinite(mv).all():
+        raise _unreadable(files, record, "gives infinite voltages")
+    if flat.any():
+        raise BadRecord("flat_lead", f"{where} is flat in {_named(flat)}; leave the record out.")
+
+
 class _LacksLeadsError(Exception):
     """The leads out of the twelve that a header does not have."""
 
@@ -160,29 +166,27 @@ class _LacksLeadsError(Exception):
 class _Twelve:
     """Where the twelve leads stand among a record's signals, and what their samples mean.
 
-    `gain` (steps per unit), `zero` (the step at 0), `mv_per_unit` and `missing` (the value of a
-    missing sample) have shape (12, 1). `single`: float32 is wide enough to divide in.
+    `gain` (steps per unit) and `zero` (the step at 0), of shape (12, 1), are float32 where that is
+    wide enough, else float64. `missing` are the values of missing samples.
     """
 
     place: list[int]
-    gain: Float64[np.ndarray, "12 1"]
-    zero: Float64[np.ndarray, "12 1"]
+    gain: Float[np.ndarray, "12 1"]
+    zero: Float[np.ndarray, "12 1"]
     mv_per_unit: Float64[np.ndarray, "12 1"]
-    missing: Int64[np.ndarray, "12 1"]
-    single: bool
+    missing: Int64[np.ndarray, " 12"]
 
     def millivolts(self, digital: Integer[np.ndarray, "12 time"]) -> Float32[np.ndarray, "12 time"]:
-        """(digital - zero) / gain in mV, computed in float64 and rounded; NaN where missing."""
-        if self.single and digital.dtype == np.int16:
+        """(digital - zero) / gain in mV, as if in float64 and then rounded; NaN where missing."""
+        if self.gain.dtype == np.float32 and digital.dtype == np.int16:
             mv = digital.astype(np.float32)
-            if self.zero.any():
-                mv -= self.zero.astype(np.float32)
-            mv /= self.gain.astype(np.float32)
+            mv -= self.zero
+            mv /= self.gain
         else:
             with np.errstate(over="ignore", under="ignore"):
-                wide = (digital - self.zero) / self.gain * self.mv_per_unit
-                mv = wide.astype(np.float32)
-        for lead in np.flatnonzero(digital.min(1, keepdims=True) <= self.missing):
+                wide = (digital - self.zero.astype(np.float64)) / self.gain.astype(np.float64)
+                mv = (wide * self.mv_per_unit).astype(np.float32)
+        for lead in (digital.min(1) <= self.missing).nonzero()[0]:
             mv[lead, digital[lead] == self.missing[lead]] = np.nan
         return mv
 
@@ -204,13 +208,13 @@ def _twelve(signals: Signals, units_per_mv: float | None) -> _Twelve:
     gain, zero = (np.array([one[n] for one in scales], np.float64)[:, None] for n in (0, 1))
     mv_per_unit = np.array([_MV_PER_UNIT[unit] for _, _, unit in scales])[:, None]
     missing = [FORMATS[signals.formats[n]].missing for n in place]
+    kind = np.float32 if _single_is_exact(gain, zero, mv_per_unit) else np.float64
     return _Twelve(
         place=place,
-        gain=gain,
-        zero=zero,
+        gain=gain.astype(kind),
+        zero=zero.astype(kind),
         mv_per_unit=mv_per_unit,
-        missing=np.array([_NEVER if one is None else one for one in missing], np.int64)[:, None],
-        single=_single_is_exact(gain, zero, mv_per_unit),
+        missing=np.array([_NEVER if one is None else one for one in missing], np.int64),
     )
 
 
@@ -286,19 +290,20 @@ def _read_header(files: RecordFiles, name: str) -> bytes:
     return content.data
 
 
-def _read_signals(files: RecordFiles, record: str, header: Header, length: int) -> dict[str, bytes]:
-    """The bytes of the record's signal files that hold the first `length` samples."""
-    folder = record.rpartition("/")[0]
-    contents = {}
-    for file, (least, wanted) in bytes_needed(header, length).items():
-        name = f"{folder}/{file}" if folder else file
-        content = _read(files, name, wanted)
+def _read_signals(files: RecordFiles, record: str, header: Header, length: int) -> list[bytes]:
+    """Of each of the record's signal files, what holds the first `length` samples."""
+    folder = record[: record.rfind("/") + 1]
+    contents = []
+    for file in header.files:
+        least, wanted = bytes_needed(header, file, length)
+        content = _read(files, folder + file.name, wanted)
         if content.size < least:
             raise _bad(
                 "cut_file",
-                f"{files.told(name)} has {content.size} of {least} bytes; copy it again.",
+                f"{files.told(folder + file.name)} has {content.size} of {least} bytes; copy it "
+                "again.",
             )
-        contents[file] = content.data
+        contents.append(content.data)
     return contents
 
 

@@ -156,15 +156,33 @@ def _path_of(descriptor: int, path: str) -> str:
         return os.path.realpath(path)
 
 
+def is_there(files: RecordFiles, name: str) -> bool:
+    """Whether there is a file of this name, in a directory perhaps linked from elsewhere.
+
+    Records may not be: their names come from a table. Those of the tables are our own.
+    """
+    if isinstance(files, DirectoryFiles):
+        return Path(files.root, name).is_file()
+    try:
+        files.read(name, 0)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def find_table(files: RecordFiles, name: str) -> str | None:
     """`NAME.csv` or `NAME.csv.gz`, None where neither is there."""
     for table in (f"{name}.csv", f"{name}.csv.gz"):
-        try:
-            files.read(table, 0)
-        except FileNotFoundError:
-            continue
-        return table
+        if is_there(files, table):
+            return table
     return None
+
+
+def copy_file(files: RecordFiles, name: str, target: Path) -> None:
+    """Copy a file to this machine, and make the folder for it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.open(name) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _STREAM_BYTES)
 
 
 @contextmanager
@@ -175,8 +193,7 @@ def local_copy(files: RecordFiles, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
         copy = Path(folder) / posixpath.basename(name)
-        with files.open(name) as source, copy.open("wb") as target:
-            shutil.copyfileobj(source, target, _STREAM_BYTES)
+        copy_file(files, name, copy)
         yield copy
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 
@@ -61,6 +62,7 @@ _SIGNAL = re.compile(
 )
 _FORMAT = re.compile(r"(\d{1,3}+)(?:\+(\d{1,10}+))?", re.ASCII)
 _GAIN = re.compile(rf"({_NUMBER})(?:\(([-+]?\d++)\))?(?:/(\S++))?", re.ASCII)
+_OUTSIDE = frozenset("/\\:\0")
 
 
 class HeaderError(ValueError):
@@ -92,19 +94,30 @@ class Signals:
         return {name.lower(): n for n, name in reversed(list(enumerate(self.names)))}
 
 
+class SignalFile(NamedTuple):
+    """A file in the header's own folder, and the signals in it: from `first` up to `end`.
+
+    They are all in one format; the first one's offset is the file's.
+    """
+
+    name: str
+    first: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Header:
     """A record in one segment.
 
-    `rate_hz` samples a second, `length` samples (at least 1) in each signal; `files` are names in
-    the header's own folder, the signals of one file side by side. `initial` and `checksums` are
-    None where the header has none; a checksum is the sum of a signal's samples modulo 65536.
+    `rate_hz` samples a second, `length` samples (at least 1) in each signal; `files` hold the
+    signals in their order. `initial` (digits) and `checksums` are None where the header has none;
+    a checksum is the sum of a signal's samples modulo 65536.
     """
 
     rate_hz: float
     length: int
-    files: tuple[str, ...]
-    initial: tuple[int | None, ...]
+    files: tuple[SignalFile, ...]
+    initial: tuple[str | None, ...]
     checksums: tuple[int | None, ...]
     signals: Signals
 
@@ -130,13 +143,12 @@ def parse_header(content: bytes) -> Header:
         raise HeaderError("has a signal without a file, a format or a gain")
     files, formats, gains, _, zeros, initial, checksums, _, names = zip(*fields, strict=True)
     signals = _signals(formats, gains, zeros, names)
-    _check_files(files, signals.formats)
     return Header(
         rate_hz=float(record["rate"]),
         length=length,
-        files=files,
-        initial=tuple(map(_whole, initial)),
-        checksums=tuple(map(_whole, checksums)),
+        files=_files(files, signals),
+        initial=initial,
+        checksums=tuple(map(whole, checksums)),
         signals=signals,
     )
 
@@ -167,7 +179,7 @@ def _format(text: str) -> tuple[str, int]:
     found = _FORMAT.fullmatch(text)
     if found is None or found[1] not in FORMATS:
         raise HeaderError(f"uses signal format {text[:20]}, which is not read")
-    offset = _whole(found[2]) or 0
+    offset = whole(found[2]) or 0
     if offset > _FURTHEST_BYTE:
         raise HeaderError(f"has samples that begin {offset} bytes into a file, out of bounds")
     return found[1], offset
@@ -182,11 +194,11 @@ def _gain(text: str, zero: str | None) -> tuple[float, int, str]:
     gain = float(found[1]) if found is not None else 0.0
     if found is None or gain == 0 or not math.isfinite(gain):
         raise HeaderError("gives a signal without a gain, so of unknown voltage")
-    baseline = _whole(found[2] if found[2] is not None else zero)
+    baseline = whole(found[2] if found[2] is not None else zero)
     return gain, baseline or 0, (found[3] or "mV").lower()
 
 
-def _whole(text: str | None) -> int | None:
+def whole(text: str | None) -> int | None:
     """An integer of C's size, None where there is none."""
     if text is None:
         return None
@@ -195,17 +207,18 @@ def _whole(text: str | None) -> int | None:
     return value
 
 
-def _check_files(files: Sequence[str], formats: Sequence[str]) -> None:
-    """File names are those of files beside the header, each in one format, its signals together."""
-    of_file: dict[str, str] = {}
-    before = ""
-    for file, kind in zip(files, formats, strict=True):
-        if file != before:
-            if file in (".", "..") or any(mark in file for mark in "/\\:\0"):
-                raise HeaderError("names a signal file outside its own folder")
-            if file in of_file:
-                raise HeaderError("does not give the signals of a file together")
-            of_file[file] = kind
-            before = file
-        elif of_file[file] != kind:
+def _files(names: Sequence[str], signals: Signals) -> tuple[SignalFile, ...]:
+    """The signal files, in the order of the signals."""
+    files = []
+    first = 0
+    for name, same in groupby(names):
+        end = first + len(list(same))
+        if name in (".", "..") or not _OUTSIDE.isdisjoint(name):
+            raise HeaderError("names a signal file outside its own folder")
+        if len(set(signals.formats[first:end])) > 1:
             raise HeaderError("gives signals of one file in several formats")
+        files.append(SignalFile(name, first, end))
+        first = end
+    if len({file.name for file in files}) < len(files):
+        raise HeaderError("does not give the signals of a file together")
+    return tuple(files)

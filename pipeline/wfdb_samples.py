@@ -2,8 +2,7 @@
 
 import math
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +10,30 @@ import wfdb
 from jaxtyping import Int16, Integer
 
 from enecg.errors import UserError
-from pipeline.wfdb_header import FORMATS, Header, HeaderError
+from pipeline.wfdb_header import FORMATS, Header, HeaderError, SignalFile
 
 _BLOCK_BYTES = 4
 """Formats 212, 310 and 311 pack samples in blocks of at most so many bytes."""
 
 
-def bytes_needed(header: Header, length: int) -> dict[str, tuple[int, int]]:
-    """By signal file: what the header says it has at least, and how far it is to be read for the
-    first `length` samples, in bytes."""
-    needed = {}
-    for file, count in Counter(header.files).items():
-        first = header.files.index(file)
-        offset = header.signals.offsets[first]
-        frame = count * FORMATS[header.signals.formats[first]].width
-        end = math.ceil(offset + length * frame) + _BLOCK_BYTES
-        needed[file] = (offset + int(header.length * frame), end)
-    return needed
+def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, int]:
+    """How many bytes the header says that a file has at least, and up to which byte it is to be
+    read for the first `length` samples of its signals."""
+    offset = header.signals.offsets[file.first]
+    frame = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
+    return offset + int(header.length * frame), math.ceil(offset + length * frame) + _BLOCK_BYTES
 
 
 def digital_samples(
-    header: Header, length: int, files: Mapping[str, bytes]
+    header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
-    """The first `length` samples of every signal, out of the bytes of its files.
+    """The first `length` samples of every signal, out of the contents of its files.
 
     Raises HeaderError where wfdb cannot read them.
     """
-    if len(files) == 1 and header.signals.plain16:
-        return samples_of_format16(header, length, files[header.files[0]])
-    return samples_by_wfdb(header, length, files)
+    if len(contents) == 1 and header.signals.plain16:
+        return samples_of_format16(header, length, contents[0])
+    return samples_by_wfdb(header, length, contents)
 
 
 def samples_of_format16(
@@ -51,7 +45,7 @@ def samples_of_format16(
 
 
 def samples_by_wfdb(
-    header: Header, length: int, files: Mapping[str, bytes]
+    header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
     """Any format, by wfdb.
 
@@ -59,18 +53,18 @@ def samples_by_wfdb(
     follow a file name out of the folder or onto the network, fill memory for a length that is not
     there, and guess at what it cannot read.
     """
-    names = {file: f"{number}.dat" for number, file in enumerate(files)}
-    signals = header.signals
-    lines = [f"record {len(signals)} {header.rate_hz:g} {length}"]
-    for n, (file, kind, offset) in enumerate(
-        zip(header.files, signals.formats, signals.offsets, strict=True)
-    ):
-        lines.append(f"{names[file]} {kind}+{offset} 1(0)/mV 0 0 {header.initial[n] or 0} 0 0 {n}")
+    lines = [f"record {len(header.signals)} {header.rate_hz:g} {length}"]
+    for place, file in enumerate(header.files):
+        for n in range(file.first, file.end):
+            kind, offset = header.signals.formats[n], header.signals.offsets[file.first]
+            lines.append(
+                f"{place}.dat {kind}+{offset} 1(0)/mV 0 0 {header.initial[n] or 0} 0 0 {n}"
+            )
     with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
         try:
             Path(folder, "record.hea").write_text("\n".join(lines) + "\n", "ascii")
-            for file, name in names.items():
-                Path(folder, name).write_bytes(files[file])
+            for place, content in enumerate(contents):
+                Path(folder, f"{place}.dat").write_bytes(content)
         except OSError as error:
             raise UserError(
                 f"{folder} cannot be written ({error.strerror}); make room, or point TMPDIR to "
