@@ -229,9 +229,10 @@ def _single_is_exact(
     for 53 >= 2 * 24 + 2 (Figueroa, SIGNUM Newsletter 30(3), 1995). So both have to be float32
     exactly, and the quotient neither too small nor too great for one.
     """
-    exact = gain.astype(np.float32) == gain
     usual = (np.abs(gain) > 1e-30) & (np.abs(gain) < 1e30) & (np.abs(zero) < 2**23)
-    return bool((exact & usual & (mv_per_unit == 1)).all())
+    if not (usual & (mv_per_unit == 1)).all():
+        return False
+    return bool((gain.astype(np.float32) == gain).all())
 
 
 def _wrong_sums(

@@ -94,6 +94,11 @@ class MimicIvEcg:
                 copy_file(self.files, table, copy / table)
         return copy
 
+    @cached_property
+    def _paths(self) -> pd.api.extensions.ExtensionArray:
+        # A row of the frame takes longer to find than its ECG to decode.
+        return pd.array(self._records["path"])
+
     def __getstate__(self) -> dict[str, object]:
         """Without `root`, which another process makes anew."""
         return {name: value for name, value in vars(self).items() if name != "root"}
@@ -131,7 +136,7 @@ class MimicIvEcg:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
-        return read_wfdb(str(self._records["path"].array[row]), self.files)
+        return read_wfdb(str(self._paths[row]), self.files)
 
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
