@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -19,6 +17,7 @@ from enecg.heads import TaskHeads
 from pipeline.runs import CONFIG, PROVENANCE
 from pipeline.saved_models import load_gate, load_heads, load_hidden_layer
 from pipeline.targets import Targets, from_document
+from stores.record_ids import RecordIds, as_ids
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class SavedRun:
         """Of each repeat its `seed`, record ids by part, and `patients_seen`."""
         return tuple(self._read("cohorts.json"))
 
-    def patients_seen(self, repeat: int) -> Int[np.ndarray, " patient"]:
+    def patients_seen(self, repeat: int) -> RecordIds:
         """The patients that a repeat was trained or validated on."""
         with self._whole():
-            return np.array(self.cohorts[repeat]["patients_seen"], np.int64)
+            return as_ids(self.cohorts[repeat]["patients_seen"])
 
     def targets(self, repeat: int) -> dict[str, Targets]:
         """What a repeat fitted to the labels of its training patients, by task."""
@@ -112,7 +111,7 @@ class SavedRun:
         """Turn what a run lacks into a sentence."""
         try:
             yield
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(
                 f"{self.folder} is not a whole run of this version ({type(error).__name__}: "
                 f"{str(error).splitlines()[0]}); train it again."

@@ -30,6 +30,7 @@ from pipeline.stack_data import Labelled
 from pipeline.targets import constant
 from pipeline.train import gather, one_thread
 from pipeline.train_settings import TrainSettings
+from stores.record_ids import as_ids
 
 JOURNAL = "trials.journal"
 QUESTION = "question.json"
@@ -89,7 +90,7 @@ def sweep(
     for pooling, given in inputs.items():
         cohort = draw(
             given.record_id,
-            given.labels["patient_id"].to_numpy(),
+            as_ids(given.labels["patient_id"]),
             patients=settings.patients,
             seed=settings.seed,
             ecgs=settings.ecgs,
