@@ -5,6 +5,7 @@ Records have no identity of their own beyond their place in the directory, and t
 same wherever a copy lies, and stays the same when records are added.
 """
 
+import errno
 import os
 import re
 from collections import deque
@@ -121,7 +122,7 @@ def find_records(root: Path) -> list[str]:
                 path = f"{folder}/{entry.name}".lstrip("/")
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     (to_enter.append if entry.is_symlink() else to_enter.appendleft)(path)
                 elif entry.name.endswith(_HEADER):
                     found.append(path.removesuffix(_HEADER))
@@ -136,3 +137,13 @@ def find_records(root: Path) -> list[str]:
             f"{root} has a record whose name is no UTF-8, {strange!r}; rename its files."
         )
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        # A link that leads to itself.
+        if error.errno == errno.ELOOP:
+            return False
+        raise

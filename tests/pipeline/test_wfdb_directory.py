@@ -143,6 +143,7 @@ def test_folders_are_entered_once_whatever_links_lead_to_them(empty: Path, tmp_p
     (empty / "z").symlink_to(tmp_path / "elsewhere")
     (empty / "zz").symlink_to(tmp_path / "elsewhere")
     (empty / "gone").symlink_to(tmp_path / "nowhere")
+    (empty / "itself").symlink_to("itself")
     assert find_records(empty) == ["b/1", "b/c/2", "z/3"]
 
 
