@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
-from stores.record_ids import RecordIds, as_ids, is_text, unwritten
+from stores.record_ids import RecordIds, as_ids, unwritten
 from stores.shards import ShardLayout, WrongChecksum, finite, sealed
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
@@ -267,7 +267,7 @@ class EmbeddingStore:
     def rows_by_id(self, record_id: RecordIds) -> Int[np.ndarray, " record"]:
         """The row of each record id, or -1 where the store does not know it."""
         order, known = self._sorted_ids
-        if not len(known) or is_text(known) != is_text(record_id):
+        if not len(known):
             return np.full(len(record_id), -1)
         place = np.searchsorted(known, record_id).clip(max=len(known) - 1)
         return np.where(known[place] == record_id, order[place], -1)

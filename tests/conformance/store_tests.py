@@ -99,6 +99,8 @@ class StoreTests:
             # Neither cut to the width of those that are there, nor taken for a number.
             assert grown.rows_by_id(np.array(["b" * 499, "b" * 501])).tolist() == [-1, -1]
             assert grown.rows_by_id(np.array([0])).tolist() == [-1]
+        with make(root, [0], dtype="float32") as by_number:
+            assert by_number.rows_by_id(np.array(["0", "x"])).tolist() == [-1, -1]
         with (
             pytest.raises(StoreError, match="by text, and the data set has them by number"),
             make(root, [0]),
