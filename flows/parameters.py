@@ -31,7 +31,10 @@ def _commas(values: Iterable[str]) -> str:
 
 Dataset = Annotated[
     str,
-    Parameter(help="Data set as SOURCE:FOLDER, such as mimic-iv-ecg:data/demo or ludb:data/ludb."),
+    Parameter(
+        help="Data set as SOURCE:FOLDER (mimic-iv-ecg, ludb, ptb-xl, ptb-xl-100), or any folder of "
+        "WFDB records as wfdb:NAME=FOLDER, NAME being what its embeddings are kept under."
+    ),
 ]
 Store = Annotated[
     str,

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 from torch import Tensor
 
 from pipeline.evaluate import CONSTANT, Predicted, choose_threshold, decide
 from pipeline.stack_data import Labelled
 from pipeline.targets import constant
+from stores.record_ids import RecordIds, as_ids
 
 
 class Judge:
@@ -16,7 +16,7 @@ class Judge:
     def __init__(
         self,
         number: int,
-        record_id: Int[np.ndarray, " record"],
+        record_id: RecordIds,
         labels: pd.DataFrame,
         labelled: Labelled,
     ) -> None:
@@ -91,7 +91,7 @@ class Judge:
             method=method,
             repeat=self.number,
             record_id=record_id,
-            patient_id=self.labels.loc[record_id, "patient_id"].to_numpy(),
+            patient_id=as_ids(self.labels.loc[record_id, "patient_id"]),
             truth=truth,
             predicted=predicted.astype(np.float64),
             probability=None if probability is None else probability.astype(np.float64),

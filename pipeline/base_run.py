@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from torch import nn
 
 from enecg.errors import UserError
@@ -14,6 +13,7 @@ from pipeline.cohorts import Cohort
 from pipeline.fit import Adaptation
 from pipeline.saved_run import SavedRun
 from pipeline.train_settings import TrainSettings
+from stores.record_ids import RecordIds, as_ids
 
 SHARED: Adaptation = "shared-lora"
 
@@ -48,14 +48,14 @@ def like_base(settings: TrainSettings, base: SavedRun) -> TrainSettings:
     )
 
 
-def cohorts_of(base: SavedRun, record_id: Int[np.ndarray, " record"]) -> list[Cohort]:
+def cohorts_of(base: SavedRun, record_id: RecordIds) -> list[Cohort]:
     """The base's cohorts, so that nobody whom its layers have seen is judged on.
 
     Raises UserError where an embedding of theirs is not among `record_id`.
     """
     cohorts = []
     for drawn in base.cohorts:
-        parts = (np.array(drawn[part], np.int64) for part in ("train", "validation", "test"))
+        parts = (as_ids(drawn[part]) for part in ("train", "validation", "test"))
         cohort = Cohort(drawn["seed"], *parts)
         missing = int((~np.isin(cohort.everyone, record_id)).sum())
         if missing:

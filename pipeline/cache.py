@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from enecg.errors import UserError
@@ -20,6 +20,7 @@ from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
 from stores.opening import Found, find_stores, open_store
+from stores.record_ids import RecordIds
 from stores.status import ABSENT, WHOLE
 
 
@@ -183,11 +184,11 @@ class Available:
     were left out since an expert has no embedding of them.
     """
 
-    record_id: Int[np.ndarray, " record"]
+    record_id: RecordIds
     left_out: int
 
 
-def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) -> Available:
+def available(cache: Cache, record_id: RecordIds, refill: str) -> Available:
     """Which of these records can be trained on.
 
     Records that could not be had (spoiled files) are left out and counted. Raises StoreError
@@ -212,18 +213,18 @@ def available(cache: Cache, record_id: Int[np.ndarray, " record"], refill: str) 
 class Features:
     """Embeddings in memory, as stored, joined by record id: row i of each is `record_id[i]`."""
 
-    record_id: Int[np.ndarray, " record"]
+    record_id: RecordIds
     experts: dict[str, Float[Tensor, "record feature"]]
     leads: Float[Tensor, "record feature"]
 
-    def rows_of(self, record_id: Int[np.ndarray, " pick"]) -> Tensor:
+    def rows_of(self, record_id: RecordIds) -> Tensor:
         """Rows of these records, as an index tensor on the features' device."""
         order = np.argsort(self.record_id)
         rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
         return torch.from_numpy(rows).to(self.leads.device)
 
 
-def read_features(cache: Cache, record_id: Int[np.ndarray, " record"], device: str) -> Features:
+def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
     """Read the embeddings of these records from every store, once.
 
     Raises UserError where a store has not all of them whole.

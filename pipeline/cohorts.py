@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
 
 from enecg.errors import UserError
+from stores.record_ids import RecordIds
 
 Ecgs = Literal["one", "all"]
 
@@ -19,19 +19,19 @@ class Cohort:
     """Record ids of one repeat, by part; no patient is in two parts."""
 
     seed: int
-    train: Int[np.ndarray, " record"]
-    validation: Int[np.ndarray, " record"]
-    test: Int[np.ndarray, " record"]
+    train: RecordIds
+    validation: RecordIds
+    test: RecordIds
 
     @property
-    def everyone(self) -> Int[np.ndarray, " record"]:
+    def everyone(self) -> RecordIds:
         """The record ids of all three parts."""
         return np.concatenate([self.train, self.validation, self.test])
 
 
 def draw(
-    record_id: Int[np.ndarray, " record"],
-    patient_id: Int[np.ndarray, " record"],
+    record_id: RecordIds,
+    patient_id: RecordIds,
     *,
     patients: int,
     seed: int,

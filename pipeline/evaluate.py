@@ -14,6 +14,7 @@ from enecg.metrics import NAN
 from enecg.tasks import Task
 from pipeline.bootstrap import DRAWS, Sample, divide, draw, draws_of, macro_f1_of_counts, of_draws
 from pipeline.targets import Targets
+from stores.record_ids import RecordIds
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
@@ -35,8 +36,8 @@ class Predicted:
     task: Task
     method: str
     repeat: int
-    record_id: Int[np.ndarray, " record"]
-    patient_id: Int[np.ndarray, " record"]
+    record_id: RecordIds
+    patient_id: RecordIds
     truth: Float[np.ndarray, " record"]
     predicted: Float[np.ndarray, " record"]
     probability: Float[np.ndarray, "record class"] | None = None

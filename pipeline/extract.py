@@ -235,5 +235,5 @@ class _ShardWork:
             self.status[which][row] = self.plan.stores[which].flags.index(reason)
             self.came_in[which][row] = True
         whose = self.plan.experts[lacking[0]].spec.name if reason == NOT_FINITE else None
-        record = int(self.plan.stores[0].record_id[self.first + row])
+        record = self.plan.stores[0].record_id[self.first + row].item()
         self.failures.append((row, Failure(record, whose, reason, detail)))

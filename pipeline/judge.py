@@ -15,8 +15,7 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS, Task
 from pipeline import run_folder, runs
 from pipeline.cache import Features, available, open_same, read_features
-from pipeline.datasets.base import Dataset
-from pipeline.datasets.mimic_iv_ecg import same_patients
+from pipeline.datasets.base import Dataset, same_patients
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
 from pipeline.predictor import Answers, Predictor, load_run
@@ -30,6 +29,7 @@ from pipeline.report.table import notes as run_notes
 from pipeline.request import resolve_device
 from pipeline.saved_run import SavedRun
 from pipeline.targets import Targets
+from stores.record_ids import as_ids
 
 EVALUATION = "evaluation.json"
 
@@ -126,7 +126,7 @@ def _unseen(
     """Which records are of patients that a repeat was neither trained nor validated on."""
     if not same_patients(saved.config["dataset"], namespace):
         return np.ones(len(table), bool)
-    return ~np.isin(table["patient_id"].to_numpy(), saved.patients_seen(repeat))
+    return ~np.isin(as_ids(table["patient_id"]), saved.patients_seen(repeat))
 
 
 def _whom(saved: SavedRun, namespace: str) -> str:
@@ -215,7 +215,7 @@ def _predict(
                     method=method,
                     repeat=repeat,
                     record_id=features.record_id[known],
-                    patient_id=table["patient_id"].to_numpy()[known],
+                    patient_id=as_ids(table["patient_id"])[known],
                     truth=targets.decode(truth) if regression else truth,
                     predicted=said.astype(np.float64),
                     probability=None if regression else probability.astype(np.float64),

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from jaxtyping import Int
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.selection import ID_COLUMNS
+from stores.record_ids import RecordIds, as_ids, is_text
 
 PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Headers under which a table's patients are looked for, to be compared with the data set's."""
@@ -57,12 +57,23 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
     """Read the `wanted` columns of a CSV (also gzipped) or Parquet table of labels.
 
     Its record ids are in a column `record_id` or `study_id`; patients are the data set's. Raises
-    UserError where the file is not there or no such table, where an id is missing, no whole
-    number or in two rows that differ, where the data set has none of its records, or has one of
-    another patient.
+    UserError where one of its records is of another patient, and as `read_labels` does.
+    """
+    labels = read_labels(path, index.record_id, {*wanted, *PATIENT_COLUMNS})
+    _check_patients(labels.table, index, labels.path)
+    return labels
+
+
+def read_labels(path: Path, record_id: RecordIds, wanted: Collection[str]) -> LabelFile:
+    """Read the `wanted` columns of a CSV (also gzipped) or Parquet table for these records.
+
+    Raises UserError where the file is not there or no such table, where an id is missing, in two
+    rows that differ or, where the data set's are numbers, no whole number, and where the data set
+    has none of its records.
     """
     path = path.expanduser()
-    columns, table = _read(path, {*wanted, *ID_COLUMNS, *PATIENT_COLUMNS})
+    text = is_text(record_id)
+    columns, table = _read(path, {*wanted, *ID_COLUMNS}, text)
     key = next((name for name in ID_COLUMNS if name in table), None)
     if key is None:
         raise UserError(
@@ -78,7 +89,8 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
     for name in table.columns[[kind.kind == "O" for kind in table.dtypes]]:
         if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
             raise UserError(f"{name} in {path} holds lists; give one value a row.")
-    table = table.assign(**{key: _whole_numbers(table[key], path)}).drop_duplicates()
+    ids = _texts(table[key], path) if text else _whole_numbers(table[key], path)
+    table = table.assign(**{key: ids}).drop_duplicates()
     rows = table.set_index(key).rename_axis("record_id")
     twice = rows.index[rows.index.duplicated()]
     if len(twice):
@@ -86,15 +98,14 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
             f"{path} has {len(twice)} records in more than one row, with other labels each time, "
             f"such as {twice[0]}; leave one row of each."
         )
-    known = rows.index.isin(index.record_id)
+    known = rows.index.isin(record_id)
     if not known.any():
         such = f", such as {rows.index[0]}" if len(rows) else ""
         raise UserError(
             f"None of the {len(rows)} records of {path} is in the data set{such}; give the "
             "--dataset that they are of."
         )
-    joined = rows.reindex(pd.Index(index.record_id, name="record_id"))
-    _check_patients(joined, index, path)
+    joined = rows.reindex(pd.Index(record_id, name="record_id"))
     return LabelFile(path, joined, columns, int((~known).sum()), _sha256(path))
 
 
@@ -106,8 +117,8 @@ def header(path: Path) -> tuple[str, ...]:
         return tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
 
 
-def _read(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """The names of all columns, and those columns that are wanted."""
+def _read(path: Path, wanted: Collection[str], text: bool) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """The names of all columns, and those columns that are wanted; `text`: ids are as written."""
     columns = header(path)
     chosen = [name for name in columns if name in wanted]
     with _told(path), warnings.catch_warnings():
@@ -120,6 +131,7 @@ def _read(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.Data
         table = pd.read_csv(
             path,
             index_col=False,
+            dtype=dict.fromkeys((*ID_COLUMNS, *PATIENT_COLUMNS), str) if text else None,
             keep_default_na=False,
             na_values=list(UNKNOWN),
             skipinitialspace=True,
@@ -144,7 +156,23 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _whole_numbers(column: pd.Series, path: Path) -> Int[np.ndarray, " row"]:
+def as_written(column: pd.Series) -> pd.Series:
+    """Ids as text, without spaces around them; NaN where there is none."""
+    text = column.map(str, na_action="ignore").astype("str").str.strip()
+    return text.mask(text == "")
+
+
+def _texts(column: pd.Series, path: Path) -> RecordIds:
+    ids = as_written(column)
+    if ids.isna().any():
+        raise UserError(
+            f"{path} has {int(ids.isna().sum())} rows without a {column.name}; give every row its "
+            "record's id."
+        )
+    return as_ids(ids)
+
+
+def _whole_numbers(column: pd.Series, path: Path) -> RecordIds:
     numbers = pd.to_numeric(column, errors="coerce")
     wrong = numbers.isna() | (numbers % 1 != 0)
     if wrong.any():
@@ -161,13 +189,18 @@ def _check_patients(joined: pd.DataFrame, index: RecordIndex, path: Path) -> Non
     for name in PATIENT_COLUMNS:
         if name not in joined:
             continue
-        theirs = pd.to_numeric(joined[name], errors="coerce").to_numpy(np.float64)
-        other = ~np.isnan(theirs) & (theirs != index.patient_id)
+        if is_text(index.patient_id):
+            theirs = as_written(joined[name])
+        else:
+            theirs = pd.to_numeric(joined[name], errors="coerce")
+        other = (theirs.notna() & (theirs != index.patient_id)).to_numpy(bool)
         if other.any():
             first = int(np.flatnonzero(other)[0])
+            said = theirs.iloc[first]
             raise UserError(
                 f"{path} gives {int(other.sum())} records to other patients than the data set, "
-                f"such as {index.record_id[first]} to {name} {theirs[first]:.0f} and not "
+                f"such as {index.record_id[first]} to {name} "
+                f"{said if isinstance(said, str) else f'{said:.0f}'} and not "
                 f"{index.patient_id[first]}; give the --dataset that they are of, or leave the "
                 "column out."
             )

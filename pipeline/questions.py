@@ -64,7 +64,7 @@ def ask(
         table = pd.DataFrame({"patient_id": index.patient_id}, index=raw.index)
         for task in paper:
             if task.column in raw:
-                table[task.column] = _of_the_paper(task, raw[task.column], source)
+                table[task.column] = of_the_paper(task, raw[task.column], source)
     complete = []
     for task in own:
         if task.name not in raw or task.name in PATIENT_COLUMNS:
@@ -91,8 +91,11 @@ def ask(
     return Questions(table, tuple(complete), source, file is not None, (*notes, *positive))
 
 
-def _of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
-    """A file's labels for one of the paper's tasks, as `LABEL_COLUMNS` tells them."""
+def of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
+    """A table's labels for one of the paper's tasks, as `LABEL_COLUMNS` tells them.
+
+    Raises UserError where there is something else in the column; `source`: whose it is.
+    """
     if task.kind == "multiclass":
         return values.words(column)
     if task.kind == "regression":

@@ -70,7 +70,7 @@ def recompute(
         signals, old, records = [], [], []
         batch = slice(first, first + batch_size)
         for row, place, embedding in zip(rows[batch], at[batch], kept[batch], strict=True):
-            record = int(store.record_id[row])
+            record = store.record_id[row].item()
             try:
                 if index[place] != record:
                     raise BadRecord("missing_file", "The data set does not have this record.")

@@ -25,6 +25,7 @@ from pipeline.fit_gate import fit_gates
 from pipeline.stack_data import RECORDS_AT_ONCE, Labelled
 from pipeline.targets import Targets
 from pipeline.targets import fit as fit_targets
+from stores.record_ids import RecordIds, as_ids
 
 Step = Callable[[str, Sequence[Fit]], None]
 """Takes what has been trained, and what came of it for each repeat."""
@@ -40,7 +41,7 @@ class Inputs:
 
     dataset: Dataset
     cache: Cache
-    record_id: np.ndarray
+    record_id: RecordIds
     left_out: int
     labels: pd.DataFrame
     tasks: tuple[Task, ...]
@@ -224,12 +225,12 @@ def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> Labelled
         train,
         validation,
         test,
-        _halves(cohort.seed, of_training["patient_id"].to_numpy(), train),
+        _halves(cohort.seed, as_ids(of_training["patient_id"]), train),
         cohort.seed,
     )
 
 
-def _halves(seed: int, patient_id: np.ndarray, train: Tensor) -> tuple[Tensor, Tensor]:
+def _halves(seed: int, patient_id: RecordIds, train: Tensor) -> tuple[Tensor, Tensor]:
     """The training rows of one half of the patients, and of the other half."""
     patients = np.random.default_rng(seed).permutation(np.unique(patient_id))
     first = torch.from_numpy(np.isin(patient_id, patients[: len(patients) // 2])).to(train.device)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int
 
 from enecg.errors import UserError
 from enecg.experts import Choices, Expert, ExpertSpec, load
@@ -18,6 +16,7 @@ from pipeline.decode import DECODE_VERSION
 from pipeline.selection import select
 from stores.layout import store_location
 from stores.location import Location, locate
+from stores.record_ids import RecordIds
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Request:
 
     dataset: Dataset
     experts: tuple[Expert, ...]
-    wanted: Int[np.ndarray, " record"]
+    wanted: RecordIds
     locations: tuple[Location, ...]
     dtype: str
     device: str

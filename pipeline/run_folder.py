@@ -37,6 +37,7 @@ from pipeline.repeat import Inputs, Repeat
 from pipeline.runs import CONFIG, PROVENANCE, RESULTS, Thresholds, results
 from pipeline.saved_models import save_gate, save_heads
 from stores.embeddings import EmbeddingStore
+from stores.record_ids import as_ids
 from stores.runs import read_runs
 
 RUN = (CONFIG, PROVENANCE, RESULTS)
@@ -177,10 +178,10 @@ def _told(store: EmbeddingStore) -> dict[str, Any]:
     }
 
 
-def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
+def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
     """Who was trained or validated on, so that nobody of them is ever judged on."""
     seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
-    patients: list[int] = np.unique(inputs.labels.loc[seen, "patient_id"]).tolist()
+    patients: list[int | str] = np.unique(as_ids(inputs.labels.loc[seen, "patient_id"])).tolist()
     return patients
 
 

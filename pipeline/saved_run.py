@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -19,6 +17,7 @@ from enecg.heads import TaskHeads
 from pipeline.runs import CONFIG, NEEDED, PROVENANCE
 from pipeline.saved_models import load_gate, load_heads, load_hidden_layer
 from pipeline.targets import Targets, from_document
+from stores.record_ids import RecordIds, as_ids
 
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 """What json, torch, safetensors and peft raise for a file that is not there or not whole."""
@@ -63,10 +62,10 @@ class SavedRun:
             raise UserError(f"{self.folder / 'cohorts.json'} names no cohort; train the run again.")
         return tuple(drawn)
 
-    def patients_seen(self, repeat: int) -> Int[np.ndarray, " patient"]:
+    def patients_seen(self, repeat: int) -> RecordIds:
         """The patients that a repeat was trained or validated on."""
         with self._whole():
-            return np.array(self.cohorts[repeat]["patients_seen"], np.int64)
+            return as_ids(self.cohorts[repeat]["patients_seen"])
 
     def targets(self, repeat: int) -> dict[str, Targets]:
         """What a repeat fitted to the labels of its training patients, by task."""

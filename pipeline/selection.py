@@ -5,27 +5,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from enecg.errors import UserError
+from stores.record_ids import RecordIds, as_ids, is_text
 
 ID_COLUMNS = ("record_id", "study_id")
 """Headers under which a table's record ids are looked for."""
 
 
 def select(
-    index: Int[np.ndarray, " record"],
+    index: RecordIds,
     *,
     limit: int | None = None,
     records: Path | None = None,
-) -> Int[np.ndarray, " pick"]:
+) -> RecordIds:
     """Record ids out of an index, in its order: those named in a file, of them the first `limit`.
 
     Raises UserError where the file cannot be read or names records that are not in the index.
     """
     chosen = index
     if records is not None:
-        named = np.unique(read_record_ids(records))
+        named = np.unique(read_record_ids(records, text=is_text(index)))
         strange = np.setdiff1d(named, index)
         if len(strange):
             raise UserError(
@@ -36,20 +36,24 @@ def select(
     return chosen[:limit]
 
 
-def read_record_ids(file: Path) -> Int[np.ndarray, " pick"]:
+def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
     """The ids in a text file (one a line), or in a CSV or Parquet table's `record_id` column.
 
-    A first line is a header where no whole number is in it; what follows a # is not read.
+    Numbers: a first line is a header where no whole number is in it; what follows a # is not
+    read. Text: a first line is a header where one of `ID_COLUMNS` is in it; in a text file a line
+    is an id, spaces and commas in it too, unless it begins with a #.
     Raises UserError where the file is not there, holds none, or holds what is no id.
     """
     try:
-        table = _table(file)
+        table = _texts(file) if text else _table(file)
         ids = table[next((name for name in ID_COLUMNS if name in table), table.columns[0])]
+        if not len(ids):
+            raise ValueError("no row")
+        if text:
+            return as_ids(ids.dropna().astype(str).str.strip())
         strange = ids[~_whole_numbers(ids)]
         if len(strange):
             raise ValueError(f"{strange.iloc[0]!r} is no whole number")
-        if not len(ids):
-            raise ValueError("no row")
         return ids.to_numpy().astype(np.int64)
     except FileNotFoundError as error:
         raise UserError(f"{file} is not there; name a file of record ids.") from error
@@ -77,6 +81,25 @@ def _table(file: Path) -> pd.DataFrame:
     if _whole_numbers(rows.iloc[0]).any() and not set(ID_COLUMNS) & set(names):
         return rows
     return rows[1:].set_axis(names, axis=1)
+
+
+def _texts(file: Path) -> pd.DataFrame:
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file)
+    if ".csv" in file.suffixes:
+        rows = pd.read_csv(
+            file,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+        )
+    else:
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+        rows = pd.DataFrame([line for line in lines if line and not line.startswith("#")])
+    names = [str(name).strip() for name in rows.iloc[0]]
+    return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
 
 
 def _whole_numbers(values: "pd.Series[Any]") -> "pd.Series[bool]":

@@ -22,7 +22,7 @@ class Failure:
     `expert`: None where it is the record itself.
     """
 
-    record_id: int
+    record_id: int | str
     expert: str | None
     reason: str
     detail: str

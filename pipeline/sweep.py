@@ -34,6 +34,7 @@ from pipeline.sweep_space import Space, check_space, of_one_shape, suggest
 from pipeline.targets import constant
 from pipeline.train import gather, one_thread
 from pipeline.train_settings import TrainSettings
+from stores.record_ids import as_ids
 
 JOURNAL = "trials.journal"
 QUESTION = "question.json"
@@ -104,7 +105,7 @@ def sweep(
     for pooling, given in inputs.items():
         cohort = draw(
             given.record_id,
-            given.labels["patient_id"].to_numpy(),
+            as_ids(given.labels["patient_id"]),
             patients=settings.patients,
             seed=settings.seed,
             ecgs=settings.ecgs,

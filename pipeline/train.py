@@ -28,6 +28,7 @@ from pipeline.run_log import RunLog
 from pipeline.saved_run import SavedRun
 from pipeline.targets import fit as fit_targets
 from pipeline.train_settings import TrainSettings
+from stores.record_ids import as_ids
 
 Progress = Callable[[int, int], None]
 
@@ -73,7 +74,7 @@ def train(
         cohorts = [
             draw(
                 inputs.record_id,
-                inputs.labels["patient_id"].to_numpy(),
+                as_ids(inputs.labels["patient_id"]),
                 patients=settings.patients,
                 seed=settings.seed + number,
                 ecgs=settings.ecgs,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from stores.errors import StoreError, Superseded, damaged, told
 from stores.lease import Ticket
 from stores.location import Location, WritingStore
+from stores.record_ids import RecordIds, as_ids, unwritten
 from stores.shards import ShardLayout, WrongChecksum, finite, sealed
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     # Seconds to import, and only who asks for them needs them.
     import dask.array
     import xarray
-
-UNWRITTEN_ID = -1
 
 ATTEMPTS = 5
 """How often a shard that a stale writer changes again and again is merged and put anew."""
@@ -55,11 +54,11 @@ class EmbeddingStore:
         return self.location.name
 
     @cached_property
-    def record_id(self) -> Int[np.ndarray, " record"]:
-        """(N,) int64: row i of every array is this record."""
-        ids = self._read("record_id", slice(None))
+    def record_id(self) -> RecordIds:
+        """(N,) int64 or text: row i of every array is this record."""
+        ids = as_ids(self._read("record_id", slice(None)))
         # Rows whose ids a killed process did not come to write are not there yet.
-        holes = np.flatnonzero(ids == UNWRITTEN_ID)
+        holes = np.flatnonzero(unwritten(ids))
         # Nor is a row that another array had not got when the store was opened, as it was growing.
         shortest = min(array.shape[0] for array in self._arrays.values())
         return ids[: min([shortest, *holes[:1]])]
@@ -261,13 +260,11 @@ class EmbeddingStore:
         )
 
     @cached_property
-    def _sorted_ids(
-        self,
-    ) -> tuple[Int[np.ndarray, " record"], Int[np.ndarray, " record"]]:
+    def _sorted_ids(self) -> tuple[Int[np.ndarray, " record"], RecordIds]:
         order = np.argsort(self.record_id, kind="stable")
         return order, self.record_id[order]
 
-    def rows_by_id(self, record_id: Int[np.ndarray, " pick"]) -> Int[np.ndarray, " pick"]:
+    def rows_by_id(self, record_id: RecordIds) -> Int[np.ndarray, " record"]:
         """The row of each record id, or -1 where the store does not know it."""
         order, known = self._sorted_ids
         if not len(known):

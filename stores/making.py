@@ -7,19 +7,19 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
-from jaxtyping import Int
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from stores.embeddings import UNWRITTEN_ID, EmbeddingStore
-from stores.errors import damaged, told
+from stores.embeddings import EmbeddingStore
+from stores.errors import StoreError, damaged, told
 from stores.layout import leases, store_location
 from stores.lease import Ticket, acquire
 from stores.location import Location, WritingStore
 from stores.opening import ARRAYS, FORMAT, open_by, open_store
+from stores.record_ids import UNWRITTEN, RecordIds, data_type, encode, is_text, padded
 from stores.shards import sealed
 from stores.status import ABSENT
 
@@ -53,7 +53,7 @@ def create(
     provenance: Mapping[str, Any],
     ticket: Ticket,
     *,
-    record_id: Int[np.ndarray, " record"],
+    record_id: RecordIds,
     features: int,
     dtype: str,
     reasons: Sequence[str],
@@ -71,7 +71,10 @@ def create(
         writer = location.place.writing(ticket.staging.key)
         if (location / "zarr.json").read() is None:
             _make(
-                location, ticket, writer, _empty(provenance, features, dtype, reasons, shard_rows)
+                location,
+                ticket,
+                writer,
+                _empty(provenance, data_type(record_id), features, dtype, reasons, shard_rows),
             )
         return _grow(location, ticket, writer, record_id)
 
@@ -99,12 +102,13 @@ def _make(location: Location, ticket: Ticket, by: Store, documents: dict[str, by
 
 def _empty(
     provenance: Mapping[str, Any],
+    ids: str,
     features: int,
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int,
 ) -> dict[str, bytes]:
-    """All documents of a new store, which has no rows yet."""
+    """All documents of a new store, which has no rows yet; `ids`: the data type of its ids."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(
@@ -142,10 +146,10 @@ def _empty(
     group.create_array(
         "record_id",
         shape=(0,),
-        dtype="int64",
+        dtype=ids,
         chunks=(RECORD_ID_CHUNK,),
         compressors=checksum,
-        fill_value=UNWRITTEN_ID,
+        fill_value=UNWRITTEN[ids],
         dimension_names=["record"],
         attributes={"long_name": f"record id within {provenance['dataset']}"},
     )
@@ -158,15 +162,18 @@ async def _contents(memory: MemoryStore) -> list[tuple[str, bytes]]:
     return [(key, value.to_bytes()) for key, value in found if value is not None]
 
 
-def _grow(
-    location: Location, ticket: Ticket, by: Store, record_id: Int[np.ndarray, " record"]
-) -> EmbeddingStore:
+def _grow(location: Location, ticket: Ticket, by: Store, record_id: RecordIds) -> EmbeddingStore:
     """The store with a row for each of these records; those that it does not know are added.
 
     As in `_make`, what is there is looked at, then the lease, and then read. The length of
     record_id comes last: a row without an id is not there, and is claimed again.
     """
     store = open_by(location, ticket, by)
+    if is_text(store.record_id) != is_text(record_id):
+        raise StoreError(
+            f"{location} has its records by {_kind(store.record_id)}, and the data set has them by "
+            f"{_kind(record_id)}; give the --dataset that it was made of, or another --store."
+        )
     new = _missing(store, record_id)
     if not len(new):
         return store
@@ -185,25 +192,27 @@ def _grow(
         raise damaged(location, what, mendable=False)
     length = _length(store, new)
     chunk_rows = store.array("record_id").chunks[0]
-    ids = np.full(-(-length // chunk_rows) * chunk_rows, UNWRITTEN_ID, "<i8")
-    ids[: known + len(new)] = np.concatenate([store.record_id, new])
+    ids = padded(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
     for name in ("embedding", "status"):
         _lengthen(store.array(name), length)
     # The first chunk last: what follows a hole is no row to anybody.
     for chunk in reversed(_id_chunks(store, length)):
         part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
-        store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(part.view(np.uint8)))
+        encoded = np.frombuffer(encode(part), np.uint8)
+        store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(encoded))
     _lengthen(store.array("record_id"), length)
     return open_store(location, ticket)
 
 
-def _missing(
-    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
-) -> Int[np.ndarray, " record"]:
+def _kind(record_id: RecordIds) -> str:
+    return "text" if is_text(record_id) else "number"
+
+
+def _missing(store: EmbeddingStore, record_id: RecordIds) -> RecordIds:
     return record_id[store.rows_by_id(record_id) < 0]
 
 
-def _length(store: EmbeddingStore, new: Int[np.ndarray, " record"]) -> int:
+def _length(store: EmbeddingStore, new: RecordIds) -> int:
     """Of all arrays with these records. Never less: to cut an array takes its shards away."""
     longest = max(store.array(name).shape[0] for name in ARRAYS)
     return max(len(store.record_id) + len(new), longest)

@@ -7,15 +7,14 @@ from jaxtyping import Float, Int
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
+from stores.record_ids import RecordIds
 from stores.status import ABSENT, WHOLE
 
 BLOCK_ROWS = 32_768
 """Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""
 
 
-def rows_of(
-    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
-) -> Int[np.ndarray, " record"]:
+def rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """The rows of these records. Raises StoreError where the store does not know one of them."""
     rows = store.rows_by_id(record_id)
     if (rows < 0).any():
@@ -27,9 +26,7 @@ def rows_of(
     return rows
 
 
-def whole_rows_of(
-    store: EmbeddingStore, record_id: Int[np.ndarray, " record"]
-) -> Int[np.ndarray, " record"]:
+def whole_rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """The rows of these records. Raises StoreError where one of them is not whole."""
     rows = rows_of(store, record_id)
     status = store.status()[rows]
@@ -48,7 +45,7 @@ def whole_rows_of(
 
 def read_together(
     stores: Sequence[EmbeddingStore],
-    record_id: Int[np.ndarray, " record"],
+    record_id: RecordIds,
     dtype: np.dtype | str | None = None,
 ) -> tuple[Float[np.ndarray, "record _"], ...]:
     """The same records from many stores: row i of each array is `record_id[i]`.
@@ -60,13 +57,13 @@ def read_together(
 
 def batches(
     stores: Sequence[EmbeddingStore],
-    record_id: Int[np.ndarray, " record"],
+    record_id: RecordIds,
     batch_size: int,
     *,
     seed: int,
     dtype: np.dtype | str | None = None,
     block_rows: int = BLOCK_ROWS,
-) -> Iterator[tuple[Int[np.ndarray, " batch"], tuple[Float[np.ndarray, "batch _"], ...]]]:
+) -> Iterator[tuple[RecordIds, tuple[Float[np.ndarray, "batch _"], ...]]]:
     """One epoch over these records in shuffled batches, each with its record ids.
 
     Whole chunks are read, in random order; what is read together is shuffled, so memory holds

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from stores.embeddings import ATTEMPTS, UNWRITTEN_ID, EmbeddingStore
+from stores.embeddings import ATTEMPTS, EmbeddingStore
 from stores.errors import DamagedStore, StoreError, Superseded, told
 from stores.layout import leases
 from stores.lease import acquire
 from stores.location import Location
 from stores.opening import open_store
+from stores.record_ids import as_ids, unwritten
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 Progress = Callable[[int, int], None]
@@ -116,7 +117,7 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
     if known != len(np.unique(store.record_id)):
         return [lost(f"{known - len(np.unique(store.record_id))} record ids are there twice")]
     with told(store.location):
-        beyond: np.ndarray = store.array("record_id")[known:]  # type: ignore[assignment]
+        beyond = as_ids(store.array("record_id")[known:])
         try:
             unnamed: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
         except ValueError:
@@ -124,7 +125,7 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
             unnamed = np.empty(0)
     # Of a growth that broke off, ids are left that follow a hole, and rows without any: all absent.
     if count := int((unnamed != ABSENT).sum()):
-        if (beyond != UNWRITTEN_ID).any():
+        if not unwritten(beyond).all():
             return [lost(f"record_id has a hole at row {known}, and ids after it")]
         return [lost(f"{count} rows hold embeddings and have no id")]
     longest = max(store.array(name).shape[0] for name in ("embedding", "status", "record_id"))

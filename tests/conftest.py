@@ -16,6 +16,8 @@ install_import_hook(
         "pipeline.datasets.base",
         "pipeline.datasets.ludb",
         "pipeline.datasets.mimic_iv_ecg",
+        "pipeline.datasets.ptb_xl",
+        "pipeline.datasets.wfdb_directory",
         "pipeline.decode",
         "pipeline.labels",
         "pipeline.synthetic",

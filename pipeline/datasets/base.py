@@ -1,13 +1,17 @@
 """What every data set gives: an ordered index of records, their signals, and the labels it has."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
+
+from stores.record_ids import RecordIds, is_text
 
 LABEL_COLUMNS = {
     "patient_id": "int64",
@@ -20,25 +24,35 @@ LABEL_COLUMNS = {
 }
 """The label table's columns and dtypes; `rr_interval` in ms, `age` in years, `sex` 1 male 0
 female, `potassium` 1 abnormal 0 normal, `diagnosis` the rhythm in the source's own words.
-NaN: not known."""
+`patient_id` is `str` where the source's are text. NaN: not known."""
+
+SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
+"""How namespaces begin that name the same patients by the same ids: releases of one collection."""
 
 
 @dataclass(frozen=True)
 class RecordIndex:
     """The records of a data set in its own order, each with the patient it was taken from.
 
-    `record_id` (N,) int64, unique; `patient_id` (N,) int64.
+    `record_id` (N,) int64 or text, unique; `patient_id` (N,) int64 or text.
     """
 
-    record_id: Int64[np.ndarray, " record"]
-    patient_id: Int64[np.ndarray, " record"]
+    record_id: RecordIds
+    patient_id: RecordIds
 
     def __len__(self) -> int:
         return len(self.record_id)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the record and patient ids in order: equal wherever the copy lies."""
+        """SHA-256 over the record and patient ids in order: equal wherever the copy lies.
+
+        Of little-endian int64, all records before all patients; where either is text, of both as
+        JSON lists.
+        """
+        if is_text(self.record_id) or is_text(self.patient_id):
+            listed = [self.record_id.tolist(), self.patient_id.tolist()]
+            return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         joined = np.stack([self.record_id, self.patient_id]).astype("<i8")
         return hashlib.sha256(joined.tobytes()).hexdigest()
 
@@ -53,6 +67,27 @@ class BadRecord(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+def same_patients(namespace: str, other: str) -> bool:
+    """Whether a patient id of one namespace means the same person in another."""
+    return namespace == other or any(
+        namespace.startswith(releases) and other.startswith(releases) for releases in SAME_PATIENTS
+    )
+
+
+def inside(root: Path, listed: str, table: Path) -> Path:
+    """The path that a data set's table gives, below the data set's root.
+
+    Raises BadRecord where it leaves the root.
+    """
+    path = PurePosixPath(listed)
+    if path.is_absolute() or ".." in path.parts or "\\" in listed or "\0" in listed:
+        raise BadRecord(
+            "unreadable",
+            f"{table} gives the path {listed!r}, which leaves its directory; mend it.",
+        )
+    return root / path
 
 
 class Dataset(Protocol):
@@ -72,7 +107,8 @@ class Dataset(Protocol):
         """
 
     def labels(self) -> pd.DataFrame:
-        """The labels this source has, indexed by `record_id`, columns out of `LABEL_COLUMNS`.
+        """The labels this source has, indexed by `record_id`: columns out of `LABEL_COLUMNS`, and
+        whatever else it has, numbers as float64 and words as text, for tasks by their names.
 
         Opens no waveform. `patient_id` is always there; a column is there when the data set has
         such a label at all.

@@ -36,17 +36,8 @@ from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 NAMESPACE = "mimic-iv-ecg/1.0"
 DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
 
-NAMESPACES_OF_MIMIC = ("mimic-iv-ecg/", "mimic-iv-ecg-demo/")
-"""How the namespaces of its releases begin: they name the same patients by the same numbers."""
-
 _LABEL_TABLES = ("machine_measurements", "hosp/patients", "hosp/labevents")
 _FULL_PATH = re.compile(r"files/p\d{4}/p\d+/")
-
-
-def same_patients(namespace: str, other: str) -> bool:
-    """Whether a patient id of one namespace means the same person in another."""
-    both = [one.startswith(NAMESPACES_OF_MIMIC) for one in (namespace, other)]
-    return namespace == other or all(both)
 
 
 class MimicIvEcg:

@@ -1,9 +1,11 @@
 """What holds for the stores of any root: inherit `StoreTests`, and give the `root` fixture."""
 
 import multiprocessing
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import xarray
@@ -27,9 +29,21 @@ LAYOUT: dict[str, Any] = {
 }
 
 
-def make(root: str | Path, record_id: list[int] | range = range(10), **change: Any) -> Any:
+Ids = Callable[[Iterable[int]], np.ndarray]
+
+
+def numbers(which: Iterable[int]) -> np.ndarray:
+    return np.array(list(which), np.int64)
+
+
+def texts(which: Iterable[int]) -> np.ndarray:
+    """Text of unequal lengths, not all of it ASCII, whose order is that of the numbers."""
+    return np.array([f"Zürich/{number:02d}{'-late' * (number % 3)}" for number in which])
+
+
+def make(root: str | Path, record_id: Iterable[int] | np.ndarray = range(10), **change: Any) -> Any:
     """The store of PROVENANCE, open for writing in a `with` block."""
-    return writing(root, PROVENANCE | change, record_id=np.array(record_id), **LAYOUT)
+    return writing(root, PROVENANCE | change, record_id=np.asarray(record_id), **LAYOUT)
 
 
 def rows(shard: int, count: int = 4) -> np.ndarray:
@@ -58,8 +72,14 @@ def damage(location: Location, key: str, value: bytes | None) -> None:
 class StoreTests:
     """Inherit as `class TestOnMyRoot(StoreTests)`, with a fixture `root` that gives a fresh URL."""
 
-    def test_what_is_written_is_read_back_by_row(self, root: str):
-        with make(root) as store:
+    @pytest.fixture(params=[numbers, texts])
+    def ids(self, request: pytest.FixtureRequest) -> Ids:
+        """Record ids of either kind, from numbers."""
+        made: Ids = request.param
+        return made
+
+    def test_what_is_written_is_read_back_by_row(self, root: str, ids: Ids):
+        with make(root, ids(range(10))) as store:
             for shard, count in enumerate((4, 4, 2)):
                 store.write_shard(shard, rows(shard, count), whole(count))
         everything = np.concatenate([rows(0), rows(1), rows(2, 2)])
@@ -67,6 +87,25 @@ class StoreTests:
         again = open_store(store.location)
         np.testing.assert_array_equal(again.read(scattered), everything[scattered])
         np.testing.assert_array_equal(again.to_dask().compute(), everything)
+        assert again.record_id.tolist() == ids(range(10)).tolist()
+
+    def test_ids_of_text_are_kept_whole_and_known_from_numbers(self, root: str):
+        with make(root, texts(range(3))):
+            pass
+        longer = np.array(["b" * 500, "0"])
+        with make(root, longer) as grown:
+            assert grown.record_id.tolist() == [*texts(range(3)), *longer]
+            assert grown.rows_by_id(longer).tolist() == [3, 4]
+            # Neither cut to the width of those that are there, nor taken for a number.
+            assert grown.rows_by_id(np.array(["b" * 499, "b" * 501])).tolist() == [-1, -1]
+            assert grown.rows_by_id(np.array([0])).tolist() == [-1]
+        with make(root, [0], dtype="float32") as by_number:
+            assert by_number.rows_by_id(np.array(["0", "x"])).tolist() == [-1, -1]
+        with (
+            pytest.raises(StoreError, match="by text, and the data set has them by number"),
+            make(root, [0]),
+        ):
+            pass
 
     def test_rows_that_are_not_there_are_nan_and_absent(self, root: str):
         with make(root) as store:
@@ -89,44 +128,46 @@ class StoreTests:
         with pytest.raises(ValueError, match="reading only"):
             open_store(store.location).write_shard(0, rows(0), whole())
 
-    def test_new_records_are_appended_and_nothing_is_lost(self, root: str):
-        with make(root) as store:
+    def test_new_records_are_appended_and_nothing_is_lost(self, root: str, ids: Ids):
+        with make(root, ids(range(10))) as store:
             store.write_shard(2, rows(2, 2), whole(2))
-        with make(root, [11, 3, 12, 9]) as grown:
+        with make(root, ids([11, 3, 12, 9])) as grown:
             pass
-        assert grown.record_id.tolist() == [*range(10), 11, 12]
+        assert grown.record_id.tolist() == ids([*range(10), 11, 12]).tolist()
         assert grown.status().tolist() == [0] * 8 + [1, 1, 0, 0]
         np.testing.assert_array_equal(grown.read(np.array([8, 9])), rows(2, 2))
-        assert grown.rows_by_id(np.array([12, 0, 77])).tolist() == [11, 0, -1]
+        assert grown.rows_by_id(ids([12, 0, 77])).tolist() == [11, 0, -1]
 
-    def test_rows_whose_ids_a_killed_process_did_not_write_are_claimed_again(self, root: str):
-        with make(root) as store:
+    def test_rows_whose_ids_a_killed_process_did_not_write_are_claimed_again(
+        self, root: str, ids: Ids
+    ):
+        with make(root, ids(range(10))) as store:
             for name in ("embedding", "status", "record_id"):
                 store.writer.look(f"{store.location.key}/{name}/zarr.json")
                 array = store.array(name)
                 array.resize((13, *array.shape[1:]))
         assert len(open_store(store.location).record_id) == 10
-        with make(root, [20]) as grown:
-            assert grown.record_id.tolist() == [*range(10), 20]
+        with make(root, ids([20])) as grown:
+            assert grown.record_id.tolist() == ids([*range(10), 20]).tolist()
 
-    def test_rows_that_hold_embeddings_never_get_other_ids(self, root: str):
-        with make(root) as store:
+    def test_rows_that_hold_embeddings_never_get_other_ids(self, root: str, ids: Ids):
+        with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "record_id/c/0", None)
         with (
             pytest.raises(StoreError, match="the ids of rows that hold embeddings are not there"),
-            make(root),
+            make(root, ids(range(10))),
         ):
             pass
 
     def test_a_store_that_lost_its_group_file_gets_it_back_and_its_rows_keep_their_ids(
-        self, root: str
+        self, root: str, ids: Ids
     ):
-        with make(root) as store:
+        with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "zarr.json", None)
-        with make(root, [12, *range(9, -1, -1)]) as again:
-            assert again.record_id.tolist() == [*range(10), 12]
+        with make(root, ids([12, *range(9, -1, -1)])) as again:
+            assert again.record_id.tolist() == ids([*range(10), 12]).tolist()
         np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
 
     def test_a_making_that_broke_off_is_no_store_yet_and_is_made_whole(self, root: str):
@@ -140,8 +181,8 @@ class StoreTests:
             again.write_shard(0, rows(0), whole())
         assert open_store(again.location).record_id.tolist() == list(range(10))
 
-    def test_somebody_who_never_heard_of_this_project_can_open_it(self, root: str):
-        with make(root) as store:
+    def test_somebody_who_never_heard_of_this_project_can_open_it(self, root: str, ids: Ids):
+        with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         plain = store.location.place.reading()
         seen = xarray.open_zarr(plain, group=store.location.key, consolidated=False)
@@ -151,6 +192,9 @@ class StoreTests:
         meanings = seen["status"].attrs["flag_meanings"].split()
         assert dict(zip(seen["status"].attrs["flag_values"], meanings, strict=True))[1] == "whole"
         np.testing.assert_array_equal(seen["embedding"][:4].values, rows(0))
+        assert seen["record_id"].values.tolist() == ids(range(10)).tolist()
+        lazy = dask.array.from_zarr(zarr.open_array(plain, path=f"{store.location.key}/record_id"))
+        assert lazy.compute().tolist() == ids(range(10)).tolist()
         np.testing.assert_array_equal(store.to_xarray()["embedding"][:4].values, rows(0))
 
     def test_a_row_that_is_not_finite_is_never_called_whole(self, root: str):
@@ -273,11 +317,11 @@ class StoreTests:
     @pytest.mark.parametrize("moment", ["before the check", "after the check"])
     @pytest.mark.parametrize("act", ["make", "grow"])
     def test_a_stale_holder_that_makes_or_grows_gives_no_row_another_id(
-        self, root: str, act: str, moment: str, monkeypatch: pytest.MonkeyPatch
+        self, root: str, ids: Ids, act: str, moment: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)
         if act == "grow":
-            with make(root, range(4)):
+            with make(root, ids(range(4))):
                 pass
         asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
         whose, method = {
@@ -290,15 +334,15 @@ class StoreTests:
             seen = true_method(self, *arguments)
             if method != "read" or self == location / "zarr.json":
                 monkeypatch.setattr(whose, method, true_method)
-                with make(root, [*range(4), 20, 21]) as fuller:
+                with make(root, ids([*range(4), 20, 21])) as fuller:
                     fuller.write_shard(0, rows(0), whole())
                     fuller.write_shard(1, rows(1, 2), whole(2))
             return seen
 
         monkeypatch.setattr(whose, method, overtaken)
         with pytest.raises(StoreError):
-            create(location, PROVENANCE, asleep.ticket, record_id=np.array([30, 31, 2]), **LAYOUT)
+            create(location, PROVENANCE, asleep.ticket, record_id=ids([30, 31, 2]), **LAYOUT)
         after = open_store(location)
-        assert after.record_id.tolist() == [0, 1, 2, 3, 20, 21]
+        assert after.record_id.tolist() == ids([0, 1, 2, 3, 20, 21]).tolist()
         assert after.status().tolist() == [1] * 6
         np.testing.assert_array_equal(after.read(np.array([4, 5])), rows(1, 2))

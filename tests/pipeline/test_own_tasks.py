@@ -13,7 +13,8 @@ from test_train import EXPERTS, QUICK, RANDOM, extract, run
 
 from enecg.errors import UserError
 from pipeline.cache import Features, open_same, read_features
-from pipeline.datasets.mimic_iv_ecg import MimicIvEcg, same_patients
+from pipeline.datasets.base import same_patients
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.evaluate import CONSTANT, ENSEMBLE
 from pipeline.fit import FitSettings
 from pipeline.judge import judge

@@ -1,0 +1,112 @@
+"""Record ids of text go wherever numbers go."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conformance.store_tests import make, numbers, rows, texts, whole
+
+from stores.copying import copy_store
+from stores.counts import count
+from stores.errors import StoreError
+from stores.location import locate
+from stores.opening import open_store
+from stores.reading import batches, read_together
+from stores.record_ids import as_ids, is_text
+from stores.verify import verify
+
+EVERYTHING = np.concatenate([rows(0), rows(1), rows(2, 2)])
+
+
+def fill(root: str | Path, order: list[int]) -> Path:
+    """A store by text, all of it whole: record n has the row n of EVERYTHING."""
+    with make(root, texts(order)) as store:
+        for shard in range(store.shards):
+            span = store.rows_of(shard)
+            store.write_shard(shard, EVERYTHING[order[span]], whole(span.stop - span.start))
+        return Path(store.location.path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "bcd"],
+        np.array(["a", "bcd"]),
+        np.array(["a", "bcd"], object),
+        np.array(["a", "bcd"], np.dtypes.StringDType()),
+        pd.Series(["a", "bcd"]),
+        pd.Series(["a", "bcd"], dtype="string"),
+        pd.Index(["a", "bcd"]),
+    ],
+)
+def test_text_is_of_one_kind_in_memory_wherever_it_comes_from(values: object):
+    ids = as_ids(values)
+    assert is_text(ids)
+    assert ids.tolist() == ["a", "bcd"]
+
+
+def test_ids_are_whole_numbers_or_text_and_nothing_else():
+    assert as_ids([3, 4]).dtype == as_ids([]).dtype == as_ids(pd.Series([3])).dtype == np.int64
+    assert is_text(as_ids(np.array([], np.dtypes.StringDType())))
+    for wrong in ([1.5], pd.Series(["a", None]), [None, "a"]):
+        with pytest.raises(TypeError, match="whole numbers or text"):
+            as_ids(wrong)
+
+
+def test_numbers_lie_as_little_endian_int64_and_text_as_a_string_of_zarr(tmp_path: Path):
+    for kind, ids in (("int64", numbers(range(3))), ("string", texts(range(3)))):
+        with make(tmp_path / kind, ids) as store:
+            where = Path(store.location.path) / "record_id"
+        document = json.loads((where / "zarr.json").read_text())
+        assert document["data_type"] == kind
+        if kind == "int64":
+            assert document["fill_value"] == -1
+            stored = (where / "c/0").read_bytes()
+            assert stored[:-4] == np.array([0, 1, 2] + [-1] * 65_533, "<i8").tobytes()
+        else:
+            # No row costs the width of the longest id: 4 bytes for each that is not there.
+            assert (where / "c/0").stat().st_size < 4 * 65_536 + 200
+
+
+def test_stores_by_text_are_read_in_step(tmp_path: Path):
+    order = [3, 9, 0, 1, 8, 2, 4, 5, 7, 6]
+    stores = [
+        open_store(fill(tmp_path / str(n), one)) for n, one in enumerate([order, order[::-1]])
+    ]
+    asked = texts([7, 0, 9])
+    for found in read_together(stores, asked):
+        np.testing.assert_array_equal(found, EVERYTHING[[7, 0, 9]])
+    seen = []
+    for ids, (first, second) in batches(stores, texts(range(10)), 4, seed=0):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(first, EVERYTHING[[int(one[7:9]) for one in ids]])
+        seen += ids.tolist()
+    assert sorted(seen) == texts(range(10)).tolist()
+    with pytest.raises(StoreError, match="no row of 1 records, such as Zürich/77"):
+        read_together(stores, texts([3, 77]))
+
+
+def test_a_store_by_text_is_copied_by_its_ids_and_is_sound(tmp_path: Path):
+    source = open_store(fill(tmp_path / "one", list(range(10))))
+    with make(tmp_path / "two", texts([9, 12])):
+        pass
+    assert copy_store(source, locate(tmp_path / "two")).whole == 10
+    target = open_store(tmp_path / "two" / "ludb/1.0.1/dlinear" / source.identity)
+    assert target.record_id.tolist() == texts([9, 12, *range(9)]).tolist()
+    there = target.read(target.rows_by_id(texts(range(10))))
+    np.testing.assert_array_equal(there, EVERYTHING)
+    assert (count(target).whole, count(target).missing) == (10, 1)
+    assert verify(target).sound
+    assert verify(target).whole == 10
+
+
+def test_a_damaged_id_of_text_is_found(tmp_path: Path):
+    where = fill(tmp_path, list(range(10))) / "record_id/c/0"
+    stored = bytearray(where.read_bytes())
+    stored[9] ^= 1
+    where.write_bytes(bytes(stored))
+    assert not verify(open_store(where.parents[2])).sound
+    with pytest.raises(StoreError, match="record_id does not match its checksum"):
+        open_store(where.parents[2]).rows_by_id(texts([0]))
