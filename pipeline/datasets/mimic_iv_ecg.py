@@ -11,15 +11,12 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
+from pipeline.datasets.base import BadRecord, RecordIndex
 from pipeline.decode import read_wfdb
-from pipeline.labels import (
-    demographics,
-    find_table,
-    machine_labels,
-    potassium_labels,
-    read_records,
-)
+from pipeline.labels.labelled import MimicTables, label_from_mimic
+from pipeline.labels.records import read_records
+from pipeline.labels.rules import LabelRules
+from pipeline.labels.tables import find_table
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 
 NAMESPACE = "mimic-iv-ecg/1.0"
@@ -107,28 +104,23 @@ class MimicIvEcg:
             )
         return read_wfdb(self.root / path)
 
+    def tables(self, hosp: Path | None = None) -> MimicTables:
+        """Where its labels are from; `hosp`: MIMIC-IV's folder, where it is not linked here.
+
+        Raises UserError where that is not there.
+        """
+        if hosp is not None and not hosp.is_dir():
+            raise UserError(f"{hosp} is not there; give MIMIC-IV's folder hosp.")
+        hosp = self.root / "hosp" if hosp is None else hosp
+        return MimicTables(
+            records=self._records,
+            machine=find_table(self.root, "machine_measurements"),
+            patients=find_table(hosp, "patients"),
+            labevents=find_table(hosp, "labevents"),
+        )
+
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
         each where its table is there."""
-        records = self._records
-        columns = [records.set_index("record_id")[["patient_id"]]]
-        machine = find_table(self.root, "machine_measurements")
-        patients = find_table(self.root / "hosp", "patients")
-        labs = find_table(self.root / "hosp", "labevents")
-        try:
-            if machine is not None:
-                measured = machine_labels(machine)
-                measured = measured[~measured.index.duplicated()]
-                columns.append(measured.reindex(columns[0].index))
-            if patients is not None:
-                columns.append(demographics(patients, records))
-            if labs is not None:
-                columns.append(potassium_labels(labs, records, window_hours=self.window_hours))
-        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            raise UserError(
-                f"A table of {self.root} is not MIMIC's ({str(error).splitlines()[0]}); copy it "
-                "again."
-            ) from error
-        labels = pd.concat(columns, axis=1)
-        present = {name: kind for name, kind in LABEL_COLUMNS.items() if name in labels}
-        return labels[list(present)].astype(present)
+        rules = LabelRules(window_hours=self.window_hours)
+        return label_from_mimic(self.tables(), rules).values()
