@@ -73,12 +73,9 @@ def normalise(lines: pa.Array) -> pa.Array:
 def _reports(path: Path, rules: LabelRules) -> list[str]:
     """The columns of report lines that the rules ask for, by number."""
     there = read_header(path).names
-    if rules.report in ("first", "all"):
-        asked = [f"report_{number}" for number in range(REPORT_LINES)]
-        found = [name for name in asked if name in there]
-    else:
-        asked = [f"report_{rules.report}"]
-        found = [name for name in asked if name in there]
+    every = rules.report in ("first", "all")
+    asked = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
+    found = [name for name in asked if name in there]
     if not found:
         raise UserError(
             f"{path} is no table of MIMIC's (it has no column {asked[0]}); copy it again, or ask "
@@ -112,8 +109,12 @@ def _diagnosis(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
     lines = [_tidy(report) for report in reports]
     if rules.report != "all":
         return pc.coalesce(*lines)
-    joined = pc.binary_join_element_wise(*lines, "; ", null_handling="skip")
-    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)
+    joined = lines[0]
+    for line in lines[1:]:
+        # Null where one of them is. (Joining all at once, nulls skipped, pyarrow 26 drops rows.)
+        both = pc.binary_join_element_wise(joined, line, "; ")
+        joined = pc.coalesce(both, joined, line)
+    return joined
 
 
 def _tidy(report: pa.Array) -> pa.Array:
