@@ -1,6 +1,7 @@
 """Fields of a table as text, numbers and times; what cannot be read is told apart from nothing.
 
-Every field is judged alone, so that a number does not depend on what else its block holds.
+Every field is judged alone, so that a number does not depend on what else its block holds. Blocks
+that hold nothing unusual are parsed without looking for it, to the same numbers.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _TIME = (
 )
 
 
+_DIGITS = 15
+_USUAL_TIME = len("2150-03-01 12:40:00")
+
+
 @dataclass(frozen=True)
 class Parsed:
     """A column's `values`, where they are `known`, and where a field is `unreadable`."""
@@ -32,19 +37,14 @@ class Parsed:
 
 
 def text(column: pa.Array) -> pa.Array:
-    """Bytes as text without spaces around; what is not UTF-8 is shown as a question mark."""
-    try:
-        told = column.cast(pa.string())
-    except pa.ArrowInvalid:
-        decoded = (
-            None if one is None else one.decode(errors="replace") for one in column.to_pylist()
-        )
-        told = pa.array(decoded, pa.string())
-    return pc.utf8_trim_whitespace(told)
+    """Bytes in UTF-8 as text without spaces around."""
+    return pc.utf8_trim_whitespace(column.cast(pa.string()))
 
 
 def whole_numbers(column: pa.Array) -> Parsed:
     """int64; `12.0` is whole too."""
+    if _only_digits(column):
+        return _all_known(column.cast(pa.string()).cast(pa.int64()))
     told, empty, good = _matching(column, _WHOLE)
     plain = pc.replace_substring_regex(told, r"(^\+)|(\.0*$)", "")
     return _parsed(pc.fill_null(plain.cast(pa.int64()), 0), empty, good)
@@ -52,6 +52,8 @@ def whole_numbers(column: pa.Array) -> Parsed:
 
 def numbers(column: pa.Array) -> Parsed:
     """float64, NaN where nothing is known; an infinity is no number."""
+    if _only_digits(column):
+        return _all_known(column.cast(pa.string()).cast(pa.float64()))
     told, empty, _ = _matching(column, _NUMBER)
     values = pc.replace_substring_regex(told, r"^\+", "").cast(pa.float64())
     values = np.asarray(pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False))
@@ -65,6 +67,9 @@ def seconds(column: pa.Array) -> Parsed:
 
     A date without a time of day is none: it would put a result at midnight.
     """
+    usual = _usual_times(column)
+    if usual is not None:
+        return _all_known(usual.cast(pa.int64()))
     told, empty, _ = _matching(column, _TIME)
     told = pc.replace_substring_regex(told, r"\.[0-9]+$", "")
     try:
@@ -73,6 +78,30 @@ def seconds(column: pa.Array) -> Parsed:
         times = pa.array(map(_time, told.to_pylist()), pa.timestamp("s"))
     good = times.is_valid().to_numpy(zero_copy_only=False)
     return _parsed(pc.fill_null(times.cast(pa.int64()), 0), empty, good)
+
+
+def _only_digits(column: pa.Array) -> bool:
+    """Whether every field is a plain number of at most `_DIGITS` digits, as in most blocks."""
+    return bool(
+        column.null_count == 0
+        and pc.all(pc.ascii_is_decimal(column.cast(pa.string()))).as_py()
+        and pc.all(pc.less_equal(pc.binary_length(column), _DIGITS)).as_py()
+    )
+
+
+def _usual_times(column: pa.Array) -> pa.Array | None:
+    """The times, where each is written as MIMIC's are."""
+    if column.null_count or not pc.all(pc.equal(pc.binary_length(column), _USUAL_TIME)).as_py():
+        return None
+    try:
+        times = column.cast(pa.string()).cast(pa.timestamp("s"))
+    except pa.ArrowInvalid:
+        return None
+    return times if pc.all(pc.greater_equal(pc.year(times), 1000)).as_py() else None
+
+
+def _all_known(values: pa.Array) -> Parsed:
+    return Parsed(values.to_numpy(), np.ones(len(values), bool), 0)
 
 
 def _matching(

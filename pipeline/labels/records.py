@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from enecg.errors import UserError
 from pipeline.labels.parsing import seconds, text, whole_numbers
 from pipeline.labels.tables import Skipped, blocks
 
 _COLUMNS = ("subject_id", "study_id", "ecg_time", "path")
+
+_EMPTY = pd.DataFrame({"record_id": [], "patient_id": [], "ecg_time": [], "path": []}).astype(
+    {"record_id": "int64", "patient_id": "int64", "ecg_time": "datetime64[s]", "path": "str"}
+)
 
 
 def read_records(path: Path) -> pd.DataFrame:
@@ -22,26 +26,26 @@ def read_records(path: Path) -> pd.DataFrame:
     such table.
     """
     skipped = Skipped()
-    read = [[batch[name] for name in _COLUMNS] for batch in blocks(path, _COLUMNS, skipped)]
+    read = [
+        {
+            "record_id": _ids(path, "study_id", batch["study_id"]),
+            "patient_id": _ids(path, "subject_id", batch["subject_id"]),
+            "ecg_time": _times(batch["ecg_time"]),
+            "path": text(batch["path"]).to_pandas(),
+        }
+        for batch in blocks(path, _COLUMNS, skipped)
+    ]
     if skipped:
         raise UserError(
             f"{path} has {skipped.total()} rows with another number of fields than its first; "
             "copy it again."
         )
-    patient, record, time, place = (
-        pa.chunked_array([batch[at] for batch in read], pa.binary()).combine_chunks()
-        for at in range(len(_COLUMNS))
-    )
-    taken = seconds(time)
-    times = np.where(taken.known, taken.values, np.iinfo(np.int64).min).astype("datetime64[s]")
-    return pd.DataFrame(
-        {
-            "record_id": _ids(path, "study_id", record),
-            "patient_id": _ids(path, "subject_id", patient),
-            "ecg_time": times,
-            "path": text(place).to_pandas(),
-        }
-    )
+    return pd.concat([_EMPTY, *map(pd.DataFrame, read)], ignore_index=True)
+
+
+def _times(column: pa.Array) -> Shaped[np.ndarray, " record"]:
+    taken = seconds(column)
+    return np.where(taken.known, taken.values, np.iinfo(np.int64).min).astype("datetime64[s]")
 
 
 def _ids(path: Path, name: str, column: pa.Array) -> Int64[np.ndarray, " record"]:

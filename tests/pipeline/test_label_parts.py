@@ -90,7 +90,7 @@ def test_blocks_of_any_size_say_the_same(
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
     found = set()
-    for block_bytes in (1 << 10, 1 << 14, 4 << 20):
+    for block_bytes in (1 << 12, 1 << 15, 4 << 20):
         monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", block_bytes)
         found.add(bits(ecgs, (reduce_part(path, ecgs, rules),)))
     assert len(found) == 1

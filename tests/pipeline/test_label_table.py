@@ -82,7 +82,9 @@ def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: M
 def test_labels_made_again_are_the_same_bytes(made: Made, dataset: Dataset, tmp_path: Path) -> None:
     again = make_labels(dataset, tmp_path / "again.parquet")
     assert again.path.read_bytes() == made.path.read_bytes()
-    other = make_labels(dataset, tmp_path / "other.parquet", LabelRules(match="nearest", window_hours=3))
+    other = make_labels(
+        dataset, tmp_path / "other.parquet", LabelRules(match="nearest", window_hours=3)
+    )
     assert other.digest != made.digest
 
 
