@@ -161,9 +161,12 @@ def _the_labels_can_be_made(
     **rules: Any,
 ) -> None:
     from pipeline.labels.label_table import prepare
+    from pipeline.labels.tables import check_hosp
 
     rules_of(**rules)
     _the_dataset_is_there(dataset)
+    if hosp is not None:
+        check_hosp(hosp)
     prepare(out.expanduser())
 
 

@@ -16,7 +16,7 @@ from pipeline.decode import read_wfdb
 from pipeline.labels.labelled import MimicTables, label_from_mimic
 from pipeline.labels.records import read_records
 from pipeline.labels.rules import LabelRules
-from pipeline.labels.tables import find_table
+from pipeline.labels.tables import check_hosp, find_table
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 
 NAMESPACE = "mimic-iv-ecg/1.0"
@@ -109,9 +109,7 @@ class MimicIvEcg:
 
         Raises UserError where that is not there.
         """
-        if hosp is not None and not hosp.is_dir():
-            raise UserError(f"{hosp} is not there; give MIMIC-IV's folder hosp.")
-        hosp = self.root / "hosp" if hosp is None else hosp
+        hosp = self.root / "hosp" if hosp is None else check_hosp(hosp)
         return MimicTables(
             records=self._records,
             machine=find_table(self.root, "machine_measurements"),

@@ -53,6 +53,13 @@ def find_table(root: Path, name: str) -> Path | None:
     return None
 
 
+def check_hosp(folder: Path) -> Path:
+    """MIMIC-IV's folder of tables. Raises UserError where it is not there."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not there; give MIMIC-IV's folder hosp.")
+    return folder
+
+
 def is_compressed(path: Path) -> bool:
     """Whether a table has to be read from its beginning."""
     return path.suffix == ".gz"
