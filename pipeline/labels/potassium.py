@@ -5,7 +5,7 @@ so far, and for each patient whether there is any. A pass over a part of the tab
 `Partial`; partials merge to the same bits in any order, for a tie goes to the row that comes first.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,12 @@ RANGE_COLUMNS = ("ref_range_lower", "ref_range_upper")
 _PATIENT_STRIDE = 1 << 40
 """Seconds between patients on the line of all ECGs: the years 1000 to 9999 take 2^39."""
 
+_BEFORE_1970 = 1 << 38
+"""Added to seconds since 1970, so that a patient's own are never below 0."""
+
+_RESULTS_AT_ONCE = 2048
+"""Each stands beside every ECG of its patient in the window, which may be hundreds."""
+
 _MOST_PATIENTS = 1 << 22
 _NEVER = np.iinfo(np.int64).max
 
@@ -35,8 +41,8 @@ _NEVER = np.iinfo(np.int64).max
 class Ecgs:
     """All ECGs that have a time on one line, patient after patient, each patient's by time.
 
-    `patients` (P,) ids in order; `at` (E,) a patient's number times `_PATIENT_STRIDE` plus seconds
-    since 1970, in order; `row` (E,) their places in the record list, `records` its length.
+    `patients` (P,) ids in order; `at` (E,) places on the line, in order; `row` (E,) their places in
+    the record list, `records` its length.
     """
 
     patients: Int64[np.ndarray, " patient"]
@@ -55,9 +61,15 @@ class Ecgs:
             )
         timed = np.flatnonzero(records["ecg_time"].notna())
         time = records["ecg_time"].to_numpy("datetime64[s]")[timed].astype(np.int64)
-        at = whose[timed] * _PATIENT_STRIDE + time
+        at = _on_the_line(whose[timed], time)
         order = np.argsort(at, kind="stable")
         return cls(patients, at[order], timed[order], len(records))
+
+
+def _on_the_line(
+    patient: Int64[np.ndarray, " row"], seconds: Int64[np.ndarray, " row"]
+) -> Int64[np.ndarray, " row"]:
+    return patient * _PATIENT_STRIDE + _BEFORE_1970 + seconds
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,8 @@ class Partial:
     """What a part of the table says: of the ECGs `ecg` (places on the line) the best result.
 
     `away` seconds from the ECG; `place` of the row in the whole table; `value` in mmol/L, and
-    whether it is `abnormal`. `patients`: places of those with any result. `rows` were read.
+    whether it is `abnormal`. `patients`: places of those with any result. `rows`: how many were
+    read for it.
     """
 
     ecg: Int64[np.ndarray, " found"]
@@ -156,7 +169,9 @@ def reduce_part(
     place = (part.number if part is not None else 0) << 40
     columns = (*RESULT_COLUMNS, *_columns_of(criterion))
     for block in blocks(path, columns, skipped, part=part, progress=progress):
-        best.take(_reduce_block(block, place, path.name, ecgs, rules, criterion))
+        for partial in _reduce_block(block, place, path.name, ecgs, rules, criterion):
+            best.take(partial)
+        best.rows += len(block)
         place += len(block)
     best.skipped.update(skipped)
     return best.partial()
@@ -200,14 +215,28 @@ def _reduce_block(
     ecgs: Ecgs,
     rules: LabelRules,
     criterion: Criterion,
-) -> Partial:
-    """The results of a block, each beside every ECG in whose window it is."""
-    skipped = Skipped()
+) -> Iterator[Partial]:
+    """The results of a block, some at a time."""
     items = pa.array(
         [form.encode() for item in rules.potassium_items for form in (f"{item}", f"{item}.0")]
     )
     mine = pc.indices_nonzero(pc.is_in(block["itemid"], value_set=items))
-    results = block.take(mine)
+    for first in range(0, len(mine), _RESULTS_AT_ONCE):
+        some = mine.slice(first, _RESULTS_AT_ONCE)
+        places = place + some.to_numpy().astype(np.int64)
+        yield _beside_ecgs(block.take(some), places, name, ecgs, rules, criterion)
+
+
+def _beside_ecgs(
+    results: pa.RecordBatch,
+    places: Int64[np.ndarray, " result"],
+    name: str,
+    ecgs: Ecgs,
+    rules: LabelRules,
+    criterion: Criterion,
+) -> Partial:
+    """Results, each beside every ECG in whose window it is."""
+    skipped = Skipped()
     subject = _counted(whole_numbers(results["subject_id"]), "subject_id", name, skipped)
     time = _counted(seconds(results["charttime"]), "charttime", name, skipped)
     value = _counted(numbers(results["valuenum"]), "valuenum", name, skipped)
@@ -218,7 +247,7 @@ def _reduce_block(
     ours[ours] = ecgs.patients[patient[ours]] == subject.values[ours]
     kept = np.flatnonzero(ours)
     patient = patient[kept]
-    at = patient * _PATIENT_STRIDE + time.values[kept]
+    at = _on_the_line(patient, time.values[kept])
     window = rules.window_seconds
     after = window if rules.match == "nearest" else 0
     low = np.searchsorted(ecgs.at, at - window, side="left")
@@ -231,11 +260,11 @@ def _reduce_block(
     return Partial(
         ecg=ecg,
         away=np.abs(at[result] - ecgs.at[ecg]),
-        place=place + mine.to_numpy().astype(np.int64)[kept[result]],
+        place=places[kept[result]],
         value=value.values[kept[result]],
         abnormal=abnormal[result],
         patients=np.unique(patient),
-        rows=len(block),
+        rows=0,
         skipped=skipped,
     )
 

@@ -21,7 +21,8 @@ RULES = [LabelRules(), LabelRules(match="nearest", window_hours=30, abnormal="ra
 @pytest.fixture(scope="module")
 def ecgs() -> Ecgs:
     rng = np.random.default_rng(0)
-    times = pd.Timestamp("2150-01-01") + pd.to_timedelta(rng.integers(0, 400, 300), "h")
+    # Before 1970, where seconds are negative.
+    times = pd.Timestamp("1960-01-01") + pd.to_timedelta(rng.integers(0, 400, 300), "h")
     return Ecgs.of(
         pd.DataFrame(
             {
@@ -41,7 +42,7 @@ def text() -> str:
     rows = []
     for n in range(4000):
         item = rng.choice([50971, 50822, 50983])
-        time = pd.Timestamp("2150-01-01") + pd.Timedelta(hours=int(rng.integers(0, 400)))
+        time = pd.Timestamp("1960-01-01") + pd.Timedelta(hours=int(rng.integers(0, 400)))
         value = round(float(rng.normal(4.4, 0.8)), 1)
         flag = "abnormal" if rng.random() < 0.2 else ""
         rows.append(
@@ -106,7 +107,7 @@ def test_the_best_result_is_what_a_search_through_all_rows_finds(
     for rules in RULES:
         labels, _ = potassium_labels(ecgs, [reduce_part(path, ecgs, rules)])
         for place in range(len(ecgs.at)):
-            time = pd.Timestamp(int(ecgs.at[place] & (2**40 - 1)), unit="s")
+            time = pd.Timestamp(int(ecgs.at[place] & (2**40 - 1)) - 2**38, unit="s")
             wait = (rows["charttime"] - time)[rows["subject_id"] == patient[place]]
             wait = wait.dt.total_seconds() / 3600
             low = -rules.window_hours if rules.match == "nearest" else 0
