@@ -69,7 +69,8 @@ class Ecgs:
 def _on_the_line(
     patient: Int64[np.ndarray, " row"], seconds: Int64[np.ndarray, " row"]
 ) -> Int64[np.ndarray, " row"]:
-    return patient * _PATIENT_STRIDE + _BEFORE_1970 + seconds
+    at: Int64[np.ndarray, " row"] = patient * _PATIENT_STRIDE + _BEFORE_1970 + seconds
+    return at
 
 
 @dataclass(frozen=True)
