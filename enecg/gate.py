@@ -2,6 +2,7 @@
 `y = sum_i W_i y_i` (EnECG, arXiv 2511.22935).
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -56,8 +57,9 @@ class Gate(nn.Module):
 def weigh(logits: Float[Tensor, "*batch expert"], top_k: int = 0) -> Float[Tensor, "*batch expert"]:
     """Softmax over the experts, or over the `top_k` of them; the others get 0."""
     if 0 < top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
+        heard = logits.topk(top_k, dim=-1).indices
+        unheard = torch.ones_like(logits, dtype=torch.bool).scatter(-1, heard, False)
+        logits = logits.masked_fill(unheard, float("-inf"))
     return logits.softmax(-1)
 
 

@@ -152,7 +152,10 @@ def _taken(name: str) -> bool:
     # Imported here, for a table of results knows tasks and should not wait for torch.
     from torch import nn
 
-    in_the_way = name in _LAYERS or any(mark in name for mark in _PEFT_MARKS)
+    # peft takes every module for the output layer whose name ends as its does.
+    in_the_way = (
+        name in _LAYERS or name.endswith("prediction") or any(mark in name for mark in _PEFT_MARKS)
+    )
     return in_the_way or hasattr(nn.ModuleDict(), name)
 
 

@@ -16,6 +16,7 @@ from flows.label import rules_of
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
+from flows.sweep import space_of
 from flows.sweep import sweep as sweep_flow
 from flows.train import train as train_flow
 from stores.location import check_url
@@ -93,7 +94,7 @@ def _the_training_can_begin(
     dataset: str,
     store: str,
     out: Path,
-    tasks: Iterable[str] = ("all",),
+    tasks: Iterable[str] = (),
     own_tasks: Iterable[str] = (),
     labels: Path | None = None,
     experts: Iterable[str] = (),
@@ -126,21 +127,20 @@ def _the_training_can_begin(
 def _the_sweep_can_begin(
     dataset: str,
     store: str,
-    tasks: Iterable[str] = ("all",),
+    tasks: Iterable[str] = (),
     own_tasks: Iterable[str] = (),
     labels: Path | None = None,
     experts: Iterable[str] = (),
     weights: Iterable[str] = ("published",),
     poolings: Iterable[str] = ("default",),
-    adaptations: Iterable[str] = (),
     dtype: str = "float16",
-    **_: Any,
+    **parameters: Any,
 ) -> None:
     from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
-    from pipeline.sweep import check_adaptations
+    from pipeline.sweep_space import check_space
 
-    check_adaptations(split(adaptations))
+    check_space(space_of(poolings=poolings, **parameters))
     _the_questions_can_be_asked(tasks, own_tasks, labels)
     for pooling in split(poolings):
         open_cache(
@@ -171,7 +171,7 @@ def _the_labels_can_be_made(
 
 
 def _the_night_can_begin(
-    tasks: Iterable[str] = ("all",),
+    tasks: Iterable[str] = (),
     own_tasks: Iterable[str] = (),
     labels: Path | None = None,
     **parameters: Any,

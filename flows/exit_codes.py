@@ -36,7 +36,7 @@ def answer(app: App, words: Iterable[str]) -> int:
                 result_action="return_value",
             )
     except CycloptsError as error:
-        to_stderr(f"{error} See {app.name[0]} --help.")
+        to_stderr(f"{error} See {' '.join((app.name[0], *(error.command_chain or ())))} --help.")
         return MISTAKEN
     except MISTAKES as mistake:
         to_stderr(str(mistake))

@@ -137,7 +137,13 @@ WaitMinutes = Annotated[
     ),
     Field(ge=0),
 ]
-Out = Annotated[Path, Parameter(help="Folder of the run: its heads, results and page.")]
+Out = Annotated[
+    Path,
+    Parameter(
+        help="Folder of the run: its heads, results and page. A run that is there is replaced when "
+        "the new one is whole."
+    ),
+]
 NightlyOut = Annotated[
     Path, Parameter(help="Folder of the runs: each gets one of its own in it, named by date.")
 ]
@@ -145,9 +151,9 @@ Tasks = Annotated[
     tuple[str, ...],
     Parameter(
         help="Tasks, separated by commas: rr_interval, age, sex, potassium, arrhythmia; all: "
-        "every task that there are labels for. Those given by --task are always trained.",
+        "every task that there are labels for. None named: those given by --task, or else all.",
         negative="",
-        show_default=_commas,
+        show_default=False,
     ),
 ]
 OwnTasks = Annotated[
@@ -286,12 +292,17 @@ Patience = Annotated[
     Field(ge=1),
 ]
 Rank = Annotated[
-    int, Parameter(help="Rank of the LoRA matrices.", validator=Number(gte=1)), Field(ge=1)
+    int,
+    Parameter(help="Rank of the LoRA matrices.", validator=Number(gte=1, lte=1024)),
+    Field(ge=1, le=1024),
 ]
 Alpha = Annotated[
     float,
-    Parameter(help="Scale of the LoRA update; alpha / rank is applied.", validator=Number(gt=0)),
-    Field(gt=0),
+    Parameter(
+        help="Scale of the LoRA update; alpha / rank is applied.",
+        validator=Number(gt=0, lte=1e6),
+    ),
+    Field(gt=0, le=1e6),
 ]
 Dropout = Annotated[
     float,
@@ -300,11 +311,13 @@ Dropout = Annotated[
 ]
 Hidden = Annotated[
     int,
-    Parameter(help="Width of the heads' hidden layers, in units.", validator=Number(gte=1)),
-    Field(ge=1),
+    Parameter(
+        help="Width of the heads' hidden layers, in units.", validator=Number(gte=1, lte=16_384)
+    ),
+    Field(ge=1, le=16_384),
 ]
 LearningRate = Annotated[
-    float, Parameter(help="Step size of AdamW.", validator=Number(gt=0)), Field(gt=0)
+    float, Parameter(help="Step size of AdamW.", validator=Number(gt=0, lte=1)), Field(gt=0, le=1)
 ]
 
 
@@ -321,8 +334,10 @@ GateDepth = Annotated[
 ]
 GateHidden = Annotated[
     int,
-    Parameter(help="Width of the gate's hidden layers, in units.", validator=Number(gte=1)),
-    Field(ge=1),
+    Parameter(
+        help="Width of the gate's hidden layers, in units.", validator=Number(gte=1, lte=16_384)
+    ),
+    Field(ge=1, le=16_384),
 ]
 GateWeights = Annotated[
     Literal["task", "output"],

@@ -20,7 +20,7 @@ def refresh(
     experts: p.Experts = p.USUAL_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
-    tasks: p.Tasks = ("all",),
+    tasks: p.Tasks = (),
     own_tasks: p.OwnTasks = (),
     labels: p.Labels = None,
     repeats: p.Repeats = 3,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -77,12 +77,10 @@ def show(run: Folder, /) -> None:
 
     one = read(run)
     print(one.folder)
-    for key, value in _flat(one.config):
-        print(f"  {key:<26}{value}")
+    _list(_flat(one.config))
     for store in one.config["stores"]:
         print(f"\n{store['location']}")
-        for key, value in one.provenance[store["identity"]].items():
-            print(f"  {key:<26}{value}")
+        _list(one.provenance[store["identity"]].items())
     print()
     _tell(all_tables(one), None)
 
@@ -109,6 +107,13 @@ def _tell(tables: Sequence[Table], out: Path | None) -> None:
     else:
         write(tables, out)
         print(f"Written: {out}")
+
+
+def _list(named: Iterable[tuple[str, Any]]) -> None:
+    told = list(named)
+    width = max(len(key) for key, _ in told)
+    for key, value in told:
+        print(f"  {key:<{width}}  {value}")
 
 
 def _flat(config: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """Settings tried from the stores alone, on validation patients, as a flow."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -13,7 +13,7 @@ from flows.opaque import opaque
 from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.sweep import Space
+    from pipeline.sweep_space import Space
     from pipeline.train_settings import TrainSettings
 
 
@@ -31,7 +31,7 @@ def sweep(
     adaptations: p.Adaptations = ("lora", "full", "linear", "shared-lora"),
     gate_depths: p.GateDepths = (1, 2),
     poolings: p.Poolings = ("default",),
-    tasks: p.Tasks = ("all",),
+    tasks: p.Tasks = (),
     own_tasks: p.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),
@@ -52,7 +52,6 @@ def sweep(
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from pipeline.fit import FitSettings
-    from pipeline.sweep import Space
     from pipeline.train_settings import TrainSettings
 
     logger = get_run_logger()
@@ -70,12 +69,12 @@ def sweep(
         limit=limit,
         fit=FitSettings(batch_size=batch_size, epochs=epochs, patience=patience),
     )
-    space = Space(
-        learning_rate=learning_rates,
-        rank=ranks,
-        adaptation=p.split(adaptations),
-        gate_depth=gate_depths,
-        pooling=p.split(poolings),
+    space = space_of(
+        learning_rates=learning_rates,
+        ranks=ranks,
+        adaptations=adaptations,
+        gate_depths=gate_depths,
+        poolings=poolings,
     )
     with shown("sweep", "trials", to_the_log(logger)) as progress:
         lines = try_settings(
@@ -87,6 +86,25 @@ def sweep(
     for told in lines:
         logger.info(told)
     return lines
+
+
+def space_of(**parameters: Any) -> "Space":
+    """Of a sweep's parameters those that are tried; what is not given is as usual."""
+    from pipeline.sweep_space import Space
+
+    tried = {
+        "learning_rates": "learning_rate",
+        "ranks": "rank",
+        "adaptations": "adaptation",
+        "gate_depths": "gate_depth",
+        "poolings": "pooling",
+    }
+    given: dict[str, Any] = {
+        tried[name]: p.split(value) if name in ("adaptations", "poolings") else tuple(value)
+        for name, value in parameters.items()
+        if name in tried
+    }
+    return Space(**given)
 
 
 @task(name="try settings", cache_policy=NO_CACHE)

@@ -24,7 +24,7 @@ def train(
     dataset: p.Dataset,
     store: p.Store,
     out: p.Out,
-    tasks: p.Tasks = ("all",),
+    tasks: p.Tasks = (),
     own_tasks: p.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),

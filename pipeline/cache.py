@@ -56,7 +56,8 @@ def open_cache(
     there = found_there.stores
     for option, given in (("--weights", choice), ("--pooling", pooled)):
         given.refuse_strangers(option, experts or names())
-    asked = experts or [name for name in names() if _choosable(name, choice, there)]
+    asked = list(dict.fromkeys(experts))
+    asked = asked or [name for name in names() if _choosable(name, choice, there)]
     found: dict[str, EmbeddingStore] = {}
     for name in asked:
         definition = define(name)
@@ -223,10 +224,20 @@ class Features:
 
 
 def read_features(cache: Cache, record_id: Int[np.ndarray, " record"], device: str) -> Features:
-    """Read the embeddings of these records from every store, once."""
+    """Read the embeddings of these records from every store, once.
+
+    Raises UserError where a store has not all of them whole.
+    """
 
     def read(store: EmbeddingStore) -> Tensor:
-        return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
+        rows = store.rows_by_id(record_id)
+        lacking = record_id[np.append(store.status(), ABSENT)[rows] != WHOLE]
+        if len(lacking):
+            raise UserError(
+                f"{store.location} has no embedding of {len(lacking)} of {len(record_id)} records, "
+                f"such as {lacking[0]}; extract them, or leave them out."
+            )
+        return torch.from_numpy(store.read(rows)).to(device)
 
     return Features(
         record_id, {name: read(store) for name, store in cache.experts.items()}, read(cache.leads)

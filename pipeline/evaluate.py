@@ -149,8 +149,10 @@ def score(repeats: Sequence[Predicted], drawn: Drawn | None = None) -> Score:
 
 
 def _draw(repeats: Sequence[Predicted], seed: int) -> Drawn:
-    rng = np.random.default_rng(seed)
-    return {one.repeat: draw(len(np.unique(one.patient_id)), DRAWS, rng) for one in repeats}
+    """A patient of several repeats is drawn as often in each: they are the same person."""
+    everyone = np.unique(np.concatenate([one.patient_id for one in repeats]))
+    drawn = draw(len(everyone), DRAWS, np.random.default_rng(seed))
+    return {one.repeat: drawn[:, np.isin(everyone, one.patient_id)] for one in repeats}
 
 
 def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn) -> Measure:
@@ -184,7 +186,12 @@ def bootstrap(
     """The metric of test sets made by drawing patients with replacement."""
     _, place = np.unique(one.patient_id, return_inverse=True)
     drawn = drawn[: draws_of(metric.of)]
-    return of_draws(metric.of, Sample(one.truth, one.predicted, one.probability, place, drawn))
+    # A draw may have none of a repeat's patients.
+    there = drawn.any(1)
+    sample = Sample(one.truth, one.predicted, one.probability, place, drawn[there])
+    resampled = np.full(len(drawn), NAN)
+    resampled[there] = of_draws(metric.of, sample)
+    return resampled
 
 
 def _mean(of_repeats: Float[np.ndarray, "repeat draw"]) -> Float[np.ndarray, " draw"]:

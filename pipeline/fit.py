@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from enecg.heads import TaskHeads
 from enecg.stacked import Shape, StackedFFN
-from pipeline.stack import keeps_random_state, train_stack
+from pipeline.stack import keeps_random_state, steps_of, train_stack
 from pipeline.stack_data import (
     RECORDS_AT_ONCE,
     Labelled,
@@ -161,6 +161,8 @@ def fit_stack(
     options = {
         "train": train,
         "validation": [data.repeats[number].validation for number in of_repeat],
+        # Halves take as many steps as the whole of which they are.
+        "steps": [steps_of(data.repeats[one].train, settings.batch_size) for one in of_repeat],
         "seeds": seeds,
         "batch_size": settings.batch_size,
         "epochs": settings.epochs,

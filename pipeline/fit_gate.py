@@ -10,7 +10,7 @@ from enecg.gate import Gate, weigh
 from enecg.heads import with_lora
 from enecg.stacked import Shape, StackedFFN
 from pipeline.fit import Fit, FitSettings, count
-from pipeline.stack import keeps_random_state, train_stack
+from pipeline.stack import keeps_random_state, steps_of, train_stack
 from pipeline.stack_data import Labelled, StackedData, first_layer, summed_loss
 
 
@@ -46,6 +46,7 @@ def fit_gates(
         _gate_losses(stack, data, of_repeat, _answers(unseen, data), experts, settings),
         [one.train for one in repeats],
         [one.validation for one in repeats],
+        steps=[steps_of(one.train, settings.batch_size) for one in repeats],
         seeds=seeds,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
@@ -101,10 +102,17 @@ def _gate_losses(
     repeats = torch.tensor(of_repeat, device=data.embedding.device)
     with torch.no_grad():
         first = first_layer(stack, data, of_repeat)
+    sets_there = data.valid if settings.gate_weights == "output" else data.valid[..., :1]
 
     def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
         output = stack(data.features(repeats, rows), first(rows))
-        weights = weigh(output.unflatten(-1, (-1, experts)), settings.top_k)
+        logits = output.unflatten(-1, (-1, experts))
+        weights = weigh(logits, settings.top_k)
+        if settings.top_k and stack.training:
+            # Experts that are not heard learn too, else the choice could never change: the
+            # gradient is that of hearing them all (straight-through).
+            heard_all = weigh(logits)
+            weights = weights.detach() + heard_all - heard_all.detach()
         # Advanced indices apart from each other put the picked axes first.
         picked = answers[repeats.unsqueeze(1), :, rows].movedim(2, 1)
         mixed = (weights * picked).sum(-1)
@@ -117,9 +125,11 @@ def _gate_losses(
             data.regression,
         )
         if settings.balance and stack.training:
-            # 0 where all experts get the same weight on average, experts - 1 where one gets all.
-            mean = weights.mean((2, 3))
-            total = total + settings.balance * known * (experts * mean.square().sum(-1) - 1)
+            # 0 where all experts get the same weight on average, experts - 1 where one gets all;
+            # of each set of weights that the task has.
+            uneven = experts * weights.mean(2).square().sum(-1) - 1
+            uneven = torch.where(sets_there[repeats], uneven, 0).sum(-1)
+            total = total + settings.balance * known * uneven / sets_there[repeats].sum(-1)
         return total, known
 
     return losses

@@ -63,7 +63,7 @@ def judge(
     """
     saved = SavedRun(Path(run).expanduser())
     seeds = [one["seed"] for one in saved.cohorts]
-    folder = None if out is None else run_folder.check(Path(out), EVALUATION, "evaluation")
+    folder = None if out is None else run_folder.check(Path(out), (EVALUATION,), "evaluation")
     where = resolve_device(device)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     given = saved.config["settings"]

@@ -1,6 +1,8 @@
 """A lab's own table of labels, joined to a data set by record id."""
 
 import hashlib
+import warnings
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ from pipeline.selection import ID_COLUMNS
 
 PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Headers under which a table's patients are looked for, to be compared with the data set's."""
+
+MEASURED = {"cart_id", "p_onset", "qrs_onset", "t_end"}
+"""Columns by which MIMIC-IV-ECG's `machine_measurements.csv` is known."""
+
+UNMEASURED = 29999
+"""What stands there, in any column of measurements, for what the machine could not measure."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,17 @@ def read_label_file(path: Path, index: RecordIndex, wanted: Collection[str]) -> 
     if key is None:
         raise UserError(
             f"{path} has no column {' or '.join(ID_COLUMNS)}, it has {', '.join(columns[:8])}; "
-            "name the column of record ids so."
+            + (
+                "separate its columns by commas."
+                if len(columns) == 1 and any(mark in columns[0] for mark in ";\t")
+                else "name the column of record ids so."
+            )
         )
+    if table.empty:
+        raise UserError(f"{path} has no rows; give a table of labels.")
+    for name in table.columns[[kind.kind == "O" for kind in table.dtypes]]:
+        if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
+            raise UserError(f"{name} in {path} holds lists; give one value a row.")
     table = table.assign(**{key: _whole_numbers(table[key], path)}).drop_duplicates()
     rows = table.set_index(key).rename_axis("record_id")
     twice = rows.index[rows.index.duplicated()]
@@ -95,19 +112,24 @@ def _read(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.Data
     """The names of all columns, and those columns that are wanted."""
     columns = header(path)
     chosen = [name for name in columns if name in wanted]
-    with _told(path):
+    with _told(path), warnings.catch_warnings():
+        # Rows of more fields than the header has names are but warned of.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
         if path.suffix == ".parquet":
             # Without pandas' own notes in the file, so that an index is a column too.
             return columns, pq.read_table(path, columns=chosen).to_pandas(ignore_metadata=True)
+        # All columns are read, for of a few pandas would not see that a row has too many fields.
         table = pd.read_csv(
             path,
-            usecols=chosen,
+            index_col=False,
             keep_default_na=False,
             na_values=list(UNKNOWN),
             skipinitialspace=True,
             low_memory=False,
         )
-        return columns, table
+        if set(columns) >= MEASURED:
+            table = table.replace(UNMEASURED, np.nan)
+        return columns, table[chosen]
 
 
 @contextmanager
@@ -117,7 +139,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; name a CSV or Parquet file of labels.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
         raise UserError(
             f"{path} cannot be read as a table ({_first_line(error)}); give a CSV or Parquet file "
             "with a column record_id."

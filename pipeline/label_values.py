@@ -23,7 +23,7 @@ def numbers(column: pd.Series, name: str, where: str) -> pd.Series:
     if wrong.any():
         raise UserError(
             f"{name} in {where} has {int(wrong.sum())} values that are no numbers, such as "
-            f"{column[wrong].iloc[0]!r}; leave what is unknown empty, or ask for it as binary or "
+            f"'{column[wrong].iloc[0]}'; leave what is unknown empty, or ask for it as binary or "
             "multiclass."
         )
     return values

@@ -1,8 +1,7 @@
 """A run's heads and gate, answering for any record whose embeddings are there.
 
 ```python
-cache = open_same("stores-data/lab", "ludb/1.0.1", SavedRun(Path("runs/first")).stores, "...")
-features = read_features(cache, cache.leads.record_id, "cpu")
+features = read_for("runs/first", "stores-data/lab", record_id)
 years = load_run("runs/first").predict(features)["EnECG"]["age"]
 ```
 """
@@ -12,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from enecg.errors import UserError
 from enecg.gate import mix
-from pipeline.cache import Features
+from enecg.heads import TaskHeads
+from pipeline.cache import Features, open_same, read_features
 from pipeline.evaluate import ENSEMBLE, decide
 from pipeline.fit import predict_heads
+from pipeline.request import resolve_device
 from pipeline.saved_run import SavedRun
 from pipeline.stack_data import RECORDS_AT_ONCE
 from pipeline.targets import Targets
@@ -36,12 +38,24 @@ class Predictor:
     """
 
     targets: dict[str, Targets]
-    heads: dict[str, nn.Module]
+    heads: dict[str, TaskHeads]
     gate: nn.Module
     thresholds: dict[str, dict[str, float]]
 
     def outputs(self, features: Features) -> Outputs:
-        """By method and task: a regression in standard units, or the probabilities of classes."""
+        """By method and task: a regression in standard units, or the probabilities of classes.
+
+        Raises UserError where an expert's features are not given, or are not as wide as its heads.
+        """
+        for name, heads in self.heads.items():
+            width = len(heads.standardise.mean)
+            given = features.experts.get(name)
+            if given is None or given.shape[1] != width:
+                there = "none" if given is None else f"{given.shape[1]} features"
+                raise UserError(
+                    f"The run answers from {width} features of {name}, and {there} are given; "
+                    "read them from stores made as the run's were, by read_for."
+                )
         found = {
             name: predict_heads(heads, features.experts[name], self.targets)
             for name, heads in self.heads.items()
@@ -84,14 +98,34 @@ class Predictor:
 
 
 def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predictor:
-    """What a repeat of a saved run has learned.
+    """What a repeat of a saved run has learned, on a `device` or the best there is (`auto`).
 
-    Raises UserError where `folder` is no run, has no such repeat, or is not whole.
+    Raises UserError where `folder` is no run, has no such repeat, or is not whole, and where there
+    is no such device.
     """
     run = SavedRun(Path(folder).expanduser())
+    device = resolve_device(device)
     return Predictor(
         run.targets(repeat),
         {name: run.heads(repeat, name).to(device) for name in run.experts},
         run.gate(repeat).to(device),
         run.thresholds(repeat),
     )
+
+
+def read_for(
+    folder: str | Path,
+    store: str | Path,
+    record_id: Int[np.ndarray, " record"],
+    *,
+    namespace: str | None = None,
+    device: str = "cpu",
+) -> Features:
+    """What a run answers from: embeddings of these records, by the run's own experts and weights.
+
+    `namespace`: of the data set that the records are of, such as `ludb/1.0.1`; the run's own where
+    none is given. Raises UserError or StoreError where they are not in the store.
+    """
+    run = SavedRun(Path(folder).expanduser())
+    cache = open_same(store, namespace or run.config["dataset"], run.stores, "enecg extract")
+    return read_features(cache, record_id, resolve_device(device))

@@ -101,7 +101,7 @@ def _of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
             known = known.where(known.between(*PLAUSIBLE_RR_MS))
         return known
     words = values.words(column)
-    pairs = values.TWO_CLASSES
+    pairs: tuple[tuple[str, str], ...] = values.TWO_CLASSES
     if task.name == "sex":
         words, pairs = words.str.lower(), (*pairs, ("f", "m"))
     for pair in pairs:

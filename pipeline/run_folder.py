@@ -4,7 +4,8 @@ config.json         the settings, the versions of the libraries, the time and me
                     the stores with the rates at which they were extracted
 provenance.json     what defines each store it read
 cohorts.json        record ids of every repeat, by part, and the patients it has seen
-results.json        every metric of every method; results.md, results.html: the same to look at
+results.json        every metric of every method, and the thresholds of binary tasks by repeat;
+                    results.md, results.html: the same to look at
 predictions.parquet every answer on a test record, by record id, with the classes' probabilities
                     in the order of the classes in targets.json
 log.txt             what was done when, and how well the heads and gates did on validation
@@ -18,7 +19,7 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -33,10 +34,13 @@ import torch
 from enecg.errors import UserError
 from pipeline.evaluate import Score, predictions_table
 from pipeline.repeat import Inputs, Repeat
-from pipeline.runs import CONFIG, PROVENANCE, RESULTS, results
+from pipeline.runs import CONFIG, PROVENANCE, RESULTS, Thresholds, results
 from pipeline.saved_models import save_gate, save_heads
 from stores.embeddings import EmbeddingStore
 from stores.runs import read_runs
+
+RUN = (CONFIG, PROVENANCE, RESULTS)
+"""The files that a run has, of whatever version."""
 
 UNFINISHED = "unfinished"
 """The folder inside a run's in which the next one is made."""
@@ -44,18 +48,18 @@ UNFINISHED = "unfinished"
 _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 
-def check(folder: Path, marker: str = CONFIG, what: str = "run") -> Path:
+def check(folder: Path, markers: Collection[str] = RUN, what: str = "run") -> Path:
     """The folder of a run to be; an earlier run there will be written over.
 
-    What has no file `marker` is none. Raises UserError where something else lies there.
+    What lacks a file of `markers` is none. Raises UserError where something else lies there.
     """
     folder = folder.expanduser()
     if folder.is_file():
         raise UserError(f"{folder} is no {what}: there is a file; give another --out.")
     there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
-    if there - {UNFINISHED} and marker not in there:
+    if there - {UNFINISHED} and not there.issuperset(markers):
         raise UserError(
-            f"{folder} is no {what}: there is the file {min(there)}; give another --out."
+            f"{folder} is no {what}, and not empty: there is {min(there)}; give another --out."
         )
     return folder
 
@@ -76,7 +80,7 @@ def replacing(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
         with writing(folder):
             # Without its marker the folder is no run, so that it is never taken for a mixture.
             (folder / marker).unlink(missing_ok=True)
-            for earlier in folder.glob("repeat-*"):
+            for earlier in folder.glob("repeat-[0-9]*"):
                 shutil.rmtree(earlier)
             for one in sorted(made.iterdir(), key=lambda one: one.name == marker):
                 one.replace(folder / one.name)
@@ -141,7 +145,8 @@ def write(
         _write_json(folder / CONFIG, config)
         _write_json(folder / PROVENANCE, stores)
         _write_json(folder / "cohorts.json", cohorts)
-        _write_json(folder / RESULTS, results(inputs.tasks, repeats[0].parameters, scores))
+        judged = results(inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats))
+        _write_json(folder / RESULTS, judged)
         pyarrow.parquet.write_table(
             predictions_table([one for repeat in repeats for one in repeat.predictions]),
             folder / "predictions.parquet",
@@ -179,14 +184,27 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int]:
     return patients
 
 
+def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
+    return {
+        method: {task: [one.thresholds[method][task] for one in repeats] for task in of_tasks}
+        for method, of_tasks in repeats[0].thresholds.items()
+        if of_tasks
+    }
+
+
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir()
     targets = {name: one.document() for name, one in repeat.targets.items()}
-    _write_json(folder / "targets.json", {"targets": targets, "thresholds": repeat.thresholds})
+    # No threshold is where class 1 is never said: JSON has no infinity.
+    thresholds = {
+        method: {task: value if np.isfinite(value) else None for task, value in of_tasks.items()}
+        for method, of_tasks in repeat.thresholds.items()
+    }
+    _write_json(folder / "targets.json", {"targets": targets, "thresholds": thresholds})
     for name, fit in repeat.heads.items():
         save_heads(fit.module, folder / "heads" / name)
     save_gate(repeat.gate.module, folder / "gate")
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1))
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))

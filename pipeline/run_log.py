@@ -28,5 +28,5 @@ class RunLog:
         self.tell(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():
             of_repeats = [np.array(fit.validation_loss[task]) for fit in fits]
-            best = ", ".join(f"{one.min():.4f} at epoch {one.argmin()}" for one in of_repeats)
-            self.tell(f"{name}, {task}: validation loss {best}, of {len(of_repeats[0]) - 1} epochs")
+            best = (f"{np.nanmin(one):.4f} at epoch {np.nanargmin(one)}" for one in of_repeats)
+            self.tell(f"{name}, {task}: validation loss {', '.join(best)}")

@@ -1,12 +1,14 @@
 """Finished runs, read back from their folders: what every table is made from.
 
-`results.json` holds the tasks, the number of parameters by method, and all scores.
+`results.json` holds the tasks, the number of parameters by method, the thresholds of binary tasks,
+and all scores.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ NEEDED = {
     *("seconds", "peak_memory_bytes", "stores", "versions"),
 }
 """What `config.json` holds at least."""
+Thresholds = Mapping[str, Mapping[str, Sequence[float]]]
+"""By method and binary task, from which probability on the second class is said, by repeat;
+infinite where it never is."""
 DEPTH = 3
 """Folders below the one asked for that runs are looked for in."""
 
@@ -50,7 +55,7 @@ class Run:
 
     `config`: the document `config.json`. `provenance`: what defines each store, by identity.
     `parameters`: by method, how many are trained and how many there are in all; empty where they
-    were not counted.
+    were not counted. `thresholds`: empty where they were not kept.
     """
 
     folder: Path
@@ -59,6 +64,7 @@ class Run:
     tasks: dict[str, JudgedTask]
     parameters: dict[str, tuple[int, int]]
     scores: tuple[Score, ...]
+    thresholds: Thresholds = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, str]:
@@ -94,10 +100,15 @@ class Run:
 
 
 def results(
-    tasks: Sequence[Task], parameters: Mapping[str, tuple[int, int]], scores: Sequence[Score]
+    tasks: Sequence[Task],
+    parameters: Mapping[str, tuple[int, int]],
+    scores: Sequence[Score],
+    thresholds: Thresholds | None = None,
 ) -> dict[str, Any]:
-    """The document `results.json`; a value that is not defined is null there."""
-    document: dict[str, Any] = _without_nan(
+    """The document `results.json`; a value that is not defined is null there, as is the threshold
+    of a class that is never said.
+    """
+    document: dict[str, Any] = _finite(
         {
             "tasks": [
                 {
@@ -112,6 +123,7 @@ def results(
                 for one in tasks
             ],
             "parameters": {name: list(counted) for name, counted in parameters.items()},
+            "thresholds": thresholds or {},
             "scores": [asdict(one) for one in scores],
         }
     )
@@ -125,11 +137,14 @@ def read(folder: Path) -> Run:
         raise UserError(
             f"{folder} is no run: it has no {CONFIG}; name the folder that enecg train --out made."
         )
-    try:
-        config, provenance, document = (
-            json.loads((folder / name).read_text()) for name in (CONFIG, PROVENANCE, RESULTS)
-        )
-        run = Run(
+    with _understood(folder / CONFIG) as config:
+        if not config.keys() >= NEEDED or not config["experts"]:
+            raise KeyError(CONFIG)
+    with _understood(folder / PROVENANCE) as provenance:
+        if not {one["expert"] for one in provenance.values()} >= set(config["experts"]):
+            raise KeyError(PROVENANCE)
+    with _understood(folder / RESULTS) as document:
+        return Run(
             folder=folder,
             config=config,
             provenance=provenance,
@@ -139,18 +154,23 @@ def read(folder: Path) -> Run:
             },
             parameters={name: (own, all_) for name, (own, all_) in document["parameters"].items()},
             scores=tuple(_score(one) for one in document["scores"]),
+            thresholds=_thresholds(document.get("thresholds", {})),
         )
-        if not run.weights or not config.keys() >= NEEDED:
-            raise KeyError(CONFIG)
+
+
+@contextmanager
+def _understood(file: Path) -> Iterator[Any]:
+    """A JSON document, and a sentence that names its file where what is done with it fails."""
+    try:
+        yield json.loads(file.read_text())
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is not whole: its {Path(error.filename).name} is not there; train again."
+            f"{file.parent} is not whole: its {file.name} is not there; train again."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder} was written by another version of EnECG, or is damaged; train again."
+            f"{file} was written by another version of EnECG, or is damaged; train again."
         ) from error
-    return run
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -179,6 +199,16 @@ def _score(told: dict[str, Any]) -> Score:
     return Score(**_measured(told) | counted | {"others": others, "reliability": bins})
 
 
+def _thresholds(told: dict[str, dict[str, list[float | None]]]) -> Thresholds:
+    return {
+        method: {
+            task: tuple(math.inf if one is None else one for one in of_repeats)
+            for task, of_repeats in of_tasks.items()
+        }
+        for method, of_tasks in told.items()
+    }
+
+
 def _measured(told: dict[str, Any]) -> dict[str, Any]:
     numbers = {name: NAN if told[name] is None else told[name] for name in _NUMBERS}
     values = tuple(NAN if one is None else one for one in told["values"])
@@ -188,10 +218,10 @@ def _measured(told: dict[str, Any]) -> dict[str, Any]:
 _NUMBERS = ("mean", "low", "high")
 
 
-def _without_nan(value: Any) -> Any:
-    """A JSON value, null for NaN, which JSON does not have."""
+def _finite(value: Any) -> Any:
+    """A JSON value, null for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

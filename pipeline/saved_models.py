@@ -136,7 +136,8 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
 
 def _load_adapter(module: nn.Module, folder: Path) -> PeftModel:
     # peft would ask the hub for what is not there.
-    if not (folder / ADAPTER).is_file():
-        raise FileNotFoundError(f"there is no {folder / ADAPTER}")
+    for name in (ADAPTER, "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no {folder / name}")
     adapted: PeftModel = PeftModel.from_pretrained(module, str(folder))
     return adapted

@@ -16,9 +16,12 @@ from torch import nn
 
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
-from pipeline.runs import CONFIG, PROVENANCE
+from pipeline.runs import CONFIG, NEEDED, PROVENANCE
 from pipeline.saved_models import load_gate, load_heads, load_hidden_layer
 from pipeline.targets import Targets, from_document
+
+_DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
+"""What json, torch, safetensors and peft raise for a file that is not there or not whole."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class SavedRun:
     def config(self) -> dict[str, Any]:
         """The data set, the settings, the experts and the tasks."""
         config: dict[str, Any] = self._read(CONFIG)
+        if not isinstance(config, dict) or not config.keys() >= NEEDED:
+            raise UserError(f"{self.folder / CONFIG} is of another version; train it again.")
         return config
 
     @property
@@ -53,7 +58,10 @@ class SavedRun:
     @cached_property
     def cohorts(self) -> tuple[dict[str, Any], ...]:
         """Of each repeat its `seed`, record ids by part, and `patients_seen`."""
-        return tuple(self._read("cohorts.json"))
+        drawn = self._read("cohorts.json")
+        if not (drawn and isinstance(drawn, list)):
+            raise UserError(f"{self.folder / 'cohorts.json'} names no cohort; train the run again.")
+        return tuple(drawn)
 
     def patients_seen(self, repeat: int) -> Int[np.ndarray, " patient"]:
         """The patients that a repeat was trained or validated on."""
@@ -67,9 +75,15 @@ class SavedRun:
             return {name: from_document(name, document) for name, document in saved.items()}
 
     def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
-        """From which probability on class 1 is said, by method and binary task."""
-        thresholds: dict[str, dict[str, float]] = self._saved(repeat)["thresholds"]
-        return thresholds
+        """From which probability on class 1 is said, by method and binary task; infinity: never."""
+        with self._whole():
+            return {
+                method: {
+                    task: float("inf") if value is None else float(value)
+                    for task, value in of_tasks.items()
+                }
+                for method, of_tasks in self._saved(repeat)["thresholds"].items()
+            }
 
     def heads(self, repeat: int, expert: str) -> TaskHeads:
         """The heads of an expert, ready to answer, on the CPU."""
@@ -104,15 +118,20 @@ class SavedRun:
         return saved
 
     def _read(self, name: str) -> Any:
-        with self._whole():
-            return json.loads((self.folder / name).read_text())
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"{path} is not there; train the run again.") from error
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); train the run again.") from error
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Turn what a run lacks into a sentence."""
         try:
             yield
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except _DAMAGED as error:
             raise UserError(
                 f"{self.folder} is not a whole run of this version ({type(error).__name__}: "
                 f"{str(error).splitlines()[0]}); train it again."

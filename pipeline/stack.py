@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.stacked import StackedFFN
+from pipeline.grouped_adamw import GroupedAdamW
 
 VALIDATED_AT_ONCE = 1024
 """Validation records of a group whose losses are taken together."""
@@ -41,6 +42,7 @@ def train_stack(
     train: Sequence[Int[Tensor, " row"]],
     validation: Sequence[Int[Tensor, " row"]],
     *,
+    steps: Sequence[int],
     seeds: Sequence[int],
     batch_size: int,
     epochs: int,
@@ -50,66 +52,66 @@ def train_stack(
 ) -> Float[np.ndarray, "epoch group task"]:
     """Minimise every FFN's loss by AdamW; leaves each at its best epoch on validation.
 
-    `train`, `validation`: a group's rows; an epoch is as many full batches as the largest group
-    needs, and smaller groups begin anew within it. Stopped when no FFN has improved for
-    `patience` epochs. `together`: a group's tasks are judged by their sum, for they share layers.
-    Returns the validation losses, of epoch 0 (before training) on.
+    `train`, `validation`: a group's rows. An epoch is a group's own `steps` full batches; where
+    they need more rows than it has, it begins anew. An FFN is done when it has not improved for
+    `patience` epochs, and the stack when all are: each comes out as if it were alone. `together`:
+    a group's tasks are judged by their sum, for they share layers. Returns the validation losses,
+    of epoch 0 (before training) on, NaN where an FFN was done.
     """
     parameters = [one for one in stack.parameters() if one.requires_grad]
-    # AdamW's step is proportional to its rate, so each group takes its own share of a step of 1.
     device = stack.prediction.device
-    rates = torch.tensor(learning_rates, device=device)
-    one_rate = learning_rates[0] if len(set(learning_rates)) == 1 else None
-    optimiser = torch.optim.AdamW(parameters, lr=one_rate or 1.0, fused=True)
+    optimiser = GroupedAdamW(parameters, torch.tensor(learning_rates, device=device))
     orders = [np.random.default_rng(seed) for seed in seeds]
-    steps = math.ceil(max(len(rows) for rows in train) / batch_size)
+    own_steps = torch.tensor(steps, device=device)
     validated = _padded(validation)
-    best: Tensor | None = None
+    best = torch.full(stack.prediction.shape[:2], torch.inf, device=device)
+    stale = torch.zeros_like(best)
     kept = [one.detach().clone() for one in parameters]
-    stale = 0
     history = []
     with torch.random.fork_rng():
-        torch.manual_seed(0)
         for epoch in range(epochs + 1):
+            # What is dropped in an epoch depends on no other group's number of batches.
+            torch.manual_seed(epoch)
             if epoch:
                 stack.train()
-                batches = torch.stack(
+                batches = _padded(
                     [
-                        _stream(rows, steps * batch_size, order)
-                        for rows, order in zip(train, orders, strict=True)
+                        _stream(rows, many * batch_size, order)
+                        for rows, many, order in zip(train, steps, orders, strict=True)
                     ]
                 )
-                for rows in batches.split(batch_size, dim=1):
+                for number, rows in enumerate(batches.split(batch_size, dim=1)):
                     optimiser.zero_grad()
                     total, known = losses(rows)
                     (total / known.clamp_min(1)).sum().backward()
-                    before = None if one_rate else [one.detach().clone() for one in parameters]
-                    optimiser.step()
-                    if before is not None:
-                        for one, old in zip(parameters, before, strict=True):
-                            share = rates.view(-1, *[1] * (one.dim() - 1))
-                            one.data = torch.lerp(old, one.data, share)
+                    optimiser.step(number < own_steps)
             stack.eval()
             with torch.no_grad():
                 sums = [losses(rows) for rows in validated.split(VALIDATED_AT_ONCE, dim=1)]
                 total = torch.stack([one for one, _ in sums]).sum(0)
                 loss = total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
-            history.append(loss.cpu().numpy())
+            going = stale < patience
+            history.append(loss.where(going, torch.nan).cpu().numpy())
             judged = loss.sum(1, keepdim=True).expand_as(loss) if together else loss
-            better = (
-                judged < best if best is not None else torch.ones_like(judged, dtype=torch.bool)
-            )
-            best = judged if best is None else torch.minimum(best, judged)
+            better = going & (judged < best)
+            best = torch.where(better, judged, best)
             for one, saved in zip(parameters, kept, strict=True):
                 which = better[:, : one.shape[1]].view(*one.shape[:2], *[1] * (one.dim() - 2))
                 saved.copy_(torch.where(which, one.detach(), saved))
-            stale = 0 if better.any() else stale + 1
-            if stale >= patience:
+            stale = torch.where(better, 0, stale + 1)
+            # Who is done stays so, whatever it would come to.
+            stale = torch.where(going, stale, patience)
+            if (stale >= patience).all():
                 break
     with torch.no_grad():
         for one, saved in zip(parameters, kept, strict=True):
             one.copy_(saved)
     return np.stack(history)
+
+
+def steps_of(train: Int[Tensor, " row"], batch_size: int) -> int:
+    """How many batches show all of these rows."""
+    return math.ceil(len(train) / batch_size)
 
 
 def _stream(rows: Int[Tensor, " row"], length: int, order: np.random.Generator) -> Tensor:

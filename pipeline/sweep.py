@@ -4,11 +4,14 @@ Trials that are asked for together and have FFNs of one shape are trained in one
 learning rate each. No test patient is ever looked at.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,13 +23,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from enecg.errors import UserError
 from pipeline.cache import Features, read_features
-from pipeline.cohorts import draw
+from pipeline.cohorts import Cohort, draw
 from pipeline.datasets.base import Dataset
-from pipeline.fit import Adaptation, Fit, FitSettings, fit_heads
+from pipeline.fit import Fit, FitSettings, fit_heads
 from pipeline.fit_gate import fit_gates
 from pipeline.repeat import Inputs, by_task, check_labels, label_repeat
 from pipeline.request import resolve_device
 from pipeline.stack_data import Labelled
+from pipeline.sweep_space import Space, check_space, of_one_shape, suggest
 from pipeline.targets import constant
 from pipeline.train import gather, one_thread
 from pipeline.train_settings import TrainSettings
@@ -37,14 +41,23 @@ TABLE = "trials.csv"
 
 
 @dataclass(frozen=True)
-class Space:
-    """What is tried: the values of each setting. `learning_rate` is tried between two values."""
+class Origin:
+    """What a sweep was made from: the data set, the tasks by title, the ECGs and patients drawn of
+    whom the test patients' are set aside, the weights by expert, and sentences on the labels.
+    """
 
-    learning_rate: tuple[float, float] = (1e-4, 1e-2)
-    rank: tuple[int, ...] = (2, 4, 8, 16)
-    adaptation: tuple[str, ...] = ("lora", "full", "linear", "shared-lora")
-    gate_depth: tuple[int, ...] = (1, 2)
-    pooling: tuple[str, ...] = ("default",)
+    dataset: str
+    tasks: tuple[str, ...]
+    records: int
+    patients: int
+    weights: dict[str, str]
+    notes: tuple[str, ...]
+    finished: str
+
+    @property
+    def untrained(self) -> list[str]:
+        """The experts whose weights were drawn at random."""
+        return [name for name, told in self.weights.items() if told.startswith("random:")]
 
 
 @dataclass(frozen=True)
@@ -52,13 +65,14 @@ class Sweep:
     """A finished sweep: the folder, every trial in a table, and the best trial's settings.
 
     `loss`: the mean over tasks of the mixture's validation loss, as a share of the constant
-    predictor's: 1 is no better, 0 is without error.
+    predictor's: 1 is no better, 0 is without error. `origin`: of whom.
     """
 
     folder: Path
     trials: pd.DataFrame
     best: dict[str, Any]
     loss: float
+    origin: Origin
 
 
 def sweep(
@@ -78,11 +92,12 @@ def sweep(
     where the folder is of a sweep that asked something else.
     """
     device = resolve_device(settings.device)
-    check_adaptations(space.adaptation)
+    check_space(space)
     inputs = {
         pooling: gather(dataset, store, replace(settings, pooling=(pooling,)))
         for pooling in space.pooling
     }
+    _refuse_other_experts(inputs)
     study = _study(out, settings, space, inputs)
     features: dict[str, Features] = {}
     labelled: dict[str, Labelled] = {}
@@ -99,9 +114,9 @@ def sweep(
         labelled[pooling] = label_repeat(cohort, given, features[pooling])
     while (done := _finished(study)) < trials:
         asked = [study.ask() for _ in range(min(at_once, trials - done))]
-        tried = [_suggest(trial, settings.fit, space) for trial in asked]
+        tried = [suggest(trial, settings.fit, space) for trial in asked]
         with one_thread():
-            for together in _of_one_shape(tried):
+            for together in of_one_shape(tried):
                 pooling = tried[together[0]][0]
                 fits = [tried[number][1] for number in together]
                 losses = _try(features[pooling], labelled[pooling], fits)
@@ -111,15 +126,35 @@ def sweep(
                         progress(_finished(study), trials)
     table = _table(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
-    return Sweep(out, table, study.best_params, study.best_value)
+    return Sweep(out, table, study.best_params, study.best_value, _origin(given, cohort))
 
 
-def check_adaptations(names: Sequence[str]) -> None:
-    """Raises UserError for a name that is no adaptation."""
-    known = get_args(Adaptation)
-    for name in names:
-        if name not in known:
-            raise UserError(f"There is no adaptation {name!r}; there are {', '.join(known)}.")
+def _origin(inputs: Inputs, cohort: Cohort) -> Origin:
+    """Told of the pooling tried last: all are of the same data set, tasks and experts."""
+    return Origin(
+        dataset=inputs.dataset.namespace,
+        tasks=tuple(task.title for task in inputs.tasks),
+        records=len(cohort.everyone),
+        patients=int(inputs.labels.loc[cohort.everyone, "patient_id"].nunique()),
+        weights={name: store.provenance["weights"] for name, store in inputs.cache.experts.items()},
+        notes=inputs.notes,
+        finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def _refuse_other_experts(inputs: dict[str, Inputs]) -> None:
+    """Raises UserError where the poolings are not there of the same experts: they would be what
+    is compared.
+    """
+    experts = {pooling: set(given.cache.experts) for pooling, given in inputs.items()}
+    common = set.intersection(*experts.values())
+    for pooling, there in experts.items():
+        if there != common:
+            raise UserError(
+                f"With the pooling {pooling} there are {', '.join(sorted(there - common))} too, "
+                f"which other --poolings are not there of; name --experts "
+                f"{','.join(sorted(common)) or 'that have all'}, or extract the others."
+            )
 
 
 def _study(
@@ -133,6 +168,8 @@ def _study(
             pooling: [store.identity for store in given.cache.stores]
             for pooling, given in inputs.items()
         },
+        "labels": {pooling: _digest(given) for pooling, given in inputs.items()},
+        "versions": {name: version(name) for name in ("enecg", "torch")},
     }
     text = json.dumps(question, indent=1)
     file = out / QUESTION
@@ -163,32 +200,15 @@ def _study(
     return study
 
 
+def _digest(inputs: Inputs) -> str:
+    """SHA-256 of the records that can be drawn and all that is known of them."""
+    columns = ["patient_id", *(task.column for task in inputs.tasks)]
+    hashed = pd.util.hash_pandas_object(inputs.labels[columns])
+    return hashlib.sha256(hashed.to_numpy().tobytes()).hexdigest()
+
+
 def _finished(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def _suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, FitSettings]:
-    """A trial's pooling and settings; what a setting means nothing to is not tried."""
-    adaptation = trial.suggest_categorical("adaptation", space.adaptation)
-    rank = fit.rank
-    if adaptation in ("lora", "shared-lora"):
-        rank = trial.suggest_categorical("rank", space.rank)
-    chosen = replace(
-        fit,
-        adaptation=adaptation,  # type: ignore[arg-type]
-        rank=rank,
-        learning_rate=trial.suggest_float("learning_rate", *space.learning_rate, log=True),
-        gate_depth=trial.suggest_categorical("gate_depth", space.gate_depth),
-    )
-    return trial.suggest_categorical("pooling", space.pooling), chosen
-
-
-def _of_one_shape(tried: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
-    """Trials by number, those together whose FFNs have one shape."""
-    together: dict[tuple[str, FitSettings], list[int]] = {}
-    for number, (pooling, fit) in enumerate(tried):
-        together.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
-    return list(together.values())
 
 
 def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) -> list[float]:
@@ -210,7 +230,7 @@ def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) ->
 
 def _left(gate: Fit, flat: dict[str, float]) -> float:
     return float(
-        np.mean([min(losses) / flat[task] for task, losses in gate.validation_loss.items()])
+        np.mean([np.nanmin(losses) / flat[task] for task, losses in gate.validation_loss.items()])
     )
 
 
@@ -227,7 +247,8 @@ def _constant_loss(labelled: Labelled) -> dict[str, float]:
         else:
             shares = torch.bincount(of_training.long(), minlength=targets.outputs) + 1e-7
             loss = -(shares / shares.sum()).log()[truth.long()].mean()
-        losses[task] = float(loss)
+        # Where it is without error already, a share of it would not be defined.
+        losses[task] = max(float(loss), 1e-6)
     return losses
 
 
@@ -238,4 +259,8 @@ def _table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         for trial in trials
         if trial.state == TrialState.COMPLETE
     ]
-    return pd.DataFrame(rows).sort_values("loss", kind="stable").reset_index(drop=True)
+    table = pd.DataFrame(rows)
+    if "rank" in table:
+        # Trials without a rank would make it a column of floats.
+        table["rank"] = table["rank"].astype("Int64")
+    return table.sort_values("loss", kind="stable").reset_index(drop=True)

@@ -100,6 +100,7 @@ def fit(task: Task, labels: pd.Series) -> Targets:
         # Ties are broken by name, so that the list does not depend on the order of records.
         counts = known.value_counts().reset_index().set_axis(["name", "count"], axis=1)
         ranked = counts.sort_values(["count", "name"], ascending=[False, True])["name"]
+        ranked = ranked[ranked != task.others]
         classes = tuple(ranked.astype(str))
         if task.others:
             classes = (*classes[: ARRHYTHMIA_CLASSES - 1], task.others)

@@ -64,6 +64,11 @@ def train(
     if base is not None:
         settings = like_base(settings, base)
     inputs = gather(dataset, store, settings, base)
+    if settings.fit.top_k > len(inputs.cache.experts):
+        raise UserError(
+            f"--top-k {settings.fit.top_k} is more than the {len(inputs.cache.experts)} experts "
+            "that there are; give a smaller one, or 0 for all."
+        )
     if base is None:
         cohorts = [
             draw(
@@ -124,7 +129,7 @@ def gather(
     With a `base` it is that run's stores.
     """
     own = own_tasks(settings.own_tasks)
-    everything = ALL in settings.tasks
+    everything = ALL in settings.tasks or not (settings.tasks or own)
     # An own task is asked for by being there.
     names = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
     chosen = choose(names, own)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from enecg.tasks import ALL
 from pipeline.cohorts import Ecgs
 from pipeline.fit import FitSettings
 
@@ -12,7 +11,8 @@ class TrainSettings:
     """What is trained, on whom, and how.
 
     `tasks` by name, or `all` that there are labels for; `own_tasks` of a lab's own as
-    `enecg.tasks.own_task` reads them, trained whatever `tasks` names; `labels`: a file that takes
+    `enecg.tasks.own_task` reads them, trained whatever `tasks` names, and alone where it names
+    none (without own tasks, none named is `all`); `labels`: a file that takes
     the place of the data set's own labels; `experts` by name, or every one that the store has
     with these weights; `patients` drawn for each of `repeats`, with the seeds `seed`,
     `seed + 1`, ..., and of each `one` of the `ecgs` or `all`; `limit` takes the first records of
@@ -20,7 +20,7 @@ class TrainSettings:
     trained; stores, patients, repeats and hidden units are that run's own then.
     """
 
-    tasks: tuple[str, ...] = (ALL,)
+    tasks: tuple[str, ...] = ()
     own_tasks: tuple[str, ...] = ()
     labels: str | None = None
     experts: tuple[str, ...] = ()

@@ -1,5 +1,7 @@
 """The page's plots of answers on test patients, each a matplotlib Figure."""
 
+import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +13,13 @@ from sklearn.metrics import confusion_matrix
 from enecg.tasks import OTHERS, Task
 from pipeline.evaluate import ENSEMBLE, Predicted
 from pipeline.repeat import Repeat
-from pipeline.report.plots import ENSEMBLE_COLOUR, EXPERT_COLOUR
-from pipeline.report.table import label
+from pipeline.report.plots import EXPERT_COLOUR
 from pipeline.runs import Run
 
 THIRDS = ("lowest third", "middle third", "highest third")
-LONGEST_NAME = 34
+LONGEST_NAME = 60
+LONGEST_LINE = 30
+"""Of a class's name, in characters; the gate's bars give it one line, a confusion's rows two."""
 
 
 def answers_of(repeats: Sequence[Repeat], task: str, method: str = ENSEMBLE) -> list[Predicted]:
@@ -56,7 +59,7 @@ def confusions(repeats: Sequence[Repeat]) -> Figure | None:
         return None
     summed = [sum_confusions(repeats, task.name) for task in tasks]
     widths = [2.4 if len(names) == 2 else 6.2 for names, _ in summed]
-    tallest = max(2.4 if len(names) == 2 else 1.2 + 0.24 * len(names) for names, _ in summed)
+    tallest = max(2.4 if len(names) == 2 else 1.2 + 0.28 * len(names) for names, _ in summed)
     figure = Figure(figsize=(min(11, sum(widths)), tallest), layout="constrained")
     grid = figure.subplots(1, len(tasks), squeeze=False, width_ratios=widths)[0]
     for axes, task, (names, counts) in zip(grid, tasks, summed, strict=True):
@@ -74,10 +77,36 @@ def confusions(repeats: Sequence[Repeat]) -> Figure | None:
             axes.set_yticks(range(2), names)
         else:
             axes.set_xticks(range(len(names)), range(1, len(names) + 1))
-            axes.set_yticks(range(len(names)), _numbered(names))
+            axes.set_yticks(range(len(names)), _numbered(names), fontsize=6.5, linespacing=1.0)
         axes.set_xlabel("predicted", fontsize=8)
         axes.set_ylabel("true", fontsize=8)
     return figure
+
+
+def cut_names(repeats: Sequence[Repeat]) -> list[str]:
+    """The names of classes that are too long to stand whole in the figures."""
+    lists = (one.classes for repeat in repeats for one in repeat.targets.values())
+    names = dict.fromkeys(name for classes in lists for name in classes)
+    return [name for name in names if _one_line(name) != name or " ".join(_lines(name)) != name]
+
+
+def thresholds(run: Run, method: str = ENSEMBLE) -> str:
+    """From which probability on a method says a binary task's second class, by repeat; empty where
+    nothing is binary.
+    """
+    told = [
+        f"“{run.tasks[task].classes[1]}” is said from a probability of "
+        f"{', '.join(map(_threshold, of_repeats))} on"
+        for task, of_repeats in run.thresholds.get(method, {}).items()
+    ]
+    if not told:
+        return ""
+    by_repeat = "by repeat, " if len(run.config["seeds"]) > 1 else ""
+    return f"{'; '.join(told)} ({by_repeat}chosen on validation patients)."
+
+
+def _threshold(value: float) -> str:
+    return "∞ (never)" if math.isinf(value) else f"{value:.3f}"
 
 
 def sum_confusions(
@@ -100,43 +129,6 @@ def sum_confusions(
     return names, counts
 
 
-def reliability(run: Run) -> Figure | None:
-    """For binary tasks, the share that came true by the probability that was told, and how many
-    records have it; EnECG over its experts. None where nothing is binary.
-    """
-    tasks = [task for task in run.tasks.values() if task.kind == "binary"]
-    if not tasks:
-        return None
-    figure = Figure(figsize=(4 * len(tasks), 3.6), layout="constrained")
-    grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
-    for column, task in enumerate(tasks):
-        above, below = grid[:, column]
-        above.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-        for method in (*run.weights, ENSEMBLE):
-            score = run.score(method, task.name)
-            if score is None or not score.reliability:
-                continue
-            at = [one.probability for one in score.reliability]
-            share = [one.share for one in score.reliability]
-            if method == ENSEMBLE:
-                above.plot(at, share, "o-", color=ENSEMBLE_COLOUR, markersize=4, label=ENSEMBLE)
-                for one in score.reliability:
-                    below.bar(one.low, one.n, one.high - one.low, 0, align="edge", color="#bbb")
-            else:
-                above.plot(at, share, ".-", linewidth=0.8, alpha=0.7, label=label(method, run))
-        above.set_title(task.title, fontsize=10)
-        above.set_ylabel("share that came true", fontsize=8)
-        above.set_ylim(-0.03, 1.03)
-        below.set_xlim(0, 1)
-        below.set_xlabel(f"probability of {task.classes[1]}", fontsize=8)
-        below.set_ylabel(f"records\n({ENSEMBLE})", fontsize=8)
-        for axes in (above, below):
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-    grid[0, 0].legend(fontsize=7, frameon=False)
-    return figure
-
-
 def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
     """The mean weight that the gate gave each expert on test records: by task, and within a task
     by true class, or by thirds of a regression's truth.
@@ -153,7 +145,7 @@ def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
         for place, (name, n, weights) in enumerate(told):
             _bar(axes, height, weights, whole=place == 0)
             heights.append(height)
-            names.append(f"{title}, all {n:,}" if place == 0 else f"{_short(name)} ({n:,})")
+            names.append(f"{title}, all {n:,}" if place == 0 else f"{_one_line(name)} ({n:,})")
             height += 1
         height += 0.6
     axes.set_yticks(heights, names, fontsize=7)
@@ -164,7 +156,7 @@ def gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
     axes.legend(
         axes.containers[: len(experts)],
         experts,
-        ncols=len(experts),
+        ncols=min(3, len(experts)),
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
         frameon=False,
@@ -226,8 +218,12 @@ def _tasks(repeats: Sequence[Repeat], kind: str) -> list[Task]:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    return [f"{_short(name)} {place}" for place, name in enumerate(names, start=1)]
+    return ["\n".join(_lines(name)) + f"  {place}" for place, name in enumerate(names, start=1)]
 
 
-def _short(name: str) -> str:
+def _lines(name: str) -> list[str]:
+    return textwrap.wrap(name, LONGEST_LINE, max_lines=2, placeholder=" …")
+
+
+def _one_line(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from enecg.errors import UserError
+from enecg.tasks import TASKS
 from pipeline.evaluate import ENSEMBLE
 from pipeline.report.table import NOT_FOR_THIS, Table, cell, label
 from pipeline.runs import Run
 
 
 def listed(runs: Sequence[Run]) -> Table:
-    """A row a run: data set, experts, when, and EnECG's scores on every task of any of them."""
-    tasks = {name: task for run in runs for name, task in run.tasks.items()}
+    """A row a run: data set, experts, when, and EnECG's scores: a column for each of the paper's
+    tasks that any of them has, and one for all tasks of a lab's own.
+    """
+    asked = {name: task for run in runs for name, task in run.tasks.items()}
+    tasks = {name: asked[name] for name in TASKS if name in asked}
+    own = len(asked) > len(tasks)
     rows = []
     for run in runs:
         config = run.config
@@ -25,11 +30,12 @@ def listed(runs: Sequence[Run]) -> Table:
                 ", ".join(sorted(weights)) or "no",
                 config["finished"].replace("T", " ")[:16],
                 *(_short(run, name) for name in tasks),
+                *([_own(run)] if own else []),
             )
         )
     heading = (f"{name} {task.metric_name} {task.unit}".rstrip() for name, task in tasks.items())
     columns = ("run", "data set", "experts", "untrained", "finished", *heading)
-    return Table("", columns, tuple(rows))
+    return Table("", (*columns, *(["own tasks"] if own else [])), tuple(rows))
 
 
 def compare(runs: Sequence[Run]) -> list[Table]:
@@ -111,11 +117,22 @@ def _scores(runs: Sequence[Run], names: Sequence[str]) -> list[Table]:
         arrow = "↑" if task.higher_is_better else "↓"
         title = f"{task.title}, {task.metric_name} {task.unit}".rstrip()
         tables.append(Table(f"{title} {arrow}", ("", *names), tuple(rows)))
-    note = "Mean ± SD over repeats [95 % interval, bootstrap by patient]; of each run by itself."
+    repeated = any(len(run.config["seeds"]) > 1 for run in runs)
+    what = "Mean ± SD over repeats" if repeated else "One repeat's score"
+    note = f"{what} [95 % interval, bootstrap by patient]; of each run by itself."
     return [
         Table(one.title, one.heading, one.rows, notes=(note,) if one is tables[-1] else ())
         for one in tables
     ]
+
+
+def _own(run: Run) -> str:
+    """EnECG's score on the first of a run's own tasks, and how many more it has."""
+    names = [name for name in run.tasks if name not in TASKS]
+    if not names:
+        return NOT_FOR_THIS
+    more = f", {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]} {_short(run, names[0])}{more}"
 
 
 def _short(run: Run, task: str) -> str:

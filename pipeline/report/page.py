@@ -15,7 +15,8 @@ from pipeline.report import answer_plots, plots
 from pipeline.report.formats import environment, markdown
 from pipeline.report.memory import memory_and_throughput
 from pipeline.report.paper import all_other_metrics, all_tables
-from pipeline.report.table import notes_on_others
+from pipeline.report.reliability_plot import JOINED_FROM, reliability
+from pipeline.report.table import label, notes_on_others, warning
 from pipeline.runs import Run
 
 PAGE = "results.html"
@@ -40,6 +41,7 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
             tables=all_tables(run),
             others=all_other_metrics(run, run.methods),
             notes_on_others=notes_on_others(run),
+            warning=warning(run.untrained),
             memory=memory_and_throughput(run),
             figures=[
                 (title, words, png(figure))
@@ -57,8 +59,8 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
     return [
         (
             "Scores",
-            "Dots: mean over repeats; ticks: each repeat; lines: 95 % interval, bootstrap by "
-            "patient; dashed: the constant predictor.",
+            ("Dots: mean over repeats; ticks: each repeat. " if len(repeats) > 1 else "")
+            + "Lines: 95 % interval, bootstrap by patient; dashed: the constant predictor.",
             plots.scores(run),
         ),
         (
@@ -68,22 +70,21 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
         ),
         (
             "EnECG's classes",
-            "Test records of all repeats: how many of each true class (row) were given each "
-            "answer; colour: their share of the row. A diagnosis that is not among a repeat's "
-            "classes counts under Others in that repeat.",
+            _on_classes(run, repeats),
             answer_plots.confusions(repeats),
         ),
         (
             "Can the probabilities be believed?",
             f"Test records of all repeats in {BINS} equal bins of the probability that "
-            "was told. On the dashed line as many came true as were told.",
-            answer_plots.reliability(run),
+            "was told. A dot's area goes with its bin's records; bins of fewer than "
+            f"{JOINED_FROM} are not joined. On the dashed line as many came true as were told.",
+            reliability(run),
         ),
         (
             "Whom the gate listens to",
             "Weights sum to 1 for every record and task; below each task by what is true of the "
             "record (how many).",
-            answer_plots.gate_weights(repeats, list(run.weights)),
+            answer_plots.gate_weights(repeats, [label(name, run) for name in run.weights]),
         ),
         (
             "Learning",
@@ -91,6 +92,21 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
             plots.learning_curves(repeats),
         ),
     ]
+
+
+def _on_classes(run: Run, repeats: Sequence[Repeat]) -> str:
+    told = [
+        "Test records of all repeats: how many of each true class (row) were given each answer; "
+        "colour: their share of the row."
+    ]
+    if any(one.task.others for one in repeats[0].targets.values()):
+        told.append(
+            "A diagnosis that is not among a repeat's classes counts under Others in that repeat."
+        )
+    told.append(answer_plots.thresholds(run))
+    if cut := answer_plots.cut_names(repeats):
+        told.append(f"Names cut short, in full: {'; '.join(cut)}.")
+    return " ".join(filter(None, told))
 
 
 def png(figure: Figure) -> str:

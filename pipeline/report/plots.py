@@ -57,7 +57,7 @@ def _colour(method: str, run: Run) -> str:
 def learning_curves(repeats: Sequence[Repeat]) -> Figure:
     """Validation loss by epoch, of each expert's heads (first repeat) and of the gate."""
     first = repeats[0]
-    figure = Figure(figsize=(11, 2.4), layout="constrained")
+    figure = Figure(figsize=(11, 2.7), layout="constrained")
     grid = figure.subplots(1, len(first.targets), squeeze=False)[0]
     for axes, (name, targets) in zip(grid, first.targets.items(), strict=True):
         for expert, fit in first.heads.items():
@@ -71,5 +71,11 @@ def learning_curves(repeats: Sequence[Repeat]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if axes is grid[0]:
             axes.set_ylabel("validation loss", fontsize=8)
-            axes.legend(fontsize=7, frameon=False)
+    figure.legend(
+        *grid[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(first.heads) + 1,
+        fontsize=8,
+        frameon=False,
+    )
     return figure

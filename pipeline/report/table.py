@@ -11,6 +11,7 @@ from pipeline.runs import JudgedTask, Run
 
 NOT_FOR_THIS = "–"
 NOT_DEFINED = "not defined"
+PARAMETERS = "parameters of heads and gate, trained / all"
 HELD_OUT = "Patients are split 70/20/10; every number is of test patients."
 
 
@@ -25,6 +26,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
     notes: tuple[str, ...] = ()
+
+
+def warning(untrained: Sequence[str]) -> str:
+    """What holds of all numbers that come from experts without trained weights."""
+    return (
+        f"Untrained weights: {', '.join(untrained)}. Their weights were drawn at random, so these "
+        "numbers say that the pipeline works, not how good the experts are."
+    )
 
 
 def label(method: str, run: Run) -> str:
@@ -54,10 +63,10 @@ def by_task(run: Run, methods: Sequence[str], title: str) -> Table:
     ]
     rows.append(("test records (patients)", *(_counts(run, task.name) for task in tasks), ""))
     best = {
-        (_best([of_method[place] for of_method in scores], task.higher_is_better), place + 1)
+        (_best(methods, [one[place] for one in scores], task.higher_is_better), place + 1)
         for place, task in enumerate(tasks)
     }
-    heading = ("", *(_heading(task) for task in tasks), "parameters, trained / all")
+    heading = ("", *(_heading(task) for task in tasks), PARAMETERS)
     return Table(title, heading, tuple(rows), frozenset(best))
 
 
@@ -78,7 +87,7 @@ def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table |
         for place, method in enumerate(measured)
     ]
     best = {
-        (_best(column, metric.higher_is_better), place)
+        (_best(list(measured), column, metric.higher_is_better), place)
         for place, (metric, column) in enumerate(zip(metrics, columns, strict=True), start=1)
     }
     heading = (
@@ -93,11 +102,23 @@ def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table |
 def notes(run: Run) -> tuple[str, ...]:
     """What holds of all tables of a run."""
     seeds = run.config["seeds"]
-    told = [
-        f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
-        f"[95 % interval, bootstrap by patient, {DRAWS:,} draws].",
-        run.config.get("judged_on", HELD_OUT),
-    ]
+    interval = f"[95 % interval, bootstrap by patient, {DRAWS:,} draws]"
+    if len(seeds) > 1:
+        told = [
+            f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
+            f"{interval}.",
+            "The intervals are by patient, given these repeats' heads; how far scores move with "
+            "the patients drawn and with training is told by the SD over repeats.",
+        ]
+    else:
+        told = [
+            f"1 repeat (seed {seeds[0]}): score {interval}.",
+            "The intervals are by patient, given this repeat's heads; how far scores move with "
+            "the patients drawn and with training, one repeat cannot tell.",
+        ]
+    told.append(run.config.get("judged_on", HELD_OUT))
+    if run.parameters:
+        told.append("Parameters: of heads and gate; the frozen experts' own are not counted.")
     if run.config["records_left_out"]:
         told.append(f"{run.config['records_left_out']} ECGs could not be had and are left out.")
     told += run.config["notes"]
@@ -138,7 +159,7 @@ def cell(measure: Measure | None) -> str:
 
 
 def parameters(run: Run, method: str) -> str:
-    """How many parameters a method trains, and how many it has."""
+    """How many parameters of heads and gate a method trains, and how many it has."""
     if method == CONSTANT:
         return "0 / 0"
     if method not in run.parameters:
@@ -158,14 +179,15 @@ def _counts(run: Run, task: str) -> str:
     return " / ".join(f"{n:,} ({patients:,})" for n, patients in counted)
 
 
-def _best(column: Sequence[Measure | None], higher_is_better: bool) -> int:
-    """The row of the best method; -1 where no method has a value."""
+def _best(methods: Sequence[str], column: Sequence[Measure | None], higher_is_better: bool) -> int:
+    """The row of the best method; -1 where no method has a value, or none beats the constant."""
     values = {
         row: one.mean if higher_is_better else -one.mean
         for row, one in enumerate(column)
         if one is not None and not math.isnan(one.mean)
     }
-    return max(values, key=lambda row: values[row], default=-1)
+    best = max(values, key=lambda row: values[row], default=-1)
+    return -1 if best >= 0 and methods[best] == CONSTANT else best
 
 
 def _gaps(run: Run, task: JudgedTask) -> list[str]:

@@ -69,10 +69,14 @@ def test_ls_tells_of_a_run_that_cannot_be_read_and_lists_the_others(tmp_path: Pa
     code, out, _ = tell("runs", "ls", tmp_path)
     assert code == 0
     assert out.splitlines()[1].startswith(str(tmp_path / "good"))
-    assert f"{tmp_path / 'old'} was written by another version" in out.splitlines()[2]
+    damaged = tmp_path / "old" / "results.json"
+    assert f"{damaged} was written by another version" in out.splitlines()[2]
 
 
-def test_show_tells_settings_stores_and_tables(folder: Path, tell: Tell):
+def test_show_tells_settings_stores_and_tables(folder: Path, tmp_path: Path, tell: Tell):
+    long = make_run(tmp_path / "first", settings={"fit": {"learning_rate_of_heads": 0.001}})
+    _, out, _ = tell("runs", "show", long)
+    assert "settings fit learning_rate_of_heads  0.001" in out
     code, out, _ = tell("runs", "show", folder / "first")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0

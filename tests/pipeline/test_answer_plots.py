@@ -4,10 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from enecg.metrics import Bin
 from enecg.tasks import OTHERS, TASKS
 from pipeline.cohorts import Cohort
 from pipeline.evaluate import ENSEMBLE, Predicted
-from pipeline.report.answer_plots import THIRDS, gate_groups, sum_confusions
+from pipeline.report.answer_plots import (
+    THIRDS,
+    confusions,
+    cut_names,
+    gate_groups,
+    sum_confusions,
+)
+from pipeline.report.reliability_plot import joined
 from pipeline.targets import Targets
 
 
@@ -41,6 +49,27 @@ def test_confusions_are_summed_by_the_names_of_the_classes_not_by_their_numbers(
     names, counts = sum_confusions([first, second], "arrhythmia")  # type: ignore[list-item]
     assert names == ["AF", "VT", "SVT", OTHERS]
     np.testing.assert_array_equal(counts, [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 2]])
+
+
+def test_names_that_no_figure_shows_whole_are_told_in_full():
+    fits = "Sinus bradycardia with 1st degree A-V block"
+    long = "Atrial fibrillation with rapid ventricular response and premature complexes"
+    one = repeat("arrhythmia", [0.0], [0.0], np.ones((2, 1, 1)), (fits, long, OTHERS))
+    assert cut_names([one]) == [long]  # type: ignore[list-item]
+    (axes,) = confusions([one]).axes  # type: ignore[list-item, union-attr]
+    told = [label.get_text() for label in axes.get_yticklabels()]
+    assert told[0] == "Sinus bradycardia with 1st\ndegree A-V block  1"
+    assert told[1].endswith("…  2")
+
+
+def test_bins_are_joined_to_neighbours_where_both_have_records_enough():
+    records = [9, 9, 4, 7, 8]
+    bins = [
+        Bin(place / 10, (place + 1) / 10, n, place / 10 + 0.05, 0.5)
+        for place, n in zip((0, 1, 2, 3, 5), records, strict=True)
+    ]
+    assert joined(bins) == [slice(0, 2), slice(3, 4), slice(4, 5)]
+    assert joined(bins[2:3]) == []
 
 
 def test_gate_weights_of_a_class_are_those_of_its_own_records():

@@ -1,3 +1,6 @@
+import statistics
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +11,7 @@ from enecg.metrics import Metric
 from enecg.tasks import OTHERS, TASKS
 from pipeline.bootstrap import draw as draw_patients
 from pipeline.cohorts import draw
-from pipeline.evaluate import Predicted, bootstrap, choose_threshold, score
+from pipeline.evaluate import Predicted, bootstrap, choose_threshold, decide, score
 from pipeline.targets import constant, fit
 
 
@@ -86,6 +89,41 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_patients(task: str):
         plain.append(TASKS[task].metric(one.truth[rows], one.predicted[rows]))
     assert np.mean(fast) == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / 1000**0.5)
     assert np.std(fast) == pytest.approx(np.std(plain), rel=0.1)
+
+
+def test_the_interval_is_of_95_percent_and_the_deviation_that_of_a_sample():
+    rng = np.random.default_rng(0)
+    error = rng.normal(10, 1, 400)
+    repeats = [
+        replace(predicted("age", np.zeros(400), error + shift, np.arange(400)), repeat=number)
+        for number, shift in enumerate((0.0, 1.0, 5.0))
+    ]
+    made = score(repeats)
+    assert made.deviation == pytest.approx(statistics.stdev([0, 1, 5]), rel=1e-6)
+    (alone,) = (score([one]) for one in repeats[:1])
+    assert alone.high - alone.low == pytest.approx(2 * 1.96 * error.std() / 400**0.5, rel=0.08)
+
+
+def test_a_patient_of_every_repeat_is_no_more_evidence_than_one():
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=80)
+    same = [
+        replace(predicted("age", np.zeros(80), error, np.arange(80)), repeat=number)
+        for number in range(3)
+    ]
+    three, one = score(same), score(same[:1])
+    assert (three.low, three.high) == pytest.approx((one.low, one.high))
+
+
+def test_from_the_threshold_on_class_1_is_said():
+    sexes = fit(TASKS["sex"], pd.Series([0.0, 1.0]))
+    said = decide(sexes, np.array([[0.6, 0.4], [0.5, 0.5], [0.4, 0.6]]), 0.5)
+    assert said.tolist() == [0, 1, 1]
+
+
+def test_a_diagnosis_called_others_is_one_class_with_the_others():
+    words = pd.Series(["a", "a", "Others", "Others", "Others", "b"])
+    assert fit(TASKS["arrhythmia"], words).classes == ("a", "b", "Others")
 
 
 def test_an_interval_knows_that_records_of_one_patient_are_no_more_evidence_than_one():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from enecg.gate import mix
+from enecg.stacked import Shape, StackedFFN
 from enecg.tasks import TASKS
 from pipeline.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
 from pipeline.fit_gate import fit_gates
@@ -49,15 +50,121 @@ def right(fit: HeadsFit, one: Labelled, part: torch.Tensor) -> float:
     return float((said == one.encoded["arrhythmia"][part]).float().mean())
 
 
-def test_repeats_trained_together_answer_as_each_alone():
+def fewer(one: Labelled, training: int) -> Labelled:
+    """The same repeat with the first of its training records only."""
+    train = one.train[:training]
+    return replace(one, train=train, halves=(train[: training // 2], train[training // 2 :]))
+
+
+@pytest.mark.parametrize("adaptation", ["lora", "shared-lora"])
+def test_repeats_trained_together_answer_as_each_alone(adaptation: Adaptation):
+    """Whatever the sizes of the others, and however long they go on."""
     embedding = embeddings()
-    repeats = [labelled(embedding, seed) for seed in (0, 1, 2)]
-    together = fit_heads(embedding, repeats, QUICK)
-    for fit, one in zip(together, repeats, strict=True):
-        (alone,) = fit_heads(embedding, [one], QUICK)
+    sizes = {0: 240, 1: 100, 2: 170}
+    repeats = [fewer(labelled(embedding, seed), size) for seed, size in sizes.items()]
+    settings = replace(QUICK, adaptation=adaptation, dropout=0.2, epochs=25, patience=2)
+    together = fit_heads(embedding, repeats, settings)
+    gates = fit_gates(embedding, repeats, [stacked(one) for one in together], settings)
+    lengths = set()
+    for fit, gate, one in zip(together, gates, repeats, strict=True):
+        (alone,) = fit_heads(embedding, [one], settings)
+        (lone,) = fit_gates(embedding, [one], [stacked(fit)], settings)
         for task in TARGETS:
             torch.testing.assert_close(fit.outputs[task], alone.outputs[task], rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(fit.unseen[task], alone.unseen[task], rtol=1e-3, atol=1e-4)
+            mine, theirs = (each.module(embedding)[task] for each in (gate, lone))
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+            lengths.add(int(np.isfinite(fit.validation_loss[task]).sum()))
+    assert len(lengths) > 1, "all went on for the same number of epochs: nothing was tried"
+
+
+def stacked(fit: HeadsFit) -> dict[str, torch.Tensor]:
+    """An expert and a worse one."""
+    return {task: torch.stack([one, one.flip(0)]) for task, one in fit.unseen.items()}
+
+
+@pytest.mark.parametrize("what", ["heads", "gate"])
+def test_test_records_have_no_say_in_when_to_stop(what: str):
+    embedding = embeddings()
+    one = labelled(embedding)
+    other = replace(one, encoded={t: _other(e, one.test) for t, e in one.encoded.items()})
+    settings = replace(QUICK, epochs=30, patience=3, adaptation="full", dropout=0.1)
+    fits = [fit_heads(embedding, [repeat], settings)[0] for repeat in (one, other)]
+    if what == "gate":
+        unseen = stacked(fits[0])
+        fits = [  # type: ignore[assignment]
+            fit_gates(embedding, [repeat], [unseen], settings)[0] for repeat in (one, other)
+        ]
+    for name, tensor in fits[0].module.state_dict().items():
+        assert torch.equal(tensor, fits[1].module.state_dict()[name]), name
+
+
+def test_training_stops_when_nothing_has_improved_for_so_many_epochs():
+    embedding = embeddings()
+    settings = replace(QUICK, epochs=60, patience=3, adaptation="full", learning_rate=2e-2)
+    (fit,) = fit_heads(embedding, [labelled(embedding)], settings)
+    for losses in fit.validation_loss.values():
+        told = np.array(losses)[np.isfinite(losses)]
+        assert len(told) - 1 < 60
+        assert len(told) - 1 - int(told.argmin()) == 3
+
+
+def test_units_are_left_out_in_training_and_in_training_only():
+    stack = StackedFFN(Shape(20, 400, 5, dropout=0.5), 2, [0])
+    features = torch.randn(1, 30, 20)
+    one, other = stack.train()(features), stack(features)
+    assert not torch.allclose(one, other)
+    assert torch.equal(stack.eval()(features), stack(features))
+
+
+def test_the_shared_layer_is_the_one_that_was_trained():
+    embedding = embeddings()
+    settings = replace(QUICK, adaptation="shared-lora")
+    (fit,) = fit_heads(embedding, [one := labelled(embedding)], settings)
+    drawn = StackedFFN(Shape(FEATURES, 16, 4, shared=True), len(TARGETS), [one.seed])
+    hidden = fit.module.ffn["age"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
+    assert hidden is fit.module.ffn["sex"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
+    assert not torch.allclose(hidden.weight, drawn.weight[0][0, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", ["task", "output"])
+def test_balance_makes_the_gate_hear_all_experts(weights: str):
+    embedding = embeddings()
+    one = labelled(embedding)
+    (fit,) = fit_heads(embedding, [one], QUICK)
+    settings = replace(QUICK, gate_weights=weights, learning_rate=2e-2, epochs=20)  # type: ignore[arg-type]
+    uneven = {}
+    for balance in (0.0, 1.0):
+        changed = replace(settings, balance=balance)
+        (gate,) = fit_gates(embedding, [one], [stacked(fit)], changed)
+        with torch.no_grad():
+            uneven[balance] = {
+                task: float(weight.mean((0, 1)).max() - 0.5)
+                for task, weight in gate.module(embedding).items()
+            }
+    for task in TARGETS:
+        assert uneven[1.0][task] < 0.5 * uneven[0.0][task], task
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_so_many_experts_are_heard_and_the_best_ones_are_found(top_k: int):
+    embedding = embeddings()
+    one = labelled(embedding)
+    (fit,) = fit_heads(embedding, [one], QUICK)
+    # The good expert is the last, whom an untrained gate does not hear.
+    unseen = {
+        task: torch.stack([best.flip(0), best.roll(7, 0), best])
+        for task, best in fit.unseen.items()
+    }
+    settings = replace(QUICK, top_k=top_k, learning_rate=2e-2, epochs=40, patience=40)
+    (gate,) = fit_gates(embedding, [one], [unseen], settings)
+    with torch.no_grad():
+        weights = gate.module(embedding[one.rows])
+    for task, weight in weights.items():
+        assert ((weight > 0).sum(-1) == top_k).all()
+        torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
+        # By chance it would be heard for a third or two thirds of the records.
+        assert float((weight[..., 2] > 0).float().mean()) > (0.75 if top_k == 1 else 0.9), task
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "full", "linear", "shared-lora"])

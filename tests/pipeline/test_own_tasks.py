@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg, same_patients
 from pipeline.evaluate import CONSTANT, ENSEMBLE
 from pipeline.fit import FitSettings
 from pipeline.judge import judge
-from pipeline.predictor import load_run
+from pipeline.predictor import load_run, read_for
 from pipeline.saved_run import SavedRun
 from pipeline.synthetic.mimic_layout import synthesize
 from pipeline.train import Results
@@ -70,7 +71,7 @@ def results(
     dataset: Path, store: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Results:
     out = tmp_path_factory.mktemp("runs") / "own"
-    return run(dataset, store, out, own_tasks=OWN, labels=str(labels))
+    return run(dataset, store, out, tasks=("all",), own_tasks=OWN, labels=str(labels))
 
 
 def predictions(results: Results) -> pd.DataFrame:
@@ -113,8 +114,9 @@ def test_a_task_that_is_given_is_trained_whatever_tasks_are_named(
     chosen = {"own_tasks": OWN[:1], "labels": str(labels), "repeats": 1, "fit": QUICK}
     both = run(dataset, store, tmp_path / "both", tasks=("age",), **chosen)
     assert {score.task for score in both.scores} == {"age", "heart_rate"}
-    alone = run(dataset, store, tmp_path / "alone", tasks=("heart_rate",), **chosen)
-    assert {score.task for score in alone.scores} == {"heart_rate"}
+    for number, tasks in enumerate([("heart_rate",), ()]):
+        alone = run(dataset, store, tmp_path / f"alone{number}", tasks=tasks, **chosen)
+        assert {score.task for score in alone.scores} == {"heart_rate"}
     with pytest.raises(
         UserError, match=r"mine.csv has no labels for sex; give it a column sex, or"
     ):
@@ -178,7 +180,8 @@ def test_a_loaded_run_answers_as_it_did(
 ):
     if name != "lora":
         fit = FitSettings(epochs=3, hidden=16, **SETTINGS[name])  # type: ignore[arg-type]
-        results = run(dataset, store, tmp_path / "run", own_tasks=OWN, labels=str(labels), fit=fit)
+        asked = {"tasks": ("all",), "own_tasks": OWN, "labels": str(labels)}
+        results = run(dataset, store, tmp_path / "run", **asked, fit=fit)
     answers = predictions(results)
     for repeat in (0, 1):
         mine = answers[answers["repeat"] == repeat]
@@ -204,10 +207,52 @@ def test_what_is_no_whole_run_is_told_in_a_sentence(results: Results, tmp_path: 
     (broken / "repeat-0" / "gate" / "base.safetensors").unlink()
     with pytest.raises(UserError, match=r"is not a whole run .*base.safetensors.*train it again"):
         load_run(broken)
+    for name in ("gate/adapter_config.json", "heads/dlinear/age/adapter_config.json",
+                 "heads/dlinear/age/adapter_model.safetensors"):  # fmt: skip
+        shutil.copytree(results.folder, broken, dirs_exist_ok=True)
+        (broken / "repeat-0" / name).unlink()
+        with pytest.raises(UserError, match=f"is not a whole run .*{Path(name).name}"):
+            load_run(broken)
     targets = broken / "repeat-1" / "targets.json"
     targets.write_text(targets.read_text().replace('"constant"', '"another"'))
     with pytest.raises(UserError, match=r"is not a whole run of this version \(KeyError: 'const"):
         load_run(broken, 1)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", ""])
+@pytest.mark.parametrize("name", ["config.json", "cohorts.json", "repeat-0/targets.json"])
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, text: str, results: Results, dataset: Path, store: Path, tmp_path: Path
+):
+    broken = tmp_path / "broken"
+    shutil.copytree(results.folder, broken)
+    (broken / name).write_text(text)
+    with pytest.raises(UserError, match=r"train"):
+        judge(broken, f"mimic-iv-ecg:{dataset}", store)
+
+
+def test_records_that_are_not_in_the_store_get_no_answer(
+    results: Results, store: Path, synthetic_dir: Path
+):
+    index = MimicIvEcg(synthetic_dir).index().record_id
+    ids = SavedRun(results.folder).cohorts[0]["test"][:2]
+    features = read_for(results.folder, store, np.array(ids))
+    assert features.record_id.tolist() == ids
+    with pytest.raises(UserError, match=r"no embedding of 1 of 3 records, such as 7;"):
+        read_for(results.folder, store, np.array([*ids, 7]))
+    spoiled = set(index.tolist()) - set(known_whole(store, results))
+    with pytest.raises(UserError, match=r"no embedding of 1 of 1 records"):
+        read_for(results.folder, store, np.array([min(spoiled)]))
+    without = replace(features, experts={"dlinear": features.experts["dlinear"]})
+    with pytest.raises(UserError, match=r"from \d+ features of timesnet, and none are given"):
+        load_run(results.folder).predict(without)
+
+
+def known_whole(store: Path, results: Results) -> list[int]:
+    stores = SavedRun(results.folder).stores
+    leads = open_same(store, stores[0]["dataset"], stores, "").leads
+    whole: list[int] = leads.record_id[leads.status() == 1].tolist()
+    return whole
 
 
 def test_on_its_own_data_a_run_is_judged_on_its_test_patients_with_the_same_scores(

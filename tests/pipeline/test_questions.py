@@ -75,7 +75,9 @@ def test_the_papers_labels_of_a_file_take_the_place_of_the_data_sets(
         potassium=["normal", "abnormal", ""],
         diagnosis=["Sinus rhythm", " Sinus rhythm ", ""],
     )
-    with pytest.raises(UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'woman'"):
+    with pytest.raises(
+        UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'w"
+    ):
         asked(source, file, tmp_path, paper=tuple(TASKS))
     for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None]):
         file["sex"] = letters
@@ -143,6 +145,13 @@ WRONG = {
     "no id": ("name,lvef\nx,1\n", "has no column record_id or study_id, it has name, lvef"),
     "words as ids": ("record_id,lvef\na,1\n", "1 rows whose record_id is no whole number.*'a'"),
     "an id is missing": ("record_id,lvef\n,1\n5,2\n", "such as an empty one"),
+    "no rows": ("record_id,lvef\n", "has no rows; give"),
+    "semicolons": (
+        "record_id;lvef\n5;1\n",
+        "it has record_id;lvef; separate its columns by commas",
+    ),
+    "a field too many": ("record_id,lvef\n5,1\n6,2,3\n", "Expected 2 fields in line 3, saw 3"),
+    "too many everywhere": ("record_id,lvef\n5,1,2\n6,2,3\n", "cannot be read as a table"),
     "conflict": ("record_id,lvef\n5,1\n5,2\n", "1 records in more than one row.* such as 5"),
 }
 
@@ -197,3 +206,14 @@ def test_a_column_that_does_not_bear_its_task_is_told_in_a_sentence(
 ):
     with pytest.raises(UserError, match=words):
         asked(source, table(source, x=list(column)), tmp_path, task)
+
+
+def test_what_the_machine_could_not_measure_is_unknown_in_its_own_table(
+    source: MimicIvEcg, synthetic_dir: Path
+):
+    path = synthetic_dir / "machine_measurements.csv"
+    measured = pd.read_csv(path)["p_axis"]
+    assert (measured == 29999).any()
+    found = ask(source, path, own_tasks(["p_axis:regression"]), []).table["own:p_axis"]
+    assert found.max() < 1000
+    assert found.isna().sum() >= (measured == 29999).sum()

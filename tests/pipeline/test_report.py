@@ -1,6 +1,7 @@
 """Tables from run folders, without training."""
 
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,11 +13,20 @@ from enecg.errors import UserError
 from enecg.metrics import OTHERS
 from enecg.tasks import TASKS
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
-from pipeline.report.comparison import compare
+from pipeline.report.answer_plots import thresholds
+from pipeline.report.comparison import compare, listed
 from pipeline.report.formats import comma_separated, html, markdown
-from pipeline.report.paper import NOT_AT_HAND, all_tables, blocks, paper_table
+from pipeline.report.paper import (
+    NOT_AT_HAND,
+    all_other_metrics,
+    all_tables,
+    blocks,
+    paper_table,
+)
 from pipeline.report.table import NOT_FOR_THIS, Table, label
 from pipeline.runs import Run, find, read
+
+PARAMETERS = "parameters of heads and gate"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +71,7 @@ def test_each_of_the_papers_tables_has_its_methods_and_the_constant(
     assert [one[0] for one in ours[:-1]] == [label(method, run) for method in methods]
     assert ours[-1][0] == "test records (patients)"
     assert ours[-1][1] == "60 (30) / 60 (30)"
-    assert table.heading[-1] == "parameters, trained / all"
+    assert table.heading[-1] == "parameters of heads and gate, trained / all"
 
 
 def test_what_is_untrained_is_named_heads_and_weights(run: Run):
@@ -73,9 +83,10 @@ def test_what_is_untrained_is_named_heads_and_weights(run: Run):
 
 
 def test_parameters_are_told_trained_and_all_and_untrained_heads_train_none(run: Run):
-    assert row(paper_table(run, "2"), "moment")["parameters"] == "1,200 / 34,000"
-    assert row(paper_table(run, "1"), "moment")["parameters"] == "0 / 34,000"
-    assert row(paper_table(run, "3"), "mean")["parameters"] == "not counted"
+    assert row(paper_table(run, "2"), "moment")[PARAMETERS] == "1,200 / 34,000"
+    assert row(paper_table(run, "1"), "moment")[PARAMETERS] == "0 / 34,000"
+    assert row(paper_table(run, "3"), "mean")[PARAMETERS] == "not counted"
+    assert "the frozen experts' own are not counted" in markdown(blocks(run, "2"))
 
 
 def test_the_papers_figures_are_those_of_the_file_and_all_others_are_not_at_hand(run: Run):
@@ -83,7 +94,7 @@ def test_the_papers_figures_are_those_of_the_file_and_all_others_are_not_at_hand
     assert paper == {"EnECG": {"age": "12.97"}}
     told = row(paper_table(run, "2"), "EnECG, as the paper has it")
     assert told["Age"] == "12.97"
-    assert told["Sex"] == told["Arrhythmia"] == told["parameters"] == NOT_AT_HAND
+    assert told["Sex"] == told["Arrhythmia"] == told[PARAMETERS] == NOT_AT_HAND
     assert not [one for one in paper_table(run, "1").rows if "as the paper" in one[0]]
 
 
@@ -118,6 +129,25 @@ def test_the_best_of_each_task_is_marked_the_smallest_error_and_the_largest_shar
         assert table.rows[best][0] == label(wanted, run)
 
 
+def test_the_constant_predictor_is_never_marked_and_nothing_else_where_it_is_best(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    document = json.loads((folder / "results.json").read_text())
+    for score in document["scores"]:
+        if (score["method"], score["task"]) == (CONSTANT, "age"):
+            score["mean"] = 0.001
+        if score["method"] == CONSTANT:
+            for one in score["others"]:
+                one["mean"] = 0.0 if one["metric"] == "ECE" else one["mean"]
+    (folder / "results.json").write_text(json.dumps(document))
+    run = read(folder)
+    columns = [column for _, column in paper_table(run, "2").best if _ >= 0]
+    assert sorted(columns) == [2, 3]
+    of_sex = next(one for one in all_other_metrics(run, run.methods) if "Sex" in one.title)
+    ece = [name.partition(" ")[0] for name in of_sex.heading].index("ECE")
+    assert not [row for row, column in of_sex.best if column == ece and row >= 0]
+    assert "Bold: a column's best, where it is better than the constant" in html([of_sex])
+
+
 def test_a_method_that_is_not_for_a_task_leaves_its_cell_empty(run: Run):
     told = row(paper_table(run, "3"), "confidence")
     assert told["Age"] == NOT_FOR_THIS
@@ -127,9 +157,29 @@ def test_a_method_that_is_not_for_a_task_leaves_its_cell_empty(run: Run):
 def test_notes_tell_seeds_intervals_and_what_is_left_out(run: Run):
     text = markdown(blocks(run, "2"))
     assert "2 repeats (seeds 0, 1): mean ± SD over repeats [95 % interval, bootstrap by" in text
+    assert "The intervals are by patient, given these repeats' heads" in text
     assert "3 ECGs could not be had and are left out." in text
     assert "The data set has no labels for potassium." in text
     assert text.count("arXiv 2511.22935") == 1
+
+
+def test_one_repeat_has_no_sd_and_none_is_spoken_of(run: Run, tmp_path: Path):
+    one = read(make_run(tmp_path / "one", repeats=1))
+    text = markdown(all_tables(one))
+    assert "1 repeat (seed 0): score [95 % interval, bootstrap by patient, 1,000 draws]." in text
+    assert "one repeat cannot tell" in text
+    assert "SD" not in text
+    assert "SD" not in markdown(compare([one, one]))
+    assert "Mean ± SD over repeats" in markdown(compare([one, run]))
+
+
+def test_thresholds_are_kept_by_repeat_and_that_of_a_class_never_said_is_infinite(run: Run):
+    assert run.thresholds == {ENSEMBLE: {"sex": (0.25, math.inf)}}
+    assert thresholds(run) == (
+        "“male” is said from a probability of 0.250, ∞ (never) on "
+        "(by repeat, chosen on validation patients)."
+    )
+    assert thresholds(run, "mean") == ""
 
 
 def test_extra_has_every_other_metric_of_every_task(run: Run):
@@ -161,9 +211,11 @@ def test_figure_3_tells_rates_and_what_is_not_recorded(run: Run):
     assert told["ECGs/s"] == "30.0 on cuda"
     assert told["kB an ECG in the store"] == "1.0"
     assert told["peak memory"] == "not recorded"
+    assert told[PARAMETERS] == NOT_FOR_THIS
     assert row(table, "extraction: dlinear (untrained")["ECGs/s"] == "not recorded"
     training = row(table, "training")
     assert (training["ECGs/s"], training["peak memory"]) == ("120", "1.50 GB")
+    assert training[PARAMETERS] == "1,500 / 37,000"
     assert "The paper's figure 3 is not at hand." in table.notes
 
 
@@ -186,9 +238,10 @@ def test_a_table_that_the_run_has_nothing_for_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("name", ["config.json", "provenance.json", "results.json"])
 def test_a_folder_that_is_no_whole_run_is_told_in_a_sentence(tmp_path: Path, name: str):
     folder = make_run(tmp_path / "run")
-    (folder / name).write_text("[]")
-    with pytest.raises(UserError, match="written by another version"):
-        read(folder)
+    for damaged in ("[]", "{}", '{"cut'):
+        (folder / name).write_text(damaged)
+        with pytest.raises(UserError, match=rf"{folder / name} was written by another version"):
+            read(folder)
     (folder / name).unlink()
     with pytest.raises(UserError, match=r"is no run|is not whole"):
         read(folder)
@@ -199,6 +252,28 @@ def test_runs_are_found_below_a_folder_and_not_within_each_other(tmp_path: Path)
     make_run(tmp_path / "z" / "repeat-0" / "inner")
     assert list(find(tmp_path)) == wanted
     assert list(find(tmp_path / "z")) == [tmp_path / "z"]
+
+
+def test_a_list_of_runs_has_a_column_for_each_of_the_papers_tasks_and_one_for_all_others(
+    run: Run, tmp_path: Path
+):
+    assert "own tasks" not in listed([run]).heading
+    folder = make_run(tmp_path / "own")
+    text = (folder / "results.json").read_text()
+    for name, own in (("age", "qrs_axis"), ("sex", "smoker")):
+        text = text.replace(f'"name": "{name}"', f'"name": "{own}"')
+        text = text.replace(f'"task": "{name}"', f'"task": "{own}"')
+    (folder / "results.json").write_text(text)
+    table = listed([read(folder), run])
+    assert [name.partition(" ")[0] for name in table.heading[5:]] == [
+        *("age", "sex", "arrhythmia", "own")
+    ]
+    age = run.score(ENSEMBLE, "age")
+    assert age is not None
+    assert table.rows[0][5:7] == (NOT_FOR_THIS, NOT_FOR_THIS)
+    assert table.rows[0][-1].startswith(f"qrs_axis {age.mean:.3f} ± ")
+    assert table.rows[0][-1].endswith(", 1 more")
+    assert table.rows[1][-1] == NOT_FOR_THIS
 
 
 def test_comparing_tells_settings_first_and_only_those_that_differ(run: Run, tmp_path: Path):

@@ -3,14 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from test_train import RANDOM, extract
 
 from enecg.errors import UserError
 from pipeline.fit import FitSettings
-from pipeline.report.sweep_page import write_sweep
-from pipeline.sweep import Space, Sweep, sweep
+from pipeline.report.sweep_page import plot, write_sweep
+from pipeline.sweep import Sweep, _table, sweep
+from pipeline.sweep_space import Space, check_space
 from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -48,8 +51,56 @@ def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
     assert len(set(more.trials["learning_rate"])) == 6  # none is tried twice
     kept = pd.read_csv(tmp_path / "sweep" / "trials.csv")
     assert kept["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
-    assert "Best trials" in write_sweep(more)
-    assert "data:image/png" in (tmp_path / "sweep" / "sweep.html").read_text()
+    text, page = write_sweep(more), (tmp_path / "sweep" / "sweep.html").read_text()
+    assert "Best trials" in text
+    assert "data:image/png" in page
+    for told in (
+        *("RR interval, Sex, of ", f" patients of {more.origin.dataset};", "timesnet (random:0)"),
+        "Untrained weights: timesnet. Their weights were drawn at random",
+    ):
+        assert told in text
+        assert told in page
+
+
+def finished(params: list[dict[str, object]]) -> pd.DataFrame:
+    """The table of trials with these settings, the first the best."""
+    return _table(
+        [
+            optuna.trial.create_trial(
+                value=number / 10,
+                params=of_one,
+                distributions={
+                    name: optuna.distributions.CategoricalDistribution([value])  # type: ignore[list-item]
+                    for name, value in of_one.items()
+                },
+            )
+            for number, of_one in enumerate(params)
+        ]
+    )
+
+
+def test_a_rank_is_a_whole_number_also_beside_trials_that_have_none():
+    table = finished([{"adaptation": "lora", "rank": 8}, {"adaptation": "full"}])
+    assert [line.rpartition(",")[2] for line in table.to_csv(index=False).split()] == [
+        *("rank", "8", "")
+    ]
+
+
+def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decades():
+    table = finished(
+        [
+            {"gate_depth": 2, "rank": 16, "pooling": "default", "learning_rate": 2e-4},
+            {"gate_depth": 1, "rank": 2, "pooling": "default", "learning_rate": 3e-3},
+            {"gate_depth": 1, "pooling": "default", "learning_rate": 5e-4},
+        ]
+    )
+    panels = {axes.get_xlabel(): axes for axes in plot(table).axes if axes.get_visible()}
+    assert list(panels)[1:] == ["gate depth", "rank", "learning rate"]
+    for name, values in (("gate depth", ["1", "2"]), ("rank", ["2", "16"])):
+        assert [label.get_text() for label in panels[name].get_xticklabels()] == values
+    np.testing.assert_array_equal(panels["rank"].lines[0].get_xdata(), [1, 0])
+    np.testing.assert_allclose(panels["learning rate"].get_xlim(), [1e-4, 1e-2])
+    assert len(panels["learning rate"].get_xticks(minor=True)) == 0
 
 
 def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_path: Path):
@@ -76,3 +127,27 @@ def test_trials_in_one_pass_lose_what_they_would_alone(dataset: str, store: Path
 def test_an_adaptation_that_is_none_is_told(dataset: str, store: Path, tmp_path: Path):
     with pytest.raises(UserError, match="There is no adaptation 'magic'; there are lora, full"):
         sweep(dataset, store, tmp_path / "x", SETTINGS, Space(adaptation=("magic",)), trials=1)
+
+
+def test_a_question_of_ones_own_is_swept(
+    dataset: str, store: Path, synthetic_dir: Path, tmp_path: Path
+):
+    labels = str(synthetic_dir / "machine_measurements.csv")
+    own = {"tasks": (), "own_tasks": ("qrs_axis:regression:degrees",), "labels": labels}
+    assert len(run(dataset, store, tmp_path / "sweep", 2, **own).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rank": (0,)}, r"--ranks \(0,\) cannot be tried; give whole numbers from 1 on"),
+        ({"gate_depth": ()}, r"--gate-depths \(\) cannot be tried"),
+        ({"learning_rate": (1e-2, 1e-4)}, "--learning-rates 0.01 0.0001 cannot be tried"),
+        ({"learning_rate": (1e-2, float("inf"))}, "--learning-rates 0.01 inf cannot be tried"),
+        ({"adaptation": ("lore",)}, "no adaptation 'lore'; there are lora, full"),
+        ({"pooling": ()}, "Nothing to try"),
+    ],
+)
+def test_what_cannot_be_tried_is_told_before_anything_is(change: dict[str, object], told: str):
+    with pytest.raises(UserError, match=told):
+        check_space(replace(SPACE, **change))  # type: ignore[arg-type]

@@ -300,6 +300,6 @@ def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out
 
 def test_a_folder_that_is_no_run_is_not_written_over(dataset: Path, store: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(UserError, match=r"is no run: there is the file thesis.tex"):
+    with pytest.raises(UserError, match=r"is no run, and not empty: there is thesis.tex"):
         run(dataset, store, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "all my work"
