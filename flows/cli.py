@@ -14,6 +14,7 @@ from flows.exit_codes import answer
 
 STAGES = {
     "extract": "Run the frozen experts over the ECGs and keep their embeddings in the store.",
+    "label": "Make the table of labels out of the data set's tables, for train --labels.",
     "train": "Train the heads and the gate from the store, and tell how good they are.",
     "sweep": "Try settings of heads and gate, and tell which do best on validation patients.",
     "refresh": "Extract the records that are new, then train all heads: what runs at night.",

@@ -11,6 +11,8 @@ from prefect.settings import get_current_settings
 from flows.embedded_server import start_server
 from flows.extract import asked, look_ahead
 from flows.extract import extract as extract_flow
+from flows.label import label as label_flow
+from flows.label import rules_of
 from flows.parameters import USUAL_EXPERTS, split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
@@ -32,7 +34,8 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
     @functools.wraps(flow.fn)
     def command(**parameters: Any) -> None:
         # Before all else, for Prefect keeps what a flow is given.
-        check_url(parameters["store"])
+        if "store" in parameters:
+            check_url(parameters["store"])
         check(**parameters)
         if not get_current_settings().api.url:
             to_stderr(
@@ -150,6 +153,23 @@ def _the_sweep_can_begin(
         )
 
 
+def _the_labels_can_be_made(
+    dataset: str,
+    out: Path,
+    hosp: Path | None = None,
+    scheduler: str | None = None,
+    **rules: Any,
+) -> None:
+    from pipeline.labels.label_table import prepare
+    from pipeline.labels.tables import check_hosp
+
+    rules_of(**rules)
+    _the_dataset_is_there(dataset)
+    if hosp is not None:
+        check_hosp(hosp)
+    prepare(out.expanduser())
+
+
 def _the_night_can_begin(
     tasks: Iterable[str] = (),
     own_tasks: Iterable[str] = (),
@@ -174,6 +194,7 @@ def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: 
         print(line)
 
 
+label = _as_command(label_flow, _the_labels_can_be_made)
 train = _as_command(train_flow, _the_training_can_begin)
 sweep = _as_command(sweep_flow, _the_sweep_can_begin)
 refresh = _as_command(refresh_flow, _the_night_can_begin)

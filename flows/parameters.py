@@ -17,6 +17,9 @@ from pydantic import Field
 USUAL_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
 """The experts of an extraction that names none: the paper's five."""
 
+USUAL_POTASSIUM_ITEMS = ("50971", "50822")
+"""MIMIC-IV's potassium in blood by chemistry, and in whole blood by blood gas."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -178,6 +181,75 @@ Base = Annotated[
     Parameter(
         help="Folder of a run of --adaptation shared-lora: the tasks are trained on its frozen "
         "hidden layers, from its stores, on its patients and repeats."
+    ),
+]
+LabelsOut = Annotated[
+    Path,
+    Parameter(
+        help="Parquet file to write the labels to; a folder that has to be made for it is its "
+        "owner's alone."
+    ),
+]
+Hosp = Annotated[
+    Path | None,
+    Parameter(
+        help="MIMIC-IV's folder hosp, with patients.csv and labevents.csv (or .csv.gz), where it "
+        "is not linked into the data set."
+    ),
+]
+WindowHours = Annotated[
+    float,
+    Parameter(help="Hours from the ECG in which a potassium counts.", validator=Number(gt=0)),
+    Field(gt=0),
+]
+Match = Annotated[
+    Literal["first", "nearest"],
+    Parameter(
+        help="The first potassium in [ECG, ECG + window], or the nearest in [ECG - window, "
+        "ECG + window]."
+    ),
+]
+PotassiumItems = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="The itemids of potassium (in mEq/L or mmol/L), separated by commas.",
+        negative="",
+        show_default=_commas,
+    ),
+]
+Abnormal = Annotated[
+    Literal["flag", "range", "thresholds"] | None,
+    Parameter(
+        help="What makes a potassium abnormal: the laboratory's flag, the row's own reference "
+        "range, or the thresholds; not given: the first of them that the table has columns for.",
+    ),
+]
+PotassiumLow = Annotated[
+    float,
+    Parameter(
+        help="Lowest normal potassium by the thresholds, in mmol/L.", validator=Number(gte=0)
+    ),
+    Field(ge=0),
+]
+PotassiumHigh = Annotated[
+    float,
+    Parameter(
+        help="Highest normal potassium by the thresholds, in mmol/L.", validator=Number(gt=0)
+    ),
+    Field(gt=0),
+]
+ReportLine = Annotated[
+    str,
+    Parameter(
+        help="Which line of the machine's report is the diagnosis: the first that is not empty, "
+        "all of them, or one by its number from 0 to 17."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        help="Address of a Dask scheduler (tcp://HOST:8786) whose workers see the tables at the "
+        "same paths; or threads or processes of this machine. Not given: one pass in one process."
     ),
 ]
 Run = Annotated[Path, Parameter(help="Folder of a run, as enecg train was given it by --out.")]

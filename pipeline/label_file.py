@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
+from pipeline.labels.label_table import read_told
+from pipeline.labels.parsing import UNKNOWN
 from pipeline.selection import ID_COLUMNS
 from stores.record_ids import RecordIds, as_ids, is_text
 
 PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Headers under which a table's patients are looked for, to be compared with the data set's."""
-
-UNKNOWN = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""What a field of a CSV says where nothing is known. (`None` is a word: it may be a severity.)"""
 
 MEASURED = {"cart_id", "p_onset", "qrs_onset", "t_end"}
 """Columns by which MIMIC-IV-ECG's `machine_measurements.csv` is known."""
@@ -36,7 +35,8 @@ class LabelFile:
 
     `table`: columns of the file as they are, a row for each record of the data set in its order,
     indexed by `record_id`, NaN where the file has nothing. `columns`: all that the file has.
-    `strangers`: how many of its records the data set has not. `sha256`: of the file.
+    `strangers`: how many of its records the data set has not. `sha256`: of the file. `digest`: of
+    the labels in it, where `enecg label` made it.
     """
 
     path: Path
@@ -44,11 +44,13 @@ class LabelFile:
     columns: tuple[str, ...]
     strangers: int
     sha256: str
+    digest: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on where the labels are from, and what of them was not used."""
-        told = f"Labels are those of {self.path.name} (SHA-256 {self.sha256[:12]})."
+        made = f"; label digest {self.digest[:12]}" if self.digest else ""
+        told = f"Labels are those of {self.path.name} (SHA-256 {self.sha256[:12]}{made})."
         strange = f"{self.strangers} records of {self.path.name} are not in the data set."
         return (told, strange) if self.strangers else (told,)
 
@@ -106,7 +108,7 @@ def read_labels(path: Path, record_id: RecordIds, wanted: Collection[str]) -> La
             "--dataset that they are of."
         )
     joined = rows.reindex(pd.Index(record_id, name="record_id"))
-    return LabelFile(path, joined, columns, int((~known).sum()), _sha256(path))
+    return LabelFile(path, joined, columns, int((~known).sum()), _sha256(path), _digest(path))
 
 
 def header(path: Path) -> tuple[str, ...]:
@@ -204,6 +206,11 @@ def _check_patients(joined: pd.DataFrame, index: RecordIndex, path: Path) -> Non
                 f"{index.patient_id[first]}; give the --dataset that they are of, or leave the "
                 "column out."
             )
+
+
+def _digest(path: Path) -> str | None:
+    told = read_told(path) if path.suffix == ".parquet" else None
+    return str(told["digest"]) if told else None
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from enecg.tasks import Task
 from pipeline import label_values as values
 from pipeline.datasets.base import Dataset
 from pipeline.label_file import PATIENT_COLUMNS, read_label_file
-from pipeline.labels import PLAUSIBLE_RR_MS
+from pipeline.labels.rules import PLAUSIBLE_RR_MS
 from pipeline.selection import ID_COLUMNS
 
 MAX_CLASSES = 50

@@ -14,15 +14,13 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.base import RecordIndex
 from pipeline.decode import read_wfdb
-from pipeline.labels import (
-    demographics,
-    machine_labels,
-    potassium_labels,
-    read_records,
-)
-from pipeline.labels import find_table as find_local
+from pipeline.labels.labelled import MimicTables, label_from_mimic
+from pipeline.labels.records import read_records
+from pipeline.labels.rules import LabelRules
+from pipeline.labels.tables import check_hosp
+from pipeline.labels.tables import find_table as find_local
 from pipeline.record_files import (
     DirectoryFiles,
     copy_file,
@@ -134,28 +132,21 @@ class MimicIvEcg:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
 
+    def tables(self, hosp: Path | None = None) -> MimicTables:
+        """Where its labels are from; `hosp`: MIMIC-IV's folder, where it is not linked here.
+
+        Raises UserError where that is not there.
+        """
+        hosp = self.root / "hosp" if hosp is None else check_hosp(hosp)
+        return MimicTables(
+            records=self._records,
+            machine=find_local(self.root, "machine_measurements"),
+            patients=find_local(hosp, "patients"),
+            labevents=find_local(hosp, "labevents"),
+        )
+
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
         each where its table is there."""
-        records = self._records
-        columns = [records.set_index("record_id")[["patient_id"]]]
-        machine = find_local(self.root, "machine_measurements")
-        patients = find_local(self.root / "hosp", "patients")
-        labs = find_local(self.root / "hosp", "labevents")
-        try:
-            if machine is not None:
-                measured = machine_labels(machine)
-                measured = measured[~measured.index.duplicated()]
-                columns.append(measured.reindex(columns[0].index))
-            if patients is not None:
-                columns.append(demographics(patients, records))
-            if labs is not None:
-                columns.append(potassium_labels(labs, records, window_hours=self.window_hours))
-        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            raise UserError(
-                f"A table of {self.root} is not MIMIC's ({str(error).splitlines()[0]}); copy it "
-                "again."
-            ) from error
-        labels = pd.concat(columns, axis=1)
-        present = {name: kind for name, kind in LABEL_COLUMNS.items() if name in labels}
-        return labels[list(present)].astype(present)
+        rules = LabelRules(window_hours=self.window_hours)
+        return label_from_mimic(self.tables(), rules).values()

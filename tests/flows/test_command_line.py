@@ -42,6 +42,36 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
     assert sentence in told.err
 
 
+LABEL_MISTAKES = {
+    "no such data set": (["--dataset", "mimic-iv-ecg:nowhere"], "nowhere is not there"),
+    "no such folder": (["--hosp", "nowhere"], "nowhere is not there"),
+    "no Parquet file": (["--out", "labels.csv"], "does not end in .parquet"),
+    "no window": (["--window-hours", "0"], "--window-hours"),
+    "no such match": (["--match", "last"], "--match"),
+    "no items": (["--potassium-items", "K"], "'K' is no itemid"),
+    "no such criterion": (["--abnormal", "feeling"], "--abnormal"),
+    "limits the wrong way round": (["--potassium-low", "6"], "a low limit below the high one"),
+    "no such line": (["--report", "18"], "no report line '18'"),
+}
+
+
+@pytest.mark.parametrize("name", LABEL_MISTAKES)
+def test_a_mistake_in_labelling_gets_one_sentence_before_a_server_is_started(
+    name: str, synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words, sentence = LABEL_MISTAKES[name]
+    usual = {
+        "--dataset": f"mimic-iv-ecg:{synthetic_dir}",
+        "--out": str(tmp_path / "labels.parquet"),
+    }
+    others = [word for pair in usual.items() if pair[0] not in words for word in pair]
+    assert answer(enecg(), ["label", *others, *words]) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert sentence in told.err
+
+
 QUESTIONS = {
     "no such kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is no task"),
     "no such task": (["--task", "lvef:binary", "--tasks", "height"], "there are rr_interval"),

@@ -13,6 +13,7 @@ from prefect.utilities.schema_tools import validate
 
 from enecg.errors import UserError
 from flows.extract import extract, extract_shards
+from flows.label import label
 from flows.parameters import split
 from flows.refresh import refresh
 from flows.train import train
@@ -46,6 +47,22 @@ def test_extracting_again_computes_nothing(words: dict[str, Any]):
     assert not first[0].startswith("0 rows computed")
     assert again[0].startswith("0 rows computed")
     assert "| computed | 0 |" in _artifact("extraction")
+
+
+def test_labels_are_made_and_what_came_of_them_is_on_the_runs_page(
+    words: dict[str, Any], tmp_path: Path
+):
+    lines = label(dataset=words["dataset"], out=tmp_path / "labels.parquet", match="nearest")
+    assert (tmp_path / "labels.parquet").is_file()
+    assert lines[-2] == f"Labels: {tmp_path / 'labels.parquet'}"
+    assert lines[0] in _artifact("labels")
+
+
+def test_labels_that_cannot_be_made_fail_the_run_with_a_sentence(
+    words: dict[str, Any], tmp_path: Path
+):
+    with pytest.raises(UserError, match=r"nowhere is not there; [^\n]+\.$"):
+        label(dataset=words["dataset"], out=tmp_path / "labels.parquet", hosp=tmp_path / "nowhere")
 
 
 def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: pytest.MonkeyPatch):

@@ -1,39 +1,31 @@
-import gzip
+"""What each label is, on tables of a few rows; and on MIMIC's demo."""
+
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from label_tables import ECG_TIME, labs, records, write
 
-from pipeline.labels import demographics, machine_labels, potassium_labels
-
-ECG_TIME = "2150-03-01 12:00:00"
-
-
-def records(*rows: tuple[int, int, str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["record_id", "patient_id", "ecg_time"])
-    return frame.assign(ecg_time=pd.to_datetime(frame["ecg_time"]).astype("datetime64[s]"))
-
-
-def labs(path: Path, *rows: tuple[int, int, str, float | str, str]) -> Path:
-    """Rows of (subject, itemid, charttime, valuenum, flag) in all of MIMIC's columns."""
-    lines = ["labevent_id,subject_id,hadm_id,specimen_id,itemid,order_provider_id,charttime"]
-    lines[0] += ",storetime,value,valuenum,valueuom,ref_range_lower,ref_range_upper,flag"
-    lines[0] += ",priority,comments"
-    for n, (subject, item, time, value, flag) in enumerate(rows):
-        row = f"{n},{subject},,1,{item},,{time},{time},{value},{value},mEq/L,3.3,5.1,{flag}"
-        lines.append(f'{row},STAT,"a comment, with a comma\nand a second line"')
-    text = "\n".join(lines) + "\n"
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text)
-    return path
+from enecg.errors import UserError
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.labels import LabelRules, label
+from pipeline.labels.machine import machine_labels
+from pipeline.labels.patients import patient_labels
+from pipeline.labels.potassium import Ecgs, potassium_labels, reduce_part
+from pipeline.labels.records import read_records
+from pipeline.labels.tables import Skipped
 
 
-def one(path: Path, **options: float) -> tuple[float, float]:
-    found = potassium_labels(path, records((7, 1, ECG_TIME)), **options)
-    assert list(found.index) == [7]
+def potassium(path: Path, asked: pd.DataFrame, **rules: object) -> tuple[pd.DataFrame, Skipped]:
+    ecgs = Ecgs.of(asked)
+    return potassium_labels(ecgs, [reduce_part(path, ecgs, LabelRules(**rules))])  # type: ignore[arg-type]
+
+
+def one(path: Path, **rules: object) -> tuple[float, float]:
+    found, _ = potassium(path, records((7, 1, ECG_TIME)), **rules)
+    assert len(found) == 1
     return float(found["potassium"].iloc[0]), float(found["potassium_mmol_l"].iloc[0])
 
 
@@ -49,6 +41,20 @@ def test_potassium_is_the_first_result_from_the_ecg_on(tmp_path: Path, name: str
         (1, 50822, "2150-03-01 12:30:00", 4.4, ""),
     )
     assert one(path) == (0.0, 4.4)
+    assert one(path, potassium_items=(50971,)) == (1.0, 6.0)
+
+
+def test_the_nearest_result_may_be_before_the_ecg_and_of_two_as_near_the_first_row_counts(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        (1, 50971, "2150-03-01 12:10:00", 6.0, "abnormal"),
+        (1, 50971, "2150-03-01 11:50:00", 3.0, "abnormal"),
+        (1, 50971, "2150-03-01 11:50:00", 4.0, ""),
+    ]
+    assert one(labs(tmp_path / "a.csv", *rows), match="nearest") == (1.0, 6.0)
+    assert one(labs(tmp_path / "b.csv", *rows[1:], rows[0]), match="nearest") == (1.0, 3.0)
+    assert one(labs(tmp_path / "c.csv", rows[2], *rows[:2]), match="nearest") == (0.0, 4.0)
 
 
 def test_the_window_is_an_hour_with_both_ends_in_it(tmp_path: Path) -> None:
@@ -61,9 +67,21 @@ def test_the_window_is_an_hour_with_both_ends_in_it(tmp_path: Path) -> None:
     assert one(late, window_hours=2) == (1.0, 5.9)
 
 
-def test_abnormal_is_what_the_laboratory_flagged_not_what_the_value_says(tmp_path: Path) -> None:
-    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.2, ""))) == (0.0, 5.2)
-    assert one(labs(tmp_path / "b.csv", (1, 50971, ECG_TIME, 4.0, "abnormal"))) == (1.0, 4.0)
+@pytest.mark.parametrize(
+    ("rules", "abnormal"),
+    [
+        ({}, 0.0),  # not flagged
+        ({"abnormal": "range"}, 1.0),  # 3.3 to 5.1
+        ({"abnormal": "thresholds"}, 1.0),
+        ({"abnormal": "thresholds", "potassium_high": 5.5}, 0.0),
+    ],
+)
+def test_what_is_abnormal_is_the_laboratorys_or_the_users_word(
+    tmp_path: Path, rules: dict[str, object], abnormal: float
+) -> None:
+    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.2, "")), **rules) == (abnormal, 5.2)
+    flagged = labs(tmp_path / "b.csv", (1, 50971, ECG_TIME, 4.0, "abnormal"))
+    assert one(flagged, abnormal="flag") == (1.0, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +102,11 @@ def test_without_a_flag_the_range_decides(
         f"1,50971,{ECG_TIME},5.3,mEq/L,{values}\n"
     )
     assert one(path) == (abnormal, 5.3)
+    with pytest.raises(UserError, match="no column flag"):
+        one(path, abnormal="flag")
 
 
-def test_each_ecg_of_a_patient_has_its_own_potassium(tmp_path: Path) -> None:
+def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Path) -> None:
     path = labs(
         tmp_path / "labevents.csv",
         (1, 50971, "2150-03-02 12:10:00", 6.6, "abnormal"),
@@ -98,14 +118,40 @@ def test_each_ecg_of_a_patient_has_its_own_potassium(tmp_path: Path) -> None:
         (10, 2, "2150-03-01 12:00:00"),
         (20, 1, "2150-03-01 12:00:00"),
         (40, 3, "2150-03-01 12:00:00"),
+        (50, 1, "2150-03-05 12:00:00"),
+        (60, 1, None),
     )
-    found = potassium_labels(path, asked)
-    assert found.index.tolist() == [30, 10, 20, 40]
-    np.testing.assert_array_equal(found["potassium_mmol_l"], [6.6, 2.9, 4.0, np.nan])
-    np.testing.assert_array_equal(found["potassium"], [1, 1, 0, np.nan])
+    found, _ = potassium(path, asked)
+    nan = np.nan
+    np.testing.assert_array_equal(found["potassium_mmol_l"], [6.6, 2.9, 4.0, nan, nan, nan])
+    np.testing.assert_array_equal(found["potassium"], [1, 1, 0, nan, nan, nan])
+    reasons = found["potassium_absent"].astype(object).tolist()
+    assert reasons == [nan, nan, nan, "no_result", "none_in_window", "no_ecg_time"]
 
 
-def test_the_diagnosis_is_the_first_line_with_words_in_it(tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = labs(
+        tmp_path / "labevents.csv",
+        (1, 50971, "2150-03-01 12:01:00", "haemolysed", ""),
+        (1, 50971, "the first of March", 6.0, ""),
+        (1, 50971, "2150-02-30 12:01:00", 6.0, ""),
+        ("one", 50971, "2150-03-01 12:01:00", 6.0, ""),
+        (1, 50971, "2150-03-01 12:01:00", "inf", ""),
+        (1, 50971, "2150-03-01T12:30", " 4.4 ", ""),
+    )
+    with path.open("ab") as file:
+        file.write(b"99,1,too,few\n100,1,,1,50971,," + b"\xff,,\xfe,7.0,mEq/L,3.3,5.1,,STAT,\n")
+    found, skipped = potassium(path, records((7, 1, ECG_TIME)))
+    assert found["potassium_mmol_l"].tolist() == [4.4]
+    assert dict(skipped) == {
+        "labevents.csv: rows with another number of fields, left out": 1,
+        "labevents.csv: potassium rows whose valuenum cannot be read, left out": 2,
+        "labevents.csv: potassium rows whose charttime cannot be read, left out": 3,
+        "labevents.csv: potassium rows whose subject_id cannot be read, left out": 1,
+    }
+
+
+def test_the_diagnosis_is_the_line_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
     path.write_text(
         "subject_id,study_id,report_0,report_1,report_2,report_10,rr_interval\n"
@@ -115,33 +161,125 @@ def test_the_diagnosis_is_the_first_line_with_words_in_it(tmp_path: Path) -> Non
         "1,4,,,,Sinus rhythm with PVC(s),800\n"
         "1,5,,,,,800\n"
     )
-    diagnosis = machine_labels(path)["diagnosis"]
-    assert diagnosis.tolist()[:4] == [
-        "Sinus rhythm",
-        "Sinus rhythm",
-        "Atrial fibrillation",
-        "Sinus rhythm with PVC(s)",
-    ]
-    assert diagnosis.isna().tolist() == [False] * 4 + [True]
+    ids = np.array([1, 2, 3, 4, 5, 6])
+
+    def said(report: str) -> list[object]:
+        found = machine_labels(path, ids, LabelRules(report=report), Skipped())
+        return found["diagnosis"].fillna(found["diagnosis_absent"].astype("string")).tolist()
+
+    first = ["Sinus rhythm", "Sinus rhythm", "Atrial fibrillation", "Sinus rhythm with PVC(s)"]
+    assert said("first") == [*first, "no_report", "not_listed"]
+    assert said("all")[:3] == ["Sinus rhythm; Normal ECG", first[1], "Atrial fibrillation; Old"]
+    assert said("1") == ["Normal ECG", *["no_report"] * 4, "not_listed"]
+    with pytest.raises(UserError, match="no column report_3"):
+        said("3")
 
 
 def test_an_impossible_interval_is_no_label(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
-    values = {29999: np.nan, 0: np.nan, 199: np.nan, 200: 200, 3000: 3000, 3001: np.nan, "": np.nan}
-    rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(values)]
+    told = {
+        "29999": "not_measured",
+        "": "not_measured",
+        "0": "implausible",
+        "199": "implausible",
+        "3001": "implausible",
+        "fast": "unreadable",
+        "200": np.nan,
+        "3000": np.nan,
+    }
+    rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(told)]
     path.write_text("\n".join(["subject_id,study_id,report_0,rr_interval", *rows]) + "\n")
-    np.testing.assert_array_equal(machine_labels(path)["rr_interval"], list(values.values()))
+    found = machine_labels(path, np.arange(9), LabelRules(), skipped := Skipped())
+    assert found["rr_interval_absent"].astype(object).tolist() == [*told.values(), "not_listed"]
+    np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 6 + [200, 3000, np.nan])
+    assert +skipped == {"machine_measurements.csv: rows whose rr_interval is no number": 1}
+
+
+def test_a_study_listed_twice_counts_as_listed_first(tmp_path: Path) -> None:
+    path = tmp_path / "machine_measurements.csv"
+    path.write_text(
+        "study_id,report_0,rr_interval\n4,Sinus rhythm,800\n4,Flutter,300\nx,Flutter,300\n"
+    )
+    found = machine_labels(path, np.array([4]), LabelRules(), skipped := Skipped())
+    assert found[["rr_interval", "diagnosis"]].iloc[0].tolist() == [800, "Sinus rhythm"]
+    assert sorted((+skipped).values()) == [1, 1]
 
 
 def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(
         "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod\n"
-        "1,M,52,2150,2011 - 2013,\n2,F,91,2149,2011 - 2013,2152-01-01\n"
+        "1,M,52,2150,2011 - 2013,\n2,F,91,2149,2011 - 2013,2152-01-01\n4,,old,2150,,\n"
     )
     asked = records(
-        (10, 2, ECG_TIME), (11, 1, ECG_TIME), (12, 1, "2160-01-01 00:00:00"), (13, 3, ECG_TIME)
+        (10, 2, ECG_TIME),
+        (11, 1, ECG_TIME),
+        (12, 1, "2160-01-01 00:00:00"),
+        (13, 3, ECG_TIME),
+        (14, 4, ECG_TIME),
+        (15, 1, None),
     )
-    found = demographics(path, asked)
-    np.testing.assert_array_equal(found["age"], [92, 52, 62, np.nan])
-    np.testing.assert_array_equal(found["sex"], [0, 1, 1, np.nan])
+    found = patient_labels(path, asked, skipped := Skipped())
+    nan = np.nan
+    np.testing.assert_array_equal(found["age"], [92, 52, 62, nan, nan, nan])
+    np.testing.assert_array_equal(found["sex"], [0, 1, 1, nan, nan, 1])
+    assert found["age_absent"].astype(object).tolist()[3:] == [
+        "patient_not_listed",
+        "not_stated",
+        "no_ecg_time",
+    ]
+    assert found["sex_absent"].astype(object).tolist()[3:5] == ["patient_not_listed", "not_stated"]
+    assert list((+skipped).values()) == [1]
+
+
+def test_a_record_without_a_readable_time_stays_in_the_list(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "record_list.csv.gz",
+        "subject_id,study_id,file_name,ecg_time,path\n"
+        "1,2,2,2150-03-01 12:00:00,files/a\n1,3,3,2150-03-01,files/b\n1,4,4,,files/c\n",
+    )
+    read = read_records(path)
+    assert read["record_id"].tolist() == [2, 3, 4]
+    assert read["ecg_time"].isna().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("rules", "counted"),
+    [
+        ({"match": "nearest", "window_hours": 1}, 203),
+        ({"match": "nearest", "window_hours": 4}, 406),
+        ({"match": "nearest", "window_hours": 24}, 547),
+        ({}, 125),
+    ],
+    ids=str,
+)
+def test_mimics_demo_has_as_many_labels_as_were_counted_by_other_means(
+    mimic_demo: Path, tmp_path: Path, rules: dict[str, object], counted: int
+) -> None:
+    (tmp_path / "hosp").mkdir()
+    shutil.copy(mimic_demo / "ecg" / "record_list.csv", tmp_path)
+    shutil.copy(mimic_demo / "hosp" / "patients.csv", tmp_path / "hosp")
+    shutil.copy(mimic_demo / "potassium_labs_from_meds.csv", tmp_path / "hosp" / "labevents.csv")
+    labels = label(MimicIvEcg(tmp_path), LabelRules(**rules))  # type: ignore[arg-type]
+    assert labels.table["potassium_mmol_l"].notna().sum() == counted
+    assert (labels.table["age"].min(), labels.table["age"].max()) == (21, 92)
+    assert labels.criterion == "thresholds"
+    assert set(labels.lacking) == {"rr_interval", "diagnosis"}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"window_hours": 0},
+        {"window_hours": float("nan")},
+        {"match": "last"},
+        {"potassium_items": ()},
+        {"abnormal": "feeling"},
+        {"potassium_low": 6},
+        {"report": "18"},
+    ],
+    ids=str,
+)
+def test_a_rule_that_is_none_is_told_in_a_sentence(rules: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"^[^\n]+\.$"):
+        LabelRules(**rules)  # type: ignore[arg-type]

@@ -15,9 +15,11 @@ from enecg.errors import UserError
 from enecg.heads import FFN
 from enecg.metrics import OTHERS
 from pipeline import runs
+from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.extract import extract_range
 from pipeline.fit import FitSettings
+from pipeline.labels import make_labels
 from pipeline.plan import plan_extraction
 from pipeline.report.formats import markdown
 from pipeline.report.paper import all_tables, blocks
@@ -79,6 +81,19 @@ def test_all_tasks_are_trained_from_the_store_with_no_waveform_there(results: Re
     ensembles = [name for name in ENSEMBLES if name != "confidence"]  # not for regressions
     assert methods == [CONSTANT, *untrained, *EXPERTS, *ensembles, ENSEMBLE]
     assert all(score.low <= score.mean <= score.high for score in results.scores)
+
+
+def test_a_file_of_labels_trains_to_the_same_scores_as_the_tables_that_it_is_from(
+    results: Results, dataset: Path, store: Path, tmp_path: Path
+):
+    made = make_labels(open_dataset(f"mimic-iv-ecg:{dataset}"), tmp_path / "labels.parquet")
+    bare = tmp_path / "data"
+    bare.mkdir()
+    for name in ("record_list.csv", "synthetic.json"):
+        shutil.copy(dataset / name, bare)
+    again = run(bare, store, tmp_path / "run", labels=str(made.path))
+    assert again.scores == results.scores
+    assert f"label digest {made.digest[:12]}" in again.markdown
 
 
 def test_no_expert_is_built_in_training(

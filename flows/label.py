@@ -1,0 +1,125 @@
+"""The labels as a flow: MIMIC's tables streamed once, into one Parquet file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import parameters as p
+from flows.mistakes import MISTAKES, failed
+from flows.opaque import opaque
+from flows.progress import Report, shown, to_the_log
+
+if TYPE_CHECKING:
+    from pipeline.labels.rules import LabelRules
+
+_MB = 10**6
+
+
+@flow(name="label", flow_run_name="label {dataset}")
+@p.documented
+def label(
+    *,
+    dataset: p.Dataset,
+    out: p.LabelsOut,
+    hosp: p.Hosp = None,
+    window_hours: p.WindowHours = 1.0,
+    match: p.Match = "first",
+    potassium_items: p.PotassiumItems = p.USUAL_POTASSIUM_ITEMS,
+    abnormal: p.Abnormal = None,
+    potassium_low: p.PotassiumLow = 3.5,
+    potassium_high: p.PotassiumHigh = 5.1,
+    report: p.ReportLine = "first",
+    scheduler: p.Scheduler = None,
+) -> tuple[str, ...]:
+    """Make the table of labels that train takes by --labels, out of the data set's tables.
+
+    Runs with whatever tables are there, and tells which labels it therefore lacks.
+    """
+    # Imported here, for they bring Prefect's client and pandas, and asking for help should not
+    # wait for them.
+    from flows.artifacts import progress_artifact
+
+    logger = get_run_logger()
+    with shown("label", "MB", to_the_log(logger)) as line:
+        page = progress_artifact(f"Labels of {dataset}")
+
+        def progress(done: int, total: int) -> None:
+            in_mb = (done // _MB if done < total else -(-total // _MB), -(-total // _MB))
+            line(*in_mb)
+            page(*in_mb)
+
+        try:
+            rules = rules_of(
+                window_hours=window_hours,
+                match=match,
+                potassium_items=potassium_items,
+                abnormal=abnormal,
+                potassium_low=potassium_low,
+                potassium_high=potassium_high,
+                report=report,
+            )
+        except MISTAKES as mistake:
+            return failed(mistake)
+        lines = label_records(dataset, out, hosp, opaque(rules), scheduler, opaque(progress))
+    if isinstance(lines, Exception):
+        return failed(lines)
+    create_markdown_artifact(key="labels", markdown="\n\n".join(lines))
+    for told in lines:
+        logger.info(told)
+    return lines
+
+
+def rules_of(
+    *,
+    window_hours: float = 1.0,
+    match: p.Match = "first",
+    potassium_items: tuple[str, ...] = p.USUAL_POTASSIUM_ITEMS,
+    abnormal: p.Abnormal = None,
+    potassium_low: float = 3.5,
+    potassium_high: float = 5.1,
+    report: str = "first",
+) -> "LabelRules":
+    """What a command line says of the labels. Raises UserError where it cannot be meant."""
+    from enecg.errors import UserError
+    from pipeline.labels.rules import LabelRules
+
+    items = p.split(potassium_items)
+    wrong = [item for item in items if not item.isdecimal()]
+    if wrong:
+        raise UserError(
+            f"{wrong[0]!r} is no itemid; give --potassium-items whole numbers of MIMIC-IV's "
+            "d_labitems, such as 50971,50822."
+        )
+    return LabelRules(
+        window_hours=window_hours,
+        match=match,
+        potassium_items=tuple(map(int, items)),
+        abnormal=abnormal,
+        potassium_low=potassium_low,
+        potassium_high=potassium_high,
+        report=report,
+    )
+
+
+@task(name="label records", cache_policy=NO_CACHE)
+def label_records(
+    dataset: str,
+    out: Path,
+    hosp: Path | None,
+    rules: "LabelRules",
+    scheduler: str | None,
+    progress: Report,
+) -> tuple[str, ...] | Exception:
+    """Read the tables; a user's mistake is returned, for a raised one is logged."""
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.labels.make import make_labels
+
+    try:
+        source = open_dataset(dataset)
+        made = make_labels(source, out, rules, hosp=hosp, scheduler=scheduler, progress=progress)
+    except MISTAKES as mistake:
+        return mistake
+    return made.lines

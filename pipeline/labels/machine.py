@@ -1,0 +1,144 @@
+"""What the ECG machine says of a record: the RR interval, and its diagnosis in its own words."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64
+
+from enecg.errors import UserError
+from pipeline.labels.parsing import numbers, text, whole_numbers
+from pipeline.labels.reasons import absent
+from pipeline.labels.rules import PLAUSIBLE_RR_MS, REPORT_LINES, UNKNOWN_RR_MS, LabelRules
+from pipeline.labels.tables import Skipped, blocks, read_header
+
+
+def machine_labels(
+    path: Path,
+    record_id: Int64[np.ndarray, " record"],
+    rules: LabelRules,
+    skipped: Skipped,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """`rr_interval` (ms) and `diagnosis` of each record, out of `machine_measurements.csv`.
+
+    A study that is listed twice counts as it is listed first. Raises UserError as `blocks` does,
+    and where the report line asked for is no column.
+    """
+    reports = _reports(path, rules)
+    index = pd.Index(record_id)
+    rr = np.full(len(index), np.nan)
+    listed, unreadable = np.zeros((2, len(index)), bool)
+    diagnoses = _Words(len(index))
+    for batch in blocks(path, ("study_id", "rr_interval", *reports), skipped, progress=progress):
+        row, place = _first_of_each(batch["study_id"], index, listed, path, skipped)
+        measured = numbers(batch["rr_interval"].take(place))
+        skipped[f"{path.name}: rows whose rr_interval is no number"] += measured.unreadable
+        rr[row] = measured.values
+        said = pc.is_valid(batch["rr_interval"].take(place)).to_numpy(zero_copy_only=False)
+        unreadable[row] = said & ~measured.known
+        diagnoses.put(row, _diagnosis([batch[name].take(place) for name in reports], rules))
+    lowest, highest = PLAUSIBLE_RR_MS
+    plausible = (rr >= lowest) & (rr <= highest)
+    diagnosis = diagnoses.column()
+    return pd.DataFrame(
+        {
+            "rr_interval": np.where(plausible, rr, np.nan),
+            "rr_interval_absent": absent(
+                "rr_interval",
+                (~listed, "not_listed"),
+                (unreadable, "unreadable"),
+                (np.isnan(rr) | (rr == UNKNOWN_RR_MS), "not_measured"),
+                (~plausible, "implausible"),
+            ),
+            "diagnosis": diagnosis,
+            "diagnosis_absent": absent(
+                "diagnosis", (~listed, "not_listed"), (diagnosis.isna().to_numpy(), "no_report")
+            ),
+        }
+    )
+
+
+def normalise(lines: pa.Array) -> pa.Array:
+    """Report lines with single spaces and no punctuation at the end; null where nothing is left."""
+    tidy = pc.replace_substring_regex(lines, r"\s+", " ")
+    tidy = pc.replace_substring_regex(tidy, r"[\s.,;:]+$", "")
+    tidy = pc.utf8_trim_whitespace(tidy)
+    return pc.if_else(pc.equal(tidy, ""), pa.scalar(None, pa.string()), tidy)
+
+
+def _reports(path: Path, rules: LabelRules) -> list[str]:
+    """The columns of report lines that the rules ask for, by number."""
+    there = read_header(path).names
+    every = rules.report in ("first", "all")
+    asked = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
+    found = [name for name in asked if name in there]
+    if not found:
+        raise UserError(
+            f"{path} is no table of MIMIC's (it has no column {asked[0]}); copy it again, or ask "
+            "for another report line."
+        )
+    return found
+
+
+def _first_of_each(
+    study: pa.Array,
+    index: "pd.Index[int]",
+    listed: Bool[np.ndarray, " record"],
+    path: Path,
+    skipped: Skipped,
+) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
+    """Rows of the index that a block lists first, and their places in it; marks them listed."""
+    ids = whole_numbers(study)
+    skipped[f"{path.name}: rows whose study_id is no whole number, left out"] += int(
+        (~ids.known).sum()
+    )
+    row = np.where(ids.known, index.get_indexer(pd.Index(ids.values)), -1)
+    known = np.flatnonzero(row >= 0)
+    found, first = np.unique(row[known], return_index=True)
+    new = ~listed[found]
+    skipped[f"{path.name}: rows of a study listed before, left out"] += len(known) - int(new.sum())
+    listed[found[new]] = True
+    return found[new], known[first[new]]
+
+
+def _diagnosis(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
+    lines = [_tidy(report) for report in reports]
+    if rules.report != "all":
+        return pc.coalesce(*lines)
+    joined = lines[0]
+    for line in lines[1:]:
+        # Null where one of them is. (Joining all at once, nulls skipped, pyarrow 26 drops rows.)
+        both = pc.binary_join_element_wise(joined, line, "; ")
+        joined = pc.coalesce(both, joined, line)
+    return joined
+
+
+def _tidy(report: pa.Array) -> pa.Array:
+    # The machine has some hundred sentences: each is made tidy once a block.
+    encoded = report.dictionary_encode()
+    return normalise(text(encoded.dictionary)).take(encoded.indices)
+
+
+class _Words:
+    """A column of text in which few words come often: each is kept once."""
+
+    def __init__(self, size: int) -> None:
+        self.code = np.full(size, -1, np.int32)
+        self.words: dict[str, int] = {}
+
+    def put(self, row: Int64[np.ndarray, " found"], words: pa.Array) -> None:
+        encoded = words.dictionary_encode()
+        codes = [
+            self.words.setdefault(word, len(self.words)) for word in encoded.dictionary.to_pylist()
+        ]
+        place = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        self.code[row] = np.array([*codes, -1], np.int32)[place]
+
+    def column(self) -> pd.Series:
+        codes = pa.array(self.code, mask=self.code < 0)
+        words = pa.array(self.words, pa.string())
+        return pd.Series(words.take(codes).to_pandas(), dtype="string")

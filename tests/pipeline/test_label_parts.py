@@ -1,0 +1,174 @@
+"""The lab table in blocks and in parts: the same labels to the bit, in little memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from label_tables import LAB_HEADER, write
+
+from enecg.errors import UserError
+from pipeline.labels.potassium import Ecgs, Partial, potassium_labels, reduce_part
+from pipeline.labels.rules import LabelRules
+from pipeline.labels.spread import cut, scheduler_at, spread
+
+PATIENTS = 40
+RULES = [LabelRules(), LabelRules(match="nearest", window_hours=30, abnormal="range")]
+
+
+@pytest.fixture(scope="module")
+def ecgs() -> Ecgs:
+    rng = np.random.default_rng(0)
+    # Before 1970, where seconds are negative.
+    times = pd.Timestamp("1960-01-01") + pd.to_timedelta(rng.integers(0, 400, 300), "h")
+    return Ecgs.of(
+        pd.DataFrame(
+            {
+                "record_id": np.arange(300),
+                "patient_id": rng.integers(0, PATIENTS, 300),
+                "ecg_time": times.astype("datetime64[s]"),
+            }
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """4,000 rows whose comments hold line ends, quotes, and what looks like a row but is none."""
+    rng = np.random.default_rng(1)
+    comments = ('"two\nlines"', '"5,6,,\n50971,50971 more"', '"a ""word"", twice\n\n"', "___", "")
+    rows = []
+    for n in range(4000):
+        item = rng.choice([50971, 50822, 50983])
+        time = pd.Timestamp("1960-01-01") + pd.Timedelta(hours=int(rng.integers(0, 400)))
+        value = round(float(rng.normal(4.4, 0.8)), 1)
+        flag = "abnormal" if rng.random() < 0.2 else ""
+        rows.append(
+            f"{n},{rng.integers(0, PATIENTS)},,{n},{item},,{time},{time},{value},{value},mEq/L,"
+            f"3.3,5.1,{flag},STAT,{rng.choice(comments)}\n"
+        )
+    return LAB_HEADER + "".join(rows)
+
+
+def bits(ecgs: Ecgs, parts: tuple[Partial, ...]) -> bytes:
+    labels, _ = potassium_labels(ecgs, parts)
+    numbers = labels[["potassium", "potassium_mmol_l"]].to_numpy().tobytes()
+    return numbers + labels["potassium_absent"].cat.codes.to_numpy().tobytes()
+
+
+@pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_parts_spread_by_dask_say_the_same_as_one_pass(
+    ecgs: Ecgs, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
+) -> None:
+    path = write(tmp_path / "labevents.csv", text)
+    one = reduce_part(path, ecgs, rules)
+    parts = spread(path, ecgs, rules, scheduler, part_bytes=150_000)
+    assert len(parts) > 2
+    assert sum(part.rows for part in parts) == one.rows == 4000
+    assert bits(ecgs, parts) == bits(ecgs, (one,))
+    assert bits(ecgs, parts[::-1]) == bits(ecgs, (one,)), "in any order"
+    assert np.isfinite(potassium_labels(ecgs, (one,))[0]["potassium"]).any()
+
+
+def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "labevents.csv", text)
+    whole = path.read_bytes()
+    for part_bytes in (40, 1_000, 50_000):
+        parts = cut(path, part_bytes)
+        assert b"".join(whole[part.start : part.end] for part in parts) == whole[len(LAB_HEADER) :]
+        ids = [int(whole[part.start :].split(b",", 1)[0]) for part in parts]
+        assert ids == sorted(set(ids))
+        # A part that began inside a comment would hold an odd number of quotes.
+        assert all(whole[part.start : part.end].count(b'"') % 2 == 0 for part in parts)
+
+
+@pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
+def test_blocks_of_any_size_say_the_same(
+    ecgs: Ecgs, text: str, tmp_path: Path, rules: LabelRules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "labevents.csv", text)
+    found = set()
+    for block_bytes in (1 << 12, 1 << 15, 4 << 20):
+        monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", block_bytes)
+        found.add(bits(ecgs, (reduce_part(path, ecgs, rules),)))
+    assert len(found) == 1
+
+
+def test_the_best_result_is_what_a_search_through_all_rows_finds(
+    ecgs: Ecgs, text: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "labevents.csv", text)
+    rows = pd.read_csv(path, parse_dates=["charttime"])
+    rows = rows[rows["itemid"].isin([50971, 50822])]
+    patient = ecgs.patients[ecgs.at >> 40]
+    for rules in RULES:
+        labels, _ = potassium_labels(ecgs, [reduce_part(path, ecgs, rules)])
+        for place in range(len(ecgs.at)):
+            time = pd.Timestamp(int(ecgs.at[place] & (2**40 - 1)) - 2**38, unit="s")
+            wait = (rows["charttime"] - time)[rows["subject_id"] == patient[place]]
+            wait = wait.dt.total_seconds() / 3600
+            low = -rules.window_hours if rules.match == "nearest" else 0
+            wait = wait[(wait >= low) & (wait <= rules.window_hours)].abs()
+            got = labels["potassium_mmol_l"].iloc[ecgs.row[place]]
+            if wait.empty:
+                assert np.isnan(got)
+            else:
+                assert got == rows["valuenum"][wait[wait == wait.min()].index[0]]
+
+
+def test_a_gz_cannot_be_cut_and_is_one_task(ecgs: Ecgs, text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "labevents.csv.gz", text)
+    assert cut(path, 1_000) == ()
+    parts = spread(path, ecgs, LabelRules(), "synchronous", part_bytes=1_000)
+    assert [part.rows for part in parts] == [4000]
+
+
+def test_a_table_whose_rows_cannot_be_told_is_one_task(tmp_path: Path) -> None:
+    header = "comments,subject_id,itemid,charttime,valuenum\n"
+    path = write(tmp_path / "labevents.csv", header + "1,2,3,4,5\n" * 1000)
+    assert cut(path, 1_000) == ()
+
+
+def test_without_distributed_an_address_is_answered_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(UserError, match=r"pip install distributed[^\n]+\.$"),
+        scheduler_at("tcp://10.0.0.1:8786"),
+    ):
+        pass
+
+
+# Not getrusage's peak: a process begins with its parent's there.
+PEAK = """
+import sys
+from pathlib import Path
+import pandas as pd
+from pipeline.labels.potassium import Ecgs, reduce_part
+from pipeline.labels.rules import LabelRules
+ecgs = Ecgs.of(pd.DataFrame({"record_id": [1], "patient_id": [1],
+    "ecg_time": pd.to_datetime(["2150-01-01"]).astype("datetime64[s]")}))
+print(reduce_part(Path(sys.argv[1]), ecgs, LabelRules(window_hours=1000)).rows,
+      int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
+    """All rows are potassium of one patient within the window: the most that can be kept."""
+    row = "7,1,,1,50971,,2150-01-01 10:00:00,,4.0,4.0,mEq/L,3.3,5.1,,STAT,a comment\n"
+    peaks = []
+    for rows in (2_000_000, 6_000_000):  # from here on all buffers are full
+        path = tmp_path / f"{rows}.csv"
+        path.write_text(LAB_HEADER + row * rows)
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+        )
+        read, peak = map(int, done.stdout.split())
+        assert read == rows
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 60, f"MiB {peaks}"

@@ -1,0 +1,245 @@
+"""The file of labels: what is in it, its digest, who may read it, and what is told of it."""
+
+import os
+import stat
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from label_tables import write
+
+from enecg.errors import UserError
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import open_dataset
+from pipeline.labels import LabelRules, Made, content_digest, make_labels, read_told, to_dask
+from pipeline.labels.label_table import prepare
+from pipeline.labels.reasons import REASONS, column_of
+
+
+@pytest.fixture(scope="module")
+def dataset(synthetic_dir: Path) -> Dataset:
+    return open_dataset(f"mimic-iv-ecg:{synthetic_dir}")
+
+
+@pytest.fixture(scope="module")
+def made(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_labels(dataset, tmp_path_factory.mktemp("labels") / "new" / "labels.parquet")
+
+
+def test_the_file_has_a_row_a_record_and_a_reason_where_a_label_is_absent(
+    made: Made, dataset: Dataset
+) -> None:
+    table = pq.read_table(made.path)
+    assert table["record_id"].to_pylist() == dataset.index().record_id.tolist()
+    assert table["subject_id"].to_pylist() == dataset.index().patient_id.tolist()
+    for name, words in REASONS.items():
+        there, reasons = table[name].to_pandas(), table[column_of(name)].to_pandas()
+        assert (there.isna() == reasons.notna()).all()
+        assert set(reasons.dropna()) <= set(words)
+    assert str(table.schema.field("potassium").type) == "int8"
+    assert str(table.schema.field("potassium_absent").type).startswith("dictionary")
+
+
+def test_the_file_says_the_same_as_the_data_set_itself(made: Made, dataset: Dataset) -> None:
+    read = pq.read_table(made.path).to_pandas().set_index("record_id")
+    labels = dataset.labels().rename(columns={"patient_id": "subject_id"})
+    for name in labels:
+        pd.testing.assert_series_equal(
+            read[name], labels[name], check_dtype=False, check_names=False
+        )
+
+
+def test_the_file_tells_its_rules_tables_counts_and_digest(made: Made, dataset: Dataset) -> None:
+    told = read_told(made.path)
+    assert told is not None
+    assert told["dataset"]["namespace"] == dataset.namespace
+    assert told["dataset"]["index"] == dataset.index().digest
+    assert told["rules"] == {
+        **asdict(LabelRules()),
+        "potassium_items": [50971, 50822],
+        "abnormal": "flag",
+    }
+    assert set(told["tables"]) == {"machine_measurements.csv", "patients.csv", "labevents.csv"}
+    records = len(dataset.index())
+    for count in told["counts"].values():
+        assert sum(n for why, n in count.items() if why != "patients") == records
+    assert told["digest"] == made.digest == content_digest(pq.read_table(made.path))
+
+
+def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: Made) -> None:
+    table = pq.read_table(made.path)
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    assert content_digest(shuffled) == made.digest
+    place = table.column_names.index("diagnosis")
+    other = table["diagnosis"].to_pylist()
+    other[3] = (other[3] or "") + "!"
+    assert content_digest(table.set_column(place, "diagnosis", [other])) != made.digest
+
+
+def test_labels_made_again_are_the_same_bytes(made: Made, dataset: Dataset, tmp_path: Path) -> None:
+    again = make_labels(dataset, tmp_path / "again.parquet")
+    assert again.path.read_bytes() == made.path.read_bytes()
+    other = make_labels(
+        dataset, tmp_path / "other.parquet", LabelRules(match="nearest", window_hours=3)
+    )
+    assert other.digest != made.digest
+
+
+def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(made: Made) -> None:
+    table = made.lines[0].splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == list(REASONS)
+    potassium = next(line for line in table if line.startswith("| potassium"))
+    assert "abnormal (" in potassium
+    assert "mmol/L" in potassium
+    assert "none_in_window" in potassium
+    assert any("the laboratory's flag" in line for line in made.lines)
+    assert any("data use agreement" in line for line in made.lines)
+    assert made.lines[-1] == f"Digest: {made.digest}"
+
+
+def test_a_new_folder_and_the_file_are_for_their_owner_alone(made: Made) -> None:
+    assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
+    assert [one.name for one in made.path.parent.iterdir()] == ["labels.parquet"]
+
+
+def test_a_folder_that_others_may_read_is_left_so_with_a_warning(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert "Others may look into" in prepare(tmp_path / "labels.parquet")[0]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    tmp_path.chmod(0o700)
+    assert prepare(tmp_path / "labels.parquet") == ()
+
+
+def test_without_tables_it_is_told_which_labels_are_lacking(
+    synthetic_dir: Path, tmp_path: Path
+) -> None:
+    for name in ("record_list.csv", "synthetic.json"):
+        (tmp_path / name).write_bytes((synthetic_dir / name).read_bytes())
+    bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
+    made = make_labels(bare, tmp_path / "labels.parquet")
+    assert pq.read_schema(made.path).names == ["record_id", "subject_id"]
+    told = "\n".join(made.lines)
+    for name in REASONS:
+        assert f"No {name}" in told or f"no {name}" in told
+    elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
+    assert set(elsewhere.labels.lacking) == {"rr_interval", "diagnosis"}
+
+
+def test_any_data_set_can_be_labelled(ludb: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(f"ludb:{ludb}")
+    made = make_labels(dataset, tmp_path / "labels.parquet")
+    table = pq.read_table(made.path).to_pandas()
+    assert len(table) == 200
+    assert "potassium" not in table
+    absent = table["age"].isna()
+    assert (table.loc[absent, "age_absent"] == "not_stated").all()
+    with pytest.raises(UserError, match="leave --hosp out"):
+        make_labels(dataset, tmp_path / "labels.parquet", hosp=tmp_path)
+
+
+def test_the_file_is_offered_to_dask(made: Made) -> None:
+    offered = to_dask(made.path)
+    assert offered["potassium"].mean().compute() == made.labels.table["potassium"].mean()
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("folder.parquet", "is a folder"),
+        ("labels.csv", "does not end in .parquet"),
+        ("file/labels.parquet", "cannot be written"),
+        ("locked/labels.parquet", "cannot be written"),
+        ("locked/deeper/labels.parquet", "cannot be written"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_a_table_is_read(
+    dataset: Dataset, tmp_path: Path, out: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    if os.geteuid() == 0 and "locked" in out:
+        pytest.skip("root may write anywhere")
+    monkeypatch.setattr("pipeline.labels.make.label", None)
+    with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
+        make_labels(dataset, tmp_path / out)
+    assert says in str(failure.value)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_run_that_ends_while_it_writes_leaves_the_earlier_file(
+    dataset: Dataset, tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "labels.parquet"
+    out.write_text("the earlier one")
+
+    def half(table: object, path: Path, **_: object) -> None:
+        path.write_text("half")
+        raise error
+
+    monkeypatch.setattr("pipeline.labels.label_table.pq.write_table", half)
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        make_labels(dataset, out)
+    assert out.read_text() == "the earlier one"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("hosp/labevents.csv", ""),
+        ("hosp/labevents.csv", "subject_id,itemid\n1,2\n"),
+        ("hosp/labevents.csv", "subject_id,itemid,charttime,valuenum,itemid\n1,2,3,4,5\n"),
+        ("hosp/labevents.csv", "subject_id,itemid,charttime,valuenum\n1,2\n"),
+        ("hosp/labevents.csv.gz", "not gzip at all"),
+        ("hosp/patients.csv", "\n\n"),
+        ("machine_measurements.csv", "study_id\n1\n"),
+    ],
+)
+def test_a_table_of_another_kind_is_told_in_a_sentence(
+    synthetic_dir: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    _bare(synthetic_dir, tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{Path(name).name} [^\n]+\.$"):
+        make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
+    assert not (tmp_path / "labels.parquet").exists()
+
+
+def test_a_cut_gz_is_told_in_a_sentence(synthetic_dir: Path, tmp_path: Path) -> None:
+    _bare(synthetic_dir, tmp_path)
+    whole = write(
+        tmp_path / "hosp" / "labevents.csv.gz", (synthetic_dir / "hosp/labevents.csv").read_text()
+    )
+    whole.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"labevents.csv.gz is no table of MIMIC's [^\n]+\.$"):
+        make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
+
+
+def test_tables_with_nothing_but_a_header_give_reasons(synthetic_dir: Path, tmp_path: Path) -> None:
+    _bare(synthetic_dir, tmp_path)
+    for name in ("hosp/labevents.csv", "hosp/patients.csv", "machine_measurements.csv"):
+        header = (synthetic_dir / name).read_text().splitlines()[0]
+        (tmp_path / name).write_text(header)
+    made = make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
+    told = read_told(made.path)
+    assert told is not None
+    reasons = {name: set(count) - {"ecgs", "patients"} for name, count in told["counts"].items()}
+    assert reasons == {
+        "rr_interval": {"not_listed"},
+        "age": {"patient_not_listed"},
+        "sex": {"patient_not_listed"},
+        "potassium": {"no_result"},
+        "diagnosis": {"not_listed"},
+    }
+
+
+def _bare(synthetic_dir: Path, directory: Path) -> None:
+    """The list of the synthetic records, and no table."""
+    (directory / "hosp").mkdir()
+    for name in ("record_list.csv", "synthetic.json"):
+        (directory / name).write_bytes((synthetic_dir / name).read_bytes())
