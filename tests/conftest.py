@@ -19,6 +19,7 @@ install_import_hook(
         "pipeline.decode",
         "pipeline.labels",
         "pipeline.synthetic",
+        "pipeline.wfdb_samples",
     ],
     "shape_checks.check",
 )

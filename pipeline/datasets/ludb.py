@@ -15,6 +15,7 @@ from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.decode import read_wfdb
+from pipeline.record_files import DirectoryFiles
 
 NAMESPACE = "ludb/1.0.1"
 
@@ -51,6 +52,7 @@ class Ludb:
                 f"{self.root} has no ludb.csv; give the directory that holds it (the root of LUDB "
                 "1.0.1)."
             )
+        self._files = DirectoryFiles(self.root)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -72,8 +74,8 @@ class Ludb:
 
         Raises BadRecord as `pipeline.decode.read_wfdb` does.
         """
-        record = self.root / "data" / str(self._table.index[row])
-        return read_wfdb(record, units_per_mv=UNITS_PER_MV)
+        record = f"data/{self._table.index[row]}"
+        return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
 
     def labels(self) -> pd.DataFrame:
         """RR interval by the marked R peaks of lead II, age, sex, and the first rhythm named."""

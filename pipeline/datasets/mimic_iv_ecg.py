@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
+import tempfile
+import weakref
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +14,22 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.decode import read_wfdb
 from pipeline.labels import (
     demographics,
-    find_table,
     machine_labels,
     potassium_labels,
     read_records,
+)
+from pipeline.labels import find_table as find_local
+from pipeline.record_files import (
+    DirectoryFiles,
+    copy_file,
+    find_table,
+    is_there,
+    local_copy,
+    open_root,
 )
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 
@@ -28,6 +39,7 @@ DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
 NAMESPACES_OF_MIMIC = ("mimic-iv-ecg/", "mimic-iv-ecg-demo/")
 """How the namespaces of its releases begin: they name the same patients by the same numbers."""
 
+_LABEL_TABLES = ("machine_measurements", "hosp/patients", "hosp/labevents")
 _FULL_PATH = re.compile(r"files/p\d{4}/p\d+/")
 
 
@@ -38,53 +50,79 @@ def same_patients(namespace: str, other: str) -> bool:
 
 
 class MimicIvEcg:
-    """A directory with `record_list.csv`, `files/`, and where they are had
+    """A directory, or a URL, with `record_list.csv`, `files/`, and where they are had
     `machine_measurements.csv`, `hosp/patients.csv` and `hosp/labevents.csv` (or `.csv.gz`).
 
     The `hosp` tables are those of MIMIC-IV, a release of its own: link its `hosp` folder here.
-    A record's id is its study_id. Raises UserError where the directory or its list is not there.
+    A record's id is its study_id. At a URL, such as `s3://physionet-open/mimic-iv-ecg/1.0`, each
+    record is read when it is asked for. Raises UserError where the directory or its list is not
+    there.
     """
 
     def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
-        self.root = Path(directory)
+        self.files = open_root(directory)
         self.window_hours = window_hours
-        if not self.root.is_dir():
+        if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
-                f"{self.root} is not there; give the directory of MIMIC-IV-ECG, or write one with "
+                f"{directory} is not there; give the directory of MIMIC-IV-ECG, or write one with "
                 "`enecg synthesize`."
             )
-        if (self.root / UNFINISHED_MARKER).exists():
+        if is_there(self.files, UNFINISHED_MARKER):
             raise UserError(
-                f"{self.root} is a synthetic data set that was never finished; run the same "
+                f"{directory} is a synthetic data set that was never finished; run the same "
                 "`enecg synthesize` again."
             )
-        table = find_table(self.root, "record_list")
+        table = find_table(self.files, "record_list")
         if table is None:
             raise UserError(
-                f"{self.root} has no record_list.csv; give the directory that holds it (the root "
+                f"{directory} has no record_list.csv; give the directory that holds it (the root "
                 "of a MIMIC-IV-ECG release), or write a data set with `enecg synthesize`."
             )
         self._table = table
 
     @cached_property
+    def root(self) -> Path:
+        """The directory; of a data set at a URL one with a copy of its labels' tables, which lasts
+        as long as this object."""
+        if isinstance(self.files, DirectoryFiles):
+            return Path(self.files.root)
+        copy = Path(tempfile.mkdtemp(prefix="enecg-"))
+        weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
+        for name in _LABEL_TABLES:
+            table = find_table(self.files, name)
+            if table is not None:
+                copy_file(self.files, table, copy / table)
+        return copy
+
+    @cached_property
+    def _paths(self) -> pd.api.extensions.ExtensionArray:
+        # A row of the frame takes longer to find than its ECG to decode.
+        return pd.array(self._records["path"])
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without `root`, which another process makes anew."""
+        return {name: value for name, value in vars(self).items() if name != "root"}
+
+    @cached_property
     def _records(self) -> pd.DataFrame:
+        told = self.files.told(self._table)
         try:
-            records = read_records(self._table)
+            with local_copy(self.files, self._table) as table:
+                records = read_records(table)
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise UserError(
-                f"{self._table} is not MIMIC-IV-ECG's table ({str(error).splitlines()[0]}); copy "
-                "it again."
+                f"{told} is not MIMIC-IV-ECG's table ({str(error).splitlines()[0]}); copy it again."
             ) from error
         if records["record_id"].duplicated().any() or records["record_id"].isna().any():
-            raise UserError(f"{self._table} names a study_id twice or not at all; copy it again.")
+            raise UserError(f"{told} names a study_id twice or not at all; copy it again.")
         return records
 
     @cached_property
     def namespace(self) -> str:
         """`mimic-iv-ecg/1.0`, `mimic-iv-ecg-demo/0.1`, or what the synthetic marker says."""
-        marker = self.root / MARKER
-        if marker.is_file():
-            return str(json.loads(marker.read_text())["namespace"])
+        if is_there(self.files, MARKER):
+            with local_copy(self.files, MARKER) as marker:
+                return str(json.loads(marker.read_text())["namespace"])
         paths = self._records["path"]
         full = len(paths) > 0 and _FULL_PATH.match(str(paths.iloc[0])) is not None
         return NAMESPACE if full else DEMO_NAMESPACE
@@ -98,23 +136,16 @@ class MimicIvEcg:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
-        listed = self._records["path"].iloc[row]
-        path = PurePosixPath(str(listed))
-        if path.is_absolute() or ".." in path.parts or "\\" in str(path) or "\0" in str(path):
-            raise BadRecord(
-                "unreadable",
-                f"{self._table} gives the path {listed!r}, which leaves its directory; mend it.",
-            )
-        return read_wfdb(self.root / path)
+        return read_wfdb(str(self._paths[row]), self.files)
 
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
         each where its table is there."""
         records = self._records
         columns = [records.set_index("record_id")[["patient_id"]]]
-        machine = find_table(self.root, "machine_measurements")
-        patients = find_table(self.root / "hosp", "patients")
-        labs = find_table(self.root / "hosp", "labevents")
+        machine = find_local(self.root, "machine_measurements")
+        patients = find_local(self.root / "hosp", "patients")
+        labs = find_local(self.root / "hosp", "labevents")
         try:
             if machine is not None:
                 measured = machine_labels(machine)

@@ -8,12 +8,12 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 
-DATASETS: dict[str, Callable[[Path], Dataset]] = {"mimic-iv-ecg": MimicIvEcg, "ludb": Ludb}
+DATASETS: dict[str, Callable[[str | Path], Dataset]] = {"mimic-iv-ecg": MimicIvEcg, "ludb": Ludb}
 """What opens a data set, by name; a new source is one file and one line here."""
 
 
 def open_dataset(name: str) -> Dataset:
-    """The data set called `NAME:DIRECTORY`.
+    """The data set called `NAME:DIRECTORY`, or `NAME:URL` where the source can lie at one.
 
     Raises UserError where the name is unknown, or the directory or a table it needs is not there.
     """
@@ -23,4 +23,5 @@ def open_dataset(name: str) -> Dataset:
         raise UserError(f"There is no data set {name!r}; write {known}.")
     if not colon or not directory:
         raise UserError(f"The data set {name!r} has no directory; write {known}.")
-    return DATASETS[source](Path(directory).expanduser())
+    root = directory if "://" in directory else Path(directory).expanduser()
+    return DATASETS[source](root)

@@ -1,0 +1,219 @@
+"""Whatever a header says: an ECG, or a BadRecord in one sentence; at once, and in little memory."""
+
+import os
+import time
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wfdb_files import Made, walk
+
+from enecg.signal import LEADS
+from pipeline.datasets.base import BadRecord
+from pipeline.decode import REASONS, Leads, read_leads, read_wfdb
+from pipeline.wfdb_header import parse_header
+from pipeline.wfdb_samples import samples_by_wfdb
+
+HOSTILE = [
+    *("", "0", "-1", "1", "2", "13", "99999999999999999999", "9" * 400, "1e400", "-1e400", "nan"),
+    *("inf", "-inf", "1e-320", "0x10", "1_0", "٣", "²", "½", "~", "ecg", "ecg.hea", "..", "."),
+    *("../ecg.dat", "/dev/zero", "/dev/stdin", "http://127.0.0.1:9/x", "s3://a/b", "a\\b", "\0"),
+    *("a\0b", "\x1b[31m", "16x2", "16:3", "16+9", "16+99999999999", "212", "8", "516", "-16"),
+    *("310", "32", "24", "200(", "200)", "200()/", "200/mV/mV", "1e39/mV", "1e-39/uV", "0/mV"),
+    *("200(99999999999)/mV", "-5/V", "200(-7)/µV", "250", "100", "2000", "500/500(0)", "5e2"),
+    *("I", "ii", "V6", "aVR lead", "\u2028", "\x85", "\x0c", "#", "# x", "ecg/3", "é" * 300),
+]
+
+
+def headers(valid: bytes) -> st.SearchStrategy[bytes]:
+    """Random text; and a valid header with bytes, fields and lines changed."""
+
+    @st.composite
+    def mutated(draw: st.DrawFn) -> bytes:
+        lines = valid.decode().split("\n")
+        for _ in range(draw(st.integers(1, 4))):
+            kind = draw(st.sampled_from(["field", "field", "drop", "repeat", "swap", "insert"]))
+            n = draw(st.integers(0, len(lines) - 1)) if lines else 0
+            if not lines or kind == "insert":
+                lines.insert(n, draw(st.text(max_size=40)))
+            elif kind == "drop":
+                del lines[n]
+            elif kind == "repeat":
+                lines[n : n + 1] = [lines[n]] * draw(st.integers(2, 40))
+            elif kind == "swap":
+                m = draw(st.integers(0, len(lines) - 1))
+                lines[n], lines[m] = lines[m], lines[n]
+            elif fields := lines[n].split(" "):
+                place = draw(st.integers(0, len(fields) - 1))
+                fields[place] = draw(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
+                lines[n] = draw(st.sampled_from([" ", " ", "  ", "\t"])).join(fields)
+        changed = bytearray("\n".join(lines).encode("utf-8", "replace"))
+        for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
+            if changed:
+                changed[draw(st.integers(0, len(changed) - 1))] = draw(st.integers(0, 255))
+        return bytes(changed)
+
+    return st.one_of(mutated(), mutated(), mutated(), st.binary(max_size=300))
+
+
+MADE = Made(walk(600), rate="100")
+VALID = MADE.header("ecg").encode()
+COUNT = {"inputs": 0, "accepted": 0, "as wfdb reads the file itself": 0}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MADE.write(tmp_path_factory.mktemp("fuzzed"))
+
+
+def check(record: Path, content: bytes) -> None:
+    """What holds of every header."""
+    header = Path(f"{record}.hea")
+    header.write_bytes(content)
+    COUNT["inputs"] += 1
+    try:
+        leads = read_leads(record)
+    except BadRecord as bad:
+        told(bad)
+        return
+    COUNT["accepted"] += 1
+    parsed = parse_header(content)
+    files = [record.with_name(file.name).read_bytes() for file in parsed.files]
+    length = leads.digital.shape[1]
+    places = [parsed.signals.place[lead.lower()] for lead in LEADS]
+    assert (samples_by_wfdb(parsed, length, files)[places] == leads.digital).all()
+    as_wfdb_itself(record, leads, places)
+    try:
+        ecg = read_wfdb(record)
+    except BadRecord as bad:
+        told(bad, ("too_short", "nan_samples", "unreadable", "flat_lead", "wrong_checksum"))
+    else:
+        assert ecg.shape == (12, 5000)
+        assert ecg.dtype == np.float32
+        assert np.isfinite(ecg).all()
+
+
+def told(bad: BadRecord, reasons: tuple[str, ...] = REASONS) -> None:
+    assert bad.reason in reasons
+    assert bad.detail.isprintable()
+    assert bad.detail.endswith(".")
+    assert len(bad.detail) < 1000
+
+
+def as_wfdb_itself(record: Path, leads: Leads, places: list[int]) -> None:
+    """Where wfdb takes the header for the same record, it gives the same samples.
+
+    It drops what is not ASCII and what it cannot read, and then takes it for another.
+    """
+    try:
+        head = wfdb.rdheader(str(record))
+        if head.sig_len is None or head.fs != leads.rate_hz or len(head.file_name) != head.n_sig:
+            return
+        found = wfdb.rdrecord(str(record), physical=False, sampto=leads.digital.shape[1])
+    except Exception:
+        return
+    if found.n_sig != len(leads.names) or [s.strip() for s in found.sig_name] != [*leads.names]:
+        return
+    COUNT["as wfdb reads the file itself"] += 1
+    assert (found.d_signal.T[places] == leads.digital).all()
+
+
+@given(content=headers(VALID))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_header_is_an_ecg_or_a_bad_record(record: Path, content: bytes) -> None:
+    check(record, content)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_headers_are_ecgs_or_bad_records(record: Path) -> None:
+    @given(content=headers(VALID))
+    @settings(max_examples=40_000, deadline=None, suppress_health_check=list(HealthCheck))
+    def many(content: bytes) -> None:
+        check(record, content)
+
+    COUNT.update(dict.fromkeys(COUNT, 0))
+    many()
+    print(COUNT)
+    assert COUNT["inputs"] >= 40_000
+    assert COUNT["accepted"] > 1000
+
+
+def lines_of(count: int) -> str:
+    return f"ecg {count} 500 5000\n" + "ecg.dat 16 200/mV 16 0 0 0 0 I\n" * count
+
+
+HUGE = {
+    "a million signals": lines_of(1_000_000).encode(),
+    "many signals": lines_of(30_000).encode(),
+    "a length of twenty digits": VALID.replace(b" 600\n", b" 99999999999999999999\n"),
+    "a length of fifteen digits": VALID.replace(b" 600\n", b" 999999999999999\n"),
+    "a million digits of length": VALID.replace(b" 600\n", b" " + b"9" * 900_000 + b"\n"),
+    "a million digits of gain": VALID.replace(b"200.0", b"9" * 900_000, 1),
+    "a million digits of checksum": VALID.replace(b" 0 I\n", b"9" * 900_000 + b" 0 I\n", 1),
+    "a million digits of baseline": VALID.replace(b"(0)", b"(" + b"9" * 900_000 + b")", 1),
+    "a million spaces": b"ecg" + b" " * 900_000 + b"x\n" + VALID,
+    "a million tabs in a signal": VALID.replace(b" 16 ", b"\t" * 900_000, 1),
+    "a lead's name of a million letters": VALID.replace(b" I\n", b" " + b"I" * 900_000 + b"\n", 1),
+    "a million empty lines": b"\n" * 900_000 + VALID[:90],
+    "a million comments": b"#\n" * 450_000,
+    "a segment that is itself": b"ecg/2 12 500 5000\necg 2500\necg 2500\n",
+    "NUL": b"\0" * 900_000,
+    "samples far into the file": VALID.replace(b" 16 200", b" 16+2000000000 200"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_huge_numbers_take_neither_time_nor_memory(record: Path, name: str) -> None:
+    Path(f"{record}.hea").write_bytes(HUGE[name])
+    took, peak = spent(record)
+    assert took < 2
+    assert peak < 80e6
+
+
+def spent(record: Path) -> tuple[float, float]:
+    """CPU seconds and bytes that it takes to refuse a record."""
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(BadRecord) as failure:
+            read_wfdb(record)
+        told(failure.value)
+        return time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_gigabyte_is_no_header_and_is_not_read(record: Path) -> None:
+    Path(f"{record}.hea").write_bytes(VALID)
+    os.truncate(f"{record}.hea", 1 << 30)
+    took, peak = spent(record)
+    assert took < 1
+    assert peak < 5e6
+
+
+def test_files_of_a_gigabyte_are_read_as_far_as_needed(tmp_path: Path) -> None:
+    made = Made(walk())
+    path = made.write(tmp_path)
+    os.truncate(f"{path}.dat", 1 << 30)
+    tracemalloc.start()
+    read_wfdb(path)
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+
+
+def test_no_descriptor_is_left_open(record: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("there is no /proc to count them in")
+    before = len([*descriptors.iterdir()])
+    for content in (VALID, VALID.replace(b"ecg.dat", b"no.dat"), b""):
+        Path(f"{record}.hea").write_bytes(content)
+        with suppress(BadRecord):
+            read_wfdb(record)
+    assert len([*descriptors.iterdir()]) == before
