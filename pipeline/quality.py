@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from enecg.signal import LEADS
+from pipeline.decode import SHORTEST_S, Leads
 
 FINDINGS = (
     "clipped",
@@ -26,7 +27,7 @@ LIMB = LEADS[:6]
 """I, II, III, aVR, aVL, aVF: any two of them tell the others."""
 
 LEAST_RUN = 5
-"""Equal samples after each other, at the highest or lowest voltage of a lead, that are a plateau."""
+"""Equal samples after each other at the highest or lowest voltage of a lead: a plateau."""
 
 LEAST_PLATEAU_S = 0.02
 """So long must the plateaus at an extreme be together to be clipping: a wave has one peak."""
@@ -67,10 +68,11 @@ class Finding:
         return f"{self.reason} ({', '.join(self.leads)})" if self.leads else self.reason
 
 
-def examine(signal: Float32[np.ndarray, "12 time"], rate_hz: float) -> tuple[Finding, ...]:
-    """All findings on a record's leads, in mV, in the order of `LEADS`, NaN where missing."""
-    missing = np.isnan(signal).any(1)
-    voltage = np.nan_to_num(signal)
+def examine(leads: Leads) -> tuple[Finding, ...]:
+    """All findings on a record's leads, those first for which it cannot be used."""
+    rate_hz = leads.rate_hz
+    missing = np.isnan(leads.mv).any(1)
+    voltage = np.nan_to_num(leads.mv)
     flat = np.ptp(voltage, axis=1) == 0
     whole = ~missing & ~flat
     off = np.array([_longest_plateau(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
@@ -78,12 +80,15 @@ def examine(signal: Float32[np.ndarray, "12 time"], rate_hz: float) -> tuple[Fin
     marked = {
         "nan_samples": missing,
         "flat_lead": flat,
+        "wrong_checksum": np.isin(LEADS, leads.wrong_sums),
         "clipped": clipped & whole,
         "lead_off": off & whole,
         "duplicated_leads": _duplicated(voltage) & whole,
         "implausible_amplitude": (np.abs(voltage) > LARGEST_MV).any(1),
     }
     found = [Finding(reason, _named(mask)) for reason, mask in marked.items() if mask.any()]
+    if voltage.shape[1] < SHORTEST_S * rate_hz:
+        found.insert(0, Finding("too_short"))
     if whole[: len(LIMB)].all():
         found += _limb_leads(voltage[: len(LIMB)])
     return tuple(found)

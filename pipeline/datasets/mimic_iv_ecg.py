@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.decode import read_wfdb
+from pipeline.decode import Leads, read_leads, read_wfdb
 from pipeline.labels import (
     demographics,
     machine_labels,
@@ -137,6 +137,10 @@ class MimicIvEcg:
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(str(self._paths[row]), self.files)
+
+    def leads(self, row: int) -> Leads:
+        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        return read_leads(str(self._paths[row]), self.files)
 
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,

@@ -75,7 +75,9 @@ def test_the_papers_labels_of_a_file_take_the_place_of_the_data_sets(
         potassium=["normal", "abnormal", ""],
         diagnosis=["Sinus rhythm", " Sinus rhythm ", ""],
     )
-    with pytest.raises(UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'woman'"):
+    with pytest.raises(
+        UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'woman'"
+    ):
         asked(source, file, tmp_path, paper=tuple(TASKS))
     for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None]):
         file["sex"] = letters
