@@ -208,7 +208,7 @@ def _twelve(signals: Signals, units_per_mv: float | None) -> _Twelve:
     gain, zero = (np.array([one[n] for one in scales], np.float64)[:, None] for n in (0, 1))
     mv_per_unit = np.array([_MV_PER_UNIT[unit] for _, _, unit in scales])[:, None]
     missing = [FORMATS[signals.formats[n]].missing for n in place]
-    kind = np.float32 if _single_is_exact(gain, zero, mv_per_unit) else np.float64
+    kind = np.float32 if _single_is_exact(scales) else np.float64
     return _Twelve(
         place=place,
         gain=gain.astype(kind),
@@ -218,21 +218,20 @@ def _twelve(signals: Signals, units_per_mv: float | None) -> _Twelve:
     )
 
 
-def _single_is_exact(
-    gain: Float64[np.ndarray, "12 1"],
-    zero: Float64[np.ndarray, "12 1"],
-    mv_per_unit: Float64[np.ndarray, "12 1"],
-) -> bool:
+def _single_is_exact(scales: list[tuple[float, int, str]]) -> bool:
     """Whether 16-bit samples can be divided in float32 to the same bits.
 
     A quotient of two float32 rounded to float64 and then to float32 is the quotient rounded once,
     for 53 >= 2 * 24 + 2 (Figueroa, SIGNUM Newsletter 30(3), 1995). So both have to be float32
     exactly, and the quotient neither too small nor too great for one.
     """
-    usual = (np.abs(gain) > 1e-30) & (np.abs(gain) < 1e30) & (np.abs(zero) < 2**23)
-    if not (usual & (mv_per_unit == 1)).all():
-        return False
-    return bool((gain.astype(np.float32) == gain).all())
+    return all(
+        _MV_PER_UNIT[unit] == 1
+        and abs(zero) < 2**23
+        and 1e-30 < abs(gain) < 1e30
+        and float(np.float32(gain)) == gain
+        for gain, zero, unit in scales
+    )
 
 
 def _wrong_sums(

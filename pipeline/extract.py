@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -91,7 +91,11 @@ def _decoded(
     rows: Int[np.ndarray, " row"],
     batch_size: int,
 ) -> Iterator[list[_Decoded]]:
-    """Batches of decoded records; the next batch is decoded while the caller works on this one."""
+    """Batches of decoded records, in order; the next is decoded while the caller works on this one.
+
+    A data set that has to wait for each record, as one at a URL does, says by `threads` how many
+    it gives side by side.
+    """
 
     def one(row: int) -> _Decoded:
         try:
@@ -99,14 +103,20 @@ def _decoded(
         except BadRecord as bad:
             return _Decoded(row, bad)
 
-    def batch(part: list[int]) -> list[_Decoded]:
-        return [one(row) for row in part]
-
+    threads = getattr(dataset, "threads", 1)
     numbers = iter(rows.tolist())
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        upcoming = ahead.submit(batch, list(islice(numbers, batch_size)))
-        while current := upcoming.result():
-            upcoming = ahead.submit(batch, list(islice(numbers, batch_size)))
+
+    def batch(pool: Executor) -> list[Future[list[_Decoded]]]:
+        """A batch under way, a part of it in each thread."""
+        rows = list(islice(numbers, batch_size))
+        size = -(-len(rows) // threads) or 1
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [pool.submit(lambda part: [one(row) for row in part], part) for part in parts]
+
+    with ThreadPoolExecutor(max_workers=threads) as ahead:
+        upcoming = batch(ahead)
+        while current := [record for part in upcoming for record in part.result()]:
+            upcoming = batch(ahead)
             yield current
 
 

@@ -174,6 +174,7 @@ def _signals(
     )
 
 
+@lru_cache(maxsize=32)
 def _format(text: str) -> tuple[str, int]:
     """Signal format, and the byte in the file at which the samples begin."""
     found = _FORMAT.fullmatch(text)

@@ -80,6 +80,11 @@ class MimicIvEcg:
             )
         self._table = table
 
+    @property
+    def threads(self) -> int:
+        """How many records are read side by side with profit: waiting for a server, many are."""
+        return self.files.threads
+
     @cached_property
     def root(self) -> Path:
         """The directory; of a data set at a URL one with a copy of its labels' tables, which lasts
@@ -95,9 +100,9 @@ class MimicIvEcg:
         return copy
 
     @cached_property
-    def _paths(self) -> pd.api.extensions.ExtensionArray:
-        # A row of the frame takes longer to find than its ECG to decode.
-        return pd.array(self._records["path"])
+    def _paths(self) -> pa.Array:
+        # To find a row of a frame takes a good part of the time that its ECG takes.
+        return pa.array(self._records["path"], pa.string())
 
     def __getstate__(self) -> dict[str, object]:
         """Without `root`, which another process makes anew."""
@@ -136,7 +141,7 @@ class MimicIvEcg:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
-        return read_wfdb(str(self._paths[row]), self.files)
+        return read_wfdb(str(self._paths[row].as_py()), self.files)
 
     def leads(self, row: int) -> Leads:
         """The leads as they are in the files (see `pipeline.decode.read_leads`)."""

@@ -155,6 +155,8 @@ def test_files_that_are_not_there_or_cut(tmp_path: Path) -> None:
         ("ecg 12 500 5000", "ecg 12 500 -5000"),
         ("ecg 12 500 5000", "ecg 12 500 five"),
         ("ecg 12 500 5000", "ecg 13 500 5000"),
+        ("ecg 12 500 5000", "ecg 11 500 5000"),
+        ("ecg 12 500 5000", "ecg 0 500 5000"),
         ("ecg 12 500 5000", "ecg 12"),
         ("ecg 12 500 5000", "ecg/2 12 500 5000"),
         ("/mV", "/mmHg"),

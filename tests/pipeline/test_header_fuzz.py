@@ -133,15 +133,15 @@ def test_any_header_is_an_ecg_or_a_bad_record(record: Path, content: bytes) -> N
 @pytest.mark.timeout(3600)
 def test_many_headers_are_ecgs_or_bad_records(record: Path) -> None:
     @given(content=headers(VALID))
-    @settings(max_examples=40_000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
     def many(content: bytes) -> None:
         check(record, content)
 
     COUNT.update(dict.fromkeys(COUNT, 0))
     many()
     print(COUNT)
-    assert COUNT["inputs"] >= 40_000
-    assert COUNT["accepted"] > 1000
+    assert COUNT["inputs"] >= 20_000
+    assert COUNT["accepted"] > 500
 
 
 def lines_of(count: int) -> str:

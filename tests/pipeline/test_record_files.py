@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.decode import read_leads, read_wfdb
+from pipeline.extract import _decoded
 from pipeline.object_files import ObjectFiles
 from pipeline.record_files import (
     DirectoryFiles,
@@ -37,11 +39,13 @@ class Web:
 
     def __init__(self, directory: Path) -> None:
         self.headers: list[dict[str, str]] = []
-        seen = self.headers
+        self.delay = 0.0
+        web = self
 
         class Handler(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
-                seen.append(dict(self.headers.items()))
+                web.headers.append(dict(self.headers.items()))
+                time.sleep(web.delay)
                 super().do_GET()
 
             def log_message(self, *_: object) -> None:
@@ -316,3 +320,22 @@ def test_twelve_leads_are_there_for_who_looks_at_their_quality(tmp_path: Path) -
     assert np.isnan(leads.mv[4, 7])
     assert leads.rate_hz == 500
     assert len(leads.wrong_sums) > 10
+
+
+def test_records_behind_a_slow_server_are_fetched_side_by_side_and_in_order(
+    synthetic_dir: Path, tmp_path: Path, web: Web
+) -> None:
+    shutil.copytree(synthetic_dir, tmp_path / "web" / "ecg")
+    there, here = MimicIvEcg(f"{web.address}/ecg"), MimicIvEcg(synthetic_dir)
+    assert (there.threads, here.threads) == (16, 1)
+    rows = np.arange(len(there.index()))[::-1]
+    there.read(0)
+    web.delay = 0.1
+    began = time.monotonic()
+    got = [one for batch in _decoded(there, rows[::-1], rows, 32) for one in batch]
+    took = time.monotonic() - began
+    assert [one.row for one in got] == rows.tolist()
+    assert took < len(rows) * 2 * web.delay / 2, "one by one, each record takes two delays"
+    for one in got[:5]:
+        if not isinstance(one.ecg, BadRecord):
+            assert (one.ecg == here.read(int(rows[::-1][one.row]))).all()
