@@ -46,6 +46,7 @@ def enecg() -> App:
         name="experts",
         help="List the experts, or fetch their published weights.",
     )
+    app.command("flows.data:app", name="data", help="Look through the ECGs of a data set.")
     app.command(
         "flows.store:app",
         name="store",

@@ -5,13 +5,16 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
 from stores.record_ids import RecordIds, is_text
+
+if TYPE_CHECKING:
+    from pipeline.decode import Leads
 
 LABEL_COLUMNS = {
     "patient_id": "int64",
@@ -104,6 +107,12 @@ class Dataset(Protocol):
         """The ECG at a row of the index, in mV, leads in the order of `enecg.signal.LEADS`.
 
         Raises BadRecord where the ECG cannot be had.
+        """
+
+    def leads(self, row: int) -> "Leads":
+        """The leads of that ECG as they are in its files, before any rule refuses it.
+
+        Raises BadRecord where there are none.
         """
 
     def labels(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.decode import read_wfdb
+from pipeline.decode import Leads, read_leads, read_wfdb
 from pipeline.record_files import DirectoryFiles
 
 NAMESPACE = "ludb/1.0.1"
@@ -76,6 +76,11 @@ class Ludb:
         """
         record = f"data/{self._table.index[row]}"
         return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
+
+    def leads(self, row: int) -> Leads:
+        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        record = f"data/{self._table.index[row]}"
+        return read_leads(record, self._files, units_per_mv=UNITS_PER_MV)
 
     def labels(self) -> pd.DataFrame:
         """RR interval by the marked R peaks of lead II, age, sex, and the first rhythm named."""

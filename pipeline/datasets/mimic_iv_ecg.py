@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
-from pipeline.decode import read_wfdb
+from pipeline.decode import Leads, read_leads, read_wfdb
 from pipeline.labels.labelled import MimicTables, label_from_mimic
 from pipeline.labels.records import read_records
 from pipeline.labels.rules import LabelRules
@@ -131,6 +131,10 @@ class MimicIvEcg:
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
+
+    def leads(self, row: int) -> Leads:
+        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        return read_leads(str(self._paths[row].as_py()), self.files)
 
     def tables(self, hosp: Path | None = None) -> MimicTables:
         """Where its labels are from; `hosp`: MIMIC-IV's folder, where it is not linked here.

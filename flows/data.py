@@ -1,0 +1,128 @@
+"""`enecg data`: the signals of a data set, looked through; needs no Prefect and no torch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from flows import parameters as p
+from flows.exit_codes import DONE, WRONG
+from flows.tables import columns
+
+if TYPE_CHECKING:
+    from pipeline.check import Check
+
+app: App = App(name="data", help="Look through the ECGs of a data set.")
+
+
+@app.command
+def check(
+    dataset: p.Dataset,
+    /,
+    *,
+    limit: p.Limit = None,
+    records: p.Records = None,
+    sample: Annotated[
+        int | None,
+        Parameter(help="So many records, drawn at random by --seed.", validator=Number(gte=1)),
+    ] = None,
+    seed: p.Seed = 0,
+    at_most: Annotated[
+        float | None,
+        Parameter(
+            help="Percent of records that may be wrong; beyond it the command ends with 1.",
+            validator=Number(gte=0, lte=100),
+        ),
+    ] = None,
+    only: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Findings that count for --at-most, separated by commas; none named: all.",
+            negative="",
+            show_default=False,
+        ),
+    ] = (),
+    out: Annotated[
+        Path | None, Parameter(help="CSV file for the records with findings, a row each.")
+    ] = None,
+    threads: Annotated[
+        int | None, Parameter(help="Records read side by side.", validator=Number(gte=1))
+    ] = None,
+) -> int:
+    """Tell how many ECGs cannot be used, and why, and in how many others something looks wrong."""
+    # Imported here, for they bring pandas and scipy, and asking for help should not wait for them.
+    import numpy as np
+
+    from enecg.errors import UserError
+    from flows.progress import shown, to_stderr
+    from pipeline.check import check as look_through
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.decode import REASONS
+    from pipeline.quality import FINDINGS
+    from pipeline.selection import select
+
+    counted = p.split(only)
+    for name in counted:
+        if name not in (*REASONS, *FINDINGS):
+            known = ", ".join((*REASONS, *FINDINGS))
+            raise UserError(f"There is no finding {name!r}; there are {known}.")
+    source = open_dataset(dataset)
+    index = source.index()
+    asked = select(index.record_id, limit=limit, records=records)
+    chosen = np.flatnonzero(np.isin(index.record_id, asked))
+    if sample is not None and sample < len(chosen):
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, sample, replace=False))
+    patients = len(np.unique(index.patient_id))
+    print(
+        f"{source.namespace}: {len(index):,} records of {patients:,} patients, "
+        f"index {index.digest[:12]}"
+    )
+    with shown("check", "records", to_stderr) as progress:
+        found = look_through(
+            source,
+            chosen,
+            threads=threads or os.cpu_count() or 1,
+            out=out,
+            counted=counted,
+            progress=progress,
+        )
+    for line in told(found):
+        print(line)
+    if out is not None:
+        print(f"Records with findings: {out}")
+    share = 100 * found.counted / max(found.records, 1)
+    if at_most is None or share <= at_most:
+        return DONE
+    to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
+    return WRONG
+
+
+def told(found: "Check") -> list[str]:
+    """What was found, in lines."""
+    from pipeline.decode import REASONS
+    from pipeline.quality import FINDINGS
+
+    total = max(found.records, 1)
+    lines = [
+        f"{found.records:,} records examined: {found.unusable:,} cannot be used "
+        f"({100 * found.unusable / total:.3g} %), {found.wrong - found.unusable:,} others have "
+        "findings.",
+    ]
+    for title, reasons in (("cannot be used", REASONS), ("looks wrong", FINDINGS)):
+        rows = [
+            (
+                reason,
+                found.counts[reason],
+                f"{100 * found.counts[reason] / total:.3g} %",
+                ", ".join(f"{lead} {many}" for lead, many in found.leads[reason].most_common(4)),
+                ", ".join(found.examples[reason]),
+            )
+            for reason in reasons
+            if found.counts[reason]
+        ]
+        if rows:
+            head = (title, "records", "share", "leads, the most first", "such as")
+            lines += ["", *columns(head, rows)]
+    return lines
