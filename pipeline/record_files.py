@@ -6,7 +6,7 @@ import posixpath
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
@@ -60,16 +60,17 @@ class RecordFiles(Protocol):
         ...
 
 
-def open_root(root: str | Path) -> RecordFiles:
+def open_root(root: str | Path, elsewhere: Sequence[str] = ()) -> RecordFiles:
     """What lies at a directory, or at `s3://BUCKET/PREFIX`, `https://...`, `gs://` or `az://`.
 
-    Raises UserError for a URL of another kind, or with credentials in it. Asks nobody.
+    `elsewhere`: as for `DirectoryFiles`. Raises UserError for a URL of another kind, or with
+    credentials in it. Asks nobody.
     """
     if isinstance(root, str) and "://" in root:
         from pipeline.object_files import ObjectFiles
 
         return ObjectFiles(check_url(root))
-    return DirectoryFiles(root)
+    return DirectoryFiles(root, elsewhere)
 
 
 def check_url(url: str) -> str:
@@ -98,13 +99,16 @@ def check_name(name: str) -> str:
 
 
 class DirectoryFiles:
-    """Files in a directory. Links are followed as long as they end inside it."""
+    """Files in a directory. Links are followed as long as they end inside it, or inside one of its
+    folders named in `elsewhere`, which may itself be a link: the records may be on another disk.
+    """
 
     threads = 1
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, elsewhere: Sequence[str] = ()) -> None:
         self.root = os.fspath(root)
-        self._inside = os.path.realpath(root).rstrip("/") + "/"
+        inside = (os.path.realpath(root), *(os.path.realpath(f"{root}/{one}") for one in elsewhere))
+        self._inside = tuple(one.rstrip("/") + "/" for one in inside)
 
     def read(self, name: str, limit: int) -> Content:
         """The first `limit` bytes, and the size."""

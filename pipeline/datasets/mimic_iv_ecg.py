@@ -49,7 +49,7 @@ class MimicIvEcg:
     """
 
     def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
-        self.files = open_root(directory)
+        self.files = open_root(directory, elsewhere=("files",))
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(

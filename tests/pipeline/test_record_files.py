@@ -227,6 +227,21 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path) -> None:
     assert read_wfdb(tmp_path / "link" / "ecg").any()
 
 
+def test_the_folder_of_records_may_be_on_another_disk_and_no_other(tmp_path: Path) -> None:
+    for name in ("disk/p1", "other/p1"):
+        Made(walk()).write(tmp_path / name)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "files").symlink_to(tmp_path / "disk")
+    (tmp_path / "root" / "more").symlink_to(tmp_path / "other")
+    (tmp_path / "disk" / "p2").symlink_to(tmp_path / "other" / "p1")
+    files = DirectoryFiles(tmp_path / "root", elsewhere=("files",))
+    assert read_wfdb("files/p1/ecg", files).any()
+    for name in ("more/p1/ecg", "files/p2/ecg"):
+        with pytest.raises(BadRecord) as failure:
+            read_wfdb(name, files)
+        assert failure.value.reason == "unreadable"
+
+
 def test_links_are_seen_where_there_is_no_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
