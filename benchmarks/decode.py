@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from pipeline import decode
 from pipeline.datasets.base import BadRecord
-from pipeline.decode import read_wfdb
-from pipeline.record_files import DirectoryFiles
 from pipeline.synthetic.mimic_layout import synthesize
-from pipeline.wfdb_samples import samples_by_wfdb
+from pipeline.waveforms import decode
+from pipeline.waveforms.decode import read_wfdb
+from pipeline.waveforms.record_files import DirectoryFiles
+from pipeline.waveforms.wfdb_samples import samples_by_wfdb
 
 BLOCK = 64
 """Records between two looks at the clock, kept until then, as a batch is."""

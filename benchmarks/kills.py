@@ -26,10 +26,10 @@ import torch
 
 from enecg.experts import ExpertSpec
 from pipeline.datasets.base import RecordIndex
-from pipeline.extract import extract_range
-from pipeline.plan import plan_extraction
-from pipeline.request import resolve
-from pipeline.summary import Summary
+from pipeline.extraction.extract import extract_range
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import resolve
+from pipeline.extraction.summary import Summary
 from stores.opening import find_stores
 from stores.status import WHOLE
 

@@ -20,13 +20,13 @@ from enecg.experts import FrozenExpert, define, load
 from enecg.pooling import pool
 from enecg.signal import standardise
 from enecg.tasks import TASKS
-from pipeline.cohorts import draw
 from pipeline.datasets.base import BadRecord
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import choose_threshold, decide
-from pipeline.fit import FitSettings, fit_heads, predict_heads
-from pipeline.stack_data import Labelled
-from pipeline.targets import constant, fit
+from pipeline.evaluation.evaluate import choose_threshold, decide
+from pipeline.labels.targets import constant, fit
+from pipeline.training.cohorts import draw
+from pipeline.training.fit import FitSettings, fit_heads, predict_heads
+from pipeline.training.stack_data import Labelled
 
 REPEATS = 3
 

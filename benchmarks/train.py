@@ -25,11 +25,11 @@ from enecg.experts import define, load
 from enecg.heads import TaskHeads, with_lora
 from enecg.leads import LeadsSample
 from enecg.tasks import TASKS
-from pipeline.cache import Cache, read_features
-from pipeline.cohorts import draw
 from pipeline.datasets.base import RecordIndex
-from pipeline.fit import FitSettings, fit_heads
-from pipeline.repeat import Inputs, label_repeat, run_repeats
+from pipeline.training.cache import Cache, read_features
+from pipeline.training.cohorts import draw
+from pipeline.training.fit import FitSettings, fit_heads
+from pipeline.training.repeat import Inputs, label_repeat, run_repeats
 from stores.making import writing
 from stores.opening import open_store
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.progress import Report, at_most_every
-from pipeline.summary import Summary
+from pipeline.extraction.summary import Summary
 
 
 def progress_artifact(description: str, *, seconds: float = 10) -> Report:

@@ -52,7 +52,7 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
 def _the_dataset_is_there(dataset: str, records: Path | None = None) -> None:
     # Imported here, for it brings torch, and asking for help should not wait for it.
     from pipeline.datasets.registry import open_dataset
-    from pipeline.selection import select
+    from pipeline.datasets.selection import select
 
     source = open_dataset(dataset)
     if records is not None:
@@ -82,7 +82,7 @@ def _the_questions_can_be_asked(
     tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None
 ) -> None:
     from enecg import tasks as known
-    from pipeline.label_file import header
+    from pipeline.labels.label_file import header
 
     own = known.own_tasks(split(own_tasks))
     known.choose((name for name in split(tasks) if name != known.ALL), own)
@@ -104,10 +104,10 @@ def _the_training_can_begin(
     base: Path | None = None,
     **_: Any,
 ) -> None:
-    from pipeline import run_folder
-    from pipeline.base_run import open_base
-    from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
+    from pipeline.runs import run_folder
+    from pipeline.runs.base_run import open_base
+    from pipeline.training.cache import open_cache
 
     _the_questions_can_be_asked(tasks, own_tasks, labels)
     run_folder.check(out)
@@ -136,9 +136,9 @@ def _the_sweep_can_begin(
     dtype: str = "float16",
     **parameters: Any,
 ) -> None:
-    from pipeline.cache import open_cache
     from pipeline.datasets.registry import open_dataset
-    from pipeline.sweep_space import check_space
+    from pipeline.training.cache import open_cache
+    from pipeline.training.sweep_space import check_space
 
     check_space(space_of(poolings=poolings, **parameters))
     _the_questions_can_be_asked(tasks, own_tasks, labels)

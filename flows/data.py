@@ -12,7 +12,7 @@ from flows.exit_codes import DONE, WRONG
 from flows.tables import columns
 
 if TYPE_CHECKING:
-    from pipeline.check import Check
+    from pipeline.waveforms.check import Check
 
 app: App = App(name="data", help="Look through the ECGs of a data set.")
 
@@ -57,11 +57,11 @@ def check(
 
     from enecg.errors import UserError
     from flows.progress import shown, to_stderr
-    from pipeline.check import check as look_through
     from pipeline.datasets.registry import open_dataset
-    from pipeline.decode import REASONS
-    from pipeline.quality import FINDINGS
-    from pipeline.selection import select
+    from pipeline.datasets.selection import select
+    from pipeline.waveforms.check import check as look_through
+    from pipeline.waveforms.decode import REASONS
+    from pipeline.waveforms.quality import FINDINGS
 
     counted = p.split(only)
     for name in counted:
@@ -101,8 +101,8 @@ def check(
 
 def told(found: "Check") -> list[str]:
     """What was found, in lines."""
-    from pipeline.decode import REASONS
-    from pipeline.quality import FINDINGS
+    from pipeline.waveforms.decode import REASONS
+    from pipeline.waveforms.quality import FINDINGS
 
     total = max(found.records, 1)
     lines = [

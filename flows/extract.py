@@ -13,8 +13,8 @@ from flows.opaque import opaque
 from flows.progress import Progress, Say, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.plan import ExtractionPlan, ShardRange
-    from pipeline.summary import Summary
+    from pipeline.extraction.plan import ExtractionPlan, ShardRange
+    from pipeline.extraction.summary import Summary
     from stores.location import Location
 
 TASKS = 24
@@ -68,7 +68,9 @@ def extract(
 
 
 def asked(**parameters: Any) -> dict[str, Any]:
-    """Of a flow's parameters what `pipeline.request.resolve` takes, names split at their commas."""
+    """Of a flow's parameters what `pipeline.extraction.request.resolve` takes, names split
+    at their commas.
+    """
     return {
         name: p.split(value) if name in ("experts", "weights", "pooling") else value
         for name, value in parameters.items()
@@ -79,8 +81,8 @@ def asked(**parameters: Any) -> dict[str, Any]:
 def look_ahead(request: dict[str, Any], retry_failed: bool) -> list[str]:
     """What there is to do, in lines; nothing is made or written. `request`: as for `resolve`."""
     # Imported here, for it brings torch, and asking for help should not wait for it.
-    from pipeline.request import resolve
-    from pipeline.survey import survey, told
+    from pipeline.extraction.request import resolve
+    from pipeline.extraction.survey import survey, told
 
     return told(survey(resolve(**request), retry_failed=retry_failed))
 
@@ -94,9 +96,9 @@ def _extract(
 ) -> list[str]:
     """Do what was asked for, and tell it in lines."""
     from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.plan import plan_extraction
-    from pipeline.request import resolve
-    from pipeline.summary import Summary, finish_extraction, report
+    from pipeline.extraction.plan import plan_extraction
+    from pipeline.extraction.request import resolve
+    from pipeline.extraction.summary import Summary, finish_extraction, report
 
     with plan_extraction(
         resolve(**request), retry_failed=retry_failed, wait_seconds=wait_seconds, notice=say
@@ -145,7 +147,7 @@ def extract_shards(
     progress: Progress,
 ) -> Exception | None:
     """Compute a range of shards; a user's mistake is returned, for a raised one is logged."""
-    from pipeline.extract import extract_range
+    from pipeline.extraction.extract import extract_range
 
     with progress.part() as report:
         try:

@@ -40,7 +40,7 @@ def table(
 ) -> None:
     """Tell a run's results in the layout of one of the paper's tables."""
     from pipeline.report.paper import blocks
-    from pipeline.runs import read
+    from pipeline.runs.finished import read
 
     _tell(blocks(read(run), which, extra=extra), out)
 
@@ -51,8 +51,8 @@ def list_runs(
 ) -> None:
     """List the runs in a folder: data set, experts, when, and EnECG's scores."""
     from enecg.errors import UserError
-    from pipeline import runs
     from pipeline.report.comparison import listed
+    from pipeline.runs import finished as runs
 
     found, wrong = [], []
     for one in runs.find(folder):
@@ -73,7 +73,7 @@ def list_runs(
 def show(run: Folder, /) -> None:
     """Tell all about a run: how it was made, from which stores, and its tables."""
     from pipeline.report.paper import all_tables
-    from pipeline.runs import read
+    from pipeline.runs.finished import read
 
     one = read(run)
     print(one.folder)
@@ -92,7 +92,7 @@ def compare(
     """Set runs side by side: the settings they differ in, then their scores with intervals."""
     from enecg.errors import UserError
     from pipeline.report import comparison
-    from pipeline.runs import read
+    from pipeline.runs.finished import read
 
     if not others:
         raise UserError("One run cannot be compared; name two or more.")

@@ -14,7 +14,7 @@ from flows.progress import shown, to_stderr
 from flows.tables import columns, size
 
 if TYPE_CHECKING:
-    from pipeline.recompute import Recomputed
+    from pipeline.extraction.recompute import Recomputed
     from stores.location import Location
 
 app: App = App(
@@ -275,7 +275,7 @@ def _recompute(
     seed: int,
 ) -> Recomputed:
     from pipeline.datasets.registry import open_dataset
-    from pipeline.recompute import recompute
+    from pipeline.extraction.recompute import recompute
     from stores.opening import open_store
 
     source = open_dataset(dataset)

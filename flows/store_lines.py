@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.recompute import Recomputed
+    from pipeline.extraction.recompute import Recomputed
     from stores.embeddings import EmbeddingStore
     from stores.location import Location
     from stores.verify import Verified

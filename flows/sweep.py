@@ -13,8 +13,8 @@ from flows.opaque import opaque
 from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
-    from pipeline.sweep_space import Space
-    from pipeline.train_settings import TrainSettings
+    from pipeline.training.sweep_space import Space
+    from pipeline.training.train_settings import TrainSettings
 
 
 @flow(name="sweep", flow_run_name="sweep {dataset}")
@@ -51,8 +51,8 @@ def sweep(
     A sweep that was stopped goes on where it was; more trials are added by a larger number.
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
-    from pipeline.fit import FitSettings
-    from pipeline.train_settings import TrainSettings
+    from pipeline.training.fit import FitSettings
+    from pipeline.training.train_settings import TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(
@@ -90,7 +90,7 @@ def sweep(
 
 def space_of(**parameters: Any) -> "Space":
     """Of a sweep's parameters those that are tried; what is not given is as usual."""
-    from pipeline.sweep_space import Space
+    from pipeline.training.sweep_space import Space
 
     tried = {
         "learning_rates": "learning_rate",
@@ -120,7 +120,7 @@ def try_settings(
 ) -> tuple[str, ...] | Exception:
     """All trials; a user's mistake is returned, for a raised one is logged."""
     from pipeline.report.sweep_page import PAGE, write_sweep
-    from pipeline.sweep import sweep as sweep_stage
+    from pipeline.training.sweep import sweep as sweep_stage
 
     try:
         done = sweep_stage(

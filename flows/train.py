@@ -14,7 +14,7 @@ from flows.progress import Report, shown, to_the_log
 
 if TYPE_CHECKING:
     from pipeline.train import Results
-    from pipeline.train_settings import TrainSettings
+    from pipeline.training.train_settings import TrainSettings
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -59,8 +59,8 @@ def train(
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from flows.artifacts import progress_artifact
-    from pipeline.fit import FitSettings
-    from pipeline.train_settings import TrainSettings
+    from pipeline.training.fit import FitSettings
+    from pipeline.training.train_settings import TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(

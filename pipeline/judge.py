@@ -13,22 +13,23 @@ from jaxtyping import Bool
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS, Task
-from pipeline import run_folder, runs
-from pipeline.cache import Features, available, open_same, read_features
 from pipeline.datasets.base import Dataset, same_patients
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
-from pipeline.predictor import Answers, Predictor, load_run
-from pipeline.questions import ask
-from pipeline.refill import refill_command
+from pipeline.evaluation.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
+from pipeline.extraction.request import resolve_device
+from pipeline.labels.questions import ask
+from pipeline.labels.targets import Targets
 from pipeline.report.formats import markdown
 from pipeline.report.page import TABLES
 from pipeline.report.paper import all_other_metrics
 from pipeline.report.table import by_task, notes_on_others
 from pipeline.report.table import notes as run_notes
-from pipeline.request import resolve_device
-from pipeline.saved_run import SavedRun
-from pipeline.targets import Targets
+from pipeline.runs import finished as runs
+from pipeline.runs import run_folder
+from pipeline.runs.predictor import Answers, Predictor, load_run
+from pipeline.runs.saved_run import SavedRun
+from pipeline.training.cache import Features, available, open_same, read_features
+from pipeline.training.refill import refill_command
 from stores.record_ids import as_ids
 
 EVALUATION = "evaluation.json"

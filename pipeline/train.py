@@ -1,33 +1,29 @@
 """Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from enecg.errors import UserError
-from enecg.tasks import ALL, TASKS, Task, choose, own_tasks
-from pipeline import run_folder, runs
-from pipeline.base_run import cohorts_of, hidden_layers, like_base, open_base
-from pipeline.cache import available, open_cache, open_same, read_features
-from pipeline.cohorts import Cohort, draw
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import Score, scores
-from pipeline.fit import Fit
-from pipeline.questions import Questions, ask
-from pipeline.refill import refill_command
-from pipeline.repeat import Inputs, Step, check_labels, run_repeats
+from pipeline.evaluation.evaluate import Score, scores
+from pipeline.extraction.request import resolve_device
+from pipeline.labels.targets import fit as fit_targets
 from pipeline.report.page import write_markdown, write_page
-from pipeline.request import resolve_device
-from pipeline.run_log import RunLog
-from pipeline.saved_run import SavedRun
-from pipeline.targets import fit as fit_targets
-from pipeline.train_settings import TrainSettings
+from pipeline.runs import finished as runs
+from pipeline.runs import run_folder
+from pipeline.runs.base_run import cohorts_of, hidden_layers, like_base, open_base
+from pipeline.runs.run_log import RunLog
+from pipeline.training.cache import read_features
+from pipeline.training.cohorts import Cohort, draw
+from pipeline.training.fit import Fit
+from pipeline.training.gather import gather
+from pipeline.training.repeat import Inputs, Step, check_labels, run_repeats
+from pipeline.training.stack import one_thread
+from pipeline.training.train_settings import TrainSettings
 from stores.record_ids import as_ids
 
 Progress = Callable[[int, int], None]
@@ -64,7 +60,7 @@ def train(
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
         settings = like_base(settings, base)
-    inputs = gather(dataset, store, settings, base)
+    inputs = gather(dataset, store, settings, None if base is None else base.stores)
     if settings.fit.top_k > len(inputs.cache.experts):
         raise UserError(
             f"--top-k {settings.fit.top_k} is more than the {len(inputs.cache.experts)} experts "
@@ -119,83 +115,6 @@ def _too_few(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def gather(
-    dataset: str | Dataset,
-    store: str | Path,
-    settings: TrainSettings,
-    base: SavedRun | None = None,
-) -> Inputs:
-    """Open what is trained from, and see that it bears the tasks that are asked.
-
-    With a `base` it is that run's stores.
-    """
-    own = own_tasks(settings.own_tasks)
-    everything = ALL in settings.tasks or not (settings.tasks or own)
-    # An own task is asked for by being there.
-    names = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
-    chosen = choose(names, own)
-    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    made_by = (settings.weights, settings.pooling, settings.dtype, settings.limit)
-    if base is None:
-        cache = open_cache(
-            store,
-            source.namespace,
-            experts=settings.experts,
-            weights=settings.weights,
-            pooling=settings.pooling,
-            dtype=settings.dtype,
-        )
-    else:
-        refill = refill_command(dataset, store, base.experts, *made_by)
-        cache = open_same(store, source.namespace, base.stores, refill)
-    refill = refill_command(dataset, store, tuple(cache.experts), *made_by)
-    there = available(cache, source.index().record_id[: settings.limit], refill)
-    paper = [task for task in TASKS.values() if everything or task in chosen]
-    asked = ask(source, settings.labels, own, paper)
-    asked = replace(asked, table=asked.table.reindex(there.record_id))
-    tasks = _tasks(chosen, asked, everything)
-    return Inputs(
-        source,
-        cache,
-        there.record_id,
-        there.left_out,
-        asked.table,
-        tasks,
-        (*asked.notes, *_unlabelled(asked)),
-    )
-
-
-def _tasks(chosen: tuple[Task, ...], asked: Questions, everything: bool) -> tuple[Task, ...]:
-    """The chosen tasks, and with `everything` all others that there are labels for."""
-    has = [task for task in (*TASKS.values(), *asked.own) if asked.has(task)]
-    names = [task.name for task in has]
-    lacking = [task.name for task in chosen if task.name not in names]
-    if asked.from_file and (lacking or not has):
-        wanted = [task.column for task in chosen if task.name in lacking]
-        raise UserError(
-            f"{asked.source} has no labels for {', '.join(lacking) or 'any task'}; give it "
-            + (f"a column {' and '.join(wanted)}" if wanted else "a column of labels")
-            + ", or name tasks of your own by --task."
-        )
-    if lacking or not has:
-        raise UserError(
-            f"The data set has no labels for {', '.join(lacking) or 'any task'}; it has them for "
-            f"{', '.join(names) or 'none'}. The README tells which table gives which label."
-        )
-    if everything:
-        return tuple(has)
-    by_name = dict(zip(names, has, strict=True))
-    return tuple(by_name[task.name] for task in chosen)
-
-
-def _unlabelled(asked: Questions) -> list[str]:
-    """A sentence on the paper's tasks that the data set's own tables do not answer."""
-    lacking = [name for name, task in TASKS.items() if task.column not in asked.table]
-    if not lacking or asked.from_file:
-        return []
-    return [f"The data set has no labels for {', '.join(lacking)}."]
-
-
 def _never_seen(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
     """A sentence for each task with test records of classes that no training patient has."""
     told = []
@@ -211,19 +130,6 @@ def _never_seen(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
                 "has, and are left out."
             )
     return told
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch use one CPU thread: the heads are small, and threads that wait for each other
-    cost a busy machine six times the work itself.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _counter(log: RunLog, progress: Progress | None, total: int) -> Step:

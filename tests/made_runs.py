@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from enecg.tasks import TASKS
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, Predicted, scores
-from pipeline.runs import results
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, Predicted, scores
+from pipeline.runs.finished import results
 
 EXPERTS = ("dlinear", "moment")
 METHODS = (

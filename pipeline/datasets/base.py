@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from stores.record_ids import RecordIds, is_text
 
 if TYPE_CHECKING:
-    from pipeline.decode import Leads
+    from pipeline.waveforms.decode import Leads
 
 LABEL_COLUMNS = {
     "patient_id": "int64",

@@ -14,8 +14,8 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.decode import Leads, read_leads, read_wfdb
-from pipeline.record_files import DirectoryFiles
+from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
+from pipeline.waveforms.record_files import DirectoryFiles
 
 NAMESPACE = "ludb/1.0.1"
 
@@ -72,13 +72,13 @@ class Ludb:
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index, by `UNITS_PER_MV`, not by the headers' gains.
 
-        Raises BadRecord as `pipeline.decode.read_wfdb` does.
+        Raises BadRecord as `pipeline.waveforms.decode.read_wfdb` does.
         """
         record = f"data/{self._table.index[row]}"
         return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
 
     def leads(self, row: int) -> Leads:
-        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         record = f"data/{self._table.index[row]}"
         return read_leads(record, self._files, units_per_mv=UNITS_PER_MV)
 

@@ -15,13 +15,14 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
-from pipeline.decode import Leads, read_leads, read_wfdb
 from pipeline.labels.labelled import MimicTables, label_from_mimic
 from pipeline.labels.records import read_records
 from pipeline.labels.rules import LabelRules
 from pipeline.labels.tables import check_hosp
 from pipeline.labels.tables import find_table as find_local
-from pipeline.record_files import (
+from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
+from pipeline.waveforms.record_files import (
     DirectoryFiles,
     copy_file,
     find_table,
@@ -29,7 +30,6 @@ from pipeline.record_files import (
     local_copy,
     open_root,
 )
-from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 
 NAMESPACE = "mimic-iv-ecg/1.0"
 DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
@@ -130,11 +130,11 @@ class MimicIvEcg:
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
+        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
 
     def leads(self, row: int) -> Leads:
-        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(str(self._paths[row].as_py()), self.files)
 
     def tables(self, hosp: Path | None = None) -> MimicTables:

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex, inside
-from pipeline.decode import Leads, read_leads, read_wfdb
+from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 """By sampling rate in Hz: the same ECGs, which make other embeddings once they are resampled."""
@@ -105,11 +105,11 @@ class PtbXl:
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
+        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(self._record(row))
 
     def leads(self, row: int) -> Leads:
-        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(self._record(row))
 
     def _record(self, row: int) -> Path:

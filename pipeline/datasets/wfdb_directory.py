@@ -19,10 +19,10 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.decode import Leads, read_leads, read_wfdb
-from pipeline.label_file import PATIENT_COLUMNS, as_written, header, read_labels
-from pipeline.questions import of_the_paper
-from pipeline.selection import ID_COLUMNS
+from pipeline.datasets.selection import ID_COLUMNS
+from pipeline.labels.label_file import PATIENT_COLUMNS, as_written, header, read_labels
+from pipeline.labels.questions import of_the_paper
+from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from stores.record_ids import as_ids
 
 LABELS = "labels.csv"
@@ -71,11 +71,11 @@ class WfdbDirectory:
         return self._index
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `pipeline.decode.read_wfdb`); raises BadRecord."""
+        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
         return read_wfdb(self.root / str(self._index.record_id[row]))
 
     def leads(self, row: int) -> Leads:
-        """The leads as they are in the files (see `pipeline.decode.read_leads`)."""
+        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(self.root / str(self._index.record_id[row]))
 
     def labels(self) -> pd.DataFrame:

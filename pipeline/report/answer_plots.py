@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from enecg.tasks import OTHERS, Task
-from pipeline.evaluate import ENSEMBLE, Predicted
-from pipeline.repeat import Repeat
+from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
 from pipeline.report.plots import EXPERT_COLOUR
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
+from pipeline.training.repeat import Repeat
 
 THIRDS = ("lowest third", "middle third", "highest third")
 LONGEST_NAME = 60

@@ -6,9 +6,9 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluate import ENSEMBLE
+from pipeline.evaluation.evaluate import ENSEMBLE
 from pipeline.report.table import NOT_FOR_THIS, Table, cell, label
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
 
 
 def listed(runs: Sequence[Run]) -> Table:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluate import ENSEMBLE
+from pipeline.evaluation.evaluate import ENSEMBLE
 from pipeline.report.table import NOT_FOR_THIS, PARAMETERS, Table, label, parameters
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
 
 NOT_RECORDED = "not recorded"
 TITLE = "Figure 3: memory and throughput"

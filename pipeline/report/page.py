@@ -10,14 +10,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from enecg.metrics import BINS
-from pipeline.repeat import Repeat
 from pipeline.report import answer_plots, plots
 from pipeline.report.formats import environment, markdown
 from pipeline.report.memory import memory_and_throughput
 from pipeline.report.paper import all_other_metrics, all_tables
 from pipeline.report.reliability_plot import JOINED_FROM, reliability
 from pipeline.report.table import label, notes_on_others, warning
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
+from pipeline.training.repeat import Repeat
 
 PAGE = "results.html"
 TABLES = "results.md"

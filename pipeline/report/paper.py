@@ -12,7 +12,7 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.memory import memory_and_throughput
 from pipeline.report.table import (
     NOT_FOR_THIS,
@@ -22,7 +22,7 @@ from pipeline.report.table import (
     notes_on_others,
     other_metrics,
 )
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
 
 NOT_AT_HAND = "not at hand"
 PAPERS_DATA = "mimic-iv-ecg/"

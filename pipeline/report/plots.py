@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
-from pipeline.repeat import Repeat
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.table import label
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
+from pipeline.training.repeat import Repeat
 
 ENSEMBLE_COLOUR = "#c0392b"
 EXPERT_COLOUR = "#34608c"

@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from enecg.metrics import Bin
-from pipeline.evaluate import ENSEMBLE
+from pipeline.evaluation.evaluate import ENSEMBLE
 from pipeline.report.plots import ENSEMBLE_COLOUR
 from pipeline.report.table import label
-from pipeline.runs import Run
+from pipeline.runs.finished import Run
 
 JOINED_FROM = 5
 """Records that a bin needs to be joined to its neighbours: the share of fewer is chance."""

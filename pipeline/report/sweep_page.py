@@ -13,7 +13,7 @@ from pipeline.report.formats import environment, markdown
 from pipeline.report.page import png
 from pipeline.report.plots import ENSEMBLE_COLOUR, EXPERT_COLOUR
 from pipeline.report.table import NOT_FOR_THIS, Table, warning
-from pipeline.sweep import Origin, Sweep
+from pipeline.training.sweep import Origin, Sweep
 
 PAGE = "sweep.html"
 TABLES = "sweep.md"

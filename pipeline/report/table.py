@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enecg.metrics import BINS, OTHERS
-from pipeline.bootstrap import DRAWS, RANK_DRAWS
-from pipeline.evaluate import CONSTANT, ZERO_SHOT, Measure
-from pipeline.runs import JudgedTask, Run
+from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
+from pipeline.evaluation.evaluate import CONSTANT, ZERO_SHOT, Measure
+from pipeline.runs.finished import JudgedTask, Run
 
 NOT_FOR_THIS = "–"
 NOT_DEFINED = "not defined"

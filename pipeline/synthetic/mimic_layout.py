@@ -40,7 +40,7 @@ UNKNOWN_RR_MS = 29999
 """MIMIC-IV-ECG's word for an interval that the machine could not measure."""
 
 SPOILS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
-"""What is done to spoiled records; the first four as in `pipeline.decode.REASONS`. The last one's
+"""What is done to spoiled records; the first four as in `waveforms.decode.REASONS`. The last one's
 signal is good."""
 
 FILE_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -118,7 +118,7 @@ def test_a_bug_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch):
     def broken(_: str) -> None:
         raise ZeroDivisionError
 
-    import pipeline.plan  # noqa: F401  so that it is not imported with what is broken here
+    import pipeline.extraction.plan  # noqa: F401  so that it is not imported with what is broken here
 
     monkeypatch.setattr("pipeline.datasets.registry.open_dataset", broken)
     with pytest.raises(ZeroDivisionError):

@@ -66,7 +66,7 @@ def test_labels_that_cannot_be_made_fail_the_run_with_a_sentence(
 
 
 def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    import pipeline.extract as stage
+    import pipeline.extraction.extract as stage
 
     tries = []
 
@@ -83,7 +83,8 @@ def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "where", ["pipeline.plan.plan_extraction", "pipeline.extract.extract_range"]
+    "where",
+    ["pipeline.extraction.plan.plan_extraction", "pipeline.extraction.extract.extract_range"],
 )
 def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
     where: str,
@@ -117,8 +118,8 @@ def test_the_nightly_refresh_extracts_and_trains(words: dict[str, Any], tmp_path
 
 
 def test_the_flow_trains_as_the_stage_does_where_nothing_is_said():
-    from pipeline.fit import FitSettings
-    from pipeline.train_settings import TrainSettings
+    from pipeline.training.fit import FitSettings
+    from pipeline.training.train_settings import TrainSettings
 
     told = {name: one.default for name, one in inspect.signature(train.fn).parameters.items()}
     settings = TrainSettings()

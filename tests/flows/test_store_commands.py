@@ -206,10 +206,10 @@ def test_looking_after_stores_needs_neither_prefect_nor_torch(tmp_path: Path):
 @pytest.fixture(scope="module")
 def extracted(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a real extraction by DLinear with untrained weights, and the leads."""
-    from pipeline.extract import extract_range
-    from pipeline.plan import plan_extraction
-    from pipeline.request import resolve
-    from pipeline.summary import Summary
+    from pipeline.extraction.extract import extract_range
+    from pipeline.extraction.plan import plan_extraction
+    from pipeline.extraction.request import resolve
+    from pipeline.extraction.summary import Summary
 
     root = tmp_path_factory.mktemp("extracted")
     dataset = f"mimic-iv-ecg:{synthetic_dir}"

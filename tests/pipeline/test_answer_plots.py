@@ -6,8 +6,8 @@ import numpy as np
 
 from enecg.metrics import Bin
 from enecg.tasks import OTHERS, TASKS
-from pipeline.cohorts import Cohort
-from pipeline.evaluate import ENSEMBLE, Predicted
+from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
+from pipeline.labels.targets import Targets
 from pipeline.report.answer_plots import (
     THIRDS,
     confusions,
@@ -16,7 +16,7 @@ from pipeline.report.answer_plots import (
     sum_confusions,
 )
 from pipeline.report.reliability_plot import joined
-from pipeline.targets import Targets
+from pipeline.training.cohorts import Cohort
 
 
 @dataclass

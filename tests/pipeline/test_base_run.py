@@ -12,11 +12,11 @@ from test_own_tasks import dataset, labels, store  # noqa: F401  (fixtures)
 from test_train import QUICK, run
 
 from enecg.errors import UserError
-from pipeline.cache import open_same, read_features
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.predictor import load_run
-from pipeline.saved_run import SavedRun
+from pipeline.runs.predictor import load_run
+from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
+from pipeline.training.cache import open_same, read_features
 
 SHARED = replace(QUICK, adaptation="shared-lora")
 

@@ -13,8 +13,8 @@ from sklearn.metrics import (
 
 from enecg import metrics
 from enecg.tasks import TASKS, Task
-from pipeline.bootstrap import DRAWS, FAST, RANK_DRAWS, Sample, draw, of_draws
-from pipeline.evaluate import Predicted, score, scores
+from pipeline.evaluation.bootstrap import DRAWS, FAST, RANK_DRAWS, Sample, draw, of_draws
+from pipeline.evaluation.evaluate import Predicted, score, scores
 
 
 def sample(classes: int, seed: int = 0, *, records: int = 300, draws: int = 12) -> Sample:

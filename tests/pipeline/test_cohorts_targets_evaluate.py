@@ -9,10 +9,10 @@ from sklearn.metrics import f1_score
 from enecg.errors import UserError
 from enecg.metrics import Metric
 from enecg.tasks import OTHERS, TASKS
-from pipeline.bootstrap import draw as draw_patients
-from pipeline.cohorts import draw
-from pipeline.evaluate import Predicted, bootstrap, choose_threshold, decide, score
-from pipeline.targets import constant, fit
+from pipeline.evaluation.bootstrap import draw as draw_patients
+from pipeline.evaluation.evaluate import Predicted, bootstrap, choose_threshold, decide, score
+from pipeline.labels.targets import constant, fit
+from pipeline.training.cohorts import draw
 
 
 def test_patients_are_split_and_all_their_records_go_with_them():

@@ -7,7 +7,7 @@ import wfdb
 
 from enecg.signal import LEADS
 from pipeline.datasets.base import BadRecord
-from pipeline.decode import REASONS, read_wfdb
+from pipeline.waveforms.decode import REASONS, read_wfdb
 
 FILE_ORDER = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 

@@ -19,13 +19,13 @@ import torch
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
-from pipeline.extract import extract_range
-from pipeline.plan import ExtractionPlan, plan_extraction
-from pipeline.request import resolve
-from pipeline.selection import read_record_ids
-from pipeline.summary import Summary, finish_extraction, report
-from pipeline.survey import survey
-from pipeline.survey import told as survey_told
+from pipeline.datasets.selection import read_record_ids
+from pipeline.extraction.extract import extract_range
+from pipeline.extraction.plan import ExtractionPlan, plan_extraction
+from pipeline.extraction.request import resolve
+from pipeline.extraction.summary import Summary, finish_extraction, report
+from pipeline.extraction.survey import survey
+from pipeline.extraction.survey import told as survey_told
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.holder import Holder
@@ -515,7 +515,7 @@ def test_the_minutes_to_wait_are_those_of_all_stores_together(
         time.sleep(0.2)
         return true_acquire(folder, wait_seconds=wait_seconds, **options)
 
-    monkeypatch.setattr("pipeline.leases.acquire", watched)
+    monkeypatch.setattr("pipeline.extraction.leases.acquire", watched)
     with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
         pass
     assert given[0] > 8.9
@@ -536,7 +536,7 @@ def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
         return true_acquire(folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.leases.acquire", fails)
+        patch.setattr("pipeline.extraction.leases.acquire", fails)
         with pytest.raises(OSError, match="Too many open files"):
             plan(Constant(range(20)), tmp_path, MeanExpert())
     assert lease_threads() == before
@@ -555,7 +555,7 @@ def test_a_dry_run_tells_that_a_writer_is_gone(tmp_path: Path):
 def test_many_failures_are_all_counted_and_only_some_kept_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pipeline.summary.FAILURES_KEPT", 5)
+    monkeypatch.setattr("pipeline.extraction.summary.FAILURES_KEPT", 5)
     planned = plan(Constant(range(40), bad=tuple(range(30))), tmp_path, MeanExpert())
     summary = run(planned)
     assert (summary.failed.total(), summary.records_failed["cut_file"]) == (60, 30)

@@ -7,10 +7,10 @@ import torch
 from enecg.gate import mix
 from enecg.stacked import Shape, StackedFFN
 from enecg.tasks import TASKS
-from pipeline.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
-from pipeline.fit_gate import fit_gates
-from pipeline.stack_data import Labelled
-from pipeline.targets import Targets
+from pipeline.labels.targets import Targets
+from pipeline.training.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
+from pipeline.training.fit_gate import fit_gates
+from pipeline.training.stack_data import Labelled
 
 QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3)
 RECORDS, FEATURES = 400, 24

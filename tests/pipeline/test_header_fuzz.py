@@ -15,9 +15,9 @@ from wfdb_files import Made, walk
 
 from enecg.signal import LEADS
 from pipeline.datasets.base import BadRecord
-from pipeline.decode import REASONS, Leads, read_leads, read_wfdb
-from pipeline.wfdb_header import parse_header
-from pipeline.wfdb_samples import samples_by_wfdb
+from pipeline.waveforms.decode import REASONS, Leads, read_leads, read_wfdb
+from pipeline.waveforms.wfdb_header import parse_header
+from pipeline.waveforms.wfdb_samples import samples_by_wfdb
 
 HOSTILE = [
     *("", "0", "-1", "1", "2", "13", "99999999999999999999", "9" * 400, "1e400", "-1e400", "nan"),

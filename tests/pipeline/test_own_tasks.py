@@ -12,16 +12,16 @@ import pytest
 from test_train import EXPERTS, QUICK, RANDOM, extract, run
 
 from enecg.errors import UserError
-from pipeline.cache import Features, open_same, read_features
 from pipeline.datasets.base import same_patients
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.evaluate import CONSTANT, ENSEMBLE
-from pipeline.fit import FitSettings
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE
 from pipeline.judge import judge
-from pipeline.predictor import load_run, read_for
-from pipeline.saved_run import SavedRun
+from pipeline.runs.predictor import load_run, read_for
+from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.mimic_layout import synthesize
 from pipeline.train import Results
+from pipeline.training.cache import Features, open_same, read_features
+from pipeline.training.fit import FitSettings
 from stores.errors import StoreError
 
 OWN = ("heart_rate:regression:bpm", "fast:binary", "rhythm group:multiclass", "male:binary")

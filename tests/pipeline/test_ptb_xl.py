@@ -17,7 +17,7 @@ from pipeline.datasets.ptb_xl import RHYTHMS, PtbXl
 from pipeline.datasets.registry import open_dataset
 from pipeline.judge import judge
 from pipeline.train import train
-from pipeline.train_settings import TrainSettings
+from pipeline.training.train_settings import TrainSettings
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from enecg.signal import LEADS
-from pipeline.check import COLUMNS, check
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.decode import Leads
-from pipeline.quality import examine
+from pipeline.waveforms.check import COLUMNS, check
+from pipeline.waveforms.decode import Leads
+from pipeline.waveforms.quality import examine
 
 
 @pytest.fixture(scope="module")

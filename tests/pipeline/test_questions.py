@@ -7,7 +7,7 @@ import pytest
 from enecg.errors import UserError
 from enecg.tasks import TASKS, own_tasks
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.questions import Questions, ask
+from pipeline.labels.questions import Questions, ask
 
 
 @pytest.fixture(scope="module")

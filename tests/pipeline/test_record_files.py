@@ -17,14 +17,14 @@ import pytest
 from wfdb_files import Made, walk
 
 from enecg.errors import UserError
-from pipeline import object_files
 from pipeline.datasets.base import BadRecord, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
-from pipeline.decode import read_leads, read_wfdb
-from pipeline.extract import _decoded
-from pipeline.object_files import ObjectFiles
-from pipeline.record_files import (
+from pipeline.extraction.extract import _decoded
+from pipeline.waveforms import object_files
+from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.object_files import ObjectFiles
+from pipeline.waveforms.record_files import (
     DirectoryFiles,
     LeavesRootError,
     RecordFiles,
@@ -245,7 +245,7 @@ def test_the_folder_of_records_may_be_on_another_disk_and_no_other(tmp_path: Pat
 def test_links_are_seen_where_there_is_no_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.record_files._IN_PROC", "/nowhere")
+    monkeypatch.setattr("pipeline.waveforms.record_files._IN_PROC", "/nowhere")
     test_a_link_out_of_the_root_is_not_followed_and_one_within_is(tmp_path, "folder")
 
 

@@ -11,13 +11,13 @@ import torch
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import Combined, Outputs
 from enecg.tasks import TASKS
-from pipeline import repeat as module
-from pipeline.answers import Judge
-from pipeline.cache import Features
-from pipeline.cohorts import draw
-from pipeline.evaluate import choose_threshold
-from pipeline.fit import FitSettings
-from pipeline.repeat import Inputs, label_repeat, run_repeats
+from pipeline.evaluation.evaluate import choose_threshold
+from pipeline.training import repeat as module
+from pipeline.training.answers import Judge
+from pipeline.training.cache import Features
+from pipeline.training.cohorts import draw
+from pipeline.training.fit import FitSettings
+from pipeline.training.repeat import Inputs, label_repeat, run_repeats
 
 RECORDS = 240
 IDS = np.arange(1000, 1000 + RECORDS)

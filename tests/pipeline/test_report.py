@@ -12,7 +12,7 @@ from made_runs import EXPERTS, METHODS, make_run, predict
 from enecg.errors import UserError
 from enecg.metrics import OTHERS
 from enecg.tasks import TASKS
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
 from pipeline.report.answer_plots import thresholds
 from pipeline.report.comparison import compare, listed
 from pipeline.report.formats import comma_separated, html, markdown
@@ -24,7 +24,7 @@ from pipeline.report.paper import (
     paper_table,
 )
 from pipeline.report.table import NOT_FOR_THIS, Table, label
-from pipeline.runs import Run, find, read
+from pipeline.runs.finished import Run, find, read
 
 PARAMETERS = "parameters of heads and gate"
 

@@ -33,13 +33,13 @@ TOY = ExpertDefinition(
 
 USE = """
 import sys
-from pipeline.extract import extract_range
-from pipeline.fit import FitSettings
-from pipeline.plan import plan_extraction
-from pipeline.request import resolve
-from pipeline.summary import Summary
+from pipeline.extraction.extract import extract_range
+from pipeline.training.fit import FitSettings
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import resolve
+from pipeline.extraction.summary import Summary
 from pipeline.train import train
-from pipeline.train_settings import TrainSettings
+from pipeline.training.train_settings import TrainSettings
 
 dataset, store, out = sys.argv[1:]
 request = resolve(dataset, store, ["toy", "dlinear"], weights=["random:0"])

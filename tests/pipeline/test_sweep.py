@@ -10,11 +10,11 @@ import pytest
 from test_train import RANDOM, extract
 
 from enecg.errors import UserError
-from pipeline.fit import FitSettings
 from pipeline.report.sweep_page import plot, write_sweep
-from pipeline.sweep import Sweep, _table, sweep
-from pipeline.sweep_space import Space, check_space
-from pipeline.train_settings import TrainSettings
+from pipeline.training.fit import FitSettings
+from pipeline.training.sweep import Sweep, _table, sweep
+from pipeline.training.sweep_space import Space, check_space
+from pipeline.training.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(
     weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)

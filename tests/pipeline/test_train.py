@@ -14,19 +14,19 @@ from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import FFN
 from enecg.metrics import OTHERS
-from pipeline import runs
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
-from pipeline.extract import extract_range
-from pipeline.fit import FitSettings
+from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.extraction.extract import extract_range
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import resolve
+from pipeline.extraction.summary import Summary
 from pipeline.labels import make_labels
-from pipeline.plan import plan_extraction
 from pipeline.report.formats import markdown
 from pipeline.report.paper import all_tables, blocks
-from pipeline.request import resolve
-from pipeline.summary import Summary
+from pipeline.runs import finished as runs
 from pipeline.train import Results, train
-from pipeline.train_settings import TrainSettings
+from pipeline.training.fit import FitSettings
+from pipeline.training.train_settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import find_stores

@@ -14,14 +14,14 @@ from enecg.errors import UserError
 from enecg.signal import LEADS
 from pipeline.datasets.base import BadRecord, RecordIndex
 from pipeline.datasets.registry import open_dataset
+from pipeline.datasets.selection import read_record_ids, select
 from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import resolve
 from pipeline.judge import judge
-from pipeline.label_file import read_label_file
-from pipeline.plan import plan_extraction
-from pipeline.request import resolve
-from pipeline.selection import read_record_ids, select
+from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
-from pipeline.train_settings import TrainSettings
+from pipeline.training.train_settings import TrainSettings
 from stores.opening import find_stores
 
 RECORDS = 40

@@ -14,9 +14,9 @@ from enecg.signal import LEADS
 from pipeline.datasets.base import BadRecord
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.decode import read_leads, read_wfdb
-from pipeline.wfdb_header import parse_header
-from pipeline.wfdb_samples import samples_by_wfdb, samples_of_format16
+from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.wfdb_header import parse_header
+from pipeline.waveforms.wfdb_samples import samples_by_wfdb, samples_of_format16
 
 GAINS = st.one_of(
     st.sampled_from(

@@ -1,0 +1,1 @@
+"""From answers to scores with intervals, and runs judged on other data."""

@@ -1,0 +1,1 @@
+"""Stage one: every frozen expert once over the records that the stores lack."""

@@ -1,0 +1,1 @@
+"""Stage two: heads and gate from the stores alone."""

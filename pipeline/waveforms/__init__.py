@@ -1,0 +1,1 @@
+"""From files to the ECG: records decoded to one shape, and what is wrong with them."""
