@@ -83,7 +83,7 @@ def check(
         found = look_through(
             source,
             chosen,
-            threads=threads or os.cpu_count() or 1,
+            threads=threads or max(getattr(source, "threads", 1), os.cpu_count() or 1),
             out=out,
             counted=counted,
             progress=progress,

@@ -73,7 +73,7 @@ def examine(leads: Leads) -> tuple[Finding, ...]:
     rate_hz = leads.rate_hz
     missing = np.isnan(leads.mv).any(1)
     voltage = np.nan_to_num(leads.mv)
-    flat = np.ptp(voltage, axis=1) == 0
+    flat = (np.ptp(voltage, axis=1) == 0) & ~missing
     whole = ~missing & ~flat
     off = np.array([_longest_plateau(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
     clipped = np.array([_clipped(lead) >= LEAST_PLATEAU_S * rate_hz for lead in voltage])
@@ -109,7 +109,10 @@ def _longest_plateau(lead: Float32[np.ndarray, " time"]) -> int:
 
 
 def _clipped(lead: Float32[np.ndarray, " time"]) -> int:
-    """Samples in plateaus at the lead's own extreme, if that is a peak and no baseline."""
+    """Samples in plateaus at the lead's own extreme, if that is a peak and no baseline.
+
+    Those at the ends of the record do not count: filters hold the first and the last sample.
+    """
     lowest, highest = lead.min(), lead.max()
     range_mv = highest - lowest
     if range_mv < LEAST_RANGE_MV:
@@ -120,6 +123,7 @@ def _clipped(lead: Float32[np.ndarray, " time"]) -> int:
     for extreme in (lowest, highest):
         if abs(extreme - middle) >= range_mv / 2:
             at = (lead[first] == extreme) & (length >= LEAST_RUN)
+            at[[0, -1]] = False
             most = max(most, int(length[at].sum()))
     return most
 
@@ -134,6 +138,8 @@ def _limb_leads(voltage: Float32[np.ndarray, "6 time"]) -> list[Finding]:
     """Whether the limb leads say what they must of each other, and else whether they would under
     each other's names. (Precordial leads do not tell each other, so their order is not seen.)
     """
+    # Each lead has an offset of its own, which says nothing.
+    voltage = voltage - voltage.mean(1, keepdims=True)
     products = voltage.astype(np.float64) @ voltage.T.astype(np.float64)
     if _missed(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
         return []

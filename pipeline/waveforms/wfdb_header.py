@@ -60,7 +60,8 @@ _SIGNAL = re.compile(
     r"(?:\s++(\S.*+))?+\s*+",
     re.ASCII,
 )
-_FORMAT = re.compile(r"(\d{1,3}+)(?:\+(\d{1,10}+))?", re.ASCII)
+# One sample a frame and no skew may be spelled out.
+_FORMAT = re.compile(r"(\d{1,3}+)(?:x1)?(?::0)?(?:\+(\d{1,10}+))?", re.ASCII)
 _GAIN = re.compile(rf"({_NUMBER})(?:\(([-+]?\d++)\))?(?:/(\S++))?", re.ASCII)
 _OUTSIDE = frozenset("/\\:\0")
 
@@ -128,7 +129,9 @@ def parse_header(content: bytes) -> Header:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    lines = [line for line in text.splitlines() if line and line[0] != "#" and not line.isspace()]
+    # Not splitlines: it also breaks at characters that a comment may have.
+    lines = text.replace("\r", "\n").split("\n")
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
         raise HeaderError("lacks the number of signals, the rate or the length")

@@ -60,6 +60,20 @@ def test_a_lead_that_was_cut_off_at_a_limit_is_clipped_and_a_baseline_is_not(goo
     assert "clipped" not in of(changed(good, V3=above))
 
 
+def test_samples_held_at_the_ends_of_a_record_are_no_clipping(good: Leads):
+    v3 = lead(good, "V3")
+    v3[-30:] = 1.5 * v3.max()
+    assert "clipped" not in of(changed(good, V3=v3))
+
+
+def test_a_lead_without_a_sample_is_missing_and_not_flat(good: Leads):
+    assert of(changed(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
+
+
+def test_offsets_of_single_leads_make_no_limb_lead_wrong(good: Leads):
+    assert of(changed(good, II=lead(good, "II") + 0.3)) == {}
+
+
 def test_an_electrode_that_fell_off_is_found(good: Leads):
     v5 = lead(good, "V5")
     v5[2000:2600] = v5[2000]

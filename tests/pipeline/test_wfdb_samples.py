@@ -136,6 +136,42 @@ def test_a_signed_checksum_is_the_unsigned_one(tmp_path: Path) -> None:
     read_wfdb(record)
 
 
+def test_checksums_that_are_all_0_are_none(tmp_path: Path) -> None:
+    record = Made(walk(), checksums=[0] * 12).write(tmp_path)
+    assert read_leads(record).wrong_sums == ()
+    one = Made(walk(), checksums=[1, *[0] * 11]).write(tmp_path / "one")
+    assert len(read_leads(one).wrong_sums) == 12
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("\n", "\n  # a comment after blanks\n"),
+        ("\n", "\r\n"),
+        ("\necg.dat 16 ", "\n# a line\x85 that goes on\u2028 here\necg.dat 16 "),
+        ("dat 16 ", "dat 16x1 "),
+        ("dat 16 ", "dat 16:0 "),
+    ],
+)
+def test_what_a_header_may_spell_out_changes_no_sample(
+    tmp_path: Path, written: str, instead: str
+) -> None:
+    plain = Made(walk()).write(tmp_path / "plain")
+    record = Made(walk()).write(tmp_path / "other")
+    header = record.with_suffix(".hea")
+    header.write_text(header.read_text().replace(written, instead), encoding="utf-8", newline="")
+    assert header.read_bytes() != plain.with_suffix(".hea").read_bytes()
+    np.testing.assert_array_equal(read_wfdb(record), read_wfdb(plain))
+
+
+def test_of_two_signals_of_one_name_the_first_is_read(tmp_path: Path) -> None:
+    samples = walk(signals=13)
+    names = (*FILE_ORDER, "ii")
+    twice = Made(samples, gains=("200.0(0)/mV",) * 13, names=names).write(tmp_path / "twice")
+    once = Made(samples[:, :12]).write(tmp_path / "once")
+    np.testing.assert_array_equal(read_wfdb(twice), read_wfdb(once))
+
+
 def test_holes_and_flat_leads_keep_their_reasons_with_a_wrong_checksum(tmp_path: Path) -> None:
     holes, flat = walk(), walk()
     holes[99, 3] = -32768
