@@ -39,7 +39,11 @@ def enecg() -> App:
     app = stages("enecg")
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
-    app.command("flows.evaluate:evaluate", name="evaluate")
+    app.command(
+        "flows.evaluate:evaluate",
+        name="evaluate",
+        help="Judge a run on patients that it has not seen, of its own data set or another.",
+    )
     app.command(synthesize)
     app.command(
         "flows.experts:app",

@@ -35,8 +35,9 @@ def _commas(values: Iterable[str]) -> str:
 Dataset = Annotated[
     str,
     Parameter(
-        help="Data set as SOURCE:FOLDER (mimic-iv-ecg, ludb, ptb-xl, ptb-xl-100), or any folder of "
-        "WFDB records as wfdb:NAME=FOLDER, NAME being what its embeddings are kept under."
+        help="Data set as SOURCE:FOLDER (mimic-iv-ecg, ludb, ptb-xl, ptb-xl-100), as "
+        "mimic-iv-ecg:URL, or any folder of WFDB records as wfdb:NAME=FOLDER, NAME being what its "
+        "embeddings are kept under."
     ),
 ]
 Store = Annotated[

@@ -91,7 +91,7 @@ class MimicIvEcg:
     @cached_property
     def _paths(self) -> pa.Array:
         # To find a row of a frame takes a good part of the time that its ECG takes.
-        paths = pa.chunked_array([self._records["path"].to_numpy(object)], pa.string())
+        paths = pa.chunked_array([self._records["path"].fillna("").to_numpy(object)], pa.string())
         return paths.combine_chunks()
 
     def __getstate__(self) -> dict[str, object]:

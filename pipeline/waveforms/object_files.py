@@ -4,6 +4,7 @@ Not to be opened in a process and used in its forked child: obstore hangs there.
 spawned, and a pickled copy connects anew.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -35,12 +36,15 @@ class ObjectFiles:
     Of an S3 bucket, credentials are those in the usual places; without any, requests are not
     signed, which is how a public bucket such as `s3://physionet-open` is read. A connection that
     is lost for longer than a minute, or a refusal, is a UserError: no record is to blame for it.
+    Where the server still gives the file that it gave last, it is this file that cannot be had: an
+    OSError.
     """
 
     threads = 16
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._given: str | None = None
 
     def __reduce__(self) -> tuple[type["ObjectFiles"], tuple[str]]:
         return ObjectFiles, (self.url,)
@@ -57,6 +61,7 @@ class ObjectFiles:
                     data += memoryview(chunk)
                     if len(data) >= limit:
                         break
+        self._given = name
         return Content(bytes(data[:limit]), size)
 
     @contextmanager
@@ -66,6 +71,7 @@ class ObjectFiles:
             found = obstore.get(self._client, check_name(name))
             with buffered(_Chunks(iter(found.stream(min_chunk_size=_CHUNK_BYTES)))) as stream:
                 yield stream
+        self._given = name
 
     def told(self, name: str) -> str:
         """The URL."""
@@ -79,10 +85,19 @@ class ObjectFiles:
             raise FileNotFoundError(self.told(name)) from error
         except BaseError as error:
             what = " ".join(str(error).split())[:200]
+            if self._still_gives():
+                raise OSError(errno.EIO, what) from error
             raise UserError(
                 f"{self.told(name)} cannot be had ({what}); look at the connection and the "
                 "credentials, and run it again: what is done is kept."
             ) from error
+
+    def _still_gives(self) -> bool:
+        """Whether the server gives the file that it gave last."""
+        try:
+            return self._given is not None and bool(obstore.head(self._client, self._given))
+        except BaseError:
+            return False
 
     @cached_property
     def _client(self) -> "ObjectStore":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float64
 
 from enecg.signal import LEADS
 from pipeline.waveforms.decode import SHORTEST_S, Leads
@@ -41,8 +41,17 @@ LEAD_OFF_S = 1.0
 LARGEST_MV = 20.0
 """Beyond what a heart gives at the skin: a wrong gain or unit, or a defibrillator."""
 
+SMALLEST_MV = 0.1
+"""Below it no lead of a record has any wave: a wrong gain or unit."""
+
+LEAST_NOISE_MV = 0.01
+"""A lead whose whole range is less has no electrode: two steps of MIMIC-IV-ECG's files."""
+
 LIMB_TOLERANCE = 0.1
 """What limb leads may miss of what the others say, root mean square over that of all six."""
+
+LIMB_NOISE_MV = 0.03
+"""What they may miss in any case: noise of a few microvolts in each lead of a small ECG."""
 
 _RELATIONS = np.array(
     [
@@ -72,10 +81,13 @@ def examine(leads: Leads) -> tuple[Finding, ...]:
     """All findings on a record's leads, those first for which it cannot be used."""
     rate_hz = leads.rate_hz
     missing = np.isnan(leads.mv).any(1)
-    voltage = np.nan_to_num(leads.mv)
-    flat = (np.ptp(voltage, axis=1) == 0) & ~missing
+    # Wide enough for what a hostile gain makes of a sample.
+    voltage = np.nan_to_num(leads.mv).astype(np.float64)
+    range_mv = np.ptp(voltage, axis=1)
+    flat = (range_mv == 0) & ~missing
     whole = ~missing & ~flat
     off = np.array([_longest_plateau(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
+    off |= range_mv < LEAST_NOISE_MV
     clipped = np.array([_clipped(lead) >= LEAST_PLATEAU_S * rate_hz for lead in voltage])
     marked = {
         "nan_samples": missing,
@@ -84,7 +96,8 @@ def examine(leads: Leads) -> tuple[Finding, ...]:
         "clipped": clipped & whole,
         "lead_off": off & whole,
         "duplicated_leads": _duplicated(voltage) & whole,
-        "implausible_amplitude": (np.abs(voltage) > LARGEST_MV).any(1),
+        "implausible_amplitude": (np.abs(voltage) > LARGEST_MV).any(1)
+        | (whole.all() & (range_mv < SMALLEST_MV).all()),
     }
     found = [Finding(reason, _named(mask)) for reason, mask in marked.items() if mask.any()]
     if voltage.shape[1] < SHORTEST_S * rate_hz:
@@ -98,17 +111,17 @@ def _named(mask: Bool[np.ndarray, "12"]) -> tuple[str, ...]:
     return tuple(lead for lead, marked in zip(LEADS, mask, strict=True) if marked)
 
 
-def _plateaus(lead: Float32[np.ndarray, " time"]) -> tuple[np.ndarray, np.ndarray]:
+def _plateaus(lead: Float64[np.ndarray, " time"]) -> tuple[np.ndarray, np.ndarray]:
     """Where runs of equal samples begin, and how long they are, in samples."""
     first = np.flatnonzero(np.append(True, lead[1:] != lead[:-1]))
     return first, np.diff(np.append(first, len(lead)))
 
 
-def _longest_plateau(lead: Float32[np.ndarray, " time"]) -> int:
+def _longest_plateau(lead: Float64[np.ndarray, " time"]) -> int:
     return int(_plateaus(lead)[1].max())
 
 
-def _clipped(lead: Float32[np.ndarray, " time"]) -> int:
+def _clipped(lead: Float64[np.ndarray, " time"]) -> int:
     """Samples in plateaus at the lead's own extreme, if that is a peak and no baseline.
 
     Those at the ends of the record do not count: filters hold the first and the last sample.
@@ -128,19 +141,19 @@ def _clipped(lead: Float32[np.ndarray, " time"]) -> int:
     return most
 
 
-def _duplicated(voltage: Float32[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12"]:
+def _duplicated(voltage: Float64[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12"]:
     """Leads that are another one's, sample by sample."""
     contents = [lead.tobytes() for lead in voltage]
     return np.array([contents.count(one) > 1 for one in contents])
 
 
-def _limb_leads(voltage: Float32[np.ndarray, "6 time"]) -> list[Finding]:
+def _limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> list[Finding]:
     """Whether the limb leads say what they must of each other, and else whether they would under
     each other's names. (Precordial leads do not tell each other, so their order is not seen.)
     """
     # Each lead has an offset of its own, which says nothing.
     voltage = voltage - voltage.mean(1, keepdims=True)
-    products = voltage.astype(np.float64) @ voltage.T.astype(np.float64)
+    products = voltage @ voltage.T / voltage.shape[1]
     if _missed(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
         return []
     missed = _missed(products, _ORDERS)
@@ -157,5 +170,6 @@ def _missed(
     """How far the limb leads, taken in each order, are from `_RELATIONS` (see `LIMB_TOLERANCE`)."""
     permuted = products[orders[:, :, None], orders[:, None, :]]
     squares = np.einsum("ki,oij,kj->ok", _RELATIONS, permuted, _RELATIONS).clip(0)
-    missed: np.ndarray = np.sqrt(squares.max(1) / (np.trace(products) / len(LIMB)))
+    own = max(np.sqrt(np.trace(products) / len(LIMB)), LIMB_NOISE_MV / LIMB_TOLERANCE)
+    missed: np.ndarray = np.sqrt(squares.max(1)) / own
     return missed

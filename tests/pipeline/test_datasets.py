@@ -188,3 +188,14 @@ def test_a_table_of_another_kind_is_told_in_a_sentence(tmp_path: Path, table: st
     (tmp_path / "record_list.csv").write_text(table)
     with pytest.raises(UserError, match=r"record_list.csv [^\n]+ copy it again\.$"):
         open_dataset(f"mimic-iv-ecg:{tmp_path}").index()
+
+
+def test_an_ecg_without_a_path_is_a_bad_record(synthetic_dir: Path, tmp_path: Path):
+    table = pd.read_csv(synthetic_dir / "record_list.csv")
+    table.loc[1, "path"] = None
+    table.to_csv(tmp_path / "record_list.csv", index=False)
+    (tmp_path / "files").symlink_to(synthetic_dir / "files")
+    source = MimicIvEcg(tmp_path)
+    assert source.read(0).any()
+    with pytest.raises(BadRecord):
+        source.read(1)

@@ -97,9 +97,19 @@ def test_limb_leads_that_contradict_each_other_are_found(good: Leads):
     assert of(changed(good, III=1.5 * lead(good, "III"))) == {"inconsistent_limb_leads": ()}
 
 
-def test_a_voltage_that_no_heart_gives_is_found(good: Leads):
-    found = of(replace(good, mv=good.mv * 1000))
-    assert set(found) == {"implausible_amplitude"}
+@pytest.mark.parametrize("times", [1000, 1 / 1000, 1e35])
+def test_a_voltage_that_no_heart_gives_is_found(good: Leads, times: float):
+    assert "implausible_amplitude" in of(replace(good, mv=good.mv * np.float32(times)))
+
+
+def test_noise_of_microvolts_makes_no_limb_lead_wrong(good: Leads):
+    noise = np.random.default_rng(0).normal(0, 0.01, good.mv.shape).astype(np.float32)
+    assert of(replace(good, mv=good.mv + noise)) == {}
+
+
+def test_a_lead_of_nothing_but_noise_of_the_converter_is_off(good: Leads):
+    noise = np.random.default_rng(0).choice([0, 0.005], 5000)
+    assert of(changed(good, V5=noise)) == {"lead_off": ("V5",)}
 
 
 def test_a_data_set_is_counted_as_it_was_spoiled(synthetic_dir: Path, tmp_path: Path):

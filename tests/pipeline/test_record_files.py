@@ -46,7 +46,10 @@ class Web:
             def do_GET(self) -> None:
                 web.headers.append(dict(self.headers.items()))
                 time.sleep(web.delay)
-                super().do_GET()
+                if "refused" in self.path:
+                    self.send_error(403)
+                else:
+                    super().do_GET()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -304,6 +307,21 @@ def test_a_lost_connection_is_no_records_fault(
         read_wfdb("ecg", files)
 
 
+def test_one_file_that_a_server_refuses_is_a_bad_record(
+    monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(object_files, "_PATIENCE", timedelta(seconds=1))
+    for name in ("good", "refused"):
+        Made(walk()).write(tmp_path / "web" / name)
+    files = ObjectFiles(web.address)
+    with pytest.raises(UserError, match="credentials"):
+        read_wfdb("refused/ecg", files)  # nothing was given yet: it may refuse all
+    assert read_wfdb("good/ecg", files).any()
+    with pytest.raises(BadRecord, match="cannot be read") as failure:
+        read_wfdb("refused/ecg", files)
+    assert failure.value.reason == "unreadable"
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -329,7 +347,7 @@ def test_twelve_leads_are_there_for_who_looks_at_their_quality(tmp_path: Path) -
     samples = walk(900)
     samples[:, 3] = 32767
     samples[7, 5] = -32768
-    leads = read_leads(Made(samples, checksums=[0] * 12).write(tmp_path))
+    leads = read_leads(Made(samples, checksums=[1] * 12).write(tmp_path))
     assert leads.digital.dtype == np.int16
     assert leads.digital[3].min() == 32767
     assert np.isnan(leads.mv[4, 7])
