@@ -70,6 +70,8 @@ def check(
             raise UserError(f"There is no finding {name!r}; there are {known}.")
     source = open_dataset(dataset)
     index = source.index()
+    if not len(index):
+        raise UserError(f"{dataset} has no record; give the directory of the whole data set.")
     asked = select(index.record_id, limit=limit, records=records)
     chosen = np.flatnonzero(np.isin(index.record_id, asked))
     if sample is not None and sample < len(chosen):

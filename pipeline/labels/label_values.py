@@ -69,6 +69,24 @@ def class_numbers(column: pd.Series, classes: tuple[str, ...], name: str, where:
     return column.map({word: float(place) for place, word in enumerate(classes)}).astype("float64")
 
 
+def class_numbers_of_any(
+    column: pd.Series, spellings: Sequence[tuple[str, ...]], name: str, where: str
+) -> pd.Series:
+    """0 and 1 for a column of `words`, each spelled by any of these pairs, in whatever case.
+
+    Raises UserError where there is another word.
+    """
+    place = {word: place for pair in spellings for place, word in enumerate(pair)}
+    known = column.str.lower()
+    strange = [word for word in distinct_words(column) if word.lower() not in place]
+    if strange:
+        allowed = ", ".join(" or ".join(map(repr, pair)) for pair in spellings)
+        raise UserError(
+            f"{name} in {where} has values such as {examples(strange)}; write {allowed}."
+        )
+    return known.map({word: float(number) for word, number in place.items()}).astype("float64")
+
+
 def examples(values: Sequence[str]) -> str:
     """The first few of many values."""
     more = ", ..." if len(values) > _EXAMPLES else ""

@@ -91,6 +91,10 @@ def ask(
     return Questions(table, tuple(complete), source, file is not None, (*notes, *positive))
 
 
+_LETTERS = {"sex": (("f", "m"),)}
+"""Other spellings of the classes 0 and 1 of a task."""
+
+
 def of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
     """A table's labels for one of the paper's tasks, as `LABEL_COLUMNS` tells them.
 
@@ -103,14 +107,8 @@ def of_the_paper(task: Task, column: pd.Series, source: str) -> pd.Series:
         if task.name == "rr_interval":
             known = known.where(known.between(*PLAUSIBLE_RR_MS))
         return known
-    words = values.words(column)
-    pairs: tuple[tuple[str, str], ...] = values.TWO_CLASSES
-    if task.name == "sex":
-        words, pairs = words.str.lower(), (*pairs, ("f", "m"))
-    for pair in pairs:
-        if words.dropna().isin(pair).all():
-            return values.class_numbers(words, pair, task.column, source)
-    return values.class_numbers(words, task.classes, task.column, source)
+    spellings = (*values.TWO_CLASSES, task.classes, *_LETTERS.get(task.name, ()))
+    return values.class_numbers_of_any(values.words(column), spellings, task.column, source)
 
 
 def _read(task: Task, column: pd.Series, source: str) -> pd.Series:

@@ -41,3 +41,8 @@ def test_mistakes_are_told_in_a_sentence(
         assert told(dataset, *words) == 2
         assert sentence in capfd.readouterr().err
     assert told(f"mimic-iv-ecg:{tmp_path / 'none'}") == 2
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/record_list.csv").write_text("subject_id,study_id,ecg_time,path\n")
+    capfd.readouterr()
+    assert told(f"mimic-iv-ecg:{tmp_path / 'empty'}") == 2
+    assert "has no record" in capfd.readouterr().err

@@ -76,10 +76,10 @@ def test_the_papers_labels_of_a_file_take_the_place_of_the_data_sets(
         diagnosis=["Sinus rhythm", " Sinus rhythm ", ""],
     )
     with pytest.raises(
-        UserError, match=r"sex in .* neither 'female' nor 'male', such as 'man', 'w"
+        UserError, match=r"sex in .* such as 'man', 'woman'; write '0' or '1', 'false'"
     ):
         asked(source, file, tmp_path, paper=tuple(TASKS))
-    for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None]):
+    for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None], [1, "FEMALE", ""]):
         file["sex"] = letters
         sexes = asked(source, file, tmp_path, paper=tuple(TASKS)).table["sex"].head(3)
         np.testing.assert_array_equal(sexes, [1, 0, np.nan])
