@@ -10,9 +10,10 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.base import LABEL_COLUMNS, Dataset
+from pipeline.labels.abnormal import choose_criterion
 from pipeline.labels.machine import machine_labels
 from pipeline.labels.patients import patient_labels
-from pipeline.labels.potassium import Ecgs, Partial, choose_criterion, potassium_labels, reduce_part
+from pipeline.labels.potassium import Ecgs, Partial, potassium_labels, reduce_part
 from pipeline.labels.reasons import NOT_STATED, REASONS, absent, column_of
 from pipeline.labels.rules import Criterion, LabelRules
 from pipeline.labels.spread import spread
@@ -104,7 +105,7 @@ def label_from_mimic(
     if tables.machine is None:
         lacking |= dict.fromkeys(("rr_interval", "diagnosis"), "machine_measurements")
     else:
-        made.append(machine_labels(tables.machine, ids, rules, skipped, read.of(tables.machine)))
+        made.append(machine_labels(tables.machine, records, rules, skipped, read.of(tables.machine)))
     if tables.patients is None:
         lacking |= dict.fromkeys(("age", "sex"), "hosp/patients")
     else:
