@@ -168,7 +168,7 @@ def _ordered(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:
     reasons = [column_of(name) for name in REASONS if name in table]
     usual = usual_columns()
     others = [str(name) for name in table if name not in usual]
-    typed = table[["patient_id", *kinds, *reasons, *others]].astype(kinds)
+    typed = table[["patient_id", *kinds, *reasons]].astype(kinds)
     for name in others:
         column = table[name]
         typed[name] = column.astype(np.float64) if column.dtype.kind in "iuf" else words(column)

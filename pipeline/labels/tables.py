@@ -22,7 +22,7 @@ from pipeline.labels.parsing import UNKNOWN
 BLOCK_BYTES = 4 << 20
 """What is parsed at a time; a row must fit in it."""
 
-_ROW_WITHOUT_END = ("straddling object", "parser got out of sync with chunker")
+_ROW_WITHOUT_END = "straddling object"
 """pyarrow's words for a row that goes on beyond a block."""
 
 _LONGEST_HEADER = 1 << 16
@@ -197,7 +197,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, csv.Error, EOFError) as error:
-        if any(words in str(error) for words in _ROW_WITHOUT_END):
+        if _ROW_WITHOUT_END in str(error):
             raise _not_closed(path) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(f"{path} is no table of MIMIC's ({reason}); copy it again.") from error

@@ -151,7 +151,6 @@ def test_a_result_without_a_number_is_passed_over_and_counted(tmp_path: Path) ->
         ("ref_range_lower,ref_range_upper", ",", 1.0),
         ("ref_range_lower,ref_range_upper", ",5.5", 0.0),
         ("ref_range_lower,ref_range_upper", ",5.2", 1.0),
-        ("ref_range_lower,ref_range_upper", "5.4,", 1.0),
         ("comments", "none", 1.0),
     ],
 )
@@ -166,6 +165,16 @@ def test_without_a_flag_the_range_decides(
     assert one(path) == (abnormal, 5.3)
     with pytest.raises(UserError, match="no column flag"):
         one(path, abnormal="flag")
+
+
+def test_a_range_may_have_a_lower_limit_alone(tmp_path: Path) -> None:
+    path = tmp_path / "labevents.csv"
+    path.write_text(
+        "subject_id,itemid,charttime,valuenum,ref_range_lower,ref_range_upper\n"
+        f"1,50971,{ECG_TIME},4.0,4.5,\n"
+    )
+    assert one(path) == (1.0, 4.0)
+    assert one(path, abnormal="thresholds") == (0.0, 4.0)
 
 
 def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Path) -> None:
