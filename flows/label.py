@@ -87,10 +87,11 @@ def rules_of(
     from pipeline.labels.rules import LabelRules
 
     items = p.split(potassium_items)
-    wrong = [item for item in items if not item.isdecimal()]
+    # Python itself refuses to read a number of some thousand digits.
+    wrong = [item for item in items if not item.isdecimal() or len(item) > 18]
     if wrong:
         raise UserError(
-            f"{wrong[0]!r} is no itemid; give --potassium-items whole numbers of MIMIC-IV's "
+            f"{wrong[0][:30]!r} is no itemid; give --potassium-items whole numbers of MIMIC-IV's "
             "d_labitems, such as 50971,50822."
         )
     return LabelRules(

@@ -1,8 +1,9 @@
 """The table of labels as one Parquet file: what is in it, how it is written, how it is read.
 
-A row a record, in the data set's order: `record_id`, `subject_id`, the labels that there are, and
-`LABEL_absent`, the reason where there is none. How the labels came about is JSON in the schema's
-metadata, under the key `enecg.labels`.
+A row a record, in the data set's order: `record_id`, `subject_id`, the labels that there are,
+`LABEL_absent`, the reason where there is none, and a data set's other columns. Ids are int64,
+or text where the data set's are. How the labels came about is JSON in the schema's metadata, under
+the key `enecg.labels`.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from enecg.errors import UserError
 from pipeline.labels.labelled import Labels
-from pipeline.labels.reasons import column_of, labels_of
+from pipeline.labels.reasons import REASONS, column_of, labels_of
 from pipeline.labels.rules import LabelRules
 
 if TYPE_CHECKING:
@@ -34,14 +35,13 @@ FORMAT = 1
 _ROWS_A_GROUP = 100_000
 _REASON = pa.dictionary(pa.int8(), pa.string())
 _TYPES = {
-    "record_id": pa.int64(),
-    "subject_id": pa.int64(),
     "rr_interval": pa.float64(),
     "age": pa.float64(),
     "sex": pa.int8(),
     "potassium": pa.int8(),
     "potassium_mmol_l": pa.float64(),
     "diagnosis": pa.string(),
+    **{column_of(label): _REASON for label in REASONS},
 }
 """Columns and types; units and codes as in `LABEL_COLUMNS`. A reason is dictionary-encoded text."""
 
@@ -50,12 +50,11 @@ def to_arrow(labels: Labels) -> pa.Table:
     """The labels with the types of the file, null where there is none."""
     frame = labels.table.reset_index().rename(columns={"patient_id": "subject_id"})
     columns = {}
-    for name in frame:
-        column = frame[name]
-        kind = _TYPES.get(str(name), _REASON)
-        array = pa.array(column, from_pandas=True)
-        # Ids are text where the data set's are.
-        columns[str(name)] = array if str(name) == "record_id" else array.cast(kind)
+    for name in map(str, frame):
+        array = pa.array(frame[name], from_pandas=True)
+        told = pa.float64() if pa.types.is_floating(array.type) else pa.string()
+        own = pa.int64() if pa.types.is_integer(array.type) else told
+        columns[name] = array.cast(_TYPES.get(name, own))
     return pa.table(columns)
 
 

@@ -10,13 +10,16 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.base import LABEL_COLUMNS, Dataset
+from pipeline.labels.abnormal import choose_criterion
+from pipeline.labels.label_values import words
 from pipeline.labels.machine import machine_labels
 from pipeline.labels.patients import patient_labels
-from pipeline.labels.potassium import Ecgs, Partial, choose_criterion, potassium_labels, reduce_part
+from pipeline.labels.potassium import Ecgs, Partial, potassium_labels, reduce_part
 from pipeline.labels.reasons import NOT_STATED, REASONS, absent, column_of
 from pipeline.labels.rules import Criterion, LabelRules
 from pipeline.labels.spread import spread
 from pipeline.labels.tables import Skipped
+from stores.record_ids import RecordIds
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of the tables that are read, and with all that there are."""
@@ -47,9 +50,11 @@ class HasMimicTables(Protocol):
 
 @dataclass(frozen=True)
 class Labels:
-    """`table`: `LABEL_COLUMNS` and a column of reasons a label, indexed by `record_id` in the data
-    set's order. `lacking`: label and the table that is not there. `criterion`: by what potassium
-    is abnormal. `skipped`: rows of the tables that could not be used. `sources`: the tables.
+    """`table`: `LABEL_COLUMNS`, a column of reasons a label, and whatever else a data set has by
+    itself, numbers as float64 and words as text; indexed by `record_id` in the data set's order,
+    ids as its index has them. `lacking`: label and the table that is not there. `criterion`: by
+    what potassium is abnormal. `skipped`: rows of the tables that could not be used. `sources`: the
+    tables.
     """
 
     table: pd.DataFrame
@@ -57,6 +62,12 @@ class Labels:
     criterion: Criterion | None = None
     skipped: Skipped = field(default_factory=Skipped)
     sources: tuple[Path, ...] = ()
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The columns that a data set has besides `LABEL_COLUMNS`."""
+        usual = usual_columns()
+        return tuple(str(name) for name in self.table if name not in usual)
 
     def values(self) -> pd.DataFrame:
         """The labels alone, as `Dataset.labels` gives them."""
@@ -104,7 +115,9 @@ def label_from_mimic(
     if tables.machine is None:
         lacking |= dict.fromkeys(("rr_interval", "diagnosis"), "machine_measurements")
     else:
-        made.append(machine_labels(tables.machine, ids, rules, skipped, read.of(tables.machine)))
+        made.append(
+            machine_labels(tables.machine, records, rules, skipped, read.of(tables.machine))
+        )
     if tables.patients is None:
         lacking |= dict.fromkeys(("age", "sex"), "hosp/patients")
     else:
@@ -131,18 +144,34 @@ def _label_from_itself(dataset: Dataset) -> Labels:
     """What a data set's own `labels` give: what is absent there was not stated."""
     index = dataset.index()
     table = dataset.labels().reindex(pd.Index(index.record_id, name="record_id"))
+    table = table.reset_index(drop=True).assign(patient_id=index.patient_id)
     for name in REASONS:
         if name in table:
             table[column_of(name)] = absent(name, (table[name].isna().to_numpy(), NOT_STATED))
     lacking = {name: "the data set's own tables" for name in REASONS if name not in table}
-    return Labels(_ordered(table.reset_index(drop=True), index.record_id), lacking)
+    return Labels(_ordered(table, index.record_id), lacking)
 
 
-def _ordered(table: pd.DataFrame, record_id: np.ndarray) -> pd.DataFrame:
-    """Columns in their order and types, each label's reasons behind the labels."""
+def usual_columns() -> frozenset[str]:
+    """The columns that every data set may have: ids, labels, and their reasons."""
+    ids = ("record_id", "patient_id", "subject_id")
+    return frozenset((*ids, *LABEL_COLUMNS, *map(column_of, REASONS)))
+
+
+def _ordered(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:
+    """Columns in their order and types: ids, labels, each label's reasons, and what else there is.
+
+    Patients keep the type that they have.
+    """
     kinds = {name: kind for name, kind in LABEL_COLUMNS.items() if name in table}
+    kinds.pop("patient_id")
     reasons = [column_of(name) for name in REASONS if name in table]
-    typed = table[[*kinds, *reasons]].astype(kinds)
+    usual = usual_columns()
+    others = [str(name) for name in table if name not in usual]
+    typed = table[["patient_id", *kinds, *reasons]].astype(kinds)
+    for name in others:
+        column = table[name]
+        typed[name] = column.astype(np.float64) if column.dtype.kind in "iuf" else words(column)
     return typed.set_index(pd.Index(record_id, name="record_id"))
 
 

@@ -1,6 +1,7 @@
 """What the ECG machine says of a record: the RR interval, and its diagnosis in its own words."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,26 @@ from pipeline.labels.tables import Skipped, blocks, read_header
 
 def machine_labels(
     path: Path,
-    record_id: Int64[np.ndarray, " record"],
+    records: pd.DataFrame,
     rules: LabelRules,
     skipped: Skipped,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """`rr_interval` (ms) and `diagnosis` of each record, out of `machine_measurements.csv`.
 
-    A study that is listed twice counts as it is listed first. Raises UserError as `blocks` does,
-    and where the report line asked for is no column.
+    `records` as `read_records` gives them. A row whose `subject_id`, where the table has that
+    column, is another than the record's is not used, and of a study that is listed twice the first
+    row is. Raises UserError as `blocks` does, and where the report line asked for is no column.
     """
     reports = _reports(path, rules)
-    index = pd.Index(record_id)
-    rr = np.full(len(index), np.nan)
-    listed, unreadable = np.zeros((2, len(index)), bool)
-    diagnoses = _Words(len(index))
-    for batch in blocks(path, ("study_id", "rr_interval", *reports), skipped, progress=progress):
-        row, place = _first_of_each(batch["study_id"], index, listed, path, skipped)
+    whose = ["subject_id"] if "subject_id" in read_header(path).names else []
+    studies = _Studies.of(records)
+    rr = np.full(len(records), np.nan)
+    unreadable = np.zeros(len(records), bool)
+    diagnoses = _Words(len(records))
+    columns = ("study_id", "rr_interval", *whose, *reports)
+    for batch in blocks(path, columns, skipped, progress=progress):
+        row, place = studies.first_of_each(batch, path, skipped)
         measured = numbers(batch["rr_interval"].take(place))
         skipped[f"{path.name}: rows whose rr_interval is no number"] += measured.unreadable
         rr[row] = measured.values
@@ -44,19 +48,23 @@ def machine_labels(
     lowest, highest = PLAUSIBLE_RR_MS
     plausible = (rr >= lowest) & (rr <= highest)
     diagnosis = diagnoses.column()
+    nowhere = (
+        (~studies.listed & ~studies.other_patient, "not_listed"),
+        (~studies.listed, "other_patient"),
+    )
     return pd.DataFrame(
         {
             "rr_interval": np.where(plausible, rr, np.nan),
             "rr_interval_absent": absent(
                 "rr_interval",
-                (~listed, "not_listed"),
+                *nowhere,
                 (unreadable, "unreadable"),
                 (np.isnan(rr) | (rr == UNKNOWN_RR_MS), "not_measured"),
                 (~plausible, "implausible"),
             ),
             "diagnosis": diagnosis,
             "diagnosis_absent": absent(
-                "diagnosis", (~listed, "not_listed"), (diagnosis.isna().to_numpy(), "no_report")
+                "diagnosis", *nowhere, (diagnosis.isna().to_numpy(), "no_report")
             ),
         }
     )
@@ -84,25 +92,46 @@ def _reports(path: Path, rules: LabelRules) -> list[str]:
     return found
 
 
-def _first_of_each(
-    study: pa.Array,
-    index: "pd.Index[int]",
-    listed: Bool[np.ndarray, " record"],
-    path: Path,
-    skipped: Skipped,
-) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
-    """Rows of the index that a block lists first, and their places in it; marks them listed."""
-    ids = whole_numbers(study)
-    skipped[f"{path.name}: rows whose study_id is no whole number, left out"] += int(
-        (~ids.known).sum()
-    )
-    row = np.where(ids.known, index.get_indexer(pd.Index(ids.values)), -1)
-    known = np.flatnonzero(row >= 0)
-    found, first = np.unique(row[known], return_index=True)
-    new = ~listed[found]
-    skipped[f"{path.name}: rows of a study listed before, left out"] += len(known) - int(new.sum())
-    listed[found[new]] = True
-    return found[new], known[first[new]]
+@dataclass(frozen=True)
+class _Studies:
+    """The records by study: which are `listed` so far, and which as an `other_patient`'s."""
+
+    index: "pd.Index[int]"
+    patient: Int64[np.ndarray, " record"]
+    listed: Bool[np.ndarray, " record"]
+    other_patient: Bool[np.ndarray, " record"]
+
+    @classmethod
+    def of(cls, records: pd.DataFrame) -> "_Studies":
+        none = np.zeros(len(records), bool)
+        patient = records["patient_id"].to_numpy(np.int64)
+        return cls(pd.Index(records["record_id"]), patient, none, none.copy())
+
+    def first_of_each(
+        self, batch: pa.RecordBatch, path: Path, skipped: Skipped
+    ) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
+        """Records that a block lists first, and their places in it; marks them listed."""
+        ids = whole_numbers(batch["study_id"])
+        skipped[f"{path.name}: rows whose study_id is no whole number, left out"] += int(
+            (~ids.known).sum()
+        )
+        row = np.where(ids.known, self.index.get_indexer(pd.Index(ids.values)), -1)
+        if "subject_id" in batch.schema.names:
+            subject = whole_numbers(batch["subject_id"])
+            other = (row >= 0) & subject.known & (subject.values != self.patient[row])
+            skipped[f"{path.name}: rows of another patient than the record's, left out"] += int(
+                other.sum()
+            )
+            self.other_patient[row[other]] = True
+            row = np.where(other, -1, row)
+        known = np.flatnonzero(row >= 0)
+        found, first = np.unique(row[known], return_index=True)
+        new = ~self.listed[found]
+        skipped[f"{path.name}: rows of a study listed before, left out"] += len(known) - int(
+            new.sum()
+        )
+        self.listed[found[new]] = True
+        return found[new], known[first[new]]
 
 
 def _diagnosis(reports: list[pa.Array], rules: LabelRules) -> pa.Array:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.labels.parsing import numbers, text, whole_numbers
 from pipeline.labels.reasons import NOT_STATED, absent
+from pipeline.labels.rules import PLAUSIBLE_AGE_YEARS
 from pipeline.labels.tables import Skipped, blocks
 
 _COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
@@ -23,8 +24,9 @@ def patient_labels(
     """`age` (years at the ECG) and `sex` (1 male, 0 female) of each record, out of `patients.csv`.
 
     Age is `anchor_age` plus the years from `anchor_year` to the ECG's. MIMIC-IV writes 91 for
-    every anchor age over 89, so ages of 90 and more are only known to be that. A patient listed
-    twice counts as listed first. Raises UserError as `blocks` does.
+    every anchor age over 89, so ages of 90 and more are only known to be that; outside
+    `PLAUSIBLE_AGE_YEARS` there is none. A patient listed twice counts as listed first. Raises
+    UserError as `blocks` does.
     """
     whose, patients = pd.factorize(records["patient_id"])
     index = pd.Index(patients)
@@ -51,13 +53,16 @@ def patient_labels(
     year = records["ecg_time"].dt.year.to_numpy(np.float64)
     strangers = ~listed[whose]
     age_then, sex = year - born[whose], male[whose]
+    youngest, oldest = PLAUSIBLE_AGE_YEARS
+    implausible = (age_then < youngest) | (age_then > oldest)
     return pd.DataFrame(
         {
-            "age": age_then,
+            "age": np.where(implausible, np.nan, age_then),
             "age_absent": absent(
                 "age",
                 (np.isnan(year), "no_ecg_time"),
                 (strangers, "patient_not_listed"),
+                (implausible, "implausible"),
                 (np.isnan(age_then), NOT_STATED),
             ),
             "sex": sex,

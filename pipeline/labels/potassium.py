@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from enecg.errors import UserError
-from pipeline.labels.parsing import Parsed, numbers, seconds, text, whole_numbers
+from pipeline.labels.abnormal import abnormal_of, choose_criterion, columns_of
+from pipeline.labels.parsing import Parsed, numbers, seconds, whole_numbers
 from pipeline.labels.reasons import absent
-from pipeline.labels.rules import Criterion, LabelRules
-from pipeline.labels.tables import Part, Skipped, blocks, read_header
+from pipeline.labels.rules import PLAUSIBLE_POTASSIUM_MMOL_L, Criterion, LabelRules
+from pipeline.labels.tables import Part, Skipped, blocks
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
-RANGE_COLUMNS = ("ref_range_lower", "ref_range_upper")
 
 _PATIENT_STRIDE = 1 << 40
 """Seconds between patients on the line of all ECGs: the years 1000 to 9999 take 2^39."""
@@ -78,15 +77,15 @@ class Partial:
     """What a part of the table says: of the ECGs `ecg` (places on the line) the best result.
 
     `away` seconds from the ECG; `place` of the row in the whole table; `value` in mmol/L, and
-    whether it is `abnormal`. `patients`: places of those with any result. `rows`: how many were
-    read for it.
+    whether it is `abnormal` (1, 0, or NaN as `abnormal_of` has it). `patients`: places of those
+    with any result. `rows`: how many were read for it.
     """
 
     ecg: Int64[np.ndarray, " found"]
     away: Int64[np.ndarray, " found"]
     place: Int64[np.ndarray, " found"]
     value: Float64[np.ndarray, " found"]
-    abnormal: Bool[np.ndarray, " found"]
+    abnormal: Float64[np.ndarray, " found"]
     patients: Int64[np.ndarray, " patient"]
     rows: int
     skipped: Skipped
@@ -100,7 +99,7 @@ class Best:
         self.away = np.full(len(ecgs.at), _NEVER)
         self.place = np.full(len(ecgs.at), _NEVER)
         self.value = np.full(len(ecgs.at), np.nan)
-        self.abnormal = np.zeros(len(ecgs.at), bool)
+        self.abnormal = np.full(len(ecgs.at), np.nan)
         self.any_result = np.zeros(len(ecgs.patients), bool)
         self.rows = 0
         self.skipped = Skipped()
@@ -135,27 +134,6 @@ class Best:
         )
 
 
-def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
-    """What tells an abnormal result: as the rules say, or the first that the table has.
-
-    Raises UserError where the table lacks the columns that the rules ask for.
-    """
-    header = read_header(path)
-    has = {
-        "flag": "flag" in header.names,
-        "range": set(RANGE_COLUMNS) <= set(header.names),
-        "thresholds": True,
-    }
-    if rules.abnormal is None:
-        return "flag" if has["flag"] else "range" if has["range"] else "thresholds"
-    if not has[rules.abnormal]:
-        raise UserError(
-            f"{path} has no column {' or '.join(_columns_of(rules.abnormal))}, by which --abnormal "
-            f"{rules.abnormal} tells; leave the option out, or give --abnormal thresholds."
-        )
-    return rules.abnormal
-
-
 def reduce_part(
     path: Path,
     ecgs: Ecgs,
@@ -168,9 +146,9 @@ def reduce_part(
     best, skipped = Best(ecgs), Skipped()
     # Rows are numbered within their part, and parts come one after the other.
     place = (part.number if part is not None else 0) << 40
-    columns = (*RESULT_COLUMNS, *_columns_of(criterion))
+    columns = (*RESULT_COLUMNS, *columns_of(criterion))
     for block in blocks(path, columns, skipped, part=part, progress=progress):
-        for partial in _reduce_block(block, place, path.name, ecgs, rules, criterion):
+        for partial in _reduce_block(block, place, path.name, ecgs, rules, criterion, skipped):
             best.take(partial)
         best.rows += len(block)
         place += len(block)
@@ -179,34 +157,36 @@ def reduce_part(
 
 
 def potassium_labels(ecgs: Ecgs, parts: Iterable[Partial]) -> tuple[pd.DataFrame, Skipped]:
-    """`potassium` (1 abnormal, 0 normal) and `potassium_mmol_l` of each record."""
+    """`potassium` (1 abnormal, 0 normal) and `potassium_mmol_l` of each record.
+
+    The result that the rules name decides: where it is implausible there is no label, and where
+    its flag is unknown its value alone.
+    """
     best = Best(ecgs)
     for part in parts:
         best.take(part)
-    found = best.away < _NEVER
     value, abnormal = np.full((2, ecgs.records), np.nan)
-    value[ecgs.row] = best.value
-    abnormal[ecgs.row[found]] = best.abnormal[found]
+    value[ecgs.row], abnormal[ecgs.row] = best.value, best.abnormal
+    lowest, highest = PLAUSIBLE_POTASSIUM_MMOL_L
+    plausible = (value >= lowest) & (value <= highest)
     timed, none_at_all = np.zeros((2, ecgs.records), bool)
     timed[ecgs.row] = True
     none_at_all[ecgs.row] = ~best.any_result[ecgs.at // _PATIENT_STRIDE]
     labels = pd.DataFrame(
         {
-            "potassium": abnormal,
-            "potassium_mmol_l": value,
+            "potassium": np.where(plausible, abnormal, np.nan),
+            "potassium_mmol_l": np.where(plausible, value, np.nan),
             "potassium_absent": absent(
                 "potassium",
                 (~timed, "no_ecg_time"),
                 (none_at_all, "no_result"),
                 (np.isnan(value), "none_in_window"),
+                (~plausible, "implausible"),
+                (np.isnan(abnormal), "unknown_flag"),
             ),
         }
     )
     return labels, best.skipped
-
-
-def _columns_of(criterion: Criterion) -> tuple[str, ...]:
-    return {"flag": ("flag",), "range": RANGE_COLUMNS, "thresholds": ()}[criterion]
 
 
 def _reduce_block(
@@ -216,16 +196,16 @@ def _reduce_block(
     ecgs: Ecgs,
     rules: LabelRules,
     criterion: Criterion,
+    skipped: Skipped,
 ) -> Iterator[Partial]:
     """The results of a block, some at a time."""
-    items = pa.array(
-        [form.encode() for item in rules.potassium_items for form in (f"{item}", f"{item}.0")]
-    )
-    mine = pc.indices_nonzero(pc.is_in(block["itemid"], value_set=items))
+    item = whole_numbers(block["itemid"])
+    skipped[f"{name}: rows whose itemid cannot be read, left out"] += item.unreadable
+    mine = np.flatnonzero(item.known & np.isin(item.values, rules.potassium_items))
     for first in range(0, len(mine), _RESULTS_AT_ONCE):
-        some = mine.slice(first, _RESULTS_AT_ONCE)
-        places = place + some.to_numpy().astype(np.int64)
-        yield _beside_ecgs(block.take(some), places, name, ecgs, rules, criterion)
+        some = mine[first : first + _RESULTS_AT_ONCE]
+        results = block.take(pa.array(some))
+        yield _beside_ecgs(results, place + some, name, ecgs, rules, criterion, skipped)
 
 
 def _beside_ecgs(
@@ -235,12 +215,14 @@ def _beside_ecgs(
     ecgs: Ecgs,
     rules: LabelRules,
     criterion: Criterion,
+    skipped: Skipped,
 ) -> Partial:
     """Results, each beside every ECG in whose window it is."""
-    skipped = Skipped()
     subject = _counted(whole_numbers(results["subject_id"]), "subject_id", name, skipped)
     time = _counted(seconds(results["charttime"]), "charttime", name, skipped)
     value = _counted(numbers(results["valuenum"]), "valuenum", name, skipped)
+    empty = int((~value.known).sum()) - value.unreadable
+    skipped[f"{name}: potassium rows without a valuenum, passed over for the next"] += empty
     patient = np.searchsorted(ecgs.patients, subject.values)
     patient[patient == len(ecgs.patients)] = 0
     ours = subject.known & time.known & value.known
@@ -257,7 +239,7 @@ def _beside_ecgs(
     count = high - low
     result = np.repeat(np.arange(len(kept)), count)
     ecg = np.arange(len(result)) - np.repeat(np.cumsum(count) - count, count) + low[result]
-    abnormal = _abnormal(results.take(pa.array(kept)), value.values[kept], rules, criterion)
+    abnormal = abnormal_of(results.take(pa.array(kept)), value.values[kept], rules, criterion)
     return Partial(
         ecg=ecg,
         away=np.abs(at[result] - ecgs.at[ecg]),
@@ -266,7 +248,7 @@ def _beside_ecgs(
         abnormal=abnormal[result],
         patients=np.unique(patient),
         rows=0,
-        skipped=skipped,
+        skipped=Skipped(),
     )
 
 
@@ -276,22 +258,3 @@ def _counted(parsed: Parsed, column: str, name: str, skipped: Skipped) -> Parsed
             parsed.unreadable
         )
     return parsed
-
-
-def _abnormal(
-    results: pa.RecordBatch,
-    value: Float64[np.ndarray, " result"],
-    rules: LabelRules,
-    criterion: Criterion,
-) -> Bool[np.ndarray, " result"]:
-    """Which potassium results are out of range."""
-    if criterion == "flag":
-        flagged = pc.not_equal(text(results["flag"]), "")
-        return np.asarray(pc.fill_null(flagged, False).to_numpy(zero_copy_only=False))
-    low = np.full(len(value), rules.potassium_low)
-    high = np.full(len(value), rules.potassium_high)
-    if criterion == "range":
-        lower, upper = (numbers(results[column]) for column in RANGE_COLUMNS)
-        low = np.where(lower.known, lower.values, low)
-        high = np.where(upper.known, upper.values, high)
-    return (value < low) | (value > high)

@@ -9,18 +9,25 @@ from jaxtyping import Bool
 NOT_STATED = "not_stated"
 
 REASONS = {
-    "rr_interval": ("not_listed", "not_measured", "unreadable", "implausible", NOT_STATED),
-    "age": ("no_ecg_time", "patient_not_listed", NOT_STATED),
+    "rr_interval": (
+        *("not_listed", "other_patient", "not_measured", "unreadable", "implausible"),
+        NOT_STATED,
+    ),
+    "age": ("no_ecg_time", "patient_not_listed", "implausible", NOT_STATED),
     "sex": ("patient_not_listed", NOT_STATED),
-    "potassium": ("no_ecg_time", "no_result", "none_in_window", NOT_STATED),
-    "diagnosis": ("not_listed", "no_report", NOT_STATED),
+    "potassium": (
+        *("no_ecg_time", "no_result", "none_in_window", "implausible", "unknown_flag"),
+        NOT_STATED,
+    ),
+    "diagnosis": ("not_listed", "other_patient", "no_report", NOT_STATED),
 }
-"""Label and reasons. `not_listed`: the record is not in machine_measurements; `not_measured`: the
-machine says so (29999, or nothing); `implausible`: outside `PLAUSIBLE_RR_MS`; `unreadable`: no
-number; `no_ecg_time`: the record list has none; `patient_not_listed`: not in patients;
-`no_result`: the patient has no potassium result at all; `none_in_window`: none near this ECG;
-`no_report`: the report line asked for is empty; `not_stated`: the source has a place for it, and
-nothing there."""
+"""Label and reasons. `not_listed`: the record is not in machine_measurements; `other_patient`: it
+is there, as somebody else's; `not_measured`: the machine says so (29999, or nothing);
+`implausible`: outside the bounds in `rules`; `unreadable`: no number; `no_ecg_time`: the record
+list has none; `patient_not_listed`: not in patients; `no_result`: the patient has no potassium
+result at all; `none_in_window`: none near this ECG; `unknown_flag`: the laboratory's flag is
+neither empty nor `abnormal`; `no_report`: the report line asked for is empty; `not_stated`: the
+source has a place for it, and nothing there."""
 
 _SUFFIX = "_absent"
 

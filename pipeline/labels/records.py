@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int64, Shaped
 
 from enecg.errors import UserError
@@ -23,15 +24,15 @@ def read_records(path: Path) -> pd.DataFrame:
 
     `record_id` is MIMIC's study_id, `patient_id` its subject_id, `path` is without a suffix.
     `ecg_time` is NaT where the table has none that can be read. Raises UserError where it is no
-    such table.
+    such table, a study_id is negative, or a path has a line end in it.
     """
     skipped = Skipped()
     read = [
         {
-            "record_id": _ids(path, "study_id", batch["study_id"]),
+            "record_id": _not_negative(path, _ids(path, "study_id", batch["study_id"])),
             "patient_id": _ids(path, "subject_id", batch["subject_id"]),
             "ecg_time": _times(batch["ecg_time"]),
-            "path": text(batch["path"]).to_pandas(),
+            "path": _one_line(path, text(batch["path"])).to_pandas(),
         }
         for batch in blocks(path, _COLUMNS, skipped)
     ]
@@ -58,3 +59,26 @@ def _ids(path: Path, name: str, column: pa.Array) -> Int64[np.ndarray, " record"
             f"as {told}; copy it again."
         )
     return parsed.values
+
+
+def _not_negative(
+    path: Path, study_id: Int64[np.ndarray, " record"]
+) -> Int64[np.ndarray, " record"]:
+    # A store has -1 where no record is written yet.
+    if (negative := study_id[study_id < 0]).size:
+        raise UserError(
+            f"{path} has {negative.size} rows whose study_id is negative, such as {negative[0]}; "
+            "give every record a number from 0 on."
+        )
+    return study_id
+
+
+def _one_line(path: Path, listed: pa.Array) -> pa.Array:
+    # Between two stray quotes all rows are one field.
+    broken = listed.filter(pc.match_substring_regex(listed, "[\r\n]"))
+    if len(broken):
+        raise UserError(
+            f"{path} has a path of several lines, which begins {broken[0].as_py()[:60]!r}; mend "
+            "the quotes in it, or copy the table again."
+        )
+    return listed

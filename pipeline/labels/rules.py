@@ -11,6 +11,16 @@ POTASSIUM_ITEMS = (50971, 50822)
 NORMAL_POTASSIUM_MMOL_L = (3.5, 5.1)
 """What is normal where neither the laboratory nor the table says so."""
 
+PLAUSIBLE_POTASSIUM_MMOL_L = (1.0, 20.0)
+"""Twice as wide as what ion-selective electrodes are made to measure in serum, some 1.5 to 10:
+haemolysis has its place in it, and -1 or 999999, which stand for something else, have not."""
+
+ABNORMAL_FLAG = "abnormal"
+"""The one word that MIMIC-IV's `labevents` has in `flag`; nothing there means normal."""
+
+PLAUSIBLE_AGE_YEARS = (0, 120)
+"""Nobody was younger, and one person known was older. Outside it there is no label."""
+
 PLAUSIBLE_RR_MS = (200, 3000)
 """300 to 20 beats a minute. Outside it there is no label."""
 
@@ -19,6 +29,9 @@ UNKNOWN_RR_MS = 29999
 
 REPORT_LINES = 18
 """`report_0` to `report_17` in `machine_measurements.csv`."""
+
+_LARGEST_ITEM = 10**18 - 1
+"""The most digits that a table's whole numbers are read with."""
 
 _LONGEST_WINDOW_HOURS = 24 * 365.0
 
@@ -63,6 +76,11 @@ class LabelRules:
             raise UserError(
                 "No potassium items are given; name itemids of MIMIC-IV's d_labitems, such as "
                 "50971,50822."
+            )
+        if not all(0 < item <= _LARGEST_ITEM for item in self.potassium_items):
+            raise UserError(
+                f"The potassium items are not all from 1 to {_LARGEST_ITEM:,}; give itemids of "
+                "MIMIC-IV's d_labitems, such as 50971,50822."
             )
         if self.abnormal not in (None, "flag", "range", "thresholds"):
             raise UserError(

@@ -29,6 +29,8 @@ def summary(labels: Labels, rules: LabelRules) -> tuple[str, ...]:
             f"{', '.join(map(str, rules.potassium_items))}; abnormal by "
             f"{rules.criterion(labels.criterion)}."
         )
+    if labels.others:
+        told.append(f"As the data set has them: {', '.join(labels.others)}.")
     tables: dict[str, list[str]] = {}
     for name, table in labels.lacking.items():
         tables.setdefault(table, []).append(name)

@@ -22,6 +22,9 @@ from pipeline.labels.parsing import UNKNOWN
 BLOCK_BYTES = 4 << 20
 """What is parsed at a time; a row must fit in it."""
 
+_ROW_WITHOUT_END = "straddling object"
+"""pyarrow's words for a row that goes on beyond a block."""
+
 _LONGEST_HEADER = 1 << 16
 
 Skipped = Counter[str]
@@ -99,18 +102,21 @@ def blocks(
 
     Rows with more or fewer fields than the header are left out and counted. `progress(bytes)`
     tells how much of the whole file is read. Raises UserError where a column is not there, or
-    the file is damaged.
+    the file is damaged; at its end, where a quote in it is not closed.
     """
     header = read_header(path)
     need(path, header, columns)
-    ragged = _Ragged()
+    ragged, read = _Ragged(), _Utf8()
     rows = 0
     with _told(path), pa.OSFile(str(path)) as raw:
-        for batch in _batches(_stream(raw, path, header, part), header.names, columns, ragged):
+        stream = pa.TransformInputStream(_stream(raw, path, header, part), read)
+        for batch in _batches(stream, header.names, columns, ragged):
             rows += len(batch)
             yield batch
             if progress is not None:
                 progress(raw.tell())
+    if read.quotes % 2:
+        raise _not_closed(path)
     if ragged.count:
         if not rows:
             raise UserError(
@@ -121,13 +127,12 @@ def blocks(
 
 
 def _stream(raw: pa.NativeFile, path: Path, header: Header, part: Part | None) -> pa.NativeFile:
-    """What follows the header, or a part of that, in UTF-8."""
+    """What follows the header, or a part of that."""
     if part is not None:
-        stream = raw.get_stream(part.start, part.end - part.start)
-    else:
-        stream = pa.CompressedInputStream(raw, "gzip") if is_compressed(path) else raw
-        stream.read(header.size)
-    return pa.TransformInputStream(stream, _Utf8())
+        return raw.get_stream(part.start, part.end - part.start)
+    stream = pa.CompressedInputStream(raw, "gzip") if is_compressed(path) else raw
+    stream.read(header.size)
+    return stream
 
 
 def _batches(
@@ -154,13 +159,19 @@ def _batches(
 
 
 class _Utf8:
-    """Bytes in which what is not UTF-8 has become U+FFFD; pyarrow cannot tell of a row without."""
+    """Bytes in which what is not UTF-8 has become U+FFFD; pyarrow cannot tell of a row without.
+
+    `quotes`: how many there are. After one without its pair all that follows is one field to
+    pyarrow, which says nothing of it at the end of the file.
+    """
 
     def __init__(self) -> None:
+        self.quotes = 0
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __call__(self, buffer: pa.Buffer) -> bytes:
         read = bytes(buffer)
+        self.quotes += read.count(b'"')
         cut_short, _ = self.decoder.getstate()
         if read.isascii() and not cut_short:
             return read
@@ -186,5 +197,14 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, csv.Error, EOFError) as error:
+        if _ROW_WITHOUT_END in str(error):
+            raise _not_closed(path) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(f"{path} is no table of MIMIC's ({reason}); copy it again.") from error
+
+
+def _not_closed(path: Path) -> UserError:
+    return UserError(
+        f"{path} has a quote that is not closed, so that rows after it are taken for one field; "
+        "mend that row, or copy the table again."
+    )

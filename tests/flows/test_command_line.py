@@ -49,6 +49,7 @@ LABEL_MISTAKES = {
     "no window": (["--window-hours", "0"], "--window-hours"),
     "no such match": (["--match", "last"], "--match"),
     "no items": (["--potassium-items", "K"], "'K' is no itemid"),
+    "an item of 5,000 digits": (["--potassium-items", "1" * 5000], "1111' is no itemid"),
     "no such criterion": (["--abnormal", "feeling"], "--abnormal"),
     "limits the wrong way round": (["--potassium-low", "6"], "a low limit below the high one"),
     "no such line": (["--report", "18"], "no report line '18'"),

@@ -22,7 +22,6 @@ from pipeline.labels.spread import cut, spread
 from pipeline.labels.tables import Skipped
 
 ASKED = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
-IDS = ASKED["record_id"].to_numpy(np.int64)
 
 
 def _records(path: Path) -> None:
@@ -32,7 +31,7 @@ def _records(path: Path) -> None:
 
 def _machine(path: Path) -> None:
     for report in ("first", "all", "0"):
-        _whole(machine_labels(path, IDS, LabelRules(report=report), Skipped()))
+        _whole(machine_labels(path, ASKED, LabelRules(report=report), Skipped()))
 
 
 def _patients(path: Path) -> None:

@@ -85,6 +85,31 @@ def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
         assert all(whole[part.start : part.end].count(b'"') % 2 == 0 for part in parts)
 
 
+@pytest.mark.parametrize("name", ["labevents.csv", "labevents.csv.gz"])
+@pytest.mark.parametrize("row", [5, 3995, 3999])
+@pytest.mark.parametrize("block_bytes", [1 << 14, 4 << 20])
+def test_a_quote_that_is_not_closed_is_told_and_swallows_nothing(
+    ecgs: Ecgs,
+    tmp_path: Path,
+    name: str,
+    row: int,
+    block_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", block_bytes)
+    rows = [
+        f"{n},{n % PATIENTS},,{n},50971,,1960-01-01 12:00:00,,4,4,mEq/L,3.3,5.1,,STAT,ok\n"
+        for n in range(4000)
+    ]
+    rows[row] = rows[row].replace("ok", '"ok')
+    path = write(tmp_path / name, LAB_HEADER + "".join(rows))
+    sentence = rf"{name} has a quote that is not closed[^\n]+\.$"
+    with pytest.raises(UserError, match=sentence):
+        reduce_part(path, ecgs, LabelRules())
+    with pytest.raises(UserError, match=sentence):
+        spread(path, ecgs, LabelRules(), "synchronous", part_bytes=20_000)
+
+
 @pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
 def test_blocks_of_any_size_say_the_same(
     ecgs: Ecgs, text: str, tmp_path: Path, rules: LabelRules, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """The file of labels: what is in it, its digest, who may read it, and what is told of it."""
 
+import hashlib
 import os
 import stat
 from dataclasses import asdict
@@ -14,8 +15,17 @@ from label_tables import write
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
-from pipeline.labels import LabelRules, Made, content_digest, make_labels, read_told, to_dask
-from pipeline.labels.label_table import prepare
+from pipeline.labels import (
+    LabelRules,
+    Labels,
+    Made,
+    content_digest,
+    make_labels,
+    read_told,
+    to_dask,
+)
+from pipeline.labels.label_file import read_label_file
+from pipeline.labels.label_table import prepare, to_arrow
 from pipeline.labels.reasons import REASONS, column_of
 
 
@@ -139,6 +149,55 @@ def test_any_data_set_can_be_labelled(ludb: Path, tmp_path: Path) -> None:
     assert (table.loc[absent, "age_absent"] == "not_stated").all()
     with pytest.raises(UserError, match="leave --hosp out"):
         make_labels(dataset, tmp_path / "labels.parquet", hosp=tmp_path)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Dataset:
+    """Records and patients of text, two of whom a number would make one, in a lab's own columns."""
+    for name in ("a", "b", "ward 3/ü"):
+        (tmp_path / f"{name}.hea").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.hea").write_text("")
+    (tmp_path / "labels.csv").write_text(
+        "record_id,patient_id,age,ward,beats,paced,age_absent,mixed\n"
+        "a,1,50, north ,12,true,mine,3\nb,01,,,,,,x\nward 3/ü,P2,60,south,13,false,,3.0\n"
+    )
+    return open_dataset(f"wfdb:lab={tmp_path}")
+
+
+def test_ids_of_text_stay_text(lab: Dataset, tmp_path: Path) -> None:
+    made = make_labels(lab, tmp_path / "out" / "labels.parquet")
+    table = pq.read_table(made.path)
+    assert [str(table.schema.field(name).type) for name in table.column_names[:2]] == ["string"] * 2
+    assert table["record_id"].to_pylist() == ["a", "b", "ward 3/ü"]
+    assert table["subject_id"].to_pylist() == ["1", "01", "P2"]
+    told = read_told(made.path)
+    assert told is not None
+    assert told["counts"]["age"] == {"ecgs": 2, "patients": 2, "not_stated": 1}
+    assert told["digest"] == content_digest(table.take([2, 0, 1])) == made.digest
+    read = read_label_file(made.path, lab.index(), {"age"})
+    assert read.table["age"].fillna(-1).tolist() == [50, -1, 60]
+
+
+def test_a_data_sets_other_columns_are_carried_along(lab: Dataset, tmp_path: Path) -> None:
+    made = make_labels(lab, tmp_path / "out" / "labels.parquet")
+    table = pq.read_table(made.path)
+    assert table.column_names[2:] == ["age", "age_absent", "ward", "beats", "paced", "mixed"]
+    assert table["age_absent"].to_pylist() == [None, "not_stated", None]
+    assert table["ward"].to_pylist() == ["north", None, "south"]
+    assert table["beats"].to_pylist() == [12.0, None, 13.0]
+    assert table["paced"].to_pylist() == ["true", None, "false"]
+    assert table["mixed"].to_pylist() == ["3", "x", "3.0"]
+    assert "As the data set has them: ward, beats, paced, mixed." in made.lines
+
+
+def test_the_digest_of_ids_that_are_numbers_is_what_it_says_it_is() -> None:
+    ids = np.array([7, 3])
+    frame = pd.DataFrame({"patient_id": [1, 2], "age": [50.0, np.nan]}, index=ids)
+    table = to_arrow(Labels(frame.rename_axis("record_id")))
+    told = b"record_id\0\1\1" + np.array([3, 7], "<i8").tobytes()
+    told += b"subject_id\0\1\1" + np.array([2, 1], "<i8").tobytes()
+    told += b"age\0\0\1" + np.array([50.0], "<f8").tobytes()
+    assert content_digest(table) == hashlib.sha256(told).hexdigest()
 
 
 def test_the_file_is_offered_to_dask(made: Made) -> None:

@@ -84,12 +84,73 @@ def test_what_is_abnormal_is_the_laboratorys_or_the_users_word(
     assert one(flagged, abnormal="flag") == (1.0, 4.0)
 
 
+@pytest.mark.parametrize("item", [" 50971", "50971.00", "050971", '"50971"'])
+def test_an_item_is_a_number_however_it_is_written(tmp_path: Path, item: str) -> None:
+    assert one(labs(tmp_path / "a.csv", (1, item, ECG_TIME, 5.9, "abnormal"))) == (1.0, 5.9)
+
+
+@pytest.mark.parametrize(("value", "abnormal"), [(3.5, 0.0), (5.1, 0.0), (3.49, 1.0), (5.11, 1.0)])
+def test_the_limits_themselves_are_normal(tmp_path: Path, value: float, abnormal: float) -> None:
+    path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, ""))
+    assert one(path, abnormal="thresholds") == (abnormal, value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "abnormal"),
+    [
+        *((word, 0.0) for word in ("", " ", '""', "NULL", "NaN", " nan ")),
+        *((word, 1.0) for word in ("abnormal", "Abnormal", " ABNORMAL ")),
+    ],
+)
+def test_a_flag_is_abnormal_or_empty(tmp_path: Path, flag: str, abnormal: float) -> None:
+    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))) == (abnormal, 4.0)
+
+
+@pytest.mark.parametrize("flag", ["normal", "delta", "None", "0"])
+def test_a_flag_of_another_word_is_no_label(tmp_path: Path, flag: str) -> None:
+    path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))
+    found, _ = potassium(path, records((7, 1, ECG_TIME)))
+    assert np.isnan(found["potassium"].iloc[0])
+    assert found["potassium_mmol_l"].tolist() == [4.0]
+    assert found["potassium_absent"].tolist() == ["unknown_flag"]
+
+
+@pytest.mark.parametrize("value", [-1, 0, 0.99, 20.01, 999999])
+def test_an_impossible_potassium_is_no_label(tmp_path: Path, value: float) -> None:
+    path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))
+    found, _ = potassium(path, records((7, 1, ECG_TIME)))
+    assert found[["potassium", "potassium_mmol_l"]].isna().all(axis=None)
+    assert found["potassium_absent"].tolist() == ["implausible"]
+
+
+@pytest.mark.parametrize("value", [1, 20])
+def test_an_extreme_potassium_is_one(tmp_path: Path, value: float) -> None:
+    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))) == (1.0, value)
+
+
+def test_a_result_without_a_number_is_passed_over_and_counted(tmp_path: Path) -> None:
+    path = labs(
+        tmp_path / "labevents.csv",
+        (1, 50971, "2150-03-01 12:01:00", "", "abnormal"),
+        (1, 50971, "2150-03-01 12:02:00", 4.4, ""),
+        (1, "K", "2150-03-01 12:02:00", 4.4, ""),
+    )
+    found, skipped = potassium(path, records((7, 1, ECG_TIME)))
+    assert found["potassium_mmol_l"].tolist() == [4.4]
+    assert dict(+skipped) == {
+        "labevents.csv: potassium rows without a valuenum, passed over for the next": 1,
+        "labevents.csv: rows whose itemid cannot be read, left out": 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("columns", "values", "abnormal"),
     [
         ("ref_range_lower,ref_range_upper", "3.3,5.5", 0.0),
         ("ref_range_lower,ref_range_upper", "3.3,5.1", 1.0),
         ("ref_range_lower,ref_range_upper", ",", 1.0),
+        ("ref_range_lower,ref_range_upper", ",5.5", 0.0),
+        ("ref_range_lower,ref_range_upper", ",5.2", 1.0),
         ("comments", "none", 1.0),
     ],
 )
@@ -104,6 +165,16 @@ def test_without_a_flag_the_range_decides(
     assert one(path) == (abnormal, 5.3)
     with pytest.raises(UserError, match="no column flag"):
         one(path, abnormal="flag")
+
+
+def test_a_range_may_have_a_lower_limit_alone(tmp_path: Path) -> None:
+    path = tmp_path / "labevents.csv"
+    path.write_text(
+        "subject_id,itemid,charttime,valuenum,ref_range_lower,ref_range_upper\n"
+        f"1,50971,{ECG_TIME},4.0,4.5,\n"
+    )
+    assert one(path) == (1.0, 4.0)
+    assert one(path, abnormal="thresholds") == (0.0, 4.0)
 
 
 def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Path) -> None:
@@ -143,7 +214,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> No
         file.write(b"99,1,too,few\n100,1,,1,50971,," + b"\xff,,\xfe,7.0,mEq/L,3.3,5.1,,STAT,\n")
     found, skipped = potassium(path, records((7, 1, ECG_TIME)))
     assert found["potassium_mmol_l"].tolist() == [4.4]
-    assert dict(skipped) == {
+    assert dict(+skipped) == {
         "labevents.csv: rows with another number of fields, left out": 1,
         "labevents.csv: potassium rows whose valuenum cannot be read, left out": 2,
         "labevents.csv: potassium rows whose charttime cannot be read, left out": 3,
@@ -161,10 +232,10 @@ def test_the_diagnosis_is_the_line_asked_for(tmp_path: Path) -> None:
         "1,4,,,,Sinus rhythm with PVC(s),800\n"
         "1,5,,,,,800\n"
     )
-    ids = np.array([1, 2, 3, 4, 5, 6])
+    asked = records(*((n, 1, ECG_TIME) for n in range(1, 7)))
 
     def said(report: str) -> list[object]:
-        found = machine_labels(path, ids, LabelRules(report=report), Skipped())
+        found = machine_labels(path, asked, LabelRules(report=report), Skipped())
         return found["diagnosis"].fillna(found["diagnosis_absent"].astype("string")).tolist()
 
     first = ["Sinus rhythm", "Sinus rhythm", "Atrial fibrillation", "Sinus rhythm with PVC(s)"]
@@ -189,7 +260,8 @@ def test_an_impossible_interval_is_no_label(tmp_path: Path) -> None:
     }
     rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(told)]
     path.write_text("\n".join(["subject_id,study_id,report_0,rr_interval", *rows]) + "\n")
-    found = machine_labels(path, np.arange(9), LabelRules(), skipped := Skipped())
+    asked = records(*((n, 1, ECG_TIME) for n in range(9)))
+    found = machine_labels(path, asked, LabelRules(), skipped := Skipped())
     assert found["rr_interval_absent"].astype(object).tolist() == [*told.values(), "not_listed"]
     np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 6 + [200, 3000, np.nan])
     assert +skipped == {"machine_measurements.csv: rows whose rr_interval is no number": 1}
@@ -200,9 +272,48 @@ def test_a_study_listed_twice_counts_as_listed_first(tmp_path: Path) -> None:
     path.write_text(
         "study_id,report_0,rr_interval\n4,Sinus rhythm,800\n4,Flutter,300\nx,Flutter,300\n"
     )
-    found = machine_labels(path, np.array([4]), LabelRules(), skipped := Skipped())
+    found = machine_labels(path, records((4, 1, ECG_TIME)), LabelRules(), skipped := Skipped())
     assert found[["rr_interval", "diagnosis"]].iloc[0].tolist() == [800, "Sinus rhythm"]
     assert sorted((+skipped).values()) == [1, 1]
+
+
+def test_a_row_of_another_patient_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "machine_measurements.csv"
+    path.write_text(
+        "subject_id,study_id,report_0,rr_interval\n99,1,Flutter,300\n10,1,Sinus rhythm,800\n"
+        "99,2,Flutter,300\n,3,Sinus rhythm,900\n"
+    )
+    asked = records(*((n, 10, ECG_TIME) for n in (1, 2, 3, 4)))
+    found = machine_labels(path, asked, LabelRules(), skipped := Skipped())
+    np.testing.assert_array_equal(found["rr_interval"], [800, np.nan, 900, np.nan])
+    for label_name in ("rr_interval", "diagnosis"):
+        reasons = found[f"{label_name}_absent"].astype(object).tolist()
+        assert reasons == [np.nan, "other_patient", np.nan, "not_listed"]
+    key = "machine_measurements.csv: rows of another patient than the record's, left out"
+    assert dict(+skipped) == {key: 2}
+
+
+def test_a_patient_listed_again_in_a_later_block_counts_as_listed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", 1 << 12)
+    path = tmp_path / "patients.csv"
+    others = "".join(f"{n},F,40,2150\n" for n in range(1000, 2000))
+    path.write_text(f"subject_id,gender,anchor_age,anchor_year\n1,M,52,2150\n{others}1,F,70,2150\n")
+    found = patient_labels(path, records((7, 1, ECG_TIME)), skipped := Skipped())
+    assert found[["age", "sex"]].iloc[0].tolist() == [52, 1]
+    assert list((+skipped).values()) == [1]
+
+
+def test_an_impossible_age_is_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    ages = (-1, 0, 120, 121)
+    rows = "".join(f"{n},M,{age},2150\n" for n, age in enumerate(ages))
+    path.write_text(f"subject_id,gender,anchor_age,anchor_year\n{rows}")
+    found = patient_labels(path, records(*((n, n, ECG_TIME) for n in range(4))), Skipped())
+    np.testing.assert_array_equal(found["age"], [np.nan, 0, 120, np.nan])
+    reasons = found["age_absent"].astype(object).tolist()
+    assert reasons == ["implausible", np.nan, np.nan, "implausible"]
 
 
 def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
@@ -244,6 +355,23 @@ def test_a_record_without_a_readable_time_stays_in_the_list(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("1,-1,1,,files/a", "study_id is negative, such as -1"),
+        ('1,2,2,,"files/a\n1,3,3,,files/b"', "a path of several lines"),
+        ('1,2,"2,,files/a\n1,3,3,,files/b', "a quote that is not closed"),
+    ],
+)
+def test_a_list_that_cannot_be_trusted_is_told_in_a_sentence(
+    tmp_path: Path, row: str, says: str
+) -> None:
+    header = "subject_id,study_id,file_name,ecg_time,path"
+    path = write(tmp_path / "record_list.csv", f"{header}\n1,9,9,,files/z\n{row}\n")
+    with pytest.raises(UserError, match=rf"record_list.csv has [^\n]*{says}[^\n]*\.$"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
     ("rules", "counted"),
     [
         ({"match": "nearest", "window_hours": 1}, 203),
@@ -274,6 +402,8 @@ def test_mimics_demo_has_as_many_labels_as_were_counted_by_other_means(
         {"window_hours": float("nan")},
         {"match": "last"},
         {"potassium_items": ()},
+        {"potassium_items": (0,)},
+        {"potassium_items": (10**18,)},
         {"abnormal": "feeling"},
         {"potassium_low": 6},
         {"report": "18"},
