@@ -57,9 +57,14 @@ def find_table(root: Path, name: str) -> Path | None:
 
 
 def check_hosp(folder: Path) -> Path:
-    """MIMIC-IV's folder of tables. Raises UserError where it is not there."""
+    """MIMIC-IV's folder of tables. Raises UserError where it is not there, or has no table."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not there; give MIMIC-IV's folder hosp.")
+    if find_table(folder, "patients") is None and find_table(folder, "labevents") is None:
+        raise UserError(
+            f"{folder} has neither patients.csv nor labevents.csv (or .csv.gz); give MIMIC-IV's "
+            "folder hosp."
+        )
     return folder
 
 

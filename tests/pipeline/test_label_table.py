@@ -137,6 +137,10 @@ def test_without_tables_it_is_told_which_labels_are_lacking(
         assert f"No {name}" in told or f"no {name}" in told
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
     assert set(elsewhere.labels.lacking) == {"rr_interval", "diagnosis"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has neither patients.csv nor labevents.csv"):
+        make_labels(bare, tmp_path / "no.parquet", hosp=tmp_path / "empty")
+    assert not (tmp_path / "no.parquet").exists()
 
 
 def test_any_data_set_can_be_labelled(ludb: Path, tmp_path: Path) -> None:
