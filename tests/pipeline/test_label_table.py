@@ -138,7 +138,7 @@ def test_without_tables_it_is_told_which_labels_are_lacking(
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
     assert set(elsewhere.labels.lacking) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has neither patients.csv nor labevents.csv"):
+    with pytest.raises(UserError, match=r"has neither patients\.csv nor labevents\.csv"):
         make_labels(bare, tmp_path / "no.parquet", hosp=tmp_path / "empty")
     assert not (tmp_path / "no.parquet").exists()
 
