@@ -1,6 +1,8 @@
 """Any directory of WFDB records, with ids of text."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +339,38 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
     ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", added)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
     judged = judge(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
+    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
+    assert not [note for note in noted if "are others than when" in note]
     for one in judged.predictions:
         assert set(one.patient_id.tolist()).isdisjoint(cohorts[one.repeat]["patients_seen"])
     assert (tmp_path / "judged" / "predictions.parquet").is_file()
+
+
+def test_patients_that_are_told_later_are_seen_by_their_records(
+    root: Path, store: Path, tmp_path: Path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    known = pd.read_csv(root / "labels.csv", dtype={"record_id": str})
+    known.drop(columns="patient_id").to_csv(copy / "labels.csv", index=False)
+    extract(f"wfdb:lab={copy}", store, "dlinear")
+    fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
+    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings)
+    (drawn,) = json.loads((run.folder / "cohorts.json").read_text())
+    # The first record that was tested on turns out to be of somebody who was trained on.
+    told = known.assign(patient_id=known["record_id"]).set_index("record_id")
+    same = [drawn["train"][0], drawn["test"][0]]
+    told.loc[same, "patient_id"] = "somebody"
+    told.to_csv(copy / "labels.csv")
+    judged = judge(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "judged")
+    asked = {str(one) for answers in judged.predictions for one in answers.record_id}
+    assert asked
+    assert asked.isdisjoint({*drawn["train"], *drawn["validation"], *same})
+    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
+    assert [note for note in noted if "are others than when the run was trained" in note]
+    added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
+    with pytest.raises(
+        UserError, match=r"1 patients have records in both train and test of .* as s"
+    ):
+        train(f"wfdb:lab={copy}", store, tmp_path / "ward", replace(added, base=str(run.folder)))
