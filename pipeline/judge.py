@@ -13,7 +13,7 @@ from jaxtyping import Bool
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS, Task
-from pipeline.datasets.base import Dataset, same_patients
+from pipeline.datasets.base import Dataset, RecordIndex, same_patients
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
 from pipeline.extraction.request import resolve_device
@@ -30,7 +30,7 @@ from pipeline.runs.predictor import Answers, Predictor, load_run
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.cache import Features, available, open_same, read_features
 from pipeline.training.refill import refill_command
-from stores.record_ids import as_ids
+from stores.record_ids import RecordIds, as_ids
 
 EVALUATION = "evaluation.json"
 
@@ -81,7 +81,10 @@ def judge(
     ids = source.index().record_id[:limit]
     table = asked.table.reindex(ids)
     unseen = np.stack(
-        [_unseen(saved, number, source.namespace, table) for number in range(len(seeds))]
+        [
+            _unseen(saved, number, source.namespace, source.index(), ids)
+            for number in range(len(seeds))
+        ]
     )
     columns = [task.column for task in of_run if task.column in table]
     wanted = table[columns].notna().any(axis=1).to_numpy() & unseen.any(0)
@@ -112,7 +115,11 @@ def judge(
         "experts": list(saved.experts),
         "records": len(there.record_id),
         "records_left_out": there.left_out,
-        "notes": [*asked.notes, *notes],
+        "notes": [
+            *_index_notes(saved, source.namespace, source.index()),
+            *asked.notes,
+            *notes,
+        ],
     }
     text = _told(saved, config, tasks, judged)
     if folder is not None:
@@ -122,12 +129,31 @@ def judge(
 
 
 def _unseen(
-    saved: SavedRun, repeat: int, namespace: str, table: pd.DataFrame
+    saved: SavedRun, repeat: int, namespace: str, index: RecordIndex, record_id: RecordIds
 ) -> Bool[np.ndarray, " record"]:
-    """Which records are of patients that a repeat was neither trained nor validated on."""
+    """Which of the first records of an index a repeat knows nothing of the patients of.
+
+    Those whom it was trained or validated on, it knows. Who took a record may be told otherwise
+    now than then, so within its namespace it knows whoever has one of its records today, too.
+    """
     if not same_patients(saved.config["dataset"], namespace):
-        return np.ones(len(table), bool)
-    return ~np.isin(as_ids(table["patient_id"]), saved.patients_seen(repeat))
+        return np.ones(len(record_id), bool)
+    known = np.isin(index.patient_id, saved.patients_seen(repeat))
+    if namespace == saved.config["dataset"]:
+        used = np.isin(index.record_id, saved.records_seen(repeat))
+        known |= np.isin(index.patient_id, index.patient_id[used])
+    unseen: np.ndarray = ~known[: len(record_id)]
+    return unseen
+
+
+def _index_notes(saved: SavedRun, namespace: str, index: RecordIndex) -> tuple[str, ...]:
+    """A sentence where the data set has other records or patients than when the run was trained."""
+    if namespace != saved.config["dataset"] or index.digest == saved.config["index_digest"]:
+        return ()
+    return (
+        f"The records or patients of {namespace} are others than when the run was trained; "
+        "whoever has one of its records today counts as seen.",
+    )
 
 
 def _whom(saved: SavedRun, namespace: str) -> str:

@@ -78,7 +78,7 @@ def train(
             for number in range(settings.repeats)
         ]
     else:
-        cohorts = cohorts_of(base, inputs.record_id)
+        cohorts = cohorts_of(base, inputs.record_id, inputs.dataset.index())
     for cohort in cohorts:
         check_labels(cohort, inputs)
     told = (*inputs.notes, *_too_few(settings, inputs), *_never_seen(cohorts, inputs))

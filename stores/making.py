@@ -19,7 +19,7 @@ from stores.layout import leases, store_location
 from stores.lease import Ticket, acquire
 from stores.location import Location, WritingStore
 from stores.opening import ARRAYS, FORMAT, open_by, open_store
-from stores.record_ids import UNWRITTEN, RecordIds, data_type, encode, is_text, padded
+from stores.record_ids import UNWRITTEN, RecordIds, data_type, encode, is_text, padded, unwritten
 from stores.shards import sealed
 from stores.status import ABSENT
 
@@ -64,8 +64,10 @@ def create(
     `provenance` has at least `dataset` and `expert`, and together with nothing else it makes the
     identity. Records that the store does not know yet are appended in the order given.
 
-    Raises StoreError where something else lies there, or it may not be written.
+    Raises StoreError where something else lies there, or it may not be written, and where an id
+    stands for two records or for none.
     """
+    _check_ids(location, record_id)
     shard_rows = shard_rows or usual_shard_rows(len(record_id))
     with told(location):
         writer = location.place.writing(ticket.staging.key)
@@ -202,6 +204,23 @@ def _grow(location: Location, ticket: Ticket, by: Store, record_id: RecordIds) -
         store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(encoded))
     _lengthen(store.array("record_id"), length)
     return open_store(location, ticket)
+
+
+def _check_ids(location: Location, record_id: RecordIds) -> None:
+    """Raises StoreError for ids that no row could be found by."""
+    blank = unwritten(record_id)
+    if blank.any():
+        such = UNWRITTEN[data_type(record_id)]
+        raise StoreError(
+            f"{int(blank.sum())} records for {location} have the id {such!r}, which "
+            "stands for a row without one; give them another."
+        )
+    ids, times = np.unique(record_id, return_counts=True)
+    if len(ids) < len(record_id):
+        raise StoreError(
+            f"{int((times > 1).sum())} ids for {location} are of more than one record, such as "
+            f"{ids[times > 1][0]}; give each record an id of its own."
+        )
 
 
 def _kind(record_id: RecordIds) -> str:

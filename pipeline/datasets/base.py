@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -77,20 +76,6 @@ def same_patients(namespace: str, other: str) -> bool:
     return namespace == other or any(
         namespace.startswith(releases) and other.startswith(releases) for releases in SAME_PATIENTS
     )
-
-
-def inside(root: Path, listed: str, table: Path) -> Path:
-    """The path that a data set's table gives, below the data set's root.
-
-    Raises BadRecord where it leaves the root.
-    """
-    path = PurePosixPath(listed)
-    if path.is_absolute() or ".." in path.parts or "\\" in listed or "\0" in listed:
-        raise BadRecord(
-            "unreadable",
-            f"{table} gives the path {listed!r}, which leaves its directory; mend it.",
-        )
-    return root / path
 
 
 class Dataset(Protocol):

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.id_columns import whole_numbers
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from pipeline.waveforms.record_files import DirectoryFiles
 
@@ -52,17 +53,23 @@ class Ludb:
                 f"{self.root} has no ludb.csv; give the directory that holds it (the root of LUDB "
                 "1.0.1)."
             )
-        self._files = DirectoryFiles(self.root)
+        self._files = DirectoryFiles(self.root, elsewhere=("data",))
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        table = pd.read_csv(self.root / "ludb.csv", dtype="string")
-        lacking = sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns))
-        if lacking:
+        path = self.root / "ludb.csv"
+        try:
+            table = pd.read_csv(path, dtype="string")
+            if lacking := sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns)):
+                raise ValueError(f"it has no column {', '.join(lacking)}")
+            ids, known = whole_numbers(table["ID"])
+            if not known.all():
+                raise ValueError(f"row {int(known.argmin()) + 1} has no ID")
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{self.root / 'ludb.csv'} has no column {', '.join(lacking)}; copy it again."
-            )
-        return table.set_index(pd.Index(table["ID"].astype("int64"), name="record_id"))
+                f"{path} is not LUDB's table ({str(error).splitlines()[0]}); copy it again."
+            ) from error
+        return table.set_index(pd.Index(ids, name="record_id"))
 
     def index(self) -> RecordIndex:
         """The 200 records by number."""

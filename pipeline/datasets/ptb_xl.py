@@ -14,8 +14,10 @@ import pandas as pd
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex, inside
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.id_columns import whole_numbers
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
+from pipeline.waveforms.record_files import DirectoryFiles
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 """By sampling rate in Hz: the same ECGs, which make other embeddings once they are resampled."""
@@ -53,7 +55,15 @@ SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 
 Likelihoods = Mapping[str, float]
 
-_COLUMNS = ("ecg_id", "patient_id", "age", "sex", "scp_codes")
+_NO_CODES = (
+    *(ValueError, SyntaxError, AttributeError, TypeError),
+    # What is nested too deeply, and a whole number that no float64 holds.
+    *(MemoryError, RecursionError, OverflowError),
+)
+"""What a cell of `scp_codes` raises that is no dict of likelihoods."""
+
+_IDS = ("ecg_id", "patient_id")
+_COLUMNS = (*_IDS, "age", "sex", "scp_codes")
 
 
 class PtbXl:
@@ -69,6 +79,7 @@ class PtbXl:
         self.namespace = NAMESPACES[rate_hz]
         self._path_column = {500: "filename_hr", 100: "filename_lr"}[rate_hz]
         self._file = self.root / TABLE
+        self._files = DirectoryFiles(self.root, elsewhere=("records500", "records100"))
         if not self.root.is_dir():
             raise UserError(f"{self.root} is not there; give the directory of PTB-XL 1.0.3.")
         if not self._file.is_file():
@@ -82,11 +93,15 @@ class PtbXl:
         """The columns that are used, in the table's order, by `record_id`."""
         wanted = (*_COLUMNS, self._path_column)
         try:
-            table = pd.read_csv(self._file, usecols=lambda name: name in wanted)
+            table = pd.read_csv(
+                self._file,
+                usecols=lambda name: name in wanted,
+                dtype=dict.fromkeys(_IDS, str),
+            )
             if lacking := sorted({*wanted} - {*table.columns}):
                 raise ValueError(f"it has no column {', '.join(lacking)}")
             # Whole numbers with a point in some columns.
-            ids = {name: _whole_numbers(table[name]) for name in ("ecg_id", "patient_id")}
+            ids = {name: _ids(table[name]) for name in _IDS}
             if ids["ecg_id"].duplicated().any():
                 raise ValueError("it has an ecg_id twice")
             numbers = {name: pd.to_numeric(table[name]).astype(float) for name in ("age", "sex")}
@@ -106,14 +121,14 @@ class PtbXl:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
-        return read_wfdb(self._record(row))
+        return read_wfdb(self._record(row), self._files)
 
     def leads(self, row: int) -> Leads:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
-        return read_leads(self._record(row))
+        return read_leads(self._record(row), self._files)
 
-    def _record(self, row: int) -> Path:
-        return inside(self.root, str(self._table[self._path_column].iloc[row]), self._file)
+    def _record(self, row: int) -> str:
+        return str(self._table[self._path_column].iloc[row])
 
     def labels(self) -> pd.DataFrame:
         """Age, sex, and the rhythm stated; besides `scp_codes` as the table has them, and where
@@ -144,7 +159,7 @@ class PtbXl:
         try:
             codes = ast.literal_eval(str(cell))
             return {str(code): float(likelihood) for code, likelihood in codes.items()}
-        except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError) as error:
+        except _NO_CODES as error:
             raise UserError(
                 f"{self._file} gives ecg_id {record} the scp_codes {str(cell)[:60]!r}, which are "
                 "no Python dict of likelihoods; copy it again."
@@ -165,11 +180,11 @@ class PtbXl:
         return {str(code): str(name) for code, name in diagnostic.items()}
 
 
-def _whole_numbers(column: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(column)
-    if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
-        raise ValueError(f"row {int(wrong.to_numpy().argmax()) + 1} has no {column.name}")
-    return numbers.astype(np.int64)
+def _ids(column: "pd.Series[int]") -> "pd.Series[int]":
+    numbers, known = whole_numbers(column)
+    if not known.all():
+        raise ValueError(f"row {int(known.argmin()) + 1} has no {column.name}")
+    return pd.Series(numbers, column.index)
 
 
 def _summed(codes: Likelihoods, classes: Mapping[str, str]) -> Likelihoods:

@@ -1,16 +1,14 @@
 """Which records of a data set are asked for."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from enecg.errors import UserError
+from pipeline.datasets.id_columns import ID_COLUMNS, matched, plain_name, texts, whole_numbers
 from stores.record_ids import RecordIds, as_ids, is_text
-
-ID_COLUMNS = ("record_id", "study_id")
-"""Headers under which a table's record ids are looked for."""
 
 
 def select(
@@ -25,7 +23,8 @@ def select(
     """
     chosen = index
     if records is not None:
-        named = np.unique(read_record_ids(records, text=is_text(index)))
+        named = read_record_ids(records, text=is_text(index))
+        named = np.unique(matched(named, index) if is_text(index) else named)
         strange = np.setdiff1d(named, index)
         if len(strange):
             raise UserError(
@@ -46,15 +45,18 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
     """
     try:
         table = _texts(file) if text else _table(file)
-        ids = table[next((name for name in ID_COLUMNS if name in table), table.columns[0])]
+        key = next((name for name in ID_COLUMNS if name in table), table.columns[0])
+        if list(table.columns).count(key) > 1:
+            raise ValueError(f"it has more than one column {key}")
+        ids = table[key]
         if not len(ids):
             raise ValueError("no row")
         if text:
-            return as_ids(ids.dropna().astype(str).str.strip())
-        strange = ids[~_whole_numbers(ids)]
-        if len(strange):
-            raise ValueError(f"{strange.iloc[0]!r} is no whole number")
-        return ids.to_numpy().astype(np.int64)
+            return as_ids(texts(ids).dropna())
+        numbers, known = whole_numbers(ids)
+        if not known.all():
+            raise ValueError(f"{ids[~known].iloc[0]!r} is no whole number that can be told exactly")
+        return numbers
     except FileNotFoundError as error:
         raise UserError(f"{file} is not there; name a file of record ids.") from error
     except (OSError, ValueError, OverflowError, pd.errors.ParserError, IndexError) as error:
@@ -66,7 +68,7 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
 
 def _table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
-        return pd.read_parquet(file)
+        return _parquet(file)
     # A byte order mark is what some spreadsheets begin a file with.
     rows = pd.read_csv(
         file,
@@ -77,15 +79,15 @@ def _table(file: Path) -> pd.DataFrame:
         skipinitialspace=True,
         encoding="utf-8-sig",
     )
-    names = [str(name).strip() for name in rows.iloc[0]]
-    if _whole_numbers(rows.iloc[0]).any() and not set(ID_COLUMNS) & set(names):
+    names = [plain_name(str(name).strip()) for name in rows.iloc[0]]
+    if whole_numbers(rows.iloc[0])[1].any() and not set(ID_COLUMNS) & set(names):
         return rows
     return rows[1:].set_axis(names, axis=1)
 
 
 def _texts(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
-        return pd.read_parquet(file)
+        return _parquet(file)
     if ".csv" in file.suffixes:
         rows = pd.read_csv(
             file,
@@ -98,11 +100,13 @@ def _texts(file: Path) -> pd.DataFrame:
     else:
         lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
         rows = pd.DataFrame([line for line in lines if line and not line.startswith("#")])
-    names = [str(name).strip() for name in rows.iloc[0]]
+    names = [plain_name(str(name).strip()) for name in rows.iloc[0]]
     return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
 
 
-def _whole_numbers(values: "pd.Series[Any]") -> "pd.Series[bool]":
-    if pd.api.types.is_integer_dtype(values.dtype):
-        return pd.Series(True, values.index)
-    return values.astype(str).str.strip().str.fullmatch(r"[+-]?[0-9]+")
+def _parquet(file: Path) -> pd.DataFrame:
+    """The column of ids, as Python's own values: pandas makes floats where a number is missing."""
+    names = pq.read_schema(file).names
+    of_ids = [name for name in names if plain_name(name) in ID_COLUMNS] or names[:1]
+    columns = pq.read_table(file, columns=of_ids).to_pydict()
+    return pd.DataFrame(columns, dtype=object).rename(columns=plain_name)

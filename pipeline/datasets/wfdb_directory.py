@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections import deque
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -19,18 +20,18 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.selection import ID_COLUMNS
-from pipeline.labels.label_file import PATIENT_COLUMNS, as_written, header, read_labels
+from pipeline.datasets.id_columns import HEADER, ID_COLUMNS, PATIENT_COLUMNS
+from pipeline.labels.label_file import LabelFile, header, read_labels
 from pipeline.labels.questions import of_the_paper
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
-from stores.record_ids import as_ids
+from pipeline.waveforms.record_files import DirectoryFiles
+from stores.record_ids import RecordIds, as_ids
 
 LABELS = "labels.csv"
 """The table of labels, where there is one: a column `record_id`, and if the patients are known
-`patient_id`; columns out of `LABEL_COLUMNS`, and any others."""
+`patient_id` or `subject_id`; columns out of `LABEL_COLUMNS`, and any others."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_HEADER = ".hea"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -58,13 +59,20 @@ class WfdbDirectory:
         records = as_ids(find_records(self.root))
         if not len(records):
             raise UserError(
-                f"{self.root} has no WFDB record, no {_HEADER} file is below it; give the "
+                f"{self.root} has no WFDB record, no {HEADER} file is below it; give the "
                 "directory that holds them."
             )
-        if not self._has("patient_id"):
+        told = self._told(records, ()) if self._labels.is_file() else None
+        if told is None or told.patients is None:
             return RecordIndex(records, records)
-        given = as_written(read_labels(self._labels, records, {"patient_id"}).table["patient_id"])
-        return RecordIndex(records, as_ids(given.where(given.notna(), records)))
+        return RecordIndex(records, as_ids(told.patients.where(told.patients.notna(), records)))
+
+    @cached_property
+    def _files(self) -> DirectoryFiles:
+        """The folders at the top may be links to another disk."""
+        with os.scandir(self.root) as entries:
+            folders = [one.name for one in entries if one.name[0] != "." and _is_folder(one)]
+        return DirectoryFiles(self.root, elsewhere=folders)
 
     def index(self) -> RecordIndex:
         """All records, found by their headers' names; no header is opened."""
@@ -72,11 +80,11 @@ class WfdbDirectory:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
-        return read_wfdb(self.root / str(self._index.record_id[row]))
+        return read_wfdb(str(self._index.record_id[row]), self._files)
 
     def leads(self, row: int) -> Leads:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
-        return read_leads(self.root / str(self._index.record_id[row]))
+        return read_leads(str(self._index.record_id[row]), self._files)
 
     def labels(self) -> pd.DataFrame:
         """The columns of `labels.csv`; patients alone where it is not there."""
@@ -87,7 +95,7 @@ class WfdbDirectory:
         if not self._labels.is_file():
             return frame
         wanted = set(header(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
-        table = read_labels(self._labels, index.record_id, wanted).table
+        table = self._told(index.record_id, wanted).table
         papers = {task.column: task for task in TASKS.values()}
         for name in table.columns.difference([*ID_COLUMNS, *PATIENT_COLUMNS], sort=False):
             task, column = papers.get(name), table[name]
@@ -98,8 +106,15 @@ class WfdbDirectory:
     def _labels(self) -> Path:
         return self.root / LABELS
 
-    def _has(self, column: str) -> bool:
-        return self._labels.is_file() and column in header(self._labels)
+    def _told(self, records: RecordIds, wanted: Collection[str]) -> LabelFile:
+        """What `labels.csv` has. A row of no record would leave a record without its patient."""
+        told = read_labels(self._labels, records, wanted)
+        if len(told.strangers):
+            raise UserError(
+                f"{told.path} has {len(told.strangers)} records that are not below {self.root}, "
+                f"such as {told.strangers[0]}; mend their record_id, or take them out."
+            )
+        return told
 
 
 def find_records(root: Path) -> list[str]:
@@ -128,8 +143,8 @@ def find_records(root: Path) -> list[str]:
                     continue
                 if _is_folder(entry):
                     (to_enter.append if entry.is_symlink() else to_enter.appendleft)(path)
-                elif entry.name.endswith(_HEADER):
-                    found.append(path.removesuffix(_HEADER))
+                elif entry.name.endswith(HEADER):
+                    found.append(path.removesuffix(HEADER))
         except OSError as error:
             raise UserError(
                 f"{root / folder} cannot be read ({error.strerror}); get the right to it, or take "

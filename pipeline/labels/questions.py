@@ -9,9 +9,9 @@ import pandas as pd
 from enecg.errors import UserError
 from enecg.tasks import Task
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.selection import ID_COLUMNS
+from pipeline.datasets.id_columns import ID_COLUMNS, PATIENT_COLUMNS
 from pipeline.labels import label_values as values
-from pipeline.labels.label_file import PATIENT_COLUMNS, read_label_file
+from pipeline.labels.label_file import read_label_file
 from pipeline.labels.rules import PLAUSIBLE_RR_MS
 
 MAX_CLASSES = 50

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from enecg.errors import UserError
+from pipeline.datasets.base import RecordIndex
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.cohorts import Cohort
 from pipeline.training.fit import Adaptation
@@ -16,6 +18,7 @@ from pipeline.training.train_settings import TrainSettings
 from stores.record_ids import RecordIds, as_ids
 
 SHARED: Adaptation = "shared-lora"
+PARTS = ("train", "validation", "test")
 
 
 def open_base(folder: str) -> SavedRun:
@@ -48,14 +51,15 @@ def like_base(settings: TrainSettings, base: SavedRun) -> TrainSettings:
     )
 
 
-def cohorts_of(base: SavedRun, record_id: RecordIds) -> list[Cohort]:
+def cohorts_of(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
     """The base's cohorts, so that nobody whom its layers have seen is judged on.
 
-    Raises UserError where an embedding of theirs is not among `record_id`.
+    `index`: the data set's, which says who took which record today. Raises UserError where an
+    embedding of theirs is not among `record_id`, or where somebody is in two parts of one cohort.
     """
     cohorts = []
     for drawn in base.cohorts:
-        parts = (as_ids(drawn[part]) for part in ("train", "validation", "test"))
+        parts = (as_ids(drawn[part]) for part in PARTS)
         cohort = Cohort(drawn["seed"], *parts)
         missing = int((~np.isin(cohort.everyone, record_id)).sum())
         if missing:
@@ -63,8 +67,22 @@ def cohorts_of(base: SavedRun, record_id: RecordIds) -> list[Cohort]:
                 f"{missing} of the {len(cohort.everyone)} records of {base.folder} cannot be had "
                 "any more; give the --dataset and --store that it was trained from."
             )
+        _check_patients(base, cohort, index)
         cohorts.append(cohort)
     return cohorts
+
+
+def _check_patients(base: SavedRun, cohort: Cohort, index: RecordIndex) -> None:
+    """Raises UserError where the data set's patients have changed so that one is in two parts."""
+    patients = [index.patient_id[np.isin(index.record_id, getattr(cohort, part))] for part in PARTS]
+    for (one, mine), (other, theirs) in combinations(zip(PARTS, patients, strict=True), 2):
+        both = np.intersect1d(mine, theirs)
+        if len(both):
+            raise UserError(
+                f"{len(both)} patients have records in both {one} and {other} of {base.folder}, "
+                f"such as {both[0]}: the data set's patients are others than when it was trained; "
+                "train the base again."
+            )
 
 
 def hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Linear]]:

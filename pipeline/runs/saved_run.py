@@ -67,6 +67,12 @@ class SavedRun:
         with self._whole():
             return as_ids(self.cohorts[repeat]["patients_seen"])
 
+    def records_seen(self, repeat: int) -> RecordIds:
+        """The records that a repeat was trained or validated on."""
+        with self._whole():
+            drawn = self.cohorts[repeat]
+            return as_ids([*drawn["train"], *drawn["validation"]])
+
     def targets(self, repeat: int) -> dict[str, Targets]:
         """What a repeat fitted to the labels of its training patients, by task."""
         with self._whole():

@@ -75,7 +75,14 @@ def open_root(root: str | Path, elsewhere: Sequence[str] = ()) -> RecordFiles:
 
 def check_url(url: str) -> str:
     """The URL without a slash at its end. Raises UserError where it is none of a data set."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        # Neither the URL nor what Python says of it is told: there may be credentials in both.
+        raise UserError(
+            "The data set's URL has no host that makes sense, such as a bracket that is not "
+            "closed; give a directory, s3://BUCKET/PREFIX or https://."
+        ) from error
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(
             "The data set's URL holds credentials or a query, and it is kept in logs; give the "

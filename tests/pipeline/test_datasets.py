@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from written_records import whole_ecgs, write_record
 
 from enecg.errors import UserError
+from enecg.signal import LEADS
 from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
@@ -127,6 +129,32 @@ def test_ludb_is_a_data_set(ludb: Path) -> None:
     assert dataset.index().record_id.tolist() == list(range(1, 201))
 
 
+def test_ludbs_records_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Path) -> None:
+    (ecg,) = whole_ecgs(synthetic_dir, 1).ecgs
+    write_record(tmp_path / "disk/1", ecg, LEADS)
+    root = tmp_path / "ludb"
+    root.mkdir()
+    (root / "ludb.csv").write_text("ID,Sex,Age,Rhythms\n1,F,51,Sinus bradycardia\n")
+    (root / "data").symlink_to(tmp_path / "disk")
+    np.testing.assert_allclose(open_dataset(f"ludb:{root}").read(0), ecg, atol=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("ID,Sex\n1,F\n", r"it has no column Age, Rhythms\); copy it again"),
+        ("ID,Sex,Age,Rhythms\none,F,51,Sinus\n", r"row 1 has no ID\); copy it again"),
+        ("", "ludb.csv is not LUDB's table"),
+    ],
+)
+def test_a_table_that_is_not_ludbs_is_told_in_a_sentence(
+    tmp_path: Path, table: str, told: str
+) -> None:
+    (tmp_path / "ludb.csv").write_text(table)
+    with pytest.raises(UserError, match=told):
+        open_dataset(f"ludb:{tmp_path}").index()
+
+
 def test_ludbs_labels_are_the_published_ones(ludb: Path) -> None:
     labels = open_dataset(f"ludb:{ludb}").labels()
     assert "potassium" not in labels
@@ -167,12 +195,15 @@ def test_an_unfinished_synthetic_data_set_is_not_opened(tmp_path: Path) -> None:
         ("mimic-iv-ecg:{tmp}", "record_list.csv"),
         ("ludb:{tmp}/nowhere", "give the directory"),
         ("ludb:{tmp}", "ludb.csv"),
+        ("mimic-iv-ecg:https://[::1", "no host that makes sense"),
+        ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "no host that makes sense"),
     ],
 )
 def test_what_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path, name: str, says: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         open_dataset(name.format(tmp=tmp_path))
     assert says in str(failure.value)
+    assert "secret" not in str(failure.value)
 
 
 @pytest.mark.parametrize(

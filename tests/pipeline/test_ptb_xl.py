@@ -160,12 +160,38 @@ def test_without_the_statements_there_is_no_superclass(changed: Path):
 
 def test_a_path_that_leaves_the_directory_is_a_bad_record(changed: Path):
     replace(changed / "ptbxl_database.csv", "records500/00000/00002_hr", "../../00002_hr")
-    with pytest.raises(BadRecord, match=r"gives the path '../../00002_hr', which leaves") as bad:
+    with pytest.raises(BadRecord, match=r"\.\./\.\./00002_hr.hea leaves") as bad:
         PtbXl(changed).read(1)
     assert bad.value.reason == "unreadable"
     with pytest.raises(BadRecord, match="is not there") as bad:
         PtbXl(changed).read(0)
     assert bad.value.reason == "missing_file"
+
+
+def test_ids_past_what_a_float_holds_are_those_of_the_table(changed: Path):
+    replace(changed / "ptbxl_database.csv", "\n1,15000.0", f"\n{2**53 + 1},{2**53 + 1}.0")
+    index = PtbXl(changed).index()
+    assert (index.record_id[0], index.patient_id[0]) == (2**53 + 1, 2**53 + 1)
+
+
+def test_links_are_followed_within_the_directory_and_from_its_folders(
+    root: Path, changed: Path, tmp_path: Path
+):
+    """As DataLad keeps files, and as a lab keeps its records on another disk."""
+    objects, folder = changed / ".git/annex/objects", changed / "records500/00000"
+    shutil.copytree(root / "records500/00000", objects)
+    folder.mkdir(parents=True)
+    for file in objects.iterdir():
+        (folder / file.name).symlink_to(f"../../.git/annex/objects/{file.name}")
+    (changed / "records100").symlink_to(root / "records100")
+    for rate in (500, 100):
+        there, here = (PtbXl(one, rate_hz=rate) for one in (root, changed))
+        np.testing.assert_array_equal(here.read(3), there.read(3))
+        assert here.leads(3).rate_hz == rate
+    (folder / "00001_hr.dat").unlink()
+    (folder / "00001_hr.dat").symlink_to(root / "ptbxl_database.csv")
+    with pytest.raises(BadRecord, match="leaves the data set's folder"):
+        PtbXl(changed).read(0)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +207,10 @@ def test_a_path_that_leaves_the_directory_is_a_bad_record(changed: Path):
         ("ptbxl_database.csv", "\n2,15000.0", "\n1,15000.0", "it has an ecg_id twice"),
         ("ptbxl_database.csv", ",56.0,", ",young,", "is not PTB-XL's table"),
         ("ptbxl_database.csv", "{'NORM': 80.0", "{exit()", r"ecg_id 2 the scp_codes \"\{exit\(\)"),
+        ("ptbxl_database.csv", "{'NORM': 80.0", "{'NORM': " + "1" * 400, "ecg_id 2 the scp_codes"),
+        ("ptbxl_database.csv", "{'NORM': 80.0", "-" * 50000 + "{'A': 1", "ecg_id 2 the scp_codes"),
+        ("ptbxl_database.csv", "1,15000.0", "1,1e300", r"row 1 has no patient_id\); copy"),
+        ("ptbxl_database.csv", "1,15000.0", f"{2**64},15000.0", r"row 1 has no ecg_id\); copy"),
         ("scp_statements.csv", "diagnostic,", "diag,", "scp_statements.csv is not PTB-XL's table"),
         ("scp_statements.csv", ",STTC,", ",OTHER,", "it has the diagnostic_class OTHER"),
     ],

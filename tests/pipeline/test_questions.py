@@ -183,7 +183,7 @@ def test_a_record_of_another_patient_is_refused(source: MimicIvEcg, tmp_path: Pa
     file["subject_id"] = source.index().patient_id[:2]
     asked(source, file, tmp_path, "lvef:regression")
     file.loc[1, "subject_id"] = 7
-    with pytest.raises(UserError, match=r"gives 1 records to other patients .* to subject_id 7"):
+    with pytest.raises(UserError, match=r"gives 1 records to other patients .* to patient 7"):
         asked(source, file, tmp_path, "lvef:regression")
 
 

@@ -1,6 +1,8 @@
 """Any directory of WFDB records, with ids of text."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,29 @@ def test_folders_are_entered_once_whatever_links_lead_to_them(empty: Path, tmp_p
     assert find_records(empty) == ["b/1", "b/c/2", "z/3"]
 
 
+def test_links_are_followed_within_the_directory_and_from_its_folders_to_another_disk(
+    empty: Path, source: Source, tmp_path: Path
+):
+    """As git-annex keeps files, and as a lab keeps its records where there is room."""
+    write_record(empty / ".git/annex/objects/1", source.ecgs[1], LEADS)
+    for place in ("disk", "other"):
+        write_record(tmp_path / place / "1", source.ecgs[1], LEADS)
+    (empty / "annexed").mkdir()
+    (empty / "out").mkdir()
+    for name in ("1.hea", "1.dat"):
+        (empty / "annexed" / name).symlink_to(f"../.git/annex/objects/{name}")
+        (empty / "out" / name).symlink_to(tmp_path / "other" / name)
+    (empty / "disk").symlink_to(tmp_path / "disk")
+    dataset = WfdbDirectory("lab", empty)
+    assert dataset.index().record_id.tolist() == ["annexed/1", "disk/1", "out/1"]
+    for row in (0, 1):
+        np.testing.assert_allclose(dataset.read(row), source.ecgs[1], atol=6e-4)
+        assert dataset.leads(row).rate_hz == 500
+    with pytest.raises(BadRecord, match=r"out/1.hea leaves the data set's folder") as bad:
+        dataset.read(2)
+    assert bad.value.reason == "unreadable"
+
+
 def test_records_are_found_without_a_look_at_their_headers(empty: Path):
     (empty / "a.hea").symlink_to("nowhere")
     touch(empty, "b.hea")
@@ -183,7 +208,8 @@ def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, na
         ("name,sex\n1,M\n", "has no column record_id or study_id"),
         ("record_id,sex\n1,M\n,F\n", "has 1 rows without a record_id"),
         ("record_id,sex\n1,M\n1,F\n", "1 records in more than one row"),
-        ("record_id,sex\n1.hea,M\n", "None of the 1 records of .* such as 1.hea"),
+        ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* such as 1.dat"),
+        ("record_id,sex\n1,M\n3,F\n4,F\n", "has 2 records that are not below .* such as 3; mend"),
         ("record_id,sex\n1,man\n", "sex in .* neither 'female' nor 'male'"),
     ],
 )
@@ -252,10 +278,10 @@ def test_a_table_of_labels_is_joined_by_text_as_it_is_written(tmp_path: Path, fi
         table.to_parquet(tmp_path / file)
     index = RecordIndex(INDEX, np.array(["00", "01", "01", "02"]))
     found = read_label_file(tmp_path / file, index, {"y"})
-    assert found.strangers == 1
+    assert found.strangers.tolist() == ["x"]
     assert found.table["y"].tolist() == pytest.approx([np.nan, 1, np.nan, 2], nan_ok=True)
     other = RecordIndex(INDEX, np.array(["00", "1", "1", "02"]))
-    with pytest.raises(UserError, match="such as 7 to patient_id 01 and not 1;"):
+    with pytest.raises(UserError, match="such as 7 to patient 01 and not 1;"):
         read_label_file(tmp_path / file, other, {"y"})
 
 
@@ -313,6 +339,38 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
     ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", added)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
     judged = judge(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
+    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
+    assert not [note for note in noted if "are others than when" in note]
     for one in judged.predictions:
         assert set(one.patient_id.tolist()).isdisjoint(cohorts[one.repeat]["patients_seen"])
     assert (tmp_path / "judged" / "predictions.parquet").is_file()
+
+
+def test_patients_that_are_told_later_are_seen_by_their_records(
+    root: Path, store: Path, tmp_path: Path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    known = pd.read_csv(root / "labels.csv", dtype={"record_id": str})
+    known.drop(columns="patient_id").to_csv(copy / "labels.csv", index=False)
+    extract(f"wfdb:lab={copy}", store, "dlinear")
+    fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
+    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings)
+    (drawn,) = json.loads((run.folder / "cohorts.json").read_text())
+    # The first record that was tested on turns out to be of somebody who was trained on.
+    told = known.assign(patient_id=known["record_id"]).set_index("record_id")
+    same = [drawn["train"][0], drawn["test"][0]]
+    told.loc[same, "patient_id"] = "somebody"
+    told.to_csv(copy / "labels.csv")
+    judged = judge(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "judged")
+    asked = {str(one) for answers in judged.predictions for one in answers.record_id}
+    assert asked
+    assert asked.isdisjoint({*drawn["train"], *drawn["validation"], *same})
+    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
+    assert [note for note in noted if "are others than when the run was trained" in note]
+    added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
+    with pytest.raises(
+        UserError, match=r"1 patients have records in both train and test of .* as s"
+    ):
+        train(f"wfdb:lab={copy}", store, tmp_path / "ward", replace(added, base=str(run.folder)))

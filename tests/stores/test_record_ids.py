@@ -110,3 +110,28 @@ def test_a_damaged_id_of_text_is_found(tmp_path: Path):
     assert not verify(open_store(where.parents[2])).sound
     with pytest.raises(StoreError, match="record_id does not match its checksum"):
         open_store(where.parents[2]).rows_by_id(texts([0]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (np.array([1, -1]), "1 records for .* have the id -1, which stands for a row without one;"),
+        (np.array(["a", ""]), "have the id '', which stands for a row without one;"),
+        (np.array([1, 2, 1]), "1 ids for .* are of more than one record, such as 1;"),
+        (np.array(["b", "a", "b"]), "are of more than one record, such as b;"),
+    ],
+)
+def test_an_id_that_no_row_could_be_found_by_is_refused(tmp_path: Path, ids: np.ndarray, told: str):
+    first = np.array([7]) if ids.dtype.kind == "i" else np.array(["seven"])
+    for known in ([], first):
+        root = tmp_path / str(len(known))
+        if len(known):
+            with make(root, known):
+                pass
+        with (
+            pytest.raises(StoreError, match=told),
+            make(root, np.concatenate([known, ids]).astype(ids.dtype)),
+        ):
+            pass
+    with make(root, first) as store:
+        assert store.record_id.tolist() == first.tolist()
