@@ -51,6 +51,8 @@ def main() -> None:
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
         return
+    if given.folder.exists():
+        arguments.error(f"{given.folder} is there already; name a new folder, which is removed.")
     given.folder.mkdir(parents=True)
     try:
         measure(given.folder, sorted(given.millions))
