@@ -68,7 +68,7 @@ def tabulate(sweep: Sweep) -> Table:
         f"{len(sweep.trials)} trials. Loss: the mixture's on validation patients, as a share of "
         "the constant predictor's, mean over tasks; 1 is no better.",
         "Patients are split 70/20/10. Chosen on validation patients: only a training tells what "
-        "test patients say of it.",
+        "test patients say of it. Its repeats of other seeds test on some who were chosen by here.",
         *sweep.origin.notes,
     )
     return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)
