@@ -6,14 +6,15 @@ version that was looked at, and only where there was none if none was looked at.
 
 import asyncio
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
 from obstore.store import S3Store, from_url
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
@@ -29,6 +30,8 @@ PATIENCE = timedelta(minutes=3)
 """How long a request is tried again when a connection is lost, within a run."""
 MAX_PAUSE = timedelta(seconds=5)
 """The longest pause between two tries."""
+UNSENT = "error sending request"
+"""What obstore says of a request that no answer came to."""
 FIRST_PATIENCE = timedelta(seconds=10)
 """The same for the first request: a wrong address should be told soon."""
 
@@ -58,7 +61,7 @@ class ObjectPlace:
     def read(self, key: str) -> bytes | None:
         """The object's bytes, or None."""
         try:
-            return bytes(obstore.get(self.client, key).bytes())
+            return bytes(insist(obstore.get, self.client, key).bytes())
         except FileNotFoundError:
             return None
 
@@ -66,7 +69,7 @@ class ObjectPlace:
     def open(self, key: str) -> Iterator["ObjectParts | None"]:
         """One version of the object (If-Match)."""
         try:
-            seen = obstore.head(self.client, key)
+            seen = insist(obstore.head, self.client, key)
         except FileNotFoundError:
             yield None
             return
@@ -74,12 +77,12 @@ class ObjectPlace:
 
     def write(self, key: str, value: bytes) -> None:
         """Put the object."""
-        obstore.put(self.client, key, value)
+        insist(obstore.put, self.client, key, value)
 
     def create(self, key: str, value: bytes) -> bool:
         """Put the object where there is none (If-None-Match)."""
         try:
-            obstore.put(self.client, key, value, mode="create")
+            insist(obstore.put, self.client, key, value, mode="create")
         except AlreadyExistsError:
             return False
         return True
@@ -87,14 +90,14 @@ class ObjectPlace:
     def delete(self, key: str) -> None:
         """Delete the object."""
         try:
-            obstore.delete(self.client, key)
+            insist(obstore.delete, self.client, key)
         except FileNotFoundError:
             return
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
         """Common prefixes and objects right below a prefix."""
         prefix = f"{key}/" if key else None
-        found = obstore.list_with_delimiter(self.client, prefix)
+        found = insist(obstore.list_with_delimiter, self.client, prefix)
         folders = sorted(one.rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
         return folders, sorted(one["path"].rpartition("/")[2] for one in found["objects"])
 
@@ -131,8 +134,11 @@ class ObjectParts:
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` up to `stop`. Raises Superseded where the version is gone."""
         try:
-            part = obstore.get(
-                self.client, self.key, options={"range": (start, stop), "if_match": self.e_tag}
+            part = insist(
+                obstore.get,
+                self.client,
+                self.key,
+                options={"range": (start, stop), "if_match": self.e_tag},
             )
             return bytes(part.bytes())
         except (PreconditionError, FileNotFoundError) as error:
@@ -153,7 +159,7 @@ class ConditionalObjectStore(ObjectStore[Any]):
     def look(self, key: str) -> None:
         """Note the version of what is to be read, and then written over."""
         try:
-            self.versions[key] = _version(obstore.head(self.store, key))
+            self.versions[key] = _version(insist(obstore.head, self.store, key))
         except FileNotFoundError:
             self.versions.pop(key, None)
 
@@ -165,7 +171,8 @@ class ConditionalObjectStore(ObjectStore[Any]):
     def put(self, key: str, value: BytesLike) -> None:
         """Put a value in place of the version that was looked at. Raises Superseded."""
         try:
-            written = obstore.put(
+            written = insist(
+                obstore.put,
                 self.store,
                 key,
                 value,
@@ -182,10 +189,25 @@ class ConditionalObjectStore(ObjectStore[Any]):
     def _as_put(self, key: str, value: BytesLike) -> Any:
         """The version that is there if it holds just this, else None."""
         try:
-            found = obstore.get(self.store, key)
+            found = insist(obstore.get, self.store, key)
         except FileNotFoundError:
             return None
         return found.meta if memoryview(found.bytes()) == value else None
+
+
+def insist(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What obstore answers; a request that it could not send is sent again, for `PATIENCE`.
+
+    obstore insists by itself, but not where a connection breaks between being chosen and used.
+    """
+    until = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        try:
+            return ask(*arguments, **options)
+        except GenericError as error:
+            if UNSENT not in str(error) or time.monotonic() >= until:
+                raise
+            time.sleep(0.1)
 
 
 def _version(seen: Any) -> Any:

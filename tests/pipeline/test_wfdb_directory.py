@@ -210,7 +210,7 @@ def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, na
         ("record_id,sex\n1,M\n1,F\n", "1 records in more than one row"),
         ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* such as 1.dat"),
         ("record_id,sex\n1,M\n3,F\n4,F\n", "has 2 records that are not below .* such as 3; mend"),
-        ("record_id,sex\n1,man\n", "sex in .* neither 'female' nor 'male'"),
+        ("record_id,sex\n1,man\n", "sex in .* such as 'man'; write '0' or '1'"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_in_a_sentence(empty: Path, table: str, told: str):

@@ -128,7 +128,8 @@ def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Locat
 
 def test_who_waits_has_it_at_the_release(folder: Location):
     told: list[str] = []
-    held = take(folder)
+    # It would not expire before: what ends the waiting is the release.
+    held = take(folder, expire_seconds=20)
 
     def tell(sentence: str) -> None:
         # Not before: it is told whom it waits for while it waits.

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
+import obstore
 import pytest
 from conformance.store_tests import PROVENANCE, make, rows, whole
+from obstore.exceptions import GenericError
 from tcp_proxy import TcpProxy
 
 from stores import objects
@@ -148,3 +150,21 @@ def test_a_bucket_that_cannot_be_reached_is_told_soon(
     with pytest.raises(StoreError, match="cannot be reached"):
         store_location(root, PROVENANCE)
     assert time.monotonic() - began < 8
+
+
+def test_a_request_whose_connection_was_just_gone_is_sent_again(
+    root: str, monkeypatch: pytest.MonkeyPatch
+):
+    place = objects.ObjectPlace.connect(root)
+    real, asked = obstore.put, []
+
+    def unlucky(*arguments: object, **options: object) -> object:
+        asked.append(arguments[1])
+        if len(asked) == 1:
+            raise GenericError("error sending request ... connection was not ready")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(obstore, "put", unlucky)
+    assert place.create("here", b"once")
+    assert asked == ["here", "here"]
+    assert place.read("here") == b"once"
