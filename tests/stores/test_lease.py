@@ -128,17 +128,23 @@ def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Locat
 
 def test_who_waits_has_it_at_the_release(folder: Location):
     told: list[str] = []
-    # It would not expire before: what ends the waiting is the release.
+    # It would not expire before: what ends the waiting is the release, which others in this
+    # process know of before it is written.
     held = take(folder, expire_seconds=20)
+    released = threading.Event()
+
+    def let_go() -> None:
+        released.set()
+        held.release()
 
     def tell(sentence: str) -> None:
         # Not before: it is told whom it waits for while it waits.
         told.append(sentence)
-        threading.Timer(0.3, held.release).start()
+        threading.Timer(0.3, let_go).start()
 
     with take(folder, wait_seconds=30, notice=tell) as mine:
+        assert released.is_set()
         assert mine.ticket.number == held.ticket.number + 1
-    assert held.holder.released
     assert len(told) == 1
     assert held.holder.who in told[0]
 
