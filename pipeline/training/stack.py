@@ -61,7 +61,7 @@ def train_stack(
     """
     parameters = [one for one in stack.parameters() if one.requires_grad]
     device = stack.prediction.device
-    optimiser = GroupedAdamW(parameters, torch.tensor(learning_rates, device=device))
+    optimiser = GroupedAdamW(parameters, learning_rates)
     orders = [np.random.default_rng(seed) for seed in seeds]
     own_steps = torch.tensor(steps, device=device)
     validated = _padded(validation)
