@@ -72,10 +72,7 @@ def check(
     index = source.index()
     if not len(index):
         raise UserError(f"{dataset} has no record; give the directory of the whole data set.")
-    asked = select(index.record_id, limit=limit, records=records)
-    chosen = np.flatnonzero(np.isin(index.record_id, asked))
-    if sample is not None and sample < len(chosen):
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, sample, replace=False))
+    chosen = select(index.record_id, limit=limit, records=records, sample=sample, seed=seed)
     patients = len(np.unique(index.patient_id))
     print(
         f"{source.namespace}: {len(index):,} records of {patients:,} patients, "
@@ -84,7 +81,7 @@ def check(
     with shown("check", "records", to_stderr) as progress:
         found = look_through(
             source,
-            chosen,
+            np.flatnonzero(np.isin(index.record_id, chosen)),
             threads=threads or max(getattr(source, "threads", 1), os.cpu_count() or 1),
             out=out,
             counted=counted,
@@ -94,7 +91,7 @@ def check(
         print(line)
     if out is not None:
         print(f"Records with findings: {out}")
-    share = 100 * found.counted / max(found.records, 1)
+    share = found.percent(found.counted)
     if at_most is None or share <= at_most:
         return DONE
     to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
@@ -106,10 +103,9 @@ def told(found: "Check") -> list[str]:
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
-    total = max(found.records, 1)
     lines = [
         f"{found.records:,} records examined: {found.unusable:,} cannot be used "
-        f"({100 * found.unusable / total:.3g} %), {found.wrong - found.unusable:,} others have "
+        f"({found.percent(found.unusable):.3g} %), {found.wrong - found.unusable:,} others have "
         "findings.",
     ]
     for title, reasons in (("cannot be used", REASONS), ("looks wrong", FINDINGS)):
@@ -117,7 +113,7 @@ def told(found: "Check") -> list[str]:
             (
                 reason,
                 found.counts[reason],
-                f"{100 * found.counts[reason] / total:.3g} %",
+                f"{found.percent(found.counts[reason]):.3g} %",
                 ", ".join(f"{lead} {many}" for lead, many in found.leads[reason].most_common(4)),
                 ", ".join(found.examples[reason]),
             )

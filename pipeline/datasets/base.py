@@ -59,6 +59,10 @@ class RecordIndex:
         return hashlib.sha256(joined.tobytes()).hexdigest()
 
 
+AGE_OVER_89 = 90.0
+"""What stands for an age of which a source tells only that it is over 89."""
+
+
 class BadRecord(Exception):
     """One ECG that cannot be had: a reason out of `decode.REASONS`, and a sentence with the file.
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import whole_numbers
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from pipeline.waveforms.record_files import DirectoryFiles
@@ -28,9 +28,6 @@ would span 1 mV. The numbers in the files obey Einthoven's law to the last unit 
 (III = II - I), which they could not if the gains were true. At 1 uV a step the R waves are as they
 should be: median 0.9 mV in II, 1.4 mV in V5.
 """
-
-AGE_OVER_89 = 90.0
-"""What stands for the table's `>89`."""
 
 _R_PEAK = "N"
 

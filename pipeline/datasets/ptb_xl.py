@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import whole_numbers
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from pipeline.waveforms.record_files import DirectoryFiles
@@ -25,10 +25,8 @@ NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 TABLE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
 
-AGE_OVER_89 = 90.0
-"""What stands for the table's 300, which stands for every age over 89."""
-
 OLDEST_TOLD = 89
+"""Every age over it is 300 in the table."""
 
 SEXES = {0.0: 1.0, 1.0: 0.0}
 """The table has 0 for male and 1 for female; here 1 is male and 0 female."""

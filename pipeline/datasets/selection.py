@@ -16,8 +16,11 @@ def select(
     *,
     limit: int | None = None,
     records: Path | None = None,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> RecordIds:
-    """Record ids out of an index, in its order: those named in a file, of them the first `limit`.
+    """Record ids out of an index, in its order: those named in a file, of them the first `limit`,
+    of those `sample` drawn at random by `seed`.
 
     Raises UserError where the file cannot be read or names records that are not in the index.
     """
@@ -32,7 +35,11 @@ def select(
                 f"{strange[0]}; take them out, or give the --dataset they are of."
             )
         chosen = index[np.isin(index, named)]
-    return chosen[:limit]
+    chosen = chosen[:limit]
+    if sample is not None and sample < len(chosen):
+        drawn = np.random.default_rng(seed).choice(len(chosen), sample, replace=False)
+        chosen = chosen[np.sort(drawn)]
+    return chosen
 
 
 def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:

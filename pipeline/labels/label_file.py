@@ -25,13 +25,11 @@ from pipeline.datasets.id_columns import (
 )
 from pipeline.labels.label_table import read_told
 from pipeline.labels.parsing import UNKNOWN
+from pipeline.labels.rules import UNMEASURED
 from stores.record_ids import RecordIds, is_text
 
 MEASURED = {"cart_id", "p_onset", "qrs_onset", "t_end"}
 """Columns by which MIMIC-IV-ECG's `machine_measurements.csv` is known."""
-
-UNMEASURED = 29999
-"""What stands there, in any column of measurements, for what the machine could not measure."""
 
 _PATIENT = PATIENT_COLUMNS[0]
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from enecg.errors import UserError
 from pipeline.labels.parsing import numbers, text, whole_numbers
 from pipeline.labels.reasons import absent
-from pipeline.labels.rules import PLAUSIBLE_RR_MS, REPORT_LINES, UNKNOWN_RR_MS, LabelRules
+from pipeline.labels.rules import PLAUSIBLE_RR_MS, REPORT_LINES, UNMEASURED, LabelRules
 from pipeline.labels.tables import Skipped, blocks, read_header
 
 
@@ -59,7 +59,7 @@ def machine_labels(
                 "rr_interval",
                 *nowhere,
                 (unreadable, "unreadable"),
-                (np.isnan(rr) | (rr == UNKNOWN_RR_MS), "not_measured"),
+                (np.isnan(rr) | (rr == UNMEASURED), "not_measured"),
                 (~plausible, "implausible"),
             ),
             "diagnosis": diagnosis,

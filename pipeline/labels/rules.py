@@ -24,8 +24,8 @@ PLAUSIBLE_AGE_YEARS = (0, 120)
 PLAUSIBLE_RR_MS = (200, 3000)
 """300 to 20 beats a minute. Outside it there is no label."""
 
-UNKNOWN_RR_MS = 29999
-"""MIMIC-IV-ECG's word for an interval that the machine could not measure."""
+UNMEASURED = 29999
+"""MIMIC-IV-ECG's word, in any column of measurements, for what the machine could not measure."""
 
 REPORT_LINES = 18
 """`report_0` to `report_17` in `machine_measurements.csv`."""

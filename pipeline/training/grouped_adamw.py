@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import nn
 
 
 class GroupedAdamW:
@@ -31,9 +30,9 @@ class GroupedAdamW:
         for one in self.parameters:
             one.grad = None
 
-    def step(self, active: Bool[Tensor, " group"]) -> None:
+    def step(self, active: Sequence[bool]) -> None:
         """Move the active groups by their gradients; the others stay as they are."""
-        for group, (parts, moves) in enumerate(zip(self.parts, active.tolist(), strict=True)):
+        for group, (parts, moves) in enumerate(zip(self.parts, active, strict=True)):
             for one, part in zip(self.parameters, parts, strict=True):
                 part.grad = one.grad[group] if moves and one.grad is not None else None
         self.optimiser.step()

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from enecg.experts import Choices
+
 
 def refill_command(
     dataset: object,
@@ -14,18 +16,13 @@ def refill_command(
 ) -> str:
     """`enecg extract` with these options; single choices of other experts are left out."""
 
-    def of_these(given: Sequence[str]) -> str:
-        # As `enecg.experts.Choices` tells a choice for one expert from one for all.
-        return ",".join(
-            one
-            for one in given
-            if one.partition("@")[0] in experts
-            or "@" not in one
-            or any(mark in one.partition("@")[0] for mark in "/:")
-        )
+    def of_these(option: str, given: Sequence[str]) -> str:
+        choice = Choices.parse(option, given)
+        single = (f"{expert}@{one}" for expert, one in choice.of_expert if expert in experts)
+        return ",".join((choice.default, *single))
 
     return (
         f"enecg extract --dataset {dataset} --store {store} --experts {','.join(experts)} "
-        f"--weights {of_these(weights) or 'published'} --pooling {of_these(pooling) or 'default'} "
+        f"--weights {of_these('--weights', weights)} --pooling {of_these('--pooling', pooling)} "
         f"--dtype {dtype}" + (f" --limit {limit}" if limit else "")
     )

@@ -63,7 +63,6 @@ def train_stack(
     device = stack.prediction.device
     optimiser = GroupedAdamW(parameters, learning_rates)
     orders = [np.random.default_rng(seed) for seed in seeds]
-    own_steps = torch.tensor(steps, device=device)
     validated = _padded(validation)
     best = torch.full(stack.prediction.shape[:2], torch.inf, device=device)
     stale = torch.zeros_like(best)
@@ -85,7 +84,7 @@ def train_stack(
                     optimiser.zero_grad()
                     total, known = losses(rows)
                     (total / known.clamp_min(1)).sum().backward()
-                    optimiser.step(number < own_steps)
+                    optimiser.step([number < many for many in steps])
             stack.eval()
             with torch.no_grad():
                 sums = [losses(rows) for rows in validated.split(VALIDATED_AT_ONCE, dim=1)]

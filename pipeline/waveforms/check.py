@@ -68,6 +68,10 @@ class Check:
             if len(known) < EXAMPLES:
                 known.append(str(one.record_id))
 
+    def percent(self, count: int) -> float:
+        """How much of all records these are."""
+        return 100 * count / max(self.records, 1)
+
 
 def check(
     dataset: Dataset,
