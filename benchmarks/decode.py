@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from pipeline.datasets.base import BadRecord
 from pipeline.synthetic.mimic_layout import synthesize
 from pipeline.waveforms import decode
 from pipeline.waveforms.decode import read_wfdb
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.record_files import DirectoryFiles
 from pipeline.waveforms.wfdb_samples import samples_by_wfdb
 
@@ -64,7 +64,7 @@ def good(folder: Path, files: DirectoryFiles) -> Iterator[str]:
         name = str(header.relative_to(folder).with_suffix(""))
         try:
             read_wfdb(name, files)
-        except BadRecord:
+        except UnreadableRecord:
             continue
         yield name
 

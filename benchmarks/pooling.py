@@ -20,13 +20,13 @@ from enecg.experts import FrozenExpert, define, load
 from enecg.pooling import pool
 from enecg.signal import standardise
 from enecg.tasks import TASKS
-from pipeline.datasets.base import BadRecord
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import choose_threshold, decide
 from pipeline.labels.targets import constant, fit
 from pipeline.training.cohorts import draw
 from pipeline.training.fit import FitSettings, fit_heads, predict_heads
 from pipeline.training.stack_data import Labelled
+from pipeline.waveforms.errors import UnreadableRecord
 
 REPEATS = 3
 
@@ -111,7 +111,7 @@ def main() -> None:
         try:
             ecgs.append(dataset.read(row))
             ids.append(record)
-        except BadRecord:
+        except UnreadableRecord:
             continue
     labels = dataset.labels().loc[ids]
     tasks = [name for name, task in TASKS.items() if task.column in labels]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from pipeline.datasets.base import BadRecord
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.waveforms.errors import UnreadableRecord
 
 UNITS_PER_MV = 1000
 
@@ -26,7 +26,7 @@ def whole_ecgs(synthetic_dir: Path, count: int) -> Source:
     for row in range(len(dataset.index())):
         try:
             ecgs.append(dataset.read(row))
-        except BadRecord:
+        except UnreadableRecord:
             continue
         rows.append(row)
         if len(rows) == count:

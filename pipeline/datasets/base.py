@@ -63,18 +63,6 @@ AGE_OVER_89 = 90.0
 """What stands for an age of which a source tells only that it is over 89."""
 
 
-class BadRecord(Exception):
-    """One ECG that cannot be had: a reason out of `decode.REASONS`, and a sentence with the file.
-
-    Never stops a run: it is counted, kept with its reason and listed at the end.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
 def same_patients(namespace: str, other: str) -> bool:
     """Whether a patient id of one namespace means the same person in another."""
     return namespace == other or any(
@@ -95,13 +83,13 @@ class Dataset(Protocol):
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index, in mV, leads in the order of `enecg.signal.LEADS`.
 
-        Raises BadRecord where the ECG cannot be had.
+        Raises UnreadableRecord where the ECG cannot be had.
         """
 
     def leads(self, row: int) -> "Leads":
         """The leads of that ECG as they are in its files, before any rule refuses it.
 
-        Raises BadRecord where there are none.
+        Raises UnreadableRecord where there are none.
         """
 
     def labels(self) -> pd.DataFrame:

@@ -76,7 +76,7 @@ class Ludb:
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """The ECG at a row of the index, by `UNITS_PER_MV`, not by the headers' gains.
 
-        Raises BadRecord as `pipeline.waveforms.decode.read_wfdb` does.
+        Raises UnreadableRecord as `pipeline.waveforms.decode.read_wfdb` does.
         """
         record = f"data/{self._table.index[row]}"
         return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)

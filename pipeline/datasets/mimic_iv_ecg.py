@@ -130,7 +130,7 @@ class MimicIvEcg:
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
+        """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
 
     def leads(self, row: int) -> Leads:

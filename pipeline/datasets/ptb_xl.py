@@ -118,7 +118,7 @@ class PtbXl:
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
+        """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(self._record(row), self._files)
 
     def leads(self, row: int) -> Leads:

@@ -79,7 +79,7 @@ class WfdbDirectory:
         return self._index
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index (see `waveforms.decode.read_wfdb`); raises BadRecord."""
+        """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(str(self._index.record_id[row]), self._files)
 
     def leads(self, row: int) -> Leads:

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float32, Int, UInt8
 
 from enecg.errors import UserError
-from pipeline.datasets.base import BadRecord, Dataset
+from pipeline.datasets.base import Dataset
 from pipeline.extraction.plan import NOT_FINITE, ExtractionPlan, ShardRange
 from pipeline.extraction.summary import Failure, Summary
+from pipeline.waveforms.errors import UnreadableRecord
 from stores.errors import StoreError
 from stores.status import WHOLE
 
@@ -82,7 +83,7 @@ class _Decoded:
     """A record's row in the stores, and its ECG or what was wrong with it."""
 
     row: int
-    ecg: Float32[np.ndarray, "12 5000"] | BadRecord
+    ecg: Float32[np.ndarray, "12 5000"] | UnreadableRecord
 
 
 def _decoded(
@@ -100,7 +101,7 @@ def _decoded(
     def one(row: int) -> _Decoded:
         try:
             return _Decoded(row, dataset.read(int(row_in_index[row])))
-        except BadRecord as bad:
+        except UnreadableRecord as bad:
             return _Decoded(row, bad)
 
     threads = getattr(dataset, "threads", 1)
@@ -155,10 +156,12 @@ class _ShardWork:
     def take(self, batch: list[_Decoded]) -> None:
         """Embed a batch by every expert that lacks some of it."""
         good = [
-            (one.row - self.first, one.ecg) for one in batch if not isinstance(one.ecg, BadRecord)
+            (one.row - self.first, one.ecg)
+            for one in batch
+            if not isinstance(one.ecg, UnreadableRecord)
         ]
         for one in batch:
-            if isinstance(one.ecg, BadRecord):
+            if isinstance(one.ecg, UnreadableRecord):
                 every = range(len(self.plan.experts))
                 self._fail(every, one.row - self.first, one.ecg.reason, one.ecg.detail)
         if not good:

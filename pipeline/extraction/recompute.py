@@ -11,8 +11,9 @@ from jaxtyping import Float
 from enecg.errors import UserError
 from enecg.experts import Choices, Expert, load
 from enecg.leads import LeadsSample
-from pipeline.datasets.base import BadRecord, Dataset
+from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import provenance, resolve_device
+from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
@@ -73,9 +74,11 @@ def recompute(
             record = store.record_id[row].item()
             try:
                 if index[place] != record:
-                    raise BadRecord("missing_file", "The data set does not have this record.")
+                    raise UnreadableRecord(
+                        "missing_file", "The data set does not have this record."
+                    )
                 signals.append(dataset.read(int(place)))
-            except BadRecord as bad:
+            except UnreadableRecord as bad:
                 different.append(f"record {record} cannot be had any more: {bad}")
                 continue
             old.append(embedding)

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from enecg.errors import UserError
-from pipeline.datasets.base import BadRecord, Dataset
+from pipeline.datasets.base import Dataset
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.quality import FINDINGS, Finding, examine
 
 EXAMPLES = 3
@@ -106,7 +107,7 @@ def _examined(dataset: Dataset, rows: Int[np.ndarray, " pick"], threads: int) ->
         ids = (index.record_id[row], index.patient_id[row])
         try:
             leads = dataset.leads(row)
-        except BadRecord as bad:
+        except UnreadableRecord as bad:
             return Examined(*ids, (Finding(bad.reason),), detail=bad.detail)
         share = float(np.isnan(leads.mv).mean())
         return Examined(*ids, examine(leads), share)

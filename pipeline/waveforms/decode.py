@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Integer
 from scipy.signal import resample_poly
 
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
-from pipeline.datasets.base import BadRecord
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.record_files import Content, DirectoryFiles, LeavesRootError, RecordFiles
 from pipeline.waveforms.twelve import LacksLeadsError, find_twelve
 from pipeline.waveforms.wfdb_header import Header, HeaderError, parse_header
@@ -79,14 +79,14 @@ def read_wfdb(
     - other rates are resampled, the edge samples held beyond the ends; a record shorter than 10 s
       is followed by zeros.
 
-    Raises BadRecord, and nothing else, where the ECG cannot be had.
+    Raises UnreadableRecord, and nothing else, where the ECG cannot be had.
     """
     name, files = _record_and_files(record, files)
     leads = read_leads(name, files, units_per_mv=units_per_mv)
     samples = files.told(name)
     seconds = leads.mv.shape[1] / leads.rate_hz
     if seconds < SHORTEST_S:
-        raise BadRecord(
+        raise UnreadableRecord(
             "too_short",
             f"{samples} lasts {seconds:.1f} s, less than {SHORTEST_S:g} s; leave the record out.",
         )
@@ -95,7 +95,7 @@ def read_wfdb(
     if not ((span > 0) & (span < np.inf)).all():
         _check_voltages(leads.mv, files, name)
     if leads.wrong_sums:
-        raise BadRecord(
+        raise UnreadableRecord(
             "wrong_checksum",
             f"{samples} does not add up to its header's checksums in "
             f"{', '.join(leads.wrong_sums)}; copy it again.",
@@ -110,7 +110,7 @@ def read_leads(
 
     `record` is the name without `.hea`, in `files`, or a path on this machine without them.
     `units_per_mv` stands in for the header's gains, offsets and units where a source is known to
-    have wrong ones. Raises BadRecord, and nothing else, where there are no such leads:
+    have wrong ones. Raises UnreadableRecord, and nothing else, where there are no such leads:
     `missing_file`, `cut_file`, `unreadable` or `missing_lead`.
     """
     name, files = _record_and_files(record, files)
@@ -140,11 +140,11 @@ def read_leads(
 
 
 def _check_voltages(mv: Float32[np.ndarray, "12 time"], files: RecordFiles, record: str) -> None:
-    """Raise BadRecord for the first thing that is wrong with the samples."""
+    """Raise UnreadableRecord for the first thing that is wrong with the samples."""
     where = files.told(record)
     holes, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)
     if holes.any():
-        raise BadRecord(
+        raise UnreadableRecord(
             "nan_samples",
             f"{where} has missing samples in {_named(holes)}; leave the record out, or mend the "
             "file.",
@@ -152,7 +152,9 @@ def _check_voltages(mv: Float32[np.ndarray, "12 time"], files: RecordFiles, reco
     if not np.isfinite(mv).all():
         raise _unreadable(files, record, "gives infinite voltages")
     if flat.any():
-        raise BadRecord("flat_lead", f"{where} is flat in {_named(flat)}; leave the record out.")
+        raise UnreadableRecord(
+            "flat_lead", f"{where} is flat in {_named(flat)}; leave the record out."
+        )
 
 
 def _wrong_sums(
@@ -232,7 +234,7 @@ def _read_signals(files: RecordFiles, record: str, header: Header, length: int) 
 
 
 def _read(files: RecordFiles, name: str, limit: int) -> Content:
-    """A file's beginning, and the BadRecord for one that cannot be had."""
+    """A file's beginning, and the UnreadableRecord for one that cannot be had."""
     try:
         return files.read(name, limit)
     except FileNotFoundError as error:
@@ -254,15 +256,15 @@ def _read(files: RecordFiles, name: str, limit: int) -> Content:
         ) from error
 
 
-def _unreadable(files: RecordFiles, record: str, what: str) -> BadRecord:
+def _unreadable(files: RecordFiles, record: str, what: str) -> UnreadableRecord:
     return _bad(
         "unreadable", f"{files.told(record)}.hea {what}; copy it again, or leave the record out."
     )
 
 
-def _bad(reason: str, detail: str) -> BadRecord:
+def _bad(reason: str, detail: str) -> UnreadableRecord:
     """The detail may quote a header, which may hold anything."""
-    return BadRecord(reason, "".join(c if c.isprintable() else "?" for c in detail))
+    return UnreadableRecord(reason, "".join(c if c.isprintable() else "?" for c in detail))
 
 
 def _named(leads: Bool[np.ndarray, " 12"]) -> str:

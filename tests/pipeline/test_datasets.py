@@ -10,10 +10,11 @@ from written_records import whole_ecgs, write_record
 
 from enecg.errors import UserError
 from enecg.signal import LEADS
-from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, Dataset
+from pipeline.datasets.base import LABEL_COLUMNS, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import is_text
 
 
@@ -51,7 +52,7 @@ def test_spoiled_records_have_their_reasons_and_no_others_have(synthetic_dir: Pa
     for row, record in enumerate(dataset.index().record_id.tolist()):
         try:
             ecg = dataset.read(row)
-        except BadRecord as bad:
+        except UnreadableRecord as bad:
             found[bad.reason].append(record)
         else:
             law = ecg[2] - (ecg[1] - ecg[0])
@@ -107,7 +108,7 @@ def test_the_real_demo_tables_give_real_labels(mimic_demo: Path, tmp_path: Path)
     assert measured.between(1.5, 9).all()
     outside = (measured < 3.5) | (measured > 5.1)
     assert (labels.loc[measured.index, "potassium"] == outside).all()
-    with pytest.raises(BadRecord) as failure:
+    with pytest.raises(UnreadableRecord) as failure:
         dataset.read(0)
     assert failure.value.reason == "missing_file"
 
@@ -117,7 +118,7 @@ def test_a_path_that_leaves_the_root_is_not_followed(tmp_path: Path, path: str) 
     (tmp_path / "record_list.csv").write_text(
         f"subject_id,study_id,file_name,ecg_time,path\n1,2,2,2150-01-01 00:00:00,{path}\n"
     )
-    with pytest.raises(BadRecord, match="leaves") as failure:
+    with pytest.raises(UnreadableRecord, match="leaves") as failure:
         open_dataset(f"mimic-iv-ecg:{tmp_path}").read(0)
     assert failure.value.reason == "unreadable"
 
@@ -228,5 +229,5 @@ def test_an_ecg_without_a_path_is_a_bad_record(synthetic_dir: Path, tmp_path: Pa
     (tmp_path / "files").symlink_to(synthetic_dir / "files")
     source = MimicIvEcg(tmp_path)
     assert source.read(0).any()
-    with pytest.raises(BadRecord):
+    with pytest.raises(UnreadableRecord):
         source.read(1)

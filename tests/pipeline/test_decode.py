@@ -6,8 +6,8 @@ import pytest
 import wfdb
 
 from enecg.signal import LEADS
-from pipeline.datasets.base import BadRecord
 from pipeline.waveforms.decode import REASONS, read_wfdb
+from pipeline.waveforms.errors import UnreadableRecord
 
 FILE_ORDER = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 
@@ -43,7 +43,7 @@ def write(
 
 
 def why_not(record: Path) -> str:
-    with pytest.raises(BadRecord) as failure:
+    with pytest.raises(UnreadableRecord) as failure:
         read_wfdb(record)
     assert failure.value.reason in REASONS
     assert str(record.parent) in failure.value.detail, "the sentence names the file"
@@ -127,7 +127,7 @@ def test_a_flat_lead_refuses_the_record(tmp_path: Path) -> None:
 
 def test_a_lead_that_is_not_there_is_named(tmp_path: Path) -> None:
     record = write(tmp_path, tone()[:, :11], leads=FILE_ORDER[:11])
-    with pytest.raises(BadRecord, match="V6") as failure:
+    with pytest.raises(UnreadableRecord, match="V6") as failure:
         read_wfdb(record)
     assert failure.value.reason == "missing_lead"
 

@@ -18,7 +18,7 @@ import torch
 
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
-from pipeline.datasets.base import LABEL_COLUMNS, BadRecord, RecordIndex
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.selection import read_record_ids
 from pipeline.extraction.extract import extract_range
 from pipeline.extraction.plan import ExtractionPlan, plan_extraction
@@ -26,6 +26,7 @@ from pipeline.extraction.request import resolve
 from pipeline.extraction.summary import Summary, finish_extraction, report
 from pipeline.extraction.survey import survey
 from pipeline.extraction.survey import told as survey_told
+from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.holder import Holder
@@ -71,7 +72,7 @@ class Constant:
     def read(self, row: int) -> np.ndarray:
         record = self.ids[row]
         if record in self.bad:
-            raise BadRecord("cut_file", f"{record}.dat is cut; copy it again.")
+            raise UnreadableRecord("cut_file", f"{record}.dat is cut; copy it again.")
         return np.full((12, 5000), record, np.float32)
 
     def labels(self) -> Any:

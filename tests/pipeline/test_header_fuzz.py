@@ -1,4 +1,4 @@
-"""Whatever a header says: an ECG, or a BadRecord in one sentence; at once, and in little memory."""
+"""Any header yields an ECG or an UnreadableRecord, quickly and in little memory."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from wfdb_files import Made, walk
 
 from enecg.signal import LEADS
-from pipeline.datasets.base import BadRecord
 from pipeline.waveforms.decode import REASONS, Leads, read_leads, read_wfdb
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_header import parse_header
 from pipeline.waveforms.wfdb_samples import samples_by_wfdb
 
@@ -78,7 +78,7 @@ def check(record: Path, content: bytes) -> None:
     COUNT["inputs"] += 1
     try:
         leads = read_leads(record)
-    except BadRecord as bad:
+    except UnreadableRecord as bad:
         told(bad)
         return
     COUNT["accepted"] += 1
@@ -90,7 +90,7 @@ def check(record: Path, content: bytes) -> None:
     as_wfdb_itself(record, leads, places)
     try:
         ecg = read_wfdb(record)
-    except BadRecord as bad:
+    except UnreadableRecord as bad:
         told(bad, ("too_short", "nan_samples", "unreadable", "flat_lead", "wrong_checksum"))
     else:
         assert ecg.shape == (12, 5000)
@@ -98,7 +98,7 @@ def check(record: Path, content: bytes) -> None:
         assert np.isfinite(ecg).all()
 
 
-def told(bad: BadRecord, reasons: tuple[str, ...] = REASONS) -> None:
+def told(bad: UnreadableRecord, reasons: tuple[str, ...] = REASONS) -> None:
     assert bad.reason in reasons
     assert bad.detail.isprintable()
     assert bad.detail.endswith(".")
@@ -181,7 +181,7 @@ def spent(record: Path) -> tuple[float, float]:
     tracemalloc.start()
     began = time.process_time()
     try:
-        with pytest.raises(BadRecord) as failure:
+        with pytest.raises(UnreadableRecord) as failure:
             read_wfdb(record)
         told(failure.value)
         return time.process_time() - began, tracemalloc.get_traced_memory()[1]
@@ -214,6 +214,6 @@ def test_no_descriptor_is_left_open(record: Path) -> None:
     before = len([*descriptors.iterdir()])
     for content in (VALID, VALID.replace(b"ecg.dat", b"no.dat"), b""):
         Path(f"{record}.hea").write_bytes(content)
-        with suppress(BadRecord):
+        with suppress(UnreadableRecord):
             read_wfdb(record)
     assert len([*descriptors.iterdir()]) == before

@@ -13,13 +13,14 @@ from test_train import QUICK, RANDOM, extract
 from written_records import UNITS_PER_MV, Source, whole_ecgs, write_record
 
 from enecg.errors import UserError
-from pipeline.datasets.base import BadRecord, same_patients
+from pipeline.datasets.base import same_patients
 from pipeline.datasets.ptb_xl import RHYTHMS, PtbXl
 from pipeline.datasets.registry import open_dataset
 from pipeline.judge import judge
 from pipeline.labels import make_labels
 from pipeline.train import train
 from pipeline.training.train_settings import TrainSettings
+from pipeline.waveforms.errors import UnreadableRecord
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -160,10 +161,10 @@ def test_without_the_statements_there_is_no_superclass(changed: Path):
 
 def test_a_path_that_leaves_the_directory_is_a_bad_record(changed: Path):
     replace(changed / "ptbxl_database.csv", "records500/00000/00002_hr", "../../00002_hr")
-    with pytest.raises(BadRecord, match=r"\.\./\.\./00002_hr.hea leaves") as bad:
+    with pytest.raises(UnreadableRecord, match=r"\.\./\.\./00002_hr.hea leaves") as bad:
         PtbXl(changed).read(1)
     assert bad.value.reason == "unreadable"
-    with pytest.raises(BadRecord, match="is not there") as bad:
+    with pytest.raises(UnreadableRecord, match="is not there") as bad:
         PtbXl(changed).read(0)
     assert bad.value.reason == "missing_file"
 
@@ -190,7 +191,7 @@ def test_links_are_followed_within_the_directory_and_from_its_folders(
         assert here.leads(3).rate_hz == rate
     (folder / "00001_hr.dat").unlink()
     (folder / "00001_hr.dat").symlink_to(root / "ptbxl_database.csv")
-    with pytest.raises(BadRecord, match="leaves the data set's folder"):
+    with pytest.raises(UnreadableRecord, match="leaves the data set's folder"):
         PtbXl(changed).read(0)
 
 

@@ -17,12 +17,13 @@ import pytest
 from wfdb_files import Made, walk
 
 from enecg.errors import UserError
-from pipeline.datasets.base import BadRecord, Dataset
+from pipeline.datasets.base import Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.extraction.extract import _decoded
 from pipeline.waveforms import object_files
 from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.object_files import ObjectFiles
 from pipeline.waveforms.record_files import (
     DirectoryFiles,
@@ -91,7 +92,7 @@ def same(dataset: Dataset, other: Dataset, rows: range | None = None) -> int:
         for one in (dataset, other):
             try:
                 got.append(one.read(row).tobytes())
-            except BadRecord as bad:
+            except UnreadableRecord as bad:
                 got.append(bad.reason)
         assert got[0] == got[1]
         good += isinstance(got[0], bytes)
@@ -183,7 +184,7 @@ def test_no_name_leaves_the_root(tmp_path: Path, web: Web, name: str) -> None:
     for files in both(tmp_path, web):
         with pytest.raises(LeavesRootError):
             files.read(name, 10)
-        with pytest.raises(BadRecord, match="leaves the data set's folder") as failure:
+        with pytest.raises(UnreadableRecord, match="leaves the data set's folder") as failure:
             read_wfdb(f"{name}/x", files)
         assert failure.value.reason == "unreadable"
     assert not web.headers, "nobody was asked"
@@ -216,7 +217,7 @@ def test_a_link_out_of_the_root_is_not_followed_and_one_within_is(
             to = Path(f"{target}.gone") if linked == "dangling" else Path(f"{target}{suffix}")
             (folder / f"ecg{suffix}").symlink_to(to)
     want = "missing_file" if linked == "dangling" else "unreadable"
-    with pytest.raises(BadRecord) as failure:
+    with pytest.raises(UnreadableRecord) as failure:
         read_wfdb("linked-outside/ecg", files)
     assert failure.value.reason == want
     if linked != "dangling":
@@ -240,7 +241,7 @@ def test_the_folder_of_records_may_be_on_another_disk_and_no_other(tmp_path: Pat
     files = DirectoryFiles(tmp_path / "root", elsewhere=("files",))
     assert read_wfdb("files/p1/ecg", files).any()
     for name in ("more/p1/ecg", "files/p2/ecg"):
-        with pytest.raises(BadRecord) as failure:
+        with pytest.raises(UnreadableRecord) as failure:
             read_wfdb(name, files)
         assert failure.value.reason == "unreadable"
 
@@ -267,7 +268,7 @@ def test_what_is_no_file_is_a_bad_record_and_waits_for_nobody(
         path.mkdir()
     else:
         path.symlink_to("/dev/zero" if kind == "device" else path)
-    with pytest.raises(BadRecord) as failure:
+    with pytest.raises(UnreadableRecord) as failure:
         read_wfdb(record)
     assert failure.value.reason == ("unreadable" if kind == "loop" else "missing_file")
 
@@ -276,12 +277,12 @@ def test_what_is_no_file_is_a_bad_record_and_waits_for_nobody(
 def test_a_file_without_the_right_to_read_it_is_a_bad_record(tmp_path: Path) -> None:
     record = Made(walk()).write(tmp_path)
     Path(f"{record}.hea").chmod(0)
-    with pytest.raises(BadRecord, match="Permission denied"):
+    with pytest.raises(UnreadableRecord, match="Permission denied"):
         read_wfdb(record)
 
 
 def test_a_name_too_long_is_a_bad_record(tmp_path: Path) -> None:
-    with pytest.raises(BadRecord):
+    with pytest.raises(UnreadableRecord):
         read_wfdb("x" * 5000, DirectoryFiles(tmp_path))
 
 
@@ -317,7 +318,7 @@ def test_one_file_that_a_server_refuses_is_a_bad_record(
     with pytest.raises(UserError, match="credentials"):
         read_wfdb("refused/ecg", files)  # nothing was given yet: it may refuse all
     assert read_wfdb("good/ecg", files).any()
-    with pytest.raises(BadRecord, match="cannot be read") as failure:
+    with pytest.raises(UnreadableRecord, match="cannot be read") as failure:
         read_wfdb("refused/ecg", files)
     assert failure.value.reason == "unreadable"
 
@@ -370,5 +371,5 @@ def test_records_behind_a_slow_server_are_fetched_side_by_side_and_in_order(
     assert [one.row for one in got] == rows.tolist()
     assert took < len(rows) * 2 * web.delay / 2, "one by one, each record takes two delays"
     for one in got[:5]:
-        if not isinstance(one.ecg, BadRecord):
+        if not isinstance(one.ecg, UnreadableRecord):
             assert (one.ecg == here.read(int(rows[::-1][one.row]))).all()

@@ -14,7 +14,7 @@ from written_records import Source, whole_ecgs, write_record
 
 from enecg.errors import UserError
 from enecg.signal import LEADS
-from pipeline.datasets.base import BadRecord, RecordIndex
+from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import read_record_ids, select
 from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
@@ -24,6 +24,7 @@ from pipeline.judge import judge
 from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
 from pipeline.training.train_settings import TrainSettings
+from pipeline.waveforms.errors import UnreadableRecord
 from stores.opening import find_stores
 
 RECORDS = 40
@@ -93,7 +94,7 @@ def test_a_directory_of_records_is_a_data_set(root: Path, source: Source):
 def test_headers_that_are_no_single_record_are_bad_records(root: Path):
     dataset = WfdbDirectory("lab", root)
     for name in ("b/empty", "b/parts"):
-        with pytest.raises(BadRecord, match=rf"{name}.hea") as bad:
+        with pytest.raises(UnreadableRecord, match=rf"{name}.hea") as bad:
             dataset.read(dataset.index().record_id.tolist().index(name))
         assert bad.value.reason == "unreadable"
 
@@ -167,7 +168,7 @@ def test_links_are_followed_within_the_directory_and_from_its_folders_to_another
     for row in (0, 1):
         np.testing.assert_allclose(dataset.read(row), source.ecgs[1], atol=6e-4)
         assert dataset.leads(row).rate_hz == 500
-    with pytest.raises(BadRecord, match=r"out/1.hea leaves the data set's folder") as bad:
+    with pytest.raises(UnreadableRecord, match=r"out/1.hea leaves the data set's folder") as bad:
         dataset.read(2)
     assert bad.value.reason == "unreadable"
 
@@ -178,7 +179,7 @@ def test_records_are_found_without_a_look_at_their_headers(empty: Path):
     (empty / "b.hea").chmod(0)
     dataset = WfdbDirectory("lab", empty)
     assert dataset.index().record_id.tolist() == ["a", "b"]
-    with pytest.raises(BadRecord) as bad:
+    with pytest.raises(UnreadableRecord) as bad:
         dataset.read(0)
     assert bad.value.reason == "missing_file"
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from wfdb_files import FILE_ORDER, Made, by_wfdb_alone, walk
 
 from enecg.signal import LEADS
-from pipeline.datasets.base import BadRecord
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_header import parse_header
 from pipeline.waveforms.wfdb_samples import samples_by_wfdb, samples_of_format16
 
@@ -98,7 +98,7 @@ def test_a_synthetic_records_checksums_are_right_whatever_was_spoiled(
     for path in dataset._records["path"]:
         try:
             leads = read_leads(path, dataset.files)
-        except BadRecord:  # cut, or not there
+        except UnreadableRecord:  # cut, or not there
             continue
         there += 1
         assert leads.wrong_sums == ()
@@ -107,7 +107,7 @@ def test_a_synthetic_records_checksums_are_right_whatever_was_spoiled(
 
 
 def reason(record: Path) -> str:
-    with pytest.raises(BadRecord) as failure:
+    with pytest.raises(UnreadableRecord) as failure:
         read_wfdb(record)
     return failure.value.reason
 
@@ -117,7 +117,7 @@ def test_one_wrong_sample_is_found_and_its_lead_named(tmp_path: Path) -> None:
     samples = np.fromfile(f"{record}.dat", "<i2").reshape(-1, 12)
     samples[1234, FILE_ORDER.index("aVL")] += 1
     samples.tofile(f"{record}.dat")
-    with pytest.raises(BadRecord, match=r"checksums in aVL; copy it again\.$") as failure:
+    with pytest.raises(UnreadableRecord, match=r"checksums in aVL; copy it again\.$") as failure:
         read_wfdb(record)
     assert failure.value.reason == "wrong_checksum"
     assert read_leads(record).wrong_sums == ("aVL",)
