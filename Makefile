@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
 
-.PHONY: setup demo test test-slow check format clean
+.PHONY: setup demo test test-slow check format docs clean
 
 setup: .venv/ready
 
@@ -36,9 +36,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache
