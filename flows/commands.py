@@ -19,7 +19,7 @@ from flows.refresh import refresh as refresh_flow
 from flows.sweep import space_of
 from flows.sweep import sweep as sweep_flow
 from flows.train import train as train_flow
-from stores.location import check_url
+from stores.url import check_url
 
 Lines = tuple[str, ...]
 

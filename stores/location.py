@@ -9,10 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from zarr.abc.store import Store
 
-from stores.errors import StoreError
-
-OBJECT_STORES = ("s3", "gs", "az")
-
+from stores.url import check_url
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -145,34 +142,6 @@ class Location:
     def files(self) -> list["Location"]:
         """The values right below."""
         return [self / name for name in self.place.children(self.key)[1]]
-
-
-def check_url(url: str | Path) -> str:
-    """The scheme of a root's URL, empty for a folder. Asks nobody and makes nothing.
-
-    Raises StoreError where it is no place for a store, or holds what is not to be kept in logs:
-    then it is not told either.
-    """
-    text = str(url)
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        if text.startswith(tuple(f"{one}:" for one in (*OBJECT_STORES, "file", "http", "https"))):
-            raise StoreError(f"{text} lacks a slash: give s3://BUCKET/PREFIX, or a directory.")
-        return ""
-    where, _, _ = rest.partition("/")
-    if scheme == "file" and where in ("", "localhost"):
-        return scheme
-    # A secret may have slashes, and no bucket has a colon.
-    if "@" in rest or "?" in rest or ":" in where:
-        raise StoreError(
-            "The store's URL holds credentials or a query, and it is kept in logs; give "
-            "s3://BUCKET/PREFIX alone, and credentials in the environment."
-        )
-    if scheme not in OBJECT_STORES or not where:
-        raise StoreError(
-            f"{text} is no place for a store: give a directory, file:// or s3://BUCKET/PREFIX."
-        )
-    return scheme
 
 
 def locate(url: str | Path) -> Location:

@@ -5,7 +5,6 @@ version that was looked at, and only where there was none if none was looked at.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,21 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
-from obstore.store import S3Store, from_url
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
 
 from stores.errors import StoreError, Superseded, told
 from stores.location import BytesLike
+from stores.object_client import connect_object_store
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
     from obstore.store import ObjectStore as Client
 
 PATIENCE = timedelta(minutes=3)
 """How long a request is tried again when a connection is lost, within a run."""
-MAX_PAUSE = timedelta(seconds=5)
-"""The longest pause between two tries."""
 UNSENT = "error sending request"
 """What obstore says of a request that no answer came to."""
 FIRST_PATIENCE = timedelta(seconds=10)
@@ -48,10 +44,10 @@ class ObjectPlace:
         """Open a bucket, and ask it one thing. Raises StoreError where it cannot be had."""
         with told(url):
             try:
-                obstore.list_with_delimiter(_client(url, FIRST_PATIENCE), None)
+                obstore.list_with_delimiter(connect_object_store(url, FIRST_PATIENCE), None)
             except (FileNotFoundError, NotFoundError) as error:
                 raise StoreError(f"{url}: there is no such bucket; make it first.") from error
-        return cls(url, _client(url, PATIENCE))
+        return cls(url, connect_object_store(url, PATIENCE))
 
     @property
     def hands(self) -> int:
@@ -212,34 +208,3 @@ def insist(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 def _version(seen: Any) -> Any:
     return {name: seen[name] for name in ("e_tag", "version") if seen[name] is not None}
-
-
-def _client(url: str, patience: timedelta) -> "Client":
-    # The patience alone says when to give up: refused at once, ten times are over in two seconds.
-    retry: RetryConfig = {
-        "retry_timeout": patience,
-        "max_retries": 10_000,
-        "backoff": {"max_backoff": MAX_PAUSE},
-    }
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    # A server in the lab's own network may well speak plain HTTP.
-    options: ClientConfig = {"allow_http": endpoint.startswith("http://")}
-    if not url.startswith("s3://"):
-        return from_url(url, client_options=options, retry_config=retry)
-    from boto3 import Session
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
-    session = Session()
-    if session.get_credentials() is None:
-        raise StoreError(
-            f"{url} needs credentials, and there are none in the usual places: give "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or ~/.aws/credentials."
-        )
-    return S3Store.from_url(
-        url,
-        credential_provider=Boto3CredentialProvider(session),
-        region=session.region_name or "us-east-1",
-        config={"endpoint": endpoint} if endpoint else {},
-        client_options=options,
-        retry_config=retry,
-    )

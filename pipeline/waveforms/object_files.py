@@ -6,7 +6,6 @@ spawned, and a pickled copy connects anew.
 
 import errno
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,16 +14,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import S3Store, from_url
 
 from enecg.errors import UserError
 from pipeline.waveforms.record_files import Content, buffered, check_name
+from stores.object_client import connect_object_store
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
-
-DEFAULT_REGION = "us-east-1"
-"""Where a bucket is taken to lie when nothing says otherwise; PhysioNet's does."""
+    from obstore.store import ObjectStore
 
 _PATIENCE = timedelta(minutes=1)
 _CHUNK_BYTES = 1 << 20
@@ -101,31 +97,7 @@ class ObjectFiles:
 
     @cached_property
     def _client(self) -> "ObjectStore":
-        retry: RetryConfig = {"retry_timeout": _PATIENCE, "max_retries": 20}
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-        plain = (self.url if not self.url.startswith("s3:") else endpoint).startswith("http:")
-        options: ClientConfig = {"allow_http": plain}
-        if not self.url.startswith("s3:"):
-            return from_url(self.url, client_options=options, retry_config=retry)
-        from boto3 import Session
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        session = Session()
-        config: S3Config = {"region": session.region_name or DEFAULT_REGION}
-        if endpoint:
-            config["endpoint"] = endpoint
-        credentials = None
-        if session.get_credentials() is None:
-            config["skip_signature"] = True
-        else:
-            credentials = Boto3CredentialProvider(session)
-        return S3Store.from_url(
-            self.url,
-            config=config,
-            credential_provider=credentials,
-            client_options=options,
-            retry_config=retry,
-        )
+        return connect_object_store(self.url, _PATIENCE, unsigned_fallback=True)
 
 
 class _Chunks(io.RawIOBase):

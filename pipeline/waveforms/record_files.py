@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 from enecg.errors import UserError
+from stores.url import OBJECT_SCHEMES, WEB_SCHEMES, check_url
 
-URL_SCHEMES = ("s3", "https", "http", "gs", "az")
+URL_SCHEMES = (*OBJECT_SCHEMES, *WEB_SCHEMES)
 """What a root may be besides a directory."""
 
 _STREAM_BYTES = 8 << 20
@@ -69,30 +69,9 @@ def open_root(root: str | Path, elsewhere: Sequence[str] = ()) -> RecordFiles:
     if isinstance(root, str) and "://" in root:
         from pipeline.waveforms.object_files import ObjectFiles
 
-        return ObjectFiles(check_url(root))
+        check_url(root, noun="data set", schemes=URL_SCHEMES, error=UserError)
+        return ObjectFiles(root.rstrip("/"))
     return DirectoryFiles(root, elsewhere)
-
-
-def check_url(url: str) -> str:
-    """The URL without a slash at its end. Raises UserError where it is none of a data set."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        # Neither the URL nor what Python says of it is told: there may be credentials in both.
-        raise UserError(
-            "The data set's URL has no host that makes sense, such as a bracket that is not "
-            "closed; give a directory, s3://BUCKET/PREFIX or https://."
-        ) from error
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise UserError(
-            "The data set's URL holds credentials or a query, and it is kept in logs; give the "
-            "URL alone, and credentials in the environment."
-        )
-    if parts.scheme not in URL_SCHEMES or not parts.netloc:
-        raise UserError(
-            f"{url} is no place for a data set; give a directory, s3://BUCKET/PREFIX or https://."
-        )
-    return url.rstrip("/")
 
 
 def check_name(name: str) -> str:

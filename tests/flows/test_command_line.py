@@ -18,7 +18,7 @@ MISTAKES = {
     "no such data set": (["--dataset", "mimic-iv-ecg:nowhere"], "nowhere is not there"),
     "no such source": (["--dataset", "nosuch:x"], "no data set 'nosuch"),
     "no such expert": (["--experts", "dlinear,nosuch"], "no expert 'nosuch'"),
-    "credentials in the URL": (["--store", "s3://key:secret@lab/x"], "holds credentials"),
+    "credentials in the URL": (["--store", "s3://key:secret@lab/x"], "contains credentials"),
     "not published": (["--experts", "dlinear"], "No weights of dlinear are published"),
     "no such weights": (["--weights", "nowhere"], "no weights at 'nowhere'"),
     "not a number": (["--batch-size", "many"], "--batch-size"),

@@ -174,7 +174,7 @@ MISTAKES = {
     "show": (["nowhere"], "There are no stores under"),
     "verify": (["nowhere"], "There are no stores under"),
     "copy": (["nowhere", "there"], "There are no stores under"),
-    "gc": (["gopher://x"], "is no place for a store"),
+    "gc": (["gopher://x"], "not a valid store URL"),
     "verify x --sample 3": ([], "--recompute needs --dataset"),
     "verify x --recompute": ([], "--recompute needs --dataset"),
     "verify x --dataset ludb:x": ([], "--recompute needs --dataset"),

@@ -196,8 +196,8 @@ def test_an_unfinished_synthetic_data_set_is_not_opened(tmp_path: Path) -> None:
         ("mimic-iv-ecg:{tmp}", "record_list.csv"),
         ("ludb:{tmp}/nowhere", "give the directory"),
         ("ludb:{tmp}", "ludb.csv"),
-        ("mimic-iv-ecg:https://[::1", "no host that makes sense"),
-        ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "no host that makes sense"),
+        ("mimic-iv-ecg:https://[::1", "has an invalid host"),
+        ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "has an invalid host"),
     ],
 )
 def test_what_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path, name: str, says: str) -> None:
