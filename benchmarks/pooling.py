@@ -22,7 +22,7 @@ from enecg.signal import standardise
 from enecg.tasks import TASKS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import choose_threshold, decide
-from pipeline.labels.targets import constant, fit
+from pipeline.labels.targets import fit_constant, fit_targets
 from pipeline.training.cohorts import draw
 from pipeline.training.fit import FitSettings, fit_heads, predict_heads
 from pipeline.training.stack_data import Labelled
@@ -60,7 +60,7 @@ def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str,
         for name, part in (("train", cohort.train), ("stop", stopping), ("judge", judging))
     }
     targets = {
-        name: fit(task, labels.loc[cohort.train, task.column])
+        name: fit_targets(task, labels.loc[cohort.train, task.column])
         for name, task in TASKS.items()
         if task.column in labels and labels.loc[cohort.train, task.column].nunique() > 1
     }
@@ -87,7 +87,7 @@ def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str,
         if one.task.kind == "binary":
             threshold = choose_threshold(output[:, 1].numpy()[stop], truth[stop].astype(int))
         answers = decide(one, output.numpy()[judged], threshold)
-        best = constant(one, truth[known("train")])
+        best = fit_constant(one.task.kind, truth[known("train")], one.outputs).value
         flat = np.full(len(judged), float(best))
         real = truth[judged]
         if one.task.kind == "regression":

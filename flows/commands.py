@@ -82,12 +82,12 @@ def _the_questions_can_be_asked(
     tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None
 ) -> None:
     from enecg import tasks as known
-    from pipeline.labels.label_file import header
+    from pipeline.datasets.record_table import read_column_names
 
     own = known.own_tasks(split(own_tasks))
     known.choose((name for name in split(tasks) if name != known.ALL), own)
     if labels is not None:
-        header(labels)
+        read_column_names(labels)
 
 
 def _the_training_can_begin(
@@ -160,14 +160,14 @@ def _the_labels_can_be_made(
     scheduler: str | None = None,
     **rules: Any,
 ) -> None:
-    from pipeline.labels.label_table import prepare
-    from pipeline.labels.tables import check_hosp
+    from pipeline.datasets.mimic_tables.labels import check_hosp
+    from pipeline.labels.parquet_file import prepare_folder
 
     rules_of(**rules)
     _the_dataset_is_there(dataset)
     if hosp is not None:
         check_hosp(hosp)
-    prepare(out.expanduser())
+    prepare_folder(out.expanduser())
 
 
 def _the_night_can_begin(

@@ -11,9 +11,10 @@ from flows import parameters as p
 from flows.mistakes import MISTAKES, failed
 from flows.opaque import opaque
 from flows.progress import Report, shown, to_the_log
+from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L
 
 if TYPE_CHECKING:
-    from pipeline.labels.rules import LabelRules
+    from pipeline.datasets.label_rules import LabelRules
 
 _MB = 10**6
 
@@ -29,8 +30,8 @@ def label(
     match: p.Match = "first",
     potassium_items: p.PotassiumItems = p.USUAL_POTASSIUM_ITEMS,
     abnormal: p.Abnormal = None,
-    potassium_low: p.PotassiumLow = 3.5,
-    potassium_high: p.PotassiumHigh = 5.1,
+    potassium_low: p.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
+    potassium_high: p.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
     report: p.ReportLine = "first",
     scheduler: p.Scheduler = None,
 ) -> tuple[str, ...]:
@@ -78,13 +79,13 @@ def rules_of(
     match: p.Match = "first",
     potassium_items: tuple[str, ...] = p.USUAL_POTASSIUM_ITEMS,
     abnormal: p.Abnormal = None,
-    potassium_low: float = 3.5,
-    potassium_high: float = 5.1,
+    potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0],
+    potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1],
     report: str = "first",
 ) -> "LabelRules":
     """What a command line says of the labels. Raises UserError where it cannot be meant."""
     from enecg.errors import UserError
-    from pipeline.labels.rules import LabelRules
+    from pipeline.datasets.label_rules import LabelRules
 
     items = p.split(potassium_items)
     # Python itself refuses to read a number of some thousand digits.
@@ -116,7 +117,7 @@ def label_records(
 ) -> tuple[str, ...] | Exception:
     """Read the tables; a user's mistake is returned, for a raised one is logged."""
     from pipeline.datasets.registry import open_dataset
-    from pipeline.labels.make import make_labels
+    from pipeline.labels.label_step import make_labels
 
     try:
         source = open_dataset(dataset)

@@ -14,11 +14,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import Field
 
+from pipeline.mimic_codes import POTASSIUM_ITEMS
+
 USUAL_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
 """The experts of an extraction that names none: the paper's five."""
 
-USUAL_POTASSIUM_ITEMS = ("50971", "50822")
-"""MIMIC-IV's potassium in blood by chemistry, and in whole blood by blood gas."""
+USUAL_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

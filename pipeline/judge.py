@@ -17,7 +17,7 @@ from pipeline.datasets.base import Dataset, RecordIndex, same_patients
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import CONSTANT, Predicted, Score, predictions_table, scores
 from pipeline.extraction.request import resolve_device
-from pipeline.labels.questions import ask
+from pipeline.labels.label_source import resolve_labels
 from pipeline.labels.targets import Targets
 from pipeline.report.formats import markdown
 from pipeline.report.page import TABLES
@@ -76,7 +76,7 @@ def judge(
     of_run = [targets.task for targets in predictors[0].targets.values()]
     own = [task for task in of_run if task.name not in TASKS]
     paper = [task for task in of_run if task.name in TASKS]
-    asked = ask(source, labels, own, paper, trained=True)
+    asked = resolve_labels(source, labels, own, paper, trained=True)
 
     ids = source.index().record_id[:limit]
     table = asked.table.reindex(ids)

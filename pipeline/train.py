@@ -11,7 +11,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation.evaluate import Score, scores
 from pipeline.extraction.request import resolve_device
-from pipeline.labels.targets import fit as fit_targets
+from pipeline.labels.targets import fit_targets
 from pipeline.report.page import write_markdown, write_page
 from pipeline.runs import finished as runs
 from pipeline.runs import run_folder

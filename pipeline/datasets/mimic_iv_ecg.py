@@ -15,11 +15,9 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
-from pipeline.labels.labelled import MimicTables, label_from_mimic
-from pipeline.labels.records import read_records
-from pipeline.labels.rules import LabelRules
-from pipeline.labels.tables import check_hosp
-from pipeline.labels.tables import find_table as find_local
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.labels import MimicTables, label_mimic_records
+from pipeline.datasets.mimic_tables.records import read_records
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from pipeline.waveforms.record_files import (
@@ -142,16 +140,10 @@ class MimicIvEcg:
 
         Raises UserError where that is not there.
         """
-        hosp = self.root / "hosp" if hosp is None else check_hosp(hosp)
-        return MimicTables(
-            records=self._records,
-            machine=find_local(self.root, "machine_measurements"),
-            patients=find_local(hosp, "patients"),
-            labevents=find_local(hosp, "labevents"),
-        )
+        return MimicTables.find(self._records, self.root, hosp)
 
     def labels(self) -> pd.DataFrame:
         """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
         each where its table is there."""
         rules = LabelRules(window_hours=self.window_hours)
-        return label_from_mimic(self.tables(), rules).values()
+        return label_mimic_records(self.tables(), rules).values()

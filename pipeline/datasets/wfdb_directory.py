@@ -21,8 +21,8 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import HEADER, ID_COLUMNS, PATIENT_COLUMNS
-from pipeline.labels.label_file import LabelFile, header, read_labels
-from pipeline.labels.questions import of_the_paper
+from pipeline.datasets.label_columns import parse_paper_labels
+from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
 from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
 from pipeline.waveforms.record_files import DirectoryFiles
 from stores.record_ids import RecordIds, as_ids
@@ -94,25 +94,25 @@ class WfdbDirectory:
         )
         if not self._labels.is_file():
             return frame
-        wanted = set(header(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
+        wanted = set(read_column_names(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
         table = self._told(index.record_id, wanted).table
         papers = {task.column: task for task in TASKS.values()}
         for name in table.columns.difference([*ID_COLUMNS, *PATIENT_COLUMNS], sort=False):
             task, column = papers.get(name), table[name]
-            frame[name] = of_the_paper(task, column, str(self._labels)) if task else column
+            frame[name] = parse_paper_labels(task, column, str(self._labels)) if task else column
         return frame.astype({name: LABEL_COLUMNS[name] for name in papers if name in frame})
 
     @property
     def _labels(self) -> Path:
         return self.root / LABELS
 
-    def _told(self, records: RecordIds, wanted: Collection[str]) -> LabelFile:
+    def _told(self, records: RecordIds, wanted: Collection[str]) -> RecordTable:
         """What `labels.csv` has. A row of no record would leave a record without its patient."""
-        told = read_labels(self._labels, records, wanted)
-        if len(told.strangers):
+        told = read_record_table(self._labels, records, wanted)
+        if len(told.unknown_records):
             raise UserError(
-                f"{told.path} has {len(told.strangers)} records that are not below {self.root}, "
-                f"such as {told.strangers[0]}; mend their record_id, or take them out."
+                f"{told.path} has {len(told.unknown_records)} records that are not below "
+                f"{self.root}, such as {told.unknown_records[0]}; correct or remove them."
             )
         return told
 

@@ -1,27 +1,18 @@
-"""Labels as a step of its own: MIMIC's tables streamed once into one Parquet file."""
+"""Labels: the step that writes them to a Parquet file, and the targets that heads train on."""
 
-from pipeline.labels.label_table import content_digest, counts, read_told, to_dask, write_labels
-from pipeline.labels.labelled import HasMimicTables, Labels, MimicTables, label, label_from_mimic
-from pipeline.labels.make import Made, make_labels
-from pipeline.labels.records import read_records
-from pipeline.labels.rules import PLAUSIBLE_RR_MS, LabelRules
-from pipeline.labels.tables import find_table
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.record_labels import RecordLabels
+from pipeline.labels.label_step import LabelResult, collect_labels, make_labels
+from pipeline.labels.parquet_file import content_digest, read_metadata, to_dask, write_labels
 
 __all__ = [
-    "PLAUSIBLE_RR_MS",
-    "HasMimicTables",
+    "LabelResult",
     "LabelRules",
-    "Labels",
-    "Made",
-    "MimicTables",
+    "RecordLabels",
+    "collect_labels",
     "content_digest",
-    "counts",
-    "find_table",
-    "label",
-    "label_from_mimic",
     "make_labels",
-    "read_records",
-    "read_told",
+    "read_metadata",
     "to_dask",
     "write_labels",
 ]

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from pipeline.labels.label_table import counts
-from pipeline.labels.labelled import Labels
-from pipeline.labels.rules import LabelRules
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.record_labels import RecordLabels
+from pipeline.labels.parquet_file import count_labels
 
 _UNITS = {"rr_interval": "ms", "age": "years"}
 
@@ -14,10 +14,10 @@ AGREEMENT = (
 )
 
 
-def summary(labels: Labels, rules: LabelRules) -> tuple[str, ...]:
+def summarize(labels: RecordLabels, rules: LabelRules) -> tuple[str, ...]:
     """A table with a row a label, and the sentences that belong below it."""
     rows = ["| label | ECGs | patients | values | absent |", "|---|--:|--:|---|---|"]
-    for name, count in counts(labels).items():
+    for name, count in count_labels(labels).items():
         reasons = {why: n for why, n in count.items() if why not in ("ecgs", "patients")}
         absent = ", ".join(f"{why} {n:,}" for why, n in reasons.items()) or "none"
         values = _values(name, labels.table)
@@ -25,14 +25,14 @@ def summary(labels: Labels, rules: LabelRules) -> tuple[str, ...]:
     told = ["\n".join(rows)]
     if labels.criterion is not None:
         told.append(
-            f"Potassium is {rules.window()}, of the items "
+            f"Potassium is {rules.describe_window()}, of the items "
             f"{', '.join(map(str, rules.potassium_items))}; abnormal by "
-            f"{rules.criterion(labels.criterion)}."
+            f"{rules.describe_criterion(labels.criterion)}."
         )
-    if labels.others:
-        told.append(f"As the data set has them: {', '.join(labels.others)}.")
+    if labels.extra_columns:
+        told.append(f"As the data set has them: {', '.join(labels.extra_columns)}.")
     tables: dict[str, list[str]] = {}
-    for name, table in labels.lacking.items():
+    for name, table in labels.missing_tables.items():
         tables.setdefault(table, []).append(name)
     for table, names in tables.items():
         told.append(f"No {' and no '.join(names)}: {table} is not there or does not say.")

@@ -1,22 +1,28 @@
-"""From the label table to what a head is trained on, and back; fitted on training records."""
+"""Training targets: labels as numbers, with scales and classes fitted on training records."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from enecg.errors import UserError
-from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Task, make_own
+from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Kind, Task, make_own
 
 
 @dataclass(frozen=True)
 class Targets:
-    """How a task's labels become numbers: a regression's mean and scale, or the list of classes.
+    """How a task's labels are encoded.
 
-    `constant`: what a predictor that looks at no ECG says, in the task's unit or as a class
-    number: the median, or the commonest class; `shares`: how common each class is.
+    Attributes:
+        task: The task.
+        classes: Class names in order; empty for a regression.
+        mean: Mean of the training labels, in the task's unit (regression).
+        scale: Standard deviation of the training labels, in the task's unit (regression).
+        constant: Prediction of the constant predictor: median in the task's unit, or most frequent
+            class number.
+        shares: Share of each class among the training labels; empty for a regression.
     """
 
     task: Task
@@ -28,14 +34,18 @@ class Targets:
 
     @property
     def outputs(self) -> int:
-        """How many numbers a head gives for this task."""
+        """Number of outputs of a head for this task."""
         return 1 if self.task.kind == "regression" else len(self.classes)
 
     def encode(self, labels: pd.Series) -> Float[np.ndarray, " record"]:
-        """Standard units or class numbers, float64; NaN where the label is not known.
+        """Encode labels as standardized values or class numbers.
 
-        Where a multiclass task has no class for the others, a label that no training record has
-        is NaN too: there is no answer that would be right.
+        Args:
+            labels: The task's column of the label table.
+
+        Returns:
+            float64, NaN where the label is missing. Labels without a class become `task.others`,
+            or NaN if the task has no such class.
         """
         if self.task.kind == "regression":
             return (labels.to_numpy(np.float64) - self.mean) / self.scale
@@ -46,16 +56,15 @@ class Targets:
             labels = labels.where(labels.isin(self.classes) | labels.isna(), self.task.others)
         return labels.map(number).to_numpy(np.float64, na_value=np.nan, copy=True)
 
-    def decode(self, standard: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
-        """A regression's predictions in its unit."""
-        return standard * self.scale + self.mean
+    def decode(self, standardized: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
+        """Convert a regression's standardized values to the task's unit."""
+        return standardized * self.scale + self.mean
 
-    def document(self) -> dict[str, Any]:
-        """All of it as JSON values, to be read by `from_document`."""
-        task = self.task
+    def to_document(self) -> dict[str, Any]:
+        """Return all fields as JSON values for `from_document`."""
         return {
-            "kind": task.kind,
-            "unit": task.unit,
+            "kind": self.task.kind,
+            "unit": self.task.unit,
             "classes": list(self.classes),
             "mean": self.mean,
             "scale": self.scale,
@@ -63,58 +72,101 @@ class Targets:
             "shares": list(self.shares),
         }
 
+    @classmethod
+    def from_document(cls, name: str, document: dict[str, Any]) -> "Targets":
+        """Restore targets that a run saved.
 
-def from_document(name: str, document: dict[str, Any]) -> Targets:
-    """The targets of a task that a run has saved. Raises KeyError where something is not there."""
-    kind, classes = document["kind"], tuple(document["classes"])
-    task = TASKS.get(name) or make_own(
-        name,
-        kind,
-        document["unit"],
-        classes if kind == "binary" else (),
-    )
-    return Targets(
-        task,
-        classes,
-        document["mean"],
-        document["scale"],
-        document["constant"],
-        tuple(document["shares"]),
-    )
+        Args:
+            name: Name of the task.
+            document: Result of `to_document`.
+
+        Returns:
+            The targets.
+
+        Raises:
+            KeyError: A field is missing.
+        """
+        kind, classes = document["kind"], tuple(document["classes"])
+        own_classes = classes if kind == "binary" else ()
+        task = TASKS.get(name) or make_own(name, kind, document["unit"], own_classes)
+        return cls(
+            task,
+            classes,
+            document["mean"],
+            document["scale"],
+            document["constant"],
+            tuple(document["shares"]),
+        )
 
 
-def fit(task: Task, labels: pd.Series) -> Targets:
-    """Fit on the labels of training records. Raises UserError where they cannot be learned from."""
+class Constant(NamedTuple):
+    """The best constant prediction for some labels.
+
+    Attributes:
+        value: Median of a regression's labels, or the most frequent class number.
+        shares: Share of each class; empty for a regression.
+    """
+
+    value: np.floating
+    shares: Float[np.ndarray, " class"]
+
+
+def fit_constant(kind: Kind, labels: Float[np.ndarray, " record"], outputs: int) -> Constant:
+    """Fit the constant predictor.
+
+    Args:
+        kind: Kind of the task.
+        labels: Known labels of the training records, as class numbers unless a regression.
+        outputs: Number of classes.
+
+    Returns:
+        The constant, in the unit of `labels`.
+    """
+    if kind == "regression":
+        return Constant(np.median(labels), np.empty(0))
+    shares = np.bincount(labels.astype(int), minlength=outputs) / len(labels)
+    return Constant(np.float64(shares.argmax()), shares)
+
+
+def fit_targets(task: Task, labels: pd.Series) -> Targets:
+    """Fit scales, classes and the constant predictor on training labels.
+
+    Args:
+        task: The task.
+        labels: Its column of the label table, for training records only.
+
+    Returns:
+        The targets.
+
+    Raises:
+        UserError: There are fewer than two distinct labels.
+    """
     known = labels.dropna()
     if known.nunique() < 2:
         raise UserError(
-            f"The training patients have {known.nunique()} different labels for {task.name} "
-            f"({len(known)} of {len(labels)} records have one); leave it out of --tasks, or "
-            "take more records."
+            f"{task.name} has {known.nunique()} distinct labels among the training patients "
+            f"({len(known)} of {len(labels)} records are labeled), at least 2 are needed; remove "
+            "it from --tasks, or use more records."
         )
     if task.kind == "regression":
-        middle, scale = float(known.mean()), float(known.std(ddof=0))
-        return Targets(task, mean=middle, scale=scale, constant=float(known.median()))
-    classes = task.classes
-    if task.kind == "multiclass":
-        # Ties are broken by name, so that the list does not depend on the order of records.
-        counts = known.value_counts().reset_index().set_axis(["name", "count"], axis=1)
-        ranked = counts.sort_values(["count", "name"], ascending=[False, True])["name"]
-        ranked = ranked[ranked != task.others]
-        classes = tuple(ranked.astype(str))
-        if task.others:
-            classes = (*classes[: ARRHYTHMIA_CLASSES - 1], task.others)
-    targets = Targets(task, classes)
-    number = targets.encode(known).astype(int)
-    shares = np.bincount(number, minlength=len(classes)) / len(number)
-    return replace(targets, constant=float(shares.argmax()), shares=tuple(shares.tolist()))
+        targets = Targets(task, mean=float(known.mean()), scale=float(known.std(ddof=0)))
+        encoded = known.to_numpy(np.float64)
+    else:
+        targets = Targets(task, _fit_classes(task, known))
+        encoded = targets.encode(known)
+    constant = fit_constant(task.kind, encoded, targets.outputs)
+    shares = tuple(constant.shares.tolist())
+    return replace(targets, constant=float(constant.value), shares=shares)
 
 
-def constant(
-    targets: Targets, encoded: Float[np.ndarray, " record"]
-) -> Float[np.ndarray, ""] | Int[np.ndarray, ""]:
-    """The constant that does best on training records: their median, or their commonest class."""
-    known = encoded[~np.isnan(encoded)]
-    if targets.task.kind == "regression":
-        return np.asarray(np.median(known))
-    return np.asarray(np.bincount(known.astype(int)).argmax())
+def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
+    """Return a task's classes, the most frequent first."""
+    if task.kind == "binary":
+        return task.classes
+    # Ties are broken by name, so that the order of records does not matter.
+    counts = known.value_counts().reset_index().set_axis(["name", "count"], axis=1)
+    ranked = counts.sort_values(["count", "name"], ascending=[False, True])["name"]
+    classes = tuple(ranked[ranked != task.others].astype(str))
+    if task.others:
+        classes = (*classes[: ARRHYTHMIA_CLASSES - 1], task.others)
+    return classes

@@ -195,7 +195,7 @@ def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir()
-    targets = {name: one.document() for name, one in repeat.targets.items()}
+    targets = {name: one.to_document() for name, one in repeat.targets.items()}
     # No threshold is where class 1 is never said: JSON has no infinity.
     thresholds = {
         method: {task: value if np.isfinite(value) else None for task, value in of_tasks.items()}

@@ -14,7 +14,7 @@ from torch import nn
 
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
-from pipeline.labels.targets import Targets, from_document
+from pipeline.labels.targets import Targets
 from pipeline.runs.finished import CONFIG, NEEDED, PROVENANCE
 from pipeline.runs.saved_models import load_gate, load_heads, load_hidden_layer
 from stores.record_ids import RecordIds, as_ids
@@ -77,7 +77,7 @@ class SavedRun:
         """What a repeat fitted to the labels of its training patients, by task."""
         with self._whole():
             saved = self._saved(repeat)["targets"]
-            return {name: from_document(name, document) for name, document in saved.items()}
+            return {name: Targets.from_document(name, document) for name, document in saved.items()}
 
     def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
         """From which probability on class 1 is said, by method and binary task; infinity: never."""

@@ -8,15 +8,19 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.random import Generator
 
+from pipeline.mimic_codes import (
+    ABNORMAL_FLAG,
+    POTASSIUM_REFERENCE_MMOL_L,
+    POTASSIUM_SERUM_ITEM,
+    POTASSIUM_WHOLE_BLOOD_ITEM,
+)
+
 ABNORMAL_POTASSIUM = 0.15
 """Part of the potassium results out of range. In MIMIC-IV it is about 3 %, which leaves nothing to
 learn from in a demo of some hundred ECGs."""
 
 WITH_POTASSIUM = 0.85
 """Part of the ECGs that have a potassium result within the hour after."""
-
-POTASSIUM_RANGE = (3.3, 5.1)
-"""The laboratory's reference range in mmol/L, as MIMIC-IV's rows give it."""
 
 LAB_COLUMNS = (
     *("labevent_id", "subject_id", "hadm_id", "specimen_id", "itemid", "order_provider_id"),
@@ -65,8 +69,8 @@ class _Item:
     high: float
 
 
-_POTASSIUM = _Item(50971, "mEq/L", *POTASSIUM_RANGE)
-_POTASSIUM_WHOLE_BLOOD = _Item(50822, "mEq/L", *POTASSIUM_RANGE)
+_POTASSIUM = _Item(POTASSIUM_SERUM_ITEM, "mEq/L", *POTASSIUM_REFERENCE_MMOL_L)
+_POTASSIUM_WHOLE_BLOOD = _Item(POTASSIUM_WHOLE_BLOOD_ITEM, "mEq/L", *POTASSIUM_REFERENCE_MMOL_L)
 _OTHERS = (
     _Item(50983, "mEq/L", 133.0, 145.0),  # sodium
     _Item(50912, "mg/dL", 0.5, 1.2),  # creatinine
@@ -96,7 +100,7 @@ def lab_events(ecgs: Sequence[Tested], seed: int) -> Iterator[Row]:
                 "valueuom": item.unit,
                 "ref_range_lower": item.low,
                 "ref_range_upper": item.high,
-                "flag": "abnormal" if out else None,
+                "flag": ABNORMAL_FLAG if out else None,
                 "priority": str(rng.choice(["STAT", "ROUTINE"])),
                 "comments": "HEMOLYZED, RESULTS NOT REPORTED." if shown is None else None,
             }

@@ -17,6 +17,7 @@ from numpy.random import Generator
 
 from enecg.errors import UserError
 from enecg.signal import LEADS, SAMPLE_RATE_HZ
+from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 from pipeline.synthetic.heart import (
     UNITS_PER_MV,
     Recording,
@@ -36,9 +37,6 @@ MARKER = "synthetic.json"
 UNFINISHED_MARKER = "synthetic.unfinished.json"
 """Lies there while the data set is being written."""
 
-UNKNOWN_RR_MS = 29999
-"""MIMIC-IV-ECG's word for an interval that the machine could not measure."""
-
 SPOILS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
 """What is done to spoiled records; the first four as in `waveforms.decode.REASONS`. The last one's
 signal is good."""
@@ -47,12 +45,11 @@ FILE_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5
 """The order of leads in MIMIC-IV-ECG's files: aVF before aVL."""
 
 _MISSING_SAMPLE = -32768
-_REPORTS = 18
 
 _RECORD_COLUMNS = ("subject_id", "study_id", "file_name", "ecg_time", "path")
 _MEASURED_COLUMNS = (
     *("subject_id", "study_id", "cart_id", "ecg_time"),
-    *(f"report_{n}" for n in range(_REPORTS)),
+    *(f"report_{n}" for n in range(REPORT_LINES)),
     *("bandwidth", "filtering", "rr_interval", "p_onset", "p_end"),
     *("qrs_onset", "qrs_end", "t_end", "p_axis", "qrs_axis", "t_axis"),
 )
@@ -141,7 +138,7 @@ def synthesize(
         _write_record(root, ecg, units, how.get(ecg.study_id), rng)
         row = _measure(ecg, people[ecg.subject_id][0], recording, rng)
         if how.get(ecg.study_id) == "unknown_rr":
-            row["rr_interval"] = UNKNOWN_RR_MS
+            row["rr_interval"] = UNMEASURED
         measured.append(row)
         if progress is not None:
             progress(done, len(ecgs))
@@ -316,12 +313,12 @@ def _measure(ecg: _Ecg, patient: Patient, recording: Recording, rng: Generator) 
     qrs_onset = p_onset + recording.pr_ms if has_p else 200
     measured = {
         "rr_interval": recording.rr_ms,
-        "p_onset": p_onset if has_p else UNKNOWN_RR_MS,
-        "p_end": p_onset + recording.p_ms if has_p else UNKNOWN_RR_MS,
+        "p_onset": p_onset if has_p else UNMEASURED,
+        "p_end": p_onset + recording.p_ms if has_p else UNMEASURED,
         "qrs_onset": qrs_onset,
         "qrs_end": qrs_onset + recording.qrs_ms,
         "t_end": qrs_onset + recording.qt_ms,
-        "p_axis": recording.p_axis if has_p else UNKNOWN_RR_MS,
+        "p_axis": recording.p_axis if has_p else UNMEASURED,
         "qrs_axis": recording.qrs_axis,
         "t_axis": recording.t_axis,
     }

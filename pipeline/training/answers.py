@@ -5,7 +5,7 @@ import pandas as pd
 from torch import Tensor
 
 from pipeline.evaluation.evaluate import CONSTANT, Predicted, choose_threshold, decide
-from pipeline.labels.targets import constant
+from pipeline.labels.targets import fit_constant
 from pipeline.training.stack_data import Labelled
 from stores.record_ids import RecordIds, as_ids
 
@@ -47,14 +47,14 @@ class Judge:
         """The same answer for everyone, and as probabilities the shares of the classes."""
         targets = self.targets[task]
         of_training = self.encoded[task][self._known(task, "train")]
-        best = constant(targets, of_training)
+        constant = fit_constant(targets.task.kind, of_training, targets.outputs)
+        best = np.asarray(constant.value)
         rows = self._known(task, "test")
         shares = None
         if targets.task.kind == "regression":
             best = targets.decode(best)
         else:
-            counts = np.bincount(of_training.astype(int), minlength=targets.outputs)
-            shares = np.tile(counts / counts.sum(), (len(rows), 1))
+            shares = np.tile(constant.shares, (len(rows), 1))
         return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(best)), shares)
 
     def untrained(self, method: str, task: str, output: Tensor) -> Predicted:

@@ -9,7 +9,7 @@ from enecg.errors import UserError
 from enecg.tasks import ALL, TASKS, Task, choose, own_tasks
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
-from pipeline.labels.questions import Questions, ask
+from pipeline.labels.label_source import LabelSource, resolve_labels
 from pipeline.training.cache import available, open_cache, open_same
 from pipeline.training.refill import refill_command
 from pipeline.training.repeat import Inputs
@@ -48,7 +48,7 @@ def gather(
     refill = refill_command(dataset, store, tuple(cache.experts), *made_by)
     there = available(cache, source.index().record_id[: settings.limit], refill)
     paper = [task for task in TASKS.values() if everything or task in chosen]
-    asked = ask(source, settings.labels, own, paper)
+    asked = resolve_labels(source, settings.labels, own, paper)
     asked = replace(asked, table=asked.table.reindex(there.record_id))
     tasks = _tasks(chosen, asked, everything)
     return Inputs(
@@ -62,7 +62,7 @@ def gather(
     )
 
 
-def _tasks(chosen: tuple[Task, ...], asked: Questions, everything: bool) -> tuple[Task, ...]:
+def _tasks(chosen: tuple[Task, ...], asked: LabelSource, everything: bool) -> tuple[Task, ...]:
     """The chosen tasks, and with `everything` all others that there are labels for."""
     has = [task for task in (*TASKS.values(), *asked.own) if asked.has(task)]
     names = [task.name for task in has]
@@ -85,7 +85,7 @@ def _tasks(chosen: tuple[Task, ...], asked: Questions, everything: bool) -> tupl
     return tuple(by_name[task.name] for task in chosen)
 
 
-def _unlabelled(asked: Questions) -> list[str]:
+def _unlabelled(asked: LabelSource) -> list[str]:
     """A sentence on the paper's tasks that the data set's own tables do not answer."""
     lacking = [name for name, task in TASKS.items() if task.column not in asked.table]
     if not lacking or asked.from_file:

@@ -17,8 +17,7 @@ from enecg.gate import mix
 from enecg.tasks import Task
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation.evaluate import ENSEMBLE, ZERO_SHOT, Predicted
-from pipeline.labels.targets import Targets
-from pipeline.labels.targets import fit as fit_targets
+from pipeline.labels.targets import Targets, fit_targets
 from pipeline.training.answers import Judge
 from pipeline.training.cache import Cache, Features
 from pipeline.training.cohorts import Cohort

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import resolve_device
-from pipeline.labels.targets import constant
+from pipeline.labels.targets import fit_constant
 from pipeline.training.cache import Features, read_features
 from pipeline.training.cohorts import Cohort, draw
 from pipeline.training.fit import Fit, FitSettings, fit_heads
@@ -244,7 +244,7 @@ def _constant_loss(labelled: Labelled) -> dict[str, float]:
         of_training, truth = encoded[labelled.train.cpu()], encoded[labelled.validation.cpu()]
         of_training, truth = of_training[~of_training.isnan()], truth[~truth.isnan()]
         if targets.task.kind == "regression":
-            best = float(constant(targets, of_training.numpy()))
+            best = float(fit_constant("regression", of_training.numpy(), 1).value)
             loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, best), truth)
         else:
             shares = torch.bincount(of_training.long(), minlength=targets.outputs) + 1e-7

@@ -51,8 +51,11 @@ LABEL_MISTAKES = {
     "no items": (["--potassium-items", "K"], "'K' is no itemid"),
     "an item of 5,000 digits": (["--potassium-items", "1" * 5000], "1111' is no itemid"),
     "no such criterion": (["--abnormal", "feeling"], "--abnormal"),
-    "limits the wrong way round": (["--potassium-low", "6"], "a low limit below the high one"),
-    "no such line": (["--report", "18"], "no report line '18'"),
+    "limits the wrong way round": (
+        ["--potassium-low", "6"],
+        "the low limit must be at least 0 and below",
+    ),
+    "no such line": (["--report", "18"], "Unknown report line '18'"),
 }
 
 

@@ -11,7 +11,7 @@ from enecg.metrics import Metric
 from enecg.tasks import OTHERS, TASKS
 from pipeline.evaluation.bootstrap import draw as draw_patients
 from pipeline.evaluation.evaluate import Predicted, bootstrap, choose_threshold, decide, score
-from pipeline.labels.targets import constant, fit
+from pipeline.labels.targets import fit_targets
 from pipeline.training.cohorts import draw
 
 
@@ -38,7 +38,7 @@ def test_too_few_patients_are_refused():
 
 def test_a_regression_is_standardised_by_training_labels_and_brought_back():
     labels = pd.Series([600.0, 800.0, np.nan, 1000.0])
-    targets = fit(TASKS["rr_interval"], labels)
+    targets = fit_targets(TASKS["rr_interval"], labels)
     encoded = targets.encode(labels)
     assert np.nanmean(encoded) == pytest.approx(0)
     assert np.nanstd(encoded) == pytest.approx(1)
@@ -49,23 +49,26 @@ def test_a_regression_is_standardised_by_training_labels_and_brought_back():
 def test_the_fourteen_commonest_diagnoses_of_training_and_others_are_the_classes():
     words = [f"rhythm {number:02}" for number in range(20)]
     training = pd.Series([word for place, word in enumerate(words) for _ in range(30 - place)])
-    targets = fit(TASKS["arrhythmia"], training.sample(frac=1, random_state=0))
+    targets = fit_targets(TASKS["arrhythmia"], training.sample(frac=1, random_state=0))
     assert targets.classes == (*words[:14], OTHERS)
     seen = targets.encode(pd.Series(["rhythm 01", "rhythm 19", "never heard of", None]))
     np.testing.assert_array_equal(seen, [1, 14, 14, np.nan])
 
 
 def test_labels_of_one_kind_cannot_be_learned_from():
-    with pytest.raises(UserError, match=r"1 different labels for sex \(3 of 4 records"):
-        fit(TASKS["sex"], pd.Series([1.0, 1.0, np.nan, 1.0]))
+    with pytest.raises(UserError, match=r"sex has 1 distinct labels .* \(3 of 4 records"):
+        fit_targets(TASKS["sex"], pd.Series([1.0, 1.0, np.nan, 1.0]))
 
 
 def test_the_constant_is_the_median_or_the_commonest_class():
     ages = pd.Series([20.0, 30.0, 90.0])
-    targets = fit(TASKS["age"], ages)
-    assert targets.decode(constant(targets, targets.encode(ages))) == pytest.approx(30)
-    sexes = pd.Series([0.0, 1.0, 1.0, np.nan])
-    assert constant(fit(TASKS["sex"], sexes), fit(TASKS["sex"], sexes).encode(sexes)) == 1
+    targets = fit_targets(TASKS["age"], ages)
+    assert targets.constant == 30
+    encoded = fit_constant("regression", targets.encode(ages), targets.outputs)
+    assert targets.decode(np.asarray(encoded.value)) == pytest.approx(30)
+    targets = fit_targets(TASKS["sex"], pd.Series([0.0, 1.0, 1.0, np.nan]))
+    assert targets.constant == 1
+    np.testing.assert_allclose(targets.shares, [1 / 3, 2 / 3])
 
 
 def predicted(task: str, truth: np.ndarray, answer: np.ndarray, patient: np.ndarray) -> Predicted:
@@ -116,14 +119,14 @@ def test_a_patient_of_every_repeat_is_no_more_evidence_than_one():
 
 
 def test_from_the_threshold_on_class_1_is_said():
-    sexes = fit(TASKS["sex"], pd.Series([0.0, 1.0]))
+    sexes = fit_targets(TASKS["sex"], pd.Series([0.0, 1.0]))
     said = decide(sexes, np.array([[0.6, 0.4], [0.5, 0.5], [0.4, 0.6]]), 0.5)
     assert said.tolist() == [0, 1, 1]
 
 
 def test_a_diagnosis_called_others_is_one_class_with_the_others():
     words = pd.Series(["a", "a", "Others", "Others", "Others", "b"])
-    assert fit(TASKS["arrhythmia"], words).classes == ("a", "b", "Others")
+    assert fit_targets(TASKS["arrhythmia"], words).classes == ("a", "b", "Others")
 
 
 def test_an_interval_knows_that_records_of_one_patient_are_no_more_evidence_than_one():

@@ -126,7 +126,7 @@ NUMBERS = RecordIndex(np.array([PAST_FLOATS, PAST_FLOATS - 1, 5]), np.array([1, 
 def test_no_label_moves_to_the_record_beside_it(tmp_path: Path, file: str):
     ids = [str(PAST_FLOATS), "5.0"]
     labels = written(tmp_path / file, pd.DataFrame({"record_id": ids, "age": [61, 2]}))
-    age = read_label_file(labels, NUMBERS, {"age"}).table["age"]
+    age = read_label_file(labels, NUMBERS, {"age"}).rows.table["age"]
     assert age.tolist() == pytest.approx([61, np.nan, 2], nan_ok=True)
     chosen = written(tmp_path / f"chosen-{file}", pd.DataFrame({"record_id": [PAST_FLOATS]}))
     assert select(NUMBERS.record_id, records=chosen).tolist() == [PAST_FLOATS]
@@ -147,7 +147,8 @@ def test_the_same_patients_are_the_same_however_they_are_kept(
     tmp_path: Path, file: str, patients: list[object]
 ):
     table = pd.DataFrame({"record_id": [PAST_FLOATS, 5], "patient_id": patients, "age": [1, 2]})
-    assert read_label_file(written(tmp_path / file, table), NUMBERS, {"age"}).patients is not None
+    read = read_label_file(written(tmp_path / file, table), NUMBERS, {"age"})
+    assert read.rows.patients is not None
 
 
 @pytest.mark.parametrize("kind", [int, float, "Int64"])
@@ -156,7 +157,7 @@ def test_patients_by_numbers_are_those_of_a_data_set_by_text(tmp_path: Path, kin
     index = RecordIndex(np.array(["a", "b"]), np.array(["1", "b"]))
     table = pd.DataFrame({"record_id": ["a"], "patient_id": pd.array([1], kind), "age": [1]})
     file = written(tmp_path / "l.parquet", table)
-    assert read_label_file(file, index, {"age"}).table["age"].notna().tolist() == [True, False]
+    assert read_label_file(file, index, {"age"}).rows.table["age"].notna().tolist() == [True, False]
 
 
 def test_a_patient_by_a_name_is_not_the_one_by_a_number(tmp_path: Path):
@@ -169,7 +170,7 @@ def test_a_patient_by_a_name_is_not_the_one_by_a_number(tmp_path: Path):
 def test_a_categorical_column_is_a_column(tmp_path: Path, ids: list[object]):
     table = pd.DataFrame({"record_id": ids, "patient_id": [3], "age": [61]})
     file = written(tmp_path / "l.parquet", table.astype("category"))
-    assert read_label_file(file, NUMBERS, {"age"}).table["age"].iloc[2] == 61
+    assert read_label_file(file, NUMBERS, {"age"}).rows.table["age"].iloc[2] == 61
 
 
 def test_a_column_of_records_that_is_there_twice_is_told_in_a_sentence(tmp_path: Path):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from label_tables import ECG_TIME, records
 
 from enecg.errors import UserError
-from pipeline.labels.machine import machine_labels
-from pipeline.labels.patients import patient_labels
-from pipeline.labels.potassium import Ecgs, potassium_labels, reduce_part
-from pipeline.labels.reasons import REASONS, column_of
-from pipeline.labels.records import read_records
-from pipeline.labels.rules import LabelRules
-from pipeline.labels.spread import cut, spread
-from pipeline.labels.tables import Skipped
+from pipeline.datasets.absence_reasons import REASONS, reason_column
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
+from pipeline.datasets.mimic_tables.dask_parts import reduce_with_dask, split_table
+from pipeline.datasets.mimic_tables.machine import read_machine_labels
+from pipeline.datasets.mimic_tables.patients import read_patient_labels
+from pipeline.datasets.mimic_tables.potassium import EcgTimes, merge_potassium, reduce_part
+from pipeline.datasets.mimic_tables.records import read_records
 
 ASKED = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
 
@@ -31,27 +31,27 @@ def _records(path: Path) -> None:
 
 def _machine(path: Path) -> None:
     for report in ("first", "all", "0"):
-        _whole(machine_labels(path, ASKED, LabelRules(report=report), Skipped()))
+        _whole(read_machine_labels(path, ASKED, LabelRules(report=report), SkippedRows()))
 
 
 def _patients(path: Path) -> None:
-    _whole(patient_labels(path, ASKED, Skipped()))
+    _whole(read_patient_labels(path, ASKED, SkippedRows()))
 
 
 def _potassium(path: Path) -> None:
-    ecgs = Ecgs.of(ASKED)
+    ecgs = EcgTimes.of(ASKED)
     for rules in (LabelRules(), LabelRules(match="nearest", window_hours=8000)):
-        labels, _ = potassium_labels(ecgs, [reduce_part(path, ecgs, rules)])
+        labels, _ = merge_potassium(ecgs, [reduce_part(path, ecgs, rules)])
         _whole(labels)
-        cut(path, 20)
-    spread(path, ecgs, LabelRules(), "synchronous", part_bytes=60)
+        split_table(path, 20)
+    reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=60)
 
 
 def _whole(labels: object) -> None:
     """Each label is a finite number, a text, or absent for a reason."""
     for name in REASONS:
         if name in labels:  # type: ignore[operator]
-            column, reasons = labels[name], labels[column_of(name)]  # type: ignore[index]
+            column, reasons = labels[name], labels[reason_column(name)]  # type: ignore[index]
             assert (column.isna() == reasons.notna()).all()
             assert len(column) == len(ASKED)
             if column.dtype.kind == "f":

@@ -4,7 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.parsing import Parsed, numbers, seconds, whole_numbers
+from pipeline.datasets.mimic_tables.fields import (
+    ParsedColumn,
+    parse_integers,
+    parse_numbers,
+    parse_times,
+)
 
 FIELDS = [
     *(
@@ -30,7 +35,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize("parse", [numbers, seconds, whole_numbers])
+@pytest.mark.parametrize("parse", [parse_integers, parse_numbers, parse_times])
 def test_a_field_is_read_alone_as_it_is_among_others(parse: object) -> None:
     together = _read(parse, [*FIELDS, None])
     for place, field in enumerate(FIELDS):
@@ -42,7 +47,7 @@ def test_a_field_is_read_alone_as_it_is_among_others(parse: object) -> None:
 
 
 def test_what_is_read_is_what_is_written() -> None:
-    def known(parsed: Parsed) -> dict[str, object]:
+    def known(parsed: ParsedColumn) -> dict[str, object]:
         return {
             field: parsed.values[place].item()
             for place, field in enumerate(FIELDS)
@@ -51,18 +56,18 @@ def test_what_is_read_is_what_is_written() -> None:
 
     whole = {"12": 12, "007": 7, "-3": -3, "+4": 4, "12.0": 12, "4.": 4, " 12 ": 12}
     big = {"9" * 15: 10**15 - 1, "9" * 18: 10**18 - 1}
-    assert known(_read(whole_numbers, FIELDS)) == whole | big
+    assert known(_read(parse_integers, FIELDS)) == whole | big
     fractions = {"12.5": 12.5, ".5": 0.5, "1e3": 1000.0, "9" * 18: 1e18, "9" * 19: 1e19}
-    assert known(_read(numbers, FIELDS)) == whole | big | fractions
+    assert known(_read(parse_numbers, FIELDS)) == whole | big | fractions
     at = int(np.datetime64("2150-03-01T12:40:00", "s").astype(int))
     times = {field: at for field in FIELDS if field.startswith("2150-03-01") and "12:40" in field}
     for wrong in ("2150-03-01 12:40:60", "2150-03-01 12:40Z  "):
         del times[wrong]
-    assert known(_read(seconds, FIELDS)) == times
+    assert known(_read(parse_times, FIELDS)) == times
 
 
-def _read(parse: object, fields: list[str | None]) -> Parsed:
+def _read(parse: object, fields: list[str | None]) -> ParsedColumn:
     coded = [None if field is None else field.encode() for field in fields]
     parsed = parse(pa.array(coded, pa.binary()))  # type: ignore[operator]
-    assert isinstance(parsed, Parsed)
+    assert isinstance(parsed, ParsedColumn)
     return parsed

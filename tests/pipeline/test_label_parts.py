@@ -10,20 +10,29 @@ import pytest
 from label_tables import LAB_HEADER, write
 
 from enecg.errors import UserError
-from pipeline.labels.potassium import Ecgs, Partial, potassium_labels, reduce_part
-from pipeline.labels.rules import LabelRules
-from pipeline.labels.spread import cut, scheduler_at, spread
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.dask_parts import (
+    connect_scheduler,
+    reduce_with_dask,
+    split_table,
+)
+from pipeline.datasets.mimic_tables.potassium import (
+    EcgTimes,
+    PartialResults,
+    merge_potassium,
+    reduce_part,
+)
 
 PATIENTS = 40
 RULES = [LabelRules(), LabelRules(match="nearest", window_hours=30, abnormal="range")]
 
 
 @pytest.fixture(scope="module")
-def ecgs() -> Ecgs:
+def ecgs() -> EcgTimes:
     rng = np.random.default_rng(0)
     # Before 1970, where seconds are negative.
     times = pd.Timestamp("1960-01-01") + pd.to_timedelta(rng.integers(0, 400, 300), "h")
-    return Ecgs.of(
+    return EcgTimes.of(
         pd.DataFrame(
             {
                 "record_id": np.arange(300),
@@ -52,8 +61,8 @@ def text() -> str:
     return LAB_HEADER + "".join(rows)
 
 
-def bits(ecgs: Ecgs, parts: tuple[Partial, ...]) -> bytes:
-    labels, _ = potassium_labels(ecgs, parts)
+def bits(ecgs: EcgTimes, parts: tuple[PartialResults, ...]) -> bytes:
+    labels, _ = merge_potassium(ecgs, parts)
     numbers = labels[["potassium", "potassium_mmol_l"]].to_numpy().tobytes()
     return numbers + labels["potassium_absent"].cat.codes.to_numpy().tobytes()
 
@@ -61,23 +70,23 @@ def bits(ecgs: Ecgs, parts: tuple[Partial, ...]) -> bytes:
 @pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_parts_spread_by_dask_say_the_same_as_one_pass(
-    ecgs: Ecgs, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
+    ecgs: EcgTimes, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
     one = reduce_part(path, ecgs, rules)
-    parts = spread(path, ecgs, rules, scheduler, part_bytes=150_000)
+    parts = reduce_with_dask(path, ecgs, rules, scheduler, part_bytes=150_000)
     assert len(parts) > 2
     assert sum(part.rows for part in parts) == one.rows == 4000
     assert bits(ecgs, parts) == bits(ecgs, (one,))
     assert bits(ecgs, parts[::-1]) == bits(ecgs, (one,)), "in any order"
-    assert np.isfinite(potassium_labels(ecgs, (one,))[0]["potassium"]).any()
+    assert np.isfinite(merge_potassium(ecgs, (one,))[0]["potassium"]).any()
 
 
 def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
     path = write(tmp_path / "labevents.csv", text)
     whole = path.read_bytes()
     for part_bytes in (40, 1_000, 50_000):
-        parts = cut(path, part_bytes)
+        parts = split_table(path, part_bytes)
         assert b"".join(whole[part.start : part.end] for part in parts) == whole[len(LAB_HEADER) :]
         ids = [int(whole[part.start :].split(b",", 1)[0]) for part in parts]
         assert ids == sorted(set(ids))
@@ -89,14 +98,14 @@ def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", [5, 3995, 3999])
 @pytest.mark.parametrize("block_bytes", [1 << 14, 4 << 20])
 def test_a_quote_that_is_not_closed_is_told_and_swallows_nothing(
-    ecgs: Ecgs,
+    ecgs: EcgTimes,
     tmp_path: Path,
     name: str,
     row: int,
     block_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("pipeline.datasets.mimic_tables.csv_blocks.BLOCK_BYTES", block_bytes)
     rows = [
         f"{n},{n % PATIENTS},,{n},50971,,1960-01-01 12:00:00,,4,4,mEq/L,3.3,5.1,,STAT,ok\n"
         for n in range(4000)
@@ -107,30 +116,30 @@ def test_a_quote_that_is_not_closed_is_told_and_swallows_nothing(
     with pytest.raises(UserError, match=sentence):
         reduce_part(path, ecgs, LabelRules())
     with pytest.raises(UserError, match=sentence):
-        spread(path, ecgs, LabelRules(), "synchronous", part_bytes=20_000)
+        reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=20_000)
 
 
 @pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
 def test_blocks_of_any_size_say_the_same(
-    ecgs: Ecgs, text: str, tmp_path: Path, rules: LabelRules, monkeypatch: pytest.MonkeyPatch
+    ecgs: EcgTimes, text: str, tmp_path: Path, rules: LabelRules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
     found = set()
     for block_bytes in (1 << 12, 1 << 15, 4 << 20):
-        monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("pipeline.datasets.mimic_tables.csv_blocks.BLOCK_BYTES", block_bytes)
         found.add(bits(ecgs, (reduce_part(path, ecgs, rules),)))
     assert len(found) == 1
 
 
 def test_the_best_result_is_what_a_search_through_all_rows_finds(
-    ecgs: Ecgs, text: str, tmp_path: Path
+    ecgs: EcgTimes, text: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
     rows = pd.read_csv(path, parse_dates=["charttime"])
     rows = rows[rows["itemid"].isin([50971, 50822])]
     patient = ecgs.patients[ecgs.at >> 40]
     for rules in RULES:
-        labels, _ = potassium_labels(ecgs, [reduce_part(path, ecgs, rules)])
+        labels, _ = merge_potassium(ecgs, [reduce_part(path, ecgs, rules)])
         for place in range(len(ecgs.at)):
             time = pd.Timestamp(int(ecgs.at[place] & (2**40 - 1)) - 2**38, unit="s")
             wait = (rows["charttime"] - time)[rows["subject_id"] == patient[place]]
@@ -144,17 +153,17 @@ def test_the_best_result_is_what_a_search_through_all_rows_finds(
                 assert got == rows["valuenum"][wait[wait == wait.min()].index[0]]
 
 
-def test_a_gz_cannot_be_cut_and_is_one_task(ecgs: Ecgs, text: str, tmp_path: Path) -> None:
+def test_a_gz_cannot_be_cut_and_is_one_task(ecgs: EcgTimes, text: str, tmp_path: Path) -> None:
     path = write(tmp_path / "labevents.csv.gz", text)
-    assert cut(path, 1_000) == ()
-    parts = spread(path, ecgs, LabelRules(), "synchronous", part_bytes=1_000)
+    assert split_table(path, 1_000) == ()
+    parts = reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=1_000)
     assert [part.rows for part in parts] == [4000]
 
 
 def test_a_table_whose_rows_cannot_be_told_is_one_task(tmp_path: Path) -> None:
     header = "comments,subject_id,itemid,charttime,valuenum\n"
     path = write(tmp_path / "labevents.csv", header + "1,2,3,4,5\n" * 1000)
-    assert cut(path, 1_000) == ()
+    assert split_table(path, 1_000) == ()
 
 
 def test_without_distributed_an_address_is_answered_in_a_sentence(
@@ -163,7 +172,7 @@ def test_without_distributed_an_address_is_answered_in_a_sentence(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
         pytest.raises(UserError, match=r"pip install distributed[^\n]+\.$"),
-        scheduler_at("tcp://10.0.0.1:8786"),
+        connect_scheduler("tcp://10.0.0.1:8786"),
     ):
         pass
 
@@ -173,9 +182,9 @@ PEAK = """
 import sys
 from pathlib import Path
 import pandas as pd
-from pipeline.labels.potassium import Ecgs, reduce_part
-from pipeline.labels.rules import LabelRules
-ecgs = Ecgs.of(pd.DataFrame({"record_id": [1], "patient_id": [1],
+from pipeline.datasets.mimic_tables.potassium import EcgTimes, reduce_part
+from pipeline.datasets.label_rules import LabelRules
+ecgs = EcgTimes.of(pd.DataFrame({"record_id": [1], "patient_id": [1],
     "ecg_time": pd.to_datetime(["2150-01-01"]).astype("datetime64[s]")}))
 print(reduce_part(Path(sys.argv[1]), ecgs, LabelRules(window_hours=1000)).rows,
       int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)

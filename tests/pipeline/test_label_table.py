@@ -13,20 +13,20 @@ import pytest
 from label_tables import write
 
 from enecg.errors import UserError
+from pipeline.datasets.absence_reasons import REASONS, reason_column
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.labels import (
+    LabelResult,
     LabelRules,
-    Labels,
-    Made,
+    RecordLabels,
     content_digest,
     make_labels,
-    read_told,
+    read_metadata,
     to_dask,
 )
 from pipeline.labels.label_file import read_label_file
-from pipeline.labels.label_table import prepare, to_arrow
-from pipeline.labels.reasons import REASONS, column_of
+from pipeline.labels.parquet_file import prepare_folder, to_arrow
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +35,25 @@ def dataset(synthetic_dir: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def made(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> LabelResult:
     return make_labels(dataset, tmp_path_factory.mktemp("labels") / "new" / "labels.parquet")
 
 
 def test_the_file_has_a_row_a_record_and_a_reason_where_a_label_is_absent(
-    made: Made, dataset: Dataset
+    made: LabelResult, dataset: Dataset
 ) -> None:
     table = pq.read_table(made.path)
     assert table["record_id"].to_pylist() == dataset.index().record_id.tolist()
     assert table["subject_id"].to_pylist() == dataset.index().patient_id.tolist()
     for name, words in REASONS.items():
-        there, reasons = table[name].to_pandas(), table[column_of(name)].to_pandas()
+        there, reasons = table[name].to_pandas(), table[reason_column(name)].to_pandas()
         assert (there.isna() == reasons.notna()).all()
         assert set(reasons.dropna()) <= set(words)
     assert str(table.schema.field("potassium").type) == "int8"
     assert str(table.schema.field("potassium_absent").type).startswith("dictionary")
 
 
-def test_the_file_says_the_same_as_the_data_set_itself(made: Made, dataset: Dataset) -> None:
+def test_the_file_says_the_same_as_the_data_set_itself(made: LabelResult, dataset: Dataset) -> None:
     read = pq.read_table(made.path).to_pandas().set_index("record_id")
     labels = dataset.labels().rename(columns={"patient_id": "subject_id"})
     for name in labels:
@@ -62,8 +62,10 @@ def test_the_file_says_the_same_as_the_data_set_itself(made: Made, dataset: Data
         )
 
 
-def test_the_file_tells_its_rules_tables_counts_and_digest(made: Made, dataset: Dataset) -> None:
-    told = read_told(made.path)
+def test_the_file_tells_its_rules_tables_counts_and_digest(
+    made: LabelResult, dataset: Dataset
+) -> None:
+    told = read_metadata(made.path)
     assert told is not None
     assert told["dataset"]["namespace"] == dataset.namespace
     assert told["dataset"]["index"] == dataset.index().digest
@@ -79,7 +81,7 @@ def test_the_file_tells_its_rules_tables_counts_and_digest(made: Made, dataset: 
     assert told["digest"] == made.digest == content_digest(pq.read_table(made.path))
 
 
-def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: Made) -> None:
+def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: LabelResult) -> None:
     table = pq.read_table(made.path)
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     assert content_digest(shuffled) == made.digest
@@ -89,7 +91,9 @@ def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: M
     assert content_digest(table.set_column(place, "diagnosis", [other])) != made.digest
 
 
-def test_labels_made_again_are_the_same_bytes(made: Made, dataset: Dataset, tmp_path: Path) -> None:
+def test_labels_made_again_are_the_same_bytes(
+    made: LabelResult, dataset: Dataset, tmp_path: Path
+) -> None:
     again = make_labels(dataset, tmp_path / "again.parquet")
     assert again.path.read_bytes() == made.path.read_bytes()
     other = make_labels(
@@ -98,7 +102,9 @@ def test_labels_made_again_are_the_same_bytes(made: Made, dataset: Dataset, tmp_
     assert other.digest != made.digest
 
 
-def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(made: Made) -> None:
+def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(
+    made: LabelResult,
+) -> None:
     table = made.lines[0].splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == list(REASONS)
     potassium = next(line for line in table if line.startswith("| potassium"))
@@ -110,7 +116,7 @@ def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(made
     assert made.lines[-1] == f"Digest: {made.digest}"
 
 
-def test_a_new_folder_and_the_file_are_for_their_owner_alone(made: Made) -> None:
+def test_a_new_folder_and_the_file_are_for_their_owner_alone(made: LabelResult) -> None:
     assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
     assert [one.name for one in made.path.parent.iterdir()] == ["labels.parquet"]
@@ -118,10 +124,10 @@ def test_a_new_folder_and_the_file_are_for_their_owner_alone(made: Made) -> None
 
 def test_a_folder_that_others_may_read_is_left_so_with_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert "Others may look into" in prepare(tmp_path / "labels.parquet")[0]
+    assert "Others may look into" in prepare_folder(tmp_path / "labels.parquet")[0]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     tmp_path.chmod(0o700)
-    assert prepare(tmp_path / "labels.parquet") == ()
+    assert prepare_folder(tmp_path / "labels.parquet") == ()
 
 
 def test_without_tables_it_is_told_which_labels_are_lacking(
@@ -136,7 +142,7 @@ def test_without_tables_it_is_told_which_labels_are_lacking(
     for name in REASONS:
         assert f"No {name}" in told or f"no {name}" in told
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
-    assert set(elsewhere.labels.lacking) == {"rr_interval", "diagnosis"}
+    assert set(elsewhere.labels.missing_tables) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"has neither patients\.csv nor labevents\.csv"):
         make_labels(bare, tmp_path / "no.parquet", hosp=tmp_path / "empty")
@@ -174,12 +180,12 @@ def test_ids_of_text_stay_text(lab: Dataset, tmp_path: Path) -> None:
     assert [str(table.schema.field(name).type) for name in table.column_names[:2]] == ["string"] * 2
     assert table["record_id"].to_pylist() == ["a", "b", "ward 3/ü"]
     assert table["subject_id"].to_pylist() == ["1", "01", "P2"]
-    told = read_told(made.path)
+    told = read_metadata(made.path)
     assert told is not None
     assert told["counts"]["age"] == {"ecgs": 2, "patients": 2, "not_stated": 1}
     assert told["digest"] == content_digest(table.take([2, 0, 1])) == made.digest
     read = read_label_file(made.path, lab.index(), {"age"})
-    assert read.table["age"].fillna(-1).tolist() == [50, -1, 60]
+    assert read.rows.table["age"].fillna(-1).tolist() == [50, -1, 60]
 
 
 def test_a_data_sets_other_columns_are_carried_along(lab: Dataset, tmp_path: Path) -> None:
@@ -197,14 +203,14 @@ def test_a_data_sets_other_columns_are_carried_along(lab: Dataset, tmp_path: Pat
 def test_the_digest_of_ids_that_are_numbers_is_what_it_says_it_is() -> None:
     ids = np.array([7, 3])
     frame = pd.DataFrame({"patient_id": [1, 2], "age": [50.0, np.nan]}, index=ids)
-    table = to_arrow(Labels(frame.rename_axis("record_id")))
+    table = to_arrow(RecordLabels(frame.rename_axis("record_id")))
     told = b"record_id\0\1\1" + np.array([3, 7], "<i8").tobytes()
     told += b"subject_id\0\1\1" + np.array([2, 1], "<i8").tobytes()
     told += b"age\0\0\1" + np.array([50.0], "<f8").tobytes()
     assert content_digest(table) == hashlib.sha256(told).hexdigest()
 
 
-def test_the_file_is_offered_to_dask(made: Made) -> None:
+def test_the_file_is_offered_to_dask(made: LabelResult) -> None:
     offered = to_dask(made.path)
     assert offered["potassium"].mean().compute() == made.labels.table["potassium"].mean()
 
@@ -227,7 +233,7 @@ def test_a_file_that_cannot_be_written_is_told_before_a_table_is_read(
     (tmp_path / "locked").mkdir(mode=0o500)
     if os.geteuid() == 0 and "locked" in out:
         pytest.skip("root may write anywhere")
-    monkeypatch.setattr("pipeline.labels.make.label", None)
+    monkeypatch.setattr("pipeline.labels.label_step.collect_labels", None)
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         make_labels(dataset, tmp_path / out)
     assert says in str(failure.value)
@@ -244,7 +250,7 @@ def test_a_run_that_ends_while_it_writes_leaves_the_earlier_file(
         path.write_text("half")
         raise error
 
-    monkeypatch.setattr("pipeline.labels.label_table.pq.write_table", half)
+    monkeypatch.setattr("pipeline.labels.parquet_file.pq.write_table", half)
     with pytest.raises((UserError, KeyboardInterrupt)):
         make_labels(dataset, out)
     assert out.read_text() == "the earlier one"
@@ -289,7 +295,7 @@ def test_tables_with_nothing_but_a_header_give_reasons(synthetic_dir: Path, tmp_
         header = (synthetic_dir / name).read_text().splitlines()[0]
         (tmp_path / name).write_text(header)
     made = make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
-    told = read_told(made.path)
+    told = read_metadata(made.path)
     assert told is not None
     reasons = {name: set(count) - {"ecgs", "patients"} for name, count in told["counts"].items()}
     assert reasons == {

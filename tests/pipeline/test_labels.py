@@ -10,17 +10,17 @@ from label_tables import ECG_TIME, labs, records, write
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.labels import LabelRules, label
-from pipeline.labels.machine import machine_labels
-from pipeline.labels.patients import patient_labels
-from pipeline.labels.potassium import Ecgs, potassium_labels, reduce_part
-from pipeline.labels.records import read_records
-from pipeline.labels.tables import Skipped
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
+from pipeline.datasets.mimic_tables.machine import read_machine_labels
+from pipeline.datasets.mimic_tables.patients import read_patient_labels
+from pipeline.datasets.mimic_tables.potassium import EcgTimes, merge_potassium, reduce_part
+from pipeline.datasets.mimic_tables.records import read_records
+from pipeline.labels import LabelRules, collect_labels
 
 
-def potassium(path: Path, asked: pd.DataFrame, **rules: object) -> tuple[pd.DataFrame, Skipped]:
-    ecgs = Ecgs.of(asked)
-    return potassium_labels(ecgs, [reduce_part(path, ecgs, LabelRules(**rules))])  # type: ignore[arg-type]
+def potassium(path: Path, asked: pd.DataFrame, **rules: object) -> tuple[pd.DataFrame, SkippedRows]:
+    ecgs = EcgTimes.of(asked)
+    return merge_potassium(ecgs, [reduce_part(path, ecgs, LabelRules(**rules))])  # type: ignore[arg-type]
 
 
 def one(path: Path, **rules: object) -> tuple[float, float]:
@@ -235,7 +235,7 @@ def test_the_diagnosis_is_the_line_asked_for(tmp_path: Path) -> None:
     asked = records(*((n, 1, ECG_TIME) for n in range(1, 7)))
 
     def said(report: str) -> list[object]:
-        found = machine_labels(path, asked, LabelRules(report=report), Skipped())
+        found = read_machine_labels(path, asked, LabelRules(report=report), SkippedRows())
         return found["diagnosis"].fillna(found["diagnosis_absent"].astype("string")).tolist()
 
     first = ["Sinus rhythm", "Sinus rhythm", "Atrial fibrillation", "Sinus rhythm with PVC(s)"]
@@ -261,7 +261,7 @@ def test_an_impossible_interval_is_no_label(tmp_path: Path) -> None:
     rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(told)]
     path.write_text("\n".join(["subject_id,study_id,report_0,rr_interval", *rows]) + "\n")
     asked = records(*((n, 1, ECG_TIME) for n in range(9)))
-    found = machine_labels(path, asked, LabelRules(), skipped := Skipped())
+    found = read_machine_labels(path, asked, LabelRules(), skipped := SkippedRows())
     assert found["rr_interval_absent"].astype(object).tolist() == [*told.values(), "not_listed"]
     np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 6 + [200, 3000, np.nan])
     assert +skipped == {"machine_measurements.csv: rows whose rr_interval is no number": 1}
@@ -272,7 +272,9 @@ def test_a_study_listed_twice_counts_as_listed_first(tmp_path: Path) -> None:
     path.write_text(
         "study_id,report_0,rr_interval\n4,Sinus rhythm,800\n4,Flutter,300\nx,Flutter,300\n"
     )
-    found = machine_labels(path, records((4, 1, ECG_TIME)), LabelRules(), skipped := Skipped())
+    found = read_machine_labels(
+        path, records((4, 1, ECG_TIME)), LabelRules(), skipped := SkippedRows()
+    )
     assert found[["rr_interval", "diagnosis"]].iloc[0].tolist() == [800, "Sinus rhythm"]
     assert sorted((+skipped).values()) == [1, 1]
 
@@ -284,7 +286,7 @@ def test_a_row_of_another_patient_is_not_used(tmp_path: Path) -> None:
         "99,2,Flutter,300\n,3,Sinus rhythm,900\n"
     )
     asked = records(*((n, 10, ECG_TIME) for n in (1, 2, 3, 4)))
-    found = machine_labels(path, asked, LabelRules(), skipped := Skipped())
+    found = read_machine_labels(path, asked, LabelRules(), skipped := SkippedRows())
     np.testing.assert_array_equal(found["rr_interval"], [800, np.nan, 900, np.nan])
     for label_name in ("rr_interval", "diagnosis"):
         reasons = found[f"{label_name}_absent"].astype(object).tolist()
@@ -296,11 +298,11 @@ def test_a_row_of_another_patient_is_not_used(tmp_path: Path) -> None:
 def test_a_patient_listed_again_in_a_later_block_counts_as_listed_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.labels.tables.BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr("pipeline.datasets.mimic_tables.csv_blocks.BLOCK_BYTES", 1 << 12)
     path = tmp_path / "patients.csv"
     others = "".join(f"{n},F,40,2150\n" for n in range(1000, 2000))
     path.write_text(f"subject_id,gender,anchor_age,anchor_year\n1,M,52,2150\n{others}1,F,70,2150\n")
-    found = patient_labels(path, records((7, 1, ECG_TIME)), skipped := Skipped())
+    found = read_patient_labels(path, records((7, 1, ECG_TIME)), skipped := SkippedRows())
     assert found[["age", "sex"]].iloc[0].tolist() == [52, 1]
     assert list((+skipped).values()) == [1]
 
@@ -310,7 +312,7 @@ def test_an_impossible_age_is_no_label(tmp_path: Path) -> None:
     ages = (-1, 0, 120, 121)
     rows = "".join(f"{n},M,{age},2150\n" for n, age in enumerate(ages))
     path.write_text(f"subject_id,gender,anchor_age,anchor_year\n{rows}")
-    found = patient_labels(path, records(*((n, n, ECG_TIME) for n in range(4))), Skipped())
+    found = read_patient_labels(path, records(*((n, n, ECG_TIME) for n in range(4))), SkippedRows())
     np.testing.assert_array_equal(found["age"], [np.nan, 0, 120, np.nan])
     reasons = found["age_absent"].astype(object).tolist()
     assert reasons == ["implausible", np.nan, np.nan, "implausible"]
@@ -330,7 +332,7 @@ def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
         (14, 4, ECG_TIME),
         (15, 1, None),
     )
-    found = patient_labels(path, asked, skipped := Skipped())
+    found = read_patient_labels(path, asked, skipped := SkippedRows())
     nan = np.nan
     np.testing.assert_array_equal(found["age"], [92, 52, 62, nan, nan, nan])
     np.testing.assert_array_equal(found["sex"], [0, 1, 1, nan, nan, 1])
@@ -388,11 +390,11 @@ def test_mimics_demo_has_as_many_labels_as_were_counted_by_other_means(
     shutil.copy(mimic_demo / "ecg" / "record_list.csv", tmp_path)
     shutil.copy(mimic_demo / "hosp" / "patients.csv", tmp_path / "hosp")
     shutil.copy(mimic_demo / "potassium_labs_from_meds.csv", tmp_path / "hosp" / "labevents.csv")
-    labels = label(MimicIvEcg(tmp_path), LabelRules(**rules))  # type: ignore[arg-type]
+    labels = collect_labels(MimicIvEcg(tmp_path), LabelRules(**rules))  # type: ignore[arg-type]
     assert labels.table["potassium_mmol_l"].notna().sum() == counted
     assert (labels.table["age"].min(), labels.table["age"].max()) == (21, 92)
     assert labels.criterion == "thresholds"
-    assert set(labels.lacking) == {"rr_interval", "diagnosis"}
+    assert set(labels.missing_tables) == {"rr_interval", "diagnosis"}
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from scipy.signal import find_peaks
 
 from enecg.errors import UserError
 from enecg.signal import LEADS
+from pipeline.mimic_codes import UNMEASURED
 from pipeline.synthetic.heart import Recording, quantise, simulate
 from pipeline.synthetic.mimic_layout import (
     MARKER,
     SPOILS,
     UNFINISHED_MARKER,
-    UNKNOWN_RR_MS,
     synthesize,
 )
 from pipeline.synthetic.patient import Patient, draw_patient
@@ -216,7 +216,7 @@ def test_every_kind_of_spoiled_record_is_there_and_told(synthetic_dir: Path) -> 
     for record in spoiled["flat_lead"]:
         flat = np.ptp(wfdb.rdrecord(str(samples(record).with_suffix(""))).p_signal, axis=0) == 0
         assert flat.sum() == 1
-    unknown = measured.index[measured["rr_interval"] == UNKNOWN_RR_MS]
+    unknown = measured.index[measured["rr_interval"] == UNMEASURED]
     assert sorted(unknown) == spoiled["unknown_rr"]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from enecg.errors import UserError
-from pipeline.labels.potassium import Ecgs, Partial, reduce_part
-from pipeline.labels.rules import LabelRules
-from pipeline.labels.tables import Part, is_compressed, read_header
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.csv_blocks import CsvPart, is_compressed, read_header
+from pipeline.datasets.mimic_tables.potassium import EcgTimes, PartialResults, reduce_part
 
 PART_BYTES = 256 << 20
 """Bytes of the table a task: a second or two of work."""
@@ -27,7 +27,7 @@ _FIELDS = {
 """What stands in the columns that a lab table begins with."""
 
 
-def cut(path: Path, part_bytes: int = PART_BYTES) -> tuple[Part, ...]:
+def split_table(path: Path, part_bytes: int = PART_BYTES) -> tuple[CsvPart, ...]:
     """A plain table in parts of about so many bytes, each of whole rows; none where it cannot be.
 
     A comment may hold line ends, so a part begins only at a line whose first fields are those of a
@@ -49,19 +49,19 @@ def cut(path: Path, part_bytes: int = PART_BYTES) -> tuple[Part, ...]:
                 starts.append(wanted + found.start())
     ends = [*starts[1:], size]
     return tuple(
-        Part(number, start, end)
+        CsvPart(number, start, end)
         for number, (start, end) in enumerate(zip(starts, ends, strict=True))
     )
 
 
-def spread(
+def reduce_with_dask(
     path: Path,
-    ecgs: Ecgs,
+    ecgs: EcgTimes,
     rules: LabelRules,
     scheduler: Any,
     *,
     part_bytes: int = PART_BYTES,
-) -> tuple[Partial, ...]:
+) -> tuple[PartialResults, ...]:
     """What each part of the lab table says, computed by a Dask scheduler.
 
     `scheduler` is whatever `dask.compute` takes. The file must be at the same path wherever a task
@@ -73,15 +73,15 @@ def spread(
     shared = delayed(ecgs, traverse=False, pure=False)
     task = delayed(reduce_part, pure=False)
     # One task without a part reads all of a table that cannot be cut.
-    parts = cut(path, part_bytes) or (None,)
+    parts = split_table(path, part_bytes) or (None,)
     tasks = [task(path.absolute(), shared, rules, part) for part in parts]
-    done: tuple[Partial, ...] = compute(*tasks, scheduler=scheduler)
+    done: tuple[PartialResults, ...] = compute(*tasks, scheduler=scheduler)
     return done
 
 
 @contextmanager
-def scheduler_at(name: str) -> Iterator[Any]:
-    """The scheduler at an address (`tcp://HOST:8786`), or one of `DASKS_OWN`, for `spread`.
+def connect_scheduler(name: str) -> Iterator[Any]:
+    """The scheduler at an address (`tcp://HOST:8786`), or one of `DASKS_OWN`.
 
     Raises UserError where it cannot be reached, or where `distributed` is not installed.
     """

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from jaxtyping import Int64, Shaped
 
 from enecg.errors import UserError
-from pipeline.labels.parsing import seconds, text, whole_numbers
-from pipeline.labels.tables import Skipped, blocks
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks
+from pipeline.datasets.mimic_tables.fields import parse_integers, parse_text, parse_times
 
 _COLUMNS = ("subject_id", "study_id", "ecg_time", "path")
 
@@ -26,15 +26,15 @@ def read_records(path: Path) -> pd.DataFrame:
     `ecg_time` is NaT where the table has none that can be read. Raises UserError where it is no
     such table, a study_id is negative, or a path has a line end in it.
     """
-    skipped = Skipped()
+    skipped = SkippedRows()
     read = [
         {
             "record_id": _not_negative(path, _ids(path, "study_id", batch["study_id"])),
             "patient_id": _ids(path, "subject_id", batch["subject_id"]),
             "ecg_time": _times(batch["ecg_time"]),
-            "path": _one_line(path, text(batch["path"])).to_pandas(),
+            "path": _one_line(path, parse_text(batch["path"])).to_pandas(),
         }
-        for batch in blocks(path, _COLUMNS, skipped)
+        for batch in read_blocks(path, _COLUMNS, skipped)
     ]
     if skipped:
         raise UserError(
@@ -45,12 +45,12 @@ def read_records(path: Path) -> pd.DataFrame:
 
 
 def _times(column: pa.Array) -> Shaped[np.ndarray, " record"]:
-    taken = seconds(column)
+    taken = parse_times(column)
     return np.where(taken.known, taken.values, np.iinfo(np.int64).min).astype("datetime64[s]")
 
 
 def _ids(path: Path, name: str, column: pa.Array) -> Int64[np.ndarray, " record"]:
-    parsed = whole_numbers(column)
+    parsed = parse_integers(column)
     if not parsed.known.all():
         first = column[int(np.argmin(parsed.known))].as_py()
         told = "an empty one" if first is None else repr(first.decode(errors="replace"))

@@ -11,17 +11,18 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from enecg.errors import UserError
-from pipeline.labels.parsing import numbers, text, whole_numbers
-from pipeline.labels.reasons import absent
-from pipeline.labels.rules import PLAUSIBLE_RR_MS, REPORT_LINES, UNMEASURED, LabelRules
-from pipeline.labels.tables import Skipped, blocks, read_header
+from pipeline.datasets.absence_reasons import first_reason
+from pipeline.datasets.label_rules import PLAUSIBLE_RR_MS, LabelRules
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks, read_header
+from pipeline.datasets.mimic_tables.fields import parse_integers, parse_numbers, parse_text
+from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 
 
-def machine_labels(
+def read_machine_labels(
     path: Path,
     records: pd.DataFrame,
     rules: LabelRules,
-    skipped: Skipped,
+    skipped: SkippedRows,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """`rr_interval` (ms) and `diagnosis` of each record, out of `machine_measurements.csv`.
@@ -37,9 +38,9 @@ def machine_labels(
     unreadable = np.zeros(len(records), bool)
     diagnoses = _Words(len(records))
     columns = ("study_id", "rr_interval", *whose, *reports)
-    for batch in blocks(path, columns, skipped, progress=progress):
+    for batch in read_blocks(path, columns, skipped, progress=progress):
         row, place = studies.first_of_each(batch, path, skipped)
-        measured = numbers(batch["rr_interval"].take(place))
+        measured = parse_numbers(batch["rr_interval"].take(place))
         skipped[f"{path.name}: rows whose rr_interval is no number"] += measured.unreadable
         rr[row] = measured.values
         said = pc.is_valid(batch["rr_interval"].take(place)).to_numpy(zero_copy_only=False)
@@ -55,7 +56,7 @@ def machine_labels(
     return pd.DataFrame(
         {
             "rr_interval": np.where(plausible, rr, np.nan),
-            "rr_interval_absent": absent(
+            "rr_interval_absent": first_reason(
                 "rr_interval",
                 *nowhere,
                 (unreadable, "unreadable"),
@@ -63,14 +64,14 @@ def machine_labels(
                 (~plausible, "implausible"),
             ),
             "diagnosis": diagnosis,
-            "diagnosis_absent": absent(
+            "diagnosis_absent": first_reason(
                 "diagnosis", *nowhere, (diagnosis.isna().to_numpy(), "no_report")
             ),
         }
     )
 
 
-def normalise(lines: pa.Array) -> pa.Array:
+def normalize_report(lines: pa.Array) -> pa.Array:
     """Report lines with single spaces and no punctuation at the end; null where nothing is left."""
     tidy = pc.replace_substring_regex(lines, r"\s+", " ")
     tidy = pc.replace_substring_regex(tidy, r"[\s.,;:]+$", "")
@@ -108,16 +109,16 @@ class _Studies:
         return cls(pd.Index(records["record_id"]), patient, none, none.copy())
 
     def first_of_each(
-        self, batch: pa.RecordBatch, path: Path, skipped: Skipped
+        self, batch: pa.RecordBatch, path: Path, skipped: SkippedRows
     ) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
         """Records that a block lists first, and their places in it; marks them listed."""
-        ids = whole_numbers(batch["study_id"])
+        ids = parse_integers(batch["study_id"])
         skipped[f"{path.name}: rows whose study_id is no whole number, left out"] += int(
             (~ids.known).sum()
         )
         row = np.where(ids.known, self.index.get_indexer(pd.Index(ids.values)), -1)
         if "subject_id" in batch.schema.names:
-            subject = whole_numbers(batch["subject_id"])
+            subject = parse_integers(batch["subject_id"])
             other = (row >= 0) & subject.known & (subject.values != self.patient[row])
             skipped[f"{path.name}: rows of another patient than the record's, left out"] += int(
                 other.sum()
@@ -149,7 +150,7 @@ def _diagnosis(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
 def _tidy(report: pa.Array) -> pa.Array:
     # The machine has some hundred sentences: each is made tidy once a block.
     encoded = report.dictionary_encode()
-    return normalise(text(encoded.dictionary)).take(encoded.indices)
+    return normalize_report(parse_text(encoded.dictionary)).take(encoded.indices)
 
 
 class _Words:

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enecg.errors import UserError
-from pipeline.labels.labelled import Labels
-from pipeline.labels.reasons import REASONS, column_of, labels_of
-from pipeline.labels.rules import LabelRules
+from pipeline.datasets.absence_reasons import REASONS, labels_in, reason_column
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.record_labels import RecordLabels
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -41,12 +41,12 @@ _TYPES = {
     "potassium": pa.int8(),
     "potassium_mmol_l": pa.float64(),
     "diagnosis": pa.string(),
-    **{column_of(label): _REASON for label in REASONS},
+    **{reason_column(label): _REASON for label in REASONS},
 }
 """Columns and types; units and codes as in `LABEL_COLUMNS`. A reason is dictionary-encoded text."""
 
 
-def to_arrow(labels: Labels) -> pa.Table:
+def to_arrow(labels: RecordLabels) -> pa.Table:
     """The labels with the types of the file, null where there is none."""
     frame = labels.table.reset_index().rename(columns={"patient_id": "subject_id"})
     columns = {}
@@ -86,12 +86,12 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def counts(labels: Labels) -> dict[str, dict[str, int]]:
+def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
     """For each label the `ecgs` and `patients` that have it, and the ECGs by reason for absence."""
     told = {}
-    for name in labels_of(labels.table):
+    for name in labels_in(labels.table):
         there = labels.table[name].notna()
-        reasons = labels.table[column_of(name)].value_counts(sort=False)
+        reasons = labels.table[reason_column(name)].value_counts(sort=False)
         told[name] = {
             "ecgs": int(there.sum()),
             "patients": int(labels.table["patient_id"][there].nunique()),
@@ -101,7 +101,7 @@ def counts(labels: Labels) -> dict[str, dict[str, int]]:
 
 
 def write_labels(
-    path: Path, labels: Labels, rules: LabelRules, *, namespace: str, index_digest: str
+    path: Path, labels: RecordLabels, rules: LabelRules, *, namespace: str, index_digest: str
 ) -> str:
     """Write the file whole or not at all, for its owner alone to read (0600); gives its digest.
 
@@ -114,8 +114,8 @@ def write_labels(
         "dataset": {"namespace": namespace, "index": index_digest, "records": len(table)},
         "rules": asdict(rules) | {"abnormal": labels.criterion or rules.abnormal},
         "tables": {source.name: source.stat().st_size for source in labels.sources},
-        "lacking": labels.lacking,
-        "counts": counts(labels),
+        "lacking": labels.missing_tables,
+        "counts": count_labels(labels),
         "skipped": dict(labels.skipped),
         "digest": digest,
     }
@@ -125,7 +125,7 @@ def write_labels(
     return digest
 
 
-def read_told(path: Path) -> dict[str, Any] | None:
+def read_metadata(path: Path) -> dict[str, Any] | None:
     """How the labels of a file came about; None where it is a table of somebody else's."""
     metadata = pq.read_schema(path).metadata or {}
     told = metadata.get(METADATA_KEY)
@@ -152,7 +152,7 @@ def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
     return table
 
 
-def prepare(path: Path) -> tuple[str, ...]:
+def prepare_folder(path: Path) -> tuple[str, ...]:
     """Make a place for the file before the work is done, its folder for its owner alone (0700).
 
     A folder that is there keeps its rights; a sentence is given where others may read it. Raises

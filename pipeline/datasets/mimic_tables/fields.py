@@ -1,4 +1,4 @@
-"""Fields of a table as text, numbers and times; what cannot be read is told apart from nothing.
+"""Fields of a table as text, numbers and times; what cannot be read is texts apart from nothing.
 
 Every field is judged alone, so that a number does not depend on what else its block holds. Blocks
 that hold nothing unusual are parsed without looking for it, to the same numbers.
@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Shaped
 
-UNKNOWN = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""What a field of a CSV says where nothing is known. (`None` is a word: it may be a severity.)"""
+from pipeline.datasets.label_columns import MISSING_VALUES
 
 _WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
 _NUMBER = r"^[+-]?([0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})([eE][+-]?[0-9]{1,3})?$"
@@ -28,7 +27,7 @@ _USUAL_TIME = len("2150-03-01 12:40:00")
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedColumn:
     """A column's `values`, where they are `known`, and where a field is `unreadable`."""
 
     values: Shaped[np.ndarray, " row"]
@@ -36,33 +35,33 @@ class Parsed:
     unreadable: int
 
 
-def text(column: pa.Array) -> pa.Array:
+def parse_text(column: pa.Array) -> pa.Array:
     """Bytes in UTF-8 as text without spaces around."""
     return pc.utf8_trim_whitespace(column.cast(pa.string()))
 
 
-def whole_numbers(column: pa.Array) -> Parsed:
+def parse_integers(column: pa.Array) -> ParsedColumn:
     """int64; `12.0` is whole too."""
     if _only_digits(column):
         return _all_known(column.cast(pa.string()).cast(pa.int64()))
-    told, empty, good = _matching(column, _WHOLE)
-    plain = pc.replace_substring_regex(told, r"(^\+)|(\.0*$)", "")
+    texts, empty, good = _matching(column, _WHOLE)
+    plain = pc.replace_substring_regex(texts, r"(^\+)|(\.0*$)", "")
     return _parsed(pc.fill_null(plain.cast(pa.int64()), 0), empty, good)
 
 
-def numbers(column: pa.Array) -> Parsed:
+def parse_numbers(column: pa.Array) -> ParsedColumn:
     """float64, NaN where nothing is known; an infinity is no number."""
     if _only_digits(column):
         return _all_known(column.cast(pa.string()).cast(pa.float64()))
-    told, empty, _ = _matching(column, _NUMBER)
-    values = pc.replace_substring_regex(told, r"^\+", "").cast(pa.float64())
+    texts, empty, _ = _matching(column, _NUMBER)
+    values = pc.replace_substring_regex(texts, r"^\+", "").cast(pa.float64())
     values = np.asarray(pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False))
     values = np.where(np.isfinite(values), values, np.nan)
     known = np.isfinite(values)
-    return Parsed(values, known, int((~known & ~empty).sum()))
+    return ParsedColumn(values, known, int((~known & ~empty).sum()))
 
 
-def seconds(column: pa.Array) -> Parsed:
+def parse_times(column: pa.Array) -> ParsedColumn:
     """Times such as `2150-03-01 12:40:00`, to the second, as int64 seconds since 1970.
 
     A date without a time of day is none: it would put a result at midnight.
@@ -70,12 +69,12 @@ def seconds(column: pa.Array) -> Parsed:
     usual = _usual_times(column)
     if usual is not None:
         return _all_known(usual.cast(pa.int64()))
-    told, empty, _ = _matching(column, _TIME)
-    told = pc.replace_substring_regex(told, r"\.[0-9]+$", "")
+    texts, empty, _ = _matching(column, _TIME)
+    texts = pc.replace_substring_regex(texts, r"\.[0-9]+$", "")
     try:
-        times = told.cast(pa.timestamp("s"))
+        times = texts.cast(pa.timestamp("s"))
     except pa.ArrowInvalid:  # the 30th of February
-        times = pa.array(map(_time, told.to_pylist()), pa.timestamp("s"))
+        times = pa.array(map(_time, texts.to_pylist()), pa.timestamp("s"))
     good = times.is_valid().to_numpy(zero_copy_only=False)
     return _parsed(pc.fill_null(times.cast(pa.int64()), 0), empty, good)
 
@@ -100,19 +99,19 @@ def _usual_times(column: pa.Array) -> pa.Array | None:
     return times if pc.all(pc.greater_equal(pc.year(times), 1000)).as_py() else None
 
 
-def _all_known(values: pa.Array) -> Parsed:
-    return Parsed(values.to_numpy(), np.ones(len(values), bool), 0)
+def _all_known(values: pa.Array) -> ParsedColumn:
+    return ParsedColumn(values.to_numpy(), np.ones(len(values), bool), 0)
 
 
 def _matching(
     column: pa.Array, pattern: str
 ) -> tuple[pa.Array, Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
     """A column's text where it is of a pattern, else null; where it says nothing; where it is."""
-    told = text(column)
-    empty = pc.or_kleene(told.is_null(), pc.is_in(told, value_set=pa.array(UNKNOWN)))
-    good = pc.fill_null(pc.match_substring_regex(told, pattern), False)
+    texts = parse_text(column)
+    empty = pc.or_kleene(texts.is_null(), pc.is_in(texts, value_set=pa.array(MISSING_VALUES)))
+    good = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
     return (
-        pc.if_else(good, told, pa.scalar(None, pa.string())),
+        pc.if_else(good, texts, pa.scalar(None, pa.string())),
         empty.to_numpy(zero_copy_only=False),
         good.to_numpy(zero_copy_only=False),
     )
@@ -120,12 +119,12 @@ def _matching(
 
 def _parsed(
     values: pa.Array, empty: Bool[np.ndarray, " row"], good: Bool[np.ndarray, " row"]
-) -> Parsed:
-    return Parsed(values.to_numpy(zero_copy_only=False), good, int((~good & ~empty).sum()))
+) -> ParsedColumn:
+    return ParsedColumn(values.to_numpy(zero_copy_only=False), good, int((~good & ~empty).sum()))
 
 
-def _time(told: str | None) -> datetime | None:
+def _time(texts: str | None) -> datetime | None:
     try:
-        return None if told is None else datetime.fromisoformat(told)
+        return None if texts is None else datetime.fromisoformat(texts)
     except ValueError:
         return None

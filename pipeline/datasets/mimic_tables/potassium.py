@@ -2,7 +2,7 @@
 
 What is kept is as long as the list of ECGs, however long the table is: for each ECG the best result
 so far, and for each patient whether there is any. A pass over a part of the table gives a
-`Partial`; partials merge to the same bits in any order, for a tie goes to the row that comes first.
+`PartialResults`; they merge to the same bits in any order, for a tie goes to the earlier row.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +15,20 @@ import pyarrow as pa
 from jaxtyping import Float64, Int64
 
 from enecg.errors import UserError
-from pipeline.labels.abnormal import abnormal_of, choose_criterion, columns_of
-from pipeline.labels.parsing import Parsed, numbers, seconds, whole_numbers
-from pipeline.labels.reasons import absent
-from pipeline.labels.rules import PLAUSIBLE_POTASSIUM_MMOL_L, Criterion, LabelRules
-from pipeline.labels.tables import Part, Skipped, blocks
+from pipeline.datasets.absence_reasons import first_reason
+from pipeline.datasets.label_rules import PLAUSIBLE_POTASSIUM_MMOL_L, Criterion, LabelRules
+from pipeline.datasets.mimic_tables.abnormality import (
+    choose_criterion,
+    classify_results,
+    criterion_columns,
+)
+from pipeline.datasets.mimic_tables.csv_blocks import CsvPart, SkippedRows, read_blocks
+from pipeline.datasets.mimic_tables.fields import (
+    ParsedColumn,
+    parse_integers,
+    parse_numbers,
+    parse_times,
+)
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
@@ -37,7 +46,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Ecgs:
+class EcgTimes:
     """All ECGs that have a time on one line, patient after patient, each patient's by time.
 
     `patients` (P,) ids in order; `at` (E,) places on the line, in order; `row` (E,) their places in
@@ -50,7 +59,7 @@ class Ecgs:
     records: int
 
     @classmethod
-    def of(cls, records: pd.DataFrame) -> "Ecgs":
+    def of(cls, records: pd.DataFrame) -> "EcgTimes":
         """The ECGs of `read_records`."""
         patients, whose = np.unique(records["patient_id"].to_numpy(np.int64), return_inverse=True)
         if len(patients) > _MOST_PATIENTS:
@@ -73,12 +82,12 @@ def _on_the_line(
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialResults:
     """What a part of the table says: of the ECGs `ecg` (places on the line) the best result.
 
     `away` seconds from the ECG; `place` of the row in the whole table; `value` in mmol/L, and
-    whether it is `abnormal` (1, 0, or NaN as `abnormal_of` has it). `patients`: places of those
-    with any result. `rows`: how many were read for it.
+    whether it is `abnormal` (1, 0, or NaN as `classify_results` has it). `patients`: places of
+    those with any result. `rows`: how many were read for it.
     """
 
     ecg: Int64[np.ndarray, " found"]
@@ -88,13 +97,13 @@ class Partial:
     abnormal: Float64[np.ndarray, " found"]
     patients: Int64[np.ndarray, " patient"]
     rows: int
-    skipped: Skipped
+    skipped: SkippedRows
 
 
-class Best:
+class BestResults:
     """The best result of every ECG so far."""
 
-    def __init__(self, ecgs: Ecgs) -> None:
+    def __init__(self, ecgs: EcgTimes) -> None:
         self.ecgs = ecgs
         self.away = np.full(len(ecgs.at), _NEVER)
         self.place = np.full(len(ecgs.at), _NEVER)
@@ -102,9 +111,9 @@ class Best:
         self.abnormal = np.full(len(ecgs.at), np.nan)
         self.any_result = np.zeros(len(ecgs.patients), bool)
         self.rows = 0
-        self.skipped = Skipped()
+        self.skipped = SkippedRows()
 
-    def take(self, part: Partial) -> None:
+    def take(self, part: PartialResults) -> None:
         """Keep what is better: nearer to its ECG, or as near and earlier in the table."""
         order = np.lexsort((part.place, part.away, part.ecg))
         ecg, first = np.unique(part.ecg[order], return_index=True)
@@ -119,10 +128,10 @@ class Best:
         self.rows += part.rows
         self.skipped.update(part.skipped)
 
-    def partial(self) -> Partial:
+    def partial(self) -> PartialResults:
         """All that is known, as what another may take."""
         ecg = np.flatnonzero(self.away < _NEVER)
-        return Partial(
+        return PartialResults(
             ecg,
             self.away[ecg],
             self.place[ecg],
@@ -136,18 +145,18 @@ class Best:
 
 def reduce_part(
     path: Path,
-    ecgs: Ecgs,
+    ecgs: EcgTimes,
     rules: LabelRules,
-    part: Part | None = None,
+    part: CsvPart | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Partial:
+) -> PartialResults:
     """Read the lab table, or a part of it, once. Raises UserError as `blocks` does."""
     criterion = choose_criterion(path, rules)
-    best, skipped = Best(ecgs), Skipped()
+    best, skipped = BestResults(ecgs), SkippedRows()
     # Rows are numbered within their part, and parts come one after the other.
     place = (part.number if part is not None else 0) << 40
-    columns = (*RESULT_COLUMNS, *columns_of(criterion))
-    for block in blocks(path, columns, skipped, part=part, progress=progress):
+    columns = (*RESULT_COLUMNS, *criterion_columns(criterion))
+    for block in read_blocks(path, columns, skipped, part=part, progress=progress):
         for partial in _reduce_block(block, place, path.name, ecgs, rules, criterion, skipped):
             best.take(partial)
         best.rows += len(block)
@@ -156,13 +165,15 @@ def reduce_part(
     return best.partial()
 
 
-def potassium_labels(ecgs: Ecgs, parts: Iterable[Partial]) -> tuple[pd.DataFrame, Skipped]:
+def merge_potassium(
+    ecgs: EcgTimes, parts: Iterable[PartialResults]
+) -> tuple[pd.DataFrame, SkippedRows]:
     """`potassium` (1 abnormal, 0 normal) and `potassium_mmol_l` of each record.
 
     The result that the rules name decides: where it is implausible there is no label, and where
     its flag is unknown its value alone.
     """
-    best = Best(ecgs)
+    best = BestResults(ecgs)
     for part in parts:
         best.take(part)
     value, abnormal = np.full((2, ecgs.records), np.nan)
@@ -176,7 +187,7 @@ def potassium_labels(ecgs: Ecgs, parts: Iterable[Partial]) -> tuple[pd.DataFrame
         {
             "potassium": np.where(plausible, abnormal, np.nan),
             "potassium_mmol_l": np.where(plausible, value, np.nan),
-            "potassium_absent": absent(
+            "potassium_absent": first_reason(
                 "potassium",
                 (~timed, "no_ecg_time"),
                 (none_at_all, "no_result"),
@@ -193,13 +204,13 @@ def _reduce_block(
     block: pa.RecordBatch,
     place: int,
     name: str,
-    ecgs: Ecgs,
+    ecgs: EcgTimes,
     rules: LabelRules,
     criterion: Criterion,
-    skipped: Skipped,
-) -> Iterator[Partial]:
+    skipped: SkippedRows,
+) -> Iterator[PartialResults]:
     """The results of a block, some at a time."""
-    item = whole_numbers(block["itemid"])
+    item = parse_integers(block["itemid"])
     skipped[f"{name}: rows whose itemid cannot be read, left out"] += item.unreadable
     mine = np.flatnonzero(item.known & np.isin(item.values, rules.potassium_items))
     for first in range(0, len(mine), _RESULTS_AT_ONCE):
@@ -212,15 +223,15 @@ def _beside_ecgs(
     results: pa.RecordBatch,
     places: Int64[np.ndarray, " result"],
     name: str,
-    ecgs: Ecgs,
+    ecgs: EcgTimes,
     rules: LabelRules,
     criterion: Criterion,
-    skipped: Skipped,
-) -> Partial:
+    skipped: SkippedRows,
+) -> PartialResults:
     """Results, each beside every ECG in whose window it is."""
-    subject = _counted(whole_numbers(results["subject_id"]), "subject_id", name, skipped)
-    time = _counted(seconds(results["charttime"]), "charttime", name, skipped)
-    value = _counted(numbers(results["valuenum"]), "valuenum", name, skipped)
+    subject = _counted(parse_integers(results["subject_id"]), "subject_id", name, skipped)
+    time = _counted(parse_times(results["charttime"]), "charttime", name, skipped)
+    value = _counted(parse_numbers(results["valuenum"]), "valuenum", name, skipped)
     empty = int((~value.known).sum()) - value.unreadable
     skipped[f"{name}: potassium rows without a valuenum, passed over for the next"] += empty
     patient = np.searchsorted(ecgs.patients, subject.values)
@@ -239,8 +250,8 @@ def _beside_ecgs(
     count = high - low
     result = np.repeat(np.arange(len(kept)), count)
     ecg = np.arange(len(result)) - np.repeat(np.cumsum(count) - count, count) + low[result]
-    abnormal = abnormal_of(results.take(pa.array(kept)), value.values[kept], rules, criterion)
-    return Partial(
+    abnormal = classify_results(results.take(pa.array(kept)), value.values[kept], rules, criterion)
+    return PartialResults(
         ecg=ecg,
         away=np.abs(at[result] - ecgs.at[ecg]),
         place=places[kept[result]],
@@ -248,11 +259,11 @@ def _beside_ecgs(
         abnormal=abnormal[result],
         patients=np.unique(patient),
         rows=0,
-        skipped=Skipped(),
+        skipped=SkippedRows(),
     )
 
 
-def _counted(parsed: Parsed, column: str, name: str, skipped: Skipped) -> Parsed:
+def _counted(parsed: ParsedColumn, column: str, name: str, skipped: SkippedRows) -> ParsedColumn:
     if parsed.unreadable:
         skipped[f"{name}: potassium rows whose {column} cannot be read, left out"] += (
             parsed.unreadable

@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from pipeline.labels.parsing import numbers, text, whole_numbers
-from pipeline.labels.reasons import NOT_STATED, absent
-from pipeline.labels.rules import PLAUSIBLE_AGE_YEARS
-from pipeline.labels.tables import Skipped, blocks
+from pipeline.datasets.absence_reasons import NOT_STATED, first_reason
+from pipeline.datasets.label_rules import PLAUSIBLE_AGE_YEARS
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks
+from pipeline.datasets.mimic_tables.fields import parse_integers, parse_numbers, parse_text
 
 _COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
 
 
-def patient_labels(
+def read_patient_labels(
     path: Path,
     records: pd.DataFrame,
-    skipped: Skipped,
+    skipped: SkippedRows,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """`age` (years at the ECG) and `sex` (1 male, 0 female) of each record, out of `patients.csv`.
@@ -32,8 +32,8 @@ def patient_labels(
     index = pd.Index(patients)
     born, male = np.full((2, len(index)), np.nan)
     listed = np.zeros(len(index), bool)
-    for batch in blocks(path, _COLUMNS, skipped, progress=progress):
-        ids = whole_numbers(batch["subject_id"])
+    for batch in read_blocks(path, _COLUMNS, skipped, progress=progress):
+        ids = parse_integers(batch["subject_id"])
         row = np.where(ids.known, index.get_indexer(pd.Index(ids.values)), -1)
         known = np.flatnonzero(row >= 0)
         found, first = np.unique(row[known], return_index=True)
@@ -43,12 +43,14 @@ def patient_labels(
         )
         found, place = found[new], known[first[new]]
         listed[found] = True
-        age, year = (numbers(batch[name].take(place)) for name in ("anchor_age", "anchor_year"))
+        age, year = (
+            parse_numbers(batch[name].take(place)) for name in ("anchor_age", "anchor_year")
+        )
         unreadable = age.unreadable + year.unreadable
         skipped[f"{path.name}: anchor ages and years that are no numbers"] += unreadable
         # The year in which the patient would have been 0: the ECG's less this is the age.
         born[found] = year.values - age.values
-        gender = pc.utf8_upper(text(batch["gender"].take(place)))
+        gender = pc.utf8_upper(parse_text(batch["gender"].take(place)))
         male[found] = pd.Series(gender.to_pandas()).map({"M": 1.0, "F": 0.0}).to_numpy(np.float64)
     year = records["ecg_time"].dt.year.to_numpy(np.float64)
     strangers = ~listed[whose]
@@ -58,7 +60,7 @@ def patient_labels(
     return pd.DataFrame(
         {
             "age": np.where(implausible, np.nan, age_then),
-            "age_absent": absent(
+            "age_absent": first_reason(
                 "age",
                 (np.isnan(year), "no_ecg_time"),
                 (strangers, "patient_not_listed"),
@@ -66,7 +68,7 @@ def patient_labels(
                 (np.isnan(age_then), NOT_STATED),
             ),
             "sex": sex,
-            "sex_absent": absent(
+            "sex_absent": first_reason(
                 "sex", (strangers, "patient_not_listed"), (np.isnan(sex), NOT_STATED)
             ),
         }

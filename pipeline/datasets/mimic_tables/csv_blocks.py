@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from enecg.errors import UserError
-from pipeline.labels.parsing import UNKNOWN
+from pipeline.datasets.label_columns import MISSING_VALUES
 
 BLOCK_BYTES = 4 << 20
 """What is parsed at a time; a row must fit in it."""
@@ -27,12 +27,12 @@ _ROW_WITHOUT_END = "straddling object"
 
 _LONGEST_HEADER = 1 << 16
 
-Skipped = Counter[str]
+SkippedRows = Counter[str]
 """How many rows of a table were left out, or read in part, by a sentence that says why."""
 
 
 @dataclass(frozen=True)
-class Header:
+class CsvHeader:
     """The names in a table's first row, and its length in bytes."""
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Part:
+class CsvPart:
     """A range of bytes of a plain table: whole rows, its header not among them."""
 
     number: int
@@ -48,44 +48,24 @@ class Part:
     end: int
 
 
-def find_table(root: Path, name: str) -> Path | None:
-    """`NAME.csv` or `NAME.csv.gz` under a directory, None where neither is there."""
-    for path in (root / f"{name}.csv", root / f"{name}.csv.gz"):
-        if path.is_file():
-            return path
-    return None
-
-
-def check_hosp(folder: Path) -> Path:
-    """MIMIC-IV's folder of tables. Raises UserError where it is not there, or has no table."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not there; give MIMIC-IV's folder hosp.")
-    if find_table(folder, "patients") is None and find_table(folder, "labevents") is None:
-        raise UserError(
-            f"{folder} has neither patients.csv nor labevents.csv (or .csv.gz); give MIMIC-IV's "
-            "folder hosp."
-        )
-    return folder
-
-
 def is_compressed(path: Path) -> bool:
     """Whether a table has to be read from its beginning."""
     return path.suffix == ".gz"
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> CsvHeader:
     """Raises UserError where the file cannot be read or begins with no row of names."""
-    with _told(path), pa.input_stream(str(path), compression="detect") as file:
+    with _parse_errors(path), pa.input_stream(str(path), compression="detect") as file:
         lines = file.read(_LONGEST_HEADER).splitlines(keepends=True)
     if not lines or len(lines[0]) == _LONGEST_HEADER:
         raise UserError(f"{path} is no table of MIMIC's (no row of names); copy it again.")
     told = lines[0].decode("utf-8-sig", errors="replace")
-    with _told(path):
+    with _parse_errors(path):
         names = next(csv.reader([told.rstrip("\r\n")]), [])
-    return Header(tuple(name.strip() for name in names), len(lines[0]))
+    return CsvHeader(tuple(name.strip() for name in names), len(lines[0]))
 
 
-def need(path: Path, header: Header, columns: Collection[str]) -> None:
+def check_columns(path: Path, header: CsvHeader, columns: Collection[str]) -> None:
     """Raises UserError where a table does not have each of the columns exactly once."""
     for name in columns:
         if header.names.count(name) != 1:
@@ -95,12 +75,12 @@ def need(path: Path, header: Header, columns: Collection[str]) -> None:
             )
 
 
-def blocks(
+def read_blocks(
     path: Path,
     columns: Sequence[str],
-    skipped: Skipped,
+    skipped: SkippedRows,
     *,
-    part: Part | None = None,
+    part: CsvPart | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Some columns of a table or of a part of it, as bytes, null where nothing is known.
@@ -110,10 +90,10 @@ def blocks(
     the file is damaged; at its end, where a quote in it is not closed.
     """
     header = read_header(path)
-    need(path, header, columns)
+    check_columns(path, header, columns)
     ragged, read = _Ragged(), _Utf8()
     rows = 0
-    with _told(path), pa.OSFile(str(path)) as raw:
+    with _parse_errors(path), pa.OSFile(str(path)) as raw:
         stream = pa.TransformInputStream(_stream(raw, path, header, part), read)
         for batch in _batches(stream, header.names, columns, ragged):
             rows += len(batch)
@@ -131,7 +111,9 @@ def blocks(
         skipped[f"{path.name}: rows with another number of fields, left out"] += ragged.count
 
 
-def _stream(raw: pa.NativeFile, path: Path, header: Header, part: Part | None) -> pa.NativeFile:
+def _stream(
+    raw: pa.NativeFile, path: Path, header: CsvHeader, part: CsvPart | None
+) -> pa.NativeFile:
     """What follows the header, or a part of that."""
     if part is not None:
         return raw.get_stream(part.start, part.end - part.start)
@@ -152,7 +134,7 @@ def _batches(
                 column_types=dict.fromkeys(columns, pa.binary()),
                 include_columns=list(columns),
                 strings_can_be_null=True,
-                null_values=list(UNKNOWN),
+                null_values=list(MISSING_VALUES),
             ),
         )
     except pa.ArrowInvalid as error:
@@ -197,7 +179,7 @@ class _Ragged:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _parse_errors(path: Path) -> Iterator[None]:
     """Turn what a file that is no table raises into a sentence."""
     try:
         yield

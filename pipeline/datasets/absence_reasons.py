@@ -1,0 +1,68 @@
+"""Reasons why a record has no label: a short closed list for each label."""
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+NOT_STATED = "not_stated"
+
+REASONS = {
+    "rr_interval": (
+        *("not_listed", "other_patient", "not_measured", "unreadable", "implausible"),
+        NOT_STATED,
+    ),
+    "age": ("no_ecg_time", "patient_not_listed", "implausible", NOT_STATED),
+    "sex": ("patient_not_listed", NOT_STATED),
+    "potassium": (
+        *("no_ecg_time", "no_result", "none_in_window", "implausible", "unknown_flag"),
+        NOT_STATED,
+    ),
+    "diagnosis": ("not_listed", "other_patient", "no_report", NOT_STATED),
+}
+"""Reasons by label.
+
+- ``not_listed``: the record is not in `machine_measurements`.
+- ``other_patient``: the record is listed there under another patient.
+- ``not_measured``: the machine reported 29999 or nothing.
+- ``unreadable``: the field is not a number.
+- ``implausible``: the value is outside the limits in `label_rules`.
+- ``no_ecg_time``: the record list has no time for this ECG.
+- ``patient_not_listed``: the patient is not in `patients`.
+- ``no_result``: the patient has no potassium result.
+- ``none_in_window``: the patient has results, but none in the window around this ECG.
+- ``unknown_flag``: the laboratory's flag is neither empty nor `abnormal`.
+- ``no_report``: the selected report lines are empty.
+- ``not_stated``: the field is empty or has an unknown value.
+"""
+
+
+def reason_column(label: str) -> str:
+    """Return the name of the column that holds a label's reasons."""
+    return f"{label}_absent"
+
+
+def first_reason(
+    label: str, *reasons: tuple[Bool[np.ndarray, " record"], str]
+) -> "pd.Categorical[str]":
+    """Return the first reason that applies to each record.
+
+    Args:
+        label: A key of `REASONS`.
+        *reasons: Masks over the records with the reason for each, in order of precedence.
+
+    Returns:
+        One reason per record, null where no mask applies because the label is present.
+    """
+    words = REASONS[label]
+    codes = np.select(
+        [applies for applies, _ in reasons], [words.index(word) for _, word in reasons], -1
+    )
+    return pd.Categorical.from_codes(codes.astype(np.int8), categories=pd.Index(words))
+
+
+def labels_in(columns: Iterable[Hashable]) -> tuple[str, ...]:
+    """Return the labels of `REASONS` that are among these columns."""
+    present = set(columns)
+    return tuple(label for label in REASONS if label in present)

@@ -1,0 +1,114 @@
+"""How MIMIC's tables become labels: the rules that a user may change, with their defaults."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from enecg.errors import UserError
+from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L, POTASSIUM_ITEMS, REPORT_LINES
+
+PLAUSIBLE_POTASSIUM_MMOL_L = (1.0, 20.0)
+"""Values outside are not labels.
+
+Ion-selective electrodes measure about 1.5 to 10 mmol/L in serum. The limits are twice as wide:
+they keep hemolyzed samples and exclude placeholders such as -1 and 999999.
+"""
+
+PLAUSIBLE_AGE_YEARS = (0, 120)
+"""Ages outside are not labels."""
+
+PLAUSIBLE_RR_MS = (200, 3000)
+"""RR intervals outside (300 to 20 beats per minute) are not labels."""
+
+_MAX_ITEM = 10**18 - 1
+"""Largest integer that the table reader parses."""
+
+_MAX_WINDOW_HOURS = 24 * 365.0
+
+Match = Literal["first", "nearest"]
+Criterion = Literal["flag", "range", "thresholds"]
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Rules for labels from MIMIC's tables.
+
+    Attributes:
+        window_hours: Hours around the ECG in which a potassium result counts, in (0, 8760].
+        match: ``"first"``: earliest result in [ECG, ECG + window]; ``"nearest"``: result nearest
+            to the ECG in [ECG - window, ECG + window]. Ties go to the earlier row of the table.
+        potassium_items: Item ids in MIMIC-IV's `d_labitems`.
+        abnormal: ``"flag"``: the laboratory's flag; ``"range"``: the row's reference range, or the
+            thresholds where it has none; ``"thresholds"``: outside `potassium_low` to
+            `potassium_high`. None: the first of these that the table has columns for.
+        potassium_low: Lowest normal value, mmol/L.
+        potassium_high: Highest normal value, mmol/L.
+        report: Report line used as diagnosis: ``"first"`` non-empty line, ``"all"`` lines joined
+            by ``"; "``, or a line number, ``"0"`` to ``"17"``.
+
+    Raises:
+        UserError: A value is out of range or unknown.
+    """
+
+    window_hours: float = 1.0
+    match: Match = "first"
+    potassium_items: tuple[int, ...] = POTASSIUM_ITEMS
+    abnormal: Criterion | None = None
+    potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0]
+    potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1]
+    report: str = "first"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_hours <= _MAX_WINDOW_HOURS:
+            raise UserError(
+                f"The potassium window is {self.window_hours:g} hours; it must be more than 0 and "
+                f"at most {_MAX_WINDOW_HOURS:g} (a year)."
+            )
+        if self.match not in ("first", "nearest"):
+            raise UserError(f"Unknown match {self.match!r}; use first or nearest.")
+        if not self.potassium_items:
+            raise UserError(
+                "No potassium items are given; list item ids of MIMIC-IV's d_labitems, such as "
+                "50971,50822."
+            )
+        if not all(0 < item <= _MAX_ITEM for item in self.potassium_items):
+            raise UserError(
+                f"Potassium items must be between 1 and {_MAX_ITEM:,}; use item ids of MIMIC-IV's "
+                "d_labitems, such as 50971,50822."
+            )
+        if self.abnormal not in (None, "flag", "range", "thresholds"):
+            raise UserError(
+                f"Unknown criterion {self.abnormal!r} for abnormal potassium; use flag, range or "
+                "thresholds."
+            )
+        if not 0 <= self.potassium_low < self.potassium_high:
+            raise UserError(
+                f"The normal potassium range {self.potassium_low:g} to {self.potassium_high:g} "
+                "mmol/L is empty or negative; the low limit must be at least 0 and below the high "
+                "limit."
+            )
+        lines = {str(number) for number in range(REPORT_LINES)}
+        if self.report not in {"first", "all"} | lines:
+            raise UserError(
+                f"Unknown report line {self.report!r}; use first, all, or a number from 0 to "
+                f"{REPORT_LINES - 1}."
+            )
+
+    @property
+    def window_seconds(self) -> int:
+        """The window in whole seconds, the resolution of the tables."""
+        return round(self.window_hours * 3600)
+
+    def describe_window(self) -> str:
+        """Describe which result is used, as part of a sentence."""
+        if self.match == "first":
+            return f"the first result in [ECG, ECG + {self.window_hours:g} h]"
+        return f"the result nearest to the ECG within {self.window_hours:g} h"
+
+    def describe_criterion(self, used: Criterion) -> str:
+        """Describe what makes a result abnormal, as part of a sentence."""
+        limits = f"{self.potassium_low:g} to {self.potassium_high:g} mmol/L"
+        return {
+            "flag": "the laboratory's flag",
+            "range": f"the row's reference range, or {limits} if it has none",
+            "thresholds": f"the thresholds {limits}",
+        }[used]

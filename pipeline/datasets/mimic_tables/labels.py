@@ -1,0 +1,182 @@
+"""Labels of MIMIC-IV-ECG's records, from MIMIC's tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from enecg.errors import UserError
+from pipeline.datasets.label_rules import Criterion, LabelRules
+from pipeline.datasets.mimic_tables.abnormality import choose_criterion
+from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
+from pipeline.datasets.mimic_tables.dask_parts import reduce_with_dask
+from pipeline.datasets.mimic_tables.machine import read_machine_labels
+from pipeline.datasets.mimic_tables.patients import read_patient_labels
+from pipeline.datasets.mimic_tables.potassium import (
+    EcgTimes,
+    PartialResults,
+    merge_potassium,
+    reduce_part,
+)
+from pipeline.datasets.record_labels import RecordLabels, arrange_columns
+from pipeline.waveforms.record_files import DirectoryFiles, find_table
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the total size of the tables."""
+
+
+@dataclass(frozen=True)
+class MimicTables:
+    """The tables that label MIMIC-IV-ECG's records.
+
+    Attributes:
+        records: Result of `read_records`.
+        machine: Path of `machine_measurements`, None if missing.
+        patients: Path of `hosp/patients`, None if missing.
+        labevents: Path of `hosp/labevents`, None if missing.
+    """
+
+    records: pd.DataFrame
+    machine: Path | None
+    patients: Path | None
+    labevents: Path | None
+
+    @classmethod
+    def find(cls, records: pd.DataFrame, root: Path, hosp: Path | None = None) -> "MimicTables":
+        """Find the tables, plain or gzipped.
+
+        Args:
+            records: Result of `read_records`.
+            root: Directory of MIMIC-IV-ECG.
+            hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in `root`.
+
+        Returns:
+            The tables; those that do not exist are None.
+
+        Raises:
+            UserError: `hosp` is given but is not MIMIC-IV's folder.
+        """
+        hosp = root / "hosp" if hosp is None else check_hosp(hosp)
+        return cls(
+            records=records,
+            machine=_find(root, "machine_measurements"),
+            patients=_find(hosp, "patients"),
+            labevents=_find(hosp, "labevents"),
+        )
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the paths of the tables that exist."""
+        known = (self.machine, self.patients, self.labevents)
+        return tuple(path for path in known if path is not None)
+
+
+@runtime_checkable
+class HasMimicTables(Protocol):
+    """A data set whose labels come from MIMIC's tables."""
+
+    def tables(self, hosp: Path | None = None) -> MimicTables:
+        """Return the tables; `hosp` replaces the data set's own `hosp` folder."""
+
+
+def check_hosp(folder: Path) -> Path:
+    """Return MIMIC-IV's `hosp` folder.
+
+    Raises:
+        UserError: The folder does not exist or has neither `patients` nor `labevents`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist; --hosp must be MIMIC-IV's hosp folder.")
+    if _find(folder, "patients") is None and _find(folder, "labevents") is None:
+        raise UserError(
+            f"{folder} contains neither patients.csv nor labevents.csv (or .csv.gz); --hosp must "
+            "be MIMIC-IV's hosp folder."
+        )
+    return folder
+
+
+def label_mimic_records(
+    tables: MimicTables,
+    rules: LabelRules,
+    *,
+    scheduler: Any = None,
+    progress: Progress | None = None,
+) -> RecordLabels:
+    """Label MIMIC-IV-ECG's records from the tables that exist.
+
+    Args:
+        tables: The tables.
+        rules: How labels are derived.
+        scheduler: Dask scheduler that reads the lab table in parts, as for `reduce_with_dask`.
+            None: read it once in this process.
+        progress: Called as ``progress(bytes_read, total_bytes)``.
+
+    Returns:
+        The labels. Each label whose table is missing has no column.
+
+    Raises:
+        UserError: A table is damaged or lacks a column.
+    """
+    records, skipped = tables.records, SkippedRows()
+    columns = [pd.DataFrame({"patient_id": records["patient_id"].to_numpy(np.int64)})]
+    missing: dict[str, str] = {}
+    criterion: Criterion | None = None
+    bytes_read = _BytesRead(tables.paths(), progress)
+    if tables.machine is None:
+        missing |= dict.fromkeys(("rr_interval", "diagnosis"), "machine_measurements")
+    else:
+        report = bytes_read.start(tables.machine)
+        columns.append(read_machine_labels(tables.machine, records, rules, skipped, report))
+    if tables.patients is None:
+        missing |= dict.fromkeys(("age", "sex"), "hosp/patients")
+    else:
+        report = bytes_read.start(tables.patients)
+        columns.append(read_patient_labels(tables.patients, records, skipped, report))
+    if tables.labevents is None:
+        missing["potassium"] = "hosp/labevents"
+    else:
+        criterion = choose_criterion(tables.labevents, rules)
+        ecgs = EcgTimes.of(records)
+        report = bytes_read.start(tables.labevents)
+        if scheduler is None:
+            parts: Sequence[PartialResults] = [
+                reduce_part(tables.labevents, ecgs, rules, None, report)
+            ]
+        else:
+            parts = reduce_with_dask(tables.labevents, ecgs, rules, scheduler)
+        potassium, skipped_results = merge_potassium(ecgs, parts)
+        columns.append(potassium)
+        skipped.update(skipped_results)
+    bytes_read.finish()
+    table = arrange_columns(pd.concat(columns, axis=1), records["record_id"].to_numpy(np.int64))
+    return RecordLabels(table, missing, criterion, +skipped, tables.paths())
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    found = find_table(DirectoryFiles(folder), name)
+    return None if found is None else folder / found
+
+
+class _BytesRead:
+    """Progress over several tables that are read one after the other."""
+
+    def __init__(self, paths: tuple[Path, ...], progress: Progress | None) -> None:
+        self.sizes = {path: path.stat().st_size for path in paths}
+        self.total = sum(self.sizes.values())
+        self.progress = progress
+        self.before = 0
+
+    def start(self, path: Path) -> Callable[[int], None] | None:
+        """Return a callback for the bytes read of the next table."""
+        if self.progress is None:
+            return None
+        progress, before, total = self.progress, self.before, self.total
+        self.before += self.sizes[path]
+        return lambda done: progress(before + done, total)
+
+    def finish(self) -> None:
+        """Report that all tables are read."""
+        if self.progress is not None and self.sizes:
+            self.progress(self.total, self.total)

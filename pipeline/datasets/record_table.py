@@ -1,0 +1,232 @@
+"""Tables keyed by record id (CSV, gzipped CSV or Parquet), joined to a data set's records."""
+
+import warnings
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from enecg.errors import UserError
+from pipeline.datasets.id_columns import (
+    ID_COLUMNS,
+    PATIENT_COLUMNS,
+    matched,
+    plain_name,
+    same_form,
+    texts,
+    whole_numbers,
+)
+from pipeline.datasets.label_columns import MISSING_VALUES
+from pipeline.mimic_codes import UNMEASURED
+from stores.record_ids import RecordIds, is_text
+
+MACHINE_COLUMNS = {"cart_id", "p_onset", "qrs_onset", "t_end"}
+"""A table with these columns is MIMIC-IV-ECG's `machine_measurements.csv`."""
+
+_PATIENT = PATIENT_COLUMNS[0]
+
+
+@dataclass(frozen=True)
+class RecordTable:
+    """The rows of a table that belong to a data set's records.
+
+    Attributes:
+        path: The file.
+        table: The requested columns as they are in the file, one row per record of the data set in
+            its order, indexed by `record_id`, NaN where the file has no value.
+        patients: Patient of each record as text, NaN where the file has none. None if the file has
+            no patient column.
+        columns: Names of all columns of the file.
+        unknown_records: Record ids of the file that are not in the data set.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    patients: pd.Series | None
+    columns: tuple[str, ...]
+    unknown_records: RecordIds
+
+
+def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
+    """Read columns of a table for these records.
+
+    Id columns (`record_id` or `study_id`; `patient_id` or `subject_id`) are found in any case.
+
+    Args:
+        path: CSV, gzipped CSV or Parquet file.
+        record_id: The data set's record ids.
+        columns: Names of the columns to read; those that do not exist are ignored.
+
+    Returns:
+        The columns, joined by record id.
+
+    Raises:
+        UserError: The file is missing or is not such a table, a record id is missing, a record has
+            two different rows or two patients, or no record is in the data set.
+    """
+    path = path.expanduser()
+    text = is_text(record_id)
+    names, table = _read_columns(path, {*columns, *ID_COLUMNS, *PATIENT_COLUMNS})
+    key = next((name for name in ID_COLUMNS if name in table), None)
+    if key is None:
+        separated = len(names) == 1 and any(mark in names[0] for mark in ";\t")
+        remedy = "separate columns by commas" if separated else "rename the column of record ids"
+        raise UserError(
+            f"{path} has no column {' or '.join(ID_COLUMNS)}, only {', '.join(names[:8])}; "
+            f"{remedy}."
+        )
+    if table.empty:
+        raise UserError(f"{path} has no rows; give a table of labels.")
+    for name in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
+        if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
+            raise UserError(f"{path}: column {name} contains lists; use one value per row.")
+    ids = _text_ids(table[key], record_id, path) if text else _integer_ids(table[key], path)
+    patients = _patient_columns(table, key, text, path)
+    table = table.drop(columns=list(patients)).assign(**{key: ids})
+    if patients:
+        first, *others = patients.values()
+        table[_PATIENT] = first.fillna(others[0]) if others else first
+    rows = table.drop_duplicates().set_index(key).rename_axis("record_id")
+    repeated = rows.index[rows.index.duplicated()]
+    if len(repeated):
+        raise UserError(
+            f"{path} has {len(repeated)} records with several different rows, such as "
+            f"{repeated[0]}; keep one row of each."
+        )
+    known = rows.index.isin(record_id)
+    if not known.any():
+        example = f", such as {rows.index[0]}" if len(rows) else ""
+        raise UserError(
+            f"None of the {len(rows)} records of {path}{example} is in the data set; give the "
+            "--dataset that they belong to."
+        )
+    joined = rows.reindex(pd.Index(record_id, name="record_id"))
+    return RecordTable(
+        path=path,
+        table=joined.drop(columns=_PATIENT, errors="ignore"),
+        patients=joined.get(_PATIENT),
+        columns=names,
+        unknown_records=rows.index[~known].to_numpy(),
+    )
+
+
+def read_column_names(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns, those of id columns in lower case.
+
+    Raises:
+        UserError: The file cannot be read, or has an id column twice.
+    """
+    columns = tuple(map(plain_name, _raw_column_names(path)))
+    for name in (*ID_COLUMNS, *PATIENT_COLUMNS):
+        if columns.count(name) > 1:
+            raise UserError(f"{path} has more than one column {name}; keep one of them.")
+    return columns
+
+
+def _raw_column_names(path: Path) -> tuple[str, ...]:
+    with _parse_errors(path):
+        if path.suffix == ".parquet":
+            return tuple(pq.read_schema(path).names)
+        return tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
+
+
+def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Return the names of all columns, and the wanted columns; ids as they are written."""
+    columns = read_column_names(path)
+    renamed = dict(zip(_raw_column_names(path), columns, strict=True))
+    chosen = [name for name, plain in renamed.items() if plain in wanted]
+    ids = [name for name, plain in renamed.items() if plain in (*ID_COLUMNS, *PATIENT_COLUMNS)]
+    with _parse_errors(path), warnings.catch_warnings():
+        # pandas only warns of rows with more fields than the header.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        if path.suffix == ".parquet":
+            read = pq.read_table(path, columns=chosen)
+            # Without pandas' metadata, an index is a column too.
+            table = read.to_pandas(ignore_metadata=True)
+            for name in set(ids) & set(chosen):
+                # pandas converts integers to float where one is missing.
+                table[name] = pd.Series(read[name].to_pylist(), dtype=object)
+            for name in table.select_dtypes("category"):
+                table[name] = table[name].astype(table[name].cat.categories.dtype)
+            return columns, table.rename(columns=renamed)
+        # With usecols, pandas would not notice rows with too many fields.
+        table = pd.read_csv(
+            path,
+            index_col=False,
+            dtype=dict.fromkeys(ids, str),
+            keep_default_na=False,
+            # "NA" may be a record's or a patient's id.
+            na_values={name: [""] if name in ids else list(MISSING_VALUES) for name in renamed},
+            skipinitialspace=True,
+            low_memory=False,
+        )
+        if set(columns) >= MACHINE_COLUMNS:
+            table = table.replace(UNMEASURED, np.nan)
+        return columns, table[chosen].rename(columns=renamed)
+
+
+@contextmanager
+def _parse_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the parsers as UserError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; give a CSV or Parquet file of labels.") from error
+    except (OSError, ValueError, TypeError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"{path} cannot be read as a table ({reason}); give a CSV or Parquet file with a "
+            "column record_id."
+        ) from error
+
+
+def _text_ids(column: pd.Series, record_id: RecordIds, path: Path) -> RecordIds:
+    ids = texts(column)
+    if ids.isna().any():
+        raise UserError(
+            f"{path} has {int(ids.isna().sum())} rows without {column.name}; every row needs a "
+            "record id."
+        )
+    return matched(ids, record_id)
+
+
+def _integer_ids(column: pd.Series, path: Path) -> RecordIds:
+    numbers, known = whole_numbers(column)
+    if not known.all():
+        first = column[~known].iloc[0]
+        example = "an empty field" if pd.isna(first) or first in MISSING_VALUES else repr(first)
+        raise UserError(
+            f"{path} has {int((~known).sum())} rows whose {column.name} is not an exact integer, "
+            f"such as {example}; every row needs a record id."
+        )
+    return numbers
+
+
+def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> dict[str, pd.Series]:
+    """Return the patient columns as text, comparable with each other and with a data set's ids."""
+    found = {}
+    for name in (name for name in PATIENT_COLUMNS if name in table):
+        patients = same_form(texts(table[name]))
+        if not text:
+            # `5.0` and `5` are one patient; words stay as they are and match nobody.
+            numbers, known = whole_numbers(table[name])
+            patients = patients.mask(patients.isin(MISSING_VALUES)).mask(
+                known, pd.Series(numbers.astype(str), patients.index)
+            )
+        found[name] = patients
+    if len(found) > 1:
+        one, other = found.values()
+        differ = one.notna() & other.notna() & (one != other)
+        if differ.any():
+            row = int(np.flatnonzero(differ)[0])
+            raise UserError(
+                f"{path} has {int(differ.sum())} records with two patients, such as "
+                f"{table[key].iloc[row]} with {one.iloc[row]} and {other.iloc[row]}; keep one of "
+                f"the columns {' and '.join(found)}."
+            )
+    return found

@@ -1,0 +1,141 @@
+"""Labels for training and evaluation, from a data set or a file, and the user's own tasks."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from enecg.errors import UserError
+from enecg.tasks import Task
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.id_columns import ID_COLUMNS, PATIENT_COLUMNS
+from pipeline.datasets.label_columns import (
+    encode_binary,
+    list_classes,
+    parse_numbers,
+    parse_paper_labels,
+    parse_words,
+    quote_examples,
+)
+from pipeline.labels.label_file import read_label_file
+
+MAX_CLASSES = 50
+"""Maximum number of classes of an own multiclass task; more are probably not classes."""
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Labels of a data set's records for a set of tasks.
+
+    Attributes:
+        table: Indexed by `record_id`: `patient_id` and each task's column.
+        own: The user's tasks; binary ones with their classes.
+        source: "the data set" or the path of the file.
+        from_file: Whether the labels come from a file.
+        notes: Sentences to print below every table of results.
+    """
+
+    table: pd.DataFrame
+    own: tuple[Task, ...]
+    source: str
+    from_file: bool
+    notes: tuple[str, ...]
+
+    def has(self, task: Task) -> bool:
+        """Return whether any record has a label for this task."""
+        return task.column in self.table and bool(self.table[task.column].notna().any())
+
+
+def resolve_labels(
+    dataset: Dataset,
+    file: str | Path | None,
+    own: Sequence[Task],
+    paper: Collection[Task],
+    *,
+    trained: bool = False,
+) -> LabelSource:
+    """Return the labels for the user's own tasks and for tasks of the paper.
+
+    Args:
+        dataset: The data set.
+        file: File of labels. None: the data set's own labels. With a file, the data set's own
+            tables of labels are not opened.
+        own: The user's tasks.
+        paper: Tasks of the paper.
+        trained: The tasks come from a run: their classes are known, and tasks without a column
+            are left out.
+
+    Returns:
+        The labels, in the data set's order.
+
+    Raises:
+        UserError: The column of an own task is missing, or a column has values that its task does
+            not accept.
+    """
+    if file is None:
+        raw = dataset.labels()
+        source, table, columns = "the data set", raw.copy(), tuple(raw.columns)
+        notes: tuple[str, ...] = ()
+    else:
+        wanted = {task.name for task in own} | {task.column for task in paper}
+        index = dataset.index()
+        labels = read_label_file(Path(file), index, wanted)
+        raw, columns = labels.rows.table, labels.rows.columns
+        source, notes = str(file), labels.notes
+        table = pd.DataFrame({"patient_id": index.patient_id}, index=raw.index)
+        for task in paper:
+            if task.column in raw:
+                table[task.column] = parse_paper_labels(task, raw[task.column], source)
+    complete = []
+    for task in own:
+        if task.name not in raw or task.name in PATIENT_COLUMNS:
+            if trained:
+                continue
+            available = ", ".join(
+                name for name in columns if name not in (*ID_COLUMNS, *PATIENT_COLUMNS)
+            )
+            raise UserError(
+                f"No label column {task.name!r} in {source}; available columns: {available}."
+            )
+        column = raw[task.name]
+        if task.kind == "regression":
+            column = parse_numbers(column, task.name, source)
+        else:
+            column = parse_words(column)
+        if not trained:
+            task = _with_classes(task, column, source)
+        if task.kind == "binary":
+            column = encode_binary(column, task.classes, task.name, source)
+        table[task.column] = column
+        complete.append(task)
+    positive = (
+        f"{task.title}: {task.classes[1]!r} is the positive class, {task.classes[0]!r} the other."
+        for task in complete
+        if task.kind == "binary"
+    )
+    return LabelSource(table, tuple(complete), source, file is not None, (*notes, *positive))
+
+
+def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
+    """Check that a column suits its task, and add a binary task's classes."""
+    classes = [] if task.kind == "regression" else list_classes(column)
+    distinct = column.nunique()
+    values = f"{source}: column {task.name} has {distinct} distinct values"
+    if distinct < 2:
+        raise UserError(
+            f"{values} among the data set's records, at least 2 are needed; leave the task out."
+        )
+    if task.kind == "binary":
+        if distinct > 2:
+            raise UserError(
+                f"{values} ({quote_examples(classes)}), but a binary task has 2; make the task "
+                "multiclass or regression, or leave unknown values empty."
+            )
+        return replace(task, classes=tuple(classes))
+    if task.kind == "multiclass" and distinct > MAX_CLASSES:
+        raise UserError(
+            f"{values}, but a multiclass task has at most {MAX_CLASSES}; merge classes, or make "
+            "the task regression."
+        )
+    return task

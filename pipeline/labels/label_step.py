@@ -1,0 +1,116 @@
+"""The label step: read a data set's tables once and write the labels to one Parquet file."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from enecg.errors import UserError
+from pipeline.datasets.absence_reasons import NOT_STATED, REASONS, first_reason, reason_column
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.dask_parts import connect_scheduler
+from pipeline.datasets.mimic_tables.labels import HasMimicTables, Progress, label_mimic_records
+from pipeline.datasets.record_labels import RecordLabels, arrange_columns
+from pipeline.labels.parquet_file import prepare_folder, write_labels
+from pipeline.labels.summary import AGREEMENT, summarize
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """A file of labels.
+
+    Attributes:
+        path: The file.
+        labels: Its contents.
+        digest: Label digest, see `parquet_file.content_digest`.
+        lines: Summary for the user, in Markdown.
+    """
+
+    path: Path
+    labels: RecordLabels
+    digest: str
+    lines: tuple[str, ...]
+
+
+def make_labels(
+    dataset: Dataset,
+    out: Path,
+    rules: LabelRules | None = None,
+    *,
+    hosp: Path | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> LabelResult:
+    """Write the labels of a data set's records to a Parquet file.
+
+    Args:
+        dataset: The data set.
+        out: The file to write. An existing file is replaced once the new one is complete.
+        rules: How labels are derived from MIMIC's tables. Default: `LabelRules()`.
+        hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
+        scheduler: Dask scheduler for the lab table, as for `connect_scheduler`.
+        progress: Called as ``progress(bytes_read, total_bytes)``.
+
+    Returns:
+        The labels and their summary.
+
+    Raises:
+        UserError: A table cannot be read or the file cannot be written.
+    """
+    rules, out = rules or LabelRules(), out.expanduser()
+    warnings = prepare_folder(out)
+    with connect_scheduler(scheduler) if scheduler else nullcontext() as client:
+        labels = collect_labels(dataset, rules, hosp=hosp, scheduler=client, progress=progress)
+    digest = write_labels(
+        out,
+        labels,
+        rules,
+        namespace=dataset.namespace,
+        index_digest=dataset.index().digest,
+    )
+    ends = (f"Labels: {out}", f"Digest: {digest}")
+    return LabelResult(
+        out, labels, digest, (*summarize(labels, rules), *warnings, AGREEMENT, *ends)
+    )
+
+
+def collect_labels(
+    dataset: Dataset,
+    rules: LabelRules,
+    *,
+    hosp: Path | None = None,
+    scheduler: Any = None,
+    progress: Progress | None = None,
+) -> RecordLabels:
+    """Label a data set's records from its tables.
+
+    Args:
+        dataset: The data set.
+        rules: How labels are derived from MIMIC's tables; unused for other data sets.
+        hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
+        scheduler: Dask scheduler, as for `reduce_with_dask`. None: read in this process.
+        progress: Called as ``progress(bytes_read, total_bytes)``.
+
+    Returns:
+        Labels in the data set's order, with reasons for missing ones.
+
+    Raises:
+        UserError: A table cannot be read, or `hosp` is given for a data set that is not MIMIC's.
+    """
+    if isinstance(dataset, HasMimicTables):
+        tables = dataset.tables(hosp)
+        return label_mimic_records(tables, rules, scheduler=scheduler, progress=progress)
+    if hosp is not None:
+        raise UserError(f"{dataset.namespace} has no labels in MIMIC-IV's tables; omit --hosp.")
+    index = dataset.index()
+    table = dataset.labels().reindex(pd.Index(index.record_id, name="record_id"))
+    table = table.reset_index(drop=True).assign(patient_id=index.patient_id)
+    for name in REASONS:
+        if name in table:
+            missing = (table[name].isna().to_numpy(), NOT_STATED)
+            table[reason_column(name)] = first_reason(name, missing)
+    missing_tables = {name: "the data set's own tables" for name in REASONS if name not in table}
+    return RecordLabels(arrange_columns(table, index.record_id), missing_tables)
