@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from enecg.experts import FrozenExpert, define, load
+from enecg.experts import FrozenExpert, get_definition, load_expert
 from enecg.pooling import pool
-from enecg.signal import standardise
+from enecg.signal import standardize
 from enecg.tasks import TASKS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import choose_threshold, decide
@@ -39,7 +39,7 @@ def pooled(expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarra
         for start in range(0, len(ecgs), 8):
             ecg = torch.from_numpy(np.stack(ecgs[start : start + 8]))
             states = expert.states(ecg)
-            _, mean, scale = standardise(ecg)
+            _, mean, scale = standardize(ecg)
             for name in poolings:
                 amplitude = [mean[..., 0], scale[..., 0]]
                 parts[name].append(torch.cat([pool(name, states), *amplitude], dim=-1).half())
@@ -122,14 +122,14 @@ def main() -> None:
     print(f"| expert | pooling | features | {' | '.join(tasks)} | mean |")
     print("|---" * (4 + len(tasks)) + "|")
     for name in given.experts.split(","):
-        expert = load(name, given.weights)
+        expert = load_expert(name, given.weights)
         assert isinstance(expert, FrozenExpert)
         threads = torch.get_num_threads()
-        embeddings, seconds = pooled(expert, define(name).poolings, ecgs)
+        embeddings, seconds = pooled(expert, get_definition(name).poolings, ecgs)
         torch.set_num_threads(1)
         for pooling, embedding in embeddings.items():
             left = pd.DataFrame([judge(embedding, labels, seed) for seed in range(REPEATS)]).mean()
-            mark = " (default)" if pooling == define(name).pooling else ""
+            mark = " (default)" if pooling == get_definition(name).pooling else ""
             cells = " | ".join(f"{left[task]:.2f}" for task in tasks)
             print(
                 f"| {name} | {pooling}{mark} | {embedding.shape[1]} | {cells} | "

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from enecg.experts import define, load
+from enecg.experts import get_definition, load_expert
 from enecg.heads import TaskHeads, with_lora
 from enecg.leads import LeadsSample
 from enecg.tasks import TASKS
@@ -145,7 +145,7 @@ def filled(folder: Path, dataset: Bare) -> Cache:
     stores = {}
     for name in (*EXPERTS, LeadsSample.spec.name):
         leads = name == LeadsSample.spec.name
-        size = LeadsSample.spec.embedding_size if leads else define(name).embedding_size
+        size = LeadsSample.spec.embedding_size if leads else get_definition(name).embedding_size
         provenance = {"dataset": dataset.namespace, "expert": name, "weights": "random:0"}
         options = {"features": size, "dtype": "float16", "reasons": []}
         random = np.random.default_rng(size)
@@ -188,7 +188,7 @@ def through_the_experts(device: str) -> float:
     ecg = torch.randn(TIMED_RECORDS, 12, 5000, device=device)
     seconds = 0.0
     for name in EXPERTS:
-        expert = load(name, "random:0").to(device)
+        expert = load_expert(name, "random:0").to(device)
         with torch.inference_mode():
             expert.embed(ecg[:1])
             began = time.perf_counter()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enecg.heads import FFN, Standardise
+from enecg.heads import FFN, Standardize
 
 
 class Gate(nn.Module):
@@ -30,7 +30,7 @@ class Gate(nn.Module):
         super().__init__()
         self.experts = experts
         self.top_k = top_k
-        self.standardise = Standardise(features)
+        self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
             {
                 task: FFN(features, hidden, sets * experts, dropout, depth)
@@ -49,12 +49,14 @@ class Gate(nn.Module):
         """Weights over the experts for every task; they sum to 1."""
         features = self.standardise(leads)
         return {
-            task: weigh(ffn(features).unflatten(-1, (-1, self.experts)), self.top_k)
+            task: expert_weights(ffn(features).unflatten(-1, (-1, self.experts)), self.top_k)
             for task, ffn in self.ffn.items()
         }
 
 
-def weigh(logits: Float[Tensor, "*batch expert"], top_k: int = 0) -> Float[Tensor, "*batch expert"]:
+def expert_weights(
+    logits: Float[Tensor, "*batch expert"], top_k: int = 0
+) -> Float[Tensor, "*batch expert"]:
     """Softmax over the experts, or over the `top_k` of them; the others get 0."""
     if 0 < top_k < logits.shape[-1]:
         heard = logits.topk(top_k, dim=-1).indices

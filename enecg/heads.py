@@ -14,7 +14,7 @@ HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 """What LoRA adapts, as peft takes it."""
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Brings features to mean 0 and variance 1 by statistics of the training records."""
 
     mean: Tensor
@@ -85,7 +85,7 @@ class TaskHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.shared = shared
-        self.standardise = Standardise(features)
+        self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
             {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
         )

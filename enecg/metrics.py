@@ -106,7 +106,7 @@ def macro_auroc(
     return float(np.mean([roc_auc_score(truth == one, probability[:, one]) for one in present]))
 
 
-def believed(
+def calibration_pairs(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Float[np.ndarray, " record"], Float[np.ndarray, " record"]]:
     """What calibration compares: a probability, and whether it came true (0 or 1).
@@ -119,7 +119,7 @@ def believed(
     return probability[np.arange(len(said)), said], (truth == said).astype(np.float64)
 
 
-def bins(probability: Float[np.ndarray, " record"]) -> Int[np.ndarray, " record"]:
+def bin_indices(probability: Float[np.ndarray, " record"]) -> Int[np.ndarray, " record"]:
     """Which of the `BINS` each probability falls into; 1 falls into the last."""
     place: np.ndarray = np.clip((probability * BINS).astype(int), 0, BINS - 1)
     return place
@@ -131,8 +131,8 @@ def calibration_error(
     """The expected calibration error: over `BINS` equal bins, the mean distance of the mean
     probability from the share that came true, weighted by records.
     """
-    probable, came_true = believed(truth, probability)
-    gap = np.bincount(bins(probable), weights=probable - came_true, minlength=BINS)
+    probable, came_true = calibration_pairs(truth, probability)
+    gap = np.bincount(bin_indices(probable), weights=probable - came_true, minlength=BINS)
     return float(np.abs(gap).sum() / len(truth))
 
 
@@ -149,12 +149,12 @@ class Bin:
     share: float
 
 
-def reliability(
+def reliability_bins(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Bin, ...]:
     """The bins of `calibration_error` that have records."""
-    probable, came_true = believed(truth, probability)
-    place = bins(probable)
+    probable, came_true = calibration_pairs(truth, probability)
+    place = bin_indices(probable)
     told = []
     for one in np.unique(place).tolist():
         inside = place == one
@@ -173,7 +173,7 @@ class Metric:
     """
 
     name: str
-    of: Callable[[np.ndarray, np.ndarray], float]
+    compute: Callable[[np.ndarray, np.ndarray], float]
     higher_is_better: bool
     by_probability: bool = False
     has_unit: bool = False
@@ -182,7 +182,7 @@ class Metric:
 
 _CALIBRATION = Metric("ECE", calibration_error, False, by_probability=True, biased=True)
 
-OTHERS = {
+SECONDARY_METRICS = {
     "regression": (
         Metric("RMSE", root_mean_squared_error, False, has_unit=True),
         Metric("R2", r2, True),

@@ -16,7 +16,7 @@ SAMPLE_RATE_HZ = 500
 SECONDS = 10
 SAMPLES = SAMPLE_RATE_HZ * SECONDS
 
-STANDARDISE_EPSILON = 1e-5
+STANDARDIZE_EPSILON = 1e-5
 """Added to the variance, as the Non-stationary Transformer does (arXiv 2205.14415)."""
 
 
@@ -42,13 +42,13 @@ def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*b
         return ecg @ _resampling_matrix(ecg.shape[-1], steps).to(ecg)
 
 
-def standardise(
+def standardize(
     series: Float[Tensor, "*batch time"],
 ) -> tuple[Float[Tensor, "*batch time"], Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
     """Each series brought to mean 0 and variance 1, and the mean and scale taken out (mV)."""
     mean = series.mean(-1, keepdim=True)
     variance = series.var(-1, keepdim=True, unbiased=False)
-    scale = torch.sqrt(variance + STANDARDISE_EPSILON)
+    scale = torch.sqrt(variance + STANDARDIZE_EPSILON)
     return (series - mean) / scale, mean, scale
 
 

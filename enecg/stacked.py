@@ -20,12 +20,12 @@ from enecg.heads import FFN
 
 
 @dataclass(frozen=True)
-class Shape:
+class StackConfig:
     """What the FFNs of a stack have in common.
 
     `outputs`: the most that any task has. `frozen`: the hidden layers learn by LoRA of this
     `rank` alone; else they are trained outright. `shared`: all tasks of a group have the same
-    hidden layers. `silent`: the prediction begins at 0.
+    hidden layers. `zero_prediction`: the prediction begins at 0.
     """
 
     features: int
@@ -34,7 +34,7 @@ class Shape:
     depth: int = 1
     frozen: bool = True
     shared: bool = False
-    silent: bool = False
+    zero_prediction: bool = False
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.1
@@ -46,7 +46,7 @@ class StackedFFN(nn.Module):
     Parameters have the leading axes (group, task); where hidden layers are shared, (group, 1).
     """
 
-    def __init__(self, shape: Shape, tasks: int, seeds: Sequence[int]) -> None:
+    def __init__(self, shape: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
         super().__init__()
         self.shape = shape
         drawn = {seed: _draw(shape, tasks, seed) for seed in set(seeds)}
@@ -67,7 +67,7 @@ class StackedFFN(nn.Module):
         self.prediction = stacked("prediction")
         self.prediction_bias = stacked("prediction_bias")
 
-    def first(
+    def first_layer(
         self, group: int, features: Float[Tensor, "record feature"]
     ) -> Float[Tensor, "record task hidden"]:
         """What the first hidden layer of a group makes of features without LoRA.
@@ -110,7 +110,7 @@ class StackedFFN(nn.Module):
         kept = torch.rand(states.shape[-2:], device=states.device) >= share
         return states * (kept / (1 - share))
 
-    def hand_over(self, group: int, ffns: Sequence[nn.Module]) -> None:
+    def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
         """Copy a group's parameters into its tasks' FFNs, plain or wrapped by peft."""
         with torch.no_grad():
             for task, adapted in enumerate(ffns):
@@ -145,7 +145,7 @@ def _times(
     return states @ weight.mT
 
 
-def _draw(shape: Shape, tasks: int, seed: int) -> dict[str, Tensor]:
+def _draw(shape: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
     """A group's initial parameters, each with a leading task axis, as torch and peft draw them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -157,7 +157,7 @@ def _draw(shape: Shape, tasks: int, seed: int) -> dict[str, Tensor]:
             "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
             "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
         }
-        if shape.silent:
+        if shape.zero_prediction:
             drawn = {name: torch.zeros_like(value) for name, value in drawn.items()}
         for depth in range(shape.depth):
             layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]

@@ -25,7 +25,7 @@ class Task:
     - `metric_name`, `metric`: as the paper judges it; `higher_is_better` says which way.
     - `classes`: names of a binary task's classes 0 and 1; a multiclass task's are fitted on
       training patients.
-    - `others`: the class of all labels that are not among a multiclass task's frequent ones;
+    - `other_class`: the class of all labels that are not among a multiclass task's frequent ones;
       without it every label of the training patients is a class of its own.
     """
 
@@ -37,7 +37,7 @@ class Task:
     metric_name: str
     metric: Callable[[np.ndarray, np.ndarray], float]
     classes: tuple[str, ...] = ()
-    others: str = ""
+    other_class: str = ""
 
     @property
     def higher_is_better(self) -> bool:
@@ -46,8 +46,8 @@ class Task:
 
 
 ARRHYTHMIA_CLASSES = 15
-"""The 14 most frequent diagnoses of the training patients, and `OTHERS`."""
-OTHERS = "Others"
+"""The 14 most frequent diagnoses of the training patients, and `OTHER_CLASS`."""
+OTHER_CLASS = "Others"
 
 TASKS = {
     task.name: task
@@ -89,7 +89,7 @@ TASKS = {
             "",
             "accuracy",
             metrics.accuracy,
-            others=OTHERS,
+            other_class=OTHER_CLASS,
         ),
     )
 }
@@ -107,7 +107,7 @@ _LAYERS = ("hidden", "prediction", "base_layer", "original_module")
 _PEFT_MARKS = ("lora_", "modules_to_save")
 
 
-def own_task(spec: str) -> Task:
+def parse_task(spec: str) -> Task:
     """A lab's own task, from `NAME:KIND` or `NAME:regression:UNIT`; the name is that of a column.
 
     A binary task's classes are not known before its labels are. Raises UserError where the kind
@@ -135,10 +135,10 @@ def own_task(spec: str) -> Task:
             f"{name!r} cannot name a task: that takes letters, digits, _, - and spaces, and no "
             "word that torch or peft keeps for itself; give the column another name."
         )
-    return make_own(name, kind, unit)
+    return custom_task(name, kind, unit)
 
 
-def make_own(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = ()) -> Task:
+def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = ()) -> Task:
     """A lab's own task from its parts; it is judged as the paper judges tasks of its kind.
 
     Its labels have a column of their own beside those of the paper's tasks.
@@ -159,17 +159,17 @@ def _taken(name: str) -> bool:
     return in_the_way or hasattr(nn.ModuleDict(), name)
 
 
-def own_tasks(specs: Iterable[str]) -> tuple[Task, ...]:
+def parse_tasks(specs: Iterable[str]) -> tuple[Task, ...]:
     """A lab's own tasks. Raises UserError where two have one name, or one cannot be."""
     tasks = {}
-    for task in map(own_task, specs):
+    for task in map(parse_task, specs):
         if task.name in tasks:
             raise UserError(f"The task {task.name!r} is given twice; leave one of them out.")
         tasks[task.name] = task
     return tuple(tasks.values())
 
 
-def choose(names: Iterable[str], own: tuple[Task, ...] = ()) -> tuple[Task, ...]:
+def select_tasks(names: Iterable[str], own: tuple[Task, ...] = ()) -> tuple[Task, ...]:
     """Tasks by name, of the paper's and these of a lab's own.
 
     Raises UserError for a name that is no task.

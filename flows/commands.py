@@ -67,15 +67,15 @@ def _the_experts_are_there(
     records: Path | None = None,
     **_: Any,
 ) -> None:
-    from enecg.experts import Choices, define
-    from enecg.experts.weights import find
+    from enecg.experts import ExpertOption, get_definition
+    from enecg.experts.weights import find_weights
 
     _the_dataset_is_there(dataset, records=records)
-    choice = Choices.parse("--weights", split(weights))
-    pooled = Choices.parse("--pooling", split(pooling))
-    for definition in [define(expert) for expert in split(experts)]:
-        definition.choose_pooling(pooled.of(definition.name))
-        find(definition.name, choice.of(definition.name), definition.published)
+    choice = ExpertOption.parse("--weights", split(weights))
+    pooled = ExpertOption.parse("--pooling", split(pooling))
+    for definition in [get_definition(expert) for expert in split(experts)]:
+        definition.resolve_pooling(pooled.get(definition.name))
+        find_weights(definition.name, choice.get(definition.name), definition.published)
 
 
 def _the_questions_can_be_asked(
@@ -84,8 +84,8 @@ def _the_questions_can_be_asked(
     from enecg import tasks as known
     from pipeline.datasets.record_table import read_column_names
 
-    own = known.own_tasks(split(own_tasks))
-    known.choose((name for name in split(tasks) if name != known.ALL), own)
+    own = known.parse_tasks(split(own_tasks))
+    known.select_tasks((name for name in split(tasks) if name != known.ALL), own)
     if labels is not None:
         read_column_names(labels)
 

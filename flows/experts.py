@@ -10,20 +10,20 @@ def show() -> None:
     """List the experts: embedding size, parameters, input, pooling, licence, source, weights."""
     # Imported here, for it brings torch, and asking for help should not wait for it.
     from enecg.errors import UserError
-    from enecg.experts import define, names
-    from enecg.experts.weights import find
+    from enecg.experts import get_definition, list_experts
+    from enecg.experts.weights import find_weights
 
-    for definition in map(define, names()):
+    for definition in map(get_definition, list_experts()):
         published = "none published"
         if definition.published is not None:
             try:
-                find(definition.name, "published", definition.published, fetch=False)
+                find_weights(definition.name, "published", definition.published, fetch=False)
                 published = f"{definition.published}, on this machine"
             except UserError:
                 published = f"{definition.published}, not on this machine"
         print(
             f"{definition.name:22}{definition.embedding_size:>6,} features"
-            f"{definition.parameters:>13,} parameters   {definition.licence}, {definition.source}"
+            f"{definition.parameters:>13,} parameters   {definition.license}, {definition.source}"
         )
         print(f"  input    {definition.preprocessing}")
         print(f"  pooling  {definition.pooling} (of {', '.join(definition.poolings)})")
@@ -38,10 +38,11 @@ def fetch(*experts: str) -> None:
         experts: Names, as `enecg experts` lists them.
     """
     from enecg.errors import UserError
-    from enecg.experts import define
-    from enecg.experts.weights import find
+    from enecg.experts import get_definition
+    from enecg.experts.weights import find_weights
 
     if not experts:
         raise UserError("Name the experts to fetch: enecg experts fetch moment tempo ecg-fm.")
-    for definition in [define(name) for name in experts]:
-        print(f"{definition.name}: {find(definition.name, 'published', definition.published).path}")
+    for definition in [get_definition(name) for name in experts]:
+        weights = find_weights(definition.name, "published", definition.published)
+        print(f"{definition.name}: {weights.path}")

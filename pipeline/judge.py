@@ -185,7 +185,7 @@ def _answerable(
                 notes.append(f"{task.title} is left out: no label is one of the run's classes.")
                 continue
             if strange:
-                become = f"count as {task.others}" if task.others else "are left out"
+                become = f"count as {task.other_class}" if task.other_class else "are left out"
                 notes.append(
                     f"{task.title}: {strange} of {len(labels)} labels are not among the run's "
                     f"classes, and {become}."

@@ -3,19 +3,19 @@ same heads' answers. Regressions are combined in standard units, classes as prob
 """
 
 from enecg.ensembles.averages import Confidence, Mean
-from enecg.ensembles.base import Combined, Ensemble, Outputs, loss
+from enecg.ensembles.base import Ensemble, EnsembleOutput, HeadOutputs, loss
 from enecg.ensembles.greedy import Greedy
 from enecg.ensembles.stacking import Stacking
 from enecg.ensembles.weight_generator import WeightGenerator
 
 __all__ = [
     "ENSEMBLES",
-    "Combined",
     "Confidence",
     "Ensemble",
+    "EnsembleOutput",
     "Greedy",
+    "HeadOutputs",
     "Mean",
-    "Outputs",
     "Stacking",
     "WeightGenerator",
     "loss",

@@ -2,7 +2,7 @@
 
 import torch
 
-from enecg.ensembles.base import Combined, Outputs, weighted
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, weighted
 
 
 class Mean:
@@ -10,7 +10,7 @@ class Mean:
 
     name = "mean"
 
-    def __call__(self, given: Outputs, seed: int) -> Combined:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
         """See `Ensemble`."""
         return weighted(given, torch.ones_like(given.outputs[:, :, 0]).T)
 
@@ -26,7 +26,7 @@ class Confidence:
 
     name = "confidence"
 
-    def __call__(self, given: Outputs, seed: int) -> Combined | None:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput | None:
         """See `Ensemble`."""
         if given.kind == "regression":
             return None

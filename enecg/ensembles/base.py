@@ -17,31 +17,31 @@ LEAST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True)
-class Outputs:
+class HeadOutputs:
     """The heads' answers on one task: standard units (one output) or class probabilities.
 
-    `unseen` differs from `outputs` on training records only: there each answer is by heads that
-    were not trained on that record's patient. `encoded`: the labels, in standard units or class
-    numbers, NaN where unknown. `train`, `validation`: row numbers.
+    `out_of_fold` differs from `outputs` on training records only: there each answer is by heads
+    that were not trained on that record's patient. `encoded`: the labels, in standard units or
+    class numbers, NaN where unknown. `train`, `validation`: row numbers.
     """
 
     kind: Kind
     outputs: Float[Tensor, "expert record output"]
-    unseen: Float[Tensor, "expert record output"]
+    out_of_fold: Float[Tensor, "expert record output"]
     encoded: Float[Tensor, " record"]
     train: Int[Tensor, " train"]
     validation: Int[Tensor, " validation"]
 
 
 @dataclass(frozen=True)
-class Combined:
+class EnsembleOutput:
     """An ensemble's answer on every record, in the units of the outputs, and the weights it gave
     the experts, each row summing to 1; None where it has none.
 
     The answer on a training record rests on heads that were trained on it: judge by others.
     """
 
-    answer: Float[Tensor, "record output"]
+    prediction: Float[Tensor, "record output"]
     weights: Float[Tensor, "record expert"] | None
 
 
@@ -50,7 +50,7 @@ class Ensemble(Protocol):
 
     name: str
 
-    def __call__(self, given: Outputs, seed: int) -> Combined | None:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput | None:
         """The answer on every record, or None for a kind of task that the ensemble cannot do.
 
         Training records fit, validation records choose, and no other record's label is read.
@@ -69,7 +69,9 @@ def loss(
     return functional.nll_loss(answer.clamp_min(LEAST_PROBABILITY).log(), encoded.long())
 
 
-def known(given: Outputs, part: Literal["training", "validation"]) -> Int[Tensor, " row"]:
+def labeled_rows(
+    given: HeadOutputs, part: Literal["training", "validation"]
+) -> Int[Tensor, " row"]:
     """The rows of a part that have a label. Raises UserError where none has."""
     rows = given.train if part == "training" else given.validation
     rows = rows[~given.encoded[rows].isnan()]
@@ -90,7 +92,7 @@ def features(
     return torch.cat(outputs.unbind(), dim=-1)
 
 
-def weighted(given: Outputs, weights: Float[Tensor, "record expert"]) -> Combined:
+def weighted(given: HeadOutputs, weights: Float[Tensor, "record expert"]) -> EnsembleOutput:
     """The experts mixed by weights, which are brought to a sum of 1 first."""
     weights = weights / weights.sum(-1, keepdim=True)
-    return Combined(mix(weights.unsqueeze(1), given.outputs), weights)
+    return EnsembleOutput(mix(weights.unsqueeze(1), given.outputs), weights)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from enecg.ensembles.base import Combined, Outputs, known, loss, weighted
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, labeled_rows, loss, weighted
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Greedy:
     rounds: int = 100
     name = "greedy"
 
-    def __call__(self, given: Outputs, seed: int) -> Combined:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
         """See `Ensemble`."""
-        rows = known(given, "validation")
+        rows = labeled_rows(given, "validation")
         answers = given.outputs[:, rows].double()
         truth = given.encoded[rows]
         sum_of_bag = torch.zeros_like(answers[0])

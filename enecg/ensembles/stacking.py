@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from enecg.ensembles.base import Combined, Outputs, features, known, loss
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, features, labeled_rows, loss
 from enecg.errors import UserError
 
 ITERATIONS = 300
@@ -25,7 +25,7 @@ class Stacking:
     """Wolpert's stacking ("Stacked Generalization", Neural Networks 1992) by scikit-learn: Ridge
     for a regression, LogisticRegression on log-probabilities for classes, standardised both.
 
-    It is fitted on the `unseen` answers of training records, once with each of the `penalties`
+    It is fitted on the `out_of_fold` answers of training records, once with each of the `penalties`
     (Ridge's alpha, LogisticRegression's 1 / C); the one of least validation loss stays, the
     strongest of equals if they fall. It has no weights. A class of no training record gets
     probability 0; where there is but one class, UserError.
@@ -34,15 +34,15 @@ class Stacking:
     penalties: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
     name = "stacking"
 
-    def __call__(self, given: Outputs, seed: int) -> Combined:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
         """See `Ensemble`."""
-        train, validation = known(given, "training"), known(given, "validation")
+        train, validation = labeled_rows(given, "training"), labeled_rows(given, "validation")
         if given.kind != "regression" and len(given.encoded[train].unique()) < 2:
             raise UserError(
                 "The training records of a task have one class only, so stacking cannot be fitted; "
                 "leave the task out, or take more records."
             )
-        seen = _numpy(features(given.kind, given.unseen)[train])
+        seen = _numpy(features(given.kind, given.out_of_fold)[train])
         truth = _numpy(given.encoded[train])
         asked = _numpy(features(given.kind, given.outputs))
         best, least = given.outputs[0], float("inf")
@@ -58,7 +58,7 @@ class Stacking:
             now = float(loss(given.kind, combined[validation], given.encoded[validation]))
             if now < least:
                 best, least = combined, now
-        return Combined(best, None)
+        return EnsembleOutput(best, None)
 
 
 def _fit(

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from enecg.ensembles.base import Combined, Outputs, features, known, loss, weighted
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, features, labeled_rows, loss, weighted
 from enecg.gate import mix
-from enecg.heads import FFN, Standardise
+from enecg.heads import FFN, Standardize
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class WeightGenerator:
     Taken from there: a small network maps the models' concatenated features to a weight for each
     model, and is trained through the weighted sum while the models stay as they are. Adapted: it
     sees the experts' concatenated outputs (classes as log-probabilities), standardised; a softmax
-    makes its weights sum to 1, and they mix probabilities, not logits; it learns by the `unseen`
-    answers of training records, since heads know their own too well; it starts as the plain mean,
-    and the epoch of least validation loss stays, the start among them.
+    makes its weights sum to 1, and they mix probabilities, not logits; it learns by the
+    `out_of_fold` answers of training records, since heads know their own too well; it starts as the
+    plain mean, and the epoch of least validation loss stays, the start among them.
 
     One FFN of `hidden` units; AdamW at `learning_rate`; at most `epochs`, stopped when the
     validation loss has not improved for `patience` of them.
@@ -36,7 +36,7 @@ class WeightGenerator:
     learning_rate: float = 1e-3
     name = "weight generator"
 
-    def __call__(self, given: Outputs, seed: int) -> Combined:
+    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
         """See `Ensemble`."""
         with _seeded(seed):
             network = self._fit(given, seed)
@@ -44,14 +44,14 @@ class WeightGenerator:
             weights = network(features(given.kind, given.outputs)).softmax(-1)
         return weighted(given, weights)
 
-    def _fit(self, given: Outputs, seed: int) -> nn.Module:
-        train, validation = known(given, "training"), known(given, "validation")
-        seen = features(given.kind, given.unseen)
-        network = self._start(seen[train], len(given.unseen)).to(seen.device)
+    def _fit(self, given: HeadOutputs, seed: int) -> nn.Module:
+        train, validation = labeled_rows(given, "training"), labeled_rows(given, "validation")
+        seen = features(given.kind, given.out_of_fold)
+        network = self._start(seen[train], len(given.out_of_fold)).to(seen.device)
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
 
         def mixture_loss(rows: Tensor) -> Tensor:
-            mixed = mix(network(seen[rows]).softmax(-1).unsqueeze(1), given.unseen[:, rows])
+            mixed = mix(network(seen[rows]).softmax(-1).unsqueeze(1), given.out_of_fold[:, rows])
             return loss(given.kind, mixed, given.encoded[rows])
 
         order = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ class WeightGenerator:
 
     def _start(self, seen: Tensor, experts: int) -> nn.Module:
         """The network before training: it gives all experts the same weight."""
-        standardise = Standardise(seen.shape[1])
+        standardise = Standardize(seen.shape[1])
         standardise.fit(seen)
         ffn = FFN(seen.shape[1], self.hidden, experts, self.dropout)
         nn.init.zeros_(ffn.prediction.weight)

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.errors import UserError
-from enecg.experts.checkpoints import digest
+from enecg.experts.checkpoints import model_sha256
 from enecg.experts.weights import HubFile, Weights
 from enecg.pooling import POOLINGS, pool, pooled_size
-from enecg.signal import LEADS, standardise
+from enecg.signal import LEADS, standardize
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -84,7 +84,7 @@ class FrozenExpert(nn.Module):
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
         """See `Expert.embed`. The models normalise each lead's mean and scale (mV) away."""
-        _, mean, scale = standardise(ecg)
+        _, mean, scale = standardize(ecg)
         pooled = pool(self.spec.pooling, self.states(ecg)).float()
         return torch.cat([pooled, mean[..., 0], scale[..., 0]], dim=-1)
 
@@ -103,7 +103,7 @@ class ExpertDefinition:
     code_version: int
     preprocessing: str
     pooling: str
-    licence: str
+    license: str
     source: str
     published: HubFile | None
     embedding_size: int
@@ -111,7 +111,7 @@ class ExpertDefinition:
     build: Callable[["ExpertDefinition", Weights, str], Expert]
     poolings: tuple[str, ...] = tuple(POOLINGS)
 
-    def choose_pooling(self, pooling: str) -> str:
+    def resolve_pooling(self, pooling: str) -> str:
         """The pooling by its name, or `default`. Raises UserError for one it cannot have."""
         if pooling == "default":
             return self.pooling
@@ -140,7 +140,7 @@ class ExpertDefinition:
             pooling=pooling,
             embedding_size=pooled_size(pooling, series, size) + 2 * len(LEADS),
             weights=weights.label,
-            weights_sha256=weights.sha256() or digest(model),
+            weights_sha256=weights.sha256() or model_sha256(model),
         )
 
 

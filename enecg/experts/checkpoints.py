@@ -37,15 +37,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_torch_file(path: Path, *, remedy: str, harmless: Sequence[Any] = ()) -> Any:
-    """What a torch file holds: tensors in plain containers, and types named in `harmless`.
+def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) -> Any:
+    """What a torch file holds: tensors in plain containers, and types named in `safe_types`.
 
-    `remedy` tells what to do about a file that holds more; `harmless` is in the form that
+    `remedy` tells what to do about a file that holds more; `safe_types` is in the form that
     `torch.serialization.safe_globals` takes.
     Raises UserError for a file that is damaged, or that would run code to be read.
     """
     try:
-        with torch.serialization.safe_globals(list(harmless)):
+        with torch.serialization.safe_globals(list(safe_types)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -58,7 +58,7 @@ def read_torch_file(path: Path, *, remedy: str, harmless: Sequence[Any] = ()) ->
         ) from error
 
 
-def fill(
+def load_strict(
     model: nn.Module,
     tensors: dict[str, Tensor],
     path: Path,
@@ -96,7 +96,7 @@ def fill(
     model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
 
 
-def digest(model: nn.Module) -> str:
+def model_sha256(model: nn.Module) -> str:
     """SHA-256 of a model's parameters and buffers: names, dtypes, shapes and bytes, by name."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

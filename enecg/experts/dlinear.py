@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint
 from enecg.experts.weights import Weights
-from enecg.signal import LEADS, moving_average, resample, standardise
+from enecg.signal import LEADS, moving_average, resample, standardize
 
 STEPS = 500
 FORECAST_STEPS = 96
@@ -73,12 +73,12 @@ class DLinearExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 1 feature"]:
         """See `FrozenExpert.states`."""
-        series, _, _ = standardise(resample(ecg, STEPS))
+        series, _, _ = standardize(resample(ecg, STEPS))
         return torch.cat(self.model(series), dim=-1)[:, :, None]
 
 
 def _sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
-    """Steps and `individual` as the layers tell them; what is missing is told by `fill`."""
+    """Steps and `individual` as the layers tell them; what is missing is told by `load_strict`."""
     shared = tensors.get("Linear_Trend.weight")
     if shared is not None and shared.ndim:
         return len(shared), False
@@ -98,7 +98,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLin
     else:
         tensors = read_checkpoint(weights.path)
         model = DLinear(*_sizes(tensors, weights.path))
-        fill(model, tensors, weights.path)
+        load_strict(model, tensors, weights.path)
     spec = definition.spec(
         weights,
         model,
@@ -116,7 +116,7 @@ DLINEAR = ExpertDefinition(
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
     pooling="per-series",
     poolings=("per-series", "mean"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     source="arXiv 2205.13504",
     published=None,
     embedding_size=2328,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import fill, read_torch_file
+from enecg.experts.checkpoints import load_strict, read_torch_file
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES
 
@@ -101,7 +101,7 @@ class EcgFm(nn.Module):
         return tokens
 
 
-def standardise_leads(ecg: Float[Tensor, "batch 12 time"]) -> Float[Tensor, "batch 12 time"]:
+def standardize_leads(ecg: Float[Tensor, "batch 12 time"]) -> Float[Tensor, "batch 12 time"]:
     """Each lead to mean 0 and variance 1 over the whole record; a constant lead to zeros.
 
     As fairseq-signals does: before the record is cut, population variance, nothing added to it.
@@ -125,7 +125,7 @@ class EcgFmExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 2 156 feature"]:
         """See `FrozenExpert.states`; a series is a segment of 5 s."""
-        segments = standardise_leads(ecg).unflatten(-1, (SEGMENTS, -1)).transpose(1, 2)
+        segments = standardize_leads(ecg).unflatten(-1, (SEGMENTS, -1)).transpose(1, 2)
         states: Tensor = self.model(segments.flatten(0, 1)).unflatten(0, (-1, SEGMENTS))
         return states
 
@@ -181,7 +181,7 @@ def _read(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]
     if path.suffix == ".safetensors":
         raise UserError(f"{path} holds tensors alone; ECG-FM takes {form}.")
     state = read_torch_file(
-        path, harmless=_NUMPY_DATA, remedy="save cfg as plain dictionaries, with model beside it"
+        path, safe_types=_NUMPY_DATA, remedy="save cfg as plain dictionaries, with model beside it"
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
         raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
@@ -281,7 +281,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgF
             model = EcgFm(architecture)
         except ValueError as error:
             raise UserError(f"The cfg in {weights.path} fits no model: {error}.") from error
-        fill(model, tensors, weights.path, unused, published_name)
+        load_strict(model, tensors, weights.path, unused, published_name)
     spec = definition.spec(
         weights,
         model,
@@ -301,7 +301,7 @@ ECG_FM = ExpertDefinition(
     pooling="mean-std",
     # Its series are halves of the time: four parts of each would mix two times.
     poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
-    licence="MIT",
+    license="MIT",
     source="arXiv 2408.05178",
     published=HubFile("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),
     embedding_size=1560,

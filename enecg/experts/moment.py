@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, ExpertSpec, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, resample
 
@@ -127,7 +127,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Mome
         path = weights.path
         config = _read_config(path, size)
         model = _make(config)
-        fill(model, read_checkpoint(path), path, unused=("head.",))
+        load_strict(model, read_checkpoint(path), path, unused=("head.",))
     spec = definition.spec(
         weights,
         model,
@@ -145,9 +145,9 @@ def _define(name: str, repository: str, parameters: int) -> ExpertDefinition:
         code_version=1,
         preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
         pooling="mean-std",
-        licence="MIT",
+        license="MIT",
         source="arXiv 2402.03885",
-        published=HubFile(repository, "model.safetensors", beside=("config.json",)),
+        published=HubFile(repository, "model.safetensors", companions=("config.json",)),
         embedding_size=2 * _T5_SIZES[name]["d_model"] + 2 * len(LEADS),
         parameters=parameters,
         build=_build,

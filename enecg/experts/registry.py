@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 from enecg.errors import UserError
 from enecg.experts.base import Expert, ExpertDefinition
-from enecg.experts.weights import find
+from enecg.experts.weights import find_weights
 
 _OURS = {
     "dlinear": "enecg.experts.dlinear:DLINEAR",
@@ -21,13 +21,13 @@ _OURS = {
 }
 
 
-def names() -> list[str]:
+def list_experts() -> list[str]:
     """The names that `define` knows, ours first."""
     others = sorted(point.name for point in entry_points(group="enecg.experts"))
     return [*_OURS, *(name for name in others if name not in _OURS)]
 
 
-def define(name: str) -> ExpertDefinition:
+def get_definition(name: str) -> ExpertDefinition:
     """The definition of an expert by name. Raises UserError for a name that nobody registered."""
     if name in _OURS:
         module, _, attribute = _OURS[name].partition(":")
@@ -35,17 +35,17 @@ def define(name: str) -> ExpertDefinition:
     else:
         points = entry_points(group="enecg.experts", name=name)
         if not points:
-            raise UserError(f"There is no expert {name!r}; there are {', '.join(names())}.")
+            raise UserError(f"There is no expert {name!r}; there are {', '.join(list_experts())}.")
         definition = next(iter(points)).load()
     assert isinstance(definition, ExpertDefinition)
     return definition
 
 
-def load(name: str, weights: str = "published", pooling: str = "default") -> Expert:
+def load_expert(name: str, weights: str = "published", pooling: str = "default") -> Expert:
     """An expert with its weights, on the CPU; `pooling` is a name, or `default`.
 
     Raises UserError where the expert, its weights or its pooling cannot be had.
     """
-    definition = define(name)
-    found = find(name, weights, definition.published)
-    return definition.build(definition, found, definition.choose_pooling(pooling))
+    definition = get_definition(name)
+    found = find_weights(name, weights, definition.published)
+    return definition.build(definition, found, definition.resolve_pooling(pooling))

@@ -18,9 +18,9 @@ from transformers import GPT2Config, GPT2Model
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint
 from enecg.experts.weights import HubFile, Weights
-from enecg.signal import LEADS, moving_average, resample, standardise
+from enecg.signal import LEADS, moving_average, resample, standardize
 
 STEPS = 336
 """The length TEMPO was trained on: 33.6 Hz here."""
@@ -122,7 +122,7 @@ class TempoExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 42 feature"]:
         """See `FrozenExpert.states`."""
-        series, _, _ = standardise(resample(ecg, STEPS))
+        series, _, _ = standardize(resample(ecg, STEPS))
         at_once = SERIES_AT_ONCE.get(ecg.device.type, len(LEADS))
         chunks = series.flatten(0, 1).split(at_once)
         tokens = torch.cat([self.model(chunk) for chunk in chunks])
@@ -144,7 +144,7 @@ def _plain(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     for key in [key for key in plain if _LORA_A.search(key)]:
         other, layer = key.replace(".lora_A.", ".lora_B."), _LORA_A.sub(".weight", key)
         if other not in plain or layer not in plain:
-            continue  # `fill` names what is missing and what is left over
+            continue  # `load_strict` names what is missing and what is left over
         down, up = plain.pop(key), plain.pop(other)
         # GPT-2's layers are stored input by output, LoRA's output by input.
         if down.shape[0] != up.shape[1] or plain[layer].shape != (down.shape[1], up.shape[0]):
@@ -157,7 +157,7 @@ def _plain(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `fill`."""
+    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `load_strict`."""
     layers = [
         int(found[1]) for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))
     ]
@@ -207,7 +207,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
         tensors = _plain(read_checkpoint(path), path)
         model = Tempo(**_architecture(tensors))
         _check_config(path, model)
-        fill(model, tensors, path, unused=_UNUSED)
+        load_strict(model, tensors, path, unused=_UNUSED)
     spec = definition.spec(
         weights,
         model,
@@ -224,9 +224,9 @@ TEMPO = ExpertDefinition(
     code_version=1,
     preprocessing="each lead to 336 samples (33.6 Hz), mean 0 and variance 1",
     pooling="mean-std",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     source="arXiv 2310.04948",
-    published=HubFile("Melady/TEMPO", "TEMPO-80M_v1.pth", beside=("config.json",)),
+    published=HubFile("Melady/TEMPO", "TEMPO-80M_v1.pth", companions=("config.json",)),
     embedding_size=4632,
     parameters=84_741_602,
     build=_build,

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import fill, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint
 from enecg.experts.weights import Weights
-from enecg.signal import LEADS, resample, standardise
+from enecg.signal import LEADS, resample, standardize
 
 STEPS = 500
 MODEL_SIZE = 32
@@ -201,13 +201,13 @@ class TimesNetExpert(FrozenExpert):
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch series 500 feature"]:
         """See `FrozenExpert.states`."""
-        series, _, _ = standardise(resample(ecg, STEPS))
+        series, _, _ = standardize(resample(ecg, STEPS))
         states: Tensor = self.model(series)
         return states
 
 
 def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
-    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `fill`."""
+    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `load_strict`."""
     sizes = {}
     for key, tensor in tensors.items():
         if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:
@@ -233,7 +233,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Time
     else:
         tensors = read_checkpoint(weights.path)
         model = TimesNet(**_architecture(tensors, weights.path))
-        fill(
+        load_strict(
             model,
             tensors,
             weights.path,
@@ -255,7 +255,7 @@ TIMESNET = ExpertDefinition(
     code_version=1,
     preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
     pooling="mean-std",
-    licence="MIT",
+    license="MIT",
     source="arXiv 2210.02186",
     published=None,
     embedding_size=88,

@@ -23,7 +23,7 @@ class HubFile:
     repository: str
     file: str
     revision: str | None = None
-    beside: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -47,7 +47,9 @@ class Weights:
         return None if self.path is None else file_sha256(self.path)
 
 
-def find(expert: str, choice: str, published: HubFile | None, *, fetch: bool = True) -> Weights:
+def find_weights(
+    expert: str, choice: str, published: HubFile | None, *, fetch: bool = True
+) -> Weights:
     """Turn a choice into weights; a checkpoint on the hub that is not here is fetched, or not.
 
     Raises UserError where there is no such file, no published checkpoint, or no way to it.
@@ -65,14 +67,14 @@ def find(expert: str, choice: str, published: HubFile | None, *, fetch: bool = T
                 f"No weights of {expert} are published; give a checkpoint by "
                 f"--weights {expert}@PATH, or untrained weights by --weights {expert}@random:0."
             )
-        return Weights(path=fetch_file(expert, published, local_only=not fetch))
+        return Weights(path=download_weights(expert, published, local_only=not fetch))
     if choice.startswith("hub:"):
         found = _HUB.fullmatch(choice)
         if found is None:
             raise UserError(f"{choice!r} names no file on the hub: write hub:REPO@REVISION/FILE.")
-        beside = published.beside if published else ()
+        beside = published.companions if published else ()
         file = HubFile(found["repository"], found["file"], found["revision"], beside)
-        return Weights(path=fetch_file(expert, file, local_only=not fetch))
+        return Weights(path=download_weights(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()
     if path.is_dir() and published is not None:
         path /= published.file
@@ -84,7 +86,7 @@ def find(expert: str, choice: str, published: HubFile | None, *, fetch: bool = T
     return Weights(path=path)
 
 
-def fetch_file(expert: str, wanted: HubFile, *, local_only: bool = False) -> Path:
+def download_weights(expert: str, wanted: HubFile, *, local_only: bool = False) -> Path:
     """A file of the hub on this machine, fetched with a progress bar where it is not here yet.
 
     Raises UserError where it is not here and cannot be fetched.
@@ -106,7 +108,7 @@ def fetch_file(expert: str, wanted: HubFile, *, local_only: bool = False) -> Pat
             f"or give a file by --weights {expert}@PATH, or untrained ones by "
             f"--weights {expert}@random:0."
         ) from error
-    for file in wanted.beside:
+    for file in wanted.companions:
         try:
             download(file)
         except (LocalEntryNotFoundError, EntryNotFoundError):

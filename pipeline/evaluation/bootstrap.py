@@ -156,8 +156,8 @@ def macro_auroc(sample: Sample) -> Draws:
 
 def calibration_error(sample: Sample) -> Draws:
     """See `metrics.calibration_error`."""
-    probable, came_true = metrics.believed(sample.truth, _probability(sample))
-    place = metrics.bins(probable)
+    probable, came_true = metrics.calibration_pairs(sample.truth, _probability(sample))
+    place = metrics.bin_indices(probable)
     gaps = [
         np.abs(sample.total((probable - came_true) * (place == one))) for one in range(metrics.BINS)
     ]

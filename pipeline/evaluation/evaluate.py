@@ -150,7 +150,7 @@ def score(repeats: Sequence[Predicted], drawn: Drawn | None = None) -> Score:
         patients=tuple(len(np.unique(one.patient_id)) for one in repeats),
         others=tuple(
             _measure(metric, repeats, drawn)
-            for metric in metrics.OTHERS[task.kind]
+            for metric in metrics.SECONDARY_METRICS[task.kind]
             if metric.name != main.name and (whole or not metric.by_probability)
         ),
         reliability=_reliability(repeats, probable) if whole else (),
@@ -169,7 +169,7 @@ def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn)
     for one in repeats:
         given = one.probability if metric.by_probability else one.predicted
         assert given is not None
-        values.append(metric.of(one.truth, given))
+        values.append(metric.compute(one.truth, given))
     resampled = _mean(np.stack([bootstrap(one, metric, drawn[one.repeat]) for one in repeats]))
     resampled = resampled[~np.isnan(resampled)]
     defined = [value for value in values if not np.isnan(value)]
@@ -194,12 +194,12 @@ def bootstrap(
 ) -> Float[np.ndarray, " draw"]:
     """The metric of test sets made by drawing patients with replacement."""
     _, place = np.unique(one.patient_id, return_inverse=True)
-    drawn = drawn[: draws_of(metric.of)]
+    drawn = drawn[: draws_of(metric.compute)]
     # A draw may have none of a repeat's patients.
     there = drawn.any(1)
     sample = Sample(one.truth, one.predicted, one.probability, place, drawn[there])
     resampled = np.full(len(drawn), NAN)
-    resampled[there] = of_draws(metric.of, sample)
+    resampled[there] = of_draws(metric.compute, sample)
     return resampled
 
 
@@ -214,9 +214,12 @@ def _reliability(
     """Over all repeats together; for more than two classes each repeat's list is its own, so the
     pairs of probability and truth are joined, not the classes.
     """
-    pairs = [metrics.believed(one.truth, what) for one, what in zip(repeats, probable, strict=True)]
+    pairs = [
+        metrics.calibration_pairs(one.truth, what)
+        for one, what in zip(repeats, probable, strict=True)
+    ]
     believed, came_true = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return metrics.reliability(came_true, np.stack([1 - believed, believed], 1))
+    return metrics.reliability_bins(came_true, np.stack([1 - believed, believed], 1))
 
 
 def predictions_table(predictions: Sequence[Predicted]) -> pa.Table:

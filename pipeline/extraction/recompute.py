@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from enecg.errors import UserError
-from enecg.experts import Choices, Expert, load
+from enecg.experts import Expert, ExpertOption, load_expert
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import provenance, resolve_device
@@ -117,8 +117,8 @@ def _rebuild(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) 
         expert = LeadsSample()
     else:
         kept = made["weights"] if str(made["weights"]).startswith("random:") else "published"
-        choice = Choices.parse("--weights", weights or (kept,))
-        expert = load(name, choice.of(name), made["pooling"])
+        choice = ExpertOption.parse("--weights", weights or (kept,))
+        expert = load_expert(name, choice.get(name), made["pooling"])
     # As it comes back from a store: JSON knows no tuples.
     now = json.loads(json.dumps(provenance(expert.spec, dataset.namespace, made["dtype"])))
     if differing := _differing(now, made):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from enecg.errors import UserError
-from enecg.experts import Choices, Expert, ExpertSpec, load
+from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
@@ -76,10 +76,10 @@ def resolve(
     by_name = [one for one in named if isinstance(one, str)]
     choices = {}
     for option, given in (("--weights", weights), ("--pooling", pooling)):
-        choices[option] = Choices.parse(option, given)
-        choices[option].refuse_strangers(option, by_name)
+        choices[option] = ExpertOption.parse(option, given)
+        choices[option].check_experts(by_name)
     ready: list[Expert] = [
-        load(one, choices["--weights"].of(one), choices["--pooling"].of(one))
+        load_expert(one, choices["--weights"].get(one), choices["--pooling"].get(one))
         if isinstance(one, str)
         else one
         for one in named

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from enecg.errors import UserError
-from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Kind, Task, make_own
+from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Kind, Task, custom_task
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Targets:
             labels: The task's column of the label table.
 
         Returns:
-            float64, NaN where the label is missing. Labels without a class become `task.others`,
-            or NaN if the task has no such class.
+            float64, NaN where the label is missing. Labels without a class become
+            `task.other_class`, or NaN if the task has no such class.
         """
         if self.task.kind == "regression":
             return (labels.to_numpy(np.float64) - self.mean) / self.scale
         if self.task.kind == "binary":
             return labels.to_numpy(np.float64, copy=True)
         number = {name: float(place) for place, name in enumerate(self.classes)}
-        if self.task.others:
-            labels = labels.where(labels.isin(self.classes) | labels.isna(), self.task.others)
+        if self.task.other_class:
+            labels = labels.where(labels.isin(self.classes) | labels.isna(), self.task.other_class)
         return labels.map(number).to_numpy(np.float64, na_value=np.nan, copy=True)
 
     def decode(self, standardized: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
@@ -88,7 +88,7 @@ class Targets:
         """
         kind, classes = document["kind"], tuple(document["classes"])
         own_classes = classes if kind == "binary" else ()
-        task = TASKS.get(name) or make_own(name, kind, document["unit"], own_classes)
+        task = TASKS.get(name) or custom_task(name, kind, document["unit"], own_classes)
         return cls(
             task,
             classes,
@@ -166,7 +166,7 @@ def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
     # Ties are broken by name, so that the order of records does not matter.
     counts = known.value_counts().reset_index().set_axis(["name", "count"], axis=1)
     ranked = counts.sort_values(["count", "name"], ascending=[False, True])["name"]
-    classes = tuple(ranked[ranked != task.others].astype(str))
-    if task.others:
-        classes = (*classes[: ARRHYTHMIA_CLASSES - 1], task.others)
+    classes = tuple(ranked[ranked != task.other_class].astype(str))
+    if task.other_class:
+        classes = (*classes[: ARRHYTHMIA_CLASSES - 1], task.other_class)
     return classes

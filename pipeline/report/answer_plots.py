@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from enecg.tasks import OTHERS, Task
+from enecg.tasks import OTHER_CLASS, Task
 from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
 from pipeline.report.plots import EXPERT_COLOUR
 from pipeline.runs.finished import Run
@@ -114,12 +114,12 @@ def sum_confusions(
 ) -> tuple[list[str], Int[np.ndarray, "true predicted"]]:
     """Counts by class name, summed over repeats, whose lists of classes may differ.
 
-    A diagnosis that one repeat lists is under its own name there, and in `OTHERS` of the next.
+    A diagnosis that one repeat lists is under its own name there, and in `OTHER_CLASS` of the next.
     """
     lists = [repeat.targets[task].classes for repeat in repeats]
-    names = [*dict.fromkeys(name for names in lists for name in names if name != OTHERS)]
-    if any(OTHERS in names for names in lists):
-        names.append(OTHERS)
+    names = [*dict.fromkeys(name for names in lists for name in names if name != OTHER_CLASS)]
+    if any(OTHER_CLASS in names for names in lists):
+        names.append(OTHER_CLASS)
     counts = np.zeros((len(names), len(names)), int)
     for one, classes in zip(answers_of(repeats, task), lists, strict=True):
         place = [names.index(name) for name in classes]

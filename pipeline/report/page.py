@@ -99,7 +99,7 @@ def _on_classes(run: Run, repeats: Sequence[Repeat]) -> str:
         "Test records of all repeats: how many of each true class (row) were given each answer; "
         "colour: their share of the row."
     ]
-    if any(one.task.others for one in repeats[0].targets.values()):
+    if any(one.task.other_class for one in repeats[0].targets.values()):
         told.append(
             "A diagnosis that is not among a repeat's classes counts under Others in that repeat."
         )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enecg.metrics import BINS, OTHERS
+from enecg.metrics import BINS, SECONDARY_METRICS
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
 from pipeline.evaluation.evaluate import CONSTANT, ZERO_SHOT, Measure
 from pipeline.runs.finished import JudgedTask, Run
@@ -78,7 +78,11 @@ def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table |
         for method, score in scores.items()
         if score is not None
     }
-    metrics = [one for one in OTHERS[task.kind] if any(one.name in of for of in measured.values())]
+    metrics = [
+        one
+        for one in SECONDARY_METRICS[task.kind]
+        if any(one.name in of for of in measured.values())
+    ]
     if not metrics:
         return None
     columns = [[of.get(metric.name) for of in measured.values()] for metric in metrics]

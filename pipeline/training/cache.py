@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enecg.errors import UserError
-from enecg.experts import Choices, ExpertDefinition, Weights, define, names
-from enecg.experts.weights import find
+from enecg.experts import ExpertDefinition, ExpertOption, Weights, get_definition, list_experts
+from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
 from pipeline.extraction.request import provenance
 from pipeline.waveforms.decode import DECODE_VERSION
@@ -51,19 +51,19 @@ def open_cache(
     With no `experts` named, every expert that has such a store. Raises UserError where a named
     one has none, or none has.
     """
-    choice = Choices.parse("--weights", weights)
-    pooled = Choices.parse("--pooling", pooling)
+    choice = ExpertOption.parse("--weights", weights)
+    pooled = ExpertOption.parse("--pooling", pooling)
     found_there = find_stores(root, namespace)
     there = found_there.stores
-    for option, given in (("--weights", choice), ("--pooling", pooled)):
-        given.refuse_strangers(option, experts or names())
+    for option in (choice, pooled):
+        option.check_experts(experts or list_experts())
     asked = list(dict.fromkeys(experts))
-    asked = asked or [name for name in names() if _choosable(name, choice, there)]
+    asked = asked or [name for name in list_experts() if _choosable(name, choice, there)]
     found: dict[str, EmbeddingStore] = {}
     for name in asked:
-        definition = define(name)
-        wanted = find(name, choice.of(name), definition.published, fetch=False)
-        pools = definition.choose_pooling(pooled.of(name))
+        definition = get_definition(name)
+        wanted = find_weights(name, choice.get(name), definition.published, fetch=False)
+        pools = definition.resolve_pooling(pooled.get(name))
         for store in there:
             if _made_by(store, definition, wanted, pools, dtype):
                 if name in found:
@@ -76,7 +76,7 @@ def open_cache(
         if name not in found and experts:
             raise UserError(
                 f"{root} has no {dtype} embeddings of {name} with the weights "
-                f"{choice.of(name)} for {namespace}; it has {_told(found_there)}. "
+                f"{choice.get(name)} for {namespace}; it has {_told(found_there)}. "
                 "Extract them first, or name weights that are there by --weights."
             )
     if not found:
@@ -129,17 +129,17 @@ def _differing(wanted: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) ->
     return " and ".join(f"one with {words}" for words in told) or "none of this expert"
 
 
-def _choosable(name: str, choice: Choices, there: Sequence[EmbeddingStore]) -> bool:
+def _choosable(name: str, choice: ExpertOption, there: Sequence[EmbeddingStore]) -> bool:
     """Whether an expert that nobody named is to be looked for: its weights can be told apart.
 
     Raises UserError where the store has embeddings of a checkpoint, and which cannot be told.
     """
     try:
-        find(name, choice.of(name), define(name).published, fetch=False)
+        find_weights(name, choice.get(name), get_definition(name).published, fetch=False)
     except UserError:
         # A wrong path or seed for a single expert is the user's mistake, not a reason to skip it.
         made = {(one.provenance["expert"], one.provenance["weights"]) for one in there}
-        if name in dict(choice.of_expert) or (name, "checkpoint") in made:
+        if name in dict(choice.overrides) or (name, "checkpoint") in made:
             raise
         return False
     return True

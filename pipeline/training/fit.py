@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.heads import TaskHeads
-from enecg.stacked import Shape, StackedFFN
+from enecg.stacked import StackConfig, StackedFFN
 from pipeline.labels.targets import Targets
 from pipeline.training.stack import keeps_random_state, steps_of, train_stack
 from pipeline.training.stack_data import (
@@ -69,15 +69,15 @@ class Fit:
 class HeadsFit(Fit):
     """One repeat's heads on one expert, and what they answer by task: (record, output).
 
-    `outputs`: of all records. `unseen`: the same, but each training record is answered by heads
-    that were trained on the other half of the patients, for heads fit the records that they were
-    trained on too well to tell a gate whom to listen to. `untrained`: by the heads as they were
-    drawn, raw: what they would say of a regression in its own unit.
+    `outputs`: of all records. `out_of_fold`: the same, but each training record is answered by
+    heads that were trained on the other half of the patients, for heads fit the records that they
+    were trained on too well to tell a gate whom to listen to. `untrained`: by the heads as they
+    were drawn, raw: what they would say of a regression in its own unit.
     """
 
     module: TaskHeads
     outputs: dict[str, Float[Tensor, "record output"]]
-    unseen: dict[str, Float[Tensor, "record output"]]
+    out_of_fold: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
 
 
@@ -113,10 +113,10 @@ def fit_heads(
             _module(stack, 3 * number + variant, data, number, settings) for variant in range(3)
         )
         outputs = predict_heads(full, mine, labelled.targets)
-        unseen = {task: output.clone() for task, output in outputs.items()}
+        out_of_fold = {task: output.clone() for task, output in outputs.items()}
         for model, other in ((first, labelled.halves[1]), (second, labelled.halves[0])):
             for task, output in predict_heads(model, mine[other], labelled.targets).items():
-                unseen[task][other] = output
+                out_of_fold[task][other] = output
         untrained = _module(drawn.to(embedding.device), number, data, number, settings)
         fits.append(
             HeadsFit(
@@ -127,7 +127,7 @@ def fit_heads(
                 },
                 *count(full),
                 outputs=outputs,
-                unseen=unseen,
+                out_of_fold=out_of_fold,
                 untrained=predict_heads(untrained, mine, labelled.targets),
             )
         )
@@ -146,7 +146,7 @@ def fit_stack(
     own, and of `shared-lora` on the hidden layer that is given.
     """
     linear = settings.adaptation == "linear"
-    shape = Shape(
+    shape = StackConfig(
         features=data.embedding.shape[1],
         hidden=settings.hidden,
         outputs=data.outputs,
@@ -250,5 +250,5 @@ def _module(
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)
     data.set_standardise(heads.standardise, repeat)
-    stack.hand_over(group, list(heads.ffn.values()))
+    stack.copy_to(group, list(heads.ffn.values()))
     return heads.eval()

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.gate import Gate, weigh
+from enecg.gate import Gate, expert_weights
 from enecg.heads import with_lora
-from enecg.stacked import Shape, StackedFFN
+from enecg.stacked import StackConfig, StackedFFN
 from pipeline.training.fit import Fit, FitSettings, count
 from pipeline.training.stack import keeps_random_state, steps_of, train_stack
 from pipeline.training.stack_data import Labelled, StackedData, first_layer, summed_loss
@@ -18,22 +18,22 @@ from pipeline.training.stack_data import Labelled, StackedData, first_layer, sum
 def fit_gates(
     leads: Float[Tensor, "record feature"],
     repeats: Sequence[Labelled],
-    unseen: Sequence[dict[str, Float[Tensor, "expert record output"]]],
+    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]],
     settings: FitSettings,
     learning_rates: Sequence[float] | None = None,
 ) -> list[Fit]:
-    """Every repeat's gate over heads that are trained and stay as they are; `unseen` are their
+    """Every repeat's gate over heads that are trained and stay as they are; `out_of_fold` are their
     answers by task; `learning_rates` a repeat's own, where they differ.
     """
     data = StackedData.of(leads, repeats)
-    experts = next(iter(unseen[0].values())).shape[0]
+    experts = next(iter(out_of_fold[0].values())).shape[0]
     sets = data.outputs if settings.gate_weights == "output" else 1
-    shape = Shape(
+    shape = StackConfig(
         features=leads.shape[1],
         hidden=settings.gate_hidden,
         outputs=sets * experts,
         depth=settings.gate_depth,
-        silent=True,
+        zero_prediction=True,
         rank=settings.rank,
         alpha=settings.alpha,
         dropout=settings.dropout,
@@ -43,7 +43,7 @@ def fit_gates(
     stack = StackedFFN(shape, len(data.tasks), seeds).to(leads.device)
     history = train_stack(
         stack,
-        _gate_losses(stack, data, of_repeat, _answers(unseen, data), experts, settings),
+        _gate_losses(stack, data, of_repeat, _answers(out_of_fold, data), experts, settings),
         [one.train for one in repeats],
         [one.validation for one in repeats],
         steps=[steps_of(one.train, settings.batch_size) for one in repeats],
@@ -67,7 +67,7 @@ def fit_gates(
         ).to(leads.device)
         data.set_standardise(gate.standardise, number)
         model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-        stack.hand_over(number, list(gate.ffn.values()))
+        stack.copy_to(number, list(gate.ffn.values()))
         losses = {
             task: history[:, number, place].tolist() for place, task in enumerate(labelled.targets)
         }
@@ -76,15 +76,15 @@ def fit_gates(
 
 
 def _answers(
-    unseen: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
+    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
 ) -> Float[Tensor, "repeat task record output expert"]:
     """The heads' answers laid out for the gates, 0 where a task has no such output."""
-    experts = next(iter(unseen[0].values())).shape[0]
+    experts = next(iter(out_of_fold[0].values())).shape[0]
     laid = torch.zeros(
-        (len(unseen), len(data.tasks), data.rows.shape[1], data.outputs, experts),
+        (len(out_of_fold), len(data.tasks), data.rows.shape[1], data.outputs, experts),
         device=data.embedding.device,
     )
-    for number, of_tasks in enumerate(unseen):
+    for number, of_tasks in enumerate(out_of_fold):
         for place, task in enumerate(data.tasks):
             answers = of_tasks[task].permute(1, 2, 0)
             laid[number, place, : answers.shape[0], : answers.shape[1]] = answers
@@ -107,11 +107,11 @@ def _gate_losses(
     def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
         output = stack(data.features(repeats, rows), first(rows))
         logits = output.unflatten(-1, (-1, experts))
-        weights = weigh(logits, settings.top_k)
+        weights = expert_weights(logits, settings.top_k)
         if settings.top_k and stack.training:
             # Experts that are not heard learn too, else the choice could never change: the
             # gradient is that of hearing them all (straight-through).
-            heard_all = weigh(logits)
+            heard_all = expert_weights(logits)
             weights = weights.detach() + heard_all - heard_all.detach()
         # Advanced indices apart from each other put the picked axes first.
         picked = answers[repeats.unsqueeze(1), :, rows].movedim(2, 1)

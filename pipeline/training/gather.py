@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from enecg.errors import UserError
-from enecg.tasks import ALL, TASKS, Task, choose, own_tasks
+from enecg.tasks import ALL, TASKS, Task, parse_tasks, select_tasks
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.labels.label_source import LabelSource, resolve_labels
@@ -26,11 +26,11 @@ def gather(
 
     `stores`: the provenance of each, where it is not for the settings to choose them.
     """
-    own = own_tasks(settings.own_tasks)
+    own = parse_tasks(settings.own_tasks)
     everything = ALL in settings.tasks or not (settings.tasks or own)
     # An own task is asked for by being there.
     names = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
-    chosen = choose(names, own)
+    chosen = select_tasks(names, own)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     made_by = (settings.weights, settings.pooling, settings.dtype, settings.limit)
     if stores is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from enecg.experts import Choices
+from enecg.experts import ExpertOption
 
 
 def refill_command(
@@ -17,8 +17,8 @@ def refill_command(
     """`enecg extract` with these options; single choices of other experts are left out."""
 
     def of_these(option: str, given: Sequence[str]) -> str:
-        choice = Choices.parse(option, given)
-        single = (f"{expert}@{one}" for expert, one in choice.of_expert if expert in experts)
+        choice = ExpertOption.parse(option, given)
+        single = (f"{expert}@{one}" for expert, one in choice.overrides if expert in experts)
         return ",".join((choice.default, *single))
 
     return (

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enecg.ensembles import ENSEMBLES, Outputs
+from enecg.ensembles import ENSEMBLES, HeadOutputs
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task
@@ -97,11 +97,11 @@ def run_repeats(
         given = None if bases is None else bases[name]
         heads[name] = fit_heads(embedding, labelled, settings, bases=given)
         step(name, heads[name])
-    unseen = [
-        by_task({name: fits[number].unseen for name, fits in heads.items()})
+    out_of_fold = [
+        by_task({name: fits[number].out_of_fold for name, fits in heads.items()})
         for number in range(len(cohorts))
     ]
-    gates = fit_gates(features.leads, labelled, unseen, settings)
+    gates = fit_gates(features.leads, labelled, out_of_fold, settings)
     step("gate", gates)
     repeats = [
         _answer(
@@ -110,7 +110,7 @@ def run_repeats(
             inputs,
             labelled[number],
             {name: fits[number] for name, fits in heads.items()},
-            unseen[number],
+            out_of_fold[number],
             gates[number],
             features,
         )
@@ -126,7 +126,7 @@ def _answer(
     inputs: Inputs,
     labelled: Labelled,
     heads: dict[str, HeadsFit],
-    unseen: dict[str, Float[Tensor, "expert record output"]],
+    out_of_fold: dict[str, Float[Tensor, "expert record output"]],
     gate: Fit,
     features: Features,
 ) -> Repeat:
@@ -135,10 +135,10 @@ def _answer(
     stacked = by_task(outputs)
     combined: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
     for task, targets in labelled.targets.items():
-        given = Outputs(
+        given = HeadOutputs(
             targets.task.kind,
             stacked[task],
-            unseen[task],
+            out_of_fold[task],
             labelled.encoded[task],
             labelled.train,
             labelled.validation,
@@ -146,7 +146,7 @@ def _answer(
         for name, ensemble in ENSEMBLES.items():
             made = ensemble(given, labelled.seed)
             if made is not None:
-                combined[name][task] = made.answer
+                combined[name][task] = made.prediction
     weights = _gate_weights(gate, features.leads[labelled.rows])
     mixed = {task: mix(weight, stacked[task]) for task, weight in weights.items()}
     judge = Judge(number, cohort.everyone, inputs.labels, labelled)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from enecg.heads import Standardise
+from enecg.heads import Standardize
 from enecg.stacked import StackedFFN
 from pipeline.labels.targets import Targets
 from pipeline.training.stack import PADDING
@@ -64,7 +64,7 @@ class StackedData:
         device = embedding.device
         fitted = []
         for one in repeats:
-            standardise = Standardise(embedding.shape[1]).to(device)
+            standardise = Standardize(embedding.shape[1]).to(device)
             standardise.fit(embedding[one.rows[one.train]])
             fitted.append(standardise)
         longest = max(len(one.rows) for one in repeats)
@@ -90,7 +90,7 @@ class StackedData:
             outputs,
         )
 
-    def set_standardise(self, standardise: Standardise, repeat: int) -> None:
+    def set_standardise(self, standardise: Standardize, repeat: int) -> None:
         """Give a module the statistics of a repeat's training records."""
         standardise.mean = self.mean[repeat].clone()
         standardise.scale = self.scale[repeat].clone()
@@ -136,7 +136,7 @@ def first_layer(
         repeat = torch.tensor([of_repeat[owner]], device=weights.device)
         everyone = torch.arange(data.rows.shape[1], device=weights.device)
         parts = [
-            stack.first(owner, data.features(repeat, part.unsqueeze(0))[0])
+            stack.first_layer(owner, data.features(repeat, part.unsqueeze(0))[0])
             for part in everyone.split(RECORDS_AT_ONCE)
         ]
         made.append(torch.cat(parts))

@@ -221,11 +221,11 @@ def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) ->
         name: fit_heads(embedding, copies, fits[0], rates)
         for name, embedding in features.experts.items()
     }
-    unseen = [
-        by_task({name: of_trials[number].unseen for name, of_trials in heads.items()})
+    out_of_fold = [
+        by_task({name: of_trials[number].out_of_fold for name, of_trials in heads.items()})
         for number in range(len(fits))
     ]
-    gates = fit_gates(features.leads, copies, unseen, fits[0], rates)
+    gates = fit_gates(features.leads, copies, out_of_fold, fits[0], rates)
     flat = _constant_loss(labelled)
     return [_left(gate, flat) for gate in gates]
 

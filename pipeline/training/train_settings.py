@@ -11,7 +11,7 @@ class TrainSettings:
     """What is trained, on whom, and how.
 
     `tasks` by name, or `all` that there are labels for; `own_tasks` of a lab's own as
-    `enecg.tasks.own_task` reads them, trained whatever `tasks` names, and alone where it names
+    `enecg.tasks.parse_task` reads them, trained whatever `tasks` names, and alone where it names
     none (without own tasks, none named is `all`); `labels`: a file that takes
     the place of the data set's own labels; `experts` by name, or every one that the store has
     with these weights; `patients` drawn for each of `repeats`, with the seeds `seed`,

@@ -5,11 +5,11 @@
 
     @pytest.fixture(scope="module")
     def expert():
-        return load("mine", "random:0")
+        return load_expert("mine", "random:0")
 
     @pytest.fixture(scope="module")
     def others():
-        return [load("mine", "random:1"), load("mine", "random:0", "segments")]
+        return [load_expert("mine", "random:1"), load_expert("mine", "random:0", "segments")]
 
     class TestMineConforms(ExpertTests):
         pass

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from enecg.ensembles import ENSEMBLES, Combined, Ensemble, Greedy, Outputs, WeightGenerator, loss
+from enecg.ensembles import (
+    ENSEMBLES,
+    Ensemble,
+    EnsembleOutput,
+    Greedy,
+    HeadOutputs,
+    WeightGenerator,
+    loss,
+)
 from enecg.errors import UserError
 from enecg.tasks import Kind
 
@@ -22,36 +30,36 @@ CHOOSING = ("greedy", "weight generator", "stacking")
 FITTED = ("weight generator", "stacking")
 
 
-def given_(kind: Kind, outputs: Tensor, encoded: Tensor) -> Outputs:
-    return Outputs(kind, outputs, outputs.clone(), encoded, TRAIN, VALIDATION)
+def given_(kind: Kind, outputs: Tensor, encoded: Tensor) -> HeadOutputs:
+    return HeadOutputs(kind, outputs, outputs.clone(), encoded, TRAIN, VALIDATION)
 
 
-def noisy(kind: Kind, seed: int = 0, experts: int = 3) -> Outputs:
+def noisy(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
     """Experts that know the label, each the worse by its own noise; a tenth of the labels unknown.
 
-    On training records `outputs` are better than `unseen`, as those of heads that fit too well.
+    On training records `outputs` are better than `out_of_fold`: heads that fit too well.
     """
     draw = torch.Generator().manual_seed(seed)
     spread = torch.linspace(0.5, 1.5, experts)[:, None, None]
     if kind == "regression":
         encoded = torch.randn(RECORDS, generator=draw)
         seen = encoded[None, :, None]
-        unseen = seen + spread * torch.randn(experts, RECORDS, 1, generator=draw)
-        outputs = unseen.clone()
+        out_of_fold = seen + spread * torch.randn(experts, RECORDS, 1, generator=draw)
+        outputs = out_of_fold.clone()
         outputs[:, TRAIN] = seen[:, TRAIN]
     else:
         classes = 2 if kind == "binary" else 4
         encoded = torch.randint(classes, (RECORDS,), generator=draw).float()
         right = torch.nn.functional.one_hot(encoded.long(), classes)
         noise = spread * torch.randn(experts, RECORDS, classes, generator=draw)
-        unseen = (right + noise).softmax(-1)
-        outputs = unseen.clone()
+        out_of_fold = (right + noise).softmax(-1)
+        outputs = out_of_fold.clone()
         outputs[:, TRAIN] = (9.0 * right[TRAIN]).softmax(-1)
     encoded[::10] = float("nan")
-    return Outputs(kind, outputs, unseen, encoded, TRAIN, VALIDATION)
+    return HeadOutputs(kind, outputs, out_of_fold, encoded, TRAIN, VALIDATION)
 
 
-def halves(kind: Kind, seed: int = 0) -> Outputs:
+def halves(kind: Kind, seed: int = 0) -> HeadOutputs:
     """Two experts, each right on its half of the records and of no opinion on the other."""
     draw = torch.Generator().manual_seed(seed)
     positive = torch.rand(RECORDS, generator=draw) < 0.5
@@ -72,18 +80,18 @@ QUICK: dict[str, Ensemble] = ENSEMBLES | {"weight generator": WeightGenerator(ep
 
 
 def made(
-    name: str, given: Outputs, seed: int = 0, ensembles: dict[str, Ensemble] = ENSEMBLES
-) -> Combined:
+    name: str, given: HeadOutputs, seed: int = 0, ensembles: dict[str, Ensemble] = ENSEMBLES
+) -> EnsembleOutput:
     combined = ensembles[name](given, seed)
     assert combined is not None
     return combined
 
 
-def quickly(name: str, given: Outputs, seed: int = 0) -> Combined:
+def quickly(name: str, given: HeadOutputs, seed: int = 0) -> EnsembleOutput:
     return made(name, given, seed, QUICK)
 
 
-def loss_on(rows: Tensor, given: Outputs, answer: Tensor) -> float:
+def loss_on(rows: Tensor, given: HeadOutputs, answer: Tensor) -> float:
     rows = rows[~given.encoded[rows].isnan()]
     return float(loss(given.kind, answer[rows], given.encoded[rows]))
 
@@ -113,10 +121,10 @@ def test_the_loss_is_smooth_l1_or_cross_entropy():
 def test_weights_sum_to_one_and_make_the_answer(name: str, kind: Kind):
     given = noisy(kind)
     combined = quickly(name, given)
-    assert combined.answer.shape == given.outputs.shape[1:]
-    assert combined.answer.dtype == torch.float32
+    assert combined.prediction.shape == given.outputs.shape[1:]
+    assert combined.prediction.dtype == torch.float32
     if kind != "regression":
-        torch.testing.assert_close(combined.answer.sum(-1), torch.ones(RECORDS))
+        torch.testing.assert_close(combined.prediction.sum(-1), torch.ones(RECORDS))
     if name == "stacking":
         assert combined.weights is None
         return
@@ -125,12 +133,12 @@ def test_weights_sum_to_one_and_make_the_answer(name: str, kind: Kind):
     assert (combined.weights >= 0).all()
     torch.testing.assert_close(combined.weights.sum(-1), torch.ones(RECORDS))
     mixed = (combined.weights.T[:, :, None] * given.outputs).sum(0)
-    torch.testing.assert_close(combined.answer, mixed)
+    torch.testing.assert_close(combined.prediction, mixed)
 
 
 def test_the_mean_is_the_mean():
     given = noisy("multiclass")
-    torch.testing.assert_close(made("mean", given).answer, given.outputs.mean(0))
+    torch.testing.assert_close(made("mean", given).prediction, given.outputs.mean(0))
 
 
 def test_confidence_prefers_the_sharper_expert_of_each_record():
@@ -139,7 +147,7 @@ def test_confidence_prefers_the_sharper_expert_of_each_record():
     rows = torch.zeros(0, dtype=torch.long)
     unlabelled = torch.full((2,), float("nan"))
     combined = ENSEMBLES["confidence"](
-        Outputs("multiclass", outputs, outputs, unlabelled, rows, rows), 0
+        HeadOutputs("multiclass", outputs, outputs, unlabelled, rows, rows), 0
     )
     assert combined is not None
     expected = torch.tensor([[0.9, 0.4], [0.4, 0.9]]) / 1.3
@@ -155,7 +163,7 @@ def test_confidence_cannot_do_a_regression():
 def test_greedy_is_never_worse_on_validation_than_the_best_expert(kind: Kind, seed: int):
     given = noisy(kind, seed, experts=4)
     alone = min(loss_on(VALIDATION, given, one) for one in given.outputs)
-    assert loss_on(VALIDATION, given, made("greedy", given).answer) <= alone + 1e-6
+    assert loss_on(VALIDATION, given, made("greedy", given).prediction) <= alone + 1e-6
 
 
 def test_greedy_takes_the_best_expert_alone_where_the_others_only_harm():
@@ -178,7 +186,7 @@ def test_greedy_keeps_the_best_bag_and_not_the_last():
     encoded = torch.randn(RECORDS, generator=torch.Generator().manual_seed(0))
     outputs = torch.stack([encoded + 1, encoded - 3])[:, :, None]
     combined = Greedy(rounds=5)(given_("regression", outputs, encoded), 0)
-    torch.testing.assert_close(combined.answer[:, 0], encoded)
+    torch.testing.assert_close(combined.prediction[:, 0], encoded)
 
 
 @pytest.mark.parametrize("kind", ["regression", "multiclass"])
@@ -186,9 +194,9 @@ def test_the_weight_generator_hears_the_expert_who_knows(kind: Kind):
     """Each expert knows half of the records, and only weights by record can tell which half."""
     given = halves(kind)
     combined = made("weight generator", given)
-    of_mean = loss_on(TEST, given, made("mean", given).answer)
-    of_greedy = loss_on(TEST, given, made("greedy", given).answer)
-    assert loss_on(TEST, given, combined.answer) < 0.5 * min(of_mean, of_greedy)
+    of_mean = loss_on(TEST, given, made("mean", given).prediction)
+    of_greedy = loss_on(TEST, given, made("greedy", given).prediction)
+    assert loss_on(TEST, given, combined.prediction) < 0.5 * min(of_mean, of_greedy)
     assert combined.weights is not None
     first_knows = given.encoded > 0 if kind == "regression" else given.encoded < 2
     assert (combined.weights[TEST, 0] > 0.5).equal(first_knows[TEST])
@@ -209,17 +217,17 @@ def test_stacking_mends_an_expert_that_is_biased():
     noise = 0.3 * torch.randn(2, RECORDS, generator=draw)
     biased, vague = 0.5 * encoded + 2 + noise[0], encoded + 3 * noise[1]
     given = given_("regression", torch.stack([biased, vague])[:, :, None], encoded)
-    of_mean = loss_on(TEST, given, made("mean", given).answer)
-    assert loss_on(TEST, given, made("stacking", given).answer) < 0.3 * of_mean
+    of_mean = loss_on(TEST, given, made("mean", given).prediction)
+    assert loss_on(TEST, given, made("stacking", given).prediction) < 0.3 * of_mean
 
 
 def test_stacking_mends_an_expert_that_says_one_class_too_often():
     given = noisy("binary")
-    tilted = given.unseen[0] * torch.tensor([50.0, 1.0])
-    outputs = torch.stack([tilted / tilted.sum(-1, keepdim=True), given.unseen[1]])
+    tilted = given.out_of_fold[0] * torch.tensor([50.0, 1.0])
+    outputs = torch.stack([tilted / tilted.sum(-1, keepdim=True), given.out_of_fold[1]])
     given = given_("binary", outputs, given.encoded)
-    of_mean = loss_on(TEST, given, made("mean", given).answer)
-    assert loss_on(TEST, given, made("stacking", given).answer) < 0.8 * of_mean
+    of_mean = loss_on(TEST, given, made("mean", given).prediction)
+    assert loss_on(TEST, given, made("stacking", given).prediction) < 0.8 * of_mean
 
 
 def test_stacking_is_linear_in_the_logarithms_of_probabilities():
@@ -228,7 +236,7 @@ def test_stacking_is_linear_in_the_logarithms_of_probabilities():
     encoded = torch.randint(2, (RECORDS,), generator=draw).float()
     odds = 2 * (2 * encoded - 1 + torch.randn(2, RECORDS, generator=draw))
     outputs = torch.stack([-odds, odds], dim=-1).div(2).softmax(-1)
-    answered = made("stacking", given_("binary", outputs, encoded)).answer[:, 1].logit()
+    answered = made("stacking", given_("binary", outputs, encoded)).prediction[:, 1].logit()
     design = torch.cat([*outputs.log(), torch.ones(RECORDS, 1)], dim=-1)
     nearest = design @ torch.linalg.lstsq(design, answered[:, None]).solution
     torch.testing.assert_close(nearest[:, 0], answered, rtol=0, atol=0.01)
@@ -241,7 +249,7 @@ def test_stacking_takes_its_penalty_from_validation(reliable: bool):
     outputs = encoded.clone()[None, :, None]
     if not reliable:
         outputs[:, VALIDATION] *= -1
-    answer = made("stacking", given_("regression", outputs, encoded)).answer[TEST, 0]
+    answer = made("stacking", given_("regression", outputs, encoded)).prediction[TEST, 0]
     slope = float(answer.std() / encoded[TEST].std())
     assert slope > 0.99 if reliable else slope < 0.05
 
@@ -267,14 +275,14 @@ def test_validation_labels_choose(name: str):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CHOOSING)
 def test_what_heads_say_of_records_they_know_teaches_nothing(name: str, kind: Kind):
-    """Fits use the unseen answers: changing the others on training records changes only those."""
+    """Changing in-sample outputs changes only the predictions on training records."""
     given = noisy(kind)
     worse = given.outputs.clone()
     worse[:, TRAIN] = worse[:, TRAIN].flip(1)
     before, after = quickly(name, given), quickly(name, replace(given, outputs=worse))
     rest = torch.cat([VALIDATION, TEST])
-    assert before.answer[rest].equal(after.answer[rest])
-    assert not before.answer[TRAIN].equal(after.answer[TRAIN])
+    assert before.prediction[rest].equal(after.prediction[rest])
+    assert not before.prediction[TRAIN].equal(after.prediction[TRAIN])
     if name == "weight generator":
         assert before.weights is not None
         assert after.weights is not None
@@ -284,44 +292,46 @@ def test_what_heads_say_of_records_they_know_teaches_nothing(name: str, kind: Ki
 @pytest.mark.parametrize("name", FITTED)
 def test_what_heads_say_of_records_they_do_not_know_teaches(name: str):
     given = noisy("regression")
-    shuffled = given.unseen.clone()
+    shuffled = given.out_of_fold.clone()
     shuffled[:, TRAIN] = shuffled[:, TRAIN].flip(1)
-    before, after = quickly(name, given), quickly(name, replace(given, unseen=shuffled))
-    assert not before.answer[TEST].equal(after.answer[TEST])
+    before, after = quickly(name, given), quickly(name, replace(given, out_of_fold=shuffled))
+    assert not before.prediction[TEST].equal(after.prediction[TEST])
 
 
 @EVERY
 def test_no_scale_is_taken_from_test_records(name: str, kind: Kind):
     """What the experts say of one test record moves the answer on no other."""
     given = noisy(kind)
-    outputs, unseen = given.outputs.clone(), given.unseen.clone()
-    for one in (outputs, unseen):
+    outputs, out_of_fold = given.outputs.clone(), given.out_of_fold.clone()
+    for one in (outputs, out_of_fold):
         one[:, TEST[1:]] = 9.0 if kind == "regression" else one[:, TEST[1:]].flip(-1)
     before, after = (
         quickly(name, given),
-        quickly(name, replace(given, outputs=outputs, unseen=unseen)),
+        quickly(name, replace(given, outputs=outputs, out_of_fold=out_of_fold)),
     )
     rest = torch.arange(RECORDS - len(TEST) + 1)
-    torch.testing.assert_close(before.answer[rest], after.answer[rest])
+    torch.testing.assert_close(before.prediction[rest], after.prediction[rest])
 
 
 @EVERY
 def test_one_expert_alone_can_be_asked(name: str, kind: Kind):
     given = noisy(kind, experts=1)
     combined = quickly(name, given)
-    assert combined.answer.isfinite().all()
+    assert combined.prediction.isfinite().all()
     if name != "stacking":
-        torch.testing.assert_close(combined.answer, given.outputs[0])
+        torch.testing.assert_close(combined.prediction, given.outputs[0])
 
 
 @EVERY
 def test_two_identical_experts_answer_as_one(name: str, kind: Kind):
     one = noisy(kind, experts=1)
-    two = replace(one, outputs=one.outputs.repeat(2, 1, 1), unseen=one.unseen.repeat(2, 1, 1))
+    two = replace(
+        one, outputs=one.outputs.repeat(2, 1, 1), out_of_fold=one.out_of_fold.repeat(2, 1, 1)
+    )
     combined = quickly(name, two)
-    assert combined.answer.isfinite().all()
+    assert combined.prediction.isfinite().all()
     if name != "stacking":
-        torch.testing.assert_close(combined.answer, one.outputs[0])
+        torch.testing.assert_close(combined.prediction, one.outputs[0])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -329,7 +339,7 @@ def test_a_class_that_training_lacks_does_no_harm(name: str):
     given = noisy("multiclass")
     encoded = given.encoded.clone()
     encoded[TRAIN] = encoded[TRAIN].where(encoded[TRAIN] != 1, torch.tensor(3.0))
-    answer = quickly(name, replace(given, encoded=encoded)).answer
+    answer = quickly(name, replace(given, encoded=encoded)).prediction
     assert answer.isfinite().all()
     torch.testing.assert_close(answer.sum(-1), torch.ones(RECORDS))
     if name == "stacking":
@@ -381,20 +391,22 @@ def test_outputs_made_in_inference_mode_will_do(name: str, kind: Kind):
     """As the heads' answers are."""
     given = noisy(kind)
     with torch.inference_mode():
-        frozen = replace(given, outputs=given.outputs.clone(), unseen=given.unseen.clone())
+        frozen = replace(
+            given, outputs=given.outputs.clone(), out_of_fold=given.out_of_fold.clone()
+        )
     assert same(quickly(name, given), quickly(name, frozen))
 
 
 @EVERY
 def test_nothing_given_is_changed(name: str, kind: Kind):
     given = noisy(kind)
-    copies = [one.clone() for one in (given.outputs, given.unseen, given.encoded)]
+    copies = [one.clone() for one in (given.outputs, given.out_of_fold, given.encoded)]
     quickly(name, given)
-    for one, copy in zip((given.outputs, given.unseen, given.encoded), copies, strict=True):
+    for one, copy in zip((given.outputs, given.out_of_fold, given.encoded), copies, strict=True):
         torch.testing.assert_close(one, copy, rtol=0, atol=0, equal_nan=True)
 
 
-def same(one: Combined, other: Combined) -> bool:
+def same(one: EnsembleOutput, other: EnsembleOutput) -> bool:
     if one.weights is None or other.weights is None:
-        return one.weights is other.weights and one.answer.equal(other.answer)
-    return one.answer.equal(other.answer) and one.weights.equal(other.weights)
+        return one.weights is other.weights and one.prediction.equal(other.prediction)
+    return one.prediction.equal(other.prediction) and one.weights.equal(other.weights)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from enecg.gate import Gate, mix
-from enecg.heads import Standardise, TaskHeads
+from enecg.heads import Standardize, TaskHeads
 
 OUTPUTS = {"age": 1, "arrhythmia": 15}
 
@@ -39,10 +39,10 @@ def test_every_task_has_its_own_outputs_and_shares_no_parameter():
 
 
 def test_a_feature_that_never_varies_becomes_zero():
-    standardise = Standardise(2)
+    standardize = Standardize(2)
     embedding = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float16)
-    standardise.fit(embedding)
-    torch.testing.assert_close(standardise(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    standardize.fit(embedding)
+    torch.testing.assert_close(standardize(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
 
 
 def test_the_gates_weights_sum_to_one_for_every_record_and_task():

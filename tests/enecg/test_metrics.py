@@ -14,7 +14,7 @@ def test_calibration_is_right_where_what_is_told_comes_true_as_often():
     came = np.concatenate([np.arange(400) < 100, np.arange(400) < 300]).astype(float)
     probability = np.stack([1 - told, told], 1)
     assert metrics.calibration_error(came, probability) == pytest.approx(0)
-    low, high = metrics.reliability(came, probability)
+    low, high = metrics.reliability_bins(came, probability)
     assert (low.low, low.high, low.n, low.probability, low.share) == (0.2, 0.3, 400, 0.25, 0.25)
     assert (high.n, high.share) == (400, 0.75)
     assert metrics.calibration_error(np.ones(800), probability) == pytest.approx(0.5)
@@ -22,13 +22,15 @@ def test_calibration_is_right_where_what_is_told_comes_true_as_often():
 
 def test_of_many_classes_the_one_held_most_probable_is_believed_or_not():
     probability = np.array([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [0.5, 0.25, 0.25]])
-    told, came_true = metrics.believed(np.array([0.0, 0.0, 2.0]), probability)
+    told, came_true = metrics.calibration_pairs(np.array([0.0, 0.0, 2.0]), probability)
     np.testing.assert_allclose(told, [0.6, 0.7, 0.5])
     np.testing.assert_array_equal(came_true, [1, 0, 0])
 
 
 def test_certainty_falls_into_the_last_bin():
-    np.testing.assert_array_equal(metrics.bins(np.array([0.0, 0.1, 0.95, 1.0])), [0, 1, 9, 9])
+    np.testing.assert_array_equal(
+        metrics.bin_indices(np.array([0.0, 0.1, 0.95, 1.0])), [0, 1, 9, 9]
+    )
 
 
 def test_what_is_not_defined_is_nan_and_nothing_is_warned_of():

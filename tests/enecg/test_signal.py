@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from enecg.signal import resample, standardise
+from enecg.signal import resample, standardize
 
 
 def tone(hertz: float, steps: int = 5000) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_each_series_is_resampled_alone():
 
 def test_standardising_takes_mean_and_scale_out_and_keeps_them():
     series = 0.3 + 2 * tone(5).expand(4, 5000)
-    standard, mean, scale = standardise(series)
+    standard, mean, scale = standardize(series)
     assert standard.mean(-1).abs().max() < 1e-5
     torch.testing.assert_close(standard * scale + mean, series, atol=1e-5, rtol=0)
     torch.testing.assert_close(scale, torch.full((4, 1), 2**0.5), atol=1e-4, rtol=0)

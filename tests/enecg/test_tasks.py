@@ -1,24 +1,24 @@
 import pytest
 
 from enecg.errors import UserError
-from enecg.tasks import TASKS, choose, own_task, own_tasks
+from enecg.tasks import TASKS, parse_task, parse_tasks, select_tasks
 
 
 def test_an_own_task_is_a_column_a_kind_and_perhaps_a_unit():
-    task = own_task("ejection_fraction:regression:%")
+    task = parse_task("ejection_fraction:regression:%")
     assert (task.name, task.title, task.kind, task.unit) == (
         "ejection_fraction",
         "ejection fraction",
         "regression",
         "%",
     )
-    assert own_task("ablation: binary").metric is TASKS["sex"].metric
-    assert own_task("NYHA class:multiclass").metric is TASKS["arrhythmia"].metric
-    assert own_task("lactate:regression:mmol/L").unit == "mmol/L"
+    assert parse_task("ablation: binary").metric is TASKS["sex"].metric
+    assert parse_task("NYHA class:multiclass").metric is TASKS["arrhythmia"].metric
+    assert parse_task("lactate:regression:mmol/L").unit == "mmol/L"
 
 
 def test_an_own_task_has_a_column_of_its_own_beside_the_papers():
-    assert own_task("diagnosis:multiclass").column != TASKS["arrhythmia"].column
+    assert parse_task("diagnosis:multiclass").column != TASKS["arrhythmia"].column
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_an_own_task_has_a_column_of_its_own_beside_the_papers():
 )
 def test_what_cannot_be_a_task_is_told_in_a_sentence(spec: str, words: str):
     with pytest.raises(UserError, match=words.replace("|", r"\|")):
-        own_task(spec)
+        parse_task(spec)
 
 
 def test_tasks_are_chosen_by_name_among_the_papers_and_ones_own():
-    own = own_tasks(["lvef:regression", "ablation:binary"])
-    assert choose(["age", "ablation"], own) == (TASKS["age"], own[1])
+    own = parse_tasks(["lvef:regression", "ablation:binary"])
+    assert select_tasks(["age", "ablation"], own) == (TASKS["age"], own[1])
     with pytest.raises(UserError, match=r"no task 'height'; there are rr_interval.*, ablation"):
-        choose(["height"], own)
+        select_tasks(["height"], own)
     with pytest.raises(UserError, match="'lvef' is given twice"):
-        own_tasks(["lvef:regression", "lvef:binary"])
+        parse_tasks(["lvef:regression", "lvef:binary"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from enecg.metrics import Bin
-from enecg.tasks import OTHERS, TASKS
+from enecg.tasks import OTHER_CLASS, TASKS
 from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
 from pipeline.labels.targets import Targets
 from pipeline.report.answer_plots import (
@@ -44,17 +44,17 @@ def repeat(
 
 def test_confusions_are_summed_by_the_names_of_the_classes_not_by_their_numbers():
     weights = np.ones((4, 1, 1))
-    first = repeat("arrhythmia", [0.0, 1, 2], [0.0, 0, 2], weights, ("AF", "VT", OTHERS))
-    second = repeat("arrhythmia", [0.0, 1, 2], [1.0, 1, 2], weights, ("VT", "SVT", OTHERS))
+    first = repeat("arrhythmia", [0.0, 1, 2], [0.0, 0, 2], weights, ("AF", "VT", OTHER_CLASS))
+    second = repeat("arrhythmia", [0.0, 1, 2], [1.0, 1, 2], weights, ("VT", "SVT", OTHER_CLASS))
     names, counts = sum_confusions([first, second], "arrhythmia")  # type: ignore[list-item]
-    assert names == ["AF", "VT", "SVT", OTHERS]
+    assert names == ["AF", "VT", "SVT", OTHER_CLASS]
     np.testing.assert_array_equal(counts, [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 2]])
 
 
 def test_names_that_no_figure_shows_whole_are_told_in_full():
     fits = "Sinus bradycardia with 1st degree A-V block"
     long = "Atrial fibrillation with rapid ventricular response and premature complexes"
-    one = repeat("arrhythmia", [0.0], [0.0], np.ones((2, 1, 1)), (fits, long, OTHERS))
+    one = repeat("arrhythmia", [0.0], [0.0], np.ones((2, 1, 1)), (fits, long, OTHER_CLASS))
     assert cut_names([one]) == [long]  # type: ignore[list-item]
     (axes,) = confusions([one]).axes  # type: ignore[list-item, union-attr]
     told = [label.get_text() for label in axes.get_yticklabels()]

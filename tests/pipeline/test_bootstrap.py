@@ -92,10 +92,10 @@ def test_undrawn_every_fast_metric_is_the_plain_one():
         assert of.probability is not None
         once = Sample(of.truth, of.predicted, of.probability, of.place, np.ones_like(of.drawn[:1]))
         kind = "binary" if classes == 2 else "multiclass"
-        for metric in metrics.OTHERS[kind]:
+        for metric in metrics.SECONDARY_METRICS[kind]:
             given = of.probability if metric.by_probability else of.predicted
-            plain = metric.of(of.truth, given)
-            assert of_draws(metric.of, once)[0] == pytest.approx(plain, rel=1e-6), metric.name
+            plain = metric.compute(of.truth, given)
+            assert of_draws(metric.compute, once)[0] == pytest.approx(plain, rel=1e-6), metric.name
     assert balanced_accuracy_score(of.truth, of.predicted) == pytest.approx(
         metrics.balanced_accuracy(of.truth, of.predicted)
     )
@@ -145,7 +145,7 @@ def test_every_metric_of_a_kind_is_told_and_lies_in_its_interval():
         of = sample(classes, records=400)
         assert of.probability is not None
         told = score([answers(task, of.truth, of.probability)])
-        names = [metric.name for metric in metrics.OTHERS[TASKS[task].kind]]
+        names = [metric.name for metric in metrics.SECONDARY_METRICS[TASKS[task].kind]]
         assert [one.metric for one in told.others] == names
         assert all(one.low <= one.mean <= one.high for one in (told, *told.others))
         assert sum(one.n for one in told.reliability) == 400

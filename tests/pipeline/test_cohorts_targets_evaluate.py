@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 from enecg.errors import UserError
 from enecg.metrics import Metric
-from enecg.tasks import OTHERS, TASKS
+from enecg.tasks import OTHER_CLASS, TASKS
 from pipeline.evaluation.bootstrap import draw as draw_patients
 from pipeline.evaluation.evaluate import Predicted, bootstrap, choose_threshold, decide, score
 from pipeline.labels.targets import fit_targets
@@ -50,7 +50,7 @@ def test_the_fourteen_commonest_diagnoses_of_training_and_others_are_the_classes
     words = [f"rhythm {number:02}" for number in range(20)]
     training = pd.Series([word for place, word in enumerate(words) for _ in range(30 - place)])
     targets = fit_targets(TASKS["arrhythmia"], training.sample(frac=1, random_state=0))
-    assert targets.classes == (*words[:14], OTHERS)
+    assert targets.classes == (*words[:14], OTHER_CLASS)
     seen = targets.encode(pd.Series(["rhythm 01", "rhythm 19", "never heard of", None]))
     np.testing.assert_array_equal(seen, [1, 14, 14, np.nan])
 

@@ -316,7 +316,7 @@ def test_every_spoiled_record_is_found_for_what_it_is(tmp_path: Path, synthetic_
 
 
 def test_weights_of_an_expert_that_is_not_asked_for_are_a_mistake(tmp_path: Path):
-    with pytest.raises(UserError, match="speaks of 'moment', which is not among --experts"):
+    with pytest.raises(UserError, match="refers to expert 'moment', which is not among --experts"):
         resolve(Constant(range(3)), tmp_path, ["dlinear"], weights=["random:0", "moment@random:1"])
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from enecg.gate import mix
-from enecg.stacked import Shape, StackedFFN
+from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
 from pipeline.training.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
@@ -71,7 +71,9 @@ def test_repeats_trained_together_answer_as_each_alone(adaptation: Adaptation):
         (lone,) = fit_gates(embedding, [one], [stacked(fit)], settings)
         for task in TARGETS:
             torch.testing.assert_close(fit.outputs[task], alone.outputs[task], rtol=1e-3, atol=1e-4)
-            torch.testing.assert_close(fit.unseen[task], alone.unseen[task], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(
+                fit.out_of_fold[task], alone.out_of_fold[task], rtol=1e-3, atol=1e-4
+            )
             mine, theirs = (each.module(embedding)[task] for each in (gate, lone))
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
             lengths.add(int(np.isfinite(fit.validation_loss[task]).sum()))
@@ -80,7 +82,7 @@ def test_repeats_trained_together_answer_as_each_alone(adaptation: Adaptation):
 
 def stacked(fit: HeadsFit) -> dict[str, torch.Tensor]:
     """An expert and a worse one."""
-    return {task: torch.stack([one, one.flip(0)]) for task, one in fit.unseen.items()}
+    return {task: torch.stack([one, one.flip(0)]) for task, one in fit.out_of_fold.items()}
 
 
 @pytest.mark.parametrize("what", ["heads", "gate"])
@@ -91,9 +93,9 @@ def test_test_records_have_no_say_in_when_to_stop(what: str):
     settings = replace(QUICK, epochs=30, patience=3, adaptation="full", dropout=0.1)
     fits = [fit_heads(embedding, [repeat], settings)[0] for repeat in (one, other)]
     if what == "gate":
-        unseen = stacked(fits[0])
+        out_of_fold = stacked(fits[0])
         fits = [  # type: ignore[assignment]
-            fit_gates(embedding, [repeat], [unseen], settings)[0] for repeat in (one, other)
+            fit_gates(embedding, [repeat], [out_of_fold], settings)[0] for repeat in (one, other)
         ]
     for name, tensor in fits[0].module.state_dict().items():
         assert torch.equal(tensor, fits[1].module.state_dict()[name]), name
@@ -110,7 +112,7 @@ def test_training_stops_when_nothing_has_improved_for_so_many_epochs():
 
 
 def test_units_are_left_out_in_training_and_in_training_only():
-    stack = StackedFFN(Shape(20, 400, 5, dropout=0.5), 2, [0])
+    stack = StackedFFN(StackConfig(20, 400, 5, dropout=0.5), 2, [0])
     features = torch.randn(1, 30, 20)
     one, other = stack.train()(features), stack(features)
     assert not torch.allclose(one, other)
@@ -121,7 +123,7 @@ def test_the_shared_layer_is_the_one_that_was_trained():
     embedding = embeddings()
     settings = replace(QUICK, adaptation="shared-lora")
     (fit,) = fit_heads(embedding, [one := labelled(embedding)], settings)
-    drawn = StackedFFN(Shape(FEATURES, 16, 4, shared=True), len(TARGETS), [one.seed])
+    drawn = StackedFFN(StackConfig(FEATURES, 16, 4, shared=True), len(TARGETS), [one.seed])
     hidden = fit.module.ffn["age"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
     assert hidden is fit.module.ffn["sex"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
     assert not torch.allclose(hidden.weight, drawn.weight[0][0, 0], atol=1e-3)
@@ -152,12 +154,12 @@ def test_so_many_experts_are_heard_and_the_best_ones_are_found(top_k: int):
     one = labelled(embedding)
     (fit,) = fit_heads(embedding, [one], QUICK)
     # The good expert is the last, whom an untrained gate does not hear.
-    unseen = {
+    out_of_fold = {
         task: torch.stack([best.flip(0), best.roll(7, 0), best])
-        for task, best in fit.unseen.items()
+        for task, best in fit.out_of_fold.items()
     }
     settings = replace(QUICK, top_k=top_k, learning_rate=2e-2, epochs=40, patience=40)
-    (gate,) = fit_gates(embedding, [one], [unseen], settings)
+    (gate,) = fit_gates(embedding, [one], [out_of_fold], settings)
     with torch.no_grad():
         weights = gate.module(embedding[one.rows])
     for task, weight in weights.items():
@@ -192,7 +194,7 @@ def test_what_a_head_says_unseen_it_was_not_told():
     )
     assert not torch.allclose(fit.outputs["sex"], untold.outputs["sex"])
     torch.testing.assert_close(
-        fit.unseen["sex"][one.halves[0]], untold.unseen["sex"][one.halves[0]]
+        fit.out_of_fold["sex"][one.halves[0]], untold.out_of_fold["sex"][one.halves[0]]
     )
 
 
@@ -246,7 +248,7 @@ def test_the_gate_finds_which_expert_is_right_for_which_record(change: dict[str,
     leads = torch.randn(RECORDS, 10)
     one = labelled(embeddings())
     knows = leads[one.rows][:, 0] > 0
-    unseen = {}
+    out_of_fold = {}
     for task, targets in TARGETS.items():
         truth = one.encoded[task]
         if targets.task.kind == "regression":
@@ -256,15 +258,17 @@ def test_the_gate_finds_which_expert_is_right_for_which_record(change: dict[str,
             bad = torch.rand(RECORDS, targets.outputs)
             good, bad = good / good.sum(1, keepdim=True), bad / bad.sum(1, keepdim=True)
         which = knows.unsqueeze(1)
-        unseen[task] = torch.stack([torch.where(which, good, bad), torch.where(which, bad, good)])
+        out_of_fold[task] = torch.stack(
+            [torch.where(which, good, bad), torch.where(which, bad, good)]
+        )
     settings = replace(QUICK, epochs=60, learning_rate=1e-2, **change)  # type: ignore[arg-type]
-    (gate,) = fit_gates(leads, [one], [unseen], settings)
+    (gate,) = fit_gates(leads, [one], [out_of_fold], settings)
     with torch.no_grad():
         weights = gate.module(leads[one.rows])
     for task, weight in weights.items():
         torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
-        mixed = mix(weight, unseen[task])[one.test]
-        mean = unseen[task].mean(0)[one.test]
+        mixed = mix(weight, out_of_fold[task])[one.test]
+        mean = out_of_fold[task].mean(0)[one.test]
         truth = one.encoded[task][one.test]
         if task == "age":
             assert (mixed[:, 0] - truth).abs().mean() < 0.8 * (mean[:, 0] - truth).abs().mean()

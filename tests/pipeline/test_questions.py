@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from enecg.errors import UserError
-from enecg.tasks import TASKS, own_tasks
+from enecg.tasks import TASKS, parse_tasks
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.labels.label_source import LabelSource, resolve_labels
 
@@ -26,7 +26,7 @@ def asked(
 ) -> LabelSource:
     path = tmp_path / "mine.csv"
     path.write_text(file if isinstance(file, str) else file.to_csv(index=False))
-    return resolve_labels(source, path, own_tasks(own), [TASKS[name] for name in paper])
+    return resolve_labels(source, path, parse_tasks(own), [TASKS[name] for name in paper])
 
 
 def values(questions: LabelSource, name: str) -> list[object]:
@@ -46,7 +46,7 @@ def test_labels_are_joined_by_record_id_whatever_their_order(
         rows.to_parquet(path)
     else:
         rows.to_csv(path, index=False)
-    found = resolve_labels(source, path, own_tasks(["lvef:regression"]), []).table
+    found = resolve_labels(source, path, parse_tasks(["lvef:regression"]), []).table
     assert found.index.tolist() == ids.tolist()
     np.testing.assert_array_equal(found["patient_id"], source.index().patient_id)
     known = found["own:lvef"].dropna()
@@ -133,7 +133,7 @@ def test_records_that_the_data_set_does_not_have_are_counted(source: MimicIvEcg,
 
 
 def test_a_column_of_the_data_sets_own_labels_can_be_a_task(source: MimicIvEcg):
-    found = resolve_labels(source, None, own_tasks(["potassium_mmol_l:regression:mmol/L"]), [])
+    found = resolve_labels(source, None, parse_tasks(["potassium_mmol_l:regression:mmol/L"]), [])
     np.testing.assert_array_equal(
         found.table["own:potassium_mmol_l"], source.labels()["potassium_mmol_l"]
     )
@@ -166,10 +166,10 @@ def test_a_file_that_is_no_table_of_labels_is_told(name: str, source: MimicIvEcg
 def test_a_file_that_is_not_there_is_told(source: MimicIvEcg, tmp_path: Path):
     for name in ("none.csv", "none.parquet"):
         with pytest.raises(UserError, match=f"{name} is not there; name a CSV or Parquet file"):
-            resolve_labels(source, tmp_path / name, own_tasks(["lvef:regression"]), [])
+            resolve_labels(source, tmp_path / name, parse_tasks(["lvef:regression"]), [])
     (tmp_path / "broken.parquet").write_text("no parquet")
     with pytest.raises(UserError, match=r"broken.parquet cannot be read as a table"):
-        resolve_labels(source, tmp_path / "broken.parquet", own_tasks(["lvef:regression"]), [])
+        resolve_labels(source, tmp_path / "broken.parquet", parse_tasks(["lvef:regression"]), [])
 
 
 def test_rows_that_say_the_same_twice_are_one(source: MimicIvEcg, tmp_path: Path):
@@ -214,6 +214,6 @@ def test_what_the_machine_could_not_measure_is_unknown_in_its_own_table(
     path = synthetic_dir / "machine_measurements.csv"
     measured = pd.read_csv(path)["p_axis"]
     assert (measured == 29999).any()
-    found = resolve_labels(source, path, own_tasks(["p_axis:regression"]), []).table["own:p_axis"]
+    found = resolve_labels(source, path, parse_tasks(["p_axis:regression"]), []).table["own:p_axis"]
     assert found.max() < 1000
     assert found.isna().sum() >= (measured == 29999).sum()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from enecg.ensembles import ENSEMBLES
-from enecg.ensembles.base import Combined, Outputs
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.tasks import TASKS
 from pipeline.evaluation.evaluate import choose_threshold
 from pipeline.training import repeat as module
@@ -60,16 +60,18 @@ def test_halves_of_the_training_records_share_no_patient(inputs: Inputs):
 def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_not_seen(
     inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ):
-    given: list[Outputs] = []
+    given: list[HeadOutputs] = []
     to_the_gates: list[dict[str, torch.Tensor]] = []
 
-    def spy(outputs: Outputs, seed: int) -> Combined | None:
+    def spy(outputs: HeadOutputs, seed: int) -> EnsembleOutput | None:
         given.append(outputs)
         return None
 
-    def spied_gates(leads: Any, repeats: Any, unseen: Sequence[dict[str, Any]], rest: Any) -> Any:
-        to_the_gates.extend(unseen)
-        return fit_gates(leads, repeats, unseen, rest)
+    def spied_gates(
+        leads: Any, repeats: Any, out_of_fold: Sequence[dict[str, Any]], rest: Any
+    ) -> Any:
+        to_the_gates.extend(out_of_fold)
+        return fit_gates(leads, repeats, out_of_fold, rest)
 
     fit_gates = module.fit_gates
     monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, spy))
@@ -80,10 +82,10 @@ def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_no
     for one in given:
         train = one.train
         others = torch.cat([one.validation, torch.arange(len(one.encoded))[-24:]])
-        assert torch.equal(one.unseen[:, others], one.outputs[:, others])
-        assert not torch.isclose(one.unseen[:, train], one.outputs[:, train]).any()
-    for task, unseen in to_the_gates[0].items():
-        assert any(torch.equal(unseen, one.unseen) for one in given), task
+        assert torch.equal(one.out_of_fold[:, others], one.outputs[:, others])
+        assert not torch.isclose(one.out_of_fold[:, train], one.outputs[:, train]).any()
+    for task, out_of_fold in to_the_gates[0].items():
+        assert any(torch.equal(out_of_fold, one.out_of_fold) for one in given), task
 
 
 def test_the_threshold_is_chosen_on_validation_records(inputs: Inputs):

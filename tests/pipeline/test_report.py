@@ -10,7 +10,7 @@ import pytest
 from made_runs import EXPERTS, METHODS, make_run, predict
 
 from enecg.errors import UserError
-from enecg.metrics import OTHERS
+from enecg.metrics import SECONDARY_METRICS
 from enecg.tasks import TASKS
 from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
 from pipeline.report.answer_plots import thresholds
@@ -186,7 +186,7 @@ def test_extra_has_every_other_metric_of_every_task(run: Run):
     text = markdown(blocks(run, "2", extra=True))
     for task in run.tasks.values():
         assert f"{task.title}: other metrics" in text
-        assert all(metric.name in text for metric in OTHERS[task.kind])
+        assert all(metric.name in text for metric in SECONDARY_METRICS[task.kind])
     assert "10 equal bins" in text
     assert "200 draws" in text
     assert "other metrics" not in markdown(blocks(run, "2"))

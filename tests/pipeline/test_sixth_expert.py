@@ -27,7 +27,7 @@ def build(definition, weights, pooling):
 
 TOY = ExpertDefinition(
     name="toy", code_version=1, preprocessing="none", pooling="none", poolings=("none",),
-    licence="MIT", source="a test", published=None, embedding_size=240, parameters=0, build=build,
+    license="MIT", source="a test", published=None, embedding_size=240, parameters=0, build=build,
 )
 '''
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import FFN
-from enecg.metrics import OTHERS
+from enecg.metrics import SECONDARY_METRICS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.extraction.extract import extract_range
@@ -139,7 +139,7 @@ def test_the_run_folder_has_every_metric_and_every_probability(results: Results)
     kinds = {task["name"]: task["kind"] for task in document["tasks"]}
     assert len(document["scores"]) == len(results.scores)
     for score in document["scores"]:
-        wanted = [metric.name for metric in OTHERS[kinds[score["task"]]]]
+        wanted = [metric.name for metric in SECONDARY_METRICS[kinds[score["task"]]]]
         assert [one["metric"] for one in score["others"]] == wanted
     answers = pd.read_parquet(results.folder / "predictions.parquet")
     told = answers[answers["task"] == "sex"]

@@ -55,10 +55,10 @@ def assert_refused(
     """Spoil a good checkpoint at `key`, and see it refused by name, in one line, for that."""
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
-    experts.load(expert, str(path))
+    experts.load_expert(expert, str(path))
     sentence = KINDS[kind](tensors, key, path)
     with pytest.raises(UserError, match=sentence) as told:
-        experts.load(expert, str(path))
+        experts.load_expert(expert, str(path))
     assert str(told.value).startswith(str(path))
     assert str(told.value).endswith(".")
     assert "\n" not in str(told.value)

@@ -28,7 +28,7 @@ def checkpoint(kind: str) -> dict[str, torch.Tensor]:
 def load(tensors: dict[str, torch.Tensor], folder: Path) -> DLinearExpert:
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
-    expert = experts.load("dlinear", str(path))
+    expert = experts.load_expert("dlinear", str(path))
     assert isinstance(expert, DLinearExpert)
     return expert
 
@@ -84,12 +84,15 @@ def test_a_checkpoint_of_seven_series_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def expert():
-    return experts.load("dlinear", "random:0")
+    return experts.load_expert("dlinear", "random:0")
 
 
 @pytest.fixture(scope="module")
 def others():
-    return [experts.load("dlinear", "random:1"), experts.load("dlinear", "random:0", "mean")]
+    return [
+        experts.load_expert("dlinear", "random:1"),
+        experts.load_expert("dlinear", "random:0", "mean"),
+    ]
 
 
 class TestDLinearConforms(ExpertTests):

@@ -18,14 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enecg.errors import UserError
-from enecg.experts import define, load, names
+from enecg.experts import get_definition, list_experts, load_expert
 from enecg.experts.ecg_fm import (
     Architecture,
     EcgFm,
     EcgFmExpert,
     convolutions,
     published_name,
-    standardise_leads,
+    standardize_leads,
 )
 from enecg.signal import LEADS
 
@@ -116,7 +116,7 @@ def fine_tuned(state: State) -> State:
 
 def load_file(path: Path) -> EcgFmExpert:
     """The public way: the choice that a user gives, resolved and built."""
-    expert = load("ecg-fm", str(path), "per-series")
+    expert = load_expert("ecg-fm", str(path), "per-series")
     assert isinstance(expert, EcgFmExpert)
     return expert
 
@@ -356,7 +356,7 @@ def test_leads_are_standardised_over_the_whole_record() -> None:
     ecg = records(1)
     exact = ecg.double().numpy()
     exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
-    assert np.abs(standardise_leads(ecg).numpy() - exact).max() < 1e-5
+    assert np.abs(standardize_leads(ecg).numpy() - exact).max() < 1e-5
 
 
 @pytest.mark.parametrize("millivolts", [0.0, 0.3, -1.7e3])
@@ -366,7 +366,7 @@ def test_a_constant_lead_becomes_zeros_and_keeps_gradients_finite(
     ecg = records(1)
     ecg[0, 2] = millivolts
     ecg.requires_grad_()
-    assert (standardise_leads(ecg)[0, 2] == 0).all()
+    assert (standardize_leads(ecg)[0, 2] == 0).all()
     small.embed(ecg).square().sum().backward()
     assert ecg.grad is not None
     assert ecg.grad.isfinite().all()
@@ -411,24 +411,24 @@ def test_each_half_of_a_record_has_its_own_vector(small: EcgFmExpert) -> None:
 
 
 def test_it_is_registered_and_frozen(small: EcgFmExpert) -> None:
-    assert "ecg-fm" in names()
-    definition = define("ecg-fm")
+    assert "ecg-fm" in list_experts()
+    definition = get_definition("ecg-fm")
     assert str(definition.published) == "hub:wanglab/ecg-fm/mimic_iv_ecg_physionet_pretrained.pt"
-    assert definition.licence == "MIT"
+    assert definition.license == "MIT"
     assert not any(parameter.requires_grad for parameter in small.parameters())
     assert not any(module.training for module in small.train().modules())
 
 
 @pytest.mark.slow
 def test_random_weights_have_the_published_sizes_and_follow_their_seed() -> None:
-    first = load("ecg-fm", "random:0")
+    first = load_expert("ecg-fm", "random:0")
     assert isinstance(first, EcgFmExpert)
     assert sum(parameter.numel() for parameter in first.parameters()) == 90_373_248
     assert first.spec.untrained
     assert first.embed(records(1)).shape == (1, first.spec.embedding_size) == (1, 1560)
     torch.manual_seed(5)
-    again = load("ecg-fm", "random:0")
-    other = load("ecg-fm", "random:1")
+    again = load_expert("ecg-fm", "random:0")
+    other = load_expert("ecg-fm", "random:1")
     assert again.spec == first.spec
     assert other.spec.weights_sha256 != first.spec.weights_sha256
 

@@ -12,7 +12,7 @@ from momentfm import MOMENTPipeline
 from safetensors.torch import load_file, save_file
 
 from enecg.errors import UserError
-from enecg.experts import Expert, FrozenExpert, load, moment
+from enecg.experts import Expert, FrozenExpert, load_expert, moment
 from enecg.signal import resample
 
 TINY = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
@@ -56,13 +56,15 @@ def test_it_computes_what_momentfm_computes(published: Path):
     ecgs = make_ecgs(3)
     with torch.inference_mode():
         theirs = source(x_enc=resample(ecgs, moment.STEPS)).embeddings
-        ours = load("moment", str(published), "mean").embed(ecgs)
+        ours = load_expert("moment", str(published), "mean").embed(ecgs)
     assert ours.shape == (3, TINY["d_model"] + 24)
     torch.testing.assert_close(ours[:, : TINY["d_model"]], theirs, rtol=0, atol=1e-5)
 
 
 def test_the_file_and_its_folder_are_the_same_weights(published: Path):
-    folder, file = (load("moment", str(p)) for p in (published, published / "model.safetensors"))
+    folder, file = (
+        load_expert("moment", str(p)) for p in (published, published / "model.safetensors")
+    )
     assert folder.spec == file.spec
     assert folder.spec.weights == "checkpoint"
 
@@ -71,7 +73,7 @@ def test_windows_are_read_one_by_one(published: Path):
     ecgs = make_ecgs(2)
     other = ecgs.clone()
     other[:, :, 2500:] = other[:, :, 2500:].flip(-1)
-    windowed = load("moment-windows", str(published))
+    windowed = load_expert("moment-windows", str(published))
     assert isinstance(windowed, FrozenExpert)
     with torch.inference_mode():
         one, two = (windowed.states(each) for each in (ecgs, other))
@@ -82,7 +84,7 @@ def test_windows_are_read_one_by_one(published: Path):
 
 def test_a_checkpoint_of_another_size_is_refused(published: Path):
     with pytest.raises(UserError, match="width 32, and moment-base has 768"):
-        load("moment-base", str(published))
+        load_expert("moment-base", str(published))
 
 
 @pytest.mark.parametrize(
@@ -100,34 +102,34 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     save_file(whole, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=words):
-        load("moment", str(tmp_path))
+        load_expert("moment", str(tmp_path))
 
 
 def test_a_cut_checkpoint_is_refused(published: Path, tmp_path: Path):
     cut = tmp_path / "model.safetensors"
     cut.write_bytes((published / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(UserError, match="is no whole safetensors file"):
-        load("moment", str(cut))
+        load_expert("moment", str(cut))
 
 
 def test_without_momentfm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "momentfm.models.moment", None)
     with pytest.raises(UserError, match="pip install --no-deps momentfm"):
-        load("moment", "random:0")
+        load_expert("moment", "random:0")
 
 
 @pytest.fixture(scope="module")
 def expert() -> Expert:
-    return load("moment", "random:0")
+    return load_expert("moment", "random:0")
 
 
 @pytest.fixture(scope="module")
 def others(published: Path) -> Sequence[Expert]:
     return [
-        load("moment", "random:1"),
-        load("moment", "random:0", "segments"),
-        load("moment-windows", "random:0"),
-        load("moment", str(published)),
+        load_expert("moment", "random:1"),
+        load_expert("moment", "random:0", "segments"),
+        load_expert("moment-windows", "random:0"),
+        load_expert("moment", str(published)),
     ]
 
 

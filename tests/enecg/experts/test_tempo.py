@@ -44,7 +44,7 @@ def tensors() -> dict[str, torch.Tensor]:
 def load(tensors: dict[str, torch.Tensor], folder: Path) -> TempoExpert:
     path = folder / "TEMPO-80M_v1.pth"
     torch.save(tensors, path)
-    expert = experts.load("tempo", str(path))
+    expert = experts.load_expert("tempo", str(path))
     assert isinstance(expert, TempoExpert)
     return expert
 
@@ -242,13 +242,13 @@ def test_lost_amplitude_is_kept_beside(expert: TempoExpert, embedding: torch.Ten
 
 @pytest.mark.slow
 def test_random_weights_have_the_published_architecture() -> None:
-    one = experts.load("tempo", "random:0")
+    one = experts.load_expert("tempo", "random:0")
     assert isinstance(one, TempoExpert)
     assert one.spec.architecture == {"width": 768, "layers": 6, "vocabulary": 50257}
     assert sum(p.numel() for p in one.model.gpt2_trend.parameters()) == 81_912_576
     assert one.spec.embedding_size == one.embed(weights_recipe.ecgs()[:1]).shape[1] == 4632
-    again = experts.load("tempo", "random:0")
-    other = experts.load("tempo", "random:1")
+    again = experts.load_expert("tempo", "random:0")
+    other = experts.load_expert("tempo", "random:1")
     assert one.spec == again.spec
     assert one.spec.weights_sha256 != other.spec.weights_sha256
 
@@ -259,7 +259,10 @@ def others(tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFa
     changed = tensors | {"map_trend.bias": tensors["map_trend.bias"] + 0.1}
     path = folder / "TEMPO-80M_v1.pth"
     load(changed, folder)
-    return [experts.load("tempo", str(path)), experts.load("tempo", str(path), "segments")]
+    return [
+        experts.load_expert("tempo", str(path)),
+        experts.load_expert("tempo", str(path), "segments"),
+    ]
 
 
 class TestTempoConforms(ExpertTests):

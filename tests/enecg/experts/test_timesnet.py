@@ -13,7 +13,7 @@ from conformance.expert_tests import ExpertTests
 from enecg import experts
 from enecg.errors import UserError
 from enecg.experts.timesnet import TimesNetExpert
-from enecg.signal import resample, standardise
+from enecg.signal import resample, standardize
 
 TOLERANCE = 1e-4
 """Of states of the order of 1, in float32, after two blocks."""
@@ -33,7 +33,7 @@ def checkpoint(channels: int) -> dict[str, torch.Tensor]:
 def load(tensors: dict[str, torch.Tensor], folder: Path) -> TimesNetExpert:
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
-    expert = experts.load("timesnet", str(path), "per-series-mean-std")
+    expert = experts.load_expert("timesnet", str(path), "per-series-mean-std")
     assert isinstance(expert, TimesNetExpert)
     return expert
 
@@ -50,7 +50,7 @@ def test_states_and_embeddings_are_those_of_the_source(
 ) -> None:
     expert = load(checkpoint(channels), tmp_path)
     records = weights_recipe.ecgs()
-    states = expert.model(standardise(resample(records, 500))[0])[:, ::7]
+    states = expert.model(standardize(resample(records, 500))[0])[:, ::7]
     assert weights_recipe.largest_deviation(states, golden[f"{channels}_states"]) < TOLERANCE
     embedding = expert.embed(records)
     # Of each series the golden file has its leads' mean and scale at 50 Hz after its states'.
@@ -81,7 +81,7 @@ def test_records_of_different_rhythm_keep_their_own_periods(channels: int, tmp_p
     torch.testing.assert_close(together, turned, rtol=0, atol=TOLERANCE)
     # The mean spectrum of the batch, as published, would have picked other periods.
     block = expert.model.model[0]
-    leads = standardise(resample(records, 500))[0]
+    leads = standardize(resample(records, 500))[0]
     states = expert.model.enc_embedding(leads.reshape(-1, channels, 500))
     states = states.reshape(5, 12 // channels, *states.shape[1:])
     as_one = block(states.reshape(1, -1, *states.shape[2:])).reshape(states.shape)
@@ -104,14 +104,14 @@ def test_a_checkpoint_of_three_channels_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def expert():
-    return experts.load("timesnet", "random:0")
+    return experts.load_expert("timesnet", "random:0")
 
 
 @pytest.fixture(scope="module")
 def others():
     return [
-        experts.load("timesnet", "random:1"),
-        *(experts.load("timesnet", "random:0", name) for name in ("mean", "per-series")),
+        experts.load_expert("timesnet", "random:1"),
+        *(experts.load_expert("timesnet", "random:0", name) for name in ("mean", "per-series")),
     ]
 
 

@@ -13,32 +13,32 @@ from safetensors.torch import save_file
 from torch import nn
 
 from enecg.errors import UserError
-from enecg.experts.checkpoints import digest, file_sha256, fill, read_checkpoint
-from enecg.experts.choices import Choices
-from enecg.experts.weights import HubFile, find
+from enecg.experts.checkpoints import file_sha256, load_strict, model_sha256, read_checkpoint
+from enecg.experts.options import ExpertOption
+from enecg.experts.weights import HubFile, find_weights
 
 
 def test_one_choice_for_all_and_others_for_single_experts():
-    choice = Choices.parse(
+    choice = ExpertOption.parse(
         "--weights", ["hub:a/b@v1/c.pth", "moment@published", "tempo@/a/b@c.pth"]
     )
-    assert choice.of("dlinear") == "hub:a/b@v1/c.pth"
-    assert choice.of("moment") == "published"
-    assert choice.of("tempo") == "/a/b@c.pth"
-    assert Choices.parse("--weights", []).of("moment") == "published"
-    assert Choices.parse("--weights", ["/a/b@c.pth"]).of("moment") == "/a/b@c.pth"
+    assert choice.get("dlinear") == "hub:a/b@v1/c.pth"
+    assert choice.get("moment") == "published"
+    assert choice.get("tempo") == "/a/b@c.pth"
+    assert ExpertOption.parse("--weights", []).get("moment") == "published"
+    assert ExpertOption.parse("--weights", ["/a/b@c.pth"]).get("moment") == "/a/b@c.pth"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["random:0", "published"], "2 choices for all experts"),
-        (["moment@random:0", "moment@random:1"], "names 'moment' twice"),
+        (["random:0", "published"], "2 values for all experts"),
+        (["moment@random:0", "moment@random:1"], "names expert 'moment' twice"),
     ],
 )
 def test_two_choices_for_the_same_are_refused(options: list[str], words: str):
     with pytest.raises(UserError, match=words):
-        Choices.parse("--weights", options)
+        ExpertOption.parse("--weights", options)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_two_choices_for_the_same_are_refused(options: list[str], words: str):
 )
 def test_weights_that_cannot_be_had_are_told_with_the_remedy(choice: str, words: str):
     with pytest.raises(UserError, match=words):
-        find("dlinear", choice, None)
+        find_weights("dlinear", choice, None)
 
 
 def test_published_weights_that_are_not_here_are_not_fetched_in_training(
@@ -61,7 +61,9 @@ def test_published_weights_that_are_not_here_are_not_fetched_in_training(
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="are not on this machine"):
-        find("moment", "published", HubFile("AutonLab/nothing", "model.safetensors"), fetch=False)
+        find_weights(
+            "moment", "published", HubFile("AutonLab/nothing", "model.safetensors"), fetch=False
+        )
 
 
 def test_a_checkpoint_is_read_in_either_format(tmp_path: Path):
@@ -108,16 +110,16 @@ def test_a_checkpoint_that_does_not_fit_names_its_first_keys(change, words: str)
     tensors = nn.Linear(3, 2).state_dict() | change
     given = {key: value for key, value in tensors.items() if value is not None}
     with pytest.raises(UserError, match=words):
-        fill(nn.Linear(3, 2), given, Path("x.pth"))
+        load_strict(nn.Linear(3, 2), given, Path("x.pth"))
 
 
 def test_the_digest_changes_with_a_weight_and_with_nothing_else():
     model = nn.Linear(3, 2)
-    before = digest(model)
-    assert digest(model.requires_grad_(False).eval()) == before
+    before = model_sha256(model)
+    assert model_sha256(model.requires_grad_(False).eval()) == before
     with torch.no_grad():
         model.weight[0, 0] += 1e-6
-    assert digest(model) != before
+    assert model_sha256(model) != before
 
 
 def test_a_file_is_read_for_its_sha256_once_until_it_changes(
@@ -166,9 +168,9 @@ class _Hub(BaseHTTPRequestHandler):
 
 FETCH = """
 import sys
-from enecg.experts.weights import HubFile, find
-published = HubFile("lab/model", "weights.safetensors", beside=("config.json", "absent.json"))
-print(find("mine", sys.argv[1], published).path)
+from enecg.experts.weights import HubFile, find_weights
+published = HubFile("lab/model", "weights.safetensors", companions=("config.json", "absent.json"))
+print(find_weights("mine", sys.argv[1], published).path)
 """
 
 
