@@ -30,9 +30,9 @@ import wfdb
 from pipeline.synthetic.mimic_layout import synthesize
 from pipeline.waveforms import decode
 from pipeline.waveforms.decode import read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.record_files import DirectoryFiles
-from pipeline.waveforms.wfdb_samples import samples_by_wfdb
+from pipeline.waveforms.wfdb_samples import decode_by_wfdb
 
 BLOCK = 64
 """Records between two looks at the clock, kept until then, as a batch is."""
@@ -125,7 +125,7 @@ def rate(
 def by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Turn:
     """The way of other formats, for records in format 16."""
     usual = decode.digital_samples
-    decode.digital_samples = samples_by_wfdb
+    decode.digital_samples = decode_by_wfdb
     try:
         return rate(read, records, seconds)
     finally:

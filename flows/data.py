@@ -12,7 +12,7 @@ from flows.exit_codes import DONE, WRONG
 from flows.tables import columns
 
 if TYPE_CHECKING:
-    from pipeline.waveforms.check import Check
+    from pipeline.check import SignalReport
 
 app: App = App(name="data", help="Look through the ECGs of a data set.")
 
@@ -57,9 +57,9 @@ def check(
 
     from enecg.errors import UserError
     from flows.progress import shown, to_stderr
+    from pipeline.check import check_signals
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select
-    from pipeline.waveforms.check import check as look_through
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
@@ -79,33 +79,33 @@ def check(
         f"index {index.digest[:12]}"
     )
     with shown("check", "records", to_stderr) as progress:
-        found = look_through(
+        found = check_signals(
             source,
             np.flatnonzero(np.isin(index.record_id, chosen)),
             threads=threads or max(getattr(source, "threads", 1), os.cpu_count() or 1),
             out=out,
-            counted=counted,
+            only=counted,
             progress=progress,
         )
     for line in told(found):
         print(line)
     if out is not None:
         print(f"Records with findings: {out}")
-    share = found.percent(found.counted)
+    share = found.percent(found.selected)
     if at_most is None or share <= at_most:
         return DONE
     to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
     return WRONG
 
 
-def told(found: "Check") -> list[str]:
+def told(found: "SignalReport") -> list[str]:
     """What was found, in lines."""
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
     lines = [
         f"{found.records:,} records examined: {found.unusable:,} cannot be used "
-        f"({found.percent(found.unusable):.3g} %), {found.wrong - found.unusable:,} others have "
+        f"({found.percent(found.unusable):.3g} %), {found.flagged - found.unusable:,} others have "
         "findings.",
     ]
     for title, reasons in (("cannot be used", REASONS), ("looks wrong", FINDINGS)):

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from stores.record_ids import RecordIds, is_text
 
 if TYPE_CHECKING:
-    from pipeline.waveforms.decode import Leads
+    from pipeline.waveforms.decode import LeadSignals
 
 LABEL_COLUMNS = {
     "patient_id": "int64",
@@ -86,7 +86,7 @@ class Dataset(Protocol):
         Raises UnreadableRecord where the ECG cannot be had.
         """
 
-    def leads(self, row: int) -> "Leads":
+    def read_leads(self, row: int) -> "LeadSignals":
         """The leads of that ECG as they are in its files, before any rule refuses it.
 
         Raises UnreadableRecord where there are none.

@@ -15,8 +15,8 @@ from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import whole_numbers
-from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
-from pipeline.waveforms.record_files import DirectoryFiles
+from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 
 NAMESPACE = "ludb/1.0.1"
 
@@ -50,7 +50,7 @@ class Ludb:
                 f"{self.root} has no ludb.csv; give the directory that holds it (the root of LUDB "
                 "1.0.1)."
             )
-        self._files = DirectoryFiles(self.root, elsewhere=("data",))
+        self._files = DirectoryFiles(self.root, linked_folders=("data",))
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -81,7 +81,7 @@ class Ludb:
         record = f"data/{self._table.index[row]}"
         return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
 
-    def leads(self, row: int) -> Leads:
+    def read_leads(self, row: int) -> LeadSignals:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         record = f"data/{self._table.index[row]}"
         return read_leads(record, self._files, units_per_mv=UNITS_PER_MV)

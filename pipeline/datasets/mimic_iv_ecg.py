@@ -19,15 +19,9 @@ from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.labels import MimicTables, label_mimic_records
 from pipeline.datasets.mimic_tables.records import read_records
 from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
-from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
-from pipeline.waveforms.record_files import (
-    DirectoryFiles,
-    copy_file,
-    find_table,
-    is_there,
-    local_copy,
-    open_root,
-)
+from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
+from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 
 NAMESPACE = "mimic-iv-ecg/1.0"
 DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
@@ -47,14 +41,14 @@ class MimicIvEcg:
     """
 
     def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
-        self.files = open_root(directory, elsewhere=("files",))
+        self.files = open_root(directory, linked_folders=("files",))
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
                 f"{directory} is not there; give the directory of MIMIC-IV-ECG, or write one with "
                 "`enecg synthesize`."
             )
-        if is_there(self.files, UNFINISHED_MARKER):
+        if file_exists(self.files, UNFINISHED_MARKER):
             raise UserError(
                 f"{directory} is a synthetic data set that was never finished; run the same "
                 "`enecg synthesize` again."
@@ -98,7 +92,7 @@ class MimicIvEcg:
 
     @cached_property
     def _records(self) -> pd.DataFrame:
-        told = self.files.told(self._table)
+        told = self.files.location(self._table)
         try:
             with local_copy(self.files, self._table) as table:
                 records = read_records(table)
@@ -113,7 +107,7 @@ class MimicIvEcg:
     @cached_property
     def namespace(self) -> str:
         """`mimic-iv-ecg/1.0`, `mimic-iv-ecg-demo/0.1`, or what the synthetic marker says."""
-        if is_there(self.files, MARKER):
+        if file_exists(self.files, MARKER):
             with local_copy(self.files, MARKER) as marker:
                 return str(json.loads(marker.read_text())["namespace"])
         paths = self._records["path"]
@@ -131,7 +125,7 @@ class MimicIvEcg:
         """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
 
-    def leads(self, row: int) -> Leads:
+    def read_leads(self, row: int) -> LeadSignals:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(str(self._paths[row].as_py()), self.files)
 

@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import whole_numbers
-from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
-from pipeline.waveforms.record_files import DirectoryFiles
+from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 """By sampling rate in Hz: the same ECGs, which make other embeddings once they are resampled."""
@@ -77,7 +77,7 @@ class PtbXl:
         self.namespace = NAMESPACES[rate_hz]
         self._path_column = {500: "filename_hr", 100: "filename_lr"}[rate_hz]
         self._file = self.root / TABLE
-        self._files = DirectoryFiles(self.root, elsewhere=("records500", "records100"))
+        self._files = DirectoryFiles(self.root, linked_folders=("records500", "records100"))
         if not self.root.is_dir():
             raise UserError(f"{self.root} is not there; give the directory of PTB-XL 1.0.3.")
         if not self._file.is_file():
@@ -121,7 +121,7 @@ class PtbXl:
         """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(self._record(row), self._files)
 
-    def leads(self, row: int) -> Leads:
+    def read_leads(self, row: int) -> LeadSignals:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(self._record(row), self._files)
 

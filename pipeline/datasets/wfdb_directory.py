@@ -23,8 +23,8 @@ from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import HEADER, ID_COLUMNS, PATIENT_COLUMNS
 from pipeline.datasets.label_columns import parse_paper_labels
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
-from pipeline.waveforms.decode import Leads, read_leads, read_wfdb
-from pipeline.waveforms.record_files import DirectoryFiles
+from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 from stores.record_ids import RecordIds, as_ids
 
 LABELS = "labels.csv"
@@ -72,7 +72,7 @@ class WfdbDirectory:
         """The folders at the top may be links to another disk."""
         with os.scandir(self.root) as entries:
             folders = [one.name for one in entries if one.name[0] != "." and _is_folder(one)]
-        return DirectoryFiles(self.root, elsewhere=folders)
+        return DirectoryFiles(self.root, linked_folders=folders)
 
     def index(self) -> RecordIndex:
         """All records, found by their headers' names; no header is opened."""
@@ -82,7 +82,7 @@ class WfdbDirectory:
         """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
         return read_wfdb(str(self._index.record_id[row]), self._files)
 
-    def leads(self, row: int) -> Leads:
+    def read_leads(self, row: int) -> LeadSignals:
         """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
         return read_leads(str(self._index.record_id[row]), self._files)
 

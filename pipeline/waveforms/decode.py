@@ -1,4 +1,4 @@
-"""From a WFDB record to the ECG as everything past here knows it: one shape, one order."""
+"""Decode a WFDB record to ten seconds of 12-lead ECG in mV at 500 Hz."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from jaxtyping import Bool, Float32, Integer
 from scipy.signal import resample_poly
 
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
+from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.record_files import Content, DirectoryFiles, LeavesRootError, RecordFiles
-from pipeline.waveforms.twelve import LacksLeadsError, find_twelve
+from pipeline.waveforms.lead_selection import MissingLeadsError, select_leads
+from pipeline.waveforms.record_files import Content, OutsideRootError, RecordFiles
 from pipeline.waveforms.wfdb_header import Header, HeaderError, parse_header
 from pipeline.waveforms.wfdb_samples import bytes_needed, digital_samples
 
 DECODE_VERSION = 2
-"""Goes up with any change of the rules below that changes a sample or a reason; a part of the
-identity of every store made from decoded records."""
+"""Part of the identity of every store; increase it with any change that alters a sample or a
+reason."""
 
 REASONS = (
     "missing_file",
@@ -29,172 +30,199 @@ REASONS = (
     "flat_lead",
     "wrong_checksum",
 )
-"""Why an ECG cannot be had, as words of CF's `flag_meanings`; a store's status of a record is a
-place in this list, so it only ever grows at the end."""
+"""Reasons why a record cannot be decoded. Stores write positions in this tuple as a record's status
+and the words as CF `flag_meanings`, so new reasons are appended and the order never changes."""
 
-SHORTEST_S = 5.0
-"""A record at least this long is padded with zeros at the end; a shorter one is too short."""
+MIN_SECONDS = 5.0
+"""Records of at least this duration are padded with zeros to 10 s."""
 
-RATES_HZ = (100, 2000)
-"""Lowest and highest sampling rate that is read (whole numbers), and resampled to 500 Hz."""
+MIN_RATE_HZ, MAX_RATE_HZ = 100, 2000
 
-_LONGEST_HEADER_BYTES = 1_000_000
+_MAX_HEADER_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Leads:
-    """The twelve leads of a record as they are, before any rule refuses it.
+class LeadSignals:
+    """The twelve leads of a record before quality checks and resampling.
 
-    `mv` (12, time) are the first ten seconds or what there is of them, in the order of `LEADS`, in
-    mV, NaN where a sample is missing; `digital` (12, time) the same as the converter gave it, to
-    see whether it was driven to its limits. `names` are all of the record's signals, as spelled;
-    `wrong_sums` those of the twelve whose samples do not add up to the header's checksum.
+    Attributes:
+        mv: Up to the first ten seconds in mV, leads in the order of `LEADS`; NaN marks missing
+            samples.
+        digital: The same samples as stored in the file, in converter steps.
+        rate_hz: Sampling rate in Hz.
+        names: Names of all signals of the record, as spelled in the header.
+        checksum_mismatches: Leads whose samples do not match the header's checksum.
     """
 
     mv: Float32[np.ndarray, "12 time"]
     digital: Integer[np.ndarray, "12 time"]
     rate_hz: int
     names: tuple[str, ...]
-    wrong_sums: tuple[str, ...]
+    checksum_mismatches: tuple[str, ...]
 
 
 def read_wfdb(
     record: str | Path, files: RecordFiles | None = None, *, units_per_mv: float | None = None
 ) -> Float32[np.ndarray, "12 5000"]:
-    """The first ten seconds of a record in mV at 500 Hz, leads in the order of `LEADS`.
+    """Read the first ten seconds of a record in mV at 500 Hz.
 
-    Arguments as for `read_leads`. The rules, in the order in which they are applied:
+    The following rules apply in this order:
 
-    - header or signal file not there, or no file: `missing_file`; signal file shorter than the
-      header says: `cut_file`; a header that makes no sense, names a file outside its folder, no
-      gain, a unit that is no voltage, or a rate outside `RATES_HZ`: `unreadable`;
-    - leads are found by name in any case; one of the twelve not there: `missing_lead`;
-    - only the first 10 s are read; shorter than `SHORTEST_S`: `too_short`;
-    - any missing sample (NaN) in any of the twelve leads within what is read: `nan_samples`. None
-      is filled in: an expert would see what nobody measured;
-    - a lead whose samples are all equal: `flat_lead`;
-    - the samples of one of the twelve do not add up to the header's checksum (a record without
-      checksums, or longer than what is read, is taken on trust): `wrong_checksum`. It comes last,
-      so that a file with holes or a dead lead keeps the reason that says more;
-    - other rates are resampled, the edge samples held beyond the ends; a record shorter than 10 s
-      is followed by zeros.
+    - ``missing_file``: the header or a signal file does not exist or is not a regular file.
+    - ``cut_file``: a signal file is shorter than the header states.
+    - ``unreadable``: the header is invalid, refers to a file outside its folder, has no gain or a
+      unit that is not a voltage, or its rate is not an integer from 100 to 2000 Hz.
+    - ``missing_lead``: one of the twelve leads is missing. Names match in any case.
+    - ``too_short``: the record is shorter than 5 s. Only the first 10 s are read.
+    - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
+      experts would embed values that were not measured.
+    - ``flat_lead``: all samples of a lead are equal.
+    - ``wrong_checksum``: the samples of a lead do not match the header's checksum. Not checked
+      without checksums or beyond 10 s, and checked last because the other reasons are more
+      specific.
 
-    Raises UnreadableRecord, and nothing else, where the ECG cannot be had.
+    Other rates are resampled, with edge samples repeated beyond the ends. Records shorter than
+    10 s are padded with zeros at the end.
+
+    Args:
+        record: Record name without ``.hea`` in `files`; a local path if `files` is None.
+        files: Files of the data set.
+        units_per_mv: Replaces the header's gains, offsets and units, for sources where they are
+            known to be wrong. By default the header's are used.
+
+    Returns:
+        The leads in the order of `enecg.signal.LEADS`.
+
+    Raises:
+        UnreadableRecord: One of the rules excludes the record.
     """
-    name, files = _record_and_files(record, files)
-    leads = read_leads(name, files, units_per_mv=units_per_mv)
-    samples = files.told(name)
-    seconds = leads.mv.shape[1] / leads.rate_hz
-    if seconds < SHORTEST_S:
+    name, files = _split_path(record, files)
+    signals = read_leads(name, files, units_per_mv=units_per_mv)
+    where = files.location(name)
+    seconds = signals.mv.shape[1] / signals.rate_hz
+    if seconds < MIN_SECONDS:
         raise UnreadableRecord(
             "too_short",
-            f"{samples} lasts {seconds:.1f} s, less than {SHORTEST_S:g} s; leave the record out.",
+            f"{where}: record lasts {seconds:.1f} s, less than {MIN_SECONDS:g} s; exclude it.",
         )
-    # NaN where any sample is missing.
-    span = leads.mv.max(1) - leads.mv.min(1)
+    # NaN if any sample is missing.
+    span = signals.mv.max(1) - signals.mv.min(1)
     if not ((span > 0) & (span < np.inf)).all():
-        _check_voltages(leads.mv, files, name)
-    if leads.wrong_sums:
+        _check_voltages(signals.mv, files, name)
+    if signals.checksum_mismatches:
+        leads = ", ".join(signals.checksum_mismatches)
         raise UnreadableRecord(
-            "wrong_checksum",
-            f"{samples} does not add up to its header's checksums in "
-            f"{', '.join(leads.wrong_sums)}; copy it again.",
+            "wrong_checksum", f"{where}: checksum mismatch in {leads}; copy it again."
         )
-    return _ten_seconds(leads.mv, leads.rate_hz)
+    return _resample_and_pad(signals.mv, signals.rate_hz)
 
 
 def read_leads(
     record: str | Path, files: RecordFiles | None = None, *, units_per_mv: float | None = None
-) -> Leads:
-    """The twelve leads of a record: the first stage of `read_wfdb`, which has the rules.
+) -> LeadSignals:
+    """Read the twelve leads of a record: the first stage of `read_wfdb`.
 
-    `record` is the name without `.hea`, in `files`, or a path on this machine without them.
-    `units_per_mv` stands in for the header's gains, offsets and units where a source is known to
-    have wrong ones. Raises UnreadableRecord, and nothing else, where there are no such leads:
-    `missing_file`, `cut_file`, `unreadable` or `missing_lead`.
+    Args:
+        record: Record name without ``.hea`` in `files`; a local path if `files` is None.
+        files: Files of the data set.
+        units_per_mv: Replaces the header's gains, offsets and units. By default they are used.
+
+    Returns:
+        The samples as recorded, with missing samples and flat leads.
+
+    Raises:
+        UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable`` or
+            ``missing_lead``.
     """
-    name, files = _record_and_files(record, files)
+    name, files = _split_path(record, files)
     try:
         header = parse_header(_read_header(files, f"{name}.hea"))
         rate = _check_rate(header.rate_hz)
         length = min(header.length, SECONDS * rate)
         samples = digital_samples(header, length, _read_signals(files, name, header, length))
-        twelve = find_twelve(header.signals, units_per_mv)
+        selection = select_leads(header.signals, units_per_mv)
     except HeaderError as error:
-        raise _unreadable(files, name, str(error)) from error
-    except LacksLeadsError as error:
-        raise _bad(
-            "missing_lead",
-            f"{files.told(name)}.hea has no lead {error}; leave the record out, or name the leads "
-            "as usual.",
+        raise UnreadableRecord(
+            "unreadable",
+            f"{files.location(name)}.hea: {error}; copy it again, or exclude the record.",
         ) from error
-    digital = samples[twelve.place]
-    sums_known = length == header.length
-    return Leads(
-        mv=twelve.millivolts(digital),
+    except MissingLeadsError as error:
+        raise UnreadableRecord(
+            "missing_lead",
+            f"{files.location(name)}.hea: missing leads: {error}; exclude the record, or rename "
+            "its signals.",
+        ) from error
+    digital = samples[selection.rows]
+    # A checksum covers the whole signal.
+    checksums = header.checksums if length == header.length else ()
+    return LeadSignals(
+        mv=selection.to_millivolts(digital),
         digital=digital,
         rate_hz=rate,
         names=header.signals.names,
-        wrong_sums=_wrong_sums(header.checksums, twelve.place, digital) if sums_known else (),
+        checksum_mismatches=_checksum_mismatches(checksums, selection.rows, digital),
     )
 
 
 def _check_voltages(mv: Float32[np.ndarray, "12 time"], files: RecordFiles, record: str) -> None:
-    """Raise UnreadableRecord for the first thing that is wrong with the samples."""
-    where = files.told(record)
-    holes, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)
-    if holes.any():
+    """Raise UnreadableRecord for missing or infinite samples or a flat lead."""
+    where = files.location(record)
+    missing, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)
+    if missing.any():
         raise UnreadableRecord(
             "nan_samples",
-            f"{where} has missing samples in {_named(holes)}; leave the record out, or mend the "
-            "file.",
+            f"{where}: missing samples in {_lead_names(missing)}; exclude the record, or repair "
+            "the file.",
         )
     if not np.isfinite(mv).all():
-        raise _unreadable(files, record, "gives infinite voltages")
+        raise UnreadableRecord(
+            "unreadable",
+            f"{where}.hea: voltages are infinite; copy it again, or exclude the record.",
+        )
     if flat.any():
         raise UnreadableRecord(
-            "flat_lead", f"{where} is flat in {_named(flat)}; leave the record out."
+            "flat_lead", f"{where}: flat signal in {_lead_names(flat)}; exclude the record."
         )
 
 
-def _wrong_sums(
-    checksums: tuple[int | None, ...], place: list[int], digital: Integer[np.ndarray, "12 time"]
+def _checksum_mismatches(
+    checksums: tuple[int | None, ...], rows: list[int], digital: Integer[np.ndarray, "12 time"]
 ) -> tuple[str, ...]:
-    """The leads whose sum modulo 65536 is not their checksum; those without one are taken as it."""
+    """Return the leads whose sum modulo 65536 differs from their checksum."""
     if not any(checksums):
-        # Programs that know of none write 0 for all.
+        # Programs without checksum support write 0 for every signal.
         return ()
-    # In the samples' own type: that it overflows changes nothing modulo 65536.
+    # Overflow in the samples' own dtype does not change the sum modulo 65536.
     sums = np.add.reduce(digital, axis=1, dtype=digital.dtype).tolist()
     return tuple(
         lead
-        for lead, n, found in zip(LEADS, place, sums, strict=True)
-        if (told := checksums[n]) is not None and (told - found) % 65536
+        for lead, row, total in zip(LEADS, rows, sums, strict=True)
+        if (expected := checksums[row]) is not None and (expected - total) % 65536
     )
 
 
-def _ten_seconds(
+def _resample_and_pad(
     mv: Float32[np.ndarray, "12 time"], rate_hz: int
 ) -> Float32[np.ndarray, "12 5000"]:
-    """Resampled to 500 Hz, zeros after the end."""
-    whole, lasting = SECONDS * rate_hz, mv.shape[1]
+    """Resample to 500 Hz and append zeros up to ten seconds."""
+    full, length = SECONDS * rate_hz, mv.shape[1]
     if rate_hz != SAMPLE_RATE_HZ:
-        # The ten seconds are filled with the last sample first: the ratio of rates stays a small
-        # fraction, and no edge rings.
-        held = np.pad(mv, ((0, 0), (0, whole - lasting)), mode="edge").astype(np.float64)
-        common = math.gcd(whole, SAMPLES)
-        mv = resample_poly(held, SAMPLES // common, whole // common, axis=1, padtype="edge").astype(
-            np.float32
-        )
-        lasting = round(lasting * SAMPLE_RATE_HZ / rate_hz)
-    if lasting >= SAMPLES:
+        # Padding to ten seconds first keeps the resampling ratio a small fraction; repeating the
+        # last sample avoids ringing at the edge.
+        held = np.pad(mv, ((0, 0), (0, full - length)), mode="edge").astype(np.float64)
+        divisor = math.gcd(full, SAMPLES)
+        mv = resample_poly(
+            held, SAMPLES // divisor, full // divisor, axis=1, padtype="edge"
+        ).astype(np.float32)
+        length = round(length * SAMPLE_RATE_HZ / rate_hz)
+    if length >= SAMPLES:
         return mv
-    out = np.zeros((len(LEADS), SAMPLES), np.float32)
-    out[:, :lasting] = mv[:, :lasting]
-    return out
+    padded = np.zeros((len(LEADS), SAMPLES), np.float32)
+    padded[:, :length] = mv[:, :length]
+    return padded
 
 
-def _record_and_files(record: str | Path, files: RecordFiles | None) -> tuple[str, RecordFiles]:
+def _split_path(record: str | Path, files: RecordFiles | None) -> tuple[str, RecordFiles]:
     if files is not None:
         return str(record), files
     path = Path(record)
@@ -202,70 +230,57 @@ def _record_and_files(record: str | Path, files: RecordFiles | None) -> tuple[st
 
 
 def _check_rate(rate_hz: float) -> int:
-    lowest, highest = RATES_HZ
-    if not lowest <= rate_hz <= highest or not rate_hz.is_integer():
-        rule = f"a whole number from {lowest} to {highest}"
-        raise HeaderError(f"gives a rate of {rate_hz:g} Hz, not {rule}")
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ or not rate_hz.is_integer():
+        raise HeaderError(
+            f"sampling rate {rate_hz:g} Hz is not an integer from {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+        )
     return int(rate_hz)
 
 
 def _read_header(files: RecordFiles, name: str) -> bytes:
-    content = _read(files, name, _LONGEST_HEADER_BYTES)
-    if content.size > _LONGEST_HEADER_BYTES:
-        raise HeaderError("is no header, being too long")
+    content = _read(files, name, _MAX_HEADER_BYTES)
+    if content.size > _MAX_HEADER_BYTES:
+        raise HeaderError(f"header is larger than {_MAX_HEADER_BYTES:,} bytes")
     return content.data
 
 
 def _read_signals(files: RecordFiles, record: str, header: Header, length: int) -> list[bytes]:
-    """Of each of the record's signal files, what holds the first `length` samples."""
+    """Read from each signal file the bytes that hold the first `length` samples."""
     folder = record[: record.rfind("/") + 1]
     contents = []
     for file in header.files:
-        least, wanted = bytes_needed(header, file, length)
-        content = _read(files, folder + file.name, wanted)
-        if content.size < least:
-            raise _bad(
-                "cut_file",
-                f"{files.told(folder + file.name)} has {content.size} of {least} bytes; copy it "
-                "again.",
+        expected, limit = bytes_needed(header, file, length)
+        content = _read(files, folder + file.name, limit)
+        if content.size < expected:
+            where = files.location(folder + file.name)
+            raise UnreadableRecord(
+                "cut_file", f"{where}: file has {content.size} of {expected} bytes; copy it again."
             )
         contents.append(content.data)
     return contents
 
 
 def _read(files: RecordFiles, name: str, limit: int) -> Content:
-    """A file's beginning, and the UnreadableRecord for one that cannot be had."""
+    """Read the beginning of a file; raise UnreadableRecord where that fails."""
+    where = files.location(name)
     try:
         return files.read(name, limit)
     except FileNotFoundError as error:
-        raise _bad(
-            "missing_file",
-            f"{files.told(name)} is not there; copy it, or leave the record out.",
+        raise UnreadableRecord(
+            "missing_file", f"{where}: file not found; copy it, or exclude the record."
         ) from error
-    except LeavesRootError as error:
-        raise _bad(
+    except OutsideRootError as error:
+        raise UnreadableRecord(
             "unreadable",
-            f"{files.told(name)} leaves the data set's folder; mend the path, or copy the file "
-            "there.",
+            f"{where}: path is outside the data set's folder; correct the path, or copy the file "
+            "into the folder.",
         ) from error
     except OSError as error:
-        raise _bad(
+        raise UnreadableRecord(
             "unreadable",
-            f"{files.told(name)} cannot be read ({error.strerror}); copy it again, or leave the "
-            "record out.",
+            f"{where}: cannot be read ({error.strerror}); copy it again, or exclude the record.",
         ) from error
 
 
-def _unreadable(files: RecordFiles, record: str, what: str) -> UnreadableRecord:
-    return _bad(
-        "unreadable", f"{files.told(record)}.hea {what}; copy it again, or leave the record out."
-    )
-
-
-def _bad(reason: str, detail: str) -> UnreadableRecord:
-    """The detail may quote a header, which may hold anything."""
-    return UnreadableRecord(reason, "".join(c if c.isprintable() else "?" for c in detail))
-
-
-def _named(leads: Bool[np.ndarray, " 12"]) -> str:
-    return ", ".join(lead for lead, is_one in zip(LEADS, leads, strict=True) if is_one)
+def _lead_names(mask: Bool[np.ndarray, " 12"]) -> str:
+    return ", ".join(lead for lead, selected in zip(LEADS, mask, strict=True) if selected)

@@ -8,11 +8,11 @@ class UnreadableRecord(Exception):
 
     Attributes:
         reason: One of `pipeline.waveforms.decode.REASONS`.
-        detail: One sentence for the user that names the file and the remedy.
+        detail: One sentence for the user that names the file and the remedy. Unprintable
+            characters, which it may quote from a header, are replaced by ``?``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        """Store the reason and use the detail as the exception's message."""
-        super().__init__(detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = "".join(c if c.isprintable() else "?" for c in detail)
+        super().__init__(self.detail)

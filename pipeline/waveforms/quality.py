@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from enecg.signal import LEADS
-from pipeline.waveforms.decode import SHORTEST_S, Leads
+from pipeline.waveforms.decode import MIN_SECONDS, LeadSignals
 
 FINDINGS = (
     "clipped",
@@ -77,7 +77,7 @@ class Finding:
         return f"{self.reason} ({', '.join(self.leads)})" if self.leads else self.reason
 
 
-def examine(leads: Leads) -> tuple[Finding, ...]:
+def examine(leads: LeadSignals) -> tuple[Finding, ...]:
     """All findings on a record's leads, those first for which it cannot be used."""
     rate_hz = leads.rate_hz
     missing = np.isnan(leads.mv).any(1)
@@ -92,7 +92,7 @@ def examine(leads: Leads) -> tuple[Finding, ...]:
     marked = {
         "nan_samples": missing,
         "flat_lead": flat,
-        "wrong_checksum": np.isin(LEADS, leads.wrong_sums),
+        "wrong_checksum": np.isin(LEADS, leads.checksum_mismatches),
         "clipped": clipped & whole,
         "lead_off": off & whole,
         "duplicated_leads": _duplicated(voltage) & whole,
@@ -100,7 +100,7 @@ def examine(leads: Leads) -> tuple[Finding, ...]:
         | (whole.all() & (range_mv < SMALLEST_MV).all()),
     }
     found = [Finding(reason, _named(mask)) for reason, mask in marked.items() if mask.any()]
-    if voltage.shape[1] < SHORTEST_S * rate_hz:
+    if voltage.shape[1] < MIN_SECONDS * rate_hz:
         found.insert(0, Finding("too_short"))
     if whole[: len(LIMB)].all():
         found += _limb_leads(voltage[: len(LIMB)])

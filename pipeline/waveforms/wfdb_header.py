@@ -1,8 +1,8 @@
-"""The text of a WFDB header, read with bounds on every field.
+"""Parse WFDB headers, with bounds on every field.
 
-The format: https://physionet.org/physiotools/wag/header-5.htm. What is read of it is a record in
-one segment whose signals have one sample a frame and no skew; anything else is a HeaderError.
-Where fields are missing before a signal's name, they are taken as wfdb takes them.
+Supported are records in one segment whose signals have one sample per frame and no skew; anything
+else raises `HeaderError`. Missing optional fields have the defaults of the wfdb package. Format:
+https://physionet.org/physiotools/wag/header-5.htm.
 """
 
 import math
@@ -15,7 +15,12 @@ from typing import NamedTuple
 
 
 class SampleFormat(NamedTuple):
-    """Bytes a sample, and the value that stands for a missing one (None: there is none)."""
+    """A WFDB sample format.
+
+    Attributes:
+        width: Bytes per sample.
+        missing: Digital value of a missing sample; None if the format has none.
+    """
 
     width: float
     missing: int | None
@@ -33,26 +38,21 @@ FORMATS = {
     "310": SampleFormat(4 / 3, -(2**9)),
     "311": SampleFormat(4 / 3, -(2**9)),
 }
-"""Signal formats that are read (https://physionet.org/physiotools/wag/signal-5.htm)."""
+"""Supported formats (https://physionet.org/physiotools/wag/signal-5.htm)."""
 
-MOST_SIGNALS = 256
-"""More than any ECG has."""
+_MAX_SIGNALS = 256
+_MAX_BYTE_OFFSET = 1 << 20
+_MAX_INTEGER = 2**31
 
-_FURTHEST_BYTE = 1 << 20
-"""Where samples may begin in their file: what is before them is read and left."""
-
-_LARGEST = 2**31
-"""WFDB's integers are those of C."""
-
-# Possessive and bounded, as all that is repeated here, so that no text takes more than linear time.
+# Repetitions are possessive and bounded, so that matching takes linear time on any text.
 _NUMBER = r"[-+]?\d{1,30}+(?:\.\d{0,30}+)?(?:[eE][-+]?\d{1,5}+)?"
 _RECORD = re.compile(
     rf"\s*+[^\s/]++(?P<segments>/\S*+)?\s++(?P<signals>\d{{1,9}}+)\s++(?P<rate>{_NUMBER})"
     r"(?:[/(]\S*+)?\s++(?P<length>\d{1,15}+)(?:\s.*+)?",
     re.ASCII,
 )
-# File, format, gain; as many as there are, in this order, of resolution, zero, initial value,
-# checksum and block size; name.
+# File, format and gain; then, each only after the one before it, resolution, ADC zero, initial
+# value, checksum and block size; then the name.
 _SIGNAL = re.compile(
     r"\s*+(\S++)\s++(\S++)\s++(\S++)"
     r"(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)"
@@ -60,19 +60,30 @@ _SIGNAL = re.compile(
     r"(?:\s++(\S.*+))?+\s*+",
     re.ASCII,
 )
-# One sample a frame and no skew may be spelled out.
+# One sample per frame (x1) and no skew (:0) may be explicit.
 _FORMAT = re.compile(r"(\d{1,3}+)(?:x1)?(?::0)?(?:\+(\d{1,10}+))?", re.ASCII)
 _GAIN = re.compile(rf"({_NUMBER})(?:\(([-+]?\d++)\))?(?:/(\S++))?", re.ASCII)
-_OUTSIDE = frozenset("/\\:\0")
+_PATH_CHARACTERS = frozenset("/\\:\0")
 
 
 class HeaderError(ValueError):
-    """What is wrong with a header, as the predicate of a sentence: "gives no rate"."""
+    """An invalid header; the message is a clause without the file's name or a full stop."""
 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """What a header says of its signals, a place each, as far as it is the same in many records."""
+    """The fields of a header's signals that are usually equal in all records of a data set.
+
+    Each tuple has one element per signal.
+
+    Attributes:
+        formats: Keys of `FORMATS`.
+        offsets: Byte offset of the samples in the signal's file.
+        gains: Converter steps per unit.
+        baselines: Converter step at 0.
+        units: Physical unit in lower case.
+        names: Signal names as spelled; empty if there is none.
+    """
 
     formats: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -82,23 +93,27 @@ class Signals:
     names: tuple[str, ...]
 
     def __len__(self) -> int:
+        """Return the number of signals."""
         return len(self.names)
 
     @cached_property
-    def plain16(self) -> bool:
-        """Whether all are in format 16 from the first byte on."""
+    def is_plain_format16(self) -> bool:
+        """Whether all signals are in format 16 without a byte offset."""
         return set(self.formats) == {"16"} and not any(self.offsets)
 
     @cached_property
-    def place(self) -> dict[str, int]:
-        """Where a signal stands by its name in lower case; of equal names, the first."""
+    def index(self) -> dict[str, int]:
+        """Signal number by lower-case name; of several equal names, the first."""
         return {name.lower(): n for n, name in reversed(list(enumerate(self.names)))}
 
 
 class SignalFile(NamedTuple):
-    """A file in the header's own folder, and the signals in it: from `first` up to `end`.
+    """A signal file, whose signals share one format and the byte offset of the first.
 
-    They are all in one format; the first one's offset is the file's.
+    Attributes:
+        name: File name in the header's folder.
+        first: Number of its first signal.
+        end: Number after its last signal.
     """
 
     name: str
@@ -108,11 +123,15 @@ class SignalFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """A record in one segment.
+    """The header of a record in one segment.
 
-    `rate_hz` samples a second, `length` samples (at least 1) in each signal; `files` hold the
-    signals in their order. `initial` (digits) and `checksums` are None where the header has none;
-    a checksum is the sum of a signal's samples modulo 65536.
+    Attributes:
+        rate_hz: Samples per second.
+        length: Samples per signal, at least 1.
+        files: Signal files in the order of their signals.
+        initial: Initial value per signal as digits; None if missing.
+        checksums: Sum of the samples modulo 65536 per signal; None if missing.
+        signals: All other fields of the signals.
     """
 
     rate_hz: float
@@ -124,105 +143,112 @@ class Header:
 
 
 def parse_header(content: bytes) -> Header:
-    """The header in a file's bytes. Raises HeaderError, and nothing else."""
+    """Parse the content of a header file.
+
+    Returns:
+        The header of a record in one segment.
+
+    Raises:
+        HeaderError: The content is not a supported header. No other exception is raised.
+    """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    # Not splitlines: it also breaks at characters that a comment may have.
+    # str.splitlines would also split at characters such as \x85 inside a comment.
     lines = text.replace("\r", "\n").split("\n")
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
-        raise HeaderError("lacks the number of signals, the rate or the length")
+        raise HeaderError("first line has no number of signals, sampling rate or length")
     if record["segments"]:
-        raise HeaderError("is in several segments, which are not read")
+        raise HeaderError("records in several segments are not supported")
     count, length = int(record["signals"]), int(record["length"])
-    if not 1 <= count <= MOST_SIGNALS or count != len(lines) - 1 or length < 1:
-        raise HeaderError("contradicts itself in the number of signals or samples")
-    found = [_SIGNAL.fullmatch(line) for line in lines[1:]]
-    fields = [one.groups() for one in found if one is not None]
+    if not 1 <= count <= _MAX_SIGNALS or count != len(lines) - 1:
+        raise HeaderError(f"first line states {count} signals, but {len(lines) - 1} are described")
+    if length < 1:
+        raise HeaderError("length is 0")
+    matches = [_SIGNAL.fullmatch(line) for line in lines[1:]]
+    fields = [match.groups() for match in matches if match is not None]
     if len(fields) < count:
-        raise HeaderError("has a signal without a file, a format or a gain")
+        raise HeaderError("a signal has no file, format or gain")
     files, formats, gains, _, zeros, initial, checksums, _, names = zip(*fields, strict=True)
-    signals = _signals(formats, gains, zeros, names)
+    signals = _parse_signals(formats, gains, zeros, names)
     return Header(
         rate_hz=float(record["rate"]),
         length=length,
-        files=_files(files, signals),
+        files=_signal_files(files, signals),
         initial=initial,
-        checksums=tuple(map(whole, checksums)),
+        checksums=tuple(map(parse_integer, checksums)),
         signals=signals,
     )
 
 
-# All of a data set's headers may say the same of their signals, as MIMIC-IV-ECG's do.
+# Cached because these fields are equal in all headers of a data set such as MIMIC-IV-ECG.
 @lru_cache(maxsize=32)
-def _signals(
+def _parse_signals(
     formats: tuple[str, ...],
     gains: tuple[str, ...],
     zeros: tuple[str | None, ...],
     names: tuple[str | None, ...],
 ) -> Signals:
-    """The signals in a header's columns of text."""
-    kinds = [_format(one) for one in formats]
-    scales = [_gain(one, zero) for one, zero in zip(gains, zeros, strict=True)]
+    """Parse the columns of text of a header."""
+    labels = tuple((name or "").strip() for name in names)
+    parsed = [_parse_format(text) for text in formats]
+    scales = [_parse_gain(*fields) for fields in zip(gains, zeros, labels, strict=True)]
     return Signals(
-        formats=tuple(kind for kind, _ in kinds),
-        offsets=tuple(offset for _, offset in kinds),
+        formats=tuple(sample_format for sample_format, _ in parsed),
+        offsets=tuple(offset for _, offset in parsed),
         gains=tuple(gain for gain, _, _ in scales),
         baselines=tuple(baseline for _, baseline, _ in scales),
         units=tuple(unit for _, _, unit in scales),
-        names=tuple((name or "").strip() for name in names),
+        names=labels,
     )
 
 
 @lru_cache(maxsize=32)
-def _format(text: str) -> tuple[str, int]:
-    """Signal format, and the byte in the file at which the samples begin."""
-    found = _FORMAT.fullmatch(text)
-    if found is None or found[1] not in FORMATS:
-        raise HeaderError(f"uses signal format {text[:20]}, which is not read")
-    offset = whole(found[2]) or 0
-    if offset > _FURTHEST_BYTE:
-        raise HeaderError(f"has samples that begin {offset} bytes into a file, out of bounds")
-    return found[1], offset
+def _parse_format(text: str) -> tuple[str, int]:
+    """Return the sample format and the byte offset of the samples."""
+    match = _FORMAT.fullmatch(text)
+    if match is None or match[1] not in FORMATS:
+        raise HeaderError(f"signal format {text[:20]} is not supported")
+    offset = parse_integer(match[2]) or 0
+    if offset > _MAX_BYTE_OFFSET:
+        raise HeaderError(f"byte offset of the samples is {offset}, above {_MAX_BYTE_OFFSET}")
+    return match[1], offset
 
 
-def _gain(text: str, zero: str | None) -> tuple[float, int, str]:
-    """Steps per unit, the step at 0, and the unit in lower case.
-
-    Where the header has no baseline it is the ADC's zero; where it has no unit, it is mV.
-    """
-    found = _GAIN.fullmatch(text)
-    gain = float(found[1]) if found is not None else 0.0
-    if found is None or gain == 0 or not math.isfinite(gain):
-        raise HeaderError("gives a signal without a gain, so of unknown voltage")
-    baseline = whole(found[2] if found[2] is not None else zero)
-    return gain, baseline or 0, (found[3] or "mV").lower()
+def _parse_gain(text: str, zero: str | None, name: str) -> tuple[float, int, str]:
+    """Return steps per unit, the step at 0 (default: the ADC zero) and the unit (default: mV)."""
+    match = _GAIN.fullmatch(text)
+    gain = float(match[1]) if match is not None else 0.0
+    if match is None or gain == 0 or not math.isfinite(gain):
+        raise HeaderError(f"gain is {text[:20]} in lead {name[:20]}, not a number other than 0")
+    baseline = parse_integer(match[2] if match[2] is not None else zero)
+    return gain, baseline or 0, (match[3] or "mV").lower()
 
 
-def whole(text: str | None) -> int | None:
-    """An integer of C's size, None where there is none."""
+def parse_integer(text: str | None) -> int | None:
+    """Parse a 32-bit signed integer or raise `HeaderError`; None stays None."""
     if text is None:
         return None
-    if len(text) > 11 or not -_LARGEST <= (value := int(text)) < _LARGEST:
-        raise HeaderError(f"has the number {text[:20]}, which is out of bounds")
+    if len(text) > 11 or not -_MAX_INTEGER <= (value := int(text)) < _MAX_INTEGER:
+        raise HeaderError(f"number {text[:20]} is out of range")
     return value
 
 
-def _files(names: Sequence[str], signals: Signals) -> tuple[SignalFile, ...]:
-    """The signal files, in the order of the signals."""
+def _signal_files(names: Sequence[str], signals: Signals) -> tuple[SignalFile, ...]:
+    """Group the signals by file."""
     files = []
     first = 0
-    for name, same in groupby(names):
-        end = first + len(list(same))
-        if name in (".", "..") or not _OUTSIDE.isdisjoint(name):
-            raise HeaderError("names a signal file outside its own folder")
+    for name, group in groupby(names):
+        end = first + len(list(group))
+        if name in (".", "..") or not _PATH_CHARACTERS.isdisjoint(name):
+            raise HeaderError("a signal file is outside the header's folder")
         if len(set(signals.formats[first:end])) > 1:
-            raise HeaderError("gives signals of one file in several formats")
+            raise HeaderError("signals of one file have different formats")
         files.append(SignalFile(name, first, end))
         first = end
     if len({file.name for file in files}) < len(files):
-        raise HeaderError("does not give the signals of a file together")
+        raise HeaderError("signals of one file are not listed together")
     return tuple(files)

@@ -1,4 +1,4 @@
-"""From the bytes of a record's signal files to digital samples: by numpy, or by wfdb."""
+"""Digital samples from the bytes of a record's signal files."""
 
 import math
 import tempfile
@@ -12,68 +12,106 @@ from jaxtyping import Int16, Integer
 from enecg.errors import UserError
 from pipeline.waveforms.wfdb_header import FORMATS, Header, HeaderError, SignalFile
 
-_BLOCK_BYTES = 4
-"""Formats 212, 310 and 311 pack samples in blocks of at most so many bytes."""
+_MAX_BLOCK_BYTES = 4
+"""Largest block of packed samples, in formats 310 and 311."""
 
 
 def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, int]:
-    """How many bytes the header says that a file has at least, and up to which byte it is to be
-    read for the first `length` samples of its signals."""
+    """Return the expected size of a signal file and how much of it to read.
+
+    Args:
+        header: Header of the record.
+        file: One of its signal files.
+        length: Number of samples to read per signal.
+
+    Returns:
+        The smallest size in bytes that matches the header, and the number of bytes that contain
+        the first `length` samples.
+    """
     offset = header.signals.offsets[file.first]
     frame = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
-    return offset + int(header.length * frame), math.ceil(offset + length * frame) + _BLOCK_BYTES
+    return (
+        offset + int(header.length * frame),
+        math.ceil(offset + length * frame) + _MAX_BLOCK_BYTES,
+    )
 
 
 def digital_samples(
     header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
-    """The first `length` samples of every signal, out of the contents of its files.
+    """Decode the first samples of every signal, or raise `HeaderError`.
 
-    Raises HeaderError where wfdb cannot read them.
+    Args:
+        header: Header of the record.
+        length: Number of samples per signal.
+        contents: Bytes from the start of each file in `header.files`, at least as many as
+            `bytes_needed` returns.
+
+    Returns:
+        The samples in converter steps.
     """
-    if len(contents) == 1 and header.signals.plain16:
-        return samples_of_format16(header, length, contents[0])
-    return samples_by_wfdb(header, length, contents)
+    if len(contents) == 1 and header.signals.is_plain_format16:
+        return decode_format16(header, length, contents[0])
+    return decode_by_wfdb(header, length, contents)
 
 
-def samples_of_format16(
+def decode_format16(
     header: Header, length: int, content: bytes
 ) -> Int16[np.ndarray, "signal time"]:
-    """All signals in one file in format 16 (little-endian, in turn), as MIMIC-IV-ECG's are."""
+    """Decode a single file in format 16 with numpy: little-endian, signals interleaved.
+
+    Args:
+        header: Header of the record.
+        length: Number of samples per signal.
+        content: Bytes from the start of the file.
+
+    Returns:
+        The samples in converter steps.
+    """
     signals = len(header.signals)
     return np.frombuffer(content, "<i2", length * signals).reshape(length, signals).T
 
 
-def samples_by_wfdb(
+def decode_by_wfdb(
     header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
-    """Any format, by wfdb.
+    """Decode any supported format with wfdb.
 
-    wfdb sees a header that was written here, in a folder of its own: of somebody else's it would
-    follow a file name out of the folder or onto the network, fill memory for a length that is not
-    there, and guess at what it cannot read.
+    wfdb reads a header written here, in a temporary folder. From the original header it would
+    follow file names out of the folder or to the network, allocate memory for any stated length,
+    and guess at fields that it cannot parse.
+
+    Args:
+        header: Header of the record.
+        length: Number of samples per signal.
+        contents: Bytes from the start of each file in `header.files`.
+
+    Returns:
+        The samples in converter steps.
+
+    Raises:
+        HeaderError: wfdb cannot decode the samples.
+        UserError: The temporary folder cannot be written.
     """
     lines = [f"record {len(header.signals)} {header.rate_hz:g} {length}"]
-    for place, file in enumerate(header.files):
+    for number, file in enumerate(header.files):
         for n in range(file.first, file.end):
-            kind, offset = header.signals.formats[n], header.signals.offsets[file.first]
-            lines.append(
-                f"{place}.dat {kind}+{offset} 1(0)/mV 0 0 {header.initial[n] or 0} 0 0 {n}"
-            )
+            storage = f"{header.signals.formats[n]}+{header.signals.offsets[file.first]}"
+            lines.append(f"{number}.dat {storage} 1(0)/mV 0 0 {header.initial[n] or 0} 0 0 {n}")
     with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
         try:
             Path(folder, "record.hea").write_text("\n".join(lines) + "\n", "ascii")
-            for place, content in enumerate(contents):
-                Path(folder, f"{place}.dat").write_bytes(content)
+            for number, content in enumerate(contents):
+                Path(folder, f"{number}.dat").write_bytes(content)
         except OSError as error:
             raise UserError(
-                f"{folder} cannot be written ({error.strerror}); make room, or point TMPDIR to "
+                f"{folder} cannot be written ({error.strerror}); free disk space, or set TMPDIR to "
                 "another folder."
             ) from error
         try:
             with np.errstate(all="ignore"):
-                found = wfdb.rdrecord(str(Path(folder, "record")), physical=False)
+                record = wfdb.rdrecord(str(Path(folder, "record")), physical=False)
         except Exception as error:
-            what = " ".join(str(error).split())[:200] or type(error).__name__
-            raise HeaderError(f"cannot be read ({what})") from error
-    return np.asarray(found.d_signal).T
+            message = " ".join(str(error).split())[:200] or type(error).__name__
+            raise HeaderError(f"wfdb cannot decode the samples ({message})") from error
+    return np.asarray(record.d_signal).T

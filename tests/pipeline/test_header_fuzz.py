@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from wfdb_files import Made, walk
 
 from enecg.signal import LEADS
-from pipeline.waveforms.decode import REASONS, Leads, read_leads, read_wfdb
+from pipeline.waveforms.decode import REASONS, LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_header import parse_header
-from pipeline.waveforms.wfdb_samples import samples_by_wfdb
+from pipeline.waveforms.wfdb_samples import decode_by_wfdb
 
 HOSTILE = [
     *("", "0", "-1", "1", "2", "13", "99999999999999999999", "9" * 400, "1e400", "-1e400", "nan"),
@@ -85,8 +85,8 @@ def check(record: Path, content: bytes) -> None:
     parsed = parse_header(content)
     files = [record.with_name(file.name).read_bytes() for file in parsed.files]
     length = leads.digital.shape[1]
-    places = [parsed.signals.place[lead.lower()] for lead in LEADS]
-    assert (samples_by_wfdb(parsed, length, files)[places] == leads.digital).all()
+    places = [parsed.signals.index[lead.lower()] for lead in LEADS]
+    assert (decode_by_wfdb(parsed, length, files)[places] == leads.digital).all()
     as_wfdb_itself(record, leads, places)
     try:
         ecg = read_wfdb(record)
@@ -105,7 +105,7 @@ def told(bad: UnreadableRecord, reasons: tuple[str, ...] = REASONS) -> None:
     assert len(bad.detail) < 1000
 
 
-def as_wfdb_itself(record: Path, leads: Leads, places: list[int]) -> None:
+def as_wfdb_itself(record: Path, leads: LeadSignals, places: list[int]) -> None:
     """Where wfdb takes the header for the same record, it gives the same samples.
 
     It drops what is not ASCII and what it cannot read, and then takes it for another.

@@ -22,17 +22,12 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.extraction.extract import _decoded
 from pipeline.waveforms import object_files
+from pipeline.waveforms.data_root import find_table, local_copy, open_root
 from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.object_files import ObjectFiles
-from pipeline.waveforms.record_files import (
-    DirectoryFiles,
-    LeavesRootError,
-    RecordFiles,
-    find_table,
-    local_copy,
-    open_root,
-)
+from pipeline.waveforms.record_files import OutsideRootError, RecordFiles
 
 
 class Web:
@@ -182,9 +177,9 @@ def test_a_file_is_read_up_to_a_limit_and_as_a_stream(tmp_path: Path, web: Web) 
 def test_no_name_leaves_the_root(tmp_path: Path, web: Web, name: str) -> None:
     (tmp_path / "out").write_bytes(b"secret")
     for files in both(tmp_path, web):
-        with pytest.raises(LeavesRootError):
+        with pytest.raises(OutsideRootError):
             files.read(name, 10)
-        with pytest.raises(UnreadableRecord, match="leaves the data set's folder") as failure:
+        with pytest.raises(UnreadableRecord, match="outside the data set's folder") as failure:
             read_wfdb(f"{name}/x", files)
         assert failure.value.reason == "unreadable"
     assert not web.headers, "nobody was asked"
@@ -238,7 +233,7 @@ def test_the_folder_of_records_may_be_on_another_disk_and_no_other(tmp_path: Pat
     (tmp_path / "root" / "files").symlink_to(tmp_path / "disk")
     (tmp_path / "root" / "more").symlink_to(tmp_path / "other")
     (tmp_path / "disk" / "p2").symlink_to(tmp_path / "other" / "p1")
-    files = DirectoryFiles(tmp_path / "root", elsewhere=("files",))
+    files = DirectoryFiles(tmp_path / "root", linked_folders=("files",))
     assert read_wfdb("files/p1/ecg", files).any()
     for name in ("more/p1/ecg", "files/p2/ecg"):
         with pytest.raises(UnreadableRecord) as failure:
@@ -249,7 +244,7 @@ def test_the_folder_of_records_may_be_on_another_disk_and_no_other(tmp_path: Pat
 def test_links_are_seen_where_there_is_no_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.waveforms.record_files._IN_PROC", "/nowhere")
+    monkeypatch.setattr("pipeline.waveforms.directory_files._PROC_FD", "/nowhere")
     test_a_link_out_of_the_root_is_not_followed_and_one_within_is(tmp_path, "folder")
 
 
@@ -298,7 +293,7 @@ def test_other_formats_are_read_at_a_url_too(tmp_path: Path, web: Web) -> None:
 def test_a_lost_connection_is_no_records_fault(
     monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(object_files, "_PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(object_files, "_RETRY_TIMEOUT", timedelta(seconds=1))
     Made(walk()).write(tmp_path / "web")
     files = ObjectFiles(web.address)
     assert read_wfdb("ecg", files).any()
@@ -311,7 +306,7 @@ def test_a_lost_connection_is_no_records_fault(
 def test_one_file_that_a_server_refuses_is_a_bad_record(
     monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(object_files, "_PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(object_files, "_RETRY_TIMEOUT", timedelta(seconds=1))
     for name in ("good", "refused"):
         Made(walk()).write(tmp_path / "web" / name)
     files = ObjectFiles(web.address)
@@ -353,7 +348,7 @@ def test_twelve_leads_are_there_for_who_looks_at_their_quality(tmp_path: Path) -
     assert leads.digital[3].min() == 32767
     assert np.isnan(leads.mv[4, 7])
     assert leads.rate_hz == 500
-    assert len(leads.wrong_sums) > 10
+    assert len(leads.checksum_mismatches) > 10
 
 
 def test_records_behind_a_slow_server_are_fetched_side_by_side_and_in_order(

@@ -16,7 +16,7 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.decode import read_leads, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_header import parse_header
-from pipeline.waveforms.wfdb_samples import samples_by_wfdb, samples_of_format16
+from pipeline.waveforms.wfdb_samples import decode_by_wfdb, decode_format16
 
 GAINS = st.one_of(
     st.sampled_from(
@@ -62,13 +62,13 @@ def test_numpy_reads_what_wfdb_reads_to_the_bit(
     assert leads.mv.dtype == want.dtype == np.float32
     np.testing.assert_array_equal(leads.mv.view(np.uint32), _quiet(want).view(np.uint32))
     assert leads.names == tuple(made.names)
-    assert leads.wrong_sums == ()
+    assert leads.checksum_mismatches == ()
     places = [[n.lower() for n in made.names].index(lead.lower()) for lead in LEADS]
     assert (leads.digital == made.samples[: 10 * leads.rate_hz, places].T).all()
     header = parse_header(Path(f"{record}.hea").read_bytes())
     content = Path(f"{record}.dat").read_bytes()
-    ours = samples_of_format16(header, header.length, content)
-    assert (samples_by_wfdb(header, header.length, [content]) == ours).all()
+    ours = decode_format16(header, header.length, content)
+    assert (decode_by_wfdb(header, header.length, [content]) == ours).all()
 
 
 def _quiet(mv: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_every_real_ecg_of_ludb_is_wfdbs_and_its_checksums_are_right(ludb: Path)
         leads = read_leads(ludb / "data" / str(number))
         want = by_wfdb_alone(ludb / "data" / str(number))
         assert leads.mv.tobytes() == want.tobytes()
-        assert leads.wrong_sums == ()
+        assert leads.checksum_mismatches == ()
         assert leads.digital.dtype == np.int16
     assert Ludb(ludb).read(0).tobytes() == (leads_of(ludb, 1) / np.float32(1000)).tobytes()
 
@@ -101,7 +101,7 @@ def test_a_synthetic_records_checksums_are_right_whatever_was_spoiled(
         except UnreadableRecord:  # cut, or not there
             continue
         there += 1
-        assert leads.wrong_sums == ()
+        assert leads.checksum_mismatches == ()
         assert leads.mv.tobytes() == _quiet(by_wfdb_alone(synthetic_dir / path)).tobytes()
     assert there > 40
 
@@ -117,10 +117,12 @@ def test_one_wrong_sample_is_found_and_its_lead_named(tmp_path: Path) -> None:
     samples = np.fromfile(f"{record}.dat", "<i2").reshape(-1, 12)
     samples[1234, FILE_ORDER.index("aVL")] += 1
     samples.tofile(f"{record}.dat")
-    with pytest.raises(UnreadableRecord, match=r"checksums in aVL; copy it again\.$") as failure:
+    with pytest.raises(
+        UnreadableRecord, match=r"checksum mismatch in aVL; copy it again\.$"
+    ) as failure:
         read_wfdb(record)
-    assert failure.value.reason == "wrong_checksum"
-    assert read_leads(record).wrong_sums == ("aVL",)
+    assert error.value.reason == "wrong_checksum"
+    assert read_leads(record).checksum_mismatches == ("aVL",)
 
 
 def test_a_signed_checksum_is_the_unsigned_one(tmp_path: Path) -> None:
@@ -138,9 +140,9 @@ def test_a_signed_checksum_is_the_unsigned_one(tmp_path: Path) -> None:
 
 def test_checksums_that_are_all_0_are_none(tmp_path: Path) -> None:
     record = Made(walk(), checksums=[0] * 12).write(tmp_path)
-    assert read_leads(record).wrong_sums == ()
+    assert read_leads(record).checksum_mismatches == ()
     one = Made(walk(), checksums=[1, *[0] * 11]).write(tmp_path / "one")
-    assert len(read_leads(one).wrong_sums) == 12
+    assert len(read_leads(one).checksum_mismatches) == 12
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_holes_and_flat_leads_keep_their_reasons_with_a_wrong_checksum(tmp_path:
     flat[:, 3] = 5
     for samples, word in ((holes, "nan_samples"), (flat, "flat_lead")):
         record = Made(samples, checksums=[1] * 12).write(tmp_path / word)
-        assert len(read_leads(record).wrong_sums) >= 11
+        assert len(read_leads(record).checksum_mismatches) >= 11
         assert reason(record) == word
 
 

@@ -22,7 +22,8 @@ from pipeline.datasets.mimic_tables.potassium import (
     reduce_part,
 )
 from pipeline.datasets.record_labels import RecordLabels, arrange_columns
-from pipeline.waveforms.record_files import DirectoryFiles, find_table
+from pipeline.waveforms.data_root import find_table
+from pipeline.waveforms.directory_files import DirectoryFiles
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the total size of the tables."""

@@ -1,0 +1,169 @@
+"""Check the signals of a data set: how many records have which finding."""
+
+import csv
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from enecg.errors import UserError
+from pipeline.datasets.base import Dataset
+from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.quality import FINDINGS, Finding, examine
+
+MAX_EXAMPLES = 3
+"""Record ids kept per finding."""
+
+COLUMNS = ("record_id", "patient_id", "findings", "missing_share", "detail")
+"""Columns of the CSV file of flagged records; `findings` are separated by semicolons."""
+
+_READ_AHEAD = 64
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CheckedRecord:
+    """The findings on one record.
+
+    Attributes:
+        record_id: Record id, an integer or text.
+        patient_id: Patient id, an integer or text.
+        findings: All findings; empty for a record without any.
+        missing_share: Share of missing samples, 0 to 1; NaN if the record cannot be read.
+        detail: The error message of a record that cannot be read, else empty.
+    """
+
+    record_id: object
+    patient_id: object
+    findings: tuple[Finding, ...]
+    missing_share: float = np.nan
+    detail: str = ""
+
+
+@dataclass
+class SignalReport:
+    """Running counts of findings; its size does not depend on the number of records.
+
+    Attributes:
+        records: Records checked.
+        unusable: Records that extraction skips.
+        flagged: Records with any finding, including the unusable ones.
+        selected: Records with one of the selected findings (see `check_signals`).
+        counts: Number of records per finding.
+        examples: The first `MAX_EXAMPLES` record ids per finding.
+        leads: Number of records per finding and lead.
+    """
+
+    records: int = 0
+    unusable: int = 0
+    flagged: int = 0
+    selected: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    leads: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, record: CheckedRecord, only: Collection[str]) -> None:
+        """Count a record; `only` as in `check_signals`."""
+        self.records += 1
+        self.flagged += bool(record.findings)
+        self.selected += any(f.reason in only or not only for f in record.findings)
+        self.unusable += any(f.reason not in FINDINGS for f in record.findings)
+        for finding in record.findings:
+            self.counts[finding.reason] += 1
+            self.leads.setdefault(finding.reason, Counter()).update(finding.leads)
+            examples = self.examples.setdefault(finding.reason, [])
+            if len(examples) < MAX_EXAMPLES:
+                examples.append(str(record.record_id))
+
+    def percent(self, count: int) -> float:
+        """Return `count` as a percentage of all records checked."""
+        return 100 * count / max(self.records, 1)
+
+
+def check_signals(
+    dataset: Dataset,
+    rows: Int[np.ndarray, " pick"],
+    *,
+    threads: int = 1,
+    out: Path | None = None,
+    only: Collection[str] = (),
+    progress: Progress | None = None,
+) -> SignalReport:
+    """Check the signals of the records at the given rows.
+
+    Args:
+        dataset: The data set to read.
+        rows: Rows of the data set's index.
+        threads: Number of records to read in parallel.
+        out: CSV file to write, with the columns `COLUMNS` and one row per flagged record. A
+            `UserError` is raised if it cannot be written.
+        only: Findings counted in `SignalReport.selected`; empty selects all.
+        progress: Called as ``progress(done, total)`` with record counts.
+
+    Returns:
+        Counts and examples per finding.
+    """
+    report = SignalReport()
+    with _csv_writer(out) as write:
+        for record in _check_records(dataset, rows, threads):
+            report.add(record, only)
+            if record.findings:
+                write(record)
+            if progress is not None:
+                progress(report.records, len(rows))
+    return report
+
+
+def _check_records(
+    dataset: Dataset, rows: Int[np.ndarray, " pick"], threads: int
+) -> Iterator[CheckedRecord]:
+    """Yield the records in the order of `rows`, reading ahead with threads."""
+    index = dataset.index()
+
+    def check_record(row: int) -> CheckedRecord:
+        ids = (index.record_id[row], index.patient_id[row])
+        try:
+            signals = dataset.read_leads(row)
+        except UnreadableRecord as error:
+            return CheckedRecord(*ids, (Finding(error.reason),), detail=error.detail)
+        return CheckedRecord(*ids, examine(signals), float(np.isnan(signals.mv).mean()))
+
+    pending: deque[Future[CheckedRecord]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for row in rows.tolist():
+            pending.append(pool.submit(check_record, row))
+            if len(pending) >= _READ_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@contextmanager
+def _csv_writer(out: Path | None) -> Iterator[Callable[[CheckedRecord], None]]:
+    """Yield a function that appends a record to the CSV file `out`, if there is one."""
+    if out is None:
+        yield lambda record: None
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = out.open("w", newline="")
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}); choose another --out."
+        ) from error
+    with file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+
+        def write(record: CheckedRecord) -> None:
+            findings = "; ".join(map(str, record.findings))
+            missing = "" if np.isnan(record.missing_share) else f"{record.missing_share:.4g}"
+            table.writerow((record.record_id, record.patient_id, findings, missing, record.detail))
+
+        yield write

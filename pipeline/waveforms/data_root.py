@@ -1,0 +1,83 @@
+"""Open the root of a data set, a directory or a URL, and find and copy files in it."""
+
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from enecg.errors import UserError
+from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.record_files import STREAM_BYTES, RecordFiles
+from stores.url import OBJECT_SCHEMES, WEB_SCHEMES, check_url
+
+
+def open_root(root: str | Path, linked_folders: Sequence[str] = ()) -> RecordFiles:
+    """Open the root of a data set without connecting to a server.
+
+    Args:
+        root: A directory, or a URL: ``s3://BUCKET/PREFIX``, ``https://``, ``http://``, ``gs://``
+            or ``az://``. A `UserError` is raised for another scheme or for credentials in the URL.
+        linked_folders: Folders in a directory that may be links to a place outside it.
+
+    Returns:
+        The files below the root.
+    """
+    if isinstance(root, str) and "://" in root:
+        # Imported here: obstore is not needed for a directory.
+        from pipeline.waveforms.object_files import ObjectFiles
+
+        check_url(root, noun="data set", schemes=(*OBJECT_SCHEMES, *WEB_SCHEMES), error=UserError)
+        return ObjectFiles(root.rstrip("/"))
+    return DirectoryFiles(root, linked_folders)
+
+
+def file_exists(files: RecordFiles, name: str) -> bool:
+    """Return whether a file exists; in a directory it may be a link to any place.
+
+    Use this for file names set in code. Names read from a table go through `RecordFiles.read`,
+    which stays inside the root.
+    """
+    if isinstance(files, DirectoryFiles):
+        return Path(files.root, name).is_file()
+    try:
+        files.read(name, 0)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def find_table(files: RecordFiles, name: str) -> str | None:
+    """Return ``NAME.csv`` or ``NAME.csv.gz``, whichever exists, else None."""
+    for table in (f"{name}.csv", f"{name}.csv.gz"):
+        if file_exists(files, table):
+            return table
+    return None
+
+
+def copy_file(files: RecordFiles, name: str, target: Path) -> None:
+    """Copy a file to a local path and create the folders of that path."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.open(name) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, STREAM_BYTES)
+
+
+@contextmanager
+def local_copy(files: RecordFiles, name: str) -> Iterator[Path]:
+    """Provide a local path of a file, temporarily copied if the root is a URL.
+
+    Args:
+        files: The files of a data set.
+        name: Name of one of them.
+
+    Yields:
+        The path, valid inside the context.
+    """
+    if isinstance(files, DirectoryFiles):
+        yield Path(files.root) / name
+        return
+    with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
+        copy = Path(folder) / posixpath.basename(name)
+        copy_file(files, name, copy)
+        yield copy
