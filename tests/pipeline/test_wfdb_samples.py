@@ -119,7 +119,7 @@ def test_one_wrong_sample_is_found_and_its_lead_named(tmp_path: Path) -> None:
     samples.tofile(f"{record}.dat")
     with pytest.raises(
         UnreadableRecord, match=r"checksum mismatch in aVL; copy it again\.$"
-    ) as failure:
+    ) as error:
         read_wfdb(record)
     assert error.value.reason == "wrong_checksum"
     assert read_leads(record).checksum_mismatches == ("aVL",)
