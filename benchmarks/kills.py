@@ -26,10 +26,8 @@ import torch
 
 from enecg.experts import ExpertSpec
 from pipeline.datasets.base import RecordIndex
-from pipeline.extraction.extract import extract_range
-from pipeline.extraction.plan import plan_extraction
-from pipeline.extraction.request import resolve
-from pipeline.extraction.summary import Summary
+from pipeline.extract import extract
+from pipeline.extraction.options import ExtractOptions
 from stores.opening import find_stores
 from stores.status import WHOLE
 
@@ -71,13 +69,12 @@ class MeanExpert:
         return ecg.mean(-1)
 
 
-def extract(name: str, root: str, seconds_per_row: float, counted: int) -> None:
+def extract_slowly(name: str, root: str, seconds_per_row: float, counted: int) -> None:
     experts = [MeanExpert(expert, seconds_per_row, counted) for expert in ("one", "two")]
-    with plan_extraction(
-        resolve(Constant(name), root, experts, device="cpu"), shard_rows=SHARD_ROWS
-    ) as plan:
-        for shards in plan.ranges(4):
-            extract_range(plan, shards, Summary(), batch_size=BATCH, flush_seconds=0.05)
+    options = ExtractOptions(
+        device="cpu", batch_size=BATCH, flush_seconds=0.05, shard_rows=SHARD_ROWS
+    )
+    extract(Constant(name), root, experts, options=options)
 
 
 @dataclass
@@ -164,7 +161,7 @@ def run(root: str, kills: int, seconds_per_row: float) -> Tally:
         there: Rows = {}
         killed = True
         while killed:
-            child, pipe = fork(partial(extract, name, root, seconds_per_row))
+            child, pipe = fork(partial(extract_slowly, name, root, seconds_per_row))
             if tally.kills < kills:
                 time.sleep(chance.uniform(0.0, LONGEST))
                 os.kill(child, signal.SIGKILL)

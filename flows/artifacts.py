@@ -6,7 +6,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.progress import Report, at_most_every
-from pipeline.extraction.summary import Summary
+from pipeline.extraction.summary import ExtractionSummary
 
 
 def progress_artifact(description: str, *, seconds: float = 10) -> Report:
@@ -21,12 +21,12 @@ def progress_artifact(description: str, *, seconds: float = 10) -> Report:
     return at_most_every(seconds, report)
 
 
-def extraction_page(summary: Summary, lines: Sequence[str]) -> str:
+def extraction_page(summary: ExtractionSummary, lines: Sequence[str]) -> str:
     """An extraction in Markdown: the rows as a table, then all that was told at the end."""
     table = (
         "| rows | |\n|---|--:|\n"
         f"| computed | {summary.computed:,} |\n"
-        f"| already there | {summary.already_there:,} |\n"
+        f"| already complete | {summary.already_complete:,} |\n"
         f"| failed | {summary.failed.total():,} |"
     )
     told = "\n".join(lines)

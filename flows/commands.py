@@ -9,16 +9,17 @@ from prefect import Flow
 from prefect.settings import get_current_settings
 
 from flows.embedded_server import start_server
-from flows.extract import asked, look_ahead
+from flows.extract import estimate
 from flows.extract import extract as extract_flow
 from flows.label import label as label_flow
 from flows.label import rules_of
-from flows.parameters import USUAL_EXPERTS, split
+from flows.parameters import split
 from flows.progress import to_stderr
 from flows.refresh import refresh as refresh_flow
 from flows.sweep import space_of
 from flows.sweep import sweep as sweep_flow
 from flows.train import train as train_flow
+from pipeline.extraction.options import DEFAULT_EXPERTS
 from stores.url import check_url
 
 Lines = tuple[str, ...]
@@ -61,7 +62,7 @@ def _the_dataset_is_there(dataset: str, records: Path | None = None) -> None:
 
 def _the_experts_are_there(
     dataset: str,
-    experts: Iterable[str] = USUAL_EXPERTS,
+    experts: Iterable[str] = DEFAULT_EXPERTS,
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
     records: Path | None = None,
@@ -184,13 +185,12 @@ _extract = _as_command(extract_flow, _the_experts_are_there)
 
 
 @functools.wraps(extract_flow.fn)
-def extract(*, dry_run: bool = False, retry_failed: bool = False, **parameters: Any) -> None:
-    """The extraction; to tell what it would do, no server is needed."""
+def extract(*, dry_run: bool = False, **parameters: Any) -> None:
+    """Run the extraction; with `dry_run`, print an estimate without starting a server."""
     if not dry_run:
-        _extract(retry_failed=retry_failed, **parameters)
+        _extract(**parameters)
         return
-    request = asked(**{"experts": USUAL_EXPERTS} | parameters)
-    for line in look_ahead(request, retry_failed):
+    for line in estimate(**parameters):
         print(line)
 
 

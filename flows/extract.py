@@ -1,6 +1,6 @@
-"""Stage one as a flow: every frozen expert over every record, once, into the shared store."""
+"""The flow of stage one: extract the embeddings of the frozen experts into the shared stores."""
 
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
@@ -10,15 +10,15 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.mistakes import MISTAKES, failed
 from flows.opaque import opaque
-from flows.progress import Progress, Say, shown, to_the_log
+from flows.progress import Progress, shown, to_the_log
+from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 
 if TYPE_CHECKING:
     from pipeline.extraction.plan import ExtractionPlan, ShardRange
-    from pipeline.extraction.summary import Summary
-    from stores.location import Location
+    from pipeline.extraction.summary import ExtractionSummary
 
-TASKS = 24
-"""Tasks an extraction is cut into at most: SQLite, Prefect's default, stalls past a hundred."""
+MAX_TASK_RUNS = 24
+"""Task runs per extraction; SQLite, Prefect's default, stalls at more than about a hundred."""
 
 
 @flow(name="extract", flow_run_name="extract {dataset}")
@@ -27,7 +27,7 @@ def extract(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    experts: p.Experts = p.USUAL_EXPERTS,
+    experts: p.Experts = DEFAULT_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
     batch_size: p.BatchSize = 64,
@@ -39,94 +39,82 @@ def extract(
     dry_run: p.DryRun = False,
     wait_minutes: p.WaitMinutes = 0.0,
 ) -> tuple[str, ...]:
-    """Run the frozen experts over the ECGs and keep their embeddings in the store.
+    """Compute the embeddings that the store is missing and write them.
 
-    What is in the store is not computed again, and a stopped run goes on where it was.
+    Complete rows are not recomputed, so an interrupted run resumes.
     """
-    request = asked(
-        dataset=dataset,
-        store=store,
-        experts=experts,
-        weights=weights,
-        pooling=pooling,
-        dtype=dtype,
-        device=device,
-        limit=limit,
-        records=records,
-    )
-    say = to_the_log(get_run_logger())
+    options = {
+        "weights": weights,
+        "pooling": pooling,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "limit": limit,
+        "records": records,
+        "retry_failed": retry_failed,
+        "wait_minutes": wait_minutes,
+    }
     try:
         if dry_run:
-            lines = look_ahead(request, retry_failed)
+            lines = estimate(dataset, store, experts, **options)
         else:
-            lines = _extract(request, batch_size, retry_failed, 60 * wait_minutes, say)
-    except MISTAKES as mistake:
-        return failed(mistake)
-    for told in lines:
-        get_run_logger().info(told)
+            lines = _extract(dataset, store, experts, **options)
+    except MISTAKES as error:
+        return failed(error)
+    for line in lines:
+        get_run_logger().info(line)
     return tuple(lines)
 
 
-def asked(**parameters: Any) -> dict[str, Any]:
-    """Of a flow's parameters what `pipeline.extraction.request.resolve` takes, names split
-    at their commas.
-    """
-    return {
-        name: p.split(value) if name in ("experts", "weights", "pooling") else value
-        for name, value in parameters.items()
-        if name not in ("batch_size", "wait_minutes")
-    }
-
-
-def look_ahead(request: dict[str, Any], retry_failed: bool) -> list[str]:
-    """What there is to do, in lines; nothing is made or written. `request`: as for `resolve`."""
-    # Imported here, for it brings torch, and asking for help should not wait for it.
-    from pipeline.extraction.request import resolve
-    from pipeline.extraction.survey import survey, told
-
-    return told(survey(resolve(**request), retry_failed=retry_failed))
-
-
-def _extract(
-    request: dict[str, Any],
-    batch_size: int,
-    retry_failed: bool,
-    wait_seconds: float,
-    say: Say,
+def estimate(
+    dataset: str, store: str, experts: Iterable[str] = DEFAULT_EXPERTS, **options: Any
 ) -> list[str]:
-    """Do what was asked for, and tell it in lines."""
-    from flows.artifacts import extraction_page, progress_artifact
-    from pipeline.extraction.plan import plan_extraction
-    from pipeline.extraction.request import resolve
-    from pipeline.extraction.summary import Summary, finish_extraction, report
+    """Return what an extraction would do, as lines; create and write nothing.
 
-    with plan_extraction(
-        resolve(**request), retry_failed=retry_failed, wait_seconds=wait_seconds, notice=say
-    ) as plan:
-        summary = Summary(already_there=plan.already_there)
-        written: list[Location] = []
-        finished = False
-        try:
-            with shown("extract", "records", say) as line:
-                page = progress_artifact(f"Extraction of {request['dataset']}")
-                progress = Progress(plan.total_records, (line, page))
-                for shards in plan.ranges(TASKS):
-                    mistake = extract_shards(
-                        opaque(plan), shards, opaque(summary), batch_size, opaque(progress)
-                    )
-                    if mistake is not None:
-                        raise mistake
-            finished = True
-        finally:
-            # What was done by an extraction that is stopped is told beside the store too.
-            with suppress(*(() if finished else MISTAKES)):
-                written = finish_extraction(plan, summary, finished=finished)
-    lines = [
-        *report(plan, summary),
-        *(f"Store of {one.provenance['expert']}: {one.location}" for one in plan.stores),
-        *(f"Run object: {location}" for location in written),
-        *([f"The sampled leads were left to another extraction: {plan.busy}"] if plan.busy else []),
-    ]
+    Args:
+        dataset: Data set as ``SOURCE:FOLDER``.
+        store: Root folder or URL of the stores.
+        experts: Names of experts, or several names separated by commas.
+        **options: Fields of `ExtractOptions`.
+    """
+    # Imported here because it imports torch, which `--help` does not need.
+    from pipeline.extraction.estimate import estimate_extraction, format_estimates
+    from pipeline.extraction.request import resolve_request
+
+    request = resolve_request(dataset, store, p.split(experts), _options(**options))
+    return format_estimates(estimate_extraction(request))
+
+
+def _options(
+    weights: Iterable[str] = ("published",), pooling: Iterable[str] = ("default",), **options: Any
+) -> ExtractOptions:
+    return ExtractOptions(weights=p.split(weights), pooling=p.split(pooling), **options)
+
+
+def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -> list[str]:
+    from flows.artifacts import extraction_page, progress_artifact
+    from pipeline import extract as stage
+
+    log = to_the_log(get_run_logger())
+
+    def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
+        with shown("extract", "records", log) as line:
+            artifact = progress_artifact(f"Extraction of {dataset}")
+            progress = Progress(plan.total_records, (line, artifact))
+            for shards in plan.ranges(MAX_TASK_RUNS):
+                error = extract_shards(opaque(plan), shards, opaque(summary), opaque(progress))
+                if error is not None:
+                    raise error
+
+    summary = stage.extract(
+        dataset,
+        store,
+        p.split(experts),
+        options=_options(**options),
+        log=log,
+        run_plan=run_plan,
+    )
+    lines = summary.lines()
     create_markdown_artifact(key="extraction", markdown=extraction_page(summary, lines))
     return lines
 
@@ -135,23 +123,25 @@ def _extract(
     name="extract shards",
     task_run_name="shards {shards.first} to {shards.last}",
     cache_policy=NO_CACHE,
-    # Safe to repeat: only what is still missing is computed.
+    # Retries are safe: they compute only the rows that are still missing.
     retries=2,
     retry_delay_seconds=[10, 60],
 )
 def extract_shards(
     plan: "ExtractionPlan",
     shards: "ShardRange",
-    summary: "Summary",
-    batch_size: int,
+    summary: "ExtractionSummary",
     progress: Progress,
 ) -> Exception | None:
-    """Compute a range of shards; a user's mistake is returned, for a raised one is logged."""
-    from pipeline.extraction.extract import extract_range
+    """Extract a range of shards; return a `UserError` or `StoreError` instead of raising it.
+
+    Prefect would log the traceback of a raised error and retry the task.
+    """
+    from pipeline.extraction.ranges import extract_range
 
     with progress.part() as report:
         try:
-            extract_range(plan, shards, summary, batch_size=batch_size, progress=report)
-        except MISTAKES as mistake:
-            return mistake
+            extract_range(plan, shards, summary, report)
+        except MISTAKES as error:
+            return error
     return None

@@ -16,9 +16,6 @@ from pydantic import Field
 
 from pipeline.mimic_codes import POTASSIUM_ITEMS
 
-USUAL_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
-"""The experts of an extraction that names none: the paper's five."""
-
 USUAL_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
 
 Function = TypeVar("Function", bound=Callable[..., Any])

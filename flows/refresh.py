@@ -8,6 +8,7 @@ from flows import parameters as p
 from flows.extract import extract
 from flows.mistakes import MISTAKES, failed
 from flows.train import train
+from pipeline.extraction.options import DEFAULT_EXPERTS
 
 
 @flow(name="refresh", flow_run_name="refresh {dataset}")
@@ -17,7 +18,7 @@ def refresh(
     dataset: p.Dataset,
     store: p.Store,
     out: p.NightlyOut,
-    experts: p.Experts = p.USUAL_EXPERTS,
+    experts: p.Experts = DEFAULT_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
     tasks: p.Tasks = (),

@@ -14,7 +14,7 @@ from flows.progress import shown, to_stderr
 from flows.tables import columns, size
 
 if TYPE_CHECKING:
-    from pipeline.extraction.recompute import Recomputed
+    from pipeline.extraction.recompute import RecomputeResult
     from stores.location import Location
 
 app: App = App(
@@ -273,7 +273,7 @@ def _recompute(
     weights: tuple[str, ...],
     device: str,
     seed: int,
-) -> Recomputed:
+) -> RecomputeResult:
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.recompute import recompute
     from stores.opening import open_store

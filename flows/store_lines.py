@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.extraction.recompute import Recomputed
+    from pipeline.extraction.recompute import RecomputeResult
     from stores.embeddings import EmbeddingStore
     from stores.location import Location
     from stores.verify import Verified
@@ -77,7 +77,7 @@ def verified(result: Verified) -> list[str]:
     return lines
 
 
-def recomputed(again: Recomputed) -> list[str]:
+def recomputed(again: RecomputeResult) -> list[str]:
     """What computing again came to, in lines."""
     return [
         f"  {again.rows:,} rows computed again: {again.equal:,} equal to the last bit, "

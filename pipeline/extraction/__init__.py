@@ -1,1 +1,1 @@
-"""Stage one: every frozen expert once over the records that the stores lack."""
+"""Stage one in parts: request, plan, leases, shard ranges, run records."""

@@ -1,59 +1,71 @@
-"""The leases of all stores of an extraction: all of them, or none."""
+"""The leases of all stores of an extraction, acquired together or not at all."""
 
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.extraction.request import Request
+from pipeline.extraction.request import ExtractionRequest
 from stores.layout import leases
 from stores.lease import Lease, LeaseHeld, acquire
 from stores.location import Location
 
+Log = Callable[[str], None]
+"""Called with one line of text."""
 
-def acquire_all(
-    request: Request, wait_seconds: float, notice: Callable[[str], None] | None
-) -> tuple[tuple[Lease, ...], str | None]:
-    """The leases of all stores, in the order of the experts; and why that of the leads is not.
 
-    Seeing that a holder is dead takes its time, so they are watched side by side; but the first
-    of them alone, so that of two that want the same stores at once one gets all of them.
+def acquire_leases(
+    request: ExtractionRequest, log: Log | None = None
+) -> tuple[dict[Location, Lease], str | None]:
+    """Acquire the leases of all stores of a request.
+
+    Another extraction may hold the lease of the gate's leads; the extraction then runs without
+    them, unless they are all that it writes.
+
+    Args:
+        request: The request. ``options.wait_minutes`` bounds the wait for all leases together.
+        log: Called once per store whose holder is waited for.
+
+    Returns:
+        The leases by store location, and the message of the `LeaseHeld` error of the gate's
+        leads, or None if their lease is among the first.
+
+    Raises:
+        LeaseHeld: Another extraction is writing to one of the stores.
     """
-    *experts, leads = request.locations
+    *experts, leads = [target.location for target in request.targets]
+    # One lease first and the others concurrently (detecting an expired holder takes up to 45 s):
+    # of two extractions that start together with the same stores, one gets all leases.
     first, *others = sorted(experts, key=str) or [leads]
-    together = [*others, leads] if experts else []
-    until = time.monotonic() + wait_seconds
+    concurrent = [*others, leads] if experts else []
+    deadline = time.monotonic() + 60 * request.options.wait_minutes
     held: dict[Location, Lease] = {}
-    busy: LeaseHeld | None = None
+    leads_busy: str | None = None
     try:
-        for some in ([first], together):
+        for group in ([first], concurrent):
             stop = threading.Event()
 
-            def one(location: Location, stop: threading.Event = stop) -> LeaseHeld | None:
-                left = max(0.0, until - time.monotonic())
+            def acquire_one(location: Location, stop: threading.Event = stop) -> str | None:
+                remaining = max(0.0, deadline - time.monotonic())
                 try:
                     held[location] = acquire(
-                        leases(location), wait_seconds=left, notice=notice, stop=stop
+                        leases(location), wait_seconds=remaining, notice=log, stop=stop
                     )
-                except LeaseHeld as refused:
-                    # With no expert at all it is the leads that are wanted.
+                except LeaseHeld as error:
                     if not experts or location != leads:
                         raise
-                    return refused
+                    return str(error)
                 return None
 
-            with ThreadPoolExecutor(max_workers=len(request.locations)) as pool:
+            with ThreadPoolExecutor(max_workers=len(request.targets)) as pool:
                 try:
-                    for answer in pool.map(one, some):
-                        busy = answer or busy
+                    for message in pool.map(acquire_one, group):
+                        leads_busy = message or leads_busy
                 finally:
-                    # Whoever still waits when one was refused, or at Ctrl-C, waits for nothing.
+                    # After a refusal or Ctrl-C, the other threads must stop waiting.
                     stop.set()
     except BaseException:
         for lease in held.values():
             lease.release()
         raise
-    return (
-        tuple(held[where] for where in request.locations if where in held),
-        str(busy) if busy else None,
-    )
+    return held, leads_busy

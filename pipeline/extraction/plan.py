@@ -1,31 +1,36 @@
-"""What an extraction has to do: the data set's index against what is whole in the stores."""
+"""The extraction plan: the rows that are missing in each store."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
-from enecg.experts import Expert
-from pipeline.datasets.base import Dataset
-from pipeline.extraction.leases import acquire_all
-from pipeline.extraction.request import Request, provenance
+from pipeline.extraction.leases import Log, acquire_leases
+from pipeline.extraction.request import ExtractionRequest, provenance
+from pipeline.extraction.store_plan import StorePlan
 from pipeline.waveforms.decode import REASONS
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.lease import Lease
+from stores.location import Location
 from stores.making import create
 from stores.opening import open_store
+from stores.record_ids import RecordIds
 from stores.status import FIRST_REASON, WHOLE, absent
 
 NOT_FINITE = "not_finite"
-"""The reason kept for a record whose embedding came out with a NaN or an infinity."""
+"""Reason of a record whose embedding contains NaN or infinity."""
 
 
 @dataclass(frozen=True)
 class ShardRange:
-    """Shards `first` up to `last`, `last` excluded."""
+    """A range of shards.
+
+    Attributes:
+        first: First shard.
+        last: End of the range, exclusive.
+    """
 
     first: int
     last: int
@@ -33,28 +38,27 @@ class ShardRange:
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What is to be done: which rows of which store lack an embedding.
+    """The rows that an extraction computes in each store.
 
-    All stores of a plan hold the same records in the same rows; `row_in_index` leads from a
-    store's row to the data set's, -1 for a record that is not asked for. The plan holds the
-    stores' leases until it is closed, by a `with` block or `close`.
+    All stores hold the same records in the same rows. The plan holds the stores' leases until
+    `close`, or until the end of its ``with`` block.
 
-    `settled`: which rows this run has written already, whole or failed: what a range that is begun
-    again leaves out.
-    `busy`: why the gate's leads are not among the stores, where somebody else writes them.
+    Attributes:
+        request: The request that the plan fulfills.
+        stores: One plan per store.
+        index_rows: Row of each record in the data set's index; -1 for records not requested.
+        already_complete: Requested rows that were complete before, summed over the stores.
+        previously_failed: Rows that failed in earlier runs and are not retried.
+        leads_busy: Why the gate's leads are not among the stores; None if they are.
+        started: Time at which the plan was made.
     """
 
-    dataset: Dataset
-    experts: tuple[Expert, ...]
-    stores: tuple[EmbeddingStore, ...]
-    leases: tuple[Lease, ...]
-    row_in_index: Int[np.ndarray, " record"]
-    to_do: tuple[Bool[np.ndarray, " record"], ...]
-    settled: tuple[Bool[np.ndarray, " record"], ...]
-    already_there: int
-    failed_before: int
-    device: str
-    busy: str | None = None
+    request: ExtractionRequest
+    stores: tuple[StorePlan, ...]
+    index_rows: Int[np.ndarray, " row"]
+    already_complete: int
+    previously_failed: int
+    leads_busy: str | None = None
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
     def __enter__(self) -> "ExtractionPlan":
@@ -64,125 +68,133 @@ class ExtractionPlan:
         self.close()
 
     def close(self) -> None:
-        """Let others write to the stores."""
-        for lease in self.leases:
-            lease.release()
+        """Release the leases."""
+        for planned in self.stores:
+            planned.lease.release()
 
     @property
     def total_rows(self) -> int:
-        """Rows to do, over all experts."""
-        return int(sum(mask.sum() for mask in self.to_do))
+        """Rows to compute, summed over the stores."""
+        return sum(int(planned.missing.sum()) for planned in self.stores)
 
     @property
     def total_records(self) -> int:
-        """Records to open: those that at least one expert lacks."""
-        return int(np.logical_or.reduce(self.to_do).sum())
+        """Records to decode: those missing in at least one store."""
+        return len(self._missing_anywhere())
 
     @property
     def shard_rows(self) -> int:
-        """Rows in a shard, the same in every store."""
-        return self.stores[0].shard_rows
+        """Rows per shard, the same in every store."""
+        return self.stores[0].store.shard_rows
 
-    def ranges(self, pieces: int) -> tuple[ShardRange, ...]:
-        """The shards with something to do, in at most `pieces` runs of about as many shards."""
-        rows = np.flatnonzero(np.logical_or.reduce(self.to_do))
-        shards = np.unique(rows // self.shard_rows)
-        parts = np.array_split(shards, min(pieces, len(shards))) if len(shards) else []
+    def rows_of(self, shards: ShardRange) -> slice:
+        """Return the rows of a range of shards."""
+        stop = min(shards.last * self.shard_rows, len(self.index_rows))
+        return slice(shards.first * self.shard_rows, stop)
+
+    def ranges(self, count: int) -> tuple[ShardRange, ...]:
+        """Split the shards with missing rows into at most `count` ranges of similar size."""
+        shards = np.unique(self._missing_anywhere() // self.shard_rows)
+        parts = np.array_split(shards, min(count, len(shards))) if len(shards) else []
         return tuple(ShardRange(int(part[0]), int(part[-1]) + 1) for part in parts)
 
+    def _missing_anywhere(self) -> Int[np.ndarray, " missing"]:
+        return np.flatnonzero(np.logical_or.reduce([planned.missing for planned in self.stores]))
 
-def plan_extraction(
-    request: Request,
-    *,
-    retry_failed: bool = False,
-    shard_rows: int | None = None,
-    wait_seconds: float = 0.0,
-    notice: Callable[[str], None] | None = None,
-) -> ExtractionPlan:
-    """Take the leases, make or grow the stores, and find out what is missing in them.
 
-    `wait_seconds`, `notice`: as in `lease.acquire`. Where somebody else writes the leads, the
-    plan is without them; where somebody else writes an expert's store, LeaseHeld is raised.
+def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> ExtractionPlan:
+    """Acquire the leases, create or grow the stores, and find the missing rows.
+
+    Args:
+        request: The request.
+        log: Called once per store whose holder is waited for.
+
+    Raises:
+        LeaseHeld: Another extraction is writing to an expert's store.
+        StoreError: A store cannot be opened or written, or its rows do not match the others'.
     """
-    held, busy = acquire_all(request, wait_seconds, notice)
+    held, leads_busy = acquire_leases(request, log)
     try:
-        stores = _open_all(request, held, shard_rows)
-        experts = request.experts[: len(stores)]
-        return _compare(request, experts, stores, held, retry_failed, busy)
+        return _find_missing(request, _open_stores(request, held), held, leads_busy)
     except BaseException:
-        for lease in held:
+        for lease in held.values():
             lease.release()
         raise
 
 
-def _open_all(
-    request: Request, held: Sequence[Lease], shard_rows: int | None
-) -> tuple[EmbeddingStore, ...]:
-    """The stores whose leases are held, with rows for every record of the data set.
-
-    Every extraction takes the leads along, so their rows are the order of all other stores: an
-    expert that joins late has its records in the same rows as one that was there before.
-    """
-    order = request.dataset.index().record_id
-    leads = request.locations[-1]
-    if (leads / "zarr.json").read() is not None:
-        there = open_store(leads)
-        known = there.record_id
-        order = np.concatenate([known, order[~np.isin(order, known)]])
-        shard_rows = there.shard_rows
-    return tuple(
-        create(
-            location,
-            provenance(expert.spec, request.dataset.namespace, request.dtype),
-            lease.ticket,
-            record_id=order,
-            features=expert.spec.embedding_size,
-            dtype=request.dtype,
+def _open_stores(
+    request: ExtractionRequest, held: dict[Location, Lease]
+) -> dict[Location, EmbeddingStore]:
+    """Create or grow the stores with held leases to all records of the data set."""
+    options = request.options
+    record_ids, shard_rows = _row_order(request)
+    return {
+        target.location: create(
+            target.location,
+            provenance(target.expert.spec, request.dataset.namespace, options.dtype),
+            held[target.location].ticket,
+            record_id=record_ids,
+            features=target.expert.spec.embedding_size,
+            dtype=options.dtype,
             reasons=(*REASONS, NOT_FINITE),
             shard_rows=shard_rows,
         )
-        for expert, location, lease in zip(request.experts, request.locations, held, strict=False)
-    )
+        for target in request.targets
+        if target.location in held
+    }
 
 
-def _compare(
-    request: Request,
-    experts: tuple[Expert, ...],
-    stores: tuple[EmbeddingStore, ...],
-    held: tuple[Lease, ...],
-    retry_failed: bool,
-    busy: str | None,
+def _row_order(request: ExtractionRequest) -> tuple[RecordIds, int | None]:
+    """Return the record ids in row order, and the rows per shard.
+
+    Every extraction includes the gate's leads, so their store defines the row order of all
+    stores, including those of experts that are added later.
+    """
+    record_ids = request.dataset.index().record_id
+    leads = request.targets[-1].location
+    if (leads / "zarr.json").read() is None:
+        return record_ids, request.options.shard_rows
+    store = open_store(leads)
+    new = record_ids[~np.isin(record_ids, store.record_id)]
+    return np.concatenate([store.record_id, new]), store.shard_rows
+
+
+def _find_missing(
+    request: ExtractionRequest,
+    stores: dict[Location, EmbeddingStore],
+    held: dict[Location, Lease],
+    leads_busy: str | None,
 ) -> ExtractionPlan:
-    first = stores[0]
-    for other in stores[1:]:
+    first, *others = stores.values()
+    for other in others:
         same_rows = np.array_equal(first.record_id, other.record_id)
         if not same_rows or first.shard_rows != other.shard_rows:
             raise StoreError(
-                f"{other.location} and {first.location} have their records in different rows or "
-                "shards; extract into another --store, or copy them there by `enecg store copy`."
+                f"{other.location} and {first.location} differ in their rows or in their rows per "
+                "shard; use another --store, or copy both to one with `enecg store copy`."
             )
-    row_in_index = np.full(len(first.record_id), -1)
-    # Both are in index order.
-    in_index = np.flatnonzero(np.isin(request.dataset.index().record_id, request.wanted))
-    row_in_index[first.rows_by_id(request.wanted)] = in_index
-    asked = row_in_index >= 0
-    statuses = [store.status() for store in stores]
-    to_do = tuple(asked & absent(status, or_failed=retry_failed) for status in statuses)
+    index_rows = np.full(len(first.record_id), -1)
+    # `request.record_ids` is in index order, as is `flatnonzero`.
+    requested_rows = np.flatnonzero(np.isin(request.dataset.index().record_id, request.record_ids))
+    index_rows[first.rows_by_id(request.record_ids)] = requested_rows
+    requested = index_rows >= 0
+    plans = []
+    already_complete = previously_failed = 0
+    for target in request.targets[: len(stores)]:
+        store = stores[target.location]
+        status = store.status()
+        missing = requested & absent(status, or_failed=request.options.retry_failed)
+        already_complete += int((status[requested] == WHOLE).sum())
+        previously_failed += int((status[requested & ~missing] >= FIRST_REASON).sum())
+        plans.append(
+            StorePlan(
+                expert=target.expert,
+                store=store,
+                lease=held[target.location],
+                missing=missing,
+                written=np.zeros_like(missing),
+            )
+        )
     return ExtractionPlan(
-        dataset=request.dataset,
-        experts=experts,
-        stores=stores,
-        leases=held,
-        row_in_index=row_in_index,
-        to_do=to_do,
-        settled=tuple(np.zeros_like(mask) for mask in to_do),
-        already_there=int(sum((status[asked] == WHOLE).sum() for status in statuses)),
-        failed_before=int(
-            sum(
-                (status[asked & ~mask] >= FIRST_REASON).sum()
-                for status, mask in zip(statuses, to_do, strict=True)
-            )
-        ),
-        device=request.device,
-        busy=busy,
+        request, tuple(plans), index_rows, already_complete, previously_failed, leads_busy
     )

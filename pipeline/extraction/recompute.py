@@ -1,6 +1,7 @@
-"""Some rows of a store computed again from the ECGs, and compared with what is kept."""
+"""Verification of a store by recomputing some of its rows from the ECGs."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +18,22 @@ from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
-RELATIVE = 2.0**-10
-"""One unit in the last place of float16: what another machine's arithmetic may differ by."""
-ABSOLUTE = 1e-4
+RELATIVE_TOLERANCE = 2.0**-10
+"""One unit in the last place of float16: what results may differ by between machines."""
+
+ABSOLUTE_TOLERANCE = 1e-4
 """The same for values near zero, in the units of the embedding."""
 
 
 @dataclass(frozen=True)
-class Recomputed:
-    """How many rows were computed again, and how near they came to what is kept.
+class RecomputeResult:
+    """The result of comparing recomputed rows with the stored ones.
 
-    `equal`: the same to the last bit; `close`: not that, but within `RELATIVE` and `ABSOLUTE`.
-    `different`: a sentence for each row that is neither, or whose ECG cannot be had any more.
+    Attributes:
+        rows: Rows recomputed.
+        equal: Rows equal to the last bit.
+        close: Other rows within `RELATIVE_TOLERANCE` and `ABSOLUTE_TOLERANCE`.
+        different: One sentence per row that differs by more or whose ECG is unreadable.
     """
 
     rows: int
@@ -46,97 +51,122 @@ def recompute(
     device: str = "auto",
     seed: int = 0,
     batch_size: int = 16,
-) -> Recomputed:
-    """Embed `count` whole rows anew, drawn by `seed`, and compare them with the store's.
+) -> RecomputeResult:
+    """Recompute a random sample of complete rows and compare them with the store.
 
-    With no `weights`, those that the store names: `random:SEED`, or the published checkpoint.
-    Raises UserError where the data set or the expert is not what the store was made of and by.
+    Args:
+        store: Store to check.
+        dataset: Data set that the store was extracted from.
+        count: Number of rows to recompute.
+        weights: Weights as for an extraction. By default those that the store names:
+            ``random:SEED`` or the published checkpoint.
+        device: Torch device.
+        seed: Seed of the sample.
+        batch_size: Records on the device at once.
+
+    Returns:
+        Counts of equal and close rows, and a sentence per different row.
+
+    Raises:
+        UserError: The provenance of the rebuilt expert differs from the store's.
     """
-    where = resolve_device(device)
-    expert = _rebuild(store, dataset, weights)
-    whole = np.flatnonzero(store.status() == WHOLE)
-    picked = np.random.default_rng(seed).choice(whole, min(count, len(whole)), replace=False)
-    rows = np.sort(picked)
-    kept = store.read(rows)
-    index = dataset.index().record_id
-    order = np.argsort(index)
-    at = order[np.searchsorted(index, store.record_id[rows], sorter=order).clip(max=len(order) - 1)]
+    device = resolve_device(device)
+    expert = _rebuild_expert(store, dataset, weights)
+    complete = np.flatnonzero(store.status() == WHOLE)
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(complete, min(count, len(complete)), replace=False))
+    stored = store.read(rows)
+    index_rows = {
+        record_id: row for row, record_id in enumerate(dataset.index().record_id.tolist())
+    }
     if isinstance(expert, torch.nn.Module):
-        expert.to(where)
-    # As in an extraction: TensorFloat-32 would give other numbers on some GPUs.
+        expert.to(device)
+    # As in an extraction: TF32 results differ between GPUs.
     torch.backends.cudnn.allow_tf32 = False
     different: list[str] = []
     equal = close = 0
     for first in range(0, len(rows), batch_size):
-        signals, old, records = [], [], []
-        batch = slice(first, first + batch_size)
-        for row, place, embedding in zip(rows[batch], at[batch], kept[batch], strict=True):
-            record = store.record_id[row].item()
+        signals, expected, records = [], [], []
+        for number in range(first, min(first + batch_size, len(rows))):
+            record_id = store.record_id[rows[number]].item()
             try:
-                if index[place] != record:
-                    raise UnreadableRecord(
-                        "missing_file", "The data set does not have this record."
-                    )
-                signals.append(dataset.read(int(place)))
-            except UnreadableRecord as bad:
-                different.append(f"record {record} cannot be had any more: {bad}")
+                signals.append(_read(dataset, index_rows, record_id))
+            except UnreadableRecord as error:
+                different.append(f"Record {record_id} is unreadable: {error}")
                 continue
-            old.append(embedding)
-            records.append(record)
+            expected.append(stored[number])
+            records.append(record_id)
         if not signals:
             continue
         with torch.inference_mode():
-            ecg = torch.from_numpy(np.stack(signals)).to(where)
-            new = expert.embed(ecg).float().cpu().numpy().astype(kept.dtype)
-        for record, ours, theirs in zip(records, new, old, strict=True):
-            if np.array_equal(ours, theirs):
+            ecg = torch.from_numpy(np.stack(signals)).to(device)
+            computed = expert.embed(ecg).float().cpu().numpy().astype(stored.dtype)
+        for record_id, new, old in zip(records, computed, expected, strict=True):
+            if np.array_equal(new, old):
                 equal += 1
-            elif _near(ours, theirs):
+            elif _is_close(new, old):
                 close += 1
             else:
-                different.append(f"record {record} differs by up to {_distance(ours, theirs):.3g}")
-    return Recomputed(len(rows), equal, close, tuple(different))
+                different.append(f"Record {record_id} differs by up to {_distance(new, old):.3g}.")
+    return RecomputeResult(len(rows), equal, close, tuple(different))
 
 
-def _near(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> bool:
-    # In float64, for the tolerance itself is less than float16 can tell apart.
-    wide = (new.astype(np.float64), old.astype(np.float64))
-    return np.allclose(*wide, rtol=RELATIVE, atol=ABSOLUTE)
+def _read(
+    dataset: Dataset, index_rows: Mapping[int | str, int], record_id: int | str
+) -> Float[np.ndarray, "12 5000"]:
+    if record_id not in index_rows:
+        raise UnreadableRecord("missing_file", "The data set does not contain it.")
+    return dataset.read(index_rows[record_id])
+
+
+def _is_close(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> bool:
+    # In float64: the absolute tolerance is below float16's resolution.
+    return np.allclose(
+        new.astype(np.float64),
+        old.astype(np.float64),
+        rtol=RELATIVE_TOLERANCE,
+        atol=ABSOLUTE_TOLERANCE,
+    )
 
 
 def _distance(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> float:
     return float(np.abs(new.astype(np.float64) - old.astype(np.float64)).max())
 
 
-def _rebuild(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) -> Expert:
-    """The expert that made a store, built anew. Raises UserError where it is another."""
-    made = store.provenance
-    name = made["expert"]
+def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) -> Expert:
+    """Load the expert that the store was extracted with.
+
+    Raises:
+        UserError: Its provenance differs from the store's.
+    """
+    expected = store.provenance
+    name = expected["expert"]
     expert: Expert
     if name == LeadsSample.spec.name:
         expert = LeadsSample()
     else:
-        kept = made["weights"] if str(made["weights"]).startswith("random:") else "published"
-        choice = ExpertOption.parse("--weights", weights or (kept,))
-        expert = load_expert(name, choice.get(name), made["pooling"])
-    # As it comes back from a store: JSON knows no tuples.
-    now = json.loads(json.dumps(provenance(expert.spec, dataset.namespace, made["dtype"])))
-    if differing := _differing(now, made):
+        label = str(expected["weights"])
+        default = label if label.startswith("random:") else "published"
+        option = ExpertOption.parse("--weights", weights or (default,))
+        expert = load_expert(name, option.get(name), expected["pooling"])
+    current = provenance(expert.spec, dataset.namespace, expected["dtype"])
+    # A JSON round trip turns tuples into lists, as in the store.
+    if differences := _differences(json.loads(json.dumps(current)), expected):
         raise UserError(
-            f"{store.location} cannot be computed again: {differing} differ; give the --dataset "
-            "and the --weights that it was made of, with the libraries of that time."
+            f"{store.location} cannot be recomputed: {differences} differ; use the --dataset, the "
+            "--weights and the library versions that it was extracted with."
         )
     return expert
 
 
-def _differing(now: dict[str, Any], made: dict[str, Any]) -> str:
-    """The keys in which two provenance documents differ, with both values where they are short."""
+def _differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
+    """Return the keys in which two provenance documents differ, with their values if short."""
 
-    def told(key: str) -> str:
-        ours, theirs = str(now.get(key)), str(made.get(key))
+    def describe(key: str) -> str:
+        ours, theirs = str(current.get(key)), str(expected.get(key))
         if max(len(ours), len(theirs)) > 70:
             return key
-        return f"{key} (here {ours or 'none'}, in the store {theirs or 'none'})"
+        return f"{key} (now {ours or 'none'}, in the store {theirs or 'none'})"
 
-    keys = sorted(now.keys() | made.keys())
-    return ", ".join(told(key) for key in keys if now.get(key) != made.get(key))
+    keys = sorted(current.keys() | expected.keys())
+    return ", ".join(describe(key) for key in keys if current.get(key) != expected.get(key))

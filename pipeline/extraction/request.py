@@ -1,4 +1,4 @@
-"""What is asked of an extraction: which records, by which experts, into which stores."""
+"""The extraction request: records of a data set, experts, and the location of each store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import select
+from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.layout import store_location
 from stores.location import Location, locate
@@ -20,22 +21,45 @@ from stores.record_ids import RecordIds
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for: records of a data set, by these experts, the gate's leads among them.
+class StoreTarget:
+    """An expert and the location of its store.
 
-    `wanted`: record ids, in index order. `locations`: where each expert's store is or will be.
+    Attributes:
+        expert: Expert with its weights loaded.
+        location: Where its store is, or will be created.
+    """
+
+    expert: Expert
+    location: Location
+
+
+@dataclass(frozen=True)
+class ExtractionRequest:
+    """Which records to extract, by which experts, into which stores.
+
+    Attributes:
+        dataset: Source of the ECGs.
+        targets: One per store. The gate's sampled leads are always included and come last.
+        record_ids: Requested record ids, in index order.
+        device: Torch device, such as ``cpu`` or ``cuda:0``.
+        options: Options that the request was resolved with.
     """
 
     dataset: Dataset
-    experts: tuple[Expert, ...]
-    wanted: RecordIds
-    locations: tuple[Location, ...]
-    dtype: str
+    targets: tuple[StoreTarget, ...]
+    record_ids: RecordIds
     device: str
+    options: ExtractOptions
 
 
 def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
-    """The document that defines a store: what its numbers depend on, and nothing else."""
+    """Return the provenance document of a store, whose digest is the store's identity.
+
+    Args:
+        spec: Spec of the expert.
+        namespace: Namespace of the data set, such as ``ludb/1.0.1``.
+        dtype: Stored number format, ``float16`` or ``float32``.
+    """
     return {
         "dataset": namespace,
         "expert": spec.name,
@@ -51,59 +75,65 @@ def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
     }
 
 
-def resolve(
+def resolve_request(
     dataset: str | Dataset,
     store: str | Path,
-    experts: Sequence[str] | Sequence[Expert],
-    *,
-    weights: Sequence[str] = ("published",),
-    pooling: Sequence[str] = ("default",),
-    dtype: str = "float16",
-    device: str = "auto",
-    limit: int | None = None,
-    records: Path | None = None,
-) -> Request:
-    """Find everything that is asked for. The gate's sampled leads are always part of it, last.
+    experts: Sequence[str | Expert],
+    options: ExtractOptions | None = None,
+) -> ExtractionRequest:
+    """Open the data set, load the experts and select the records; create nothing.
 
-    `experts` by name, or ready-made; `limit` and `records` as in `selection.select`.
-    Raises UserError or StoreError where the data set, an expert, its weights, a record, the
-    device or the store's root cannot be had.
+    Args:
+        dataset: A data set, or its spec such as ``ludb:/data/ludb``.
+        store: Root folder or URL of the stores.
+        experts: Names from the registry, or expert objects.
+        options: Defaults to ``ExtractOptions()``.
+
+    Returns:
+        The request. Experts that share a store are included once.
+
+    Raises:
+        UserError: The data set, an expert, its weights, a record or the device is unavailable.
+        StoreError: `store` is not a valid store root.
     """
+    options = options or ExtractOptions()
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    where = resolve_device(device)
+    device = resolve_device(options.device)
     root = locate(store)
-    named: list[str | Expert] = list(dict.fromkeys(experts))
-    by_name = [one for one in named if isinstance(one, str)]
-    choices = {}
-    for option, given in (("--weights", weights), ("--pooling", pooling)):
-        choices[option] = ExpertOption.parse(option, given)
-        choices[option].check_experts(by_name)
-    ready: list[Expert] = [
-        load_expert(one, choices["--weights"].get(one), choices["--pooling"].get(one))
-        if isinstance(one, str)
-        else one
-        for one in named
+    requested = list(dict.fromkeys(experts))
+    names = [expert for expert in requested if isinstance(expert, str)]
+    weights = _parse_option("--weights", options.weights, names)
+    pooling = _parse_option("--pooling", options.pooling, names)
+    loaded = [
+        load_expert(expert, weights.get(expert), pooling.get(expert))
+        if isinstance(expert, str)
+        else expert
+        for expert in requested
     ]
-    ready.append(LeadsSample())
-    # One store, one expert, however often it was named.
-    experts_at: dict[Location, Expert] = {}
-    for expert in ready:
-        made = provenance(expert.spec, source.namespace, dtype)
-        experts_at.setdefault(store_location(root, made), expert)
-    return Request(
+    targets: dict[Location, StoreTarget] = {}
+    for expert in (*loaded, LeadsSample()):
+        location = store_location(root, provenance(expert.spec, source.namespace, options.dtype))
+        targets.setdefault(location, StoreTarget(expert, location))
+    return ExtractionRequest(
         dataset=source,
-        experts=tuple(experts_at.values()),
-        wanted=select(source.index().record_id, limit=limit, records=records),
-        locations=tuple(experts_at),
-        dtype=dtype,
-        device=where,
+        targets=tuple(targets.values()),
+        record_ids=select(source.index().record_id, limit=options.limit, records=options.records),
+        device=device,
+        options=options,
     )
 
 
-def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one, else `cpu`.
+def _parse_option(name: str, values: Sequence[str], experts: Sequence[str]) -> ExpertOption:
+    option = ExpertOption.parse(name, values)
+    option.check_experts(experts)
+    return option
 
-    Raises UserError for a device that is not here.
+
+def resolve_device(device: str) -> str:
+    """Return `device`, with ``auto`` replaced by ``cuda`` if available and ``cpu`` otherwise.
+
+    Raises:
+        UserError: The device is not available on this machine.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -111,7 +141,7 @@ def resolve_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "give --device auto or cpu, or name a device that is here."
+            f"Device {device!r} is not available on this machine "
+            f"({str(error).splitlines()[0]}); use --device auto, cpu or an available device."
         ) from error
     return device

@@ -1,25 +1,26 @@
-"""What came of an extraction: counted, told in lines, and kept beside the stores."""
+"""The results of an extraction: counts, failures and timings, as an object and as text."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
-
-import torch
 
 from pipeline.extraction.plan import ExtractionPlan
 from stores.location import Location
-from stores.runs import write_run
 
-FAILURES_KEPT = 1000
-"""Failures kept in words; beyond that they are counted, and their reasons are in the stores."""
-FAILURES_NAMED = 10
+MAX_FAILURES = 1000
+"""Failures kept with their details. Further ones are counted; the stores hold their reasons."""
+
+MAX_FAILURES_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that cannot be had, or that an expert has no embedding of, and why.
+    """A record without an embedding.
 
-    `expert`: None where it is the record itself.
+    Attributes:
+        record_id: Id of the record.
+        expert: Expert that failed; None if the record itself is unreadable.
+        reason: Reason code, one of the stores' flags.
+        detail: A sentence that names the file or the value.
     """
 
     record_id: int | str
@@ -29,103 +30,100 @@ class Failure:
 
 
 @dataclass
-class Summary:
-    """What an extraction brought into the stores so far, in rows (a record of an expert is one).
+class ExtractionSummary:
+    """The results of an extraction, updated while it runs.
 
-    `failed`: by expert and reason. `records_failed`: by reason, each record once. `embedded` and
-    `embedding_seconds`: by expert, the ECGs it was given and how long it took.
+    A row is one record in one store.
+
+    Attributes:
+        computed: Rows that this run has computed and written.
+        already_complete: Requested rows that were complete before.
+        previously_failed: Rows that failed in earlier runs and were not retried.
+        failed: Rows that failed in this run, by expert and reason.
+        failed_records: Records that failed in this run, by reason.
+        failures: The first `MAX_FAILURES` failures of this run.
+        embedded: Records given to each expert, by its name.
+        embedding_seconds: Time spent in each expert, by its name.
+        stores: Locations of the stores.
+        run_records: Locations of the run records of this run.
+        leads_busy: Why the gate's leads were not extracted; None if they were.
     """
 
     computed: int = 0
-    already_there: int = 0
+    already_complete: int = 0
+    previously_failed: int = 0
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    records_failed: Counter[str] = field(default_factory=Counter)
+    failed_records: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     embedded: Counter[str] = field(default_factory=Counter)
-    embedding_seconds: Counter[str] = field(default_factory=Counter)
+    embedding_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stores: tuple[Location, ...] = ()
+    run_records: tuple[Location, ...] = ()
+    leads_busy: str | None = None
 
-    def fail(self, failure: Failure, expert: str, *, again: bool) -> None:
-        """Count a failure for an expert; `again`: it was for another expert too, and is told."""
+    @classmethod
+    def of(cls, plan: ExtractionPlan) -> "ExtractionSummary":
+        """Return the summary of a plan before any row is computed."""
+        return cls(
+            already_complete=plan.already_complete,
+            previously_failed=plan.previously_failed,
+            stores=tuple(planned.store.location for planned in plan.stores),
+            leads_busy=plan.leads_busy,
+        )
+
+    def add_failure(self, failure: Failure, expert: str, *, repeated: bool) -> None:
+        """Count a failed row.
+
+        Args:
+            failure: The failure.
+            expert: Name of the expert whose store the row is in.
+            repeated: Whether the same failure was added for another expert.
+        """
         self.failed[expert, failure.reason] += 1
-        if again:
+        if repeated:
             return
-        self.records_failed[failure.reason] += 1
-        if len(self.failures) < FAILURES_KEPT:
+        self.failed_records[failure.reason] += 1
+        if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)
 
-
-def report(plan: ExtractionPlan, summary: Summary) -> list[str]:
-    """An extraction told in lines: rows, failures by reason, and the first of them by name."""
-    lines = [
-        f"{summary.computed} rows computed, {summary.already_there} already there, "
-        f"{summary.failed.total()} failed"
-        + (
-            f", {plan.failed_before} failed before (--retry-failed tries them again)"
-            if plan.failed_before
+    def lines(self) -> list[str]:
+        """Return the summary as lines of text."""
+        retry = (
+            f", {self.previously_failed} failed before (--retry-failed retries them)"
+            if self.previously_failed
             else ""
         )
-        + f"; a row is one record of one of {len(plan.stores)} stores."
-    ]
-    if rates := _rates(summary):
-        lines.append("Records per second of each expert alone: " + ", ".join(rates) + ".")
-    total = summary.records_failed.total()
-    if total:
-        counts = summary.records_failed.most_common()
-        told = ", ".join(f"{count} {reason}" for reason, count in counts)
-        lines.append(f"{total} record{'s' if total > 1 else ''} failed: {told}.")
+        lines = [
+            f"{self.computed} rows computed, {self.already_complete} already complete, "
+            f"{self.failed.total()} failed{retry}; a row is one record in one of "
+            f"{len(self.stores)} stores."
+        ]
+        if self.embedded:
+            rates = ", ".join(
+                f"{name} {count / self.embedding_seconds[name]:.3g}"
+                for name, count in self.embedded.items()
+            )
+            lines.append(f"Records/s per expert, without decoding and writing: {rates}.")
+        lines += self._failure_lines()
+        lines += [f"Store of {location.parent.name}: {location}" for location in self.stores]
+        lines += [f"Run record: {location}" for location in self.run_records]
+        if self.leads_busy:
+            lines.append(f"The gate's leads were not extracted: {self.leads_busy}")
+        return lines
+
+    def _failure_lines(self) -> list[str]:
+        total = self.failed_records.total()
+        if not total:
+            return []
+        counts = ", ".join(f"{n} {reason}" for reason, n in self.failed_records.most_common())
+        lines = [f"{total} record{'s' if total > 1 else ''} failed: {counts}."]
         lines += [
             f"  {failure.record_id}: {failure.reason}. {failure.detail}"
-            for failure in summary.failures[:FAILURES_NAMED]
+            for failure in self.failures[:MAX_FAILURES_SHOWN]
         ]
-        if total > FAILURES_NAMED:
+        if total > MAX_FAILURES_SHOWN:
             lines.append(
-                f"  ... and {total - FAILURES_NAMED} more; `enecg store show --failed` with a "
-                "store below lists them all."
+                f"  ... and {total - MAX_FAILURES_SHOWN} more; list all with `enecg store show "
+                "--failed` and a store below."
             )
-    return lines
-
-
-def _rates(summary: Summary) -> list[str]:
-    return [
-        f"{name} {count / summary.embedding_seconds[name]:.3g}"
-        for name, count in summary.embedded.items()
-    ]
-
-
-def finish_extraction(
-    plan: ExtractionPlan, summary: Summary, *, finished: bool = True
-) -> list[Location]:
-    """Keep what was done beside each store it was done to; returns the run objects' locations.
-
-    `finished`: False where it was stopped before its end.
-    """
-    if not plan.total_rows:
-        return []
-    ended = datetime.now().astimezone()
-    written = []
-    for expert, store, mask in zip(plan.experts, plan.stores, plan.to_do, strict=True):
-        if not mask.any():
-            continue
-        name = expert.spec.name
-        failed = {reason: n for (whose, reason), n in summary.failed.items() if whose == name}
-        run = {
-            "started": plan.started.isoformat(timespec="seconds"),
-            "ended": ended.isoformat(timespec="seconds"),
-            "finished": finished,
-            "by": next(lease for lease in plan.leases if lease.ticket == store.ticket).holder.who,
-            "device": plan.device,
-            "torch": torch.__version__,
-            "index_digest": plan.dataset.index().digest,
-            "rows_to_do": int(mask.sum()),
-            "rows_failed": sum(failed.values()),
-            "failed_by_reason": failed,
-            "embedded": summary.embedded[name],
-            "embedding_seconds": round(summary.embedding_seconds[name], 3),
-            "failures": [
-                {"record_id": one.record_id, "reason": one.reason, "detail": one.detail}
-                for one in summary.failures
-                if one.expert in (None, name)
-            ],
-        }
-        written.append(write_run(store, run))
-    return written
+        return lines

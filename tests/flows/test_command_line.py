@@ -168,7 +168,7 @@ def test_extract_works_from_any_folder_and_says_little_besides(
         *("--store", str(tmp_path / "store"), "--experts", "dlinear", "--weights", "random:0"),
     )
     assert told.returncode == 0, told.stderr
-    assert " rows computed, 0 already there, " in told.stdout.splitlines()[0]
+    assert " rows computed, 0 already complete, " in told.stdout.splitlines()[0]
     assert f"Store of dlinear: {tmp_path / 'store'}" in told.stdout
     starting, *progress = told.stderr.splitlines()
     assert starting.startswith("Starting the embedded Prefect server")

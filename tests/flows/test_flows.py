@@ -66,7 +66,7 @@ def test_labels_that_cannot_be_made_fail_the_run_with_a_sentence(
 
 
 def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    import pipeline.extraction.extract as stage
+    import pipeline.extraction.ranges as stage
 
     tries = []
 
@@ -84,7 +84,7 @@ def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: py
 
 @pytest.mark.parametrize(
     "where",
-    ["pipeline.extraction.plan.plan_extraction", "pipeline.extraction.extract.extract_range"],
+    ["pipeline.extract.plan_extraction", "pipeline.extraction.ranges.extract_range"],
 )
 def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
     where: str,

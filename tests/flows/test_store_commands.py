@@ -206,17 +206,13 @@ def test_looking_after_stores_needs_neither_prefect_nor_torch(tmp_path: Path):
 @pytest.fixture(scope="module")
 def extracted(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a real extraction by DLinear with untrained weights, and the leads."""
-    from pipeline.extraction.extract import extract_range
-    from pipeline.extraction.plan import plan_extraction
-    from pipeline.extraction.request import resolve
-    from pipeline.extraction.summary import Summary
+    from pipeline.extract import extract
+    from pipeline.extraction.options import ExtractOptions
 
     root = tmp_path_factory.mktemp("extracted")
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
-    request = resolve(dataset, root, ["dlinear"], weights=["random:0"], device="cpu")
-    with plan_extraction(request) as plan:
-        for shards in plan.ranges(1):
-            extract_range(plan, shards, Summary())
+    options = ExtractOptions(weights=("random:0",), device="cpu")
+    extract(dataset, root, ["dlinear"], options=options)
     return root
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.selection import read_record_ids
-from pipeline.extraction.extract import extract_range
+from pipeline.extract import extract
+from pipeline.extraction.estimate import estimate_extraction, format_estimates
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import ExtractionPlan, plan_extraction
-from pipeline.extraction.request import resolve
-from pipeline.extraction.summary import Summary, finish_extraction, report
-from pipeline.extraction.survey import survey
-from pipeline.extraction.survey import told as survey_told
+from pipeline.extraction.ranges import Progress, extract_range
+from pipeline.extraction.request import ExtractionRequest, resolve_request
+from pipeline.extraction.run_record import write_run_records
+from pipeline.extraction.summary import ExtractionSummary
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
@@ -41,29 +44,29 @@ RANDOM = ("random:0",)
 
 
 class MeanExpert:
-    """Each lead's mean: an expert whose right answer is plain. Counts the ECGs it is given."""
+    """The mean of each lead, so that the correct embedding is obvious. Counts its ECGs."""
 
-    def __init__(self, name: str = "mean", poison: float | None = None) -> None:
+    def __init__(self, name: str = "mean", overflow_at: float | None = None) -> None:
         self.spec = ExpertSpec(name, 1, {}, "none", "mean", 12, "none", "")
-        self.seen = 0
-        self.poison = poison
+        self.embedded = 0
+        self.overflow_at = overflow_at
 
     def embed(self, ecg: torch.Tensor) -> torch.Tensor:
-        self.seen += len(ecg)
+        self.embedded += len(ecg)
         mean = ecg.mean(-1)
-        if self.poison is not None:
-            mean[ecg[:, 0, 0] == self.poison] = torch.inf
+        if self.overflow_at is not None:
+            mean[ecg[:, 0, 0] == self.overflow_at] = torch.inf
         return mean
 
 
-class Constant:
-    """A data set whose record `id` is the voltage `id` in every lead; some cannot be had."""
+class ConstantDataset:
+    """A data set whose record `id` has the voltage `id` in every lead."""
 
     namespace = "constant/1"
 
-    def __init__(self, ids: list[int] | range, bad: tuple[int, ...] = ()) -> None:
+    def __init__(self, ids: list[int] | range, unreadable: tuple[int, ...] = ()) -> None:
         self.ids = list(ids)
-        self.bad = bad
+        self.unreadable = unreadable
 
     def index(self) -> RecordIndex:
         ids = np.array(self.ids, dtype=np.int64)
@@ -71,104 +74,151 @@ class Constant:
 
     def read(self, row: int) -> np.ndarray:
         record = self.ids[row]
-        if record in self.bad:
+        if record in self.unreadable:
             raise UnreadableRecord("cut_file", f"{record}.dat is cut; copy it again.")
         return np.full((12, 5000), record, np.float32)
 
+    def leads(self, row: int) -> Any:
+        raise AssertionError("an extraction reads no unchecked leads")
+
     def labels(self) -> Any:
-        raise AssertionError("an extraction reads no label")
+        raise AssertionError("an extraction reads no labels")
 
 
-def plan(
-    dataset: Any,
-    store: Path,
-    *experts: Expert,
-    limit: int | None = None,
-    records: Path | None = None,
-    **options: Any,
-) -> ExtractionPlan:
-    request = resolve(dataset, store, experts, device="cpu", limit=limit, records=records)
-    return plan_extraction(request, shard_rows=8, **options)
+def plan(dataset: Any, store: Any, *experts: Expert, **options: Any) -> ExtractionPlan:
+    defaults = {"device": "cpu", "shard_rows": 8, "batch_size": 5}
+    request = resolve_request(dataset, store, experts, ExtractOptions(**defaults | options))
+    return plan_extraction(request)
 
 
-def run(planned: ExtractionPlan, batch_size: int = 5, **options: Any) -> Summary:
-    """Do all that is planned, and let others write."""
-    summary = Summary(already_there=planned.already_there)
+def run(planned: ExtractionPlan, progress: Progress | None = None) -> ExtractionSummary:
+    """Run all ranges of a plan and release its leases."""
+    summary = ExtractionSummary.of(planned)
     with planned:
         for shards in planned.ranges(3):
-            extract_range(planned, shards, summary, batch_size=batch_size, **options)
+            extract_range(planned, shards, summary, progress)
     return summary
 
 
+def resolve(dataset: Any, store: Path, *experts: str | Expert, **options: Any) -> ExtractionRequest:
+    return resolve_request(dataset, store, experts, ExtractOptions(**{"device": "cpu"} | options))
+
+
 def store_of(planned: ExtractionPlan, name: str = "mean") -> EmbeddingStore:
-    place = [expert.spec.name for expert in planned.experts].index(name)
-    return open_store(planned.stores[place].location)
+    (location,) = [one.store.location for one in planned.stores if one.name == name]
+    return open_store(location)
 
 
 def test_each_record_gets_its_own_embedding(tmp_path: Path):
-    planned = plan(Constant(range(100, 130)), tmp_path, MeanExpert())
+    planned = plan(ConstantDataset(range(100, 130)), tmp_path, MeanExpert())
     summary = run(planned)
-    assert (summary.computed, summary.failed.total()) == (60, 0)  # the expert and the sampled leads
+    assert (summary.computed, summary.failed.total()) == (60, 0)  # the expert and the gate's leads
     store = store_of(planned)
     expected = np.repeat(store.record_id[:, None], 12, 1).astype(np.float16)
     np.testing.assert_array_equal(store.read(np.arange(30)), expected)
 
 
-def test_a_finished_extraction_run_again_computes_nothing(tmp_path: Path):
-    run(plan(Constant(range(20), bad=(3,)), tmp_path, MeanExpert()))
+def test_extract_accepts_a_dataset_and_an_expert_object(tmp_path: Path):
+    steps = []
+    summary = extract(
+        ConstantDataset(range(20), unreadable=(3,)),
+        tmp_path,
+        [MeanExpert()],
+        options=ExtractOptions(device="cpu", shard_rows=8, batch_size=5),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert (summary.computed, summary.failed.total()) == (38, 2)
+    assert steps[-1] == (20, 20)
+    for location in summary.stores:
+        store = open_store(location)
+        assert int((store.status() == WHOLE).sum()) == 19
+        assert [record["finished"] for record in read_runs(store)] == [True]
+    assert [location.parent.name for location in summary.stores] == ["mean", "leads"]
+    assert f"Store of mean: {summary.stores[0]}" in summary.lines()
+
+
+def test_an_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_path: Path):
+    class Interrupted(MeanExpert):
+        def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+            if self.embedded == 10:
+                raise KeyboardInterrupt
+            return super().embed(ecg)
+
+    dataset, options = ConstantDataset(range(20)), ExtractOptions(device="cpu", batch_size=5)
+    with pytest.raises(KeyboardInterrupt):
+        extract(dataset, tmp_path, [Interrupted()], options=options)
+    resumed = MeanExpert()
+    summary = extract(dataset, tmp_path, [resumed], options=options)
+    assert resumed.embedded == 10
+    store = open_store(summary.stores[0])
+    assert [record["finished"] for record in read_runs(store)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"batch_size": 0}, "batch size is 0"), ({"dtype": "int8"}, "dtype is 'int8'")],
+)
+def test_invalid_options_are_refused(option: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        ExtractOptions(**option)
+
+
+def test_rerunning_a_finished_extraction_computes_nothing(tmp_path: Path):
+    dataset = ConstantDataset(range(20), unreadable=(3,))
+    run(plan(dataset, tmp_path, MeanExpert()))
     expert = MeanExpert()
-    again = plan(Constant(range(20), bad=(3,)), tmp_path, expert)
+    again = plan(dataset, tmp_path, expert)
     summary = run(again)
-    assert (again.total_rows, again.ranges(5), expert.seen) == (0, (), 0)
-    assert (summary.computed, summary.already_there, summary.failed.total()) == (0, 38, 0)
-    assert again.failed_before == 2
-    assert finish_extraction(again, summary) == []
-    assert "2 failed before (--retry-failed" in report(again, summary)[0]
+    assert (again.total_rows, again.ranges(5), expert.embedded) == (0, (), 0)
+    assert (summary.computed, summary.already_complete, summary.failed.total()) == (0, 38, 0)
+    assert summary.previously_failed == 2
+    assert write_run_records(again, summary) == ()
+    assert "2 failed before (--retry-failed" in summary.lines()[0]
 
 
-def test_only_what_an_expert_lacks_is_computed(tmp_path: Path):
-    run(plan(Constant(range(20)), tmp_path, MeanExpert()))
+def test_only_missing_rows_of_an_expert_are_computed(tmp_path: Path):
+    run(plan(ConstantDataset(range(20)), tmp_path, MeanExpert()))
     first, second = MeanExpert(), MeanExpert("other")
-    summary = run(plan(Constant(range(25)), tmp_path, first, second))
-    assert (first.seen, second.seen) == (5, 25)
-    assert (summary.computed, summary.already_there) == (5 + 25 + 5, 40)
+    summary = run(plan(ConstantDataset(range(25)), tmp_path, first, second))
+    assert (first.embedded, second.embedded) == (5, 25)
+    assert (summary.computed, summary.already_complete) == (5 + 25 + 5, 40)
 
 
-def test_a_limit_takes_the_first_records_and_changes_no_identity(tmp_path: Path):
-    few = plan(Constant(range(20)), tmp_path, MeanExpert(), limit=6)
+def test_a_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Path):
+    few = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), limit=6)
     assert run(few).computed == 12
     assert np.flatnonzero(store_of(few).status()).tolist() == [0, 1, 2, 3, 4, 5]
-    more = plan(Constant(range(20)), tmp_path, MeanExpert())
-    assert [store.location for store in more.stores] == [store.location for store in few.stores]
+    more = plan(ConstantDataset(range(20)), tmp_path, MeanExpert())
+    assert [one.store.location for one in more.stores] == [one.store.location for one in few.stores]
     assert run(more).computed == 28
 
 
-def test_a_bad_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
-    planned = plan(Constant(range(20), bad=(3, 17)), tmp_path, MeanExpert())
+def test_an_unreadable_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
+    planned = plan(ConstantDataset(range(20), unreadable=(3, 17)), tmp_path, MeanExpert())
     summary = run(planned)
     store = store_of(planned)
     assert (summary.computed, summary.failed.total()) == (36, 4)
     assert [store.flags[code] for code in store.status()[[3, 17]]] == ["cut_file"] * 2
     assert (np.delete(store.status(), [3, 17]) == WHOLE).all()
-    told = "\n".join(report(planned, summary))
-    assert "2 records failed: 2 cut_file." in told
-    assert "17: cut_file. 17.dat is cut; copy it again." in told
-    finish_extraction(planned, summary)
-    kept = read_runs(store)[-1]["failures"]
-    assert {one["record_id"]: one["reason"] for one in kept} == {3: "cut_file", 17: "cut_file"}
+    text = "\n".join(summary.lines())
+    assert "2 records failed: 2 cut_file." in text
+    assert "17: cut_file. 17.dat is cut; copy it again." in text
+    write_run_records(planned, summary)
+    failures = read_runs(store)[-1]["failures"]
+    assert {one["record_id"]: one["reason"] for one in failures} == {3: "cut_file", 17: "cut_file"}
 
 
-def test_failed_records_are_tried_again_only_when_asked(tmp_path: Path):
-    run(plan(Constant(range(20), bad=(3,)), tmp_path, MeanExpert()))
-    with plan(Constant(range(20)), tmp_path, MeanExpert()) as planned:
+def test_failed_records_are_retried_only_on_request(tmp_path: Path):
+    run(plan(ConstantDataset(range(20), unreadable=(3,)), tmp_path, MeanExpert()))
+    with plan(ConstantDataset(range(20)), tmp_path, MeanExpert()) as planned:
         assert planned.total_rows == 0
-    retried = plan(Constant(range(20)), tmp_path, MeanExpert(), retry_failed=True)
+    retried = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), retry_failed=True)
     assert run(retried).computed == 2
     assert (store_of(retried).status() == WHOLE).all()
 
 
-def test_an_embedding_that_is_not_finite_is_a_failure_of_that_record_alone(tmp_path: Path):
-    planned = plan(Constant(range(20)), tmp_path, MeanExpert(poison=7.0))
+def test_a_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
+    planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(overflow_at=7.0))
     summary = run(planned)
     assert [one.record_id for one in summary.failures] == [7]
     assert "not finite in float16" in summary.failures[0].detail
@@ -177,107 +227,109 @@ def test_an_embedding_that_is_not_finite_is_a_failure_of_that_record_alone(tmp_p
 
 
 def test_records_of_a_new_release_are_appended(tmp_path: Path):
-    run(plan(Constant(range(10)), tmp_path, MeanExpert()))
+    run(plan(ConstantDataset(range(10)), tmp_path, MeanExpert()))
     expert = MeanExpert()
-    planned = plan(Constant([50, *range(10), 60]), tmp_path, expert)
+    planned = plan(ConstantDataset([50, *range(10), 60]), tmp_path, expert)
     run(planned)
     store = store_of(planned)
-    assert expert.seen == 2
+    assert expert.embedded == 2
     assert store.record_id.tolist() == [*range(10), 50, 60]
     np.testing.assert_array_equal(store.read(np.array([10, 11, 4]))[:, 0], [50, 60, 4])
 
 
-def test_an_expert_that_joins_late_has_the_same_rows(tmp_path: Path):
-    run(plan(Constant(range(10)), tmp_path, MeanExpert()))
-    regrown = Constant([50, *range(10), 60])
-    run(plan(regrown, tmp_path, MeanExpert("late")))
-    planned = plan(regrown, tmp_path, MeanExpert(), MeanExpert("late"))
+def test_an_expert_added_later_has_the_same_rows(tmp_path: Path):
+    run(plan(ConstantDataset(range(10)), tmp_path, MeanExpert()))
+    grown = ConstantDataset([50, *range(10), 60])
+    run(plan(grown, tmp_path, MeanExpert("late")))
+    planned = plan(grown, tmp_path, MeanExpert(), MeanExpert("late"))
     run(planned)
     for name in ("mean", "late", "leads"):
         assert store_of(planned, name).record_id.tolist() == [*range(10), 50, 60]
         assert (store_of(planned, name).status() == WHOLE).all()
 
 
-def test_a_range_that_broke_off_is_begun_again_where_it_was(tmp_path: Path):
-    class Breaks(MeanExpert):
+def test_a_retried_range_resumes_where_it_failed(tmp_path: Path):
+    class FailsOnce(MeanExpert):
         def embed(self, ecg: torch.Tensor) -> torch.Tensor:
-            if self.seen == 11:
-                self.seen += 1
-                raise OSError("the share was away")
+            if self.embedded == 11:
+                self.embedded += 1
+                raise OSError("the share was unreachable")
             return super().embed(ecg)
 
-    expert = Breaks()
-    planned = plan(Constant(range(24), bad=(3,)), tmp_path, expert)
-    (everything,) = planned.ranges(1)
-    summary, steps = Summary(), list[int]()
+    expert = FailsOnce()
+    dataset = ConstantDataset(range(24), unreadable=(3,))
+    planned = plan(dataset, tmp_path, expert, batch_size=4)
+    (all_shards,) = planned.ranges(1)
+    summary, steps = ExtractionSummary(), list[int]()
 
     def progress(done: int, total: int) -> None:
         assert total == 24
         steps.append(done)
 
-    with pytest.raises(OSError, match="away"):
-        extract_range(planned, everything, summary, batch_size=4, progress=progress)
+    with pytest.raises(OSError, match="unreachable"):
+        extract_range(planned, all_shards, summary, progress)
     assert (summary.computed, summary.failed.total()) == (22, 2)
-    extract_range(planned, everything, summary, batch_size=4, progress=progress)
+    extract_range(planned, all_shards, summary, progress)
     planned.close()
-    assert (summary.computed, summary.already_there) == (46, 0)
-    # The record that cannot be had was not tried again.
-    assert (summary.failed.total(), summary.records_failed.total()) == (2, 1)
+    assert (summary.computed, summary.already_complete) == (46, 0)
+    # The unreadable record was not tried again.
+    assert (summary.failed.total(), summary.failed_records.total()) == (2, 1)
     assert len(summary.failures) == 1
-    assert expert.seen - 1 == 23  # none is done twice
+    assert expert.embedded - 1 == 23  # each record once
     assert steps == [4, 8, 12, 16, 20, 24]
     assert (np.delete(store_of(planned).status(), 3) == WHOLE).all()
 
 
-def test_a_store_that_could_not_be_written_to_is_counted_when_it_could(
+def test_rows_are_counted_when_they_reach_their_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    planned = plan(Constant(range(8), bad=(3,)), tmp_path, MeanExpert())
-    (everything,) = planned.ranges(1)
-    true_put, summary = EmbeddingStore.put_status, Summary()
+    planned = plan(ConstantDataset(range(8), unreadable=(3,)), tmp_path, MeanExpert())
+    (all_shards,) = planned.ranges(1)
+    put_status, summary = EmbeddingStore.put_status, ExtractionSummary()
 
-    def fails(store: EmbeddingStore, shard: int, status: np.ndarray) -> None:
+    def fail_for_leads(store: EmbeddingStore, shard: int, status: np.ndarray) -> None:
         if store.provenance["expert"] == "leads":
             raise ValueError("broken")
-        true_put(store, shard, status)
+        put_status(store, shard, status)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EmbeddingStore, "put_status", fails)
+        patch.setattr(EmbeddingStore, "put_status", fail_for_leads)
         with pytest.raises(ValueError, match="broken"):
-            extract_range(planned, everything, summary)
+            extract_range(planned, all_shards, summary)
     assert (summary.computed, summary.failed) == (7, {("mean", "cut_file"): 1})
-    extract_range(planned, everything, summary)
+    extract_range(planned, all_shards, summary)
     planned.close()
-    assert (summary.computed, summary.already_there) == (14, 0)
+    assert (summary.computed, summary.already_complete) == (14, 0)
     assert summary.failed == {("mean", "cut_file"): 1, ("leads", "cut_file"): 1}
-    assert (summary.records_failed, len(summary.failures)) == ({"cut_file": 1}, 1)
+    assert (summary.failed_records, len(summary.failures)) == ({"cut_file": 1}, 1)
 
 
-def test_a_shard_that_is_there_in_part_is_put_into_s3_once(
+def test_a_partially_filled_shard_is_put_into_s3_once(
     s3_root: str, monkeypatch: pytest.MonkeyPatch
 ):
-    run(plan(Constant(range(8)), s3_root, MeanExpert(), limit=3))
-    true_put, put = obstore.put, list[str]()
+    run(plan(ConstantDataset(range(8)), s3_root, MeanExpert(), limit=3))
+    put, keys = obstore.put, list[str]()
 
-    def counted(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
-        put.append(key.rpartition("/leads/")[2].rpartition("/mean/")[2])
-        return true_put(client, key, *arguments, **options)
+    def recording_put(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        keys.append(key.rpartition("/leads/")[2].rpartition("/mean/")[2])
+        return put(client, key, *arguments, **options)
 
-    monkeypatch.setattr(obstore, "put", counted)
-    run(plan(Constant(range(8)), s3_root, MeanExpert()), batch_size=8)
-    assert sum("/embedding/c/" in key for key in put) == 2
-    assert sum("/status/c/" in key for key in put) == 2
+    monkeypatch.setattr(obstore, "put", recording_put)
+    run(plan(ConstantDataset(range(8)), s3_root, MeanExpert(), batch_size=8))
+    assert sum("/embedding/c/" in key for key in keys) == 2
+    assert sum("/status/c/" in key for key in keys) == 2
 
 
-def test_a_shard_in_work_is_written_as_time_goes_by(tmp_path: Path):
-    planned = plan(Constant(range(8)), tmp_path, MeanExpert())
-    there = []
+def test_a_partially_filled_shard_is_flushed_after_flush_seconds(tmp_path: Path):
+    dataset = ConstantDataset(range(8))
+    planned = plan(dataset, tmp_path, MeanExpert(), batch_size=2, flush_seconds=0.0)
+    stored = []
 
     def progress(done: int, total: int) -> None:
-        there.append(int((store_of(planned).status() == WHOLE).sum()))
+        stored.append(int((store_of(planned).status() == WHOLE).sum()))
 
-    run(planned, batch_size=2, flush_seconds=0.0, progress=progress)
-    assert there == [0, 2, 4, 6]
+    run(planned, progress)
+    assert stored == [0, 2, 4, 6]
 
 
 def test_stores_and_embeddings_are_the_same_for_every_batch_size(
@@ -285,27 +337,26 @@ def test_stores_and_embeddings_are_the_same_for_every_batch_size(
 ):
     embedded = {}
     for size in (1, 7, 64):
-        planned = plan_extraction(
-            resolve(
-                f"mimic-iv-ecg:{synthetic_dir}",
-                tmp_path / str(size),
-                ["dlinear", "timesnet"],
-                weights=RANDOM,
-                limit=20,
-            )
+        summary = extract(
+            f"mimic-iv-ecg:{synthetic_dir}",
+            tmp_path / str(size),
+            ["dlinear", "timesnet"],
+            options=ExtractOptions(weights=RANDOM, limit=20, batch_size=size),
         )
-        run(planned, batch_size=size)
-        embedded[size] = [store.to_dask()[:20].compute() for store in planned.stores]
+        stores = [open_store(location) for location in summary.stores]
+        embedded[size] = [store.to_dask()[:20].compute() for store in stores]
     for size in (7, 64):
         for one, other in zip(embedded[1], embedded[size], strict=True):
             np.testing.assert_allclose(one, other, rtol=2**-10, atol=1e-4)
 
 
-def test_every_spoiled_record_is_found_for_what_it_is(tmp_path: Path, synthetic_dir: Path):
-    planned = plan_extraction(
-        resolve(f"mimic-iv-ecg:{synthetic_dir}", tmp_path, ["dlinear"], weights=RANDOM)
+def test_every_spoiled_record_fails_with_its_reason(tmp_path: Path, synthetic_dir: Path):
+    summary = extract(
+        f"mimic-iv-ecg:{synthetic_dir}",
+        tmp_path,
+        ["dlinear"],
+        options=ExtractOptions(weights=RANDOM),
     )
-    summary = run(planned, batch_size=64)
     spoiled = json.loads((synthetic_dir / "synthetic.json").read_text())["spoiled"]
     found: dict[str, set[int]] = {}
     for failure in summary.failures:
@@ -315,37 +366,39 @@ def test_every_spoiled_record_is_found_for_what_it_is(tmp_path: Path, synthetic_
     assert len(expected) == 4
 
 
-def test_weights_of_an_expert_that_is_not_asked_for_are_a_mistake(tmp_path: Path):
+def test_weights_of_an_expert_that_is_not_requested_are_refused(tmp_path: Path):
+    weights = ("random:0", "moment@random:1")
     with pytest.raises(UserError, match="refers to expert 'moment', which is not among --experts"):
-        resolve(Constant(range(3)), tmp_path, ["dlinear"], weights=["random:0", "moment@random:1"])
+        resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=weights)
 
 
-def test_a_device_that_is_not_here_is_told_in_a_sentence(tmp_path: Path):
-    with pytest.raises(UserError, match="The device 'cuda:99' cannot be used here"):
-        resolve(Constant(range(3)), tmp_path, ["dlinear"], weights=RANDOM, device="cuda:99")
+def test_an_unavailable_device_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="Device 'cuda:99' is not available on this machine"):
+        resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=RANDOM, device="cuda:99")
 
 
 SLOW_EXTRACTION = """
 import sys, time
 from pathlib import Path
-from test_extract import Constant, MeanExpert, plan, run
+from test_extract import ConstantDataset, MeanExpert, plan, run
 
-class Slow(MeanExpert):
+class SlowExpert(MeanExpert):
     def embed(self, ecg):
         time.sleep(0.02)
         return super().embed(ecg)
 
-planned = plan(Constant(range(100, 164), bad=(110,)), Path(sys.argv[1]), Slow())
-told = lambda done, total: print(done, flush=True)
-run(planned, batch_size=2, flush_seconds=0.05, progress=told)
+dataset = ConstantDataset(range(100, 164), unreadable=(110,))
+planned = plan(dataset, Path(sys.argv[1]), SlowExpert(), batch_size=2, flush_seconds=0.05)
+run(planned, progress=lambda done, total: print(done, flush=True))
 """
 
 
-def test_a_killed_extraction_loses_no_row_and_does_none_twice(tmp_path: Path):
-    whole = plan(Constant(range(100, 164), bad=(110,)), tmp_path / "whole", MeanExpert())
-    run(whole)
+def test_a_killed_extraction_loses_no_written_row_and_resumes(tmp_path: Path):
+    dataset = ConstantDataset(range(100, 164), unreadable=(110,))
+    complete = plan(dataset, tmp_path / "complete", MeanExpert())
+    run(complete)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    there = 0
+    written = 0
     for batches in (3, 11, 6):
         process = subprocess.Popen(
             [sys.executable, "-c", SLOW_EXTRACTION, str(tmp_path / "killed")],
@@ -358,25 +411,26 @@ def test_a_killed_extraction_loses_no_row_and_does_none_twice(tmp_path: Path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        with plan(Constant(range(100, 164)), tmp_path / "killed", MeanExpert()) as again:
+        with plan(ConstantDataset(range(100, 164)), tmp_path / "killed", MeanExpert()) as again:
             killed = store_of(again)
         rows = np.flatnonzero(killed.status() == WHOLE)
-        assert len(rows) >= there
-        there = len(rows)
-        np.testing.assert_array_equal(killed.read(rows), store_of(whole).read(rows))
-    assert 0 < there < 63
+        assert len(rows) >= written
+        written = len(rows)
+        np.testing.assert_array_equal(killed.read(rows), store_of(complete).read(rows))
+    assert 0 < written < 63
     expert = MeanExpert()
-    planned = plan(Constant(range(100, 164), bad=(110,)), tmp_path / "killed", expert)
+    planned = plan(dataset, tmp_path / "killed", expert)
     run(planned)
-    assert expert.seen == 63 - there
-    np.testing.assert_array_equal(store_of(planned).to_dask(), store_of(whole).to_dask())
-    np.testing.assert_array_equal(store_of(planned).status(), store_of(whole).status())
+    assert expert.embedded == 63 - written
+    np.testing.assert_array_equal(store_of(planned).to_dask(), store_of(complete).to_dask())
+    np.testing.assert_array_equal(store_of(planned).status(), store_of(complete).status())
 
 
-def test_a_file_of_records_is_extracted_and_no_other_record(tmp_path: Path):
-    wanted = tmp_path / "cohort.csv"
-    wanted.write_text("record_id,split\n107,test\n103,train\n")
-    planned = plan(Constant(range(100, 120)), tmp_path / "store", MeanExpert(), records=wanted)
+def test_only_the_records_of_a_file_are_extracted(tmp_path: Path):
+    records = tmp_path / "cohort.csv"
+    records.write_text("record_id,split\n107,test\n103,train\n")
+    dataset = ConstantDataset(range(100, 120))
+    planned = plan(dataset, tmp_path / "store", MeanExpert(), records=records)
     assert run(planned).computed == 4
     store = store_of(planned)
     assert store.record_id[store.status() == WHOLE].tolist() == [103, 107]
@@ -394,19 +448,19 @@ def test_a_file_of_records_is_extracted_and_no_other_record(tmp_path: Path):
         "\ufeffsplit,record_id\ntest,103\ntrain,101\n",
     ],
 )
-def test_no_record_of_a_file_is_left_out(tmp_path: Path, text: str):
-    wanted = tmp_path / "cohort.csv"
-    wanted.write_text(text)
-    assert sorted(set(read_record_ids(wanted).tolist())) == [101, 103]
+def test_every_record_of_a_file_is_read(tmp_path: Path, text: str):
+    records = tmp_path / "cohort.csv"
+    records.write_text(text)
+    assert sorted(set(read_record_ids(records).tolist())) == [101, 103]
 
 
-def test_a_parquet_table_names_records_too(tmp_path: Path):
+def test_records_are_read_from_a_parquet_table(tmp_path: Path):
     pd.DataFrame({"split": ["a", "b"], "record_id": [103, 101]}).to_parquet(tmp_path / "c.parquet")
     assert read_record_ids(tmp_path / "c.parquet").tolist() == [103, 101]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("100\n999\n", "names 1 records that the data set does not have, such as 999"),
         ("record_id\nabc\n", "holds no record ids"),
@@ -416,166 +470,183 @@ def test_a_parquet_table_names_records_too(tmp_path: Path):
         ("record_id,split\n101,test\n,test\n", "'' is no whole number"),
     ],
 )
-def test_a_file_of_records_that_is_wrong_is_told_in_a_sentence(
-    tmp_path: Path, text: str, told: str
-):
-    wanted = tmp_path / "cohort.txt"
-    wanted.write_text(text)
-    with pytest.raises(UserError, match=told):
-        resolve(Constant(range(100, 120)), tmp_path, [MeanExpert()], records=wanted)
+def test_an_invalid_file_of_records_is_refused(tmp_path: Path, text: str, message: str):
+    records = tmp_path / "cohort.txt"
+    records.write_text(text)
+    with pytest.raises(UserError, match=message):
+        resolve(ConstantDataset(range(100, 120)), tmp_path, MeanExpert(), records=records)
 
 
-def test_a_dry_run_tells_rows_bytes_and_measured_hours_and_makes_nothing(tmp_path: Path):
-    dataset = Constant(range(20))
-    request = resolve(dataset, tmp_path, [MeanExpert()], device="cpu")
-    before = survey(request)
-    assert [(one.to_do, one.bytes) for one in before] == [
+def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):
+    dataset = ConstantDataset(range(20))
+    request = resolve(dataset, tmp_path, MeanExpert())
+    before = estimate_extraction(request)
+    assert [(one.missing, one.bytes) for one in before] == [
         (20, 1024 * 12 * 2),
         (20, 1024 * 1500 * 2),
     ]
     assert before[0].hours is None
     assert list(tmp_path.iterdir()) == []
     planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
-    finish_extraction(planned, run(planned))
-    after = survey(request)
-    assert [(one.whole, one.to_do) for one in after] == [(15, 5), (15, 5)]
-    assert after[0].bytes == 8 * 12 * 2  # of its three shards of eight rows one is not begun
+    write_run_records(planned, run(planned))
+    after = estimate_extraction(request)
+    assert [(one.complete, one.missing) for one in after] == [(15, 5), (15, 5)]
+    assert after[0].bytes == 8 * 12 * 2  # two of three shards of eight rows exist
     rate = after[0].records_per_second
     assert rate is not None
     assert after[0].hours == pytest.approx(5 / rate / 3600)
 
 
-def test_a_dry_run_reads_no_more_runs_than_it_needs(
+def test_an_estimate_reads_only_the_newest_run_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    planned = plan(Constant(range(20)), tmp_path, MeanExpert(), limit=15)
-    finish_extraction(planned, run(planned))
+    planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), limit=15)
+    write_run_records(planned, run(planned))
     store = store_of(planned)
     for seconds in (3.0, 5.0):
         write_run(store, {"device": "cpu", "embedded": 10, "embedding_seconds": seconds})
-    there = sorted(file.name for file in runs(store.location).files())
-    true_read, read = Location.read, list[str]()
+    names = sorted(file.name for file in runs(store.location).files())
+    true_read, reads = Location.read, list[str]()
 
-    def counted(here: Location) -> bytes | None:
-        if "/runs/mean/" in str(here):
-            read.append(here.name)
-        return true_read(here)
+    def recording_read(location: Location) -> bytes | None:
+        if "/runs/mean/" in str(location):
+            reads.append(location.name)
+        return true_read(location)
 
-    monkeypatch.setattr(Location, "read", counted)
-    survey(resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu"))
-    assert read == there[-1:]
+    monkeypatch.setattr(Location, "read", recording_read)
+    estimate_extraction(resolve(ConstantDataset(range(20)), tmp_path, MeanExpert()))
+    assert reads == names[-1:]
 
 
-def test_an_extraction_of_stores_that_another_writes_to_is_refused_by_name(tmp_path: Path):
+def test_an_extraction_into_a_store_with_a_writer_is_refused(tmp_path: Path):
     with (
-        plan(Constant(range(20)), tmp_path, MeanExpert()),
+        plan(ConstantDataset(range(20)), tmp_path, MeanExpert()),
         pytest.raises(StoreError, match=r"mean/\w+ is being written by .*, since 2"),
     ):
-        plan(Constant(range(20)), tmp_path, MeanExpert())
+        plan(ConstantDataset(range(20)), tmp_path, MeanExpert())
 
 
 def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_path: Path):
-    with plan(Constant(range(20)), tmp_path, MeanExpert()):
-        planned = plan(Constant(range(20)), tmp_path, MeanExpert("other"))
-        assert [store.provenance["expert"] for store in planned.stores] == ["other"]
-        assert planned.busy is not None
-        assert run(planned).computed == 20
+    with plan(ConstantDataset(range(20)), tmp_path, MeanExpert()):
+        planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert("other"))
+        assert [one.name for one in planned.stores] == ["other"]
+        summary = run(planned)
+    assert summary.computed == 20
+    assert summary.leads_busy is not None
+    assert summary.leads_busy in summary.lines()[-1]
 
 
-def test_an_expert_named_twice_is_one(tmp_path: Path):
-    twice = resolve(Constant(range(3)), tmp_path, ["dlinear", "dlinear"], weights=RANDOM)
-    assert [one.spec.name for one in twice.experts] == ["dlinear", "leads"]
-    with plan(Constant(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
-        assert [one.spec.name for one in planned.experts] == ["mean", "leads"]
+def test_an_expert_named_twice_is_extracted_once(tmp_path: Path):
+    twice = resolve(ConstantDataset(range(3)), tmp_path, "dlinear", "dlinear", weights=RANDOM)
+    assert [target.expert.spec.name for target in twice.targets] == ["dlinear", "leads"]
+    with plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
+        assert [one.name for one in planned.stores] == ["mean", "leads"]
 
 
 def lease_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "lease"]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt; a process started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("experts", [("mean",), ("first", "mean")])
-def test_ctrl_c_ends_the_waiting_for_another_extraction(tmp_path: Path, experts: tuple[str, ...]):
-    with plan(Constant(range(20)), tmp_path, MeanExpert()):
-        mine = lease_threads()
-        threading.Timer(2.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        began = time.monotonic()
+def test_ctrl_c_ends_the_wait_for_another_extraction(tmp_path: Path, experts: tuple[str, ...]):
+    dataset = ConstantDataset(range(20))
+    # Longer than the timeout of a test.
+    options = ExtractOptions(device="cpu", shard_rows=8, wait_minutes=60)
+    request = resolve_request(dataset, tmp_path, [*map(MeanExpert, experts)], options)
+    messages = list[str]()
+
+    def interrupt(message: str) -> None:
+        messages.append(message)
+        if len(messages) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with plan(dataset, tmp_path, MeanExpert()):
+        before = lease_threads()
         with pytest.raises(KeyboardInterrupt):
-            plan(Constant(range(20)), tmp_path, *map(MeanExpert, experts), wait_seconds=60)
-        assert time.monotonic() - began < 20
-        assert lease_threads() == mine
+            plan_extraction(request, interrupt)
+        assert messages
+        assert lease_threads() == before
 
 
-def test_the_minutes_to_wait_are_those_of_all_stores_together(
+def test_the_wait_for_all_stores_together_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    given = []
-    true_acquire = acquire
+    waits = []
 
-    def watched(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
-        given.append(wait_seconds)
+    def recording_acquire(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
+        waits.append(wait_seconds)
         time.sleep(0.2)
-        return true_acquire(folder, wait_seconds=wait_seconds, **options)
+        return acquire(folder, wait_seconds=wait_seconds, **options)
 
-    monkeypatch.setattr("pipeline.extraction.leases.acquire", watched)
-    with plan(Constant(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_seconds=9):
+    monkeypatch.setattr("pipeline.extraction.leases.acquire", recording_acquire)
+    with plan(ConstantDataset(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_minutes=60):
         pass
-    assert given[0] > 8.9
-    assert max(given[1:]) <= given[0] - 0.2
+    assert 3000 < waits[0] <= 3600
+    assert max(waits[1:]) <= waits[0] - 0.2
 
 
-def test_no_lease_is_kept_where_another_cannot_be_had_for_any_reason(
+def test_all_leases_are_released_when_one_cannot_be_acquired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     before = lease_threads()
-    true_acquire = acquire
 
-    before = lease_threads()
-
-    def fails(folder: Location, **options: Any) -> Lease:
+    def failing_acquire(folder: Location, **options: Any) -> Lease:
         if "/leads/" in str(folder):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return true_acquire(folder, **options)
+        return acquire(folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.extraction.leases.acquire", fails)
+        patch.setattr("pipeline.extraction.leases.acquire", failing_acquire)
         with pytest.raises(OSError, match="Too many open files"):
-            plan(Constant(range(20)), tmp_path, MeanExpert())
+            plan(ConstantDataset(range(20)), tmp_path, MeanExpert())
     assert lease_threads() == before
-    with plan(Constant(range(20)), tmp_path, MeanExpert()):
+    with plan(ConstantDataset(range(20)), tmp_path, MeanExpert()):
         pass
 
 
-def test_a_dry_run_tells_that_a_writer_is_gone(tmp_path: Path):
-    request = resolve(Constant(range(20)), tmp_path, [MeanExpert()], device="cpu")
-    folder = leases(request.locations[0])
+def test_an_estimate_reports_a_writer_that_is_gone(tmp_path: Path):
+    request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert())
+    folder = leases(request.targets[0].location)
     dead = replace(Holder.here(45.0), process=2**22 + 1)
     folder.place.write(f"{folder.key}/00000009.json", dead.json())
-    assert survey_told(survey(request))[0].endswith("which is gone)")
+    assert format_estimates(estimate_extraction(request))[0].endswith("which is gone)")
 
 
-def test_many_failures_are_all_counted_and_only_some_kept_in_words(
+def test_all_failures_are_counted_and_the_first_ones_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pipeline.extraction.summary.FAILURES_KEPT", 5)
-    planned = plan(Constant(range(40), bad=tuple(range(30))), tmp_path, MeanExpert())
+    monkeypatch.setattr("pipeline.extraction.summary.MAX_FAILURES", 5)
+    dataset = ConstantDataset(range(40), unreadable=tuple(range(30)))
+    planned = plan(dataset, tmp_path, MeanExpert())
     summary = run(planned)
-    assert (summary.failed.total(), summary.records_failed["cut_file"]) == (60, 30)
+    assert (summary.failed.total(), summary.failed_records["cut_file"]) == (60, 30)
     assert len(summary.failures) == 5
-    finish_extraction(planned, summary)
-    (kept,) = read_runs(store_of(planned))
-    assert (kept["rows_failed"], kept["failed_by_reason"]) == (30, {"cut_file": 30})
+    write_run_records(planned, summary)
+    (record,) = read_runs(store_of(planned))
+    assert (record["rows_failed"], record["failed_by_reason"]) == (30, {"cut_file": 30})
     assert int((store_of(planned).status() >= FIRST_REASON).sum()) == 30
 
 
 def test_no_label_enters_the_stores(tmp_path: Path, synthetic_dir: Path):
-    request = resolve(
-        f"mimic-iv-ecg:{synthetic_dir}", tmp_path, ["dlinear"], weights=RANDOM, limit=10
+    summary = extract(
+        f"mimic-iv-ecg:{synthetic_dir}",
+        tmp_path,
+        ["dlinear"],
+        options=ExtractOptions(weights=RANDOM, limit=10),
     )
-    planned = plan_extraction(request)
-    finish_extraction(planned, run(planned))
     labels = set(LABEL_COLUMNS) | {"subject_id", "diagnosis"}
-    for store in planned.stores:
-        assert set(store.group.array_keys()) == {"embedding", "status", "record_id"}
+    for location in summary.stores:
+        keys = set(open_store(location).group.array_keys())
+        assert keys == {"embedding", "status", "record_id"}
     for file in tmp_path.rglob("*.json"):
         assert not _keys(json.loads(file.read_text())) & labels, file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_extract import Constant, MeanExpert, plan, run, store_of
+from test_extract import ConstantDataset, MeanExpert, plan, run, store_of
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
@@ -47,12 +47,12 @@ def test_a_full_disk_stops_an_extraction_in_a_sentence_and_room_completes_it(
     small_disk: tuple[Path, Remount], tmp_path: Path
 ):
     disk, remount = small_disk
-    dataset = Constant(range(100, 164))
+    dataset = ConstantDataset(range(100, 164))
     planned = plan(dataset, disk, MeanExpert())
     with pytest.raises(StoreError, match=r"No space left on device.*make room") as told:
         run(planned)
     assert "\n" not in str(told.value)
-    stores = [open_store(store.location) for store in planned.stores]
+    stores = [open_store(one.store.location) for one in planned.stores]
     there = [whole_rows(store) for store in stores]
     assert 0 < len(there[0]) < 64
     assert all((row == record).all() for record, row in there[0].items())
@@ -65,13 +65,13 @@ def test_a_full_disk_stops_an_extraction_in_a_sentence_and_room_completes_it(
     kept = len(whole_rows(open_store(stores[0].location)))
     expert = MeanExpert()
     run(plan(dataset, disk, expert))
-    assert expert.seen == 64 - kept
+    assert expert.embedded == 64 - kept
     undisturbed = plan(dataset, tmp_path / "undisturbed", MeanExpert())
     run(undisturbed)
     for full, right in zip(stores, undisturbed.stores, strict=True):
         after = open_store(full.location)
-        np.testing.assert_array_equal(after.status(), right.status())
-        np.testing.assert_array_equal(after.to_dask(), right.to_dask())
+        np.testing.assert_array_equal(after.status(), right.store.status())
+        np.testing.assert_array_equal(after.to_dask(), right.store.to_dask())
     assert not list(disk.rglob("*.partial"))
 
 
@@ -79,29 +79,29 @@ def test_a_disk_too_full_to_begin_leaves_no_half_a_store(small_disk: tuple[Path,
     disk, _ = small_disk
     (disk / "filler").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"No space left on device.*make room"):
-        plan(Constant(range(8)), disk, MeanExpert())
+        plan(ConstantDataset(range(8)), disk, MeanExpert())
     assert find_stores(disk).stores == find_stores(disk).wrong == ()
     (disk / "filler").unlink()
-    assert run(plan(Constant(range(8)), disk, MeanExpert())).computed == 16
+    assert run(plan(ConstantDataset(range(8)), disk, MeanExpert())).computed == 16
 
 
 def test_a_root_that_may_only_be_read_is_told_in_a_sentence_and_read(
     small_disk: tuple[Path, Remount],
 ):
     disk, remount = small_disk
-    planned = plan(Constant(range(8)), disk, MeanExpert())
+    planned = plan(ConstantDataset(range(8)), disk, MeanExpert())
     run(planned)
     remount("ro")
     assert len(whole_rows(store_of(planned))) == 8
     with pytest.raises(StoreError, match=r"Read-only file system.*get the right to it"):
-        plan(Constant(range(20)), disk, MeanExpert())
+        plan(ConstantDataset(range(20)), disk, MeanExpert())
 
 
 def test_a_root_that_becomes_read_only_stops_an_extraction_in_a_sentence(
     small_disk: tuple[Path, Remount],
 ):
     disk, remount = small_disk
-    planned = plan(Constant(range(16)), disk, MeanExpert())
+    planned = plan(ConstantDataset(range(16)), disk, MeanExpert(), batch_size=4)
     (first,) = planned.ranges(1)
     assert first.last == 2
 
@@ -110,8 +110,8 @@ def test_a_root_that_becomes_read_only_stops_an_extraction_in_a_sentence(
             remount("ro")
 
     with pytest.raises(StoreError, match="Read-only file system"):
-        run(planned, batch_size=4, progress=progress)
+        run(planned, progress)
     remount("rw")
     expert = MeanExpert()
-    run(plan(Constant(range(16)), disk, expert))
+    run(plan(ConstantDataset(range(16)), disk, expert))
     assert len(whole_rows(store_of(planned))) == 16

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_train import EXPERTS, QUICK, RANDOM, extract, run
+from test_train import EXPERTS, QUICK, RANDOM, extract_random, run
 
 from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
@@ -40,7 +40,7 @@ def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stores")
-    extract(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
+    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
     return root
 
 
@@ -293,7 +293,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both_stores(store: Path, elsewhere: Path) -> Path:
-    extract(f"mimic-iv-ecg:{elsewhere}", store, *EXPERTS)
+    extract_random(f"mimic-iv-ecg:{elsewhere}", store, *EXPERTS)
     return store
 
 
@@ -336,10 +336,10 @@ def test_what_a_run_cannot_be_judged_from_is_told_with_the_command_that_mends_it
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
     with pytest.raises(StoreError, match=r"no embeddings of dlinear .* it has none of this expert"):
         judge(*given)
-    extract(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
+    extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
     with pytest.raises(StoreError, match=r"one with dtype 'float32' and not 'float16'"):
         judge(*given)
-    extract(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
+    extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
     words = r"lacks \d+ of \d+ records; fill them by enecg extract .* --experts dlinear,timesnet "
     with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
         judge(*given)

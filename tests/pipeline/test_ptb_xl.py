@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_datasets import check_dataset
-from test_train import QUICK, RANDOM, extract
+from test_train import QUICK, RANDOM, extract_random
 from written_records import UNITS_PER_MV, Source, whole_ecgs, write_record
 
 from enecg.errors import UserError
@@ -248,7 +248,7 @@ def test_a_superclass_is_learned_and_nobody_trained_on_is_judged_at_the_other_ra
     root: Path, tmp_path: Path
 ):
     for name in ("ptb-xl", "ptb-xl-100"):
-        extract(f"{name}:{root}", tmp_path / "store", "dlinear")
+        extract_random(f"{name}:{root}", tmp_path / "store", "dlinear")
     settings = TrainSettings(
         weights=RANDOM,
         repeats=1,

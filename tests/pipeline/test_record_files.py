@@ -20,7 +20,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
-from pipeline.extraction.extract import _decoded
+from pipeline.extraction.decoding import decode_batches
 from pipeline.waveforms import object_files
 from pipeline.waveforms.data_root import find_table, local_copy, open_root
 from pipeline.waveforms.decode import read_leads, read_wfdb
@@ -361,7 +361,7 @@ def test_records_behind_a_slow_server_are_fetched_side_by_side_and_in_order(
     there.read(0)
     web.delay = 0.1
     began = time.monotonic()
-    got = [one for batch in _decoded(there, rows[::-1], rows, 32) for one in batch]
+    got = [one for batch in decode_batches(there, rows[::-1], rows, 32) for one in batch]
     took = time.monotonic() - began
     assert [one.row for one in got] == rows.tolist()
     assert took < len(rows) * 2 * web.delay / 2, "one by one, each record takes two delays"

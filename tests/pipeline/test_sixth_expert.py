@@ -33,19 +33,14 @@ TOY = ExpertDefinition(
 
 USE = """
 import sys
-from pipeline.extraction.extract import extract_range
+from pipeline.extract import extract
+from pipeline.extraction.options import ExtractOptions
 from pipeline.training.fit import FitSettings
-from pipeline.extraction.plan import plan_extraction
-from pipeline.extraction.request import resolve
-from pipeline.extraction.summary import Summary
 from pipeline.train import train
 from pipeline.training.train_settings import TrainSettings
 
 dataset, store, out = sys.argv[1:]
-request = resolve(dataset, store, ["toy", "dlinear"], weights=["random:0"])
-with plan_extraction(request) as plan:
-    for shards in plan.ranges(1):
-        extract_range(plan, shards, Summary())
+extract(dataset, store, ["toy", "dlinear"], options=ExtractOptions(weights=("random:0",)))
 few = FitSettings(epochs=2)
 settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
 print(train(dataset, store, out, settings).markdown)

@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from test_train import RANDOM, extract
+from test_train import RANDOM, extract_random
 
 from enecg.errors import UserError
 from pipeline.report.sweep_page import plot, write_sweep
@@ -30,7 +30,7 @@ def dataset(synthetic_dir: Path) -> str:
 @pytest.fixture(scope="module")
 def store(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stores")
-    extract(dataset, root, "timesnet")
+    extract_random(dataset, root, "timesnet")
     return root
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,8 @@ from enecg.heads import FFN
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
-from pipeline.extraction.extract import extract_range
-from pipeline.extraction.plan import plan_extraction
-from pipeline.extraction.request import resolve
-from pipeline.extraction.summary import Summary
+from pipeline.extract import extract
+from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
 from pipeline.report.formats import markdown
 from pipeline.report.paper import all_tables, blocks
@@ -36,11 +35,9 @@ QUICK = FitSettings(epochs=3, hidden=16)
 EXPERTS = ("dlinear", "timesnet")
 
 
-def extract(dataset: str, store: Path, *experts: str, **options: object) -> None:
-    request = resolve(dataset, store, experts, weights=RANDOM, **options)  # type: ignore[arg-type]
-    with plan_extraction(request) as planned:
-        for shards in planned.ranges(1):
-            extract_range(planned, shards, Summary())
+def extract_random(dataset: str, store: Path, *experts: str, **options: Any) -> None:
+    """Extract with untrained weights."""
+    extract(dataset, store, experts, options=ExtractOptions(weights=RANDOM, **options))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +51,7 @@ def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stores")
-    extract(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
+    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
     return root
 
 
@@ -250,7 +247,7 @@ def test_weights_are_exactly_those_that_are_told(dataset: Path, store: Path, tmp
 def test_records_that_are_not_extracted_are_counted_with_the_command_that_fills_them(
     synthetic_dir: Path, tmp_path: Path
 ):
-    extract(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
+    extract_random(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
     with pytest.raises(StoreError, match=r"lacks \d+ of \d+ records; fill them by enecg extract"):
         run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
     few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))

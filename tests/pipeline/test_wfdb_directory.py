@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_datasets import check_dataset
-from test_train import QUICK, RANDOM, extract
+from test_train import QUICK, RANDOM, extract_random
 from written_records import Source, whole_ecgs, write_record
 
 from enecg.errors import UserError
@@ -18,8 +18,8 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import read_record_ids, select
 from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
-from pipeline.extraction.plan import plan_extraction
-from pipeline.extraction.request import resolve
+from pipeline.extract import extract
+from pipeline.extraction.options import ExtractOptions
 from pipeline.judge import judge
 from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
@@ -294,7 +294,7 @@ def test_a_table_of_labels_is_joined_by_text_as_it_is_written(tmp_path: Path, fi
 @pytest.fixture(scope="module")
 def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("stores")
-    extract(f"wfdb:lab={root}", where, "dlinear", limit=30)
+    extract_random(f"wfdb:lab={root}", where, "dlinear", limit=30)
     return where
 
 
@@ -305,20 +305,20 @@ def test_a_store_goes_by_text_and_grows_by_records_that_come_between(
     assert first.record_id.tolist() == WfdbDirectory("lab", root).index().record_id.tolist()
     before = first.read(first.rows_by_id(np.array([name_of(1)])))
     write_record(root / "a-much-longer-name-than-any-of-the-others", source.ecgs[1], LEADS)
-    extract(f"wfdb:lab={root}", store, "dlinear")
+    extract_random(f"wfdb:lab={root}", store, "dlinear")
     grown = next(
         one for one in find_stores(store, "wfdb/lab").stores if one.identity == first.identity
     )
     assert grown.record_id[-1] == "a-much-longer-name-than-any-of-the-others"
     rows = grown.rows_by_id(np.array([name_of(1), grown.record_id[-1]]))
     np.testing.assert_array_equal(grown.read(rows), np.concatenate([before, before]))
-    with plan_extraction(resolve(f"wfdb:lab={root}", store, ["dlinear"], weights=RANDOM)) as again:
-        assert again.total_rows == 0
-        assert again.failed_before == 4
+    again = extract(f"wfdb:lab={root}", store, ["dlinear"], options=ExtractOptions(weights=RANDOM))
+    assert again.computed == 0
+    assert again.previously_failed == 4
 
 
 def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp_path: Path):
-    extract(f"wfdb:lab={root}", store, "dlinear")
+    extract_random(f"wfdb:lab={root}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     shared = TrainSettings(weights=RANDOM, repeats=2, fit=fit, tasks=("sex",))
     run = train(f"wfdb:lab={root}", store, tmp_path / "run", shared)
@@ -359,7 +359,7 @@ def test_patients_that_are_told_later_are_seen_by_their_records(
     shutil.copytree(root, copy)
     known = pd.read_csv(root / "labels.csv", dtype={"record_id": str})
     known.drop(columns="patient_id").to_csv(copy / "labels.csv", index=False)
-    extract(f"wfdb:lab={copy}", store, "dlinear")
+    extract_random(f"wfdb:lab={copy}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
     run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings)

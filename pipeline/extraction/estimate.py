@@ -1,0 +1,129 @@
+"""An estimate of an extraction without running it: rows, bytes and hours per store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.extraction.request import ExtractionRequest, StoreTarget
+from stores.embeddings import EmbeddingStore
+from stores.lease import holder_of
+from stores.location import Location
+from stores.making import usual_shard_rows
+from stores.opening import open_store
+from stores.runs import newest_runs
+from stores.status import ABSENT, FIRST_REASON, WHOLE, absent
+
+
+@dataclass(frozen=True)
+class StoreEstimate:
+    """What an extraction would do in one store.
+
+    Attributes:
+        expert: Name of the expert.
+        location: Where the store is, or would be created.
+        complete: Requested rows that are complete.
+        failed: Requested rows that failed in earlier runs.
+        missing: Rows to compute.
+        bytes: Size of the shards to create.
+        records_per_second: Rate of the expert in the newest run on the same kind of device; None
+            without such a run.
+        writer: Holder of the store's lease; None if it is free.
+    """
+
+    expert: str
+    location: Location
+    complete: int
+    failed: int
+    missing: int
+    bytes: int
+    records_per_second: float | None
+    writer: str | None
+
+    @property
+    def hours(self) -> float | None:
+        """Estimated duration; None without a measured rate."""
+        rate = self.records_per_second
+        return self.missing / rate / 3600 if rate else None
+
+
+def estimate_extraction(request: ExtractionRequest) -> tuple[StoreEstimate, ...]:
+    """Estimate the work in each store; create and write nothing."""
+    return tuple(_estimate(request, target) for target in request.targets)
+
+
+def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
+    spec, location = target.expert.spec, target.location
+    index = request.dataset.index().record_id
+    record_ids, all_status = index, np.full(len(index), ABSENT, np.uint8)
+    shard_rows = request.options.shard_rows or usual_shard_rows(len(index))
+    rate = None
+    if (location / "zarr.json").read() is not None:
+        store = open_store(location)
+        shard_rows = store.shard_rows
+        rate = _measured_rate(store, request.device)
+        new = np.setdiff1d(request.record_ids, store.record_id)
+        record_ids = np.append(store.record_id, new)
+        all_status = np.append(store.status(), np.full(len(new), ABSENT, np.uint8))
+    rows = np.flatnonzero(np.isin(record_ids, request.record_ids))
+    status = all_status[rows]
+    missing = absent(status, or_failed=request.options.retry_failed)
+    # A shard's file has space for all its rows, absent or not.
+    existing_shards = np.unique(np.flatnonzero(all_status) // shard_rows)
+    new_shards = np.setdiff1d(rows[missing] // shard_rows, existing_shards)
+    row_bytes = spec.embedding_size * np.dtype(request.options.dtype).itemsize
+    holder = holder_of(location)
+    return StoreEstimate(
+        expert=spec.name,
+        location=location,
+        complete=int((status == WHOLE).sum()),
+        failed=int((status >= FIRST_REASON).sum()),
+        missing=int(missing.sum()),
+        bytes=len(new_shards) * shard_rows * row_bytes,
+        records_per_second=rate,
+        writer=str(holder) if holder else None,
+    )
+
+
+def _measured_rate(store: EmbeddingStore, device: str) -> float | None:
+    kind = device.partition(":")[0]
+    rates = (
+        run["embedded"] / run["embedding_seconds"]
+        for run in newest_runs(store)
+        if str(run.get("device", "")).partition(":")[0] == kind
+        and run.get("embedded")
+        and run.get("embedding_seconds")
+    )
+    return next(rates, None)
+
+
+def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
+    """Return a line per store and a line with the totals."""
+    lines = []
+    for store in estimates:
+        duration = (
+            f"{_format_hours(store.hours)} at {store.records_per_second:,.3g} records/s"
+            if store.hours is not None
+            else "duration unknown (no run has measured this expert's rate)"
+        )
+        lines.append(
+            f"{store.expert}: {store.missing:,} rows to compute, {store.bytes / 1e6:,.1f} MB to "
+            f"add, {duration}; {store.complete:,} complete, {store.failed:,} failed before. "
+            f"{store.location}" + (f" (writer: {store.writer})" if store.writer else "")
+        )
+    hours = [store.hours for store in estimates if store.hours is not None]
+    lines.append(
+        f"Total: {sum(store.missing for store in estimates):,} rows, "
+        f"{sum(store.bytes for store in estimates) / 1e6:,.1f} MB"
+        + (f", {_format_hours(sum(hours))} for the experts with a measured rate" if hours else "")
+        + ". Nothing was computed or written (--dry-run)."
+    )
+    return lines
+
+
+def _format_hours(hours: float) -> str:
+    """Return a duration in hours, minutes or seconds, whichever suits it."""
+    for unit, size in (("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= size:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{hours * 3600:,.0f} seconds"

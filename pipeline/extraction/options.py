@@ -1,0 +1,52 @@
+"""Options of an extraction. Imports no torch, so the command line can read the defaults."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from enecg.errors import UserError
+
+DEFAULT_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
+"""The five experts of EnECG (arXiv 2511.22935)."""
+
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """Options of an extraction.
+
+    ``weights``, ``pooling`` and ``dtype`` are part of a store's identity; the others are not.
+
+    Attributes:
+        weights: Weights of all experts (``published``, ``random:SEED``, ``hub:...`` or a path), or
+            ``EXPERT@WEIGHTS`` for one.
+        pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
+        dtype: Stored number format, ``float16`` or ``float32``.
+        device: Torch device; ``auto`` selects a GPU if there is one.
+        batch_size: Records on the device at once, at least 1.
+        limit: Extract only the first records of the index; None extracts all.
+        records: File of record ids to extract; None extracts all.
+        retry_failed: Retry records that failed in earlier runs.
+        wait_minutes: Maximum minutes to wait for stores that another extraction writes.
+        flush_seconds: Maximum seconds between flushes of a partially filled shard. A killed
+            process loses at most this much work.
+        shard_rows: Rows per shard of a new store; None selects it from the size of the data set.
+    """
+
+    weights: tuple[str, ...] = ("published",)
+    pooling: tuple[str, ...] = ("default",)
+    dtype: str = "float16"
+    device: str = "auto"
+    batch_size: int = 64
+    limit: int | None = None
+    records: Path | None = None
+    retry_failed: bool = False
+    wait_minutes: float = 0.0
+    flush_seconds: float = 60.0
+    shard_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"The batch size is {self.batch_size}; it must be 1 or more.")
+        if self.dtype not in DTYPES:
+            raise UserError(f"The dtype is {self.dtype!r}; it must be {' or '.join(DTYPES)}.")

@@ -1,0 +1,128 @@
+"""Computing the missing rows of a range of shards."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+from torch import Tensor
+
+from enecg.errors import UserError
+from pipeline.extraction.decoding import DecodedRecord, decode_batches
+from pipeline.extraction.plan import ExtractionPlan, ShardRange
+from pipeline.extraction.shard_buffer import ShardBuffer
+from pipeline.extraction.summary import ExtractionSummary
+from pipeline.waveforms.errors import UnreadableRecord
+from stores.errors import StoreError
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)`` with record counts."""
+
+
+def extract_range(
+    plan: ExtractionPlan,
+    shards: ShardRange,
+    summary: ExtractionSummary,
+    progress: Progress | None = None,
+) -> None:
+    """Compute and write the missing rows of a range of shards.
+
+    Calling it again computes only the rows that are still missing. Memory use is bounded by one
+    shard of every store and two batches.
+
+    Args:
+        plan: Plan of the extraction.
+        shards: Shards to complete.
+        summary: Updated when rows reach a store.
+        progress: Called after each batch with the records of this range.
+
+    Raises:
+        UserError: An expert runs out of device memory.
+        StoreError: A store cannot be read or written.
+    """
+    # TF32 results differ between GPUs, and from the CPU.
+    torch.backends.cudnn.allow_tf32 = False
+    for planned in plan.stores:
+        if isinstance(planned.expert, torch.nn.Module):
+            planned.expert.to(plan.request.device)
+    span = plan.rows_of(shards)
+    total = int(np.logical_or.reduce([store.missing[span] for store in plan.stores]).sum())
+    pending = np.logical_or.reduce([store.pending(span) for store in plan.stores])
+    done = total - int(pending.sum())
+    options = plan.request.options
+    for shard in range(shards.first, shards.last):
+        buffers = [ShardBuffer(planned, shard, summary) for planned in plan.stores]
+        missing = np.logical_or.reduce([buffer.missing for buffer in buffers])
+        if not missing.any():
+            continue
+        rows = np.flatnonzero(missing) + shard * plan.shard_rows
+        flushed = time.monotonic()
+        try:
+            for batch in decode_batches(
+                plan.request.dataset, plan.index_rows, rows, options.batch_size
+            ):
+                _embed_batch(buffers, batch, plan.request.device)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+                if time.monotonic() - flushed > options.flush_seconds:
+                    _write(buffers)
+                    flushed = time.monotonic()
+        except StoreError:
+            # Writing to an unreachable store would only wait for it again.
+            raise
+        except BaseException:
+            # Keep the finished rows on Ctrl-C and on errors of an expert or a data set.
+            _write(buffers)
+            raise
+        _write(buffers)
+
+
+def _write(buffers: Sequence[ShardBuffer]) -> None:
+    for buffer in buffers:
+        buffer.write(buffers)
+
+
+def _embed_batch(
+    buffers: Sequence[ShardBuffer], batch: Sequence[DecodedRecord], device: str
+) -> None:
+    """Embed a batch with every expert that is missing some of it."""
+    first_row = buffers[0].span.start
+    rows, signals = [], []
+    for record in batch:
+        row = record.row - first_row
+        if not isinstance(record.ecg, UnreadableRecord):
+            rows.append(row)
+            signals.append(record.ecg)
+            continue
+        for buffer in buffers:
+            if buffer.missing[row]:
+                buffer.set_failure(row, record.ecg.reason, record.ecg.detail)
+    if rows:
+        ecg = torch.from_numpy(np.stack(signals)).to(device)
+        for buffer in buffers:
+            _embed(buffer, np.array(rows), ecg)
+
+
+def _embed(
+    buffer: ShardBuffer, rows: Int[np.ndarray, " batch"], ecg: Float32[Tensor, "batch 12 5000"]
+) -> None:
+    missing = buffer.missing[rows]
+    if not missing.any():
+        return
+    name = buffer.planned.name
+    started = time.monotonic()
+    try:
+        with torch.inference_mode():
+            embedding = buffer.planned.expert.embed(ecg[torch.from_numpy(missing).to(ecg.device)])
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{name} ran out of memory on {ecg.device} with {int(missing.sum())} ECGs per batch; "
+            "use a smaller --batch-size."
+        ) from error
+    # The copy to the CPU waits for the GPU, so it is part of the time.
+    result = embedding.float().cpu().numpy()
+    buffer.summary.embedding_seconds[name] += time.monotonic() - started
+    buffer.summary.embedded[name] += len(result)
+    buffer.set_embeddings(rows[missing], result)

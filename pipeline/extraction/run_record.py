@@ -1,0 +1,60 @@
+"""The run record that an extraction writes beside each store."""
+
+from datetime import datetime
+
+import torch
+
+from pipeline.extraction.plan import ExtractionPlan
+from pipeline.extraction.summary import ExtractionSummary
+from stores.location import Location
+from stores.runs import write_run
+
+
+def write_run_records(
+    plan: ExtractionPlan, summary: ExtractionSummary, *, finished: bool = True
+) -> tuple[Location, ...]:
+    """Write a run record beside each store that the plan computes rows in.
+
+    Args:
+        plan: Plan of the extraction.
+        summary: Its results.
+        finished: False if the extraction was interrupted.
+
+    Returns:
+        Locations of the run records.
+
+    Raises:
+        StoreError: A run record cannot be written.
+    """
+    ended = datetime.now().astimezone()
+    locations = []
+    for planned in plan.stores:
+        if not planned.missing.any():
+            continue
+        name = planned.name
+        failed = {reason: n for (expert, reason), n in summary.failed.items() if expert == name}
+        record = {
+            "started": plan.started.isoformat(timespec="seconds"),
+            "ended": ended.isoformat(timespec="seconds"),
+            "finished": finished,
+            "by": planned.lease.holder.who,
+            "device": plan.request.device,
+            "torch": torch.__version__,
+            "index_digest": plan.request.dataset.index().digest,
+            "rows_to_do": int(planned.missing.sum()),
+            "rows_failed": sum(failed.values()),
+            "failed_by_reason": failed,
+            "embedded": summary.embedded[name],
+            "embedding_seconds": round(summary.embedding_seconds.get(name, 0.0), 3),
+            "failures": [
+                {
+                    "record_id": failure.record_id,
+                    "reason": failure.reason,
+                    "detail": failure.detail,
+                }
+                for failure in summary.failures
+                if failure.expert in (None, name)
+            ],
+        }
+        locations.append(write_run(planned.store, record))
+    return tuple(locations)

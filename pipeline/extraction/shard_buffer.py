@@ -1,0 +1,107 @@
+"""One shard of one store in memory, between two writes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from pipeline.extraction.plan import NOT_FINITE
+from pipeline.extraction.store_plan import StorePlan
+from pipeline.extraction.summary import ExtractionSummary, Failure
+from stores.status import WHOLE
+
+
+class ShardBuffer:
+    """One shard of one store in memory, with the rows computed since the last write.
+
+    Rows are counted from the start of the shard.
+
+    Args:
+        planned: Plan of the store.
+        shard: Number of the shard.
+        summary: Updated when rows reach the store.
+
+    Attributes:
+        missing: Rows to compute.
+        computed: Rows computed since the last write, complete or failed.
+        status: Status of every row.
+        embedding: Embeddings of every row; empty if no row is missing.
+        failures: Failures since the last write, by row.
+    """
+
+    def __init__(self, planned: StorePlan, shard: int, summary: ExtractionSummary) -> None:
+        self.planned = planned
+        self.shard = shard
+        self.summary = summary
+        self.span = planned.store.rows_of(shard)
+        pending = planned.pending(self.span)
+        if pending.any():
+            # Before reading: a later write replaces exactly the version that was read.
+            planned.store.look(shard)
+        self.status = planned.store.status(shard)
+        # An interrupted write may have stored some of the pending rows.
+        self.missing = pending & (self.status != WHOLE)
+        self.computed = np.zeros_like(self.missing)
+        self.embedding: Float[np.ndarray, "row feature"] = (
+            planned.store.read_shard(shard) if self.missing.any() else np.empty((0, 0))
+        )
+        self.failures: dict[int, Failure] = {}
+        stored = pending & ~self.missing
+        summary.already_complete += int(stored.sum())
+        planned.written[self.span] |= stored
+
+    def set_embeddings(
+        self, rows: Int[np.ndarray, " batch"], embedding: Float32[np.ndarray, "batch feature"]
+    ) -> None:
+        """Set the embeddings of missing rows; those that are not finite become failures."""
+        stored = embedding.astype(self.embedding.dtype)
+        finite = np.isfinite(stored).all(1)
+        self.embedding[rows[finite]] = stored[finite]
+        self.status[rows[finite]] = WHOLE
+        self.computed[rows[finite]] = True
+        for row in rows[~finite].tolist():
+            detail = (
+                f"The {self.planned.name} embedding is not finite in {stored.dtype}; "
+                "try --dtype float32."
+            )
+            self.set_failure(row, NOT_FINITE, detail, expert=self.planned.name)
+
+    def set_failure(self, row: int, reason: str, detail: str, expert: str | None = None) -> None:
+        """Set a missing row to failed.
+
+        Args:
+            row: Row in the shard.
+            reason: One of the store's flags.
+            detail: A sentence that names the file or the value.
+            expert: Expert that failed; None if the record itself is unreadable.
+        """
+        store = self.planned.store
+        record_id = store.record_id[self.span][row].item()
+        self.failures[row] = Failure(record_id, expert, reason, detail)
+        self.status[row] = store.flags.index(reason)
+        self.computed[row] = True
+
+    def write(self, shard_buffers: Sequence["ShardBuffer"]) -> None:
+        """Write the shard if rows were computed since the last write, and count these rows.
+
+        Args:
+            shard_buffers: Buffers of the same shard in all stores, including this one. A record
+                that is unreadable is listed once, not once per store.
+        """
+        if not self.computed.any():
+            return
+        self.planned.store.write_shard(self.shard, self.embedding, self.status)
+        self.summary.computed += int((self.computed & (self.status == WHOLE)).sum())
+        for row, failure in self.failures.items():
+            repeated = failure.expert is None and any(
+                buffer._has_written(row, failure.reason) for buffer in shard_buffers
+            )
+            self.summary.add_failure(failure, self.planned.name, repeated=repeated)
+        self.planned.written[self.span] |= self.computed
+        self.computed[:] = False
+        self.failures.clear()
+
+    def _has_written(self, row: int, reason: str) -> bool:
+        """Whether this run has written the row as failed for this reason."""
+        written = self.planned.written[self.span][row]
+        return bool(written) and self.planned.store.flags[self.status[row]] == reason
