@@ -231,7 +231,7 @@ def test_other_numbers_and_other_weights_are_told(extracted: Path, synthetic_dir
     there = {one.location.parent.name: one for one in find_stores(extracted).stores}
     told = store("verify", there["dlinear"].location, *asked, "--weights", "random:1")
     assert told.code == 2
-    assert "weights (here random:1, in the store random:0)" in told.err[-1]
+    assert "weights (now random:1, in the store random:0)" in told.err[-1]
     assert "weights_sha256" in told.err[-1]
     leads = there["leads"]
     with acquire(leases(leads.location)) as lease:
