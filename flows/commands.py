@@ -53,11 +53,11 @@ def _as_command(flow: Flow[Any, Lines], check: Callable[..., None]) -> Callable[
 def _the_dataset_is_there(dataset: str, records: Path | None = None) -> None:
     # Imported here, for it brings torch, and asking for help should not wait for it.
     from pipeline.datasets.registry import open_dataset
-    from pipeline.datasets.selection import select
+    from pipeline.datasets.selection import select_records
 
     source = open_dataset(dataset)
     if records is not None:
-        select(source.index().record_id, records=records)
+        select_records(source.index().record_id, records=records)
 
 
 def _the_experts_are_there(

@@ -59,7 +59,7 @@ def check(
     from flows.progress import shown, to_stderr
     from pipeline.check import check_signals
     from pipeline.datasets.registry import open_dataset
-    from pipeline.datasets.selection import select
+    from pipeline.datasets.selection import select_records
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
@@ -72,7 +72,7 @@ def check(
     index = source.index()
     if not len(index):
         raise UserError(f"{dataset} has no record; give the directory of the whole data set.")
-    chosen = select(index.record_id, limit=limit, records=records, sample=sample, seed=seed)
+    chosen = select_records(index.record_id, limit=limit, records=records, sample=sample, seed=seed)
     patients = len(np.unique(index.patient_id))
     print(
         f"{source.namespace}: {len(index):,} records of {patients:,} patients, "

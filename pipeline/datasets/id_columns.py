@@ -20,7 +20,7 @@ ID_COLUMNS = ("record_id", "study_id")
 PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Headers under which a table's patients are looked for."""
 
-HEADER = ".hea"
+HEADER_SUFFIX = ".hea"
 """What the name of a WFDB record's header ends in."""
 
 EXACT_FLOAT = 2**53
@@ -30,14 +30,14 @@ _INT64 = range(-(2**63), 2**63)
 _WHOLE = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
 
 
-def plain_name(header: object) -> str:
+def normalize_column_name(header: object) -> str:
     """A column's name; that of a column of ids without spaces around it, in small letters."""
     name = str(header)
     plain = name.strip().lower()
     return plain if plain in (*ID_COLUMNS, *PATIENT_COLUMNS) else name
 
 
-def whole_numbers(
+def parse_integers(
     column: "pd.Series[int]",
 ) -> tuple[Int64[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
     """A column's fields as int64, 0 where one is no such number, and where they are.
@@ -51,7 +51,7 @@ def whole_numbers(
     return np.array([one or 0 for one in found], np.int64), known
 
 
-def texts(column: "pd.Series[str]") -> "pd.Series[str]":
+def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
     """Ids as text, without spaces around them; NaN where there is none.
 
     A whole number in a column of floats has no point: that it is one is pandas' doing.
@@ -60,7 +60,7 @@ def texts(column: "pd.Series[str]") -> "pd.Series[str]":
     return written.mask(written == "")
 
 
-def matched(written: Iterable[str], record_id: RecordIds) -> RecordIds:
+def match_ids(written: Iterable[str], record_id: RecordIds) -> RecordIds:
     """Ids of text as a data set has them, those that it has not as they are written.
 
     They may be written with `.hea`, or in another form of Unicode (`u` and two dots for `ü`), as
@@ -80,7 +80,7 @@ def matched(written: Iterable[str], record_id: RecordIds) -> RecordIds:
 
     def named(text: str) -> str:
         text = text.strip()
-        ways = (text, text.removesuffix(HEADER))
+        ways = (text, text.removesuffix(HEADER_SUFFIX))
         exactly = (exact.get(way) for way in ways)
         alike = (forms.get(_form(way)) for way in ways)
         return next((one for one in (*exactly, *alike) if one is not None), text)
@@ -88,7 +88,7 @@ def matched(written: Iterable[str], record_id: RecordIds) -> RecordIds:
     return np.array([named(one) for one in written], str)
 
 
-def same_form(patients: "pd.Series[str]") -> "pd.Series[str]":
+def normalize_unicode(patients: "pd.Series[str]") -> "pd.Series[str]":
     """Patients' ids in one form of Unicode, so that nobody is two."""
     return patients.map(_form, na_action="ignore").astype("str")
 

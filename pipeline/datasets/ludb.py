@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.id_columns import whole_numbers
+from pipeline.datasets.id_columns import parse_integers
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 
@@ -59,7 +59,7 @@ class Ludb:
             table = pd.read_csv(path, dtype="string")
             if lacking := sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns)):
                 raise ValueError(f"it has no column {', '.join(lacking)}")
-            ids, known = whole_numbers(table["ID"])
+            ids, known = parse_integers(table["ID"])
             if not known.all():
                 raise ValueError(f"row {int(known.argmin()) + 1} has no ID")
         except (OSError, ValueError) as error:

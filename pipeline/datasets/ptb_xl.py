@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.id_columns import whole_numbers
+from pipeline.datasets.id_columns import parse_integers
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 
@@ -179,7 +179,7 @@ class PtbXl:
 
 
 def _ids(column: "pd.Series[int]") -> "pd.Series[int]":
-    numbers, known = whole_numbers(column)
+    numbers, known = parse_integers(column)
     if not known.all():
         raise ValueError(f"row {int(known.argmin()) + 1} has no {column.name}")
     return pd.Series(numbers, column.index)

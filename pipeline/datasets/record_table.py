@@ -15,11 +15,11 @@ from enecg.errors import UserError
 from pipeline.datasets.id_columns import (
     ID_COLUMNS,
     PATIENT_COLUMNS,
-    matched,
-    plain_name,
-    same_form,
-    texts,
-    whole_numbers,
+    match_ids,
+    normalize_column_name,
+    normalize_unicode,
+    parse_integers,
+    parse_text_ids,
 )
 from pipeline.datasets.label_columns import MISSING_VALUES
 from pipeline.mimic_codes import UNMEASURED
@@ -121,7 +121,7 @@ def read_column_names(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: The file cannot be read, or has an id column twice.
     """
-    columns = tuple(map(plain_name, _raw_column_names(path)))
+    columns = tuple(map(normalize_column_name, _raw_column_names(path)))
     for name in (*ID_COLUMNS, *PATIENT_COLUMNS):
         if columns.count(name) > 1:
             raise UserError(f"{path} has more than one column {name}; keep one of them.")
@@ -186,17 +186,17 @@ def _parse_errors(path: Path) -> Iterator[None]:
 
 
 def _text_ids(column: pd.Series, record_id: RecordIds, path: Path) -> RecordIds:
-    ids = texts(column)
+    ids = parse_text_ids(column)
     if ids.isna().any():
         raise UserError(
             f"{path} has {int(ids.isna().sum())} rows without {column.name}; every row needs a "
             "record id."
         )
-    return matched(ids, record_id)
+    return match_ids(ids, record_id)
 
 
 def _integer_ids(column: pd.Series, path: Path) -> RecordIds:
-    numbers, known = whole_numbers(column)
+    numbers, known = parse_integers(column)
     if not known.all():
         first = column[~known].iloc[0]
         example = "an empty field" if pd.isna(first) or first in MISSING_VALUES else repr(first)
@@ -211,10 +211,10 @@ def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> d
     """Return the patient columns as text, comparable with each other and with a data set's ids."""
     found = {}
     for name in (name for name in PATIENT_COLUMNS if name in table):
-        patients = same_form(texts(table[name]))
+        patients = normalize_unicode(parse_text_ids(table[name]))
         if not text:
             # `5.0` and `5` are one patient; words stay as they are and match nobody.
-            numbers, known = whole_numbers(table[name])
+            numbers, known = parse_integers(table[name])
             patients = patients.mask(patients.isin(MISSING_VALUES)).mask(
                 known, pd.Series(numbers.astype(str), patients.index)
             )

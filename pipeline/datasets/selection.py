@@ -7,11 +7,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from enecg.errors import UserError
-from pipeline.datasets.id_columns import ID_COLUMNS, matched, plain_name, texts, whole_numbers
+from pipeline.datasets.id_columns import (
+    ID_COLUMNS,
+    match_ids,
+    normalize_column_name,
+    parse_integers,
+    parse_text_ids,
+)
 from stores.record_ids import RecordIds, as_ids, is_text
 
 
-def select(
+def select_records(
     index: RecordIds,
     *,
     limit: int | None = None,
@@ -27,7 +33,7 @@ def select(
     chosen = index
     if records is not None:
         named = read_record_ids(records, text=is_text(index))
-        named = np.unique(matched(named, index) if is_text(index) else named)
+        named = np.unique(match_ids(named, index) if is_text(index) else named)
         strange = np.setdiff1d(named, index)
         if len(strange):
             raise UserError(
@@ -59,8 +65,8 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
         if not len(ids):
             raise ValueError("no row")
         if text:
-            return as_ids(texts(ids).dropna())
-        numbers, known = whole_numbers(ids)
+            return as_ids(parse_text_ids(ids).dropna())
+        numbers, known = parse_integers(ids)
         if not known.all():
             raise ValueError(f"{ids[~known].iloc[0]!r} is no whole number that can be told exactly")
         return numbers
@@ -86,8 +92,8 @@ def _table(file: Path) -> pd.DataFrame:
         skipinitialspace=True,
         encoding="utf-8-sig",
     )
-    names = [plain_name(str(name).strip()) for name in rows.iloc[0]]
-    if whole_numbers(rows.iloc[0])[1].any() and not set(ID_COLUMNS) & set(names):
+    names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
+    if parse_integers(rows.iloc[0])[1].any() and not set(ID_COLUMNS) & set(names):
         return rows
     return rows[1:].set_axis(names, axis=1)
 
@@ -107,13 +113,13 @@ def _texts(file: Path) -> pd.DataFrame:
     else:
         lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
         rows = pd.DataFrame([line for line in lines if line and not line.startswith("#")])
-    names = [plain_name(str(name).strip()) for name in rows.iloc[0]]
+    names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
     return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
 
 
 def _parquet(file: Path) -> pd.DataFrame:
     """The column of ids, as Python's own values: pandas makes floats where a number is missing."""
     names = pq.read_schema(file).names
-    of_ids = [name for name in names if plain_name(name) in ID_COLUMNS] or names[:1]
+    of_ids = [name for name in names if normalize_column_name(name) in ID_COLUMNS] or names[:1]
     columns = pq.read_table(file, columns=of_ids).to_pydict()
-    return pd.DataFrame(columns, dtype=object).rename(columns=plain_name)
+    return pd.DataFrame(columns, dtype=object).rename(columns=normalize_column_name)

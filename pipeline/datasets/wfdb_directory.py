@@ -20,7 +20,7 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.id_columns import HEADER, ID_COLUMNS, PATIENT_COLUMNS
+from pipeline.datasets.id_columns import HEADER_SUFFIX, ID_COLUMNS, PATIENT_COLUMNS
 from pipeline.datasets.label_columns import parse_paper_labels
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
@@ -59,7 +59,7 @@ class WfdbDirectory:
         records = as_ids(find_records(self.root))
         if not len(records):
             raise UserError(
-                f"{self.root} has no WFDB record, no {HEADER} file is below it; give the "
+                f"{self.root} has no WFDB record, no {HEADER_SUFFIX} file is below it; give the "
                 "directory that holds them."
             )
         told = self._told(records, ()) if self._labels.is_file() else None
@@ -143,8 +143,8 @@ def find_records(root: Path) -> list[str]:
                     continue
                 if _is_folder(entry):
                     (to_enter.append if entry.is_symlink() else to_enter.appendleft)(path)
-                elif entry.name.endswith(HEADER):
-                    found.append(path.removesuffix(HEADER))
+                elif entry.name.endswith(HEADER_SUFFIX):
+                    found.append(path.removesuffix(HEADER_SUFFIX))
         except OSError as error:
             raise UserError(
                 f"{root / folder} cannot be read ({error.strerror}); get the right to it, or take "

@@ -12,7 +12,7 @@ from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
-from pipeline.datasets.selection import select
+from pipeline.datasets.selection import select_records
 from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.layout import store_location
@@ -117,7 +117,9 @@ def resolve_request(
     return ExtractionRequest(
         dataset=source,
         targets=tuple(targets.values()),
-        record_ids=select(source.index().record_id, limit=options.limit, records=options.records),
+        record_ids=select_records(
+            source.index().record_id, limit=options.limit, records=options.records
+        ),
         device=device,
         options=options,
     )

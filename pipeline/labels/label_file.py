@@ -10,7 +10,7 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
-from pipeline.datasets.id_columns import same_form
+from pipeline.datasets.id_columns import normalize_unicode
 from pipeline.datasets.record_table import RecordTable, read_record_table
 from pipeline.labels.parquet_file import read_metadata
 
@@ -66,7 +66,7 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
 
 
 def _check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None:
-    expected = same_form(pd.Series(index.patient_id.astype(str), patients.index))
+    expected = normalize_unicode(pd.Series(index.patient_id.astype(str), patients.index))
     differ = (patients.notna() & (patients != expected)).to_numpy(bool)
     if differ.any():
         first = int(np.flatnonzero(differ)[0])

@@ -10,8 +10,8 @@ import pytest
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
-from pipeline.datasets.id_columns import matched, texts, whole_numbers
-from pipeline.datasets.selection import read_record_ids, select
+from pipeline.datasets.id_columns import match_ids, parse_integers, parse_text_ids
+from pipeline.datasets.selection import read_record_ids, select_records
 from pipeline.datasets.wfdb_directory import WfdbDirectory
 from pipeline.labels.label_file import read_label_file
 
@@ -66,16 +66,16 @@ def test_records_are_found_by_their_headers_names_and_in_any_form_of_unicode(tmp
     assert ours.index().record_id.tolist() == ["a", "b", apart]
     assert ours.index().patient_id.tolist() == ["7", "8", "7"]
     (tmp_path / "mine.txt").write_text("müller.hea\n")
-    assert select(ours.index().record_id, records=tmp_path / "mine.txt").tolist() == [apart]
+    assert select_records(ours.index().record_id, records=tmp_path / "mine.txt").tolist() == [apart]
 
 
 def test_of_two_records_that_look_the_same_the_one_that_is_written_is_meant():
     together, apart = "ü", unicodedata.normalize("NFD", "ü")
     both = np.array([together, apart])
-    assert matched([apart, together], both).tolist() == [apart, together]
-    assert matched(["x.hea"], np.array(["x", "x.hea"])).tolist() == ["x.hea"]
+    assert match_ids([apart, together], both).tolist() == [apart, together]
+    assert match_ids(["x.hea"], np.array(["x", "x.hea"])).tolist() == ["x.hea"]
     with pytest.raises(UserError, match="'a' and 'a ' differ by spaces alone"):
-        matched(["a"], np.array(["a", "a "]))
+        match_ids(["a"], np.array(["a", "a "]))
 
 
 def test_one_patient_is_one_in_any_form_of_unicode(tmp_path: Path):
@@ -107,14 +107,14 @@ def test_a_word_for_nothing_may_be_what_a_record_or_a_patient_is_called(tmp_path
 )
 def test_a_whole_number_is_exact_or_none(column: object, numbers: list[int | None]):
     kind = None if isinstance(column, np.ndarray) else object
-    values, known = whole_numbers(pd.Series(column, dtype=kind))
+    values, known = parse_integers(pd.Series(column, dtype=kind))
     assert known.tolist() == [one is not None for one in numbers]
     assert values.dtype == np.int64
     assert values[known].tolist() == [one for one in numbers if one is not None]
 
 
 def test_numbers_that_pandas_made_floats_of_are_text_without_a_point():
-    assert texts(pd.Series([7.0, None, 8.5, "7.0"], dtype=object)).fillna("").tolist() == [
+    assert parse_text_ids(pd.Series([7.0, None, 8.5, "7.0"], dtype=object)).fillna("").tolist() == [
         *("7", "", "8.5", "7.0")
     ]
 
@@ -129,7 +129,7 @@ def test_no_label_moves_to_the_record_beside_it(tmp_path: Path, file: str):
     age = read_label_file(labels, NUMBERS, {"age"}).rows.table["age"]
     assert age.tolist() == pytest.approx([61, np.nan, 2], nan_ok=True)
     chosen = written(tmp_path / f"chosen-{file}", pd.DataFrame({"record_id": [PAST_FLOATS]}))
-    assert select(NUMBERS.record_id, records=chosen).tolist() == [PAST_FLOATS]
+    assert select_records(NUMBERS.record_id, records=chosen).tolist() == [PAST_FLOATS]
 
 
 @pytest.mark.parametrize("number", [np.uint64(2**64 - 1), 1e300, 0.5])

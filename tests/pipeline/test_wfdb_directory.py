@@ -16,7 +16,7 @@ from enecg.errors import UserError
 from enecg.signal import LEADS
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
-from pipeline.datasets.selection import read_record_ids, select
+from pipeline.datasets.selection import read_record_ids, select_records
 from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
@@ -246,12 +246,12 @@ INDEX = np.array(["007", "7", "Zürich, ward 3/1", "b/2"])
 )
 def test_records_are_chosen_by_text_as_it_is_written(tmp_path: Path, file: str, text: str):
     (tmp_path / file).write_text(text)
-    assert select(INDEX, records=tmp_path / file).tolist() == ["007", "Zürich, ward 3/1"]
+    assert select_records(INDEX, records=tmp_path / file).tolist() == ["007", "Zürich, ward 3/1"]
 
 
 def test_a_parquet_file_chooses_records_by_text(tmp_path: Path):
     pd.DataFrame({"record_id": ["b/2", "7"]}).to_parquet(tmp_path / "c.parquet")
-    assert select(INDEX, records=tmp_path / "c.parquet").tolist() == ["7", "b/2"]
+    assert select_records(INDEX, records=tmp_path / "c.parquet").tolist() == ["7", "b/2"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_file_of_text_ids_that_is_wrong_is_told_in_a_sentence(
 ):
     (tmp_path / "mine.txt").write_text(text)
     with pytest.raises(UserError, match=told):
-        select(INDEX, records=tmp_path / "mine.txt")
+        select_records(INDEX, records=tmp_path / "mine.txt")
     with pytest.raises(UserError, match="holds no record ids"):
         read_record_ids(tmp_path / "mine.txt")
 
