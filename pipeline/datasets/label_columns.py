@@ -80,7 +80,12 @@ def parse_numbers(column: pd.Series, name: str, source: str) -> pd.Series:
 def parse_words(column: pd.Series) -> pd.Series:
     """Parse a column of words: stripped, NaN where missing.
 
-    Whole numbers lose their point (`1.0` is `1`); `true` and `false` become lower case.
+    Args:
+        column: Column of a user's table.
+
+    Returns:
+        Strings. Whole numbers lose their point (`1.0` is `1`); `true` and `false` become lower
+        case.
     """
     codes, distinct = pd.factorize(column)
     words = pd.Series([*map(_word, distinct), None], dtype="string")

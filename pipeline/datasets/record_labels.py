@@ -49,9 +49,15 @@ class RecordLabels:
 
 
 def arrange_columns(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:
-    """Put columns in their order and dtypes: patient, labels, reasons, extra columns.
+    """Put columns in their order and dtypes.
 
-    `patient_id` keeps its dtype.
+    Args:
+        table: One row per record: `patient_id`, labels, reasons, extra columns.
+        record_id: Record id of each row.
+
+    Returns:
+        Patients, labels, reasons and extra columns, indexed by `record_id`. `patient_id` keeps its
+        dtype; extra columns become float64 or words.
     """
     dtypes = {name: dtype for name, dtype in LABEL_COLUMNS.items() if name in table}
     dtypes.pop("patient_id")

@@ -43,6 +43,9 @@ class LabelFile:
 def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) -> LabelFile:
     """Read columns of a file of labels for a data set's records.
 
+    UserError is raised as by `read_record_table`, and if the file assigns a record to another
+    patient than the data set does.
+
     Args:
         path: CSV, gzipped CSV or Parquet file with a column `record_id` or `study_id`.
         index: The data set's records and patients.
@@ -50,10 +53,6 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
 
     Returns:
         The labels. Patients are those of the data set, not of the file.
-
-    Raises:
-        UserError: The file assigns a record to another patient than the data set does, or
-            `read_record_table` cannot read it.
     """
     rows = read_record_table(path, index.record_id, columns)
     if rows.patients is not None:

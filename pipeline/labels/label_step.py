@@ -46,6 +46,8 @@ def make_labels(
 ) -> LabelResult:
     """Write the labels of a data set's records to a Parquet file.
 
+    A table that cannot be read, or a file that cannot be written, raises UserError.
+
     Args:
         dataset: The data set.
         out: The file to write. An existing file is replaced once the new one is complete.
@@ -56,9 +58,6 @@ def make_labels(
 
     Returns:
         The labels and their summary.
-
-    Raises:
-        UserError: A table cannot be read or the file cannot be written.
     """
     rules, out = rules or LabelRules(), out.expanduser()
     warnings = prepare_folder(out)

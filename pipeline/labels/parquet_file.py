@@ -1,9 +1,9 @@
-"""The table of labels as one Parquet file: what is in it, how it is written, how it is read.
+"""The Parquet file of labels: columns, metadata, digest, writing and reading.
 
-A row a record, in the data set's order: `record_id`, `subject_id`, the labels that there are,
-`LABEL_absent`, the reason where there is none, and a data set's other columns. Ids are int64,
-or text where the data set's are. How the labels came about is JSON in the schema's metadata, under
-the key `enecg.labels`.
+One row per record in the data set's order: `record_id`, `subject_id`, the labels that are
+available, `LABEL_absent` with the reason where a label is missing, and a data set's extra columns.
+Ids are int64, or text where the data set's are. The origin of the labels is JSON in the schema's
+metadata, under the key `enecg.labels`.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 METADATA_KEY = b"enecg.labels"
 FORMAT = 1
 
-_ROWS_A_GROUP = 100_000
+_ROWS_PER_GROUP = 100_000
 _REASON = pa.dictionary(pa.int8(), pa.string())
 _TYPES = {
     "rr_interval": pa.float64(),
@@ -43,28 +43,35 @@ _TYPES = {
     "diagnosis": pa.string(),
     **{reason_column(label): _REASON for label in REASONS},
 }
-"""Columns and types; units and codes as in `LABEL_COLUMNS`. A reason is dictionary-encoded text."""
+"""Column types; units and codes as in `LABEL_COLUMNS`."""
 
 
 def to_arrow(labels: RecordLabels) -> pa.Table:
-    """The labels with the types of the file, null where there is none."""
+    """Convert labels to the columns of the file, null where missing."""
     frame = labels.table.reset_index().rename(columns={"patient_id": "subject_id"})
     columns = {}
     for name in map(str, frame):
         array = pa.array(frame[name], from_pandas=True)
-        told = pa.float64() if pa.types.is_floating(array.type) else pa.string()
-        own = pa.int64() if pa.types.is_integer(array.type) else told
-        columns[name] = array.cast(_TYPES.get(name, own))
+        if pa.types.is_integer(array.type):
+            default = pa.int64()
+        else:
+            default = pa.float64() if pa.types.is_floating(array.type) else pa.string()
+        columns[name] = array.cast(_TYPES.get(name, default))
     return pa.table(columns)
 
 
 def content_digest(table: pa.Table) -> str:
-    """SHA-256 over what the table says of each record: the same for any order of its rows.
+    """Compute a digest that does not depend on the order of rows.
 
-    Over the rows by record id, column after column as they stand in the file: the name in UTF-8
-    and a zero byte; then a byte a row, 1 where there is a value; then the values that there are, as
-    little-endian int64 (whole numbers), float64, or text as int64 lengths in bytes and then all of
-    it in UTF-8.
+    The SHA-256 covers, with rows sorted by record id, for each column in order: the name in UTF-8
+    and a zero byte; one byte per row, 1 where there is a value; then the values, as little-endian
+    int64 or float64, or text as int64 lengths in bytes followed by all text in UTF-8.
+
+    Args:
+        table: Contents of the file.
+
+    Returns:
+        SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
     ordered = table.take(pc.sort_indices(table["record_id"]))
@@ -74,42 +81,52 @@ def content_digest(table: pa.Table) -> str:
             column = column.dictionary_decode()
         digest.update(name.encode() + b"\0")
         digest.update(pc.is_valid(column).cast(pa.uint8()).to_numpy().tobytes())
-        known = column.drop_null()
-        if pa.types.is_integer(known.type):
-            digest.update(known.cast(pa.int64()).to_numpy().astype("<i8").tobytes())
-        elif pa.types.is_floating(known.type):
-            digest.update(known.cast(pa.float64()).to_numpy().astype("<f8").tobytes())
+        values = column.drop_null()
+        if pa.types.is_integer(values.type):
+            digest.update(values.cast(pa.int64()).to_numpy().astype("<i8").tobytes())
+        elif pa.types.is_floating(values.type):
+            digest.update(values.cast(pa.float64()).to_numpy().astype("<f8").tobytes())
         else:
-            told = known.cast(pa.large_binary())
-            digest.update(pc.binary_length(told).cast(pa.int64()).to_numpy().tobytes())
-            digest.update(b"".join(told.to_pylist()))
+            text = values.cast(pa.large_binary())
+            digest.update(pc.binary_length(text).cast(pa.int64()).to_numpy().tobytes())
+            digest.update(b"".join(text.to_pylist()))
     return digest.hexdigest()
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
-    """For each label the `ecgs` and `patients` that have it, and the ECGs by reason for absence."""
-    told = {}
+    """Count, for each label, `ecgs` and `patients` that have it, and ECGs by reason of absence."""
+    counts = {}
     for name in labels_in(labels.table):
-        there = labels.table[name].notna()
+        present = labels.table[name].notna()
         reasons = labels.table[reason_column(name)].value_counts(sort=False)
-        told[name] = {
-            "ecgs": int(there.sum()),
-            "patients": int(labels.table["patient_id"][there].nunique()),
+        counts[name] = {
+            "ecgs": int(present.sum()),
+            "patients": int(labels.table["patient_id"][present].nunique()),
             **{str(reason): int(count) for reason, count in reasons.items() if count},
         }
-    return told
+    return counts
 
 
 def write_labels(
     path: Path, labels: RecordLabels, rules: LabelRules, *, namespace: str, index_digest: str
 ) -> str:
-    """Write the file whole or not at all, for its owner alone to read (0600); gives its digest.
+    """Write the file atomically, readable only by its owner (0600).
 
-    Raises UserError where it cannot be written.
+    A file that cannot be written raises UserError.
+
+    Args:
+        path: The file, in an existing folder.
+        labels: The labels.
+        rules: The rules they were derived by.
+        namespace: Namespace of the data set.
+        index_digest: Digest of its record index.
+
+    Returns:
+        The label digest, see `content_digest`.
     """
     table = to_arrow(labels)
     digest = content_digest(table)
-    told = {
+    metadata = {
         "format": FORMAT,
         "dataset": {"namespace": namespace, "index": index_digest, "records": len(table)},
         "rules": asdict(rules) | {"abnormal": labels.criterion or rules.abnormal},
@@ -119,33 +136,48 @@ def write_labels(
         "skipped": dict(labels.skipped),
         "digest": digest,
     }
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(told, sort_keys=True)})
-    with _replacing(path) as unfinished:
-        pq.write_table(table, unfinished, row_group_size=_ROWS_A_GROUP)
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    with _replace_file(path) as partial:
+        pq.write_table(table, partial, row_group_size=_ROWS_PER_GROUP)
     return digest
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """How the labels of a file came about; None where it is a table of somebody else's."""
-    metadata = pq.read_schema(path).metadata or {}
-    told = metadata.get(METADATA_KEY)
+    """Read the origin of the labels in a Parquet file.
+
+    Args:
+        path: A Parquet file.
+
+    Returns:
+        Data set, rules, tables, counts and digest; None if `write_labels` did not write the file.
+    """
+    encoded = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
     try:
-        read = json.loads(told) if told is not None else None
+        metadata = json.loads(encoded) if encoded is not None else None
     except ValueError:
         return None
-    return read if isinstance(read, dict) and read.get("format") == FORMAT else None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        return None
+    return metadata
 
 
 def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
-    """The file as a Dask data frame, a partition a group of rows.
+    """Open the file as a Dask data frame.
 
-    Raises UserError where `dask.dataframe` cannot be had.
+    Args:
+        path: File of labels.
+
+    Returns:
+        A data frame with one partition per row group (100,000 records).
+
+    Raises:
+        UserError: `dask.dataframe` is not installed.
     """
     try:
         import dask.dataframe
     except ImportError as error:
         raise UserError(
-            f"{path} cannot be given as a Dask data frame ({error}); run "
+            f"{path} cannot be opened as a Dask data frame ({error}); run "
             "pip install 'dask[dataframe]'."
         ) from error
     table: dask.dataframe.DataFrame = dask.dataframe.read_parquet(str(path), split_row_groups=True)
@@ -153,58 +185,64 @@ def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
 
 
 def prepare_folder(path: Path) -> tuple[str, ...]:
-    """Make a place for the file before the work is done, its folder for its owner alone (0700).
+    """Check that a file can be written, and create its folder, accessible only by its owner (0700).
 
-    A folder that is there keeps its rights; a sentence is given where others may read it. Raises
-    UserError where the file cannot be written.
+    Args:
+        path: The file to write, ending in `.parquet`.
+
+    Returns:
+        A warning if the folder exists and others may read it; its permissions are not changed.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     if path.suffix != ".parquet":
-        raise UserError(f"{path} does not end in .parquet; give an --out that does.")
+        raise UserError(f"{path} does not end in .parquet; change --out.")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give the --out of a file in it.")
+        raise UserError(f"{path} is a folder; --out must be a file.")
     folder = path.absolute().parent
     try:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise UserError(_not_writable(path, error)) from error
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{path} cannot be written ({folder} takes no files); give another --out.")
+        raise UserError(f"{path} cannot be written: {folder} is not writable; change --out.")
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         return (
-            f"Others may look into {folder}: labels are for those who signed; chmod 700 keeps it "
-            "to you.",
+            f"Other users can read {folder}, but labels are only for users who signed the data "
+            f"use agreement; run chmod 700 {folder}.",
         )
     return ()
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, that takes its place when all of it is on the disk."""
-    unfinished = None
+def _replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces `path` once it is complete and on disk."""
+    partial = None
     try:
-        made, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)  # rights 0600
-        os.close(made)
-        unfinished = Path(name)
-        yield unfinished
-        _to_disk(unfinished)
-        unfinished.replace(path)
-        _to_disk(path.parent)
+        descriptor, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)  # mode 0600
+        os.close(descriptor)
+        partial = Path(name)
+        yield partial
+        _fsync(partial)
+        partial.replace(path)
+        _fsync(path.parent)
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise UserError(_not_writable(path, error)) from error
     finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _cannot_be_written(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.")
+def _not_writable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror or error}); change --out."

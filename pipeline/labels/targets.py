@@ -74,7 +74,7 @@ class Targets:
 
     @classmethod
     def from_document(cls, name: str, document: dict[str, Any]) -> "Targets":
-        """Restore targets that a run saved.
+        """Restore targets that a run saved; a missing field raises KeyError.
 
         Args:
             name: Name of the task.
@@ -82,9 +82,6 @@ class Targets:
 
         Returns:
             The targets.
-
-        Raises:
-            KeyError: A field is missing.
         """
         kind, classes = document["kind"], tuple(document["classes"])
         own_classes = classes if kind == "binary" else ()

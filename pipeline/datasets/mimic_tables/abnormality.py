@@ -1,4 +1,4 @@
-"""What makes a potassium abnormal: the laboratory's flag, the row's own range, or thresholds."""
+"""Abnormal potassium: by the laboratory's flag, the row's reference range, or thresholds."""
 
 from pathlib import Path
 
@@ -14,33 +14,41 @@ from pipeline.datasets.mimic_tables.csv_blocks import read_header
 from pipeline.datasets.mimic_tables.fields import parse_numbers, parse_text
 from pipeline.mimic_codes import ABNORMAL_FLAG
 
-RANGE_COLUMNS = ("ref_range_lower", "ref_range_upper")
+_COLUMNS: dict[Criterion, tuple[str, ...]] = {
+    "flag": ("flag",),
+    "range": ("ref_range_lower", "ref_range_upper"),
+    "thresholds": (),
+}
 
 
 def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
-    """What tells an abnormal result: as the rules say, or the first that the table has.
+    """Return the criterion of the rules, or the first that the lab table has columns for.
 
-    Raises UserError where the table lacks the columns that the rules ask for.
+    Args:
+        path: The lab table.
+        rules: The rules; `abnormal` may be None.
+
+    Returns:
+        The criterion.
+
+    Raises:
+        UserError: The table lacks the columns of the criterion in the rules.
     """
-    header = read_header(path)
-    has = {
-        "flag": "flag" in header.names,
-        "range": set(RANGE_COLUMNS) <= set(header.names),
-        "thresholds": True,
-    }
+    names = set(read_header(path).names)
     if rules.abnormal is None:
-        return "flag" if has["flag"] else "range" if has["range"] else "thresholds"
-    if not has[rules.abnormal]:
+        return next(name for name, columns in _COLUMNS.items() if names.issuperset(columns))
+    columns = _COLUMNS[rules.abnormal]
+    if not names.issuperset(columns):
         raise UserError(
-            f"{path} has no column {' or '.join(criterion_columns(rules.abnormal))}, which "
-            f"--abnormal {rules.abnormal} needs; omit the option or use --abnormal thresholds."
+            f"{path} has no column {' or '.join(columns)}, which --abnormal {rules.abnormal} "
+            "needs; omit the option or use --abnormal thresholds."
         )
     return rules.abnormal
 
 
 def criterion_columns(criterion: Criterion) -> tuple[str, ...]:
-    """The columns of the lab table by which a criterion tells."""
-    return {"flag": ("flag",), "range": RANGE_COLUMNS, "thresholds": ()}[criterion]
+    """Return the columns of the lab table that a criterion needs."""
+    return _COLUMNS[criterion]
 
 
 def classify_results(
@@ -49,24 +57,30 @@ def classify_results(
     rules: LabelRules,
     criterion: Criterion,
 ) -> Float64[np.ndarray, " result"]:
-    """Potassium results as 1 abnormal, 0 normal, NaN where the flag is a word that is not known.
+    """Classify potassium results as normal or abnormal.
 
-    `value` in mmol/L; the limits themselves are normal.
+    Args:
+        results: Rows of the lab table with `criterion_columns`.
+        value: Potassium of each row, mmol/L.
+        rules: The thresholds; values equal to a limit are normal.
+        criterion: Result of `choose_criterion`.
+
+    Returns:
+        1 abnormal, 0 normal, NaN where the flag is an unknown word.
     """
     if criterion == "flag":
-        told = pc.fill_null(parse_text(results["flag"]), "")
-        normal = pc.is_in(told, value_set=pa.array(MISSING_VALUES))
-        flagged = pc.equal(pc.utf8_lower(told), ABNORMAL_FLAG)
-        unknown = np.where(_bools(flagged), 1.0, np.nan)
-        return np.where(_bools(normal), 0.0, unknown)
+        flag = pc.fill_null(parse_text(results["flag"]), "")
+        normal = pc.is_in(flag, value_set=pa.array(MISSING_VALUES))
+        abnormal = pc.equal(pc.utf8_lower(flag), ABNORMAL_FLAG)
+        return np.where(_to_numpy(normal), 0.0, np.where(_to_numpy(abnormal), 1.0, np.nan))
     low = np.full(len(value), rules.potassium_low)
     high = np.full(len(value), rules.potassium_high)
     if criterion == "range":
-        lower, upper = (parse_numbers(results[column]) for column in RANGE_COLUMNS)
+        lower, upper = (parse_numbers(results[column]) for column in _COLUMNS["range"])
         low = np.where(lower.known, lower.values, low)
         high = np.where(upper.known, upper.values, high)
     return ((value < low) | (value > high)).astype(np.float64)
 
 
-def _bools(column: pa.Array) -> Bool[np.ndarray, " result"]:
+def _to_numpy(column: pa.Array) -> Bool[np.ndarray, " result"]:
     return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -1,7 +1,7 @@
-"""MIMIC's tables as a stream: plain or gzipped CSV, a block of some columns at a time.
+"""Streaming of MIMIC's CSV tables, plain or gzipped, in blocks of a few columns.
 
-Fields come as bytes. Read so, and parsed for the few rows that are wanted (`parsing`), the lab
-table streams two to four times as fast as with typed columns, and no field can stop it.
+Fields are read as bytes and parsed (see `fields`) only for the rows that are needed. This is two to
+four times as fast as typed columns for the lab table, and an unusual field cannot stop the reader.
 """
 
 import codecs
@@ -20,20 +20,25 @@ from enecg.errors import UserError
 from pipeline.datasets.label_columns import MISSING_VALUES
 
 BLOCK_BYTES = 4 << 20
-"""What is parsed at a time; a row must fit in it."""
+"""Bytes parsed at a time; a row must fit into a block."""
 
-_ROW_WITHOUT_END = "straddling object"
-"""pyarrow's words for a row that goes on beyond a block."""
+_ROW_EXCEEDS_BLOCK = "straddling object"
+"""Part of pyarrow's error message for a row longer than a block."""
 
-_LONGEST_HEADER = 1 << 16
+_MAX_HEADER_BYTES = 1 << 16
 
 SkippedRows = Counter[str]
-"""How many rows of a table were left out, or read in part, by a sentence that says why."""
+"""Number of rows skipped, or used in part, by description."""
 
 
 @dataclass(frozen=True)
 class CsvHeader:
-    """The names in a table's first row, and its length in bytes."""
+    """The first row of a table.
+
+    Attributes:
+        names: Column names.
+        size: Length in bytes, line end included.
+    """
 
     names: tuple[str, ...]
     size: int
@@ -41,7 +46,13 @@ class CsvHeader:
 
 @dataclass(frozen=True)
 class CsvPart:
-    """A range of bytes of a plain table: whole rows, its header not among them."""
+    """A range of bytes of an uncompressed table: whole rows, without the header.
+
+    Attributes:
+        number: Position among the table's parts, from 0.
+        start: First byte.
+        end: Byte after the last.
+    """
 
     number: int
     start: int
@@ -49,30 +60,47 @@ class CsvPart:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a table has to be read from its beginning."""
+    """Return whether a table is gzipped and can only be read from the start."""
     return path.suffix == ".gz"
 
 
 def read_header(path: Path) -> CsvHeader:
-    """Raises UserError where the file cannot be read or begins with no row of names."""
+    """Read the first row of a table.
+
+    Args:
+        path: Plain or gzipped CSV file.
+
+    Returns:
+        The column names and the length of the row.
+
+    Raises:
+        UserError: The file cannot be read, or its first line is empty or too long.
+    """
     with _parse_errors(path), pa.input_stream(str(path), compression="detect") as file:
-        lines = file.read(_LONGEST_HEADER).splitlines(keepends=True)
-    if not lines or len(lines[0]) == _LONGEST_HEADER:
-        raise UserError(f"{path} is no table of MIMIC's (no row of names); copy it again.")
-    told = lines[0].decode("utf-8-sig", errors="replace")
+        lines = file.read(_MAX_HEADER_BYTES).splitlines(keepends=True)
+    if not lines or len(lines[0]) == _MAX_HEADER_BYTES:
+        raise UserError(_invalid(path, "the header is missing"))
+    line = lines[0].decode("utf-8-sig", errors="replace")
     with _parse_errors(path):
-        names = next(csv.reader([told.rstrip("\r\n")]), [])
+        names = next(csv.reader([line.rstrip("\r\n")]), [])
     return CsvHeader(tuple(name.strip() for name in names), len(lines[0]))
 
 
 def check_columns(path: Path, header: CsvHeader, columns: Collection[str]) -> None:
-    """Raises UserError where a table does not have each of the columns exactly once."""
+    """Check that a table has each of these columns exactly once.
+
+    Args:
+        path: The table, for error messages.
+        header: Its header.
+        columns: Names of the required columns.
+
+    Raises:
+        UserError: A column is missing or occurs twice.
+    """
     for name in columns:
         if header.names.count(name) != 1:
-            how = "twice" if name in header.names else "not at all"
-            raise UserError(
-                f"{path} is no table of MIMIC's (it has the column {name} {how}); copy it again."
-            )
+            problem = "occurs twice" if name in header.names else "is missing"
+            raise UserError(_invalid(path, f"column {name} {problem}"))
 
 
 def read_blocks(
@@ -83,38 +111,45 @@ def read_blocks(
     part: CsvPart | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Some columns of a table or of a part of it, as bytes, null where nothing is known.
+    """Read columns of a table, block by block.
 
-    Rows with more or fewer fields than the header are left out and counted. `progress(bytes)`
-    tells how much of the whole file is read. Raises UserError where a column is not there, or
-    the file is damaged; at its end, where a quote in it is not closed.
+    Args:
+        path: Plain or gzipped CSV file.
+        columns: Names of the columns to read.
+        skipped: Updated with the number of rows whose field count differs from the header's.
+        part: The part to read. None: the whole table.
+        progress: Called with the position in the file, in bytes.
+
+    Yields:
+        Blocks of binary columns, null where a field is a missing value.
+
+    Raises:
+        UserError: A column is missing, the file is damaged, or a quote is not closed. The last is
+            only detected at the end.
     """
     header = read_header(path)
     check_columns(path, header, columns)
-    ragged, read = _Ragged(), _Utf8()
+    ragged, utf8 = _RaggedRows(), _Utf8()
     rows = 0
     with _parse_errors(path), pa.OSFile(str(path)) as raw:
-        stream = pa.TransformInputStream(_stream(raw, path, header, part), read)
-        for batch in _batches(stream, header.names, columns, ragged):
+        stream = pa.TransformInputStream(_open_body(raw, path, header, part), utf8)
+        for batch in _parse_blocks(stream, header.names, columns, ragged):
             rows += len(batch)
             yield batch
             if progress is not None:
                 progress(raw.tell())
-    if read.quotes % 2:
-        raise _not_closed(path)
+    if utf8.quotes % 2:
+        raise UserError(_unclosed_quote(path))
     if ragged.count:
         if not rows:
-            raise UserError(
-                f"{path} is no table of MIMIC's (no row has as many fields as the first); copy it "
-                "again."
-            )
-        skipped[f"{path.name}: rows with another number of fields, left out"] += ragged.count
+            raise UserError(_invalid(path, "no row has as many fields as the header"))
+        skipped[f"{path.name}: rows whose number of fields differs, skipped"] += ragged.count
 
 
-def _stream(
+def _open_body(
     raw: pa.NativeFile, path: Path, header: CsvHeader, part: CsvPart | None
 ) -> pa.NativeFile:
-    """What follows the header, or a part of that."""
+    """Return a stream of the rows after the header, or of one part."""
     if part is not None:
         return raw.get_stream(part.start, part.end - part.start)
     stream = pa.CompressedInputStream(raw, "gzip") if is_compressed(path) else raw
@@ -122,8 +157,8 @@ def _stream(
     return stream
 
 
-def _batches(
-    stream: pa.NativeFile, names: Sequence[str], columns: Sequence[str], ragged: "_Ragged"
+def _parse_blocks(
+    stream: pa.NativeFile, names: Sequence[str], columns: Sequence[str], ragged: "_RaggedRows"
 ) -> Iterator[pa.RecordBatch]:
     try:
         reader = pacsv.open_csv(
@@ -138,7 +173,7 @@ def _batches(
             ),
         )
     except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):  # nothing but the header
+        if "Empty CSV file" in str(error):  # only a header
             return
         raise
     with reader:
@@ -146,10 +181,10 @@ def _batches(
 
 
 class _Utf8:
-    """Bytes in which what is not UTF-8 has become U+FFFD; pyarrow cannot tell of a row without.
+    """Replaces invalid UTF-8 by U+FFFD, which pyarrow needs to report a ragged row.
 
-    `quotes`: how many there are. After one without its pair all that follows is one field to
-    pyarrow, which says nothing of it at the end of the file.
+    Also counts quotes: pyarrow reads everything after an unclosed quote as one field and does not
+    report it at the end of the file.
     """
 
     def __init__(self) -> None:
@@ -157,16 +192,16 @@ class _Utf8:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __call__(self, buffer: pa.Buffer) -> bytes:
-        read = bytes(buffer)
-        self.quotes += read.count(b'"')
-        cut_short, _ = self.decoder.getstate()
-        if read.isascii() and not cut_short:
-            return read
-        return self.decoder.decode(read).encode()
+        data = bytes(buffer)
+        self.quotes += data.count(b'"')
+        pending, _ = self.decoder.getstate()
+        if data.isascii() and not pending:
+            return data
+        return self.decoder.decode(data).encode()
 
 
-class _Ragged:
-    """Counts the rows that pyarrow cannot fit into the columns, and has them left out."""
+class _RaggedRows:
+    """Counts and skips rows whose number of fields differs from the header's."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -180,18 +215,22 @@ class _Ragged:
 
 @contextmanager
 def _parse_errors(path: Path) -> Iterator[None]:
-    """Turn what a file that is no table raises into a sentence."""
+    """Raise errors of the parser as UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, csv.Error, EOFError) as error:
-        if _ROW_WITHOUT_END in str(error):
-            raise _not_closed(path) from error
+        if _ROW_EXCEEDS_BLOCK in str(error):
+            raise UserError(_unclosed_quote(path)) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{path} is no table of MIMIC's ({reason}); copy it again.") from error
+        raise UserError(_invalid(path, reason)) from error
 
 
-def _not_closed(path: Path) -> UserError:
-    return UserError(
-        f"{path} has a quote that is not closed, so that rows after it are taken for one field; "
-        "mend that row, or copy the table again."
+def _invalid(path: Path, reason: str) -> str:
+    return f"{path} is not a valid MIMIC table ({reason}); download it again."
+
+
+def _unclosed_quote(path: Path) -> str:
+    return (
+        f"{path} has a quote that is not closed, so the rows after it would be one field; correct "
+        "that row or download the table again."
     )

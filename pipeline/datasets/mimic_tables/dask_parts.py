@@ -1,4 +1,4 @@
-"""The lab table in parts, for Dask to spread over machines that all see the file."""
+"""The lab table split into parts that Dask workers read in parallel."""
 
 import re
 from collections.abc import Iterator
@@ -12,26 +12,34 @@ from pipeline.datasets.mimic_tables.csv_blocks import CsvPart, is_compressed, re
 from pipeline.datasets.mimic_tables.potassium import EcgTimes, PartialResults, reduce_part
 
 PART_BYTES = 256 << 20
-"""Bytes of the table a task: a second or two of work."""
+"""Bytes of the table per task: one or two seconds of work."""
 
-DASKS_OWN = ("threads", "processes", "synchronous")
-"""Schedulers on this machine, that need no address."""
+LOCAL_SCHEDULERS = ("threads", "processes", "synchronous")
+"""Dask schedulers on this machine, which need no address."""
 
-_LONGEST_ROW = 1 << 22
+_MAX_ROW_BYTES = 1 << 22
 
-_FIELDS = {
+_LEADING_FIELDS = {
     **dict.fromkeys(("labevent_id", "subject_id", "itemid"), "[0-9]+"),
     **dict.fromkeys(("hadm_id", "specimen_id"), "[0-9]*"),
     "charttime": "[0-9]{4}-[0-9: T.-]*",
 }
-"""What stands in the columns that a lab table begins with."""
+"""Patterns of the columns that a lab table starts with."""
 
 
 def split_table(path: Path, part_bytes: int = PART_BYTES) -> tuple[CsvPart, ...]:
-    """A plain table in parts of about so many bytes, each of whole rows; none where it cannot be.
+    """Split an uncompressed lab table into parts of whole rows.
 
-    A comment may hold line ends, so a part begins only at a line whose first fields are those of a
-    row: at least two of `_FIELDS`, as the header has them. A compressed table has no such places.
+    Comments may contain line ends, so a part only starts at a line whose first fields match
+    `_LEADING_FIELDS` for at least two columns.
+
+    Args:
+        path: The table.
+        part_bytes: Approximate size of a part.
+
+    Returns:
+        The parts in order; empty if the table is compressed, has no rows, or starts with other
+        columns.
     """
     header = read_header(path)
     row = _row_start(header.names)
@@ -40,13 +48,13 @@ def split_table(path: Path, part_bytes: int = PART_BYTES) -> tuple[CsvPart, ...]
         return ()
     starts = [header.size]
     with path.open("rb") as file:
-        for wanted in range(header.size + part_bytes, size, part_bytes):
-            if wanted <= starts[-1]:
+        for target in range(header.size + part_bytes, size, part_bytes):
+            if target <= starts[-1]:
                 continue
-            file.seek(wanted - 1)
-            found = row.search(file.read(_LONGEST_ROW))
-            if found is not None and wanted + found.start() > starts[-1]:
-                starts.append(wanted + found.start())
+            file.seek(target - 1)
+            found = row.search(file.read(_MAX_ROW_BYTES))
+            if found is not None and target + found.start() > starts[-1]:
+                starts.append(target + found.start())
     ends = [*starts[1:], size]
     return tuple(
         CsvPart(number, start, end)
@@ -62,58 +70,72 @@ def reduce_with_dask(
     *,
     part_bytes: int = PART_BYTES,
 ) -> tuple[PartialResults, ...]:
-    """What each part of the lab table says, computed by a Dask scheduler.
+    """Reduce the lab table to the best result of each ECG, in parallel.
 
-    `scheduler` is whatever `dask.compute` takes. The file must be at the same path wherever a task
-    runs. Together the parts say to the bit what one pass over the table does.
+    Args:
+        path: The table, at the same path on every worker.
+        ecgs: The ECGs.
+        rules: Which results are used.
+        scheduler: Any scheduler of `dask.compute`.
+        part_bytes: Approximate size of a part.
+
+    Returns:
+        The results of each part. They merge to the same bits as one pass over the table.
     """
     from dask.base import compute
     from dask.delayed import delayed
 
     shared = delayed(ecgs, traverse=False, pure=False)
     task = delayed(reduce_part, pure=False)
-    # One task without a part reads all of a table that cannot be cut.
+    # A table that cannot be split is one task.
     parts = split_table(path, part_bytes) or (None,)
     tasks = [task(path.absolute(), shared, rules, part) for part in parts]
-    done: tuple[PartialResults, ...] = compute(*tasks, scheduler=scheduler)
-    return done
+    results: tuple[PartialResults, ...] = compute(*tasks, scheduler=scheduler)
+    return results
 
 
 @contextmanager
 def connect_scheduler(name: str) -> Iterator[Any]:
-    """The scheduler at an address (`tcp://HOST:8786`), or one of `DASKS_OWN`.
+    """Connect to a Dask scheduler.
 
-    Raises UserError where it cannot be reached, or where `distributed` is not installed.
+    Args:
+        name: Address such as ``tcp://HOST:8786``, or one of `LOCAL_SCHEDULERS`.
+
+    Yields:
+        A scheduler for `reduce_with_dask`.
+
+    Raises:
+        UserError: The scheduler is unreachable, or `distributed` is not installed.
     """
-    if name in DASKS_OWN:
+    if name in LOCAL_SCHEDULERS:
         yield name
         return
     try:
         from distributed import Client
     except ImportError as error:
         raise UserError(
-            f"The Dask scheduler {name} cannot be asked, for distributed is not installed; run "
-            "pip install distributed, or leave --scheduler out."
+            f"The Dask scheduler {name} needs the package distributed; run pip install "
+            "distributed, or omit --scheduler."
         ) from error
     try:
         client = Client(name)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"No Dask scheduler answers at {name} ({error}); start one by dask scheduler, or give "
-            "its address."
+            f"The Dask scheduler {name} is unreachable ({error}); start it with `dask scheduler`, "
+            "or correct --scheduler."
         ) from error
     with client:
         yield client
 
 
 def _row_start(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
-    """A line end, followed by the fields that a row begins with."""
-    first = []
+    """Return a pattern for a line end before a row, None if rows cannot be recognized."""
+    leading = []
     for name in names:
-        if name not in _FIELDS:
+        if name not in _LEADING_FIELDS:
             break
-        first.append(_FIELDS[name])
-    if len(first) < 2:
+        leading.append(_LEADING_FIELDS[name])
+    if len(leading) < 2:
         return None
-    quoted = [f'"?{field}"?' for field in first]
+    quoted = [f'"?{field}"?' for field in leading]
     return re.compile(f"\n(?={','.join(quoted)},)".encode())

@@ -49,6 +49,8 @@ class MimicTables:
     def find(cls, records: pd.DataFrame, root: Path, hosp: Path | None = None) -> "MimicTables":
         """Find the tables, plain or gzipped.
 
+        A `hosp` that is not MIMIC-IV's folder raises UserError.
+
         Args:
             records: Result of `read_records`.
             root: Directory of MIMIC-IV-ECG.
@@ -56,9 +58,6 @@ class MimicTables:
 
         Returns:
             The tables; those that do not exist are None.
-
-        Raises:
-            UserError: `hosp` is given but is not MIMIC-IV's folder.
         """
         hosp = root / "hosp" if hosp is None else check_hosp(hosp)
         return cls(
@@ -83,7 +82,13 @@ class HasMimicTables(Protocol):
 
 
 def check_hosp(folder: Path) -> Path:
-    """Return MIMIC-IV's `hosp` folder.
+    """Check that a folder is MIMIC-IV's `hosp` folder, and return it.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The folder.
 
     Raises:
         UserError: The folder does not exist or has neither `patients` nor `labevents`.
@@ -107,6 +112,8 @@ def label_mimic_records(
 ) -> RecordLabels:
     """Label MIMIC-IV-ECG's records from the tables that exist.
 
+    A table that is damaged or lacks a column raises UserError.
+
     Args:
         tables: The tables.
         rules: How labels are derived.
@@ -116,9 +123,6 @@ def label_mimic_records(
 
     Returns:
         The labels. Each label whose table is missing has no column.
-
-    Raises:
-        UserError: A table is damaged or lacks a column.
     """
     records, skipped = tables.records, SkippedRows()
     columns = [pd.DataFrame({"patient_id": records["patient_id"].to_numpy(np.int64)})]

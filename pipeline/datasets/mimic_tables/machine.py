@@ -1,4 +1,4 @@
-"""What the ECG machine says of a record: the RR interval, and its diagnosis in its own words."""
+"""The ECG machine's measurements: RR interval and diagnosis of each record."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,31 +25,41 @@ def read_machine_labels(
     skipped: SkippedRows,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """`rr_interval` (ms) and `diagnosis` of each record, out of `machine_measurements.csv`.
+    """Read RR interval and diagnosis from `machine_measurements.csv`.
 
-    `records` as `read_records` gives them. A row whose `subject_id`, where the table has that
-    column, is another than the record's is not used, and of a study that is listed twice the first
-    row is. Raises UserError as `blocks` does, and where the report line asked for is no column.
+    Rows whose `subject_id` differs from the record's patient are skipped. If a study is listed
+    twice, the first row is used. A table that cannot be read or lacks a column, such as the
+    selected report line, raises UserError.
+
+    Args:
+        path: The table, plain or gzipped.
+        records: Result of `read_records`.
+        rules: Selects the report lines.
+        skipped: Updated with the number of rows skipped, by description.
+        progress: Called with the position in the file, in bytes.
+
+    Returns:
+        One row per record: `rr_interval` (ms), `diagnosis`, and their reasons for absence.
     """
-    reports = _reports(path, rules)
-    whose = ["subject_id"] if "subject_id" in read_header(path).names else []
+    reports = _report_columns(path, rules)
+    subject = ["subject_id"] if "subject_id" in read_header(path).names else []
     studies = _Studies.of(records)
     rr = np.full(len(records), np.nan)
     unreadable = np.zeros(len(records), bool)
-    diagnoses = _Words(len(records))
-    columns = ("study_id", "rr_interval", *whose, *reports)
+    diagnoses = _Categories(len(records))
+    columns = ("study_id", "rr_interval", *subject, *reports)
     for batch in read_blocks(path, columns, skipped, progress=progress):
-        row, place = studies.first_of_each(batch, path, skipped)
+        row, place = studies.match(batch, path, skipped)
         measured = parse_numbers(batch["rr_interval"].take(place))
-        skipped[f"{path.name}: rows whose rr_interval is no number"] += measured.unreadable
+        skipped[f"{path.name}: rows whose rr_interval is not a number"] += measured.unreadable
         rr[row] = measured.values
-        said = pc.is_valid(batch["rr_interval"].take(place)).to_numpy(zero_copy_only=False)
-        unreadable[row] = said & ~measured.known
-        diagnoses.put(row, _diagnosis([batch[name].take(place) for name in reports], rules))
+        filled = pc.is_valid(batch["rr_interval"].take(place)).to_numpy(zero_copy_only=False)
+        unreadable[row] = filled & ~measured.known
+        diagnoses.put(row, _diagnose([batch[name].take(place) for name in reports], rules))
     lowest, highest = PLAUSIBLE_RR_MS
     plausible = (rr >= lowest) & (rr <= highest)
     diagnosis = diagnoses.column()
-    nowhere = (
+    unmatched = (
         (~studies.listed & ~studies.other_patient, "not_listed"),
         (~studies.listed, "other_patient"),
     )
@@ -58,44 +68,49 @@ def read_machine_labels(
             "rr_interval": np.where(plausible, rr, np.nan),
             "rr_interval_absent": first_reason(
                 "rr_interval",
-                *nowhere,
+                *unmatched,
                 (unreadable, "unreadable"),
                 (np.isnan(rr) | (rr == UNMEASURED), "not_measured"),
                 (~plausible, "implausible"),
             ),
             "diagnosis": diagnosis,
             "diagnosis_absent": first_reason(
-                "diagnosis", *nowhere, (diagnosis.isna().to_numpy(), "no_report")
+                "diagnosis", *unmatched, (diagnosis.isna().to_numpy(), "no_report")
             ),
         }
     )
 
 
 def normalize_report(lines: pa.Array) -> pa.Array:
-    """Report lines with single spaces and no punctuation at the end; null where nothing is left."""
-    tidy = pc.replace_substring_regex(lines, r"\s+", " ")
-    tidy = pc.replace_substring_regex(tidy, r"[\s.,;:]+$", "")
-    tidy = pc.utf8_trim_whitespace(tidy)
-    return pc.if_else(pc.equal(tidy, ""), pa.scalar(None, pa.string()), tidy)
+    """Collapse whitespace and strip final punctuation; null where nothing remains."""
+    text = pc.replace_substring_regex(lines, r"\s+", " ")
+    text = pc.replace_substring_regex(text, r"[\s.,;:]+$", "")
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _reports(path: Path, rules: LabelRules) -> list[str]:
-    """The columns of report lines that the rules ask for, by number."""
-    there = read_header(path).names
+def _report_columns(path: Path, rules: LabelRules) -> list[str]:
+    available = read_header(path).names
     every = rules.report in ("first", "all")
-    asked = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
-    found = [name for name in asked if name in there]
+    wanted = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
+    found = [name for name in wanted if name in available]
     if not found:
         raise UserError(
-            f"{path} is no table of MIMIC's (it has no column {asked[0]}); copy it again, or ask "
-            "for another report line."
+            f"{path} has no column {wanted[0]}; download it again or select another report line."
         )
     return found
 
 
 @dataclass(frozen=True)
 class _Studies:
-    """The records by study: which are `listed` so far, and which as an `other_patient`'s."""
+    """The records by study id.
+
+    Attributes:
+        index: Study id of each record.
+        patient: Patient of each record.
+        listed: Whether a row for this record has been read.
+        other_patient: Whether a row for this record with another patient has been read.
+    """
 
     index: "pd.Index[int]"
     patient: Int64[np.ndarray, " record"]
@@ -108,53 +123,51 @@ class _Studies:
         patient = records["patient_id"].to_numpy(np.int64)
         return cls(pd.Index(records["record_id"]), patient, none, none.copy())
 
-    def first_of_each(
+    def match(
         self, batch: pa.RecordBatch, path: Path, skipped: SkippedRows
     ) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
-        """Records that a block lists first, and their places in it; marks them listed."""
+        """Return the records first listed in a block and their rows in it; mark them listed."""
         ids = parse_integers(batch["study_id"])
-        skipped[f"{path.name}: rows whose study_id is no whole number, left out"] += int(
+        skipped[f"{path.name}: rows whose study_id is not an integer, skipped"] += int(
             (~ids.known).sum()
         )
         row = np.where(ids.known, self.index.get_indexer(pd.Index(ids.values)), -1)
         if "subject_id" in batch.schema.names:
             subject = parse_integers(batch["subject_id"])
             other = (row >= 0) & subject.known & (subject.values != self.patient[row])
-            skipped[f"{path.name}: rows of another patient than the record's, left out"] += int(
-                other.sum()
+            skipped[f"{path.name}: rows whose subject_id differs from the record's, skipped"] += (
+                int(other.sum())
             )
             self.other_patient[row[other]] = True
             row = np.where(other, -1, row)
         known = np.flatnonzero(row >= 0)
         found, first = np.unique(row[known], return_index=True)
         new = ~self.listed[found]
-        skipped[f"{path.name}: rows of a study listed before, left out"] += len(known) - int(
-            new.sum()
-        )
+        skipped[f"{path.name}: repeated rows of a study, skipped"] += len(known) - int(new.sum())
         self.listed[found[new]] = True
         return found[new], known[first[new]]
 
 
-def _diagnosis(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
-    lines = [_tidy(report) for report in reports]
+def _diagnose(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
+    lines = [_normalize_distinct(report) for report in reports]
     if rules.report != "all":
         return pc.coalesce(*lines)
     joined = lines[0]
     for line in lines[1:]:
-        # Null where one of them is. (Joining all at once, nulls skipped, pyarrow 26 drops rows.)
+        # Joining all lines at once with null_handling="skip" loses rows in pyarrow 26.
         both = pc.binary_join_element_wise(joined, line, "; ")
         joined = pc.coalesce(both, joined, line)
     return joined
 
 
-def _tidy(report: pa.Array) -> pa.Array:
-    # The machine has some hundred sentences: each is made tidy once a block.
+def _normalize_distinct(report: pa.Array) -> pa.Array:
+    # There are only a few hundred distinct sentences.
     encoded = report.dictionary_encode()
     return normalize_report(parse_text(encoded.dictionary)).take(encoded.indices)
 
 
-class _Words:
-    """A column of text in which few words come often: each is kept once."""
+class _Categories:
+    """A column of text with few distinct values."""
 
     def __init__(self, size: int) -> None:
         self.code = np.full(size, -1, np.int32)

@@ -1,4 +1,4 @@
-"""Who the patient was: age at the ECG, and sex."""
+"""MIMIC-IV's `hosp/patients`: age at the ECG, and sex."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +21,25 @@ def read_patient_labels(
     skipped: SkippedRows,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """`age` (years at the ECG) and `sex` (1 male, 0 female) of each record, out of `patients.csv`.
+    """Read age and sex from `patients.csv`.
 
-    Age is `anchor_age` plus the years from `anchor_year` to the ECG's. MIMIC-IV writes 91 for
-    every anchor age over 89, so ages of 90 and more are only known to be that; outside
-    `PLAUSIBLE_AGE_YEARS` there is none. A patient listed twice counts as listed first. Raises
-    UserError as `blocks` does.
+    Age is `anchor_age` plus the years from `anchor_year` to the ECG. MIMIC-IV replaces anchor ages
+    over 89 by 91, so an age of 90 or more only means at least 90. Ages outside
+    `PLAUSIBLE_AGE_YEARS` are missing. If a patient is listed twice, the first row is used. A table
+    that cannot be read or lacks a column raises UserError.
+
+    Args:
+        path: The table, plain or gzipped.
+        records: Result of `read_records`.
+        skipped: Updated with the number of rows skipped, or used in part, by description.
+        progress: Called with the position in the file, in bytes.
+
+    Returns:
+        One row per record: `age` (years), `sex` (1 male, 0 female), and their reasons for absence.
     """
-    whose, patients = pd.factorize(records["patient_id"])
+    patient, patients = pd.factorize(records["patient_id"])
     index = pd.Index(patients)
-    born, male = np.full((2, len(index)), np.nan)
+    birth_year, male = np.full((2, len(index)), np.nan)
     listed = np.zeros(len(index), bool)
     for batch in read_blocks(path, _COLUMNS, skipped, progress=progress):
         ids = parse_integers(batch["subject_id"])
@@ -38,38 +47,35 @@ def read_patient_labels(
         known = np.flatnonzero(row >= 0)
         found, first = np.unique(row[known], return_index=True)
         new = ~listed[found]
-        skipped[f"{path.name}: rows of a patient listed before, left out"] += len(known) - int(
-            new.sum()
-        )
+        skipped[f"{path.name}: repeated rows of a patient, skipped"] += len(known) - int(new.sum())
         found, place = found[new], known[first[new]]
         listed[found] = True
-        age, year = (
-            parse_numbers(batch[name].take(place)) for name in ("anchor_age", "anchor_year")
+        age = parse_numbers(batch["anchor_age"].take(place))
+        year = parse_numbers(batch["anchor_year"].take(place))
+        skipped[f"{path.name}: anchor ages and years that are not numbers"] += (
+            age.unreadable + year.unreadable
         )
-        unreadable = age.unreadable + year.unreadable
-        skipped[f"{path.name}: anchor ages and years that are no numbers"] += unreadable
-        # The year in which the patient would have been 0: the ECG's less this is the age.
-        born[found] = year.values - age.values
+        birth_year[found] = year.values - age.values
         gender = pc.utf8_upper(parse_text(batch["gender"].take(place)))
         male[found] = pd.Series(gender.to_pandas()).map({"M": 1.0, "F": 0.0}).to_numpy(np.float64)
-    year = records["ecg_time"].dt.year.to_numpy(np.float64)
-    strangers = ~listed[whose]
-    age_then, sex = year - born[whose], male[whose]
+    ecg_year = records["ecg_time"].dt.year.to_numpy(np.float64)
+    unlisted = ~listed[patient]
+    age_at_ecg, sex = ecg_year - birth_year[patient], male[patient]
     youngest, oldest = PLAUSIBLE_AGE_YEARS
-    implausible = (age_then < youngest) | (age_then > oldest)
+    implausible = (age_at_ecg < youngest) | (age_at_ecg > oldest)
     return pd.DataFrame(
         {
-            "age": np.where(implausible, np.nan, age_then),
+            "age": np.where(implausible, np.nan, age_at_ecg),
             "age_absent": first_reason(
                 "age",
-                (np.isnan(year), "no_ecg_time"),
-                (strangers, "patient_not_listed"),
+                (np.isnan(ecg_year), "no_ecg_time"),
+                (unlisted, "patient_not_listed"),
                 (implausible, "implausible"),
-                (np.isnan(age_then), NOT_STATED),
+                (np.isnan(age_at_ecg), NOT_STATED),
             ),
             "sex": sex,
             "sex_absent": first_reason(
-                "sex", (strangers, "patient_not_listed"), (np.isnan(sex), NOT_STATED)
+                "sex", (unlisted, "patient_not_listed"), (np.isnan(sex), NOT_STATED)
             ),
         }
     )

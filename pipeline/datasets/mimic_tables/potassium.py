@@ -1,8 +1,8 @@
-"""The potassium nearest an ECG: one pass over the lab table, reduced to the best row of each ECG.
+"""The potassium result that labels each ECG, found in one pass over the lab table.
 
-What is kept is as long as the list of ECGs, however long the table is: for each ECG the best result
-so far, and for each patient whether there is any. A pass over a part of the table gives a
-`PartialResults`; they merge to the same bits in any order, for a tie goes to the earlier row.
+Memory depends on the number of ECGs, not on the length of the table: the best result so far of each
+ECG, and whether each patient has any result. A pass over a part of the table gives
+`PartialResults`. These merge to the same bits in any order, as ties go to the earlier row.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,24 +33,27 @@ from pipeline.datasets.mimic_tables.fields import (
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
 _PATIENT_STRIDE = 1 << 40
-"""Seconds between patients on the line of all ECGs: the years 1000 to 9999 take 2^39."""
+"""Seconds between patients on the common time axis; the years 1000 to 9999 take 2^39."""
 
-_BEFORE_1970 = 1 << 38
-"""Added to seconds since 1970, so that a patient's own are never below 0."""
+_EPOCH_OFFSET = 1 << 38
+"""Added to seconds since 1970, so that times before 1970 are not negative."""
 
-_RESULTS_AT_ONCE = 2048
-"""Each stands beside every ECG of its patient in the window, which may be hundreds."""
+_RESULTS_PER_STEP = 2048
+"""Limits memory: each result is paired with every ECG of its patient in the window."""
 
-_MOST_PATIENTS = 1 << 22
+_MAX_PATIENTS = 1 << 22
 _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class EcgTimes:
-    """All ECGs that have a time on one line, patient after patient, each patient's by time.
+    """All ECGs with a time, on one axis: patient after patient, sorted by time within each.
 
-    `patients` (P,) ids in order; `at` (E,) places on the line, in order; `row` (E,) their places in
-    the record list, `records` its length.
+    Attributes:
+        patients: (patient,) sorted patient ids.
+        at: (ecg,) sorted positions on the axis.
+        row: (ecg,) row of each ECG in the record list.
+        records: Length of the record list.
     """
 
     patients: Int64[np.ndarray, " patient"]
@@ -60,38 +63,54 @@ class EcgTimes:
 
     @classmethod
     def of(cls, records: pd.DataFrame) -> "EcgTimes":
-        """The ECGs of `read_records`."""
-        patients, whose = np.unique(records["patient_id"].to_numpy(np.int64), return_inverse=True)
-        if len(patients) > _MOST_PATIENTS:
+        """Return the times of the ECGs of `read_records`.
+
+        Args:
+            records: Result of `read_records`.
+
+        Returns:
+            The times.
+
+        Raises:
+            UserError: There are more than 4,194,304 patients.
+        """
+        patients, patient = np.unique(records["patient_id"].to_numpy(np.int64), return_inverse=True)
+        if len(patients) > _MAX_PATIENTS:
             raise UserError(
-                f"{len(patients)} patients are more than the {_MOST_PATIENTS} that labels are made "
-                "for; label the data set in parts."
+                f"The data set has {len(patients)} patients, but at most {_MAX_PATIENTS} are "
+                "supported; label it in parts."
             )
         timed = np.flatnonzero(records["ecg_time"].notna())
         time = records["ecg_time"].to_numpy("datetime64[s]")[timed].astype(np.int64)
-        at = _on_the_line(whose[timed], time)
+        at = _to_axis(patient[timed], time)
         order = np.argsort(at, kind="stable")
         return cls(patients, at[order], timed[order], len(records))
 
 
-def _on_the_line(
+def _to_axis(
     patient: Int64[np.ndarray, " row"], seconds: Int64[np.ndarray, " row"]
 ) -> Int64[np.ndarray, " row"]:
-    at: Int64[np.ndarray, " row"] = patient * _PATIENT_STRIDE + _BEFORE_1970 + seconds
+    at: Int64[np.ndarray, " row"] = patient * _PATIENT_STRIDE + _EPOCH_OFFSET + seconds
     return at
 
 
 @dataclass(frozen=True)
 class PartialResults:
-    """What a part of the table says: of the ECGs `ecg` (places on the line) the best result.
+    """The results for ECGs that a part of the lab table contains.
 
-    `away` seconds from the ECG; `place` of the row in the whole table; `value` in mmol/L, and
-    whether it is `abnormal` (1, 0, or NaN as `classify_results` has it). `patients`: places of
-    those with any result. `rows`: how many were read for it.
+    Attributes:
+        ecg: (found,) index into `EcgTimes.at`.
+        distance: (found,) seconds between result and ECG.
+        place: (found,) position of the row in the whole table.
+        value: (found,) potassium, mmol/L.
+        abnormal: (found,) 1, 0 or NaN, as from `classify_results`.
+        patients: (patient,) indices of the patients with any result.
+        rows: Number of rows read.
+        skipped: Number of rows skipped, by description.
     """
 
     ecg: Int64[np.ndarray, " found"]
-    away: Int64[np.ndarray, " found"]
+    distance: Int64[np.ndarray, " found"]
     place: Int64[np.ndarray, " found"]
     value: Float64[np.ndarray, " found"]
     abnormal: Float64[np.ndarray, " found"]
@@ -105,7 +124,7 @@ class BestResults:
 
     def __init__(self, ecgs: EcgTimes) -> None:
         self.ecgs = ecgs
-        self.away = np.full(len(ecgs.at), _NEVER)
+        self.distance = np.full(len(ecgs.at), _NEVER)
         self.place = np.full(len(ecgs.at), _NEVER)
         self.value = np.full(len(ecgs.at), np.nan)
         self.abnormal = np.full(len(ecgs.at), np.nan)
@@ -113,27 +132,27 @@ class BestResults:
         self.rows = 0
         self.skipped = SkippedRows()
 
-    def take(self, part: PartialResults) -> None:
-        """Keep what is better: nearer to its ECG, or as near and earlier in the table."""
-        order = np.lexsort((part.place, part.away, part.ecg))
+    def update(self, part: PartialResults) -> None:
+        """Keep the results that are nearer to their ECG, or as near and earlier in the table."""
+        order = np.lexsort((part.place, part.distance, part.ecg))
         ecg, first = np.unique(part.ecg[order], return_index=True)
         chosen = order[first]
-        away, place = part.away[chosen], part.place[chosen]
-        nearer = away < self.away[ecg]
-        better = nearer | ((away == self.away[ecg]) & (place < self.place[ecg]))
+        distance, place = part.distance[chosen], part.place[chosen]
+        tied = distance == self.distance[ecg]
+        better = (distance < self.distance[ecg]) | (tied & (place < self.place[ecg]))
         ecg, chosen = ecg[better], chosen[better]
-        self.away[ecg], self.place[ecg] = away[better], place[better]
+        self.distance[ecg], self.place[ecg] = distance[better], place[better]
         self.value[ecg], self.abnormal[ecg] = part.value[chosen], part.abnormal[chosen]
         self.any_result[part.patients] = True
         self.rows += part.rows
         self.skipped.update(part.skipped)
 
-    def partial(self) -> PartialResults:
-        """All that is known, as what another may take."""
-        ecg = np.flatnonzero(self.away < _NEVER)
+    def to_partial(self) -> PartialResults:
+        """Return the results for merging with those of other parts."""
+        ecg = np.flatnonzero(self.distance < _NEVER)
         return PartialResults(
             ecg,
-            self.away[ecg],
+            self.distance[ecg],
             self.place[ecg],
             self.value[ecg],
             self.abnormal[ecg],
@@ -150,39 +169,60 @@ def reduce_part(
     part: CsvPart | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> PartialResults:
-    """Read the lab table, or a part of it, once. Raises UserError as `blocks` does."""
+    """Read the lab table, or a part of it, and keep the best result of each ECG.
+
+    A damaged table raises UserError, as in `read_blocks`.
+
+    Args:
+        path: `labevents.csv`, plain or gzipped.
+        ecgs: The ECGs.
+        rules: Which results are used.
+        part: The part to read. None: the whole table.
+        progress: Called with the position in the file, in bytes.
+
+    Returns:
+        The best results in this part.
+    """
     criterion = choose_criterion(path, rules)
     best, skipped = BestResults(ecgs), SkippedRows()
-    # Rows are numbered within their part, and parts come one after the other.
+    # Rows are numbered within their part; later parts have larger numbers.
     place = (part.number if part is not None else 0) << 40
     columns = (*RESULT_COLUMNS, *criterion_columns(criterion))
     for block in read_blocks(path, columns, skipped, part=part, progress=progress):
         for partial in _reduce_block(block, place, path.name, ecgs, rules, criterion, skipped):
-            best.take(partial)
+            best.update(partial)
         best.rows += len(block)
         place += len(block)
     best.skipped.update(skipped)
-    return best.partial()
+    return best.to_partial()
 
 
 def merge_potassium(
     ecgs: EcgTimes, parts: Iterable[PartialResults]
 ) -> tuple[pd.DataFrame, SkippedRows]:
-    """`potassium` (1 abnormal, 0 normal) and `potassium_mmol_l` of each record.
+    """Merge the results of all parts into labels.
 
-    The result that the rules name decides: where it is implausible there is no label, and where
-    its flag is unknown its value alone.
+    Only the result selected by the rules counts: if it is implausible there is no label; if its
+    flag is unknown there is only a value.
+
+    Args:
+        ecgs: The ECGs.
+        parts: The results of each part of the lab table, in any order.
+
+    Returns:
+        One row per record: `potassium` (1 abnormal, 0 normal), `potassium_mmol_l` and the reasons
+        for absence; and the number of rows skipped.
     """
     best = BestResults(ecgs)
     for part in parts:
-        best.take(part)
+        best.update(part)
     value, abnormal = np.full((2, ecgs.records), np.nan)
     value[ecgs.row], abnormal[ecgs.row] = best.value, best.abnormal
     lowest, highest = PLAUSIBLE_POTASSIUM_MMOL_L
     plausible = (value >= lowest) & (value <= highest)
-    timed, none_at_all = np.zeros((2, ecgs.records), bool)
+    timed, no_result = np.zeros((2, ecgs.records), bool)
     timed[ecgs.row] = True
-    none_at_all[ecgs.row] = ~best.any_result[ecgs.at // _PATIENT_STRIDE]
+    no_result[ecgs.row] = ~best.any_result[ecgs.at // _PATIENT_STRIDE]
     labels = pd.DataFrame(
         {
             "potassium": np.where(plausible, abnormal, np.nan),
@@ -190,7 +230,7 @@ def merge_potassium(
             "potassium_absent": first_reason(
                 "potassium",
                 (~timed, "no_ecg_time"),
-                (none_at_all, "no_result"),
+                (no_result, "no_result"),
                 (np.isnan(value), "none_in_window"),
                 (~plausible, "implausible"),
                 (np.isnan(abnormal), "unknown_flag"),
@@ -209,17 +249,17 @@ def _reduce_block(
     criterion: Criterion,
     skipped: SkippedRows,
 ) -> Iterator[PartialResults]:
-    """The results of a block, some at a time."""
+    """Select a block's potassium rows and pair them with ECGs, some rows at a time."""
     item = parse_integers(block["itemid"])
-    skipped[f"{name}: rows whose itemid cannot be read, left out"] += item.unreadable
-    mine = np.flatnonzero(item.known & np.isin(item.values, rules.potassium_items))
-    for first in range(0, len(mine), _RESULTS_AT_ONCE):
-        some = mine[first : first + _RESULTS_AT_ONCE]
-        results = block.take(pa.array(some))
-        yield _beside_ecgs(results, place + some, name, ecgs, rules, criterion, skipped)
+    skipped[f"{name}: rows whose itemid is unreadable, skipped"] += item.unreadable
+    selected = np.flatnonzero(item.known & np.isin(item.values, rules.potassium_items))
+    for first in range(0, len(selected), _RESULTS_PER_STEP):
+        rows = selected[first : first + _RESULTS_PER_STEP]
+        results = block.take(pa.array(rows))
+        yield _pair_with_ecgs(results, place + rows, name, ecgs, rules, criterion, skipped)
 
 
-def _beside_ecgs(
+def _pair_with_ecgs(
     results: pa.RecordBatch,
     places: Int64[np.ndarray, " result"],
     name: str,
@@ -228,12 +268,12 @@ def _beside_ecgs(
     criterion: Criterion,
     skipped: SkippedRows,
 ) -> PartialResults:
-    """Results, each beside every ECG in whose window it is."""
-    subject = _counted(parse_integers(results["subject_id"]), "subject_id", name, skipped)
-    time = _counted(parse_times(results["charttime"]), "charttime", name, skipped)
-    value = _counted(parse_numbers(results["valuenum"]), "valuenum", name, skipped)
+    """Pair each result with every ECG of its patient whose window contains it."""
+    subject = _count(parse_integers(results["subject_id"]), "subject_id", name, skipped)
+    time = _count(parse_times(results["charttime"]), "charttime", name, skipped)
+    value = _count(parse_numbers(results["valuenum"]), "valuenum", name, skipped)
     empty = int((~value.known).sum()) - value.unreadable
-    skipped[f"{name}: potassium rows without a valuenum, passed over for the next"] += empty
+    skipped[f"{name}: potassium rows without valuenum, skipped"] += empty
     patient = np.searchsorted(ecgs.patients, subject.values)
     patient[patient == len(ecgs.patients)] = 0
     ours = subject.known & time.known & value.known
@@ -241,19 +281,19 @@ def _beside_ecgs(
     ours[ours] = ecgs.patients[patient[ours]] == subject.values[ours]
     kept = np.flatnonzero(ours)
     patient = patient[kept]
-    at = _on_the_line(patient, time.values[kept])
+    at = _to_axis(patient, time.values[kept])
     window = rules.window_seconds
     after = window if rules.match == "nearest" else 0
     low = np.searchsorted(ecgs.at, at - window, side="left")
     high = np.searchsorted(ecgs.at, at + after, side="right")
-    # A result stands once for every ECG between low and high.
+    # Repeat each result for every ECG from low to high.
     count = high - low
     result = np.repeat(np.arange(len(kept)), count)
     ecg = np.arange(len(result)) - np.repeat(np.cumsum(count) - count, count) + low[result]
     abnormal = classify_results(results.take(pa.array(kept)), value.values[kept], rules, criterion)
     return PartialResults(
         ecg=ecg,
-        away=np.abs(at[result] - ecgs.at[ecg]),
+        distance=np.abs(at[result] - ecgs.at[ecg]),
         place=places[kept[result]],
         value=value.values[kept[result]],
         abnormal=abnormal[result],
@@ -263,9 +303,8 @@ def _beside_ecgs(
     )
 
 
-def _counted(parsed: ParsedColumn, column: str, name: str, skipped: SkippedRows) -> ParsedColumn:
+def _count(parsed: ParsedColumn, column: str, name: str, skipped: SkippedRows) -> ParsedColumn:
     if parsed.unreadable:
-        skipped[f"{name}: potassium rows whose {column} cannot be read, left out"] += (
-            parsed.unreadable
-        )
+        key = f"{name}: potassium rows whose {column} is unreadable, skipped"
+        skipped[key] += parsed.unreadable
     return parsed

@@ -1,4 +1,4 @@
-"""`record_list.csv`: which ECG is whose, when it was taken, and where its files lie."""
+"""MIMIC-IV-ECG's `record_list.csv`: patient, time and path of each ECG."""
 
 from pathlib import Path
 
@@ -20,65 +20,73 @@ _EMPTY = pd.DataFrame({"record_id": [], "patient_id": [], "ecg_time": [], "path"
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """The list in its own order: `record_id` and `patient_id` int64, `ecg_time`, `path`.
+    """Read the record list.
 
-    `record_id` is MIMIC's study_id, `patient_id` its subject_id, `path` is without a suffix.
-    `ecg_time` is NaT where the table has none that can be read. Raises UserError where it is no
-    such table, a study_id is negative, or a path has a line end in it.
+    Args:
+        path: `record_list.csv`, plain or gzipped.
+
+    Returns:
+        One row per record in the list's order: `record_id` (study_id) and `patient_id`
+        (subject_id) as int64, `ecg_time` (datetime64[s], NaT if missing or unreadable), `path`
+        without suffix.
+
+    Raises:
+        UserError: A row has the wrong number of fields, an id is not an integer, a study_id is
+            negative, or a path contains a line end.
     """
     skipped = SkippedRows()
-    read = [
+    blocks = [
         {
-            "record_id": _not_negative(path, _ids(path, "study_id", batch["study_id"])),
-            "patient_id": _ids(path, "subject_id", batch["subject_id"]),
-            "ecg_time": _times(batch["ecg_time"]),
-            "path": _one_line(path, parse_text(batch["path"])).to_pandas(),
+            "record_id": _check_not_negative(path, _parse_ids(path, batch, "study_id")),
+            "patient_id": _parse_ids(path, batch, "subject_id"),
+            "ecg_time": _to_datetime(batch["ecg_time"]),
+            "path": _check_one_line(path, parse_text(batch["path"])).to_pandas(),
         }
         for batch in read_blocks(path, _COLUMNS, skipped)
     ]
     if skipped:
         raise UserError(
-            f"{path} has {skipped.total()} rows with another number of fields than its first; "
-            "copy it again."
+            f"{path} has {skipped.total()} rows whose number of fields differs from the header's; "
+            "download it again."
         )
-    return pd.concat([_EMPTY, *map(pd.DataFrame, read)], ignore_index=True)
+    return pd.concat([_EMPTY, *map(pd.DataFrame, blocks)], ignore_index=True)
 
 
-def _times(column: pa.Array) -> Shaped[np.ndarray, " record"]:
-    taken = parse_times(column)
-    return np.where(taken.known, taken.values, np.iinfo(np.int64).min).astype("datetime64[s]")
+def _to_datetime(column: pa.Array) -> Shaped[np.ndarray, " record"]:
+    times = parse_times(column)
+    return np.where(times.known, times.values, np.iinfo(np.int64).min).astype("datetime64[s]")
 
 
-def _ids(path: Path, name: str, column: pa.Array) -> Int64[np.ndarray, " record"]:
-    parsed = parse_integers(column)
-    if not parsed.known.all():
-        first = column[int(np.argmin(parsed.known))].as_py()
-        told = "an empty one" if first is None else repr(first.decode(errors="replace"))
+def _parse_ids(path: Path, batch: pa.RecordBatch, name: str) -> Int64[np.ndarray, " record"]:
+    ids = parse_integers(batch[name])
+    if not ids.known.all():
+        first = batch[name][int(np.argmin(ids.known))].as_py()
+        example = "an empty field" if first is None else repr(first.decode(errors="replace"))
         raise UserError(
-            f"{path} has {int((~parsed.known).sum())} rows whose {name} is no whole number, such "
-            f"as {told}; copy it again."
+            f"{path} has {int((~ids.known).sum())} rows whose {name} is not an integer, such as "
+            f"{example}; download it again."
         )
-    return parsed.values
+    return ids.values
 
 
-def _not_negative(
+def _check_not_negative(
     path: Path, study_id: Int64[np.ndarray, " record"]
 ) -> Int64[np.ndarray, " record"]:
-    # A store has -1 where no record is written yet.
+    # Stores use -1 for rows that are not written.
     if (negative := study_id[study_id < 0]).size:
         raise UserError(
-            f"{path} has {negative.size} rows whose study_id is negative, such as {negative[0]}; "
-            "give every record a number from 0 on."
+            f"{path} has {negative.size} rows with a negative study_id, such as {negative[0]}; use "
+            "numbers from 0 up."
         )
     return study_id
 
 
-def _one_line(path: Path, listed: pa.Array) -> pa.Array:
-    # Between two stray quotes all rows are one field.
-    broken = listed.filter(pc.match_substring_regex(listed, "[\r\n]"))
+def _check_one_line(path: Path, paths: pa.Array) -> pa.Array:
+    # The rows between two stray quotes are one field.
+    broken = paths.filter(pc.match_substring_regex(paths, "[\r\n]"))
     if len(broken):
         raise UserError(
-            f"{path} has a path of several lines, which begins {broken[0].as_py()[:60]!r}; mend "
-            "the quotes in it, or copy the table again."
+            f"{path} has a path with a line end, starting with {broken[0].as_py()[:60]!r}; correct "
+            "its quotes or download the table again."
         )
-    return listed
+    return paths

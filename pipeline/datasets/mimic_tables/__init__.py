@@ -1,0 +1,1 @@
+"""MIMIC's tables (plain or gzipped CSV), streamed and reduced to labels of ECGs."""
