@@ -100,7 +100,7 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         )
     known = rows.index.isin(record_id)
     if not known.any():
-        example = f", such as {rows.index[0]}" if len(rows) else ""
+        example = f", such as {rows.index[0]}," if len(rows) else ""
         raise UserError(
             f"None of the {len(rows)} records of {path}{example} is in the data set; give the "
             "--dataset that they belong to."

@@ -68,4 +68,5 @@ def _describe_values(name: str, table: pd.DataFrame) -> str:
 
 def _describe_range(known: pd.Series, digits: int) -> str:
     sd = f"{known.std():.{digits + 1}f}" if len(known) > 1 else "n/a"
-    return f"{known.mean():.{digits + 1}f} ± {sd}, {known.min():.{digits}f} to {known.max():.{digits}f}"
+    mean, low, high = known.mean(), known.min(), known.max()
+    return f"{mean:.{digits + 1}f} ± {sd}, {low:.{digits}f} to {high:.{digits}f}"

@@ -44,7 +44,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
 
 LABEL_MISTAKES = {
     "no such data set": (["--dataset", "mimic-iv-ecg:nowhere"], "nowhere is not there"),
-    "no such folder": (["--hosp", "nowhere"], "nowhere is not there"),
+    "no such folder": (["--hosp", "nowhere"], "nowhere does not exist"),
     "no Parquet file": (["--out", "labels.csv"], "does not end in .parquet"),
     "no window": (["--window-hours", "0"], "--window-hours"),
     "no such match": (["--match", "last"], "--match"),
@@ -79,7 +79,7 @@ def test_a_mistake_in_labelling_gets_one_sentence_before_a_server_is_started(
 QUESTIONS = {
     "no such kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is no task"),
     "no such task": (["--task", "lvef:binary", "--tasks", "height"], "there are rr_interval"),
-    "no such file": (["--labels", "nowhere.csv"], "nowhere.csv is not there"),
+    "no such file": (["--labels", "nowhere.csv"], "nowhere.csv does not exist"),
     "given twice": (["--task", "lvef:binary,lvef:regression"], "'lvef' is given twice"),
 }
 

@@ -1,4 +1,4 @@
-"""Small tables of MIMIC's, written for a test."""
+"""Small MIMIC tables for tests."""
 
 import gzip
 from pathlib import Path
@@ -14,14 +14,21 @@ LAB_HEADER = (
 
 
 def records(*rows: tuple[int, int, str | None]) -> pd.DataFrame:
-    """Rows of (record, patient, time), as `read_records` gives them."""
+    """Return rows of (record, patient, time), as from `read_records`."""
     frame = pd.DataFrame(rows, columns=["record_id", "patient_id", "ecg_time"])
     return frame.assign(ecg_time=pd.to_datetime(frame["ecg_time"]).astype("datetime64[s]"))
 
 
 def labs(path: Path, *rows: tuple[object, object, object, object, object]) -> Path:
-    """Rows of (subject, itemid, charttime, valuenum, flag) in all of MIMIC's columns, each with a
-    comment of two lines."""
+    """Write a lab table with MIMIC's columns; each row has a comment of two lines.
+
+    Args:
+        path: Path of the table; gzipped if it ends in `.gz`.
+        *rows: subject_id, itemid, charttime, valuenum and flag of each row.
+
+    Returns:
+        The path.
+    """
     text = LAB_HEADER
     for n, (subject, item, time, value, flag) in enumerate(rows):
         text += f"{n},{subject},,1,{item},,{time},{time},{value},{value},mEq/L,3.3,5.1,{flag},STAT,"
@@ -30,7 +37,7 @@ def labs(path: Path, *rows: tuple[object, object, object, object, object]) -> Pa
 
 
 def write(path: Path, text: str) -> Path:
-    """A table, gzipped where its name says so."""
+    """Write a table, gzipped if its name ends in `.gz`."""
     data = text.encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path

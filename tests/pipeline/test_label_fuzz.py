@@ -1,4 +1,4 @@
-"""Whatever stands in a table, its reader gives labels or one sentence."""
+"""For any contents of a table, its reader returns labels or raises UserError."""
 
 import gzip
 import tempfile
@@ -21,7 +21,7 @@ from pipeline.datasets.mimic_tables.patients import read_patient_labels
 from pipeline.datasets.mimic_tables.potassium import EcgTimes, merge_potassium, reduce_part
 from pipeline.datasets.mimic_tables.records import read_records
 
-ASKED = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
+RECORDS = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
 
 
 def _records(path: Path) -> None:
@@ -31,29 +31,29 @@ def _records(path: Path) -> None:
 
 def _machine(path: Path) -> None:
     for report in ("first", "all", "0"):
-        _whole(read_machine_labels(path, ASKED, LabelRules(report=report), SkippedRows()))
+        _check(read_machine_labels(path, RECORDS, LabelRules(report=report), SkippedRows()))
 
 
 def _patients(path: Path) -> None:
-    _whole(read_patient_labels(path, ASKED, SkippedRows()))
+    _check(read_patient_labels(path, RECORDS, SkippedRows()))
 
 
 def _potassium(path: Path) -> None:
-    ecgs = EcgTimes.of(ASKED)
+    ecgs = EcgTimes.of(RECORDS)
     for rules in (LabelRules(), LabelRules(match="nearest", window_hours=8000)):
         labels, _ = merge_potassium(ecgs, [reduce_part(path, ecgs, rules)])
-        _whole(labels)
+        _check(labels)
         split_table(path, 20)
     reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=60)
 
 
-def _whole(labels: object) -> None:
-    """Each label is a finite number, a text, or absent for a reason."""
+def _check(labels: object) -> None:
+    """Check that each label is a finite number, a text, or missing with a reason."""
     for name in REASONS:
         if name in labels:  # type: ignore[operator]
             column, reasons = labels[name], labels[reason_column(name)]  # type: ignore[index]
             assert (column.isna() == reasons.notna()).all()
-            assert len(column) == len(ASKED)
+            assert len(column) == len(RECORDS)
             if column.dtype.kind == "f":
                 assert np.isfinite(column.dropna()).all()
 
@@ -99,15 +99,15 @@ def _read(name: str, content: bytes, *, compressed: bool, damage: int | None) ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / (name + ".gz" if compressed else name)
         path.write_bytes(data)
-        told = None
         try:
             READERS[name][0](path)
         except UserError as error:
-            told = str(error)
-        assert told is None or ("\n" not in told and told.endswith("."))
+            message = str(error)
+            assert "\n" not in message
+            assert message.endswith(".")
 
 
-def _like_a_table(name: str, rows: list[str], end: str, choice: dict[str, object]) -> None:
+def _read_rows(name: str, rows: list[str], end: str, choice: dict[str, object]) -> None:
     content = end.join([READERS[name][1], *rows, ""]).encode("utf-8", "surrogatepass")
     _read(name, content, compressed=bool(choice["gz"]), damage=choice["damage"])  # type: ignore[arg-type]
 
@@ -121,16 +121,16 @@ quick, long = _fuzz(40), _fuzz(2500)
 @pytest.mark.parametrize("name", READERS)
 @quick
 @given(rows=ROWS, end=ENDS, choice=CHOICE)
-def test_rows_of_anything_give_labels_or_a_sentence(
+def test_any_rows_give_labels_or_user_error(
     name: str, rows: list[str], end: str, choice: dict[str, object]
 ) -> None:
-    _like_a_table(name, rows, end, choice)
+    _read_rows(name, rows, end, choice)
 
 
 @pytest.mark.parametrize("name", READERS)
 @quick
 @given(content=st.binary(max_size=300))
-def test_any_bytes_give_labels_or_a_sentence(name: str, content: bytes) -> None:
+def test_any_bytes_give_labels_or_user_error(name: str, content: bytes) -> None:
     _read(name, content, compressed=False, damage=None)
     _read(name, READERS[name][1].encode() + b"\n" + content, compressed=False, damage=None)
 
@@ -139,16 +139,16 @@ def test_any_bytes_give_labels_or_a_sentence(name: str, content: bytes) -> None:
 @pytest.mark.parametrize("name", READERS)
 @long
 @given(rows=ROWS, end=ENDS, choice=CHOICE)
-def test_many_rows_of_anything_give_labels_or_a_sentence(
+def test_many_rows_give_labels_or_user_error(
     name: str, rows: list[str], end: str, choice: dict[str, object]
 ) -> None:
-    _like_a_table(name, rows, end, choice)
+    _read_rows(name, rows, end, choice)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @long
 @given(content=st.binary(max_size=300))
-def test_many_bytes_give_labels_or_a_sentence(name: str, content: bytes) -> None:
+def test_many_bytes_give_labels_or_user_error(name: str, content: bytes) -> None:
     _read(name, content, compressed=False, damage=None)
     _read(name, READERS[name][1].encode() + b"\n" + content, compressed=False, damage=None)

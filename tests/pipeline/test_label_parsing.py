@@ -1,4 +1,4 @@
-"""A field is read alike whatever stands beside it."""
+"""Fields of MIMIC's tables are parsed independently of the others in their block."""
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("parse", [parse_integers, parse_numbers, parse_times])
-def test_a_field_is_read_alone_as_it_is_among_others(parse: object) -> None:
+def test_field_alone_parses_as_in_block(parse: object) -> None:
     together = _read(parse, [*FIELDS, None])
     for place, field in enumerate(FIELDS):
         alone = _read(parse, [field])
@@ -46,7 +46,7 @@ def test_a_field_is_read_alone_as_it_is_among_others(parse: object) -> None:
     assert together.unreadable == sum(_read(parse, [field]).unreadable for field in FIELDS)
 
 
-def test_what_is_read_is_what_is_written() -> None:
+def test_parsed_values() -> None:
     def known(parsed: ParsedColumn) -> dict[str, object]:
         return {
             field: parsed.values[place].item()
@@ -61,13 +61,13 @@ def test_what_is_read_is_what_is_written() -> None:
     assert known(_read(parse_numbers, FIELDS)) == whole | big | fractions
     at = int(np.datetime64("2150-03-01T12:40:00", "s").astype(int))
     times = {field: at for field in FIELDS if field.startswith("2150-03-01") and "12:40" in field}
-    for wrong in ("2150-03-01 12:40:60", "2150-03-01 12:40Z  "):
-        del times[wrong]
+    for invalid in ("2150-03-01 12:40:60", "2150-03-01 12:40Z  "):
+        del times[invalid]
     assert known(_read(parse_times, FIELDS)) == times
 
 
 def _read(parse: object, fields: list[str | None]) -> ParsedColumn:
-    coded = [None if field is None else field.encode() for field in fields]
-    parsed = parse(pa.array(coded, pa.binary()))  # type: ignore[operator]
+    encoded = [None if field is None else field.encode() for field in fields]
+    parsed = parse(pa.array(encoded, pa.binary()))  # type: ignore[operator]
     assert isinstance(parsed, ParsedColumn)
     return parsed

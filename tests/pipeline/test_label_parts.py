@@ -1,4 +1,4 @@
-"""The lab table in blocks and in parts: the same labels to the bit, in little memory."""
+"""The lab table read in blocks or in parts gives the same bits, in constant memory."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ RULES = [LabelRules(), LabelRules(match="nearest", window_hours=30, abnormal="ra
 @pytest.fixture(scope="module")
 def ecgs() -> EcgTimes:
     rng = np.random.default_rng(0)
-    # Before 1970, where seconds are negative.
+    # Before 1970, seconds since the epoch are negative.
     times = pd.Timestamp("1960-01-01") + pd.to_timedelta(rng.integers(0, 400, 300), "h")
     return EcgTimes.of(
         pd.DataFrame(
@@ -45,7 +45,7 @@ def ecgs() -> EcgTimes:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    """4,000 rows whose comments hold line ends, quotes, and what looks like a row but is none."""
+    """Return 4,000 rows whose comments contain line ends, quotes and text that resembles a row."""
     rng = np.random.default_rng(1)
     comments = ('"two\nlines"', '"5,6,,\n50971,50971 more"', '"a ""word"", twice\n\n"', "___", "")
     rows = []
@@ -69,20 +69,20 @@ def bits(ecgs: EcgTimes, parts: tuple[PartialResults, ...]) -> bytes:
 
 @pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_parts_spread_by_dask_say_the_same_as_one_pass(
+def test_dask_parts_match_one_pass(
     ecgs: EcgTimes, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
-    one = reduce_part(path, ecgs, rules)
+    whole = reduce_part(path, ecgs, rules)
     parts = reduce_with_dask(path, ecgs, rules, scheduler, part_bytes=150_000)
     assert len(parts) > 2
-    assert sum(part.rows for part in parts) == one.rows == 4000
-    assert bits(ecgs, parts) == bits(ecgs, (one,))
-    assert bits(ecgs, parts[::-1]) == bits(ecgs, (one,)), "in any order"
-    assert np.isfinite(merge_potassium(ecgs, (one,))[0]["potassium"]).any()
+    assert sum(part.rows for part in parts) == whole.rows == 4000
+    assert bits(ecgs, parts) == bits(ecgs, (whole,))
+    assert bits(ecgs, parts[::-1]) == bits(ecgs, (whole,)), "order of parts"
+    assert np.isfinite(merge_potassium(ecgs, (whole,))[0]["potassium"]).any()
 
 
-def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
+def test_parts_start_at_rows(text: str, tmp_path: Path) -> None:
     path = write(tmp_path / "labevents.csv", text)
     whole = path.read_bytes()
     for part_bytes in (40, 1_000, 50_000):
@@ -90,14 +90,14 @@ def test_a_part_begins_where_a_row_does(text: str, tmp_path: Path) -> None:
         assert b"".join(whole[part.start : part.end] for part in parts) == whole[len(LAB_HEADER) :]
         ids = [int(whole[part.start :].split(b",", 1)[0]) for part in parts]
         assert ids == sorted(set(ids))
-        # A part that began inside a comment would hold an odd number of quotes.
+        # A part that starts inside a comment has an odd number of quotes.
         assert all(whole[part.start : part.end].count(b'"') % 2 == 0 for part in parts)
 
 
 @pytest.mark.parametrize("name", ["labevents.csv", "labevents.csv.gz"])
 @pytest.mark.parametrize("row", [5, 3995, 3999])
 @pytest.mark.parametrize("block_bytes", [1 << 14, 4 << 20])
-def test_a_quote_that_is_not_closed_is_told_and_swallows_nothing(
+def test_unclosed_quote_is_reported(
     ecgs: EcgTimes,
     tmp_path: Path,
     name: str,
@@ -112,15 +112,15 @@ def test_a_quote_that_is_not_closed_is_told_and_swallows_nothing(
     ]
     rows[row] = rows[row].replace("ok", '"ok')
     path = write(tmp_path / name, LAB_HEADER + "".join(rows))
-    sentence = rf"{name} has a quote that is not closed[^\n]+\.$"
-    with pytest.raises(UserError, match=sentence):
+    message = rf"{name} has a quote that is not closed[^\n]+\.$"
+    with pytest.raises(UserError, match=message):
         reduce_part(path, ecgs, LabelRules())
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=20_000)
 
 
 @pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
-def test_blocks_of_any_size_say_the_same(
+def test_block_size_does_not_matter(
     ecgs: EcgTimes, text: str, tmp_path: Path, rules: LabelRules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
@@ -131,9 +131,7 @@ def test_blocks_of_any_size_say_the_same(
     assert len(found) == 1
 
 
-def test_the_best_result_is_what_a_search_through_all_rows_finds(
-    ecgs: EcgTimes, text: str, tmp_path: Path
-) -> None:
+def test_best_result_matches_exhaustive_search(ecgs: EcgTimes, text: str, tmp_path: Path) -> None:
     path = write(tmp_path / "labevents.csv", text)
     rows = pd.read_csv(path, parse_dates=["charttime"])
     rows = rows[rows["itemid"].isin([50971, 50822])]
@@ -142,31 +140,31 @@ def test_the_best_result_is_what_a_search_through_all_rows_finds(
         labels, _ = merge_potassium(ecgs, [reduce_part(path, ecgs, rules)])
         for place in range(len(ecgs.at)):
             time = pd.Timestamp(int(ecgs.at[place] & (2**40 - 1)) - 2**38, unit="s")
-            wait = (rows["charttime"] - time)[rows["subject_id"] == patient[place]]
-            wait = wait.dt.total_seconds() / 3600
+            delay = (rows["charttime"] - time)[rows["subject_id"] == patient[place]]
+            delay = delay.dt.total_seconds() / 3600
             low = -rules.window_hours if rules.match == "nearest" else 0
-            wait = wait[(wait >= low) & (wait <= rules.window_hours)].abs()
+            delay = delay[(delay >= low) & (delay <= rules.window_hours)].abs()
             got = labels["potassium_mmol_l"].iloc[ecgs.row[place]]
-            if wait.empty:
+            if delay.empty:
                 assert np.isnan(got)
             else:
-                assert got == rows["valuenum"][wait[wait == wait.min()].index[0]]
+                assert got == rows["valuenum"][delay[delay == delay.min()].index[0]]
 
 
-def test_a_gz_cannot_be_cut_and_is_one_task(ecgs: EcgTimes, text: str, tmp_path: Path) -> None:
+def test_gzipped_table_is_one_task(ecgs: EcgTimes, text: str, tmp_path: Path) -> None:
     path = write(tmp_path / "labevents.csv.gz", text)
     assert split_table(path, 1_000) == ()
     parts = reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=1_000)
     assert [part.rows for part in parts] == [4000]
 
 
-def test_a_table_whose_rows_cannot_be_told_is_one_task(tmp_path: Path) -> None:
+def test_table_with_unrecognizable_rows_is_one_task(tmp_path: Path) -> None:
     header = "comments,subject_id,itemid,charttime,valuenum\n"
     path = write(tmp_path / "labevents.csv", header + "1,2,3,4,5\n" * 1000)
     assert split_table(path, 1_000) == ()
 
 
-def test_without_distributed_an_address_is_answered_in_a_sentence(
+def test_scheduler_address_needs_distributed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -177,7 +175,7 @@ def test_without_distributed_an_address_is_answered_in_a_sentence(
         pass
 
 
-# Not getrusage's peak: a process begins with its parent's there.
+# Not getrusage's peak: a process inherits its parent's.
 PEAK = """
 import sys
 from pathlib import Path
@@ -193,10 +191,10 @@ print(reduce_part(Path(sys.argv[1]), ecgs, LabelRules(window_hours=1000)).rows,
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
-    """All rows are potassium of one patient within the window: the most that can be kept."""
+    """All rows are potassium of one patient in the window, the worst case."""
     row = "7,1,,1,50971,,2150-01-01 10:00:00,,4.0,4.0,mEq/L,3.3,5.1,,STAT,a comment\n"
     peaks = []
-    for rows in (2_000_000, 6_000_000):  # from here on all buffers are full
+    for rows in (2_000_000, 6_000_000):  # all buffers are full
         path = tmp_path / f"{rows}.csv"
         path.write_text(LAB_HEADER + row * rows)
         done = subprocess.run(

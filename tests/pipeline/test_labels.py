@@ -1,4 +1,4 @@
-"""What each label is, on tables of a few rows; and on MIMIC's demo."""
+"""Labels from small MIMIC tables, and from MIMIC's demo."""
 
 import shutil
 from pathlib import Path
@@ -18,33 +18,35 @@ from pipeline.datasets.mimic_tables.records import read_records
 from pipeline.labels import LabelRules, collect_labels
 
 
-def potassium(path: Path, asked: pd.DataFrame, **rules: object) -> tuple[pd.DataFrame, SkippedRows]:
-    ecgs = EcgTimes.of(asked)
+def potassium(
+    path: Path, ecg_records: pd.DataFrame, **rules: object
+) -> tuple[pd.DataFrame, SkippedRows]:
+    ecgs = EcgTimes.of(ecg_records)
     return merge_potassium(ecgs, [reduce_part(path, ecgs, LabelRules(**rules))])  # type: ignore[arg-type]
 
 
-def one(path: Path, **rules: object) -> tuple[float, float]:
+def label_one(path: Path, **rules: object) -> tuple[float, float]:
     found, _ = potassium(path, records((7, 1, ECG_TIME)), **rules)
     assert len(found) == 1
     return float(found["potassium"].iloc[0]), float(found["potassium_mmol_l"].iloc[0])
 
 
 @pytest.mark.parametrize("name", ["labevents.csv", "labevents.csv.gz"])
-def test_potassium_is_the_first_result_from_the_ecg_on(tmp_path: Path, name: str) -> None:
+def test_potassium_is_first_result_after_ecg(tmp_path: Path, name: str) -> None:
     path = labs(
         tmp_path / name,
         (1, 50971, "2150-03-01 12:40:00", 6.0, "abnormal"),
         (1, 50971, "2150-03-01 11:59:59", 2.0, "abnormal"),  # before the ECG
         (1, 50983, "2150-03-01 12:01:00", 140, ""),  # sodium
-        (2, 50971, "2150-03-01 12:02:00", 3.0, "abnormal"),  # somebody else
+        (2, 50971, "2150-03-01 12:02:00", 3.0, "abnormal"),  # another patient
         (1, 50971, "2150-03-01 12:03:00", "", "abnormal"),  # no number
         (1, 50822, "2150-03-01 12:30:00", 4.4, ""),
     )
-    assert one(path) == (0.0, 4.4)
-    assert one(path, potassium_items=(50971,)) == (1.0, 6.0)
+    assert label_one(path) == (0.0, 4.4)
+    assert label_one(path, potassium_items=(50971,)) == (1.0, 6.0)
 
 
-def test_the_nearest_result_may_be_before_the_ecg_and_of_two_as_near_the_first_row_counts(
+def test_nearest_result_may_precede_ecg_and_ties_go_to_first_row(
     tmp_path: Path,
 ) -> None:
     rows = [
@@ -52,19 +54,19 @@ def test_the_nearest_result_may_be_before_the_ecg_and_of_two_as_near_the_first_r
         (1, 50971, "2150-03-01 11:50:00", 3.0, "abnormal"),
         (1, 50971, "2150-03-01 11:50:00", 4.0, ""),
     ]
-    assert one(labs(tmp_path / "a.csv", *rows), match="nearest") == (1.0, 6.0)
-    assert one(labs(tmp_path / "b.csv", *rows[1:], rows[0]), match="nearest") == (1.0, 3.0)
-    assert one(labs(tmp_path / "c.csv", rows[2], *rows[:2]), match="nearest") == (0.0, 4.0)
+    assert label_one(labs(tmp_path / "a.csv", *rows), match="nearest") == (1.0, 6.0)
+    assert label_one(labs(tmp_path / "b.csv", *rows[1:], rows[0]), match="nearest") == (1.0, 3.0)
+    assert label_one(labs(tmp_path / "c.csv", rows[2], *rows[:2]), match="nearest") == (0.0, 4.0)
 
 
-def test_the_window_is_an_hour_with_both_ends_in_it(tmp_path: Path) -> None:
+def test_window_is_one_hour_including_both_ends(tmp_path: Path) -> None:
     at_once = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.9, "abnormal"))
-    assert one(at_once) == (1.0, 5.9)
+    assert label_one(at_once) == (1.0, 5.9)
     at_one = labs(tmp_path / "b.csv", (1, 50971, "2150-03-01 13:00:00", 5.9, "abnormal"))
-    assert one(at_one) == (1.0, 5.9)
+    assert label_one(at_one) == (1.0, 5.9)
     late = labs(tmp_path / "c.csv", (1, 50971, "2150-03-01 13:00:01", 5.9, "abnormal"))
-    assert np.isnan(one(late)).all()
-    assert one(late, window_hours=2) == (1.0, 5.9)
+    assert np.isnan(label_one(late)).all()
+    assert label_one(late, window_hours=2) == (1.0, 5.9)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +78,26 @@ def test_the_window_is_an_hour_with_both_ends_in_it(tmp_path: Path) -> None:
         ({"abnormal": "thresholds", "potassium_high": 5.5}, 0.0),
     ],
 )
-def test_what_is_abnormal_is_the_laboratorys_or_the_users_word(
+def test_abnormal_criterion_is_selectable(
     tmp_path: Path, rules: dict[str, object], abnormal: float
 ) -> None:
-    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.2, "")), **rules) == (abnormal, 5.2)
+    assert label_one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.2, "")), **rules) == (
+        abnormal,
+        5.2,
+    )
     flagged = labs(tmp_path / "b.csv", (1, 50971, ECG_TIME, 4.0, "abnormal"))
-    assert one(flagged, abnormal="flag") == (1.0, 4.0)
+    assert label_one(flagged, abnormal="flag") == (1.0, 4.0)
 
 
 @pytest.mark.parametrize("item", [" 50971", "50971.00", "050971", '"50971"'])
-def test_an_item_is_a_number_however_it_is_written(tmp_path: Path, item: str) -> None:
-    assert one(labs(tmp_path / "a.csv", (1, item, ECG_TIME, 5.9, "abnormal"))) == (1.0, 5.9)
+def test_item_id_formats(tmp_path: Path, item: str) -> None:
+    assert label_one(labs(tmp_path / "a.csv", (1, item, ECG_TIME, 5.9, "abnormal"))) == (1.0, 5.9)
 
 
 @pytest.mark.parametrize(("value", "abnormal"), [(3.5, 0.0), (5.1, 0.0), (3.49, 1.0), (5.11, 1.0)])
-def test_the_limits_themselves_are_normal(tmp_path: Path, value: float, abnormal: float) -> None:
+def test_limits_are_normal(tmp_path: Path, value: float, abnormal: float) -> None:
     path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, ""))
-    assert one(path, abnormal="thresholds") == (abnormal, value)
+    assert label_one(path, abnormal="thresholds") == (abnormal, value)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +107,12 @@ def test_the_limits_themselves_are_normal(tmp_path: Path, value: float, abnormal
         *((word, 1.0) for word in ("abnormal", "Abnormal", " ABNORMAL ")),
     ],
 )
-def test_a_flag_is_abnormal_or_empty(tmp_path: Path, flag: str, abnormal: float) -> None:
-    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))) == (abnormal, 4.0)
+def test_flag_is_abnormal_or_empty(tmp_path: Path, flag: str, abnormal: float) -> None:
+    assert label_one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))) == (abnormal, 4.0)
 
 
 @pytest.mark.parametrize("flag", ["normal", "delta", "None", "0"])
-def test_a_flag_of_another_word_is_no_label(tmp_path: Path, flag: str) -> None:
+def test_unknown_flag_is_not_a_label(tmp_path: Path, flag: str) -> None:
     path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))
     found, _ = potassium(path, records((7, 1, ECG_TIME)))
     assert np.isnan(found["potassium"].iloc[0])
@@ -116,7 +121,7 @@ def test_a_flag_of_another_word_is_no_label(tmp_path: Path, flag: str) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 0, 0.99, 20.01, 999999])
-def test_an_impossible_potassium_is_no_label(tmp_path: Path, value: float) -> None:
+def test_implausible_potassium_is_not_a_label(tmp_path: Path, value: float) -> None:
     path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))
     found, _ = potassium(path, records((7, 1, ECG_TIME)))
     assert found[["potassium", "potassium_mmol_l"]].isna().all(axis=None)
@@ -124,11 +129,14 @@ def test_an_impossible_potassium_is_no_label(tmp_path: Path, value: float) -> No
 
 
 @pytest.mark.parametrize("value", [1, 20])
-def test_an_extreme_potassium_is_one(tmp_path: Path, value: float) -> None:
-    assert one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))) == (1.0, value)
+def test_extreme_potassium_is_a_label(tmp_path: Path, value: float) -> None:
+    assert label_one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))) == (
+        1.0,
+        value,
+    )
 
 
-def test_a_result_without_a_number_is_passed_over_and_counted(tmp_path: Path) -> None:
+def test_result_without_number_is_skipped_and_counted(tmp_path: Path) -> None:
     path = labs(
         tmp_path / "labevents.csv",
         (1, 50971, "2150-03-01 12:01:00", "", "abnormal"),
@@ -138,8 +146,8 @@ def test_a_result_without_a_number_is_passed_over_and_counted(tmp_path: Path) ->
     found, skipped = potassium(path, records((7, 1, ECG_TIME)))
     assert found["potassium_mmol_l"].tolist() == [4.4]
     assert dict(+skipped) == {
-        "labevents.csv: potassium rows without a valuenum, passed over for the next": 1,
-        "labevents.csv: rows whose itemid cannot be read, left out": 1,
+        "labevents.csv: potassium rows without valuenum, skipped": 1,
+        "labevents.csv: rows whose itemid is unreadable, skipped": 1,
     }
 
 
@@ -154,7 +162,7 @@ def test_a_result_without_a_number_is_passed_over_and_counted(tmp_path: Path) ->
         ("comments", "none", 1.0),
     ],
 )
-def test_without_a_flag_the_range_decides(
+def test_reference_range_decides_without_flag(
     tmp_path: Path, columns: str, values: str, abnormal: float
 ) -> None:
     path = tmp_path / "labevents.csv"
@@ -162,29 +170,29 @@ def test_without_a_flag_the_range_decides(
         f"subject_id,itemid,charttime,valuenum,valueuom,{columns}\n"
         f"1,50971,{ECG_TIME},5.3,mEq/L,{values}\n"
     )
-    assert one(path) == (abnormal, 5.3)
+    assert label_one(path) == (abnormal, 5.3)
     with pytest.raises(UserError, match="no column flag"):
-        one(path, abnormal="flag")
+        label_one(path, abnormal="flag")
 
 
-def test_a_range_may_have_a_lower_limit_alone(tmp_path: Path) -> None:
+def test_range_may_have_lower_limit_only(tmp_path: Path) -> None:
     path = tmp_path / "labevents.csv"
     path.write_text(
         "subject_id,itemid,charttime,valuenum,ref_range_lower,ref_range_upper\n"
         f"1,50971,{ECG_TIME},4.0,4.5,\n"
     )
-    assert one(path) == (1.0, 4.0)
-    assert one(path, abnormal="thresholds") == (0.0, 4.0)
+    assert label_one(path) == (1.0, 4.0)
+    assert label_one(path, abnormal="thresholds") == (0.0, 4.0)
 
 
-def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Path) -> None:
+def test_each_ecg_has_its_own_potassium_or_reason(tmp_path: Path) -> None:
     path = labs(
         tmp_path / "labevents.csv",
         (1, 50971, "2150-03-02 12:10:00", 6.6, "abnormal"),
         (1, 50971, "2150-03-01 12:10:00", 4.0, ""),
         (2, 50971, "2150-03-01 12:05:00", 2.9, "abnormal"),
     )
-    asked = records(
+    ecg_records = records(
         (30, 1, "2150-03-02 12:00:00"),
         (10, 2, "2150-03-01 12:00:00"),
         (20, 1, "2150-03-01 12:00:00"),
@@ -192,7 +200,7 @@ def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Pat
         (50, 1, "2150-03-05 12:00:00"),
         (60, 1, None),
     )
-    found, _ = potassium(path, asked)
+    found, _ = potassium(path, ecg_records)
     nan = np.nan
     np.testing.assert_array_equal(found["potassium_mmol_l"], [6.6, 2.9, 4.0, nan, nan, nan])
     np.testing.assert_array_equal(found["potassium"], [1, 1, 0, nan, nan, nan])
@@ -200,10 +208,10 @@ def test_each_ecg_of_a_patient_has_its_own_potassium_or_the_reason(tmp_path: Pat
     assert reasons == [nan, nan, nan, "no_result", "none_in_window", "no_ecg_time"]
 
 
-def test_a_row_that_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_unreadable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     path = labs(
         tmp_path / "labevents.csv",
-        (1, 50971, "2150-03-01 12:01:00", "haemolysed", ""),
+        (1, 50971, "2150-03-01 12:01:00", "hemolyzed", ""),
         (1, 50971, "the first of March", 6.0, ""),
         (1, 50971, "2150-02-30 12:01:00", 6.0, ""),
         ("one", 50971, "2150-03-01 12:01:00", 6.0, ""),
@@ -215,14 +223,14 @@ def test_a_row_that_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> No
     found, skipped = potassium(path, records((7, 1, ECG_TIME)))
     assert found["potassium_mmol_l"].tolist() == [4.4]
     assert dict(+skipped) == {
-        "labevents.csv: rows with another number of fields, left out": 1,
-        "labevents.csv: potassium rows whose valuenum cannot be read, left out": 2,
-        "labevents.csv: potassium rows whose charttime cannot be read, left out": 3,
-        "labevents.csv: potassium rows whose subject_id cannot be read, left out": 1,
+        "labevents.csv: rows whose number of fields differs, skipped": 1,
+        "labevents.csv: potassium rows whose valuenum is unreadable, skipped": 2,
+        "labevents.csv: potassium rows whose charttime is unreadable, skipped": 3,
+        "labevents.csv: potassium rows whose subject_id is unreadable, skipped": 1,
     }
 
 
-def test_the_diagnosis_is_the_line_asked_for(tmp_path: Path) -> None:
+def test_diagnosis_is_selected_report_line(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
     path.write_text(
         "subject_id,study_id,report_0,report_1,report_2,report_10,rr_interval\n"
@@ -232,23 +240,27 @@ def test_the_diagnosis_is_the_line_asked_for(tmp_path: Path) -> None:
         "1,4,,,,Sinus rhythm with PVC(s),800\n"
         "1,5,,,,,800\n"
     )
-    asked = records(*((n, 1, ECG_TIME) for n in range(1, 7)))
+    ecg_records = records(*((n, 1, ECG_TIME) for n in range(1, 7)))
 
-    def said(report: str) -> list[object]:
-        found = read_machine_labels(path, asked, LabelRules(report=report), SkippedRows())
+    def diagnoses(report: str) -> list[object]:
+        found = read_machine_labels(path, ecg_records, LabelRules(report=report), SkippedRows())
         return found["diagnosis"].fillna(found["diagnosis_absent"].astype("string")).tolist()
 
     first = ["Sinus rhythm", "Sinus rhythm", "Atrial fibrillation", "Sinus rhythm with PVC(s)"]
-    assert said("first") == [*first, "no_report", "not_listed"]
-    assert said("all")[:3] == ["Sinus rhythm; Normal ECG", first[1], "Atrial fibrillation; Old"]
-    assert said("1") == ["Normal ECG", *["no_report"] * 4, "not_listed"]
+    assert diagnoses("first") == [*first, "no_report", "not_listed"]
+    assert diagnoses("all")[:3] == [
+        "Sinus rhythm; Normal ECG",
+        first[1],
+        "Atrial fibrillation; Old",
+    ]
+    assert diagnoses("1") == ["Normal ECG", *["no_report"] * 4, "not_listed"]
     with pytest.raises(UserError, match="no column report_3"):
-        said("3")
+        diagnoses("3")
 
 
-def test_an_impossible_interval_is_no_label(tmp_path: Path) -> None:
+def test_implausible_rr_interval_is_not_a_label(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
-    told = {
+    reasons = {
         "29999": "not_measured",
         "": "not_measured",
         "0": "implausible",
@@ -258,16 +270,16 @@ def test_an_impossible_interval_is_no_label(tmp_path: Path) -> None:
         "200": np.nan,
         "3000": np.nan,
     }
-    rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(told)]
+    rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(reasons)]
     path.write_text("\n".join(["subject_id,study_id,report_0,rr_interval", *rows]) + "\n")
-    asked = records(*((n, 1, ECG_TIME) for n in range(9)))
-    found = read_machine_labels(path, asked, LabelRules(), skipped := SkippedRows())
-    assert found["rr_interval_absent"].astype(object).tolist() == [*told.values(), "not_listed"]
+    ecg_records = records(*((n, 1, ECG_TIME) for n in range(9)))
+    found = read_machine_labels(path, ecg_records, LabelRules(), skipped := SkippedRows())
+    assert found["rr_interval_absent"].astype(object).tolist() == [*reasons.values(), "not_listed"]
     np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 6 + [200, 3000, np.nan])
-    assert +skipped == {"machine_measurements.csv: rows whose rr_interval is no number": 1}
+    assert +skipped == {"machine_measurements.csv: rows whose rr_interval is not a number": 1}
 
 
-def test_a_study_listed_twice_counts_as_listed_first(tmp_path: Path) -> None:
+def test_first_row_of_a_study_is_used(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
     path.write_text(
         "study_id,report_0,rr_interval\n4,Sinus rhythm,800\n4,Flutter,300\nx,Flutter,300\n"
@@ -279,23 +291,23 @@ def test_a_study_listed_twice_counts_as_listed_first(tmp_path: Path) -> None:
     assert sorted((+skipped).values()) == [1, 1]
 
 
-def test_a_row_of_another_patient_is_not_used(tmp_path: Path) -> None:
+def test_row_of_another_patient_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
     path.write_text(
         "subject_id,study_id,report_0,rr_interval\n99,1,Flutter,300\n10,1,Sinus rhythm,800\n"
         "99,2,Flutter,300\n,3,Sinus rhythm,900\n"
     )
-    asked = records(*((n, 10, ECG_TIME) for n in (1, 2, 3, 4)))
-    found = read_machine_labels(path, asked, LabelRules(), skipped := SkippedRows())
+    ecg_records = records(*((n, 10, ECG_TIME) for n in (1, 2, 3, 4)))
+    found = read_machine_labels(path, ecg_records, LabelRules(), skipped := SkippedRows())
     np.testing.assert_array_equal(found["rr_interval"], [800, np.nan, 900, np.nan])
     for label_name in ("rr_interval", "diagnosis"):
         reasons = found[f"{label_name}_absent"].astype(object).tolist()
         assert reasons == [np.nan, "other_patient", np.nan, "not_listed"]
-    key = "machine_measurements.csv: rows of another patient than the record's, left out"
+    key = "machine_measurements.csv: rows whose subject_id differs from the record's, skipped"
     assert dict(+skipped) == {key: 2}
 
 
-def test_a_patient_listed_again_in_a_later_block_counts_as_listed_first(
+def test_first_row_of_a_patient_is_used_across_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.datasets.mimic_tables.csv_blocks.BLOCK_BYTES", 1 << 12)
@@ -307,7 +319,7 @@ def test_a_patient_listed_again_in_a_later_block_counts_as_listed_first(
     assert list((+skipped).values()) == [1]
 
 
-def test_an_impossible_age_is_no_label(tmp_path: Path) -> None:
+def test_implausible_age_is_not_a_label(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     ages = (-1, 0, 120, 121)
     rows = "".join(f"{n},M,{age},2150\n" for n, age in enumerate(ages))
@@ -318,13 +330,13 @@ def test_an_impossible_age_is_no_label(tmp_path: Path) -> None:
     assert reasons == ["implausible", np.nan, np.nan, "implausible"]
 
 
-def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
+def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(
         "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod\n"
         "1,M,52,2150,2011 - 2013,\n2,F,91,2149,2011 - 2013,2152-01-01\n4,,old,2150,,\n"
     )
-    asked = records(
+    ecg_records = records(
         (10, 2, ECG_TIME),
         (11, 1, ECG_TIME),
         (12, 1, "2160-01-01 00:00:00"),
@@ -332,7 +344,7 @@ def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
         (14, 4, ECG_TIME),
         (15, 1, None),
     )
-    found = read_patient_labels(path, asked, skipped := SkippedRows())
+    found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
     nan = np.nan
     np.testing.assert_array_equal(found["age"], [92, 52, 62, nan, nan, nan])
     np.testing.assert_array_equal(found["sex"], [0, 1, 1, nan, nan, 1])
@@ -345,7 +357,7 @@ def test_age_is_counted_from_the_anchor_year(tmp_path: Path) -> None:
     assert list((+skipped).values()) == [1]
 
 
-def test_a_record_without_a_readable_time_stays_in_the_list(tmp_path: Path) -> None:
+def test_record_without_readable_time_is_kept(tmp_path: Path) -> None:
     path = write(
         tmp_path / "record_list.csv.gz",
         "subject_id,study_id,file_name,ecg_time,path\n"
@@ -357,19 +369,17 @@ def test_a_record_without_a_readable_time_stays_in_the_list(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
-        ("1,-1,1,,files/a", "study_id is negative, such as -1"),
-        ('1,2,2,,"files/a\n1,3,3,,files/b"', "a path of several lines"),
+        ("1,-1,1,,files/a", "a negative study_id, such as -1"),
+        ('1,2,2,,"files/a\n1,3,3,,files/b"', "a path with a line end"),
         ('1,2,"2,,files/a\n1,3,3,,files/b', "a quote that is not closed"),
     ],
 )
-def test_a_list_that_cannot_be_trusted_is_told_in_a_sentence(
-    tmp_path: Path, row: str, says: str
-) -> None:
+def test_invalid_record_list_is_reported(tmp_path: Path, row: str, message: str) -> None:
     header = "subject_id,study_id,file_name,ecg_time,path"
     path = write(tmp_path / "record_list.csv", f"{header}\n1,9,9,,files/z\n{row}\n")
-    with pytest.raises(UserError, match=rf"record_list.csv has [^\n]*{says}[^\n]*\.$"):
+    with pytest.raises(UserError, match=rf"record_list.csv has [^\n]*{message}[^\n]*\.$"):
         read_records(path)
 
 
@@ -383,7 +393,7 @@ def test_a_list_that_cannot_be_trusted_is_told_in_a_sentence(
     ],
     ids=str,
 )
-def test_mimics_demo_has_as_many_labels_as_were_counted_by_other_means(
+def test_mimic_demo_label_counts_match_independent_count(
     mimic_demo: Path, tmp_path: Path, rules: dict[str, object], counted: int
 ) -> None:
     (tmp_path / "hosp").mkdir()
@@ -412,6 +422,6 @@ def test_mimics_demo_has_as_many_labels_as_were_counted_by_other_means(
     ],
     ids=str,
 )
-def test_a_rule_that_is_none_is_told_in_a_sentence(rules: dict[str, object]) -> None:
+def test_invalid_rule_is_reported(rules: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$"):
         LabelRules(**rules)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A question of one's own, from a file of labels through training to a judgement elsewhere."""
+"""The user's own tasks, from a file of labels through training to evaluation on other data."""
 
 import json
 import re
@@ -30,7 +30,7 @@ NAMES = [task.split(":")[0] for task in OWN]
 
 @pytest.fixture(scope="module")
 def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The synthetic data set with neither waveforms nor any label of its own."""
+    """Return the synthetic data set without waveforms and labels."""
     bare = tmp_path_factory.mktemp("bare") / "data"
     left_out = shutil.ignore_patterns("files", "hosp", "machine_measurements.csv")
     shutil.copytree(synthetic_dir, bare, ignore=left_out)
@@ -45,7 +45,7 @@ def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def own_labels(dataset: Path) -> pd.DataFrame:
-    """What a lab might have written: numbers, words and flags, some of them unknown."""
+    """Return a lab's labels: numbers, words and booleans, some of them missing."""
     known = MimicIvEcg(dataset).labels()
     rate = 60_000 / known["rr_interval"]
     return pd.DataFrame(
@@ -79,13 +79,11 @@ def predictions(results: Results) -> pd.DataFrame:
     return pd.read_parquet(results.folder / "predictions.parquet")
 
 
-def test_own_tasks_are_trained_beside_those_of_the_papers_that_the_file_has(results: Results):
+def test_own_tasks_are_trained_with_paper_tasks_in_the_file(results: Results):
     assert list(dict.fromkeys(score.task for score in results.scores)) == ["age", *NAMES]
 
 
-def test_answers_and_truths_of_own_tasks_belong_to_the_same_record(
-    results: Results, synthetic_dir: Path
-):
+def test_truth_of_own_tasks_belongs_to_its_record(results: Results, synthetic_dir: Path):
     labels = own_labels(synthetic_dir).set_index("study_id")
     answers = predictions(results).set_index("record_id")
     for name, truth in (
@@ -98,18 +96,18 @@ def test_answers_and_truths_of_own_tasks_belong_to_the_same_record(
         np.testing.assert_allclose(mine["truth"], truth[mine.index], rtol=1e-5)
 
 
-def test_own_tasks_are_in_the_table_and_on_the_page_with_unit_and_positive_class(results: Results):
+def test_own_tasks_are_reported_with_unit_and_positive_class(results: Results):
     page = (results.folder / "results.html").read_text()
     for text in (results.markdown, page.replace("&#39;", "'")):
-        for told in ("heart rate", "MAE bpm ↓", "rhythm group", "'yes' is the positive class"):
-            assert told in text
-        assert re.search(r"Labels are those of mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
+        for words in ("heart rate", "MAE bpm ↓", "rhythm group", "'yes' is the positive class"):
+            assert words in text
+        assert re.search(r"Labels from mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
     assert "has no labels for" not in results.markdown
     papers = next(row for row in results.markdown.splitlines() if "as the paper has it" in row)
     assert [cell.strip() for cell in papers.split("|")[3:-2]] == ["–"] * len(OWN)
 
 
-def test_a_task_that_is_given_is_trained_whatever_tasks_are_named(
+def test_own_tasks_are_trained_in_addition_to_named_tasks(
     dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
     chosen = {"own_tasks": OWN[:1], "labels": str(labels), "repeats": 1, "fit": QUICK}
@@ -128,14 +126,14 @@ def test_a_task_that_is_given_is_trained_whatever_tasks_are_named(
         run(dataset, store, tmp_path / "none", labels=str(tmp_path / "none.csv"))
 
 
-def test_one_class_among_the_training_patients_is_told_before_anything_is_trained(
+def test_single_training_class_is_reported_before_training(
     dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
 ):
     test = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
     file = pd.read_csv(labels)[["study_id"]].assign(rare=0)
     file.loc[file["study_id"].isin(test), "rare"] = 1
     file.to_csv(tmp_path / "rare.csv", index=False)
-    with pytest.raises(UserError, match="training patients have 1 different labels for rare"):
+    with pytest.raises(UserError, match="rare has 1 distinct labels among the training patients"):
         run(dataset, store, tmp_path / "run", own_tasks=("rare:binary",),
             labels=str(tmp_path / "rare.csv"))  # fmt: skip
     file = file.assign(rare=lambda rows: rows.index.to_numpy() % 2)
@@ -146,7 +144,7 @@ def test_one_class_among_the_training_patients_is_told_before_anything_is_traine
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_that_only_test_patients_have_is_left_out_and_told(
+def test_class_without_training_patients_is_excluded_and_reported(
     dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
 ):
     test = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
@@ -176,21 +174,21 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_loaded_run_answers_as_it_did(
+def test_loaded_run_reproduces_predictions(
     name: str, dataset: Path, store: Path, labels: Path, results: Results, tmp_path: Path
 ):
     if name != "lora":
         fit = FitSettings(epochs=3, hidden=16, **SETTINGS[name])  # type: ignore[arg-type]
-        asked = {"tasks": ("all",), "own_tasks": OWN, "labels": str(labels)}
-        results = run(dataset, store, tmp_path / "run", **asked, fit=fit)
+        options = {"tasks": ("all",), "own_tasks": OWN, "labels": str(labels)}
+        results = run(dataset, store, tmp_path / "run", **options, fit=fit)
     answers = predictions(results)
     for repeat in (0, 1):
         mine = answers[answers["repeat"] == repeat]
         ids = mine["record_id"].unique()
         features = features_of(results, store, MimicIvEcg(dataset).namespace, ids)
-        said = load_run(results.folder, repeat).predict(features)
-        assert list(said) == [*EXPERTS, ENSEMBLE]
-        for method, of_tasks in said.items():
+        predicted = load_run(results.folder, repeat).predict(features)
+        assert list(predicted) == [*EXPERTS, ENSEMBLE]
+        for method, of_tasks in predicted.items():
             assert list(of_tasks) == ["age", *NAMES]
             for task, values in of_tasks.items():
                 given = mine[(mine["method"] == method) & (mine["task"] == task)]
@@ -198,7 +196,7 @@ def test_a_loaded_run_answers_as_it_did(
                 np.testing.assert_allclose(now, given["predicted"], rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_no_whole_run_is_told_in_a_sentence(results: Results, tmp_path: Path):
+def test_incomplete_run_is_reported(results: Results, tmp_path: Path):
     with pytest.raises(UserError, match=r"is no run, it has no config.json"):
         load_run(tmp_path)
     with pytest.raises(UserError, match="has no repeat 2; it has 2, counted from 0"):
@@ -222,7 +220,7 @@ def test_what_is_no_whole_run_is_told_in_a_sentence(results: Results, tmp_path: 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", ""])
 @pytest.mark.parametrize("name", ["config.json", "cohorts.json", "repeat-0/targets.json"])
-def test_a_damaged_file_of_a_run_is_named(
+def test_damaged_run_is_reported(
     name: str, text: str, results: Results, dataset: Path, store: Path, tmp_path: Path
 ):
     broken = tmp_path / "broken"
@@ -232,16 +230,14 @@ def test_a_damaged_file_of_a_run_is_named(
         judge(broken, f"mimic-iv-ecg:{dataset}", store)
 
 
-def test_records_that_are_not_in_the_store_get_no_answer(
-    results: Results, store: Path, synthetic_dir: Path
-):
+def test_records_without_embedding_are_reported(results: Results, store: Path, synthetic_dir: Path):
     index = MimicIvEcg(synthetic_dir).index().record_id
     ids = SavedRun(results.folder).cohorts[0]["test"][:2]
     features = read_for(results.folder, store, np.array(ids))
     assert features.record_id.tolist() == ids
     with pytest.raises(UserError, match=r"no embedding of 1 of 3 records, such as 7;"):
         read_for(results.folder, store, np.array([*ids, 7]))
-    spoiled = set(index.tolist()) - set(known_whole(store, results))
+    spoiled = set(index.tolist()) - set(records_with_leads(store, results))
     with pytest.raises(UserError, match=r"no embedding of 1 of 1 records"):
         read_for(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
@@ -249,17 +245,17 @@ def test_records_that_are_not_in_the_store_get_no_answer(
         load_run(results.folder).predict(without)
 
 
-def known_whole(store: Path, results: Results) -> list[int]:
+def records_with_leads(store: Path, results: Results) -> list[int]:
     stores = SavedRun(results.folder).stores
     leads = open_same(store, stores[0]["dataset"], stores, "").leads
-    whole: list[int] = leads.record_id[leads.status() == 1].tolist()
-    return whole
+    complete: list[int] = leads.record_id[leads.status() == 1].tolist()
+    return complete
 
 
-def test_on_its_own_data_a_run_is_judged_on_its_test_patients_with_the_same_scores(
+def test_evaluation_on_own_data_reproduces_test_scores(
     results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
-    """All patients were drawn, so that those whom a repeat has not seen are its test patients."""
+    """All patients are in the cohort, so a repeat's unseen patients are its test patients."""
     judged = judge(
         results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "judged"
     )
@@ -278,7 +274,7 @@ def test_on_its_own_data_a_run_is_judged_on_its_test_patients_with_the_same_scor
         assert not set(mine["patient_id"]) & set(cohort["patients_seen"])
 
 
-def test_it_is_the_same_patients_in_every_release_of_mimic():
+def test_releases_of_mimic_share_patients():
     assert same_patients("mimic-iv-ecg/1.0", "mimic-iv-ecg-demo/0.1")
     assert not same_patients("mimic-iv-ecg/1.0", "ludb/1.0.1")
     assert not same_patients("synthetic/v1-seed0-patients30", "synthetic/v1-seed1-patients30")
@@ -297,7 +293,7 @@ def both_stores(store: Path, elsewhere: Path) -> Path:
     return store
 
 
-def test_on_other_data_a_run_is_judged_on_everybody_and_says_what_is_left_out(
+def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
     results: Results, elsewhere: Path, both_stores: Path
 ):
     judged = judge(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
@@ -312,7 +308,7 @@ def test_on_other_data_a_run_is_judged_on_everybody_and_says_what_is_left_out(
         assert len(one.truth) > 10
 
 
-def test_on_other_data_ones_own_tasks_need_the_same_words(
+def test_own_tasks_need_the_same_classes_on_other_data(
     results: Results, elsewhere: Path, both_stores: Path, tmp_path: Path
 ):
     mine = own_labels(elsewhere)
@@ -320,17 +316,19 @@ def test_on_other_data_ones_own_tasks_need_the_same_words(
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
     judged = judge(*given, labels=tmp_path / "mine.csv")
     assert {one.task for one in judged.scores} == {"age", *NAMES}
-    mine["rhythm group"] = "never heard of"
+    mine["rhythm group"] = "unknown class"
     mine.to_csv(tmp_path / "mine.csv", index=False)
     judged = judge(*given, labels=tmp_path / "mine.csv")
     assert "rhythm group is left out: no label is one of the run's classes" in judged.markdown
     mine["fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    with pytest.raises(UserError, match=r"fast in .* neither 'no' nor 'yes', such as 'perhaps'"):
+    with pytest.raises(
+        UserError, match=r"column fast has values other than 'no' and 'yes', such as 'perhaps'"
+    ):
         judge(*given, labels=tmp_path / "mine.csv")
 
 
-def test_what_a_run_cannot_be_judged_from_is_told_with_the_command_that_mends_it(
+def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
     results: Results, synthetic_dir: Path, elsewhere: Path, tmp_path: Path
 ):
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
@@ -346,7 +344,7 @@ def test_what_a_run_cannot_be_judged_from_is_told_with_the_command_that_mends_it
     assert judge(*given, limit=6).scores[0].n[0] <= 6
 
 
-def test_a_run_that_has_seen_everyone_has_nobody_to_be_judged_on(
+def test_evaluation_needs_unseen_patients(
     results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
     seen = set(SavedRun(results.folder).cohorts[0]["patients_seen"])
@@ -359,7 +357,7 @@ def test_a_run_that_has_seen_everyone_has_nobody_to_be_judged_on(
         judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=tmp_path / "seen.csv")
 
 
-def test_a_run_is_not_written_over_by_its_judgement(
+def test_evaluation_does_not_overwrite_a_run(
     results: Results, dataset: Path, store: Path, labels: Path
 ):
     with pytest.raises(UserError, match="is no evaluation, and not empty: there is"):

@@ -209,14 +209,14 @@ def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, na
     ("table", "told"),
     [
         ("name,sex\n1,M\n", "has no column record_id or study_id"),
-        ("record_id,sex\n1,M\n,F\n", "has 1 rows without a record_id"),
-        ("record_id,sex\n1,M\n1,F\n", "1 records in more than one row"),
+        ("record_id,sex\n1,M\n,F\n", "has 1 rows without record_id"),
+        ("record_id,sex\n1,M\n1,F\n", "1 records with several different rows"),
         ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* such as 1.dat"),
         (
             "record_id,sex\n1,M\n3,F\n4,F\n",
             "has 2 records that are not below .* such as 3; correct",
         ),
-        ("record_id,sex\n1,man\n", "sex in .* such as 'man'; write '0' or '1'"),
+        ("record_id,sex\n1,man\n", "column sex has values such as 'man'; use '0' or '1'"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_in_a_sentence(empty: Path, table: str, told: str):
@@ -287,7 +287,7 @@ def test_a_table_of_labels_is_joined_by_text_as_it_is_written(tmp_path: Path, fi
     assert found.rows.unknown_records.tolist() == ["x"]
     assert found.rows.table["y"].tolist() == pytest.approx([np.nan, 1, np.nan, 2], nan_ok=True)
     other = RecordIndex(INDEX, np.array(["00", "1", "1", "02"]))
-    with pytest.raises(UserError, match="such as 7 to patient 01 and not 1;"):
+    with pytest.raises(UserError, match="such as 7 to patient 01 instead of 1;"):
         read_label_file(tmp_path / file, other, {"y"})
 
 

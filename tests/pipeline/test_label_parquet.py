@@ -1,4 +1,4 @@
-"""The file of labels: what is in it, its digest, who may read it, and what is told of it."""
+"""The Parquet file of labels: contents, digest, permissions and summary."""
 
 import hashlib
 import os
@@ -39,21 +39,21 @@ def made(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> LabelRes
     return make_labels(dataset, tmp_path_factory.mktemp("labels") / "new" / "labels.parquet")
 
 
-def test_the_file_has_a_row_a_record_and_a_reason_where_a_label_is_absent(
+def test_file_has_one_row_per_record_and_reasons_for_missing_labels(
     made: LabelResult, dataset: Dataset
 ) -> None:
     table = pq.read_table(made.path)
     assert table["record_id"].to_pylist() == dataset.index().record_id.tolist()
     assert table["subject_id"].to_pylist() == dataset.index().patient_id.tolist()
     for name, words in REASONS.items():
-        there, reasons = table[name].to_pandas(), table[reason_column(name)].to_pandas()
-        assert (there.isna() == reasons.notna()).all()
+        values, reasons = table[name].to_pandas(), table[reason_column(name)].to_pandas()
+        assert (values.isna() == reasons.notna()).all()
         assert set(reasons.dropna()) <= set(words)
     assert str(table.schema.field("potassium").type) == "int8"
     assert str(table.schema.field("potassium_absent").type).startswith("dictionary")
 
 
-def test_the_file_says_the_same_as_the_data_set_itself(made: LabelResult, dataset: Dataset) -> None:
+def test_file_matches_labels_of_data_set(made: LabelResult, dataset: Dataset) -> None:
     read = pq.read_table(made.path).to_pandas().set_index("record_id")
     labels = dataset.labels().rename(columns={"patient_id": "subject_id"})
     for name in labels:
@@ -62,26 +62,24 @@ def test_the_file_says_the_same_as_the_data_set_itself(made: LabelResult, datase
         )
 
 
-def test_the_file_tells_its_rules_tables_counts_and_digest(
-    made: LabelResult, dataset: Dataset
-) -> None:
-    told = read_metadata(made.path)
-    assert told is not None
-    assert told["dataset"]["namespace"] == dataset.namespace
-    assert told["dataset"]["index"] == dataset.index().digest
-    assert told["rules"] == {
+def test_metadata_has_rules_tables_counts_and_digest(made: LabelResult, dataset: Dataset) -> None:
+    metadata = read_metadata(made.path)
+    assert metadata is not None
+    assert metadata["dataset"]["namespace"] == dataset.namespace
+    assert metadata["dataset"]["index"] == dataset.index().digest
+    assert metadata["rules"] == {
         **asdict(LabelRules()),
         "potassium_items": [50971, 50822],
         "abnormal": "flag",
     }
-    assert set(told["tables"]) == {"machine_measurements.csv", "patients.csv", "labevents.csv"}
+    assert set(metadata["tables"]) == {"machine_measurements.csv", "patients.csv", "labevents.csv"}
     records = len(dataset.index())
-    for count in told["counts"].values():
+    for count in metadata["counts"].values():
         assert sum(n for why, n in count.items() if why != "patients") == records
-    assert told["digest"] == made.digest == content_digest(pq.read_table(made.path))
+    assert metadata["digest"] == made.digest == content_digest(pq.read_table(made.path))
 
 
-def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: LabelResult) -> None:
+def test_digest_depends_on_values_but_not_on_row_order(made: LabelResult) -> None:
     table = pq.read_table(made.path)
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     assert content_digest(shuffled) == made.digest
@@ -91,7 +89,7 @@ def test_the_digest_depends_on_what_is_said_and_not_on_the_order_of_rows(made: L
     assert content_digest(table.set_column(place, "diagnosis", [other])) != made.digest
 
 
-def test_labels_made_again_are_the_same_bytes(
+def test_repeated_run_writes_same_bytes(
     made: LabelResult, dataset: Dataset, tmp_path: Path
 ) -> None:
     again = make_labels(dataset, tmp_path / "again.parquet")
@@ -102,7 +100,7 @@ def test_labels_made_again_are_the_same_bytes(
     assert other.digest != made.digest
 
 
-def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(
+def test_summary_has_every_label_abnormal_share_and_agreement(
     made: LabelResult,
 ) -> None:
     table = made.lines[0].splitlines()
@@ -116,40 +114,40 @@ def test_the_lines_tell_every_label_the_share_of_abnormal_and_the_agreement(
     assert made.lines[-1] == f"Digest: {made.digest}"
 
 
-def test_a_new_folder_and_the_file_are_for_their_owner_alone(made: LabelResult) -> None:
+def test_new_folder_and_file_are_private(made: LabelResult) -> None:
     assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
-    assert [one.name for one in made.path.parent.iterdir()] == ["labels.parquet"]
+    assert [path.name for path in made.path.parent.iterdir()] == ["labels.parquet"]
 
 
-def test_a_folder_that_others_may_read_is_left_so_with_a_warning(tmp_path: Path) -> None:
+def test_readable_folder_is_kept_with_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert "Others may look into" in prepare_folder(tmp_path / "labels.parquet")[0]
+    assert "Other users can read" in prepare_folder(tmp_path / "labels.parquet")[0]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     tmp_path.chmod(0o700)
     assert prepare_folder(tmp_path / "labels.parquet") == ()
 
 
-def test_without_tables_it_is_told_which_labels_are_lacking(
-    synthetic_dir: Path, tmp_path: Path
-) -> None:
+def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path) -> None:
     for name in ("record_list.csv", "synthetic.json"):
         (tmp_path / name).write_bytes((synthetic_dir / name).read_bytes())
     bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     made = make_labels(bare, tmp_path / "labels.parquet")
     assert pq.read_schema(made.path).names == ["record_id", "subject_id"]
-    told = "\n".join(made.lines)
-    for name in REASONS:
-        assert f"No {name}" in told or f"no {name}" in told
+    assert "No labels for rr_interval, diagnosis: not available from machine_measurements." in (
+        made.lines
+    )
+    assert "No labels for age, sex: not available from hosp/patients." in made.lines
+    assert "No labels for potassium: not available from hosp/labevents." in made.lines
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
     assert set(elsewhere.labels.missing_tables) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"has neither patients\.csv nor labevents\.csv"):
+    with pytest.raises(UserError, match=r"contains neither patients\.csv nor labevents\.csv"):
         make_labels(bare, tmp_path / "no.parquet", hosp=tmp_path / "empty")
     assert not (tmp_path / "no.parquet").exists()
 
 
-def test_any_data_set_can_be_labelled(ludb: Path, tmp_path: Path) -> None:
+def test_labels_of_ludb(ludb: Path, tmp_path: Path) -> None:
     dataset = open_dataset(f"ludb:{ludb}")
     made = make_labels(dataset, tmp_path / "labels.parquet")
     table = pq.read_table(made.path).to_pandas()
@@ -157,13 +155,13 @@ def test_any_data_set_can_be_labelled(ludb: Path, tmp_path: Path) -> None:
     assert "potassium" not in table
     absent = table["age"].isna()
     assert (table.loc[absent, "age_absent"] == "not_stated").all()
-    with pytest.raises(UserError, match="leave --hosp out"):
+    with pytest.raises(UserError, match="omit --hosp"):
         make_labels(dataset, tmp_path / "labels.parquet", hosp=tmp_path)
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Dataset:
-    """Records and patients of text, two of whom a number would make one, in a lab's own columns."""
+    """A data set with text ids, two of which are equal as numbers, and extra columns."""
     for name in ("a", "b", "ward 3/ü"):
         (tmp_path / f"{name}.hea").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.hea").write_text("")
@@ -174,21 +172,21 @@ def lab(tmp_path: Path) -> Dataset:
     return open_dataset(f"wfdb:lab={tmp_path}")
 
 
-def test_ids_of_text_stay_text(lab: Dataset, tmp_path: Path) -> None:
+def test_text_ids_stay_text(lab: Dataset, tmp_path: Path) -> None:
     made = make_labels(lab, tmp_path / "out" / "labels.parquet")
     table = pq.read_table(made.path)
     assert [str(table.schema.field(name).type) for name in table.column_names[:2]] == ["string"] * 2
     assert table["record_id"].to_pylist() == ["a", "b", "ward 3/ü"]
     assert table["subject_id"].to_pylist() == ["1", "01", "P2"]
-    told = read_metadata(made.path)
-    assert told is not None
-    assert told["counts"]["age"] == {"ecgs": 2, "patients": 2, "not_stated": 1}
-    assert told["digest"] == content_digest(table.take([2, 0, 1])) == made.digest
+    metadata = read_metadata(made.path)
+    assert metadata is not None
+    assert metadata["counts"]["age"] == {"ecgs": 2, "patients": 2, "not_stated": 1}
+    assert metadata["digest"] == content_digest(table.take([2, 0, 1])) == made.digest
     read = read_label_file(made.path, lab.index(), {"age"})
     assert read.rows.table["age"].fillna(-1).tolist() == [50, -1, 60]
 
 
-def test_a_data_sets_other_columns_are_carried_along(lab: Dataset, tmp_path: Path) -> None:
+def test_extra_columns_are_copied(lab: Dataset, tmp_path: Path) -> None:
     made = make_labels(lab, tmp_path / "out" / "labels.parquet")
     table = pq.read_table(made.path)
     assert table.column_names[2:] == ["age", "age_absent", "ward", "beats", "paced", "mixed"]
@@ -197,26 +195,26 @@ def test_a_data_sets_other_columns_are_carried_along(lab: Dataset, tmp_path: Pat
     assert table["beats"].to_pylist() == [12.0, None, 13.0]
     assert table["paced"].to_pylist() == ["true", None, "false"]
     assert table["mixed"].to_pylist() == ["3", "x", "3.0"]
-    assert "As the data set has them: ward, beats, paced, mixed." in made.lines
+    assert "Copied from the data set: ward, beats, paced, mixed." in made.lines
 
 
-def test_the_digest_of_ids_that_are_numbers_is_what_it_says_it_is() -> None:
+def test_digest_follows_its_specification() -> None:
     ids = np.array([7, 3])
     frame = pd.DataFrame({"patient_id": [1, 2], "age": [50.0, np.nan]}, index=ids)
     table = to_arrow(RecordLabels(frame.rename_axis("record_id")))
-    told = b"record_id\0\1\1" + np.array([3, 7], "<i8").tobytes()
-    told += b"subject_id\0\1\1" + np.array([2, 1], "<i8").tobytes()
-    told += b"age\0\0\1" + np.array([50.0], "<f8").tobytes()
-    assert content_digest(table) == hashlib.sha256(told).hexdigest()
+    expected = b"record_id\0\1\1" + np.array([3, 7], "<i8").tobytes()
+    expected += b"subject_id\0\1\1" + np.array([2, 1], "<i8").tobytes()
+    expected += b"age\0\0\1" + np.array([50.0], "<f8").tobytes()
+    assert content_digest(table) == hashlib.sha256(expected).hexdigest()
 
 
-def test_the_file_is_offered_to_dask(made: LabelResult) -> None:
-    offered = to_dask(made.path)
-    assert offered["potassium"].mean().compute() == made.labels.table["potassium"].mean()
+def test_file_opens_in_dask(made: LabelResult) -> None:
+    frame = to_dask(made.path)
+    assert frame["potassium"].mean().compute() == made.labels.table["potassium"].mean()
 
 
 @pytest.mark.parametrize(
-    ("out", "says"),
+    ("out", "message"),
     [
         ("folder.parquet", "is a folder"),
         ("labels.csv", "does not end in .parquet"),
@@ -225,35 +223,35 @@ def test_the_file_is_offered_to_dask(made: LabelResult) -> None:
         ("locked/deeper/labels.parquet", "cannot be written"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_before_a_table_is_read(
-    dataset: Dataset, tmp_path: Path, out: str, says: str, monkeypatch: pytest.MonkeyPatch
+def test_unwritable_file_is_reported_before_reading_tables(
+    dataset: Dataset, tmp_path: Path, out: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.parquet").mkdir()
     (tmp_path / "file").write_text("")
     (tmp_path / "locked").mkdir(mode=0o500)
     if os.geteuid() == 0 and "locked" in out:
-        pytest.skip("root may write anywhere")
+        pytest.skip("root can write anywhere")
     monkeypatch.setattr("pipeline.labels.label_step.collect_labels", None)
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         make_labels(dataset, tmp_path / out)
-    assert says in str(failure.value)
+    assert message in str(failure.value)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_run_that_ends_while_it_writes_leaves_the_earlier_file(
+def test_interrupted_write_keeps_previous_file(
     dataset: Dataset, tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "labels.parquet"
-    out.write_text("the earlier one")
+    out.write_text("previous contents")
 
-    def half(table: object, path: Path, **_: object) -> None:
+    def write_half(table: object, path: Path, **_: object) -> None:
         path.write_text("half")
         raise error
 
-    monkeypatch.setattr("pipeline.labels.parquet_file.pq.write_table", half)
+    monkeypatch.setattr("pipeline.labels.parquet_file.pq.write_table", write_half)
     with pytest.raises((UserError, KeyboardInterrupt)):
         make_labels(dataset, out)
-    assert out.read_text() == "the earlier one"
+    assert out.read_text() == "previous contents"
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -269,35 +267,37 @@ def test_a_run_that_ends_while_it_writes_leaves_the_earlier_file(
         ("machine_measurements.csv", "study_id\n1\n"),
     ],
 )
-def test_a_table_of_another_kind_is_told_in_a_sentence(
+def test_invalid_table_is_reported(
     synthetic_dir: Path, tmp_path: Path, name: str, content: str
 ) -> None:
-    _bare(synthetic_dir, tmp_path)
+    _copy_record_list(synthetic_dir, tmp_path)
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=rf"{Path(name).name} [^\n]+\.$"):
         make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
     assert not (tmp_path / "labels.parquet").exists()
 
 
-def test_a_cut_gz_is_told_in_a_sentence(synthetic_dir: Path, tmp_path: Path) -> None:
-    _bare(synthetic_dir, tmp_path)
-    whole = write(
+def test_truncated_gz_is_reported(synthetic_dir: Path, tmp_path: Path) -> None:
+    _copy_record_list(synthetic_dir, tmp_path)
+    table = write(
         tmp_path / "hosp" / "labevents.csv.gz", (synthetic_dir / "hosp/labevents.csv").read_text()
     )
-    whole.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"labevents.csv.gz is no table of MIMIC's [^\n]+\.$"):
+    table.write_bytes(table.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"labevents.csv.gz is not a valid MIMIC table [^\n]+\.$"):
         make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
 
 
-def test_tables_with_nothing_but_a_header_give_reasons(synthetic_dir: Path, tmp_path: Path) -> None:
-    _bare(synthetic_dir, tmp_path)
+def test_empty_tables_give_reasons(synthetic_dir: Path, tmp_path: Path) -> None:
+    _copy_record_list(synthetic_dir, tmp_path)
     for name in ("hosp/labevents.csv", "hosp/patients.csv", "machine_measurements.csv"):
         header = (synthetic_dir / name).read_text().splitlines()[0]
         (tmp_path / name).write_text(header)
     made = make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
-    told = read_metadata(made.path)
-    assert told is not None
-    reasons = {name: set(count) - {"ecgs", "patients"} for name, count in told["counts"].items()}
+    metadata = read_metadata(made.path)
+    assert metadata is not None
+    reasons = {
+        name: set(count) - {"ecgs", "patients"} for name, count in metadata["counts"].items()
+    }
     assert reasons == {
         "rr_interval": {"not_listed"},
         "age": {"patient_not_listed"},
@@ -307,8 +307,8 @@ def test_tables_with_nothing_but_a_header_give_reasons(synthetic_dir: Path, tmp_
     }
 
 
-def _bare(synthetic_dir: Path, directory: Path) -> None:
-    """The list of the synthetic records, and no table."""
+def _copy_record_list(synthetic_dir: Path, directory: Path) -> None:
+    """Copy the synthetic record list without other tables."""
     (directory / "hosp").mkdir()
     for name in ("record_list.csv", "synthetic.json"):
         (directory / name).write_bytes((synthetic_dir / name).read_bytes())
