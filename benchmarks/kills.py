@@ -96,8 +96,8 @@ Rows = dict[tuple[str, int], bytes]
 def whole_rows(name: str, root: str) -> tuple[Rows, int]:
     """The rows that are there, and how many of them are not the truth."""
     found = find_stores(root, f"{name}/1")
-    if found.wrong:
-        raise SystemExit(f"A kill broke a store: {found.wrong[0]}")
+    if found.errors:
+        raise SystemExit(f"A kill broke a store: {found.errors[0]}")
     there: Rows = {}
     wrong = 0
     for store in found.stores:

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
-from stores.making import writing
 from stores.opening import find_stores, open_store
-from stores.reading import batches
+from stores.reading import iter_batches
 
 FEATURES = 768
 SCATTERED = 10_000
@@ -142,7 +142,7 @@ def epochs(
             np.array(rows[order[at : at + BATCH]])
 
     def in_blocks() -> None:
-        for _ in batches([ours], ids, BATCH, seed=0):
+        for _ in iter_batches([ours], ids, BATCH, seed=0):
             pass
 
     for name, epoch in (
@@ -162,11 +162,11 @@ def epochs(
 PLANNING = """
 import sys, time
 from stores.opening import find_stores
-from stores.status import absent
+from stores.status import pending_rows
 began = time.perf_counter()
 store = find_stores(sys.argv[1]).stores[0]
 rows = store.rows_by_id(store.record_id)
-missing = absent(store.status(), or_failed=False)[rows].sum()
+missing = pending_rows(store.status(), retry_failed=False)[rows].sum()
 passed = time.perf_counter() - began
 status = open("/proc/self/status").read()  # getrusage would count the process that it came from
 print(passed, status.split("VmHWM:")[1].split()[0])
@@ -222,9 +222,9 @@ def measure_s3(folder: Path, rows: int) -> None:
 
 def write(root: Path | str, data: np.ndarray) -> None:
     options = {"features": FEATURES, "dtype": "float16", "reasons": []}
-    with writing(root, PROVENANCE, record_id=np.arange(len(data)), **options) as store:
+    with open_for_writing(root, PROVENANCE, record_id=np.arange(len(data)), **options) as store:
         for shard in range(store.shards):
-            rows = data[store.rows_of(shard)]
+            rows = data[store.shard_slice(shard)]
             store.write_shard(shard, rows, np.ones(len(rows), np.uint8))
 
 

@@ -30,7 +30,7 @@ from pipeline.training.cache import Cache, read_features
 from pipeline.training.cohorts import draw
 from pipeline.training.fit import FitSettings, fit_heads
 from pipeline.training.repeat import Inputs, label_repeat, run_repeats
-from stores.making import writing
+from stores.creation import open_for_writing
 from stores.opening import open_store
 
 EXPERTS = ("timesnet", "dlinear", "moment", "tempo", "ecg-fm")
@@ -149,9 +149,9 @@ def filled(folder: Path, dataset: Bare) -> Cache:
         provenance = {"dataset": dataset.namespace, "expert": name, "weights": "random:0"}
         options = {"features": size, "dtype": "float16", "reasons": []}
         random = np.random.default_rng(size)
-        with writing(folder, provenance, record_id=dataset.ids, **options) as store:
+        with open_for_writing(folder, provenance, record_id=dataset.ids, **options) as store:
             for shard in range(store.shards):
-                rows = store.rows_of(shard)
+                rows = store.shard_slice(shard)
                 noise = random.normal(size=(rows.stop - rows.start, size)).astype(np.float16)
                 store.write_shard(shard, noise, np.ones(len(noise), np.uint8))
         stores[name] = open_store(store.location)

@@ -32,28 +32,27 @@ RECOMPUTED_ROWS = 16
 @app.command(name="ls")
 def list_stores(url: Where, /) -> int:
     """List the stores: what made them, how much of them is there, who writes to them."""
-    from stores.addresses import look_up
-    from stores.counts import count
     from stores.errors import StoreError
-    from stores.layout import dataset_of
+    from stores.layout import dataset_name
+    from stores.opening import count_rows, resolve
 
-    found = look_up(url).found
+    found = resolve(url).found
     rows = []
-    wrong = list(found.wrong)
+    wrong = list(found.errors)
     for store in found.stores:
         try:
-            counts = count(store)
+            counts = count_rows(store)
         except StoreError as error:
             wrong.append(error)
             continue
         made = store.provenance
         rows.append(
             (
-                dataset_of(store.location),
+                dataset_name(store.location),
                 store.location.parent.name,
                 *(made.get(key, "-") for key in ("weights", "pooling", "dtype")),
                 *(counts.rows, counts.whole, counts.missing, sum(counts.failed.values())),
-                size(counts.bytes),
+                size(counts.size_bytes),
                 store.identity,
                 lines.writer(store.location) or "-",
             )
@@ -77,15 +76,14 @@ def show(
     ] = False,
 ) -> int:
     """Tell all about a store: provenance, counts, runs with their rates, and who writes to it."""
-    from stores.addresses import look_up
-    from stores.counts import count
     from stores.errors import StoreError
+    from stores.opening import count_rows, resolve
 
-    found = look_up(url).found
-    wrong = list(found.wrong)
+    found = resolve(url).found
+    wrong = list(found.errors)
     for store in found.stores:
         try:
-            counts = count(store)
+            counts = count_rows(store)
         except StoreError as error:
             wrong.append(error)
             continue
@@ -96,7 +94,7 @@ def show(
             f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else "")
         )
         print(
-            f"  size      {size(counts.bytes)}, {store.features:,} features, {store.shards:,} "
+            f"  size      {size(counts.size_bytes)}, {store.features:,} features, {store.shards:,} "
             f"shards of {store.shard_rows:,} rows"
         )
         print(f"  writer    {lines.writer(store.location) or 'nobody'}")
@@ -160,28 +158,28 @@ def verify(
     """
     from enecg.errors import UserError
     from stores import verify as verifying
-    from stores.addresses import look_up
     from stores.errors import StoreError
+    from stores.opening import resolve
 
     if recompute != (dataset is not None) or (sample is not None and not recompute):
         raise UserError(
             "--recompute needs --dataset, and --dataset and --sample need --recompute: verify URL "
             "--recompute --dataset SOURCE:FOLDER."
         )
-    address = look_up(url)
-    for sentence in address.found.wrong:
+    address = resolve(url)
+    for sentence in address.found.errors:
         print(sentence)
-    wrong = bool(address.found.wrong)
+    wrong = bool(address.found.errors)
     for store in address.found.stores:
         try:
             with shown(f"verify {lines.short(store)}", "rows", to_stderr) as report:
                 result = verifying.verify(store, progress=report)
-                if mend and any(one.mendable for one in result.findings):
-                    result = verifying.mend(store.location, notice=to_stderr, progress=report)
+                if mend and any(one.repairable for one in result.findings):
+                    result = verifying.repair_store(store.location, log=to_stderr, progress=report)
             for line in lines.verified(result):
                 print(line)
-            wrong |= not result.sound
-            if dataset is not None and result.sound:
+            wrong |= not result.intact
+            if dataset is not None and result.intact:
                 again = _recompute(
                     result.location, dataset, sample or RECOMPUTED_ROWS, weights, device, seed
                 )
@@ -190,7 +188,7 @@ def verify(
                 wrong |= bool(again.different)
         except (StoreError, UserError) as error:
             # One store that cannot be looked into leaves the others to be.
-            if address.single:
+            if address.is_single_store:
                 raise
             print(error)
             wrong = True
@@ -207,15 +205,16 @@ def gc(
     ] = False,
 ) -> None:
     """List what killed writers left behind and nobody uses, or remove it; no row of a store is."""
-    from stores import cleaning
-    from stores.location import locate
+    from stores import garbage
+    from stores.locate import locate
 
-    found = cleaning.garbage(locate(root))
+    found = garbage.find_garbage(locate(root))
     if remove:
-        found = list(cleaning.remove(found))
-    for one in found:
-        print(f"{size(one.bytes):>10}  {one.location}{'/' if one.folder else ''}  ({one.why})")
-    total = f"{len(found):,} things, {size(sum(one.bytes for one in found))}"
+        found = list(garbage.remove_garbage(found))
+    for item in found:
+        path = f"{item.location}{'/' if item.is_folder else ''}"
+        print(f"{size(item.size_bytes):>10}  {path}  ({item.reason})")
+    total = f"{len(found):,} things, {size(sum(item.size_bytes for item in found))}"
     if not found:
         print("Nothing was removed." if remove else "There is nothing to remove.")
     else:
@@ -248,17 +247,19 @@ def copy(
     A copy that broke off goes on when begun again. Readers of neither side wait.
     """
     from stores import copying
-    from stores.addresses import look_up
-    from stores.location import locate
+    from stores.locate import locate
+    from stores.opening import resolve
 
-    address = look_up(source)
-    stores = copying.choose(address, datasets=p.split(dataset_name), experts=p.split(experts))
-    wrong = [str(error) for error in address.found.wrong]
+    address = resolve(source)
+    stores = copying.select_stores(
+        address, datasets=p.split(dataset_name), experts=p.split(experts)
+    )
+    wrong = [str(error) for error in address.found.errors]
     with shown("copy", "rows", to_stderr) as report:
-        for done in copying.copy(stores, locate(target), notice=to_stderr, progress=report):
+        for done in copying.copy_stores(stores, locate(target), log=to_stderr, progress=report):
             print(
                 f"{done.location}: {done.whole:,} rows copied, {done.failed:,} failures noted, "
-                f"{done.already_there:,} already there"
+                f"{done.already_present:,} already there"
             )
             wrong += done.damaged
     for sentence in dict.fromkeys(wrong):

@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from pipeline.extraction.recompute import RecomputeResult
     from stores.embeddings import EmbeddingStore
     from stores.location import Location
-    from stores.verify import Verified
+    from stores.verify import Verification
 
 
 def short(store: EmbeddingStore) -> str:
     """A store as a progress bar names it."""
-    from stores.layout import dataset_of
+    from stores.layout import dataset_name
 
-    return f"{dataset_of(store.location)} {store.location.parent.name}"
+    return f"{dataset_name(store.location)} {store.location.parent.name}"
 
 
 def writer(location: Location) -> str | None:
     """Who has a store's lease, and whether they are known to be dead."""
-    from stores.lease import holder_of
+    from stores.lease import read_holder
 
-    holder = holder_of(location)
+    holder = read_holder(location)
     return None if holder is None else str(holder)
 
 
@@ -57,12 +57,12 @@ def failures(store: EmbeddingStore) -> list[str]:
     ]
 
 
-def verified(result: Verified) -> list[str]:
+def verified(result: Verification) -> list[str]:
     """What verifying came to, in lines."""
     lost = sum(one.rows for one in result.findings)
-    state = "sound" if result.sound else "damaged"
-    if result.mended and result.findings:
-        state = "mended" if result.sound else "damaged, and cannot be mended"
+    state = "sound" if result.intact else "damaged"
+    if result.repaired and result.findings:
+        state = "mended" if result.intact else "damaged, and cannot be mended"
     lines = [
         f"{result.location}: {state}, {result.whole:,} of {result.rows:,} rows whole in "
         f"{result.shards:,} shards"
@@ -71,7 +71,7 @@ def verified(result: Verified) -> list[str]:
     if lost:
         lines.append(
             f"  {lost:,} rows were set back to absent; the next extraction computes them again."
-            if result.mended
+            if result.repaired
             else f"  {lost:,} rows are lost; --mend sets them back to absent."
         )
     return lines

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from stores.addresses import Address
+from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
-from stores.errors import DamagedStore, StoreError, told
-from stores.layout import dataset_of, leases, runs, store_location
+from stores.errors import DamagedStore, StoreError, translate_errors
+from stores.layout import dataset_name, leases_folder, runs_folder, store_location
 from stores.lease import Lease, acquire
 from stores.location import Location
-from stores.making import create
-from stores.opening import find_stores
+from stores.opening import ResolvedUrl, find_stores
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 from stores.verify import Progress
 
@@ -26,7 +25,7 @@ LEADS = "leads"
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopyResult:
     """What was copied into a store: rows written now, and those that were there before.
 
     `damaged`: what of the source could not be read, a sentence each; those rows were left out.
@@ -35,53 +34,54 @@ class Copied:
     location: Location
     whole: int
     failed: int
-    already_there: int
+    already_present: int
     damaged: tuple[str, ...] = ()
 
 
-def choose(
-    source: Address, *, datasets: Sequence[str] = (), experts: Sequence[str] = ()
+def select_stores(
+    source: ResolvedUrl, *, datasets: Sequence[str] = (), experts: Sequence[str] = ()
 ) -> tuple[EmbeddingStore, ...]:
     """The stores to be copied, the leads of a data set before its other experts.
 
     None named: all that open. The leads come along with any expert. Raises StoreError where nothing
     is left to be copied.
     """
-    beside = find_stores(source.root) if source.single else source.found
+    beside = find_stores(source.root) if source.is_single_store else source.found
 
     def asked(location: Location) -> bool:
-        return (not datasets or dataset_of(location) in datasets) and (
+        return (not datasets or dataset_name(location) in datasets) and (
             not experts or location.parent.name in experts
         )
 
     chosen = [one for one in source.found.stores if asked(one.location)]
     if not chosen:
-        for wrong in source.found.wrong:
+        for wrong in source.found.errors:
             raise wrong
         there = sorted(
-            f"{dataset_of(one.location)} {one.location.parent.name}" for one in source.found.stores
+            f"{dataset_name(one.location)} {one.location.parent.name}"
+            for one in source.found.stores
         )
         raise StoreError(
             f"Nothing in {source.root} was asked for: it has {', '.join(there) or 'no store'}; "
             "name others by --experts and --dataset-name."
         )
-    served = {dataset_of(one.location) for one in chosen}
+    served = {dataset_name(one.location) for one in chosen}
     leads = [
         one
         for one in beside.stores
-        if one.location.parent.name == LEADS and dataset_of(one.location) in served
+        if one.location.parent.name == LEADS and dataset_name(one.location) in served
     ]
     others = [one for one in chosen if one.location.parent.name != LEADS]
     return (*leads, *others)
 
 
-def copy(
+def copy_stores(
     stores: Sequence[EmbeddingStore],
     target: Location,
     *,
-    notice: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> Iterator[Copied]:
+) -> Iterator[CopyResult]:
     """Copy stores into a root, one after the other; memory holds a shard or two.
 
     Readers of neither side wait. `progress` counts the rows that the sources have, over all. A
@@ -96,7 +96,7 @@ def copy(
             has.append(int((store.status() != ABSENT).sum()))
             readable.append(store)
         except DamagedStore as error:
-            yield Copied(store_location(target, store.provenance), 0, 0, 0, (str(error),))
+            yield CopyResult(store_location(target, store.provenance), 0, 0, 0, (str(error),))
     before = 0
     for store, rows in zip(readable, has, strict=True):
 
@@ -104,7 +104,7 @@ def copy(
             if progress is not None:
                 progress(before + done, sum(has))
 
-        yield copy_store(store, target, notice=notice, progress=report)
+        yield copy_store(store, target, log=log, progress=report)
         before += rows
 
 
@@ -112,14 +112,14 @@ def copy_store(
     source: EmbeddingStore,
     target: Location,
     *,
-    notice: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> Copied:
+) -> CopyResult:
     """Copy one store into a root, under the target's lease; see `copy`."""
     location = store_location(target, source.provenance)
     if str(location) == str(source.location):
         raise StoreError(f"{location} is both source and target; name another root to copy to.")
-    with acquire(leases(location), notice=notice) as lease:
+    with acquire(leases_folder(location), log=log) as lease:
         # Only now: the target may have been grown while its lease was waited for.
         made = _made(source, target, location, lease)
         copied = _fill(made, source, progress)
@@ -144,7 +144,7 @@ def _made(
         new = record_id[first.rows_by_id(record_id) < 0]
         record_id = np.concatenate([first.record_id, new])
         shard_rows = first.shard_rows
-    return create(
+    return create_or_grow(
         location,
         source.provenance,
         lease.ticket,
@@ -156,19 +156,19 @@ def _made(
     )
 
 
-def _fill(target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None) -> Copied:
+def _fill(target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None) -> CopyResult:
     """Write what the source has and the target has not, shard by shard of the target."""
     # One more row, absent: the place of the records that the source does not know (-1).
     source_status = np.append(_in_flags_of(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
-    whole = failed = already_there = done = 0
+    whole = failed = already_present = done = 0
     damaged: list[str] = []
     for shard in range(target.shards):
-        rows = source.rows_by_id(target.record_id[target.rows_of(shard)])
+        rows = source.rows_by_id(target.record_id[target.shard_slice(shard)])
         theirs = source_status[rows]
         if not (theirs != ABSENT).any():
             continue
-        target.look(shard)
+        target.track_shard(shard)
         status = target.status(shard)
         take = (theirs == WHOLE) & (status != WHOLE)
         note = (theirs >= FIRST_REASON) & (status == ABSENT)
@@ -183,11 +183,11 @@ def _fill(target: EmbeddingStore, source: EmbeddingStore, progress: Progress | N
                 _write(target, shard, embedding, status)
                 whole += int(take.sum())
                 failed += int(note.sum())
-        already_there += int(((theirs != ABSENT) & ~take & ~note).sum())
+        already_present += int(((theirs != ABSENT) & ~take & ~note).sum())
         done += int((theirs != ABSENT).sum())
         if progress is not None:
             progress(done, total)
-    return Copied(target.location, whole, failed, already_there, tuple(damaged))
+    return CopyResult(target.location, whole, failed, already_present, tuple(damaged))
 
 
 def _in_flags_of(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " record"]:
@@ -215,8 +215,8 @@ def _write(
 
 def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
     """Bring the run objects along; those that are there already stay as they are."""
-    with told(target.location):
-        for file in runs(source.location).files():
+    with translate_errors(target.location):
+        for file in runs_folder(source.location).files():
             if (run := file.read()) is not None and file.name.endswith(".json"):
-                there = runs(target.location) / file.name
-                there.place.create(there.key, run)
+                there = runs_folder(target.location) / file.name
+                there.root.create(there.key, run)

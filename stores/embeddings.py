@@ -14,11 +14,11 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int, UInt8
 
-from stores.errors import StoreError, Superseded, damaged, told
+from stores.errors import StoreError, VersionConflict, damaged_store_error, translate_errors
 from stores.lease import Ticket
-from stores.location import Location, WritingStore
-from stores.record_ids import RecordIds, as_ids, unwritten
-from stores.shards import ShardLayout, WrongChecksum, finite, sealed
+from stores.location import FencedWriter, Location
+from stores.record_ids import RecordIds, as_ids, is_unwritten
+from stores.shards import ShardLayout, WrongChecksum, append_checksum, finite_rows
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class EmbeddingStore:
         """(N,) int64 or text: row i of every array is this record."""
         ids = as_ids(self._read("record_id", slice(None)))
         # Rows whose ids a killed process did not come to write are not there yet.
-        holes = np.flatnonzero(unwritten(ids))
+        holes = np.flatnonzero(is_unwritten(ids))
         # Nor is a row that another array had not got when the store was opened, as it was growing.
         shortest = min(array.shape[0] for array in self._arrays.values())
         return ids[: min([shortest, *holes[:1]])]
@@ -87,17 +87,17 @@ class EmbeddingStore:
 
     def status(self, shard: int | None = None) -> UInt8[np.ndarray, " row"]:
         """The status of all rows or of a shard's: 0 absent, 1 whole, 2 and up one of `flags`."""
-        rows = slice(0, len(self.record_id)) if shard is None else self.rows_of(shard)
+        rows = slice(0, len(self.record_id)) if shard is None else self.shard_slice(shard)
         return self._read("status", rows)
 
-    def rows_of(self, shard: int) -> slice:
+    def shard_slice(self, shard: int) -> slice:
         """The rows of a shard."""
         first = shard * self.shard_rows
         return slice(first, min(first + self.shard_rows, len(self.record_id)))
 
     def read_shard(self, shard: int, pick: slice = slice(None)) -> Float[np.ndarray, "row feature"]:
         """A shard as stored, or some of its rows; NaN where a row is absent."""
-        span = self.rows_of(shard)
+        span = self.shard_slice(shard)
         rows = np.arange(span.stop - span.start)[pick]
         out = np.empty((len(rows), self.features), self.layout.dtype)
         self._read_rows(shard, rows, out, np.arange(len(rows)))
@@ -117,9 +117,9 @@ class EmbeddingStore:
         """
         if self.ticket is None:
             raise ValueError(f"{self.location} is open for reading only.")
-        if (~finite(embedding) & (status == WHOLE)).any():
+        if (~finite_rows(embedding) & (status == WHOLE)).any():
             raise ValueError(f"A whole row of shard {shard} of {self.location} is not finite.")
-        with told(self.location):
+        with translate_errors(self.location):
             for _ in range(ATTEMPTS):
                 self.ticket.check()
                 try:
@@ -127,7 +127,7 @@ class EmbeddingStore:
                     self.put_data(shard, embedding)
                     self.put_status(shard, status)
                     return
-                except Superseded:
+                except VersionConflict:
                     embedding, status = self._merged(shard, embedding, status)
         raise StoreError(
             f"Shard {shard} of {self.location} is changed by another writer again and again; find "
@@ -142,12 +142,12 @@ class EmbeddingStore:
         """Write a shard's status alone. For all but mending there is `write_shard`."""
         padded = np.full(self.shard_rows, ABSENT, np.uint8)
         padded[: len(status)] = status
-        self.writer.put(self.shard_key("status", shard), sealed(padded))
+        self.writer.put(self.shard_key("status", shard), append_checksum(padded))
 
-    def look(self, shard: int) -> None:
+    def track_shard(self, shard: int) -> None:
         """Note what a shard holds, to be read and then written over by this writer alone."""
         for name in ("embedding", "status"):
-            self.writer.look(self.shard_key(name, shard))
+            self.writer.track_version(self.shard_key(name, shard))
 
     def shard_key(self, name: str, shard: int) -> str:
         """Where a shard's `embedding` or `status` lies in the store's place."""
@@ -166,9 +166,9 @@ class EmbeddingStore:
         other writer may be between the two. Thus no put takes a row away, and whichever status
         comes last claims only rows that are there.
         """
-        self.look(shard)
+        self.track_shard(shard)
         theirs, their_status = self.read_shard(shard), self.status(shard)
-        keep = finite(theirs) & (status != WHOLE)
+        keep = finite_rows(theirs) & (status != WHOLE)
         embedding = np.where(keep[:, None], theirs, embedding)
         failed = (status == ABSENT) & (their_status >= FIRST_REASON)
         status = np.where(failed, their_status, status)
@@ -197,9 +197,11 @@ class EmbeddingStore:
             self._read_rows(shard, rows[where] - shard * self.shard_rows, out, where)
             # Rows are whole or all NaN: one feature tells.
             if np.isnan(out[where, 0]).any():
-                raise damaged(self.location, f"shard {shard} lacks rows that should be whole")
+                raise damaged_store_error(
+                    self.location, f"shard {shard} lacks rows that should be whole"
+                )
 
-        with ThreadPoolExecutor(self.location.place.hands) as pool:
+        with ThreadPoolExecutor(self.location.root.read_threads) as pool:
             for _ in pool.map(one, begins.tolist(), (*begins[1:].tolist(), len(rows))):
                 pass
         return out
@@ -211,31 +213,31 @@ class EmbeddingStore:
         out: Float[np.ndarray, "all feature"],
         where: Int[np.ndarray, " pick"],
     ) -> None:
-        with told(self.location):
+        with translate_errors(self.location):
             for _ in range(ATTEMPTS):
                 try:
                     return self.layout.read(
-                        Location(self.location.place, self.shard_key("embedding", shard)),
+                        Location(self.location.root, self.shard_key("embedding", shard)),
                         rows,
                         out,
                         where,
                     )
                 except WrongChecksum as error:
                     what = f"shard {shard} does not match its checksum"
-                    raise damaged(self.location, what) from error
-                except Superseded:
+                    raise damaged_store_error(self.location, what) from error
+                except VersionConflict:
                     continue
         raise StoreError(f"{self.location} is being written too fast to be read; try again.")
 
     @cached_property
     def layout(self) -> ShardLayout:
         """How the embeddings lie in their shards."""
-        return ShardLayout.of(self.array("embedding"))
+        return ShardLayout.from_array(self.array("embedding"))
 
     @property
-    def writer(self) -> WritingStore:
+    def writer(self) -> FencedWriter:
         """What the store is written by."""
-        return cast(WritingStore, self.group.store)
+        return cast(FencedWriter, self.group.store)
 
     def to_dask(self) -> "dask.array.Array":
         """The embeddings as a lazy dask array, a chunk a shard."""
@@ -281,11 +283,11 @@ class EmbeddingStore:
         return dict(self.group.arrays())
 
     def _read(self, name: str, rows: slice) -> np.ndarray:
-        with told(self.location):
+        with translate_errors(self.location):
             try:
                 values: np.ndarray = self.array(name)[rows]  # type: ignore[assignment]
             except ValueError as error:
-                raise damaged(
+                raise damaged_store_error(
                     self.location, f"{name}{_told(rows)} does not match its checksum"
                 ) from error
         return values

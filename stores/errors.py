@@ -40,16 +40,16 @@ class LeaseLost(StoreError):
     """Somebody else may write here now: whatever this holder has not written stays unwritten."""
 
 
-class Superseded(Exception):
+class VersionConflict(Exception):
     """An object was changed since it was looked at, so it was not written over."""
 
 
-def damaged(where: object, what: str, *, mendable: bool = True) -> DamagedStore:
+def damaged_store_error(where: object, what: str, *, repairable: bool = True) -> DamagedStore:
     """The error for a store that is not as it was written, with what helps."""
     remedy = (
         "`enecg store verify --mend` sets back what is damaged, and the next extraction computes "
         "it again"
-        if mendable
+        if repairable
         else "remove its folder, and bring it back by `enecg store copy` from another root or "
         "extract again"
     )
@@ -57,11 +57,11 @@ def damaged(where: object, what: str, *, mendable: bool = True) -> DamagedStore:
 
 
 @contextmanager
-def told(where: object) -> Iterator[None]:
+def translate_errors(where: object) -> Iterator[None]:
     """Turn what a disk or an object store refuses into a sentence; other errors pass."""
     try:
         yield
-    except Superseded as error:
+    except VersionConflict as error:
         raise StoreError(
             f"{where} was changed by another writer meanwhile; find out who writes there (`enecg "
             "store show`), and run the same command again."
@@ -72,7 +72,7 @@ def told(where: object) -> Iterator[None]:
         said = str(error)
         if any(word in said for word in NOT_ALLOWED):
             raise StoreError(f"{where} {NO_RIGHT}") from error
-        if NO_BUCKET in said or "404 Not Found" in said:
+        if NO_BUCKET in said or "404 Not FoundStores" in said:
             raise StoreError(f"{where}: there is no such bucket; make it first.") from error
         raise StoreError(
             f"{where} cannot be reached ({_first_line(error)}); what was whole stays whole, so "

@@ -9,7 +9,7 @@ IDENTITY_LENGTH = 16
 """Hexadecimal digits kept of the SHA-256: 64 bits, enough for the stores of any lab."""
 
 
-def identity(provenance: Mapping[str, Any]) -> str:
+def compute_identity(provenance: Mapping[str, Any]) -> str:
     """The digest of a provenance document (JSON values), the same whatever its order of keys."""
     text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_LENGTH]

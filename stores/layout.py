@@ -8,45 +8,51 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stores.identity import identity
-from stores.location import Location, locate
+from stores.identity import compute_identity
+from stores.locate import locate
+from stores.location import Location
 
-NO_STORES = ("leases", "runs")
+RESERVED_FOLDERS = ("leases", "runs")
 """Folders of a data set that hold no stores."""
 
-PARTS_BELOW_ROOT = 4
+STORE_DEPTH = 4
 """Of a store: a data set's namespace is two folders deep, name and version."""
 
 
 def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
     """Where the store of this provenance is, or will be."""
     start = root if isinstance(root, Location) else locate(root)
-    return start / str(provenance["dataset"]) / str(provenance["expert"]) / identity(provenance)
+    return (
+        start
+        / str(provenance["dataset"])
+        / str(provenance["expert"])
+        / compute_identity(provenance)
+    )
 
 
-def dataset_of(store: Location) -> str:
+def dataset_name(store: Location) -> str:
     """The data set in whose namespace a store lies, such as `ludb/1.0.1`."""
     namespace = store.parent.parent
     return f"{namespace.parent.name}/{namespace.name}"
 
 
-def namespaces(root: Location) -> Iterator[Location]:
+def dataset_folders(root: Location) -> Iterator[Location]:
     """The folders of all data sets."""
     for name in root.folders():
         yield from name.folders()
 
 
-def leases(store: Location) -> Location:
+def leases_folder(store: Location) -> Location:
     """The folder of a store's leases."""
     return _beside(store, "leases")
 
 
-def runs(store: Location) -> Location:
+def runs_folder(store: Location) -> Location:
     """The folder of a store's run objects."""
     return _beside(store, "runs")
 
 
-def store_of(folder: Location) -> Location:
+def store_beside(folder: Location) -> Location:
     """The store whose leases, or runs, lie in a folder."""
     return folder.parent.parent.parent / folder.parent.name / folder.name
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from stores.errors import LeaseLost, StoreError, told
-from stores.holder import EXPIRE_SECONDS, GIVEN_UP, Holder
-from stores.layout import leases, store_of
+from stores.errors import LeaseLost, StoreError, translate_errors
+from stores.layout import leases_folder, store_beside
+from stores.lease_record import EXPIRE_SECONDS, RELEASED_TOKENS, LeaseRecord
 from stores.location import Location
 
-BEAT_SECONDS = 10.0
-WATCH_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
+POLL_SECONDS = 1.0
 
 
 class LeaseHeld(StoreError):
@@ -50,18 +50,18 @@ class Ticket:
         if number != self.number or holder is None or holder.token != self.token:
             by = f" by {holder.who}" if holder else ""
             raise LeaseLost(
-                f"{store_of(self.folder)} was taken over{by} while this extraction was away; run "
-                "the same command again when that one is done."
+                f"{store_beside(self.folder)} was taken over{by} while this extraction was away; "
+                "run the same command again when that one is done."
             )
 
 
 class Lease:
     """A lease that is held, and renewed in the background until it is released."""
 
-    def __init__(self, ticket: Ticket, holder: Holder, beat_seconds: float) -> None:
+    def __init__(self, ticket: Ticket, holder: LeaseRecord, heartbeat_seconds: float) -> None:
         self.ticket = ticket
-        self.holder = holder
-        self._beat_seconds = beat_seconds
+        self.record = holder
+        self._beat_seconds = heartbeat_seconds
         self._failing = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -77,21 +77,21 @@ class Lease:
         """Let others write. Nothing is lost where it cannot be told: then it expires."""
         self._done.set()
         with suppress(OSError):
-            self.ticket.staging.place.clear_staging(self.ticket.staging.key)
-        GIVEN_UP.add(self.ticket.token)
+            self.ticket.staging.root.remove_staging(self.ticket.staging.key)
+        RELEASED_TOKENS.add(self.ticket.token)
         self._thread.join(self._beat_seconds)
         # Where the last renewal waits for a connection, or got none, this would wait as long.
         if self._thread.is_alive() or self._failing:
             return
         with suppress(StoreError, OSError):
             self.ticket.check()
-            self._write(replace(self.holder, released=True))
+            self._write(replace(self.record, released=True))
 
     def _renew(self) -> None:
         while not self._done.wait(self._beat_seconds):
             try:
                 self.ticket.check()
-                self._write(replace(self.holder, beat=self.holder.beat + 1))
+                self._write(replace(self.record, beat=self.record.beat + 1))
                 self._failing = False
             except LeaseLost:
                 return
@@ -99,32 +99,32 @@ class Lease:
                 # A full disk or a lost connection: the next beat may get through.
                 self._failing = True
 
-    def _write(self, holder: Holder) -> None:
+    def _write(self, holder: LeaseRecord) -> None:
         here = _numbered(self.ticket.folder, self.ticket.number)
-        with told(here):
-            here.place.write(here.key, holder.json())
-        self.holder = holder
+        with translate_errors(here):
+            here.root.write(here.key, holder.json())
+        self.record = holder
 
 
 def acquire(
     folder: Location,
     *,
     wait_seconds: float = 0.0,
-    notice: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
-    beat_seconds: float = BEAT_SECONDS,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
 ) -> Lease:
     """Take the lease whose numbered objects lie in `folder`, or take it over from the dead.
 
     Waits as long as it takes to tell whether the holder lives, at most its `expires`; then, where
-    it does, up to `wait_seconds` in all. `notice` is told once whom it waits for. Another thread
+    it does, up to `wait_seconds` in all. `log` is told once whom it waits for. Another thread
     ends the waiting by `stop`.
     Raises LeaseHeld, saying who has it and since when.
     """
     began = time.monotonic()
     stop = stop or threading.Event()
-    watched: tuple[int, Holder | None] | None = None
+    watched: tuple[int, LeaseRecord | None] | None = None
     changed = began
     while True:
         # A watcher may itself be stopped at any line. It counts from after it first saw an object
@@ -134,47 +134,47 @@ def acquire(
         if (number, holder) != watched:
             alive = watched is not None and watched[0] == number
             watched, changed = (number, holder), time.monotonic()
-        free = number == 0 or (holder is not None and (holder.released or holder.known_dead))
+        free = number == 0 or (holder is not None and (holder.released or holder.known_inactive))
         if free or now - changed > (holder.expires if holder else expire_seconds):
-            if lease := _take(folder, number + 1, beat_seconds, expire_seconds):
+            if lease := _take(folder, number + 1, heartbeat_seconds, expire_seconds):
                 return lease
             continue
         if holder is not None:
             if (alive and now - began >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
-                    f"{store_of(folder)} is being written by {holder}; "
+                    f"{store_beside(folder)} is being written by {holder}; "
                     "run the same command when that is done, or with --wait-minutes."
                 )
-            if notice is not None and now - began > WATCH_SECONDS:
+            if log is not None and now - began > POLL_SECONDS:
                 limit = (
                     f", and waiting up to {wait_seconds / 60:.3g} minutes" if wait_seconds else ""
                 )
-                notice(
-                    f"{holder.who} has been writing to {store_of(folder)} since {holder.since}: "
-                    f"seeing whether it lives, up to {holder.expires:.0f} s{limit}."
+                log(
+                    f"{holder.who} has been writing to {store_beside(folder)} since "
+                    f"{holder.since}: seeing whether it lives, up to {holder.expires:.0f} s{limit}."
                 )
-                notice = None
+                log = None
         elif stop.is_set():
-            raise LeaseHeld(f"{store_of(folder)} is being written; run the same command again.")
-        stop.wait(WATCH_SECONDS)
+            raise LeaseHeld(f"{store_beside(folder)} is being written; run the same command again.")
+        stop.wait(POLL_SECONDS)
 
 
-def holder_of(store: Location) -> Holder | None:
+def read_holder(store: Location) -> LeaseRecord | None:
     """Who has the lease of a store by what its object says, be they alive or not."""
-    _, holder = _highest(leases(store))
+    _, holder = _highest(leases_folder(store))
     return None if holder is None or holder.released else holder
 
 
 def _take(folder: Location, number: int, beat: float, expires: float) -> Lease | None:
-    holder = Holder.here(expires)
+    holder = LeaseRecord.for_this_process(expires)
     ticket = Ticket(folder, number, holder.token)
-    place = folder.place
+    place = folder.root
     lease = None
     try:
-        with told(folder):
+        with translate_errors(folder):
             # Before the lease itself: a holder that falls asleep between the two could otherwise
             # make it after somebody else has taken over and cleared away what it left.
-            place.open_staging(ticket.staging.key)
+            place.create_staging(ticket.staging.key)
             key = _numbered(folder, number).key
             try:
                 # A put whose answer was lost was ours after all.
@@ -186,13 +186,13 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
                 lease = Lease(ticket, holder, beat)
                 _sweep(folder, number)
                 return lease
-            place.clear_staging(ticket.staging.key)
+            place.remove_staging(ticket.staging.key)
             return None
     except BaseException:
         # Nobody shall wait for who will not write.
-        GIVEN_UP.add(holder.token)
+        RELEASED_TOKENS.add(holder.token)
         with suppress(OSError):
-            place.clear_staging(ticket.staging.key)
+            place.remove_staging(ticket.staging.key)
         if lease is not None:
             lease.release()
         raise
@@ -201,24 +201,24 @@ def _take(folder: Location, number: int, beat: float, expires: float) -> Lease |
 def _sweep(folder: Location, number: int) -> None:
     """Take away all lower numbers, and what their holders write by way of."""
     for old in folder.folders():
-        if number_of(old) < number:
-            folder.place.clear_staging(old.key)
+        if lease_number(old) < number:
+            folder.root.remove_staging(old.key)
     for old in folder.files():
-        if number_of(old) < number:
-            folder.place.delete(old.key)
+        if lease_number(old) < number:
+            folder.root.delete(old.key)
 
 
-def _highest(folder: Location) -> tuple[int, Holder | None]:
-    with told(folder):
-        number = max((number_of(file) for file in folder.files()), default=0)
-        return number, Holder.parse(_numbered(folder, number).read()) if number else None
+def _highest(folder: Location) -> tuple[int, LeaseRecord | None]:
+    with translate_errors(folder):
+        number = max((lease_number(file) for file in folder.files()), default=0)
+        return number, LeaseRecord.parse(_numbered(folder, number).read()) if number else None
 
 
 def _numbered(folder: Location, number: int) -> Location:
     return folder / f"{number:08d}.json"
 
 
-def number_of(location: Location) -> int:
+def lease_number(location: Location) -> int:
     """The number of a lease or of its staging folder by its name; 0 for any other name."""
     # Not just any name that begins with digits: what is set aside is named by chance.
     numbered = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from stores.errors import LeaseLost, Superseded
+from stores.errors import LeaseLost, VersionConflict
 from stores.location import BytesLike
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -29,8 +29,8 @@ CLEARED = ".cleared"
 
 
 @dataclass(frozen=True)
-class LocalPlace:
-    """A directory: the `Place` of a lab's shared folder."""
+class LocalRoot:
+    """A directory: the `StoreRoot` of a lab's shared folder."""
 
     root: Path
 
@@ -40,7 +40,7 @@ class LocalPlace:
         return str(self.root)
 
     @property
-    def hands(self) -> int:
+    def read_threads(self) -> int:
         """Reads that pay side by side."""
         return 4
 
@@ -57,7 +57,7 @@ class LocalPlace:
                     raise
 
     @contextmanager
-    def open(self, key: str) -> Iterator["FileParts | None"]:
+    def open(self, key: str) -> Iterator["FileReader | None"]:
         """The file, which stays what it was while it is open, whatever gets its name."""
         try:
             descriptor = os.open(self.root / key, os.O_RDONLY)
@@ -67,7 +67,7 @@ class LocalPlace:
         except OSError as error:
             raise _superseded(error, key) from error
         try:
-            yield FileParts(descriptor, os.fstat(descriptor).st_size)
+            yield FileReader(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
@@ -128,19 +128,19 @@ class LocalPlace:
         for name in folders:
             yield from self.sizes(f"{key}/{name}".strip("/"))
 
-    def writing(self, staging: str) -> LocalStore:
+    def zarr_writer(self, staging: str) -> LocalStore:
         """A Zarr store that writes by way of the staging folder."""
         return FencedLocalStore(self.root, staging=self.root / staging)
 
-    def reading(self) -> LocalStore:
+    def zarr_reader(self) -> LocalStore:
         """A Zarr store that reads."""
         return LocalStore(self.root, read_only=True)
 
-    def open_staging(self, key: str) -> None:
+    def create_staging(self, key: str) -> None:
         """Make the folder."""
         (self.root / key).mkdir(parents=True)
 
-    def clear_staging(self, key: str) -> None:
+    def remove_staging(self, key: str) -> None:
         """Remove the folder and all in it, however often its holder adds to it meanwhile."""
         folder = self.root / key
         # By another name it serves nobody, at once, even where something in it cannot be removed:
@@ -154,14 +154,14 @@ class LocalPlace:
 
 
 @dataclass(frozen=True)
-class FileParts:
+class FileReader:
     """An open file, read in parts."""
 
     descriptor: int
     size: int
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop`. Raises Superseded where NFS has them no more."""
+        """The bytes from `start` up to `stop`. Raises VersionConflict where NFS lost them."""
         try:
             return os.pread(self.descriptor, stop - start, start)
         except OSError as error:
@@ -181,7 +181,7 @@ class FencedLocalStore(LocalStore):
         """The same store, read-only or not."""
         return type(self)(self.root, read_only=read_only, staging=self.staging)
 
-    def look(self, key: str) -> None:
+    def track_version(self, key: str) -> None:
         """Nothing need be noted: who may not write cannot."""
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -208,7 +208,7 @@ class FencedLocalStore(LocalStore):
 
 def _superseded(error: OSError, what: str) -> Exception:
     """What an error of reading means: NFS forgets a file that another machine replaced."""
-    return Superseded(what) if error.errno == errno.ESTALE else error
+    return VersionConflict(what) if error.errno == errno.ESTALE else error
 
 
 def _partial(folder: Path) -> Path:

@@ -1,164 +1,157 @@
-"""From a store root's URL to the places in which Zarr groups, leases and run objects lie."""
+"""Store roots as key-value storage, and locations below them.
+
+`StoreRoot` is the protocol that `local.LocalRoot` and `objects.ObjectRoot` implement; `locate`
+turns a user's URL into a `Location`.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from zarr.abc.store import Store
-
-from stores.url import check_url
 
 BytesLike = bytes | bytearray | memoryview
 
 
-class WritingStore(Protocol):
-    """What a Zarr store that is written to has besides: how our own documents go the same way."""
+class FencedWriter(Protocol):
+    """The additional methods of a Zarr store that rejects writes of a stale lease holder."""
 
-    def look(self, key: str) -> None:
-        """Note what is there, to be read and then written over by this writer alone."""
+    def track_version(self, key: str) -> None:
+        """Remember the current version of a value, as the only one that `put` may replace."""
         ...
 
     def put(self, key: str, value: BytesLike) -> None:
         """Write a whole value durably.
 
-        Raises LeaseLost or Superseded where somebody else writes here now.
+        Raises:
+            LeaseLost: Another process has taken over the lease.
+            VersionConflict: The value is not the tracked version.
         """
         ...
 
 
-class Parts(Protocol):
-    """One version of a value, read in parts, whatever is written in its place meanwhile."""
+class RangeReader(Protocol):
+    """One version of a value, read in byte ranges; later writes do not affect it."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         ...
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop`, `stop` excluded."""
+        """Return the bytes ``[start, stop)``.
+
+        Raises:
+            VersionConflict: This version is no longer available.
+        """
         ...
 
 
-class Place(Protocol):
-    """A root under which values lie by key, `a/b/c`: a directory, or a part of a bucket.
+class StoreRoot(Protocol):
+    """Key-value storage in a directory or in a part of a bucket; keys have the form ``a/b/c``.
 
-    A value is whole or not there, and on the disk when a call returns. Reading never waits.
+    A value is either complete or absent, and durable when the writing call returns. Readers never
+    wait for writers.
     """
 
     @property
     def url(self) -> str:
-        """The root as it is told to the user; without credentials."""
+        """Path or URL, without credentials."""
         ...
 
     @property
-    def hands(self) -> int:
-        """How many reads side by side pay."""
+    def read_threads(self) -> int:
+        """Number of concurrent reads that improves throughput."""
         ...
 
     def read(self, key: str) -> bytes | None:
-        """The value, or None where there is none."""
+        """Return a value, or None if it does not exist."""
         ...
 
-    def open(self, key: str) -> AbstractContextManager[Parts | None]:
-        """A value to be read in parts, or None. Raises Superseded where its version is gone."""
+    def open(self, key: str) -> AbstractContextManager[RangeReader | None]:
+        """Open the current version of a value, or None if it does not exist."""
         ...
 
     def write(self, key: str, value: bytes) -> None:
-        """Keep a value, in place of what was there."""
+        """Write a value, replacing an existing one."""
         ...
 
     def create(self, key: str, value: bytes) -> bool:
-        """Keep a value where there is none; of many who try at once, one gets True."""
+        """Write a value only if the key does not exist; True for exactly one concurrent caller."""
         ...
 
     def delete(self, key: str) -> None:
-        """Take a value away, if it is there."""
+        """Delete a value if it exists."""
         ...
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """The names right under a key, sorted: those with more below them, and the values."""
+        """Return the names directly below a key, sorted: folders, then values."""
         ...
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Every key below this one, and its bytes."""
+        """Yield every key below this one with its size in bytes."""
         ...
 
-    def writing(self, staging: str) -> Store:
-        """A Zarr store of the root, and a `WritingStore`: it writes only while `staging` lasts."""
+    def zarr_writer(self, staging: str) -> Store:
+        """Return a Zarr store that is also a `FencedWriter`, valid while `staging` exists."""
         ...
 
-    def reading(self) -> Store:
-        """A Zarr store of the root that never writes."""
+    def zarr_reader(self) -> Store:
+        """Return a read-only Zarr store."""
         ...
 
-    def open_staging(self, key: str) -> None:
-        """Make what a holder needs to write; the holder's place to set values aside."""
+    def create_staging(self, key: str) -> None:
+        """Create the folder that a lease holder writes through."""
         ...
 
-    def clear_staging(self, key: str) -> None:
-        """Take that away: whoever writes by way of it cannot any more."""
+    def remove_staging(self, key: str) -> None:
+        """Remove a staging folder, which fences its holder off."""
         ...
 
 
 @dataclass(frozen=True)
 class Location:
-    """A folder of a store root: the root, and the key below it."""
+    """A folder or value in a store root.
 
-    place: Place
+    Attributes:
+        root: The store root.
+        key: Key below the root; empty for the root itself.
+    """
+
+    root: StoreRoot
     key: str = ""
 
     def __truediv__(self, part: str) -> "Location":
-        return Location(self.place, f"{self.key}/{part}".strip("/"))
+        return Location(self.root, f"{self.key}/{part}".strip("/"))
 
     def __str__(self) -> str:
-        return f"{self.place.url}/{self.key}".rstrip("/")
+        return f"{self.root.url}/{self.key}".rstrip("/")
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Last part of the key."""
         return self.key.rpartition("/")[2]
 
     @property
     def parent(self) -> "Location":
-        """One part less."""
-        return Location(self.place, self.key.rpartition("/")[0])
+        """Location one level up."""
+        return Location(self.root, self.key.rpartition("/")[0])
 
     @property
     def path(self) -> Path:
-        """The folder on this machine; only for a root that is a directory."""
-        return Path(self.place.url) / self.key
+        """Local path; valid only if the root is a directory."""
+        return Path(self.root.url) / self.key
 
     def read(self) -> bytes | None:
-        """The value here, or None."""
-        return self.place.read(self.key)
+        """Return the value, or None if it does not exist."""
+        return self.root.read(self.key)
 
     def folders(self) -> list["Location"]:
-        """What lies right below and has more below it."""
-        return [self / name for name in self.place.children(self.key)[0]]
+        """Return the folders directly below."""
+        return [self / name for name in self.root.children(self.key)[0]]
 
     def files(self) -> list["Location"]:
-        """The values right below."""
-        return [self / name for name in self.place.children(self.key)[1]]
-
-
-def locate(url: str | Path) -> Location:
-    """The root that a URL names: a directory, `file://`, `s3://BUCKET/PREFIX`, `gs://` or `az://`.
-
-    Credentials come from the usual places (environment, profiles, instance), never from the URL.
-    Raises StoreError for any other kind of URL, and where the bucket cannot be had.
-    """
-    # Imported here, for obstore and boto3 take their time, and a directory needs neither.
-    from stores.local import LocalPlace
-
-    text = str(url)
-    scheme = check_url(text)
-    if not scheme:
-        return Location(LocalPlace(Path(text).expanduser().absolute()))
-    if scheme == "file":
-        return Location(LocalPlace(Path(unquote(urlsplit(text).path))))
-    from stores.objects import ObjectPlace
-
-    return Location(ObjectPlace.connect(text.rstrip("/")))
+        """Return the values directly below."""
+        return [self / name for name in self.root.children(self.key)[1]]

@@ -1,111 +1,218 @@
-"""How a store is found and opened."""
+"""Finding, opening and counting stores."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import zarr
 from zarr.abc.store import Store
 
 from stores.embeddings import EmbeddingStore
-from stores.errors import StoreError, damaged, told
-from stores.identity import identity
-from stores.layout import NO_STORES, namespaces
+from stores.errors import StoreError, damaged_store_error, translate_errors
+from stores.identity import compute_identity
+from stores.layout import RESERVED_FOLDERS, STORE_DEPTH, dataset_folders
 from stores.lease import Ticket
-from stores.location import Location, locate
+from stores.locate import locate
+from stores.location import Location
+from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 FORMAT = "enecg-embeddings/1"
 ARRAYS = ("embedding", "status", "record_id")
 
 
-def open_store(location: Location | str | Path, ticket: Ticket | None = None) -> EmbeddingStore:
-    """Open a store to read it, or by the ticket of a lease to write too.
+@dataclass(frozen=True)
+class FoundStores:
+    """The stores below a root.
 
-    Raises StoreError where there is none, or it is of another format or of another making.
+    Attributes:
+        stores: Stores that can be opened.
+        errors: One error per store that cannot be opened.
     """
-    if isinstance(location, Location):
-        where = location
-    else:
-        # A store's own URL: its root is above it.
-        above, _, name = str(location).rstrip("/").rpartition("/")
-        where = locate(above or ".") / name
-    place = where.place
-    by = place.reading() if ticket is None else place.writing(ticket.staging.key)
-    return open_by(where, ticket, by)
+
+    stores: tuple[EmbeddingStore, ...]
+    errors: tuple[StoreError, ...]
 
 
-def open_by(where: Location, ticket: Ticket | None, by: Store) -> EmbeddingStore:
-    """The same, to be read and written by a Zarr store that is there already."""
-    with told(where):
+@dataclass(frozen=True)
+class ResolvedUrl:
+    """The stores that a user's URL refers to.
+
+    Attributes:
+        root: The store root.
+        found: The stores, or the error if a single store cannot be opened.
+        is_single_store: Whether the URL is that of one store rather than of a root.
+    """
+
+    root: Location
+    found: FoundStores
+    is_single_store: bool
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of a store by status.
+
+    Attributes:
+        rows: All rows.
+        whole: Rows with an embedding.
+        missing: Rows that are not extracted yet.
+        failed: Failed rows by reason.
+        size_bytes: Size of the store's files.
+    """
+
+    rows: int
+    whole: int
+    missing: int
+    failed: dict[str, int]
+    size_bytes: int
+
+
+def open_store(location: Location | str | Path, ticket: Ticket | None = None) -> EmbeddingStore:
+    """Open a store.
+
+    Args:
+        location: Location or URL of the store itself.
+        ticket: Ticket of a lease on the store; None opens it read-only.
+
+    Raises:
+        StoreError: The store does not exist, is damaged, has another format, or its provenance
+            does not match its identity.
+    """
+    if not isinstance(location, Location):
+        parent, _, name = str(location).rstrip("/").rpartition("/")
+        location = locate(parent or ".") / name
+    root = location.root
+    zarr_store = root.zarr_reader() if ticket is None else root.zarr_writer(ticket.staging.key)
+    return open_with(location, ticket, zarr_store)
+
+
+def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> EmbeddingStore:
+    """Open a store through an existing Zarr store; otherwise as `open_store`."""
+    with translate_errors(location):
         try:
             group = zarr.open_group(
-                by,
-                path=where.key,
+                zarr_store,
+                path=location.key,
                 mode="r" if ticket is None else "r+",
                 zarr_format=3,
             )
             arrays = [group.get(name) for name in ARRAYS]
         except FileNotFoundError as error:
-            raise StoreError(f"There is no store at {where}; extract into it first.") from error
+            raise StoreError(f"There is no store at {location}; extract into it first.") from error
         except (ValueError, KeyError, TypeError) as error:
-            what = "a zarr.json in it cannot be read"
-            raise damaged(where, what, mendable=False) from error
-    given = group.attrs.get("format")
-    if given != FORMAT:
+            what = "one of its zarr.json files is unreadable"
+            raise damaged_store_error(location, what, repairable=False) from error
+    found_format = group.attrs.get("format")
+    if found_format != FORMAT:
         raise StoreError(
-            f"{where} is a Zarr group of the format {given!r}, and this program reads {FORMAT!r}; "
-            "name the store root that EnECG wrote, or bring the program up to date."
+            f"{location}: the Zarr group has format {found_format!r}, but this version of EnECG "
+            f"reads {FORMAT!r}; give a store root written by EnECG, or update EnECG."
         )
     if None in arrays:
-        lost = [name for name, array in zip(ARRAYS, arrays, strict=True) if array is None]
-        what = f"its {' and '.join(lost)} cannot be had (zarr.json)"
-        raise damaged(where, what, mendable=False)
-    store = EmbeddingStore(where, group, ticket)
-    if identity(store.provenance) != where.name:
+        missing = [name for name, array in zip(ARRAYS, arrays, strict=True) if array is None]
+        what = f"the zarr.json of {' and '.join(missing)} is missing"
+        raise damaged_store_error(location, what, repairable=False)
+    store = EmbeddingStore(location, group, ticket)
+    identity = compute_identity(store.provenance)
+    if identity != location.name:
         raise StoreError(
-            f"{where} is not what its name says: its provenance makes the identity "
-            f"{identity(store.provenance)}, so the folder was renamed or the provenance changed; "
-            "put back what was changed, or remove the folder."
+            f"{location}: the provenance has identity {identity}, which is not the folder's name, "
+            "so the folder was renamed or the provenance was edited; undo that change, or remove "
+            "the folder."
         )
     return store
 
 
-@dataclass(frozen=True)
-class Found:
-    """What lies below a root: the stores that open, and what is wrong with the others."""
+def find_stores(root: str | Path | Location, dataset: str | None = None) -> FoundStores:
+    """Find the stores below a root, ordered by data set, expert and identity.
 
-    stores: tuple[EmbeddingStore, ...]
-    wrong: tuple[StoreError, ...]
+    Args:
+        root: The store root.
+        dataset: Namespace of one data set, such as ``ludb/1.0.1``; None searches all.
 
-
-def find_stores(root: str | Path | Location, dataset: str | None = None) -> Found:
-    """All stores of a data set, or of all, by data set, expert and identity."""
+    Raises:
+        StoreError: The root is unreachable or unreadable.
+    """
     start = root if isinstance(root, Location) else locate(root)
     stores: list[EmbeddingStore] = []
-    wrong: list[StoreError] = []
-    with told(start):
-        for namespace in namespaces(start) if dataset is None else [start / dataset]:
+    errors: list[StoreError] = []
+    with translate_errors(start):
+        for namespace in dataset_folders(start) if dataset is None else [start / dataset]:
             for expert in namespace.folders():
-                if expert.name in NO_STORES:
+                if expert.name in RESERVED_FOLDERS:
                     continue
                 for location in expert.folders():
                     try:
-                        if store := _if_there(location):
+                        if store := _open_if_complete(location):
                             stores.append(store)
                     except StoreError as error:
-                        wrong.append(error)
-    return Found(tuple(stores), tuple(wrong))
+                        errors.append(error)
+    return FoundStores(tuple(stores), tuple(errors))
 
 
-def _if_there(location: Location) -> EmbeddingStore | None:
+def resolve(url: str | Path) -> ResolvedUrl:
+    """Open the stores that a URL refers to.
+
+    Args:
+        url: A store root, or one store below it.
+
+    Raises:
+        StoreError: There is no store at or below the URL.
+    """
+    here = locate(url)
+    with translate_errors(here):
+        if (here / "zarr.json").read() is None:
+            found = find_stores(here)
+            if not (found.stores or found.errors):
+                raise StoreError(
+                    f"There are no stores below {here}; give the --store root of an extraction, "
+                    "or the URL of one store."
+                )
+            return ResolvedUrl(here, found, is_single_store=False)
+    root_url, *parts = str(here).rsplit("/", STORE_DEPTH)
+    root = location = locate(root_url)
+    for part in parts:
+        location /= part
+    try:
+        found = FoundStores((open_store(location),), ())
+    except StoreError as error:
+        found = FoundStores((), (error,))
+    return ResolvedUrl(root, found, is_single_store=True)
+
+
+def count_rows(store: EmbeddingStore) -> RowCounts:
+    """Count a store's rows by status.
+
+    Raises:
+        DamagedStore: The status or the record ids are damaged.
+    """
+    by_status = np.bincount(store.status(), minlength=256)
+    flags = dict(enumerate(store.flags))
+    failed = {
+        flags.get(value, f"status_{value}"): int(by_status[value])
+        for value in range(FIRST_REASON, 256)
+        if by_status[value]
+    }
+    with translate_errors(store.location):
+        size = sum(size for _, size in store.location.root.sizes(store.location.key))
+    return RowCounts(
+        rows=len(store.record_id),
+        whole=int(by_status[WHOLE]),
+        missing=int(by_status[ABSENT]),
+        failed=failed,
+        size_bytes=size,
+    )
+
+
+def _open_if_complete(location: Location) -> EmbeddingStore | None:
+    """Open a store; None if its creation was interrupted, which the next extraction resumes."""
     files = {file.name for file in location.files()}
     if "zarr.json" in files:
         store = open_store(location)
-        # One that has no rows is about to get its first ones, or its making broke off.
         return store if store.array("record_id").shape[0] else None
     if (location / "embedding" / "c").folders():
         raise StoreError(
-            f"{location} is a damaged store: its zarr.json is not there; the next extraction into "
-            "it writes it again, and until then it cannot be read."
+            f"{location} is damaged: its zarr.json is missing; the next extraction into this store "
+            "restores the file, and until then the store cannot be read."
         )
-    # Its making broke off, and will go on with the next extraction.
     return None

@@ -14,7 +14,7 @@ BLOCK_ROWS = 32_768
 """Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""
 
 
-def rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
+def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """The rows of these records. Raises StoreError where the store does not know one of them."""
     rows = store.rows_by_id(record_id)
     if (rows < 0).any():
@@ -26,9 +26,9 @@ def rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " re
     return rows
 
 
-def whole_rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
+def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """The rows of these records. Raises StoreError where one of them is not whole."""
-    rows = rows_of(store, record_id)
+    rows = find_rows(store, record_id)
     status = store.status()[rows]
     if (missing := record_id[status == ABSENT]).size:
         raise StoreError(
@@ -43,7 +43,7 @@ def whole_rows_of(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray
     return rows
 
 
-def read_together(
+def read_aligned(
     stores: Sequence[EmbeddingStore],
     record_id: RecordIds,
     dtype: np.dtype | str | None = None,
@@ -52,10 +52,10 @@ def read_together(
 
     Raises StoreError where a record is not whole in one of them.
     """
-    return tuple(store.read(whole_rows_of(store, record_id), dtype) for store in stores)
+    return tuple(store.read(find_whole_rows(store, record_id), dtype) for store in stores)
 
 
-def batches(
+def iter_batches(
     stores: Sequence[EmbeddingStore],
     record_id: RecordIds,
     batch_size: int,
@@ -71,7 +71,7 @@ def batches(
     likely as any other. The last batch may be smaller.
     """
     random = np.random.default_rng(seed)
-    rows = [whole_rows_of(store, record_id) for store in stores]
+    rows = [find_whole_rows(store, record_id) for store in stores]
     chunk_of = rows[0] // stores[0].layout.chunk_rows
     # Records by chunk, the chunks in random order.
     rank = random.permutation(int(chunk_of.max(initial=-1)) + 1)

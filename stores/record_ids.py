@@ -41,24 +41,24 @@ def is_text(ids: RecordIds) -> bool:
     return ids.dtype.kind == "U"
 
 
-def data_type(ids: RecordIds) -> str:
+def zarr_data_type(ids: RecordIds) -> str:
     """The Zarr data type that keeps these ids."""
     return "string" if is_text(ids) else "int64"
 
 
-def unwritten(ids: RecordIds) -> Bool[np.ndarray, " record"]:
+def is_unwritten(ids: RecordIds) -> Bool[np.ndarray, " record"]:
     """Which places have no id yet."""
-    mask: np.ndarray = ids == UNWRITTEN[data_type(ids)]
+    mask: np.ndarray = ids == UNWRITTEN[zarr_data_type(ids)]
     return mask
 
 
-def padded(ids: RecordIds, rows: int) -> RecordIds:
+def pad_ids(ids: RecordIds, rows: int) -> RecordIds:
     """Ids, followed by places without one."""
-    blank = np.full(rows - len(ids), UNWRITTEN[data_type(ids)], ids.dtype)
+    blank = np.full(rows - len(ids), UNWRITTEN[zarr_data_type(ids)], ids.dtype)
     return np.concatenate([ids, blank])
 
 
-def encode(ids: RecordIds) -> bytes:
+def encode_chunk(ids: RecordIds) -> bytes:
     """A chunk's bytes, before its checksum."""
     if is_text(ids):
         return bytes(VLenUTF8().encode(ids.astype(object)))

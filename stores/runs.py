@@ -1,4 +1,4 @@
-"""Run objects: who computed what into a store, when and how fast; one file a run, written once."""
+"""Run records: who wrote to a store, when and how fast; one JSON file per run, written once."""
 
 import json
 import uuid
@@ -7,32 +7,43 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stores.embeddings import EmbeddingStore
-from stores.errors import told
-from stores.layout import runs
+from stores.errors import translate_errors
+from stores.layout import runs_folder
 from stores.location import Location
 
 
 def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
-    """Write a run object (JSON values) under a name that sorts by time; returns its location."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
-    location = runs(store.location) / name
-    with told(location):
-        location.place.create(location.key, json.dumps(run, indent=1).encode())
+    """Write a run record beside a store.
+
+    Args:
+        store: The store that the run wrote to.
+        run: JSON values.
+
+    Returns:
+        The location of the record, whose name sorts by time.
+    """
+    now = datetime.now(UTC)
+    # Microseconds first, so that runs within one second are sorted too.
+    suffix = f"{now.microsecond:05x}{uuid.uuid4().hex[:3]}"
+    location = runs_folder(store.location) / f"{now:%Y%m%dT%H%M%SZ}-{suffix}.json"
+    with translate_errors(location):
+        location.root.create(location.key, json.dumps(run, indent=1).encode())
     return location
 
 
 def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
-    """All run objects of a store, oldest first."""
-    return [*newest_runs(store)][::-1]
+    """Return the run records of a store, oldest first."""
+    return [*iter_runs(store)][::-1]
 
 
-def newest_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """The run objects of a store, newest first, each read when it is asked for.
+def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
+    """Yield the run records of a store, newest first, each read on demand.
 
-    What cannot be read is left out: a run that was told in half changes no row.
+    Unreadable records are skipped, as no row depends on them.
     """
-    with told(runs(store.location)):
-        for file in reversed(runs(store.location).files()):
+    folder = runs_folder(store.location)
+    with translate_errors(folder):
+        for file in reversed(folder.files()):
             if not file.name.endswith(".json"):
                 continue
             try:

@@ -35,7 +35,7 @@ class ShardLayout:
     dtype: np.dtype
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> "ShardLayout":
+    def from_array(cls, array: zarr.Array[Any]) -> "ShardLayout":
         """The layout of a sharded array of rows."""
         assert array.shards is not None
         return cls(array.shards[0], array.chunks[0], array.shape[1], np.dtype(array.dtype))
@@ -67,11 +67,11 @@ class ShardLayout:
             given = rows[chunk * self.chunk_rows : (chunk + 1) * self.chunk_rows]
             values[: len(given)] = given
             values[len(given) :] = np.nan
-            _seal(stored)
+            _set_checksum(stored)
         index = shard[index_at:-CHECKSUM_BYTES].view("<u8").reshape(self.chunks, 2)
         index[:, 0] = np.arange(self.chunks) * self.chunk_bytes
         index[:, 1] = self.chunk_bytes
-        _seal(shard[index_at:])
+        _set_checksum(shard[index_at:])
         return shard.data
 
     def read(
@@ -89,7 +89,7 @@ class ShardLayout:
         chunk_of = rows // self.chunk_rows
         first_of = np.flatnonzero(np.diff(chunk_of, prepend=-1))
         wanted = chunk_of[first_of].tolist()
-        with shard.place.open(shard.key) as parts:
+        with shard.root.open(shard.key) as parts:
             if parts is None:
                 out[where] = np.nan
                 return
@@ -110,16 +110,16 @@ class ShardLayout:
                 out[where[first:last]] = values[rows[first:last] - chunk * self.chunk_rows]
 
     def _index(self, stored: memoryview) -> UInt64[np.ndarray, "chunk 2"]:
-        return opened(stored).view("<u8").reshape(self.chunks, 2)
+        return strip_checksum(stored).view("<u8").reshape(self.chunks, 2)
 
     def _opened(self, stored: bytes | memoryview) -> Num[np.ndarray, "row feature"]:
         try:
-            return opened(stored).view(self.dtype).reshape(self.chunk_rows, self.features)
+            return strip_checksum(stored).view(self.dtype).reshape(self.chunk_rows, self.features)
         except ValueError as error:
             raise WrongChecksum from error
 
 
-def finite(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " row"]:
+def finite_rows(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " row"]:
     """Which rows hold neither NaN nor infinity: numpy's isfinite is slow for float16."""
     bits = np.dtype(f"u{rows.dtype.itemsize}")
     exponent = np.array(np.inf, rows.dtype).view(bits)
@@ -127,15 +127,15 @@ def finite(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " row"]:
     return mask
 
 
-def sealed(values: UInt8[np.ndarray, " byte"]) -> memoryview:
+def append_checksum(values: UInt8[np.ndarray, " byte"]) -> memoryview:
     """Bytes, followed by their CRC-32C."""
     stored = np.empty(len(values) + CHECKSUM_BYTES, np.uint8)
     stored[:-CHECKSUM_BYTES] = values
-    _seal(stored)
+    _set_checksum(stored)
     return stored.data
 
 
-def _seal(stored: UInt8[np.ndarray, " byte"]) -> None:
+def _set_checksum(stored: UInt8[np.ndarray, " byte"]) -> None:
     """Set the checksum that ends these bytes."""
     stored[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(stored[:-CHECKSUM_BYTES]), np.uint8)
 
@@ -147,7 +147,7 @@ def _checksum(values: UInt8[np.ndarray, " byte"]) -> bytes:
     return checksum.to_bytes(CHECKSUM_BYTES, "little")
 
 
-def opened(stored: bytes | memoryview) -> np.ndarray:
+def strip_checksum(stored: bytes | memoryview) -> np.ndarray:
     """The bytes before a CRC-32C, read-only. Raises WrongChecksum where it does not match."""
     data = np.frombuffer(stored, np.uint8)
     values, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]

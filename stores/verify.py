@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from stores.embeddings import ATTEMPTS, EmbeddingStore
-from stores.errors import DamagedStore, StoreError, Superseded, told
-from stores.layout import leases
+from stores.errors import DamagedStore, StoreError, VersionConflict, translate_errors
+from stores.layout import leases_folder
 from stores.lease import acquire
 from stores.location import Location
 from stores.opening import open_store
-from stores.record_ids import as_ids, unwritten
+from stores.record_ids import as_ids, is_unwritten
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 Progress = Callable[[int, int], None]
@@ -29,24 +29,24 @@ class Finding:
     - `shard`: the one that it is about, or None for the store as a whole.
     - `rows`: whole rows that were lost by it.
     - `harmless`: what a stopped writer leaves; no reader sees it, the next extraction sees to it.
-    - `mendable`: whether mending sets it right.
+    - `repairable`: whether repair sets it right.
     """
 
     shard: int | None
     what: str
     rows: int = 0
     harmless: bool = False
-    mendable: bool = True
+    repairable: bool = True
 
     def __str__(self) -> str:
         return self.what if self.shard is None else f"shard {self.shard}: {self.what}"
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verification:
     """What reading a whole store came to; `whole` counts the rows that are sound.
 
-    `mended`: whether what was found has been set right, where it is mendable.
+    `repaired`: whether what was found has been set right, where it is repairable.
     """
 
     location: Location
@@ -54,53 +54,53 @@ class Verified:
     shards: int
     whole: int
     findings: tuple[Finding, ...]
-    mended: bool = False
+    repaired: bool = False
 
     @property
-    def sound(self) -> bool:
+    def intact(self) -> bool:
         """Whether nothing is wrong, or nothing any more."""
-        return all(one.harmless or (self.mended and one.mendable) for one in self.findings)
+        return all(one.harmless or (self.repaired and one.repairable) for one in self.findings)
 
 
-def mend(
+def repair_store(
     location: Location,
     *,
-    notice: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> Verified:
+) -> Verification:
     """Verify a store under its lease, and set its damaged rows back to absent.
 
     Raises LeaseHeld where somebody else writes to it, StoreError where it may not be written.
     """
-    with acquire(leases(location), notice=notice) as lease:
-        return verify(open_store(location, lease.ticket), mending=True, progress=progress)
+    with acquire(leases_folder(location), log=log) as lease:
+        return verify(open_store(location, lease.ticket), repair=True, progress=progress)
 
 
 def verify(
-    store: EmbeddingStore, *, mending: bool = False, progress: Progress | None = None
-) -> Verified:
+    store: EmbeddingStore, *, repair: bool = False, progress: Progress | None = None
+) -> Verification:
     """Read all of a store. Memory holds one shard.
 
     A store that is written to meanwhile gives no false alarm: a status is read before the data
-    that it speaks of, which was written before it. `mending` needs a store open for writing.
+    that it speaks of, which was written before it. `repair` needs a store open for writing.
     """
-    if mending and store.ticket is None:
+    if repair and store.ticket is None:
         raise ValueError(f"{store.location} is open for reading only.")
     findings = _of_the_ids(store)
-    if store.ticket is None and any(not finding.mendable for finding in findings):
+    if store.ticket is None and any(not finding.repairable for finding in findings):
         # It may have been opened, or its ids read, while it grew: then it is whole by now.
         store = open_store(store.location)
         findings = _of_the_ids(store)
-    if any(not finding.mendable for finding in findings):
-        return Verified(store.location, 0, 0, 0, tuple(findings))
+    if any(not finding.repairable for finding in findings):
+        return Verification(store.location, 0, 0, 0, tuple(findings))
     rows, whole = len(store.record_id), 0
     for shard in range(store.shards):
-        seen = _mended(store, shard) if mending else _look_at(store, shard)
+        seen = _verify_and_repair(store, shard) if repair else _look_at(store, shard)
         findings += seen.findings
         whole += int((seen.right_status == WHOLE).sum())
         if progress is not None:
-            progress(store.rows_of(shard).stop, rows)
-    return Verified(store.location, rows, store.shards, whole, tuple(findings), mending)
+            progress(store.shard_slice(shard).stop, rows)
+    return Verification(store.location, rows, store.shards, whole, tuple(findings), repair)
 
 
 def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
@@ -108,7 +108,7 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
 
     def lost(what: str) -> Finding:
         remedy = "copy the store from another root, or remove its folder and extract again"
-        return Finding(None, f"{what}; the ids cannot be had back: {remedy}", mendable=False)
+        return Finding(None, f"{what}; the ids cannot be had back: {remedy}", repairable=False)
 
     try:
         known = len(store.record_id)
@@ -116,7 +116,7 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
         return [lost("record_id does not match its checksum")]
     if known != len(np.unique(store.record_id)):
         return [lost(f"{known - len(np.unique(store.record_id))} record ids are there twice")]
-    with told(store.location):
+    with translate_errors(store.location):
         beyond = as_ids(store.array("record_id")[known:])
         try:
             unnamed: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
@@ -125,7 +125,7 @@ def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
             unnamed = np.empty(0)
     # Of a growth that broke off, ids are left that follow a hole, and rows without any: all absent.
     if count := int((unnamed != ABSENT).sum()):
-        if not unwritten(beyond).all():
+        if not is_unwritten(beyond).all():
             return [lost(f"record_id has a hole at row {known}, and ids after it")]
         return [lost(f"{count} rows hold embeddings and have no id")]
     longest = max(store.array(name).shape[0] for name in ("embedding", "status", "record_id"))
@@ -188,7 +188,7 @@ def _status(store: EmbeddingStore, shard: int) -> tuple[UInt8[np.ndarray, " row"
     try:
         return store.status(shard), False
     except DamagedStore:
-        span = store.rows_of(shard)
+        span = store.shard_slice(shard)
         return np.full(span.stop - span.start, ABSENT, np.uint8), True
 
 
@@ -196,7 +196,7 @@ def _embedding(
     store: EmbeddingStore, shard: int
 ) -> tuple[Float[np.ndarray, "row feature"], Bool[np.ndarray, " row"]]:
     """A shard's rows, NaN where their chunk is damaged, and which these are."""
-    span = store.rows_of(shard)
+    span = store.shard_slice(shard)
     count = span.stop - span.start
     try:
         return store.read_shard(shard), np.zeros(count, bool)
@@ -214,16 +214,16 @@ def _embedding(
 
 def _is_there(store: EmbeddingStore, shard: int) -> bool:
     folder, _, name = store.shard_key("embedding", shard).rpartition("/")
-    with told(store.location):
-        return name in store.location.place.children(folder)[1]
+    with translate_errors(store.location):
+        return name in store.location.root.children(folder)[1]
 
 
-def _mended(store: EmbeddingStore, shard: int) -> _Seen:
+def _verify_and_repair(store: EmbeddingStore, shard: int) -> _Seen:
     """Set a shard right, and tell what was found in it."""
     for _ in range(ATTEMPTS):
-        store.look(shard)
+        store.track_shard(shard)
         seen = _look_at(store, shard)
-        if not seen.findings or _mend(store, shard, seen):
+        if not seen.findings or _repair_shard(store, shard, seen):
             return seen
     raise StoreError(
         f"Shard {shard} of {store.location} is changed by another writer again and again; find out "
@@ -231,18 +231,18 @@ def _mended(store: EmbeddingStore, shard: int) -> _Seen:
     )
 
 
-def _mend(store: EmbeddingStore, shard: int, seen: _Seen) -> bool:
+def _repair_shard(store: EmbeddingStore, shard: int, seen: _Seen) -> bool:
     """Write what a shard should hold: its status first, so that no lost row is called whole.
 
     False where a stale writer changed it since it was looked at.
     """
     assert store.ticket is not None
-    with told(store.location):
+    with translate_errors(store.location):
         store.ticket.check()
         try:
             store.put_status(shard, seen.right_status)
             store.put_data(shard, seen.right_embedding)
-        except Superseded:
+        except VersionConflict:
             return False
     if _look_at(store, shard).findings:
         raise StoreError(

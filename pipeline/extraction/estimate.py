@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.extraction.request import ExtractionRequest, StoreTarget
+from stores.creation import default_shard_rows
 from stores.embeddings import EmbeddingStore
-from stores.lease import holder_of
+from stores.lease import read_holder
 from stores.location import Location
-from stores.making import usual_shard_rows
 from stores.opening import open_store
-from stores.runs import newest_runs
-from stores.status import ABSENT, FIRST_REASON, WHOLE, absent
+from stores.runs import iter_runs
+from stores.status import ABSENT, FIRST_REASON, WHOLE, pending_rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
     spec, location = target.expert.spec, target.location
     index = request.dataset.index().record_id
     record_ids, all_status = index, np.full(len(index), ABSENT, np.uint8)
-    shard_rows = request.options.shard_rows or usual_shard_rows(len(index))
+    shard_rows = request.options.shard_rows or default_shard_rows(len(index))
     rate = None
     if (location / "zarr.json").read() is not None:
         store = open_store(location)
@@ -67,12 +67,12 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
         all_status = np.append(store.status(), np.full(len(new), ABSENT, np.uint8))
     rows = np.flatnonzero(np.isin(record_ids, request.record_ids))
     status = all_status[rows]
-    missing = absent(status, or_failed=request.options.retry_failed)
+    missing = pending_rows(status, retry_failed=request.options.retry_failed)
     # A shard's file has space for all its rows, absent or not.
     existing_shards = np.unique(np.flatnonzero(all_status) // shard_rows)
     new_shards = np.setdiff1d(rows[missing] // shard_rows, existing_shards)
     row_bytes = spec.embedding_size * np.dtype(request.options.dtype).itemsize
-    holder = holder_of(location)
+    holder = read_holder(location)
     return StoreEstimate(
         expert=spec.name,
         location=location,
@@ -89,7 +89,7 @@ def _measured_rate(store: EmbeddingStore, device: str) -> float | None:
     kind = device.partition(":")[0]
     rates = (
         run["embedded"] / run["embedding_seconds"]
-        for run in newest_runs(store)
+        for run in iter_runs(store)
         if str(run.get("device", "")).partition(":")[0] == kind
         and run.get("embedded")
         and run.get("embedding_seconds")

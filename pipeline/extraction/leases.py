@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.extraction.request import ExtractionRequest
-from stores.layout import leases
+from stores.layout import leases_folder
 from stores.lease import Lease, LeaseHeld, acquire
 from stores.location import Location
 
@@ -49,7 +49,7 @@ def acquire_leases(
                 remaining = max(0.0, deadline - time.monotonic())
                 try:
                     held[location] = acquire(
-                        leases(location), wait_seconds=remaining, notice=log, stop=stop
+                        leases_folder(location), wait_seconds=remaining, log=log, stop=stop
                     )
                 except LeaseHeld as error:
                     if not experts or location != leads:

@@ -10,14 +10,14 @@ from pipeline.extraction.leases import Log, acquire_leases
 from pipeline.extraction.request import ExtractionRequest, provenance
 from pipeline.extraction.store_plan import StorePlan
 from pipeline.waveforms.decode import REASONS
+from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.lease import Lease
 from stores.location import Location
-from stores.making import create
 from stores.opening import open_store
 from stores.record_ids import RecordIds
-from stores.status import FIRST_REASON, WHOLE, absent
+from stores.status import FIRST_REASON, WHOLE, pending_rows
 
 NOT_FINITE = "not_finite"
 """Reason of a record whose embedding contains NaN or infinity."""
@@ -129,7 +129,7 @@ def _open_stores(
     options = request.options
     record_ids, shard_rows = _row_order(request)
     return {
-        target.location: create(
+        target.location: create_or_grow(
             target.location,
             provenance(target.expert.spec, request.dataset.namespace, options.dtype),
             held[target.location].ticket,
@@ -183,7 +183,7 @@ def _find_missing(
     for target in request.targets[: len(stores)]:
         store = stores[target.location]
         status = store.status()
-        missing = requested & absent(status, or_failed=request.options.retry_failed)
+        missing = requested & pending_rows(status, retry_failed=request.options.retry_failed)
         already_complete += int((status[requested] == WHOLE).sum())
         previously_failed += int((status[requested & ~missing] >= FIRST_REASON).sum())
         plans.append(

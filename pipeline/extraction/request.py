@@ -16,7 +16,8 @@ from pipeline.datasets.selection import select_records
 from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.layout import store_location
-from stores.location import Location, locate
+from stores.locate import locate
+from stores.location import Location
 from stores.record_ids import RecordIds
 
 

@@ -37,7 +37,7 @@ def write_run_records(
             "started": plan.started.isoformat(timespec="seconds"),
             "ended": ended.isoformat(timespec="seconds"),
             "finished": finished,
-            "by": planned.lease.holder.who,
+            "by": planned.lease.record.who,
             "device": plan.request.device,
             "torch": torch.__version__,
             "index_digest": plan.request.dataset.index().digest,

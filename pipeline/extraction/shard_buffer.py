@@ -33,11 +33,11 @@ class ShardBuffer:
         self.planned = planned
         self.shard = shard
         self.summary = summary
-        self.span = planned.store.rows_of(shard)
+        self.span = planned.store.shard_slice(shard)
         pending = planned.pending(self.span)
         if pending.any():
             # Before reading: a later write replaces exactly the version that was read.
-            planned.store.look(shard)
+            planned.store.track_shard(shard)
         self.status = planned.store.status(shard)
         # An interrupted write may have stored some of the pending rows.
         self.missing = pending & (self.status != WHOLE)

@@ -19,7 +19,7 @@ from pipeline.waveforms.decode import DECODE_VERSION
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
-from stores.opening import Found, find_stores, open_store
+from stores.opening import FoundStores, find_stores, open_store
 from stores.record_ids import RecordIds
 from stores.status import ABSENT, WHOLE
 
@@ -168,13 +168,13 @@ def _made_by(
     return all(given.get(key) == value for key, value in wanted.items())
 
 
-def _told(found: Found) -> str:
+def _told(found: FoundStores) -> str:
     told = sorted(
         f"{one.provenance['expert']} ({one.provenance['weights']}, {one.provenance['dtype']})"
         for one in found.stores
         if one.provenance["expert"] != LeadsSample.spec.name
     )
-    broken = [f"one that cannot be used ({str(one).rstrip('.')})" for one in found.wrong]
+    broken = [f"one that cannot be used ({str(one).rstrip('.')})" for one in found.errors]
     return ", ".join((*told, *broken)) or "none"
 
 

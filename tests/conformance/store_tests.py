@@ -11,12 +11,13 @@ import pytest
 import xarray
 import zarr
 
+from stores.creation import create_or_grow, open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.errors import LeaseLost, StoreError
-from stores.layout import leases, store_location
+from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
-from stores.location import Location, locate
-from stores.making import create, writing
+from stores.locate import locate
+from stores.location import Location
 from stores.opening import find_stores, open_store
 from stores.runs import read_runs, write_run
 
@@ -43,7 +44,7 @@ def texts(which: Iterable[int]) -> np.ndarray:
 
 def make(root: str | Path, record_id: Iterable[int] | np.ndarray = range(10), **change: Any) -> Any:
     """The store of PROVENANCE, open for writing in a `with` block."""
-    return writing(root, PROVENANCE | change, record_id=np.asarray(record_id), **LAYOUT)
+    return open_for_writing(root, PROVENANCE | change, record_id=np.asarray(record_id), **LAYOUT)
 
 
 def rows(shard: int, count: int = 4) -> np.ndarray:
@@ -64,9 +65,9 @@ def write_by_ticket(location: Location, ticket: Ticket, shards: list[int]) -> No
 def damage(location: Location, key: str, value: bytes | None) -> None:
     """Change or delete an object behind the store's back."""
     if value is None:
-        location.place.delete(f"{location.key}/{key}")
+        location.root.delete(f"{location.key}/{key}")
     else:
-        location.place.write(f"{location.key}/{key}", value)
+        location.root.write(f"{location.key}/{key}", value)
 
 
 class StoreTests:
@@ -143,7 +144,7 @@ class StoreTests:
     ):
         with make(root, ids(range(10))) as store:
             for name in ("embedding", "status", "record_id"):
-                store.writer.look(f"{store.location.key}/{name}/zarr.json")
+                store.writer.track_version(f"{store.location.key}/{name}/zarr.json")
                 array = store.array(name)
                 array.resize((13, *array.shape[1:]))
         assert len(open_store(store.location).record_id) == 10
@@ -176,7 +177,7 @@ class StoreTests:
         for key in ("zarr.json", "status/zarr.json"):
             damage(store.location, key, None)
         found = find_stores(root, "ludb/1.0.1")
-        assert (found.stores, found.wrong) == ((), ())
+        assert (found.stores, found.errors) == ((), ())
         with make(root) as again:
             again.write_shard(0, rows(0), whole())
         assert open_store(again.location).record_id.tolist() == list(range(10))
@@ -184,7 +185,7 @@ class StoreTests:
     def test_somebody_who_never_heard_of_this_project_can_open_it(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
-        plain = store.location.place.reading()
+        plain = store.location.root.zarr_reader()
         seen = xarray.open_zarr(plain, group=store.location.key, consolidated=False)
         assert seen["embedding"].dims == ("record", "feature")
         assert seen["status"].dims == seen["record_id"].dims == ("record",)
@@ -246,11 +247,11 @@ class StoreTests:
         with make(root) as store, make(root, dtype="float32") as neighbour:
             pass
         damage(store.location, file, b"{ garbage")
-        with pytest.raises(StoreError, match=r"damaged store: a zarr.json"), make(root):
+        with pytest.raises(StoreError, match=r"damaged store: one of its zarr.json"), make(root):
             pass
         found = find_stores(root, "ludb/1.0.1")
         assert [str(one.location) for one in found.stores] == [str(neighbour.location)]
-        assert len(found.wrong) == 1
+        assert len(found.errors) == 1
         assert (store.location / file).read() == b"{ garbage"
 
     def test_run_objects_lie_beside_the_stores_and_are_never_written_over(self, root: str):
@@ -279,11 +280,11 @@ class StoreTests:
 
     def test_a_stale_holder_that_wakes_up_overwrites_nothing(self, root: str):
         location = store_location(root, PROVENANCE)
-        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         options = {"record_id": np.arange(10), **LAYOUT}
-        stale = create(location, PROVENANCE, asleep.ticket, **options)
+        stale = create_or_grow(location, PROVENANCE, asleep.ticket, **options)
         stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
-        with acquire(leases(location)) as taker:
+        with acquire(leases_folder(location)) as taker:
             fuller = open_store(location, taker.ticket)
             fuller.write_shard(0, rows(0), whole())
             with pytest.raises(LeaseLost, match=r"was taken over by .*process"):
@@ -294,12 +295,12 @@ class StoreTests:
         self, root: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)
-        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         options = {"record_id": np.arange(10), **LAYOUT}
-        stale = create(location, PROVENANCE, asleep.ticket, **options)
+        stale = create_or_grow(location, PROVENANCE, asleep.ticket, **options)
         stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
         monkeypatch.setattr(Ticket, "check", lambda ticket: None)
-        with acquire(leases(location)) as taker:
+        with acquire(leases_folder(location)) as taker:
             fuller = open_store(location, taker.ticket)
             more = np.array([1, 1, 1, 0], np.uint8)
             fuller.write_shard(0, np.where(more[:, None], rows(0), np.float16("nan")), more)
@@ -323,7 +324,7 @@ class StoreTests:
         if act == "grow":
             with make(root, ids(range(4))):
                 pass
-        asleep = acquire(leases(location), beat_seconds=3600, expire_seconds=0.1)
+        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         whose, method = {
             ("make", "before the check"): (Location, "read"),
             ("grow", "before the check"): (EmbeddingStore, "rows_by_id"),
@@ -341,7 +342,9 @@ class StoreTests:
 
         monkeypatch.setattr(whose, method, overtaken)
         with pytest.raises(StoreError):
-            create(location, PROVENANCE, asleep.ticket, record_id=ids([30, 31, 2]), **LAYOUT)
+            create_or_grow(
+                location, PROVENANCE, asleep.ticket, record_id=ids([30, 31, 2]), **LAYOUT
+            )
         after = open_store(location)
         assert after.record_id.tolist() == ids([0, 1, 2, 3, 20, 21]).tolist()
         assert after.status().tolist() == [1] * 6

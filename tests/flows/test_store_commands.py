@@ -13,7 +13,7 @@ from flows.cli import enecg
 from flows.exit_codes import answer
 from flows.tables import columns, size
 from stores.embeddings import EmbeddingStore
-from stores.layout import leases, runs
+from stores.layout import leases_folder, runs_folder
 from stores.lease import acquire
 from stores.opening import find_stores, open_store
 from stores.runs import write_run
@@ -64,9 +64,9 @@ def test_ls_tells_what_is_there_who_writes_and_what_is_damaged(tmp_path: Path, s
     good = filled(tmp_path, weights="random:0")
     bad = filled(tmp_path, expert="tempo")
     damage(bad.location, "zarr.json", b"garbage")
-    with acquire(leases(good.location)) as lease:
+    with acquire(leases_folder(good.location)) as lease:
         told = store("ls", tmp_path)
-        assert lease.holder.who in told.out[1]
+        assert lease.record.who in told.out[1]
     assert told.code == 1
     line = told.out[1].split()
     assert line[:9] == ["ludb/1.0.1", "dlinear", "random:0", "-", "float16", "10", "6", "3", "1"]
@@ -95,7 +95,7 @@ def test_show_tells_provenance_runs_and_every_failure(tmp_path: Path, store):
 
 def test_show_leaves_out_a_run_that_is_told_in_half(tmp_path: Path, store):
     one = filled(tmp_path)
-    folder = runs(one.location).path
+    folder = runs_folder(one.location).path
     (folder / "20990101T000000Z-abcd.json").write_text('{"embedded": 7, "b')
     (folder / "20990101T000001Z-abcd.json").write_text("[7]")
     (folder / "0123456789abcdef.partial").write_text('{"embedded": 7}')
@@ -170,10 +170,10 @@ def test_copy_leaves_with_1_where_some_of_the_source_is_damaged(tmp_path: Path, 
 
 
 MISTAKES = {
-    "ls": (["nowhere"], "There are no stores under"),
-    "show": (["nowhere"], "There are no stores under"),
-    "verify": (["nowhere"], "There are no stores under"),
-    "copy": (["nowhere", "there"], "There are no stores under"),
+    "ls": (["nowhere"], "There are no stores below"),
+    "show": (["nowhere"], "There are no stores below"),
+    "verify": (["nowhere"], "There are no stores below"),
+    "copy": (["nowhere", "there"], "There are no stores below"),
     "gc": (["gopher://x"], "not a valid store URL"),
     "verify x --sample 3": ([], "--recompute needs --dataset"),
     "verify x --recompute": ([], "--recompute needs --dataset"),
@@ -234,7 +234,7 @@ def test_other_numbers_and_other_weights_are_told(extracted: Path, synthetic_dir
     assert "weights (now random:1, in the store random:0)" in told.err[-1]
     assert "weights_sha256" in told.err[-1]
     leads = there["leads"]
-    with acquire(leases(leads.location)) as lease:
+    with acquire(leases_folder(leads.location)) as lease:
         writable = open_store(leads.location, lease.ticket)
         for shard in range(writable.shards):
             changed = writable.read_shard(shard)

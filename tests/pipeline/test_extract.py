@@ -32,9 +32,9 @@ from pipeline.extraction.summary import ExtractionSummary
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.holder import Holder
-from stores.layout import leases, runs
+from stores.layout import leases_folder, runs_folder
 from stores.lease import Lease, acquire
+from stores.lease_record import LeaseRecord
 from stores.location import Location
 from stores.opening import open_store
 from stores.runs import read_runs, write_run
@@ -506,7 +506,7 @@ def test_an_estimate_reads_only_the_newest_run_record(
     store = store_of(planned)
     for seconds in (3.0, 5.0):
         write_run(store, {"device": "cpu", "embedded": 10, "embedding_seconds": seconds})
-    names = sorted(file.name for file in runs(store.location).files())
+    names = sorted(file.name for file in runs_folder(store.location).files())
     true_read, reads = Location.read, list[str]()
 
     def recording_read(location: Location) -> bytes | None:
@@ -616,9 +616,9 @@ def test_all_leases_are_released_when_one_cannot_be_acquired(
 
 def test_an_estimate_reports_a_writer_that_is_gone(tmp_path: Path):
     request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert())
-    folder = leases(request.targets[0].location)
-    dead = replace(Holder.here(45.0), process=2**22 + 1)
-    folder.place.write(f"{folder.key}/00000009.json", dead.json())
+    folder = leases_folder(request.targets[0].location)
+    dead = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1)
+    folder.root.write(f"{folder.key}/00000009.json", dead.json())
     assert format_estimates(estimate_extraction(request))[0].endswith("which is gone)")
 
 

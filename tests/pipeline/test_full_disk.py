@@ -80,7 +80,7 @@ def test_a_disk_too_full_to_begin_leaves_no_half_a_store(small_disk: tuple[Path,
     (disk / "filler").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"No space left on device.*make room"):
         plan(ConstantDataset(range(8)), disk, MeanExpert())
-    assert find_stores(disk).stores == find_stores(disk).wrong == ()
+    assert find_stores(disk).stores == find_stores(disk).errors == ()
     (disk / "filler").unlink()
     assert run(plan(ConstantDataset(range(8)), disk, MeanExpert())).computed == 16
 

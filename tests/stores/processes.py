@@ -17,12 +17,12 @@ from multiprocessing.synchronize import Barrier
 
 import numpy as np
 
-from stores import lease, making
+from stores import creation, lease
+from stores.creation import create_or_grow
 from stores.errors import StoreError
-from stores.layout import leases, store_location
+from stores.layout import leases_folder, store_location
 from stores.lease import LeaseHeld, acquire
 from stores.location import Location
-from stores.making import create
 from stores.status import WHOLE
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -79,8 +79,8 @@ def extract_known(
     chance = np.random.default_rng(seed)
     location = store_location(root, PROVENANCE)
     done = 0
-    with acquire(leases(location), wait_seconds=wait_seconds) as held:
-        store = create(
+    with acquire(leases_folder(location), wait_seconds=wait_seconds) as held:
+        store = create_or_grow(
             location,
             PROVENANCE,
             held.ticket,
@@ -91,7 +91,7 @@ def extract_known(
             shard_rows=SHARD_ROWS,
         )
         for shard in range(store.shards):
-            ids = store.record_id[store.rows_of(shard)]
+            ids = store.record_id[store.shard_slice(shard)]
             status, embedding = store.status(shard), store.read_shard(shard)
             lacking = np.flatnonzero(status == 0)
             while len(lacking):
@@ -107,19 +107,23 @@ def extract_known(
 
 def run_until_killed(commands: Connection) -> None:
     """Extractions as told by a pipe, one after the other, in a process that is ready to be hit."""
-    making.RECORD_ID_CHUNK = ID_CHUNK
+    creation.RECORD_ID_CHUNK_ROWS = ID_CHUNK
     commands.send("ready")
     while True:
         root, record_id, seed, pause = commands.recv()
         commands.send(extract_known(root, record_id, seed, pause))
 
 
-def hold(folder: Location, beat_seconds: float, expire_seconds: float, pipe: Connection) -> None:
+def hold(
+    folder: Location, heartbeat_seconds: float, expire_seconds: float, pipe: Connection
+) -> None:
     """Take a lease, write as told, and release it at last."""
     root = folder.parent.parent.parent / folder.parent.name / folder.name
-    with acquire(folder, beat_seconds=beat_seconds, expire_seconds=expire_seconds) as held:
+    with acquire(
+        folder, heartbeat_seconds=heartbeat_seconds, expire_seconds=expire_seconds
+    ) as held:
         ids = np.arange(1, SHARD_ROWS + 1)
-        store = create(
+        store = create_or_grow(
             root,
             PROVENANCE,
             held.ticket,
@@ -142,10 +146,10 @@ def hold(folder: Location, beat_seconds: float, expire_seconds: float, pipe: Con
 
 def compete(folder: Location, start: Barrier, done: Barrier, told: "Queue[str]") -> None:
     """Try for a lease at the same time as others; who has it keeps it till all have tried."""
-    lease.WATCH_SECONDS = 0.05
+    lease.POLL_SECONDS = 0.05
     start.wait()
     try:
-        held = acquire(folder, beat_seconds=0.2, expire_seconds=60)
+        held = acquire(folder, heartbeat_seconds=0.2, expire_seconds=60)
     except LeaseHeld as refused:
         told.put(str(refused))
         done.wait()

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from conformance.store_tests import LAYOUT, PROVENANCE, damage, make, rows, whole
 
-from stores.addresses import look_up
-from stores.copying import Copied, choose, copy
+from stores.copying import CopyResult, copy_stores, select_stores
+from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.layout import leases, store_location
+from stores.layout import leases_folder, store_location
 from stores.lease import LeaseHeld, acquire
-from stores.location import locate
-from stores.making import writing
-from stores.opening import find_stores, open_store
+from stores.locate import locate
+from stores.opening import find_stores, open_store, resolve
 from stores.runs import read_runs, write_run
 
 
@@ -31,7 +30,7 @@ def filled(root: str, record_id: Any = range(10), **change: Any) -> EmbeddingSto
     """Ten rows: 5 is flat, 9 is absent; row i's numbers depend on its record id alone."""
     with make(root, record_id, **change) as store:
         for shard in range(store.shards):
-            ids = store.record_id[store.rows_of(shard)]
+            ids = store.record_id[store.shard_slice(shard)]
             status = np.ones(len(ids), np.uint8)
             status[ids == 5] = 3
             status[ids == 9] = 0
@@ -45,15 +44,15 @@ def numbers(ids: np.ndarray, status: np.ndarray | None = None) -> np.ndarray:
     return np.where(there[:, None], made, np.nan).astype(np.float16)
 
 
-def run(source: str, target: str, **how: Any) -> list[Copied]:
-    return list(copy(choose(look_up(source), **how), locate(target)))
+def run(source: str, target: str, **how: Any) -> list[CopyResult]:
+    return list(copy_stores(select_stores(resolve(source), **how), locate(target)))
 
 
 def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[str, str]):
     source = filled(roots[0])
     write_run(source, {"device": "cpu"})
     (done,) = run(*roots)
-    assert (done.whole, done.failed, done.already_there) == (8, 1, 0)
+    assert (done.whole, done.failed, done.already_present) == (8, 1, 0)
     (there,) = find_stores(roots[1]).stores
     assert there.provenance == source.provenance
     assert there.record_id.tolist() == source.record_id.tolist()
@@ -62,7 +61,7 @@ def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[st
         np.testing.assert_array_equal(there.read_shard(shard), source.read_shard(shard))
     assert read_runs(there) == [{"device": "cpu"}]
     (again,) = run(*roots)
-    assert (again.whole, again.failed, again.already_there) == (0, 0, 9)
+    assert (again.whole, again.failed, again.already_present) == (0, 0, 9)
     assert len(read_runs(there)) == 1
 
 
@@ -102,7 +101,7 @@ def test_a_copy_that_broke_off_goes_on(roots: tuple[str, str], monkeypatch: pyte
     monkeypatch.setattr(EmbeddingStore, "write_shard", counting)
     (done,) = run(*roots)
     assert written == [1, 2]
-    assert (done.whole, done.already_there) == (4, 4)
+    assert (done.whole, done.already_present) == (4, 4)
 
 
 def test_the_leads_come_along_and_say_in_which_rows_the_others_lie(roots: tuple[str, str]):
@@ -146,7 +145,7 @@ def test_data_sets_and_experts_that_are_not_there_are_told(tmp_path: Path):
         run(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
     with pytest.raises(StoreError, match=r"it has ludb/1\.0\.1 dlinear"):
         run(str(tmp_path / "a"), str(tmp_path / "b"), datasets=["ludb/2"])
-    with pytest.raises(StoreError, match="There are no stores under"):
+    with pytest.raises(StoreError, match="There are no stores below"):
         run(str(tmp_path / "nowhere"), str(tmp_path / "b"))
     with pytest.raises(StoreError, match="both source and target"):
         run(str(tmp_path / "a"), str(tmp_path / "a"))
@@ -168,7 +167,7 @@ def test_damaged_rows_are_left_out_and_told_and_the_others_come(roots: tuple[str
 def test_reasons_are_joined_by_their_words(roots: tuple[str, str]):
     filled(roots[0])
     options = {**LAYOUT, "reasons": ["unreadable", "too_short", "flat_lead"]}
-    with writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
+    with open_for_writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
         pass
     run(*roots)
     (there,) = find_stores(roots[1]).stores
@@ -193,7 +192,7 @@ def test_a_target_that_is_written_to_is_left_alone(tmp_path: Path):
     filled(str(tmp_path / "a"))
     where = store_location(tmp_path / "b", PROVENANCE)
     with (
-        acquire(leases(where), beat_seconds=0.2),
+        acquire(leases_folder(where), heartbeat_seconds=0.2),
         pytest.raises(LeaseHeld, match="being written by"),
     ):
         run(str(tmp_path / "a"), str(tmp_path / "b"))
@@ -204,9 +203,9 @@ def test_progress_counts_rows_over_all_stores(tmp_path: Path):
     filled(str(tmp_path / "a"), expert="leads")
     filled(str(tmp_path / "a"))
     steps: list[tuple[int, int]] = []
-    stores = choose(look_up(tmp_path / "a"))
+    stores = select_stores(resolve(tmp_path / "a"))
     target = locate(tmp_path / "b")
-    list(copy(stores, target, progress=lambda done, total: steps.append((done, total))))
+    list(copy_stores(stores, target, progress=lambda done, total: steps.append((done, total))))
     assert steps == [(4, 18), (8, 18), (9, 18), (13, 18), (17, 18), (18, 18)]
 
 

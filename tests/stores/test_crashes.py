@@ -21,7 +21,7 @@ from processes import (
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.layout import leases, store_location
+from stores.layout import leases_folder, store_location
 from stores.opening import find_stores, open_store
 from stores.status import WHOLE
 from stores.verify import verify
@@ -117,8 +117,8 @@ def kill_and_go_on(root: str, kills: int) -> None:
                 continue
             store = open_store(location)
             assert wrong_rows(store) == 0
-            assert find_stores(root).wrong == ()
-            assert verify(store).sound
+            assert find_stores(root).errors == ()
+            assert verify(store).intact
             now = set(store.record_id[store.status() == WHOLE].tolist())
             assert whole <= now
             whole = now
@@ -142,7 +142,7 @@ def kill_and_go_on(root: str, kills: int) -> None:
     assert killed_at_work > kills / 2
     if not root.startswith("s3:"):
         # Nothing is left over of what the killed had set aside.
-        assert len(list(leases(location).path.iterdir())) == 1
+        assert len(list(leases_folder(location).path.iterdir())) == 1
         assert not list(location.path.rglob("*.partial"))
 
 

@@ -10,7 +10,7 @@ from conformance.store_tests import StoreTests, damage, make, rows, whole
 
 from stores.errors import StoreError
 from stores.local import FencedLocalStore
-from stores.location import locate
+from stores.locate import locate
 from stores.opening import find_stores, open_store
 from stores.url import check_url
 
@@ -67,8 +67,8 @@ def test_a_store_that_lost_its_group_file_is_not_left_out_without_a_word(tmp_pat
     with make(tmp_path) as store:
         store.write_shard(0, rows(0), whole())
     damage(store.location, "zarr.json", None)
-    (wrong,) = find_stores(tmp_path, "ludb/1.0.1").wrong
-    assert "its zarr.json is not there" in str(wrong)
+    (wrong,) = find_stores(tmp_path, "ludb/1.0.1").errors
+    assert "its zarr.json is missing" in str(wrong)
 
 
 def test_a_store_root_that_is_a_file_is_told_in_a_sentence(tmp_path: Path):

@@ -22,17 +22,18 @@ from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, hold, nothing, sta
 
 from stores import lease, local
 from stores.errors import LeaseLost
-from stores.holder import Holder
-from stores.layout import leases, store_location
-from stores.lease import Lease, LeaseHeld, acquire, holder_of
-from stores.local import LocalPlace
-from stores.location import Location, locate
+from stores.layout import leases_folder, store_location
+from stores.lease import Lease, LeaseHeld, acquire, read_holder
+from stores.lease_record import LeaseRecord
+from stores.local import LocalRoot
+from stores.locate import locate
+from stores.location import Location
 from stores.opening import open_store
 
 
 @pytest.fixture(autouse=True)
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -47,11 +48,11 @@ def store(root: str) -> Location:
 
 @pytest.fixture
 def folder(store: Location) -> Location:
-    return leases(store)
+    return leases_folder(store)
 
 
 def take(folder: Location, **options: Any) -> Lease:
-    return acquire(folder, **({"beat_seconds": 0.1, "expire_seconds": 0.6} | options))
+    return acquire(folder, **({"heartbeat_seconds": 0.1, "expire_seconds": 0.6} | options))
 
 
 def numbers(folder: Location) -> list[int]:
@@ -61,16 +62,16 @@ def numbers(folder: Location) -> list[int]:
 def rewrite(folder: Location, number: int, **change: Any) -> None:
     """What the object of a lease says, changed behind its holder's back."""
     here = folder / f"{number:08d}.json"
-    here.place.write(here.key, json.dumps(json.loads(here.read() or b"") | change).encode())
+    here.root.write(here.key, json.dumps(json.loads(here.read() or b"") | change).encode())
 
 
 @contextmanager
 def holding(
-    folder: Location, beat_seconds: float = 0.1, expire_seconds: float = 0.6
+    folder: Location, heartbeat_seconds: float = 0.1, expire_seconds: float = 0.6
 ) -> Iterator[tuple[ForkServerProcess, Connection]]:
     """A process that has the lease."""
     ours, theirs = FORKS.Pipe()
-    process = start(hold, folder, beat_seconds, expire_seconds, theirs)
+    process = start(hold, folder, heartbeat_seconds, expire_seconds, theirs)
     try:
         assert ours.poll(30)
         assert ours.recv() == 1
@@ -117,13 +118,13 @@ def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Locat
         with pytest.raises(LeaseHeld) as refused:
             take(folder)
         assert str(refused.value).startswith(
-            f"{store} is being written by {held.holder.who}, since {held.holder.since};"
+            f"{store} is being written by {held.record.who}, since {held.record.since};"
         )
-        assert f"process {os.getpid()}" in held.holder.who
-        seen = holder_of(store)
+        assert f"process {os.getpid()}" in held.record.who
+        seen = read_holder(store)
         assert seen is not None
-        assert seen.token == held.holder.token
-    assert holder_of(store) is None
+        assert seen.token == held.record.token
+    assert read_holder(store) is None
 
 
 def test_who_waits_has_it_at_the_release(folder: Location):
@@ -142,11 +143,11 @@ def test_who_waits_has_it_at_the_release(folder: Location):
         told.append(sentence)
         threading.Timer(0.3, let_go).start()
 
-    with take(folder, wait_seconds=30, notice=tell) as mine:
+    with take(folder, wait_seconds=30, log=tell) as mine:
         assert released.is_set()
         assert mine.ticket.number == held.ticket.number + 1
     assert len(told) == 1
-    assert held.holder.who in told[0]
+    assert held.record.who in told[0]
 
 
 def test_who_has_waited_long_enough_is_refused(folder: Location):
@@ -158,7 +159,7 @@ def test_who_has_waited_long_enough_is_refused(folder: Location):
 
 
 def test_what_a_killed_process_of_this_machine_had_is_free_at_once(folder: Location):
-    with holding(folder, beat_seconds=3600, expire_seconds=3600) as (process, _):
+    with holding(folder, heartbeat_seconds=3600, expire_seconds=3600) as (process, _):
         process.kill()
         process.join()
         began = time.monotonic()
@@ -168,7 +169,7 @@ def test_what_a_killed_process_of_this_machine_had_is_free_at_once(folder: Locat
 
 
 def test_what_another_machine_had_is_free_when_it_was_silent_for_long_enough(folder: Location):
-    with holding(folder, beat_seconds=3600, expire_seconds=1) as (process, _):
+    with holding(folder, heartbeat_seconds=3600, expire_seconds=1) as (process, _):
         process.kill()
         process.join()
         # This process cannot know that one of another machine is gone.
@@ -180,13 +181,13 @@ def test_what_another_machine_had_is_free_when_it_was_silent_for_long_enough(fol
 
 
 def test_the_rule_for_other_machines_is_well_below_90_seconds():
-    assert lease.EXPIRE_SECONDS + lease.BEAT_SECONDS < 60
+    assert lease.EXPIRE_SECONDS + lease.HEARTBEAT_SECONDS < 60
 
 
 def test_a_holder_whose_renewals_fail_for_a_while_goes_on(
     root: str, folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    place = type(folder.place)
+    place = type(folder.root)
     failed = []
 
     def cannot(*_: Any) -> Any:
@@ -197,14 +198,14 @@ def test_a_holder_whose_renewals_fail_for_a_while_goes_on(
 
     with take(folder) as held:
         for method in ("write", "children"):
-            beat = held.holder.beat
+            beat = held.record.beat
             with monkeypatch.context() as patch:
                 patch.setattr(place, method, cannot)
                 time.sleep(0.35)
             assert set(failed) == {"lease"}
             failed.clear()
             time.sleep(0.35)
-            assert held.holder.beat > beat
+            assert held.record.beat > beat
         held.ticket.check()
         with pytest.raises(LeaseHeld):
             take(folder)
@@ -217,11 +218,11 @@ def test_numbers_never_begin_again(folder: Location):
             assert numbers(folder) == [number]
 
 
-@pytest.mark.parametrize("stalls_before", ["open_staging", "create"])
+@pytest.mark.parametrize("stalls_before", ["create_staging", "create"])
 def test_who_comes_late_with_a_number_that_was_passed_does_not_win(
     folder: Location, monkeypatch: pytest.MonkeyPatch, stalls_before: str
 ):
-    place = type(folder.place)
+    place = type(folder.root)
     true_method = getattr(place, stalls_before)
     stalled, go_on = threading.Event(), threading.Event()
 
@@ -246,7 +247,7 @@ def test_who_comes_late_with_a_number_that_was_passed_does_not_win(
                 attempt.result(30)
             held.ticket.check()
             assert held.ticket.number == 4
-    assert holder_of(_store_of(folder)) is None
+    assert read_holder(_store_of(folder)) is None
 
 
 def _store_of(folder: Location) -> Location:
@@ -304,7 +305,7 @@ def test_a_watcher_that_was_itself_stopped_takes_nobody_alive_for_dead(
 
 
 def test_what_is_set_aside_is_never_taken_for_a_lease(tmp_path: Path):
-    folder = leases(store_location(tmp_path, PROVENANCE))
+    folder = leases_folder(store_location(tmp_path, PROVENANCE))
     with take(folder) as held:
         (folder.path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
         held.ticket.check()
@@ -316,7 +317,7 @@ def test_what_is_set_aside_is_never_taken_for_a_lease(tmp_path: Path):
 def test_a_loser_whose_file_the_winner_swept_away_is_refused_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = leases(store_location(tmp_path, PROVENANCE))
+    folder = leases_folder(store_location(tmp_path, PROVENANCE))
     true_link = os.link
     won: list[Lease] = []
 
@@ -340,11 +341,13 @@ def test_a_file_system_without_links_has_one_winner_too(
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(os, "link", no_links)
-    test_of_many_threads_that_try_at_once_one_has_it(leases(locate(tmp_path) / "d" / "e" / "i"))
+    test_of_many_threads_that_try_at_once_one_has_it(
+        leases_folder(locate(tmp_path) / "d" / "e" / "i")
+    )
 
 
 def test_a_lease_that_a_later_version_wrote_is_as_good(folder: Location):
-    with take(folder, beat_seconds=3600, expire_seconds=3600) as held:
+    with take(folder, heartbeat_seconds=3600, expire_seconds=3600) as held:
         stop = threading.Event()
 
         def beats() -> None:
@@ -367,7 +370,7 @@ def test_a_lease_that_a_later_version_wrote_is_as_good(folder: Location):
 )
 def test_a_lease_object_that_says_nothing_is_passed_after_a_while(folder: Location, says: bytes):
     here = folder / "00000007.json"
-    here.place.write(here.key, says)
+    here.root.write(here.key, says)
     began = time.monotonic()
     with take(folder) as held:
         assert held.ticket.number == 8
@@ -381,19 +384,19 @@ def test_who_takes_over_stops_the_other_even_where_its_folder_cannot_be_emptied(
         """Another user's files, or some that NFS keeps for whoever has them open."""
 
     monkeypatch.setattr(local.shutil, "rmtree", cannot)
-    folder = leases(store_location(tmp_path, PROVENANCE))
-    asleep = take(folder, beat_seconds=3600)
-    stale = folder.place.writing(asleep.ticket.staging.key)
+    folder = leases_folder(store_location(tmp_path, PROVENANCE))
+    asleep = take(folder, heartbeat_seconds=3600)
+    stale = folder.root.zarr_writer(asleep.ticket.staging.key)
     (asleep.ticket.staging.path / "left.partial").write_bytes(b"half")
     with take(folder), pytest.raises(LeaseLost):
         stale.put("a/b", b"late")  # type: ignore[attr-defined]
-    assert LocalPlace(tmp_path).read("a/b") is None
+    assert LocalRoot(tmp_path).read("a/b") is None
 
 
 def test_a_release_does_not_wait_for_a_connection_that_is_lost(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    true_children = type(folder.place).children
+    true_children = type(folder.root).children
     hanging, go_on = threading.Event(), threading.Event()
 
     def hangs(self: Any, key: str) -> Any:
@@ -402,7 +405,7 @@ def test_a_release_does_not_wait_for_a_connection_that_is_lost(
         return true_children(self, key)
 
     held = take(folder)
-    monkeypatch.setattr(type(folder.place), "children", hangs)
+    monkeypatch.setattr(type(folder.root), "children", hangs)
     assert hanging.wait(30)
     began = time.monotonic()
     held.release()
@@ -411,19 +414,21 @@ def test_a_release_does_not_wait_for_a_connection_that_is_lost(
 
 
 def test_only_a_process_that_is_gone_is_known_to_be_dead():
-    here = Holder.here(1)
-    assert not here.known_dead
+    here = LeaseRecord.for_this_process(1)
+    assert not here.known_inactive
     ended = start(nothing)
     ended.join()
     assert ended.pid is not None
-    assert Holder(**vars(here) | {"process": ended.pid}).known_dead
-    assert not Holder(**vars(here) | {"process": ended.pid, "machine": "elsewhere"}).known_dead
+    assert LeaseRecord(**vars(here) | {"process": ended.pid}).known_inactive
+    assert not LeaseRecord(
+        **vars(here) | {"process": ended.pid, "machine": "elsewhere"}
+    ).known_inactive
 
 
 def test_what_another_machine_replaces_while_it_is_read_is_read_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    place, true_read, stale = LocalPlace(tmp_path), Path.read_bytes, [True, True]
+    place, true_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
     place.write("a", b"new")
 
     def nfs(path: Path) -> bytes:
@@ -455,18 +460,18 @@ def test_a_shard_that_another_machine_replaces_while_it_is_read_is_read_anew(
     assert not stale
 
 
-@pytest.mark.parametrize("method", ["create", "children", "clear_staging"])
+@pytest.mark.parametrize("method", ["create", "children", "remove_staging"])
 def test_who_could_not_take_a_lease_after_all_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ):
-    folder = leases(store_location(tmp_path, PROVENANCE))
+    folder = leases_folder(store_location(tmp_path, PROVENANCE))
     with take(folder):
         pass
     (folder.path / "00000001-abcdefabcdef").mkdir()
-    true_method, calls = getattr(LocalPlace, method), []
+    true_method, calls = getattr(LocalRoot, method), []
     before = set(threading.enumerate())
 
-    def breaks(self: LocalPlace, *arguments: Any) -> Any:
+    def breaks(self: LocalRoot, *arguments: Any) -> Any:
         calls.append(arguments)
         # The second listing is that after the put.
         if len(calls) == (2 if method == "children" else 1):
@@ -474,7 +479,7 @@ def test_who_could_not_take_a_lease_after_all_keeps_nobody_waiting(
         return true_method(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalPlace, method, breaks)
+        patch.setattr(LocalRoot, method, breaks)
         with pytest.raises(RuntimeError, match="broken"):
             take(folder)
     assert set(threading.enumerate()) <= before
@@ -490,8 +495,8 @@ def test_a_staging_folder_that_nfs_calls_stale_is_a_lost_lease(
     def stale(self: Path, target: Path) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    with take(leases(store_location(tmp_path, PROVENANCE))) as held:
-        writer = held.ticket.folder.place.writing(held.ticket.staging.key)
+    with take(leases_folder(store_location(tmp_path, PROVENANCE))) as held:
+        writer = held.ticket.folder.root.zarr_writer(held.ticket.staging.key)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", stale)
             with pytest.raises(LeaseLost):

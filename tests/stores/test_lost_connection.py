@@ -15,7 +15,7 @@ from tcp_proxy import TcpProxy
 
 from stores import objects
 from stores.errors import StoreError
-from stores.layout import leases, store_location
+from stores.layout import leases_folder, store_location
 from stores.lease import acquire
 from stores.opening import open_store
 
@@ -62,7 +62,7 @@ def test_a_connection_that_is_lost_for_a_while_costs_only_time(
 def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is_lost(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, what: str
 ):
-    monkeypatch.setattr(objects, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=1))
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
         proxy.cut_within(what.encode())
@@ -82,8 +82,8 @@ def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is
 def test_the_patience_is_what_is_said_however_quick_the_refusals(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(objects, "PATIENCE", timedelta(seconds=4))
-    place = objects.ObjectPlace.connect(root)
+    monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=4))
+    place = objects.ObjectRoot.connect(root)
     proxy.cut()
     began = time.monotonic()
     with pytest.raises(Exception, match="after"):
@@ -126,7 +126,7 @@ def test_a_store_is_made_and_grown_though_answers_are_lost(root: str, proxy: Tcp
 
 
 def test_a_lease_whose_answer_was_lost_is_ours(root: str, proxy: TcpProxy):
-    folder = leases(store_location(root, PROVENANCE))
+    folder = leases_folder(store_location(root, PROVENANCE))
     for number in (1, 2):
         proxy.rob(f"{number:08d}.json".encode())
         with acquire(folder) as held:
@@ -143,8 +143,8 @@ def test_the_same_place_in_a_bucket_is_the_same_location(root: str):
 def test_a_bucket_that_cannot_be_reached_is_told_soon(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
-    assert timedelta(seconds=10) >= objects.FIRST_PATIENCE
-    monkeypatch.setattr(objects, "FIRST_PATIENCE", timedelta(seconds=1))
+    assert timedelta(seconds=10) >= objects.CONNECT_TIMEOUT
+    monkeypatch.setattr(objects, "CONNECT_TIMEOUT", timedelta(seconds=1))
     proxy.cut()
     began = time.monotonic()
     with pytest.raises(StoreError, match="cannot be reached"):
@@ -155,7 +155,7 @@ def test_a_bucket_that_cannot_be_reached_is_told_soon(
 def test_a_request_whose_connection_was_just_gone_is_sent_again(
     root: str, monkeypatch: pytest.MonkeyPatch
 ):
-    place = objects.ObjectPlace.connect(root)
+    place = objects.ObjectRoot.connect(root)
     real, asked = obstore.put, []
 
     def unlucky(*arguments: object, **options: object) -> object:

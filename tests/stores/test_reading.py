@@ -5,12 +5,12 @@ import pytest
 import zarr
 from conformance.store_tests import PROVENANCE
 
-from stores import making
+from stores import creation
+from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.making import writing
 from stores.opening import open_store
-from stores.reading import batches, read_together
+from stores.reading import iter_batches, read_aligned
 from stores.shards import ShardLayout
 
 CHUNK_ROWS = 256
@@ -19,7 +19,7 @@ IDS = np.random.default_rng(0).permutation(1000)
 
 @pytest.fixture(autouse=True)
 def more_chunks_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "CHUNK_ROWS", CHUNK_ROWS)
+    monkeypatch.setattr(creation, "CHUNK_ROWS", CHUNK_ROWS)
 
 
 def truth(record_id: np.ndarray, features: int) -> np.ndarray:
@@ -30,9 +30,9 @@ def filled(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
     """A store whose rows tell their record; the last ten are absent."""
     change = PROVENANCE | {"expert": f"of-{features}"}
     layout = {"features": features, "dtype": "float16", "reasons": [], "shard_rows": 512}
-    with writing(root, change, record_id=ids, **layout) as store:
+    with open_for_writing(root, change, record_id=ids, **layout) as store:
         for shard in range(store.shards):
-            rows = np.arange(store.rows_of(shard).start, store.rows_of(shard).stop)
+            rows = np.arange(store.shard_slice(shard).start, store.shard_slice(shard).stop)
             status = (rows < len(ids) - 10).astype(np.uint8)
             values = np.where(status[:, None], truth(ids[rows], features), np.float16("nan"))
             store.write_shard(shard, values, status)
@@ -43,7 +43,7 @@ def failing(root: Path) -> EmbeddingStore:
     """A store of two records, of which the second could not be had."""
     layout = {"features": 2, "dtype": "float16", "reasons": ["cut_file"], "shard_rows": 512}
     provenance = PROVENANCE | {"expert": "failing"}
-    with writing(root, provenance, record_id=IDS[:2], **layout) as store:
+    with open_for_writing(root, provenance, record_id=IDS[:2], **layout) as store:
         values = np.array([[1, 1], [np.nan, np.nan]], np.float16)
         store.write_shard(0, values, np.array([1, 2], np.uint8))
     return open_store(store.location)
@@ -60,14 +60,14 @@ def whole_in(stores: list[EmbeddingStore]) -> np.ndarray:
 
 def test_stores_in_other_orders_are_read_in_step_by_record_id(stores: list[EmbeddingStore]):
     picked = np.random.default_rng(1).permutation(whole_in(stores))[:100]
-    first, second = read_together(stores, picked)
+    first, second = read_aligned(stores, picked)
     np.testing.assert_array_equal(first, truth(picked, 3))
     np.testing.assert_array_equal(second, truth(picked, 5))
 
 
 def test_an_epoch_has_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
     seen = []
-    epoch = batches(stores, whole_in(stores), 64, seed=0, block_rows=300)
+    epoch = iter_batches(stores, whole_in(stores), 64, seed=0, block_rows=300)
     for record_id, (first, second) in epoch:
         np.testing.assert_array_equal(first, truth(record_id, 3))
         np.testing.assert_array_equal(second, truth(record_id, 5))
@@ -78,7 +78,7 @@ def test_an_epoch_has_every_record_once_with_its_own_rows(stores: list[Embedding
 
 def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
     def order(seed: int) -> list[int]:
-        epoch = batches(stores, whole_in(stores), 64, seed=seed, block_rows=300)
+        epoch = iter_batches(stores, whole_in(stores), 64, seed=seed, block_rows=300)
         return np.concatenate([record_id for record_id, _ in epoch]).tolist()
 
     assert order(0) == order(0) != order(1)
@@ -93,8 +93,8 @@ def test_a_record_that_is_not_there_is_refused_by_name(
     stores: list[EmbeddingStore], tmp_path: Path
 ):
     with pytest.raises(StoreError, match="has no row of 1 records, such as 5000"):
-        read_together(stores, np.array([3, 5000]))
-    for read in (read_together, lambda *given: next(batches(*given, 64, seed=0))):
+        read_aligned(stores, np.array([3, 5000]))
+    for read in (read_aligned, lambda *given: next(iter_batches(*given, 64, seed=0))):
         with pytest.raises(StoreError, match=r"lacks 3 of 5 records, such as \d+: they are not ex"):
             read(stores[:1], IDS[[-3, -2, -1, 0, 1]])
         with pytest.raises(
@@ -115,7 +115,7 @@ def test_rows_come_in_another_dtype_or_into_an_array_that_is_there(stores: list[
 def test_no_rows_are_no_rows(stores: list[EmbeddingStore]):
     nothing = np.array([], np.int64)
     assert stores[0].read(nothing).shape == (0, 3)
-    assert list(batches(stores, nothing, 64, seed=0)) == []
+    assert list(iter_batches(stores, nothing, 64, seed=0)) == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -143,14 +143,14 @@ def test_a_shard_is_what_zarr_writes_and_reads(tmp_path: Path, dtype: str, given
 
 def test_shards_that_zarr_wrote_without_their_empty_chunks_are_read(tmp_path: Path):
     store = filled(tmp_path, IDS, 3)
-    with writing(
+    with open_for_writing(
         tmp_path, store.provenance, record_id=IDS, features=3, dtype="float16", reasons=[]
     ) as again:
         values = store.read_shard(1)
         values[CHUNK_ROWS:] = np.nan
         path = again.location.path / "embedding" / "c" / "1" / "0"
         before = path.stat().st_size
-        again.writer.look(f"{again.location.key}/embedding/c/1/0")
+        again.writer.track_version(f"{again.location.key}/embedding/c/1/0")
         again.array("embedding")[512:1000] = values
         assert path.stat().st_size < before
     np.testing.assert_array_equal(store.read_shard(1), values)

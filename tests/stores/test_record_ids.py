@@ -9,11 +9,10 @@ import pytest
 from conformance.store_tests import make, numbers, rows, texts, whole
 
 from stores.copying import copy_store
-from stores.counts import count
 from stores.errors import StoreError
-from stores.location import locate
-from stores.opening import open_store
-from stores.reading import batches, read_together
+from stores.locate import locate
+from stores.opening import count_rows, open_store
+from stores.reading import iter_batches, read_aligned
 from stores.record_ids import as_ids, is_text
 from stores.verify import verify
 
@@ -24,7 +23,7 @@ def fill(root: str | Path, order: list[int]) -> Path:
     """A store by text, all of it whole: record n has the row n of EVERYTHING."""
     with make(root, texts(order)) as store:
         for shard in range(store.shards):
-            span = store.rows_of(shard)
+            span = store.shard_slice(shard)
             store.write_shard(shard, EVERYTHING[order[span]], whole(span.stop - span.start))
         return Path(store.location.path)
 
@@ -76,16 +75,16 @@ def test_stores_by_text_are_read_in_step(tmp_path: Path):
         open_store(fill(tmp_path / str(n), one)) for n, one in enumerate([order, order[::-1]])
     ]
     asked = texts([7, 0, 9])
-    for found in read_together(stores, asked):
+    for found in read_aligned(stores, asked):
         np.testing.assert_array_equal(found, EVERYTHING[[7, 0, 9]])
     seen = []
-    for ids, (first, second) in batches(stores, texts(range(10)), 4, seed=0):
+    for ids, (first, second) in iter_batches(stores, texts(range(10)), 4, seed=0):
         np.testing.assert_array_equal(first, second)
         np.testing.assert_array_equal(first, EVERYTHING[[int(one[7:9]) for one in ids]])
         seen += ids.tolist()
     assert sorted(seen) == texts(range(10)).tolist()
     with pytest.raises(StoreError, match="no row of 1 records, such as Zürich/77"):
-        read_together(stores, texts([3, 77]))
+        read_aligned(stores, texts([3, 77]))
 
 
 def test_a_store_by_text_is_copied_by_its_ids_and_is_sound(tmp_path: Path):
@@ -97,8 +96,8 @@ def test_a_store_by_text_is_copied_by_its_ids_and_is_sound(tmp_path: Path):
     assert target.record_id.tolist() == texts([9, 12, *range(9)]).tolist()
     there = target.read(target.rows_by_id(texts(range(10))))
     np.testing.assert_array_equal(there, EVERYTHING)
-    assert (count(target).whole, count(target).missing) == (10, 1)
-    assert verify(target).sound
+    assert (count_rows(target).whole, count_rows(target).missing) == (10, 1)
+    assert verify(target).intact
     assert verify(target).whole == 10
 
 
@@ -107,7 +106,7 @@ def test_a_damaged_id_of_text_is_found(tmp_path: Path):
     stored = bytearray(where.read_bytes())
     stored[9] ^= 1
     where.write_bytes(bytes(stored))
-    assert not verify(open_store(where.parents[2])).sound
+    assert not verify(open_store(where.parents[2])).intact
     with pytest.raises(StoreError, match="record_id does not match its checksum"):
         open_store(where.parents[2]).rows_by_id(texts([0]))
 

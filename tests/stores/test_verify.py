@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
-from stores import making
+from stores import creation
 from stores import verify as verifying
+from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.layout import leases
+from stores.layout import leases_folder
 from stores.lease import LeaseHeld, acquire
-from stores.making import writing
 from stores.opening import open_store
-from stores.verify import mend, verify
+from stores.verify import repair_store, verify
 
 Change = Callable[[bytes], bytes]
 
@@ -59,7 +59,7 @@ def told(store: EmbeddingStore) -> list[str]:
 def test_a_sound_store_is_told_to_be_sound(root: str):
     steps: list[tuple[int, int]] = []
     found = verify(filled(root), progress=lambda done, total: steps.append((done, total)))
-    assert (found.sound, found.findings) == (True, ())
+    assert (found.intact, found.findings) == (True, ())
     assert (found.rows, found.shards, found.whole) == (10, 3, 9)
     assert steps == [(4, 10), (8, 10), (10, 10)]
 
@@ -73,9 +73,9 @@ def test_damaged_data_is_set_back_to_absent_and_can_be_written_again(
     lost = range(4) if shard == 0 else range(8, 10)
     change(store, f"embedding/c/{shard}/0", DAMAGES[how])
     found = verify(open_store(store.location))
-    assert not found.sound
+    assert not found.intact
     assert [(one.shard, one.rows) for one in found.findings] == [(shard, len(lost))]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     again = open_store(store.location)
     assert verify(again).findings == ()
     expected = np.array([1, 1, 1, 1, 1, 3, 1, 1, 1, 1], np.uint8)
@@ -83,7 +83,7 @@ def test_damaged_data_is_set_back_to_absent_and_can_be_written_again(
     assert again.status().tolist() == expected.tolist()
     assert np.isnan(again.read_shard(shard)).all()
     with make(root) as writable:
-        writable.look(shard)
+        writable.track_shard(shard)
         writable.write_shard(shard, rows(shard, len(lost)), whole(len(lost)))
     np.testing.assert_array_equal(
         open_store(store.location).read(np.array(lost)), rows(shard, len(lost))
@@ -94,7 +94,7 @@ def test_a_shard_that_is_gone_is_told_and_its_rows_are_set_back(root: str):
     store = filled(root)
     damage(store.location, "embedding/c/1/0", None)
     assert told(store) == ["shard 1: its file is not there, and 3 rows should be whole"]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     assert open_store(store.location).status(1).tolist() == [0, 3, 0, 0]
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_status_is_had_back_from_the_data(root: str, how: str):
     store = filled(root)
     change(store, "status/c/1", DAMAGES[how])
     assert told(store) == ["shard 1: its status does not match its checksum"]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     again = open_store(store.location)
     assert again.status().tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
     np.testing.assert_array_equal(again.read(np.array([4])), rows(1)[:1])
@@ -113,12 +113,12 @@ def test_of_a_damaged_shard_only_the_damaged_chunk_is_lost(root: str):
     provenance = PROVENANCE | {"dtype": "float32"}
     ids, data = np.arange(1000), np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
-    with writing(root, provenance, record_id=ids, **options) as store:
+    with open_for_writing(root, provenance, record_id=ids, **options) as store:
         store.write_shard(0, data, whole(1000))
     second_chunk = 512 * 3 * 4 + 4
     change(store, "embedding/c/0/0", lambda old: _flipped(old, second_chunk + 17))
     assert told(store) == ["shard 0: 488 rows in chunks that do not match their checksum"]
-    assert mend(store.location).whole == 512
+    assert repair_store(store.location).whole == 512
     again = open_store(store.location)
     kept = np.arange(512)
     assert np.flatnonzero(again.status()).tolist() == kept.tolist()
@@ -131,10 +131,10 @@ def _flipped(value: bytes, place: int) -> bytes:
 
 def write_behind(store: EmbeddingStore, name: str, place: slice, value: object) -> None:
     """Write into an array as nobody should: with its checksum, and without asking."""
-    with acquire(leases(store.location)) as lease:
+    with acquire(leases_folder(store.location)) as lease:
         writable = open_store(store.location, lease.ticket)
         end = "c/0/0" if name == "embedding" else "c/0"
-        writable.writer.look(f"{store.location.key}/{name}/{end}")
+        writable.writer.track_version(f"{store.location.key}/{name}/{end}")
         writable.array(name)[place] = value
 
 
@@ -142,7 +142,7 @@ def test_a_whole_row_that_is_not_finite_is_found(root: str):
     store = filled(root)
     write_behind(store, "embedding", slice(2, 3), np.inf)
     assert told(store) == ["shard 0: 1 row not finite that should be whole"]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
@@ -150,7 +150,7 @@ def test_a_status_that_means_nothing_is_found(root: str):
     store = filled(root)
     write_behind(store, "status", slice(2, 3), 77)
     assert told(store) == ["shard 0: 1 row with a status that the flags do not know"]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
@@ -161,7 +161,7 @@ def test_numbers_in_a_row_that_is_not_whole_are_found_and_taken_out(root: str):
     write_behind(store, "embedding", slice(2, 3), half)
     write_behind(store, "status", slice(2, 3), 2)
     assert told(store) == ["shard 0: 1 row not whole that hold numbers"]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
     assert np.isnan(open_store(store.location).read_shard(0)[2]).all()
 
@@ -170,9 +170,9 @@ def test_data_whose_status_a_kill_kept_from_being_written_is_no_damage(root: str
     store = filled(root)
     write_behind(store, "status", slice(2, 3), 0)
     found = verify(open_store(store.location))
-    assert found.sound
+    assert found.intact
     assert [one.harmless for one in found.findings] == [True]
-    mend(store.location)
+    repair_store(store.location)
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
@@ -184,7 +184,7 @@ def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str)
     assert told(store)[0].startswith("record_id has a hole at row 2")
     change(store, "record_id/c/0", DAMAGES["a flipped bit"])
     assert told(store)[0].startswith("record_id does not match its checksum")
-    assert not mend(store.location).sound
+    assert not repair_store(store.location).intact
     damage(store.location, "record_id/c/0", None)
     assert told(store)[0].startswith("10 rows hold embeddings and have no id")
 
@@ -192,13 +192,13 @@ def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str)
 def test_ids_after_a_hole_that_a_killed_growth_left_are_no_damage(
     root: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(making, "RECORD_ID_CHUNK", 4)
+    monkeypatch.setattr(creation, "RECORD_ID_CHUNK_ROWS", 4)
     store = filled(root)
     with make(root, range(20)):
         pass
     damage(store.location, "record_id/c/3", None)
     found = verify(open_store(store.location))
-    assert (found.sound, found.rows) == (True, 12)
+    assert (found.intact, found.rows) == (True, 12)
     assert told(store) == ["8 rows were being added; the next extraction goes on there"]
     with make(root, range(20)) as grown:
         grown.write_shard(4, rows(4), whole())
@@ -218,16 +218,16 @@ def test_a_store_that_was_opened_while_it_grew_is_sound(root: str):
     early.__dict__["_arrays"] = arrays
     assert len(early.record_id) == 10
     found = verify(early)
-    assert (found.sound, found.findings, found.whole) == (True, (), 13)
+    assert (found.intact, found.findings, found.whole) == (True, (), 13)
 
 
 def test_mending_goes_on_beside_a_stale_writer(s3_root: str, monkeypatch: pytest.MonkeyPatch):
     store = filled(s3_root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
-    asleep = acquire(leases(store.location), beat_seconds=3600, expire_seconds=0.1)
+    asleep = acquire(leases_folder(store.location), heartbeat_seconds=3600, expire_seconds=0.1)
     stale = open_store(store.location, asleep.ticket)
-    stale.look(0)
-    true_mend, woken = verifying._mend, []
+    stale.track_shard(0)
+    true_mend, woken = verifying._repair_shard, []
 
     def overtaken(*arguments: Any) -> Any:
         if not woken:
@@ -235,8 +235,8 @@ def test_mending_goes_on_beside_a_stale_writer(s3_root: str, monkeypatch: pytest
             stale.put_data(0, rows(0))
         return true_mend(*arguments)
 
-    monkeypatch.setattr(verifying, "_mend", overtaken)
-    assert mend(store.location).sound
+    monkeypatch.setattr(verifying, "_repair_shard", overtaken)
+    assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
@@ -244,10 +244,10 @@ def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with (
-        acquire(leases(store.location), beat_seconds=0.2),
+        acquire(leases_folder(store.location), heartbeat_seconds=0.2),
         pytest.raises(LeaseHeld, match="being written by"),
     ):
-        mend(store.location)
+        repair_store(store.location)
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
@@ -255,14 +255,14 @@ def test_looking_writes_nothing(root: str):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with pytest.raises(ValueError, match="reading only"):
-        verify(store, mending=True)
+        verify(store, repair=True)
     before = contents(store)
     verify(open_store(store.location))
     assert contents(store) == before
 
 
 def contents(store: EmbeddingStore) -> dict[str, bytes | None]:
-    place = store.location.place
+    place = store.location.root
     return {key: place.read(key) for key, _ in place.sizes(store.location.key)}
 
 
@@ -271,7 +271,7 @@ def test_the_status_is_set_back_before_the_data_is_replaced(
 ):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
-    writer = type(open_store(store.location).location.place.writing("aside"))
+    writer = type(open_store(store.location).location.root.zarr_writer("aside"))
     true_put, put = writer.put, []
 
     def stopping(self: object, key: str, value: object) -> None:
@@ -283,8 +283,8 @@ def test_the_status_is_set_back_before_the_data_is_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(writer, "put", stopping)
         with pytest.raises(KeyboardInterrupt):
-            mend(store.location)
+            repair_store(store.location)
     assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
-    assert mend(store.location).sound
+    assert repair_store(store.location).intact
     with pytest.raises(StoreError, match="lacks rows"):
         open_store(store.location).read(np.array([0]))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from conformance.store_tests import PROVENANCE, damage, make, rows, whole
 
-from stores.cleaning import garbage, remove
-from stores.holder import Holder
-from stores.layout import leases, store_location
+from stores.garbage import find_garbage, remove_garbage
+from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
-from stores.location import Location, locate
+from stores.lease_record import LeaseRecord
+from stores.locate import locate
+from stores.location import Location
 from stores.opening import find_stores, open_store
 from stores.runs import write_run
 from stores.verify import verify
@@ -27,11 +28,13 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def listed(root: str | Path) -> list[tuple[str, str]]:
     """What may go, by its key below the data set, and why."""
     start = f"{(locate(root) / 'ludb' / '1.0.1').key}/"
-    return [(one.location.key.removeprefix(start), one.why) for one in garbage(locate(root))]
+    return [
+        (one.location.key.removeprefix(start), one.reason) for one in find_garbage(locate(root))
+    ]
 
 
 def cleaned(root: str | Path) -> int:
-    return len(list(remove(garbage(locate(root)))))
+    return len(list(remove_garbage(find_garbage(locate(root)))))
 
 
 def identity(root: str | Path) -> str:
@@ -40,9 +43,11 @@ def identity(root: str | Path) -> str:
 
 def left_by_the_dead(folder: Location, number: int, *, released: bool = False) -> None:
     """A lease and its staging folder, as a killed process of this machine leaves them."""
-    holder = replace(Holder.here(45.0), process=2**22 + 1, released=released, token="f" * 12)
-    folder.place.write(f"{folder.key}/{number:08d}.json", holder.json())
-    folder.place.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
+    holder = replace(
+        LeaseRecord.for_this_process(45.0), process=2**22 + 1, released=released, token="f" * 12
+    )
+    folder.root.write(f"{folder.key}/{number:08d}.json", holder.json())
+    folder.root.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
 
 
 def test_a_root_in_order_has_no_garbage(root: str):
@@ -56,9 +61,9 @@ def test_a_root_in_order_has_no_garbage(root: str):
 def test_what_a_dead_writer_set_aside_goes_and_its_rows_stay(root: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
-    left_by_the_dead(leases(store.location), 9)
-    (found,) = [one for one in garbage(locate(root)) if one.folder]
-    assert (found.bytes, found.why) == (
+    left_by_the_dead(leases_folder(store.location), 9)
+    (found,) = [one for one in find_garbage(locate(root)) if one.is_folder]
+    assert (found.size_bytes, found.reason) == (
         5,
         "values set aside by a writer that no longer has the lease",
     )
@@ -73,8 +78,8 @@ def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
     with make(tmp_path) as store:
         assert store.ticket is not None
         aside = store.ticket.staging
-        aside.place.write(f"{aside.key}/x.partial", b"12345")
-        left_by_the_dead(leases(store.location), 1)
+        aside.root.write(f"{aside.key}/x.partial", b"12345")
+        left_by_the_dead(leases_folder(store.location), 1)
         assert [key for key, _ in listed(tmp_path)] == [
             f"leases/dlinear/{identity(tmp_path)}/00000001{end}"
             for end in (".json", "-ffffffffffff")
@@ -87,12 +92,14 @@ def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
 def test_a_writer_on_another_machine_counts_as_living(tmp_path: Path):
     with make(tmp_path) as store:
         pass
-    folder = leases(store.location)
-    holder = replace(Holder.here(45.0), machine="elsewhere", process=1, token="a" * 12)
-    folder.place.write(f"{folder.key}/00000009.json", holder.json())
-    folder.place.write(f"{folder.key}/00000009-{holder.token}/x.partial", b"1")
+    folder = leases_folder(store.location)
+    holder = replace(
+        LeaseRecord.for_this_process(45.0), machine="elsewhere", process=1, token="a" * 12
+    )
+    folder.root.write(f"{folder.key}/00000009.json", holder.json())
+    folder.root.write(f"{folder.key}/00000009-{holder.token}/x.partial", b"1")
     # And one that is just about to take the lease.
-    folder.place.write(f"{folder.key}/00000010-bbbbbbbbbbbb/x.partial", b"1")
+    folder.root.write(f"{folder.key}/00000010-bbbbbbbbbbbb/x.partial", b"1")
     assert listed(tmp_path) == [
         (
             f"leases/dlinear/{identity(tmp_path)}/00000001.json",
@@ -107,10 +114,10 @@ def test_a_making_that_broke_off_goes_with_its_lease(root: str):
     damage(store.location, "zarr.json", None)
     name = identity(root)
     assert [key for key, _ in listed(root)] == [f"dlinear/{name}", f"leases/dlinear/{name}"]
-    with acquire(leases(store.location)):
+    with acquire(leases_folder(store.location)):
         assert listed(root) == []
     assert cleaned(root) == 2
-    assert [key for key, _ in locate(root).place.sizes(locate(root).key)] == []
+    assert [key for key, _ in locate(root).root.sizes(locate(root).key)] == []
 
 
 def test_a_store_that_lost_its_zarr_json_is_no_garbage(root: str):
@@ -123,10 +130,10 @@ def test_a_store_that_lost_its_zarr_json_is_no_garbage(root: str):
 def test_leases_and_runs_of_a_store_that_is_not_there_go(root: str):
     with make(root) as store:
         write_run(store, {})
-    place = locate(root).place
+    place = locate(root).root
     for key, _ in list(place.sizes(store.location.key)):
         place.delete(key)
-    place.clear_staging(store.location.key)
+    place.remove_staging(store.location.key)
     assert [why for _, why in listed(root)] == [
         "runs of a store that is not there",
         "leases of a store that is not there",
@@ -139,15 +146,15 @@ def test_shards_beyond_the_end_go_and_those_before_it_stay(root: str):
     with make(root) as store:
         for shard, count in enumerate((4, 4, 2)):
             store.write_shard(shard, rows(shard, count), whole(count))
-    place, key = store.location.place, store.location.key
+    place, key = store.location.root, store.location.key
     for name in ("embedding/c/3/0", "status/c/7", "record_id/c/1"):
         place.write(f"{key}/{name}", b"123")
     assert sorted(key for key, _ in listed(root)) == [
         f"dlinear/{identity(root)}/{name}"
         for name in ("embedding/c/3", "record_id/c/1", "status/c/7")
     ]
-    assert [one.bytes for one in garbage(locate(root))] == [3, 3, 3]
-    with acquire(leases(store.location)):
+    assert [one.size_bytes for one in find_garbage(locate(root))] == [3, 3, 3]
+    with acquire(leases_folder(store.location)):
         assert listed(root) == []
     assert cleaned(root) == 3
     assert verify(open_store(store.location)).whole == 10
@@ -157,29 +164,31 @@ def test_a_store_that_grew_since_it_was_listed_loses_nothing(root: str):
     with make(root) as store:
         pass
     # As a listing sees it that was made before the store grew.
-    store.location.place.write(f"{store.location.key}/embedding/c/3/0", b"123")
-    found = garbage(locate(root))
+    store.location.root.write(f"{store.location.key}/embedding/c/3/0", b"123")
+    found = find_garbage(locate(root))
     assert len(found) == 1
     damage(store.location, "embedding/c/3/0", None)
     with make(root, range(16)) as grown:
         grown.write_shard(3, rows(3), whole())
-    assert list(remove(found)) == []
+    assert list(remove_garbage(found)) == []
     np.testing.assert_array_equal(open_store(store.location).read(np.arange(12, 16)), rows(3))
 
 
 def test_a_file_whose_random_name_looks_like_a_number_takes_no_lease_away(tmp_path: Path):
     with make(tmp_path) as store:
-        (leases(store.location).path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
+        (
+            leases_folder(store.location).path / "12345678abcdef0123456789abcdef01.partial"
+        ).write_bytes(b"")
         assert listed(tmp_path) == []
         store.write_shard(0, rows(0), whole())
 
 
 def test_what_a_successor_could_not_empty_goes(tmp_path: Path):
     with make(tmp_path) as store:
-        away = leases(store.location).path / "0123456789abcdef.cleared"
+        away = leases_folder(store.location).path / "0123456789abcdef.cleared"
         away.mkdir()
         (away / "x.partial").write_bytes(b"123")
-        assert [one.bytes for one in garbage(locate(tmp_path))] == [3]
+        assert [one.size_bytes for one in find_garbage(locate(tmp_path))] == [3]
         assert cleaned(tmp_path) == 1
         assert not away.exists()
         store.write_shard(0, rows(0), whole())
@@ -190,11 +199,11 @@ def test_who_begins_to_make_a_store_while_it_is_cleaned_keeps_its_lease(
 ):
     with make(root) as store:
         write_run(store, {})
-    place, folder = locate(root).place, leases(store.location)
+    place, folder = locate(root).root, leases_folder(store.location)
     for key, _ in list(place.sizes(store.location.key)):
         place.delete(key)
-    place.clear_staging(store.location.key)
-    found = garbage(locate(root))
+    place.remove_staging(store.location.key)
+    found = find_garbage(locate(root))
     true_delete, begun = type(place).delete, []
 
     def overtaken(self: object, key: str) -> None:
@@ -205,11 +214,11 @@ def test_who_begins_to_make_a_store_while_it_is_cleaned_keeps_its_lease(
 
     monkeypatch.setattr(type(place), "delete", overtaken)
     with make(root, dtype="float32"):
-        assert len(list(remove(found))) == 2
+        assert len(list(remove_garbage(found))) == 2
     assert begun
     assert [one.name for one in folder.folders()] == [begun[0].staging.name]
-    with acquire(folder, beat_seconds=0.1) as held:
-        assert list(remove(found)) == []
+    with acquire(folder, heartbeat_seconds=0.1) as held:
+        assert list(remove_garbage(found)) == []
         held.ticket.check()
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 EXPIRE_SECONDS = 45.0
 
-GIVEN_UP: set[str] = set()
+RELEASED_TOKENS: set[str] = set()
 """Tokens of leases that this process has let go of, whether or not it could be told."""
 
 _TYPES: dict[Any, Any] = {str: str, int: int, bool: bool, float: (int, float)}
 
 
 @dataclass(frozen=True)
-class Holder:
+class LeaseRecord:
     """Who has a lease: what its object says, in JSON.
 
     `machine`: the same for all processes that see each other's process ids. `beat` counts the
@@ -36,7 +36,7 @@ class Holder:
     released: bool = False
 
     @classmethod
-    def here(cls, expires: float) -> "Holder":
+    def for_this_process(cls, expires: float) -> "LeaseRecord":
         """This process."""
         try:
             user = getpass.getuser()
@@ -52,7 +52,7 @@ class Holder:
         )
 
     @classmethod
-    def parse(cls, value: bytes | None) -> "Holder | None":
+    def parse(cls, value: bytes | None) -> "LeaseRecord | None":
         """From JSON; None where there is none, or it is half written and will be there soon."""
         known = {field.name: field.type for field in fields(cls)}
         try:
@@ -65,7 +65,7 @@ class Holder:
             return None
 
     def __str__(self) -> str:
-        gone = ", which is gone" if self.known_dead else ""
+        gone = ", which is gone" if self.known_inactive else ""
         return f"{self.who}, since {self.since}{gone}"
 
     def json(self) -> bytes:
@@ -73,12 +73,12 @@ class Holder:
         return json.dumps(asdict(self)).encode()
 
     @property
-    def known_dead(self) -> bool:
+    def known_inactive(self) -> bool:
         """Whether it can be seen from here that it writes no more: then nobody need wait.
 
         Its process ran on this machine and is gone, or it is this one and has let go of it.
         """
-        if self.token in GIVEN_UP:
+        if self.token in RELEASED_TOKENS:
             return True
         if self.machine != _machine():
             return False

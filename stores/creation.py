@@ -14,29 +14,37 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from stores.embeddings import EmbeddingStore
-from stores.errors import StoreError, damaged, told
-from stores.layout import leases, store_location
+from stores.errors import StoreError, damaged_store_error, translate_errors
+from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
-from stores.location import Location, WritingStore
-from stores.opening import ARRAYS, FORMAT, open_by, open_store
-from stores.record_ids import UNWRITTEN, RecordIds, data_type, encode, is_text, padded, unwritten
-from stores.shards import sealed
+from stores.location import FencedWriter, Location
+from stores.opening import ARRAYS, FORMAT, open_store, open_with
+from stores.record_ids import (
+    UNWRITTEN,
+    RecordIds,
+    encode_chunk,
+    is_text,
+    is_unwritten,
+    pad_ids,
+    zarr_data_type,
+)
+from stores.shards import append_checksum
 from stores.status import ABSENT
 
 SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
 """Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
 CHUNK_ROWS = 512
-RECORD_ID_CHUNK = 65_536
+RECORD_ID_CHUNK_ROWS = 65_536
 
 
-def usual_shard_rows(records: int) -> int:
+def default_shard_rows(records: int) -> int:
     """Rows in a shard of a store that is made for so many records."""
     return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
 
 
 @contextmanager
-def writing(
+def open_for_writing(
     root: str | Path | Location, provenance: Mapping[str, Any], **options: Any
 ) -> Iterator[EmbeddingStore]:
     """The store of this provenance with its lease, to be written to until the block's end.
@@ -44,11 +52,11 @@ def writing(
     `options` are those of `create`. Raises LeaseHeld where somebody else writes to it.
     """
     location = store_location(root, provenance)
-    with acquire(leases(location)) as lease:
-        yield create(location, provenance, lease.ticket, **options)
+    with acquire(leases_folder(location)) as lease:
+        yield create_or_grow(location, provenance, lease.ticket, **options)
 
 
-def create(
+def create_or_grow(
     location: Location,
     provenance: Mapping[str, Any],
     ticket: Ticket,
@@ -68,15 +76,15 @@ def create(
     stands for two records or for none.
     """
     _check_ids(location, record_id)
-    shard_rows = shard_rows or usual_shard_rows(len(record_id))
-    with told(location):
-        writer = location.place.writing(ticket.staging.key)
+    shard_rows = shard_rows or default_shard_rows(len(record_id))
+    with translate_errors(location):
+        writer = location.root.zarr_writer(ticket.staging.key)
         if (location / "zarr.json").read() is None:
             _make(
                 location,
                 ticket,
                 writer,
-                _empty(provenance, data_type(record_id), features, dtype, reasons, shard_rows),
+                _empty(provenance, zarr_data_type(record_id), features, dtype, reasons, shard_rows),
             )
         return _grow(location, ticket, writer, record_id)
 
@@ -87,9 +95,9 @@ def _make(location: Location, ticket: Ticket, by: Store, documents: dict[str, by
     What lies there is looked at first, and the lease after, so that all that a later holder of it
     writes makes the puts fail; and only then it is decided what to put.
     """
-    writer = cast(WritingStore, by)
+    writer = cast(FencedWriter, by)
     for key in documents:
-        writer.look(f"{location.key}/{key}")
+        writer.track_version(f"{location.key}/{key}")
     ticket.check()
     if (location / "zarr.json").read() is not None:
         return
@@ -149,7 +157,7 @@ def _empty(
         "record_id",
         shape=(0,),
         dtype=ids,
-        chunks=(RECORD_ID_CHUNK,),
+        chunks=(RECORD_ID_CHUNK_ROWS,),
         compressors=checksum,
         fill_value=UNWRITTEN[ids],
         dimension_names=["record"],
@@ -170,7 +178,7 @@ def _grow(location: Location, ticket: Ticket, by: Store, record_id: RecordIds) -
     As in `_make`, what is there is looked at, then the lease, and then read. The length of
     record_id comes last: a row without an id is not there, and is claimed again.
     """
-    store = open_by(location, ticket, by)
+    store = open_with(location, ticket, by)
     if is_text(store.record_id) != is_text(record_id):
         raise StoreError(
             f"{location} has its records by {_kind(store.record_id)}, and the data set has them by "
@@ -181,36 +189,36 @@ def _grow(location: Location, ticket: Ticket, by: Store, record_id: RecordIds) -
         return store
     length = _length(store, new)
     for name in ARRAYS:
-        store.writer.look(f"{location.key}/{name}/zarr.json")
+        store.writer.track_version(f"{location.key}/{name}/zarr.json")
     for chunk in _id_chunks(store, length):
-        store.writer.look(f"{location.key}/record_id/c/{chunk}")
+        store.writer.track_version(f"{location.key}/record_id/c/{chunk}")
     ticket.check()
-    store = open_by(location, ticket, by)
+    store = open_with(location, ticket, by)
     new = _missing(store, record_id)
     known = len(store.record_id)
     beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
     if (beyond != ABSENT).any():
         what = "the ids of rows that hold embeddings are not there"
-        raise damaged(location, what, mendable=False)
+        raise damaged_store_error(location, what, repairable=False)
     length = _length(store, new)
     chunk_rows = store.array("record_id").chunks[0]
-    ids = padded(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
+    ids = pad_ids(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
     for name in ("embedding", "status"):
         _lengthen(store.array(name), length)
     # The first chunk last: what follows a hole is no row to anybody.
     for chunk in reversed(_id_chunks(store, length)):
         part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
-        encoded = np.frombuffer(encode(part), np.uint8)
-        store.writer.put(f"{location.key}/record_id/c/{chunk}", sealed(encoded))
+        encoded = np.frombuffer(encode_chunk(part), np.uint8)
+        store.writer.put(f"{location.key}/record_id/c/{chunk}", append_checksum(encoded))
     _lengthen(store.array("record_id"), length)
     return open_store(location, ticket)
 
 
 def _check_ids(location: Location, record_id: RecordIds) -> None:
     """Raises StoreError for ids that no row could be found by."""
-    blank = unwritten(record_id)
+    blank = is_unwritten(record_id)
     if blank.any():
-        such = UNWRITTEN[data_type(record_id)]
+        such = UNWRITTEN[zarr_data_type(record_id)]
         raise StoreError(
             f"{int(blank.sum())} records for {location} have the id {such!r}, which "
             "stands for a row without one; give them another."

@@ -1,0 +1,32 @@
+"""From the URL of a store root to its location."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from stores.local import LocalRoot
+from stores.location import Location
+from stores.url import check_url
+
+
+def locate(url: str | Path) -> Location:
+    """Return the location of a store root.
+
+    Credentials come from the environment, profiles or the instance, never from the URL.
+
+    Args:
+        url: A directory, ``file:///PATH``, ``s3://BUCKET/PREFIX``, ``gs://`` or ``az://``. A
+            directory need not exist.
+
+    Raises:
+        StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
+    """
+    text = str(url)
+    scheme = check_url(text)
+    if not scheme:
+        return Location(LocalRoot(Path(text).expanduser().absolute()))
+    if scheme == "file":
+        return Location(LocalRoot(Path(unquote(urlsplit(text).path))))
+    # obstore and boto3 are slow to import, and a directory needs neither.
+    from stores.objects import ObjectRoot
+
+    return Location(ObjectRoot.connect(text.rstrip("/")))
