@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from pipeline.synthetic.mimic_layout import synthesize
+from pipeline.synthetic.synthesize import synthesize
 from pipeline.waveforms import decode
 from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles

@@ -77,7 +77,7 @@ def synthesize(
 ) -> None:
     """Write a synthetic data set in the layout of MIMIC-IV-ECG, labels in the signal."""
     from flows.progress import shown, to_stderr
-    from pipeline.synthetic.mimic_layout import synthesize as write
+    from pipeline.synthetic.synthesize import synthesize as write
 
     with shown("synthesize", "records", to_stderr) as report:
         write(directory, patients=patients, seed=seed, progress=report)

@@ -43,7 +43,7 @@ def _real_data(variable: str, default: Path) -> Path:
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic data set of 30 patients, every kind of spoiled record in it."""
-    from pipeline.synthetic.mimic_layout import synthesize
+    from pipeline.synthetic.synthesize import synthesize
 
     directory = tmp_path_factory.mktemp("synthetic") / "data"
     synthesize(directory, patients=30, seed=0)

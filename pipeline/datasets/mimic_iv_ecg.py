@@ -18,7 +18,7 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.labels import MimicTables, label_mimic_records
 from pipeline.datasets.mimic_tables.records import read_records
-from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+from pipeline.synthetic.synthesize import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles

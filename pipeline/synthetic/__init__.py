@@ -1,1 +1,1 @@
-"""Synthetic patients: a dipole heart, and a data set of them in MIMIC-IV-ECG's own layout."""
+"""Synthetic patients with simulated ECGs, written in the layout of MIMIC-IV-ECG."""

@@ -1,4 +1,4 @@
-"""Whose heart it is: what a patient keeps from one ECG to the next, by age, sex and chance."""
+"""Patients: the properties of a heart and torso that persist from one ECG to the next."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,30 @@ DOWER = np.array(
         [0.831, 0.076, 0.230],  # V6
     ]
 )
-"""The eight independent leads I, II, V1-V6 from Frank's x, y, z (Dower et al. 1980)."""
+"""Leads I, II, V1-V6 from Frank's x, y, z (Dower, Machado and Osborne, Clin Cardiol 3:87, 1980)."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What a patient's heart keeps from one ECG to the next.
+    """The heart and torso of a patient. Axes are in the frontal plane.
 
-    `voltage` scales the QRS (1 is 1.1 mV in the frontal plane), `posterior` its turn to the back;
-    `t_wave` in mV; axes in degrees in the frontal plane; durations in s (`qtc_s` by Fridericia);
-    `breathing_depth` the respiratory swing of the interval as a part of it; `block` one of "",
-    "left", "right"; `torso` the patient's own lead matrix (8, 3), near `DOWER`.
+    Attributes:
+        age: Age in years.
+        male: Whether the patient is male.
+        voltage: Scale of the QRS complex; 1 is 1.1 mV in the frontal plane.
+        posterior: Posterior component of the QRS complex, relative to `voltage`.
+        axis_deg: QRS axis in degrees.
+        t_wave: T wave amplitude in mV.
+        t_axis_deg: T axis in degrees.
+        j_point: J point elevation in mV.
+        p_wave: P wave amplitude in mV.
+        p_s: P duration in seconds.
+        pr_s: PR interval in seconds.
+        qrs_s: QRS duration in seconds.
+        qtc_s: QT interval in seconds, corrected by Fridericia's formula.
+        breathing_depth: Respiratory variation of the RR interval, as a fraction of it.
+        block: Bundle branch block: ``""`` (none), ``"left"`` or ``"right"``.
+        torso: Lead matrix, a variation of `DOWER`.
     """
 
     age: float
@@ -50,14 +63,22 @@ class Patient:
 
 
 def draw_patient(rng: Generator, *, age: float, male: bool) -> Patient:
-    """A patient of that age (years) and sex, as far from the average as people are.
+    """Draw a patient with random variation around the mean of an age and sex.
 
-    With age the voltage and the T wave fall, PR, P and QT lengthen, the axis turns to the left
-    and the sinus node listens less to the breath; men have larger QRS and T waves, a higher J
-    point in V2-V3, a wider QRS and a shorter QT.
+    With age, voltage, T wave and respiratory variation decrease, P, PR and QT lengthen, and the
+    axis turns to the left. Men have larger QRS and T waves, a higher J point in V2-V3, a wider QRS
+    and a shorter QT.
+
+    Args:
+        rng: Random generator.
+        age: Age in years.
+        male: Whether the patient is male.
+
+    Returns:
+        The patient.
     """
     decades = (age - 55) / 10
-    block = rng.choice(["", "left", "right"], p=_block_odds(age))
+    block = rng.choice(["", "left", "right"], p=_block_probabilities(age))
     return Patient(
         age=age,
         male=male,
@@ -78,6 +99,6 @@ def draw_patient(rng: Generator, *, age: float, male: bool) -> Patient:
     )
 
 
-def _block_odds(age: float) -> list[float]:
+def _block_probabilities(age: float) -> list[float]:
     left, right = 0.02 * np.exp((age - 60) / 25), 0.035 * np.exp((age - 60) / 25)
     return [1 - left - right, left, right]

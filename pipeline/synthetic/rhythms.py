@@ -1,4 +1,4 @@
-"""What a heart does in ten seconds: rhythms by the machine's words, and when the beats fall."""
+"""Rhythms, as named in machine reports, and their beat times in a ten-second recording."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,25 +9,34 @@ from numpy.random import Generator
 
 from enecg.signal import SECONDS
 
-Atria = Literal["sinus", "ectopic", "paced", "fibrillating", "fluttering", "silent", "retrograde"]
+Atria = Literal["sinus", "ectopic", "paced", "fibrillating", "fluttering", "none", "retrograde"]
 Premature = Literal["", "ventricular", "atrial"]
 
 NORMAL, VENTRICULAR, ATRIAL = 0, 1, 2
-"""Kinds of beats: as the rhythm has them, premature ventricular, premature atrial."""
+"""Beat types: regular, premature ventricular, premature atrial."""
 
-_MARGIN_S = 1.5  # beats just outside the ten seconds reach in with their waves
+# Waves of beats just outside the recording extend into it.
+_MARGIN_S = 1.5
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """One rhythm: the words of the machine for it, how common it is, and how it is made.
+    """A rhythm, its frequency and the parameters of its simulation.
 
-    `weight` is the relative frequency at 60 years of age and `ageing` the change of its logarithm
-    a decade; `jitter` is the standard deviation of an interval as a part of it, `breathing`
-    multiplies the patient's own respiratory swing, `delay_s` is added to the PR interval.
+    Attributes:
+        report: Line in the machine report.
+        weight: Relative frequency at age 60.
+        rate_bpm: Lowest and highest ventricular rate, in beats per minute.
+        atria: Activity of the atria; ``"none"`` leaves out the P wave.
+        jitter: Standard deviation of the RR interval, as a fraction of it.
+        breathing: Factor for the patient's respiratory variation.
+        delay_s: Prolongation of the PR interval in seconds.
+        paced_ventricles: Whether a pacemaker stimulates the ventricles.
+        premature: Origin of premature beats; empty for none.
+        aging: Change of the logarithm of `weight` per decade of age.
     """
 
-    words: str
+    report: str
     weight: float
     rate_bpm: tuple[float, float]
     atria: Atria = "sinus"
@@ -36,69 +45,75 @@ class Rhythm:
     delay_s: float = 0.0
     paced_ventricles: bool = False
     premature: Premature = ""
-    ageing: float = 0.0
+    aging: float = 0.0
 
 
 RHYTHMS = (
     Rhythm("Sinus rhythm", 35.0, (61, 99)),
     Rhythm("Sinus bradycardia", 11.0, (42, 58)),
-    Rhythm("Sinus tachycardia", 11.0, (102, 145), ageing=-0.2),
-    Rhythm("Atrial fibrillation", 6.5, (62, 98), "fibrillating", jitter=0.2, ageing=0.5),
-    Rhythm("Sinus rhythm with 1st degree A-V block", 4.5, (61, 95), delay_s=0.09, ageing=0.3),
-    Rhythm("Sinus rhythm with PVC(s)", 4.5, (61, 95), premature="ventricular", ageing=0.2),
-    Rhythm("Sinus rhythm with PAC(s)", 4.5, (61, 95), premature="atrial", ageing=0.2),
+    Rhythm("Sinus tachycardia", 11.0, (102, 145), aging=-0.2),
+    Rhythm("Atrial fibrillation", 6.5, (62, 98), "fibrillating", jitter=0.2, aging=0.5),
+    Rhythm("Sinus rhythm with 1st degree A-V block", 4.5, (61, 95), delay_s=0.09, aging=0.3),
+    Rhythm("Sinus rhythm with PVC(s)", 4.5, (61, 95), premature="ventricular", aging=0.2),
+    Rhythm("Sinus rhythm with PAC(s)", 4.5, (61, 95), premature="atrial", aging=0.2),
     Rhythm(
         "Atrial fibrillation with rapid ventricular response",
-        *(3.5, (105, 155), "fibrillating"),
+        3.5,
+        (105, 155),
+        "fibrillating",
         jitter=0.2,
-        ageing=0.4,
+        aging=0.4,
     ),
-    Rhythm("Sinus arrhythmia", 3.0, (58, 88), breathing=5.0, ageing=-0.4),
+    Rhythm("Sinus arrhythmia", 3.0, (58, 88), breathing=5.0, aging=-0.4),
     Rhythm(
         "Ventricular-paced rhythm",
-        *(2.5, (60, 85), "silent"),
+        2.5,
+        (60, 85),
+        "none",
         jitter=0.002,
         breathing=0.0,
         paced_ventricles=True,
-        ageing=0.5,
+        aging=0.5,
     ),
-    Rhythm("Atrial flutter", 2.2, (62, 165), "fluttering", jitter=0.0, ageing=0.4),
+    Rhythm("Atrial flutter", 2.2, (62, 165), "fluttering", jitter=0.0, aging=0.4),
     Rhythm("Sinus tachycardia with PVC(s)", 1.6, (102, 130), premature="ventricular"),
-    Rhythm("Atrial-paced rhythm", 1.5, (60, 85), "paced", jitter=0.002, breathing=0.0, ageing=0.5),
+    Rhythm("Atrial-paced rhythm", 1.5, (60, 85), "paced", jitter=0.002, breathing=0.0, aging=0.5),
     Rhythm(
         "A-V dual-paced rhythm",
-        *(1.5, (60, 85), "paced"),
+        1.5,
+        (60, 85),
+        "paced",
         jitter=0.002,
         breathing=0.0,
         paced_ventricles=True,
-        ageing=0.5,
+        aging=0.5,
     ),
-    Rhythm(
-        "Sinus bradycardia with 1st degree A-V block",
-        *(1.5, (42, 58)),
-        delay_s=0.09,
-        ageing=0.3,
-    ),
+    Rhythm("Sinus bradycardia with 1st degree A-V block", 1.5, (42, 58), delay_s=0.09, aging=0.3),
     Rhythm(
         "Atrial fibrillation with slow ventricular response",
-        *(1.2, (42, 57), "fibrillating"),
+        1.2,
+        (42, 57),
+        "fibrillating",
         jitter=0.2,
-        ageing=0.5,
+        aging=0.5,
     ),
     Rhythm("Junctional rhythm", 1.2, (42, 62), "retrograde", breathing=0.2),
     Rhythm("Ectopic atrial rhythm", 1.2, (55, 95), "ectopic"),
-    Rhythm("Supraventricular tachycardia", 1.1, (155, 200), "silent", 0.004, breathing=0.0),
+    Rhythm("Supraventricular tachycardia", 1.1, (155, 200), "none", 0.004, breathing=0.0),
 )
-"""The rhythms of the synthetic hospital, the most common first; the frequencies are uneven like a
-hospital's, after the order of MIMIC-IV-ECG's machine reports, not after their counts."""
+"""All rhythms, the most common first. The order is that of MIMIC-IV-ECG's machine reports; the
+weights are as uneven as in a hospital, but not MIMIC-IV-ECG's counts."""
 
 
 @dataclass(frozen=True)
 class Beats:
-    """When the ventricles beat, in s from the first sample, some just outside the recording.
+    """The ventricular beats of a recording, including some just before and after it.
 
-    `kind` (beat,) of NORMAL, VENTRICULAR, ATRIAL; `mean_rr_s` the rhythm's own interval;
-    `atrial_hz` the rate of flutter waves, 0 where the atria do not flutter.
+    Attributes:
+        time_s: Seconds from the first sample.
+        kind: `NORMAL`, `VENTRICULAR` or `ATRIAL` per beat.
+        mean_rr_s: Mean RR interval of the rhythm in seconds.
+        atrial_hz: Rate of the flutter waves; 0 without flutter.
     """
 
     time_s: Float64[np.ndarray, " beat"]
@@ -108,28 +123,39 @@ class Beats:
 
 
 def draw_rhythm(rng: Generator, age: float) -> Rhythm:
-    """A rhythm as frequent as it is at this age (years)."""
-    weights = np.array([r.weight * np.exp(r.ageing * (age - 60) / 10) for r in RHYTHMS])
+    """Draw a rhythm with the frequencies at an age in years."""
+    weights = np.array([r.weight * np.exp(r.aging * (age - 60) / 10) for r in RHYTHMS])
     return RHYTHMS[int(rng.choice(len(RHYTHMS), p=weights / weights.sum()))]
 
 
 def draw_beats(
     rng: Generator, rhythm: Rhythm, breathing_depth: float, breathing_hz: float
 ) -> Beats:
-    """Beat times of a rhythm; `breathing_depth` is the swing of an interval as a part of it."""
+    """Draw the beats of a ten-second recording.
+
+    Args:
+        rng: Random generator.
+        rhythm: The rhythm.
+        breathing_depth: Respiratory variation of the RR interval, as a fraction of it.
+        breathing_hz: Respiratory rate in Hz.
+
+    Returns:
+        The beats in order of time.
+    """
     if rhythm.atria == "fluttering":
         return _flutter(rng)
     low, high = rhythm.rate_bpm
     mean = 60 / (low + (high - low) * rng.beta(2, 2))
     count = int((SECONDS + 2 * _MARGIN_S) / mean * 1.6) + 4
     if rhythm.atria == "fibrillating":
-        # Intervals without memory; the node's refractory time is the floor.
+        # Independent intervals, not shorter than the refractory period of the AV node.
         spread = rhythm.jitter * rng.uniform(0.8, 1.2)
         interval = np.maximum(mean * np.exp(rng.normal(-(spread**2) / 2, spread, count)), 0.29)
-        # Rapid or slow is said of the mean, so the ten seconds have the rate that was drawn.
+        # The report classifies the mean rate as rapid or slow, so scale to the rate drawn.
         interval *= mean / interval.mean()
         time = np.cumsum(interval) - _MARGIN_S - rng.uniform(0, mean)
-        return Beats(time[time < SECONDS + _MARGIN_S], _kinds(time), mean)
+        time = time[time < SECONDS + _MARGIN_S]
+        return Beats(time, np.zeros(len(time), np.int8), mean)
     depth = min(breathing_depth * rhythm.breathing, 0.22)
     phase = rng.uniform(0, 2 * np.pi)
     nominal = np.arange(count) * mean
@@ -146,12 +172,8 @@ def draw_beats(
     return Beats(time[keep], kind[keep], mean)
 
 
-def _kinds(time: np.ndarray) -> np.ndarray:
-    return np.zeros(int((time < SECONDS + _MARGIN_S).sum()), np.int8)
-
-
 def _flutter(rng: Generator) -> Beats:
-    """Flutter waves at 250 to 330 a minute, every second, third or fourth of them conducted."""
+    """Draw the beats of flutter at 250 to 330 per minute with 2:1, 3:1, 4:1 or variable block."""
     hz = rng.uniform(250, 330) / 60
     count = int((SECONDS + 2 * _MARGIN_S) * hz / 2) + 2
     ratio = int(rng.choice([2, 3, 4], p=[0.4, 0.15, 0.45]))
@@ -160,15 +182,14 @@ def _flutter(rng: Generator) -> Beats:
         ratios = rng.choice([2, 4], size=count)
     time = np.cumsum(ratios) / hz - _MARGIN_S - rng.uniform(0, ratio / hz)
     time += 0.004 * rng.standard_normal(count)
-    keep = time < SECONDS + _MARGIN_S
-    return Beats(time[keep], np.zeros(int(keep.sum()), np.int8), float(ratios.mean() / hz), hz)
+    time = time[time < SECONDS + _MARGIN_S]
+    return Beats(time, np.zeros(len(time), np.int8), float(ratios.mean() / hz), hz)
 
 
 def _premature(
     rng: Generator, time: np.ndarray, origin: Premature
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring one to four beats forward: a ventricular one is followed by a full pause, an atrial
-    one resets the sinus node."""
+    """Move one to four beats forward and return all times and beat types."""
     time, kind = time.copy(), np.zeros(len(time), np.int8)
     inside = np.flatnonzero((time > 1.0) & (time < SECONDS - 1.0))
     wanted = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.2, 0.15]))
@@ -177,9 +198,11 @@ def _premature(
         interval = time[beat] - time[beat - 1]
         early = interval * rng.uniform(0.28, 0.42)
         if origin == "ventricular":
+            # The sinus rhythm continues: a full compensatory pause follows.
             time[beat] -= early
             kind[beat] = VENTRICULAR
         else:
+            # The beat resets the sinus node.
             time[beat:] -= early
             time[beat + 1 :] += 0.08 * interval
             kind[beat] = ATRIAL

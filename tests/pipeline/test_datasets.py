@@ -13,7 +13,7 @@ from enecg.signal import LEADS
 from pipeline.datasets.base import LABEL_COLUMNS, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
-from pipeline.synthetic.mimic_layout import MARKER, UNFINISHED_MARKER
+from pipeline.synthetic.synthesize import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import is_text
 

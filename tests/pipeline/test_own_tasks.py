@@ -18,7 +18,7 @@ from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE
 from pipeline.judge import judge
 from pipeline.runs.predictor import load_run, read_for
 from pipeline.runs.saved_run import SavedRun
-from pipeline.synthetic.mimic_layout import synthesize
+from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import Results
 from pipeline.training.cache import Features, open_same, read_features
 from pipeline.training.fit import FitSettings

@@ -12,17 +12,12 @@ from scipy.signal import find_peaks
 from enecg.errors import UserError
 from enecg.signal import LEADS
 from pipeline.mimic_codes import UNMEASURED
-from pipeline.synthetic.heart import Recording, quantise, simulate
-from pipeline.synthetic.mimic_layout import (
-    MARKER,
-    SPOILS,
-    UNFINISHED_MARKER,
-    synthesize,
-)
 from pipeline.synthetic.patient import Patient, draw_patient
 from pipeline.synthetic.rhythms import RHYTHMS
+from pipeline.synthetic.simulation import Recording, quantize, simulate
+from pipeline.synthetic.synthesize import DEFECTS, MARKER, UNFINISHED_MARKER, synthesize
 
-RHYTHM = {rhythm.words: rhythm for rhythm in RHYTHMS}
+RHYTHM = {rhythm.report: rhythm for rhythm in RHYTHMS}
 
 
 def patient(*, age: float = 55, male: bool = True, seed: int = 0) -> Patient:
@@ -49,12 +44,12 @@ def t_height(recording: Recording, lead: str) -> float:
     return float(mean_beat(recording, lead)[150 + 75 :].max())
 
 
-@pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.words)
+@pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
 def test_einthovens_law_holds_to_the_last_bit(rhythm) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         recording = simulate(draw_patient(rng, age=70, male=False), rhythm, 6.5, rng)
-        ecg, units = recording.ecg_mv, quantise(recording.ecg_mv).astype(int)
+        ecg, units = recording.ecg_mv, quantize(recording.ecg_mv).astype(int)
         np.testing.assert_array_equal(ecg[2], ecg[1] - ecg[0])
         np.testing.assert_array_equal(units[2], units[1] - units[0])
         for augmented, twice in zip(
@@ -69,7 +64,7 @@ def test_einthovens_law_holds_to_the_last_bit(rhythm) -> None:
 def test_amplitudes_stay_lawful_where_the_file_format_ends() -> None:
     ecg = np.zeros((12, 4), np.float32)
     ecg[0], ecg[1] = (-200, 200, -200, 200), (200, -200, -200, 200)
-    units = quantise(ecg).astype(int)
+    units = quantize(ecg).astype(int)
     np.testing.assert_array_equal(units[2], units[1] - units[0])
     assert units.min() > -32768
 
@@ -84,10 +79,10 @@ def test_the_r_peaks_are_where_the_beat_times_say() -> None:
         assert distance.max() < 0.025
 
 
-@pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.words)
+@pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
 def test_a_rhythm_has_the_rate_its_name_says(rhythm) -> None:
     for seed in range(10):
-        rate = 60_000 / ecg_of(rhythm.words, seed=seed, age=70).rr_ms
+        rate = 60_000 / ecg_of(rhythm.report, seed=seed, age=70).rr_ms
         low, high = rhythm.rate_bpm
         assert low * 0.9 < rate < high * 1.12
 
@@ -201,7 +196,7 @@ def test_every_kind_of_spoiled_record_is_there_and_told(synthetic_dir: Path) -> 
     marker = json.loads((synthetic_dir / MARKER).read_text())
     assert marker["records"] >= 40
     spoiled = marker["spoiled"]
-    assert tuple(spoiled) == SPOILS
+    assert tuple(spoiled) == DEFECTS
     assert all(spoiled.values())
     records = pd.read_csv(synthetic_dir / "record_list.csv").set_index("study_id")
     measured = pd.read_csv(synthetic_dir / "machine_measurements.csv").set_index("study_id")
@@ -233,8 +228,8 @@ def test_a_data_set_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     first = synthesize(tmp_path / "d", patients=2, seed=1)
     before = {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")}
     again = synthesize(tmp_path / "d", patients=2, seed=1)
-    assert (first.already_there, again.already_there) == (False, True)
-    assert dataclasses.replace(again, already_there=False) == first
+    assert (first.already_existed, again.already_existed) == (False, True)
+    assert dataclasses.replace(again, already_existed=False) == first
     assert {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")} == before
 
 
@@ -250,7 +245,7 @@ def test_an_interrupted_write_is_done_again(tmp_path: Path) -> None:
         synthesize(cut, patients=3, seed=1, progress=stop)
     assert (cut / UNFINISHED_MARKER).exists()
     assert not (cut / MARKER).exists()
-    assert not synthesize(cut, patients=3, seed=1).already_there
+    assert not synthesize(cut, patients=3, seed=1).already_existed
     names = sorted(str(p.relative_to(whole)) for p in whole.rglob("*") if p.is_file())
     assert names == sorted(str(p.relative_to(cut)) for p in cut.rglob("*") if p.is_file())
     assert filecmp.cmpfiles(whole, cut, names, shallow=False)[1:] == ([], [])

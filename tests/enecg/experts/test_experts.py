@@ -15,9 +15,9 @@ RANDOM = "random:0"
 @pytest.fixture(scope="module")
 def ecgs() -> torch.Tensor:
     """64 synthetic ECGs, (64, 12, 5000) in mV."""
-    from pipeline.synthetic.heart import simulate
     from pipeline.synthetic.patient import draw_patient
     from pipeline.synthetic.rhythms import draw_rhythm
+    from pipeline.synthetic.simulation import simulate
 
     rng = np.random.default_rng(0)
     signals = [
