@@ -21,7 +21,7 @@ from enecg.pooling import pool
 from enecg.signal import standardize
 from enecg.tasks import TASKS
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluation.evaluate import choose_threshold, decide
+from pipeline.evaluation.thresholds import choose_threshold, decide
 from pipeline.labels.targets import fit_constant, fit_targets
 from pipeline.training.cohorts import draw
 from pipeline.training.fit import FitSettings, fit_heads, predict_heads

@@ -106,12 +106,12 @@ def _the_training_can_begin(
     **_: Any,
 ) -> None:
     from pipeline.datasets.registry import open_dataset
-    from pipeline.runs import run_folder
     from pipeline.runs.base_run import open_base
+    from pipeline.runs.output_folder import check_output
     from pipeline.training.cache import open_cache
 
     _the_questions_can_be_asked(tasks, own_tasks, labels)
-    run_folder.check(out)
+    check_output(out)
     if base is not None:
         open_base(str(base))
         return

@@ -18,9 +18,11 @@ def evaluate(
     Needs the embeddings of that data set by the same experts with the same weights.
     """
     # Imported here, for it brings torch, and asking for help should not wait for it.
-    from pipeline.judge import judge
+    from pipeline.evaluate import evaluate as evaluate_run
 
-    judged = judge(run, dataset, store, labels=labels, out=out, limit=limit, device=device)
-    print(judged.markdown, end="")
-    if judged.folder is not None:
-        print(f"Evaluation: {judged.folder}")
+    evaluation = evaluate_run(
+        run, dataset, store, labels=labels, out=out, limit=limit, device=device
+    )
+    print(evaluation.markdown, end="")
+    if evaluation.folder is not None:
+        print(f"Evaluation: {evaluation.folder}")

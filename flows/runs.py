@@ -39,10 +39,10 @@ def table(
     out: Out = None,
 ) -> None:
     """Tell a run's results in the layout of one of the paper's tables."""
-    from pipeline.report.paper import blocks
-    from pipeline.runs.finished import read
+    from pipeline.report.paper_tables import blocks
+    from pipeline.runs.results import read_results
 
-    _tell(blocks(read(run), which, extra=extra), out)
+    _tell(blocks(read_results(run), which, extra=extra), out)
 
 
 @app.command(name="ls")
@@ -52,12 +52,12 @@ def list_runs(
     """List the runs in a folder: data set, experts, when, and EnECG's scores."""
     from enecg.errors import UserError
     from pipeline.report.comparison import listed
-    from pipeline.runs import finished as runs
+    from pipeline.runs import results as runs
 
     found, wrong = [], []
-    for one in runs.find(folder):
+    for one in runs.find_runs(folder):
         try:
-            found.append(runs.read(one))
+            found.append(runs.read_results(one))
         except UserError as error:
             wrong.append(str(error))
     if found:
@@ -72,10 +72,10 @@ def list_runs(
 @app.command
 def show(run: Folder, /) -> None:
     """Tell all about a run: how it was made, from which stores, and its tables."""
-    from pipeline.report.paper import all_tables
-    from pipeline.runs.finished import read
+    from pipeline.report.paper_tables import all_tables
+    from pipeline.runs.results import read_results
 
-    one = read(run)
+    one = read_results(run)
     print(one.folder)
     _list(_flat(one.config))
     for store in one.config["stores"]:
@@ -92,11 +92,11 @@ def compare(
     """Set runs side by side: the settings they differ in, then their scores with intervals."""
     from enecg.errors import UserError
     from pipeline.report import comparison
-    from pipeline.runs.finished import read
+    from pipeline.runs.results import read_results
 
     if not others:
         raise UserError("One run cannot be compared; name two or more.")
-    _tell(comparison.compare([read(one) for one in (run, *others)]), out)
+    _tell(comparison.compare([read_results(one) for one in (run, *others)]), out)
 
 
 def _tell(tables: Sequence[Table], out: Path | None) -> None:

@@ -9,14 +9,15 @@ import numpy as np
 
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation.evaluate import Score, scores
+from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
 from pipeline.report.page import write_markdown, write_page
-from pipeline.runs import finished as runs
-from pipeline.runs import run_folder
-from pipeline.runs.base_run import cohorts_of, hidden_layers, like_base, open_base
+from pipeline.runs import results as runs
+from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_layers, open_base
+from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.run_log import RunLog
+from pipeline.runs.write_run import write_run
 from pipeline.training.cache import read_features
 from pipeline.training.cohorts import Cohort, draw
 from pipeline.training.fit import Fit
@@ -55,11 +56,11 @@ def train(
     """
     settings = settings or TrainSettings()
     started = time.monotonic()
-    folder = run_folder.check(Path(out))
+    folder = check_output(Path(out))
     device = resolve_device(settings.device)
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
-        settings = like_base(settings, base)
+        settings = adopt_settings(settings, base)
     inputs = gather(dataset, store, settings, None if base is None else base.stores)
     if settings.fit.top_k > len(inputs.cache.experts):
         raise UserError(
@@ -78,30 +79,30 @@ def train(
             for number in range(settings.repeats)
         ]
     else:
-        cohorts = cohorts_of(base, inputs.record_id, inputs.dataset.index())
+        cohorts = load_cohorts(base, inputs.record_id, inputs.dataset.index())
     for cohort in cohorts:
         check_labels(cohort, inputs)
     told = (*inputs.notes, *_too_few(settings, inputs), *_never_seen(cohorts, inputs))
     inputs = replace(inputs, notes=told)
-    with run_folder.replacing(folder) as made:
+    with replace_output(folder) as made:
         log = RunLog(made)
-        log.tell(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace}, from {store}.")
+        log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace}, from {store}.")
         for note in told:
-            log.tell(note)
+            log.write(note)
         everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
         features = read_features(inputs.cache, everyone, device)
-        log.tell(f"Embeddings of {len(everyone):,} records read.")
-        bases = None if base is None else hidden_layers(base, device)
+        log.write(f"Embeddings of {len(everyone):,} records read.")
+        bases = None if base is None else load_hidden_layers(base, device)
         step = _counter(log, progress, len(inputs.cache.experts) + 2)
         with one_thread():
             repeats = run_repeats(cohorts, inputs, features, settings.fit, step, bases)
-        judged = scores([one for repeat in repeats for one in repeat.predictions])
+        judged = compute_scores([one for repeat in repeats for one in repeat.predictions])
         seconds = time.monotonic() - started
-        run_folder.write(made, settings, device, inputs, repeats, judged, seconds)
-        finished = runs.read(made)
+        write_run(made, settings, device, inputs, repeats, judged, seconds)
+        finished = runs.read_results(made)
         text = write_markdown(finished)
         page = write_page(finished, repeats)
-        log.tell(f"Done in {seconds:.1f} s.")
+        log.write(f"Done in {seconds:.1f} s.")
     return Results(folder, folder / page.name, text, judged, seconds)
 
 
@@ -138,7 +139,7 @@ def _counter(log: RunLog, progress: Progress | None, total: int) -> Step:
     def step(name: str, fits: Sequence[Fit]) -> None:
         nonlocal done
         done += 1
-        log.tell_fits(name, fits)
+        log.write_fits(name, fits)
         if progress is not None:
             progress(done, total)
 

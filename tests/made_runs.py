@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from enecg.tasks import TASKS
-from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT, Predicted, scores
-from pipeline.runs.finished import results
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT, TaskPredictions
+from pipeline.evaluation.scores import compute_scores
+from pipeline.runs.results import results_document
 
 EXPERTS = ("dlinear", "moment")
 METHODS = (
@@ -23,7 +24,7 @@ NOISE = {method: 3.0 - place / 3 for place, method in enumerate(METHODS)}
 """How far off each method is: later ones are better."""
 
 
-def predict(task: str, method: str, repeat: int, *, records: int = 60) -> Predicted:
+def predict(task: str, method: str, repeat: int, *, records: int = 60) -> TaskPredictions:
     """A method's answers: the truth and its noise, two records a patient."""
     rng = np.random.default_rng([repeat, list(TASKS).index(task), METHODS.index(method)])
     truths = np.random.default_rng([repeat, list(TASKS).index(task)])
@@ -33,14 +34,14 @@ def predict(task: str, method: str, repeat: int, *, records: int = 60) -> Predic
         truth = truths.normal(60, 15, records)
         said = np.full(records, 60.0) if method == CONSTANT else truth
         said = said + NOISE[method] * rng.normal(size=records)
-        return Predicted(TASKS[task], method, repeat, record, record // 2, truth, said)
+        return TaskPredictions(TASKS[task], method, repeat, record, record // 2, truth, said)
     classes = 2 if kind == "binary" else 4
     truth = truths.integers(0, classes, records)
     logits = 2 * np.eye(classes)[truth] + NOISE[method] * rng.normal(size=(records, classes))
     told = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     said = told.argmax(1).astype(float)
     patient = record // 2
-    return Predicted(TASKS[task], method, repeat, record, patient, truth * 1.0, said, told)
+    return TaskPredictions(TASKS[task], method, repeat, record, patient, truth * 1.0, said, told)
 
 
 def make_run(
@@ -98,8 +99,8 @@ def make_run(
     parameters |= {ZERO_SHOT + name: (0, parameters[name][1]) for name in EXPERTS}
     binary = [task for task in tasks if TASKS[task].kind == "binary"]
     chosen = [0.25 if number % 2 == 0 else float("inf") for number in range(repeats)]
-    judged = results(
-        *([TASKS[task] for task in tasks], parameters, scores(predictions)),
+    judged = results_document(
+        *([TASKS[task] for task in tasks], parameters, compute_scores(predictions)),
         {ENSEMBLE: dict.fromkeys(binary, chosen)},
     )
     folder.mkdir(parents=True)

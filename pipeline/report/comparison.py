@@ -6,12 +6,12 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluation.evaluate import ENSEMBLE
+from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.report.table import NOT_FOR_THIS, Table, cell, label
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 
 
-def listed(runs: Sequence[Run]) -> Table:
+def listed(runs: Sequence[RunResults]) -> Table:
     """A row a run: data set, experts, when, and EnECG's scores: a column for each of the paper's
     tasks that any of them has, and one for all tasks of a lab's own.
     """
@@ -38,7 +38,7 @@ def listed(runs: Sequence[Run]) -> Table:
     return Table("", (*columns, *(["own tasks"] if own else [])), tuple(rows))
 
 
-def compare(runs: Sequence[Run]) -> list[Table]:
+def compare(runs: Sequence[RunResults]) -> list[Table]:
     """Differences of the settings, then the scores on each task, a column a run.
 
     Raises UserError where the runs are of different data sets. Where the patients differ, the
@@ -54,7 +54,7 @@ def compare(runs: Sequence[Run]) -> list[Table]:
     return [_settings(runs, names), *_scores(runs, names)]
 
 
-def _settings(runs: Sequence[Run], names: Sequence[str]) -> Table:
+def _settings(runs: Sequence[RunResults], names: Sequence[str]) -> Table:
     """What the runs were asked for and read, as far as it differs."""
     flat = [_flat(run) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
@@ -66,7 +66,7 @@ def _settings(runs: Sequence[Run], names: Sequence[str]) -> Table:
     return Table("Settings that differ", ("", *names), tuple(rows), notes=_cohorts(runs, rows))
 
 
-def _cohorts(runs: Sequence[Run], rows: Sequence[object]) -> tuple[str, ...]:
+def _cohorts(runs: Sequence[RunResults], rows: Sequence[object]) -> tuple[str, ...]:
     told = [] if rows else ["None: these runs were made alike."]
     if len({run.config["cohorts_digest"] for run in runs}) > 1:
         told.append(
@@ -79,7 +79,7 @@ def _cohorts(runs: Sequence[Run], rows: Sequence[object]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _flat(run: Run) -> dict[str, str]:
+def _flat(run: RunResults) -> dict[str, str]:
     """The settings and the stores of a run, one value a key."""
     config = run.config
     flat: dict[str, str] = {}
@@ -103,7 +103,7 @@ def _flat(run: Run) -> dict[str, str]:
     return flat
 
 
-def _scores(runs: Sequence[Run], names: Sequence[str]) -> list[Table]:
+def _scores(runs: Sequence[RunResults], names: Sequence[str]) -> list[Table]:
     """A table a task: a row a method of any run, a column a run."""
     tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tables = []
@@ -126,7 +126,7 @@ def _scores(runs: Sequence[Run], names: Sequence[str]) -> list[Table]:
     ]
 
 
-def _own(run: Run) -> str:
+def _own(run: RunResults) -> str:
     """EnECG's score on the first of a run's own tasks, and how many more it has."""
     names = [name for name in run.tasks if name not in TASKS]
     if not names:
@@ -135,12 +135,12 @@ def _own(run: Run) -> str:
     return f"{names[0]} {_short(run, names[0])}{more}"
 
 
-def _short(run: Run, task: str) -> str:
+def _short(run: RunResults, task: str) -> str:
     score = run.score(ENSEMBLE, task)
     return cell(score).partition(" [")[0] if score is not None else NOT_FOR_THIS
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[RunResults]) -> list[str]:
     """The runs by the names of their folders, in full where two are alike."""
     short = [run.folder.resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run.folder) for run in runs]

@@ -10,27 +10,27 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from enecg.metrics import BINS
-from pipeline.report import answer_plots, plots
+from pipeline.report import plots, prediction_plots
 from pipeline.report.formats import environment, markdown
-from pipeline.report.memory import memory_and_throughput
-from pipeline.report.paper import all_other_metrics, all_tables
+from pipeline.report.paper_tables import all_other_metrics, all_tables
 from pipeline.report.reliability_plot import JOINED_FROM, reliability
+from pipeline.report.resource_table import resource_table
 from pipeline.report.table import label, notes_on_others, warning
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
 PAGE = "results.html"
 TABLES = "results.md"
 
 
-def write_markdown(run: Run) -> str:
+def write_markdown(run: RunResults) -> str:
     """Write the run's tables as Markdown into its folder; returns them."""
     text = markdown(all_tables(run))
     (run.folder / TABLES).write_text(text)
     return text
 
 
-def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
+def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
     """Write the page of a run into its folder; returns its path."""
     page = (
         environment()
@@ -42,7 +42,7 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
             others=all_other_metrics(run, run.methods),
             notes_on_others=notes_on_others(run),
             warning=warning(run.untrained),
-            memory=memory_and_throughput(run),
+            memory=resource_table(run),
             figures=[
                 (title, words, png(figure))
                 for title, words, figure in _figures(run, repeats)
@@ -55,7 +55,7 @@ def write_page(run: Run, repeats: Sequence[Repeat]) -> Path:
     return path
 
 
-def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:
+def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:
     return [
         (
             "Scores",
@@ -66,12 +66,12 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
         (
             "EnECG's values",
             "On test patients; points of all repeats.",
-            answer_plots.regressions(repeats),
+            prediction_plots.regressions(repeats),
         ),
         (
             "EnECG's classes",
             _on_classes(run, repeats),
-            answer_plots.confusions(repeats),
+            prediction_plots.confusions(repeats),
         ),
         (
             "Can the probabilities be believed?",
@@ -84,7 +84,7 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
             "Whom the gate listens to",
             "Weights sum to 1 for every record and task; below each task by what is true of the "
             "record (how many).",
-            answer_plots.gate_weights(repeats, [label(name, run) for name in run.weights]),
+            prediction_plots.gate_weights(repeats, [label(name, run) for name in run.weights]),
         ),
         (
             "Learning",
@@ -94,7 +94,7 @@ def _figures(run: Run, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure
     ]
 
 
-def _on_classes(run: Run, repeats: Sequence[Repeat]) -> str:
+def _on_classes(run: RunResults, repeats: Sequence[Repeat]) -> str:
     told = [
         "Test records of all repeats: how many of each true class (row) were given each answer; "
         "colour: their share of the row."
@@ -103,8 +103,8 @@ def _on_classes(run: Run, repeats: Sequence[Repeat]) -> str:
         told.append(
             "A diagnosis that is not among a repeat's classes counts under Others in that repeat."
         )
-    told.append(answer_plots.thresholds(run))
-    if cut := answer_plots.cut_names(repeats):
+    told.append(prediction_plots.thresholds(run))
+    if cut := prediction_plots.cut_names(repeats):
         told.append(f"Names cut short, in full: {'; '.join(cut)}.")
     return " ".join(filter(None, told))
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.table import label
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
 ENSEMBLE_COLOUR = "#c0392b"
@@ -15,7 +15,7 @@ JOINED_COLOUR = "#c98b2b"
 """Of the ensembles besides EnECG."""
 
 
-def scores(run: Run) -> Figure:
+def scores(run: RunResults) -> Figure:
     """Each task's metric by method, with its 95 % interval; the constant predictor as a line.
 
     Experts under untrained heads are left out: their errors would set the scale.
@@ -46,7 +46,7 @@ def scores(run: Run) -> Figure:
     return figure
 
 
-def _colour(method: str, run: Run) -> str:
+def _colour(method: str, run: RunResults) -> str:
     if method == CONSTANT:
         return "grey"
     if method in run.weights:

@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from enecg.metrics import Bin
-from pipeline.evaluation.evaluate import ENSEMBLE
+from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.report.plots import ENSEMBLE_COLOUR
 from pipeline.report.table import label
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 
 JOINED_FROM = 5
 """Records that a bin needs to be joined to its neighbours: the share of fewer is chance."""
@@ -18,7 +18,7 @@ LARGEST_DOT = 60
 """Area of the dot of a method's fullest bin, in square points."""
 
 
-def reliability(run: Run) -> Figure | None:
+def reliability(run: RunResults) -> Figure | None:
     """For binary tasks, the share that came true by the probability that was told, and how many
     records have it; EnECG over its experts. None where nothing is binary.
     """

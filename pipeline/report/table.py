@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from enecg.metrics import BINS, SECONDARY_METRICS
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
-from pipeline.evaluation.evaluate import CONSTANT, ZERO_SHOT, Measure
-from pipeline.runs.finished import JudgedTask, Run
+from pipeline.evaluation.predictions import CONSTANT, ZERO_SHOT
+from pipeline.evaluation.scores import Measure
+from pipeline.runs.results import RunResults, TaskSummary
 
 NOT_FOR_THIS = "–"
 NOT_DEFINED = "not defined"
@@ -36,7 +37,7 @@ def warning(untrained: Sequence[str]) -> str:
     )
 
 
-def label(method: str, run: Run) -> str:
+def label(method: str, run: RunResults) -> str:
     """A method's name, and what of it is untrained: its experts' weights, its heads."""
     if method == CONSTANT:
         return method
@@ -51,7 +52,7 @@ def label(method: str, run: Run) -> str:
     return method
 
 
-def by_task(run: Run, methods: Sequence[str], title: str) -> Table:
+def by_task(run: RunResults, methods: Sequence[str], title: str) -> Table:
     """The paper's metric of these methods on every task: mean ± SD over repeats and the 95 %
     interval, with the number of parameters, and the test records at the end.
     """
@@ -70,7 +71,7 @@ def by_task(run: Run, methods: Sequence[str], title: str) -> Table:
     return Table(title, heading, tuple(rows), frozenset(best))
 
 
-def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table | None:
+def other_metrics(run: RunResults, methods: Sequence[str], task: TaskSummary) -> Table | None:
     """The metrics of a task besides the paper's; None where nothing was measured."""
     scores = {method: run.score(method, task.name) for method in methods}
     measured = {
@@ -103,7 +104,7 @@ def other_metrics(run: Run, methods: Sequence[str], task: JudgedTask) -> Table |
     return Table(title, ("", *heading), tuple(rows), frozenset(best))
 
 
-def notes(run: Run) -> tuple[str, ...]:
+def notes(run: RunResults) -> tuple[str, ...]:
     """What holds of all tables of a run."""
     seeds = run.config["seeds"]
     interval = f"[95 % interval, bootstrap by patient, {DRAWS:,} draws]"
@@ -131,7 +132,7 @@ def notes(run: Run) -> tuple[str, ...]:
     return tuple(told)
 
 
-def notes_on_others(run: Run) -> tuple[str, ...]:
+def notes_on_others(run: RunResults) -> tuple[str, ...]:
     """How the metrics besides the paper's are made, as far as the run has them."""
     kinds = {task.kind for task in run.tasks.values()}
     told = []
@@ -162,7 +163,7 @@ def cell(measure: Measure | None) -> str:
     return f"{measure.mean:.{digits}f}{deviation} {interval}"
 
 
-def parameters(run: Run, method: str) -> str:
+def parameters(run: RunResults, method: str) -> str:
     """How many parameters of heads and gate a method trains, and how many it has."""
     if method == CONSTANT:
         return "0 / 0"
@@ -172,12 +173,12 @@ def parameters(run: Run, method: str) -> str:
     return f"{trained:,} / {all_of_them:,}"
 
 
-def _heading(task: JudgedTask) -> str:
+def _heading(task: TaskSummary) -> str:
     arrow = "↑" if task.higher_is_better else "↓"
     return f"{task.title}, {task.metric_name}{f' {task.unit}' if task.unit else ''} {arrow}"
 
 
-def _counts(run: Run, task: str) -> str:
+def _counts(run: RunResults, task: str) -> str:
     score = next(score for score in run.scores if score.task == task)
     counted = zip(score.n, score.patients, strict=True)
     return " / ".join(f"{n:,} ({patients:,})" for n, patients in counted)
@@ -194,7 +195,7 @@ def _best(methods: Sequence[str], column: Sequence[Measure | None], higher_is_be
     return -1 if best >= 0 and methods[best] == CONSTANT else best
 
 
-def _gaps(run: Run, task: JudgedTask) -> list[str]:
+def _gaps(run: RunResults, task: TaskSummary) -> list[str]:
     """Metrics that some repeats, or some draws, have no value of."""
     told = []
     for score in (one for one in run.scores if one.task == task.name):

@@ -33,7 +33,7 @@ def open_base(folder: str) -> SavedRun:
     return base
 
 
-def like_base(settings: TrainSettings, base: SavedRun) -> TrainSettings:
+def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
     """The settings with all that is the base's own: its stores, its patients, its hidden layers."""
     given: dict[str, Any] = base.config["settings"]
     return replace(
@@ -51,7 +51,7 @@ def like_base(settings: TrainSettings, base: SavedRun) -> TrainSettings:
     )
 
 
-def cohorts_of(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
+def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
     """The base's cohorts, so that nobody whom its layers have seen is judged on.
 
     `index`: the data set's, which says who took which record today. Raises UserError where an
@@ -85,7 +85,7 @@ def _check_patients(base: SavedRun, cohort: Cohort, index: RecordIndex) -> None:
             )
 
 
-def hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Linear]]:
+def load_hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Linear]]:
     """By expert, the hidden layer of each repeat."""
     return {
         expert: [

@@ -1,7 +1,7 @@
-"""A run's heads and gate, answering for any record whose embeddings are there.
+"""Predict with the heads and gate of a saved run.
 
 ```python
-features = read_for("runs/first", "stores-data/lab", record_id)
+features = read_run_features("runs/first", "stores-data/lab", record_id)
 years = load_run("runs/first").predict(features)["EnECG"]["age"]
 ```
 """
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.heads import TaskHeads
-from pipeline.evaluation.evaluate import ENSEMBLE, decide
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.evaluation.thresholds import decide
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import Targets
 from pipeline.runs.saved_run import SavedRun
@@ -26,15 +27,20 @@ from pipeline.training.fit import predict_heads
 from pipeline.training.stack_data import RECORDS_AT_ONCE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
-Answers = dict[str, dict[str, Float[np.ndarray, " record"]]]
+"""By method and task: standardized values of a regression, or class probabilities."""
+Predictions = dict[str, dict[str, Float[np.ndarray, " record"]]]
+"""By method and task: values in the task's unit, or class numbers."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """What one repeat has learned: the heads of each expert, the gate, and how to read them.
+    """Heads and gate of one repeat. A method is the name of an expert, or ``"EnECG"``.
 
-    `targets` by task; `thresholds` of binary tasks, by method and task. A method is the name of
-    an expert, or `EnECG`.
+    Attributes:
+        targets: Fitted targets, by task.
+        heads: Heads, by expert.
+        gate: The gate; `enecg.gate.Gate` with its adapter.
+        thresholds: Thresholds of binary tasks, by method and task.
     """
 
     targets: dict[str, Targets]
@@ -43,40 +49,53 @@ class Predictor:
     thresholds: dict[str, dict[str, float]]
 
     def outputs(self, features: Features) -> Outputs:
-        """By method and task: a regression in standard units, or the probabilities of classes.
+        """Compute the outputs of every expert's heads, and of EnECG.
 
-        Raises UserError where an expert's features are not given, or are not as wide as its heads.
+        Args:
+            features: Embeddings of all experts of the run, and the gate's input.
+
+        Returns:
+            See `Outputs`.
+
+        Raises:
+            UserError: An expert's embeddings are missing, or of another size.
         """
         for name, heads in self.heads.items():
-            width = len(heads.standardise.mean)
-            given = features.experts.get(name)
-            if given is None or given.shape[1] != width:
-                there = "none" if given is None else f"{given.shape[1]} features"
+            expected = len(heads.standardise.mean)
+            embedding = features.experts.get(name)
+            if embedding is None or embedding.shape[1] != expected:
+                given = "none were given" if embedding is None else f"got {embedding.shape[1]}"
                 raise UserError(
-                    f"The run answers from {width} features of {name}, and {there} are given; "
-                    "read them from stores made as the run's were, by read_for."
+                    f"The run expects {expected} features of {name}, {given}; read the features "
+                    "by read_run_features, from stores made with the run's settings."
                 )
-        found = {
+        outputs = {
             name: predict_heads(heads, features.experts[name], self.targets)
             for name, heads in self.heads.items()
         }
-        of_experts = list(found.values())
-        found[ENSEMBLE] = {
-            task: mix(weight, torch.stack([one[task] for one in of_experts]))
-            for task, weight in self.weights(features).items()
+        by_expert = list(outputs.values())
+        outputs[ENSEMBLE] = {
+            task: mix(weight, torch.stack([one[task] for one in by_expert]))
+            for task, weight in self.gate_weights(features).items()
         }
-        return found
+        return outputs
 
-    def weights(self, features: Features) -> dict[str, Float[Tensor, "record output expert"]]:
-        """The gate's weights over the experts, in the order of `heads`, by task; of each output
-        or of all, as `enecg.gate.Gate` gives them.
+    def gate_weights(self, features: Features) -> dict[str, Float[Tensor, "record output expert"]]:
+        """Compute the gate's weights.
+
+        Args:
+            features: Embeddings; only the gate's input is used.
+
+        Returns:
+            Weights by task, in the order of `heads`; they sum to 1 over the experts. The second
+            axis has length 1 if all outputs of a task share their weights.
         """
         with torch.no_grad():
             parts = [self.gate(part) for part in features.leads.split(RECORDS_AT_ONCE)]
         return {task: torch.cat([part[task] for part in parts]) for task in self.targets}
 
-    def answers(self, outputs: Outputs) -> Answers:
-        """What `outputs` say: values in the task's unit, or class numbers."""
+    def decode(self, outputs: Outputs) -> Predictions:
+        """Convert outputs to values in the task's unit, or to class numbers."""
         return {
             method: {
                 task: decide(
@@ -84,24 +103,41 @@ class Predictor:
                     output.cpu().numpy(),
                     self.thresholds[method].get(task, float("nan")),
                 )
-                for task, output in of_tasks.items()
+                for task, output in by_task.items()
             }
-            for method, of_tasks in outputs.items()
+            for method, by_task in outputs.items()
         }
 
-    def predict(self, features: Features) -> Answers:
-        """By method and task: values in the task's unit, or numbers of `targets[task].classes`.
+    def predict(self, features: Features) -> Predictions:
+        """Predict with every expert's heads, and with EnECG.
 
-        Row i is of `features.record_id[i]`.
+        Args:
+            features: Embeddings of all experts of the run, and the gate's input.
+
+        Returns:
+            See `Predictions`; class numbers index `targets[task].classes`. Element i belongs to
+            `features.record_id[i]`.
+
+        Raises:
+            UserError: An expert's embeddings are missing, or of another size.
         """
-        return self.answers(self.outputs(features))
+        return self.decode(self.outputs(features))
 
 
 def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predictor:
-    """What a repeat of a saved run has learned, on a `device` or the best there is (`auto`).
+    """Load the heads and gate of a saved run.
 
-    Raises UserError where `folder` is no run, has no such repeat, or is not whole, and where there
-    is no such device.
+    Args:
+        folder: Run folder.
+        repeat: Number of the repeat, from 0.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+
+    Returns:
+        The models in evaluation mode.
+
+    Raises:
+        UserError: `folder` is not a run folder or is damaged, or the repeat or the device does
+            not exist.
     """
     run = SavedRun(Path(folder).expanduser())
     device = resolve_device(device)
@@ -113,7 +149,7 @@ def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predic
     )
 
 
-def read_for(
+def read_run_features(
     folder: str | Path,
     store: str | Path,
     record_id: Int[np.ndarray, " record"],
@@ -121,10 +157,21 @@ def read_for(
     namespace: str | None = None,
     device: str = "cpu",
 ) -> Features:
-    """What a run answers from: embeddings of these records, by the run's own experts and weights.
+    """Read the embeddings from which a run predicts.
 
-    `namespace`: of the data set that the records are of, such as `ludb/1.0.1`; the run's own where
-    none is given. Raises UserError or StoreError where they are not in the store.
+    Args:
+        folder: Run folder.
+        store: Root folder or URL of the shared stores.
+        record_id: Records to read.
+        namespace: Data set of the records, such as ``"ludb/1.0.1"``; by default the run's own.
+        device: Device of the tensors; see `load_run`.
+
+    Returns:
+        Embeddings by the run's experts and weights, in the order of `record_id`.
+
+    Raises:
+        UserError: `folder` is not a run folder, or a record has no embedding.
+        StoreError: The data set has no embeddings by the run's experts and weights.
     """
     run = SavedRun(Path(folder).expanduser())
     cache = open_same(store, namespace or run.config["dataset"], run.stores, "enecg extract")

@@ -1,4 +1,4 @@
-"""A run folder, opened: its settings, its stores, whom it has seen, and its models."""
+"""Lazy access to a run folder: configuration, cohorts, targets and trained models."""
 
 import json
 from collections.abc import Iterator
@@ -15,129 +15,134 @@ from torch import nn
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
 from pipeline.labels.targets import Targets
-from pipeline.runs.finished import CONFIG, NEEDED, PROVENANCE
-from pipeline.runs.saved_models import load_gate, load_heads, load_hidden_layer
+from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
+from pipeline.runs.results import CONFIG, CONFIG_KEYS, PROVENANCE, check_run_folder
 from stores.record_ids import RecordIds, as_ids
 
-_DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
-"""What json, torch, safetensors and peft raise for a file that is not there or not whole."""
+_LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
+"""Errors of json, torch, safetensors and peft for a missing or damaged file."""
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run folder. Its members raise UserError where a file is not there or not whole."""
+    """A run folder. All members raise UserError if a file is missing or damaged.
+
+    Attributes:
+        folder: Run folder; ``~`` is not expanded.
+    """
 
     folder: Path
 
     def __post_init__(self) -> None:
-        if not (self.folder / CONFIG).is_file():
-            raise UserError(
-                f"{self.folder} is no run, it has no {CONFIG}; name the folder that a training "
-                "was given by --out."
-            )
+        check_run_folder(self.folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The data set, the settings, the experts and the tasks."""
+        """Contents of `config.json`."""
         config: dict[str, Any] = self._read(CONFIG)
-        if not isinstance(config, dict) or not config.keys() >= NEEDED:
-            raise UserError(f"{self.folder / CONFIG} is of another version; train it again.")
+        if not isinstance(config, dict) or not config.keys() >= CONFIG_KEYS:
+            raise UserError(
+                f"{self.folder / CONFIG} was written by another version of EnECG. Train again."
+            )
         return config
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """The names of the experts, in the order of the gate's weights."""
+        """Names of the experts, in the order of the gate's weights."""
         return tuple(self.config["experts"])
 
     @cached_property
     def stores(self) -> tuple[dict[str, Any], ...]:
-        """The provenance of each store that the run was trained from."""
+        """Provenance of each store that the run was trained from."""
         return tuple(self._read(PROVENANCE).values())
 
     @cached_property
     def cohorts(self) -> tuple[dict[str, Any], ...]:
-        """Of each repeat its `seed`, record ids by part, and `patients_seen`."""
-        drawn = self._read("cohorts.json")
-        if not (drawn and isinstance(drawn, list)):
-            raise UserError(f"{self.folder / 'cohorts.json'} names no cohort; train the run again.")
-        return tuple(drawn)
+        """For each repeat: `seed`, record ids by part, and `patients_seen`."""
+        cohorts = self._read("cohorts.json")
+        if not (cohorts and isinstance(cohorts, list)):
+            raise UserError(f"{self.folder / 'cohorts.json'} has no cohorts. Train again.")
+        return tuple(cohorts)
 
     def patients_seen(self, repeat: int) -> RecordIds:
-        """The patients that a repeat was trained or validated on."""
-        with self._whole():
+        """Return the training and validation patients of a repeat."""
+        with self._translate_errors():
             return as_ids(self.cohorts[repeat]["patients_seen"])
 
     def records_seen(self, repeat: int) -> RecordIds:
-        """The records that a repeat was trained or validated on."""
-        with self._whole():
-            drawn = self.cohorts[repeat]
-            return as_ids([*drawn["train"], *drawn["validation"]])
+        """Return the training and validation records of a repeat."""
+        with self._translate_errors():
+            cohort = self.cohorts[repeat]
+            return as_ids([*cohort["train"], *cohort["validation"]])
 
     def targets(self, repeat: int) -> dict[str, Targets]:
-        """What a repeat fitted to the labels of its training patients, by task."""
-        with self._whole():
-            saved = self._saved(repeat)["targets"]
-            return {name: Targets.from_document(name, document) for name, document in saved.items()}
+        """Return the targets of each task, fitted on the training records of a repeat."""
+        with self._translate_errors():
+            documents = self._targets_file(repeat)["targets"]
+            return {
+                name: Targets.from_document(name, document) for name, document in documents.items()
+            }
 
     def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
-        """From which probability on class 1 is said, by method and binary task; infinity: never."""
-        with self._whole():
+        """Return the thresholds by method and binary task; infinity predicts class 1 for none."""
+        with self._translate_errors():
             return {
                 method: {
                     task: float("inf") if value is None else float(value)
-                    for task, value in of_tasks.items()
+                    for task, value in by_task.items()
                 }
-                for method, of_tasks in self._saved(repeat)["thresholds"].items()
+                for method, by_task in self._targets_file(repeat)["thresholds"].items()
             }
 
     def heads(self, repeat: int, expert: str) -> TaskHeads:
-        """The heads of an expert, ready to answer, on the CPU."""
+        """Load the heads of an expert on the CPU, in evaluation mode."""
         outputs = {name: one.outputs for name, one in self.targets(repeat).items()}
-        with self._whole():
-            return load_heads(self._of(repeat) / "heads" / expert, outputs)
+        with self._translate_errors():
+            return load_heads(self._repeat_folder(repeat) / "heads" / expert, outputs)
 
     def hidden_layer(self, repeat: int, expert: str) -> nn.Linear:
-        """The hidden layer that all tasks' heads of an expert share."""
-        with self._whole():
-            return load_hidden_layer(self._of(repeat) / "heads" / expert)
+        """Load the hidden layer shared by all heads of an expert."""
+        with self._translate_errors():
+            return load_hidden_layer(self._repeat_folder(repeat) / "heads" / expert)
 
     def gate(self, repeat: int) -> PeftModel:
-        """The gate as `enecg.gate.Gate`, ready to answer, on the CPU."""
-        with self._whole():
+        """Load the gate (`enecg.gate.Gate` with its adapter) on the CPU, in evaluation mode."""
+        with self._translate_errors():
             return load_gate(
-                self._of(repeat) / "gate",
-                list(self._saved(repeat)["targets"]),
+                self._repeat_folder(repeat) / "gate",
+                list(self._targets_file(repeat)["targets"]),
                 len(self.experts),
                 int(self.config["settings"]["fit"]["top_k"]),
             )
 
-    def _of(self, repeat: int) -> Path:
+    def _repeat_folder(self, repeat: int) -> Path:
         if not 0 <= repeat < len(self.cohorts):
             raise UserError(
-                f"{self.folder} has no repeat {repeat}; it has {len(self.cohorts)}, counted from 0."
+                f"{self.folder} has no repeat {repeat}; valid repeats are 0 to "
+                f"{len(self.cohorts) - 1}."
             )
         return self.folder / f"repeat-{repeat}"
 
-    def _saved(self, repeat: int) -> dict[str, Any]:
-        saved: dict[str, Any] = self._read(f"{self._of(repeat).name}/targets.json")
-        return saved
+    def _targets_file(self, repeat: int) -> dict[str, Any]:
+        document: dict[str, Any] = self._read(f"{self._repeat_folder(repeat).name}/targets.json")
+        return document
 
     def _read(self, name: str) -> Any:
         path = self.folder / name
         try:
             return json.loads(path.read_text())
         except OSError as error:
-            raise UserError(f"{path} is not there; train the run again.") from error
+            raise UserError(f"{path} is missing or unreadable. Train again.") from error
         except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}); train the run again.") from error
+            raise UserError(f"{path} is damaged ({error}). Train again.") from error
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Turn what a run lacks into a sentence."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Turn the error of a missing or damaged file into a UserError."""
         try:
             yield
-        except _DAMAGED as error:
+        except _LOAD_ERRORS as error:
             raise UserError(
-                f"{self.folder} is not a whole run of this version ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); train it again."
+                f"{self.folder} is incomplete, damaged or of another version "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}). Train again."
             ) from error

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from pipeline.evaluation.evaluate import CONSTANT, Predicted, choose_threshold, decide
+from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
+from pipeline.evaluation.thresholds import choose_threshold, decide
 from pipeline.labels.targets import fit_constant
 from pipeline.training.stack_data import Labelled
 from stores.record_ids import RecordIds, as_ids
@@ -43,7 +44,7 @@ class Judge:
         probability = output[:, 1].cpu().numpy()[rows]
         return choose_threshold(probability, self.encoded[task][rows].astype(int))
 
-    def constant(self, task: str) -> Predicted:
+    def constant(self, task: str) -> TaskPredictions:
         """The same answer for everyone, and as probabilities the shares of the classes."""
         targets = self.targets[task]
         of_training = self.encoded[task][self._known(task, "train")]
@@ -57,7 +58,7 @@ class Judge:
             shares = np.tile(constant.shares, (len(rows), 1))
         return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(best)), shares)
 
-    def untrained(self, method: str, task: str, output: Tensor) -> Predicted:
+    def untrained(self, method: str, task: str, output: Tensor) -> TaskPredictions:
         """What untrained heads say, a regression in its own unit: the paper's zero-shot."""
         rows = self._known(task, "test")
         said = output.cpu().numpy()[rows]
@@ -65,7 +66,7 @@ class Judge:
             return self._predicted(method, task, rows, said[:, 0], None)
         return self._predicted(method, task, rows, said.argmax(1), said)
 
-    def answers(self, method: str, task: str, output: Tensor, threshold: float) -> Predicted:
+    def answers(self, method: str, task: str, output: Tensor, threshold: float) -> TaskPredictions:
         """What a method says; `threshold` of binary tasks only."""
         rows = self._known(task, "test")
         said = output.cpu().numpy()[rows]
@@ -80,13 +81,13 @@ class Judge:
         rows: np.ndarray,
         predicted: np.ndarray,
         probability: np.ndarray | None,
-    ) -> Predicted:
+    ) -> TaskPredictions:
         targets = self.targets[task]
         truth = self.encoded[task][rows].astype(np.float64)
         if targets.task.kind == "regression":
             truth = targets.decode(truth)
         record_id = self.record_id[rows]
-        return Predicted(
+        return TaskPredictions(
             task=targets.task,
             method=method,
             repeat=self.number,

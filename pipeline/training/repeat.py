@@ -16,7 +16,7 @@ from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation.evaluate import ENSEMBLE, ZERO_SHOT, Predicted
+from pipeline.evaluation.predictions import ENSEMBLE, ZERO_SHOT, TaskPredictions
 from pipeline.labels.targets import Targets, fit_targets
 from pipeline.training.answers import Judge
 from pipeline.training.cache import Cache, Features
@@ -62,7 +62,7 @@ class Repeat:
     gate: Fit
     thresholds: dict[str, dict[str, float]]
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
-    predictions: tuple[Predicted, ...]
+    predictions: tuple[TaskPredictions, ...]
     parameters: dict[str, tuple[int, int]]
 
 

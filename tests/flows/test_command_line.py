@@ -105,7 +105,7 @@ def test_to_judge_what_is_no_run_is_a_mistake(
     assert answer(enecg(), ["evaluate", "--run", str(tmp_path), *words]) == 2
     told = capfd.readouterr()
     assert len(told.err.splitlines()) == 1
-    assert f"{tmp_path} is no run, it has no config.json" in told.err
+    assert f"{tmp_path} is not a run folder: config.json is missing" in told.err
 
 
 @pytest.mark.parametrize("command", [["enecg"], ["prefect", "run"]], ids=" ".join)

@@ -70,7 +70,7 @@ def test_ls_tells_of_a_run_that_cannot_be_read_and_lists_the_others(tmp_path: Pa
     assert code == 0
     assert out.splitlines()[1].startswith(str(tmp_path / "good"))
     damaged = tmp_path / "old" / "results.json"
-    assert f"{damaged} was written by another version" in out.splitlines()[2]
+    assert f"{damaged} is damaged or was written by another version" in out.splitlines()[2]
 
 
 def test_show_tells_settings_stores_and_tables(folder: Path, tmp_path: Path, tell: Tell):
@@ -95,12 +95,12 @@ def test_compare_tells_what_differs_warns_and_sets_scores_side_by_side(folder: P
 
 
 MISTAKES = {
-    "table 2 nowhere": "nowhere is no run",
+    "table 2 nowhere": "nowhere is not a run folder",
     "table 4 FIRST": "Invalid value",
     "table 2 FIRST --out x.pdf": "x.pdf has no suffix of .md, .csv, .html",
     "table 2 FIRST --out nowhere/x.md": "cannot be written",
-    "runs ls nowhere": "There is no folder nowhere",
-    "runs show nowhere": "nowhere is no run",
+    "runs ls nowhere": "The folder nowhere does not exist",
+    "runs show nowhere": "nowhere is not a run folder",
     "runs compare FIRST": "name two or more",
 }
 

@@ -14,7 +14,8 @@ from sklearn.metrics import (
 from enecg import metrics
 from enecg.tasks import TASKS, Task
 from pipeline.evaluation.bootstrap import DRAWS, FAST, RANK_DRAWS, Sample, draw, of_draws
-from pipeline.evaluation.evaluate import Predicted, score, scores
+from pipeline.evaluation.predictions import TaskPredictions
+from pipeline.evaluation.scores import compute_score, compute_scores
 
 
 def sample(classes: int, seed: int = 0, *, records: int = 300, draws: int = 12) -> Sample:
@@ -111,18 +112,20 @@ def test_draws_that_lack_a_class_are_nan_and_the_others_make_the_interval():
     assert lacking.any()
     np.testing.assert_array_equal(np.isnan(areas), lacking)
     one = answers("sex", truth, np.stack([1 - told, told], 1))
-    area = next(other for other in score([one]).others if other.metric == "AUROC")
+    area = next(other for other in compute_score([one]).others if other.metric == "AUROC")
     assert 0 < area.draws < RANK_DRAWS
     assert area.low <= area.mean <= area.high
 
 
 def answers(
     task: str | Task, truth: np.ndarray, probability: np.ndarray, repeat: int = 0, method: str = "x"
-) -> Predicted:
+) -> TaskPredictions:
     ids = np.arange(len(truth))
     told = TASKS[task] if isinstance(task, str) else task
     said = probability.argmax(1).astype(float)
-    return Predicted(told, method, repeat, ids, ids // 2, truth.astype(float), said, probability)
+    return TaskPredictions(
+        told, method, repeat, ids, ids // 2, truth.astype(float), said, probability
+    )
 
 
 def test_a_repeat_whose_test_records_are_of_one_class_is_left_out_of_the_mean():
@@ -130,7 +133,7 @@ def test_a_repeat_whose_test_records_are_of_one_class_is_left_out_of_the_mean():
     assert of.probability is not None
     one = answers("sex", np.zeros(300), of.probability)
     both = answers("sex", of.truth, of.probability, repeat=1)
-    alone, together = score([one]), score([one, both])
+    alone, together = compute_score([one]), compute_score([one, both])
     area = {other.metric: other for other in alone.others}["AUROC"]
     assert np.isnan([area.mean, area.low, area.high]).all()
     assert area.draws == 0
@@ -144,7 +147,7 @@ def test_every_metric_of_a_kind_is_told_and_lies_in_its_interval():
     for task, classes in (("potassium", 2), ("arrhythmia", 9)):
         of = sample(classes, records=400)
         assert of.probability is not None
-        told = score([answers(task, of.truth, of.probability)])
+        told = compute_score([answers(task, of.truth, of.probability)])
         names = [metric.name for metric in metrics.SECONDARY_METRICS[TASKS[task].kind]]
         assert [one.metric for one in told.others] == names
         assert all(one.low <= one.mean <= one.high for one in (told, *told.others))
@@ -158,7 +161,7 @@ def test_few_records_and_rare_classes_move_no_interval_away_from_its_mean():
         assert of.probability is not None
         # The shares of the classes, told to everyone: calibrated, and right for the commonest.
         shares = np.bincount(of.truth.astype(int), minlength=12) / len(of.truth)
-        told = score([answers("arrhythmia", of.truth, np.tile(shares, (len(of.truth), 1)))])
+        told = compute_score([answers("arrhythmia", of.truth, np.tile(shares, (len(of.truth), 1)))])
         for one in told.others:
             assert one.low <= one.mean <= one.high, one.metric
 
@@ -170,7 +173,7 @@ def test_a_metric_of_the_users_own_is_drawn_too():
     mine = Task("mine", "Mine", "binary", "sex", "", "share", share_of_zero, ("no", "yes"))
     of = sample(2)
     assert of.probability is not None
-    told = score([answers(mine, of.truth, of.probability)])
+    told = compute_score([answers(mine, of.truth, of.probability)])
     assert told.metric == "share"
     assert told.draws == RANK_DRAWS
     assert told.low < told.mean < told.high
@@ -184,7 +187,7 @@ def test_methods_are_drawn_alike_and_keep_their_order():
         for repeat in (0, 1)
         for method in ("b", "a")
     ]
-    first, second = scores(both)
+    first, second = compute_scores(both)
     assert (first.method, second.method) == ("b", "a")
     assert (first.low, first.high, first.others) == (second.low, second.high, second.others)
 
@@ -194,5 +197,5 @@ def test_twenty_thousand_records_are_ranked_in_seconds():
     truth, probability = rng.integers(0, 15, 20_000), rng.dirichlet(np.ones(15), 20_000)
     one = answers("arrhythmia", truth, probability)
     began = time.monotonic()
-    score([one])
+    compute_score([one])
     assert time.monotonic() - began < 20

@@ -14,9 +14,9 @@ from test_train import EXPERTS, QUICK, RANDOM, extract_random, run
 from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE
-from pipeline.judge import judge
-from pipeline.runs.predictor import load_run, read_for
+from pipeline.evaluate import evaluate
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE
+from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import Results
@@ -197,24 +197,24 @@ def test_loaded_run_reproduces_predictions(
 
 
 def test_incomplete_run_is_reported(results: Results, tmp_path: Path):
-    with pytest.raises(UserError, match=r"is no run, it has no config.json"):
+    with pytest.raises(UserError, match=r"is not a run folder: config.json is missing"):
         load_run(tmp_path)
-    with pytest.raises(UserError, match="has no repeat 2; it has 2, counted from 0"):
+    with pytest.raises(UserError, match="has no repeat 2; valid repeats are 0 to 1"):
         load_run(results.folder, 2)
     broken = tmp_path / "broken"
     shutil.copytree(results.folder, broken)
     (broken / "repeat-0" / "gate" / "base.safetensors").unlink()
-    with pytest.raises(UserError, match=r"is not a whole run .*base.safetensors.*train it again"):
+    with pytest.raises(UserError, match=r"is incomplete, .*base.safetensors.*Train again"):
         load_run(broken)
     for name in ("gate/adapter_config.json", "heads/dlinear/age/adapter_config.json",
                  "heads/dlinear/age/adapter_model.safetensors"):  # fmt: skip
         shutil.copytree(results.folder, broken, dirs_exist_ok=True)
         (broken / "repeat-0" / name).unlink()
-        with pytest.raises(UserError, match=f"is not a whole run .*{Path(name).name}"):
+        with pytest.raises(UserError, match=f"is incomplete, .*{Path(name).name}"):
             load_run(broken)
     targets = broken / "repeat-1" / "targets.json"
     targets.write_text(targets.read_text().replace('"constant"', '"another"'))
-    with pytest.raises(UserError, match=r"is not a whole run of this version \(KeyError: 'const"):
+    with pytest.raises(UserError, match=r"or of another version \(KeyError: 'const"):
         load_run(broken, 1)
 
 
@@ -226,22 +226,22 @@ def test_damaged_run_is_reported(
     broken = tmp_path / "broken"
     shutil.copytree(results.folder, broken)
     (broken / name).write_text(text)
-    with pytest.raises(UserError, match=r"train"):
-        judge(broken, f"mimic-iv-ecg:{dataset}", store)
+    with pytest.raises(UserError, match=r"[Tt]rain"):
+        evaluate(broken, f"mimic-iv-ecg:{dataset}", store)
 
 
 def test_records_without_embedding_are_reported(results: Results, store: Path, synthetic_dir: Path):
     index = MimicIvEcg(synthetic_dir).index().record_id
     ids = SavedRun(results.folder).cohorts[0]["test"][:2]
-    features = read_for(results.folder, store, np.array(ids))
+    features = read_run_features(results.folder, store, np.array(ids))
     assert features.record_id.tolist() == ids
     with pytest.raises(UserError, match=r"no embedding of 1 of 3 records, such as 7;"):
-        read_for(results.folder, store, np.array([*ids, 7]))
+        read_run_features(results.folder, store, np.array([*ids, 7]))
     spoiled = set(index.tolist()) - set(records_with_leads(store, results))
     with pytest.raises(UserError, match=r"no embedding of 1 of 1 records"):
-        read_for(results.folder, store, np.array([min(spoiled)]))
+        read_run_features(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
-    with pytest.raises(UserError, match=r"from \d+ features of timesnet, and none are given"):
+    with pytest.raises(UserError, match=r"expects \d+ features of timesnet, none were given"):
         load_run(results.folder).predict(without)
 
 
@@ -256,7 +256,7 @@ def test_evaluation_on_own_data_reproduces_test_scores(
     results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
     """All patients are in the cohort, so a repeat's unseen patients are its test patients."""
-    judged = judge(
+    judged = evaluate(
         results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "judged"
     )
     before = {(one.method, one.task): one for one in results.scores}
@@ -296,9 +296,9 @@ def both_stores(store: Path, elsewhere: Path) -> Path:
 def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
     results: Results, elsewhere: Path, both_stores: Path
 ):
-    judged = judge(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    judged = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
     assert {one.task for one in judged.scores} == {"age"}
-    assert "There are no labels for heart_rate, fast, rhythm group, male" in judged.markdown
+    assert "Skipped without labels: heart_rate, fast, rhythm group, male" in judged.markdown
     known = MimicIvEcg(elsewhere).labels()["age"]
     for one in judged.predictions:
         np.testing.assert_allclose(one.truth, known[one.record_id], rtol=1e-5)
@@ -314,18 +314,18 @@ def test_own_tasks_need_the_same_classes_on_other_data(
     mine = own_labels(elsewhere)
     mine.to_csv(tmp_path / "mine.csv", index=False)
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
-    judged = judge(*given, labels=tmp_path / "mine.csv")
+    judged = evaluate(*given, labels=tmp_path / "mine.csv")
     assert {one.task for one in judged.scores} == {"age", *NAMES}
     mine["rhythm group"] = "unknown class"
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    judged = judge(*given, labels=tmp_path / "mine.csv")
-    assert "rhythm group is left out: no label is one of the run's classes" in judged.markdown
+    judged = evaluate(*given, labels=tmp_path / "mine.csv")
+    assert "rhythm group is skipped: no label is one of the run's classes" in judged.markdown
     mine["fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
     with pytest.raises(
         UserError, match=r"column fast has values other than 'no' and 'yes', such as 'perhaps'"
     ):
-        judge(*given, labels=tmp_path / "mine.csv")
+        evaluate(*given, labels=tmp_path / "mine.csv")
 
 
 def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
@@ -333,15 +333,15 @@ def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
 ):
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
     with pytest.raises(StoreError, match=r"no embeddings of dlinear .* it has none of this expert"):
-        judge(*given)
+        evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
     with pytest.raises(StoreError, match=r"one with dtype 'float32' and not 'float16'"):
-        judge(*given)
+        evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
     words = r"lacks \d+ of \d+ records; fill them by enecg extract .* --experts dlinear,timesnet "
     with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
-        judge(*given)
-    assert judge(*given, limit=6).scores[0].n[0] <= 6
+        evaluate(*given)
+    assert evaluate(*given, limit=6).scores[0].n[0] <= 6
 
 
 def test_evaluation_needs_unseen_patients(
@@ -353,12 +353,14 @@ def test_evaluation_needs_unseen_patients(
     of_seen = index.record_id[np.isin(index.patient_id, list(seen))]
     file = pd.read_csv(labels)
     file[file["study_id"].isin(of_seen)].to_csv(tmp_path / "seen.csv", index=False)
-    with pytest.raises(UserError, match="There is nothing to judge"):
-        judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=tmp_path / "seen.csv")
+    with pytest.raises(UserError, match="has no task that can be evaluated"):
+        evaluate(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=tmp_path / "seen.csv")
 
 
 def test_evaluation_does_not_overwrite_a_run(
     results: Results, dataset: Path, store: Path, labels: Path
 ):
-    with pytest.raises(UserError, match="is no evaluation, and not empty: there is"):
-        judge(results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=results.folder)
+    with pytest.raises(UserError, match="is not empty and holds no earlier evaluation"):
+        evaluate(
+            results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=results.folder
+        )

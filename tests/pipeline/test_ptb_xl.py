@@ -16,7 +16,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
 from pipeline.datasets.ptb_xl import RHYTHMS, PtbXl
 from pipeline.datasets.registry import open_dataset
-from pipeline.judge import judge
+from pipeline.evaluate import evaluate
 from pipeline.labels import make_labels
 from pipeline.train import train
 from pipeline.training.train_settings import TrainSettings
@@ -262,7 +262,7 @@ def test_a_superclass_is_learned_and_nobody_trained_on_is_judged_at_the_other_ra
     from_file = replace_setting(settings, labels=str(made.path))
     again = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "again", from_file)
     assert again.scores == run.scores
-    judged = judge(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
+    judged = evaluate(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
     trained = pd.read_json(run.folder / "cohorts.json")["patients_seen"].iloc[0]
     asked = {int(one) for answers in judged.predictions for one in answers.patient_id}
     assert asked

@@ -11,7 +11,7 @@ import torch
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.tasks import TASKS
-from pipeline.evaluation.evaluate import choose_threshold
+from pipeline.evaluation.thresholds import choose_threshold
 from pipeline.training import repeat as module
 from pipeline.training.answers import Judge
 from pipeline.training.cache import Features

@@ -16,13 +16,13 @@ from enecg.errors import UserError
 from enecg.heads import FFN
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
 from pipeline.report.formats import markdown
-from pipeline.report.paper import all_tables, blocks
-from pipeline.runs import finished as runs
+from pipeline.report.paper_tables import all_tables, blocks
+from pipeline.runs import results as runs
 from pipeline.train import Results, train
 from pipeline.training.fit import FitSettings
 from pipeline.training.train_settings import TrainSettings
@@ -149,7 +149,7 @@ def test_the_run_folder_has_every_metric_and_every_probability(results: Results)
 
 
 def test_the_run_read_back_makes_the_same_tables_with_rates_and_memory(results: Results):
-    run = runs.read(results.folder)
+    run = runs.read_results(results.folder)
     assert run.scores == results.scores
     assert markdown(all_tables(run)) == results.markdown
     (costs,) = blocks(run, "figure3")
@@ -297,6 +297,6 @@ def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out
 
 def test_a_folder_that_is_no_run_is_not_written_over(dataset: Path, store: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(UserError, match=r"is no run, and not empty: there is thesis.tex"):
+    with pytest.raises(UserError, match=r"is not empty and holds no earlier run .*thesis.tex"):
         run(dataset, store, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "all my work"

@@ -18,9 +18,9 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import read_record_ids, select_records
 from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
+from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
-from pipeline.judge import judge
 from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
 from pipeline.training.train_settings import TrainSettings
@@ -344,9 +344,9 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
     )
     ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", added)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
-    judged = judge(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
+    judged = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
     noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
-    assert not [note for note in noted if "are others than when" in note]
+    assert not [note for note in noted if "have changed since the training" in note]
     for one in judged.predictions:
         assert set(one.patient_id.tolist()).isdisjoint(cohorts[one.repeat]["patients_seen"])
     assert (tmp_path / "judged" / "predictions.parquet").is_file()
@@ -369,12 +369,12 @@ def test_patients_that_are_told_later_are_seen_by_their_records(
     same = [drawn["train"][0], drawn["test"][0]]
     told.loc[same, "patient_id"] = "somebody"
     told.to_csv(copy / "labels.csv")
-    judged = judge(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "judged")
+    judged = evaluate(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "judged")
     asked = {str(one) for answers in judged.predictions for one in answers.record_id}
     assert asked
     assert asked.isdisjoint({*drawn["train"], *drawn["validation"], *same})
     noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
-    assert [note for note in noted if "are others than when the run was trained" in note]
+    assert [note for note in noted if "have changed since the training" in note]
     added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
     with pytest.raises(
         UserError, match=r"1 patients have records in both train and test of .* as s"

@@ -12,8 +12,8 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluation.evaluate import CONSTANT, ENSEMBLE, ZERO_SHOT
-from pipeline.report.memory import memory_and_throughput
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.report.resource_table import resource_table
 from pipeline.report.table import (
     NOT_FOR_THIS,
     Table,
@@ -22,7 +22,7 @@ from pipeline.report.table import (
     notes_on_others,
     other_metrics,
 )
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 
 NOT_AT_HAND = "not at hand"
 PAPERS_DATA = "mimic-iv-ecg/"
@@ -34,7 +34,7 @@ TITLES = {
 }
 
 
-def methods(run: Run, which: str) -> list[str]:
+def methods(run: RunResults, which: str) -> list[str]:
     """The methods of one of the paper's tables, the constant predictor first."""
     of_table = {
         "1": [one for one in run.methods if one.startswith(ZERO_SHOT)],
@@ -44,12 +44,12 @@ def methods(run: Run, which: str) -> list[str]:
     return [CONSTANT, *(one for one in of_table[which] if one in run.methods)]
 
 
-def has(run: Run, which: str) -> bool:
+def has(run: RunResults, which: str) -> bool:
     """Whether a run has what a table is about."""
     return len(methods(run, which)) > (2 if which == "3" else 1)
 
 
-def paper_table(run: Run, which: str) -> Table:
+def paper_table(run: RunResults, which: str) -> Table:
     """Table 1, 2 or 3. Raises UserError where the run has nothing for it."""
     if not has(run, which):
         lacking = {"1": "expert under untrained heads", "3": "ensemble besides EnECG"}
@@ -71,7 +71,7 @@ def paper_table(run: Run, which: str) -> Table:
     return replace(table, rows=tuple(rows), best=frozenset(best))
 
 
-def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
+def paper_notes(run: RunResults, chosen: Sequence[str]) -> tuple[str, ...]:
     """What is counted in tables of these methods, what the paper's figures in them are, and which
     are not at hand.
     """
@@ -91,7 +91,7 @@ def paper_notes(run: Run, chosen: Sequence[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _printed(run: Run, chosen: Sequence[str]) -> dict[str, dict[str, str]]:
+def _printed(run: RunResults, chosen: Sequence[str]) -> dict[str, dict[str, str]]:
     """The paper's figures of these methods on the run's tasks, as far as there are any."""
     figures = _paper()["figures"]
     return {
@@ -101,10 +101,10 @@ def _printed(run: Run, chosen: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def blocks(run: Run, which: str, *, extra: bool = False) -> list[Table]:
+def blocks(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
     """What `enecg table` prints: the table, the other metrics where asked for, and the notes."""
     if which == "figure3":
-        return [memory_and_throughput(run)]
+        return [resource_table(run)]
     chosen = methods(run, which)
     tables = [paper_table(run, which)]
     told = (*notes(run), *paper_notes(run, chosen))
@@ -114,7 +114,7 @@ def blocks(run: Run, which: str, *, extra: bool = False) -> list[Table]:
     return [*tables[:-1], replace(tables[-1], notes=told)]
 
 
-def all_tables(run: Run) -> list[Table]:
+def all_tables(run: RunResults) -> list[Table]:
     """The paper's tables that the run has, the main one first; the notes come with the last."""
     shown = [which for which in ("2", "3", "1") if has(run, which)]
     chosen = [method for which in shown for method in methods(run, which)]
@@ -123,7 +123,7 @@ def all_tables(run: Run) -> list[Table]:
     return [*tables[:-1], replace(tables[-1], notes=told)]
 
 
-def all_other_metrics(run: Run, chosen: Sequence[str]) -> list[Table]:
+def all_other_metrics(run: RunResults, chosen: Sequence[str]) -> list[Table]:
     """The metrics besides the paper's of these methods, a table a task."""
     made = (other_metrics(run, chosen, task) for task in run.tasks.values())
     return [table for table in made if table is not None]

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import ENSEMBLE
+from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.report.table import NOT_FOR_THIS, PARAMETERS, Table, label, parameters
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 
 NOT_RECORDED = "not recorded"
 TITLE = "Figure 3: memory and throughput"
 
 
-def memory_and_throughput(run: Run) -> Table:
+def resource_table(run: RunResults) -> Table:
     """Rates and sizes of every store that was read, and of the training over all of them."""
     config = run.config
     rows = [_row(run, store) for store in config["stores"]]
@@ -35,7 +35,7 @@ def memory_and_throughput(run: Run) -> Table:
     return Table(TITLE, heading, tuple(rows), notes=_notes(run))
 
 
-def _row(run: Run, store: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(run: RunResults, store: Mapping[str, Any]) -> tuple[str, ...]:
     expert = store["expert"]
     size = np.dtype(run.provenance[store["identity"]]["dtype"]).itemsize
     known = expert in run.weights
@@ -60,7 +60,7 @@ def _rates(extractions: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(told) or NOT_RECORDED
 
 
-def _notes(run: Run) -> tuple[str, ...]:
+def _notes(run: RunResults) -> tuple[str, ...]:
     config = run.config
     return (
         "Extraction: each expert alone, over all that was ever extracted into its store, as the "

@@ -1,54 +1,18 @@
-"""From predictions to scores: the paper's metrics and others, over repeats, with intervals by
-patient.
-"""
+"""Scores of methods over repeats, with bootstrap intervals by patient."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from enecg import metrics
 from enecg.metrics import NAN
-from enecg.tasks import Task
-from pipeline.evaluation.bootstrap import (
-    DRAWS,
-    Sample,
-    divide,
-    draw,
-    draws_of,
-    macro_f1_of_counts,
-    of_draws,
-)
-from pipeline.labels.targets import Targets
-from stores.record_ids import RecordIds
+from pipeline.evaluation.bootstrap import DRAWS, Sample, divide, draw, draws_of, of_draws
+from pipeline.evaluation.predictions import TaskPredictions
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
-
-CONSTANT = "constant predictor"
-ENSEMBLE = "EnECG"
-ZERO_SHOT = "zero-shot:"
-"""Before an expert's name: this expert under heads that nobody trained."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """One method's answers on the test records of one repeat, those with a known label.
-
-    `truth`, `predicted`: in the task's unit, or class numbers. `probability`: of each class, in
-    the order of the classes; None for a regression, and where a method has none.
-    """
-
-    task: Task
-    method: str
-    repeat: int
-    record_id: RecordIds
-    patient_id: RecordIds
-    truth: Float[np.ndarray, " record"]
-    predicted: Float[np.ndarray, " record"]
-    probability: Float[np.ndarray, "record class"] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,45 +49,13 @@ class Score(Measure):
     reliability: tuple[metrics.Bin, ...] = ()
 
 
-def choose_threshold(
-    probability: Float[np.ndarray, " record"], truth: Int[np.ndarray, " record"]
-) -> float:
-    """The probability from which class 1 is said, for the best macro-F1 on validation records.
-
-    It is a probability that occurs, or infinity where class 1 is best never said.
-    """
-    order = np.argsort(-probability, kind="stable")
-    ranked, positive = probability[order], truth[order] == 1
-    # Saying class 1 of the first k, for every k from 0 to all.
-    hit = np.append(0, np.cumsum(positive))
-    extra = np.append(0, np.cumsum(~positive))
-    f1 = macro_f1_of_counts(hit, extra, hit[-1] - hit, extra[-1] - extra)
-    between = np.append(True, ranked[1:] < ranked[:-1])
-    cuts = np.flatnonzero(np.append(between, True))
-    edges = np.append(np.inf, ranked)  # the first k are those from the k-th probability on
-    return float(edges[cuts[np.argmax(f1[cuts])]])
-
-
-def decide(
-    targets: Targets, output: Float[np.ndarray, "record output"], threshold: float
-) -> Float[np.ndarray, " record"]:
-    """Answers from predictions: values in the task's unit, or class numbers."""
-    if targets.task.kind == "regression":
-        return targets.decode(output[:, 0])
-    if targets.task.kind == "binary":
-        said: np.ndarray = output[:, 1] >= threshold
-    else:
-        said = output.argmax(1)
-    return said.astype(np.float64)
-
-
 Drawn = Mapping[int, Float[np.ndarray, "draw patient"]]
 """How often each test patient is drawn, by repeat: the same for all methods and metrics."""
 
 
-def scores(predictions: Sequence[Predicted], seed: int = 0) -> tuple[Score, ...]:
+def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
     """A score for every method on every task, in the order in which the predictions name them."""
-    together: dict[tuple[str, str], list[Predicted]] = {}
+    together: dict[tuple[str, str], list[TaskPredictions]] = {}
     for one in predictions:
         together.setdefault((one.method, one.task.name), []).append(one)
     made: dict[tuple[str, str], Score] = {}
@@ -131,11 +63,11 @@ def scores(predictions: Sequence[Predicted], seed: int = 0) -> tuple[Score, ...]
         keys = [key for key in together if key[1] == task]
         longest = max((together[key] for key in keys), key=len)
         drawn = _draw(longest, seed)
-        made |= {key: score(together[key], drawn) for key in keys}
+        made |= {key: compute_score(together[key], drawn) for key in keys}
     return tuple(made[key] for key in together)
 
 
-def score(repeats: Sequence[Predicted], drawn: Drawn | None = None) -> Score:
+def compute_score(repeats: Sequence[TaskPredictions], drawn: Drawn | None = None) -> Score:
     """One method's score on one task, from its predictions in every repeat."""
     task = repeats[0].task
     drawn = _draw(repeats, 0) if drawn is None else drawn
@@ -157,20 +89,22 @@ def score(repeats: Sequence[Predicted], drawn: Drawn | None = None) -> Score:
     )
 
 
-def _draw(repeats: Sequence[Predicted], seed: int) -> Drawn:
+def _draw(repeats: Sequence[TaskPredictions], seed: int) -> Drawn:
     """A patient of several repeats is drawn as often in each: they are the same person."""
     everyone = np.unique(np.concatenate([one.patient_id for one in repeats]))
     drawn = draw(len(everyone), DRAWS, np.random.default_rng(seed))
     return {one.repeat: drawn[:, np.isin(everyone, one.patient_id)] for one in repeats}
 
 
-def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn) -> Measure:
+def _measure(metric: metrics.Metric, repeats: Sequence[TaskPredictions], drawn: Drawn) -> Measure:
     values = []
     for one in repeats:
         given = one.probability if metric.by_probability else one.predicted
         assert given is not None
         values.append(metric.compute(one.truth, given))
-    resampled = _mean(np.stack([bootstrap(one, metric, drawn[one.repeat]) for one in repeats]))
+    resampled = _mean(
+        np.stack([bootstrap_metric(one, metric, drawn[one.repeat]) for one in repeats])
+    )
     resampled = resampled[~np.isnan(resampled)]
     defined = [value for value in values if not np.isnan(value)]
     if metric.biased and defined:
@@ -189,8 +123,8 @@ def _measure(metric: metrics.Metric, repeats: Sequence[Predicted], drawn: Drawn)
     )
 
 
-def bootstrap(
-    one: Predicted, metric: metrics.Metric, drawn: Float[np.ndarray, "draw patient"]
+def bootstrap_metric(
+    one: TaskPredictions, metric: metrics.Metric, drawn: Float[np.ndarray, "draw patient"]
 ) -> Float[np.ndarray, " draw"]:
     """The metric of test sets made by drawing patients with replacement."""
     _, place = np.unique(one.patient_id, return_inverse=True)
@@ -209,7 +143,7 @@ def _mean(of_repeats: Float[np.ndarray, "repeat draw"]) -> Float[np.ndarray, " d
 
 
 def _reliability(
-    repeats: Sequence[Predicted], probable: Sequence[np.ndarray]
+    repeats: Sequence[TaskPredictions], probable: Sequence[np.ndarray]
 ) -> tuple[metrics.Bin, ...]:
     """Over all repeats together; for more than two classes each repeat's list is its own, so the
     pairs of probability and truth are joined, not the classes.
@@ -220,34 +154,3 @@ def _reliability(
     ]
     believed, came_true = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return metrics.reliability_bins(came_true, np.stack([1 - believed, believed], 1))
-
-
-def predictions_table(predictions: Sequence[Predicted]) -> pa.Table:
-    """All predictions, a row each: task, method, repeat, record_id, patient_id, truth, predicted,
-    and probability, the list of the classes' (null where there is none).
-    """
-    return pa.concat_tables(
-        [
-            pa.table(
-                {
-                    "task": pa.repeat(one.task.name, len(one.truth)),
-                    "method": pa.repeat(one.method, len(one.truth)),
-                    "repeat": np.full(len(one.truth), one.repeat),
-                    "record_id": pa.array(one.record_id),
-                    "patient_id": pa.array(one.patient_id),
-                    "truth": one.truth,
-                    "predicted": one.predicted,
-                    "probability": _lists(one.probability, len(one.truth)),
-                }
-            )
-            for one in predictions
-        ]
-    )
-
-
-def _lists(probability: np.ndarray | None, rows: int) -> pa.Array:
-    if probability is None:
-        return pa.nulls(rows, pa.list_(pa.float32()))
-    classes = probability.shape[1]
-    ends = np.arange(0, (rows + 1) * classes, classes, dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, pa.array(probability.astype(np.float32).ravel()))

@@ -6,9 +6,9 @@ import numpy as np
 
 from enecg.metrics import Bin
 from enecg.tasks import OTHER_CLASS, TASKS
-from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
+from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
 from pipeline.labels.targets import Targets
-from pipeline.report.answer_plots import (
+from pipeline.report.prediction_plots import (
     THIRDS,
     confusions,
     cut_names,
@@ -26,7 +26,7 @@ class Repeat:
     cohort: Cohort
     targets: dict[str, Targets]
     gate_weights: dict[str, np.ndarray]
-    predictions: tuple[Predicted, ...]
+    predictions: tuple[TaskPredictions, ...]
 
 
 def repeat(
@@ -35,7 +35,7 @@ def repeat(
     """Test records 10, 11, ... of which the last has no known truth."""
     test = np.arange(10, 11 + len(truth))
     targets = Targets(TASKS[task], classes=classes)
-    told = Predicted(
+    told = TaskPredictions(
         TASKS[task], ENSEMBLE, 0, test[:-1], test[:-1], np.array(truth), np.array(said)
     )
     none = np.array([], int)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from enecg.tasks import OTHER_CLASS, Task
-from pipeline.evaluation.evaluate import ENSEMBLE, Predicted
+from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
 from pipeline.report.plots import EXPERT_COLOUR
-from pipeline.runs.finished import Run
+from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
 THIRDS = ("lowest third", "middle third", "highest third")
@@ -22,7 +22,9 @@ LONGEST_LINE = 30
 """Of a class's name, in characters; the gate's bars give it one line, a confusion's rows two."""
 
 
-def answers_of(repeats: Sequence[Repeat], task: str, method: str = ENSEMBLE) -> list[Predicted]:
+def answers_of(
+    repeats: Sequence[Repeat], task: str, method: str = ENSEMBLE
+) -> list[TaskPredictions]:
     """A method's answers on a task, of every repeat."""
     return [
         one
@@ -90,7 +92,7 @@ def cut_names(repeats: Sequence[Repeat]) -> list[str]:
     return [name for name in names if _one_line(name) != name or " ".join(_lines(name)) != name]
 
 
-def thresholds(run: Run, method: str = ENSEMBLE) -> str:
+def thresholds(run: RunResults, method: str = ENSEMBLE) -> str:
     """From which probability on a method says a binary task's second class, by repeat; empty where
     nothing is binary.
     """

@@ -1,0 +1,152 @@
+"""Evaluate a saved run on other data."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+
+from enecg.errors import UserError
+from enecg.tasks import TASKS, Task
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import open_dataset
+from pipeline.evaluation.evaluable_tasks import select_tasks
+from pipeline.evaluation.predictions import TaskPredictions, predictions_table
+from pipeline.evaluation.scores import Score, compute_scores
+from pipeline.extraction.request import resolve_device
+from pipeline.labels.label_source import resolve_labels
+from pipeline.report.evaluation_tables import evaluation_tables
+from pipeline.report.formats import markdown
+from pipeline.report.page import TABLES
+from pipeline.runs.output_folder import check_output, replace_output, translate_write_errors
+from pipeline.runs.predictor import load_run
+from pipeline.runs.repeat_predictions import predict_repeat
+from pipeline.runs.results import RESULTS, results_document
+from pipeline.runs.saved_run import SavedRun
+from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
+from pipeline.training.cache import available, open_same, read_features
+from pipeline.training.refill import refill_command
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run on other data.
+
+    Attributes:
+        markdown: Tables and notes in Markdown.
+        scores: Scores of all methods and tasks.
+        predictions: Predictions of all methods, tasks and repeats.
+        folder: Folder that holds them; None if none was requested.
+    """
+
+    markdown: str
+    scores: tuple[Score, ...]
+    predictions: tuple[TaskPredictions, ...]
+    folder: Path | None
+
+
+def evaluate(
+    run: str | Path,
+    dataset: str | Dataset,
+    store: str | Path,
+    *,
+    labels: str | Path | None = None,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Evaluate a run on records of patients that it was neither trained nor validated on.
+
+    Reads embeddings of the run's experts and weights from the store; opens no waveform. In a data
+    set with the run's own patients, each repeat is evaluated on the patients that are new to it;
+    in any other data set, on all patients.
+
+    Args:
+        run: Run folder.
+        dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
+        store: Root folder or URL of the shared stores.
+        labels: Label file (CSV or Parquet) that replaces the data set's own labels.
+        out: Folder for the scores, tables and predictions.
+        limit: Number of records from the start of the data set's index; None for all.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+
+    Returns:
+        Scores with bootstrap intervals by patient, and the predictions.
+
+    Raises:
+        UserError: The run, data set, labels or device cannot be used, or no task can be evaluated.
+        StoreError: The embeddings have not been extracted.
+    """
+    saved = SavedRun(Path(run).expanduser())
+    repeats = range(len(saved.cohorts))
+    folder = None if out is None else check_output(Path(out), (EVALUATION,), "evaluation")
+    device = resolve_device(device)
+    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    settings = saved.config["settings"]
+    made_by = (settings["weights"], settings["pooling"], settings["dtype"], limit)
+    refill = refill_command(dataset, store, saved.experts, *made_by)
+    cache = open_same(store, source.namespace, saved.stores, refill)
+    predictors = [load_run(saved.folder, repeat, device) for repeat in repeats]
+    trained = [targets.task for targets in predictors[0].targets.values()]
+    own_tasks = [task for task in trained if task.name not in TASKS]
+    paper_tasks = [task for task in trained if task.name in TASKS]
+    label_source = resolve_labels(source, labels, own_tasks, paper_tasks, trained=True)
+
+    record_id = source.index().record_id[:limit]
+    table = label_source.table.reindex(record_id)
+    unseen = find_unseen(saved, source, limit)
+    columns = [task.column for task in trained if task.column in table]
+    labeled = table[columns].notna().any(axis=1).to_numpy()
+    records = available(cache, record_id[labeled & unseen.any(0)], refill)
+    kept = np.isin(record_id, records.record_id)
+    table, unseen = table[kept], unseen[:, kept]
+    tasks, notes = select_tasks([one.targets for one in predictors], table, unseen)
+    if not tasks:
+        raise UserError(
+            f"{saved.folder} has no task that can be evaluated on {source.namespace}. "
+            f"{' '.join(notes)} Choose another data set, or pass labels by --labels."
+        )
+    features = read_features(cache, records.record_id, device)
+    predictions = tuple(
+        prediction
+        for repeat in repeats
+        for prediction in predict_repeat(
+            repeat, predictors[repeat], features, table, unseen[repeat], tasks
+        )
+    )
+    scores = compute_scores(predictions)
+    config = {
+        "run": str(saved.folder.resolve()),
+        "trained_on": saved.config["dataset"],
+        "dataset": source.namespace,
+        "index_digest": source.index().digest,
+        "judged_on": describe_patients(saved, source.namespace),
+        "seeds": [cohort["seed"] for cohort in saved.cohorts],
+        "tasks": [task.name for task in tasks],
+        "experts": list(saved.experts),
+        "records": len(records.record_id),
+        "records_left_out": records.left_out,
+        "notes": [*note_changed_index(saved, source), *label_source.notes, *notes],
+    }
+    text = markdown(evaluation_tables(saved, config, tasks, scores))
+    evaluation = Evaluation(text, scores, predictions, folder)
+    if folder is not None:
+        with replace_output(folder, EVALUATION) as unfinished, translate_write_errors(folder):
+            _write(unfinished, config, tasks, evaluation)
+    return evaluation
+
+
+def _write(
+    folder: Path, config: dict[str, Any], tasks: tuple[Task, ...], evaluation: Evaluation
+) -> None:
+    results = results_document(tasks, {}, evaluation.scores)
+    for name, document in ((EVALUATION, config), (RESULTS, results)):
+        (folder / name).write_text(json.dumps(document, indent=1))
+    (folder / TABLES).write_text(evaluation.markdown)
+    pyarrow.parquet.write_table(
+        predictions_table(evaluation.predictions), folder / "predictions.parquet"
+    )

@@ -1,0 +1,65 @@
+"""Predictions of one repeat of a saved run on new records."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from enecg.tasks import Task
+from pipeline.evaluation.evaluable_tasks import has_target
+from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
+from pipeline.runs.predictor import Predictions, Predictor
+from pipeline.training.cache import Features
+from stores.record_ids import as_ids
+
+
+def predict_repeat(
+    repeat: int,
+    predictor: Predictor,
+    features: Features,
+    labels: pd.DataFrame,
+    unseen: Bool[np.ndarray, " record"],
+    tasks: Sequence[Task],
+) -> list[TaskPredictions]:
+    """Predict with every method of a repeat, including the constant predictor.
+
+    Args:
+        repeat: Number of the repeat.
+        predictor: Its heads and gate.
+        features: Embeddings, in the order of `labels`.
+        labels: Label table with `patient_id`, one row per record.
+        unseen: Records to predict; of these, only records with a label are kept.
+        tasks: Tasks to predict.
+
+    Returns:
+        One element per method and task, the constant predictor first.
+    """
+    outputs = predictor.outputs(features)
+    by_method: Predictions = {CONSTANT: {}} | predictor.decode(outputs)
+    found = []
+    for method, by_task in by_method.items():
+        for task in tasks:
+            targets = predictor.targets[task.name]
+            known = unseen & has_target(targets, labels)
+            truth = targets.encode(labels[task.column])[known]
+            if method == CONSTANT:
+                predicted = np.full(len(truth), targets.constant)
+                probability = np.tile(targets.shares, (len(truth), 1))
+            else:
+                predicted = by_task[task.name][known]
+                probability = outputs[method][task.name].cpu().numpy()[known]
+            regression = task.kind == "regression"
+            found.append(
+                TaskPredictions(
+                    task=task,
+                    method=method,
+                    repeat=repeat,
+                    record_id=features.record_id[known],
+                    patient_id=as_ids(labels["patient_id"])[known],
+                    truth=targets.decode(truth) if regression else truth,
+                    predicted=predicted.astype(np.float64),
+                    probability=None if regression else probability.astype(np.float64),
+                )
+            )
+    return found

@@ -1,0 +1,164 @@
+"""Write a run folder.
+
+config.json         settings, library versions, time and memory used, and the stores read, with
+                    their extraction rates
+provenance.json     provenance of each store
+cohorts.json        record ids of every repeat by part, and the patients it was fitted on
+results.json        every metric of every method, and the thresholds of binary tasks by repeat;
+                    results.md and results.html show the same numbers
+predictions.parquet predictions on test records by record id, with class probabilities in the order
+                    of the classes in targets.json
+log.txt             time-stamped progress, and validation losses of heads and gates
+repeat-K/           targets.json (classes, scales, constants, thresholds); per expert,
+                    base.safetensors (frozen weights; a hidden layer shared by all tasks is stored
+                    once) and one peft adapter folder per task; the gate, with one adapter
+"""
+
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import torch
+
+from pipeline.evaluation.predictions import predictions_table
+from pipeline.evaluation.scores import Score
+from pipeline.runs.checkpoints import save_gate, save_heads
+from pipeline.runs.output_folder import translate_write_errors
+from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, Thresholds, results_document
+from pipeline.training.repeat import Inputs, Repeat
+from stores.embeddings import EmbeddingStore
+from stores.record_ids import as_ids
+from stores.runs import read_runs
+
+_LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
+
+
+def write_run(
+    folder: Path,
+    settings: Any,
+    device: str,
+    inputs: Inputs,
+    repeats: Sequence[Repeat],
+    scores: Sequence[Score],
+    seconds: float,
+) -> None:
+    """Write everything in a run folder except its log, tables and page.
+
+    Args:
+        folder: Existing empty folder.
+        settings: The `TrainSettings` dataclass.
+        device: Resolved device, such as ``"cuda:0"``.
+        inputs: Stores, records and labels that the run was trained on.
+        repeats: Trained repeats, in order.
+        scores: Scores of all methods and tasks.
+        seconds: Duration of the training.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    cohorts = [
+        {
+            "seed": repeat.cohort.seed,
+            "train": repeat.cohort.train.tolist(),
+            "validation": repeat.cohort.validation.tolist(),
+            "test": repeat.cohort.test.tolist(),
+            "patients_seen": _patients_seen(repeat, inputs),
+        }
+        for repeat in repeats
+    ]
+    config = {
+        "dataset": inputs.dataset.namespace,
+        "index_digest": inputs.dataset.index().digest,
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "device": device,
+        "seeds": [repeat.cohort.seed for repeat in repeats],
+        "cohorts_digest": hashlib.sha256(json.dumps(cohorts).encode()).hexdigest(),
+        "tasks": [task.name for task in inputs.tasks],
+        "notes": list(inputs.notes),
+        "experts": list(inputs.cache.experts),
+        "records": len(inputs.record_id),
+        "patients": int(inputs.labels["patient_id"].nunique()),
+        "records_left_out": inputs.left_out,
+        "seconds": round(seconds, 2),
+        "peak_memory_bytes": _peak_memory(device),
+        "stores": [_describe_store(store) for store in inputs.cache.stores],
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+    stores = {store.identity: store.provenance for store in inputs.cache.stores}
+    results = results_document(inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats))
+    with translate_write_errors(folder):
+        _write_json(folder / CONFIG, config)
+        _write_json(folder / PROVENANCE, stores)
+        _write_json(folder / "cohorts.json", cohorts)
+        _write_json(folder / RESULTS, results)
+        pyarrow.parquet.write_table(
+            predictions_table([one for repeat in repeats for one in repeat.predictions]),
+            folder / "predictions.parquet",
+        )
+        for number, repeat in enumerate(repeats):
+            _write_repeat(folder / f"repeat-{number}", repeat)
+
+
+def _peak_memory(device: str) -> dict[str, int]:
+    """Peak memory in bytes of this process since its start, and of its GPU."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
+    memory = {"process": peak if sys.platform == "darwin" else 1024 * peak}
+    if device.startswith("cuda"):
+        memory["gpu"] = torch.cuda.max_memory_allocated(device)
+    return memory
+
+
+def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
+    """Location, features per record, and extraction rates of a store."""
+    kept = ("started", "device", "embedded", "embedding_seconds")
+    return {
+        "expert": store.provenance["expert"],
+        "identity": store.identity,
+        "location": str(store.location),
+        "features": store.features,
+        "extractions": [{key: run.get(key) for key in kept} for run in read_runs(store)],
+    }
+
+
+def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
+    """Patients used for training or validation; no evaluation may use them."""
+    seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
+    patients: list[int | str] = np.unique(as_ids(inputs.labels.loc[seen, "patient_id"])).tolist()
+    return patients
+
+
+def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
+    return {
+        method: {task: [one.thresholds[method][task] for one in repeats] for task in by_task}
+        for method, by_task in repeats[0].thresholds.items()
+        if by_task
+    }
+
+
+def _write_repeat(folder: Path, repeat: Repeat) -> None:
+    folder.mkdir()
+    targets = {name: one.to_document() for name, one in repeat.targets.items()}
+    # JSON has no infinity: null is the threshold of a class that is never predicted.
+    thresholds = {
+        method: {task: value if np.isfinite(value) else None for task, value in by_task.items()}
+        for method, by_task in repeat.thresholds.items()
+    }
+    _write_json(folder / "targets.json", {"targets": targets, "thresholds": thresholds})
+    for name, fit in repeat.heads.items():
+        save_heads(fit.module, folder / "heads" / name)
+    save_gate(repeat.gate.module, folder / "gate")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))
