@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from flows import parameters as p
 from flows.environment import set_defaults
-from flows.exit_codes import answer
+from flows.run_app import run_app
 
 STAGES = {
     "extract": "Run the frozen experts over the ECGs and keep their embeddings in the store.",
@@ -76,10 +76,10 @@ def synthesize(
     seed: p.Seed = 0,
 ) -> None:
     """Write a synthetic data set in the layout of MIMIC-IV-ECG, labels in the signal."""
-    from flows.progress import shown, to_stderr
+    from flows.progress import log_to_stderr, progress_bar
     from pipeline.synthetic.synthesize import synthesize as write
 
-    with shown("synthesize", "records", to_stderr) as report:
+    with progress_bar("synthesize", "records", log_to_stderr) as report:
         write(directory, patients=patients, seed=seed, progress=report)
     print(f"Data set: mimic-iv-ecg:{directory}")
 
@@ -87,4 +87,4 @@ def synthesize(
 def main() -> None:
     """Answer the words given to `enecg`, and leave with an exit code."""
     set_defaults(os.environ, quiet=True)
-    sys.exit(answer(enecg(), sys.argv[1:]))
+    sys.exit(run_app(enecg(), sys.argv[1:]))

@@ -8,8 +8,8 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from flows import parameters as p
-from flows.exit_codes import DONE, WRONG
-from flows.tables import columns
+from flows.run_app import ExitCode
+from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.check import SignalReport
@@ -56,7 +56,7 @@ def check(
     import numpy as np
 
     from enecg.errors import UserError
-    from flows.progress import shown, to_stderr
+    from flows.progress import log_to_stderr, progress_bar
     from pipeline.check import check_signals
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
@@ -78,7 +78,7 @@ def check(
         f"{source.namespace}: {len(index):,} records of {patients:,} patients, "
         f"index {index.digest[:12]}"
     )
-    with shown("check", "records", to_stderr) as progress:
+    with progress_bar("check", "records", log_to_stderr) as progress:
         found = check_signals(
             source,
             np.flatnonzero(np.isin(index.record_id, chosen)),
@@ -93,9 +93,9 @@ def check(
         print(f"Records with findings: {out}")
     share = found.percent(found.selected)
     if at_most is None or share <= at_most:
-        return DONE
-    to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
-    return WRONG
+        return ExitCode.OK
+    log_to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
+    return ExitCode.ISSUES_FOUND
 
 
 def told(found: "SignalReport") -> list[str]:
@@ -122,5 +122,5 @@ def told(found: "SignalReport") -> list[str]:
         ]
         if rows:
             head = (title, "records", "share", "leads, the most first", "such as")
-            lines += ["", *columns(head, rows)]
+            lines += ["", *format_table(head, rows)]
     return lines

@@ -8,9 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.mistakes import MISTAKES, failed
-from flows.opaque import opaque
-from flows.progress import Progress, shown, to_the_log
+from flows.progress import JobProgress, progress_bar, run_log
+from flows.tasks import fail_on_user_error, opaque, return_user_errors
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ MAX_TASK_RUNS = 24
 
 @flow(name="extract", flow_run_name="extract {dataset}")
 @p.documented
+@fail_on_user_error
 def extract(
     *,
     dataset: p.Dataset,
@@ -54,13 +54,8 @@ def extract(
         "retry_failed": retry_failed,
         "wait_minutes": wait_minutes,
     }
-    try:
-        if dry_run:
-            lines = estimate(dataset, store, experts, **options)
-        else:
-            lines = _extract(dataset, store, experts, **options)
-    except MISTAKES as error:
-        return failed(error)
+    run = estimate if dry_run else _extract
+    lines = run(dataset, store, experts, **options)
     for line in lines:
         get_run_logger().info(line)
     return tuple(lines)
@@ -95,12 +90,12 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
     from flows.artifacts import extraction_page, progress_artifact
     from pipeline import extract as stage
 
-    log = to_the_log(get_run_logger())
+    log = run_log(get_run_logger())
 
     def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
-        with shown("extract", "records", log) as line:
+        with progress_bar("extract", "records", log) as line:
             artifact = progress_artifact(f"Extraction of {dataset}")
-            progress = Progress(plan.total_records, (line, artifact))
+            progress = JobProgress(plan.total_records, (line, artifact))
             for shards in plan.ranges(MAX_TASK_RUNS):
                 error = extract_shards(opaque(plan), shards, opaque(summary), opaque(progress))
                 if error is not None:
@@ -127,21 +122,15 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
     retries=2,
     retry_delay_seconds=[10, 60],
 )
+@return_user_errors
 def extract_shards(
     plan: "ExtractionPlan",
     shards: "ShardRange",
     summary: "ExtractionSummary",
-    progress: Progress,
-) -> Exception | None:
-    """Extract a range of shards; return a `UserError` or `StoreError` instead of raising it.
-
-    Prefect would log the traceback of a raised error and retry the task.
-    """
+    progress: JobProgress,
+) -> None:
+    """Extract a range of shards."""
     from pipeline.extraction.ranges import extract_range
 
-    with progress.part() as report:
-        try:
-            extract_range(plan, shards, summary, report)
-        except MISTAKES as error:
-            return error
-    return None
+    with progress.part() as part_progress:
+        extract_range(plan, shards, summary, part_progress)

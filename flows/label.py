@@ -8,19 +8,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.mistakes import MISTAKES, failed
-from flows.opaque import opaque
-from flows.progress import Report, shown, to_the_log
+from flows.progress import Progress, progress_bar, run_log
+from flows.tasks import fail_on_user_error, opaque, return_user_errors
 from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L
 
 if TYPE_CHECKING:
     from pipeline.datasets.label_rules import LabelRules
 
-_MB = 10**6
-
 
 @flow(name="label", flow_run_name="label {dataset}")
 @p.documented
+@fail_on_user_error
 def label(
     *,
     dataset: p.Dataset,
@@ -28,7 +26,7 @@ def label(
     hosp: p.Hosp = None,
     window_hours: p.WindowHours = 1.0,
     match: p.Match = "first",
-    potassium_items: p.PotassiumItems = p.USUAL_POTASSIUM_ITEMS,
+    potassium_items: p.PotassiumItems = p.DEFAULT_POTASSIUM_ITEMS,
     abnormal: p.Abnormal = None,
     potassium_low: p.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
     potassium_high: p.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
@@ -44,40 +42,36 @@ def label(
     from flows.artifacts import progress_artifact
 
     logger = get_run_logger()
-    with shown("label", "MB", to_the_log(logger)) as line:
+    with progress_bar("label", "MB", run_log(logger), scale=10**6) as line:
         page = progress_artifact(f"Labels of {dataset}")
 
         def progress(done: int, total: int) -> None:
-            in_mb = (done // _MB if done < total else -(-total // _MB), -(-total // _MB))
-            line(*in_mb)
-            page(*in_mb)
+            line(done, total)
+            page(done, total)
 
-        try:
-            rules = rules_of(
-                window_hours=window_hours,
-                match=match,
-                potassium_items=potassium_items,
-                abnormal=abnormal,
-                potassium_low=potassium_low,
-                potassium_high=potassium_high,
-                report=report,
-            )
-        except MISTAKES as mistake:
-            return failed(mistake)
+        rules = label_rules(
+            window_hours=window_hours,
+            match=match,
+            potassium_items=potassium_items,
+            abnormal=abnormal,
+            potassium_low=potassium_low,
+            potassium_high=potassium_high,
+            report=report,
+        )
         lines = label_records(dataset, out, hosp, opaque(rules), scheduler, opaque(progress))
     if isinstance(lines, Exception):
-        return failed(lines)
+        raise lines
     create_markdown_artifact(key="labels", markdown="\n\n".join(lines))
     for told in lines:
         logger.info(told)
     return lines
 
 
-def rules_of(
+def label_rules(
     *,
     window_hours: float = 1.0,
     match: p.Match = "first",
-    potassium_items: tuple[str, ...] = p.USUAL_POTASSIUM_ITEMS,
+    potassium_items: tuple[str, ...] = p.DEFAULT_POTASSIUM_ITEMS,
     abnormal: p.Abnormal = None,
     potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0],
     potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1],
@@ -107,21 +101,18 @@ def rules_of(
 
 
 @task(name="label records", cache_policy=NO_CACHE)
+@return_user_errors
 def label_records(
     dataset: str,
     out: Path,
     hosp: Path | None,
     rules: "LabelRules",
     scheduler: str | None,
-    progress: Report,
-) -> tuple[str, ...] | Exception:
+    progress: Progress,
+) -> tuple[str, ...]:
     """Read the tables; a user's mistake is returned, for a raised one is logged."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.labels.label_step import make_labels
 
-    try:
-        source = open_dataset(dataset)
-        made = make_labels(source, out, rules, hosp=hosp, scheduler=scheduler, progress=progress)
-    except MISTAKES as mistake:
-        return mistake
-    return made.lines
+    source = open_dataset(dataset)
+    return make_labels(source, out, rules, hosp=hosp, scheduler=scheduler, progress=progress).lines

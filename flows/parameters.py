@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pipeline.mimic_codes import POTASSIUM_ITEMS
 
-USUAL_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
+DEFAULT_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from flows.cli import stages
-from flows.exit_codes import answer
+from flows.run_app import run_app
 
 # Prefect's app would end a mistake with code 1, and would take --help for its own: so it passes
 # on every word, and ours answers.
@@ -18,4 +18,4 @@ def run(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
 ) -> None:
     """Run a stage of EnECG here and now."""
-    sys.exit(answer(stages("prefect run"), words))
+    sys.exit(run_app(stages("prefect run"), words))

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then where there is none."""
+"""Progress of a run: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import sys
@@ -8,43 +8,35 @@ from contextlib import contextmanager
 
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
-Report = Callable[[int, int], None]
-"""Called with what is done and the total, as often as one likes."""
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)``, as often as convenient."""
 
-Say = Callable[[str], None]
-"""Takes one line for whoever watches."""
+Log = Callable[[str], None]
+"""Called with one line of text."""
 
 
-def to_stderr(line: str) -> None:
-    """Print a line beside the results, which go to standard output."""
+def log_to_stderr(line: str) -> None:
+    """Print a line to standard error, which leaves standard output to the results."""
     print(line, file=sys.stderr, flush=True)
 
 
-def to_the_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Say:
-    """Lines to a run's log, and to standard error too where nothing shows the log there."""
+def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
+    """Return a function that logs at INFO, and to standard error if no handler shows INFO."""
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         logger.info(line)
         handlers = logging.getLogger().handlers
-        shown = any(handler.level <= logging.INFO for handler in handlers)
-        if not (shown and logger.isEnabledFor(logging.INFO)):
-            to_stderr(line)
+        visible = any(handler.level <= logging.INFO for handler in handlers)
+        if not (visible and logger.isEnabledFor(logging.INFO)):
+            log_to_stderr(line)
 
-    return say
+    return log
 
 
-def at_most_every(seconds: float, report: Report) -> Report:
-    """The same report, let through once in so many seconds; the last one always."""
+def throttle(progress: Progress, seconds: float) -> Progress:
+    """Limit `progress` to one call every `seconds`; the final call always passes."""
     last = -float("inf")
 
     def throttled(done: int, total: int) -> None:
@@ -52,65 +44,90 @@ def at_most_every(seconds: float, report: Report) -> Report:
         now = time.monotonic()
         if done >= total or now - last >= seconds:
             last = now
-            report(done, total)
+            progress(done, total)
 
     return throttled
 
 
-class Progress:
-    """One progress over a work done in parts, told to several at once.
+class JobProgress:
+    """Progress over a job that runs in parts, reported to several callbacks.
 
-    A part that fails and is begun again counts once.
+    A part that fails and is retried counts once.
+
+    Attributes:
+        total: Units of work in the whole job.
+        callbacks: Called as ``callback(done, total)`` for the whole job.
+        completed: Units of work in the parts that completed.
     """
 
-    def __init__(self, total: int, reports: Sequence[Report]) -> None:
+    def __init__(self, total: int, callbacks: Sequence[Progress]) -> None:
         self.total = total
-        self.reports = reports
-        self.before = 0
+        self.callbacks = callbacks
+        self.completed = 0
 
     @contextmanager
-    def part(self) -> Iterator[Report]:
-        """Counts a part's own steps on top of those of the parts before it."""
-        done_here = 0
+    def part(self) -> Iterator[Progress]:
+        """Yield a callback for one part, which adds its count to that of the parts before it."""
+        done_in_part = 0
 
-        def report(done: int, _: int) -> None:
-            nonlocal done_here
-            done_here = done
-            for each in self.reports:
-                each(self.before + done, self.total)
+        def progress(done: int, _: int) -> None:
+            nonlocal done_in_part
+            done_in_part = done
+            for callback in self.callbacks:
+                callback(self.completed + done, self.total)
 
-        yield report
-        self.before += done_here
+        yield progress
+        self.completed += done_in_part
 
 
 @contextmanager
-def shown(title: str, unit: str, say: Say, *, seconds: float = 10) -> Iterator[Report]:
-    """Show what is reported: a bar where standard error is a terminal, else a line every `seconds`.
+def progress_bar(
+    title: str, unit: str, log: Log, *, scale: int = 1, seconds: float = 10
+) -> Iterator[Progress]:
+    """Show progress with the rate and the time left.
 
-    Both with the rate in units a second and the time left.
+    Args:
+        title: Name of the job.
+        unit: Plural name of the unit of work.
+        log: Receives a line per update if standard error is not a terminal.
+        scale: Divides the counts before display, such as 10**6 for bytes shown in MB.
+        seconds: Minimum time between two log lines.
+
+    Yields:
+        A callback that takes the units done and the total.
     """
     if sys.stderr.isatty():
-        with _bar(title, unit) as report:
-            yield report
+        with _bar(title, unit) as progress:
+            yield _scaled(progress, scale)
     else:
-        yield at_most_every(seconds, _lines(title, unit, say))
+        yield throttle(_scaled(_log_lines(title, unit, log), scale), seconds)
 
 
-def _lines(title: str, unit: str, say: Say) -> Report:
-    began = time.monotonic()
+def _scaled(progress: Progress, scale: int) -> Progress:
+    """Divide the counts by `scale`; the total is rounded up so that it is not shown as 0."""
 
-    def report(done: int, total: int) -> None:
-        passed = time.monotonic() - began
+    def scaled(done: int, total: int) -> None:
+        rounded_total = -(-total // scale)
+        progress(done // scale if done < total else rounded_total, rounded_total)
+
+    return scaled
+
+
+def _log_lines(title: str, unit: str, log: Log) -> Progress:
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        elapsed = time.monotonic() - started
         left = ""
-        if passed and 0 < done < total:
-            left = f", {_clock((total - done) * passed / done)} left"
-        say(f"{title}: {done:,} of {total:,} {unit}, {_rate(done, passed, unit)}{left}")
+        if elapsed and 0 < done < total:
+            left = f", {_format_duration((total - done) * elapsed / done)} left"
+        log(f"{title}: {done:,} of {total:,} {unit}, {_format_rate(done, elapsed, unit)}{left}")
 
-    return report
+    return progress
 
 
-def _rate(done: float, seconds: float, unit: str) -> str:
-    """Units a second, or for slow work seconds a unit."""
+def _format_rate(done: float, seconds: float, unit: str) -> str:
+    """Format as units per second, or as seconds per unit if slower than one per second."""
     if not done or not seconds:
         return f"0 {unit}/s"
     if done >= seconds:
@@ -118,29 +135,29 @@ def _rate(done: float, seconds: float, unit: str) -> str:
     return f"{seconds / done:,.1f} s/{unit.removesuffix('s')}"
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
-class _RateColumn(ProgressColumn):
+class _RateColumn(rich_progress.ProgressColumn):
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: rich_progress.Task) -> Text:
         seconds = task.finished_time if task.finished_time is not None else task.elapsed
-        return Text(_rate(task.completed, seconds or 0.0, self.unit))
+        return Text(_format_rate(task.completed, seconds or 0.0, self.unit))
 
 
 @contextmanager
-def _bar(title: str, unit: str) -> Iterator[Report]:
+def _bar(title: str, unit: str) -> Iterator[Progress]:
     bar = rich_progress.Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
         _RateColumn(unit),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     )
     with bar:

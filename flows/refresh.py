@@ -6,13 +6,14 @@ from prefect import flow
 
 from flows import parameters as p
 from flows.extract import extract
-from flows.mistakes import MISTAKES, failed
+from flows.tasks import fail_on_user_error
 from flows.train import train
 from pipeline.extraction.options import DEFAULT_EXPERTS
 
 
 @flow(name="refresh", flow_run_name="refresh {dataset}")
 @p.documented
+@fail_on_user_error
 def refresh(
     *,
     dataset: p.Dataset,
@@ -33,35 +34,32 @@ def refresh(
     limit: p.Limit = None,
 ) -> tuple[str, ...]:
     """Extract the records that are new, then train all heads into a folder named by the time."""
-    try:
-        extracted = extract(
-            dataset=dataset,
-            store=store,
-            experts=experts,
-            weights=weights,
-            pooling=pooling,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-            limit=limit,
-        )
-        trained = train(
-            dataset=dataset,
-            store=store,
-            out=out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}",
-            tasks=tasks,
-            own_tasks=own_tasks,
-            labels=labels,
-            experts=experts,
-            weights=weights,
-            pooling=pooling,
-            dtype=dtype,
-            device=device,
-            repeats=repeats,
-            patients=patients,
-            seed=seed,
-            limit=limit,
-        )
-    except MISTAKES as mistake:
-        return failed(mistake)
+    extracted = extract(
+        dataset=dataset,
+        store=store,
+        experts=experts,
+        weights=weights,
+        pooling=pooling,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        limit=limit,
+    )
+    trained = train(
+        dataset=dataset,
+        store=store,
+        out=out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}",
+        tasks=tasks,
+        own_tasks=own_tasks,
+        labels=labels,
+        experts=experts,
+        weights=weights,
+        pooling=pooling,
+        dtype=dtype,
+        device=device,
+        repeats=repeats,
+        patients=patients,
+        seed=seed,
+        limit=limit,
+    )
     return (*extracted, *trained)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from flows.tables import columns
+from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.report.table import Table
@@ -62,7 +62,7 @@ def list_runs(
             wrong.append(str(error))
     if found:
         told = listed(found)
-        print("\n".join(columns(told.heading, told.rows)))
+        print("\n".join(format_table(told.heading, told.rows)))
     elif not wrong:
         print(f"There are no runs in {folder}.")
     for sentence in wrong:

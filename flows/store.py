@@ -8,10 +8,10 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from flows import parameters as p
-from flows import store_lines as lines
-from flows.exit_codes import DONE, WRONG
-from flows.progress import shown, to_stderr
-from flows.tables import columns, size
+from flows import store_report as lines
+from flows.progress import log_to_stderr, progress_bar
+from flows.run_app import ExitCode
+from flows.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
     from pipeline.extraction.recompute import RecomputeResult
@@ -52,17 +52,17 @@ def list_stores(url: Where, /) -> int:
                 store.location.parent.name,
                 *(made.get(key, "-") for key in ("weights", "pooling", "dtype")),
                 *(counts.rows, counts.whole, counts.missing, sum(counts.failed.values())),
-                size(counts.size_bytes),
+                format_bytes(counts.size_bytes),
                 store.identity,
                 lines.writer(store.location) or "-",
             )
         )
     head = "data set,expert,weights,pooling,dtype,rows,whole,missing,failed,size,identity,writer"
     if rows:
-        print("\n".join(columns(head.split(","), rows)))
+        print("\n".join(format_table(head.split(","), rows)))
     for sentence in wrong:
         print(sentence)
-    return WRONG if wrong else DONE
+    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
 
 
 @app.command
@@ -94,8 +94,8 @@ def show(
             f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else "")
         )
         print(
-            f"  size      {size(counts.size_bytes)}, {store.features:,} features, {store.shards:,} "
-            f"shards of {store.shard_rows:,} rows"
+            f"  size      {format_bytes(counts.size_bytes)}, {store.features:,} features, "
+            f"{store.shards:,} shards of {store.shard_rows:,} rows"
         )
         print(f"  writer    {lines.writer(store.location) or 'nobody'}")
         for key, value in store.provenance.items():
@@ -108,7 +108,7 @@ def show(
         print()
     for sentence in wrong:
         print(sentence)
-    return WRONG if wrong else DONE
+    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
 
 
 @app.command
@@ -172,10 +172,12 @@ def verify(
     wrong = bool(address.found.errors)
     for store in address.found.stores:
         try:
-            with shown(f"verify {lines.short(store)}", "rows", to_stderr) as report:
+            with progress_bar(f"verify {lines.short(store)}", "rows", log_to_stderr) as report:
                 result = verifying.verify(store, progress=report)
                 if mend and any(one.repairable for one in result.findings):
-                    result = verifying.repair_store(store.location, log=to_stderr, progress=report)
+                    result = verifying.repair_store(
+                        store.location, log=log_to_stderr, progress=report
+                    )
             for line in lines.verified(result):
                 print(line)
             wrong |= not result.intact
@@ -192,7 +194,7 @@ def verify(
                 raise
             print(error)
             wrong = True
-    return WRONG if wrong else DONE
+    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
 
 
 @app.command
@@ -213,8 +215,8 @@ def gc(
         found = list(garbage.remove_garbage(found))
     for item in found:
         path = f"{item.location}{'/' if item.is_folder else ''}"
-        print(f"{size(item.size_bytes):>10}  {path}  ({item.reason})")
-    total = f"{len(found):,} things, {size(sum(item.size_bytes for item in found))}"
+        print(f"{format_bytes(item.size_bytes):>10}  {path}  ({item.reason})")
+    total = f"{len(found):,} things, {format_bytes(sum(item.size_bytes for item in found))}"
     if not found:
         print("Nothing was removed." if remove else "There is nothing to remove.")
     else:
@@ -255,16 +257,16 @@ def copy(
         address, datasets=p.split(dataset_name), experts=p.split(experts)
     )
     wrong = [str(error) for error in address.found.errors]
-    with shown("copy", "rows", to_stderr) as report:
-        for done in copying.copy_stores(stores, locate(target), log=to_stderr, progress=report):
+    with progress_bar("copy", "rows", log_to_stderr) as report:
+        for done in copying.copy_stores(stores, locate(target), log=log_to_stderr, progress=report):
             print(
                 f"{done.location}: {done.whole:,} rows copied, {done.failed:,} failures noted, "
                 f"{done.already_present:,} already there"
             )
             wrong += done.damaged
     for sentence in dict.fromkeys(wrong):
-        to_stderr(sentence)
-    return WRONG if wrong else DONE
+        log_to_stderr(sentence)
+    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
 
 
 def _recompute(

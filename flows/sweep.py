@@ -8,9 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.mistakes import MISTAKES, failed
-from flows.opaque import opaque
-from flows.progress import Report, shown, to_the_log
+from flows.progress import Progress, progress_bar, run_log
+from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
 if TYPE_CHECKING:
     from pipeline.training.sweep_space import Space
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 @flow(name="sweep", flow_run_name="sweep {dataset}")
 @p.documented
+@fail_on_user_error
 def sweep(
     *,
     dataset: p.Dataset,
@@ -69,26 +69,26 @@ def sweep(
         limit=limit,
         fit=FitSettings(batch_size=batch_size, epochs=epochs, patience=patience),
     )
-    space = space_of(
+    space = search_space(
         learning_rates=learning_rates,
         ranks=ranks,
         adaptations=adaptations,
         gate_depths=gate_depths,
         poolings=poolings,
     )
-    with shown("sweep", "trials", to_the_log(logger)) as progress:
+    with progress_bar("sweep", "trials", run_log(logger)) as progress:
         lines = try_settings(
             dataset, store, out, opaque(settings), opaque(space), trials, at_once, opaque(progress)
         )
     if isinstance(lines, Exception):
-        return failed(lines)
+        raise lines
     create_markdown_artifact(key="sweep", markdown=lines[0])
     for told in lines:
         logger.info(told)
     return lines
 
 
-def space_of(**parameters: Any) -> "Space":
+def search_space(**parameters: Any) -> "Space":
     """Of a sweep's parameters those that are tried; what is not given is as usual."""
     from pipeline.training.sweep_space import Space
 
@@ -108,6 +108,7 @@ def space_of(**parameters: Any) -> "Space":
 
 
 @task(name="try settings", cache_policy=NO_CACHE)
+@return_user_errors
 def try_settings(
     dataset: str,
     store: str,
@@ -116,21 +117,15 @@ def try_settings(
     space: "Space",
     trials: int,
     at_once: int,
-    progress: Report,
-) -> tuple[str, ...] | Exception:
+    progress: Progress,
+) -> tuple[str, ...]:
     """All trials; a user's mistake is returned, for a raised one is logged."""
     from pipeline.report.sweep_page import PAGE, write_sweep
     from pipeline.training.sweep import sweep as sweep_stage
 
-    try:
-        done = sweep_stage(
-            *(dataset, store, out, settings, space),
-            trials=trials,
-            at_once=at_once,
-            progress=progress,
-        )
-    except MISTAKES as mistake:
-        return mistake
+    done = sweep_stage(
+        *(dataset, store, out, settings, space), trials=trials, at_once=at_once, progress=progress
+    )
     chosen = " ".join(
         f"--{name.replace('_', '-')} {value:.3g}"
         if isinstance(value, float)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """A table in lines: numbers to the right with thousands apart, all else to the left."""
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     right = [bool(rows) and isinstance(rows[0][place], int) for place in range(len(head))]
@@ -19,7 +19,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return [line(head), *map(line, cells)]
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes in the largest unit that they fill."""
     for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= bytes_in_it:

@@ -8,9 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.mistakes import MISTAKES, failed
-from flows.opaque import opaque
-from flows.progress import Report, shown, to_the_log
+from flows.progress import Progress, progress_bar, run_log
+from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
 if TYPE_CHECKING:
     from pipeline.train import Results
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 @flow(name="train", flow_run_name="train {dataset}")
 @p.documented
+@fail_on_user_error
 def train(
     *,
     dataset: p.Dataset,
@@ -95,7 +95,7 @@ def train(
             balance=balance,
         ),
     )
-    with shown("train", "steps", to_the_log(logger)) as line:
+    with progress_bar("train", "steps", run_log(logger)) as line:
         page = progress_artifact(f"Training on {dataset}")
 
         def progress(done: int, total: int) -> None:
@@ -104,7 +104,7 @@ def train(
 
         results = train_heads(dataset, store, out, opaque(settings), opaque(progress))
     if isinstance(results, Exception):
-        return failed(results)
+        raise results
     create_markdown_artifact(key="results", markdown=results.markdown)
     lines = (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
     for told in lines:
@@ -113,17 +113,15 @@ def train(
 
 
 @task(name="train heads", cache_policy=NO_CACHE)
+@return_user_errors
 def train_heads(
     dataset: str,
     store: str,
     out: Path,
     settings: "TrainSettings",
-    progress: Report,
-) -> "Results | Exception":
+    progress: Progress,
+) -> "Results":
     """Train all tasks and repeats; a user's mistake is returned, for a raised one is logged."""
     from pipeline.train import train as train_stage
 
-    try:
-        return train_stage(dataset, store, out, settings, progress=progress)
-    except MISTAKES as mistake:
-        return mistake
+    return train_stage(dataset, store, out, settings, progress=progress)

@@ -9,7 +9,7 @@ import pytest
 from cyclopts import App
 
 from flows.cli import enecg
-from flows.exit_codes import answer
+from flows.run_app import run_app
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,7 +35,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
     words, sentence = MISTAKES[name]
     usual = {"--dataset": f"mimic-iv-ecg:{synthetic_dir}", "--store": str(tmp_path / "store")}
     others = [word for pair in usual.items() if pair[0] not in words for word in pair]
-    assert answer(enecg(), ["extract", *others, *words]) == 2
+    assert run_app(enecg(), ["extract", *others, *words]) == 2
     told = capfd.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
@@ -69,7 +69,7 @@ def test_a_mistake_in_labelling_gets_one_sentence_before_a_server_is_started(
         "--out": str(tmp_path / "labels.parquet"),
     }
     others = [word for pair in usual.items() if pair[0] not in words for word in pair]
-    assert answer(enecg(), ["label", *others, *words]) == 2
+    assert run_app(enecg(), ["label", *others, *words]) == 2
     told = capfd.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
@@ -91,7 +91,7 @@ def test_a_question_that_cannot_be_asked_is_told_before_a_server_is_started(
 ):
     words, sentence = QUESTIONS[name]
     usual = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
-    assert answer(enecg(), [stage, *usual, "--out", str(tmp_path / "run"), *words]) == 2
+    assert run_app(enecg(), [stage, *usual, "--out", str(tmp_path / "run"), *words]) == 2
     told = capfd.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
@@ -102,7 +102,7 @@ def test_to_judge_what_is_no_run_is_a_mistake(
     synthetic_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     words = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
-    assert answer(enecg(), ["evaluate", "--run", str(tmp_path), *words]) == 2
+    assert run_app(enecg(), ["evaluate", "--run", str(tmp_path), *words]) == 2
     told = capfd.readouterr()
     assert len(told.err.splitlines()) == 1
     assert f"{tmp_path} is not a run folder: config.json is missing" in told.err
@@ -126,7 +126,7 @@ def test_a_bug_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("pipeline.datasets.registry.open_dataset", broken)
     with pytest.raises(ZeroDivisionError):
-        answer(enecg(), ["train", "--dataset", "ludb:x", "--store", "x", "--out", "x"])
+        run_app(enecg(), ["train", "--dataset", "ludb:x", "--store", "x", "--out", "x"])
 
 
 def test_ctrl_c_is_told_in_a_line_and_sigterm_leaves_in_order(capfd: pytest.CaptureFixture[str]):
@@ -141,10 +141,10 @@ def test_ctrl_c_is_told_in_a_line_and_sigterm_leaves_in_order(capfd: pytest.Capt
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    assert answer(app, ["interrupted"]) == 130
-    assert capfd.readouterr().err.startswith("Stopped.")
+    assert run_app(app, ["interrupted"]) == 130
+    assert capfd.readouterr().err.startswith("Interrupted.")
     with pytest.raises(SystemExit) as left:
-        answer(app, ["terminated"])
+        run_app(app, ["terminated"])
     assert left.value.code == 143
 
 
@@ -157,7 +157,7 @@ def test_a_closed_pipe_is_no_success(monkeypatch: pytest.MonkeyPatch):
 
     with Path(os.devnull).open("w") as out:
         monkeypatch.setattr("sys.stdout", out)
-        assert answer(app, ["tells"]) == 141
+        assert run_app(app, ["tells"]) == 141
 
 
 def test_extract_works_from_any_folder_and_says_little_besides(
@@ -187,7 +187,7 @@ def test_a_dry_run_needs_no_server_and_makes_nothing(
 ):
     words = ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", str(tmp_path / "store")]
     more = ["--experts", "dlinear", "--weights", "random:0", "--limit", "4", "--dry-run"]
-    assert answer(enecg(), ["extract", *words, *more]) == 0
+    assert run_app(enecg(), ["extract", *words, *more]) == 0
     told = capfd.readouterr()
     assert told.err == ""
     assert "dlinear: 4 rows to compute" in told.out

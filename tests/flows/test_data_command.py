@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from flows.cli import enecg
-from flows.exit_codes import answer
+from flows.run_app import run_app
 
 
 def told(*words: object) -> int:
-    return answer(enecg(), ["data", "check", *map(str, words)])
+    return run_app(enecg(), ["data", "check", *map(str, words)])
 
 
 def test_what_is_wrong_is_counted_with_examples_and_the_limit_is_kept(

@@ -1,42 +1,51 @@
 from contextlib import suppress
 
-from flows.progress import Progress, at_most_every, shown
+from flows.progress import JobProgress, progress_bar, throttle
 
 
-def test_parts_count_on_top_of_one_another():
-    told: list[tuple[int, int]] = []
-    progress = Progress(10, [lambda done, total: told.append((done, total))])
+def test_parts_add_up():
+    calls: list[tuple[int, int]] = []
+    job = JobProgress(10, [lambda done, total: calls.append((done, total))])
     for size in (4, 6):
-        with progress.part() as report:
-            report(size // 2, size)
-            report(size, size)
-    assert told == [(2, 10), (4, 10), (7, 10), (10, 10)]
+        with job.part() as progress:
+            progress(size // 2, size)
+            progress(size, size)
+    assert calls == [(2, 10), (4, 10), (7, 10), (10, 10)]
 
 
-def test_a_part_that_fails_and_is_begun_again_counts_once():
-    told: list[int] = []
-    progress = Progress(4, [lambda done, _: told.append(done)])
-    with suppress(OSError), progress.part() as report:
-        report(3, 4)
-        raise OSError("the disk is away for a moment")
-    with progress.part() as report:
-        report(4, 4)
-    assert told == [3, 4]
+def test_retried_part_counts_once():
+    counts: list[int] = []
+    job = JobProgress(4, [lambda done, _: counts.append(done)])
+    with suppress(OSError), job.part() as progress:
+        progress(3, 4)
+        raise OSError("the disk is unavailable")
+    with job.part() as progress:
+        progress(4, 4)
+    assert counts == [3, 4]
 
 
-def test_the_last_report_is_always_let_through():
-    told: list[int] = []
-    report = at_most_every(3600, lambda done, _: told.append(done))
+def test_final_call_is_never_throttled():
+    counts: list[int] = []
+    progress = throttle(lambda done, _: counts.append(done), 3600)
     for done in range(1, 101):
-        report(done, 100)
-    assert told == [1, 100]
+        progress(done, 100)
+    assert counts == [1, 100]
 
 
-def test_where_there_is_no_terminal_progress_is_lines():
+def test_progress_is_logged_without_a_terminal():
     lines: list[str] = []
-    with shown("extract", "records", lines.append, seconds=0) as report:
-        report(1, 4)
-        report(4, 4)
+    with progress_bar("extract", "records", lines.append, seconds=0) as progress:
+        progress(1, 4)
+        progress(4, 4)
     assert lines[0].startswith("extract: 1 of 4 records, ")
     assert lines[0].endswith(" left")
     assert lines[1].startswith("extract: 4 of 4 records, ")
+
+
+def test_scaled_counts_end_at_the_total():
+    lines: list[str] = []
+    with progress_bar("label", "MB", lines.append, scale=10**6, seconds=0) as progress:
+        progress(2_999_999, 3_000_001)
+        progress(3_000_001, 3_000_001)
+    assert lines[0].startswith("label: 2 of 4 MB, ")
+    assert lines[1].startswith("label: 4 of 4 MB, ")

@@ -9,7 +9,7 @@ import pytest
 from made_runs import make_run
 
 from flows.cli import enecg
-from flows.exit_codes import answer
+from flows.run_app import run_app
 
 Tell = Callable[..., tuple[int, str, str]]
 
@@ -20,7 +20,7 @@ def tell(capfd: pytest.CaptureFixture[str]) -> Tell:
 
     def run(*words: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        code = answer(enecg(), [str(word) for word in words])
+        code = run_app(enecg(), [str(word) for word in words])
         told = capfd.readouterr()
         return code, told.out, told.err
 
@@ -115,12 +115,12 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(command: str, folder: Path,
 
 def test_looking_at_runs_needs_neither_prefect_nor_torch(folder: Path):
     code = (
-        "import sys; from flows.cli import enecg; from flows.exit_codes import answer\n"
+        "import sys; from flows.cli import enecg; from flows.run_app import run_app\n"
         "root, first, second = sys.argv[1:]\n"
         "for words in (['table', '2', first, '--extra'], ['table', 'figure3', first],\n"
         "        ['runs', 'ls', root], ['runs', 'show', first],\n"
         "        ['runs', 'compare', first, second]):\n"
-        "    assert answer(enecg(), words) == 0\n"
+        "    assert run_app(enecg(), words) == 0\n"
         "assert not {'torch', 'prefect', 'matplotlib'} & sys.modules.keys()\n"
     )
     words = [sys.executable, "-c", code, folder, folder / "first", folder / "second"]

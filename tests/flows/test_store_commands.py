@@ -10,8 +10,8 @@ import pytest
 from conformance.store_tests import damage, make, rows, whole
 
 from flows.cli import enecg
-from flows.exit_codes import answer
-from flows.tables import columns, size
+from flows.run_app import run_app
+from flows.tables import format_bytes, format_table
 from stores.embeddings import EmbeddingStore
 from stores.layout import leases_folder, runs_folder
 from stores.lease import acquire
@@ -35,7 +35,7 @@ def store(capfd: pytest.CaptureFixture[str]):
 
     def run(*words: object) -> Told:
         capfd.readouterr()
-        code = answer(enecg(), ["store", *map(str, words)])
+        code = run_app(enecg(), ["store", *map(str, words)])
         told = capfd.readouterr()
         return Told(code, told.out.splitlines(), told.err.splitlines())
 
@@ -192,10 +192,10 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(command: str, tmp_path: Pat
 def test_looking_after_stores_needs_neither_prefect_nor_torch(tmp_path: Path):
     filled(tmp_path / "a")
     code = (
-        "import sys; from flows.cli import enecg; from flows.exit_codes import answer\n"
+        "import sys; from flows.cli import enecg; from flows.run_app import run_app\n"
         "a, b = sys.argv[1:]\n"
         "for words in (['ls', a], ['show', a], ['verify', a], ['gc', a], ['copy', a, b]):\n"
-        "    assert answer(enecg(), ['store', *words]) == 0\n"
+        "    assert run_app(enecg(), ['store', *words]) == 0\n"
         "assert not {'torch', 'prefect', 'wfdb', 'dask', 'xarray'} & sys.modules.keys()\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "b")]
@@ -247,6 +247,11 @@ def test_other_numbers_and_other_weights_are_told(extracted: Path, synthetic_dir
 
 
 def test_columns_line_up_and_sizes_are_in_units():
-    lines = columns(["name", "rows"], [["a", 1_000_000], ["longer", 7]])
+    lines = format_table(["name", "rows"], [["a", 1_000_000], ["longer", 7]])
     assert lines == ["name         rows", "a       1,000,000", "longer          7"]
-    assert [size(count) for count in (7, 1500, 2.5e6, 3e9)] == ["7 B", "1.5 kB", "2.5 MB", "3.0 GB"]
+    assert [format_bytes(count) for count in (7, 1500, 2.5e6, 3e9)] == [
+        "7 B",
+        "1.5 kB",
+        "2.5 MB",
+        "3.0 GB",
+    ]

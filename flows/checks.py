@@ -1,0 +1,149 @@
+"""Fast checks of a flow's parameters, which find common user errors before a server starts.
+
+The flows report every user error themselves; these checks only report the common ones sooner.
+Imports are local because they load torch, which `--help` should not wait for.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flows.label import label_rules
+from flows.parameters import split
+from flows.sweep import search_space
+from pipeline.extraction.options import DEFAULT_EXPERTS
+
+
+def check_dataset(dataset: str, records: Path | None = None) -> None:
+    """Check that the data set opens and has the selected records."""
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.datasets.selection import select_records
+
+    source = open_dataset(dataset)
+    if records is not None:
+        select_records(source.index().record_id, records=records)
+
+
+def check_experts(
+    dataset: str,
+    experts: Iterable[str] = DEFAULT_EXPERTS,
+    weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
+    records: Path | None = None,
+    **_: Any,
+) -> None:
+    """Check that the data set opens and that each expert has the pooling and the weights."""
+    from enecg.experts import ExpertOption, get_definition
+    from enecg.experts.weights import find_weights
+
+    check_dataset(dataset, records=records)
+    weights_of = ExpertOption.parse("--weights", split(weights))
+    pooling_of = ExpertOption.parse("--pooling", split(pooling))
+    for definition in [get_definition(expert) for expert in split(experts)]:
+        definition.resolve_pooling(pooling_of.get(definition.name))
+        find_weights(definition.name, weights_of.get(definition.name), definition.published)
+
+
+def check_tasks(tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None) -> None:
+    """Check the names of tasks, the specs of custom tasks and the header of the label file."""
+    from enecg import tasks as known
+    from pipeline.datasets.record_table import read_column_names
+
+    own = known.parse_tasks(split(own_tasks))
+    known.select_tasks((name for name in split(tasks) if name != known.ALL), own)
+    if labels is not None:
+        read_column_names(labels)
+
+
+def check_training(
+    dataset: str,
+    store: str,
+    out: Path,
+    tasks: Iterable[str] = (),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
+    experts: Iterable[str] = (),
+    weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
+    dtype: str = "float16",
+    base: Path | None = None,
+    **_: Any,
+) -> None:
+    """Check the tasks, the run folder, and the stores or the base run."""
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.runs.base_run import open_base
+    from pipeline.runs.output_folder import check_output
+    from pipeline.training.cache import open_cache
+
+    check_tasks(tasks, own_tasks, labels)
+    check_output(out)
+    if base is not None:
+        open_base(str(base))
+        return
+    open_cache(
+        store,
+        open_dataset(dataset).namespace,
+        experts=split(experts),
+        weights=split(weights),
+        pooling=split(pooling),
+        dtype=dtype,
+    )
+
+
+def check_sweep(
+    dataset: str,
+    store: str,
+    tasks: Iterable[str] = (),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
+    experts: Iterable[str] = (),
+    weights: Iterable[str] = ("published",),
+    poolings: Iterable[str] = ("default",),
+    dtype: str = "float16",
+    **parameters: Any,
+) -> None:
+    """Check the search space, the tasks and the stores of every pooling."""
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.training.cache import open_cache
+    from pipeline.training.sweep_space import check_space
+
+    check_space(search_space(poolings=poolings, **parameters))
+    check_tasks(tasks, own_tasks, labels)
+    for pooling in split(poolings):
+        open_cache(
+            store,
+            open_dataset(dataset).namespace,
+            experts=split(experts),
+            weights=split(weights),
+            pooling=(pooling,),
+            dtype=dtype,
+        )
+
+
+def check_labels(
+    dataset: str,
+    out: Path,
+    hosp: Path | None = None,
+    scheduler: str | None = None,
+    **rules: Any,
+) -> None:
+    """Check the label rules, the data set, the `hosp` folder and the output file."""
+    from pipeline.datasets.mimic_tables.labels import check_hosp
+    from pipeline.labels.parquet_file import prepare_folder
+
+    label_rules(**rules)
+    check_dataset(dataset)
+    if hosp is not None:
+        check_hosp(hosp)
+    prepare_folder(out.expanduser())
+
+
+def check_refresh(
+    tasks: Iterable[str] = (),
+    own_tasks: Iterable[str] = (),
+    labels: Path | None = None,
+    **parameters: Any,
+) -> None:
+    """Check the tasks and the experts."""
+    check_tasks(tasks, own_tasks, labels)
+    check_experts(**parameters)

@@ -1,0 +1,87 @@
+"""Run a command line and map its outcome to an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from flows.progress import log_to_stderr
+from flows.tasks import USER_ERRORS
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the commands. A bug exits with 1 and a traceback."""
+
+    OK = 0
+    ISSUES_FOUND = 1
+    """The command completed and found damaged data or failed a threshold."""
+    USER_ERROR = 2
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+
+
+SERVER_UNREACHABLE = "Failed to reach API at"
+"""Start of Prefect's error message when no server answers."""
+
+
+def run_app(app: App, arguments: Iterable[str]) -> int:
+    """Run a command line.
+
+    User errors are printed to standard error in one line; other exceptions propagate.
+
+    Args:
+        app: Application to run.
+        arguments: Command-line arguments without the program name.
+
+    Returns:
+        Exit code. A command may return its own; None means success.
+    """
+    app.suppress_keyboard_interrupt = False
+    try:
+        with _exit_on_sigterm():
+            code = app(
+                list(arguments),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
+    except CycloptsError as error:
+        command = " ".join((app.name[0], *(error.command_chain or ())))
+        log_to_stderr(f"{error} See {command} --help.")
+        return ExitCode.USER_ERROR
+    except USER_ERRORS as error:
+        log_to_stderr(str(error))
+        return ExitCode.USER_ERROR
+    except BrokenPipeError:
+        # The reader closed the pipe early, as `head` does. Python flushes standard output at
+        # exit, which must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except RuntimeError as error:
+        if not str(error).startswith(SERVER_UNREACHABLE):
+            raise
+        log_to_stderr(
+            f"{error}: the Prefect server at PREFECT_API_URL does not respond. Start it, or unset "
+            "PREFECT_API_URL to use an embedded server."
+        )
+        return ExitCode.USER_ERROR
+    except KeyboardInterrupt:
+        log_to_stderr("Interrupted. Run the same command again to resume.")
+        return ExitCode.INTERRUPTED
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that the embedded Prefect server is stopped as well."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,58 @@
+"""Helpers for flows and tasks: errors meant for the user, and large arguments."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+from enecg.errors import UserError
+from stores.errors import StoreError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+USER_ERRORS = (UserError, StoreError)
+"""Exceptions whose message is meant for the user. Any other exception is a bug."""
+
+
+def return_user_errors(function: Callable[P, T]) -> Callable[P, T | Exception]:
+    """Decorate a task so that it returns a user error instead of raising it.
+
+    Prefect logs the traceback of everything that a task raises, and retries the task.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T | Exception:
+        try:
+            return function(*args, **kwargs)
+        except USER_ERRORS as error:
+            return error
+
+    return wrapper
+
+
+def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a flow so that a user error fails the run with its message and no traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except USER_ERRORS as error:
+            # Imported here because importing Prefect takes two seconds, which --help should not.
+            from prefect.states import Failed
+
+            # Typed as the flow's result because Prefect raises `error` in the flow's caller.
+            return cast(T, Failed(message=str(error), data=error))
+
+    return wrapper
+
+
+def opaque(value: T) -> T:
+    """Return `value` wrapped so that Prefect passes it to a task unchanged.
+
+    Prefect searches task arguments for futures, which takes long for a plan with models and a
+    record index.
+    """
+    from prefect.utilities.annotations import quote
+
+    return cast(T, quote(value))
