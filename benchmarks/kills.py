@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from enecg.experts import ExpertSpec
+from enecg.experts import ExpertSpec, Preprocessing
 from pipeline.datasets.base import RecordIndex
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
@@ -59,7 +59,7 @@ class MeanExpert:
     """Each lead's mean, at a given pace; every embedding it makes is a byte in a pipe."""
 
     def __init__(self, name: str, seconds_per_row: float, counted: int) -> None:
-        self.spec = ExpertSpec(name, 1, {}, "none", "mean", 12, "none", "")
+        self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "mean", 12, "none", "")
         self.seconds_per_row = seconds_per_row
         self.counted = counted
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enecg.experts.base import ExpertSpec
+from enecg.experts.preprocessing import Preprocessing
 from enecg.signal import LEADS, resample
 
 NAME = "leads"
@@ -22,8 +23,8 @@ class LeadsSample:
     spec = ExpertSpec(
         name=NAME,
         code_version=1,
-        architecture={"leads": list(SAMPLED_LEADS), "steps": STEPS},
-        preprocessing="each lead to 500 samples (50 Hz)",
+        architecture={},
+        preprocessing=Preprocessing.resampled(STEPS, normalization="none", leads=SAMPLED_LEADS),
         pooling="none",
         embedding_size=len(SAMPLED_LEADS) * STEPS,
         weights="none",

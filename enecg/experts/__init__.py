@@ -2,6 +2,7 @@
 
 from enecg.experts.base import Expert, ExpertDefinition, ExpertSpec, FrozenExpert
 from enecg.experts.options import ExpertOption
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.registry import get_definition, list_experts, load_expert
 from enecg.experts.weights import Weights
 
@@ -11,6 +12,7 @@ __all__ = [
     "ExpertOption",
     "ExpertSpec",
     "FrozenExpert",
+    "Preprocessing",
     "Weights",
     "get_definition",
     "list_experts",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.checkpoints import model_sha256
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.pooling import POOLINGS, pool, pooled_size
 from enecg.signal import LEADS, standardize
@@ -23,7 +24,7 @@ class ExpertSpec:
 
     - `name`, `code_version`: the adapter and its version, raised when its numbers would change.
     - `architecture`: sizes of the model, as JSON.
-    - `preprocessing`: in words; changed words are another embedding.
+    - `preprocessing`: how a record becomes the model's input.
     - `pooling`: one of `pooling.POOLINGS`, or `none`.
     - `embedding_size`: features per record.
     - `weights`: `random:SEED` for untrained weights, `checkpoint` for trained ones, `none` where
@@ -33,7 +34,7 @@ class ExpertSpec:
     name: str
     code_version: int
     architecture: Mapping[str, Any]
-    preprocessing: str
+    preprocessing: Preprocessing
     pooling: str
     embedding_size: int
     weights: str
@@ -101,7 +102,7 @@ class ExpertDefinition:
 
     name: str
     code_version: int
-    preprocessing: str
+    preprocessing: Preprocessing
     pooling: str
     license: str
     source: str

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import Weights
 from enecg.signal import LEADS, moving_average, resample, standardize
 
@@ -113,7 +114,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLin
 DLINEAR = ExpertDefinition(
     name="dlinear",
     code_version=1,
-    preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
+    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="per-series",
     poolings=("per-series", "mean"),
     license="Apache-2.0",

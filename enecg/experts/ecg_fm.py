@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_torch_file
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES
 
@@ -296,8 +297,12 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgF
 ECG_FM = ExpertDefinition(
     name="ecg-fm",
     code_version=1,
-    preprocessing="each lead of the 10 s to mean 0 and variance 1, constant leads to 0; "
-    "two segments of 5 s at 500 Hz",
+    preprocessing=Preprocessing(
+        windows=SEGMENTS,
+        window_steps=SAMPLES // SEGMENTS,
+        window_stride_steps=SAMPLES // SEGMENTS,
+        normalization="zscore-record",
+    ),
     pooling="mean-std",
     # Its series are halves of the time: four parts of each would mix two times.
     poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),

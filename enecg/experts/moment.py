@@ -3,7 +3,7 @@
 import json
 import warnings
 from argparse import Namespace
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, ExpertSpec, FrozenExpert, build_seeded
+from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, resample
 
@@ -20,14 +21,13 @@ STEPS = 512
 """The length MOMENT was trained on: 51.2 Hz here."""
 
 WINDOWS = 4
-"""Windows of 2.5 s, for the experts that read a lead piece by piece."""
-_WINDOWED = "-windows"
+"""Windows of 2.5 s in the `-windows` experts."""
 
 # The flan-T5 encoders under MOMENT-1-small, -base and -large, as in their published config.json.
 _T5_SIZES = {
-    "moment": {"d_model": 512, "d_ff": 1024, "num_heads": 6, "num_layers": 8},
-    "moment-base": {"d_model": 768, "d_ff": 2048, "num_heads": 12, "num_layers": 12},
-    "moment-large": {"d_model": 1024, "d_ff": 2816, "num_heads": 16, "num_layers": 24},
+    "small": {"d_model": 512, "d_ff": 1024, "num_heads": 6, "num_layers": 8},
+    "base": {"d_model": 768, "d_ff": 2048, "num_heads": 12, "num_layers": 12},
+    "large": {"d_model": 1024, "d_ff": 2816, "num_heads": 16, "num_layers": 24},
 }
 
 
@@ -83,15 +83,11 @@ class MomentExpert(FrozenExpert):
     The lead is read at once, or as windows that follow each other, each of them 512 samples.
     """
 
-    def __init__(self, spec: ExpertSpec, model: nn.Module, windows: int) -> None:
-        super().__init__(spec, model)
-        self.windows = windows
-
     def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch 12 token feature"]:
         """See `FrozenExpert.states`."""
-        windows = resample(ecg.unflatten(-1, (self.windows, -1)), STEPS)
+        windows = resample(ecg.unflatten(-1, (self.spec.preprocessing.windows, -1)), STEPS)
         # MOMENT reads its channels one by one, so windows can stand beside the leads.
         states: Tensor = self.model(x_enc=windows.flatten(1, 2), reduction="none").embeddings
         return states.reshape(len(ecg), len(LEADS), -1, states.shape[-1])
@@ -108,17 +104,16 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
         raise UserError(f"{file} is no JSON ({error}); fetch it anew.") from error
     config = {**_config(size), **given}
     config["d_model"] = given.get("d_model") or config["t5_config"]["d_model"]
-    if config["t5_config"]["d_model"] != _T5_SIZES[size]["d_model"]:
+    width, expected = config["t5_config"]["d_model"], _T5_SIZES[size]["d_model"]
+    if width != expected:
         raise UserError(
-            f"{file} describes a MOMENT of width {config['t5_config']['d_model']}, and {size} has "
-            f"{_T5_SIZES[size]['d_model']}; name the expert that it belongs to."
+            f"{file} describes a MOMENT of width {width}, but MOMENT-1-{size} has {expected}; "
+            "select the expert of that size."
         )
     return config
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
-    windowed = definition.name.endswith(_WINDOWED)
-    size = definition.name.removesuffix(_WINDOWED)
+def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
     if weights.path is None:
         assert weights.seed is not None
         config = _config(size)
@@ -136,36 +131,31 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Mome
         series=len(LEADS),
         size=config["t5_config"]["d_model"],
     )
-    return MomentExpert(spec, model, WINDOWS if windowed else 1)
+    return MomentExpert(spec, model)
 
 
-def _define(name: str, repository: str, parameters: int) -> ExpertDefinition:
+def _define(name: str, size: str, parameters: int, windows: int = 1) -> ExpertDefinition:
     return ExpertDefinition(
         name=name,
         code_version=1,
-        preprocessing="each lead to 512 samples (51.2 Hz), normalised by MOMENT itself",
+        preprocessing=Preprocessing.resampled(STEPS, windows=windows, normalization="model"),
         pooling="mean-std",
         license="MIT",
         source="arXiv 2402.03885",
-        published=HubFile(repository, "model.safetensors", companions=("config.json",)),
-        embedding_size=2 * _T5_SIZES[name]["d_model"] + 2 * len(LEADS),
+        published=HubFile(
+            f"AutonLab/MOMENT-1-{size}", "model.safetensors", companions=("config.json",)
+        ),
+        embedding_size=2 * _T5_SIZES[size]["d_model"] + 2 * len(LEADS),
         parameters=parameters,
-        build=_build,
+        build=partial(_build, size),
     )
 
 
-def _windowed(whole: ExpertDefinition) -> ExpertDefinition:
-    return replace(
-        whole,
-        name=whole.name + _WINDOWED,
-        preprocessing=f"each lead in {WINDOWS} windows, each to 512 samples (204.8 Hz), "
-        "normalised by MOMENT itself",
-    )
+_PARAMETERS = {"small": 35_337_408, "base": 109_635_456, "large": 341_240_320}
 
-
-MOMENT_SMALL = _define("moment", "AutonLab/MOMENT-1-small", 35_337_408)
-MOMENT_BASE = _define("moment-base", "AutonLab/MOMENT-1-base", 109_635_456)
-MOMENT_LARGE = _define("moment-large", "AutonLab/MOMENT-1-large", 341_240_320)
-MOMENT_SMALL_WINDOWS = _windowed(MOMENT_SMALL)
-MOMENT_BASE_WINDOWS = _windowed(MOMENT_BASE)
-MOMENT_LARGE_WINDOWS = _windowed(MOMENT_LARGE)
+MOMENT_SMALL = _define("moment", "small", _PARAMETERS["small"])
+MOMENT_BASE = _define("moment-base", "base", _PARAMETERS["base"])
+MOMENT_LARGE = _define("moment-large", "large", _PARAMETERS["large"])
+MOMENT_SMALL_WINDOWS = _define("moment-windows", "small", _PARAMETERS["small"], WINDOWS)
+MOMENT_BASE_WINDOWS = _define("moment-base-windows", "base", _PARAMETERS["base"], WINDOWS)
+MOMENT_LARGE_WINDOWS = _define("moment-large-windows", "large", _PARAMETERS["large"], WINDOWS)

@@ -19,6 +19,7 @@ from transformers import GPT2Config, GPT2Model
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, moving_average, resample, standardize
 
@@ -222,7 +223,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
 TEMPO = ExpertDefinition(
     name="tempo",
     code_version=1,
-    preprocessing="each lead to 336 samples (33.6 Hz), mean 0 and variance 1",
+    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="mean-std",
     license="Apache-2.0",
     source="arXiv 2310.04948",

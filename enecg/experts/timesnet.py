@@ -20,6 +20,7 @@ from torch.nn import functional
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import Weights
 from enecg.signal import LEADS, resample, standardize
 
@@ -253,7 +254,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Time
 TIMESNET = ExpertDefinition(
     name="timesnet",
     code_version=1,
-    preprocessing="each lead to 500 samples (50 Hz), mean 0 and variance 1",
+    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="mean-std",
     license="MIT",
     source="arXiv 2210.02186",

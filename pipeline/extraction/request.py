@@ -66,7 +66,7 @@ def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
         "expert": spec.name,
         "code_version": spec.code_version,
         "architecture": dict(spec.architecture),
-        "preprocessing": spec.preprocessing,
+        "preprocessing": spec.preprocessing.as_json(),
         "pooling": spec.pooling,
         "embedding_size": spec.embedding_size,
         "weights": spec.weights,

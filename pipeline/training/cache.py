@@ -156,7 +156,7 @@ def _made_by(
     wanted = {
         "expert": definition.name,
         "code_version": definition.code_version,
-        "preprocessing": definition.preprocessing,
+        "preprocessing": definition.preprocessing.as_json(),
         "pooling": pooling,
         "decode_version": DECODE_VERSION,
         "dtype": dtype,

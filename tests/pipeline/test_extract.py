@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from enecg.errors import UserError
-from enecg.experts import Expert, ExpertSpec
+from enecg.experts import Expert, ExpertSpec, Preprocessing
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.selection import read_record_ids
 from pipeline.extract import extract
@@ -47,7 +47,7 @@ class MeanExpert:
     """The mean of each lead, so that the correct embedding is obvious. Counts its ECGs."""
 
     def __init__(self, name: str = "mean", overflow_at: float | None = None) -> None:
-        self.spec = ExpertSpec(name, 1, {}, "none", "mean", 12, "none", "")
+        self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "mean", 12, "none", "")
         self.embedded = 0
         self.overflow_at = overflow_at
 

@@ -8,7 +8,7 @@ from pathlib import Path
 CODE = '''
 """A toy expert: each lead's mean and spread in each of ten seconds."""
 import torch
-from enecg.experts import ExpertDefinition, ExpertSpec
+from enecg.experts import ExpertDefinition, ExpertSpec, Preprocessing
 
 
 class Toy:
@@ -26,7 +26,7 @@ def build(definition, weights, pooling):
 
 
 TOY = ExpertDefinition(
-    name="toy", code_version=1, preprocessing="none", pooling="none", poolings=("none",),
+    name="toy", code_version=1, preprocessing=Preprocessing(), pooling="none", poolings=("none",),
     license="MIT", source="a test", published=None, embedding_size=240, parameters=0, build=build,
 )
 '''

@@ -22,7 +22,7 @@ TINY = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
 def tiny() -> Iterator[None]:
     """MOMENT-1-small with the sizes of a toy: the code is the same for every size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(moment._T5_SIZES, "moment", TINY)
+        patch.setitem(moment._T5_SIZES, "small", TINY)
         yield
 
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Only reconstruction head is pre-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, tiny: None) -> Path:
     """A folder as on the hub, written by momentfm: config.json and model.safetensors."""
-    config = moment._config("moment") | {
+    config = moment._config("small") | {
         "task_name": "reconstruction",
         "d_model": None,
         "transformer_backbone": "google/flan-t5-small",
@@ -83,7 +83,7 @@ def test_windows_are_read_one_by_one(published: Path):
 
 
 def test_a_checkpoint_of_another_size_is_refused(published: Path):
-    with pytest.raises(UserError, match="width 32, and moment-base has 768"):
+    with pytest.raises(UserError, match="width 32, but MOMENT-1-base has 768"):
         load_expert("moment-base", str(published))
 
 
