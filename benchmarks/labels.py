@@ -1,12 +1,12 @@
-"""What the label step takes as the lab table grows, beside pandas on the same machine.
+"""Time and memory of the label step as the lab table grows, compared with pandas.
 
     python benchmarks/labels.py --folder /tmp/bench-labels          # 5, 10 and 20 million rows
 
 Writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients) and a lab table that grows from
-one size to the next: all of its columns, 2 % potassium, charted around the ECGs. The record index
-and the labels are each made in a fresh process, by this project and by pandas (the lab table in
-chunks of a million rows, wanted columns only, times parsed after filtering). Both must find as many
-labels. Prints a Markdown table; the folder is removed.
+one size to the next, with all columns, 2 % potassium, charted around the ECGs. Record index and
+labels are computed in separate processes by this project and by pandas (lab table in chunks of a
+million rows, required columns only, times parsed after filtering). Both must find the same number
+of labels. Prints a Markdown table and removes the folder.
 """
 
 import argparse
@@ -23,11 +23,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.mimic_codes import (
+    POTASSIUM_ITEMS,
+    POTASSIUM_REFERENCE_MMOL_L,
+    REPORT_LINES,
+    UNMEASURED,
+)
+
 RECORDS, PATIENTS = 800_035, 161_352
 BLOCK = 1_000_000
 POTASSIUM = 0.02
 CHUNK = 1_000_000
-ITEMS = (50971, 50822)
 START = np.datetime64("2130-01-01T00:00:00", "s")
 
 
@@ -35,24 +41,24 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--folder", type=Path, required=True)
     arguments.add_argument("--millions", type=int, nargs="+", default=[5, 10, 20])
-    arguments.add_argument("--keep", action="store_true", help="leave the tables there")
-    arguments.add_argument("--step", choices=STEPS, help="only this, on tables that are there")
+    arguments.add_argument("--keep", action="store_true", help="keep the tables")
+    arguments.add_argument("--step", choices=STEPS, help="run one step on existing tables")
     given = arguments.parse_args()
     if given.step:
-        # Imported beforehand, for it is the tables that are timed.
+        # Imports are not timed.
         import pipeline.datasets.mimic_iv_ecg
         import pipeline.labels  # noqa: F401
 
         began = time.perf_counter()
         found = STEPS[given.step](given.folder)
         seconds = time.perf_counter() - began
-        # Not getrusage's: a process begins with its parent's peak there.
+        # Not getrusage's peak: a process inherits its parent's.
         status = Path("/proc/self/status").read_text()
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
         return
     if given.folder.exists():
-        arguments.error(f"{given.folder} is there already; name a new folder, which is removed.")
+        arguments.error(f"{given.folder} exists; give a new folder, which is removed at the end.")
     given.folder.mkdir(parents=True)
     try:
         measure(given.folder, sorted(given.millions))
@@ -65,7 +71,7 @@ def measure(folder: Path, millions: list[int]) -> None:
     began = time.perf_counter()
     ecgs = write_small_tables(folder)
     print(f"Small tables written in {time.perf_counter() - began:.0f} s.\n", flush=True)
-    print("| step | lab rows | by | seconds | lab rows/s | peak MB | beside pandas |")
+    print("| step | lab rows | by | seconds | lab rows/s | peak MB | relative to pandas |")
     print("|---|--:|---|--:|--:|--:|--:|")
     compare("index", folder, 0)
     rows = 0
@@ -79,15 +85,15 @@ def measure(folder: Path, millions: list[int]) -> None:
 
 
 def compare(step: str, folder: Path, rows: int) -> None:
-    told = {by: run(f"{step}-{by}", folder) for by in ("pandas", "enecg")}
-    assert told["enecg"]["found"] == told["pandas"]["found"], told
-    for by, one in told.items():
-        rate = f"{rows / one['seconds']:,.0f}" if rows else ""
-        times = told["pandas"]["seconds"] / one["seconds"]
-        memory = one["peak"] / told["pandas"]["peak"]
+    results = {by: run(f"{step}-{by}", folder) for by in ("pandas", "enecg")}
+    assert results["enecg"]["found"] == results["pandas"]["found"], results
+    for by, result in results.items():
+        rate = f"{rows / result['seconds']:,.0f}" if rows else ""
+        times = results["pandas"]["seconds"] / result["seconds"]
+        memory = result["peak"] / results["pandas"]["peak"]
         print(
-            f"| {step} | {rows:,} | {by} | {one['seconds']:.1f} | {rate} "
-            f"| {one['peak'] / 1e6:,.0f} "
+            f"| {step} | {rows:,} | {by} | {result['seconds']:.1f} | {rate} "
+            f"| {result['peak'] / 1e6:,.0f} "
             f"| {times:.1f} x as fast, {memory:.2f} x the memory |",
             flush=True,
         )
@@ -118,13 +124,13 @@ def labels_enecg(folder: Path) -> list[int]:
 
 
 def labels_pandas(folder: Path) -> list[int]:
-    """The same labels as a careful script would make them."""
+    """Compute the same labels with plain pandas."""
     records = pd.read_csv(
         folder / "record_list.csv",
         usecols=["subject_id", "study_id", "ecg_time"],
         parse_dates=["ecg_time"],
     )
-    reports = [f"report_{number}" for number in range(18)]
+    reports = [f"report_{number}" for number in range(REPORT_LINES)]
     machine = pd.read_csv(
         folder / "machine_measurements.csv",
         usecols=["study_id", "rr_interval", *reports],
@@ -145,7 +151,7 @@ def labels_pandas(folder: Path) -> list[int]:
         dtype={"flag": "string", "charttime": "string"},
         chunksize=CHUNK,
     ):
-        kept.append(chunk[chunk["itemid"].isin(ITEMS) & chunk["valuenum"].notna()])
+        kept.append(chunk[chunk["itemid"].isin(POTASSIUM_ITEMS) & chunk["valuenum"].notna()])
     labs = pd.concat(kept)
     labs["charttime"] = pd.to_datetime(labs["charttime"]).astype(records["ecg_time"].dtype)
     labs["potassium"] = labs["flag"].notna().astype(float)
@@ -170,7 +176,7 @@ def labels_pandas(folder: Path) -> list[int]:
 
 
 def count(table: pd.DataFrame) -> list[int]:
-    """How many records have each label, and how many potassiums are abnormal."""
+    """Count the records with each label, and abnormal potassiums."""
     names = ("rr_interval", "age", "sex", "potassium", "diagnosis")
     return [*(int(table[name].notna().sum()) for name in names), int(table["potassium"].sum())]
 
@@ -184,32 +190,32 @@ STEPS: dict[str, Callable[[Path], object]] = {
 
 
 def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The record list, the machine's measurements and the patients; gives whose ECG is when."""
+    """Write record list, machine measurements and patients; return subject and time per ECG."""
     random = np.random.default_rng(0)
     (folder / "hosp").mkdir()
     subjects = 10_000_000 + np.arange(PATIENTS) * 60
-    whose = np.sort(np.concatenate([subjects, random.choice(subjects, RECORDS - PATIENTS)]))
+    subject = np.sort(np.concatenate([subjects, random.choice(subjects, RECORDS - PATIENTS)]))
     study = 40_000_000 + random.permutation(RECORDS)
     when = START + random.integers(0, 20 * 365 * 86_400, RECORDS)
     times, studies = text(when), pa.array(study).cast(pa.string())
-    people = pa.array(whose).cast(pa.string())
+    people = pa.array(subject).cast(pa.string())
     group = pc.utf8_slice_codeunits(people, 0, 4)
     path = pc.binary_join_element_wise("files/p", group, "/p", people, "/s", studies, "/", "")
     path = pc.binary_join_element_wise(path, studies, "")
     write(
         folder / "record_list.csv",
-        {"subject_id": whose, "study_id": study, "file_name": study, "ecg_time": times},
+        {"subject_id": subject, "study_id": study, "file_name": study, "ecg_time": times},
         {"path": path},
     )
     lines = np.array([f"Sinus rhythm of the kind {kind}" for kind in range(120)])
     few = np.minimum(random.geometric(0.08, RECORDS), 120) - 1
     reports: dict[str, object] = {"report_0": lines[few], "report_1": lines[few[::-1]]}
-    reports |= dict.fromkeys((f"report_{number}" for number in range(2, 18)), "")
+    reports |= dict.fromkeys((f"report_{number}" for number in range(2, REPORT_LINES)), "")
     rr = random.integers(350, 1500, RECORDS)
-    rr[random.random(RECORDS) < 0.01] = 29_999
+    rr[random.random(RECORDS) < 0.01] = UNMEASURED
     write(
         folder / "machine_measurements.csv",
-        {"subject_id": whose, "study_id": study, "cart_id": study, "ecg_time": times},
+        {"subject_id": subject, "study_id": study, "cart_id": study, "ecg_time": times},
         reports,
         {"bandwidth": "0.005-150 Hz", "filtering": "60 Hz notch Baseline filter"},
         {"rr_interval": rr, "p_onset": 40, "p_end": 128, "qrs_onset": 170, "qrs_end": 258},
@@ -221,30 +227,31 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         {"anchor_age": random.integers(18, 90, PATIENTS), "anchor_year": 2130},
         {"anchor_year_group": "2011 - 2013", "dod": ""},
     )
-    return whose, when
+    return subject, when
 
 
 def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> None:
-    """A block of rows more, of patients and times drawn anew."""
+    """Append a block of rows with random patients and times."""
     random = np.random.default_rng([1, first])
-    whose, when = ecgs
+    subject, when = ecgs
     about = random.integers(0, RECORDS, BLOCK)
     charted = text(when[about] + random.integers(-6 * 3600, 6 * 3600, BLOCK) // 60 * 60)
     items = random.integers(50_800, 50_821, BLOCK)
     wanted = random.random(BLOCK) < POTASSIUM
-    items[wanted] = random.choice(ITEMS, int(wanted.sum()))
+    items[wanted] = random.choice(POTASSIUM_ITEMS, int(wanted.sum()))
     value = random.normal(4.2, 0.6, BLOCK).round(1)
-    abnormal = (value < 3.3) | (value > 5.1)
-    spoken = np.array(["", "___", '"HEMOLYZED, MODERATELY.\nMAY BE AFFECTED."', "IMMEDIATE."])
+    low, high = POTASSIUM_REFERENCE_MMOL_L
+    abnormal = (value < low) | (value > high)
+    comments = np.array(["", "___", '"HEMOLYZED, MODERATELY.\nMAY BE AFFECTED."', "IMMEDIATE."])
     number = np.arange(first, first + BLOCK)
     write(
         path,
-        {"labevent_id": number, "subject_id": whose[about], "hadm_id": 20_000_000 + about},
+        {"labevent_id": number, "subject_id": subject[about], "hadm_id": 20_000_000 + about},
         {"specimen_id": 30_000_000 + number, "itemid": items, "order_provider_id": "P12ABC"},
         {"charttime": charted, "storetime": charted, "value": value, "valuenum": value},
-        {"valueuom": "mEq/L", "ref_range_lower": 3.3, "ref_range_upper": 5.1},
+        {"valueuom": "mEq/L", "ref_range_lower": low, "ref_range_upper": high},
         {"flag": np.where(abnormal, "abnormal", ""), "priority": "ROUTINE"},
-        {"comments": spoken[random.choice(4, BLOCK, p=[0.6, 0.2, 0.1, 0.1])]},
+        {"comments": comments[random.choice(4, BLOCK, p=[0.6, 0.2, 0.1, 0.1])]},
     )
 
 
@@ -253,7 +260,7 @@ def text(times: np.ndarray) -> pa.Array:
 
 
 def write(path: Path, *columns: dict[str, object]) -> None:
-    """Add rows to a table; quoted only where a field has to be, as MIMIC's are."""
+    """Append rows to a table; only fields that need quotes have them, as in MIMIC."""
     given = {name: value for some in columns for name, value in some.items()}
     size = max(len(value) for value in given.values() if isinstance(value, np.ndarray))
     fields = [as_text(value, size) for value in given.values()]
@@ -270,10 +277,10 @@ def write(path: Path, *columns: dict[str, object]) -> None:
 def as_text(value: object, size: int) -> pa.Array:
     if not isinstance(value, np.ndarray | pa.Array):
         return pa.repeat(str(value), size).cast(pa.large_string())
-    told = pa.array(value)
-    if isinstance(told, pa.ChunkedArray):
-        told = told.combine_chunks()
-    return told.cast(pa.large_string())
+    array = pa.array(value)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.cast(pa.large_string())
 
 
 if __name__ == "__main__":
