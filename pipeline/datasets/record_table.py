@@ -66,8 +66,8 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         The columns, joined by record id.
 
     Raises:
-        UserError: The file is missing or is not such a table, a record id is missing, a record has
-            two different rows or two patients, or no record is in the data set.
+        UserError: The file cannot be read as a table, a record id is missing, a record has two
+            different rows or two patients, or no record is in the data set.
     """
     path = path.expanduser()
     text = is_text(record_id)
@@ -100,10 +100,10 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         )
     known = rows.index.isin(record_id)
     if not known.any():
-        example = f", such as {rows.index[0]}," if len(rows) else ""
+        example = f" (such as {rows.index[0]})" if len(rows) else ""
         raise UserError(
-            f"None of the {len(rows)} records of {path}{example} is in the data set; give the "
-            "--dataset that they belong to."
+            f"None of the {len(rows)} records of {path}{example} is in the data set; check "
+            "--dataset."
         )
     joined = rows.reindex(pd.Index(record_id, name="record_id"))
     return RecordTable(

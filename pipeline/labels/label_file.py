@@ -72,6 +72,5 @@ def _check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None
         raise UserError(
             f"{path} assigns {int(differ.sum())} records to other patients than the data set, such "
             f"as {index.record_id[first]} to patient {patients.iloc[first]} instead of "
-            f"{index.patient_id[first]}; give the --dataset that they belong to, or remove the "
-            "patient column."
+            f"{index.patient_id[first]}; check --dataset, or remove the patient column."
         )

@@ -128,7 +128,7 @@ def test_unknown_records_are_counted(source: MimicIvEcg, tmp_path: Path):
     assert "3 records of mine.csv are not in the data set." in found.notes
     with pytest.raises(
         UserError,
-        match=r"None of the 3 records of .*, such as 1, is in the data set; give the --dat",
+        match=r"None of the 3 records of .* \(such as 1\) is in the data set; check --dataset",
     ):
         resolve(source, more.tail(3), tmp_path, "lvef:regression")
 

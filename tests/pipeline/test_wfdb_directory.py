@@ -211,7 +211,7 @@ def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, na
         ("name,sex\n1,M\n", "has no column record_id or study_id"),
         ("record_id,sex\n1,M\n,F\n", "has 1 rows without record_id"),
         ("record_id,sex\n1,M\n1,F\n", "1 records with several different rows"),
-        ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* such as 1.dat"),
+        ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* \\(such as 1.dat\\)"),
         (
             "record_id,sex\n1,M\n3,F\n4,F\n",
             "has 2 records that are not below .* such as 3; correct",
