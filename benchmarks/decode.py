@@ -1,12 +1,12 @@
-"""How many records a second are decoded, as ratios against numpy and wfdb in the same run.
+"""Decoding rate in records per second, relative to numpy and wfdb in the same run.
 
     python benchmarks/decode.py                          # 300 synthetic records
     python benchmarks/decode.py --folder data/ludb       # LUDB, or MIMIC-IV-ECG
 
-Each way reads the same files, which are in the page cache, for `--seconds` a turn; `--repeats`
-turns go round all of them, and the median of a way's turns counts, for machines are noisy. A core's
-rate is by the time on the CPU of one thread; the clock's is what a user sees, and what threads are
-to make better.
+All methods read the same files from the page cache. Each runs for `--seconds`, in turn with the
+others, and the median of `--repeats` rounds is reported, because timings on a shared machine vary.
+Records per second of a core are based on CPU time, records per second elapsed on wall-clock time,
+which is what several threads improve.
 """
 
 import argparse
@@ -34,32 +34,31 @@ from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_samples import decode_by_wfdb
 
-BLOCK = 64
-"""Records between two looks at the clock, kept until then, as a batch is."""
+BATCH = 64
+"""Records decoded between two checks of the time, and kept in memory until then."""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--folder", type=Path, help="LUDB or MIMIC-IV-ECG; else synthetic")
-    arguments.add_argument("--records", type=int, default=300, help="at most so many")
-    arguments.add_argument("--repeats", type=int, default=7)
-    arguments.add_argument("--seconds", type=float, default=1.0)
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="LUDB or MIMIC-IV-ECG; default: synthetic")
+    parser.add_argument("--records", type=int, default=300, help="maximum number of records")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds per method")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of a method per round")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder: Path = given.folder or Path(temporary) / "synthetic"
-        if given.folder is None:
-            patients = max(2, given.records // 2)
+        folder: Path = arguments.folder or Path(temporary) / "synthetic"
+        if arguments.folder is None:
+            patients = max(2, arguments.records // 2)
             synthesize(folder, patients=patients, seed=0, spoiled_fraction=0)
         files = DirectoryFiles(folder)
-        records = [*islice(good(folder, files), given.records)]
+        records = [*islice(readable_records(folder, files), arguments.records)]
         versions = f"numpy {np.__version__}, wfdb {wfdb.__version__}, pandas {pd.__version__}"
         print(f"{len(records)} records, {os.cpu_count()} cores, {versions}\n")
-        turns = measure(records, files, given.repeats, given.seconds)
-    report(turns)
+        rates = measure(records, files, arguments.repeats, arguments.seconds)
+    report(rates)
 
 
-def good(folder: Path, files: DirectoryFiles) -> Iterator[str]:
-    """The records under a folder that can be had."""
+def readable_records(folder: Path, files: DirectoryFiles) -> Iterator[str]:
     for header in sorted(folder.rglob("*.hea")):
         name = str(header.relative_to(folder).with_suffix(""))
         try:
@@ -70,92 +69,98 @@ def good(folder: Path, files: DirectoryFiles) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Records a second of the CPU's time, and of the clock's."""
+class Rate:
+    """Records per second.
+
+    Attributes:
+        core: Per second of CPU time.
+        elapsed: Per second of wall-clock time.
+    """
 
     core: float
-    clock: float
+    elapsed: float
 
 
 def measure(
     records: list[str], files: DirectoryFiles, repeats: int, seconds: float
-) -> dict[str, list[Turn]]:
-    def fast(record: str) -> object:
+) -> dict[str, list[Rate]]:
+    """Run all methods in turn and return one rate per round for each."""
+
+    def read(record: str) -> object:
         return read_wfdb(record, files)
 
-    ways: dict[str, Callable[[], Turn]] = {
-        "`numpy.fromfile`": lambda: rate(partial(from_file, files.root), records, seconds),
-        "`numpy.fromfile`, `astype(float32)`": lambda: rate(
+    methods: dict[str, Callable[[], Rate]] = {
+        "`numpy.fromfile`": lambda: measure_rate(partial(from_file, files.root), records, seconds),
+        "`numpy.fromfile`, `astype(float32)`": lambda: measure_rate(
             lambda record: from_file(files.root, record).astype(np.float32), records, seconds
         ),
-        "`wfdb.rdrecord`": lambda: rate(
+        "`wfdb.rdrecord`": lambda: measure_rate(
             lambda record: wfdb.rdrecord(f"{files.root}/{record}"), records, seconds
         ),
-        "`read_wfdb` by wfdb": lambda: by_wfdb(fast, records, seconds),
-        "`read_wfdb`": lambda: rate(fast, records, seconds),
-        "`read_wfdb`, 2 threads": lambda: rate(fast, records, seconds, threads=2),
+        "`read_wfdb` by wfdb": lambda: measure_by_wfdb(read, records, seconds),
+        "`read_wfdb`": lambda: measure_rate(read, records, seconds),
+        "`read_wfdb`, 2 threads": lambda: measure_rate(read, records, seconds, threads=2),
     }
-    turns: dict[str, list[Turn]] = {name: [] for name in ways}
+    rates: dict[str, list[Rate]] = {name: [] for name in methods}
     for _ in range(repeats):
-        for name, way in ways.items():
-            turns[name].append(way())
-    return turns
+        for name, method in methods.items():
+            rates[name].append(method())
+    return rates
 
 
 def from_file(root: str, record: str) -> np.ndarray:
     return np.fromfile(f"{root}/{record}.dat", "<i2")
 
 
-def rate(
+def measure_rate(
     read: Callable[[str], object], records: list[str], seconds: float, threads: int = 1
-) -> Turn:
+) -> Rate:
     names = cycle(records)
-    done, began, began_cpu = 0, time.perf_counter(), time.process_time()
+    done, start, start_cpu = 0, time.perf_counter(), time.process_time()
 
-    def block(part: list[str]) -> int:
-        return len([read(name) for name in part])
+    def read_batch(batch: list[str]) -> int:
+        return len([read(name) for name in batch])
 
-    with quiet(), ThreadPoolExecutor(threads) as pool:
-        while (passed := time.perf_counter() - began) < seconds:
-            parts = [[*islice(names, BLOCK)] for _ in range(threads)]
-            done += sum(pool.map(block, parts)) if threads > 1 else block(parts[0])
-    return Turn(done / (time.process_time() - began_cpu), done / passed)
+    with no_warnings(), ThreadPoolExecutor(threads) as pool:
+        while (elapsed := time.perf_counter() - start) < seconds:
+            batches = [[*islice(names, BATCH)] for _ in range(threads)]
+            done += sum(pool.map(read_batch, batches)) if threads > 1 else read_batch(batches[0])
+    return Rate(done / (time.process_time() - start_cpu), done / elapsed)
 
 
-def by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Turn:
-    """The way of other formats, for records in format 16."""
-    usual = decode.digital_samples
+def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
+    """Decode records in format 16 like those in other formats."""
+    original = decode.digital_samples
     decode.digital_samples = decode_by_wfdb
     try:
-        return rate(read, records, seconds)
+        return measure_rate(read, records, seconds)
     finally:
-        decode.digital_samples = usual
+        decode.digital_samples = original
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def report(turns: dict[str, list[Turn]]) -> None:
-    core, clock = (
-        {
-            name: statistics.median(getattr(turn, of) for turn in each)
-            for name, each in turns.items()
-        }
-        for of in ("core", "clock")
+def report(rates: dict[str, list[Rate]]) -> None:
+    """Print a Markdown table of the median rates."""
+    core, elapsed = (
+        {name: statistics.median(getattr(r, field) for r in each) for name, each in rates.items()}
+        for field in ("core", "elapsed")
     )
     print(
-        "| what | records/s of a core | its time over `fromfile`'s | over `fromfile, astype`'s "
-        "| times `rdrecord`'s rate | records/s by the clock |\n|---|--:|--:|--:|--:|--:|"
+        "| method | records/s of a core | time relative to `fromfile` "
+        "| time relative to `fromfile, astype` | rate relative to `rdrecord` "
+        "| records/s elapsed |\n|---|--:|--:|--:|--:|--:|"
     )
-    alone, floats, by_wfdb_alone, *_ = core.values()
-    for name, each in core.items():
+    fromfile, astype, rdrecord, *_ = core.values()
+    for name, rate in core.items():
         print(
-            f"| {name} | {each:,.0f} | {alone / each:.1f} | {floats / each:.1f} "
-            f"| {each / by_wfdb_alone:.1f} | {clock[name]:,.0f} |"
+            f"| {name} | {rate:,.0f} | {fromfile / rate:.1f} | {astype / rate:.1f} "
+            f"| {rate / rdrecord:.1f} | {elapsed[name]:,.0f} |"
         )
 
 

@@ -1,4 +1,4 @@
-"""ECGs of the synthetic data set, written as other data sets have them."""
+"""ECGs of the synthetic data set, to be written in the layout of other data sets."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,14 @@ UNITS_PER_MV = 1000
 
 
 class Source(NamedTuple):
-    """Whole synthetic ECGs (12, 5000) in mV, and their labels in the same order."""
+    """Readable ECGs of shape (12, 5000) in mV, and their labels in the same order."""
 
     ecgs: list[np.ndarray]
     labels: pd.DataFrame
 
 
-def whole_ecgs(synthetic_dir: Path, count: int) -> Source:
+def read_ecgs(synthetic_dir: Path, count: int) -> Source:
+    """Read the first `count` readable ECGs of a synthetic data set."""
     dataset = MimicIvEcg(synthetic_dir)
     ecgs, rows = [], []
     for row in range(len(dataset.index())):
@@ -35,17 +36,15 @@ def whole_ecgs(synthetic_dir: Path, count: int) -> Source:
 
 
 def write_record(path: Path, ecg: np.ndarray, leads: tuple[str, ...], hz: int = 500) -> None:
-    """A record in format 16 at 1,000 steps a mV, all signals in one file; 100 Hz by every fifth
-    sample.
-    """
+    """Write an ECG at 500 Hz to one file in format 16; other rates are decimated."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps = np.rint(ecg[:, :: 500 // hz].T * UNITS_PER_MV).astype(np.int16)
+    samples = np.rint(ecg[:, :: 500 // hz].T * UNITS_PER_MV).astype(np.int16)
     wfdb.wrsamp(
         path.name,
         fs=hz,
         units=["mV"] * 12,
         sig_name=list(leads),
-        d_signal=steps,
+        d_signal=samples,
         fmt=["16"] * 12,
         adc_gain=[float(UNITS_PER_MV)] * 12,
         baseline=[0] * 12,

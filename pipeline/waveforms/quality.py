@@ -1,7 +1,8 @@
-"""What is wrong with an ECG, as far as its signals tell.
+"""Signal quality: findings on the leads of a record.
 
-A finding has a word out of `waveforms.decode.REASONS`, where no embedding can be had of such a
-record, or out of `FINDINGS`, which leave the record as it is.
+A finding is named by a word from `waveforms.decode.REASONS` if it makes the record unreadable, or
+from `FINDINGS` if the record is used as it is. Precordial leads do not determine each other, so
+a swap among them is not found.
 """
 
 from dataclasses import dataclass
@@ -21,37 +22,37 @@ FINDINGS = (
     "inconsistent_limb_leads",
     "implausible_amplitude",
 )
-"""What is told of records besides the reasons for which they cannot be used."""
+"""Findings that do not exclude a record."""
 
-LIMB = LEADS[:6]
-"""I, II, III, aVR, aVL, aVF: any two of them tell the others."""
+LIMB_LEADS = LEADS[:6]
+"""I, II, III, aVR, aVL, aVF: any two of them determine the others."""
 
-LEAST_RUN = 5
-"""Equal samples after each other at the highest or lowest voltage of a lead: a plateau."""
+MIN_PLATEAU_SAMPLES = 5
+"""Equal consecutive samples at a lead's minimum or maximum that form a plateau."""
 
-LEAST_PLATEAU_S = 0.02
-"""So long must the plateaus at an extreme be together to be clipping: a wave has one peak."""
+MIN_CLIPPED_S = 0.02
+"""Total duration of the plateaus of a clipped lead; a wave has a single peak."""
 
-LEAST_RANGE_MV = 0.2
-"""Of a lead that can be clipped: in a smaller one, a plateau is the resolution of its file."""
+MIN_CLIPPED_RANGE_MV = 0.2
+"""Smallest range of a clipped lead; plateaus of smaller leads result from the file's resolution."""
 
 LEAD_OFF_S = 1.0
-"""So long without any change an electrode is off: no pause of a heart is free of noise."""
+"""Duration of a constant signal that indicates a detached electrode: a cardiac pause has noise."""
 
-LARGEST_MV = 20.0
-"""Beyond what a heart gives at the skin: a wrong gain or unit, or a defibrillator."""
+LEAD_OFF_RANGE_MV = 0.01
+"""Range below which a lead has no electrode: two units of MIMIC-IV-ECG's files."""
 
-SMALLEST_MV = 0.1
-"""Below it no lead of a record has any wave: a wrong gain or unit."""
+MAX_AMPLITUDE_MV = 20.0
+"""Largest plausible amplitude; above it, the gain or unit is wrong, or a defibrillator fired."""
 
-LEAST_NOISE_MV = 0.01
-"""A lead whose whole range is less has no electrode: two steps of MIMIC-IV-ECG's files."""
+MIN_RANGE_MV = 0.1
+"""If all leads have a smaller range, the gain or unit is wrong."""
 
 LIMB_TOLERANCE = 0.1
-"""What limb leads may miss of what the others say, root mean square over that of all six."""
+"""Largest error of `_RELATIONS` (RMS), relative to the RMS of the limb leads."""
 
 LIMB_NOISE_MV = 0.03
-"""What they may miss in any case: noise of a few microvolts in each lead of a small ECG."""
+"""Error of `_RELATIONS` (RMS) that is always tolerated, for noise in small ECGs."""
 
 _RELATIONS = np.array(
     [
@@ -61,14 +62,19 @@ _RELATIONS = np.array(
         [0.5, -1, 0, 0, 0, 1],  # aVF = II - I / 2
     ]
 )
-"""Sums of the limb leads that are 0 in every ECG."""
+"""Linear combinations of the limb leads that are 0 in every ECG."""
 
-_ORDERS = np.array(list(permutations(range(len(LIMB)))))
+_ORDERS = np.array(list(permutations(range(len(LIMB_LEADS)))))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a record: a word for it, and the leads that it is about."""
+    """A quality problem of a record.
+
+    Attributes:
+        reason: A word from `waveforms.decode.REASONS` or `FINDINGS`.
+        leads: Affected leads; empty if it concerns the whole record.
+    """
 
     reason: str
     leads: tuple[str, ...] = ()
@@ -77,99 +83,96 @@ class Finding:
         return f"{self.reason} ({', '.join(self.leads)})" if self.leads else self.reason
 
 
-def examine(leads: LeadSignals) -> tuple[Finding, ...]:
-    """All findings on a record's leads, those first for which it cannot be used."""
-    rate_hz = leads.rate_hz
-    missing = np.isnan(leads.mv).any(1)
-    # Wide enough for what a hostile gain makes of a sample.
-    voltage = np.nan_to_num(leads.mv).astype(np.float64)
+def examine(signals: LeadSignals) -> tuple[Finding, ...]:
+    """Return all findings on a record, first those that make it unreadable."""
+    rate_hz = signals.rate_hz
+    missing = np.isnan(signals.mv).any(1)
+    # An implausible gain may produce voltages whose squares overflow float32.
+    voltage = np.nan_to_num(signals.mv).astype(np.float64)
     range_mv = np.ptp(voltage, axis=1)
     flat = (range_mv == 0) & ~missing
-    whole = ~missing & ~flat
-    off = np.array([_longest_plateau(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
-    off |= range_mv < LEAST_NOISE_MV
-    clipped = np.array([_clipped(lead) >= LEAST_PLATEAU_S * rate_hz for lead in voltage])
-    marked = {
+    usable = ~missing & ~flat
+    lead_off = np.array([_longest_run(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
+    lead_off |= range_mv < LEAD_OFF_RANGE_MV
+    clipped = np.array([_clipped_samples(lead) >= MIN_CLIPPED_S * rate_hz for lead in voltage])
+    masks = {
         "nan_samples": missing,
         "flat_lead": flat,
-        "wrong_checksum": np.isin(LEADS, leads.checksum_mismatches),
-        "clipped": clipped & whole,
-        "lead_off": off & whole,
-        "duplicated_leads": _duplicated(voltage) & whole,
-        "implausible_amplitude": (np.abs(voltage) > LARGEST_MV).any(1)
-        | (whole.all() & (range_mv < SMALLEST_MV).all()),
+        "wrong_checksum": np.isin(LEADS, signals.checksum_mismatches),
+        "clipped": clipped & usable,
+        "lead_off": lead_off & usable,
+        "duplicated_leads": _duplicated(voltage) & usable,
+        "implausible_amplitude": (np.abs(voltage) > MAX_AMPLITUDE_MV).any(1)
+        | (usable.all() & (range_mv < MIN_RANGE_MV).all()),
     }
-    found = [Finding(reason, _named(mask)) for reason, mask in marked.items() if mask.any()]
+    findings = [Finding(reason, _lead_names(mask)) for reason, mask in masks.items() if mask.any()]
     if voltage.shape[1] < MIN_SECONDS * rate_hz:
-        found.insert(0, Finding("too_short"))
-    if whole[: len(LIMB)].all():
-        found += _limb_leads(voltage[: len(LIMB)])
-    return tuple(found)
+        findings.insert(0, Finding("too_short"))
+    if usable[: len(LIMB_LEADS)].all():
+        findings += _check_limb_leads(voltage[: len(LIMB_LEADS)])
+    return tuple(findings)
 
 
-def _named(mask: Bool[np.ndarray, "12"]) -> tuple[str, ...]:
-    return tuple(lead for lead, marked in zip(LEADS, mask, strict=True) if marked)
+def _lead_names(mask: Bool[np.ndarray, "12"]) -> tuple[str, ...]:
+    return tuple(lead for lead, selected in zip(LEADS, mask, strict=True) if selected)
 
 
-def _plateaus(lead: Float64[np.ndarray, " time"]) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of equal samples begin, and how long they are, in samples."""
+def _runs(lead: Float64[np.ndarray, " time"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first index and the length of every run of equal samples."""
     first = np.flatnonzero(np.append(True, lead[1:] != lead[:-1]))
     return first, np.diff(np.append(first, len(lead)))
 
 
-def _longest_plateau(lead: Float64[np.ndarray, " time"]) -> int:
-    return int(_plateaus(lead)[1].max())
+def _longest_run(lead: Float64[np.ndarray, " time"]) -> int:
+    return int(_runs(lead)[1].max())
 
 
-def _clipped(lead: Float64[np.ndarray, " time"]) -> int:
-    """Samples in plateaus at the lead's own extreme, if that is a peak and no baseline.
-
-    Those at the ends of the record do not count: filters hold the first and the last sample.
-    """
+def _clipped_samples(lead: Float64[np.ndarray, " time"]) -> int:
+    """Return the number of samples in plateaus at the minimum or maximum, whichever is larger."""
     lowest, highest = lead.min(), lead.max()
     range_mv = highest - lowest
-    if range_mv < LEAST_RANGE_MV:
+    if range_mv < MIN_CLIPPED_RANGE_MV:
         return 0
-    first, length = _plateaus(lead)
+    first, length = _runs(lead)
     middle = np.median(lead)
     most = 0
     for extreme in (lowest, highest):
+        # An extreme near the median is the baseline, not a peak.
         if abs(extreme - middle) >= range_mv / 2:
-            at = (lead[first] == extreme) & (length >= LEAST_RUN)
-            at[[0, -1]] = False
-            most = max(most, int(length[at].sum()))
+            plateau = (lead[first] == extreme) & (length >= MIN_PLATEAU_SAMPLES)
+            # Filters repeat the first and the last sample of a record.
+            plateau[[0, -1]] = False
+            most = max(most, int(length[plateau].sum()))
     return most
 
 
 def _duplicated(voltage: Float64[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12"]:
-    """Leads that are another one's, sample by sample."""
+    """Mark leads whose samples all equal those of another lead."""
     contents = [lead.tobytes() for lead in voltage]
-    return np.array([contents.count(one) > 1 for one in contents])
+    return np.array([contents.count(content) > 1 for content in contents])
 
 
-def _limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> list[Finding]:
-    """Whether the limb leads say what they must of each other, and else whether they would under
-    each other's names. (Precordial leads do not tell each other, so their order is not seen.)
-    """
-    # Each lead has an offset of its own, which says nothing.
+def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> list[Finding]:
+    """Find limb leads that contradict each other, swapped or otherwise inconsistent."""
+    # Each lead has an arbitrary offset.
     voltage = voltage - voltage.mean(1, keepdims=True)
     products = voltage @ voltage.T / voltage.shape[1]
-    if _missed(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
+    if _relative_errors(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
         return []
-    missed = _missed(products, _ORDERS)
-    best = int(missed.argmin())
-    if missed[best] > LIMB_TOLERANCE:
+    errors = _relative_errors(products, _ORDERS)
+    best = int(errors.argmin())
+    if errors[best] > LIMB_TOLERANCE:
         return [Finding("inconsistent_limb_leads")]
-    moved = _ORDERS[best] != np.arange(len(LIMB))
-    return [Finding("swapped_leads", tuple(np.array(LIMB)[moved].tolist()))]
+    moved = _ORDERS[best] != np.arange(len(LIMB_LEADS))
+    return [Finding("swapped_leads", tuple(np.array(LIMB_LEADS)[moved].tolist()))]
 
 
-def _missed(
+def _relative_errors(
     products: Float64[np.ndarray, "6 6"], orders: np.ndarray
 ) -> Float64[np.ndarray, " order"]:
-    """How far the limb leads, taken in each order, are from `_RELATIONS` (see `LIMB_TOLERANCE`)."""
+    """Compute from the covariance the largest error of `_RELATIONS` for each order of the leads."""
     permuted = products[orders[:, :, None], orders[:, None, :]]
     squares = np.einsum("ki,oij,kj->ok", _RELATIONS, permuted, _RELATIONS).clip(0)
-    own = max(np.sqrt(np.trace(products) / len(LIMB)), LIMB_NOISE_MV / LIMB_TOLERANCE)
-    missed: np.ndarray = np.sqrt(squares.max(1)) / own
-    return missed
+    scale = max(np.sqrt(np.trace(products) / len(LIMB_LEADS)), LIMB_NOISE_MV / LIMB_TOLERANCE)
+    errors: np.ndarray = np.sqrt(squares.max(1)) / scale
+    return errors

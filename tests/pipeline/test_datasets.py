@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from written_records import whole_ecgs, write_record
+from written_records import read_ecgs, write_record
 
 from enecg.errors import UserError
 from enecg.signal import LEADS
@@ -131,7 +131,7 @@ def test_ludb_is_a_data_set(ludb: Path) -> None:
 
 
 def test_ludbs_records_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Path) -> None:
-    (ecg,) = whole_ecgs(synthetic_dir, 1).ecgs
+    (ecg,) = read_ecgs(synthetic_dir, 1).ecgs
     write_record(tmp_path / "disk/1", ecg, LEADS)
     root = tmp_path / "ludb"
     root.mkdir()

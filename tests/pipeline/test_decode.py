@@ -1,19 +1,19 @@
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wfdb
+from wfdb_files import FILE_ORDER
 
 from enecg.signal import LEADS
 from pipeline.waveforms.decode import REASONS, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 
-FILE_ORDER = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 
-
-def tone(seconds: float = 10, rate: int = 500) -> np.ndarray:
-    """(time, 12) mV: lead n of `FILE_ORDER` is a sine of n + 1 Hz and 0.1 (n + 1) mV."""
+def sines(seconds: float = 10, rate: int = 500) -> np.ndarray:
+    """Return (time, 12) in mV: lead n of `FILE_ORDER` is a sine of n + 1 Hz and 0.1 (n + 1) mV."""
     time = np.arange(round(seconds * rate)) / rate
     n = np.arange(1, 13)
     return 0.1 * n * np.sin(2 * np.pi * n * time[:, None])
@@ -24,7 +24,7 @@ def write(
     signal: np.ndarray,
     *,
     rate: int = 500,
-    leads: list[str] = FILE_ORDER,
+    leads: Sequence[str] = FILE_ORDER,
     unit: str = "mV",
     gain: float = 1000.0,
 ) -> Path:
@@ -42,105 +42,107 @@ def write(
     return directory / "ecg"
 
 
-def why_not(record: Path) -> str:
+def failure_reason(record: Path) -> str:
     with pytest.raises(UnreadableRecord) as failure:
         read_wfdb(record)
     assert failure.value.reason in REASONS
-    assert str(record.parent) in failure.value.detail, "the sentence names the file"
+    assert str(record.parent) in failure.value.detail, "the message names the file"
     assert failure.value.detail.endswith(".")
     assert "\n" not in failure.value.detail
     return failure.value.reason
 
 
-def canonical(signal: np.ndarray) -> np.ndarray:
+def in_lead_order(signal: np.ndarray) -> np.ndarray:
     return signal.T[[FILE_ORDER.index(lead) for lead in LEADS]]
 
 
-def test_leads_come_in_the_canonical_order_whatever_their_case(tmp_path: Path) -> None:
-    want = canonical(tone())
-    for n, leads in enumerate((FILE_ORDER, [x.lower() for x in FILE_ORDER])):
+def test_leads_are_reordered_by_name_in_any_case(tmp_path: Path) -> None:
+    expected = in_lead_order(sines())
+    for n, leads in enumerate((FILE_ORDER, [lead.lower() for lead in FILE_ORDER])):
         (tmp_path / str(n)).mkdir()
-        ecg = read_wfdb(write(tmp_path / str(n), tone(), leads=leads))
+        ecg = read_wfdb(write(tmp_path / str(n), sines(), leads=leads))
         assert ecg.shape == (12, 5000)
         assert ecg.dtype == np.float32
-        np.testing.assert_allclose(ecg, want, atol=6e-4)
+        np.testing.assert_allclose(ecg, expected, atol=6e-4)
 
 
 @pytest.mark.parametrize(("unit", "per_mv"), [("mV", 1), ("mv", 1), ("uV", 1000), ("µV", 1000)])
-def test_millivolts_come_out_whatever_the_unit(tmp_path: Path, unit: str, per_mv: float) -> None:
-    record = write(tmp_path, tone() * per_mv, unit="mV", gain=1000 / per_mv)
+def test_units_are_converted_to_millivolts(tmp_path: Path, unit: str, per_mv: float) -> None:
+    record = write(tmp_path, sines() * per_mv, unit="mV", gain=1000 / per_mv)
     header = record.with_suffix(".hea")
     header.write_text(header.read_text().replace("/mV", f"/{unit}"), encoding="utf-8")
-    np.testing.assert_allclose(read_wfdb(record), canonical(tone()), atol=6e-4)
+    np.testing.assert_allclose(read_wfdb(record), in_lead_order(sines()), atol=6e-4)
 
 
-def test_a_source_with_wrong_gains_can_be_read_without_them(tmp_path: Path) -> None:
-    record = write(tmp_path, tone(), gain=1000)
+def test_units_per_mv_replaces_the_header_gains(tmp_path: Path) -> None:
+    record = write(tmp_path, sines(), gain=1000)
     header = record.with_suffix(".hea")
     header.write_text(header.read_text().replace(" 1000.0(0)/mV", " 417.0(33)/mV"))
     ecg = read_wfdb(record, units_per_mv=1000)
-    np.testing.assert_allclose(ecg, canonical(tone()), atol=6e-4)
+    np.testing.assert_allclose(ecg, in_lead_order(sines()), atol=6e-4)
 
 
 @pytest.mark.parametrize("rate", [250, 360, 1000, 257])
 def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
-    ecg = read_wfdb(write(tmp_path, tone(rate=rate), rate=rate))
-    inner = slice(200, -200)  # a sine that breaks off at the edge is no sine there
-    np.testing.assert_allclose(ecg[:, inner], canonical(tone())[:, inner], atol=0.01)
+    ecg = read_wfdb(write(tmp_path, sines(rate=rate), rate=rate))
+    inner = slice(200, -200)  # the sine is cut off at the edges
+    np.testing.assert_allclose(ecg[:, inner], in_lead_order(sines())[:, inner], atol=0.01)
 
 
-def test_of_a_longer_record_the_first_ten_seconds_are_read(tmp_path: Path) -> None:
-    longer = np.concatenate([tone(), 5 + tone(2)])
-    np.testing.assert_allclose(read_wfdb(write(tmp_path, longer)), canonical(tone()), atol=6e-4)
+def test_a_longer_record_is_truncated_to_ten_seconds(tmp_path: Path) -> None:
+    longer = np.concatenate([sines(), 5 + sines(2)])
+    np.testing.assert_allclose(
+        read_wfdb(write(tmp_path, longer)), in_lead_order(sines()), atol=6e-4
+    )
 
 
 @pytest.mark.parametrize("rate", [500, 250])
-def test_a_shorter_record_is_followed_by_zeros(tmp_path: Path, rate: int) -> None:
-    ecg = read_wfdb(write(tmp_path, 1 + tone(6, rate), rate=rate))
+def test_a_shorter_record_is_padded_with_zeros(tmp_path: Path, rate: int) -> None:
+    ecg = read_wfdb(write(tmp_path, 1 + sines(6, rate), rate=rate))
     assert (ecg[:, 3000:] == 0).all()
-    np.testing.assert_allclose(ecg[:, 200:2800], 1 + canonical(tone())[:, 200:2800], atol=0.01)
+    np.testing.assert_allclose(ecg[:, 200:2800], 1 + in_lead_order(sines())[:, 200:2800], atol=0.01)
 
 
-def test_half_of_it_is_enough_and_less_is_not(tmp_path: Path) -> None:
+def test_records_shorter_than_five_seconds_are_too_short(tmp_path: Path) -> None:
     (tmp_path / "less").mkdir()
-    assert read_wfdb(write(tmp_path, tone(5))).any()
-    assert why_not(write(tmp_path / "less", tone(4.998))) == "too_short"
+    assert read_wfdb(write(tmp_path, sines(5))).any()
+    assert failure_reason(write(tmp_path / "less", sines(4.998))) == "too_short"
 
 
-def test_a_missing_sample_anywhere_refuses_the_record(tmp_path: Path) -> None:
-    holes = tone()
-    holes[4321, 7] = np.nan
-    assert why_not(write(tmp_path, holes)) == "nan_samples"
+def test_a_missing_sample_makes_the_record_unreadable(tmp_path: Path) -> None:
+    incomplete = sines()
+    incomplete[4321, 7] = np.nan
+    assert failure_reason(write(tmp_path, incomplete)) == "nan_samples"
 
 
-def test_a_missing_sample_after_the_ten_seconds_does_no_harm(tmp_path: Path) -> None:
-    longer = tone(11)
+def test_a_missing_sample_after_ten_seconds_is_ignored(tmp_path: Path) -> None:
+    longer = sines(11)
     longer[5200, 3] = np.nan
     assert np.isfinite(read_wfdb(write(tmp_path, longer))).all()
 
 
-def test_a_flat_lead_refuses_the_record(tmp_path: Path) -> None:
-    flat = tone()
+def test_a_flat_lead_makes_the_record_unreadable(tmp_path: Path) -> None:
+    flat = sines()
     flat[:, 9] = 0.5
-    assert why_not(write(tmp_path, flat)) == "flat_lead"
+    assert failure_reason(write(tmp_path, flat)) == "flat_lead"
 
 
-def test_a_lead_that_is_not_there_is_named(tmp_path: Path) -> None:
-    record = write(tmp_path, tone()[:, :11], leads=FILE_ORDER[:11])
+def test_the_message_names_a_missing_lead(tmp_path: Path) -> None:
+    record = write(tmp_path, sines()[:, :11], leads=FILE_ORDER[:11])
     with pytest.raises(UnreadableRecord, match="V6") as failure:
         read_wfdb(record)
     assert failure.value.reason == "missing_lead"
 
 
-def test_files_that_are_not_there_or_cut(tmp_path: Path) -> None:
-    record = write(tmp_path, tone())
+def test_missing_and_truncated_files_have_different_reasons(tmp_path: Path) -> None:
+    record = write(tmp_path, sines())
     os.truncate(f"{record}.dat", 119_999)
-    assert why_not(record) == "cut_file"
+    assert failure_reason(record) == "cut_file"
     Path(f"{record}.dat").unlink()
-    assert why_not(record) == "missing_file"
+    assert failure_reason(record) == "missing_file"
     Path(f"{record}.hea").unlink()
-    assert why_not(record) == "missing_file"
-    assert why_not(tmp_path / "nowhere" / "ecg") == "missing_file"
+    assert failure_reason(record) == "missing_file"
+    assert failure_reason(tmp_path / "nowhere" / "ecg") == "missing_file"
 
 
 @pytest.mark.parametrize(
@@ -167,31 +169,39 @@ def test_files_that_are_not_there_or_cut(tmp_path: Path) -> None:
         (" 1000.0(0)", " x1000.0(0)"),
     ],
 )
-def test_a_hostile_header_is_unreadable_and_nothing_worse(
-    tmp_path: Path, old: str, new: str
-) -> None:
-    record = write(tmp_path, tone())
+def test_an_invalid_header_is_unreadable(tmp_path: Path, old: str, new: str) -> None:
+    record = write(tmp_path, sines())
     header = record.with_suffix(".hea")
     assert old in header.read_text()
     header.write_text(header.read_text().replace(old, new))
-    assert why_not(record) == "unreadable"
+    assert failure_reason(record) == "unreadable"
 
 
-def test_a_length_that_is_not_there_takes_no_memory(tmp_path: Path) -> None:
-    record = write(tmp_path, tone())
+def test_the_message_names_the_lead_without_a_gain(tmp_path: Path) -> None:
+    record = write(tmp_path, sines())
+    header = record.with_suffix(".hea")
+    lines = header.read_text().splitlines()
+    lines[7] = lines[7].replace(" 1000.0(0)", " 0(0)")
+    header.write_text("\n".join(lines))
+    with pytest.raises(UnreadableRecord, match=r"ecg\.hea: gain is 0\(0\)/mV in lead V1"):
+        read_wfdb(record)
+
+
+def test_an_excessive_length_is_a_truncated_file(tmp_path: Path) -> None:
+    record = write(tmp_path, sines())
     header = record.with_suffix(".hea")
     header.write_text(header.read_text().replace("500 5000", "500 999999999999999"))
-    assert why_not(record) == "cut_file"
+    assert failure_reason(record) == "cut_file"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, bytes(range(256)) * 8, b"# only\n"])
-def test_a_header_of_noise_is_unreadable(tmp_path: Path, content: bytes) -> None:
-    record = write(tmp_path, tone())
+def test_a_header_of_random_bytes_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    record = write(tmp_path, sines())
     record.with_suffix(".hea").write_bytes(content)
-    assert why_not(record) == "unreadable"
+    assert failure_reason(record) == "unreadable"
 
 
-def test_the_reasons_keep_their_order_for_ever() -> None:
+def test_the_order_of_reasons_is_stable() -> None:
     assert REASONS[:7] == (
         "missing_file",
         "cut_file",

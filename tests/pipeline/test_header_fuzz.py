@@ -11,7 +11,7 @@ import pytest
 import wfdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wfdb_files import Made, walk
+from wfdb_files import WfdbRecord, random_walk
 
 from enecg.signal import LEADS
 from pipeline.waveforms.decode import REASONS, LeadSignals, read_leads, read_wfdb
@@ -31,7 +31,7 @@ HOSTILE = [
 
 
 def headers(valid: bytes) -> st.SearchStrategy[bytes]:
-    """Random text; and a valid header with bytes, fields and lines changed."""
+    """Draw a valid header with changed bytes, fields and lines, or random bytes."""
 
     @st.composite
     def mutated(draw: st.DrawFn) -> bytes:
@@ -61,96 +61,99 @@ def headers(valid: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(mutated(), mutated(), mutated(), st.binary(max_size=300))
 
 
-MADE = Made(walk(600), rate="100")
-VALID = MADE.header("ecg").encode()
-COUNT = {"inputs": 0, "accepted": 0, "as wfdb reads the file itself": 0}
+SPEC = WfdbRecord(random_walk(600), rate="100")
+VALID = SPEC.header("ecg").encode()
+COUNT = {"inputs": 0, "accepted": 0, "equal to wfdb": 0}
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return MADE.write(tmp_path_factory.mktemp("fuzzed"))
+    return SPEC.write(tmp_path_factory.mktemp("fuzzed"))
 
 
-def check(record: Path, content: bytes) -> None:
-    """What holds of every header."""
+def check_header(record: Path, content: bytes) -> None:
+    """Assert what is true of every header."""
     header = Path(f"{record}.hea")
     header.write_bytes(content)
     COUNT["inputs"] += 1
     try:
-        leads = read_leads(record)
-    except UnreadableRecord as bad:
-        told(bad)
+        signals = read_leads(record)
+    except UnreadableRecord as error:
+        check_error(error)
         return
     COUNT["accepted"] += 1
     parsed = parse_header(content)
     files = [record.with_name(file.name).read_bytes() for file in parsed.files]
-    length = leads.digital.shape[1]
-    places = [parsed.signals.index[lead.lower()] for lead in LEADS]
-    assert (decode_by_wfdb(parsed, length, files)[places] == leads.digital).all()
-    as_wfdb_itself(record, leads, places)
+    length = signals.digital.shape[1]
+    rows = [parsed.signals.index[lead.lower()] for lead in LEADS]
+    assert (decode_by_wfdb(parsed, length, files)[rows] == signals.digital).all()
+    compare_with_wfdb(record, signals, rows)
     try:
         ecg = read_wfdb(record)
-    except UnreadableRecord as bad:
-        told(bad, ("too_short", "nan_samples", "unreadable", "flat_lead", "wrong_checksum"))
+    except UnreadableRecord as error:
+        check_error(
+            error, ("too_short", "nan_samples", "unreadable", "flat_lead", "wrong_checksum")
+        )
     else:
         assert ecg.shape == (12, 5000)
         assert ecg.dtype == np.float32
         assert np.isfinite(ecg).all()
 
 
-def told(bad: UnreadableRecord, reasons: tuple[str, ...] = REASONS) -> None:
-    assert bad.reason in reasons
-    assert bad.detail.isprintable()
-    assert bad.detail.endswith(".")
-    assert len(bad.detail) < 1000
+def check_error(error: UnreadableRecord, reasons: tuple[str, ...] = REASONS) -> None:
+    assert error.reason in reasons
+    assert error.detail.isprintable()
+    assert error.detail.endswith(".")
+    assert len(error.detail) < 1000
 
 
-def as_wfdb_itself(record: Path, leads: LeadSignals, places: list[int]) -> None:
-    """Where wfdb takes the header for the same record, it gives the same samples.
+def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> None:
+    """Compare the samples with those that wfdb reads from the original header.
 
-    It drops what is not ASCII and what it cannot read, and then takes it for another.
+    wfdb ignores text that is not ASCII and fields that it cannot parse, so it may read another
+    record or none.
     """
     try:
         head = wfdb.rdheader(str(record))
-        if head.sig_len is None or head.fs != leads.rate_hz or len(head.file_name) != head.n_sig:
+        if head.sig_len is None or head.fs != signals.rate_hz or len(head.file_name) != head.n_sig:
             return
-        found = wfdb.rdrecord(str(record), physical=False, sampto=leads.digital.shape[1])
+        found = wfdb.rdrecord(str(record), physical=False, sampto=signals.digital.shape[1])
     except Exception:
         return
-    if found.n_sig != len(leads.names) or [s.strip() for s in found.sig_name] != [*leads.names]:
+    if found.n_sig != len(signals.names) or [s.strip() for s in found.sig_name] != [*signals.names]:
         return
-    COUNT["as wfdb reads the file itself"] += 1
-    assert (found.d_signal.T[places] == leads.digital).all()
+    COUNT["equal to wfdb"] += 1
+    assert (found.d_signal.T[rows] == signals.digital).all()
 
 
 @given(content=headers(VALID))
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_header_is_an_ecg_or_a_bad_record(record: Path, content: bytes) -> None:
-    check(record, content)
+def test_any_header_is_read_or_unreadable(record: Path, content: bytes) -> None:
+    check_header(record, content)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_many_headers_are_ecgs_or_bad_records(record: Path) -> None:
+def test_many_headers_are_read_or_unreadable(record: Path) -> None:
     @given(content=headers(VALID))
     @settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-    def many(content: bytes) -> None:
-        check(record, content)
+    def check_many(content: bytes) -> None:
+        check_header(record, content)
 
     COUNT.update(dict.fromkeys(COUNT, 0))
-    many()
+    check_many()
     print(COUNT)
     assert COUNT["inputs"] >= 20_000
     assert COUNT["accepted"] > 500
 
 
-def lines_of(count: int) -> str:
+def repeat_signal(count: int) -> str:
     return f"ecg {count} 500 5000\n" + "ecg.dat 16 200/mV 16 0 0 0 0 I\n" * count
 
 
 HUGE = {
-    "a million signals": lines_of(1_000_000).encode(),
-    "many signals": lines_of(30_000).encode(),
+    "a million signals": repeat_signal(1_000_000).encode(),
+    "many signals": repeat_signal(30_000).encode(),
     "a length of twenty digits": VALID.replace(b" 600\n", b" 99999999999999999999\n"),
     "a length of fifteen digits": VALID.replace(b" 600\n", b" 999999999999999\n"),
     "a million digits of length": VALID.replace(b" 600\n", b" " + b"9" * 900_000 + b"\n"),
@@ -159,47 +162,46 @@ HUGE = {
     "a million digits of baseline": VALID.replace(b"(0)", b"(" + b"9" * 900_000 + b")", 1),
     "a million spaces": b"ecg" + b" " * 900_000 + b"x\n" + VALID,
     "a million tabs in a signal": VALID.replace(b" 16 ", b"\t" * 900_000, 1),
-    "a lead's name of a million letters": VALID.replace(b" I\n", b" " + b"I" * 900_000 + b"\n", 1),
+    "a lead name of a million letters": VALID.replace(b" I\n", b" " + b"I" * 900_000 + b"\n", 1),
     "a million empty lines": b"\n" * 900_000 + VALID[:90],
     "a million comments": b"#\n" * 450_000,
-    "a segment that is itself": b"ecg/2 12 500 5000\necg 2500\necg 2500\n",
+    "a segment that refers to itself": b"ecg/2 12 500 5000\necg 2500\necg 2500\n",
     "NUL": b"\0" * 900_000,
     "samples far into the file": VALID.replace(b" 16 200", b" 16+2000000000 200"),
 }
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_huge_numbers_take_neither_time_nor_memory(record: Path, name: str) -> None:
+def test_huge_headers_use_little_time_and_memory(record: Path, name: str) -> None:
     Path(f"{record}.hea").write_bytes(HUGE[name])
-    took, peak = spent(record)
-    assert took < 2
+    seconds, peak = measure_failure(record)
+    assert seconds < 2
     assert peak < 80e6
 
 
-def spent(record: Path) -> tuple[float, float]:
-    """CPU seconds and bytes that it takes to refuse a record."""
+def measure_failure(record: Path) -> tuple[float, float]:
+    """Return the CPU seconds and the peak memory in bytes until a record is refused."""
     tracemalloc.start()
-    began = time.process_time()
+    start = time.process_time()
     try:
         with pytest.raises(UnreadableRecord) as failure:
             read_wfdb(record)
-        told(failure.value)
-        return time.process_time() - began, tracemalloc.get_traced_memory()[1]
+        check_error(failure.value)
+        return time.process_time() - start, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def test_a_gigabyte_is_no_header_and_is_not_read(record: Path) -> None:
+def test_a_header_of_a_gigabyte_is_not_read(record: Path) -> None:
     Path(f"{record}.hea").write_bytes(VALID)
     os.truncate(f"{record}.hea", 1 << 30)
-    took, peak = spent(record)
-    assert took < 1
+    seconds, peak = measure_failure(record)
+    assert seconds < 1
     assert peak < 5e6
 
 
-def test_files_of_a_gigabyte_are_read_as_far_as_needed(tmp_path: Path) -> None:
-    made = Made(walk())
-    path = made.write(tmp_path)
+def test_only_the_beginning_of_a_large_file_is_read(tmp_path: Path) -> None:
+    path = WfdbRecord(random_walk()).write(tmp_path)
     os.truncate(f"{path}.dat", 1 << 30)
     tracemalloc.start()
     read_wfdb(path)
@@ -207,10 +209,10 @@ def test_files_of_a_gigabyte_are_read_as_far_as_needed(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_no_descriptor_is_left_open(record: Path) -> None:
+def test_all_descriptors_are_closed(record: Path) -> None:
     descriptors = Path("/proc/self/fd")
     if not descriptors.is_dir():
-        pytest.skip("there is no /proc to count them in")
+        pytest.skip("/proc is not available")
     before = len([*descriptors.iterdir()])
     for content in (VALID, VALID.replace(b"ecg.dat", b"no.dat"), b""):
         Path(f"{record}.hea").write_bytes(content)

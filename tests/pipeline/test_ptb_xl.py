@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_datasets import check_dataset
 from test_train import QUICK, RANDOM, extract_random
-from written_records import UNITS_PER_MV, Source, whole_ecgs, write_record
+from written_records import UNITS_PER_MV, Source, read_ecgs, write_record
 
 from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
@@ -96,7 +96,7 @@ def write_ptb_xl(root: Path, source: Source) -> None:
 
 @pytest.fixture(scope="module")
 def source(synthetic_dir: Path) -> Source:
-    return whole_ecgs(synthetic_dir, RECORDS)
+    return read_ecgs(synthetic_dir, RECORDS)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Findings on records that are wrong in one known way, and counts over a data set."""
+"""Findings on records with one known defect, and counts over a data set."""
 
 import csv
 import json
@@ -17,19 +17,19 @@ from pipeline.waveforms.quality import examine
 
 @pytest.fixture(scope="module")
 def good(synthetic_dir: Path) -> LeadSignals:
-    source = MimicIvEcg(synthetic_dir)
-    for row in range(len(source.index())):
-        leads = source.read_leads(row)
-        if not examine(leads):
-            return leads
+    dataset = MimicIvEcg(synthetic_dir)
+    for row in range(len(dataset.index())):
+        signals = dataset.read_leads(row)
+        if not examine(signals):
+            return signals
     raise AssertionError("no record without a finding")
 
 
-def of(leads: LeadSignals) -> dict[str, tuple[str, ...]]:
-    return {one.reason: one.leads for one in examine(leads)}
+def findings(signals: LeadSignals) -> dict[str, tuple[str, ...]]:
+    return {finding.reason: finding.leads for finding in examine(signals)}
 
 
-def changed(good: LeadSignals, **leads: np.ndarray) -> LeadSignals:
+def replace_leads(good: LeadSignals, **leads: np.ndarray) -> LeadSignals:
     mv = good.mv.copy()
     for name, values in leads.items():
         mv[LEADS.index(name)] = values
@@ -41,97 +41,104 @@ def lead(good: LeadSignals, name: str) -> np.ndarray:
 
 
 def test_missing_samples_flat_leads_and_short_records_are_found(good: LeadSignals):
-    holes = lead(good, "V2")
-    holes[100:150] = np.nan
-    assert of(changed(good, V2=holes)) == {"nan_samples": ("V2",)}
-    assert of(changed(good, V4=np.full(5000, 0.3)))["flat_lead"] == ("V4",)
-    assert "too_short" in of(replace(good, mv=good.mv[:, :2000], digital=good.digital[:, :2000]))
-    assert of(replace(good, checksum_mismatches=("V1", "V6")))["wrong_checksum"] == ("V1", "V6")
+    incomplete = lead(good, "V2")
+    incomplete[100:150] = np.nan
+    assert findings(replace_leads(good, V2=incomplete)) == {"nan_samples": ("V2",)}
+    assert findings(replace_leads(good, V4=np.full(5000, 0.3)))["flat_lead"] == ("V4",)
+    assert "too_short" in findings(
+        replace(good, mv=good.mv[:, :2000], digital=good.digital[:, :2000])
+    )
+    assert findings(replace(good, checksum_mismatches=("V1", "V6")))["wrong_checksum"] == (
+        "V1",
+        "V6",
+    )
 
 
-def test_a_lead_that_was_cut_off_at_a_limit_is_clipped_and_a_baseline_is_not(good: LeadSignals):
+def test_plateaus_at_peaks_are_clipping_and_a_baseline_is_not(good: LeadSignals):
     v3 = lead(good, "V3")
     peak = np.abs(v3).max()
     limit = 0.4 * peak
-    assert of(changed(good, V3=v3.clip(-limit, limit)))["clipped"] == ("V3",)
-    # A lead that rests at its lowest value between its beats rests there for long.
-    above = np.abs(v3)
-    above[above < 0.3 * peak] = 0
-    assert "clipped" not in of(changed(good, V3=above))
+    assert findings(replace_leads(good, V3=v3.clip(-limit, limit)))["clipped"] == ("V3",)
+    # A lead whose baseline is its lowest value has long plateaus there.
+    rectified = np.abs(v3)
+    rectified[rectified < 0.3 * peak] = 0
+    assert "clipped" not in findings(replace_leads(good, V3=rectified))
 
 
-def test_samples_held_at_the_ends_of_a_record_are_no_clipping(good: LeadSignals):
+def test_repeated_samples_at_the_ends_are_not_clipping(good: LeadSignals):
     v3 = lead(good, "V3")
     v3[-30:] = 1.5 * v3.max()
-    assert "clipped" not in of(changed(good, V3=v3))
+    assert "clipped" not in findings(replace_leads(good, V3=v3))
 
 
-def test_a_lead_without_a_sample_is_missing_and_not_flat(good: LeadSignals):
-    assert of(changed(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
+def test_a_lead_without_samples_is_missing_and_not_flat(good: LeadSignals):
+    assert findings(replace_leads(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
 
 
-def test_offsets_of_single_leads_make_no_limb_lead_wrong(good: LeadSignals):
-    assert of(changed(good, II=lead(good, "II") + 0.3)) == {}
+def test_an_offset_of_a_lead_is_not_inconsistent(good: LeadSignals):
+    assert findings(replace_leads(good, II=lead(good, "II") + 0.3)) == {}
 
 
-def test_an_electrode_that_fell_off_is_found(good: LeadSignals):
+def test_a_detached_electrode_is_found(good: LeadSignals):
     v5 = lead(good, "V5")
     v5[2000:2600] = v5[2000]
-    assert of(changed(good, V5=v5)) == {"lead_off": ("V5",)}
+    assert findings(replace_leads(good, V5=v5)) == {"lead_off": ("V5",)}
     v5 = lead(good, "V5")
     v5[2000:2400] = v5[2000]
-    assert of(changed(good, V5=v5)) == {}
+    assert findings(replace_leads(good, V5=v5)) == {}
 
 
-def test_two_leads_from_one_electrode_are_found(good: LeadSignals):
-    assert of(changed(good, V2=lead(good, "V1"))) == {"duplicated_leads": ("V1", "V2")}
+def test_duplicated_leads_are_found(good: LeadSignals):
+    assert findings(replace_leads(good, V2=lead(good, "V1"))) == {"duplicated_leads": ("V1", "V2")}
 
 
 @pytest.mark.parametrize(("one", "other"), [("aVL", "aVF"), ("aVR", "aVL"), ("I", "II")])
-def test_limb_leads_under_each_others_names_are_found(good: LeadSignals, one: str, other: str):
-    swapped = changed(good, **{one: lead(good, other), other: lead(good, one)})
-    assert of(swapped) == {"swapped_leads": (one, other)}
+def test_swapped_limb_leads_are_found(good: LeadSignals, one: str, other: str):
+    swapped = replace_leads(good, **{one: lead(good, other), other: lead(good, one)})
+    assert findings(swapped) == {"swapped_leads": (one, other)}
 
 
-def test_limb_leads_that_contradict_each_other_are_found(good: LeadSignals):
-    assert of(changed(good, III=1.5 * lead(good, "III"))) == {"inconsistent_limb_leads": ()}
+def test_inconsistent_limb_leads_are_found(good: LeadSignals):
+    assert findings(replace_leads(good, III=1.5 * lead(good, "III"))) == {
+        "inconsistent_limb_leads": ()
+    }
 
 
-@pytest.mark.parametrize("times", [1000, 1 / 1000, 1e35])
-def test_a_voltage_that_no_heart_gives_is_found(good: LeadSignals, times: float):
-    assert "implausible_amplitude" in of(replace(good, mv=good.mv * np.float32(times)))
+@pytest.mark.parametrize("factor", [1000, 1 / 1000, 1e35])
+def test_an_implausible_amplitude_is_found(good: LeadSignals, factor: float):
+    assert "implausible_amplitude" in findings(replace(good, mv=good.mv * np.float32(factor)))
 
 
-def test_noise_of_microvolts_makes_no_limb_lead_wrong(good: LeadSignals):
+def test_noise_of_microvolts_is_not_inconsistent(good: LeadSignals):
     noise = np.random.default_rng(0).normal(0, 0.01, good.mv.shape).astype(np.float32)
-    assert of(replace(good, mv=good.mv + noise)) == {}
+    assert findings(replace(good, mv=good.mv + noise)) == {}
 
 
-def test_a_lead_of_nothing_but_noise_of_the_converter_is_off(good: LeadSignals):
+def test_a_lead_with_quantization_noise_only_is_off(good: LeadSignals):
     noise = np.random.default_rng(0).choice([0, 0.005], 5000)
-    assert of(changed(good, V5=noise)) == {"lead_off": ("V5",)}
+    assert findings(replace_leads(good, V5=noise)) == {"lead_off": ("V5",)}
 
 
-def test_a_data_set_is_counted_as_it_was_spoiled(synthetic_dir: Path, tmp_path: Path):
+def test_counts_equal_the_defects_of_the_synthetic_data_set(synthetic_dir: Path, tmp_path: Path):
     spoiled = json.loads((synthetic_dir / "synthetic.json").read_text())["spoiled"]
-    source = MimicIvEcg(synthetic_dir)
-    rows = np.arange(len(source.index()))
+    dataset = MimicIvEcg(synthetic_dir)
+    rows = np.arange(len(dataset.index()))
     out = tmp_path / "new" / "wrong.csv"
-    found = check_signals(source, rows, threads=3, out=out)
+    report = check_signals(dataset, rows, threads=3, out=out)
     unusable = {reason: ids for reason, ids in spoiled.items() if reason != "unknown_rr"}
-    assert {reason: found.counts[reason] for reason in unusable} == {
+    assert {reason: report.counts[reason] for reason in unusable} == {
         reason: len(ids) for reason, ids in unusable.items()
     }
-    assert found.records == len(rows)
-    assert found.unusable == found.flagged == sum(map(len, unusable.values()))
+    assert report.records == len(rows)
+    assert report.unusable == report.flagged == sum(map(len, unusable.values()))
     with out.open() as file:
-        told = list(csv.DictReader(file))
-    assert tuple(told[0]) == COLUMNS
-    assert sorted(int(row["record_id"]) for row in told) == sorted(
+        table = list(csv.DictReader(file))
+    assert tuple(table[0]) == COLUMNS
+    assert sorted(int(row["record_id"]) for row in table) == sorted(
         record for ids in unusable.values() for record in ids
     )
-    order = {record: place for place, record in enumerate(source.index().record_id.tolist())}
-    places = [order[int(row["record_id"])] for row in told]
-    assert places == sorted(places), "the table is in the order of the index"
-    only = check_signals(source, rows, only=("flat_lead",))
-    assert only.selected == len(unusable["flat_lead"]) < only.flagged
+    index_row = {record: row for row, record in enumerate(dataset.index().record_id.tolist())}
+    table_rows = [index_row[int(row["record_id"])] for row in table]
+    assert table_rows == sorted(table_rows), "the table is in the order of the index"
+    flat_only = check_signals(dataset, rows, only=("flat_lead",))
+    assert flat_only.selected == len(unusable["flat_lead"]) < flat_only.flagged

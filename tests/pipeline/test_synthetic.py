@@ -17,23 +17,23 @@ from pipeline.synthetic.rhythms import RHYTHMS
 from pipeline.synthetic.simulation import Recording, quantize, simulate
 from pipeline.synthetic.synthesize import DEFECTS, MARKER, UNFINISHED_MARKER, synthesize
 
-RHYTHM = {rhythm.report: rhythm for rhythm in RHYTHMS}
+RHYTHM_BY_REPORT = {rhythm.report: rhythm for rhythm in RHYTHMS}
 
 
-def patient(*, age: float = 55, male: bool = True, seed: int = 0) -> Patient:
+def patient_without_block(*, age: float = 55, male: bool = True, seed: int = 0) -> Patient:
     drawn = draw_patient(np.random.default_rng(seed), age=age, male=male)
     return dataclasses.replace(drawn, block="")
 
 
-def ecg_of(
-    words: str = "Sinus rhythm", potassium: float = 4.2, seed: int = 0, **who: float
+def simulate_ecg(
+    report: str = "Sinus rhythm", potassium: float = 4.2, seed: int = 0, **patient: float
 ) -> Recording:
-    rng = np.random.default_rng([seed, 1])
-    return simulate(patient(seed=seed, **who), RHYTHM[words], potassium, rng)  # type: ignore[arg-type]
+    drawn = patient_without_block(seed=seed, **patient)  # type: ignore[arg-type]
+    return simulate(drawn, RHYTHM_BY_REPORT[report], potassium, np.random.default_rng([seed, 1]))
 
 
 def mean_beat(recording: Recording, lead: str) -> np.ndarray:
-    """A lead's mean from 0.3 s before to 0.55 s after the R peaks, its start at zero."""
+    """Return a lead's mean from 0.3 s before to 0.55 s after the R peaks, starting at 0 mV."""
     peaks = (recording.beats_s * 500).round().astype(int)
     inside = [p for p in peaks if p >= 150 and p + 275 <= 5000]
     beat = np.mean([recording.ecg_mv[LEADS.index(lead), p - 150 : p + 275] for p in inside], axis=0)
@@ -45,7 +45,7 @@ def t_height(recording: Recording, lead: str) -> float:
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
-def test_einthovens_law_holds_to_the_last_bit(rhythm) -> None:
+def test_einthovens_law_holds_exactly(rhythm) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         recording = simulate(draw_patient(rng, age=70, male=False), rhythm, 6.5, rng)
@@ -57,11 +57,11 @@ def test_einthovens_law_holds_to_the_last_bit(rhythm) -> None:
             (-(units[0] + units[1]), 2 * units[0] - units[1], 2 * units[1] - units[0]),
             strict=True,
         ):
-            assert np.abs(2 * augmented - twice).max() <= 1  # half a unit of rounding
+            assert np.abs(2 * augmented - twice).max() <= 1  # half a unit from rounding
         assert np.abs(units / 200 - ecg).max() < 0.008
 
 
-def test_amplitudes_stay_lawful_where_the_file_format_ends() -> None:
+def test_clipped_amplitudes_satisfy_einthovens_law() -> None:
     ecg = np.zeros((12, 4), np.float32)
     ecg[0], ecg[1] = (-200, 200, -200, 200), (200, -200, -200, 200)
     units = quantize(ecg).astype(int)
@@ -69,9 +69,9 @@ def test_amplitudes_stay_lawful_where_the_file_format_ends() -> None:
     assert units.min() > -32768
 
 
-def test_the_r_peaks_are_where_the_beat_times_say() -> None:
+def test_beat_times_are_those_of_the_r_peaks() -> None:
     for seed in range(5):
-        recording = ecg_of(seed=seed)
+        recording = simulate_ecg(seed=seed)
         lead = recording.ecg_mv[LEADS.index("V5")]
         found, _ = find_peaks(lead, height=0.6 * lead.max(), distance=150)
         within = recording.beats_s[(recording.beats_s > 0.1) & (recording.beats_s < 9.9)]
@@ -80,17 +80,17 @@ def test_the_r_peaks_are_where_the_beat_times_say() -> None:
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
-def test_a_rhythm_has_the_rate_its_name_says(rhythm) -> None:
+def test_a_rhythm_has_the_rate_of_its_name(rhythm) -> None:
     for seed in range(10):
-        rate = 60_000 / ecg_of(rhythm.report, seed=seed, age=70).rr_ms
+        rate = 60_000 / simulate_ecg(rhythm.report, seed=seed, age=70).rr_ms
         low, high = rhythm.rate_bpm
         assert low * 0.9 < rate < high * 1.12
 
 
-def test_a_normal_ecg_looks_like_one() -> None:
+def test_a_normal_ecg_has_normal_morphology() -> None:
     beats = {lead: [] for lead in LEADS}
     for seed in range(20):
-        recording = ecg_of(seed=seed)
+        recording = simulate_ecg(seed=seed)
         for lead in LEADS:
             beats[lead].append(mean_beat(recording, lead))
     mean = {lead: np.mean(found, axis=0) for lead, found in beats.items()}
@@ -111,62 +111,65 @@ def test_a_normal_ecg_looks_like_one() -> None:
     assert 0.7 < r[4] < 2.5
 
 
-def test_fibrillating_atria_give_irregular_beats_and_no_p_wave() -> None:
-    def irregularity(words: str) -> float:
+def test_atrial_fibrillation_has_irregular_beats_and_no_p_wave() -> None:
+    def irregularity(report: str) -> float:
         spreads = []
         for seed in range(10):
-            intervals = np.diff(ecg_of(words, seed=seed, age=70).beats_s)
+            intervals = np.diff(simulate_ecg(report, seed=seed, age=70).beats_s)
             spreads.append(intervals.std() / intervals.mean())
         return float(np.median(spreads))
 
     assert irregularity("Atrial fibrillation") > 3 * irregularity("Sinus rhythm")
     assert irregularity("Sinus arrhythmia") > 3 * irregularity("Sinus rhythm")
     assert irregularity("Ventricular-paced rhythm") < 0.01
-    p = [mean_beat(ecg_of("Atrial fibrillation", seed=s), "II")[60:115].max() for s in range(20)]
-    sinus = [mean_beat(ecg_of(seed=s), "II")[60:115].max() for s in range(20)]
+    p = [
+        mean_beat(simulate_ecg("Atrial fibrillation", seed=s), "II")[60:115].max()
+        for s in range(20)
+    ]
+    sinus = [mean_beat(simulate_ecg(seed=s), "II")[60:115].max() for s in range(20)]
     assert np.mean(p) < 0.6 * np.mean(sinus)
 
 
-def test_a_premature_ventricular_beat_is_early_wide_and_paused_after() -> None:
+def test_a_premature_ventricular_beat_is_early_and_followed_by_a_pause() -> None:
     for seed in range(5):
-        intervals = np.diff(ecg_of("Sinus rhythm with PVC(s)", seed=seed).beats_s)
+        intervals = np.diff(simulate_ecg("Sinus rhythm with PVC(s)", seed=seed).beats_s)
         usual = np.median(intervals)
         early = int(np.argmin(intervals))
         assert intervals[early] < 0.8 * usual
         assert intervals[early + 1] > 1.2 * usual
-    assert ecg_of("Ventricular-paced rhythm").qrs_ms > 140
+    assert simulate_ecg("Ventricular-paced rhythm").qrs_ms > 140
 
 
-def test_high_potassium_peaks_the_t_wave_and_low_flattens_it() -> None:
+def test_potassium_changes_t_wave_and_qrs_duration() -> None:
     for seed in range(10):
-        t = {k: t_height(ecg_of(potassium=k, seed=seed), "V4") for k in (2.5, 4.2, 7.0)}
+        t = {k: t_height(simulate_ecg(potassium=k, seed=seed), "V4") for k in (2.5, 4.2, 7.0)}
         assert t[2.5] < 0.75 * t[4.2] < 0.75 * t[7.0]
-        severe = ecg_of(potassium=8.0, seed=seed)
-        assert severe.qrs_ms > 1.15 * ecg_of(seed=seed).qrs_ms
+        severe = simulate_ecg(potassium=8.0, seed=seed)
+        assert severe.qrs_ms > 1.15 * simulate_ecg(seed=seed).qrs_ms
 
 
-def test_age_and_sex_change_the_ecg_of_many_but_not_of_each() -> None:
-    def many(**who: float) -> tuple[np.ndarray, np.ndarray]:
-        found = [ecg_of(seed=seed, **who) for seed in range(40)]
-        return np.array([t_height(r, "V3") for r in found]), np.array([r.qrs_axis for r in found])
+def test_age_and_sex_change_the_ecg_on_average_but_not_individually() -> None:
+    def measure(**patient: float) -> tuple[np.ndarray, np.ndarray]:
+        ecgs = [simulate_ecg(seed=seed, **patient) for seed in range(40)]
+        return np.array([t_height(e, "V3") for e in ecgs]), np.array([e.qrs_axis for e in ecgs])
 
-    t_men, _ = many(male=True)
-    t_women, _ = many(male=False)
+    t_men, _ = measure(male=True)
+    t_women, _ = measure(male=False)
     assert t_men.mean() > 1.3 * t_women.mean()
-    assert t_men.min() < t_women.max(), "no threshold tells them apart without a mistake"
-    _, axis_young = many(age=25)
-    _, axis_old = many(age=85)
+    assert t_men.min() < t_women.max(), "no threshold separates men and women"
+    _, axis_young = measure(age=25)
+    _, axis_old = measure(age=85)
     assert np.median(axis_young) - np.median(axis_old) > 20
     assert axis_young.min() < axis_old.max()
 
 
-def test_there_are_more_words_than_classes_and_sinus_rhythm_leads() -> None:
-    assert len(RHYTHM) == len(RHYTHMS) > 15
+def test_sinus_rhythm_is_the_most_common_of_more_than_15_rhythms() -> None:
+    assert len(RHYTHM_BY_REPORT) == len(RHYTHMS) > 15
     weights = [rhythm.weight for rhythm in RHYTHMS]
-    assert max(weights) == RHYTHM["Sinus rhythm"].weight > 2 * sorted(weights)[-2]
+    assert max(weights) == RHYTHM_BY_REPORT["Sinus rhythm"].weight > 2 * sorted(weights)[-2]
 
 
-def test_the_files_are_as_mimic_iv_ecg_writes_them(synthetic_dir: Path, mimic_demo: Path) -> None:
+def test_files_and_tables_match_mimic_iv_ecg(synthetic_dir: Path, mimic_demo: Path) -> None:
     real = mimic_demo / "ecg"
     records = pd.read_csv(synthetic_dir / "record_list.csv")
     assert list(records) == list(pd.read_csv(real / "record_list.csv"))
@@ -174,17 +177,17 @@ def test_the_files_are_as_mimic_iv_ecg_writes_them(synthetic_dir: Path, mimic_de
     subject, study = first["subject_id"], first["study_id"]
     assert first["path"] == f"files/p{subject // 10_000}/p{subject}/s{study}/{study}"
 
-    def shape_of(path: Path) -> list[list[str]]:
-        """The header without what differs from record to record: names, times, sums."""
+    def common_fields(path: Path) -> list[list[str]]:
+        """Return the header without file names, times and checksums."""
         lines = [line.split() for line in path.read_text().splitlines()]
         return [lines[0][1:4], *([*w[1:5], w[7], w[8]] for w in lines[1:13]), lines[13][:2]]
 
     header = synthetic_dir / f"{first['path']}.hea"
-    assert shape_of(header) == shape_of(real / "40689238.hea")
-    when = pd.Timestamp(first["ecg_time"])
+    assert common_fields(header) == common_fields(real / "40689238.hea")
+    time = pd.Timestamp(first["ecg_time"])
     assert header.read_text().splitlines()[0].split()[4:] == [
-        when.strftime("%H:%M:%S"),
-        when.strftime("%d/%m/%Y"),
+        time.strftime("%H:%M:%S"),
+        time.strftime("%d/%m/%Y"),
     ]
     measured = pd.read_csv(synthetic_dir / "machine_measurements.csv")
     assert list(measured) == list(pd.read_csv(real / "machine_measurements_1row.csv"))
@@ -192,7 +195,7 @@ def test_the_files_are_as_mimic_iv_ecg_writes_them(synthetic_dir: Path, mimic_de
     assert list(patients) == list(pd.read_csv(mimic_demo / "hosp/patients.csv"))
 
 
-def test_every_kind_of_spoiled_record_is_there_and_told(synthetic_dir: Path) -> None:
+def test_every_defect_occurs_and_is_listed_in_the_marker(synthetic_dir: Path) -> None:
     marker = json.loads((synthetic_dir / MARKER).read_text())
     assert marker["records"] >= 40
     spoiled = marker["spoiled"]
@@ -215,7 +218,7 @@ def test_every_kind_of_spoiled_record_is_there_and_told(synthetic_dir: Path) -> 
     assert sorted(unknown) == spoiled["unknown_rr"]
 
 
-def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+def test_equal_seeds_write_equal_bytes(tmp_path: Path) -> None:
     one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
     for directory, seed in ((one, 7), (two, 7), (other, 8)):
         synthesize(directory, patients=3, seed=seed, spoiled_fraction=0)
@@ -224,7 +227,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path
     assert (one / "record_list.csv").read_text() != (other / "record_list.csv").read_text()
 
 
-def test_a_data_set_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+def test_a_complete_data_set_is_not_written_again(tmp_path: Path) -> None:
     first = synthesize(tmp_path / "d", patients=2, seed=1)
     before = {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")}
     again = synthesize(tmp_path / "d", patients=2, seed=1)
@@ -233,53 +236,55 @@ def test_a_data_set_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")} == before
 
 
-def test_an_interrupted_write_is_done_again(tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    synthesize(whole, patients=3, seed=1)
+def test_an_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
+    complete, interrupted = tmp_path / "complete", tmp_path / "interrupted"
+    synthesize(complete, patients=3, seed=1)
 
     def stop(done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(cut, patients=3, seed=1, progress=stop)
-    assert (cut / UNFINISHED_MARKER).exists()
-    assert not (cut / MARKER).exists()
-    assert not synthesize(cut, patients=3, seed=1).already_existed
-    names = sorted(str(p.relative_to(whole)) for p in whole.rglob("*") if p.is_file())
-    assert names == sorted(str(p.relative_to(cut)) for p in cut.rglob("*") if p.is_file())
-    assert filecmp.cmpfiles(whole, cut, names, shallow=False)[1:] == ([], [])
+        synthesize(interrupted, patients=3, seed=1, progress=stop)
+    assert (interrupted / UNFINISHED_MARKER).exists()
+    assert not (interrupted / MARKER).exists()
+    assert not synthesize(interrupted, patients=3, seed=1).already_existed
+    names = sorted(str(p.relative_to(complete)) for p in complete.rglob("*") if p.is_file())
+    assert names == sorted(
+        str(p.relative_to(interrupted)) for p in interrupted.rglob("*") if p.is_file()
+    )
+    assert filecmp.cmpfiles(complete, interrupted, names, shallow=False)[1:] == ([], [])
 
 
-def test_nobody_elses_directory_is_written_into(tmp_path: Path) -> None:
-    theirs = tmp_path / "thesis"
-    theirs.mkdir()
-    (theirs / "chapter.tex").write_text("years of work")
+def test_a_directory_with_other_content_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.tex").write_text("years of work")
     with pytest.raises(UserError, match="not empty"):
-        synthesize(theirs, patients=2, seed=0)
-    assert [p.name for p in theirs.iterdir()] == ["chapter.tex"]
+        synthesize(other, patients=2, seed=0)
+    assert [p.name for p in other.iterdir()] == ["chapter.tex"]
     synthesize(tmp_path / "d", patients=2, seed=0)
     with pytest.raises(UserError, match="other parameters"):
         synthesize(tmp_path / "d", patients=2, seed=1)
 
 
 @pytest.mark.parametrize("wrong", [{"patients": 0}, {"seed": -1}, {"spoiled_fraction": 1.5}])
-def test_parameters_out_of_range_are_refused_in_a_sentence(tmp_path: Path, wrong) -> None:
+def test_parameters_out_of_range_are_user_errors(tmp_path: Path, wrong) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$"):
         synthesize(tmp_path / "d", **{"patients": 2, **wrong})
     assert not (tmp_path / "d").exists()
 
 
-def test_progress_counts_every_record_once(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    made = synthesize(tmp_path / "d", patients=2, progress=lambda *at: seen.append(at))
-    assert seen == [(n, made.records) for n in range(1, made.records + 1)]
+def test_progress_is_called_once_per_record(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    data_set = synthesize(tmp_path / "d", patients=2, progress=lambda *call: calls.append(call))
+    assert calls == [(n, data_set.records) for n in range(1, data_set.records + 1)]
 
 
-def test_two_data_sets_of_different_signals_never_share_a_namespace(tmp_path: Path) -> None:
-    made = [
+def test_different_parameters_have_different_namespaces(tmp_path: Path) -> None:
+    namespaces = [
         synthesize(tmp_path / str(n), **{"patients": 2, "seed": 0, **other}).namespace
         for n, other in enumerate([{}, {"seed": 1}, {"patients": 3}, {"spoiled_fraction": 0.5}])
     ]
-    assert len(set(made)) == 4
-    assert all(name.startswith("synthetic/") for name in made)
+    assert len(set(namespaces)) == 4
+    assert all(name.startswith("synthetic/") for name in namespaces)

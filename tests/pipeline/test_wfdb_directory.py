@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_datasets import check_dataset
 from test_train import QUICK, RANDOM, extract_random
-from written_records import Source, whole_ecgs, write_record
+from written_records import Source, read_ecgs, write_record
 
 from enecg.errors import UserError
 from enecg.signal import LEADS
@@ -37,7 +37,7 @@ def name_of(place: int) -> str:
 
 @pytest.fixture(scope="module")
 def source(synthetic_dir: Path) -> Source:
-    return whole_ecgs(synthetic_dir, RECORDS)
+    return read_ecgs(synthetic_dir, RECORDS)
 
 
 @pytest.fixture(scope="module")
