@@ -1,1 +1,1 @@
-"""From answers to scores with intervals, and runs judged on other data."""
+"""Predictions, decision thresholds, and scores with bootstrap intervals by patient."""

@@ -1,7 +1,7 @@
-"""Metrics of test sets made by drawing patients with replacement, all draws at once.
+"""Bootstrap of metrics: test sets resampled by patient, all draws at once.
 
-A draw is how often each patient was drawn: a record counts as often as its patient. Every
-function here equals the one of the same name in `enecg.metrics` with these counts as weights.
+A draw is a count per patient; all records of a patient have its count as weight. Each function
+here computes the metric of the same name in `enecg.metrics` with these weights, for every draw.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,167 +14,206 @@ from scipy.sparse import csr_array
 from enecg import metrics
 
 Draws = Float[np.ndarray, " draw"]
+MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 
 DRAWS = 1000
 RANK_DRAWS = 200
-"""Draws of what needs the records ranked, or a metric of the user's own, which cost more each."""
-DRAWS_AT_ONCE = 20
+"""Draws of slow metrics: those that rank records, and those without a vectorized version."""
+DRAWS_PER_BLOCK = 20
+"""Draws per block of rank metrics, so that a block fits in a CPU cache."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Test records, and how often each patient was drawn.
+class Resamples:
+    """Test records and bootstrap draws of their patients.
 
-    `place`: of each record's patient in `drawn`. `probability`: None where there is none.
+    Attributes:
+        truth: Values in the task's unit, or class numbers.
+        predicted: Values in the task's unit, or class numbers.
+        probability: Probability of each class; None for a regression.
+        patient: Column of each record's patient in `counts`.
+        counts: How often each draw contains each patient.
     """
 
     truth: Float[np.ndarray, " record"]
     predicted: Float[np.ndarray, " record"]
     probability: Float[np.ndarray, "record class"] | None
-    place: Int[np.ndarray, " record"]
-    drawn: Float[np.ndarray, "draw patient"]
+    patient: Int[np.ndarray, " record"]
+    counts: Float[np.ndarray, "draw patient"]
 
-    def total(self, value: np.ndarray) -> Draws:
-        """The sum over each draw's records, patient by patient."""
-        sums: np.ndarray = self.drawn @ np.bincount(
-            self.place, weights=value, minlength=self.drawn.shape[1]
-        )
+    def sum(self, value: Float[np.ndarray, " record"]) -> Draws:
+        """Sum a value over the records of each draw."""
+        by_patient = np.bincount(self.patient, weights=value, minlength=self.counts.shape[1])
+        sums: np.ndarray = self.counts @ by_patient
         return sums
 
-    def cells(
-        self, cell: Int[np.ndarray, " pick"], cells: int, rows: Int[np.ndarray, " pick"]
+    def mean(self, value: Float[np.ndarray, " record"]) -> Draws:
+        """Average a value over the records of each draw."""
+        mean: np.ndarray = self.sum(value) / self.size()
+        return mean
+
+    def size(self) -> Draws:
+        """Return the number of records in each draw."""
+        return self.sum(np.ones(len(self.patient)))
+
+    def histogram(
+        self, bins: int, index: Int[np.ndarray, " selected"], rows: Int[np.ndarray, " selected"]
     ) -> csr_array:
-        """(cell, patient): how many of these records each patient has in each cell."""
+        """Count the selected records of each patient in each bin.
+
+        Args:
+            bins: Number of bins.
+            index: Bin of each selected record.
+            rows: Selected records.
+
+        Returns:
+            Sparse float32 matrix (bin, patient).
+        """
         ones = np.ones(len(rows), np.float32)
-        return csr_array((ones, (cell, self.place[rows])), shape=(cells, self.drawn.shape[1]))
+        return csr_array((ones, (index, self.patient[rows])), shape=(bins, self.counts.shape[1]))
 
 
-def draw(patients: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draw patient"]:
-    """How often each of the patients is drawn, as many times as there are of them."""
+def draw_counts(
+    patients: int, draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw patient"]:
+    """Draw patients with replacement.
+
+    Args:
+        patients: Number of patients, and of patients per draw.
+        draws: Number of draws.
+        rng: Random generator.
+
+    Returns:
+        How often each draw contains each patient.
+    """
     counts: np.ndarray = rng.multinomial(patients, np.full(patients, 1 / patients), size=draws)
     return counts.astype(np.float64)
 
 
-def divide(above: np.ndarray, below: np.ndarray, otherwise: float) -> np.ndarray:
-    """A quotient where it is defined."""
+def divide(numerator: np.ndarray, denominator: np.ndarray, default: float) -> np.ndarray:
+    """Divide elementwise; elements with a denominator of 0 or less become `default`."""
     result: np.ndarray = np.divide(
-        above,
-        below,
-        out=np.full(np.shape(above), otherwise, np.float64),
-        where=np.asarray(below) > 0,
+        numerator,
+        denominator,
+        out=np.full(np.shape(numerator), default, np.float64),
+        where=np.asarray(denominator) > 0,
     )
     return result
 
 
-def mean_absolute_error(sample: Sample) -> Draws:
+def mean_absolute_error(resamples: Resamples) -> Draws:
     """See `metrics.mean_absolute_error`."""
-    return _mean(sample, np.abs(sample.truth - sample.predicted))
+    return resamples.mean(np.abs(resamples.truth - resamples.predicted))
 
 
-def root_mean_squared_error(sample: Sample) -> Draws:
+def root_mean_squared_error(resamples: Resamples) -> Draws:
     """See `metrics.root_mean_squared_error`."""
-    root: np.ndarray = np.sqrt(_mean(sample, (sample.truth - sample.predicted) ** 2))
+    root: np.ndarray = np.sqrt(resamples.mean((resamples.truth - resamples.predicted) ** 2))
     return root
 
 
-def r2(sample: Sample) -> Draws:
+def r2(resamples: Resamples) -> Draws:
     """See `metrics.r2`."""
-    # About the mean, or the difference of large numbers would leave nothing.
-    centred = sample.truth - sample.truth.mean()
-    spread = _mean(sample, centred**2) - _mean(sample, centred) ** 2
-    spread[spread < 1e-12 * (centred**2).max()] = 0
-    error = _mean(sample, (sample.truth - sample.predicted) ** 2)
-    return 1 - divide(error, spread, metrics.NAN)
+    # Centering avoids cancellation when the mean is large compared with the SD.
+    centered = resamples.truth - resamples.truth.mean()
+    variance = resamples.mean(centered**2) - resamples.mean(centered) ** 2
+    variance[variance < 1e-12 * (centered**2).max()] = 0
+    error = resamples.mean((resamples.truth - resamples.predicted) ** 2)
+    return 1 - divide(error, variance, metrics.NAN)
 
 
-def accuracy(sample: Sample) -> Draws:
+def accuracy(resamples: Resamples) -> Draws:
     """See `metrics.accuracy`."""
-    return _mean(sample, (sample.truth == sample.predicted).astype(float))
+    return resamples.mean((resamples.truth == resamples.predicted).astype(float))
 
 
-def macro_f1(sample: Sample) -> Draws:
+def macro_f1(resamples: Resamples) -> Draws:
     """See `metrics.macro_f1`."""
-    truth, predicted = sample.truth == 1, sample.predicted == 1
+    truth, predicted = resamples.truth == 1, resamples.predicted == 1
     outcomes = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
-    return macro_f1_of_counts(*(sample.total(outcome.astype(float)) for outcome in outcomes))
+    return macro_f1_from_counts(*(resamples.sum(outcome.astype(float)) for outcome in outcomes))
 
 
-def macro_f1_of_counts(
-    hit: np.ndarray, extra: np.ndarray, missed: np.ndarray, rest: np.ndarray
-) -> Draws:
-    """`metrics.macro_f1` of many binary tables at once, from their four counts."""
+def macro_f1_from_counts(
+    true_positives: np.ndarray,
+    false_positives: np.ndarray,
+    false_negatives: np.ndarray,
+    true_negatives: np.ndarray,
+) -> np.ndarray:
+    """Compute `metrics.macro_f1` of many confusion matrices, elementwise."""
 
-    def f1(right: np.ndarray) -> np.ndarray:
-        return divide(2 * right, 2 * right + extra + missed, 0)
+    def f1(correct: np.ndarray) -> np.ndarray:
+        return divide(2 * correct, 2 * correct + false_positives + false_negatives, 0)
 
-    mean: np.ndarray = (f1(hit) + f1(rest)) / 2
+    mean: np.ndarray = (f1(true_positives) + f1(true_negatives)) / 2
     return mean
 
 
-def macro_f1_of_present(sample: Sample) -> Draws:
+def macro_f1_of_present(resamples: Resamples) -> Draws:
     """See `metrics.macro_f1_of_present`."""
-    true, said, right = _by_class(sample)
-    f1 = divide(2 * right, true + said, 0)
-    return _mean_of_present(f1, true)
+    actual, predicted, correct = _count_by_class(resamples)
+    f1 = divide(2 * correct, actual + predicted, 0)
+    return _mean_of_present(f1, actual)
 
 
-def balanced_accuracy(sample: Sample) -> Draws:
+def balanced_accuracy(resamples: Resamples) -> Draws:
     """See `metrics.balanced_accuracy`."""
-    true, _, right = _by_class(sample)
-    return _mean_of_present(divide(right, true, 0), true)
+    actual, _, correct = _count_by_class(resamples)
+    return _mean_of_present(divide(correct, actual, 0), actual)
 
 
-def auroc(sample: Sample, which: int = 1) -> Draws:
-    """See `metrics.auroc`; of any class against all others."""
-    won, own = np.zeros((2, len(sample.drawn)))
-    for part, mine, below, tied in _ranked(sample, which):
-        won[part] = np.einsum("sd,sd->d", mine, below + tied / 2, dtype=np.float64)
-        own[part] = mine.sum(0, dtype=np.float64)
-    all_of_them = sample.total(np.ones(len(sample.truth)))
-    return divide(won, own * (all_of_them - own), metrics.NAN)
+def auroc(resamples: Resamples, positive: int = 1) -> Draws:
+    """See `metrics.auroc`; class `positive` against all others."""
+    concordant, positives = np.zeros((2, len(resamples.counts)))
+    for block, of_class, below, tied in _ranks(resamples, positive):
+        concordant[block] = np.einsum("sd,sd->d", of_class, below + tied / 2, dtype=np.float64)
+        positives[block] = of_class.sum(0, dtype=np.float64)
+    return divide(concordant, positives * (resamples.size() - positives), metrics.NAN)
 
 
-def auprc(sample: Sample) -> Draws:
+def auprc(resamples: Resamples) -> Draws:
     """See `metrics.auprc`."""
-    average = np.full(len(sample.drawn), metrics.NAN)
-    all_of_them = sample.total(np.ones(len(sample.truth)))
-    for part, mine, below, _ in _ranked(sample, 1):
-        own = mine.sum(0)
-        above = np.cumsum(mine[::-1], axis=0)[::-1]
-        precision = divide(above, above + (all_of_them[part] - own) - below, 0)
-        found = np.einsum("sd,sd->d", mine, precision, dtype=np.float64)
-        average[part] = divide(found, own * (all_of_them[part] > own), metrics.NAN)
+    average = np.full(len(resamples.counts), metrics.NAN)
+    size = resamples.size()
+    for block, of_class, below, _ in _ranks(resamples, 1):
+        positives = of_class.sum(0)
+        true_positives = np.cumsum(of_class[::-1], axis=0)[::-1]
+        false_positives = (size[block] - positives) - below
+        precision = divide(true_positives, true_positives + false_positives, 0)
+        total = np.einsum("sd,sd->d", of_class, precision, dtype=np.float64)
+        average[block] = divide(total, positives * (size[block] > positives), metrics.NAN)
     return average
 
 
-def macro_auroc(sample: Sample) -> Draws:
+def macro_auroc(resamples: Resamples) -> Draws:
     """See `metrics.macro_auroc`."""
-    present = np.unique(sample.truth).astype(int)
-    areas = np.stack([auroc(sample, one) for one in present])
+    present = np.unique(resamples.truth).astype(int)
+    areas = np.stack([auroc(resamples, number) for number in present])
     return _mean_of_present(areas, ~np.isnan(areas))
 
 
-def calibration_error(sample: Sample) -> Draws:
+def calibration_error(resamples: Resamples) -> Draws:
     """See `metrics.calibration_error`."""
-    probable, came_true = metrics.calibration_pairs(sample.truth, _probability(sample))
-    place = metrics.bin_indices(probable)
+    probability, outcome = metrics.calibration_pairs(resamples.truth, _probability(resamples))
+    index = metrics.bin_indices(probability)
     gaps = [
-        np.abs(sample.total((probable - came_true) * (place == one))) for one in range(metrics.BINS)
+        np.abs(resamples.sum((probability - outcome) * (index == number)))
+        for number in range(metrics.BINS)
     ]
-    result: np.ndarray = np.sum(gaps, axis=0) / sample.total(np.ones(len(place)))
-    return result
+    error: np.ndarray = np.sum(gaps, axis=0) / resamples.size()
+    return error
 
 
-def any_metric(metric: Callable[[np.ndarray, np.ndarray], float], sample: Sample) -> Draws:
-    """A metric of the user's own, draw by draw on the records repeated."""
+def loop_over_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
+    """Compute a metric without a vectorized version, draw by draw on repeated records."""
     repeated = [
-        np.repeat(np.arange(len(sample.place)), counts[sample.place].astype(int))
-        for counts in sample.drawn
+        np.repeat(np.arange(len(resamples.patient)), counts[resamples.patient].astype(int))
+        for counts in resamples.counts
     ]
-    return np.array([metric(sample.truth[rows], sample.predicted[rows]) for rows in repeated])
+    return np.array([metric(resamples.truth[rows], resamples.predicted[rows]) for rows in repeated])
 
 
-FAST: dict[Callable[[np.ndarray, np.ndarray], float], Callable[[Sample], Draws]] = {
+VECTORIZED: dict[MetricFunction, Callable[[Resamples], Draws]] = {
     metrics.mean_absolute_error: mean_absolute_error,
     metrics.root_mean_squared_error: root_mean_squared_error,
     metrics.r2: r2,
@@ -187,69 +226,81 @@ FAST: dict[Callable[[np.ndarray, np.ndarray], float], Callable[[Sample], Draws]]
     metrics.macro_auroc: macro_auroc,
     metrics.calibration_error: calibration_error,
 }
-"""The metrics that are computed for all draws at once."""
+"""Metrics that are computed for all draws at once."""
 
 RANKED = (metrics.auroc, metrics.auprc, metrics.macro_auroc)
 
 
-def draws_of(metric: Callable[[np.ndarray, np.ndarray], float]) -> int:
-    """How many draws a metric's interval rests on."""
-    return DRAWS if metric in FAST and metric not in RANKED else RANK_DRAWS
+def draw_limit(metric: MetricFunction) -> int:
+    """Return the number of draws on which a metric's interval is based."""
+    return DRAWS if metric in VECTORIZED and metric not in RANKED else RANK_DRAWS
 
 
-def of_draws(metric: Callable[[np.ndarray, np.ndarray], float], sample: Sample) -> Draws:
-    """A metric of every draw; NaN in draws where it is not defined."""
-    return FAST[metric](sample) if metric in FAST else any_metric(metric, sample)
+def compute_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
+    """Compute a metric for every draw; NaN in draws where it is undefined."""
+    if metric in VECTORIZED:
+        return VECTORIZED[metric](resamples)
+    return loop_over_draws(metric, resamples)
 
 
-def _mean(sample: Sample, value: np.ndarray) -> Draws:
-    result: np.ndarray = sample.total(value) / sample.total(np.ones(len(value)))
-    return result
+def _probability(resamples: Resamples) -> Float[np.ndarray, "record class"]:
+    assert resamples.probability is not None
+    return resamples.probability
 
 
-def _probability(sample: Sample) -> Float[np.ndarray, "record class"]:
-    assert sample.probability is not None
-    return sample.probability
+def _count_by_class(
+    resamples: Resamples,
+) -> tuple[
+    Float[np.ndarray, "class draw"],
+    Float[np.ndarray, "class draw"],
+    Float[np.ndarray, "class draw"],
+]:
+    """Count the records of each class, those predicted as it, and those predicted correctly."""
+    truth, predicted = resamples.truth.astype(int), resamples.predicted.astype(int)
+    classes = int(max(truth.max(), predicted.max())) + 1
+    every, right = np.arange(len(truth)), np.flatnonzero(truth == predicted)
+    selections = ((truth, every), (predicted, every), (truth[right], right))
+    counts = [
+        resamples.histogram(classes, index, rows) @ resamples.counts.T for index, rows in selections
+    ]
+    return counts[0], counts[1], counts[2]
 
 
-def _by_class(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(class, draw): the records of each class, those given it, and those rightly so."""
-    truth, said = sample.truth.astype(int), sample.predicted.astype(int)
-    classes = int(max(truth.max(), said.max())) + 1
-    every, right = np.arange(len(truth)), np.flatnonzero(truth == said)
-    counted = ((truth, every), (said, every), (truth[right], right))
-    true, given, rightly = (
-        sample.cells(cell, classes, rows) @ sample.drawn.T for cell, rows in counted
-    )
-    return true, given, rightly
-
-
-def _mean_of_present(value: np.ndarray, there: np.ndarray) -> Draws:
-    """The mean over the classes that a draw has; NaN where it has none."""
-    present = there > 0
+def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
+    """Average over the classes with records in a draw; NaN where no class has any."""
+    present = records > 0
     return divide(np.where(present, value, 0).sum(0), present.sum(0), metrics.NAN)
 
 
-def _ranked(
-    sample: Sample, which: int
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """One class against all others: (score, draw) its own records at each of its scores, and the
-    others' below and at it; as many draws at once as a processor's cache may hold.
+def _ranks(
+    resamples: Resamples, positive: int
+) -> Iterator[
+    tuple[
+        slice,
+        Float[np.ndarray, "score draw"],
+        Float[np.ndarray, "score draw"],
+        Float[np.ndarray, "score draw"],
+    ]
+]:
+    """Rank the records of other classes relative to the distinct scores of one class.
 
-    Only the others' places among the class's own scores matter: cell 2j + 1 holds those equal to
-    its j-th smallest score, and cell 2j those between it and the one before.
+    Yields:
+        For each block of draws: the block; the positive records at each score; the other records
+        below it, and at it.
     """
-    score = _probability(sample)[:, which]
-    own = sample.truth == which
-    scores = np.unique(score[own])
-    cell = np.searchsorted(scores, score, "left") + np.searchsorted(scores, score, "right")
-    mine, others = np.flatnonzero(own), np.flatnonzero(~own)
-    of_mine = sample.cells(cell[mine] // 2, len(scores), mine)
-    of_others = sample.cells(cell[others], 2 * len(scores) + 1, others)
-    for first in range(0, len(sample.drawn), DRAWS_AT_ONCE):
-        part = slice(first, first + DRAWS_AT_ONCE)
-        # Counts are exact in float32 up to 16 million records.
-        drawn = np.ascontiguousarray(sample.drawn[part].T.astype(np.float32))
-        other = of_others @ drawn
+    score = _probability(resamples)[:, positive]
+    is_positive = resamples.truth == positive
+    scores = np.unique(score[is_positive])
+    # Bin 2j + 1 holds scores equal to the j-th distinct score, bin 2j those between it and the
+    # previous one. This suffices, because only the order relative to positive records matters.
+    index = np.searchsorted(scores, score, "left") + np.searchsorted(scores, score, "right")
+    positives, others = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
+    positive_bins = resamples.histogram(len(scores), index[positives] // 2, positives)
+    other_bins = resamples.histogram(2 * len(scores) + 1, index[others], others)
+    for first in range(0, len(resamples.counts), DRAWS_PER_BLOCK):
+        block = slice(first, first + DRAWS_PER_BLOCK)
+        # float32 counts are exact up to 16 million records.
+        counts = np.ascontiguousarray(resamples.counts[block].T.astype(np.float32))
+        other = other_bins @ counts
         tied = other[1::2].copy()
-        yield part, of_mine @ drawn, np.cumsum(other, axis=0)[:-1:2], tied
+        yield block, positive_bins @ counts, np.cumsum(other, axis=0)[:-1:2], tied

@@ -13,15 +13,22 @@ from stores.record_ids import RecordIds
 CONSTANT = "constant predictor"
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
-"""Before an expert's name: this expert under heads that nobody trained."""
+"""Prefix of an expert's name: the expert with untrained heads."""
 
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """One method's answers on the test records of one repeat, those with a known label.
+    """Predictions of one method for one task, on the labeled test records of one repeat.
 
-    `truth`, `predicted`: in the task's unit, or class numbers. `probability`: of each class, in
-    the order of the classes; None for a regression, and where a method has none.
+    Attributes:
+        task: The task.
+        method: Name of an expert or ensemble, or `CONSTANT`, `ENSEMBLE`, `ZERO_SHOT` + expert.
+        repeat: Number of the repeat, from 0.
+        record_id: Test records.
+        patient_id: Their patients.
+        truth: Values in the task's unit, or class numbers.
+        predicted: Values in the task's unit, or class numbers.
+        probability: Probability of each class; None for a regression.
     """
 
     task: Task
@@ -35,8 +42,14 @@ class TaskPredictions:
 
 
 def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
-    """All predictions, a row each: task, method, repeat, record_id, patient_id, truth, predicted,
-    and probability, the list of the classes' (null where there is none).
+    """Build the table of `predictions.parquet`.
+
+    Args:
+        predictions: Predictions of all methods, tasks and repeats.
+
+    Returns:
+        One row per record with columns task, method, repeat, record_id, patient_id, truth,
+        predicted and probability (float32 list over classes, or null).
     """
     return pa.concat_tables(
         [
@@ -49,7 +62,7 @@ def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
                     "patient_id": pa.array(one.patient_id),
                     "truth": one.truth,
                     "predicted": one.predicted,
-                    "probability": _lists(one.probability, len(one.truth)),
+                    "probability": _list_array(one.probability, len(one.truth)),
                 }
             )
             for one in predictions
@@ -57,9 +70,9 @@ def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
     )
 
 
-def _lists(probability: np.ndarray | None, rows: int) -> pa.Array:
+def _list_array(probability: np.ndarray | None, rows: int) -> pa.Array:
     if probability is None:
         return pa.nulls(rows, pa.list_(pa.float32()))
     classes = probability.shape[1]
-    ends = np.arange(0, (rows + 1) * classes, classes, dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, pa.array(probability.astype(np.float32).ravel()))
+    offsets = np.arange(0, (rows + 1) * classes, classes, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(probability.astype(np.float32).ravel()))

@@ -8,20 +8,32 @@ from jaxtyping import Float
 
 from enecg import metrics
 from enecg.metrics import NAN
-from pipeline.evaluation.bootstrap import DRAWS, Sample, divide, draw, draws_of, of_draws
+from pipeline.evaluation.bootstrap import (
+    DRAWS,
+    Resamples,
+    compute_draws,
+    divide,
+    draw_counts,
+    draw_limit,
+)
 from pipeline.evaluation.predictions import TaskPredictions
 
 INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap: a 95 % interval."""
+"""Percentiles of the bootstrap distribution: a 95% interval."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric: mean and sample standard deviation over repeats, and the bootstrap 95 % interval
-    of the mean.
+    """A metric over repeats.
 
-    `values`: of each repeat, NaN where it is not defined; the mean is that of the others.
-    `deviation` is None where fewer than two are. `draws` have a value and make the interval.
+    Attributes:
+        metric: Name of the metric.
+        mean: Mean over the repeats where the metric is defined; NaN if there are none.
+        deviation: Sample standard deviation over them; None for fewer than two.
+        low: Lower end of the bootstrap 95% interval of the mean.
+        high: Upper end of the interval.
+        values: Value in each repeat; NaN where undefined.
+        draws: Number of bootstrap draws with a defined value.
     """
 
     metric: str
@@ -35,10 +47,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Score(Measure):
-    """A method's metric on a task as the paper judges it, the `others`, and the test records and
-    patients they rest on.
+    """The main metric of a method on a task, and its other metrics.
 
-    `n`, `patients`: of each repeat. `reliability`: over all repeats, none for regressions.
+    Attributes:
+        task: Name of the task.
+        method: Name of the method; see `TaskPredictions`.
+        n: Number of test records in each repeat.
+        patients: Number of test patients in each repeat.
+        others: The other metrics for tasks of this kind.
+        reliability: Calibration bins over all repeats; empty for a regression.
     """
 
     task: str
@@ -49,108 +66,146 @@ class Score(Measure):
     reliability: tuple[metrics.Bin, ...] = ()
 
 
-Drawn = Mapping[int, Float[np.ndarray, "draw patient"]]
-"""How often each test patient is drawn, by repeat: the same for all methods and metrics."""
+RepeatCounts = Mapping[int, Float[np.ndarray, "draw patient"]]
+"""By repeat, how often each bootstrap draw contains each test patient."""
 
 
 def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
-    """A score for every method on every task, in the order in which the predictions name them."""
-    together: dict[tuple[str, str], list[TaskPredictions]] = {}
+    """Score every method on every task.
+
+    All methods and metrics of a task use the same bootstrap draws.
+
+    Args:
+        predictions: Predictions of all methods, tasks and repeats.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Scores in the order in which methods and tasks first occur.
+    """
+    groups: dict[tuple[str, str], list[TaskPredictions]] = {}
     for one in predictions:
-        together.setdefault((one.method, one.task.name), []).append(one)
-    made: dict[tuple[str, str], Score] = {}
-    for task in dict.fromkeys(task for _, task in together):
-        keys = [key for key in together if key[1] == task]
-        longest = max((together[key] for key in keys), key=len)
-        drawn = _draw(longest, seed)
-        made |= {key: compute_score(together[key], drawn) for key in keys}
-    return tuple(made[key] for key in together)
+        groups.setdefault((one.method, one.task.name), []).append(one)
+    scores: dict[tuple[str, str], Score] = {}
+    for task in dict.fromkeys(task for _, task in groups):
+        keys = [key for key in groups if key[1] == task]
+        most_repeats = max((groups[key] for key in keys), key=len)
+        counts = _draw(most_repeats, seed)
+        scores |= {key: compute_score(groups[key], counts) for key in keys}
+    return tuple(scores[key] for key in groups)
 
 
-def compute_score(repeats: Sequence[TaskPredictions], drawn: Drawn | None = None) -> Score:
-    """One method's score on one task, from its predictions in every repeat."""
+def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | None = None) -> Score:
+    """Score one method on one task.
+
+    Args:
+        repeats: Its predictions in every repeat.
+        counts: Bootstrap draws; by default drawn with seed 0.
+
+    Returns:
+        The main metric, the other metrics and calibration bins.
+    """
     task = repeats[0].task
-    drawn = _draw(repeats, 0) if drawn is None else drawn
-    probable = [one.probability for one in repeats if one.probability is not None]
-    whole = len(probable) == len(repeats)
+    counts = _draw(repeats, 0) if counts is None else counts
+    probabilities = [one.probability for one in repeats if one.probability is not None]
+    has_probabilities = len(probabilities) == len(repeats)
     main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
     return Score(
-        **vars(_measure(main, repeats, drawn)),
+        **vars(_measure(main, repeats, counts)),
         task=task.name,
         method=repeats[0].method,
         n=tuple(len(one.truth) for one in repeats),
         patients=tuple(len(np.unique(one.patient_id)) for one in repeats),
         others=tuple(
-            _measure(metric, repeats, drawn)
+            _measure(metric, repeats, counts)
             for metric in metrics.SECONDARY_METRICS[task.kind]
-            if metric.name != main.name and (whole or not metric.by_probability)
+            if metric.name != main.name and (has_probabilities or not metric.by_probability)
         ),
-        reliability=_reliability(repeats, probable) if whole else (),
+        reliability=_reliability(repeats, probabilities) if has_probabilities else (),
     )
 
 
-def _draw(repeats: Sequence[TaskPredictions], seed: int) -> Drawn:
-    """A patient of several repeats is drawn as often in each: they are the same person."""
-    everyone = np.unique(np.concatenate([one.patient_id for one in repeats]))
-    drawn = draw(len(everyone), DRAWS, np.random.default_rng(seed))
-    return {one.repeat: drawn[:, np.isin(everyone, one.patient_id)] for one in repeats}
+def bootstrap_metric(
+    predictions: TaskPredictions,
+    metric: metrics.Metric,
+    counts: Float[np.ndarray, "draw patient"],
+) -> Float[np.ndarray, " draw"]:
+    """Compute a metric for bootstrap draws of one repeat's test patients.
+
+    Args:
+        predictions: Predictions on the test records.
+        metric: The metric.
+        counts: How often each draw contains each patient, patients in sorted order.
+
+    Returns:
+        The metric of the first `draw_limit` draws; NaN where it is undefined or the draw has no
+        patient of this repeat.
+    """
+    _, patient = np.unique(predictions.patient_id, return_inverse=True)
+    counts = counts[: draw_limit(metric.compute)]
+    has_patients = counts.any(1)
+    resamples = Resamples(
+        predictions.truth,
+        predictions.predicted,
+        predictions.probability,
+        patient,
+        counts[has_patients],
+    )
+    values = np.full(len(counts), NAN)
+    values[has_patients] = compute_draws(metric.compute, resamples)
+    return values
 
 
-def _measure(metric: metrics.Metric, repeats: Sequence[TaskPredictions], drawn: Drawn) -> Measure:
+def _draw(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts:
+    # A patient in several repeats gets the same count in each.
+    patients = np.unique(np.concatenate([one.patient_id for one in repeats]))
+    counts = draw_counts(len(patients), DRAWS, np.random.default_rng(seed))
+    return {one.repeat: counts[:, np.isin(patients, one.patient_id)] for one in repeats}
+
+
+def _measure(
+    metric: metrics.Metric, repeats: Sequence[TaskPredictions], counts: RepeatCounts
+) -> Measure:
     values = []
     for one in repeats:
         given = one.probability if metric.by_probability else one.predicted
         assert given is not None
         values.append(metric.compute(one.truth, given))
-    resampled = _mean(
-        np.stack([bootstrap_metric(one, metric, drawn[one.repeat]) for one in repeats])
+    draws = _mean_of_defined(
+        np.stack([bootstrap_metric(one, metric, counts[one.repeat]) for one in repeats])
     )
-    resampled = resampled[~np.isnan(resampled)]
+    draws = draws[~np.isnan(draws)]
     defined = [value for value in values if not np.isnan(value)]
     if metric.biased and defined:
-        # Less the bias that the bootstrap itself tells (Efron and Tibshirani 1993, chapter 10).
-        resampled = np.clip(resampled - resampled.mean() + np.mean(defined), 0, 1)
-    there = bool(defined) and len(resampled) > 0
-    low, high = np.percentile(resampled, INTERVAL).tolist() if there else (NAN, NAN)
+        # Subtract the bootstrap estimate of bias (Efron and Tibshirani 1993, chapter 10).
+        draws = np.clip(draws - draws.mean() + np.mean(defined), 0, 1)
+    has_interval = bool(defined) and len(draws) > 0
+    low, high = np.percentile(draws, INTERVAL).tolist() if has_interval else (NAN, NAN)
     return Measure(
         metric=metric.name,
         mean=float(np.mean(defined)) if defined else NAN,
         deviation=float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         low=low,
         high=high,
+        # The NAN object itself, so that equal scores compare equal.
         values=tuple(NAN if np.isnan(value) else value for value in values),
-        draws=len(resampled),
+        draws=len(draws),
     )
 
 
-def bootstrap_metric(
-    one: TaskPredictions, metric: metrics.Metric, drawn: Float[np.ndarray, "draw patient"]
+def _mean_of_defined(
+    values: Float[np.ndarray, "repeat draw"],
 ) -> Float[np.ndarray, " draw"]:
-    """The metric of test sets made by drawing patients with replacement."""
-    _, place = np.unique(one.patient_id, return_inverse=True)
-    drawn = drawn[: draws_of(metric.compute)]
-    # A draw may have none of a repeat's patients.
-    there = drawn.any(1)
-    sample = Sample(one.truth, one.predicted, one.probability, place, drawn[there])
-    resampled = np.full(len(drawn), NAN)
-    resampled[there] = of_draws(metric.compute, sample)
-    return resampled
-
-
-def _mean(of_repeats: Float[np.ndarray, "repeat draw"]) -> Float[np.ndarray, " draw"]:
-    """The mean over the repeats that have a value; NaN where none has."""
-    return divide(np.nansum(of_repeats, 0), (~np.isnan(of_repeats)).sum(0), NAN)
+    """Average over the repeats with a value; NaN where none has one."""
+    return divide(np.nansum(values, 0), (~np.isnan(values)).sum(0), NAN)
 
 
 def _reliability(
-    repeats: Sequence[TaskPredictions], probable: Sequence[np.ndarray]
+    repeats: Sequence[TaskPredictions], probabilities: Sequence[np.ndarray]
 ) -> tuple[metrics.Bin, ...]:
-    """Over all repeats together; for more than two classes each repeat's list is its own, so the
-    pairs of probability and truth are joined, not the classes.
-    """
+    # Multiclass repeats have different classes, so pairs of probability and outcome are pooled.
     pairs = [
-        metrics.calibration_pairs(one.truth, what)
-        for one, what in zip(repeats, probable, strict=True)
+        metrics.calibration_pairs(one.truth, probability)
+        for one, probability in zip(repeats, probabilities, strict=True)
     ]
-    believed, came_true = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return metrics.reliability_bins(came_true, np.stack([1 - believed, believed], 1))
+    probability, outcome = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return metrics.reliability_bins(outcome, np.stack([1 - probability, probability], 1))

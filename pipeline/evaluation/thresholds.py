@@ -3,37 +3,59 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.evaluation.bootstrap import macro_f1_of_counts
+from pipeline.evaluation.bootstrap import macro_f1_from_counts
 from pipeline.labels.targets import Targets
 
 
 def choose_threshold(
     probability: Float[np.ndarray, " record"], truth: Int[np.ndarray, " record"]
 ) -> float:
-    """The probability from which class 1 is said, for the best macro-F1 on validation records.
+    """Choose the threshold with the highest macro-F1 on validation records.
 
-    It is a probability that occurs, or infinity where class 1 is best never said.
+    Args:
+        probability: Probability of class 1.
+        truth: True classes, 0 or 1.
+
+    Returns:
+        The lowest probability for which class 1 is predicted: one of `probability`, or infinity
+        if predicting class 0 for all records is best. The largest of equally good thresholds.
     """
     order = np.argsort(-probability, kind="stable")
     ranked, positive = probability[order], truth[order] == 1
-    # Saying class 1 of the first k, for every k from 0 to all.
-    hit = np.append(0, np.cumsum(positive))
-    extra = np.append(0, np.cumsum(~positive))
-    f1 = macro_f1_of_counts(hit, extra, hit[-1] - hit, extra[-1] - extra)
-    between = np.append(True, ranked[1:] < ranked[:-1])
-    cuts = np.flatnonzero(np.append(between, True))
-    edges = np.append(np.inf, ranked)  # the first k are those from the k-th probability on
-    return float(edges[cuts[np.argmax(f1[cuts])]])
+    # Element k: counts when class 1 is predicted for the k most probable records.
+    true_positives = np.append(0, np.cumsum(positive))
+    false_positives = np.append(0, np.cumsum(~positive))
+    f1 = macro_f1_from_counts(
+        true_positives,
+        false_positives,
+        true_positives[-1] - true_positives,
+        false_positives[-1] - false_positives,
+    )
+    # Records with equal probability are on the same side of a threshold.
+    separable = np.concatenate([[True], ranked[1:] < ranked[:-1], [True]])
+    candidates = np.flatnonzero(separable)
+    thresholds = np.append(np.inf, ranked)
+    return float(thresholds[candidates[np.argmax(f1[candidates])]])
 
 
 def decide(
     targets: Targets, output: Float[np.ndarray, "record output"], threshold: float
 ) -> Float[np.ndarray, " record"]:
-    """Answers from predictions: values in the task's unit, or class numbers."""
+    """Convert outputs to predictions.
+
+    Args:
+        targets: Fitted targets of the task.
+        output: Standardized values of a regression, or class probabilities.
+        threshold: Lowest probability for which class 1 of a binary task is predicted; ignored for
+            other tasks.
+
+    Returns:
+        Values in the task's unit, or class numbers.
+    """
     if targets.task.kind == "regression":
         return targets.decode(output[:, 0])
     if targets.task.kind == "binary":
-        said: np.ndarray = output[:, 1] >= threshold
+        classes: np.ndarray = output[:, 1] >= threshold
     else:
-        said = output.argmax(1)
-    return said.astype(np.float64)
+        classes = output.argmax(1)
+    return classes.astype(np.float64)

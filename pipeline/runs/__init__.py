@@ -1,1 +1,1 @@
-"""What a training leaves behind, and how it is read back."""
+"""Run folders: write and read them, load and apply their models."""

@@ -1,4 +1,4 @@
-"""A run whose hidden layers a new task is trained on: it adds an adapter, and changes nothing."""
+"""Train new tasks on the hidden layers of an earlier run, which is not changed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,50 +22,66 @@ PARTS = ("train", "validation", "test")
 
 
 def open_base(folder: str) -> SavedRun:
-    """The run. Raises UserError where there is none, or its tasks share no hidden layer."""
+    """Open a run, or raise UserError if there is none or its tasks share no hidden layer."""
     base = SavedRun(Path(folder).expanduser())
     adaptation = base.config["settings"]["fit"]["adaptation"]
     if adaptation != SHARED:
         raise UserError(
-            f"{folder} was trained by --adaptation {adaptation}, whose tasks share no layer; name "
-            f"a run of --adaptation {SHARED} as --base."
+            f"{folder} was trained with --adaptation {adaptation}, so its tasks share no hidden "
+            f"layer; pass a run with --adaptation {SHARED} as --base."
         )
     return base
 
 
 def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
-    """The settings with all that is the base's own: its stores, its patients, its hidden layers."""
-    given: dict[str, Any] = base.config["settings"]
+    """Replace the settings that a base run determines.
+
+    Args:
+        settings: Requested settings.
+        base: The base run.
+
+    Returns:
+        Settings with the base's stores, patients, seeds and hidden units.
+    """
+    of_base: dict[str, Any] = base.config["settings"]
     return replace(
         settings,
         experts=base.experts,
-        weights=tuple(given["weights"]),
-        pooling=tuple(given["pooling"]),
-        dtype=given["dtype"],
-        repeats=given["repeats"],
-        patients=given["patients"],
-        ecgs=given["ecgs"],
-        seed=given["seed"],
-        limit=given["limit"],
-        fit=replace(settings.fit, adaptation=SHARED, hidden=given["fit"]["hidden"]),
+        weights=tuple(of_base["weights"]),
+        pooling=tuple(of_base["pooling"]),
+        dtype=of_base["dtype"],
+        repeats=of_base["repeats"],
+        patients=of_base["patients"],
+        ecgs=of_base["ecgs"],
+        seed=of_base["seed"],
+        limit=of_base["limit"],
+        fit=replace(settings.fit, adaptation=SHARED, hidden=of_base["fit"]["hidden"]),
     )
 
 
 def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
-    """The base's cohorts, so that nobody whom its layers have seen is judged on.
+    """Load the cohorts of a base run, so that no test patient was used for its hidden layers.
 
-    `index`: the data set's, which says who took which record today. Raises UserError where an
-    embedding of theirs is not among `record_id`, or where somebody is in two parts of one cohort.
+    Args:
+        base: The base run.
+        record_id: Records with embeddings.
+        index: Current index of the data set.
+
+    Returns:
+        One cohort per repeat.
+
+    Raises:
+        UserError: A record has no embedding, or the data set now assigns records of two parts of
+            a cohort to the same patient.
     """
     cohorts = []
-    for drawn in base.cohorts:
-        parts = (as_ids(drawn[part]) for part in PARTS)
-        cohort = Cohort(drawn["seed"], *parts)
+    for document in base.cohorts:
+        cohort = Cohort(document["seed"], *(as_ids(document[part]) for part in PARTS))
         missing = int((~np.isin(cohort.everyone, record_id)).sum())
         if missing:
             raise UserError(
-                f"{missing} of the {len(cohort.everyone)} records of {base.folder} cannot be had "
-                "any more; give the --dataset and --store that it was trained from."
+                f"{missing} of the {len(cohort.everyone)} records of {base.folder} have no "
+                "embedding; pass the --dataset and --store that it was trained from."
             )
         _check_patients(base, cohort, index)
         cohorts.append(cohort)
@@ -73,20 +89,28 @@ def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> li
 
 
 def _check_patients(base: SavedRun, cohort: Cohort, index: RecordIndex) -> None:
-    """Raises UserError where the data set's patients have changed so that one is in two parts."""
+    """Raise UserError if a patient has records in two parts of a cohort."""
     patients = [index.patient_id[np.isin(index.record_id, getattr(cohort, part))] for part in PARTS]
-    for (one, mine), (other, theirs) in combinations(zip(PARTS, patients, strict=True), 2):
-        both = np.intersect1d(mine, theirs)
+    for (part, ids), (other, other_ids) in combinations(zip(PARTS, patients, strict=True), 2):
+        both = np.intersect1d(ids, other_ids)
         if len(both):
             raise UserError(
-                f"{len(both)} patients have records in both {one} and {other} of {base.folder}, "
-                f"such as {both[0]}: the data set's patients are others than when it was trained; "
-                "train the base again."
+                f"{len(both)} patients (such as {both[0]}) have records in both {part} and "
+                f"{other} of {base.folder}: the data set's patients have changed since the "
+                "training. Train the base again."
             )
 
 
 def load_hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Linear]]:
-    """By expert, the hidden layer of each repeat."""
+    """Load the hidden layers of a base run.
+
+    Args:
+        base: The base run.
+        device: Device of the layers.
+
+    Returns:
+        By expert, one layer per repeat.
+    """
     return {
         expert: [
             base.hidden_layer(repeat, expert).to(device) for repeat in range(len(base.cohorts))

@@ -1,8 +1,8 @@
-"""Heads and gates on disk: what is frozen as safetensors, and adapters in peft's own format.
+"""Save and load trained heads and gates: frozen weights as safetensors, adapters in peft's format.
 
-A folder of heads holds `base.safetensors` and, where LoRA adapts them, a folder a task with its
-adapter and output layer. Where all tasks share a hidden layer, the base has it once, so that one
-more task is one more adapter. A gate's folder holds one adapter for all tasks.
+A folder of heads holds `base.safetensors` and, for LoRA, one folder per task with its adapter and
+output layer. A hidden layer shared by all tasks is stored once in the base, so a new task adds one
+adapter. A folder of a gate holds `base.safetensors` and one adapter for all tasks.
 """
 
 from pathlib import Path
@@ -18,19 +18,19 @@ from enecg.heads import TaskHeads
 BASE = "base.safetensors"
 ADAPTER = "adapter_config.json"
 
-_TRAINED = ("lora_", ".modules_to_save.")
-_PEFTS_OWN = ("base_model.model.", ".base_layer", ".original_module")
-"""What peft puts into the names of the tensors that it wraps."""
+_TRAINABLE = ("lora_", ".modules_to_save.")
+_PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
+"""Parts that peft inserts into the names of wrapped tensors."""
 
 
 def save_heads(heads: TaskHeads, folder: Path) -> None:
-    """Save the heads of an expert."""
+    """Save the heads of an expert into a new folder."""
     folder.mkdir(parents=True)
-    base = _frozen(heads)
+    base = _frozen_tensors(heads)
     for task, ffn in heads.ffn.items():
         if isinstance(ffn, PeftModel):
             _save_adapter(ffn, folder / task)
-            # The output layer as it was drawn: the adapter has the trained one.
+            # The adapter holds the trained output layer; the initial one is not needed.
             base = {name: one for name, one in base.items() if ".prediction." not in name}
         if heads.shared:
             base = {name.replace(f"ffn.{task}.hidden", "hidden"): one for name, one in base.items()}
@@ -38,18 +38,29 @@ def save_heads(heads: TaskHeads, folder: Path) -> None:
 
 
 def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
-    """Heads as they were saved, ready to answer, on the CPU; `outputs` of each task.
+    """Load the heads of an expert.
 
-    Raises OSError, KeyError, ValueError or SafetensorError where they are not whole.
+    Args:
+        folder: Folder written by `save_heads`.
+        outputs: Number of outputs of each task.
+
+    Returns:
+        Heads on the CPU, in evaluation mode.
+
+    Raises:
+        OSError: A file is missing.
+        KeyError: A tensor is missing or unexpected.
+        ValueError: An adapter is damaged.
+        SafetensorError: `base.safetensors` is damaged.
     """
-    base = _load(folder)
+    base = _load_base(folder)
     first = next(iter(outputs))
     shared = "hidden.weight" in base
     for part in ("weight", "bias") if shared else ():
         layer = base.pop(f"hidden.{part}")
         base |= {f"ffn.{task}.hidden.{part}": layer for task in outputs}
     bias = base.get(f"ffn.{first}.hidden.bias")
-    with torch.random.fork_rng():  # building draws weights, which are then written over
+    with torch.random.fork_rng():  # building modules draws weights, which are then overwritten
         heads = TaskHeads(
             len(base["standardise.mean"]),
             outputs,
@@ -60,17 +71,18 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)
-        lacking = [name for name in missing if not (adapted and ".prediction." in name)]
-        if lacking or unexpected:
-            raise KeyError(f"{folder / BASE}: {', '.join([*lacking, *unexpected])}")
+        # With adapters, the output layers come from their folders.
+        missing = [name for name in missing if not (adapted and ".prediction." in name)]
+        if missing or unexpected:
+            raise KeyError(f"{folder / BASE}: {', '.join([*missing, *unexpected])}")
         for task in outputs if adapted else ():
             heads.ffn[task] = _load_adapter(heads.ffn[task], folder / task)
     return heads.eval()
 
 
 def load_hidden_layer(folder: Path) -> nn.Linear:
-    """The hidden layer that all tasks of saved heads share. Raises KeyError where none is."""
-    base = _load(folder)
+    """Load the frozen hidden layer shared by all tasks; KeyError if the heads share none."""
+    base = _load_base(folder)
     weight = base["hidden.weight"]
     with torch.random.fork_rng():
         layer = nn.Linear(weight.shape[1], weight.shape[0])
@@ -79,19 +91,32 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
 
 
 def save_gate(gate: nn.Module, folder: Path) -> None:
-    """Save a gate."""
+    """Save a gate into a new folder."""
     folder.mkdir(parents=True)
     if isinstance(gate, PeftModel):
         _save_adapter(gate, folder)
-    save_file(_frozen(gate), folder / BASE)
+    save_file(_frozen_tensors(gate), folder / BASE)
 
 
 def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> PeftModel:
-    """A gate as it was saved, ready to answer, on the CPU.
+    """Load a gate.
 
-    Raises OSError, KeyError, ValueError or SafetensorError where it is not whole.
+    Args:
+        folder: Folder written by `save_gate`.
+        tasks: Names of the tasks.
+        experts: Number of experts.
+        top_k: Number of experts to select; 0 selects all.
+
+    Returns:
+        The gate on the CPU, in evaluation mode.
+
+    Raises:
+        OSError: A file is missing.
+        KeyError: A tensor is missing.
+        ValueError: The adapter is damaged.
+        SafetensorError: `base.safetensors` is damaged.
     """
-    base = _load(folder)
+    base = _load_base(folder)
     first = f"ffn.{tasks[0]}."
     layers = [name for name in base if name.startswith(first) and name.endswith(".bias")]
     with torch.random.fork_rng():
@@ -110,34 +135,34 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> PeftM
     return adapted
 
 
-def _frozen(module: nn.Module) -> dict[str, Tensor]:
-    """All that no adapter holds, by the names that it has without peft."""
+def _frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that no adapter holds, by their names without peft."""
     frozen = {}
     for name, tensor in module.state_dict().items():
-        if not any(part in name for part in _TRAINED):
-            for part in _PEFTS_OWN:
+        if not any(part in name for part in _TRAINABLE):
+            for part in _PEFT_NAME_PARTS:
                 name = name.replace(part, "")
             frozen[name] = tensor.contiguous()
     return frozen
 
 
-def _load(folder: Path) -> dict[str, Tensor]:
+def _load_base(folder: Path) -> dict[str, Tensor]:
     path = folder / BASE
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}")
+        raise FileNotFoundError(f"{path} is missing")
     return load_file(path)
 
 
 def _save_adapter(model: PeftModel, folder: Path) -> None:
     model.save_pretrained(str(folder))
-    # An empty form that peft lays beside every adapter.
+    # peft writes an empty model card template.
     (folder / "README.md").unlink(missing_ok=True)
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> PeftModel:
-    # peft would ask the hub for what is not there.
+    # peft would look for missing files on the Hugging Face Hub.
     for name in (ADAPTER, "adapter_model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"there is no {folder / name}")
+            raise FileNotFoundError(f"{folder / name} is missing")
     adapted: PeftModel = PeftModel.from_pretrained(module, str(folder))
     return adapted

@@ -118,6 +118,8 @@ def test_a_run_whose_tasks_share_no_layer_is_no_base(
 ):
     chosen = {"own_tasks": ("male:binary",), "labels": str(labels), "repeats": 1}
     lora = run(dataset, store, tmp_path / "lora", tasks=("male",), **chosen)
-    with pytest.raises(UserError, match="by --adaptation lora, whose tasks share no layer; name"):
+    with pytest.raises(
+        UserError, match="with --adaptation lora, so its tasks share no hidden layer"
+    ):
         run(dataset, store, tmp_path / "new", base=str(lora.folder), **chosen)
     assert not (tmp_path / "new").exists()
