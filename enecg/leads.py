@@ -9,9 +9,9 @@ from torch import Tensor
 
 from enecg.experts.base import ExpertSpec
 from enecg.experts.preprocessing import Preprocessing
+from enecg.names import LEADS_SAMPLE
 from enecg.signal import LEADS, resample
 
-NAME = "leads"
 SAMPLED_LEADS = ("II", "V1", "V5")
 """One limb lead, one right and one left precordial lead: the usual rhythm strip."""
 STEPS = 500
@@ -21,7 +21,7 @@ class LeadsSample:
     """The sampled leads, in mV, one after the other: 3 leads of 500 samples at 50 Hz."""
 
     spec = ExpertSpec(
-        name=NAME,
+        name=LEADS_SAMPLE,
         code_version=1,
         architecture={},
         preprocessing=Preprocessing.resampled(STEPS, normalization="none", leads=SAMPLED_LEADS),

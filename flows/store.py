@@ -248,17 +248,28 @@ def copy(
 
     A copy that broke off goes on when begun again. Readers of neither side wait.
     """
+    from enecg.names import LEADS_SAMPLE
     from stores import copying
     from stores.locate import locate
     from stores.opening import resolve
 
     address = resolve(source)
     stores = copying.select_stores(
-        address, datasets=p.split(dataset_name), experts=p.split(experts)
+        address,
+        reference=LEADS_SAMPLE,
+        datasets=p.split(dataset_name),
+        experts=p.split(experts),
     )
     wrong = [str(error) for error in address.found.errors]
     with progress_bar("copy", "rows", log_to_stderr) as report:
-        for done in copying.copy_stores(stores, locate(target), log=log_to_stderr, progress=report):
+        copies = copying.copy_stores(
+            stores,
+            locate(target),
+            reference=LEADS_SAMPLE,
+            log=log_to_stderr,
+            progress=report,
+        )
+        for done in copies:
             print(
                 f"{done.location}: {done.whole:,} rows copied, {done.failed:,} failures noted, "
                 f"{done.already_present:,} already there"

@@ -20,9 +20,6 @@ from stores.opening import ResolvedUrl, find_stores
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 from stores.verify import Progress
 
-LEADS = "leads"
-"""The expert name under which the gate's input is kept: without it no other can be trained on."""
-
 
 @dataclass(frozen=True)
 class CopyResult:
@@ -39,12 +36,25 @@ class CopyResult:
 
 
 def select_stores(
-    source: ResolvedUrl, *, datasets: Sequence[str] = (), experts: Sequence[str] = ()
+    source: ResolvedUrl,
+    *,
+    reference: str,
+    datasets: Sequence[str] = (),
+    experts: Sequence[str] = (),
 ) -> tuple[EmbeddingStore, ...]:
-    """The stores to be copied, the leads of a data set before its other experts.
+    """The stores to be copied, the reference expert of each data set first.
 
-    None named: all that open. The leads come along with any expert. Raises StoreError where nothing
-    is left to be copied.
+    Args:
+        source: A root or a single store.
+        reference: Expert whose stores are copied first and along with any other of their data set.
+        datasets: Namespaces to copy, all by default.
+        experts: Experts to copy, all by default.
+
+    Returns:
+        The stores, those of `reference` first.
+
+    Raises:
+        StoreError: No store is selected.
     """
     beside = find_stores(source.root) if source.is_single_store else source.found
 
@@ -66,19 +76,20 @@ def select_stores(
             "name others by --experts and --dataset-name."
         )
     served = {dataset_name(one.location) for one in chosen}
-    leads = [
+    references = [
         one
         for one in beside.stores
-        if one.location.parent.name == LEADS and dataset_name(one.location) in served
+        if one.location.parent.name == reference and dataset_name(one.location) in served
     ]
-    others = [one for one in chosen if one.location.parent.name != LEADS]
-    return (*leads, *others)
+    others = [one for one in chosen if one.location.parent.name != reference]
+    return (*references, *others)
 
 
 def copy_stores(
     stores: Sequence[EmbeddingStore],
     target: Location,
     *,
+    reference: str,
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[CopyResult]:
@@ -104,7 +115,7 @@ def copy_stores(
             if progress is not None:
                 progress(before + done, sum(has))
 
-        yield copy_store(store, target, log=log, progress=report)
+        yield copy_store(store, target, reference=reference, log=log, progress=report)
         before += rows
 
 
@@ -112,6 +123,7 @@ def copy_store(
     source: EmbeddingStore,
     target: Location,
     *,
+    reference: str,
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> CopyResult:
@@ -121,26 +133,32 @@ def copy_store(
         raise StoreError(f"{location} is both source and target; name another root to copy to.")
     with acquire(leases_folder(location), log=log) as lease:
         # Only now: the target may have been grown while its lease was waited for.
-        made = _made(source, target, location, lease)
+        made = _made(source, target, location, lease, reference)
         copied = _fill(made, source, progress)
         _copy_runs(source, made)
     return copied
 
 
 def _made(
-    source: EmbeddingStore, target: Location, location: Location, lease: Lease
+    source: EmbeddingStore,
+    target: Location,
+    location: Location,
+    lease: Lease,
+    reference: str,
 ) -> EmbeddingStore:
     """The target's store, with a row for each of the source's records.
 
     All stores of a data set in a root have the same records in the same rows and shards, so the
-    leads that are there already say in which.
+    target's stores of `reference` define the rows.
     """
     there = find_stores(target, source.provenance["dataset"]).stores
-    leads = [one for one in there if one.location.parent.name == LEADS]
+    references = [one for one in there if one.location.parent.name == reference]
     record_id, shard_rows = source.record_id, source.shard_rows
-    if leads:
+    if references:
         # Those of the same dtype first: an extraction goes by them.
-        first = min(leads, key=lambda one: one.provenance["dtype"] != source.provenance["dtype"])
+        first = min(
+            references, key=lambda one: one.provenance["dtype"] != source.provenance["dtype"]
+        )
         new = record_id[first.rows_by_id(record_id) < 0]
         record_id = np.concatenate([first.record_id, new])
         shard_rows = first.shard_rows

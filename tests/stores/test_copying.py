@@ -45,7 +45,8 @@ def numbers(ids: np.ndarray, status: np.ndarray | None = None) -> np.ndarray:
 
 
 def run(source: str, target: str, **how: Any) -> list[CopyResult]:
-    return list(copy_stores(select_stores(resolve(source), **how), locate(target)))
+    stores = select_stores(resolve(source), reference="leads", **how)
+    return list(copy_stores(stores, locate(target), reference="leads"))
 
 
 def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[str, str]):
@@ -203,9 +204,16 @@ def test_progress_counts_rows_over_all_stores(tmp_path: Path):
     filled(str(tmp_path / "a"), expert="leads")
     filled(str(tmp_path / "a"))
     steps: list[tuple[int, int]] = []
-    stores = select_stores(resolve(tmp_path / "a"))
+    stores = select_stores(resolve(tmp_path / "a"), reference="leads")
     target = locate(tmp_path / "b")
-    list(copy_stores(stores, target, progress=lambda done, total: steps.append((done, total))))
+    list(
+        copy_stores(
+            stores,
+            target,
+            reference="leads",
+            progress=lambda done, total: steps.append((done, total)),
+        )
+    )
     assert steps == [(4, 18), (8, 18), (9, 18), (13, 18), (17, 18), (18, 18)]
 
 

@@ -91,7 +91,7 @@ def test_a_store_by_text_is_copied_by_its_ids_and_is_sound(tmp_path: Path):
     source = open_store(fill(tmp_path / "one", list(range(10))))
     with make(tmp_path / "two", texts([9, 12])):
         pass
-    assert copy_store(source, locate(tmp_path / "two")).whole == 10
+    assert copy_store(source, locate(tmp_path / "two"), reference="leads").whole == 10
     target = open_store(tmp_path / "two" / "ludb/1.0.1/dlinear" / source.identity)
     assert target.record_id.tolist() == texts([9, 12, *range(9)]).tolist()
     there = target.read(target.rows_by_id(texts(range(10))))
