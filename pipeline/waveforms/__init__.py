@@ -1,1 +1,1 @@
-"""From files to the ECG: records decoded to one shape, and what is wrong with them."""
+"""Read WFDB records, decode them to twelve leads, and examine their signal quality."""

@@ -30,13 +30,14 @@ REASONS = (
     "flat_lead",
     "wrong_checksum",
 )
-"""Reasons why a record cannot be decoded. Stores write positions in this tuple as a record's status
-and the words as CF `flag_meanings`, so new reasons are appended and the order never changes."""
+"""Reasons why a record cannot be decoded. Stores encode a record's status by the position in this
+tuple, with the words as CF `flag_meanings`: append new reasons, never reorder them."""
 
 MIN_SECONDS = 5.0
 """Records of at least this duration are padded with zeros to 10 s."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 100, 2000
+"""Range of supported sampling rates."""
 
 _MAX_HEADER_BYTES = 1_000_000
 
@@ -48,7 +49,7 @@ class LeadSignals:
     Attributes:
         mv: Up to the first ten seconds in mV, leads in the order of `LEADS`; NaN marks missing
             samples.
-        digital: The same samples as stored in the file, in converter steps.
+        digital: The same samples in ADC units, as stored in the file.
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
         checksum_mismatches: Leads whose samples do not match the header's checksum.
@@ -70,8 +71,9 @@ def read_wfdb(
 
     - ``missing_file``: the header or a signal file does not exist or is not a regular file.
     - ``cut_file``: a signal file is shorter than the header states.
-    - ``unreadable``: the header is invalid, refers to a file outside its folder, has no gain or a
-      unit that is not a voltage, or its rate is not an integer from 100 to 2000 Hz.
+    - ``unreadable``: a file cannot be read, or the header is invalid, refers to a file outside its
+      folder, has no gain or a unit that is not a voltage, or its rate is not an integer from 100
+      to 2000 Hz.
     - ``missing_lead``: one of the twelve leads is missing. Names match in any case.
     - ``too_short``: the record is shorter than 5 s. Only the first 10 s are read.
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because

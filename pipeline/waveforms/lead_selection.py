@@ -15,7 +15,7 @@ _NO_MISSING_VALUE = np.iinfo(np.int64).min
 
 
 class MissingLeadsError(Exception):
-    """The header does not list all twelve leads; the message is the missing ones."""
+    """A header without all twelve leads; the message lists the missing ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +24,10 @@ class LeadSelection:
 
     Attributes:
         rows: Signal number of each lead, in the order of `LEADS`.
-        gain: Converter steps per unit; float32 if that is exact (see `_float32_is_exact`), else
+        gain: ADC units per physical unit; float32 if that is exact (see `_float32_is_exact`), else
             float64.
-        zero: Converter step at 0 V, in the dtype of `gain`.
-        mv_per_unit: Millivolts per physical unit of the header.
+        zero: ADC value at 0 V, in the dtype of `gain`.
+        mv_per_unit: Millivolts per physical unit.
         missing: Digital value that marks a missing sample.
     """
 

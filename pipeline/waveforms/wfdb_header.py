@@ -79,8 +79,8 @@ class Signals:
     Attributes:
         formats: Keys of `FORMATS`.
         offsets: Byte offset of the samples in the signal's file.
-        gains: Converter steps per unit.
-        baselines: Converter step at 0.
+        gains: ADC units per physical unit.
+        baselines: ADC value at 0 physical units.
         units: Physical unit in lower case.
         names: Signal names as spelled; empty if there is none.
     """
@@ -164,8 +164,10 @@ def parse_header(content: bytes) -> Header:
     if record["segments"]:
         raise HeaderError("records in several segments are not supported")
     count, length = int(record["signals"]), int(record["length"])
-    if not 1 <= count <= _MAX_SIGNALS or count != len(lines) - 1:
-        raise HeaderError(f"first line states {count} signals, but {len(lines) - 1} are described")
+    if not 1 <= count <= _MAX_SIGNALS:
+        raise HeaderError(f"number of signals is {count}, not 1 to {_MAX_SIGNALS}")
+    if count != len(lines) - 1:
+        raise HeaderError(f"first line states {count} signals, but {len(lines) - 1} follow")
     if length < 1:
         raise HeaderError("length is 0")
     matches = [_SIGNAL.fullmatch(line) for line in lines[1:]]
@@ -219,11 +221,12 @@ def _parse_format(text: str) -> tuple[str, int]:
 
 
 def _parse_gain(text: str, zero: str | None, name: str) -> tuple[float, int, str]:
-    """Return steps per unit, the step at 0 (default: the ADC zero) and the unit (default: mV)."""
+    """Return the gain, the baseline (default: the ADC zero) and the unit (default: mV)."""
     match = _GAIN.fullmatch(text)
     gain = float(match[1]) if match is not None else 0.0
     if match is None or gain == 0 or not math.isfinite(gain):
-        raise HeaderError(f"gain is {text[:20]} in lead {name[:20]}, not a number other than 0")
+        value = text if match is None else match[1]
+        raise HeaderError(f"gain is {value[:20]} in lead {name[:20]}")
     baseline = parse_integer(match[2] if match[2] is not None else zero)
     return gain, baseline or 0, (match[3] or "mV").lower()
 

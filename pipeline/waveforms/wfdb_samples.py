@@ -48,7 +48,7 @@ def digital_samples(
             `bytes_needed` returns.
 
     Returns:
-        The samples in converter steps.
+        The samples in ADC units.
     """
     if len(contents) == 1 and header.signals.is_plain_format16:
         return decode_format16(header, length, contents[0])
@@ -66,7 +66,7 @@ def decode_format16(
         content: Bytes from the start of the file.
 
     Returns:
-        The samples in converter steps.
+        The samples in ADC units.
     """
     signals = len(header.signals)
     return np.frombuffer(content, "<i2", length * signals).reshape(length, signals).T
@@ -87,7 +87,7 @@ def decode_by_wfdb(
         contents: Bytes from the start of each file in `header.files`.
 
     Returns:
-        The samples in converter steps.
+        The samples in ADC units.
 
     Raises:
         HeaderError: wfdb cannot decode the samples.
