@@ -23,9 +23,10 @@ from enecg.tasks import TASKS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.thresholds import choose_threshold, decide
 from pipeline.labels.targets import fit_constant, fit_targets
-from pipeline.training.cohorts import draw
-from pipeline.training.fit import FitSettings, fit_heads, predict_heads
-from pipeline.training.stack_data import Labelled
+from pipeline.training.cohorts import draw_cohort
+from pipeline.training.fit_heads import fit_heads, predict_heads
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import FitSettings
 from pipeline.waveforms.errors import UnreadableRecord
 
 REPEATS = 3
@@ -50,7 +51,7 @@ def pooled(expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarra
 def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
     """What is left of the constant predictor's error, by task, on validation patients."""
     ids = labels.index.to_numpy()
-    cohort = draw(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
+    cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
     place = {record: row for row, record in enumerate(ids)}
     # A third of the validation patients stops the training; the rest judge.
     judging = cohort.validation[len(cohort.validation) // 3 :]
@@ -69,9 +70,9 @@ def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str,
         for name, one in targets.items()
     }
     everyone = torch.arange(len(embedding))
-    halves = (rows["train"][::2], rows["train"][1::2])
-    labelled = Labelled(
-        targets, everyone, encoded, rows["train"], rows["stop"], rows["judge"], halves, seed
+    folds = (rows["train"][::2], rows["train"][1::2])
+    labelled = LabeledRepeat(
+        targets, everyone, encoded, rows["train"], rows["stop"], rows["judge"], folds, seed
     )
     (fitted,) = fit_heads(embedding, [labelled], FitSettings())
     heads = fitted.module

@@ -26,10 +26,14 @@ from enecg.heads import TaskHeads, with_lora
 from enecg.leads import LeadsSample
 from enecg.tasks import TASKS
 from pipeline.datasets.base import RecordIndex
-from pipeline.training.cache import Cache, read_features
-from pipeline.training.cohorts import draw
-from pipeline.training.fit import FitSettings, fit_heads
-from pipeline.training.repeat import Inputs, label_repeat, run_repeats
+from pipeline.training.cache import Cache
+from pipeline.training.cohorts import draw_cohort
+from pipeline.training.features import read_features
+from pipeline.training.fit_heads import fit_heads
+from pipeline.training.inputs import Inputs
+from pipeline.training.labeled_repeat import label_repeat
+from pipeline.training.repeat import run_repeats
+from pipeline.training.settings import FitSettings
 from stores.creation import open_for_writing
 from stores.opening import open_store
 
@@ -96,7 +100,8 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     labels = dataset.labels()
     inputs = Inputs(dataset, cache, dataset.ids, 0, labels, tuple(TASKS.values()))
     cohorts = [
-        draw(dataset.ids, dataset.ids, patients=given.records, seed=seed) for seed in range(REPEATS)
+        draw_cohort(dataset.ids, dataset.ids, patients=given.records, seed=seed)
+        for seed in range(REPEATS)
     ]
     print("| batch | what | s | ratio to ours |\n|---|---|--:|--:|", flush=True)
     for batch_size in given.batch_sizes:

@@ -71,6 +71,7 @@ def check_training(
 ) -> None:
     """Check the tasks, the run folder, and the stores or the base run."""
     from pipeline.datasets.registry import open_dataset
+    from pipeline.extraction.request import StoreSelection
     from pipeline.runs.base_run import open_base
     from pipeline.runs.output_folder import check_output
     from pipeline.training.cache import open_cache
@@ -80,14 +81,8 @@ def check_training(
     if base is not None:
         open_base(str(base))
         return
-    open_cache(
-        store,
-        open_dataset(dataset).namespace,
-        experts=split(experts),
-        weights=split(weights),
-        pooling=split(pooling),
-        dtype=dtype,
-    )
+    selection = StoreSelection(split(experts), split(weights), split(pooling), dtype)
+    open_cache(store, open_dataset(dataset).namespace, selection)
 
 
 def check_sweep(
@@ -104,20 +99,15 @@ def check_sweep(
 ) -> None:
     """Check the search space, the tasks and the stores of every pooling."""
     from pipeline.datasets.registry import open_dataset
+    from pipeline.extraction.request import StoreSelection
     from pipeline.training.cache import open_cache
     from pipeline.training.sweep_space import check_space
 
     check_space(search_space(poolings=poolings, **parameters))
     check_tasks(tasks, own_tasks, labels)
     for pooling in split(poolings):
-        open_cache(
-            store,
-            open_dataset(dataset).namespace,
-            experts=split(experts),
-            weights=split(weights),
-            pooling=(pooling,),
-            dtype=dtype,
-        )
+        selection = StoreSelection(split(experts), split(weights), (pooling,), dtype)
+        open_cache(store, open_dataset(dataset).namespace, selection)
 
 
 def check_labels(

@@ -12,8 +12,8 @@ from flows.progress import Progress, progress_bar, run_log
 from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
 if TYPE_CHECKING:
+    from pipeline.training.settings import TrainSettings
     from pipeline.training.sweep_space import Space
-    from pipeline.training.train_settings import TrainSettings
 
 
 @flow(name="sweep", flow_run_name="sweep {dataset}")
@@ -51,8 +51,7 @@ def sweep(
     A sweep that was stopped goes on where it was; more trials are added by a larger number.
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
-    from pipeline.training.fit import FitSettings
-    from pipeline.training.train_settings import TrainSettings
+    from pipeline.training.settings import FitSettings, TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(
@@ -121,11 +120,11 @@ def try_settings(
 ) -> tuple[str, ...]:
     """All trials; a user's mistake is returned, for a raised one is logged."""
     from pipeline.report.sweep_page import PAGE, write_sweep
+    from pipeline.training.sweep import SweepSettings
     from pipeline.training.sweep import sweep as sweep_stage
 
-    done = sweep_stage(
-        *(dataset, store, out, settings, space), trials=trials, at_once=at_once, progress=progress
-    )
+    searched = SweepSettings(settings, space, trials, at_once)
+    done = sweep_stage(dataset, store, out, searched, progress=progress)
     chosen = " ".join(
         f"--{name.replace('_', '-')} {value:.3g}"
         if isinstance(value, float)

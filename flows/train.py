@@ -13,7 +13,7 @@ from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
 if TYPE_CHECKING:
     from pipeline.train import Results
-    from pipeline.training.train_settings import TrainSettings
+    from pipeline.training.settings import TrainSettings
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -59,8 +59,7 @@ def train(
     """
     # Imported here, for they bring torch, and asking for help should not wait for it.
     from flows.artifacts import progress_artifact
-    from pipeline.training.fit import FitSettings
-    from pipeline.training.train_settings import TrainSettings
+    from pipeline.training.settings import FitSettings, TrainSettings
 
     logger = get_run_logger()
     settings = TrainSettings(
@@ -124,4 +123,4 @@ def train_heads(
     """Train all tasks and repeats; a user's mistake is returned, for a raised one is logged."""
     from pipeline.train import train as train_stage
 
-    return train_stage(dataset, store, out, settings, progress=progress)
+    return train_stage(dataset, store, out, settings=settings, progress=progress)

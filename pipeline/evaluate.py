@@ -15,7 +15,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.evaluable_tasks import select_tasks
 from pipeline.evaluation.predictions import TaskPredictions, predictions_table
 from pipeline.evaluation.scores import Score, compute_scores
-from pipeline.extraction.request import resolve_device
+from pipeline.extraction.request import StoreSelection, extract_command, resolve_device
 from pipeline.labels.label_source import resolve_labels
 from pipeline.report.evaluation_tables import evaluation_tables
 from pipeline.report.formats import markdown
@@ -26,8 +26,8 @@ from pipeline.runs.repeat_predictions import predict_repeat
 from pipeline.runs.results import RESULTS, results_document
 from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
-from pipeline.training.cache import available, open_same, read_features
-from pipeline.training.refill import refill_command
+from pipeline.training.cache import open_by_provenance
+from pipeline.training.features import find_complete, read_features
 
 EVALUATION = "evaluation.json"
 
@@ -87,9 +87,11 @@ def evaluate(
     device = resolve_device(device)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     settings = saved.config["settings"]
-    made_by = (settings["weights"], settings["pooling"], settings["dtype"], limit)
-    refill = refill_command(dataset, store, saved.experts, *made_by)
-    cache = open_same(store, source.namespace, saved.stores, refill)
+    selection = StoreSelection(
+        saved.experts, tuple(settings["weights"]), tuple(settings["pooling"]), settings["dtype"]
+    )
+    command = extract_command(dataset, store, selection, limit)
+    cache = open_by_provenance(store, source.namespace, saved.stores, command)
     predictors = [load_run(saved.folder, repeat, device) for repeat in repeats]
     trained = [targets.task for targets in predictors[0].targets.values()]
     own_tasks = [task for task in trained if task.name not in TASKS]
@@ -101,7 +103,7 @@ def evaluate(
     unseen = find_unseen(saved, source, limit)
     columns = [task.column for task in trained if task.column in table]
     labeled = table[columns].notna().any(axis=1).to_numpy()
-    records = available(cache, record_id[labeled & unseen.any(0)], refill)
+    records = find_complete(cache, record_id[labeled & unseen.any(0)], command)
     kept = np.isin(record_id, records.record_id)
     table, unseen = table[kept], unseen[:, kept]
     tasks, notes = select_tasks([one.targets for one in predictors], table, unseen)
@@ -129,7 +131,7 @@ def evaluate(
         "tasks": [task.name for task in tasks],
         "experts": list(saved.experts),
         "records": len(records.record_id),
-        "records_left_out": records.left_out,
+        "records_left_out": records.skipped,
         "notes": [*note_changed_index(saved, source), *label_source.notes, *notes],
     }
     text = markdown(evaluation_tables(saved, config, tasks, scores))

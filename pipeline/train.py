@@ -1,4 +1,4 @@
-"""Stage two: heads and gate from the stores alone, over repeats, to a table and a run folder."""
+"""Stage two: train heads and gate from the stores and write a run folder."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,21 +18,31 @@ from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_lay
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.run_log import RunLog
 from pipeline.runs.write_run import write_run
-from pipeline.training.cache import read_features
-from pipeline.training.cohorts import Cohort, draw
-from pipeline.training.fit import Fit
-from pipeline.training.gather import gather
-from pipeline.training.repeat import Inputs, Step, check_labels, run_repeats
-from pipeline.training.stack import one_thread
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.cohorts import Cohort, draw_cohort
+from pipeline.training.features import read_features
+from pipeline.training.fit_heads import FittedModel
+from pipeline.training.inputs import Inputs, prepare_inputs
+from pipeline.training.labeled_repeat import check_labels
+from pipeline.training.repeat import LogFit, run_repeats
+from pipeline.training.settings import TrainSettings
+from pipeline.training.torch_state import single_thread
 from stores.record_ids import as_ids
 
 Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)``."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """A finished training: the folder that holds everything, its page, and its table."""
+    """Results of a training run.
+
+    Attributes:
+        folder: The run folder.
+        page: The HTML page of results.
+        markdown: The tables of results.
+        scores: Score of every method on every task.
+        seconds: Duration of the run.
+    """
 
     folder: Path
     page: Path
@@ -45,14 +55,30 @@ def train(
     dataset: str | Dataset,
     store: str | Path,
     out: str | Path,
-    settings: TrainSettings | None = None,
     *,
+    settings: TrainSettings | None = None,
     progress: Progress | None = None,
 ) -> Results:
-    """Train, judge on held-out patients, and write the run folder `out`.
+    """Train heads and gate, evaluate them on held-out patients, and write a run folder.
 
-    Opens no waveform and no expert. Raises UserError or StoreError where the data set, the
-    stores or the labels do not bear what is asked.
+    Opens no waveform and runs no expert. An existing run in `out` is replaced when the new one is
+    complete.
+
+    Args:
+        dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
+        store: Root folder or URL of the stores.
+        out: The run folder.
+        settings: Tasks, experts, cohorts and hyperparameters. Default: `TrainSettings`'s.
+        progress: Called as ``progress(done, total)`` after each expert's heads, the gates and the
+            ensembles.
+
+    Returns:
+        The scores, and the paths of the results.
+
+    Raises:
+        UserError: An option is invalid, labels or stores do not exist, or `out` is not a run
+            folder or not writable.
+        StoreError: A store is incomplete or damaged.
     """
     settings = settings or TrainSettings()
     started = time.monotonic()
@@ -61,15 +87,15 @@ def train(
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
         settings = adopt_settings(settings, base)
-    inputs = gather(dataset, store, settings, None if base is None else base.stores)
+    inputs = prepare_inputs(dataset, store, settings, None if base is None else base.stores)
     if settings.fit.top_k > len(inputs.cache.experts):
         raise UserError(
-            f"--top-k {settings.fit.top_k} is more than the {len(inputs.cache.experts)} experts "
-            "that there are; give a smaller one, or 0 for all."
+            f"--top-k {settings.fit.top_k} exceeds the number of experts "
+            f"({len(inputs.cache.experts)}); give a smaller number, or 0 to use all."
         )
     if base is None:
         cohorts = [
-            draw(
+            draw_cohort(
                 inputs.record_id,
                 as_ids(inputs.labels["patient_id"]),
                 patients=settings.patients,
@@ -82,65 +108,71 @@ def train(
         cohorts = load_cohorts(base, inputs.record_id, inputs.dataset.index())
     for cohort in cohorts:
         check_labels(cohort, inputs)
-    told = (*inputs.notes, *_too_few(settings, inputs), *_never_seen(cohorts, inputs))
-    inputs = replace(inputs, notes=told)
-    with replace_output(folder) as made:
-        log = RunLog(made)
-        log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace}, from {store}.")
-        for note in told:
+    notes = (
+        *inputs.notes,
+        *_note_patients(settings, inputs),
+        *_note_unknown_classes(cohorts, inputs),
+    )
+    inputs = replace(inputs, notes=notes)
+    with replace_output(folder) as unfinished:
+        log = RunLog(unfinished)
+        log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
+        for note in notes:
             log.write(note)
-        everyone = np.unique(np.concatenate([cohort.everyone for cohort in cohorts]))
-        features = read_features(inputs.cache, everyone, device)
-        log.write(f"Embeddings of {len(everyone):,} records read.")
+        record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
+        features = read_features(inputs.cache, record_id, device)
+        log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
-        step = _counter(log, progress, len(inputs.cache.experts) + 2)
-        with one_thread():
-            repeats = run_repeats(cohorts, inputs, features, settings.fit, step, bases)
-        judged = compute_scores([one for repeat in repeats for one in repeat.predictions])
+        log_fit = _count_steps(log, progress, len(inputs.cache.experts) + 2)
+        with single_thread():
+            repeats = run_repeats(cohorts, inputs, features, settings.fit, log_fit, bases)
+        evaluated = compute_scores([made for repeat in repeats for made in repeat.predictions])
         seconds = time.monotonic() - started
-        write_run(made, settings, device, inputs, repeats, judged, seconds)
-        finished = runs.read_results(made)
+        write_run(unfinished, settings, device, inputs, repeats, evaluated, seconds)
+        finished = runs.read_results(unfinished)
         text = write_markdown(finished)
         page = write_page(finished, repeats)
-        log.write(f"Done in {seconds:.1f} s.")
-    return Results(folder, folder / page.name, text, judged, seconds)
+        log.write(f"Finished in {seconds:.1f} s.")
+    return Results(folder, folder / page.name, text, evaluated, seconds)
 
 
-def _too_few(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
-    """A note where fewer patients are there than were asked for: all of them are drawn then."""
-    there = inputs.labels["patient_id"].nunique()
-    if there >= settings.patients:
+def _note_patients(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
+    """Note that all patients are used, if fewer are available than requested."""
+    available = inputs.labels["patient_id"].nunique()
+    if available >= settings.patients:
         return ()
     return (
-        f"{settings.patients:,} patients were asked for, and all {there:,} that are there drawn.",
+        f"{settings.patients:,} patients were requested; all {available:,} available patients are "
+        "used.",
     )
 
 
-def _never_seen(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
-    """A sentence for each task with test records of classes that no training patient has."""
-    told = []
+def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
+    """Note each task with test records of classes that no training patient has."""
+    notes = []
     for task in inputs.tasks:
-        left_out = 0
+        excluded = 0
         for cohort in cohorts:
             targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
             labels = inputs.labels.loc[cohort.test, task.column].dropna()
-            left_out += int(np.isnan(targets.encode(labels)).sum())
-        if left_out:
-            told.append(
-                f"{task.title}: {left_out} test records are of classes that no training patient "
-                "has, and are left out."
+            excluded += int(np.isnan(targets.encode(labels)).sum())
+        if excluded:
+            notes.append(
+                f"{task.title}: excluded {excluded} test records of classes that no training "
+                "patient has."
             )
-    return told
+    return notes
 
 
-def _counter(log: RunLog, progress: Progress | None, total: int) -> Step:
+def _count_steps(log: RunLog, progress: Progress | None, total: int) -> LogFit:
+    """Return a function that logs each finished step and reports progress."""
     done = 0
 
-    def step(name: str, fits: Sequence[Fit]) -> None:
+    def log_fit(name: str, fits: Sequence[FittedModel]) -> None:
         nonlocal done
         done += 1
         log.write_fits(name, fits)
         if progress is not None:
             progress(done, total)
 
-    return step
+    return log_fit

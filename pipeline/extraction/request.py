@@ -53,6 +53,23 @@ class ExtractionRequest:
     options: ExtractOptions
 
 
+@dataclass(frozen=True)
+class StoreSelection:
+    """Which stores of a data set to use, as selected by the options of ``enecg extract``.
+
+    Attributes:
+        experts: Names of the experts. Default: all that are available.
+        weights: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``published``.
+        pooling: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``default``.
+        dtype: ``float16`` or ``float32``. Default: ``float16``.
+    """
+
+    experts: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ("published",)
+    pooling: tuple[str, ...] = ("default",)
+    dtype: str = "float16"
+
+
 def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
     """Return the provenance document of a store, whose digest is the store's identity.
 
@@ -130,6 +147,28 @@ def _parse_option(name: str, values: Sequence[str], experts: Sequence[str]) -> E
     option = ExpertOption.parse(name, values)
     option.check_experts(experts)
     return option
+
+
+def extract_command(
+    dataset: object, store: object, selection: StoreSelection, limit: int | None
+) -> str:
+    """Return the ``enecg extract`` command that fills the selected stores.
+
+    Values for other experts are omitted.
+    """
+
+    def join(option: str, values: Sequence[str]) -> str:
+        parsed = ExpertOption.parse(option, values)
+        single = (f"{name}@{one}" for name, one in parsed.overrides if name in selection.experts)
+        return ",".join((parsed.default, *single))
+
+    return (
+        f"enecg extract --dataset {dataset} --store {store} "
+        f"--experts {','.join(selection.experts)} "
+        f"--weights {join('--weights', selection.weights)} "
+        f"--pooling {join('--pooling', selection.pooling)} --dtype {selection.dtype}"
+        + (f" --limit {limit}" if limit else "")
+    )
 
 
 def resolve_device(device: str) -> str:

@@ -13,7 +13,7 @@ from pipeline.report.formats import environment, markdown
 from pipeline.report.page import png
 from pipeline.report.plots import ENSEMBLE_COLOUR, EXPERT_COLOUR
 from pipeline.report.table import NOT_FOR_THIS, Table, warning
-from pipeline.training.sweep import Origin, Sweep
+from pipeline.training.sweep import Sweep, SweepSummary
 
 PAGE = "sweep.html"
 TABLES = "sweep.md"
@@ -25,15 +25,15 @@ ACROSS = 3
 
 def write_sweep(sweep: Sweep) -> str:
     """Write table and page into the sweep's folder; returns the table in Markdown."""
-    table, origin = tabulate(sweep), about(sweep.origin)
-    untrained = [warning(sweep.origin.untrained)] if sweep.origin.untrained else []
+    table, origin = tabulate(sweep), about(sweep.summary)
+    untrained = [warning(sweep.summary.untrained)] if sweep.summary.untrained else []
     text = "\n\n".join([origin, *untrained, markdown([table])])
     (sweep.folder / TABLES).write_text(text)
     page = (
         environment()
         .get_template("sweep.html")
         .render(
-            dataset=sweep.origin.dataset,
+            dataset=sweep.summary.dataset,
             origin=origin,
             untrained=untrained,
             best=settings(sweep.best),
@@ -46,7 +46,7 @@ def write_sweep(sweep: Sweep) -> str:
     return text
 
 
-def about(origin: Origin) -> str:
+def about(origin: SweepSummary) -> str:
     """What a sweep was made from, in a line."""
     experts = ", ".join(f"{name} ({weights})" for name, weights in origin.weights.items())
     return (
@@ -69,7 +69,7 @@ def tabulate(sweep: Sweep) -> Table:
         "the constant predictor's, mean over tasks; 1 is no better.",
         "Patients are split 70/20/10. Chosen on validation patients: only a training tells what "
         "test patients say of it. Its repeats of other seeds test on some who were chosen by here.",
-        *sweep.origin.notes,
+        *sweep.summary.notes,
     )
     return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)
 

@@ -13,8 +13,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.cohorts import Cohort
-from pipeline.training.fit import Adaptation
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.settings import Adaptation, TrainSettings
 from stores.record_ids import RecordIds, as_ids
 
 SHARED: Adaptation = "shared-lora"
@@ -77,10 +76,10 @@ def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> li
     cohorts = []
     for document in base.cohorts:
         cohort = Cohort(document["seed"], *(as_ids(document[part]) for part in PARTS))
-        missing = int((~np.isin(cohort.everyone, record_id)).sum())
+        missing = int((~np.isin(cohort.record_id, record_id)).sum())
         if missing:
             raise UserError(
-                f"{missing} of the {len(cohort.everyone)} records of {base.folder} have no "
+                f"{missing} of the {len(cohort.record_id)} records of {base.folder} have no "
                 "embedding; pass the --dataset and --store that it was trained from."
             )
         _check_patients(base, cohort, index)

@@ -22,9 +22,10 @@ from pipeline.evaluation.thresholds import decide
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import Targets
 from pipeline.runs.saved_run import SavedRun
-from pipeline.training.cache import Features, open_same, read_features
-from pipeline.training.fit import predict_heads
-from pipeline.training.stack_data import RECORDS_AT_ONCE
+from pipeline.training.cache import open_by_provenance
+from pipeline.training.features import Features, read_features
+from pipeline.training.fit_heads import predict_heads
+from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
 """By method and task: standardized values of a regression, or class probabilities."""
@@ -91,7 +92,7 @@ class Predictor:
             axis has length 1 if all outputs of a task share their weights.
         """
         with torch.no_grad():
-            parts = [self.gate(part) for part in features.leads.split(RECORDS_AT_ONCE)]
+            parts = [self.gate(part) for part in features.leads.split(PREDICTION_BATCH_SIZE)]
         return {task: torch.cat([part[task] for part in parts]) for task in self.targets}
 
     def decode(self, outputs: Outputs) -> Predictions:
@@ -174,5 +175,6 @@ def read_run_features(
         StoreError: The data set has no embeddings by the run's experts and weights.
     """
     run = SavedRun(Path(folder).expanduser())
-    cache = open_same(store, namespace or run.config["dataset"], run.stores, "enecg extract")
+    namespace = namespace or run.config["dataset"]
+    cache = open_by_provenance(store, namespace, run.stores, "enecg extract")
     return read_features(cache, record_id, resolve_device(device))

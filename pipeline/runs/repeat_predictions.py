@@ -10,7 +10,7 @@ from enecg.tasks import Task
 from pipeline.evaluation.evaluable_tasks import has_target
 from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
 from pipeline.runs.predictor import Predictions, Predictor
-from pipeline.training.cache import Features
+from pipeline.training.features import Features
 from stores.record_ids import as_ids
 
 

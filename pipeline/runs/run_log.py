@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.training.fit import Fit
+from pipeline.training.fit_heads import FittedModel
 
 LOG = "log.txt"
 
@@ -23,7 +23,7 @@ class RunLog:
         with self._path.open("a") as file:
             file.write(f"{now} {line}\n")
 
-    def write_fits(self, name: str, fits: Sequence[Fit]) -> None:
+    def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:
         """Append the best validation loss of each repeat, one line per task."""
         self.write(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():

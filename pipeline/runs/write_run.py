@@ -34,7 +34,8 @@ from pipeline.evaluation.scores import Score
 from pipeline.runs.checkpoints import save_gate, save_heads
 from pipeline.runs.output_folder import translate_write_errors
 from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, Thresholds, results_document
-from pipeline.training.repeat import Inputs, Repeat
+from pipeline.training.inputs import Inputs
+from pipeline.training.repeat import Repeat
 from stores.embeddings import EmbeddingStore
 from stores.record_ids import as_ids
 from stores.runs import read_runs
@@ -88,7 +89,7 @@ def write_run(
         "experts": list(inputs.cache.experts),
         "records": len(inputs.record_id),
         "patients": int(inputs.labels["patient_id"].nunique()),
-        "records_left_out": inputs.left_out,
+        "records_left_out": inputs.skipped,
         "seconds": round(seconds, 2),
         "peak_memory_bytes": _peak_memory(device),
         "stores": [_describe_store(store) for store in inputs.cache.stores],

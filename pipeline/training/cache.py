@@ -1,245 +1,191 @@
-"""What training reads: the stores of the weights that were asked for, their rows by record id."""
+"""The stores that a training run reads, found by expert and weights or by provenance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from enecg.errors import UserError
-from enecg.experts import ExpertDefinition, ExpertOption, Weights, get_definition, list_experts
+from enecg.experts import ExpertOption, get_definition, list_experts
 from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
-from pipeline.extraction.request import provenance
+from pipeline.extraction.request import StoreSelection, provenance
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
 from stores.opening import FoundStores, find_stores, open_store
-from stores.record_ids import RecordIds
-from stores.status import ABSENT, WHOLE
 
 
 @dataclass(frozen=True)
 class Cache:
-    """The stores of one training: one an expert, and the gate's sampled leads."""
+    """The stores of one training run.
+
+    Attributes:
+        experts: The store of each expert's embeddings.
+        leads: The store of the sampled leads, the gate's input.
+    """
 
     experts: dict[str, EmbeddingStore]
     leads: EmbeddingStore
 
     @property
     def stores(self) -> tuple[EmbeddingStore, ...]:
-        """All of them, the leads last."""
+        """All stores; the leads are last."""
         return (*self.experts.values(), self.leads)
 
 
-def open_cache(
-    root: str | Path,
-    namespace: str,
-    *,
-    experts: Sequence[str],
-    weights: Sequence[str],
-    pooling: Sequence[str],
-    dtype: str,
-) -> Cache:
-    """Find the stores made by exactly these weights; no expert is built and no weights are fetched.
+def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> Cache:
+    """Open the stores that match a selection.
 
-    With no `experts` named, every expert that has such a store. Raises UserError where a named
-    one has none, or none has.
+    No expert is built, and no weights are downloaded.
+
+    Args:
+        root: Root folder or URL of the stores.
+        namespace: Namespace of the data set.
+        selection: Experts, weights, pooling and data type. Without experts, every expert with a
+            matching store is selected.
+
+    Returns:
+        The stores.
+
+    Raises:
+        UserError: A selected expert has no matching store, or more than one.
+        StoreError: A store is damaged, or the sampled leads have not been extracted.
     """
-    choice = ExpertOption.parse("--weights", weights)
-    pooled = ExpertOption.parse("--pooling", pooling)
-    found_there = find_stores(root, namespace)
-    there = found_there.stores
-    for option in (choice, pooled):
-        option.check_experts(experts or list_experts())
-    asked = list(dict.fromkeys(experts))
-    asked = asked or [name for name in list_experts() if _choosable(name, choice, there)]
-    found: dict[str, EmbeddingStore] = {}
-    for name in asked:
-        definition = get_definition(name)
-        wanted = find_weights(name, choice.get(name), definition.published, fetch=False)
-        pools = definition.resolve_pooling(pooled.get(name))
-        for store in there:
-            if _made_by(store, definition, wanted, pools, dtype):
-                if name in found:
-                    raise UserError(
-                        f"{found[name].location} and {store.location} are both of these weights, "
-                        "made by other versions of the libraries; remove the one that is not to "
-                        "be used."
-                    )
-                found[name] = store
-        if name not in found and experts:
+    weights = ExpertOption.parse("--weights", selection.weights)
+    pooling = ExpertOption.parse("--pooling", selection.pooling)
+    for option in (weights, pooling):
+        option.check_experts(selection.experts or list_experts())
+    found = find_stores(root, namespace)
+    selected = list(dict.fromkeys(selection.experts)) or [
+        name for name in list_experts() if _is_selectable(name, weights, found)
+    ]
+    experts: dict[str, EmbeddingStore] = {}
+    for name in selected:
+        choice = (weights.get(name), pooling.get(name), selection.dtype)
+        matching = _find_matching(found, name, *choice)
+        if len(matching) > 1:
             raise UserError(
-                f"{root} has no {dtype} embeddings of {name} with the weights "
-                f"{choice.get(name)} for {namespace}; it has {_told(found_there)}. "
-                "Extract them first, or name weights that are there by --weights."
+                f"{matching[0].location} and {matching[1].location} both have embeddings of {name} "
+                "by these weights, made with different library versions; remove one of them."
             )
-    if not found:
-        raise UserError(
-            f"{root} has no {dtype} embeddings with the weights {', '.join(weights)} for "
-            f"{namespace}; it has {_told(found_there)}. Extract them first, or name weights that "
-            "are there by --weights."
-        )
-    leads = provenance(LeadsSample.spec, namespace, dtype)
-    return Cache(found, open_store(store_location(root, leads)))
+        if matching:
+            experts[name] = matching[0]
+        elif selection.experts:
+            what = f"{selection.dtype} embeddings of {name} with weights {weights.get(name)}"
+            raise UserError(_not_found(root, namespace, what, found))
+    if not experts:
+        what = f"{selection.dtype} embeddings with weights {', '.join(selection.weights)}"
+        raise UserError(_not_found(root, namespace, what, found))
+    leads = provenance(LeadsSample.spec, namespace, selection.dtype)
+    return Cache(experts, open_store(store_location(root, leads)))
 
 
-def open_same(
-    root: str | Path, namespace: str, stores: Sequence[Mapping[str, Any]], refill: str
+def open_by_provenance(
+    root: str | Path, namespace: str, provenances: Sequence[Mapping[str, Any]], command: str
 ) -> Cache:
-    """The stores of a data set that were made as these provenances tell, in all but the data set.
+    """Open the stores of a data set that were made in the same way as a run's.
 
-    Raises StoreError where one is not there, telling what is there instead and `refill`, the
-    command that makes it.
+    Args:
+        root: Root folder or URL of the stores.
+        namespace: Namespace of the data set; it may differ from the run's.
+        provenances: Provenance of each of the run's stores.
+        command: The command that extracts missing stores, for the error message.
+
+    Returns:
+        The stores.
+
+    Raises:
+        StoreError: A store does not exist or is damaged.
     """
-    found: dict[str, EmbeddingStore] = {}
-    for given in stores:
+    stores: dict[str, EmbeddingStore] = {}
+    for given in provenances:
+        expert = str(given["expert"])
         wanted = {**given, "dataset": namespace}
         location = store_location(root, wanted)
         if (location / "zarr.json").read() is None:
-            there = [
-                other.provenance
-                for other in find_stores(root, namespace).stores
-                if other.provenance["expert"] == given["expert"]
+            others = [
+                store.provenance
+                for store in find_stores(root, namespace).stores
+                if store.provenance["expert"] == expert
             ]
             raise StoreError(
-                f"{root} has no embeddings of {given['expert']} for {namespace} that were made as "
-                f"the run's were; it has {_differing(wanted, there)}. Make them by {refill}."
+                f"{root} has no embeddings of {expert} for {namespace} that match the run's "
+                f"(available: {_differences(wanted, others)}). Extract them with {command}."
             )
-        found[str(given["expert"])] = open_store(location)
-    leads = found.pop(LeadsSample.spec.name)
-    return Cache(found, leads)
+        stores[expert] = open_store(location)
+    leads = stores.pop(LeadsSample.spec.name)
+    return Cache(stores, leads)
 
 
-def _differing(wanted: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> str:
-    """Other stores of an expert, each by the keys of its provenance that are not as wanted."""
-    told = (
+def _differences(wanted: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """List the keys in which other stores of an expert differ."""
+    stores = (
         ", ".join(
-            f"{key} {one.get(key)!r} and not {wanted.get(key)!r}"
-            for key in wanted
-            if one.get(key) != wanted.get(key)
+            f"{key} {other.get(key)!r} instead of {value!r}"
+            for key, value in wanted.items()
+            if other.get(key) != value
         )
-        for one in there
+        for other in others
     )
-    return " and ".join(f"one with {words}" for words in told) or "none of this expert"
+    return "; ".join(stores) or "none"
 
 
-def _choosable(name: str, choice: ExpertOption, there: Sequence[EmbeddingStore]) -> bool:
-    """Whether an expert that nobody named is to be looked for: its weights can be told apart.
+def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool:
+    """Return whether an expert's weights are available, which the user did not select by name.
 
-    Raises UserError where the store has embeddings of a checkpoint, and which cannot be told.
+    Raises UserError if a checkpoint's embeddings exist but the checkpoint is needed to match them.
     """
     try:
-        find_weights(name, choice.get(name), get_definition(name).published, fetch=False)
+        find_weights(name, weights.get(name), get_definition(name).published, fetch=False)
     except UserError:
-        # A wrong path or seed for a single expert is the user's mistake, not a reason to skip it.
-        made = {(one.provenance["expert"], one.provenance["weights"]) for one in there}
-        if name in dict(choice.overrides) or (name, "checkpoint") in made:
+        # A wrong path or seed given for this expert is a mistake, not a reason to skip it.
+        existing = {
+            (store.provenance["expert"], store.provenance["weights"]) for store in found.stores
+        }
+        if name in dict(weights.overrides) or (name, "checkpoint") in existing:
             raise
         return False
     return True
 
 
-def _made_by(
-    store: EmbeddingStore,
-    definition: ExpertDefinition,
-    weights: Weights,
-    pooling: str,
-    dtype: str,
-) -> bool:
-    given = store.provenance
+def _find_matching(
+    found: FoundStores, name: str, weights: str, pooling: str, dtype: str
+) -> list[EmbeddingStore]:
+    """Return the stores of an expert with these weights, pooling and data type."""
+    definition = get_definition(name)
+    resolved = find_weights(name, weights, definition.published, fetch=False)
     wanted = {
         "expert": definition.name,
         "code_version": definition.code_version,
         "preprocessing": definition.preprocessing.as_json(),
-        "pooling": pooling,
+        "pooling": definition.resolve_pooling(pooling),
         "decode_version": DECODE_VERSION,
         "dtype": dtype,
-        "weights": weights.label,
+        "weights": resolved.label,
     }
-    sha256 = weights.sha256() if given["expert"] == definition.name else None
-    if sha256 is not None:
-        wanted["weights_sha256"] = sha256
-    return all(given.get(key) == value for key, value in wanted.items())
+    matching = [
+        store
+        for store in found.stores
+        if all(store.provenance.get(key) == value for key, value in wanted.items())
+    ]
+    # Hashing a checkpoint takes seconds, and is only needed to compare it.
+    digest = resolved.sha256() if matching else None
+    if digest is None:
+        return matching
+    return [store for store in matching if store.provenance["weights_sha256"] == digest]
 
 
-def _told(found: FoundStores) -> str:
-    told = sorted(
-        f"{one.provenance['expert']} ({one.provenance['weights']}, {one.provenance['dtype']})"
-        for one in found.stores
-        if one.provenance["expert"] != LeadsSample.spec.name
+def _not_found(root: str | Path, namespace: str, what: str, found: FoundStores) -> str:
+    stores = sorted(
+        f"{store.provenance['expert']} ({store.provenance['weights']}, {store.provenance['dtype']})"
+        for store in found.stores
+        if store.provenance["expert"] != LeadsSample.spec.name
     )
-    broken = [f"one that cannot be used ({str(one).rstrip('.')})" for one in found.errors]
-    return ", ".join((*told, *broken)) or "none"
-
-
-@dataclass(frozen=True)
-class Available:
-    """The records that every store has whole, in index order, and how many of those asked for
-    were left out since an expert has no embedding of them.
-    """
-
-    record_id: RecordIds
-    left_out: int
-
-
-def available(cache: Cache, record_id: RecordIds, refill: str) -> Available:
-    """Which of these records can be trained on.
-
-    Records that could not be had (spoiled files) are left out and counted. Raises StoreError
-    where records have not been extracted yet, telling how many and `refill`, the command to run.
-    """
-    whole = np.ones(len(record_id), dtype=bool)
-    for store in cache.stores:
-        rows = store.rows_by_id(record_id)
-        # A row that is not there is the last one of these: absent.
-        status = np.append(store.status(), ABSENT)[rows]
-        missing = int((status == ABSENT).sum())
-        if missing:
-            raise StoreError(
-                f"{store.location} lacks {missing} of {len(record_id)} records; fill them by "
-                f"{refill}, or take only those that are there, by --limit."
-            )
-        whole &= status == WHOLE
-    return Available(record_id[whole], int((~whole).sum()))
-
-
-@dataclass(frozen=True)
-class Features:
-    """Embeddings in memory, as stored, joined by record id: row i of each is `record_id[i]`."""
-
-    record_id: RecordIds
-    experts: dict[str, Float[Tensor, "record feature"]]
-    leads: Float[Tensor, "record feature"]
-
-    def rows_of(self, record_id: RecordIds) -> Tensor:
-        """Rows of these records, as an index tensor on the features' device."""
-        order = np.argsort(self.record_id)
-        rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
-        return torch.from_numpy(rows).to(self.leads.device)
-
-
-def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
-    """Read the embeddings of these records from every store, once.
-
-    Raises UserError where a store has not all of them whole.
-    """
-
-    def read(store: EmbeddingStore) -> Tensor:
-        rows = store.rows_by_id(record_id)
-        lacking = record_id[np.append(store.status(), ABSENT)[rows] != WHOLE]
-        if len(lacking):
-            raise UserError(
-                f"{store.location} has no embedding of {len(lacking)} of {len(record_id)} records, "
-                f"such as {lacking[0]}; extract them, or leave them out."
-            )
-        return torch.from_numpy(store.read(rows)).to(device)
-
-    return Features(
-        record_id, {name: read(store) for name, store in cache.experts.items()}, read(cache.leads)
+    damaged = [f"an unusable store ({str(error).rstrip('.')})" for error in found.errors]
+    return (
+        f"{root} has no {what} for {namespace} (available: "
+        f"{', '.join((*stores, *damaged)) or 'none'}). Run enecg extract first, or select "
+        "available weights with --weights."
     )

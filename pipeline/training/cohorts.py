@@ -1,4 +1,4 @@
-"""Who is trained on, who is validated on, who is tested on: by patient, from a seed."""
+"""Random cohorts of patients, split into training, validation and test records."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +8,22 @@ import numpy as np
 from enecg.errors import UserError
 from stores.record_ids import RecordIds
 
-Ecgs = Literal["one", "all"]
+EcgsPerPatient = Literal["one", "all"]
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
-"""The paper's protocol (arXiv 2511.22935)."""
+"""Fractions of the patients (EnECG, arXiv 2511.22935)."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Record ids of one repeat, by part; no patient is in two parts."""
+    """The records of one repeat. No patient is in two parts.
+
+    Attributes:
+        seed: Seed of the draw.
+        train: Record ids of the training patients, sorted.
+        validation: Record ids of the validation patients, sorted.
+        test: Record ids of the test patients, sorted.
+    """
 
     seed: int
     train: RecordIds
@@ -24,23 +31,33 @@ class Cohort:
     test: RecordIds
 
     @property
-    def everyone(self) -> RecordIds:
-        """The record ids of all three parts."""
+    def record_id(self) -> RecordIds:
+        """Record ids of all parts: training, then validation, then test."""
         return np.concatenate([self.train, self.validation, self.test])
 
 
-def draw(
+def draw_cohort(
     record_id: RecordIds,
     patient_id: RecordIds,
     *,
     patients: int,
     seed: int,
-    ecgs: Ecgs = "all",
+    ecgs: EcgsPerPatient = "all",
 ) -> Cohort:
-    """Draw patients at random, all of them if there are no more, and split them 70/20/10.
+    """Draw random patients and split them 70/20/10.
 
-    All ECGs of a patient go with the patient, or `one` of them, drawn at random. Raises UserError
-    where there are too few patients for three parts.
+    Args:
+        record_id: Ids of the available records.
+        patient_id: Patient of each record.
+        patients: Number of patients to draw; all are drawn if there are fewer.
+        seed: Seed of the draw.
+        ecgs: Whether to keep ``all`` ECGs of a patient or ``one`` at random.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        UserError: A part would have no patient.
     """
     distinct = np.unique(patient_id)
     random = np.random.default_rng(seed)
@@ -50,8 +67,8 @@ def draw(
     parts = np.split(chosen, [last_train, last_validation])
     if not all(len(part) for part in parts):
         raise UserError(
-            f"{len(chosen)} patients are too few to split 70/20/10, six are enough; extract more "
-            "records, or leave out --limit and --patients."
+            f"{len(chosen)} patients are too few to split 70/20/10; at least 6 are needed. "
+            "Extract more records, or omit --limit and --patients."
         )
     if ecgs == "one":
         order = random.permutation(len(record_id))

@@ -1,4 +1,4 @@
-"""AdamW for stacked parameters: a rate and a count of steps of its own for each group."""
+"""AdamW for stacked parameters, with a learning rate and a step count per group."""
 
 from collections.abc import Sequence
 
@@ -7,32 +7,41 @@ from torch import nn
 
 
 class GroupedAdamW:
-    """`torch.optim.AdamW` of every group by itself; groups can sit a step out, as if it were not.
+    """`torch.optim.AdamW` applied to each group of a stack independently.
 
-    For a whole tensor torch has one rate and one count of steps, so that a group's training would
-    depend on which others are in the stack. So it is given every group's part of each parameter,
-    whose first axis is the group, as a parameter of its own.
+    Torch keeps one learning rate and one step count per tensor, so the training of a group would
+    depend on the other groups of its stack. Here the optimizer updates views: each group's slice
+    of each parameter (the first axis is the group) is a parameter of its own, and a group can
+    skip steps.
+
+    Args:
+        parameters: Stacked parameters, updated in place.
+        learning_rates: One per group.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], learning_rates: Sequence[float]) -> None:
         self.parameters = list(parameters)
-        self.parts = [
-            [nn.Parameter(one.detach()[group]) for one in self.parameters]
-            for group in range(len(rates))
+        self.slices = [
+            [nn.Parameter(parameter.detach()[group]) for parameter in self.parameters]
+            for group in range(len(learning_rates))
         ]
-        groups = [
-            {"params": part, "lr": rate} for part, rate in zip(self.parts, rates, strict=True)
-        ]
-        self.optimiser = torch.optim.AdamW(groups, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": slices, "lr": rate}
+                for slices, rate in zip(self.slices, learning_rates, strict=True)
+            ],
+            fused=True,
+        )
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for one in self.parameters:
-            one.grad = None
+        """Clear the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def step(self, active: Sequence[bool]) -> None:
-        """Move the active groups by their gradients; the others stay as they are."""
-        for group, (parts, moves) in enumerate(zip(self.parts, active, strict=True)):
-            for one, part in zip(self.parameters, parts, strict=True):
-                part.grad = one.grad[group] if moves and one.grad is not None else None
-        self.optimiser.step()
+        """Update the active groups; the parameters and moments of the others do not change."""
+        for group, (slices, update) in enumerate(zip(self.slices, active, strict=True)):
+            for parameter, part in zip(self.parameters, slices, strict=True):
+                gradient = parameter.grad
+                part.grad = gradient[group] if update and gradient is not None else None
+        self.optimizer.step()

@@ -1,137 +1,178 @@
-"""The training loop of a stack: every group on its own records, every FFN at its own best epoch."""
+"""Training loop of stacked FFNs: each group on its own records, each FFN at its best epoch."""
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from enecg.stacked import StackedFFN
 from pipeline.training.grouped_adamw import GroupedAdamW
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import FitSettings
 
-VALIDATED_AT_ONCE = 1024
-"""Validation records of a group whose losses are taken together."""
+VALIDATION_BATCH_SIZE = 1024
+"""Validation records per group and batch."""
 
 PADDING = -1
-"""A row number that stands for no record: where groups have different numbers of records."""
-
-Function = TypeVar("Function", bound=Callable[..., object])
+"""Row number that stands for no record, where groups have different numbers of records."""
 
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From rows (group, batch) to the summed loss and the number of known labels, (group, task)."""
+"""Maps rows, shape (group, batch), to summed losses and counts of known labels, both of shape
+(group, task)."""
 
 
-def keeps_random_state(function: Function) -> Function:
-    """The function, which may draw at random, leaving torch's random state as it was."""
+@dataclass(frozen=True)
+class Group:
+    """One group of a stack: the heads, or the gate, of all tasks of one repeat.
 
-    @functools.wraps(function)
-    def kept(*arguments: object, **named: object) -> object:
-        with torch.random.fork_rng():
-            return function(*arguments, **named)
+    Attributes:
+        repeat: Index of the repeat in `StackedData`.
+        fold: Index of the fold of the training patients, or None for all of them.
+        train: Training rows.
+        validation: Validation rows.
+        seed: Seed of the initial parameters and of the order of the training rows.
+        steps: Batches per epoch.
+        learning_rate: Learning rate of AdamW.
+    """
 
-    return cast(Function, kept)
+    repeat: int
+    fold: int | None
+    train: Int[Tensor, " row"]
+    validation: Int[Tensor, " row"]
+    seed: int
+    steps: int
+    learning_rate: float
+
+    @classmethod
+    def of(
+        cls, index: int, repeat: LabeledRepeat, settings: FitSettings, fold: int | None = None
+    ) -> "Group":
+        """Make the group that trains on one fold of a repeat, or on all its training rows."""
+        return cls(
+            repeat=index,
+            fold=fold,
+            train=repeat.train if fold is None else repeat.folds[fold],
+            validation=repeat.validation,
+            seed=repeat.seed,
+            # A fold takes as many steps per epoch as all training rows.
+            steps=math.ceil(len(repeat.train) / settings.batch_size),
+            learning_rate=repeat.learning_rate or settings.learning_rate,
+        )
 
 
 def train_stack(
     stack: StackedFFN,
     losses: Losses,
-    train: Sequence[Int[Tensor, " row"]],
-    validation: Sequence[Int[Tensor, " row"]],
+    groups: Sequence[Group],
+    settings: FitSettings,
     *,
-    steps: Sequence[int],
-    seeds: Sequence[int],
-    batch_size: int,
-    epochs: int,
-    patience: int,
-    learning_rates: Sequence[float],
-    together: bool = False,
+    joint: bool = False,
 ) -> Float[np.ndarray, "epoch group task"]:
-    """Minimise every FFN's loss by AdamW; leaves each at its best epoch on validation.
+    """Minimize the loss of every FFN by AdamW with early stopping.
 
-    `train`, `validation`: a group's rows. An epoch is a group's own `steps` full batches; where
-    they need more rows than it has, it begins anew. An FFN is done when it has not improved for
-    `patience` epochs, and the stack when all are: each comes out as if it were alone. `together`:
-    a group's tasks are judged by their sum, for they share layers. Returns the validation losses,
-    of epoch 0 (before training) on, NaN where an FFN was done.
+    An epoch has `Group.steps` full batches per group; a group with fewer rows repeats them in a
+    new random order. An FFN stops when its validation loss has not improved for
+    `settings.patience` epochs, and training ends when all have stopped, so the result of an FFN
+    does not depend on the other groups. Each FFN ends with the parameters of its best epoch.
+
+    Args:
+        stack: The FFNs, trained in place.
+        losses: The loss function.
+        groups: The stack's groups, in order.
+        settings: Batch size, epochs and patience.
+        joint: Select the best epoch of a group by the sum over its tasks, as needed where tasks
+            share layers.
+
+    Returns:
+        Validation losses. Epoch 0 is before training; NaN after an FFN has stopped.
     """
-    parameters = [one for one in stack.parameters() if one.requires_grad]
-    device = stack.prediction.device
-    optimiser = GroupedAdamW(parameters, learning_rates)
-    orders = [np.random.default_rng(seed) for seed in seeds]
-    validated = _padded(validation)
-    best = torch.full(stack.prediction.shape[:2], torch.inf, device=device)
-    stale = torch.zeros_like(best)
-    kept = [one.detach().clone() for one in parameters]
+    parameters = [parameter for parameter in stack.parameters() if parameter.requires_grad]
+    optimizer = GroupedAdamW(parameters, [group.learning_rate for group in groups])
+    orders = [np.random.default_rng(group.seed) for group in groups]
+    validation = _pad([group.validation for group in groups])
+    stopping = _EarlyStopping(parameters, stack, settings.patience)
     history = []
     with torch.random.fork_rng():
-        for epoch in range(epochs + 1):
-            # What is dropped in an epoch depends on no other group's number of batches.
+        for epoch in range(settings.epochs + 1):
+            # Reseeding makes dropout independent of how many batches other groups have.
             torch.manual_seed(epoch)
             if epoch:
                 stack.train()
-                batches = _padded(
+                rows = _pad(
                     [
-                        _stream(rows, many * batch_size, order)
-                        for rows, many, order in zip(train, steps, orders, strict=True)
+                        _shuffle(group.train, group.steps * settings.batch_size, order)
+                        for group, order in zip(groups, orders, strict=True)
                     ]
                 )
-                for number, rows in enumerate(batches.split(batch_size, dim=1)):
-                    optimiser.zero_grad()
-                    total, known = losses(rows)
+                for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
+                    optimizer.zero_grad()
+                    total, known = losses(batch)
                     (total / known.clamp_min(1)).sum().backward()
-                    optimiser.step([number < many for many in steps])
-            stack.eval()
-            with torch.no_grad():
-                sums = [losses(rows) for rows in validated.split(VALIDATED_AT_ONCE, dim=1)]
-                total = torch.stack([one for one, _ in sums]).sum(0)
-                loss = total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
-            going = stale < patience
-            history.append(loss.where(going, torch.nan).cpu().numpy())
-            judged = loss.sum(1, keepdim=True).expand_as(loss) if together else loss
-            better = going & (judged < best)
-            best = torch.where(better, judged, best)
-            for one, saved in zip(parameters, kept, strict=True):
-                which = better[:, : one.shape[1]].view(*one.shape[:2], *[1] * (one.dim() - 2))
-                saved.copy_(torch.where(which, one.detach(), saved))
-            stale = torch.where(better, 0, stale + 1)
-            # Who is done stays so, whatever it would come to.
-            stale = torch.where(going, stale, patience)
-            if (stale >= patience).all():
+                    optimizer.step([step < group.steps for group in groups])
+            loss = _validation_loss(stack, losses, validation)
+            history.append(loss.where(stopping.active, torch.nan).cpu().numpy())
+            stopping.update(loss.sum(1, keepdim=True).expand_as(loss) if joint else loss)
+            if not stopping.active.any():
                 break
-    with torch.no_grad():
-        for one, saved in zip(parameters, kept, strict=True):
-            one.copy_(saved)
+    stopping.restore_best()
     return np.stack(history)
 
 
-def steps_of(train: Int[Tensor, " row"], batch_size: int) -> int:
-    """How many batches show all of these rows."""
-    return math.ceil(len(train) / batch_size)
+class _EarlyStopping:
+    """The best validation loss of each FFN, and its parameters at that epoch."""
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], stack: StackedFFN, patience: int
+    ) -> None:
+        self.parameters = parameters
+        self.patience = patience
+        self.saved = [parameter.detach().clone() for parameter in parameters]
+        self.best = torch.full_like(stack.prediction[..., 0, 0], torch.inf)
+        self.stale = torch.zeros_like(self.best)
+
+    @property
+    def active(self) -> Tensor:
+        """FFNs that have not stopped, shape (group, task)."""
+        return self.stale < self.patience
+
+    def update(self, loss: Float[Tensor, "group task"]) -> None:
+        """Save the parameters of active FFNs whose loss has improved."""
+        active = self.active
+        better = active & (loss < self.best)
+        self.best = torch.where(better, loss, self.best)
+        for parameter, saved in zip(self.parameters, self.saved, strict=True):
+            # Shared layers have one task only.
+            mask = better[:, : parameter.shape[1]]
+            mask = mask.view(*parameter.shape[:2], *[1] * (parameter.dim() - 2))
+            saved.copy_(torch.where(mask, parameter.detach(), saved))
+        self.stale = torch.where(better, 0, self.stale + active)
+
+    def restore_best(self) -> None:
+        with torch.no_grad():
+            for parameter, saved in zip(self.parameters, self.saved, strict=True):
+                parameter.copy_(saved)
 
 
-def _stream(rows: Int[Tensor, " row"], length: int, order: np.random.Generator) -> Tensor:
-    """Rows in random order, all of them before any comes again."""
+def _validation_loss(
+    stack: StackedFFN, losses: Losses, rows: Int[Tensor, "group row"]
+) -> Float[Tensor, "group task"]:
+    """Return the mean validation loss of each FFN."""
+    stack.eval()
+    with torch.no_grad():
+        sums = [losses(batch) for batch in rows.split(VALIDATION_BATCH_SIZE, dim=1)]
+    total = torch.stack([loss for loss, _ in sums]).sum(0)
+    return total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
+
+
+def _shuffle(rows: Int[Tensor, " row"], length: int, order: np.random.Generator) -> Tensor:
+    """Draw `length` rows; every row occurs before any is repeated."""
     rounds = [order.permutation(len(rows)) for _ in range(math.ceil(length / len(rows)))]
     return rows[torch.from_numpy(np.concatenate(rounds)[:length]).to(rows.device)]
 
 
-def _padded(parts: Sequence[Int[Tensor, " row"]]) -> Int[Tensor, "group row"]:
+def _pad(parts: Sequence[Int[Tensor, " row"]]) -> Int[Tensor, "group row"]:
     return torch.nn.utils.rnn.pad_sequence(list(parts), True, PADDING)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch use one CPU thread: the heads are small, and threads that wait for each other
-    cost a busy machine six times the work itself.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

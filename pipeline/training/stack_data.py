@@ -1,4 +1,4 @@
-"""What stacks are trained on: every repeat's records and targets laid out side by side."""
+"""Training data of a stack: the records and targets of several repeats in padded arrays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,42 +10,34 @@ from torch.nn import functional
 
 from enecg.heads import Standardize
 from enecg.stacked import StackedFFN
-from pipeline.labels.targets import Targets
-from pipeline.training.stack import PADDING
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.stack import PADDING, Group
 
-RECORDS_AT_ONCE = 8192
-"""Records whose predictions are made together: float32 copies of all of them would not fit."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One repeat's records and targets.
-
-    `rows`: of the features, the training, validation and test records after each other; all other
-    numbers count along them. `encoded`: every task's targets, NaN where unknown. `halves`: the
-    training records again, by patient.
-    """
-
-    targets: dict[str, Targets]
-    rows: Int[Tensor, " record"]
-    encoded: dict[str, Float[Tensor, " record"]]
-    train: Int[Tensor, " row"]
-    validation: Int[Tensor, " row"]
-    test: Int[Tensor, " row"]
-    halves: tuple[Int[Tensor, " row"], Int[Tensor, " row"]]
-    seed: int
+PREDICTION_BATCH_SIZE = 8192
+"""Records per batch in inference, which bounds the memory for float32 copies of embeddings."""
 
 
 @dataclass(frozen=True)
 class StackedData:
-    """What a stack is trained on: one array of features, and every repeat's records of it.
+    """Features of all records, and each repeat's records and targets.
 
-    Rows are padded to the repeat with the most records. `mean`, `scale`: of each repeat's
-    training records. `outputs`: the most that any task has in any repeat.
+    Repeats are padded to the length of the longest.
+
+    Attributes:
+        embedding: Features of all records, as stored.
+        repeats: The repeats.
+        tasks: Task names, the same for all repeats.
+        rows: Rows of `embedding` of each repeat's records.
+        encoded: Targets; NaN where unknown.
+        mean: Mean of each feature over a repeat's training records.
+        scale: Standard deviation of each feature over a repeat's training records.
+        regression: Which tasks are regressions.
+        valid: Which outputs a task has.
+        outputs: Largest number of outputs of any task.
     """
 
     embedding: Float[Tensor, "all feature"]
-    repeats: tuple[Labelled, ...]
+    repeats: tuple[LabeledRepeat, ...]
     tasks: tuple[str, ...]
     rows: Int[Tensor, "repeat record"]
     encoded: Float[Tensor, "repeat task record"]
@@ -56,25 +48,27 @@ class StackedData:
     outputs: int
 
     @classmethod
-    def of(
-        cls, embedding: Float[Tensor, "all feature"], repeats: Sequence[Labelled]
+    def from_repeats(
+        cls, embedding: Float[Tensor, "all feature"], repeats: Sequence[LabeledRepeat]
     ) -> "StackedData":
-        """Fit the standardisation on each repeat's training records, and lay out its labels."""
+        """Compute the training statistics of each repeat and pad the repeats to one length."""
         tasks = tuple(repeats[0].targets)
         device = embedding.device
         fitted = []
-        for one in repeats:
+        for repeat in repeats:
             standardise = Standardize(embedding.shape[1]).to(device)
-            standardise.fit(embedding[one.rows[one.train]])
+            standardise.fit(embedding[repeat.rows[repeat.train]])
             fitted.append(standardise)
-        longest = max(len(one.rows) for one in repeats)
+        longest = max(len(repeat.rows) for repeat in repeats)
         encoded = torch.full((len(repeats), len(tasks), longest), float("nan"), device=device)
         rows = torch.zeros((len(repeats), longest), dtype=torch.long, device=device)
-        for number, one in enumerate(repeats):
-            rows[number, : len(one.rows)] = one.rows
-            for place, task in enumerate(tasks):
-                encoded[number, place, : len(one.rows)] = one.encoded[task]
-        counts = torch.tensor([[one.targets[task].outputs for task in tasks] for one in repeats])
+        for number, repeat in enumerate(repeats):
+            rows[number, : len(repeat.rows)] = repeat.rows
+            for position, task in enumerate(tasks):
+                encoded[number, position, : len(repeat.rows)] = repeat.encoded[task]
+        counts = torch.tensor(
+            [[repeat.targets[task].outputs for task in tasks] for repeat in repeats]
+        )
         outputs = int(counts.max())
         kinds = [repeats[0].targets[task].task.kind for task in tasks]
         return cls(
@@ -91,74 +85,93 @@ class StackedData:
         )
 
     def set_standardise(self, standardise: Standardize, repeat: int) -> None:
-        """Give a module the statistics of a repeat's training records."""
+        """Copy the training statistics of a repeat into a module."""
         standardise.mean = self.mean[repeat].clone()
         standardise.scale = self.scale[repeat].clone()
 
     def features(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group batch feature"]:
-        """The standardised features of some records of each group's repeat."""
+        """Return standardized features of some rows of each group's repeat."""
         picked = self.embedding[self.rows[repeats.unsqueeze(1), rows]].float()
         return (picked - self.mean[repeats].unsqueeze(1)) / self.scale[repeats].unsqueeze(1)
 
     def targets(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group task batch"]:
-        """Their targets; NaN where unknown, and for padding."""
+        """Return the targets of the same rows; NaN where unknown or padding."""
         picked = self.encoded[repeats.unsqueeze(1), :, rows].movedim(1, 2)
         return picked.masked_fill((rows == PADDING).unsqueeze(1), float("nan"))
 
 
-def first_layer(
-    stack: StackedFFN, data: StackedData, of_repeat: Sequence[int]
+def precompute_first_layer(
+    stack: StackedFFN, data: StackedData, groups: Sequence[Group]
 ) -> Callable[[Tensor], Tensor | None]:
-    """What the frozen first layer makes of every record, computed once: from rows to its part.
+    """Compute the output of a frozen first layer once for every record.
 
-    Groups of one repeat that were drawn alike have it in common.
+    Groups of the same repeat with equal weights share the result.
+
+    Args:
+        stack: The FFNs.
+        data: The records.
+        groups: The stack's groups, in order.
+
+    Returns:
+        A function from rows, shape (group, batch), to `StackedFFN.forward`'s argument `first`;
+        it returns None where the first layer is trained.
     """
     if not (stack.shape.frozen and stack.shape.depth):
         return lambda rows: None
     weights = stack.weight[0]
     owners: list[int] = []
-    place = []
-    for group in range(len(of_repeat)):
+    owner_of = []
+    for number, group in enumerate(groups):
         same = [
-            number
-            for number, owner in enumerate(owners)
-            if of_repeat[owner] == of_repeat[group] and torch.equal(weights[owner], weights[group])
+            position
+            for position, owner in enumerate(owners)
+            if groups[owner].repeat == group.repeat and torch.equal(weights[owner], weights[number])
         ]
-        place.append(same[0] if same else len(owners))
+        owner_of.append(same[0] if same else len(owners))
         if not same:
-            owners.append(group)
-    made = []
+            owners.append(number)
+    rows = torch.arange(data.rows.shape[1], device=weights.device)
+    layers = []
     for owner in owners:
-        repeat = torch.tensor([of_repeat[owner]], device=weights.device)
-        everyone = torch.arange(data.rows.shape[1], device=weights.device)
+        repeat = torch.tensor([groups[owner].repeat], device=weights.device)
         parts = [
             stack.first_layer(owner, data.features(repeat, part.unsqueeze(0))[0])
-            for part in everyone.split(RECORDS_AT_ONCE)
+            for part in rows.split(PREDICTION_BATCH_SIZE)
         ]
-        made.append(torch.cat(parts))
-    held = torch.stack(made)
-    owner_of = torch.tensor(place, device=weights.device).unsqueeze(1)
-    return lambda rows: held[owner_of, rows]
+        layers.append(torch.cat(parts))
+    outputs = torch.stack(layers)
+    index = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
+    return lambda rows: outputs[index, rows]
 
 
-def summed_loss(
+def sum_losses(
     value: Float[Tensor, "group task batch"],
-    log_share: Float[Tensor, "group task batch output"],
+    log_probability: Float[Tensor, "group task batch output"],
     encoded: Float[Tensor, "group task batch"],
     regression: Bool[Tensor, " task"],
 ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-    """The summed loss of the known labels, and how many there are."""
+    """Sum the losses of the known labels of each FFN.
+
+    Args:
+        value: Predictions in standard units, read for regressions.
+        log_probability: Log probabilities of the classes, read for the other tasks.
+        encoded: Targets; NaN where unknown.
+        regression: Which tasks are regressions (smooth L1 loss); the others use cross-entropy.
+
+    Returns:
+        The summed losses and the numbers of known labels.
+    """
     known = ~encoded.isnan()
     truth = encoded.nan_to_num()
-    regressed = regression.view(1, -1, 1)
-    of_class = torch.where(regressed, 0.0, truth).long()
-    missed = torch.where(
-        regressed,
+    mask = regression.view(1, -1, 1)
+    classes = torch.where(mask, 0.0, truth).long()
+    losses = torch.where(
+        mask,
         functional.smooth_l1_loss(value, truth, reduction="none"),
-        -log_share.gather(-1, of_class.unsqueeze(-1)).squeeze(-1),
+        -log_probability.gather(-1, classes.unsqueeze(-1)).squeeze(-1),
     )
-    return torch.where(known, missed, 0.0).sum(-1), known.sum(-1).float()
+    return torch.where(known, losses, 0.0).sum(-1), known.sum(-1).float()

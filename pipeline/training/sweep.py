@@ -1,51 +1,69 @@
-"""Which settings do best on validation patients: many trainings from the stores, by Optuna.
+"""Hyperparameter search on validation patients, from the stores alone.
 
-Trials that are asked for together and have FFNs of one shape are trained in one pass, with a
-learning rate each. No test patient is ever looked at.
+Trials of a batch whose FFNs have one shape are trained in one pass, each with its own learning
+rate. Test patients are never read.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
 
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_constant
-from pipeline.training.cache import Features, read_features
-from pipeline.training.cohorts import Cohort, draw
-from pipeline.training.fit import Fit, FitSettings, fit_heads
-from pipeline.training.fit_gate import fit_gates
-from pipeline.training.gather import gather
-from pipeline.training.repeat import Inputs, by_task, check_labels, label_repeat
-from pipeline.training.stack import one_thread
-from pipeline.training.stack_data import Labelled
-from pipeline.training.sweep_space import Space, check_space, of_one_shape, suggest
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.cohorts import Cohort, draw_cohort
+from pipeline.training.features import Features, read_features
+from pipeline.training.fit_gates import fit_gates
+from pipeline.training.fit_heads import FittedModel, fit_heads
+from pipeline.training.inputs import Inputs, prepare_inputs
+from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
+from pipeline.training.repeat import stack_out_of_fold
+from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
+from pipeline.training.sweep_study import count_finished, open_study, tabulate_trials
+from pipeline.training.torch_state import single_thread
 from stores.record_ids import as_ids
 
-JOURNAL = "trials.journal"
-QUESTION = "question.json"
 TABLE = "trials.csv"
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What a sweep was made from: the data set, the tasks by title, the ECGs and patients drawn of
-    whom the test patients' are set aside, the weights by expert, and sentences on the labels.
+class SweepSettings:
+    """What to search, and how long.
+
+    Attributes:
+        train: Tasks, experts, patients, and the hyperparameters that are not searched. Only the
+            first repeat is used.
+        space: Values to try. Default: `Space`'s.
+        trials: Total number of trials in the folder, at least 1. Default: 40.
+        batch: Trials suggested together, at least 1. Default: 8.
+    """
+
+    train: TrainSettings
+    space: Space = field(default_factory=Space)
+    trials: int = 40
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """What a sweep was made from.
+
+    Attributes:
+        dataset: Namespace of the data set.
+        tasks: Titles of the tasks.
+        records: Number of records drawn, including those of the unused test patients.
+        patients: Number of patients drawn, including the test patients.
+        weights: Weights by expert.
+        notes: Remarks on the labels.
+        finished: Time in ISO 8601 format.
     """
 
     dataset: str
@@ -58,211 +76,160 @@ class Origin:
 
     @property
     def untrained(self) -> list[str]:
-        """The experts whose weights were drawn at random."""
-        return [name for name, told in self.weights.items() if told.startswith("random:")]
+        """Experts with random weights."""
+        return [name for name, label in self.weights.items() if label.startswith("random:")]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: the folder, every trial in a table, and the best trial's settings.
+    """A finished sweep.
 
-    `loss`: the mean over tasks of the mixture's validation loss, as a share of the constant
-    predictor's: 1 is no better, 0 is without error. `origin`: of whom.
+    Attributes:
+        folder: Folder of the sweep.
+        trials: All finished trials, the lowest loss first.
+        best: Settings of the best trial.
+        loss: Loss of the best trial: EnECG's validation loss divided by that of the constant
+            predictor, mean over tasks. 0 is perfect; 1 is no better than the constant predictor.
+        summary: What the sweep was made from.
     """
 
     folder: Path
     trials: pd.DataFrame
     best: dict[str, Any]
     loss: float
-    origin: Origin
+    summary: SweepSummary
 
 
 def sweep(
     dataset: str | Dataset,
     store: str | Path,
     out: Path,
-    settings: TrainSettings,
-    space: Space,
+    settings: SweepSettings,
     *,
-    trials: int,
-    at_once: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Try settings until there are `trials` trials in the folder; those that are there count.
+    """Try hyperparameters until the folder has the requested number of trials.
 
-    `settings` give the tasks, experts and patients, and whatever is not tried. Raises UserError
-    where the folder is of a sweep that asked something else.
+    Existing trials count, so an interrupted sweep resumes.
+
+    Args:
+        dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
+        store: Root folder or URL of the stores.
+        out: Folder of the sweep.
+        settings: What to search.
+        progress: Called as ``progress(done, total)`` after each trial.
+
+    Returns:
+        All trials, and the best settings.
+
+    Raises:
+        UserError: The folder holds a different sweep, or an option, store or label is invalid.
+        StoreError: A store is incomplete or damaged.
     """
-    device = resolve_device(settings.device)
-    check_space(space)
+    device = resolve_device(settings.train.device)
+    check_space(settings.space)
     inputs = {
-        pooling: gather(dataset, store, replace(settings, pooling=(pooling,)))
-        for pooling in space.pooling
+        pooling: prepare_inputs(dataset, store, replace(settings.train, pooling=(pooling,)))
+        for pooling in settings.space.pooling
     }
-    _refuse_other_experts(inputs)
-    study = _study(out, settings, space, inputs)
+    _check_experts(inputs)
+    study = open_study(out, settings.train, settings.space, inputs)
     features: dict[str, Features] = {}
-    labelled: dict[str, Labelled] = {}
+    labeled: dict[str, LabeledRepeat] = {}
     for pooling, given in inputs.items():
-        cohort = draw(
+        cohort = draw_cohort(
             given.record_id,
             as_ids(given.labels["patient_id"]),
-            patients=settings.patients,
-            seed=settings.seed,
-            ecgs=settings.ecgs,
+            patients=settings.train.patients,
+            seed=settings.train.seed,
+            ecgs=settings.train.ecgs,
         )
         check_labels(cohort, given)
-        features[pooling] = read_features(given.cache, np.sort(cohort.everyone), device)
-        labelled[pooling] = label_repeat(cohort, given, features[pooling])
-    while (done := _finished(study)) < trials:
-        asked = [study.ask() for _ in range(min(at_once, trials - done))]
-        tried = [suggest(trial, settings.fit, space) for trial in asked]
-        with one_thread():
-            for together in of_one_shape(tried):
-                pooling = tried[together[0]][0]
-                fits = [tried[number][1] for number in together]
-                losses = _try(features[pooling], labelled[pooling], fits)
-                for number, loss in zip(together, losses, strict=True):
-                    study.tell(asked[number], loss)
+        features[pooling] = read_features(given.cache, np.sort(cohort.record_id), device)
+        labeled[pooling] = label_repeat(cohort, given, features[pooling])
+    while (done := count_finished(study)) < settings.trials:
+        batch = [study.ask() for _ in range(min(settings.batch, settings.trials - done))]
+        suggested = [suggest(trial, settings.train.fit, settings.space) for trial in batch]
+        with single_thread():
+            for numbers in group_by_shape(suggested):
+                pooling = suggested[numbers[0]][0]
+                fits = [suggested[number][1] for number in numbers]
+                losses = _train_trials(features[pooling], labeled[pooling], fits)
+                for number, loss in zip(numbers, losses, strict=True):
+                    study.tell(batch[number], loss)
                     if progress is not None:
-                        progress(_finished(study), trials)
-    table = _table(study.get_trials(deepcopy=False))
+                        progress(count_finished(study), settings.trials)
+    table = tabulate_trials(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
-    return Sweep(out, table, study.best_params, study.best_value, _origin(given, cohort))
+    return Sweep(out, table, study.best_params, study.best_value, _summarize(given, cohort))
 
 
-def _origin(inputs: Inputs, cohort: Cohort) -> Origin:
-    """Told of the pooling tried last: all are of the same data set, tasks and experts."""
-    return Origin(
+def _summarize(inputs: Inputs, cohort: Cohort) -> SweepSummary:
+    """Describe the inputs; data set, tasks and experts are the same for all poolings."""
+    return SweepSummary(
         dataset=inputs.dataset.namespace,
         tasks=tuple(task.title for task in inputs.tasks),
-        records=len(cohort.everyone),
-        patients=int(inputs.labels.loc[cohort.everyone, "patient_id"].nunique()),
+        records=len(cohort.record_id),
+        patients=int(inputs.labels.loc[cohort.record_id, "patient_id"].nunique()),
         weights={name: store.provenance["weights"] for name, store in inputs.cache.experts.items()},
         notes=inputs.notes,
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
 
 
-def _refuse_other_experts(inputs: dict[str, Inputs]) -> None:
-    """Raises UserError where the poolings are not there of the same experts: they would be what
-    is compared.
-    """
+def _check_experts(inputs: dict[str, Inputs]) -> None:
+    """Check that all poolings have the same experts, since otherwise experts are compared too."""
     experts = {pooling: set(given.cache.experts) for pooling, given in inputs.items()}
     common = set.intersection(*experts.values())
-    for pooling, there in experts.items():
-        if there != common:
+    for pooling, available in experts.items():
+        if available != common:
             raise UserError(
-                f"With the pooling {pooling} there are {', '.join(sorted(there - common))} too, "
-                f"which other --poolings are not there of; name --experts "
-                f"{','.join(sorted(common)) or 'that have all'}, or extract the others."
+                f"Only pooling {pooling} has stores of {', '.join(sorted(available - common))}; "
+                f"select experts that have stores with every pooling in --poolings "
+                f"({', '.join(sorted(common)) or 'none'}) with --experts, or extract the others."
             )
 
 
-def _study(
-    out: Path, settings: TrainSettings, space: Space, inputs: dict[str, Inputs]
-) -> optuna.Study:
-    """The study of a folder, begun or gone on with."""
-    question = {
-        "settings": asdict(replace(settings, device="")),
-        "space": asdict(space),
-        "stores": {
-            pooling: [store.identity for store in given.cache.stores]
-            for pooling, given in inputs.items()
-        },
-        "labels": {pooling: _digest(given) for pooling, given in inputs.items()},
-        "versions": {name: version(name) for name in ("enecg", "torch")},
-    }
-    text = json.dumps(question, indent=1)
-    file = out / QUESTION
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.read_text() != text:
-            raise UserError(
-                f"{out} is a sweep that asked something else ({QUESTION} tells what); give the "
-                "same options to go on with it, or another --out."
-            )
-        if not file.exists() and any(out.iterdir()):
-            raise UserError(f"{out} is no sweep, and not empty; give another --out.")
-        file.write_text(text)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}); give another --out."
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="sweep",
-        storage=JournalStorage(JournalFileBackend(str(out / JOURNAL))),
-        load_if_exists=True,
-    )
-    # Trials that are asked for together know nothing of each other's outcome; those that go on
-    # where others were stopped are drawn anew.
-    seed = settings.seed + len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    return study
-
-
-def _digest(inputs: Inputs) -> str:
-    """SHA-256 of the records that can be drawn and all that is known of them."""
-    columns = ["patient_id", *(task.column for task in inputs.tasks)]
-    hashed = pd.util.hash_pandas_object(inputs.labels[columns])
-    return hashlib.sha256(hashed.to_numpy().tobytes()).hexdigest()
-
-
-def _finished(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def _try(features: Features, labelled: Labelled, fits: Sequence[FitSettings]) -> list[float]:
-    """The loss that each of these settings leaves, all of one shape."""
-    copies = [labelled] * len(fits)
-    rates = [fit.learning_rate for fit in fits]
+def _train_trials(
+    features: Features, repeat: LabeledRepeat, fits: Sequence[FitSettings]
+) -> list[float]:
+    """Train trials that differ in the learning rate only; return their relative losses."""
+    trials = [replace(repeat, learning_rate=fit.learning_rate) for fit in fits]
     heads = {
-        name: fit_heads(embedding, copies, fits[0], rates)
-        for name, embedding in features.experts.items()
+        name: fit_heads(embedding, trials, fits[0]) for name, embedding in features.experts.items()
     }
     out_of_fold = [
-        by_task({name: of_trials[number].out_of_fold for name, of_trials in heads.items()})
-        for number in range(len(fits))
+        stack_out_of_fold({name: fitted[number] for name, fitted in heads.items()})
+        for number in range(len(trials))
     ]
-    gates = fit_gates(features.leads, copies, out_of_fold, fits[0], rates)
-    flat = _constant_loss(labelled)
-    return [_left(gate, flat) for gate in gates]
+    gates = fit_gates(features.leads, trials, out_of_fold, fits[0])
+    constant = _constant_loss(repeat)
+    return [_relative_loss(gate, constant) for gate in gates]
 
 
-def _left(gate: Fit, flat: dict[str, float]) -> float:
+def _relative_loss(gate: FittedModel, constant: dict[str, float]) -> float:
+    """Divide the gate's best validation losses by the constant predictor's; mean over tasks."""
     return float(
-        np.mean([np.nanmin(losses) / flat[task] for task, losses in gate.validation_loss.items()])
+        np.mean(
+            [np.nanmin(losses) / constant[task] for task, losses in gate.validation_loss.items()]
+        )
     )
 
 
-def _constant_loss(labelled: Labelled) -> dict[str, float]:
-    """The validation loss of the training records' median, or of their shares of the classes."""
+def _constant_loss(repeat: LabeledRepeat) -> dict[str, float]:
+    """Return the validation loss of the constant predictor by task."""
     losses = {}
-    for task, targets in labelled.targets.items():
-        encoded = labelled.encoded[task].cpu()
-        of_training, truth = encoded[labelled.train.cpu()], encoded[labelled.validation.cpu()]
-        of_training, truth = of_training[~of_training.isnan()], truth[~truth.isnan()]
+    for task, targets in repeat.targets.items():
+        encoded = repeat.encoded[task].cpu()
+        training, truth = encoded[repeat.train.cpu()], encoded[repeat.validation.cpu()]
+        training, truth = training[~training.isnan()], truth[~truth.isnan()]
+        value, shares = fit_constant(targets.task.kind, training.numpy(), targets.outputs)
         if targets.task.kind == "regression":
-            best = float(fit_constant("regression", of_training.numpy(), 1).value)
-            loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, best), truth)
+            loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, float(value)), truth)
         else:
-            shares = torch.bincount(of_training.long(), minlength=targets.outputs) + 1e-7
-            loss = -(shares / shares.sum()).log()[truth.long()].mean()
-        # Where it is without error already, a share of it would not be defined.
+            # The minimum keeps the logarithm finite for classes without a training record.
+            probability = torch.from_numpy(shares).float().clamp_min(1e-7 / len(training))
+            loss = -probability.log()[truth.long()].mean()
+        # The minimum keeps the ratio finite if the constant predictor makes no error.
         losses[task] = max(float(loss), 1e-6)
     return losses
-
-
-def _table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """Every finished trial, a row each, the best first."""
-    rows = [
-        {"trial": trial.number, "loss": trial.value} | trial.params
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-    ]
-    table = pd.DataFrame(rows)
-    if "rank" in table:
-        # Trials without a rank would make it a column of floats.
-        table["rank"] = table["rank"].astype("Int64")
-    return table.sort_values("loss", kind="stable").reset_index(drop=True)

@@ -1,18 +1,27 @@
-"""What a sweep tries, and how a trial draws from it."""
+"""The values that a sweep tries, and the suggestion of a trial's settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import cast, get_args
 
 import optuna
 
 from enecg.errors import UserError
-from pipeline.training.fit import Adaptation, FitSettings
+from pipeline.training.settings import Adaptation, FitSettings
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is tried: the values of each setting. `learning_rate` is tried between two values."""
+    """Values to try for each hyperparameter.
+
+    Attributes:
+        learning_rate: Lower and upper bound, in (0, 1]; sampled log-uniformly.
+            Default: 1e-4 to 1e-2.
+        rank: LoRA ranks, at least 1; tried with LoRA adaptations only. Default: 2, 4, 8, 16.
+        adaptation: Adaptations of the heads. Default: all.
+        gate_depth: Numbers of hidden layers of the gate, at least 1. Default: 1, 2.
+        pooling: Poolings that have stores. Default: ``default`` only.
+    """
 
     learning_rate: tuple[float, float] = (1e-4, 1e-2)
     rank: tuple[int, ...] = (2, 4, 8, 16)
@@ -22,33 +31,51 @@ class Space:
 
 
 def check_space(space: Space) -> None:
-    """Raises UserError where a setting has nothing to try, or what is no value of it."""
+    """Check the values of a search space.
+
+    Args:
+        space: The search space.
+
+    Raises:
+        UserError: A hyperparameter has no value, or an invalid one.
+    """
     known = get_args(Adaptation)
     for name in space.adaptation:
         if name not in known:
-            raise UserError(f"There is no adaptation {name!r}; there are {', '.join(known)}.")
+            raise UserError(
+                f"Unknown adaptation {name!r} in --adaptations (available: {', '.join(known)})."
+            )
     for option, values in (("ranks", space.rank), ("gate-depths", space.gate_depth)):
         if min(values, default=0) < 1:
-            raise UserError(f"--{option} {values} cannot be tried; give whole numbers from 1 on.")
+            raise UserError(f"--{option} {values} is invalid; give integers of at least 1.")
     lowest, highest = space.learning_rate
     if not 0 < lowest <= highest <= 1:
         raise UserError(
-            f"--learning-rates {lowest:g} {highest:g} cannot be tried; give a lower and a higher "
-            "one, above 0 and at most 1."
+            f"--learning-rates {lowest:g} {highest:g} is invalid; give a lower and an upper bound "
+            "above 0 and at most 1."
         )
     if not (space.adaptation and space.pooling):
-        raise UserError("Nothing to try; name --adaptations and --poolings.")
+        raise UserError("There is nothing to try; give --adaptations and --poolings.")
 
 
 def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, FitSettings]:
-    """A trial's pooling and settings; what a setting means nothing to is not tried."""
+    """Suggest the settings of a trial.
+
+    Args:
+        trial: The Optuna trial.
+        fit: Hyperparameters that are not searched.
+        space: Values to try.
+
+    Returns:
+        The pooling and the hyperparameters. The rank is only suggested for LoRA adaptations.
+    """
     adaptation = trial.suggest_categorical("adaptation", space.adaptation)
     rank = fit.rank
     if adaptation in ("lora", "shared-lora"):
         rank = trial.suggest_categorical("rank", space.rank)
     chosen = replace(
         fit,
-        adaptation=adaptation,  # type: ignore[arg-type]
+        adaptation=cast(Adaptation, adaptation),
         rank=rank,
         learning_rate=trial.suggest_float("learning_rate", *space.learning_rate, log=True),
         gate_depth=trial.suggest_categorical("gate_depth", space.gate_depth),
@@ -56,9 +83,16 @@ def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, F
     return trial.suggest_categorical("pooling", space.pooling), chosen
 
 
-def of_one_shape(tried: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
-    """Trials by number, those together whose FFNs have one shape."""
-    together: dict[tuple[str, FitSettings], list[int]] = {}
-    for number, (pooling, fit) in enumerate(tried):
-        together.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
-    return list(together.values())
+def group_by_shape(suggested: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
+    """Group trials that can be trained in one pass: those that differ in the learning rate only.
+
+    Args:
+        suggested: Pooling and hyperparameters of each trial.
+
+    Returns:
+        The positions of the trials in each group.
+    """
+    groups: dict[tuple[str, FitSettings], list[int]] = {}
+    for number, (pooling, fit) in enumerate(suggested):
+        groups.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
+    return list(groups.values())

@@ -118,8 +118,7 @@ def test_the_nightly_refresh_extracts_and_trains(words: dict[str, Any], tmp_path
 
 
 def test_the_flow_trains_as_the_stage_does_where_nothing_is_said():
-    from pipeline.training.fit import FitSettings
-    from pipeline.training.train_settings import TrainSettings
+    from pipeline.training.settings import FitSettings, TrainSettings
 
     told = {name: one.default for name, one in inspect.signature(train.fn).parameters.items()}
     settings = TrainSettings()

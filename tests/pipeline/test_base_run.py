@@ -16,7 +16,8 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.runs.predictor import load_run
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
-from pipeline.training.cache import open_same, read_features
+from pipeline.training.cache import open_by_provenance
+from pipeline.training.features import read_features
 
 SHARED = replace(QUICK, adaptation="shared-lora")
 
@@ -101,7 +102,7 @@ def test_both_runs_loaded_answer_as_they_did(
 ):
     for results in (first, second):
         stores = SavedRun(results.folder).stores
-        cache = open_same(store, MimicIvEcg(dataset).namespace, stores, "")
+        cache = open_by_provenance(store, MimicIvEcg(dataset).namespace, stores, "")
         said = pd.read_parquet(results.folder / "predictions.parquet")
         said = said[(said["repeat"] == repeat) & (said["method"] == "dlinear")]
         for task, answers in said.groupby("task"):

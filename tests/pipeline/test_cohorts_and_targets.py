@@ -5,28 +5,28 @@ import pytest
 from enecg.errors import UserError
 from enecg.tasks import OTHER_CLASS, TASKS
 from pipeline.labels.targets import fit_constant, fit_targets
-from pipeline.training.cohorts import draw
+from pipeline.training.cohorts import draw_cohort
 
 
 def test_split_is_by_patient():
     patient = np.repeat(np.arange(100), 3)
-    cohort = draw(np.arange(300), patient, patients=50, seed=4)
+    cohort = draw_cohort(np.arange(300), patient, patients=50, seed=4)
     parts = [set(patient[ids]) for ids in (cohort.train, cohort.validation, cohort.test)]
     assert [len(part) for part in parts] == [35, 10, 5]
     assert len(set.union(*parts)) == 50
-    assert len(cohort.everyone) == 150
+    assert len(cohort.record_id) == 150
 
 
 def test_cohort_depends_on_seed_only():
     patient = np.arange(100)
-    first, again, other = (draw(patient, patient, patients=60, seed=s) for s in (1, 1, 2))
-    assert np.array_equal(first.everyone, again.everyone)
+    first, again, other = (draw_cohort(patient, patient, patients=60, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(first.record_id, again.record_id)
     assert not np.array_equal(first.test, other.test)
 
 
 def test_too_few_patients_are_an_error():
     with pytest.raises(UserError, match="2 patients are too few"):
-        draw(np.arange(2), np.arange(2), patients=10, seed=0)
+        draw_cohort(np.arange(2), np.arange(2), patients=10, seed=0)
 
 
 def test_regression_labels_are_standardized_and_decoded():
@@ -72,11 +72,11 @@ def test_diagnosis_named_others_joins_class_others():
 def test_one_ecg_per_patient_depends_on_seed():
     patients = np.repeat(np.arange(20), 5)
     records = np.arange(100)
-    cohort = draw(records, patients, patients=20, seed=0, ecgs="one")
-    assert sorted(patients[cohort.everyone]) == list(range(20))
-    same, other = (draw(records, patients, patients=20, seed=s, ecgs="one") for s in (0, 1))
-    assert np.array_equal(same.everyone, cohort.everyone)
-    assert set(other.everyone) != set(cohort.everyone)
+    cohort = draw_cohort(records, patients, patients=20, seed=0, ecgs="one")
+    assert sorted(patients[cohort.record_id]) == list(range(20))
+    same, other = (draw_cohort(records, patients, patients=20, seed=s, ecgs="one") for s in (0, 1))
+    assert np.array_equal(same.record_id, cohort.record_id)
+    assert set(other.record_id) != set(cohort.record_id)
     # The split of patients does not depend on `ecgs`.
-    every = draw(records, patients, patients=20, seed=0)
+    every = draw_cohort(records, patients, patients=20, seed=0)
     assert set(patients[every.train]) == set(patients[cohort.train])

@@ -8,9 +8,10 @@ from enecg.gate import mix
 from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
-from pipeline.training.fit import Adaptation, FitSettings, HeadsFit, fit_heads, predict_heads
-from pipeline.training.fit_gate import fit_gates
-from pipeline.training.stack_data import Labelled
+from pipeline.training.fit_gates import fit_gates
+from pipeline.training.fit_heads import FittedHeads, fit_heads, predict_heads
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import Adaptation, FitSettings
 
 QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3)
 RECORDS, FEATURES = 400, 24
@@ -26,7 +27,7 @@ def embeddings(seed: int = 0) -> torch.Tensor:
     return torch.randn(RECORDS, FEATURES, generator=torch.Generator().manual_seed(seed))
 
 
-def labelled(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = False) -> Labelled:
+def labelled(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = False) -> LabeledRepeat:
     """Labels that lie in the embedding plainly; or the same ones of other records."""
     rows = torch.from_numpy(np.random.default_rng(seed).permutation(RECORDS))
     mine = embedding[rows]
@@ -39,21 +40,21 @@ def labelled(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = False) 
         order = torch.from_numpy(np.random.default_rng(9).permutation(RECORDS))
         encoded = {task: one[order] for task, one in encoded.items()}
     train, validation, test = torch.arange(RECORDS).split([240, 80, 80])
-    return Labelled(
+    return LabeledRepeat(
         TARGETS, rows, encoded, train, validation, test, (train[:120], train[120:]), seed
     )
 
 
-def right(fit: HeadsFit, one: Labelled, part: torch.Tensor) -> float:
+def right(fit: FittedHeads, one: LabeledRepeat, part: torch.Tensor) -> float:
     """The share of records whose class is right."""
     said = fit.outputs["arrhythmia"][part].argmax(1)
     return float((said == one.encoded["arrhythmia"][part]).float().mean())
 
 
-def fewer(one: Labelled, training: int) -> Labelled:
+def fewer(one: LabeledRepeat, training: int) -> LabeledRepeat:
     """The same repeat with the first of its training records only."""
     train = one.train[:training]
-    return replace(one, train=train, halves=(train[: training // 2], train[training // 2 :]))
+    return replace(one, train=train, folds=(train[: training // 2], train[training // 2 :]))
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "shared-lora"])
@@ -80,7 +81,7 @@ def test_repeats_trained_together_answer_as_each_alone(adaptation: Adaptation):
     assert len(lengths) > 1, "all went on for the same number of epochs: nothing was tried"
 
 
-def stacked(fit: HeadsFit) -> dict[str, torch.Tensor]:
+def stacked(fit: FittedHeads) -> dict[str, torch.Tensor]:
     """An expert and a worse one."""
     return {task: torch.stack([one, one.flip(0)]) for task, one in fit.out_of_fold.items()}
 
@@ -93,9 +94,9 @@ def test_test_records_have_no_say_in_when_to_stop(what: str):
     settings = replace(QUICK, epochs=30, patience=3, adaptation="full", dropout=0.1)
     fits = [fit_heads(embedding, [repeat], settings)[0] for repeat in (one, other)]
     if what == "gate":
-        out_of_fold = stacked(fits[0])
+        unseen = stacked(fits[0])
         fits = [  # type: ignore[assignment]
-            fit_gates(embedding, [repeat], [out_of_fold], settings)[0] for repeat in (one, other)
+            fit_gates(embedding, [repeat], [unseen], settings)[0] for repeat in (one, other)
         ]
     for name, tensor in fits[0].module.state_dict().items():
         assert torch.equal(tensor, fits[1].module.state_dict()[name]), name
@@ -154,12 +155,12 @@ def test_so_many_experts_are_heard_and_the_best_ones_are_found(top_k: int):
     one = labelled(embedding)
     (fit,) = fit_heads(embedding, [one], QUICK)
     # The good expert is the last, whom an untrained gate does not hear.
-    out_of_fold = {
+    unseen = {
         task: torch.stack([best.flip(0), best.roll(7, 0), best])
         for task, best in fit.out_of_fold.items()
     }
     settings = replace(QUICK, top_k=top_k, learning_rate=2e-2, epochs=40, patience=40)
-    (gate,) = fit_gates(embedding, [one], [out_of_fold], settings)
+    (gate,) = fit_gates(embedding, [one], [unseen], settings)
     with torch.no_grad():
         weights = gate.module(embedding[one.rows])
     for task, weight in weights.items():
@@ -189,12 +190,12 @@ def test_what_a_head_says_unseen_it_was_not_told():
     (untold,) = fit_heads(
         embedding,
         # Other labels for the first half change nothing that is said of it.
-        [replace(one, encoded={t: _other(e, one.halves[0]) for t, e in one.encoded.items()})],
+        [replace(one, encoded={t: _other(e, one.folds[0]) for t, e in one.encoded.items()})],
         QUICK,
     )
     assert not torch.allclose(fit.outputs["sex"], untold.outputs["sex"])
     torch.testing.assert_close(
-        fit.out_of_fold["sex"][one.halves[0]], untold.out_of_fold["sex"][one.halves[0]]
+        fit.out_of_fold["sex"][one.folds[0]], untold.out_of_fold["sex"][one.folds[0]]
     )
 
 
@@ -248,7 +249,7 @@ def test_the_gate_finds_which_expert_is_right_for_which_record(change: dict[str,
     leads = torch.randn(RECORDS, 10)
     one = labelled(embeddings())
     knows = leads[one.rows][:, 0] > 0
-    out_of_fold = {}
+    unseen = {}
     for task, targets in TARGETS.items():
         truth = one.encoded[task]
         if targets.task.kind == "regression":
@@ -258,17 +259,15 @@ def test_the_gate_finds_which_expert_is_right_for_which_record(change: dict[str,
             bad = torch.rand(RECORDS, targets.outputs)
             good, bad = good / good.sum(1, keepdim=True), bad / bad.sum(1, keepdim=True)
         which = knows.unsqueeze(1)
-        out_of_fold[task] = torch.stack(
-            [torch.where(which, good, bad), torch.where(which, bad, good)]
-        )
+        unseen[task] = torch.stack([torch.where(which, good, bad), torch.where(which, bad, good)])
     settings = replace(QUICK, epochs=60, learning_rate=1e-2, **change)  # type: ignore[arg-type]
-    (gate,) = fit_gates(leads, [one], [out_of_fold], settings)
+    (gate,) = fit_gates(leads, [one], [unseen], settings)
     with torch.no_grad():
         weights = gate.module(leads[one.rows])
     for task, weight in weights.items():
         torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
-        mixed = mix(weight, out_of_fold[task])[one.test]
-        mean = out_of_fold[task].mean(0)[one.test]
+        mixed = mix(weight, unseen[task])[one.test]
+        mean = unseen[task].mean(0)[one.test]
         truth = one.encoded[task][one.test]
         if task == "age":
             assert (mixed[:, 0] - truth).abs().mean() < 0.8 * (mean[:, 0] - truth).abs().mean()

@@ -20,8 +20,9 @@ from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import Results
-from pipeline.training.cache import Features, open_same, read_features
-from pipeline.training.fit import FitSettings
+from pipeline.training.cache import open_by_provenance
+from pipeline.training.features import Features, read_features
+from pipeline.training.settings import FitSettings
 from stores.errors import StoreError
 
 OWN = ("heart_rate:regression:bpm", "fast:binary", "rhythm group:multiclass", "male:binary")
@@ -116,13 +117,11 @@ def test_own_tasks_are_trained_in_addition_to_named_tasks(
     for number, tasks in enumerate([("heart_rate",), ()]):
         alone = run(dataset, store, tmp_path / f"alone{number}", tasks=tasks, **chosen)
         assert {score.task for score in alone.scores} == {"heart_rate"}
-    with pytest.raises(
-        UserError, match=r"mine.csv has no labels for sex; give it a column sex, or"
-    ):
+    with pytest.raises(UserError, match=r"mine.csv has no labels for sex; add the column sex, or"):
         run(dataset, store, tmp_path / "sex", tasks=("sex",), **chosen)
     none = pd.read_csv(labels)[["study_id"]].assign(note="x")
     none.to_csv(tmp_path / "none.csv", index=False)
-    with pytest.raises(UserError, match=r"none.csv has no labels for any task; give it a column"):
+    with pytest.raises(UserError, match=r"none.csv has no labels for any task; add a column"):
         run(dataset, store, tmp_path / "none", labels=str(tmp_path / "none.csv"))
 
 
@@ -138,7 +137,7 @@ def test_single_training_class_is_reported_before_training(
             labels=str(tmp_path / "rare.csv"))  # fmt: skip
     file = file.assign(rare=lambda rows: rows.index.to_numpy() % 2)
     file[~file["study_id"].isin(test)].to_csv(tmp_path / "rare.csv", index=False)
-    with pytest.raises(UserError, match="No test patient drawn by seed 0 has a label for rare"):
+    with pytest.raises(UserError, match="No test patient drawn with seed 0 has a label for rare"):
         run(dataset, store, tmp_path / "run", own_tasks=("rare:binary",),
             labels=str(tmp_path / "rare.csv"))  # fmt: skip
     assert not (tmp_path / "run").exists()
@@ -156,12 +155,12 @@ def test_class_without_training_patients_is_excluded_and_reported(
         **{"own_tasks": ("kind:multiclass",), "labels": str(tmp_path / "kinds.csv"), "repeats": 1},
     )
     assert test[0] not in set(predictions(made)["record_id"])
-    assert "kind: 1 test records are of classes that no training patient has" in made.markdown
+    assert "kind: excluded 1 test records of classes that no training patient has" in made.markdown
 
 
 def features_of(results: Results, store: Path, namespace: str, ids: np.ndarray) -> Features:
     stores = SavedRun(results.folder).stores
-    return read_features(open_same(store, namespace, stores, "an extraction"), ids, "cpu")
+    return read_features(open_by_provenance(store, namespace, stores, "an extraction"), ids, "cpu")
 
 
 SETTINGS = {
@@ -235,10 +234,10 @@ def test_records_without_embedding_are_reported(results: Results, store: Path, s
     ids = SavedRun(results.folder).cohorts[0]["test"][:2]
     features = read_run_features(results.folder, store, np.array(ids))
     assert features.record_id.tolist() == ids
-    with pytest.raises(UserError, match=r"no embedding of 1 of 3 records, such as 7;"):
+    with pytest.raises(UserError, match=r"no embeddings of 1 of 3 records, such as 7;"):
         read_run_features(results.folder, store, np.array([*ids, 7]))
     spoiled = set(index.tolist()) - set(records_with_leads(store, results))
-    with pytest.raises(UserError, match=r"no embedding of 1 of 1 records"):
+    with pytest.raises(UserError, match=r"no embeddings of 1 of 1 records"):
         read_run_features(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
     with pytest.raises(UserError, match=r"expects \d+ features of timesnet, none were given"):
@@ -247,7 +246,7 @@ def test_records_without_embedding_are_reported(results: Results, store: Path, s
 
 def records_with_leads(store: Path, results: Results) -> list[int]:
     stores = SavedRun(results.folder).stores
-    leads = open_same(store, stores[0]["dataset"], stores, "").leads
+    leads = open_by_provenance(store, stores[0]["dataset"], stores, "").leads
     complete: list[int] = leads.record_id[leads.status() == 1].tolist()
     return complete
 
@@ -332,13 +331,13 @@ def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
     results: Results, synthetic_dir: Path, elsewhere: Path, tmp_path: Path
 ):
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
-    with pytest.raises(StoreError, match=r"no embeddings of dlinear .* it has none of this expert"):
+    with pytest.raises(StoreError, match=r"no embeddings of dlinear .*available: none"):
         evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
-    with pytest.raises(StoreError, match=r"one with dtype 'float32' and not 'float16'"):
+    with pytest.raises(StoreError, match=r"available: dtype 'float32' instead of 'float16'"):
         evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
-    words = r"lacks \d+ of \d+ records; fill them by enecg extract .* --experts dlinear,timesnet "
+    words = r"no embeddings of \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
     with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
         evaluate(*given)
     assert evaluate(*given, limit=6).scores[0].n[0] <= 6

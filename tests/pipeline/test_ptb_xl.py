@@ -19,7 +19,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import evaluate
 from pipeline.labels import make_labels
 from pipeline.train import train
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -256,11 +256,11 @@ def test_a_superclass_is_learned_and_nobody_trained_on_is_judged_at_the_other_ra
         tasks=("sex", "age"),
         own_tasks=("scp_superclass:multiclass",),
     )
-    run = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "run", settings)
+    run = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "run", settings=settings)
     assert {score.task for score in run.scores} == {"sex", "age", "scp_superclass"}
     made = make_labels(PtbXl(root), tmp_path / "labels.parquet")
     from_file = replace_setting(settings, labels=str(made.path))
-    again = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "again", from_file)
+    again = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "again", settings=from_file)
     assert again.scores == run.scores
     judged = evaluate(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
     trained = pd.read_json(run.folder / "cohorts.json")["patients_seen"].iloc[0]

@@ -13,11 +13,13 @@ from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.tasks import TASKS
 from pipeline.evaluation.thresholds import choose_threshold
 from pipeline.training import repeat as module
-from pipeline.training.answers import Judge
-from pipeline.training.cache import Features
-from pipeline.training.cohorts import draw
-from pipeline.training.fit import FitSettings
-from pipeline.training.repeat import Inputs, label_repeat, run_repeats
+from pipeline.training.cohorts import draw_cohort
+from pipeline.training.features import Features
+from pipeline.training.inputs import Inputs
+from pipeline.training.labeled_repeat import label_repeat
+from pipeline.training.predictions import PredictionBuilder
+from pipeline.training.repeat import run_repeats
+from pipeline.training.settings import FitSettings
 
 RECORDS = 240
 IDS = np.arange(1000, 1000 + RECORDS)
@@ -47,14 +49,12 @@ def inputs() -> Inputs:
 
 
 def test_halves_of_the_training_records_share_no_patient(inputs: Inputs):
-    labelled = label_repeat(draw(IDS, PATIENTS, patients=120, seed=0), inputs, FEATURES)
-    first, second = (
-        set(PATIENTS[labelled.rows[half].numpy()].tolist()) for half in labelled.halves
-    )
+    labelled = label_repeat(draw_cohort(IDS, PATIENTS, patients=120, seed=0), inputs, FEATURES)
+    first, second = (set(PATIENTS[labelled.rows[half].numpy()].tolist()) for half in labelled.folds)
     assert first
     assert second
     assert not first & second
-    assert sorted(torch.cat(labelled.halves).tolist()) == labelled.train.tolist()
+    assert sorted(torch.cat(labelled.folds).tolist()) == labelled.train.tolist()
 
 
 def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_not_seen(
@@ -76,7 +76,7 @@ def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_no
     fit_gates = module.fit_gates
     monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, spy))
     monkeypatch.setattr(module, "fit_gates", spied_gates)
-    cohort = draw(IDS, PATIENTS, patients=120, seed=0)
+    cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
     assert len(given) == len(ENSEMBLES) * 2
     for one in given:
@@ -89,9 +89,9 @@ def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_no
 
 
 def test_the_threshold_is_chosen_on_validation_records(inputs: Inputs):
-    cohort = draw(IDS, PATIENTS, patients=120, seed=0)
+    cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     labelled = label_repeat(cohort, inputs, FEATURES)
-    judge = Judge(0, cohort.everyone, inputs.labels, labelled)
+    judge = PredictionBuilder(0, cohort.record_id, inputs.labels, labelled)
     share = torch.rand(RECORDS, generator=torch.Generator().manual_seed(5))
     output = torch.stack([1 - share, share], 1)
     truth = labelled.encoded["potassium"].numpy().astype(int)
@@ -101,4 +101,4 @@ def test_the_threshold_is_chosen_on_validation_records(inputs: Inputs):
         for rows in [getattr(labelled, part).numpy()]
     }
     assert len(set(by_part.values())) == 3
-    assert judge.threshold("potassium", output) == by_part["validation"]
+    assert judge.choose_threshold("potassium", output) == by_part["validation"]

@@ -35,15 +35,15 @@ USE = """
 import sys
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
-from pipeline.training.fit import FitSettings
+from pipeline.training.settings import FitSettings
 from pipeline.train import train
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 
 dataset, store, out = sys.argv[1:]
 extract(dataset, store, ["toy", "dlinear"], options=ExtractOptions(weights=("random:0",)))
 few = FitSettings(epochs=2)
 settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
-print(train(dataset, store, out, settings).markdown)
+print(train(dataset, store, out, settings=settings).markdown)
 """
 
 

@@ -11,10 +11,10 @@ from test_train import RANDOM, extract_random
 
 from enecg.errors import UserError
 from pipeline.report.sweep_page import plot, write_sweep
-from pipeline.training.fit import FitSettings
-from pipeline.training.sweep import Sweep, _table, sweep
+from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.sweep import Sweep, SweepSettings, sweep
 from pipeline.training.sweep_space import Space, check_space
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.sweep_study import tabulate_trials
 
 SETTINGS = TrainSettings(
     weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)
@@ -36,7 +36,7 @@ def store(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(dataset: str, store: Path, out: Path, trials: int, **change: object) -> Sweep:
     settings = replace(SETTINGS, **change)  # type: ignore[arg-type]
-    return sweep(dataset, store, out, settings, SPACE, trials=trials, at_once=4)
+    return sweep(dataset, store, out, SweepSettings(settings, SPACE, trials, batch=4))
 
 
 def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
@@ -55,7 +55,7 @@ def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
     assert "Best trials" in text
     assert "data:image/png" in page
     for told in (
-        *("RR interval, Sex, of ", f" patients of {more.origin.dataset};", "timesnet (random:0)"),
+        *("RR interval, Sex, of ", f" patients of {more.summary.dataset};", "timesnet (random:0)"),
         "Untrained weights: timesnet. Their weights were drawn at random",
     ):
         assert told in text
@@ -64,7 +64,7 @@ def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
 
 def finished(params: list[dict[str, object]]) -> pd.DataFrame:
     """The table of trials with these settings, the first the best."""
-    return _table(
+    return tabulate_trials(
         [
             optuna.trial.create_trial(
                 value=number / 10,
@@ -105,28 +105,29 @@ def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decad
 
 def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_path: Path):
     run(dataset, store, tmp_path / "sweep", 1)
-    with pytest.raises(UserError, match="a sweep that asked something else"):
+    with pytest.raises(UserError, match="holds a sweep with other options"):
         run(dataset, store, tmp_path / "sweep", 2, seed=5)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="is no sweep, and not empty"):
+    with pytest.raises(UserError, match="is not a sweep and not empty"):
         run(dataset, store, tmp_path / "thesis", 1)
 
 
 def test_trials_in_one_pass_lose_what_they_would_alone(dataset: str, store: Path, tmp_path: Path):
     alone = Space(rank=(4,), adaptation=("lora",), gate_depth=(1,))
     settings = replace(SETTINGS, fit=replace(SETTINGS.fit, dropout=0.0))
-    together = sweep(dataset, store, tmp_path / "a", settings, alone, trials=3, at_once=3)
+    together = sweep(dataset, store, tmp_path / "a", SweepSettings(settings, alone, trials=3))
     for _, trial in together.trials.iterrows():
         rate = trial["learning_rate"]
         fixed = replace(alone, learning_rate=(rate, rate))
-        one = sweep(dataset, store, tmp_path / f"{rate}", settings, fixed, trials=1)
+        one = sweep(dataset, store, tmp_path / f"{rate}", SweepSettings(settings, fixed, trials=1))
         assert one.loss == pytest.approx(trial["loss"], rel=1e-3)
 
 
 def test_an_adaptation_that_is_none_is_told(dataset: str, store: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="There is no adaptation 'magic'; there are lora, full"):
-        sweep(dataset, store, tmp_path / "x", SETTINGS, Space(adaptation=("magic",)), trials=1)
+    settings = SweepSettings(SETTINGS, Space(adaptation=("magic",)), trials=1)
+    with pytest.raises(UserError, match=r"Unknown adaptation 'magic' .*available: lora, full"):
+        sweep(dataset, store, tmp_path / "x", settings)
 
 
 def test_a_question_of_ones_own_is_swept(
@@ -140,12 +141,12 @@ def test_a_question_of_ones_own_is_swept(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"rank": (0,)}, r"--ranks \(0,\) cannot be tried; give whole numbers from 1 on"),
-        ({"gate_depth": ()}, r"--gate-depths \(\) cannot be tried"),
-        ({"learning_rate": (1e-2, 1e-4)}, "--learning-rates 0.01 0.0001 cannot be tried"),
-        ({"learning_rate": (1e-2, float("inf"))}, "--learning-rates 0.01 inf cannot be tried"),
-        ({"adaptation": ("lore",)}, "no adaptation 'lore'; there are lora, full"),
-        ({"pooling": ()}, "Nothing to try"),
+        ({"rank": (0,)}, r"--ranks \(0,\) is invalid; give integers of at least 1"),
+        ({"gate_depth": ()}, r"--gate-depths \(\) is invalid"),
+        ({"learning_rate": (1e-2, 1e-4)}, "--learning-rates 0.01 0.0001 is invalid"),
+        ({"learning_rate": (1e-2, float("inf"))}, "--learning-rates 0.01 inf is invalid"),
+        ({"adaptation": ("lore",)}, r"Unknown adaptation 'lore' .*available: lora, full"),
+        ({"pooling": ()}, "nothing to try"),
     ],
 )
 def test_what_cannot_be_tried_is_told_before_anything_is(change: dict[str, object], told: str):

@@ -24,8 +24,7 @@ from pipeline.report.formats import markdown
 from pipeline.report.paper_tables import all_tables, blocks
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
-from pipeline.training.fit import FitSettings
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.settings import FitSettings, TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import find_stores
@@ -57,7 +56,7 @@ def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def run(dataset: Path, store: Path, out: Path, **settings: object) -> Results:
     chosen = {"weights": RANDOM, "repeats": 2, "fit": QUICK} | settings
-    return train(f"mimic-iv-ecg:{dataset}", store, out, TrainSettings(**chosen))  # type: ignore[arg-type]
+    return train(f"mimic-iv-ecg:{dataset}", store, out, settings=TrainSettings(**chosen))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +247,7 @@ def test_records_that_are_not_extracted_are_counted_with_the_command_that_fills_
     synthetic_dir: Path, tmp_path: Path
 ):
     extract_random(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
-    with pytest.raises(StoreError, match=r"lacks \d+ of \d+ records; fill them by enecg extract"):
+    with pytest.raises(StoreError, match=r"no embeddings of \d+ of \d+ records; extract them"):
         run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
     few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))
     assert few.scores[0].n[0] < 10
@@ -263,7 +262,7 @@ def test_a_part_without_a_label_is_told_before_anything_is_trained(
     table = pd.read_csv(bare / "machine_measurements.csv")
     table.loc[table["study_id"].isin(tests), "rr_interval"] = 29999
     table.to_csv(bare / "machine_measurements.csv", index=False)
-    with pytest.raises(UserError, match="No test patient drawn by seed 0 has a label for rr_inter"):
+    with pytest.raises(UserError, match="No test patient drawn with seed 0 has a label for rr"):
         run(bare, store, tmp_path / "run", tasks=("rr_interval",))
     assert not (tmp_path / "run").exists()
 
@@ -288,7 +287,7 @@ def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out
     bare = tmp_path / "bare"
     shutil.copytree(dataset, bare)
     (bare / "hosp" / "labevents.csv").unlink()
-    with pytest.raises(UserError, match="no labels for potassium; it has them for rr_interval"):
+    with pytest.raises(UserError, match=r"no labels for potassium \(available: rr_interval"):
         run(bare, store, tmp_path / "run", tasks=("potassium",))
     every = run(bare, store, tmp_path / "run", repeats=1)
     assert "potassium" not in {score.task for score in every.scores}

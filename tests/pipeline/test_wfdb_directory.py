@@ -23,7 +23,7 @@ from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
-from pipeline.training.train_settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.opening import find_stores
 
@@ -321,7 +321,7 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
     extract_random(f"wfdb:lab={root}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     shared = TrainSettings(weights=RANDOM, repeats=2, fit=fit, tasks=("sex",))
-    run = train(f"wfdb:lab={root}", store, tmp_path / "run", shared)
+    run = train(f"wfdb:lab={root}", store, tmp_path / "run", settings=shared)
     cohorts = json.loads((run.folder / "cohorts.json").read_text())
     known = WfdbDirectory("lab", root).labels()
     answers = pd.read_parquet(run.folder / "predictions.parquet")
@@ -342,7 +342,7 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
         labels=str(root / "labels.csv"),
         base=str(run.folder),
     )
-    ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", added)
+    ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", settings=added)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
     judged = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
     noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
@@ -362,7 +362,7 @@ def test_patients_that_are_told_later_are_seen_by_their_records(
     extract_random(f"wfdb:lab={copy}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
-    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings)
+    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings=settings)
     (drawn,) = json.loads((run.folder / "cohorts.json").read_text())
     # The first record that was tested on turns out to be of somebody who was trained on.
     told = known.assign(patient_id=known["record_id"]).set_index("record_id")
@@ -379,4 +379,9 @@ def test_patients_that_are_told_later_are_seen_by_their_records(
     with pytest.raises(
         UserError, match=r"1 patients have records in both train and test of .* as s"
     ):
-        train(f"wfdb:lab={copy}", store, tmp_path / "ward", replace(added, base=str(run.folder)))
+        train(
+            f"wfdb:lab={copy}",
+            store,
+            tmp_path / "ward",
+            settings=replace(added, base=str(run.folder)),
+        )

@@ -1,0 +1,133 @@
+"""Training of the gates of all repeats in one pass, on top of trained heads."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from enecg.gate import Gate, expert_weights
+from enecg.heads import with_lora
+from enecg.stacked import StackConfig, StackedFFN
+from pipeline.training.fit_heads import FittedModel, count_parameters
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import FitSettings
+from pipeline.training.stack import Group, train_stack
+from pipeline.training.stack_data import StackedData, precompute_first_layer, sum_losses
+from pipeline.training.torch_state import preserve_random_state
+
+
+@preserve_random_state
+def fit_gates(
+    leads: Float[Tensor, "record feature"],
+    repeats: Sequence[LabeledRepeat],
+    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]],
+    settings: FitSettings,
+) -> list[FittedModel]:
+    """Train the gate of every repeat; the heads are not changed.
+
+    Args:
+        leads: Sampled leads of all records, as stored.
+        repeats: The repeats.
+        out_of_fold: For each repeat, the heads' out-of-fold predictions by task.
+        settings: Hyperparameters.
+
+    Returns:
+        The gate of each repeat.
+    """
+    data = StackedData.from_repeats(leads, repeats)
+    predictions = _stack_predictions(out_of_fold, data)
+    experts = predictions.shape[-1]
+    per_output = settings.gate_weights == "output"
+    shape = StackConfig(
+        features=leads.shape[1],
+        hidden=settings.gate_hidden,
+        outputs=experts * (data.outputs if per_output else 1),
+        depth=settings.gate_depth,
+        zero_prediction=True,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+    )
+    groups = [Group.of(number, repeat, settings) for number, repeat in enumerate(repeats)]
+    stack = StackedFFN(shape, len(data.tasks), [group.seed for group in groups]).to(leads.device)
+    losses = _gate_losses(stack, data, groups, predictions, settings)
+    history = train_stack(stack, losses, groups, settings)
+    fits = []
+    for number, repeat in enumerate(repeats):
+        gate = Gate(
+            leads.shape[1],
+            {name: one.outputs if per_output else 1 for name, one in repeat.targets.items()},
+            experts,
+            hidden=settings.gate_hidden,
+            dropout=settings.dropout,
+            depth=settings.gate_depth,
+            top_k=settings.top_k,
+        ).to(leads.device)
+        data.set_standardise(gate.standardise, number)
+        model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+        stack.copy_to(number, list(gate.ffn.values()))
+        validation = {task: history[:, number, n].tolist() for n, task in enumerate(data.tasks)}
+        fits.append(FittedModel(model.eval(), validation, *count_parameters(model)))
+    return fits
+
+
+def _stack_predictions(
+    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
+) -> Float[Tensor, "repeat task record output expert"]:
+    """Copy the heads' predictions to one array, with zeros where a task has fewer outputs."""
+    experts = len(next(iter(out_of_fold[0].values())))
+    stacked = torch.zeros(
+        (len(out_of_fold), len(data.tasks), data.rows.shape[1], data.outputs, experts),
+        device=data.embedding.device,
+    )
+    for number, by_task in enumerate(out_of_fold):
+        for position, task in enumerate(data.tasks):
+            predictions = by_task[task].permute(1, 2, 0)
+            records, outputs, _ = predictions.shape
+            stacked[number, position, :records, :outputs] = predictions
+    return stacked
+
+
+def _gate_losses(
+    stack: StackedFFN,
+    data: StackedData,
+    groups: Sequence[Group],
+    predictions: Float[Tensor, "repeat task record output expert"],
+    settings: FitSettings,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
+    experts = predictions.shape[-1]
+    with torch.no_grad():
+        first = precompute_first_layer(stack, data, groups)
+    valid = data.valid if settings.gate_weights == "output" else data.valid[..., :1]
+
+    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+        output = stack(data.features(repeats, rows), first(rows))
+        logits = output.unflatten(-1, (-1, experts))
+        weights = expert_weights(logits, settings.top_k)
+        if settings.top_k and stack.training:
+            # Straight-through estimator: the gradient is that of the weights over all experts.
+            # Otherwise experts that are not selected would never learn, nor be selected.
+            dense = expert_weights(logits)
+            weights = weights.detach() + dense - dense.detach()
+        # Advanced indices that are separated by a slice move the indexed axes to the front.
+        picked = predictions[repeats.unsqueeze(1), :, rows].movedim(2, 1)
+        mixed = (weights * picked).sum(-1)
+        # With one set of weights per class the probabilities do not sum to 1.
+        probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
+        total, known = sum_losses(
+            mixed[..., 0],
+            probability.clamp_min(1e-7).log(),
+            data.targets(repeats, rows),
+            data.regression,
+        )
+        if settings.balance and stack.training:
+            # For each set of weights: 0 if all experts have the same mean weight, experts - 1 if
+            # one expert has all of it.
+            imbalance = experts * weights.mean(2).square().sum(-1) - 1
+            imbalance = torch.where(valid[repeats], imbalance, 0).sum(-1)
+            total = total + settings.balance * known * imbalance / valid[repeats].sum(-1)
+        return total, known
+
+    return losses

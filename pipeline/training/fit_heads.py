@@ -1,0 +1,232 @@
+"""Training of the heads of one expert: all repeats and tasks in one pass."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enecg.heads import TaskHeads
+from enecg.stacked import StackConfig, StackedFFN
+from pipeline.labels.targets import Targets
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import FitSettings
+from pipeline.training.stack import Group, train_stack
+from pipeline.training.stack_data import (
+    PREDICTION_BATCH_SIZE,
+    StackedData,
+    precompute_first_layer,
+    sum_losses,
+)
+from pipeline.training.torch_state import preserve_random_state
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained module.
+
+    Attributes:
+        module: The module, in evaluation mode.
+        validation_loss: Validation loss of each task by epoch; epoch 0 is before training, NaN
+            after the task has stopped.
+        trainable: Number of trained parameters.
+        total: Number of parameters.
+    """
+
+    module: nn.Module
+    validation_loss: dict[str, list[float]]
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FittedHeads(FittedModel):
+    """The heads of one expert and repeat, and their predictions on the repeat's records.
+
+    Predictions are in standard units for regressions and class probabilities otherwise.
+
+    Attributes:
+        module: The heads.
+        outputs: Predictions by task.
+        out_of_fold: The same, except that each training record is predicted by heads trained on
+            the other fold of the training patients. The gate and the ensembles are trained on
+            these, since the heads overfit the records that they were trained on.
+        untrained: Predictions of the heads at initialization.
+    """
+
+    module: TaskHeads
+    outputs: dict[str, Float[Tensor, "record output"]]
+    out_of_fold: dict[str, Float[Tensor, "record output"]]
+    untrained: dict[str, Float[Tensor, "record output"]]
+
+
+@preserve_random_state
+def fit_heads(
+    embedding: Float[Tensor, "record feature"],
+    repeats: Sequence[LabeledRepeat],
+    settings: FitSettings,
+    bases: Sequence[nn.Linear] | None = None,
+) -> list[FittedHeads]:
+    """Train the heads of one expert for all repeats and tasks, and for both folds.
+
+    Everything is trained in one pass; the heads share no parameters across repeats and folds, so
+    the result is the same as training each alone.
+
+    Args:
+        embedding: Embeddings of all records, as stored.
+        repeats: The repeats.
+        settings: Hyperparameters.
+        bases: Frozen hidden layer of each repeat for ``shared-lora``. Default: train them first.
+
+    Returns:
+        The heads of each repeat.
+    """
+    data = StackedData.from_repeats(embedding, repeats)
+    groups = [
+        Group.of(number, repeat, settings, fold)
+        for number, repeat in enumerate(repeats)
+        for fold in (None, 0, 1)
+    ]
+    stack, history = _fit_stack(data, groups, settings, bases)
+    modules = {
+        (group.repeat, group.fold): _extract_heads(stack, position, data, group.repeat, settings)
+        for position, group in enumerate(groups)
+    }
+    losses = {group.repeat: history[:, n] for n, group in enumerate(groups) if group.fold is None}
+    untrained = StackedFFN(stack.shape, len(data.tasks), [repeat.seed for repeat in repeats])
+    untrained = untrained.to(embedding.device)
+    fits = []
+    for number, repeat in enumerate(repeats):
+        features = embedding[repeat.rows]
+        heads = modules[number, None]
+        outputs = predict_heads(heads, features, repeat.targets)
+        out_of_fold = {task: output.clone() for task, output in outputs.items()}
+        for fold, rows in enumerate(repeat.folds):
+            other = modules[number, 1 - fold]
+            for task, output in predict_heads(other, features[rows], repeat.targets).items():
+                out_of_fold[task][rows] = output
+        drawn = _extract_heads(untrained, number, data, number, settings)
+        fits.append(
+            FittedHeads(
+                heads,
+                {task: losses[number][:, n].tolist() for n, task in enumerate(data.tasks)},
+                *count_parameters(heads),
+                outputs=outputs,
+                out_of_fold=out_of_fold,
+                untrained=predict_heads(drawn, features, repeat.targets),
+            )
+        )
+    return fits
+
+
+def predict_heads(
+    heads: nn.Module, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
+) -> dict[str, Float[Tensor, "record output"]]:
+    """Predict every task.
+
+    Args:
+        heads: The heads of one expert.
+        embedding: Embeddings by that expert, as stored.
+        targets: The tasks' targets.
+
+    Returns:
+        By task, predictions in standard units or class probabilities.
+    """
+    heads.eval()
+    with torch.no_grad():
+        parts = [heads(part) for part in embedding.split(PREDICTION_BATCH_SIZE)]
+    outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
+    return {
+        name: output if targets[name].task.kind == "regression" else output.softmax(-1)
+        for name, output in outputs.items()
+    }
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the numbers of trainable and of all parameters."""
+    trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    # peft keeps an unused copy of the initial output layer.
+    unused = sum(one.numel() for name, one in model.named_parameters() if "original_module" in name)
+    return trainable, sum(one.numel() for one in model.parameters()) - unused
+
+
+def _fit_stack(
+    data: StackedData,
+    groups: Sequence[Group],
+    settings: FitSettings,
+    bases: Sequence[nn.Linear] | None,
+) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
+    """Train the groups' heads; return them with their validation losses."""
+    shape = StackConfig(
+        features=data.embedding.shape[1],
+        hidden=settings.hidden,
+        outputs=data.outputs,
+        depth=0 if settings.adaptation == "linear" else 1,
+        frozen=settings.adaptation in ("lora", "shared-lora"),
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+    )
+
+    def draw(shape: StackConfig) -> StackedFFN:
+        stack = StackedFFN(shape, len(data.tasks), [group.seed for group in groups])
+        return stack.to(data.embedding.device)
+
+    if settings.adaptation != "shared-lora":
+        stack = draw(shape)
+        return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
+    stack = draw(replace(shape, shared=True))
+    if bases is None:
+        base = draw(replace(shape, frozen=False, shared=True))
+        train_stack(base, _head_losses(base, data, groups), groups, settings, joint=True)
+        with torch.no_grad():
+            stack.weight[0].copy_(base.weight[0])
+            stack.bias[0].copy_(base.bias[0])
+            stack.prediction.copy_(base.prediction)
+            stack.prediction_bias.copy_(base.prediction_bias)
+    else:
+        # The folds use the same layer; it was trained on both of them, on other labels.
+        layers = [bases[group.repeat] for group in groups]
+        with torch.no_grad():
+            stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))
+            stack.bias[0].copy_(torch.stack([layer.bias for layer in layers]).unsqueeze(1))
+    return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
+
+
+def _head_losses(
+    stack: StackedFFN, data: StackedData, groups: Sequence[Group]
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
+    with torch.no_grad():
+        first = precompute_first_layer(stack, data, groups)
+    valid = data.valid[repeats].unsqueeze(2)
+
+    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+        output = stack(data.features(repeats, rows), first(rows))
+        logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
+        return sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
+
+    return losses
+
+
+def _extract_heads(
+    stack: StackedFFN, position: int, data: StackedData, repeat: int, settings: FitSettings
+) -> TaskHeads:
+    """Copy the group at a position of the stack into the module that is saved."""
+    targets = data.repeats[repeat].targets
+    heads = TaskHeads(
+        data.embedding.shape[1],
+        {name: target.outputs for name, target in targets.items()},
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        depth=stack.shape.depth,
+        shared=stack.shape.shared,
+    )
+    if stack.shape.frozen:
+        heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    heads.to(data.embedding.device)
+    data.set_standardise(heads.standardise, repeat)
+    stack.copy_to(position, list(heads.ffn.values()))
+    return heads.eval()

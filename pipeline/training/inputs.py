@@ -1,0 +1,122 @@
+"""The inputs of a training run: stores, records, labels and tasks, opened and checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from enecg.errors import UserError
+from enecg.tasks import ALL, TASKS, Task, parse_tasks, select_tasks
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import open_dataset
+from pipeline.extraction.request import extract_command
+from pipeline.labels.label_source import LabelSource, resolve_labels
+from pipeline.training.cache import Cache, open_by_provenance, open_cache
+from pipeline.training.features import find_complete
+from pipeline.training.settings import TrainSettings
+from stores.record_ids import RecordIds
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all repeats of a training run share.
+
+    Attributes:
+        dataset: The data set.
+        cache: The stores.
+        record_id: Records that have an embedding in every store.
+        skipped: Number of requested records without one.
+        labels: Labels of `record_id`: ``patient_id`` and a column per task.
+        tasks: The tasks to train.
+        notes: Remarks on the labels, shown below the tables of results.
+    """
+
+    dataset: Dataset
+    cache: Cache
+    record_id: RecordIds
+    skipped: int
+    labels: pd.DataFrame
+    tasks: tuple[Task, ...]
+    notes: tuple[str, ...] = ()
+
+
+def prepare_inputs(
+    dataset: str | Dataset,
+    store: str | Path,
+    settings: TrainSettings,
+    provenances: Sequence[Mapping[str, Any]] | None = None,
+) -> Inputs:
+    """Open the stores and labels that the settings select, and check the requested tasks.
+
+    Args:
+        dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
+        store: Root folder or URL of the stores.
+        settings: Tasks, labels, and experts or stores.
+        provenances: Provenance of each store to open instead of those that `settings` select.
+
+    Returns:
+        The inputs.
+
+    Raises:
+        UserError: Stores or labels do not exist, or do not fit a task.
+        StoreError: A store is incomplete or damaged.
+    """
+    own = parse_tasks(settings.own_tasks)
+    every_task = ALL in settings.tasks or not (settings.tasks or own)
+    # Own tasks are always trained.
+    requested = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
+    chosen = select_tasks(requested, own)
+    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    if provenances is None:
+        cache = open_cache(store, source.namespace, settings.stores)
+    else:
+        command = extract_command(dataset, store, settings.stores, settings.limit)
+        cache = open_by_provenance(store, source.namespace, provenances, command)
+    selection = replace(settings.stores, experts=tuple(cache.experts))
+    command = extract_command(dataset, store, selection, settings.limit)
+    complete = find_complete(cache, source.index().record_id[: settings.limit], command)
+    paper = [task for task in TASKS.values() if every_task or task in chosen]
+    labels = resolve_labels(source, settings.labels, own, paper)
+    labels = replace(labels, table=labels.table.reindex(complete.record_id))
+    return Inputs(
+        source,
+        cache,
+        complete.record_id,
+        complete.skipped,
+        labels.table,
+        _select_tasks(chosen, labels, every_task),
+        (*labels.notes, *_note_unlabeled(labels)),
+    )
+
+
+def _select_tasks(
+    chosen: tuple[Task, ...], labels: LabelSource, every_task: bool
+) -> tuple[Task, ...]:
+    """Return the chosen tasks, or all that have labels."""
+    labeled = [task for task in (*TASKS.values(), *labels.own) if labels.has(task)]
+    by_name = {task.name: task for task in labeled}
+    missing = [task for task in chosen if task.name not in by_name]
+    if missing or not labeled:
+        names = ", ".join(task.name for task in missing) or "any task"
+        if labels.from_file:
+            columns = " and ".join(task.column for task in missing)
+            raise UserError(
+                f"{labels.source} has no labels for {names}; add "
+                + (f"the column {columns}" if columns else "a column of labels")
+                + ", or define tasks for its columns with --task."
+            )
+        raise UserError(
+            f"The data set has no labels for {names} (available: {', '.join(by_name) or 'none'}). "
+            "docs/labels.md lists the tables that each label is made from."
+        )
+    return tuple(labeled) if every_task else tuple(by_name[task.name] for task in chosen)
+
+
+def _note_unlabeled(labels: LabelSource) -> list[str]:
+    """Name the paper's tasks that the data set's own tables have no labels for."""
+    missing = [name for name, task in TASKS.items() if task.column not in labels.table]
+    if not missing or labels.from_file:
+        return []
+    return [f"The data set has no labels for {', '.join(missing)}."]

@@ -1,0 +1,94 @@
+"""The records and targets of one repeat: what its heads and gate are trained on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from enecg.errors import UserError
+from pipeline.labels.targets import Targets, fit_targets
+from pipeline.training.cohorts import Cohort
+from pipeline.training.features import Features
+from pipeline.training.inputs import Inputs
+from stores.record_ids import RecordIds, as_ids
+
+
+@dataclass(frozen=True)
+class LabeledRepeat:
+    """Records and encoded labels of one repeat.
+
+    Attributes:
+        targets: Encoding of each task's labels, fitted on the training records.
+        rows: Rows of the features: training, then validation, then test records. All other row
+            numbers index into these.
+        encoded: Labels by task, in standard units or class numbers; NaN where unknown.
+        train: Training rows.
+        validation: Validation rows.
+        test: Test rows.
+        folds: The training rows split into two halves by patient.
+        seed: Seed of the repeat.
+        learning_rate: Replaces the learning rate of the settings. Default: None.
+    """
+
+    targets: dict[str, Targets]
+    rows: Int[Tensor, " record"]
+    encoded: dict[str, Float[Tensor, " record"]]
+    train: Int[Tensor, " row"]
+    validation: Int[Tensor, " row"]
+    test: Int[Tensor, " row"]
+    folds: tuple[Int[Tensor, " row"], Int[Tensor, " row"]]
+    seed: int
+    learning_rate: float | None = None
+
+
+def check_labels(cohort: Cohort, inputs: Inputs) -> None:
+    """Check that every part of a cohort has labels for every task.
+
+    Args:
+        cohort: The cohort.
+        inputs: The tasks and labels.
+
+    Raises:
+        UserError: A part has no label for a task, or the training records have too few classes.
+    """
+    for task in inputs.tasks:
+        targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
+        for part, ids in (("validation", cohort.validation), ("test", cohort.test)):
+            if np.isnan(targets.encode(inputs.labels.loc[ids, task.column])).all():
+                raise UserError(
+                    f"No {part} patient drawn with seed {cohort.seed} has a label for {task.name}; "
+                    "remove it from --tasks, or use more records."
+                )
+
+
+def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledRepeat:
+    """Fit the targets on a cohort's training records and encode the labels of all its records."""
+    training = inputs.labels.loc[cohort.train]
+    labels = inputs.labels.loc[cohort.record_id]
+    targets = {task.name: fit_targets(task, training[task.column]) for task in inputs.tasks}
+    device = features.leads.device
+    sizes = [len(cohort.train), len(cohort.validation), len(cohort.test)]
+    train, validation, test = torch.arange(sum(sizes), device=device).split(sizes)
+    encoded = {
+        name: torch.from_numpy(fitted.encode(labels[fitted.task.column])).float().to(device)
+        for name, fitted in targets.items()
+    }
+    return LabeledRepeat(
+        targets,
+        features.find_rows(cohort.record_id),
+        encoded,
+        train,
+        validation,
+        test,
+        _split_in_half(cohort.seed, as_ids(training["patient_id"]), train),
+        cohort.seed,
+    )
+
+
+def _split_in_half(seed: int, patient_id: RecordIds, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the training rows in two by patient, at random."""
+    patients = np.random.default_rng(seed).permutation(np.unique(patient_id))
+    first = torch.from_numpy(np.isin(patient_id, patients[: len(patients) // 2])).to(train.device)
+    return train[first], train[~first]
