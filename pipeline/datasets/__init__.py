@@ -1,1 +1,1 @@
-"""Sources of ECGs, one a file, behind one protocol."""
+"""Data sets, one module per source, behind the protocol in `base`."""

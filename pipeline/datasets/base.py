@@ -1,4 +1,4 @@
-"""What every data set gives: an ordered index of records, their signals, and the labels it has."""
+"""The protocol of a data set: an index of records, their ECGs and their labels."""
 
 import hashlib
 import json
@@ -24,19 +24,30 @@ LABEL_COLUMNS = {
     "potassium_mmol_l": "float64",
     "diagnosis": "string",
 }
-"""The label table's columns and dtypes; `rr_interval` in ms, `age` in years, `sex` 1 male 0
-female, `potassium` 1 abnormal 0 normal, `diagnosis` the rhythm in the source's own words.
-`patient_id` is `str` where the source's are text. NaN: not known."""
+"""Columns of the label table and their dtypes; NaN means unknown.
+
+- ``patient_id``: int64, or str if the source's ids are text.
+- ``rr_interval``: ms.
+- ``age``: years.
+- ``sex``: 1 male, 0 female.
+- ``potassium``: 1 abnormal, 0 normal.
+- ``diagnosis``: the rhythm, in the source's words.
+"""
 
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
-"""How namespaces begin that name the same patients by the same ids: releases of one collection."""
+"""Prefixes of namespaces that share patient ids because they are releases of one collection."""
+
+AGE_OVER_89 = 90.0
+"""Age in years where a source only states that the patient is over 89."""
 
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """The records of a data set in its own order, each with the patient it was taken from.
+    """The records of a data set, in its order, with their patients.
 
-    `record_id` (N,) int64 or text, unique; `patient_id` (N,) int64 or text.
+    Attributes:
+        record_id: Unique ids, int64 or text.
+        patient_id: Patient of each record, int64 or text.
     """
 
     record_id: RecordIds
@@ -47,10 +58,10 @@ class RecordIndex:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the record and patient ids in order: equal wherever the copy lies.
+        """SHA-256 of all record ids followed by all patient ids, in order.
 
-        Of little-endian int64, all records before all patients; where either is text, of both as
-        JSON lists.
+        Integers are digested as little-endian int64. If either kind of id is text, both are
+        digested as JSON lists.
         """
         if is_text(self.record_id) or is_text(self.patient_id):
             listed = [self.record_id.tolist(), self.patient_id.tolist()]
@@ -59,43 +70,54 @@ class RecordIndex:
         return hashlib.sha256(joined.tobytes()).hexdigest()
 
 
-AGE_OVER_89 = 90.0
-"""What stands for an age of which a source tells only that it is over 89."""
-
-
 def same_patients(namespace: str, other: str) -> bool:
-    """Whether a patient id of one namespace means the same person in another."""
+    """Return whether equal patient ids in two namespaces are the same person."""
     return namespace == other or any(
-        namespace.startswith(releases) and other.startswith(releases) for releases in SAME_PATIENTS
+        namespace.startswith(prefixes) and other.startswith(prefixes) for prefixes in SAME_PATIENTS
     )
 
 
 class Dataset(Protocol):
-    """A source of 12-lead ECGs."""
+    """A source of 12-lead ECGs.
+
+    A data set may have an attribute ``threads``, the number of records worth reading concurrently
+    (default 1).
+    """
 
     @property
     def namespace(self) -> str:
-        """Name and release, such as `mimic-iv-ecg/1.0`: record ids are unique within it."""
+        """Name and release, such as ``mimic-iv-ecg/1.0``. Record ids are unique within it."""
 
     def index(self) -> RecordIndex:
-        """All records, in the data set's own order, found without opening a waveform."""
+        """Return all records in the data set's order, without opening a waveform."""
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index, in mV, leads in the order of `enecg.signal.LEADS`.
+        """Decode the ECG of a record.
 
-        Raises UnreadableRecord where the ECG cannot be had.
+        Args:
+            row: Row in the index.
+
+        Returns:
+            Ten seconds at 500 Hz in mV, leads in the order of `enecg.signal.LEADS`.
+
+        Raises:
+            UnreadableRecord: The record cannot be decoded.
         """
 
     def read_leads(self, row: int) -> "LeadSignals":
-        """The leads of that ECG as they are in its files, before any rule refuses it.
+        """Read the leads of a record as stored, before `read` checks and resamples them.
 
-        Raises UnreadableRecord where there are none.
+        Args:
+            row: Row in the index.
+
+        Raises:
+            UnreadableRecord: The files cannot be read, or a lead is missing.
         """
 
     def labels(self) -> pd.DataFrame:
-        """The labels this source has, indexed by `record_id`: columns out of `LABEL_COLUMNS`, and
-        whatever else it has, numbers as float64 and words as text, for tasks by their names.
+        """Return the labels of all records, without opening a waveform.
 
-        Opens no waveform. `patient_id` is always there; a column is there when the data set has
-        such a label at all.
+        Returns:
+            A table indexed by `record_id`: ``patient_id``, the `LABEL_COLUMNS` that the source
+            has, and further columns (float64 or text) for custom tasks of the same name.
         """

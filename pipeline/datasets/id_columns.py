@@ -1,6 +1,6 @@
-"""Ids as tables have them: in which columns, what they are exactly, and which records they name.
+"""Record and patient ids in tables: their columns, exact integers, and matching of text.
 
-A whole number goes through no float on its way, which would make one of two ids past 2**53.
+Integers are never converted to float, which would merge ids beyond 2**53.
 """
 
 import re
@@ -15,23 +15,23 @@ from enecg.errors import UserError
 from stores.record_ids import RecordIds
 
 ID_COLUMNS = ("record_id", "study_id")
-"""Headers under which a table's record ids are looked for."""
+"""Names of columns of record ids, in order of precedence."""
 
 PATIENT_COLUMNS = ("patient_id", "subject_id")
-"""Headers under which a table's patients are looked for."""
+"""Names of columns of patient ids."""
 
 HEADER_SUFFIX = ".hea"
-"""What the name of a WFDB record's header ends in."""
+"""File suffix of WFDB headers."""
 
 EXACT_FLOAT = 2**53
-"""Up to here every whole number is a float64 of its own."""
+"""Largest integer up to which float64 represents every integer."""
 
 _INT64 = range(-(2**63), 2**63)
-_WHOLE = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
+_INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
 
 
 def normalize_column_name(header: object) -> str:
-    """A column's name; that of a column of ids without spaces around it, in small letters."""
+    """Return a column's name; those of id columns in lower case, without surrounding spaces."""
     name = str(header)
     plain = name.strip().lower()
     return plain if plain in (*ID_COLUMNS, *PATIENT_COLUMNS) else name
@@ -40,76 +40,93 @@ def normalize_column_name(header: object) -> str:
 def parse_integers(
     column: "pd.Series[int]",
 ) -> tuple[Int64[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-    """A column's fields as int64, 0 where one is no such number, and where they are.
+    """Parse a column of integers exactly.
 
-    `5.0` is whole; a float past `EXACT_FLOAT` is not, for it may have been another number.
+    Args:
+        column: Integers, floats or text. ``5.0`` is an integer; floats beyond `EXACT_FLOAT` are
+            not, because they may have been rounded.
+
+    Returns:
+        The integers, 0 where a field is not one, and a mask of the fields that are.
     """
     if column.dtype == np.int64:
         return column.to_numpy(), np.ones(len(column), bool)
-    found = [_whole(field) for field in column]
-    known = np.array([one is not None for one in found], bool)
-    return np.array([one or 0 for one in found], np.int64), known
+    parsed = [_parse_integer(field) for field in column]
+    known = np.array([number is not None for number in parsed], bool)
+    return np.array([number or 0 for number in parsed], np.int64), known
 
 
 def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Ids as text, without spaces around them; NaN where there is none.
+    """Return ids as text without surrounding spaces, NaN where there is none.
 
-    A whole number in a column of floats has no point: that it is one is pandas' doing.
+    Integers in a column of floats become text without a decimal point: pandas converts a column
+    of integers to floats if one is missing.
     """
-    written = column.map(_text, na_action="ignore").astype("str").str.strip()
-    return written.mask(written == "")
+    text = column.map(_format_id, na_action="ignore").astype("str").str.strip()
+    return text.mask(text == "")
 
 
-def match_ids(written: Iterable[str], record_id: RecordIds) -> RecordIds:
-    """Ids of text as a data set has them, those that it has not as they are written.
+def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
+    """Replace text ids by the data set's spelling of them.
 
-    They may be written with `.hea`, or in another form of Unicode (`u` and two dots for `ü`), as
-    some systems name files, where one record alone can be meant. Raises UserError where the data
-    set has two ids that are equal without the spaces around them, for tables do not keep those.
+    Ids match without surrounding spaces. If there is no such match, they match with the suffix
+    ``.hea`` removed, or in another Unicode normal form if only one record has it.
+
+    Args:
+        ids: Ids from a table.
+        record_id: The data set's ids.
+
+    Returns:
+        The data set's ids; ids without a match are unchanged.
+
+    Raises:
+        UserError: Two of the data set's ids differ only in surrounding spaces.
     """
     exact: dict[str, str] = {}
-    forms: dict[str, str | None] = {}
-    for one in record_id.tolist():
-        if (other := exact.setdefault(one.strip(), one)) != one:
+    normalized: dict[str, str | None] = {}
+    for known in record_id.tolist():
+        if (other := exact.setdefault(known.strip(), known)) != known:
             raise UserError(
-                f"The records {other!r} and {one!r} differ by spaces alone, and no table can tell "
-                "them apart; rename one of them."
+                f"The records {other!r} and {known!r} differ only in spaces, so a table cannot "
+                "distinguish them; rename one of them."
             )
-        form = _form(one)
-        forms[form] = None if form in forms else one
+        form = _normalize(known)
+        normalized[form] = None if form in normalized else known
 
-    def named(text: str) -> str:
+    def match(text: str) -> str:
         text = text.strip()
-        ways = (text, text.removesuffix(HEADER_SUFFIX))
-        exactly = (exact.get(way) for way in ways)
-        alike = (forms.get(_form(way)) for way in ways)
-        return next((one for one in (*exactly, *alike) if one is not None), text)
+        spellings = (text, text.removesuffix(HEADER_SUFFIX))
+        matches = (
+            *(exact.get(spelling) for spelling in spellings),
+            *(normalized.get(_normalize(spelling)) for spelling in spellings),
+        )
+        return next((found for found in matches if found is not None), text)
 
-    return np.array([named(one) for one in written], str)
+    return np.array([match(text) for text in ids], str)
 
 
 def normalize_unicode(patients: "pd.Series[str]") -> "pd.Series[str]":
-    """Patients' ids in one form of Unicode, so that nobody is two."""
-    return patients.map(_form, na_action="ignore").astype("str")
+    """Return patient ids in one Unicode normal form, so that equal names are equal strings."""
+    return patients.map(_normalize, na_action="ignore").astype("str")
 
 
-def _form(text: str) -> str:
+def _normalize(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
-def _whole(field: object) -> int | None:
+def _parse_integer(field: object) -> int | None:
     number: int | None = None
     if isinstance(field, str):
-        found = _WHOLE.fullmatch(field.strip())
-        number = int(found[1] + found[2]) if found else None
+        match = _INTEGER.fullmatch(field.strip())
+        number = int(match[1] + match[2]) if match else None
     elif isinstance(field, int | np.integer) and not isinstance(field, bool):
         number = int(field)
     elif isinstance(field, float | np.floating):
-        wide = float(field)
-        number = int(wide) if abs(wide) <= EXACT_FLOAT and wide.is_integer() else None
+        value = float(field)
+        number = int(value) if abs(value) <= EXACT_FLOAT and value.is_integer() else None
     return number if number is not None and number in _INT64 else None
 
 
-def _text(field: object) -> str:
-    whole = _whole(field) if isinstance(field, float | np.floating) else None
-    return str(field if whole is None else whole)
+def _format_id(field: object) -> str:
+    integer = _parse_integer(field) if isinstance(field, float | np.floating) else None
+    return str(field if integer is None else integer)

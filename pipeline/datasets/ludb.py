@@ -1,4 +1,4 @@
-"""LUDB 1.0.1: 200 real ECGs whose waves cardiologists marked by hand.
+"""LUDB 1.0.1: 200 real ECGs with waves annotated by cardiologists.
 
 Kalyakulina et al., IEEE Access 8:186181 (2020); https://physionet.org/content/ludb/1.0.1/, ODC-By.
 """
@@ -21,22 +21,27 @@ from pipeline.waveforms.directory_files import DirectoryFiles
 NAMESPACE = "ludb/1.0.1"
 
 UNITS_PER_MV = 1000.0
-"""Steps of a LUDB file in a millivolt, in all leads.
+"""Units of a LUDB file per millivolt, in all leads.
 
-The headers give every lead of every record another gain: exactly its own range, so that each
-would span 1 mV. The numbers in the files obey Einthoven's law to the last unit in all 200 records
-(III = II - I), which they could not if the gains were true. At 1 uV a step the R waves are as they
-should be: median 0.9 mV in II, 1.4 mV in V5.
+The headers' gains are wrong: in each lead, the gain is the range of that lead, so that every lead
+would span 1 mV. The samples of all 200 records obey Einthoven's law (III = II - I) exactly, which
+they could not with different gains. With 1 uV per unit the R waves have plausible amplitudes:
+median 0.9 mV in II and 1.4 mV in V5.
 """
 
 _R_PEAK = "N"
 
 
 class Ludb:
-    """A directory with `ludb.csv` and `data/1.{dat,hea,ii,...}`, one record a patient.
+    """LUDB in its published layout, one record per patient.
 
-    A record's id, and its patient's, is its number. Raises UserError where the directory or its
-    table is not there.
+    A record's id, and its patient's id, is its number.
+
+    Args:
+        directory: Directory with ``ludb.csv`` and ``data/1.{dat,hea,ii,...}``.
+
+    Raises:
+        UserError: The directory or its table does not exist.
     """
 
     namespace = NAMESPACE
@@ -44,11 +49,10 @@ class Ludb:
     def __init__(self, directory: str | Path) -> None:
         self.root = Path(directory)
         if not self.root.is_dir():
-            raise UserError(f"{self.root} is not there; give the directory of LUDB 1.0.1.")
+            raise UserError(f"{self.root} does not exist; give the directory of LUDB 1.0.1.")
         if not (self.root / "ludb.csv").is_file():
             raise UserError(
-                f"{self.root} has no ludb.csv; give the directory that holds it (the root of LUDB "
-                "1.0.1)."
+                f"{self.root} does not contain ludb.csv; give the root directory of LUDB 1.0.1."
             )
         self._files = DirectoryFiles(self.root, linked_folders=("data",))
 
@@ -57,8 +61,8 @@ class Ludb:
         path = self.root / "ludb.csv"
         try:
             table = pd.read_csv(path, dtype="string")
-            if lacking := sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns)):
-                raise ValueError(f"it has no column {', '.join(lacking)}")
+            if missing := sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns)):
+                raise ValueError(f"missing columns: {', '.join(missing)}")
             ids, known = parse_integers(table["ID"])
             if not known.all():
                 raise ValueError(f"row {int(known.argmin()) + 1} has no ID")
@@ -69,25 +73,22 @@ class Ludb:
         return table.set_index(pd.Index(ids, name="record_id"))
 
     def index(self) -> RecordIndex:
-        """The 200 records by number."""
+        """Return the 200 records in the order of ``ludb.csv``."""
         ids = self._table.index.to_numpy(np.int64)
         return RecordIndex(record_id=ids, patient_id=ids)
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """The ECG at a row of the index, by `UNITS_PER_MV`, not by the headers' gains.
-
-        Raises UnreadableRecord as `pipeline.waveforms.decode.read_wfdb` does.
-        """
+        """Decode the ECG of a record (see `Dataset.read`), with `UNITS_PER_MV` as gain."""
         record = f"data/{self._table.index[row]}"
         return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
 
     def read_leads(self, row: int) -> LeadSignals:
-        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
+        """Read the leads of a record as stored (see `Dataset.read_leads`)."""
         record = f"data/{self._table.index[row]}"
         return read_leads(record, self._files, units_per_mv=UNITS_PER_MV)
 
     def labels(self) -> pd.DataFrame:
-        """RR interval by the marked R peaks of lead II, age, sex, and the first rhythm named."""
+        """Return RR interval (from the R peaks annotated in lead II), age, sex and first rhythm."""
         table = self._table
         years = table["Age"].str.strip()
         age = pd.to_numeric(years.where(years != ">89"), errors="coerce").astype("float64")
@@ -104,12 +105,12 @@ class Ludb:
         return labels.astype({str(name): LABEL_COLUMNS[str(name)] for name in labels})
 
     def _rr_ms(self, record: int) -> float:
-        """The mean interval between the R peaks marked in lead II; NaN with fewer than two."""
+        """Return the mean interval between R peaks, NaN with fewer than two."""
         path = self.root / "data" / str(record)
         if not path.with_name(f"{record}.ii").is_file():
             return float("nan")
-        marks = wfdb.rdann(str(path), "ii")
-        peaks = marks.sample[np.array(marks.symbol) == _R_PEAK]
+        annotation = wfdb.rdann(str(path), "ii")
+        peaks = annotation.sample[np.array(annotation.symbol) == _R_PEAK]
         if len(peaks) < 2:
             return float("nan")
         return float(np.diff(peaks).mean() * 1000 / SAMPLE_RATE_HZ)

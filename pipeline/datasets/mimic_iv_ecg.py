@@ -1,4 +1,4 @@
-"""MIMIC-IV-ECG as PhysioNet gives it (the full release, its demo), or written by `synthesize`."""
+"""MIMIC-IV-ECG: the full release, its demo, or synthetic data in the same layout."""
 
 import json
 import re
@@ -31,13 +31,19 @@ _FULL_PATH = re.compile(r"files/p\d{4}/p\d+/")
 
 
 class MimicIvEcg:
-    """A directory, or a URL, with `record_list.csv`, `files/`, and where they are had
-    `machine_measurements.csv`, `hosp/patients.csv` and `hosp/labevents.csv` (or `.csv.gz`).
+    """MIMIC-IV-ECG in PhysioNet's layout. A record's id is its `study_id`.
 
-    The `hosp` tables are those of MIMIC-IV, a release of its own: link its `hosp` folder here.
-    A record's id is its study_id. At a URL, such as `s3://physionet-open/mimic-iv-ecg/1.0`, each
-    record is read when it is asked for. Raises UserError where the directory or its list is not
-    there.
+    Labels come from ``machine_measurements.csv`` and from MIMIC-IV's tables ``hosp/patients.csv``
+    and ``hosp/labevents.csv``, each plain or gzipped and each optional. MIMIC-IV is a separate
+    release: link its folder ``hosp`` into the directory.
+
+    Args:
+        directory: Directory, or URL such as ``s3://physionet-open/mimic-iv-ecg/1.0``, with
+            ``record_list.csv`` and ``files/``. At a URL, ECGs are downloaded when they are read.
+        window_hours: Hours after an ECG in which a potassium result is its label.
+
+    Raises:
+        UserError: The directory or its record list does not exist.
     """
 
     def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
@@ -45,31 +51,33 @@ class MimicIvEcg:
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
-                f"{directory} is not there; give the directory of MIMIC-IV-ECG, or write one with "
-                "`enecg synthesize`."
+                f"{directory} does not exist; give the directory of MIMIC-IV-ECG, or create "
+                "synthetic data with `enecg synthesize`."
             )
         if file_exists(self.files, UNFINISHED_MARKER):
             raise UserError(
-                f"{directory} is a synthetic data set that was never finished; run the same "
-                "`enecg synthesize` again."
+                f"{directory} is an unfinished synthetic data set; run the same `enecg "
+                "synthesize` command again."
             )
         table = find_table(self.files, "record_list")
         if table is None:
             raise UserError(
-                f"{directory} has no record_list.csv; give the directory that holds it (the root "
-                "of a MIMIC-IV-ECG release), or write a data set with `enecg synthesize`."
+                f"{directory} does not contain record_list.csv; give the root directory of a "
+                "MIMIC-IV-ECG release, or create synthetic data with `enecg synthesize`."
             )
         self._table = table
 
     @property
     def threads(self) -> int:
-        """How many records are read side by side with profit: waiting for a server, many are."""
+        """Number of records worth reading concurrently; more than 1 at a URL."""
         return self.files.threads
 
     @cached_property
     def root(self) -> Path:
-        """The directory; of a data set at a URL one with a copy of its labels' tables, which lasts
-        as long as this object."""
+        """The directory; for a URL, a temporary one with a copy of the tables of labels.
+
+        The copy is deleted with this object.
+        """
         if isinstance(self.files, DirectoryFiles):
             return Path(self.files.root)
         copy = Path(tempfile.mkdtemp(prefix="enecg-"))
@@ -82,31 +90,32 @@ class MimicIvEcg:
 
     @cached_property
     def _paths(self) -> pa.Array:
-        # To find a row of a frame takes a good part of the time that its ECG takes.
+        # Indexing an Arrow array is much faster than a DataFrame, relative to decoding an ECG.
         paths = pa.chunked_array([self._records["path"].fillna("").to_numpy(object)], pa.string())
         return paths.combine_chunks()
 
     def __getstate__(self) -> dict[str, object]:
-        """Without `root`, which another process makes anew."""
+        """Return the state without `root`: each process makes its own temporary copy."""
         return {name: value for name, value in vars(self).items() if name != "root"}
 
     @cached_property
     def _records(self) -> pd.DataFrame:
-        told = self.files.location(self._table)
+        location = self.files.location(self._table)
         try:
             with local_copy(self.files, self._table) as table:
                 records = read_records(table)
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise UserError(
-                f"{told} is not MIMIC-IV-ECG's table ({str(error).splitlines()[0]}); copy it again."
+                f"{location} is not MIMIC-IV-ECG's record list ({str(error).splitlines()[0]}); "
+                "copy it again."
             ) from error
         if records["record_id"].duplicated().any() or records["record_id"].isna().any():
-            raise UserError(f"{told} names a study_id twice or not at all; copy it again.")
+            raise UserError(f"{location} has a repeated or missing study_id; copy it again.")
         return records
 
     @cached_property
     def namespace(self) -> str:
-        """`mimic-iv-ecg/1.0`, `mimic-iv-ecg-demo/0.1`, or what the synthetic marker says."""
+        """``mimic-iv-ecg/1.0``, ``mimic-iv-ecg-demo/0.1``, or that of a synthetic data set."""
         if file_exists(self.files, MARKER):
             with local_copy(self.files, MARKER) as marker:
                 return str(json.loads(marker.read_text())["namespace"])
@@ -115,29 +124,35 @@ class MimicIvEcg:
         return NAMESPACE if full else DEMO_NAMESPACE
 
     def index(self) -> RecordIndex:
-        """All records in the order of `record_list.csv`."""
+        """Return all records in the order of ``record_list.csv``."""
         return RecordIndex(
             record_id=self._records["record_id"].to_numpy(np.int64),
             patient_id=self._records["patient_id"].to_numpy(np.int64),
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
+        """Decode the ECG of a record (see `Dataset.read`)."""
         return read_wfdb(str(self._paths[row].as_py()), self.files)
 
     def read_leads(self, row: int) -> LeadSignals:
-        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
+        """Read the leads of a record as stored (see `Dataset.read_leads`)."""
         return read_leads(str(self._paths[row].as_py()), self.files)
 
     def tables(self, hosp: Path | None = None) -> MimicTables:
-        """Where its labels are from; `hosp`: MIMIC-IV's folder, where it is not linked here.
+        """Find the tables that the labels come from.
 
-        Raises UserError where that is not there.
+        Args:
+            hosp: MIMIC-IV's folder ``hosp``; by default the one in the data set's directory.
+
+        Returns:
+            The tables.
+
+        Raises:
+            UserError: `hosp` does not exist.
         """
         return MimicTables.find(self._records, self.root, hosp)
 
     def labels(self) -> pd.DataFrame:
-        """RR interval and diagnosis by the machine, age, sex, and the potassium within the hour,
-        each where its table is there."""
+        """Return RR interval, diagnosis, age, sex and potassium, each if its table exists."""
         rules = LabelRules(window_hours=self.window_hours)
         return label_mimic_records(self.tables(), rules).values()

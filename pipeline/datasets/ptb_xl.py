@@ -20,16 +20,16 @@ from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
-"""By sampling rate in Hz: the same ECGs, which make other embeddings once they are resampled."""
+"""Namespaces by sampling rate in Hz; the resampled 100 Hz files have other embeddings."""
 
 TABLE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
 
-OLDEST_TOLD = 89
-"""Every age over it is 300 in the table."""
+MAX_STATED_AGE = 89
+"""Highest age in the table, in years; ages above are given as 300."""
 
 SEXES = {0.0: 1.0, 1.0: 0.0}
-"""The table has 0 for male and 1 for female; here 1 is male and 0 female."""
+"""From the table's coding (0 male, 1 female) to that of `LABEL_COLUMNS` (1 male, 0 female)."""
 
 RHYTHMS = {
     "SR": "sinus rhythm",
@@ -45,31 +45,36 @@ RHYTHMS = {
     "PSVT": "paroxysmal supraventricular tachycardia",
     "TRIGU": "trigeminal pattern",
 }
-"""The statements of rhythm in the words and in the order of `scp_statements.csv`, the commonest
-first; what it adds in brackets is left out."""
+"""Rhythm statements, most frequent first, with the descriptions of ``scp_statements.csv`` without
+their parentheses."""
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-"""The diagnostic superclasses, the commonest first."""
+"""Diagnostic superclasses, most frequent first."""
 
 Likelihoods = Mapping[str, float]
+"""Likelihood of each statement in percent; 0 if it is not stated."""
 
-_NO_CODES = (
+_PARSE_ERRORS = (
     *(ValueError, SyntaxError, AttributeError, TypeError),
-    # What is nested too deeply, and a whole number that no float64 holds.
+    # Deeply nested input, and integers beyond float64.
     *(MemoryError, RecursionError, OverflowError),
 )
-"""What a cell of `scp_codes` raises that is no dict of likelihoods."""
+"""Errors of parsing a cell of `scp_codes` that is not a dict of likelihoods."""
 
 _IDS = ("ecg_id", "patient_id")
 _COLUMNS = (*_IDS, "age", "sex", "scp_codes")
 
 
 class PtbXl:
-    """A directory with `ptbxl_database.csv`, `records500/` or `records100/`, and where it is had
-    `scp_statements.csv`.
+    """PTB-XL in its published layout. A record's id is its `ecg_id`.
 
-    `rate_hz`: which of the two is read. A record's id is its ecg_id. Raises UserError where the
-    directory or its table is not there.
+    Args:
+        directory: Directory with ``ptbxl_database.csv``, ``records500/`` or ``records100/``, and
+            optionally ``scp_statements.csv``.
+        rate_hz: Sampling rate of the files to read.
+
+    Raises:
+        UserError: The directory or its table does not exist.
     """
 
     def __init__(self, directory: str | Path, *, rate_hz: Literal[500, 100] = 500) -> None:
@@ -79,29 +84,28 @@ class PtbXl:
         self._file = self.root / TABLE
         self._files = DirectoryFiles(self.root, linked_folders=("records500", "records100"))
         if not self.root.is_dir():
-            raise UserError(f"{self.root} is not there; give the directory of PTB-XL 1.0.3.")
+            raise UserError(f"{self.root} does not exist; give the directory of PTB-XL 1.0.3.")
         if not self._file.is_file():
             raise UserError(
-                f"{self.root} has no {TABLE}; give the directory that holds it (the root of "
-                "PTB-XL 1.0.3)."
+                f"{self.root} does not contain {TABLE}; give the root directory of PTB-XL 1.0.3."
             )
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        """The columns that are used, in the table's order, by `record_id`."""
-        wanted = (*_COLUMNS, self._path_column)
+        """The required columns, indexed by `record_id`."""
+        required = (*_COLUMNS, self._path_column)
         try:
             table = pd.read_csv(
                 self._file,
-                usecols=lambda name: name in wanted,
+                usecols=lambda name: name in required,
                 dtype=dict.fromkeys(_IDS, str),
             )
-            if lacking := sorted({*wanted} - {*table.columns}):
-                raise ValueError(f"it has no column {', '.join(lacking)}")
-            # Whole numbers with a point in some columns.
-            ids = {name: _ids(table[name]) for name in _IDS}
+            if missing := sorted({*required} - {*table.columns}):
+                raise ValueError(f"missing columns: {', '.join(missing)}")
+            # Some id columns have a decimal point.
+            ids = {name: _parse_ids(table[name]) for name in _IDS}
             if ids["ecg_id"].duplicated().any():
-                raise ValueError("it has an ecg_id twice")
+                raise ValueError("an ecg_id is repeated")
             numbers = {name: pd.to_numeric(table[name]).astype(float) for name in ("age", "sex")}
         except (OSError, ValueError) as error:
             raise UserError(
@@ -111,66 +115,68 @@ class PtbXl:
         return table.assign(**ids, **numbers).set_index("ecg_id").rename_axis("record_id")
 
     def index(self) -> RecordIndex:
-        """All records in the order of `ptbxl_database.csv`."""
+        """Return all records in the order of ``ptbxl_database.csv``."""
         return RecordIndex(
             record_id=self._table.index.to_numpy(np.int64),
             patient_id=self._table["patient_id"].to_numpy(np.int64),
         )
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
-        """Return the ECG at a row of the index (see `waveforms.decode.read_wfdb`)."""
+        """Decode the ECG of a record (see `Dataset.read`)."""
         return read_wfdb(self._record(row), self._files)
 
     def read_leads(self, row: int) -> LeadSignals:
-        """The leads as they are in the files (see `waveforms.decode.read_leads`)."""
+        """Read the leads of a record as stored (see `Dataset.read_leads`)."""
         return read_leads(self._record(row), self._files)
 
     def _record(self, row: int) -> str:
         return str(self._table[self._path_column].iloc[row])
 
     def labels(self) -> pd.DataFrame:
-        """Age, sex, and the rhythm stated; besides `scp_codes` as the table has them, and where
-        `scp_statements.csv` is there `scp_superclass`.
+        """Return age, sex and rhythm, and `scp_codes` and `scp_superclass` as extra columns.
 
-        Of several rhythms, or superclasses by the summed likelihoods of their statements, it is the
-        likeliest; of equally likely ones (0: nobody told a likelihood) the rarest in PTB-XL, which
-        tells most: with sinus rhythm and a bigeminal pattern, the bigeminal pattern.
+        The rhythm is the statement with the highest likelihood, the superclass the one with the
+        highest sum of likelihoods. Ties go to the one that is rarer in PTB-XL, which carries more
+        information: bigeminal pattern rather than sinus rhythm. Most likelihoods of rhythms are 0,
+        which means not stated.
+
+        Returns:
+            The labels by `record_id`, with `scp_superclass` only if ``scp_statements.csv`` exists.
         """
         table = self._table
-        codes = [self._likelihoods(*row) for row in table["scp_codes"].items()]
+        likelihoods = [self._parse_codes(*row) for row in table["scp_codes"].items()]
         columns = {
             "patient_id": table["patient_id"],
-            "age": table["age"].mask(table["age"] > OLDEST_TOLD, AGE_OVER_89),
+            "age": table["age"].mask(table["age"] > MAX_STATED_AGE, AGE_OVER_89),
             "sex": table["sex"].map(SEXES),
-            "diagnosis": [RHYTHMS.get(_likeliest(one, tuple(RHYTHMS))) for one in codes],
+            "diagnosis": [RHYTHMS.get(_likeliest(one, tuple(RHYTHMS))) for one in likelihoods],
             "scp_codes": table["scp_codes"],
         }
         if (self.root / STATEMENTS).is_file():
             classes = self._superclasses()
-            sums = [_summed(one, classes) for one in codes]
+            sums = [_sum_by_class(one, classes) for one in likelihoods]
             columns["scp_superclass"] = [_likeliest(one, SUPERCLASSES) or None for one in sums]
-        kinds = {name: LABEL_COLUMNS.get(name, "string") for name in columns}
-        return pd.DataFrame(columns, index=table.index).astype(kinds)
+        dtypes = {name: LABEL_COLUMNS.get(name, "string") for name in columns}
+        return pd.DataFrame(columns, index=table.index).astype(dtypes)
 
-    def _likelihoods(self, record: object, cell: object) -> Likelihoods:
-        """A record's statements, each with its likelihood in percent, 0 where nobody told it."""
+    def _parse_codes(self, record: object, cell: object) -> Likelihoods:
         try:
             codes = ast.literal_eval(str(cell))
             return {str(code): float(likelihood) for code, likelihood in codes.items()}
-        except _NO_CODES as error:
+        except _PARSE_ERRORS as error:
             raise UserError(
-                f"{self._file} gives ecg_id {record} the scp_codes {str(cell)[:60]!r}, which are "
-                "no Python dict of likelihoods; copy it again."
+                f"{self._file}: scp_codes of ecg_id {record} are not a Python dict of "
+                f"likelihoods: {str(cell)[:60]!r}; copy the file again."
             ) from error
 
     def _superclasses(self) -> dict[str, str]:
-        """The superclass of each diagnostic statement."""
+        """Return the superclass of each diagnostic statement."""
         path = self.root / STATEMENTS
         try:
             table = pd.read_csv(path, index_col=0)
             diagnostic = table[table["diagnostic"] == 1]["diagnostic_class"]
-            if strange := sorted(set(diagnostic.astype(str)) - set(SUPERCLASSES)):
-                raise ValueError(f"it has the diagnostic_class {strange[0]}")
+            if unknown := sorted(set(diagnostic.astype(str)) - set(SUPERCLASSES)):
+                raise ValueError(f"unknown diagnostic_class {unknown[0]}")
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path} is not PTB-XL's table ({str(error).splitlines()[0]}); copy it again."
@@ -178,15 +184,14 @@ class PtbXl:
         return {str(code): str(name) for code, name in diagnostic.items()}
 
 
-def _ids(column: "pd.Series[int]") -> "pd.Series[int]":
+def _parse_ids(column: "pd.Series[int]") -> "pd.Series[int]":
     numbers, known = parse_integers(column)
     if not known.all():
         raise ValueError(f"row {int(known.argmin()) + 1} has no {column.name}")
     return pd.Series(numbers, column.index)
 
 
-def _summed(codes: Likelihoods, classes: Mapping[str, str]) -> Likelihoods:
-    """The likelihoods of the diagnostic statements, by superclass."""
+def _sum_by_class(codes: Likelihoods, classes: Mapping[str, str]) -> Likelihoods:
     sums: dict[str, float] = {}
     for code, likelihood in codes.items():
         if code in classes:
@@ -194,11 +199,7 @@ def _summed(codes: Likelihoods, classes: Mapping[str, str]) -> Likelihoods:
     return sums
 
 
-def _likeliest(likelihoods: Likelihoods, commonest_first: tuple[str, ...]) -> str:
-    """The likeliest of these names, of equally likely ones the rarest; empty where none is."""
-    there = [
-        (likelihoods[name], place)
-        for place, name in enumerate(commonest_first)
-        if name in likelihoods
-    ]
-    return commonest_first[max(there)[1]] if there else ""
+def _likeliest(likelihoods: Likelihoods, names: tuple[str, ...]) -> str:
+    """Return the likeliest of these names, the last one of equals, or "" if none is stated."""
+    stated = [(likelihoods[name], i) for i, name in enumerate(names) if name in likelihoods]
+    return names[max(stated)[1]] if stated else ""

@@ -1,4 +1,4 @@
-"""Data sets by name, as the user writes them: `mimic-iv-ecg:DIR`, `wfdb:NAME=DIR`."""
+"""Data sets by their specs, such as ``ludb:DIRECTORY`` or ``wfdb:NAME=DIRECTORY``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,31 +17,40 @@ DATASETS: dict[str, Callable[[str | Path], Dataset]] = {
     "ptb-xl": PtbXl,
     "ptb-xl-100": partial(PtbXl, rate_hz=100),
 }
-"""What opens a data set, by name; a new source is one file and one line here."""
+"""Constructors by source. A new source is one module and one line here."""
 
-NAMED: dict[str, Callable[[str, Path], Dataset]] = {"wfdb": WfdbDirectory}
-"""What opens a data set that has no name of its own, and is given one."""
+NAMED_DATASETS: dict[str, Callable[[str, Path], Dataset]] = {"wfdb": WfdbDirectory}
+"""Constructors of sources whose data sets need a name."""
 
 
-def open_dataset(name: str) -> Dataset:
-    """The data set called `SOURCE:DIRECTORY`, or `SOURCE:URL` where the source can lie at one;
-    of those of `NAMED`, `SOURCE:NAME=DIRECTORY`.
+def open_dataset(spec: str) -> Dataset:
+    """Open a data set.
 
-    Raises UserError where the source is unknown, or the directory or a table it needs is not there.
+    Args:
+        spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
+            ``SOURCE:NAME=DIRECTORY`` for those in `NAMED_DATASETS`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UserError: The source is unknown, or the directory or a required table does not exist.
     """
-    source, _, place = name.partition(":")
-    forms = {one: f"{one}:DIRECTORY" for one in DATASETS}
-    forms |= {one: f"{one}:NAME=DIRECTORY" for one in NAMED}
+    source, _, rest = spec.partition(":")
+    forms = {name: f"{name}:DIRECTORY" for name in DATASETS}
+    forms |= {name: f"{name}:NAME=DIRECTORY" for name in NAMED_DATASETS}
     if source not in forms:
-        raise UserError(f"There is no data set {name!r}; write {' or '.join(forms.values())}.")
-    given, equals, directory = place.partition("=") if source in NAMED else ("", "=", place)
-    if not equals:
+        raise UserError(f"Unknown data set {spec!r}; use {' or '.join(forms.values())}.")
+    name, separator, directory = (
+        rest.partition("=") if source in NAMED_DATASETS else ("", "=", rest)
+    )
+    if not separator:
         raise UserError(
-            f"The data set {name!r} has no name, by which its embeddings are told from those of "
-            f"other directories; write {forms[source]}."
+            f"The data set {spec!r} has no name, which separates its embeddings from those of "
+            f"other directories; use {forms[source]}."
         )
     if not directory:
-        raise UserError(f"The data set {name!r} has no directory; write {forms[source]}.")
-    if source in NAMED:
-        return NAMED[source](given, Path(directory).expanduser())
+        raise UserError(f"The data set {spec!r} has no directory; use {forms[source]}.")
+    if source in NAMED_DATASETS:
+        return NAMED_DATASETS[source](name, Path(directory).expanduser())
     return DATASETS[source](directory if "://" in directory else Path(directory).expanduser())

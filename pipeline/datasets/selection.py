@@ -1,4 +1,4 @@
-"""Which records of a data set are asked for."""
+"""Selecting records of a data set: by a file of ids, a limit or a random sample."""
 
 from pathlib import Path
 
@@ -25,64 +25,90 @@ def select_records(
     sample: int | None = None,
     seed: int = 0,
 ) -> RecordIds:
-    """Record ids out of an index, in its order: those named in a file, of them the first `limit`,
-    of those `sample` drawn at random by `seed`.
+    """Select record ids from an index, in its order.
 
-    Raises UserError where the file cannot be read or names records that are not in the index.
+    The options apply one after the other: `records`, then `limit`, then `sample`.
+
+    Args:
+        index: All record ids of a data set.
+        limit: Number of first records to select; None selects all.
+        records: File of the ids to select (see `read_record_ids`); None selects all.
+        sample: Number of records to draw at random; None selects all.
+        seed: Seed of the sample.
+
+    Returns:
+        The selected ids.
+
+    Raises:
+        UserError: The file cannot be read, or lists ids that are not in the index.
     """
-    chosen = index
+    selected = index
     if records is not None:
-        named = read_record_ids(records, text=is_text(index))
-        named = np.unique(match_ids(named, index) if is_text(index) else named)
-        strange = np.setdiff1d(named, index)
-        if len(strange):
+        ids = read_record_ids(records, text=is_text(index))
+        ids = np.unique(match_ids(ids, index) if is_text(index) else ids)
+        unknown = np.setdiff1d(ids, index)
+        if len(unknown):
             raise UserError(
-                f"{records} names {len(strange)} records that the data set does not have, such as "
-                f"{strange[0]}; take them out, or give the --dataset they are of."
+                f"{records} lists {len(unknown)} records that are not in the data set, such as "
+                f"{unknown[0]}; remove them, or give the --dataset that they belong to."
             )
-        chosen = index[np.isin(index, named)]
-    chosen = chosen[:limit]
-    if sample is not None and sample < len(chosen):
-        drawn = np.random.default_rng(seed).choice(len(chosen), sample, replace=False)
-        chosen = chosen[np.sort(drawn)]
-    return chosen
+        selected = index[np.isin(index, ids)]
+    selected = selected[:limit]
+    if sample is not None and sample < len(selected):
+        drawn = np.random.default_rng(seed).choice(len(selected), sample, replace=False)
+        selected = selected[np.sort(drawn)]
+    return selected
 
 
 def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
-    """The ids in a text file (one a line), or in a CSV or Parquet table's `record_id` column.
+    """Read record ids from a text file, one per line, or from a CSV or Parquet table.
 
-    Numbers: a first line is a header where no whole number is in it; what follows a # is not
-    read. Text: a first line is a header where one of `ID_COLUMNS` is in it; in a text file a line
-    is an id, spaces and commas in it too, unless it begins with a #.
-    Raises UserError where the file is not there, holds none, or holds what is no id.
+    In a table, the ids are in the column `record_id` or `study_id`, or else in the first column.
+    In files of integer ids, a first line without an integer is a header and ``#`` starts a
+    comment. In files of text ids, a first line is a header only if it contains one of
+    `ID_COLUMNS`; in a text file, each line is one id, including spaces and commas, unless it starts
+    with ``#``.
+
+    Args:
+        file: The file.
+        text: Whether the ids are text.
+
+    Returns:
+        The ids in the file's order.
+
+    Raises:
+        UserError: The file does not exist, contains no ids or contains an invalid id.
     """
     try:
-        table = _texts(file) if text else _table(file)
-        key = next((name for name in ID_COLUMNS if name in table), table.columns[0])
-        if list(table.columns).count(key) > 1:
-            raise ValueError(f"it has more than one column {key}")
-        ids = table[key]
-        if not len(ids):
-            raise ValueError("no row")
-        if text:
-            return as_ids(parse_text_ids(ids).dropna())
-        numbers, known = parse_integers(ids)
-        if not known.all():
-            raise ValueError(f"{ids[~known].iloc[0]!r} is no whole number that can be told exactly")
-        return numbers
+        return _parse_ids(_read_text_table(file) if text else _read_integer_table(file), text)
     except FileNotFoundError as error:
-        raise UserError(f"{file} is not there; name a file of record ids.") from error
+        raise UserError(f"{file} does not exist; give a file of record ids.") from error
     except (OSError, ValueError, OverflowError, pd.errors.ParserError, IndexError) as error:
         raise UserError(
-            f"{file} holds no record ids ({str(error).splitlines()[0]}); give one a line, or a "
-            "CSV or Parquet table with a column record_id."
+            f"{file} does not contain valid record ids ({str(error).splitlines()[0]}); give one id "
+            "per line, or a CSV or Parquet table with a column record_id."
         ) from error
 
 
-def _table(file: Path) -> pd.DataFrame:
+def _parse_ids(table: pd.DataFrame, text: bool) -> RecordIds:
+    key = next((name for name in ID_COLUMNS if name in table), table.columns[0])
+    if list(table.columns).count(key) > 1:
+        raise ValueError(f"more than one column {key}")
+    column = table[key]
+    if not len(column):
+        raise ValueError("no rows")
+    if text:
+        return as_ids(parse_text_ids(column).dropna())
+    ids, known = parse_integers(column)
+    if not known.all():
+        raise ValueError(f"{column[~known].iloc[0]!r} is not an exact integer")
+    return ids
+
+
+def _read_integer_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
-        return _parquet(file)
-    # A byte order mark is what some spreadsheets begin a file with.
+        return _read_parquet(file)
+    # utf-8-sig removes the byte order mark that some spreadsheets write.
     rows = pd.read_csv(
         file,
         header=None,
@@ -98,9 +124,9 @@ def _table(file: Path) -> pd.DataFrame:
     return rows[1:].set_axis(names, axis=1)
 
 
-def _texts(file: Path) -> pd.DataFrame:
+def _read_text_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
-        return _parquet(file)
+        return _read_parquet(file)
     if ".csv" in file.suffixes:
         rows = pd.read_csv(
             file,
@@ -117,9 +143,9 @@ def _texts(file: Path) -> pd.DataFrame:
     return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
 
 
-def _parquet(file: Path) -> pd.DataFrame:
-    """The column of ids, as Python's own values: pandas makes floats where a number is missing."""
+def _read_parquet(file: Path) -> pd.DataFrame:
+    """Read the id column as Python values; pandas would convert integers with gaps to floats."""
     names = pq.read_schema(file).names
-    of_ids = [name for name in names if normalize_column_name(name) in ID_COLUMNS] or names[:1]
-    columns = pq.read_table(file, columns=of_ids).to_pydict()
+    id_names = [name for name in names if normalize_column_name(name) in ID_COLUMNS]
+    columns = pq.read_table(file, columns=id_names or names[:1]).to_pydict()
     return pd.DataFrame(columns, dtype=object).rename(columns=normalize_column_name)

@@ -19,16 +19,15 @@ from stores.record_ids import is_text
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """What holds of every data set."""
+    """Check the protocol that every data set follows."""
     index = dataset.index()
     assert len(index) == len(set(index.record_id.tolist())) > 0
     labels = dataset.labels()
     assert labels.index.name == "record_id"
     assert set(labels.index) == set(index.record_id.tolist())
-    patients_kind = "str" if is_text(index.patient_id) else "int64"
-    kinds = LABEL_COLUMNS | {"patient_id": patients_kind}
-    known = {name: str(kind) for name, kind in labels.dtypes.items() if name in kinds}
-    assert known == {name: kinds[name] for name in known}
+    dtypes = LABEL_COLUMNS | {"patient_id": "str" if is_text(index.patient_id) else "int64"}
+    actual = {name: str(dtype) for name, dtype in labels.dtypes.items() if name in dtypes}
+    assert actual == {name: dtypes[name] for name in actual}
     patients = pd.Series(index.patient_id, index.record_id)
     assert (labels["patient_id"] == patients.reindex(labels.index)).all()
     copy = pickle.loads(pickle.dumps(dataset))
@@ -38,49 +37,49 @@ def check_dataset(dataset: Dataset) -> None:
     assert ecg.dtype == np.float32
 
 
-def test_the_synthetic_data_set_is_one(synthetic_dir: Path) -> None:
+def test_synthetic_data_follows_the_protocol(synthetic_dir: Path) -> None:
     dataset = open_dataset(f"mimic-iv-ecg:{synthetic_dir}")
     check_dataset(dataset)
     assert dataset.namespace == "synthetic/v1-seed0-patients30"
     assert set(dataset.labels()) == set(LABEL_COLUMNS)
 
 
-def test_spoiled_records_have_their_reasons_and_no_others_have(synthetic_dir: Path) -> None:
+def test_exactly_the_spoiled_records_fail_with_their_reasons(synthetic_dir: Path) -> None:
     spoiled = json.loads((synthetic_dir / MARKER).read_text())["spoiled"]
     dataset = open_dataset(f"mimic-iv-ecg:{synthetic_dir}")
     found: dict[str, list[int]] = {kind: [] for kind in spoiled}
     for row, record in enumerate(dataset.index().record_id.tolist()):
         try:
             ecg = dataset.read(row)
-        except UnreadableRecord as bad:
-            found[bad.reason].append(record)
+        except UnreadableRecord as error:
+            found[error.reason].append(record)
         else:
-            law = ecg[2] - (ecg[1] - ecg[0])
-            assert np.abs(law).max() < 1e-5
+            einthoven = ecg[2] - (ecg[1] - ecg[0])
+            assert np.abs(einthoven).max() < 1e-5
     rr = dataset.labels()["rr_interval"]
     found["unknown_rr"] = sorted(rr.index[rr.isna()])
     assert {kind: sorted(records) for kind, records in found.items()} == spoiled
 
 
-def test_the_synthetic_labels_are_those_of_the_tables(synthetic_dir: Path) -> None:
+def test_synthetic_labels_match_the_tables(synthetic_dir: Path) -> None:
     labels = open_dataset(f"mimic-iv-ecg:{synthetic_dir}").labels()
     labs = pd.read_csv(synthetic_dir / "hosp/labevents.csv", parse_dates=["charttime"])
     times = pd.read_csv(synthetic_dir / "record_list.csv", parse_dates=["ecg_time"])
-    with_number = labs[labs["itemid"].isin([50971, 50822]) & labs["valuenum"].notna()]
+    potassium = labs[labs["itemid"].isin([50971, 50822]) & labs["valuenum"].notna()]
     for ecg in times.itertuples():
-        near = with_number[with_number["subject_id"] == ecg.subject_id]
-        wait = (near["charttime"] - ecg.ecg_time).dt.total_seconds()
-        near = near[(wait >= 0) & (wait <= 3600)].sort_values("charttime")
-        got = labels.loc[ecg.study_id]
-        if near.empty:
-            assert np.isnan(got["potassium"])
+        results = potassium[potassium["subject_id"] == ecg.subject_id]
+        delay = (results["charttime"] - ecg.ecg_time).dt.total_seconds()
+        results = results[(delay >= 0) & (delay <= 3600)].sort_values("charttime")
+        label = labels.loc[ecg.study_id]
+        if results.empty:
+            assert np.isnan(label["potassium"])
         else:
-            assert got["potassium_mmol_l"] == near["valuenum"].iloc[0]
-            assert got["potassium"] == (near["flag"].iloc[0] == "abnormal")
+            assert label["potassium_mmol_l"] == results["valuenum"].iloc[0]
+            assert label["potassium"] == (results["flag"].iloc[0] == "abnormal")
     assert 0.6 < labels["potassium"].notna().mean() < 1
 
 
-def test_a_real_mimic_layout_is_told_from_the_demo_and_the_synthetic(
+def test_the_full_release_and_the_demo_have_different_namespaces(
     synthetic_dir: Path, mimic_demo: Path, tmp_path: Path
 ) -> None:
     full = tmp_path / "full"
@@ -90,7 +89,7 @@ def test_a_real_mimic_layout_is_told_from_the_demo_and_the_synthetic(
     assert MimicIvEcg(mimic_demo / "ecg").namespace == "mimic-iv-ecg-demo/0.1"
 
 
-def test_the_real_demo_tables_give_real_labels(mimic_demo: Path, tmp_path: Path) -> None:
+def test_the_real_demo_tables_have_plausible_labels(mimic_demo: Path, tmp_path: Path) -> None:
     shutil.copy(mimic_demo / "ecg" / "record_list.csv", tmp_path)
     (tmp_path / "hosp").mkdir()
     shutil.copy(mimic_demo / "hosp" / "patients.csv", tmp_path / "hosp")
@@ -98,7 +97,7 @@ def test_the_real_demo_tables_give_real_labels(mimic_demo: Path, tmp_path: Path)
     dataset = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     assert len(dataset.index()) == 659
     labels = dataset.labels()
-    assert "rr_interval" not in labels, "no table, no column"
+    assert "rr_interval" not in labels, "its table does not exist"
     assert "diagnosis" not in labels
     assert labels["patient_id"].nunique() == 92
     assert labels["age"].between(18, 100).all()
@@ -114,7 +113,7 @@ def test_the_real_demo_tables_give_real_labels(mimic_demo: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", ["../../secret/1", "/etc/passwd", "files/../../secret/1"])
-def test_a_path_that_leaves_the_root_is_not_followed(tmp_path: Path, path: str) -> None:
+def test_a_path_outside_the_root_is_not_opened(tmp_path: Path, path: str) -> None:
     (tmp_path / "record_list.csv").write_text(
         f"subject_id,study_id,file_name,ecg_time,path\n1,2,2,2150-01-01 00:00:00,{path}\n"
     )
@@ -123,14 +122,14 @@ def test_a_path_that_leaves_the_root_is_not_followed(tmp_path: Path, path: str) 
     assert failure.value.reason == "unreadable"
 
 
-def test_ludb_is_a_data_set(ludb: Path) -> None:
+def test_ludb_follows_the_protocol(ludb: Path) -> None:
     dataset = open_dataset(f"ludb:{ludb}")
     check_dataset(dataset)
     assert dataset.namespace == "ludb/1.0.1"
     assert dataset.index().record_id.tolist() == list(range(1, 201))
 
 
-def test_ludbs_records_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_records_of_ludb_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Path) -> None:
     (ecg,) = read_ecgs(synthetic_dir, 1).ecgs
     write_record(tmp_path / "disk/1", ecg, LEADS)
     root = tmp_path / "ludb"
@@ -141,26 +140,24 @@ def test_ludbs_records_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
-        ("ID,Sex\n1,F\n", r"it has no column Age, Rhythms\); copy it again"),
+        ("ID,Sex\n1,F\n", r"missing columns: Age, Rhythms\); copy it again"),
         ("ID,Sex,Age,Rhythms\none,F,51,Sinus\n", r"row 1 has no ID\); copy it again"),
         ("", "ludb.csv is not LUDB's table"),
     ],
 )
-def test_a_table_that_is_not_ludbs_is_told_in_a_sentence(
-    tmp_path: Path, table: str, told: str
-) -> None:
+def test_an_invalid_table_of_ludb_is_refused(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "ludb.csv").write_text(table)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_dataset(f"ludb:{tmp_path}").index()
 
 
-def test_ludbs_labels_are_the_published_ones(ludb: Path) -> None:
+def test_labels_of_ludb_are_the_published_ones(ludb: Path) -> None:
     labels = open_dataset(f"ludb:{ludb}").labels()
     assert "potassium" not in labels
     assert labels["diagnosis"].value_counts()["Sinus rhythm"] == 143
-    assert labels["age"].max() == 90, ">89 is in the table once"
+    assert labels["age"].max() == 90, "the table has >89 once"
     assert (labels["age"] == 90).sum() == 1
     assert labels.loc[1, ["age", "sex", "diagnosis"]].tolist() == [51, 0, "Sinus bradycardia"]
     assert labels["rr_interval"].between(400, 1600).all()
@@ -169,29 +166,29 @@ def test_ludbs_labels_are_the_published_ones(ludb: Path) -> None:
     assert (rate[labels["diagnosis"] == "Sinus tachycardia"] > 90).all()
 
 
-def test_ludbs_real_ecgs_obey_einthoven_and_have_true_voltages(ludb: Path) -> None:
+def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> None:
     dataset = open_dataset(f"ludb:{ludb}")
-    heights = []
+    amplitudes = []
     for row in range(0, 200, 10):
         ecg = dataset.read(row)
         np.testing.assert_allclose(ecg[2], ecg[1] - ecg[0], atol=1e-5)
         np.testing.assert_allclose(ecg[3], -(ecg[0] + ecg[1]) / 2, atol=6e-4)
-        heights.append(np.percentile(ecg[10], 99.8) - np.median(ecg[10]))
-    assert 0.9 < np.median(heights) < 2, "the R wave in V5"
+        amplitudes.append(np.percentile(ecg[10], 99.8) - np.median(ecg[10]))
+    assert 0.9 < np.median(amplitudes) < 2, "R wave in V5"
 
 
-def test_an_unfinished_synthetic_data_set_is_not_opened(tmp_path: Path) -> None:
+def test_an_unfinished_synthetic_data_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED_MARKER).write_text("{}")
-    with pytest.raises(UserError, match="again"):
+    with pytest.raises(UserError, match="is an unfinished synthetic data set"):
         open_dataset(f"mimic-iv-ecg:{tmp_path}")
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("spec", "message"),
     [
         ("cpsc:/tmp", "mimic-iv-ecg:DIRECTORY or ludb:DIRECTORY"),
         ("ludb", "no directory"),
-        ("", "no data set"),
+        ("", "Unknown data set"),
         ("mimic-iv-ecg:{tmp}/nowhere", "enecg synthesize"),
         ("mimic-iv-ecg:{tmp}", "record_list.csv"),
         ("ludb:{tmp}/nowhere", "give the directory"),
@@ -200,10 +197,10 @@ def test_an_unfinished_synthetic_data_set_is_not_opened(tmp_path: Path) -> None:
         ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "has an invalid host"),
     ],
 )
-def test_what_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path, name: str, says: str) -> None:
+def test_an_invalid_spec_is_refused(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
-        open_dataset(name.format(tmp=tmp_path))
-    assert says in str(failure.value)
+        open_dataset(spec.format(tmp=tmp_path))
+    assert message in str(failure.value)
     assert "secret" not in str(failure.value)
 
 
@@ -216,13 +213,13 @@ def test_what_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path, name: str, 
         "subject_id,study_id,file_name,ecg_time,path\n" + 2 * "1,2,2,2150-01-01 00:00:00,files/a\n",
     ],
 )
-def test_a_table_of_another_kind_is_told_in_a_sentence(tmp_path: Path, table: str) -> None:
+def test_an_invalid_record_list_is_refused(tmp_path: Path, table: str) -> None:
     (tmp_path / "record_list.csv").write_text(table)
     with pytest.raises(UserError, match=r"record_list.csv [^\n]+ again\.$"):
         open_dataset(f"mimic-iv-ecg:{tmp_path}").index()
 
 
-def test_an_ecg_without_a_path_is_a_bad_record(synthetic_dir: Path, tmp_path: Path):
+def test_an_ecg_without_a_path_is_unreadable(synthetic_dir: Path, tmp_path: Path):
     table = pd.read_csv(synthetic_dir / "record_list.csv")
     table.loc[1, "path"] = None
     table.to_csv(tmp_path / "record_list.csv", index=False)

@@ -105,7 +105,7 @@ def resolve(dataset: Any, store: Path, *experts: str | Expert, **options: Any) -
 
 
 def store_of(planned: ExtractionPlan, name: str = "mean") -> EmbeddingStore:
-    (location,) = [one.store.location for one in planned.stores if one.name == name]
+    (location,) = [store.store.location for store in planned.stores if store.name == name]
     return open_store(location)
 
 
@@ -190,7 +190,7 @@ def test_a_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Pat
     assert run(few).computed == 12
     assert np.flatnonzero(store_of(few).status()).tolist() == [0, 1, 2, 3, 4, 5]
     more = plan(ConstantDataset(range(20)), tmp_path, MeanExpert())
-    assert [one.store.location for one in more.stores] == [one.store.location for one in few.stores]
+    assert [s.store.location for s in more.stores] == [s.store.location for s in few.stores]
     assert run(more).computed == 28
 
 
@@ -206,7 +206,7 @@ def test_an_unreadable_record_is_counted_and_named_and_stops_nothing(tmp_path: P
     assert "17: cut_file. 17.dat is cut; copy it again." in text
     write_run_records(planned, summary)
     failures = read_runs(store)[-1]["failures"]
-    assert {one["record_id"]: one["reason"] for one in failures} == {3: "cut_file", 17: "cut_file"}
+    assert {f["record_id"]: f["reason"] for f in failures} == {3: "cut_file", 17: "cut_file"}
 
 
 def test_failed_records_are_retried_only_on_request(tmp_path: Path):
@@ -221,7 +221,7 @@ def test_failed_records_are_retried_only_on_request(tmp_path: Path):
 def test_a_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
     planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(overflow_at=7.0))
     summary = run(planned)
-    assert [one.record_id for one in summary.failures] == [7]
+    assert [failure.record_id for failure in summary.failures] == [7]
     assert "not finite in float16" in summary.failures[0].detail
     assert store_of(planned).flags[store_of(planned).status()[7]] == "not_finite"
     assert (store_of(planned, "leads").status() == WHOLE).all()
@@ -347,8 +347,8 @@ def test_stores_and_embeddings_are_the_same_for_every_batch_size(
         stores = [open_store(location) for location in summary.stores]
         embedded[size] = [store.to_dask()[:20].compute() for store in stores]
     for size in (7, 64):
-        for one, other in zip(embedded[1], embedded[size], strict=True):
-            np.testing.assert_allclose(one, other, rtol=2**-10, atol=1e-4)
+        for first, second in zip(embedded[1], embedded[size], strict=True):
+            np.testing.assert_allclose(first, second, rtol=2**-10, atol=1e-4)
 
 
 def test_every_spoiled_record_fails_with_its_reason(tmp_path: Path, synthetic_dir: Path):
@@ -463,12 +463,12 @@ def test_records_are_read_from_a_parquet_table(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("100\n999\n", "names 1 records that the data set does not have, such as 999"),
-        ("record_id\nabc\n", "holds no record ids"),
-        ("", "holds no record ids"),
-        ("record_id\n", "holds no record ids"),
-        ("record_id\n101.7\n", "'101.7' is no whole number"),
-        ("record_id,split\n101,test\n,test\n", "'' is no whole number"),
+        ("100\n999\n", "lists 1 records that are not in the data set, such as 999"),
+        ("record_id\nabc\n", "does not contain valid record ids"),
+        ("", "does not contain valid record ids"),
+        ("record_id\n", "does not contain valid record ids"),
+        ("record_id\n101.7\n", "'101.7' is not an exact integer"),
+        ("record_id,split\n101,test\n,test\n", "'' is not an exact integer"),
     ],
 )
 def test_an_invalid_file_of_records_is_refused(tmp_path: Path, text: str, message: str):
@@ -482,7 +482,7 @@ def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_p
     dataset = ConstantDataset(range(20))
     request = resolve(dataset, tmp_path, MeanExpert())
     before = estimate_extraction(request)
-    assert [(one.missing, one.bytes) for one in before] == [
+    assert [(store.missing, store.bytes) for store in before] == [
         (20, 1024 * 12 * 2),
         (20, 1024 * 1500 * 2),
     ]
@@ -491,7 +491,7 @@ def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_p
     planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
     write_run_records(planned, run(planned))
     after = estimate_extraction(request)
-    assert [(one.complete, one.missing) for one in after] == [(15, 5), (15, 5)]
+    assert [(store.complete, store.missing) for store in after] == [(15, 5), (15, 5)]
     assert after[0].bytes == 8 * 12 * 2  # two of three shards of eight rows exist
     rate = after[0].records_per_second
     assert rate is not None
@@ -530,7 +530,7 @@ def test_an_extraction_into_a_store_with_a_writer_is_refused(tmp_path: Path):
 def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_path: Path):
     with plan(ConstantDataset(range(20)), tmp_path, MeanExpert()):
         planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert("other"))
-        assert [one.name for one in planned.stores] == ["other"]
+        assert [store.name for store in planned.stores] == ["other"]
         summary = run(planned)
     assert summary.computed == 20
     assert summary.leads_busy is not None
@@ -541,7 +541,7 @@ def test_an_expert_named_twice_is_extracted_once(tmp_path: Path):
     twice = resolve(ConstantDataset(range(3)), tmp_path, "dlinear", "dlinear", weights=RANDOM)
     assert [target.expert.spec.name for target in twice.targets] == ["dlinear", "leads"]
     with plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
-        assert [one.name for one in planned.stores] == ["mean", "leads"]
+        assert [store.name for store in planned.stores] == ["mean", "leads"]
 
 
 def lease_threads() -> list[str]:

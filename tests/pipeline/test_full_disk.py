@@ -1,4 +1,4 @@
-"""Extractions into a store root that is full, or that may not be written."""
+"""Extractions into a store root that is full or read-only."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Remount = Callable[[str], None]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
-    """A file system with room for half of two small stores, and how to give it other options."""
+    """A file system with space for half of two small stores, and a function to remount it."""
     where = tmp_path / "disk"
     where.mkdir()
 
@@ -37,45 +37,45 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
         subprocess.run(["umount", "-l", where], check=True)
 
 
-def whole_rows(store: EmbeddingStore) -> dict[int, np.ndarray]:
-    """Record id and embedding of the rows that are there."""
+def complete_rows(store: EmbeddingStore) -> dict[int, np.ndarray]:
+    """Return the embeddings of the complete rows by record id."""
     rows = np.flatnonzero(store.status() == WHOLE)
     return dict(zip(store.record_id[rows].tolist(), store.read(rows), strict=True))
 
 
-def test_a_full_disk_stops_an_extraction_in_a_sentence_and_room_completes_it(
+def test_an_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
     small_disk: tuple[Path, Remount], tmp_path: Path
 ):
     disk, remount = small_disk
     dataset = ConstantDataset(range(100, 164))
     planned = plan(dataset, disk, MeanExpert())
-    with pytest.raises(StoreError, match=r"No space left on device.*make room") as told:
+    with pytest.raises(StoreError, match=r"No space left on device.*make room") as failure:
         run(planned)
-    assert "\n" not in str(told.value)
-    stores = [open_store(one.store.location) for one in planned.stores]
-    there = [whole_rows(store) for store in stores]
-    assert 0 < len(there[0]) < 64
-    assert all((row == record).all() for record, row in there[0].items())
-    # As full as before, it is told as soon, and nothing that was there is gone.
+    assert "\n" not in str(failure.value)
+    stores = [open_store(store.store.location) for store in planned.stores]
+    written = [complete_rows(store) for store in stores]
+    assert 0 < len(written[0]) < 64
+    assert all((row == record).all() for record, row in written[0].items())
+    # On the full disk it fails again and loses nothing.
     with pytest.raises(StoreError, match="No space left on device"):
         run(plan(dataset, disk, MeanExpert()))
-    for store, before in zip(stores, there, strict=True):
-        assert before.keys() <= whole_rows(open_store(store.location)).keys()
+    for store, before in zip(stores, written, strict=True):
+        assert before.keys() <= complete_rows(open_store(store.location)).keys()
     remount("size=4m")
-    kept = len(whole_rows(open_store(stores[0].location)))
+    kept = len(complete_rows(open_store(stores[0].location)))
     expert = MeanExpert()
     run(plan(dataset, disk, expert))
     assert expert.embedded == 64 - kept
-    undisturbed = plan(dataset, tmp_path / "undisturbed", MeanExpert())
-    run(undisturbed)
-    for full, right in zip(stores, undisturbed.stores, strict=True):
-        after = open_store(full.location)
-        np.testing.assert_array_equal(after.status(), right.store.status())
-        np.testing.assert_array_equal(after.to_dask(), right.store.to_dask())
+    reference = plan(dataset, tmp_path / "reference", MeanExpert())
+    run(reference)
+    for store, expected in zip(stores, reference.stores, strict=True):
+        resumed = open_store(store.location)
+        np.testing.assert_array_equal(resumed.status(), expected.store.status())
+        np.testing.assert_array_equal(resumed.to_dask(), expected.store.to_dask())
     assert not list(disk.rglob("*.partial"))
 
 
-def test_a_disk_too_full_to_begin_leaves_no_half_a_store(small_disk: tuple[Path, Remount]):
+def test_a_disk_too_full_to_create_a_store_leaves_none(small_disk: tuple[Path, Remount]):
     disk, _ = small_disk
     (disk / "filler").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"No space left on device.*make room"):
@@ -85,21 +85,17 @@ def test_a_disk_too_full_to_begin_leaves_no_half_a_store(small_disk: tuple[Path,
     assert run(plan(ConstantDataset(range(8)), disk, MeanExpert())).computed == 16
 
 
-def test_a_root_that_may_only_be_read_is_told_in_a_sentence_and_read(
-    small_disk: tuple[Path, Remount],
-):
+def test_a_read_only_root_is_read_and_refuses_an_extraction(small_disk: tuple[Path, Remount]):
     disk, remount = small_disk
     planned = plan(ConstantDataset(range(8)), disk, MeanExpert())
     run(planned)
     remount("ro")
-    assert len(whole_rows(store_of(planned))) == 8
+    assert len(complete_rows(store_of(planned))) == 8
     with pytest.raises(StoreError, match=r"Read-only file system.*get the right to it"):
         plan(ConstantDataset(range(20)), disk, MeanExpert())
 
 
-def test_a_root_that_becomes_read_only_stops_an_extraction_in_a_sentence(
-    small_disk: tuple[Path, Remount],
-):
+def test_an_extraction_fails_on_a_root_that_becomes_read_only(small_disk: tuple[Path, Remount]):
     disk, remount = small_disk
     planned = plan(ConstantDataset(range(16)), disk, MeanExpert(), batch_size=4)
     (first,) = planned.ranges(1)
@@ -114,4 +110,4 @@ def test_a_root_that_becomes_read_only_stops_an_extraction_in_a_sentence(
     remount("rw")
     expert = MeanExpert()
     run(plan(ConstantDataset(range(16)), disk, expert))
-    assert len(whole_rows(store_of(planned))) == 16
+    assert len(complete_rows(store_of(planned))) == 16

@@ -1,4 +1,4 @@
-"""PTB-XL in its own layout, with synthetic ECGs in it."""
+"""PTB-XL's layout with synthetic ECGs."""
 
 import csv
 import shutil
@@ -46,8 +46,8 @@ SR,sinus rhythm,,,1.0,,
 BIGU,"bigeminal pattern (unknown origin, SV or Ventricular)",,,1.0,,
 """
 
-TOLD = [
-    # age, sex (0 male), scp_codes, then what is made of them
+FIRST_ROWS = [
+    # age, sex (0 male), scp_codes; then the expected diagnosis and superclass
     ("56.0", 1, "{'NORM': 100.0, 'LVOLT': 0.0, 'SR': 0.0}", "sinus rhythm", "NORM"),
     ("300.0", 0, "{'NORM': 80.0, 'SBRAD': 0.0}", "sinus bradycardia", "NORM"),
     ("", 0, "{'AFLT': 100.0, 'ABQRS': 0.0, 'AFIB': 0.0}", "atrial flutter", None),
@@ -62,7 +62,7 @@ RECORDS = 36
 
 
 def write_ptb_xl(root: Path, source: Source) -> None:
-    """The first records as `TOLD`, the others normal or not by their sex."""
+    """Write `FIRST_ROWS`, then rows whose codes depend on the sex."""
     (root / "scp_statements.csv").parent.mkdir(parents=True)
     (root / "scp_statements.csv").write_text(STATEMENTS)
     with (root / "ptbxl_database.csv").open("w", newline="") as file:
@@ -72,14 +72,14 @@ def write_ptb_xl(root: Path, source: Source) -> None:
             number = place + 1
             low, high = f"records100/00000/{number:05d}_lr", f"records500/00000/{number:05d}_hr"
             age, sex, codes = f"{30 + place}.0", place % 2, "{'NORM': 100.0, 'SR': 0.0}"
-            if place < len(TOLD):
-                age, sex, codes, *_ = TOLD[place]
+            if place < len(FIRST_ROWS):
+                age, sex, codes, *_ = FIRST_ROWS[place]
             elif place % 2:
                 codes = "{'IMI': 35.0, 'ABQRS': 0.0, 'AFIB': 0.0}"
             table.writerow(
                 {
                     "ecg_id": number,
-                    # Every patient but the first few has two ECGs.
+                    # Two ECGs per patient.
                     "patient_id": f"{15000 + place // 2}.0",
                     "age": age,
                     "sex": sex,
@@ -108,7 +108,7 @@ def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def changed(root: Path, tmp_path: Path) -> Path:
-    """The tables alone, to be changed."""
+    """A copy of the tables, without records, for a test to change."""
     shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("records*"))
     return tmp_path / "copy"
 
@@ -119,7 +119,7 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-def test_ptb_xl_is_a_data_set_at_either_rate(root: Path):
+def test_ptb_xl_follows_the_protocol_at_both_rates(root: Path):
     for name in ("ptb-xl", "ptb-xl-100"):
         dataset = open_dataset(f"{name}:{root}")
         check_dataset(dataset)
@@ -129,56 +129,56 @@ def test_ptb_xl_is_a_data_set_at_either_rate(root: Path):
         assert index.patient_id.tolist() == [15000 + place // 2 for place in range(RECORDS)]
 
 
-def test_the_ecgs_are_those_of_the_files_and_the_slow_ones_the_same_resampled(
-    root: Path, source: Source
-):
+def test_ecgs_are_those_of_the_files_at_both_rates(root: Path, source: Source):
     fast, slow = PtbXl(root), PtbXl(root, rate_hz=100)
     for row in (0, 7):
         np.testing.assert_allclose(fast.read(row), source.ecgs[row], atol=0.6 / UNITS_PER_MV)
-        alike = np.corrcoef(slow.read(row)[1], source.ecgs[row][1])[0, 1]
-        assert 0.9 < alike < 0.99999
+        correlation = np.corrcoef(slow.read(row)[1], source.ecgs[row][1])[0, 1]
+        assert 0.9 < correlation < 0.99999
 
 
-def test_ages_over_89_are_90_and_males_are_1(root: Path):
+def test_ages_over_89_are_90_and_male_is_1(root: Path):
     labels = PtbXl(root).labels()
     assert labels["age"].iloc[:5].tolist() == pytest.approx([56, 90, np.nan, 89, 19], nan_ok=True)
     assert labels["sex"].iloc[:5].tolist() == [0, 1, 1, 0, 1]
 
 
-def test_rhythm_and_superclass_are_the_likeliest_and_of_equals_the_rarest(root: Path):
-    labels = PtbXl(root).labels().iloc[: len(TOLD)]
+def test_rhythm_and_superclass_are_the_likeliest_and_ties_go_to_the_rarest(root: Path):
+    labels = PtbXl(root).labels().iloc[: len(FIRST_ROWS)]
     for column, place in (("scp_codes", 2), ("diagnosis", 3), ("scp_superclass", 4)):
-        said = [None if pd.isna(one) else one for one in labels[column]]
-        assert said == [told[place] for told in TOLD], column
+        values = [None if pd.isna(value) else value for value in labels[column]]
+        assert values == [row[place] for row in FIRST_ROWS], column
 
 
-def test_without_the_statements_there_is_no_superclass(changed: Path):
+def test_without_scp_statements_there_is_no_superclass(changed: Path):
     (changed / "scp_statements.csv").unlink()
     labels = PtbXl(changed).labels()
     assert "scp_superclass" not in labels
     assert labels["diagnosis"].notna().any()
 
 
-def test_a_path_that_leaves_the_directory_is_a_bad_record(changed: Path):
+def test_a_path_outside_the_directory_is_unreadable(changed: Path):
     replace(changed / "ptbxl_database.csv", "records500/00000/00002_hr", "../../00002_hr")
-    with pytest.raises(UnreadableRecord, match=r"\.\./\.\./00002_hr.hea: path is outside") as bad:
+    with pytest.raises(
+        UnreadableRecord, match=r"\.\./\.\./00002_hr.hea: path is outside"
+    ) as failure:
         PtbXl(changed).read(1)
-    assert bad.value.reason == "unreadable"
-    with pytest.raises(UnreadableRecord, match="file not found") as bad:
+    assert failure.value.reason == "unreadable"
+    with pytest.raises(UnreadableRecord, match="file not found") as failure:
         PtbXl(changed).read(0)
-    assert bad.value.reason == "missing_file"
+    assert failure.value.reason == "missing_file"
 
 
-def test_ids_past_what_a_float_holds_are_those_of_the_table(changed: Path):
+def test_ids_beyond_float_precision_are_exact(changed: Path):
     replace(changed / "ptbxl_database.csv", "\n1,15000.0", f"\n{2**53 + 1},{2**53 + 1}.0")
     index = PtbXl(changed).index()
     assert (index.record_id[0], index.patient_id[0]) == (2**53 + 1, 2**53 + 1)
 
 
-def test_links_are_followed_within_the_directory_and_from_its_folders(
+def test_links_inside_the_directory_and_linked_folders_are_followed(
     root: Path, changed: Path, tmp_path: Path
 ):
-    """As DataLad keeps files, and as a lab keeps its records on another disk."""
+    """DataLad stores files as links; a lab may keep the records on another disk."""
     objects, folder = changed / ".git/annex/objects", changed / "records500/00000"
     shutil.copytree(root / "records500/00000", objects)
     folder.mkdir(parents=True)
@@ -186,9 +186,9 @@ def test_links_are_followed_within_the_directory_and_from_its_folders(
         (folder / file.name).symlink_to(f"../../.git/annex/objects/{file.name}")
     (changed / "records100").symlink_to(root / "records100")
     for rate in (500, 100):
-        there, here = (PtbXl(one, rate_hz=rate) for one in (root, changed))
-        np.testing.assert_array_equal(here.read(3), there.read(3))
-        assert here.read_leads(3).rate_hz == rate
+        original, linked = (PtbXl(folder, rate_hz=rate) for folder in (root, changed))
+        np.testing.assert_array_equal(linked.read(3), original.read(3))
+        assert linked.read_leads(3).rate_hz == rate
     (folder / "00001_hr.dat").unlink()
     (folder / "00001_hr.dat").symlink_to(root / "ptbxl_database.csv")
     with pytest.raises(UnreadableRecord, match="outside the data set's folder"):
@@ -196,55 +196,60 @@ def test_links_are_followed_within_the_directory_and_from_its_folders(
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "message"),
     [
         (
             "ptbxl_database.csv",
             "patient_id",
             "patient",
-            r"has no column patient_id\); copy it again",
+            r"missing columns: patient_id\); copy it again",
         ),
         ("ptbxl_database.csv", "1,15000.0", "1,", r"row 1 has no patient_id\); copy it again"),
-        ("ptbxl_database.csv", "\n2,15000.0", "\n1,15000.0", "it has an ecg_id twice"),
+        ("ptbxl_database.csv", "\n2,15000.0", "\n1,15000.0", "an ecg_id is repeated"),
         ("ptbxl_database.csv", ",56.0,", ",young,", "is not PTB-XL's table"),
-        ("ptbxl_database.csv", "{'NORM': 80.0", "{exit()", r"ecg_id 2 the scp_codes \"\{exit\(\)"),
-        ("ptbxl_database.csv", "{'NORM': 80.0", "{'NORM': " + "1" * 400, "ecg_id 2 the scp_codes"),
-        ("ptbxl_database.csv", "{'NORM': 80.0", "-" * 50000 + "{'A': 1", "ecg_id 2 the scp_codes"),
+        (
+            "ptbxl_database.csv",
+            "{'NORM': 80.0",
+            "{exit()",
+            r"scp_codes of ecg_id 2 are not .*: \"\{exit\(\)",
+        ),
+        ("ptbxl_database.csv", "{'NORM': 80.0", "{'NORM': " + "1" * 400, "scp_codes of ecg_id 2"),
+        ("ptbxl_database.csv", "{'NORM': 80.0", "-" * 50000 + "{'A': 1", "scp_codes of ecg_id 2"),
         ("ptbxl_database.csv", "1,15000.0", "1,1e300", r"row 1 has no patient_id\); copy"),
         ("ptbxl_database.csv", "1,15000.0", f"{2**64},15000.0", r"row 1 has no ecg_id\); copy"),
         ("scp_statements.csv", "diagnostic,", "diag,", "scp_statements.csv is not PTB-XL's table"),
-        ("scp_statements.csv", ",STTC,", ",OTHER,", "it has the diagnostic_class OTHER"),
+        ("scp_statements.csv", ",STTC,", ",OTHER,", "unknown diagnostic_class OTHER"),
     ],
 )
-def test_a_table_that_is_not_ptb_xls_is_told_in_a_sentence(
-    changed: Path, file: str, old: str, new: str, told: str
+def test_an_invalid_table_of_ptb_xl_is_refused(
+    changed: Path, file: str, old: str, new: str, message: str
 ):
     replace(changed / file, old, new)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         PtbXl(changed).labels()
 
 
-def test_a_directory_without_the_table_is_told_in_a_sentence(tmp_path: Path):
-    with pytest.raises(UserError, match=r"has no ptbxl_database\.csv"):
+def test_a_directory_without_the_table_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"does not contain ptbxl_database\.csv"):
         open_dataset(f"ptb-xl:{tmp_path}")
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         open_dataset(f"ptb-xl-100:{tmp_path / 'nowhere'}")
 
 
-def test_there_is_a_word_for_every_rhythm():
+def test_every_rhythm_has_a_distinct_description():
     assert len(RHYTHMS) == len(set(RHYTHMS.values())) == 12
 
 
-def test_both_rates_name_the_same_patients():
+def test_both_rates_have_the_same_patients():
     assert same_patients("ptb-xl/1.0.3", "ptb-xl-100/1.0.3")
     assert same_patients("ptb-xl/1.0.3", "ptb-xl/1.0.1")
     assert not same_patients("ptb-xl/1.0.3", "mimic-iv-ecg/1.0")
     assert same_patients("mimic-iv-ecg/1.0", "mimic-iv-ecg-demo/0.1")
-    assert not same_patients("wfdb/one", "wfdb/other")
-    assert same_patients("wfdb/one", "wfdb/one")
+    assert not same_patients("wfdb/a", "wfdb/b")
+    assert same_patients("wfdb/a", "wfdb/a")
 
 
-def test_a_superclass_is_learned_and_nobody_trained_on_is_judged_at_the_other_rate(
+def test_a_superclass_is_trained_and_evaluated_on_unseen_patients_at_the_other_rate(
     root: Path, tmp_path: Path
 ):
     for name in ("ptb-xl", "ptb-xl-100"):
@@ -262,8 +267,10 @@ def test_a_superclass_is_learned_and_nobody_trained_on_is_judged_at_the_other_ra
     from_file = replace_setting(settings, labels=str(made.path))
     again = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "again", settings=from_file)
     assert again.scores == run.scores
-    judged = evaluate(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
+    evaluation = evaluate(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
     trained = pd.read_json(run.folder / "cohorts.json")["patients_seen"].iloc[0]
-    asked = {int(one) for answers in judged.predictions for one in answers.patient_id}
-    assert asked
-    assert not asked & set(trained)
+    evaluated = {
+        int(id_) for predictions in evaluation.predictions for id_ in predictions.patient_id
+    }
+    assert evaluated
+    assert not evaluated & set(trained)

@@ -1,4 +1,4 @@
-"""Any directory of WFDB records, with ids of text."""
+"""Directories of WFDB records, whose ids are text."""
 
 import json
 import shutil
@@ -30,8 +30,8 @@ from stores.opening import find_stores
 RECORDS = 40
 
 
-def name_of(place: int) -> str:
-    """Ids of unequal lengths, that are not ASCII and no numbers, with spaces and a comma."""
+def record_name(place: int) -> str:
+    """Return ids of different lengths, non-ASCII and with spaces and a comma."""
     return ("Zürich, ward 3/", "b/", "")[place % 3] + f"{place:03d}"
 
 
@@ -44,7 +44,7 @@ def source(synthetic_dir: Path) -> Source:
 def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wfdb") / "data"
     for place, ecg in enumerate(source.ecgs):
-        write_record(directory / name_of(place), ecg, LEADS)
+        write_record(directory / record_name(place), ecg, LEADS)
     (directory / "b/empty.hea").write_text("")
     (directory / "b/parts.hea").write_text("parts/2 12 500 10000\none 5000\nother 5000\n")
     labels(source).to_csv(directory / "labels.csv", index=False)
@@ -52,12 +52,12 @@ def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labels(source: Source) -> pd.DataFrame:
-    """What a lab might have written, patients by text and one of them not known."""
+    """A table as a lab might write it: patients as text, one of them missing."""
     known = source.labels
     patients = [f"P{patient}" for patient in known["patient_id"]]
     return pd.DataFrame(
         {
-            "record_id": [name_of(place) for place in range(len(known))],
+            "record_id": [record_name(place) for place in range(len(known))],
             "patient_id": [None, *patients[1:]],
             "sex": known["sex"].map({1.0: "M", 0.0: "F"}).to_numpy(),
             "age": known["age"].to_numpy(),
@@ -72,74 +72,74 @@ def empty(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def touch(root: Path, *names: str) -> None:
+def create_files(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        (root / name).create_files()
 
 
-def test_a_directory_of_records_is_a_data_set(root: Path, source: Source):
+def test_a_directory_follows_the_protocol(root: Path, source: Source):
     dataset = open_dataset(f"wfdb:our-lab={root}")
     check_dataset(dataset)
     assert dataset.namespace == "wfdb/our-lab"
     index = dataset.index()
     assert index.record_id.tolist() == sorted(
-        [*(name_of(place) for place in range(RECORDS)), "b/empty", "b/parts"]
+        [*(record_name(place) for place in range(RECORDS)), "b/empty", "b/parts"]
     )
     for place in (0, 1, 2):
-        row = index.record_id.tolist().index(name_of(place))
+        row = index.record_id.tolist().index(record_name(place))
         np.testing.assert_allclose(dataset.read(row), source.ecgs[place], atol=6e-4)
 
 
-def test_headers_that_are_no_single_record_are_bad_records(root: Path):
+def test_headers_without_a_single_segment_are_unreadable(root: Path):
     dataset = WfdbDirectory("lab", root)
     for name in ("b/empty", "b/parts"):
-        with pytest.raises(UnreadableRecord, match=rf"{name}.hea") as bad:
+        with pytest.raises(UnreadableRecord, match=rf"{name}.hea") as failure:
             dataset.read(dataset.index().record_id.tolist().index(name))
-        assert bad.value.reason == "unreadable"
+        assert failure.value.reason == "unreadable"
 
 
-def test_patients_and_labels_are_those_of_the_table(root: Path, source: Source):
+def test_patients_and_labels_come_from_the_table(root: Path, source: Source):
     known = WfdbDirectory("lab", root).labels()
     written = labels(source).set_index("record_id")
-    assert known.loc[name_of(0), "patient_id"] == name_of(0)
+    assert known.loc[record_name(0), "patient_id"] == record_name(0)
     assert known.loc["b/parts", "patient_id"] == "b/parts"
     for place in (1, 2, 3, 20):
-        mine, theirs = known.loc[name_of(place)], written.loc[name_of(place)]
-        assert mine["patient_id"] == theirs["patient_id"]
-        assert mine["sex"] == {"M": 1.0, "F": 0.0}[theirs["sex"]]
-        assert mine["age"] == theirs["age"]
-        assert mine["ward"] == theirs["ward"]
+        actual, expected = known.loc[record_name(place)], written.loc[record_name(place)]
+        assert actual["patient_id"] == expected["patient_id"]
+        assert actual["sex"] == {"M": 1.0, "F": 0.0}[expected["sex"]]
+        assert actual["age"] == expected["age"]
+        assert actual["ward"] == expected["ward"]
     assert known.loc[["b/empty", "b/parts"], ["sex", "age", "ward"]].isna().all(axis=None)
 
 
-def test_without_a_table_every_record_is_a_patient(empty: Path):
-    touch(empty, "1.hea", "007.hea")
+def test_without_a_table_every_record_is_its_own_patient(empty: Path):
+    create_files(empty, "1.hea", "007.hea")
     index = WfdbDirectory("lab", empty).index()
     assert index.record_id.tolist() == index.patient_id.tolist() == ["007", "1"]
     assert WfdbDirectory("lab", empty).labels().columns.tolist() == ["patient_id"]
 
 
-def test_a_digest_tells_text_from_text_and_numbers_are_digested_as_before(empty: Path):
+def test_digests_of_text_ids_differ_and_the_digest_of_integers_is_pinned(empty: Path):
     numbers = RecordIndex(np.arange(3), np.array([7, 7, 8]))
     assert numbers.digest.startswith("3eb6a998d7fb80b2a8c782b918d87383")
-    texts = [np.array(one) for one in (["a", "bc"], ["ab", "c"], ["a", "bc", "d"])]
-    digests = {RecordIndex(one, one).digest for one in texts}
+    texts = [np.array(ids) for ids in (["a", "bc"], ["ab", "c"], ["a", "bc", "d"])]
+    digests = {RecordIndex(ids, ids).digest for ids in texts}
     digests.add(RecordIndex(texts[0], texts[1]).digest)
     digests.add(RecordIndex(texts[0], np.array([1, 2])).digest)
     assert len(digests) == 5
 
 
-def test_records_are_sorted_and_hidden_ones_are_none(empty: Path):
-    touch(empty, "b/2.hea", "b/10.hea", "b-1.hea", "a.b.hea", "b/2.dat", "c.HEA", ".hea")
-    touch(empty, ".git/x.hea", "b/.~2.hea", "b/.snapshot/2.hea")
+def test_records_are_sorted_and_hidden_ones_ignored(empty: Path):
+    create_files(empty, "b/2.hea", "b/10.hea", "b-1.hea", "a.b.hea", "b/2.dat", "c.HEA", ".hea")
+    create_files(empty, ".git/x.hea", "b/.~2.hea", "b/.snapshot/2.hea")
     (empty / "folder.hea").mkdir()
     assert find_records(empty) == ["a.b", "b-1", "b/10", "b/2"]
 
 
-def test_folders_are_entered_once_whatever_links_lead_to_them(empty: Path, tmp_path: Path):
-    touch(empty, "b/1.hea", "b/c/2.hea")
-    touch(tmp_path / "elsewhere", "3.hea")
+def test_each_folder_is_visited_once_despite_links(empty: Path, tmp_path: Path):
+    create_files(empty, "b/1.hea", "b/c/2.hea")
+    create_files(tmp_path / "elsewhere", "3.hea")
     (empty / "a").symlink_to("b")
     (empty / "b/loop").symlink_to("..")
     (empty / "b/c/self").symlink_to(".")
@@ -150,10 +150,10 @@ def test_folders_are_entered_once_whatever_links_lead_to_them(empty: Path, tmp_p
     assert find_records(empty) == ["b/1", "b/c/2", "z/3"]
 
 
-def test_links_are_followed_within_the_directory_and_from_its_folders_to_another_disk(
+def test_links_inside_the_directory_and_linked_folders_are_followed(
     empty: Path, source: Source, tmp_path: Path
 ):
-    """As git-annex keeps files, and as a lab keeps its records where there is room."""
+    """git-annex stores files as links; a lab may keep the records on another disk."""
     write_record(empty / ".git/annex/objects/1", source.ecgs[1], LEADS)
     for place in ("disk", "other"):
         write_record(tmp_path / place / "1", source.ecgs[1], LEADS)
@@ -170,43 +170,43 @@ def test_links_are_followed_within_the_directory_and_from_its_folders_to_another
         assert dataset.read_leads(row).rate_hz == 500
     with pytest.raises(
         UnreadableRecord, match=r"out/1.hea: path is outside the data set's folder"
-    ) as bad:
+    ) as failure:
         dataset.read(2)
-    assert bad.value.reason == "unreadable"
+    assert failure.value.reason == "unreadable"
 
 
-def test_records_are_found_without_a_look_at_their_headers(empty: Path):
+def test_the_index_opens_no_header(empty: Path):
     (empty / "a.hea").symlink_to("nowhere")
-    touch(empty, "b.hea")
+    create_files(empty, "b.hea")
     (empty / "b.hea").chmod(0)
     dataset = WfdbDirectory("lab", empty)
     assert dataset.index().record_id.tolist() == ["a", "b"]
-    with pytest.raises(UnreadableRecord) as bad:
+    with pytest.raises(UnreadableRecord) as failure:
         dataset.read(0)
-    assert bad.value.reason == "missing_file"
+    assert failure.value.reason == "missing_file"
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("spec", "message"),
     [
         ("wfdb:{root}", "has no name"),
-        ("wfdb:our lab={root}", "is no name for a data set"),
-        ("wfdb:Our={root}", "is no name for a data set"),
-        ("wfdb:../lab={root}", "is no name for a data set"),
-        ("wfdb:..={root}", "is no name for a data set"),
-        ("wfdb:={root}", "is no name for a data set"),
+        ("wfdb:our lab={root}", "is not a valid name"),
+        ("wfdb:Our={root}", "is not a valid name"),
+        ("wfdb:../lab={root}", "is not a valid name"),
+        ("wfdb:..={root}", "is not a valid name"),
+        ("wfdb:={root}", "is not a valid name"),
         ("wfdb:lab=", "has no directory"),
-        ("wfdb:lab={root}/nowhere", "is not there"),
-        ("wfdb:lab={root}", "has no WFDB record"),
+        ("wfdb:lab={root}/nowhere", "does not exist"),
+        ("wfdb:lab={root}", "contains no WFDB record"),
     ],
 )
-def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, name: str, told: str):
-    with pytest.raises(UserError, match=told):
-        open_dataset(name.format(root=empty)).index()
+def test_an_invalid_spec_is_refused(empty: Path, spec: str, message: str):
+    with pytest.raises(UserError, match=message):
+        open_dataset(spec.format(root=empty)).index()
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ("name,sex\n1,M\n", "has no column record_id or study_id"),
         ("record_id,sex\n1,M\n,F\n", "has 1 rows without record_id"),
@@ -219,16 +219,16 @@ def test_a_directory_that_is_named_wrongly_is_told_in_a_sentence(empty: Path, na
         ("record_id,sex\n1,man\n", "column sex has values such as 'man'; use '0' or '1'"),
     ],
 )
-def test_a_table_that_is_wrong_is_told_in_a_sentence(empty: Path, table: str, told: str):
-    touch(empty, "1.hea", "2.hea")
+def test_an_invalid_table_is_refused(empty: Path, table: str, message: str):
+    create_files(empty, "1.hea", "2.hea")
     (empty / "labels.csv").write_text(table)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         WfdbDirectory("lab", empty).labels()
 
 
-def test_a_name_that_is_no_utf8_is_told_in_a_sentence(empty: Path):
-    touch(empty, "Z\udcfcrich.hea")
-    with pytest.raises(UserError, match=r"no UTF-8, 'Z\\udcfcrich'"):
+def test_a_name_that_is_not_utf8_is_refused(empty: Path):
+    create_files(empty, "Z\udcfcrich.hea")
+    with pytest.raises(UserError, match=r"not valid UTF-8, 'Z\\udcfcrich'"):
         find_records(empty)
 
 
@@ -238,43 +238,41 @@ INDEX = np.array(["007", "7", "Zürich, ward 3/1", "b/2"])
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("mine.txt", "# of May\nZürich, ward 3/1\n\n  007\n"),
-        ("mine.txt", "record_id\nZürich, ward 3/1\n007\n"),
-        ("mine.csv", '"Zürich, ward 3/1",test\n007,train\n'),
-        ("mine.csv", 'split,record_id\ntest,"Zürich, ward 3/1"\ntrain,007\n'),
+        ("records.txt", "# of May\nZürich, ward 3/1\n\n  007\n"),
+        ("records.txt", "record_id\nZürich, ward 3/1\n007\n"),
+        ("records.csv", '"Zürich, ward 3/1",test\n007,train\n'),
+        ("records.csv", 'split,record_id\ntest,"Zürich, ward 3/1"\ntrain,007\n'),
     ],
 )
-def test_records_are_chosen_by_text_as_it_is_written(tmp_path: Path, file: str, text: str):
+def test_records_are_selected_by_text_ids(tmp_path: Path, file: str, text: str):
     (tmp_path / file).write_text(text)
     assert select_records(INDEX, records=tmp_path / file).tolist() == ["007", "Zürich, ward 3/1"]
 
 
-def test_a_parquet_file_chooses_records_by_text(tmp_path: Path):
+def test_records_are_selected_by_text_ids_in_parquet(tmp_path: Path):
     pd.DataFrame({"record_id": ["b/2", "7"]}).to_parquet(tmp_path / "c.parquet")
     assert select_records(INDEX, records=tmp_path / "c.parquet").tolist() == ["7", "b/2"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("b/2\nb/3\n", "names 1 records that the data set does not have, such as b/3"),
-        ("", "holds no record ids"),
-        ("# none\n", "holds no record ids"),
-        ("record_id\n", "holds no record ids"),
+        ("b/2\nb/3\n", "lists 1 records that are not in the data set, such as b/3"),
+        ("", "does not contain valid record ids"),
+        ("# none\n", "does not contain valid record ids"),
+        ("record_id\n", "does not contain valid record ids"),
     ],
 )
-def test_a_file_of_text_ids_that_is_wrong_is_told_in_a_sentence(
-    tmp_path: Path, text: str, told: str
-):
-    (tmp_path / "mine.txt").write_text(text)
-    with pytest.raises(UserError, match=told):
-        select_records(INDEX, records=tmp_path / "mine.txt")
-    with pytest.raises(UserError, match="holds no record ids"):
-        read_record_ids(tmp_path / "mine.txt")
+def test_an_invalid_file_of_text_ids_is_refused(tmp_path: Path, text: str, message: str):
+    (tmp_path / "records.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        select_records(INDEX, records=tmp_path / "records.txt")
+    with pytest.raises(UserError, match="does not contain valid record ids"):
+        read_record_ids(tmp_path / "records.txt")
 
 
-@pytest.mark.parametrize("file", ["mine.csv", "mine.parquet"])
-def test_a_table_of_labels_is_joined_by_text_as_it_is_written(tmp_path: Path, file: str):
+@pytest.mark.parametrize("file", ["records.csv", "records.parquet"])
+def test_labels_are_joined_by_text_ids(tmp_path: Path, file: str):
     table = pd.DataFrame(
         {"record_id": ["7", "b/2", "x"], "patient_id": ["01", None, "3"], "y": [1, 2, 3]}
     )
@@ -298,41 +296,41 @@ def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_a_store_goes_by_text_and_grows_by_records_that_come_between(
+def test_a_store_with_text_ids_grows_by_records_that_sort_between(
     root: Path, store: Path, source: Source
 ):
     (first, _) = find_stores(store, "wfdb/lab").stores
     assert first.record_id.tolist() == WfdbDirectory("lab", root).index().record_id.tolist()
-    before = first.read(first.rows_by_id(np.array([name_of(1)])))
+    before = first.read(first.rows_by_id(np.array([record_name(1)])))
     write_record(root / "a-much-longer-name-than-any-of-the-others", source.ecgs[1], LEADS)
     extract_random(f"wfdb:lab={root}", store, "dlinear")
-    grown = next(
-        one for one in find_stores(store, "wfdb/lab").stores if one.identity == first.identity
-    )
+    grown = next(s for s in find_stores(store, "wfdb/lab").stores if s.identity == first.identity)
     assert grown.record_id[-1] == "a-much-longer-name-than-any-of-the-others"
-    rows = grown.rows_by_id(np.array([name_of(1), grown.record_id[-1]]))
+    rows = grown.rows_by_id(np.array([record_name(1), grown.record_id[-1]]))
     np.testing.assert_array_equal(grown.read(rows), np.concatenate([before, before]))
     again = extract(f"wfdb:lab={root}", store, ["dlinear"], options=ExtractOptions(weights=RANDOM))
     assert again.computed == 0
     assert again.previously_failed == 4
 
 
-def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp_path: Path):
+def test_heads_are_trained_evaluated_and_added_with_text_ids(
+    root: Path, store: Path, tmp_path: Path
+):
     extract_random(f"wfdb:lab={root}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     shared = TrainSettings(weights=RANDOM, repeats=2, fit=fit, tasks=("sex",))
     run = train(f"wfdb:lab={root}", store, tmp_path / "run", settings=shared)
     cohorts = json.loads((run.folder / "cohorts.json").read_text())
     known = WfdbDirectory("lab", root).labels()
-    answers = pd.read_parquet(run.folder / "predictions.parquet")
-    assert set(answers["record_id"]) <= set(known.index)
+    predictions = pd.read_parquet(run.folder / "predictions.parquet")
+    assert set(predictions["record_id"]) <= set(known.index)
     np.testing.assert_array_equal(
-        answers["truth"], known.loc[answers["record_id"], "sex"].to_numpy()
+        predictions["truth"], known.loc[predictions["record_id"], "sex"].to_numpy()
     )
     for number, cohort in enumerate(cohorts):
-        mine = answers[answers["repeat"] == number]
-        assert set(mine["record_id"]) <= set(cohort["test"])
-        assert set(mine["patient_id"]).isdisjoint(cohort["patients_seen"])
+        rows = predictions[predictions["repeat"] == number]
+        assert set(rows["record_id"]) <= set(cohort["test"])
+        assert set(rows["patient_id"]).isdisjoint(cohort["patients_seen"])
         assert set(known.loc[cohort["train"], "patient_id"]) <= set(cohort["patients_seen"])
     added = TrainSettings(
         weights=RANDOM,
@@ -344,15 +342,17 @@ def test_heads_are_trained_judged_and_added_by_text(root: Path, store: Path, tmp
     )
     ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", settings=added)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
-    judged = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "judged")
-    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
-    assert not [note for note in noted if "have changed since the training" in note]
-    for one in judged.predictions:
-        assert set(one.patient_id.tolist()).isdisjoint(cohorts[one.repeat]["patients_seen"])
-    assert (tmp_path / "judged" / "predictions.parquet").is_file()
+    evaluation = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "evaluation")
+    notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
+    assert not [note for note in notes if "have changed since the training" in note]
+    for predictions in evaluation.predictions:
+        assert set(predictions.patient_id.tolist()).isdisjoint(
+            cohorts[predictions.repeat]["patients_seen"]
+        )
+    assert (tmp_path / "evaluation" / "predictions.parquet").is_file()
 
 
-def test_patients_that_are_told_later_are_seen_by_their_records(
+def test_patients_added_later_are_recognized_by_their_training_records(
     root: Path, store: Path, tmp_path: Path
 ):
     copy = tmp_path / "copy"
@@ -363,18 +363,20 @@ def test_patients_that_are_told_later_are_seen_by_their_records(
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
     run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings=settings)
-    (drawn,) = json.loads((run.folder / "cohorts.json").read_text())
-    # The first record that was tested on turns out to be of somebody who was trained on.
-    told = known.assign(patient_id=known["record_id"]).set_index("record_id")
-    same = [drawn["train"][0], drawn["test"][0]]
-    told.loc[same, "patient_id"] = "somebody"
-    told.to_csv(copy / "labels.csv")
-    judged = evaluate(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "judged")
-    asked = {str(one) for answers in judged.predictions for one in answers.record_id}
-    assert asked
-    assert asked.isdisjoint({*drawn["train"], *drawn["validation"], *same})
-    noted = json.loads((tmp_path / "judged/evaluation.json").read_text())["notes"]
-    assert [note for note in noted if "have changed since the training" in note]
+    (cohort,) = json.loads((run.folder / "cohorts.json").read_text())
+    # The first test record turns out to be of a training patient.
+    revised = known.assign(patient_id=known["record_id"]).set_index("record_id")
+    same = [cohort["train"][0], cohort["test"][0]]
+    revised.loc[same, "patient_id"] = "somebody"
+    revised.to_csv(copy / "labels.csv")
+    evaluation = evaluate(run.folder, f"wfdb:lab={copy}", store, out=tmp_path / "evaluation")
+    evaluated = {
+        str(id_) for predictions in evaluation.predictions for id_ in predictions.record_id
+    }
+    assert evaluated
+    assert evaluated.isdisjoint({*cohort["train"], *cohort["validation"], *same})
+    notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
+    assert [note for note in notes if "have changed since the training" in note]
     added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
     with pytest.raises(
         UserError, match=r"1 patients have records in both train and test of .* as s"
