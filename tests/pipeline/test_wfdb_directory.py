@@ -75,7 +75,7 @@ def empty(tmp_path: Path) -> Path:
 def create_files(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).create_files()
+        (root / name).touch()
 
 
 def test_a_directory_follows_the_protocol(root: Path, source: Source):
@@ -345,9 +345,9 @@ def test_heads_are_trained_evaluated_and_added_with_text_ids(
     evaluation = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "evaluation")
     notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
     assert not [note for note in notes if "have changed since the training" in note]
-    for predictions in evaluation.predictions:
-        assert set(predictions.patient_id.tolist()).isdisjoint(
-            cohorts[predictions.repeat]["patients_seen"]
+    for task_predictions in evaluation.predictions:
+        assert set(task_predictions.patient_id.tolist()).isdisjoint(
+            cohorts[task_predictions.repeat]["patients_seen"]
         )
     assert (tmp_path / "evaluation" / "predictions.parquet").is_file()
 
