@@ -23,7 +23,7 @@ from enecg.heads import FFN
 class StackConfig:
     """What the FFNs of a stack have in common.
 
-    `outputs`: the most that any task has. `frozen`: the hidden layers learn by LoRA of this
+    `outputs`: the most that any task has. `lora`: the hidden layers learn by LoRA of this
     `rank` alone; else they are trained outright. `shared`: all tasks of a group have the same
     hidden layers. `zero_prediction`: the prediction begins at 0.
     """
@@ -32,7 +32,7 @@ class StackConfig:
     hidden: int
     outputs: int
     depth: int = 1
-    frozen: bool = True
+    lora: bool = True
     shared: bool = False
     zero_prediction: bool = False
     rank: int = 8
@@ -46,20 +46,20 @@ class StackedFFN(nn.Module):
     Parameters have the leading axes (group, task); where hidden layers are shared, (group, 1).
     """
 
-    def __init__(self, shape: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
+    def __init__(self, config: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
         super().__init__()
-        self.shape = shape
-        drawn = {seed: _draw(shape, tasks, seed) for seed in set(seeds)}
+        self.config = config
+        drawn = {seed: _draw(config, tasks, seed) for seed in set(seeds)}
 
         def stacked(name: str) -> nn.Parameter:
             return nn.Parameter(torch.stack([drawn[seed][name] for seed in seeds]))
 
-        depths = range(shape.depth)
+        depths = range(config.depth)
         self.weight = nn.ParameterList(stacked(f"weight{depth}") for depth in depths)
         self.bias = nn.ParameterList(stacked(f"bias{depth}") for depth in depths)
         self.lora_a = nn.ParameterList()
         self.lora_b = nn.ParameterList()
-        if shape.frozen:
+        if config.lora:
             self.weight.requires_grad_(False)
             self.bias.requires_grad_(False)
             self.lora_a.extend(stacked(f"lora_a{depth}") for depth in depths)
@@ -90,21 +90,21 @@ class StackedFFN(nn.Module):
         other: drawing for each of them would take longer than all the rest.
         """
         states = features.unsqueeze(1)
-        for depth in range(self.shape.depth):
+        for depth in range(self.config.depth):
             weight, bias = self.weight[depth], self.bias[depth]
             if depth == 0 and first is not None:
                 before = first.transpose(1, 2)
             else:
                 before = _times(states, weight) + bias.unsqueeze(2)
-            if self.shape.frozen:
+            if self.config.lora:
                 low = _times(self._drop(states), self.lora_a[depth])
-                scale = self.shape.alpha / self.shape.rank
+                scale = self.config.alpha / self.config.rank
                 before = before + scale * _times(low, self.lora_b[depth])
             states = self._drop(functional.gelu(before))
         return _times(states, self.prediction) + self.prediction_bias.unsqueeze(2)
 
     def _drop(self, states: Tensor) -> Tensor:
-        share = self.shape.dropout
+        share = self.config.dropout
         if not self.training or not share:
             return states
         kept = torch.rand(states.shape[-2:], device=states.device) >= share
@@ -119,10 +119,10 @@ class StackedFFN(nn.Module):
                 layers = [ffn.hidden, *ffn.more] if ffn.depth else []
                 for depth, layer in enumerate(layers):
                     shared = min(task, self.weight[depth].shape[1] - 1)
-                    plain = layer.base_layer if self.shape.frozen else layer
+                    plain = layer.base_layer if self.config.lora else layer
                     plain.weight.copy_(self.weight[depth][group, shared])
                     plain.bias.copy_(self.bias[depth][group, shared])
-                    if self.shape.frozen:
+                    if self.config.lora:
                         layer.lora_A["default"].weight.copy_(self.lora_a[depth][group, task])
                         layer.lora_B["default"].weight.copy_(self.lora_b[depth][group, task])
                 last = ffn.prediction
@@ -145,28 +145,28 @@ def _times(
     return states @ weight.mT
 
 
-def _draw(shape: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
+def _draw(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
     """A group's initial parameters, each with a leading task axis, as torch and peft draw them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         ffns = [
-            FFN(shape.features, shape.hidden, shape.outputs, shape.dropout, shape.depth)
+            FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
             for _ in range(tasks)
         ]
         drawn = {
             "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
             "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
         }
-        if shape.zero_prediction:
+        if config.zero_prediction:
             drawn = {name: torch.zeros_like(value) for name, value in drawn.items()}
-        for depth in range(shape.depth):
+        for depth in range(config.depth):
             layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
-            kept = layers[:1] if shape.shared else layers
+            kept = layers[:1] if config.shared else layers
             drawn[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
             drawn[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
-            low = torch.empty(tasks, shape.rank, layers[0].in_features)
+            low = torch.empty(tasks, config.rank, layers[0].in_features)
             for one in low:
                 nn.init.kaiming_uniform_(one, a=math.sqrt(5))
             drawn[f"lora_a{depth}"] = low
-            drawn[f"lora_b{depth}"] = torch.zeros(tasks, shape.hidden, shape.rank)
+            drawn[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
     return drawn

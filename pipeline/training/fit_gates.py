@@ -39,7 +39,7 @@ def fit_gates(
     predictions = _stack_predictions(out_of_fold, data)
     experts = predictions.shape[-1]
     per_output = settings.gate_weights == "output"
-    shape = StackConfig(
+    config = StackConfig(
         features=leads.shape[1],
         hidden=settings.gate_hidden,
         outputs=experts * (data.outputs if per_output else 1),
@@ -50,7 +50,7 @@ def fit_gates(
         dropout=settings.dropout,
     )
     groups = [Group.of(number, repeat, settings) for number, repeat in enumerate(repeats)]
-    stack = StackedFFN(shape, len(data.tasks), [group.seed for group in groups]).to(leads.device)
+    stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
     losses = _gate_losses(stack, data, groups, predictions, settings)
     history = train_stack(stack, losses, groups, settings)
     fits = []

@@ -95,7 +95,7 @@ def fit_heads(
         for position, group in enumerate(groups)
     }
     losses = {group.repeat: history[:, n] for n, group in enumerate(groups) if group.fold is None}
-    untrained = StackedFFN(stack.shape, len(data.tasks), [repeat.seed for repeat in repeats])
+    untrained = StackedFFN(stack.config, len(data.tasks), [repeat.seed for repeat in repeats])
     untrained = untrained.to(embedding.device)
     fits = []
     for number, repeat in enumerate(repeats):
@@ -159,27 +159,27 @@ def _fit_stack(
     bases: Sequence[nn.Linear] | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the groups' heads; return them with their validation losses."""
-    shape = StackConfig(
+    config = StackConfig(
         features=data.embedding.shape[1],
         hidden=settings.hidden,
         outputs=data.outputs,
         depth=0 if settings.adaptation == "linear" else 1,
-        frozen=settings.adaptation in ("lora", "shared-lora"),
+        lora=settings.adaptation in ("lora", "shared-lora"),
         rank=settings.rank,
         alpha=settings.alpha,
         dropout=settings.dropout,
     )
 
-    def draw(shape: StackConfig) -> StackedFFN:
-        stack = StackedFFN(shape, len(data.tasks), [group.seed for group in groups])
+    def draw(config: StackConfig) -> StackedFFN:
+        stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups])
         return stack.to(data.embedding.device)
 
     if settings.adaptation != "shared-lora":
-        stack = draw(shape)
+        stack = draw(config)
         return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
-    stack = draw(replace(shape, shared=True))
+    stack = draw(replace(config, shared=True))
     if bases is None:
-        base = draw(replace(shape, frozen=False, shared=True))
+        base = draw(replace(config, lora=False, shared=True))
         train_stack(base, _head_losses(base, data, groups), groups, settings, joint=True)
         with torch.no_grad():
             stack.weight[0].copy_(base.weight[0])
@@ -221,10 +221,10 @@ def _extract_heads(
         {name: target.outputs for name, target in targets.items()},
         hidden=settings.hidden,
         dropout=settings.dropout,
-        depth=stack.shape.depth,
-        shared=stack.shape.shared,
+        depth=stack.config.depth,
+        shared=stack.config.shared,
     )
-    if stack.shape.frozen:
+    if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)
     data.set_standardise(heads.standardise, repeat)

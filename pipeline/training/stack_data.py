@@ -120,7 +120,7 @@ def precompute_first_layer(
         A function from rows, shape (group, batch), to `StackedFFN.forward`'s argument `first`;
         it returns None where the first layer is trained.
     """
-    if not (stack.shape.frozen and stack.shape.depth):
+    if not (stack.config.lora and stack.config.depth):
         return lambda rows: None
     weights = stack.weight[0]
     owners: list[int] = []

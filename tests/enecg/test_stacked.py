@@ -9,9 +9,9 @@ from enecg.stacked import StackConfig, StackedFFN
 OUTPUTS = {"rr_interval": 1, "sex": 2, "arrhythmia": 5}
 
 
-def stirred(shape: StackConfig, seeds: list[int]) -> StackedFFN:
+def stirred(config: StackConfig, seeds: list[int]) -> StackedFFN:
     """A stack whose trained parameters are no longer as they were drawn."""
-    stack = StackedFFN(shape, len(OUTPUTS), seeds)
+    stack = StackedFFN(config, len(OUTPUTS), seeds)
     torch.manual_seed(7)
     for one in stack.parameters():
         if one.requires_grad:
@@ -20,20 +20,18 @@ def stirred(shape: StackConfig, seeds: list[int]) -> StackedFFN:
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_modules_that_are_saved_answer_as_the_stack_does(
-    depth: int, frozen: bool, shared: bool
-):
-    shape = StackConfig(20, 8, 5, depth=depth, frozen=frozen and depth > 0, shared=shared)
-    stack = stirred(shape, [0, 1])
+def test_the_modules_that_are_saved_answer_as_the_stack_does(depth: int, lora: bool, shared: bool):
+    config = StackConfig(20, 8, 5, depth=depth, lora=lora and depth > 0, shared=shared)
+    stack = stirred(config, [0, 1])
     features = torch.randn(2, 11, 20)
     answers = stack(features)
     for group in range(2):
         heads = TaskHeads(
             20, OUTPUTS, hidden=8, dropout=0.1, depth=depth, shared=shared and depth > 0
         )
-        if shape.frozen:
+        if config.lora:
             heads.adapt(rank=8, alpha=16.0, dropout=0.1)
         stack.copy_to(group, list(heads.ffn.values()))
         said = heads.eval()(features[group])
