@@ -143,7 +143,7 @@ def draw_beats(
         The beats in order of time.
     """
     if rhythm.atria == "fluttering":
-        return _flutter(rng)
+        return _draw_flutter(rng)
     low, high = rhythm.rate_bpm
     mean = 60 / (low + (high - low) * rng.beta(2, 2))
     count = int((SECONDS + 2 * _MARGIN_S) / mean * 1.6) + 4
@@ -167,12 +167,12 @@ def draw_beats(
     time = np.cumsum(interval) - _MARGIN_S - rng.uniform(0, mean)
     kind = np.zeros(count, np.int8)
     if rhythm.premature:
-        time, kind = _premature(rng, time, rhythm.premature)
+        time, kind = _add_premature(rng, time, rhythm.premature)
     keep = time < SECONDS + _MARGIN_S
     return Beats(time[keep], kind[keep], mean)
 
 
-def _flutter(rng: Generator) -> Beats:
+def _draw_flutter(rng: Generator) -> Beats:
     """Draw the beats of flutter at 250 to 330 per minute with 2:1, 3:1, 4:1 or variable block."""
     hz = rng.uniform(250, 330) / 60
     count = int((SECONDS + 2 * _MARGIN_S) * hz / 2) + 2
@@ -186,7 +186,7 @@ def _flutter(rng: Generator) -> Beats:
     return Beats(time, np.zeros(len(time), np.int8), float(ratios.mean() / hz), hz)
 
 
-def _premature(
+def _add_premature(
     rng: Generator, time: np.ndarray, origin: Premature
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move one to four beats forward and return all times and beat types."""

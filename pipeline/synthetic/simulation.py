@@ -78,7 +78,7 @@ def _render(
     return vector
 
 
-def _atrial_waves(rng: Generator, rhythm: Rhythm, hz: float) -> Float32[np.ndarray, "3 time"]:
+def _draw_atrial_waves(rng: Generator, rhythm: Rhythm, hz: float) -> Float32[np.ndarray, "3 time"]:
     """Draw flutter, a sawtooth, or fibrillation, waves of varying rate and size."""
     knots = np.linspace(0, _TIME_S[-1], 24)
 
@@ -178,7 +178,7 @@ def simulate(
             ),
         )
     if rhythm.atria in ("fibrillating", "fluttering"):
-        vector += _atrial_waves(rng, rhythm, beats.atrial_hz)
+        vector += _draw_atrial_waves(rng, rhythm, beats.atrial_hz)
     eight = patient.torso.astype(np.float32) @ vector + _draw_noise(rng, breathing_hz)
     inside = beats.time_s[(beats.time_s >= 0) & (beats.time_s < SAMPLES / SAMPLE_RATE_HZ)]
     has_p = rhythm.atria in ("sinus", "ectopic", "paced")

@@ -26,7 +26,7 @@ class Wave(NamedTuple):
 
 
 class PotassiumEffects(NamedTuple):
-    """Changes of the waves by potassium.
+    """Effects of potassium on the waves.
 
     Attributes:
         t_gain: Factor of the T wave amplitude.
@@ -46,7 +46,7 @@ class PotassiumEffects(NamedTuple):
 
 
 def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
-    """Return the ECG changes at a potassium concentration in mmol/L.
+    """Return the effects of a potassium concentration in mmol/L.
 
     Above 5 mmol/L, the T wave peaks first, then P flattens and the QRS widens; below 3.6 mmol/L, T
     flattens, ST is depressed and a U wave appears (Surawicz, Am Heart J 73:814, 1967).
@@ -135,7 +135,7 @@ def repolarization_waves(
         qrs_s: QRS duration in seconds.
         qt_s: QT interval in seconds.
         kind: Conduction, as in `qrs_waves`.
-        effects: Changes by potassium.
+        effects: Effects of potassium.
 
     Returns:
         The three waves in this order.

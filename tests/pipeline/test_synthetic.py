@@ -219,12 +219,12 @@ def test_every_defect_occurs_and_is_listed_in_the_marker(synthetic_dir: Path) ->
 
 
 def test_equal_seeds_write_equal_bytes(tmp_path: Path) -> None:
-    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
-    for directory, seed in ((one, 7), (two, 7), (other, 8)):
+    first, second, other = tmp_path / "first", tmp_path / "second", tmp_path / "other"
+    for directory, seed in ((first, 7), (second, 7), (other, 8)):
         synthesize(directory, patients=3, seed=seed, spoiled_fraction=0)
-    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
-    assert filecmp.cmpfiles(one, two, map(str, files), shallow=False)[1:] == ([], [])
-    assert (one / "record_list.csv").read_text() != (other / "record_list.csv").read_text()
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert filecmp.cmpfiles(first, second, map(str, files), shallow=False)[1:] == ([], [])
+    assert (first / "record_list.csv").read_text() != (other / "record_list.csv").read_text()
 
 
 def test_a_complete_data_set_is_not_written_again(tmp_path: Path) -> None:
