@@ -39,10 +39,7 @@ def extract(
     dry_run: p.DryRun = False,
     wait_minutes: p.WaitMinutes = 0.0,
 ) -> tuple[str, ...]:
-    """Compute the embeddings that the store is missing and write them.
-
-    Complete rows are not recomputed, so an interrupted run resumes.
-    """
+    """Write the embeddings that the store is missing; an interrupted run resumes."""
     options = {
         "weights": weights,
         "pooling": pooling,
@@ -64,13 +61,16 @@ def extract(
 def estimate(
     dataset: str, store: str, experts: Iterable[str] = DEFAULT_EXPERTS, **options: Any
 ) -> list[str]:
-    """Return what an extraction would do, as lines; create and write nothing.
+    """Describe what an extraction would do; create and write nothing.
 
     Args:
         dataset: Data set as ``SOURCE:FOLDER``.
         store: Root folder or URL of the stores.
-        experts: Names of experts, or several names separated by commas.
+        experts: Names of experts; a value may contain several, separated by commas.
         **options: Fields of `ExtractOptions`.
+
+    Returns:
+        Lines of text.
     """
     # Imported here because it imports torch, which `--help` does not need.
     from pipeline.extraction.estimate import estimate_extraction, format_estimates

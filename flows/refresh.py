@@ -1,4 +1,4 @@
-"""What runs at night: extract what is new, then train anew."""
+"""The nightly flow: extract new records, then train."""
 
 from datetime import datetime
 
@@ -33,7 +33,7 @@ def refresh(
     batch_size: p.BatchSize = 64,
     limit: p.Limit = None,
 ) -> tuple[str, ...]:
-    """Extract the records that are new, then train all heads into a folder named by the time."""
+    """Extract new records, then train into a new folder named by the current time."""
     extracted = extract(
         dataset=dataset,
         store=store,

@@ -1,4 +1,4 @@
-"""The extraction plan: the rows that are missing in each store."""
+"""The extraction plan: the rows that are missing in each store, and ranges of their shards."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -109,6 +109,9 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
         request: The request.
         log: Called once per store whose holder is waited for.
 
+    Returns:
+        The plan, which holds the leases.
+
     Raises:
         LeaseHeld: Another extraction is writing to an expert's store.
         StoreError: A store cannot be opened or written, or its rows do not match the others'.
@@ -170,8 +173,9 @@ def _find_missing(
         same_rows = np.array_equal(first.record_id, other.record_id)
         if not same_rows or first.shard_rows != other.shard_rows:
             raise StoreError(
-                f"{other.location} and {first.location} differ in their rows or in their rows per "
-                "shard; use another --store, or copy both to one with `enecg store copy`."
+                f"{other.location} and {first.location} have their records in different rows or "
+                "shards; extract into another --store, or copy both stores there with `enecg store "
+                "copy`."
             )
     index_rows = np.full(len(first.record_id), -1)
     # `request.record_ids` is in index order, as is `flatnonzero`.
@@ -180,8 +184,10 @@ def _find_missing(
     requested = index_rows >= 0
     plans = []
     already_complete = previously_failed = 0
-    for target in request.targets[: len(stores)]:
-        store = stores[target.location]
+    for target in request.targets:
+        store = stores.get(target.location)
+        if store is None:
+            continue
         status = store.status()
         missing = requested & pending_rows(status, retry_failed=request.options.retry_failed)
         already_complete += int((status[requested] == WHOLE).sum())

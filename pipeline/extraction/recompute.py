@@ -134,11 +134,7 @@ def _distance(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " featu
 
 
 def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) -> Expert:
-    """Load the expert that the store was extracted with.
-
-    Raises:
-        UserError: Its provenance differs from the store's.
-    """
+    """Load the expert that the store was extracted with, and check its provenance."""
     expected = store.provenance
     name = expected["expert"]
     expert: Expert

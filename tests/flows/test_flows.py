@@ -17,6 +17,7 @@ from flows.label import label
 from flows.parameters import split
 from flows.refresh import refresh
 from flows.train import train
+from pipeline.extraction.options import ExtractOptions
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -127,6 +128,14 @@ def test_the_flow_trains_as_the_stage_does_where_nothing_is_said():
             assert told[field.name] == getattr(settings, field.name), field.name
     for field in fields(FitSettings):
         assert told[field.name] == getattr(settings.fit, field.name), field.name
+
+
+def test_the_extract_flow_has_the_defaults_of_the_function():
+    parameters = inspect.signature(extract.fn).parameters
+    options = ExtractOptions()
+    for field in fields(ExtractOptions):
+        if field.name not in ("flush_seconds", "shard_rows"):
+            assert parameters[field.name].default == getattr(options, field.name), field.name
 
 
 @pytest.mark.parametrize("flow", [extract, train, refresh], ids=lambda flow: flow.name)
