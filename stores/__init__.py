@@ -1,1 +1,1 @@
-"""Zarr stores of embeddings: identity, layout, writing, reading. Knows no ECG and no model."""
+"""Zarr stores of embeddings: identity, layout, leases, reading, writing, verification, copying."""

@@ -1,7 +1,8 @@
-"""Stores from one root to another: joined by record id, resumable, each shard compared.
+"""Copying stores from one root to another, joined by record id.
 
-A copy writes what the source has whole and the target has not, so a copy that broke off goes on
-by being begun again, and two roots that have different rows of one store complete each other.
+A copy writes the rows that are whole in the source and missing in the target, and compares each
+shard with what is read back. So an interrupted copy resumes when it is run again, and two roots
+with different rows of a store can complete each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +24,14 @@ from stores.verify import Progress
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What was copied into a store: rows written now, and those that were there before.
+    """What was copied into a store.
 
-    `damaged`: what of the source could not be read, a sentence each; those rows were left out.
+    Attributes:
+        location: The target store.
+        whole: Whole rows written.
+        failed: Failure reasons written.
+        already_present: Rows that the target had before.
+        damaged: One message per part of the source that is damaged and was left out.
     """
 
     location: Location
@@ -42,46 +48,46 @@ def select_stores(
     datasets: Sequence[str] = (),
     experts: Sequence[str] = (),
 ) -> tuple[EmbeddingStore, ...]:
-    """The stores to be copied, the reference expert of each data set first.
+    """Select the stores to copy.
 
     Args:
-        source: A root or a single store.
-        reference: Expert whose stores are copied first and along with any other of their data set.
-        datasets: Namespaces to copy, all by default.
-        experts: Experts to copy, all by default.
+        source: The stores to choose from.
+        reference: Expert whose stores are copied along with any other of their data set.
+        datasets: Namespaces of data sets, such as ``ludb/1.0.1``; empty selects all.
+        experts: Names of experts; empty selects all.
 
     Returns:
-        The stores, those of `reference` first.
+        The stores of `reference` in each selected data set, then the other selected stores.
 
     Raises:
         StoreError: No store is selected.
     """
-    beside = find_stores(source.root) if source.is_single_store else source.found
 
-    def asked(location: Location) -> bool:
+    def is_selected(location: Location) -> bool:
         return (not datasets or dataset_name(location) in datasets) and (
             not experts or location.parent.name in experts
         )
 
-    chosen = [one for one in source.found.stores if asked(one.location)]
-    if not chosen:
-        for wrong in source.found.errors:
-            raise wrong
-        there = sorted(
-            f"{dataset_name(one.location)} {one.location.parent.name}"
-            for one in source.found.stores
+    selected = [store for store in source.found.stores if is_selected(store.location)]
+    if not selected:
+        for error in source.found.errors:
+            raise error
+        available = sorted(
+            f"{dataset_name(store.location)} {store.location.parent.name}"
+            for store in source.found.stores
         )
         raise StoreError(
-            f"Nothing in {source.root} was asked for: it has {', '.join(there) or 'no store'}; "
-            "name others by --experts and --dataset-name."
+            f"No store in {source.root} matches --experts and --dataset-name; available are "
+            f"{', '.join(available) or 'none'}."
         )
-    served = {dataset_name(one.location) for one in chosen}
+    names = {dataset_name(store.location) for store in selected}
+    candidates = find_stores(source.root) if source.is_single_store else source.found
     references = [
-        one
-        for one in beside.stores
-        if one.location.parent.name == reference and dataset_name(one.location) in served
+        store
+        for store in candidates.stores
+        if store.location.parent.name == reference and dataset_name(store.location) in names
     ]
-    others = [one for one in chosen if one.location.parent.name != reference]
+    others = [store for store in selected if store.location.parent.name != reference]
     return (*references, *others)
 
 
@@ -93,30 +99,41 @@ def copy_stores(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[CopyResult]:
-    """Copy stores into a root, one after the other; memory holds a shard or two.
+    """Copy stores into a root one after the other, holding one or two shards in memory.
 
-    Readers of neither side wait. `progress` counts the rows that the sources have, over all. A
-    source too damaged to tell its rows is left out, and said to be so.
-    Raises LeaseHeld where somebody else writes to a target, StoreError where source and target
-    are the same or a root refuses.
+    Readers of source and target never wait.
+
+    Args:
+        stores: The stores to copy.
+        target: The target root.
+        reference: Expert whose stores in the target define the rows of new stores.
+        log: Called with a message while waiting for a lease (`lease.acquire`).
+        progress: Called with the rows copied so far and in total.
+
+    Yields:
+        One result per store. A store whose status is damaged is reported and left out.
+
+    Raises:
+        LeaseHeld: Another process writes to a target store.
+        StoreError: Source and target are the same store, or a root cannot be read or written.
     """
-    has: list[int] = []
+    totals: list[int] = []
     readable = []
     for store in stores:
         try:
-            has.append(int((store.status() != ABSENT).sum()))
+            totals.append(int((store.status() != ABSENT).sum()))
             readable.append(store)
         except DamagedStore as error:
             yield CopyResult(store_location(target, store.provenance), 0, 0, 0, (str(error),))
-    before = 0
-    for store, rows in zip(readable, has, strict=True):
+    done_before = 0
+    for store, rows in zip(readable, totals, strict=True):
 
-        def report(done: int, _: int, before: int = before) -> None:
+        def report(done: int, _: int, done_before: int = done_before) -> None:
             if progress is not None:
-                progress(before + done, sum(has))
+                progress(done_before + done, sum(totals))
 
         yield copy_store(store, target, reference=reference, log=log, progress=report)
-        before += rows
+        done_before += rows
 
 
 def copy_store(
@@ -127,38 +144,50 @@ def copy_store(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> CopyResult:
-    """Copy one store into a root, under the target's lease; see `copy`."""
+    """Copy one store into a root, under the target's lease.
+
+    Args:
+        source: The store to copy.
+        target: The target root.
+        reference: As for `copy_stores`.
+        log: As for `copy_stores`.
+        progress: As for `copy_stores`.
+
+    Returns:
+        What was copied.
+
+    Raises:
+        LeaseHeld: Another process writes to the target store.
+        StoreError: Source and target are the same store, or a root cannot be read or written.
+    """
     location = store_location(target, source.provenance)
     if str(location) == str(source.location):
-        raise StoreError(f"{location} is both source and target; name another root to copy to.")
+        raise StoreError(f"{location} is both source and target; give another target root.")
     with acquire(leases_folder(location), log=log) as lease:
-        # Only now: the target may have been grown while its lease was waited for.
-        made = _made(source, target, location, lease, reference)
-        copied = _fill(made, source, progress)
-        _copy_runs(source, made)
-    return copied
+        # Open it under the lease: it may have grown during the wait.
+        target_store = _open_target(source, target, location, lease, reference)
+        result = _copy_rows(target_store, source, progress)
+        _copy_runs(source, target_store)
+    return result
 
 
-def _made(
+def _open_target(
     source: EmbeddingStore,
     target: Location,
     location: Location,
     lease: Lease,
     reference: str,
 ) -> EmbeddingStore:
-    """The target's store, with a row for each of the source's records.
-
-    All stores of a data set in a root have the same records in the same rows and shards, so the
-    target's stores of `reference` define the rows.
-    """
-    there = find_stores(target, source.provenance["dataset"]).stores
-    references = [one for one in there if one.location.parent.name == reference]
+    """Open the target store, with a row for each of the source's records."""
+    # All stores of a data set in a root have the same records in the same rows and shards, which
+    # the target's stores of `reference` define.
+    found = find_stores(target, source.provenance["dataset"]).stores
+    references = [store for store in found if store.location.parent.name == reference]
     record_id, shard_rows = source.record_id, source.shard_rows
     if references:
-        # Those of the same dtype first: an extraction goes by them.
-        first = min(
-            references, key=lambda one: one.provenance["dtype"] != source.provenance["dtype"]
-        )
+        # Prefer one of the same dtype, as an extraction does.
+        dtype = source.provenance["dtype"]
+        first = min(references, key=lambda store: store.provenance["dtype"] != dtype)
         new = record_id[first.rows_by_id(record_id) < 0]
         record_id = np.concatenate([first.record_id, new])
         shard_rows = first.shard_rows
@@ -174,67 +203,70 @@ def _made(
     )
 
 
-def _fill(target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None) -> CopyResult:
-    """Write what the source has and the target has not, shard by shard of the target."""
-    # One more row, absent: the place of the records that the source does not know (-1).
-    source_status = np.append(_in_flags_of(target, source), np.uint8(ABSENT))
+def _copy_rows(
+    target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
+) -> CopyResult:
+    """Write the rows that the source has and the target lacks, by shards of the target."""
+    # One more row, absent, for the records that the source does not have (row -1).
+    source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
     whole = failed = already_present = done = 0
     damaged: list[str] = []
     for shard in range(target.shards):
         rows = source.rows_by_id(target.record_id[target.shard_slice(shard)])
-        theirs = source_status[rows]
-        if not (theirs != ABSENT).any():
+        offered = source_status[rows]
+        if not (offered != ABSENT).any():
             continue
         target.track_shard(shard)
         status = target.status(shard)
-        take = (theirs == WHOLE) & (status != WHOLE)
-        note = (theirs >= FIRST_REASON) & (status == ABSENT)
-        if take.any() or note.any():
+        copy_data = (offered == WHOLE) & (status != WHOLE)
+        copy_reason = (offered >= FIRST_REASON) & (status == ABSENT)
+        if copy_data.any() or copy_reason.any():
             embedding = target.read_shard(shard)
             try:
-                embedding[take] = source.read(rows[take])
+                embedding[copy_data] = source.read(rows[copy_data])
             except DamagedStore as error:
                 damaged.append(str(error))
             else:
-                status = np.where(take | note, theirs, status)
-                _write(target, shard, embedding, status)
-                whole += int(take.sum())
-                failed += int(note.sum())
-        already_present += int(((theirs != ABSENT) & ~take & ~note).sum())
-        done += int((theirs != ABSENT).sum())
+                status = np.where(copy_data | copy_reason, offered, status)
+                _write_and_compare(target, shard, embedding, status)
+                whole += int(copy_data.sum())
+                failed += int(copy_reason.sum())
+        already_present += int(((offered != ABSENT) & ~copy_data & ~copy_reason).sum())
+        done += int((offered != ABSENT).sum())
         if progress is not None:
             progress(done, total)
     return CopyResult(target.location, whole, failed, already_present, tuple(damaged))
 
 
-def _in_flags_of(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " record"]:
-    """The source's status in the target's numbers; a reason that it has no word for: absent."""
-    number = {word: value for value, word in enumerate(target.flags)}
-    known: Int[np.ndarray, " flag"] = np.array([number.get(word, ABSENT) for word in source.flags])
-    translated = np.zeros(256, np.uint8)
-    translated[: len(known)] = known
-    status: np.ndarray = translated[source.status()]
+def _translate_status(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " row"]:
+    """Return the source's status in the target's values; unknown reasons become absent."""
+    value_of = {flag: value for value, flag in enumerate(target.flags)}
+    known: Int[np.ndarray, " flag"] = np.array(
+        [value_of.get(flag, ABSENT) for flag in source.flags]
+    )
+    table = np.zeros(256, np.uint8)
+    table[: len(known)] = known
+    status: np.ndarray = table[source.status()]
     return status
 
 
-def _write(
+def _write_and_compare(
     target: EmbeddingStore, shard: int, embedding: np.ndarray, status: UInt8[np.ndarray, " row"]
 ) -> None:
-    """Write a shard, read it back and compare. Raises StoreError where it came back otherwise."""
     target.write_shard(shard, embedding, status)
-    same = np.array_equal(target.read_shard(shard), embedding, equal_nan=True)
-    if not same or not np.array_equal(target.status(shard), status):
+    equal = np.array_equal(target.read_shard(shard), embedding, equal_nan=True)
+    if not equal or not np.array_equal(target.status(shard), status):
         raise StoreError(
-            f"Shard {shard} of {target.location} came back otherwise than it was written; see to "
-            "the disk or the network, and run the same command again."
+            f"Shard {shard} of {target.location} differs from what was written; check the disk or "
+            "the network, and run the same command again."
         )
 
 
 def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
-    """Bring the run objects along; those that are there already stay as they are."""
+    """Copy the run records that the target lacks."""
     with translate_errors(target.location):
         for file in runs_folder(source.location).files():
             if (run := file.read()) is not None and file.name.endswith(".json"):
-                there = runs_folder(target.location) / file.name
-                there.root.create(there.key, run)
+                copy = runs_folder(target.location) / file.name
+                copy.root.create(copy.key, run)

@@ -1,4 +1,4 @@
-"""How a store is made, and grown by new records."""
+"""Creating stores, and growing them by new records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,13 +33,13 @@ from stores.status import ABSENT
 
 SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
-"""Of a data set that is small when its store is made: a shard's file holds all its rows at once."""
+"""Rows per shard of a small data set, as a shard file has its full size from its first row on."""
 CHUNK_ROWS = 512
 RECORD_ID_CHUNK_ROWS = 65_536
 
 
 def default_shard_rows(records: int) -> int:
-    """Rows in a shard of a store that is made for so many records."""
+    """Return the rows per shard of a new store for this number of records."""
     return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
 
 
@@ -47,9 +47,19 @@ def default_shard_rows(records: int) -> int:
 def open_for_writing(
     root: str | Path | Location, provenance: Mapping[str, Any], **options: Any
 ) -> Iterator[EmbeddingStore]:
-    """The store of this provenance with its lease, to be written to until the block's end.
+    """Acquire a store's lease, create or grow the store, and release the lease at the end.
 
-    `options` are those of `create`. Raises LeaseHeld where somebody else writes to it.
+    Args:
+        root: Location or URL of the store root.
+        provenance: As for `create_or_grow`.
+        **options: Keyword arguments of `create_or_grow`.
+
+    Yields:
+        The store, open for writing.
+
+    Raises:
+        LeaseHeld: Another process writes to the store.
+        StoreError: As for `create_or_grow`.
     """
     location = store_location(root, provenance)
     with acquire(leases_folder(location)) as lease:
@@ -67,50 +77,60 @@ def create_or_grow(
     reasons: Sequence[str],
     shard_rows: int | None = None,
 ) -> EmbeddingStore:
-    """The store of this provenance, made if it is not there, with rows for all of these records.
+    """Open a store for writing; create it if necessary, and append rows for new records.
 
-    `provenance` has at least `dataset` and `expert`, and together with nothing else it makes the
-    identity. Records that the store does not know yet are appended in the order given.
+    Args:
+        location: The store (`layout.store_location`).
+        provenance: JSON values that define the store, including ``dataset`` and ``expert``. The
+            identity is their digest.
+        ticket: Ticket of the store's lease.
+        record_id: Records that must have a row. New ones are appended in this order.
+        features: Features per record.
+        dtype: ``float16`` or ``float32``.
+        reasons: Names of the failure reasons, for status values from 2 on.
+        shard_rows: Rows per shard of a new store; None chooses by the number of records.
 
-    Raises StoreError where something else lies there, or it may not be written, and where an id
-    stands for two records or for none.
+    Returns:
+        The store, open for writing.
+
+    Raises:
+        StoreError: The store is damaged, has another format or cannot be written, or an id is
+            duplicate, empty text or -1.
+        LeaseLost: Another process has taken over the lease.
     """
     _check_ids(location, record_id)
     shard_rows = shard_rows or default_shard_rows(len(record_id))
     with translate_errors(location):
-        writer = location.root.zarr_writer(ticket.staging.key)
+        zarr_store = location.root.zarr_writer(ticket.staging.key)
         if (location / "zarr.json").read() is None:
-            _make(
-                location,
-                ticket,
-                writer,
-                _empty(provenance, zarr_data_type(record_id), features, dtype, reasons, shard_rows),
-            )
-        return _grow(location, ticket, writer, record_id)
+            ids = zarr_data_type(record_id)
+            documents = _empty_store(provenance, ids, features, dtype, reasons, shard_rows)
+            _create(location, ticket, zarr_store, documents)
+        return _grow(location, ticket, zarr_store, record_id)
 
 
-def _make(location: Location, ticket: Ticket, by: Store, documents: dict[str, bytes]) -> None:
-    """Make a store of no rows, which are added as to any other.
-
-    What lies there is looked at first, and the lease after, so that all that a later holder of it
-    writes makes the puts fail; and only then it is decided what to put.
-    """
-    writer = cast(FencedWriter, by)
+def _create(
+    location: Location, ticket: Ticket, zarr_store: Store, documents: dict[str, bytes]
+) -> None:
+    """Write the documents of a store without rows."""
+    # The order matters: track versions, check the lease, then decide what to write. Any later write
+    # by another holder then makes the puts fail.
+    writer = cast(FencedWriter, zarr_store)
     for key in documents:
         writer.track_version(f"{location.key}/{key}")
     ticket.check()
     if (location / "zarr.json").read() is not None:
         return
     if (location / "embedding" / "c").folders():
-        # A store that lost its zarr.json: its rows keep their ids and their words, and the
-        # document can be told from the store's name.
+        # A store that lost its zarr.json keeps its arrays; the group's document follows from the
+        # provenance.
         documents = {"zarr.json": documents["zarr.json"]}
-    # The group's own document comes last: until then there is no store.
+    # The group's document comes last: until then there is no store.
     for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
         writer.put(f"{location.key}/{key}", documents[key])
 
 
-def _empty(
+def _empty_store(
     provenance: Mapping[str, Any],
     ids: str,
     features: int,
@@ -118,7 +138,7 @@ def _empty(
     reasons: Sequence[str],
     shard_rows: int,
 ) -> dict[str, bytes]:
-    """All documents of a new store, which has no rows yet; `ids`: the data type of its ids."""
+    """Return the documents of a store without rows; `ids` is the Zarr data type of record_id."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(
@@ -126,7 +146,7 @@ def _empty(
         zarr_format=3,
         attributes={"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"},
     )
-    # Embeddings hardly compress (zstd: 1.09); the checksum finds a damaged chunk.
+    # A checksum only: embeddings hardly compress (ratio 1.09 with zstd).
     checksum = [Crc32cCodec()]
     group.create_array(
         "embedding",
@@ -163,90 +183,90 @@ def _empty(
         dimension_names=["record"],
         attributes={"long_name": f"record id within {provenance['dataset']}"},
     )
-    return dict(sync(_contents(memory)))
+    return dict(sync(_read_all(memory)))
 
 
-async def _contents(memory: MemoryStore) -> list[tuple[str, bytes]]:
+async def _read_all(memory: MemoryStore) -> list[tuple[str, bytes]]:
     prototype = default_buffer_prototype()
     found = [(key, await memory.get(key, prototype)) async for key in memory.list()]
     return [(key, value.to_bytes()) for key, value in found if value is not None]
 
 
-def _grow(location: Location, ticket: Ticket, by: Store, record_id: RecordIds) -> EmbeddingStore:
-    """The store with a row for each of these records; those that it does not know are added.
-
-    As in `_make`, what is there is looked at, then the lease, and then read. The length of
-    record_id comes last: a row without an id is not there, and is claimed again.
-    """
-    store = open_with(location, ticket, by)
+def _grow(
+    location: Location, ticket: Ticket, zarr_store: Store, record_id: RecordIds
+) -> EmbeddingStore:
+    """Open a store and append rows for the records that it does not have."""
+    store = open_with(location, ticket, zarr_store)
     if is_text(store.record_id) != is_text(record_id):
         raise StoreError(
-            f"{location} has its records by {_kind(store.record_id)}, and the data set has them by "
-            f"{_kind(record_id)}; give the --dataset that it was made of, or another --store."
+            f"{location}: the store's record ids are {_kind(store.record_id)}, but the data set's "
+            f"are {_kind(record_id)}; give the --dataset that the store was made from, or another "
+            "--store."
         )
-    new = _missing(store, record_id)
+    new = _new_ids(store, record_id)
     if not len(new):
         return store
-    length = _length(store, new)
+    # As in `_create`: track versions, check the lease, then read what to replace.
+    length = _grown_length(store, new)
     for name in ARRAYS:
         store.writer.track_version(f"{location.key}/{name}/zarr.json")
-    for chunk in _id_chunks(store, length):
+    for chunk in _new_id_chunks(store, length):
         store.writer.track_version(f"{location.key}/record_id/c/{chunk}")
     ticket.check()
-    store = open_with(location, ticket, by)
-    new = _missing(store, record_id)
-    known = len(store.record_id)
-    beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
+    store = open_with(location, ticket, zarr_store)
+    new = _new_ids(store, record_id)
+    beyond: np.ndarray = store.array("status")[len(store.record_id) :]  # type: ignore[assignment]
     if (beyond != ABSENT).any():
-        what = "the ids of rows that hold embeddings are not there"
+        what = "rows that contain embeddings have no record id"
         raise damaged_store_error(location, what, repairable=False)
-    length = _length(store, new)
+    length = _grown_length(store, new)
     chunk_rows = store.array("record_id").chunks[0]
     ids = pad_ids(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
     for name in ("embedding", "status"):
         _lengthen(store.array(name), length)
-    # The first chunk last: what follows a hole is no row to anybody.
-    for chunk in reversed(_id_chunks(store, length)):
+    # In reverse: until the first chunk is written, the ids after it count as unwritten.
+    for chunk in reversed(_new_id_chunks(store, length)):
         part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
         encoded = np.frombuffer(encode_chunk(part), np.uint8)
         store.writer.put(f"{location.key}/record_id/c/{chunk}", append_checksum(encoded))
+    # The length of record_id comes last: rows without an id do not exist, and the next growth
+    # reuses them.
     _lengthen(store.array("record_id"), length)
     return open_store(location, ticket)
 
 
 def _check_ids(location: Location, record_id: RecordIds) -> None:
-    """Raises StoreError for ids that no row could be found by."""
     blank = is_unwritten(record_id)
     if blank.any():
-        such = UNWRITTEN[zarr_data_type(record_id)]
+        reserved = UNWRITTEN[zarr_data_type(record_id)]
         raise StoreError(
-            f"{int(blank.sum())} records for {location} have the id {such!r}, which "
-            "stands for a row without one; give them another."
+            f"{location}: {int(blank.sum()):,} of {len(record_id):,} records have the id "
+            f"{reserved!r}, which is reserved for rows without a record; give them other ids."
         )
-    ids, times = np.unique(record_id, return_counts=True)
+    ids, counts = np.unique(record_id, return_counts=True)
     if len(ids) < len(record_id):
         raise StoreError(
-            f"{int((times > 1).sum())} ids for {location} are of more than one record, such as "
-            f"{ids[times > 1][0]}; give each record an id of its own."
+            f"{location}: {int((counts > 1).sum()):,} of {len(ids):,} record ids occur more than "
+            f"once, such as {ids[counts > 1][0]}; make them unique."
         )
 
 
 def _kind(record_id: RecordIds) -> str:
-    return "text" if is_text(record_id) else "number"
+    return "text" if is_text(record_id) else "integers"
 
 
-def _missing(store: EmbeddingStore, record_id: RecordIds) -> RecordIds:
+def _new_ids(store: EmbeddingStore, record_id: RecordIds) -> RecordIds:
     return record_id[store.rows_by_id(record_id) < 0]
 
 
-def _length(store: EmbeddingStore, new: RecordIds) -> int:
-    """Of all arrays with these records. Never less: to cut an array takes its shards away."""
+def _grown_length(store: EmbeddingStore, new: RecordIds) -> int:
+    """Return the length of all arrays after growth, which never shortens one."""
     longest = max(store.array(name).shape[0] for name in ARRAYS)
     return max(len(store.record_id) + len(new), longest)
 
 
-def _id_chunks(store: EmbeddingStore, length: int) -> range:
-    """The chunks of record_id that rows are added in."""
+def _new_id_chunks(store: EmbeddingStore, length: int) -> range:
+    """Return the chunks of record_id that receive new ids."""
     rows = store.array("record_id").chunks[0]
     return range(len(store.record_id) // rows, -(-length // rows))
 

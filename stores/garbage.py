@@ -1,6 +1,6 @@
-"""What lies about in a store root and serves nobody: what broke off, was followed, or is orphaned.
+"""Finding and removing what interrupted writers left in a store root.
 
-Nothing of a holder that may be alive counts as garbage, nor does any row of a store.
+Neither rows of a store nor files of a lease holder that may be running are garbage.
 """
 
 import time
@@ -15,18 +15,23 @@ from stores.lease import LeaseHeld, Ticket, acquire, lease_number, read_holder
 from stores.lease_record import LeaseRecord
 from stores.local import CLEARED, PARTIAL, LocalRoot
 from stores.location import Location
-from stores.opening import open_store
+from stores.opening import ARRAYS, open_store
 
 STALE_SECONDS = 3600.0
-"""A file on its way to its name takes seconds: one unchanged for so long was left behind."""
+"""Age from which a partial file counts as abandoned; writing one takes seconds."""
 
 
 @dataclass(frozen=True)
 class GarbageItem:
-    """Something that may go: a folder with all in it, or a single file.
+    """A folder or file that may be removed.
 
-    `store`: the store that it belongs to. `leased`: whether it is removed under the store's lease,
-    as all that the next holder would use.
+    Attributes:
+        location: The folder or file.
+        is_folder: Whether it is a folder, to be removed with everything below it.
+        store: The store that it belongs to.
+        needs_lease: Whether removing it takes the store's lease, as the next holder would use it.
+        size_bytes: Size of all its files.
+        reason: Why it is garbage.
     """
 
     location: Location
@@ -38,42 +43,60 @@ class GarbageItem:
 
 
 def find_garbage(root: Location) -> list[GarbageItem]:
-    """All that may go below a root. Raises StoreError where the root cannot be read."""
+    """Find everything in a store root that may be removed.
+
+    Returns:
+        Folders and files, grouped by store.
+
+    Raises:
+        StoreError: The root cannot be read.
+    """
     with translate_errors(root):
-        return [one for store in _stores_ever(root) for one in (*_leased(store), *_beside(store))]
+        return [
+            item
+            for store in _all_stores(root)
+            for item in (*_garbage_in_store(store), *_garbage_beside_store(store))
+        ]
 
 
 def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
-    """Remove what is garbage still, and give each thing that is gone.
+    """Remove garbage, except what has been used since it was found.
 
-    What somebody has begun to use since it was listed stays.
+    Args:
+        items: Result of `find_garbage`.
+
+    Yields:
+        Each item that was removed.
+
+    Raises:
+        StoreError: A root cannot be read or written.
     """
-    for store in dict.fromkeys(one.store for one in items):
-        mine = [one for one in items if one.store == store]
-        if leased := [one for one in mine if one.needs_lease]:
+    for store in dict.fromkeys(item.store for item in items):
+        own = [item for item in items if item.store == store]
+        if any(item.needs_lease for item in own):
             try:
                 with acquire(leases_folder(store)) as lease, translate_errors(store):
-                    still = {one.location for one in _leased(store, held=True)}
-                    for one in leased:
-                        if one.location in still:
-                            yield _remove(one, lease.ticket)
+                    current = {item.location for item in _garbage_in_store(store, is_held=True)}
+                    for item in own:
+                        if item.needs_lease and item.location in current:
+                            yield _remove(item, lease.ticket)
             except LeaseHeld:
                 continue
-            if leases_folder(store) in still:
+            if leases_folder(store) in current:
                 with translate_errors(store):
-                    _forget(lease.ticket)
+                    _remove_own_lease(lease.ticket)
         with translate_errors(store):
-            still = {one.location for one in _beside(store)}
-            for one in mine:
-                if not one.needs_lease and one.location in still:
-                    yield _remove(one)
+            current = {item.location for item in _garbage_beside_store(store)}
+            for item in own:
+                if not item.needs_lease and item.location in current:
+                    yield _remove(item)
 
 
-def _stores_ever(root: Location) -> list[Location]:
-    """Where a store, its leases or its runs lie, or lay."""
+def _all_stores(root: Location) -> list[Location]:
+    """Return the locations of all stores that exist, or of which leases or runs remain."""
     found = []
     for dataset in dataset_folders(root):
-        experts = [one for one in dataset.folders() if one.name not in RESERVED_FOLDERS]
+        experts = [folder for folder in dataset.folders() if folder.name not in RESERVED_FOLDERS]
         for kind in RESERVED_FOLDERS:
             experts += (dataset / kind).folders()
         keys = {(expert.name, identity.name) for expert in experts for identity in expert.folders()}
@@ -81,81 +104,93 @@ def _stores_ever(root: Location) -> list[Location]:
     return found
 
 
-def _leased(store: Location, *, held: bool = False) -> Iterator[GarbageItem]:
-    """Garbage in the store itself, and all of one that is not there; `held`: by the caller."""
-    if not held and _alive(read_holder(store)):
+def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[GarbageItem]:
+    """Yield garbage in a store, and everything of one that does not exist.
+
+    Args:
+        store: Location of the store.
+        is_held: Whether the caller holds the lease; otherwise a holder that may be running
+            prevents removal.
+    """
+    if not is_held and _may_be_running(read_holder(store)):
         return
 
-    def item(location: Location, why: str, folder: bool = False) -> GarbageItem:
-        return GarbageItem(location, folder, store, True, _bytes(location, folder), why)
+    def item(location: Location, reason: str, is_folder: bool = False) -> GarbageItem:
+        return GarbageItem(location, is_folder, store, True, _size(location, is_folder), reason)
 
-    if not _is_there(store):
+    if not _store_exists(store):
         if any(store.root.children(store.key)):
-            yield item(store, "a store whose making broke off before its first row", folder=True)
-        # The leases last: they are what the others are removed under.
+            reason = "a store whose creation was interrupted before its first row"
+            yield item(store, reason, is_folder=True)
+        # The leases come last, as the others are removed under one of them.
         for kind, folder in (("runs", runs_folder(store)), ("leases", leases_folder(store))):
             if any(folder.root.children(folder.key)):
-                yield item(folder, f"{kind} of a store that is not there", folder=True)
+                yield item(folder, f"{kind} of a store that does not exist", is_folder=True)
         return
-    yield from (item(one, why) for one, why in _stale_partials(store, deep=True))
+    yield from (item(file, reason) for file, reason in _stale_partials(store, recursive=True))
     try:
         opened = open_store(store)
     except StoreError:
-        # Told by `ls` and `verify`; nothing in it is called garbage.
+        # `ls` and `verify` report a damaged store; nothing in it counts as garbage.
         return
-    for name in ("embedding", "status", "record_id"):
+    for name in ARRAYS:
         array = opened.array(name)
-        length = (array.shards or array.chunks)[0]
-        shards = -(-array.shape[0] // length)
+        shard_rows = (array.shards or array.chunks)[0]
+        shards = -(-array.shape[0] // shard_rows)
         chunks = store / name / "c"
-        for one in chunks.folders() if name == "embedding" else chunks.files():
-            if one.name.isdecimal() and int(one.name) >= shards:
-                why = f"a shard of {name} beyond its end, row {array.shape[0]:,}"
-                yield item(one, why, folder=name == "embedding")
+        for shard in chunks.folders() if name == "embedding" else chunks.files():
+            if shard.name.isdecimal() and int(shard.name) >= shards:
+                reason = f"a shard of {name} beyond its end, row {array.shape[0]:,}"
+                yield item(shard, reason, is_folder=name == "embedding")
 
 
-def _beside(store: Location) -> Iterator[GarbageItem]:
-    """Garbage among the leases and runs of a store that is there, or is being made."""
+def _garbage_beside_store(store: Location) -> Iterator[GarbageItem]:
+    """Yield garbage among the leases and runs of a store that exists or is being created."""
     holder = read_holder(store)
-    if not _is_there(store) and not _alive(holder):
+    if not _store_exists(store) and not _may_be_running(holder):
         return
-    for file, why in (*_stale_partials(runs_folder(store)), *_stale_partials(leases_folder(store))):
-        yield GarbageItem(file, False, store, False, _bytes(file, False), why)
+
+    def item(location: Location, reason: str, is_folder: bool = False) -> GarbageItem:
+        return GarbageItem(location, is_folder, store, False, _size(location, is_folder), reason)
+
     folder = leases_folder(store)
+    for file, reason in (*_stale_partials(runs_folder(store)), *_stale_partials(folder)):
+        yield item(file, reason)
     highest = max((lease_number(file) for file in folder.files()), default=0)
     for file in folder.files():
         if 0 < lease_number(file) < highest:
-            why = "a lease that was followed by another"
-            yield GarbageItem(file, False, store, False, _bytes(file, False), why)
-    current = f"{highest:08d}-{holder.token}" if holder and _alive(holder) else ""
+            yield item(file, "a lease that was superseded by another")
+    current = (
+        f"{highest:08d}-{holder.token}" if holder is not None and _may_be_running(holder) else ""
+    )
     for staging in folder.folders():
         number = lease_number(staging)
-        # A number above the highest is somebody's who is about to take the lease.
-        past = 0 < number <= highest or staging.name.endswith(CLEARED)
-        unreadable = number == highest and _unreadable(folder, highest)
-        if past and staging.name != current and not unreadable:
-            why = "values set aside by a writer that no longer has the lease"
-            yield GarbageItem(staging, True, store, False, _bytes(staging, True), why)
+        # A number above the highest belongs to a process that is about to take the lease.
+        is_past = 0 < number <= highest or staging.name.endswith(CLEARED)
+        is_unknown = number == highest and not _is_readable(folder, highest)
+        if is_past and staging.name != current and not is_unknown:
+            yield item(
+                staging, "staging folder of a writer that no longer has the lease", is_folder=True
+            )
 
 
-def _alive(holder: LeaseRecord | None) -> bool:
-    """Whether a holder may be alive: a process of another machine is, for all that is known."""
+def _may_be_running(holder: LeaseRecord | None) -> bool:
     return holder is not None and not holder.known_inactive
 
 
-def _unreadable(folder: Location, number: int) -> bool:
-    """Whether a lease is there that nobody can read, as one that is being written."""
-    return LeaseRecord.parse((folder / f"{number:08d}.json").read()) is None
+def _is_readable(folder: Location, number: int) -> bool:
+    """Return whether a lease document can be parsed, so is not just being written."""
+    return LeaseRecord.parse((folder / f"{number:08d}.json").read()) is not None
 
 
-def _is_there(store: Location) -> bool:
-    """Whether a store is there, be it damaged: until its first row, its zarr.json comes last."""
+def _store_exists(store: Location) -> bool:
+    """Return whether a store exists, damaged or not: it has rows, or its zarr.json."""
     has_rows = any(store.root.children(f"{store.key}/embedding/c"))
     return has_rows or (store / "zarr.json").read() is not None
 
 
-def _stale_partials(folder: Location, *, deep: bool = False) -> Iterator[tuple[Location, str]]:
-    """Files that never got their names; only a directory has them."""
+def _stale_partials(folder: Location, *, recursive: bool = False) -> Iterator[tuple[Location, str]]:
+    """Yield abandoned partial files, which only directories have, and why they are garbage."""
     if not isinstance(folder.root, LocalRoot):
         return
     for file in folder.files():
@@ -166,44 +201,44 @@ def _stale_partials(folder: Location, *, deep: bool = False) -> Iterator[tuple[L
         except FileNotFoundError:
             continue
         if age > STALE_SECONDS:
-            yield file, "a file that never got its name, from a writer that was killed"
-    for below in folder.folders() if deep else ():
-        yield from _stale_partials(below, deep=True)
+            yield file, "a partial file of a writer that was killed"
+    for subfolder in folder.folders() if recursive else ():
+        yield from _stale_partials(subfolder, recursive=True)
 
 
-def _bytes(location: Location, folder: bool) -> int:
-    if folder:
+def _size(location: Location, is_folder: bool) -> int:
+    if is_folder:
         return sum(size for _, size in location.root.sizes(location.key))
-    above = location.parent.key
-    return sum(size for key, size in location.root.sizes(above) if key == location.key)
+    siblings = location.root.sizes(location.parent.key)
+    return sum(size for key, size in siblings if key == location.key)
 
 
 def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
-    """Remove it; of a folder of leases what is not above the one that this is done under."""
-    place = item.location.root
+    """Remove an item; of a folder of leases, only those below the ticket's."""
+    root = item.location.root
     if ticket is not None and item.location == ticket.folder:
         for file in item.location.files():
             if lease_number(file) < ticket.number:
-                place.delete(file.key)
+                root.delete(file.key)
         for folder in item.location.folders():
             if lease_number(folder) < ticket.number:
-                _delete_all(folder)
+                _delete_folder(folder)
     elif item.is_folder:
-        _delete_all(item.location)
+        _delete_folder(item.location)
     else:
-        place.delete(item.location.key)
+        root.delete(item.location.key)
     return item
 
 
-def _delete_all(location: Location) -> None:
+def _delete_folder(location: Location) -> None:
     for key, _ in list(location.root.sizes(location.key)):
         location.root.delete(key)
-    # Of a directory the empty folders are left now.
+    # In a directory, empty folders remain.
     location.root.remove_staging(location.key)
 
 
-def _forget(ticket: Ticket) -> None:
-    """Take away a lease that was released, and the folder where nobody has begun another."""
+def _remove_own_lease(ticket: Ticket) -> None:
+    """Remove a released lease, and its folder unless another process has begun to use it."""
     ticket.folder.root.delete((ticket.folder / f"{ticket.number:08d}.json").key)
     if isinstance(ticket.folder.root, LocalRoot):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What makes two stores the same: a digest of everything that their numbers depend on."""
+"""The identity of a store: a digest of everything that can change its numbers."""
 
 import hashlib
 import json
@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 IDENTITY_LENGTH = 16
-"""Hexadecimal digits kept of the SHA-256: 64 bits, enough for the stores of any lab."""
+"""Hexadecimal digits kept of the SHA-256, which are 64 bits."""
 
 
 def compute_identity(provenance: Mapping[str, Any]) -> str:
-    """The digest of a provenance document (JSON values), the same whatever its order of keys."""
+    """Return the digest of a provenance document (JSON values); key order does not matter.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
     text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_LENGTH]

@@ -1,7 +1,8 @@
-"""Where things lie in a root: a data set's stores, and beside them their leases and their runs.
+"""Folder layout of a store root.
 
-`ROOT/<dataset>/<expert>/<identity>` is a store; `ROOT/<dataset>/leases/<expert>/<identity>` and
-`ROOT/<dataset>/runs/<expert>/<identity>` are no part of its Zarr group.
+``ROOT/<dataset>/<expert>/<identity>`` is a store, where ``<dataset>`` is two folders deep (name and
+version). Beside it, outside its Zarr group, are ``ROOT/<dataset>/leases/<expert>/<identity>`` and
+``ROOT/<dataset>/runs/<expert>/<identity>``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,49 +14,52 @@ from stores.locate import locate
 from stores.location import Location
 
 RESERVED_FOLDERS = ("leases", "runs")
-"""Folders of a data set that hold no stores."""
-
+"""Folders of a data set that contain no stores."""
 STORE_DEPTH = 4
-"""Of a store: a data set's namespace is two folders deep, name and version."""
+"""Folders from a root to a store: data set name, data set version, expert, identity."""
 
 
 def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
-    """Where the store of this provenance is, or will be."""
+    """Return where the store with this provenance is, whether or not it exists.
+
+    Args:
+        root: Location or URL of the store root.
+        provenance: JSON values, including ``dataset`` and ``expert``.
+
+    Raises:
+        StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
+    """
     start = root if isinstance(root, Location) else locate(root)
-    return (
-        start
-        / str(provenance["dataset"])
-        / str(provenance["expert"])
-        / compute_identity(provenance)
-    )
+    expert = start / str(provenance["dataset"]) / str(provenance["expert"])
+    return expert / compute_identity(provenance)
 
 
 def dataset_name(store: Location) -> str:
-    """The data set in whose namespace a store lies, such as `ludb/1.0.1`."""
+    """Return the namespace of a store's data set, such as ``ludb/1.0.1``."""
     namespace = store.parent.parent
     return f"{namespace.parent.name}/{namespace.name}"
 
 
 def dataset_folders(root: Location) -> Iterator[Location]:
-    """The folders of all data sets."""
+    """Yield the folder of every data set."""
     for name in root.folders():
         yield from name.folders()
 
 
 def leases_folder(store: Location) -> Location:
-    """The folder of a store's leases."""
-    return _beside(store, "leases")
+    """Return the folder of a store's leases."""
+    return _folder_beside(store, "leases")
 
 
 def runs_folder(store: Location) -> Location:
-    """The folder of a store's run objects."""
-    return _beside(store, "runs")
+    """Return the folder of a store's run records."""
+    return _folder_beside(store, "runs")
 
 
 def store_beside(folder: Location) -> Location:
-    """The store whose leases, or runs, lie in a folder."""
+    """Return the store to which a folder of leases or run records belongs."""
     return folder.parent.parent.parent / folder.parent.name / folder.name
 
 
-def _beside(store: Location, kind: str) -> Location:
+def _folder_beside(store: Location, kind: str) -> Location:
     return store.parent.parent / kind / store.parent.name / store.name

@@ -1,11 +1,11 @@
-"""Who may write to a store: one extraction at a time, on any file system and on S3.
+"""Leases: one extraction at a time writes to a store, on any file system and on S3.
 
-Beside the store lies a sequence of numbered objects, each made by create-only put, which one
-alone can win: the highest number has the lease. Its holder changes it every ten seconds while it
-lives, and marks it released at the end. Whoever wants it watches, by a clock of their own: an
-object that has not changed for 45 seconds belongs to the dead, and the next number may be taken.
-No clock is compared with another's, and no lock of a file system is used. What a holder that was
-only asleep may still try is held off by the store roots themselves (`local.py`, `objects.py`).
+Beside a store are numbered lease documents, each created by a create-only put, which exactly one
+process wins. The highest number is the lease. Its holder renews it every 10 s and marks it as
+released at the end. Another process polls the document; once it has not changed for 45 s by that
+process's own clock, the lease has expired, and the next number may be taken. No file locks are
+used, and clocks of different machines are never compared. A holder that was only suspended may
+still try to write after expiry; the store roots fence such writes off (`local.py`, `objects.py`).
 """
 
 import re
@@ -25,14 +25,17 @@ POLL_SECONDS = 1.0
 
 
 class LeaseHeld(StoreError):
-    """Somebody alive has the lease."""
+    """Another process holds the lease."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """The right to write by a lease: what its holder gives to other processes and machines.
+    """The right to write under a lease, which its holder can pass to other processes.
 
-    `folder`: where the numbered objects lie.
+    Attributes:
+        folder: Folder of the lease documents.
+        number: Number of the lease.
+        token: Token in the lease document.
     """
 
     folder: Location
@@ -41,27 +44,36 @@ class Ticket:
 
     @property
     def staging(self) -> Location:
-        """Where values are set aside before they get their names."""
+        """Staging folder through which the holder writes."""
         return self.folder / f"{self.number:08d}-{self.token}"
 
     def check(self) -> None:
-        """Raise LeaseLost where somebody else has taken the lease."""
-        number, holder = _highest(self.folder)
-        if number != self.number or holder is None or holder.token != self.token:
-            by = f" by {holder.who}" if holder else ""
+        """Check that the lease is still held.
+
+        Raises:
+            LeaseLost: Another process has taken over the lease.
+        """
+        number, record = _read_highest(self.folder)
+        if number != self.number or record is None or record.token != self.token:
+            by = f" by {record.who}" if record else ""
             raise LeaseLost(
-                f"{store_beside(self.folder)} was taken over{by} while this extraction was away; "
-                "run the same command again when that one is done."
+                f"{store_beside(self.folder)} was taken over{by}, as this extraction did not renew "
+                "its lease in time; run the same command again when that one is done."
             )
 
 
 class Lease:
-    """A lease that is held, and renewed in the background until it is released."""
+    """A held lease, renewed by a background thread until it is released.
 
-    def __init__(self, ticket: Ticket, holder: LeaseRecord, heartbeat_seconds: float) -> None:
+    Attributes:
+        ticket: The right to write, for this and other processes.
+        record: The lease document as last written.
+    """
+
+    def __init__(self, ticket: Ticket, record: LeaseRecord, heartbeat_seconds: float) -> None:
         self.ticket = ticket
-        self.record = holder
-        self._beat_seconds = heartbeat_seconds
+        self.record = record
+        self._heartbeat_seconds = heartbeat_seconds
         self._failing = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -74,13 +86,13 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Let others write. Nothing is lost where it cannot be told: then it expires."""
+        """Release the lease. If that cannot be written, the lease expires instead."""
         self._done.set()
         with suppress(OSError):
             self.ticket.staging.root.remove_staging(self.ticket.staging.key)
         RELEASED_TOKENS.add(self.ticket.token)
-        self._thread.join(self._beat_seconds)
-        # Where the last renewal waits for a connection, or got none, this would wait as long.
+        self._thread.join(self._heartbeat_seconds)
+        # If the last renewal failed or is waiting for a connection, this write would hang as well.
         if self._thread.is_alive() or self._failing:
             return
         with suppress(StoreError, OSError):
@@ -88,7 +100,7 @@ class Lease:
             self._write(replace(self.record, released=True))
 
     def _renew(self) -> None:
-        while not self._done.wait(self._beat_seconds):
+        while not self._done.wait(self._heartbeat_seconds):
             try:
                 self.ticket.check()
                 self._write(replace(self.record, beat=self.record.beat + 1))
@@ -96,14 +108,14 @@ class Lease:
             except LeaseLost:
                 return
             except (StoreError, OSError):
-                # A full disk or a lost connection: the next beat may get through.
+                # The disk is full or the connection is lost; the next renewal may succeed.
                 self._failing = True
 
-    def _write(self, holder: LeaseRecord) -> None:
-        here = _numbered(self.ticket.folder, self.ticket.number)
-        with translate_errors(here):
-            here.root.write(here.key, holder.json())
-        self.record = holder
+    def _write(self, record: LeaseRecord) -> None:
+        document = _document(self.ticket.folder, self.ticket.number)
+        with translate_errors(document):
+            document.root.write(document.key, record.json())
+        self.record = record
 
 
 def acquire(
@@ -115,43 +127,59 @@ def acquire(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
 ) -> Lease:
-    """Take the lease whose numbered objects lie in `folder`, or take it over from the dead.
+    """Acquire a lease, or take over one that has expired.
 
-    Waits as long as it takes to tell whether the holder lives, at most its `expires`; then, where
-    it does, up to `wait_seconds` in all. `log` is told once whom it waits for. Another thread
-    ends the waiting by `stop`.
-    Raises LeaseHeld, saying who has it and since when.
+    If the lease is held, waits until the holder renews it or its lease expires, and after a renewal
+    until `wait_seconds` have passed in all.
+
+    Args:
+        folder: Folder of the lease documents (`layout.leases_folder`).
+        wait_seconds: How long to wait for a holder that renews its lease.
+        log: Called once with a message if there is a holder to wait for.
+        stop: Ends the wait when set by another thread.
+        heartbeat_seconds: Interval of renewals.
+        expire_seconds: Seconds without a renewal after which others may take over this lease.
+
+    Returns:
+        The lease, to be released or used in a ``with`` block.
+
+    Raises:
+        LeaseHeld: Another process holds the lease; the message names it.
+        StoreError: The store root is unreachable or cannot be written.
     """
     began = time.monotonic()
     stop = stop or threading.Event()
     watched: tuple[int, LeaseRecord | None] | None = None
     changed = began
     while True:
-        # A watcher may itself be stopped at any line. It counts from after it first saw an object
-        # to before it saw it the last time, which is never longer than the object was unchanged.
+        # This process may itself be suspended at any line. The time without a change is measured
+        # from after the first read of a document to before its last, so it is never overestimated.
         now = time.monotonic()
-        number, holder = _highest(folder)
-        if (number, holder) != watched:
-            alive = watched is not None and watched[0] == number
-            watched, changed = (number, holder), time.monotonic()
-        free = number == 0 or (holder is not None and (holder.released or holder.known_inactive))
-        if free or now - changed > (holder.expires if holder else expire_seconds):
+        number, record = _read_highest(folder)
+        if (number, record) != watched:
+            renewed = watched is not None and watched[0] == number
+            watched, changed = (number, record), time.monotonic()
+        is_free = number == 0 or (record is not None and (record.released or record.known_inactive))
+        if is_free or now - changed > (record.expires if record else expire_seconds):
             if lease := _take(folder, number + 1, heartbeat_seconds, expire_seconds):
                 return lease
             continue
-        if holder is not None:
-            if (alive and now - began >= wait_seconds) or stop.is_set():
+        if record is not None:
+            if (renewed and now - began >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
-                    f"{store_beside(folder)} is being written by {holder}; "
-                    "run the same command when that is done, or with --wait-minutes."
+                    f"{store_beside(folder)} is being written by {record}; run the same command "
+                    "when that is done, or with --wait-minutes."
                 )
             if log is not None and now - began > POLL_SECONDS:
                 limit = (
-                    f", and waiting up to {wait_seconds / 60:.3g} minutes" if wait_seconds else ""
+                    f", then waiting up to {wait_seconds / 60:.3g} minutes in all"
+                    if wait_seconds
+                    else ""
                 )
                 log(
-                    f"{holder.who} has been writing to {store_beside(folder)} since "
-                    f"{holder.since}: seeing whether it lives, up to {holder.expires:.0f} s{limit}."
+                    f"{record.who} has been writing to {store_beside(folder)} since "
+                    f"{record.since}: checking for up to {record.expires:.0f} s whether its lease "
+                    f"is still renewed{limit}."
                 )
                 log = None
         elif stop.is_set():
@@ -160,46 +188,54 @@ def acquire(
 
 
 def read_holder(store: Location) -> LeaseRecord | None:
-    """Who has the lease of a store by what its object says, be they alive or not."""
-    _, holder = _highest(leases_folder(store))
-    return None if holder is None or holder.released else holder
+    """Return the record of a store's lease, expired or not; None if it was released."""
+    _, record = _read_highest(leases_folder(store))
+    return None if record is None or record.released else record
 
 
-def _take(folder: Location, number: int, beat: float, expires: float) -> Lease | None:
-    holder = LeaseRecord.for_this_process(expires)
-    ticket = Ticket(folder, number, holder.token)
-    place = folder.root
+def lease_number(location: Location) -> int:
+    """Return the number in the name of a lease document or staging folder, else 0."""
+    # The whole name must match: names of partial files are random and may begin with digits.
+    match = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
+    return int(match[1]) if match else 0
+
+
+def _take(folder: Location, number: int, heartbeat: float, expires: float) -> Lease | None:
+    """Try to take the lease with this number; None if another process was faster."""
+    record = LeaseRecord.for_this_process(expires)
+    ticket = Ticket(folder, number, record.token)
+    root = folder.root
     lease = None
     try:
         with translate_errors(folder):
-            # Before the lease itself: a holder that falls asleep between the two could otherwise
-            # make it after somebody else has taken over and cleared away what it left.
-            place.create_staging(ticket.staging.key)
-            key = _numbered(folder, number).key
+            # Before the document: otherwise a process that is suspended between the two could
+            # create the folder after another has taken over and removed this one's files.
+            root.create_staging(ticket.staging.key)
+            key = _document(folder, number).key
             try:
-                # A put whose answer was lost was ours after all.
-                won = place.create(key, holder.json()) or place.read(key) == holder.json()
+                # If the response to a successful put was lost, the document is this process's own.
+                won = root.create(key, record.json()) or root.read(key) == record.json()
             except FileNotFoundError:
-                # What it was set aside as was swept away, by one who has won.
+                # The winner removed this process's partial file.
                 won = False
-            if won and _highest(folder)[0] == number:
-                lease = Lease(ticket, holder, beat)
-                _sweep(folder, number)
+            if won and _read_highest(folder)[0] == number:
+                lease = Lease(ticket, record, heartbeat)
+                _remove_lower(folder, number)
                 return lease
-            place.remove_staging(ticket.staging.key)
+            root.remove_staging(ticket.staging.key)
             return None
     except BaseException:
-        # Nobody shall wait for who will not write.
-        RELEASED_TOKENS.add(holder.token)
+        # The document may exist, and nobody should wait for its expiry.
+        RELEASED_TOKENS.add(record.token)
         with suppress(OSError):
-            place.remove_staging(ticket.staging.key)
+            root.remove_staging(ticket.staging.key)
         if lease is not None:
             lease.release()
         raise
 
 
-def _sweep(folder: Location, number: int) -> None:
-    """Take away all lower numbers, and what their holders write by way of."""
+def _remove_lower(folder: Location, number: int) -> None:
+    """Remove the documents and staging folders of all lower numbers."""
     for old in folder.folders():
         if lease_number(old) < number:
             folder.root.remove_staging(old.key)
@@ -208,18 +244,12 @@ def _sweep(folder: Location, number: int) -> None:
             folder.root.delete(old.key)
 
 
-def _highest(folder: Location) -> tuple[int, LeaseRecord | None]:
+def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
+    """Return the highest lease number (0 if there is none) and its record, if it is readable."""
     with translate_errors(folder):
         number = max((lease_number(file) for file in folder.files()), default=0)
-        return number, LeaseRecord.parse(_numbered(folder, number).read()) if number else None
+        return number, LeaseRecord.parse(_document(folder, number).read()) if number else None
 
 
-def _numbered(folder: Location, number: int) -> Location:
+def _document(folder: Location, number: int) -> Location:
     return folder / f"{number:08d}.json"
-
-
-def lease_number(location: Location) -> int:
-    """The number of a lease or of its staging folder by its name; 0 for any other name."""
-    # Not just any name that begins with digits: what is set aside is named by chance.
-    numbered = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
-    return int(numbered[1]) if numbered else 0

@@ -1,4 +1,4 @@
-"""Who has a lease: what its numbered object says."""
+"""The JSON document of a lease: who holds it, and how often it was renewed."""
 
 import getpass
 import json
@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 EXPIRE_SECONDS = 45.0
-
 RELEASED_TOKENS: set[str] = set()
-"""Tokens of leases that this process has let go of, whether or not it could be told."""
+"""Tokens of leases that this process has released, even if their documents do not say so."""
 
 _TYPES: dict[Any, Any] = {str: str, int: int, bool: bool, float: (int, float)}
 
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """Who has a lease: what its object says, in JSON.
+    """The holder of a lease; the fields are the keys of the JSON document.
 
-    `machine`: the same for all processes that see each other's process ids. `beat` counts the
-    renewals. `expires`: seconds without a renewal after which it may be taken over.
+    Attributes:
+        token: Random identifier of the lease.
+        who: User, host and process, for messages.
+        since: Local time of acquisition.
+        machine: Host, boot and PID namespace; equal for processes that see each other's PIDs.
+        process: Process id.
+        beat: Number of renewals.
+        expires: Seconds without a renewal after which others may take over the lease.
+        released: Whether the holder has released the lease.
     """
 
     token: str
@@ -37,7 +43,7 @@ class LeaseRecord:
 
     @classmethod
     def for_this_process(cls, expires: float) -> "LeaseRecord":
-        """This process."""
+        """Return a new record, held by this process, that expires after `expires` seconds."""
         try:
             user = getpass.getuser()
         except (KeyError, OSError):
@@ -53,30 +59,31 @@ class LeaseRecord:
 
     @classmethod
     def parse(cls, value: bytes | None) -> "LeaseRecord | None":
-        """From JSON; None where there is none, or it is half written and will be there soon."""
-        known = {field.name: field.type for field in fields(cls)}
+        """Parse a JSON document; None if it is missing or not completely written yet."""
+        types = {field.name: field.type for field in fields(cls)}
         try:
-            # What a later version says besides is no reason to take its holder for dead.
-            said = {key: one for key, one in json.loads(value or b"").items() if key in known}
-            if not all(isinstance(one, _TYPES[known[key]]) for key, one in said.items()):
+            # Keys of a later version are ignored.
+            known = {key: item for key, item in json.loads(value or b"").items() if key in types}
+            if not all(isinstance(item, _TYPES[types[key]]) for key, item in known.items()):
                 return None
-            return cls(**said)
+            return cls(**known)
         except (ValueError, TypeError, AttributeError):
             return None
 
     def __str__(self) -> str:
-        gone = ", which is gone" if self.known_inactive else ""
-        return f"{self.who}, since {self.since}{gone}"
+        ended = ", no longer running" if self.known_inactive else ""
+        return f"{self.who}, since {self.since}{ended}"
 
     def json(self) -> bytes:
-        """As JSON."""
+        """Return the JSON document."""
         return json.dumps(asdict(self)).encode()
 
     @property
     def known_inactive(self) -> bool:
-        """Whether it can be seen from here that it writes no more: then nobody need wait.
+        """Whether the holder certainly writes no more, so that nobody has to wait for expiry.
 
-        Its process ran on this machine and is gone, or it is this one and has let go of it.
+        This is so if its process ran on this machine and has ended, or if it is this process and
+        it has released the lease. A process on another machine counts as running.
         """
         if self.token in RELEASED_TOKENS:
             return True
@@ -93,11 +100,11 @@ class LeaseRecord:
 
 def _machine() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
-    processes = Path("/proc/self/ns/pid")
+    pid_namespace = Path("/proc/self/ns/pid")
     return " ".join(
         (
             socket.gethostname(),
             boot.read_text().strip() if boot.exists() else "",
-            str(processes.readlink()) if processes.exists() else "",
+            str(pid_namespace.readlink()) if pid_namespace.exists() else "",
         )
     )

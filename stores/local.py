@@ -1,8 +1,8 @@
-"""Store roots that are directories, on this machine or on a network file system.
+"""Store roots in a directory, local or on a network file system.
 
-Nothing here relies on locks of the file system. What a stale writer may not do is held off by
-its staging folder: every value is written there first and then renamed to its place, and who
-takes over empties and removes the folder, so that a rename that comes late finds nothing.
+No file locks are used. A lease holder writes every value to its staging folder and renames it into
+place. Whoever takes over the lease removes that folder, so a late rename by the previous holder
+finds no file.
 """
 
 import asyncio
@@ -22,93 +22,96 @@ from stores.errors import LeaseLost, VersionConflict
 from stores.location import BytesLike
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-GONE = {errno.ENOENT, errno.ESTALE}
-"""What a file system says of a file that is not there any more; the second is NFS."""
+"""Errors of a file system without hard links."""
+FILE_GONE = {errno.ENOENT, errno.ESTALE}
+"""Errors for a file that was removed; NFS reports the second."""
 PARTIAL = ".partial"
+"""Suffix of a file that is not complete yet."""
 CLEARED = ".cleared"
+"""Suffix of a staging folder that is being removed."""
 
 
 @dataclass(frozen=True)
 class LocalRoot:
-    """A directory: the `StoreRoot` of a lab's shared folder."""
+    """The `StoreRoot` of a directory."""
 
-    root: Path
+    directory: Path
 
     @property
     def url(self) -> str:
-        """The directory's path."""
-        return str(self.root)
+        """Path of the directory."""
+        return str(self.directory)
 
     @property
     def read_threads(self) -> int:
-        """Reads that pay side by side."""
+        """Number of concurrent reads that improves throughput."""
         return 4
 
     def read(self, key: str) -> bytes | None:
-        """The file's bytes, or None."""
+        """Return a file's contents, or None if it does not exist."""
         while True:
             try:
-                return (self.root / key).read_bytes()
+                return (self.directory / key).read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
             except OSError as error:
-                # NFS, of a file that another machine replaced meanwhile: there is a new one.
+                # On NFS, another machine replaced the file meanwhile: read the new one.
                 if error.errno != errno.ESTALE:
                     raise
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileReader | None"]:
-        """The file, which stays what it was while it is open, whatever gets its name."""
+        """Open a file, which keeps its contents while open even if it is replaced."""
         try:
-            descriptor = os.open(self.root / key, os.O_RDONLY)
+            descriptor = os.open(self.directory / key, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             yield None
             return
         except OSError as error:
-            raise _superseded(error, key) from error
+            raise _translate_stale(error, key) from error
         try:
             yield FileReader(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
     def write(self, key: str, value: bytes) -> None:
-        """A whole new file or the old one."""
-        path = self.root / key
+        """Write a file and rename it into place."""
+        path = self.directory / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_aside(value, _partial(path.parent)).replace(path)
-        _sync_folders(path.parent, self.root)
+        _write_durably(value, _partial_name(path.parent)).replace(path)
+        _sync_folders(path.parent, self.directory)
 
     def create(self, key: str, value: bytes) -> bool:
-        """A new file under a name that was free: a link, which one alone can make, also on NFS."""
-        path = self.root / key
+        """Write a file only if there is none, with a hard link, which is atomic on NFS too."""
+        path = self.directory / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = _write_aside(value, _partial(path.parent))
+        partial = _write_durably(value, _partial_name(path.parent))
         try:
-            os.link(aside, path)
+            os.link(partial, path)
         except FileExistsError:
             return False
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            # A file system without links: the name is taken first, the content comes after.
+            # Without hard links: reserve the name with an empty file, then replace it.
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             except FileExistsError:
                 return False
-            aside.replace(path)
+            partial.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
-        _sync_folders(path.parent, self.root)
+            partial.unlink(missing_ok=True)
+        _sync_folders(path.parent, self.directory)
         return True
 
     def delete(self, key: str) -> None:
-        """Remove the file."""
-        (self.root / key).unlink(missing_ok=True)
+        """Delete a file if it exists."""
+        (self.directory / key).unlink(missing_ok=True)
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Folders and files; none where the folder is not there."""
+        """Return the names of folders and files in a folder; none if it does not exist."""
         try:
-            with os.scandir(self.root / key) as entries:
+            with os.scandir(self.directory / key) as entries:
                 found = sorted((entry.name, entry.is_dir()) for entry in entries)
         except (FileNotFoundError, NotADirectoryError):
             return [], []
@@ -116,61 +119,62 @@ class LocalRoot:
         return folders, [name for name, is_folder in found if not is_folder]
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Files below a folder, and their bytes."""
+        """Yield every file below a folder with its size in bytes."""
         folders, files = self.children(key)
         for name in files:
-            below = f"{key}/{name}".strip("/")
-            # A file may go while the folder is read.
+            file = f"{key}/{name}".strip("/")
+            # A file may be deleted meanwhile.
             try:
-                yield below, (self.root / below).stat().st_size
+                yield file, (self.directory / file).stat().st_size
             except FileNotFoundError:
                 continue
         for name in folders:
             yield from self.sizes(f"{key}/{name}".strip("/"))
 
     def zarr_writer(self, staging: str) -> LocalStore:
-        """A Zarr store that writes by way of the staging folder."""
-        return FencedLocalStore(self.root, staging=self.root / staging)
+        """Return a Zarr store that writes through the staging folder."""
+        return FencedLocalStore(self.directory, staging=self.directory / staging)
 
     def zarr_reader(self) -> LocalStore:
-        """A Zarr store that reads."""
-        return LocalStore(self.root, read_only=True)
+        """Return a read-only Zarr store."""
+        return LocalStore(self.directory, read_only=True)
 
     def create_staging(self, key: str) -> None:
-        """Make the folder."""
-        (self.root / key).mkdir(parents=True)
+        """Create a staging folder."""
+        (self.directory / key).mkdir(parents=True)
 
     def remove_staging(self, key: str) -> None:
-        """Remove the folder and all in it, however often its holder adds to it meanwhile."""
-        folder = self.root / key
-        # By another name it serves nobody, at once, even where something in it cannot be removed:
-        # it is somebody else's, or NFS keeps it for a process that has it open.
-        away = folder.with_name(f"{uuid.uuid4().hex}{CLEARED}")
+        """Remove a staging folder with all files, even while its holder adds more."""
+        folder = self.directory / key
+        # The rename fences the holder off at once, even if a file cannot be deleted because
+        # another user owns it or NFS keeps it for a process that has it open.
+        cleared = folder.with_name(f"{uuid.uuid4().hex}{CLEARED}")
         try:
-            folder.rename(away)
+            folder.rename(cleared)
         except FileNotFoundError:
             return
-        shutil.rmtree(away, ignore_errors=True)
+        shutil.rmtree(cleared, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class FileReader:
-    """An open file, read in parts."""
+    """The `RangeReader` of an open file."""
 
     descriptor: int
     size: int
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop`. Raises VersionConflict where NFS lost them."""
+        """Return the bytes ``[start, stop)``; see `RangeReader.read`."""
         try:
             return os.pread(self.descriptor, stop - start, start)
         except OSError as error:
-            raise _superseded(error, "an open file") from error
+            raise _translate_stale(error, "an open file") from error
 
 
 class FencedLocalStore(LocalStore):
-    """zarr-python's local store, with every write on the disk before it returns, so that a status
-    is never there before the data that it speaks of; and none once the staging folder is gone.
+    """zarr-python's local store with durable writes, which fail once the staging folder is gone.
+
+    Every write is synced before it returns, so a status never reaches the disk before its data.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False, staging: Path) -> None:
@@ -178,11 +182,11 @@ class FencedLocalStore(LocalStore):
         self.staging = staging
 
     def with_read_only(self, read_only: bool = False) -> "FencedLocalStore":
-        """The same store, read-only or not."""
+        """Return a copy of the store that is read-only or not."""
         return type(self)(self.root, read_only=read_only, staging=self.staging)
 
     def track_version(self, key: str) -> None:
-        """Nothing need be noted: who may not write cannot."""
+        """Do nothing, as the staging folder fences writes."""
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a whole value durably."""
@@ -190,51 +194,56 @@ class FencedLocalStore(LocalStore):
         await asyncio.to_thread(self.put, key, value.as_buffer_like())
 
     def put(self, key: str, value: BytesLike) -> None:
-        """Write a whole value durably. Raises LeaseLost once the staging folder is gone."""
+        """Write a whole value durably.
+
+        Raises:
+            LeaseLost: The staging folder is gone.
+            OSError: The value cannot be written for another reason.
+        """
         path = self.root / key
-        new = not path.parent.exists()
+        is_new_folder = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_aside(value, _partial(self.staging)).replace(path)
+            _write_durably(value, _partial_name(self.staging)).replace(path)
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in FILE_GONE:
                 raise
             raise LeaseLost(
-                f"{path.parent} was taken over by another extraction while this one was away; "
-                "run the same command again when that one is done."
+                f"{path.parent} was taken over by another extraction, as this one did not renew "
+                "its lease in time; run the same command again when that one is done."
             ) from error
-        _sync_folders(path.parent, self.root if new else path.parent)
+        _sync_folders(path.parent, self.root if is_new_folder else path.parent)
 
 
-def _superseded(error: OSError, what: str) -> Exception:
-    """What an error of reading means: NFS forgets a file that another machine replaced."""
+def _translate_stale(error: OSError, what: str) -> Exception:
+    """Return `VersionConflict` if NFS no longer has the file, else the error itself."""
     return VersionConflict(what) if error.errno == errno.ESTALE else error
 
 
-def _partial(folder: Path) -> Path:
+def _partial_name(folder: Path) -> Path:
     return folder / f"{uuid.uuid4().hex}{PARTIAL}"
 
 
-def _write_aside(value: BytesLike, aside: Path) -> Path:
-    """Bring a value to the disk under another name."""
+def _write_durably(value: BytesLike, path: Path) -> Path:
+    """Write and sync a new file; remove it if that fails."""
     try:
-        with aside.open("xb") as file:
+        with path.open("xb") as file:
             file.write(value)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        aside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    return aside
+    return path
 
 
-def _sync_folders(folder: Path, root: Path) -> None:
-    """Bring the names in a folder to the disk, and of the folders above it up to `root`."""
-    for one in (folder, *folder.parents):
-        descriptor = os.open(one, os.O_RDONLY)
+def _sync_folders(folder: Path, top: Path) -> None:
+    """Sync a folder and those above it up to `top`, so that new names are durable."""
+    for current in (folder, *folder.parents):
+        descriptor = os.open(current, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if one == root:
+        if current == top:
             break

@@ -1,7 +1,7 @@
-"""Store roots in an object store: S3 and what speaks its language, by obstore.
+"""Store roots in an object store such as S3, through obstore.
 
-There a stale writer is held off by conditional puts: a value is written only in place of the
-version that was looked at, and only where there was none if none was looked at.
+Conditional puts fence off a stale lease holder: a value is written only in place of the tracked
+version, or only as a new object if no version was tracked.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, 
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
 
-from stores.errors import StoreError, VersionConflict, translate_errors
+from stores.errors import NO_SUCH_BUCKET, StoreError, VersionConflict, translate_errors
 from stores.location import BytesLike
 from stores.object_client import connect_object_store
 
@@ -25,37 +25,47 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
 RETRY_TIMEOUT = timedelta(minutes=3)
-"""How long a request is tried again when a connection is lost, within a run."""
-UNSENT = "error sending request"
-"""What obstore says of a request that no answer came to."""
+"""How long a request is retried if the connection is lost."""
 CONNECT_TIMEOUT = timedelta(seconds=10)
-"""The same for the first request: a wrong address should be told soon."""
+"""How long the first request is retried; short, as the address may be wrong."""
+NOT_SENT = "error sending request"
+"""Text of an obstore error for a request without a response."""
 
 
 @dataclass(frozen=True)
 class ObjectRoot:
-    """A part of a bucket: the `StoreRoot` of a lab's object store."""
+    """The `StoreRoot` of a bucket or of a prefix in it."""
 
     url: str
     client: "Client" = field(compare=False)
 
     @classmethod
     def connect(cls, url: str) -> "ObjectRoot":
-        """Open a bucket, and ask it one thing. Raises StoreError where it cannot be had."""
+        """Connect to a bucket and list it once.
+
+        Args:
+            url: URL of the bucket or of a prefix in it.
+
+        Returns:
+            The root.
+
+        Raises:
+            StoreError: The bucket is unreachable or does not exist, or access is denied.
+        """
         with translate_errors(url):
             try:
                 obstore.list_with_delimiter(connect_object_store(url, CONNECT_TIMEOUT), None)
             except (FileNotFoundError, NotFoundError) as error:
-                raise StoreError(f"{url}: there is no such bucket; make it first.") from error
+                raise StoreError(f"{url}: {NO_SUCH_BUCKET}.") from error
         return cls(url, connect_object_store(url, RETRY_TIMEOUT))
 
     @property
     def read_threads(self) -> int:
-        """Reads that pay side by side."""
+        """Number of concurrent reads that improves throughput."""
         return 16
 
     def read(self, key: str) -> bytes | None:
-        """The object's bytes, or None."""
+        """Return an object's contents, or None if it does not exist."""
         try:
             return bytes(retry_unsent(obstore.get, self.client, key).bytes())
         except FileNotFoundError:
@@ -63,20 +73,20 @@ class ObjectRoot:
 
     @contextmanager
     def open(self, key: str) -> Iterator["ObjectReader | None"]:
-        """One version of the object (If-Match)."""
+        """Open the current version of an object."""
         try:
-            seen = retry_unsent(obstore.head, self.client, key)
+            meta = retry_unsent(obstore.head, self.client, key)
         except FileNotFoundError:
             yield None
             return
-        yield ObjectReader(self.client, key, seen["size"], seen["e_tag"])
+        yield ObjectReader(self.client, key, meta["size"], meta["e_tag"])
 
     def write(self, key: str, value: bytes) -> None:
-        """Put the object."""
+        """Put an object, replacing an existing one."""
         retry_unsent(obstore.put, self.client, key, value)
 
     def create(self, key: str, value: bytes) -> bool:
-        """Put the object where there is none (If-None-Match)."""
+        """Put an object only if there is none (``If-None-Match``)."""
         try:
             retry_unsent(obstore.put, self.client, key, value, mode="create")
         except AlreadyExistsError:
@@ -84,43 +94,43 @@ class ObjectRoot:
         return True
 
     def delete(self, key: str) -> None:
-        """Delete the object."""
+        """Delete an object if it exists."""
         try:
             retry_unsent(obstore.delete, self.client, key)
         except FileNotFoundError:
             return
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Common prefixes and objects right below a prefix."""
+        """Return the names of common prefixes and objects directly below a prefix."""
         prefix = f"{key}/" if key else None
         found = retry_unsent(obstore.list_with_delimiter, self.client, prefix)
-        folders = sorted(one.rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
-        return folders, sorted(one["path"].rpartition("/")[2] for one in found["objects"])
+        folders = sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+        return folders, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Objects below a prefix, and their bytes."""
+        """Yield every object below a prefix with its size in bytes."""
         for batch in obstore.list(self.client, prefix=f"{key}/" if key else None):
-            for one in batch:
-                yield one["path"], one["size"]
+            for meta in batch:
+                yield meta["path"], meta["size"]
 
     def zarr_writer(self, staging: str) -> ObjectStore[Any]:
-        """A Zarr store that writes on condition."""
+        """Return a Zarr store with conditional puts."""
         return ConditionalObjectStore(self.client)
 
     def zarr_reader(self) -> ObjectStore[Any]:
-        """A Zarr store that reads."""
+        """Return a read-only Zarr store."""
         return ObjectStore(self.client, read_only=True)
 
     def create_staging(self, key: str) -> None:
-        """Nothing is set aside: a put is whole or not there."""
+        """Do nothing, as a put is atomic."""
 
     def remove_staging(self, key: str) -> None:
-        """Nothing is set aside."""
+        """Do nothing, as there is no staging folder."""
 
 
 @dataclass(frozen=True)
 class ObjectReader:
-    """One version of an object, read in parts."""
+    """The `RangeReader` of one version of an object."""
 
     client: "Client"
     key: str
@@ -128,7 +138,11 @@ class ObjectReader:
     e_tag: str | None
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop`. Raises VersionConflict where the version is gone."""
+        """Return the bytes ``[start, stop)``.
+
+        Raises:
+            VersionConflict: The object was replaced or deleted.
+        """
         try:
             part = retry_unsent(
                 obstore.get,
@@ -142,10 +156,10 @@ class ObjectReader:
 
 
 class ConditionalObjectStore(ObjectStore[Any]):
-    """zarr-python's object store, whose every write is on the condition that nobody wrote since.
+    """zarr-python's object store with conditional puts.
 
-    `look` notes the versions that are there; a write replaces just those, and where none was
-    noted it makes a new object. Raises VersionConflict where the condition does not hold.
+    A put replaces only the version that `track_version` or the last put recorded; without one it
+    only creates a new object.
     """
 
     def __init__(self, store: Any, *, read_only: bool = False) -> None:
@@ -153,21 +167,25 @@ class ConditionalObjectStore(ObjectStore[Any]):
         self.versions: dict[str, Any] = {}
 
     def track_version(self, key: str) -> None:
-        """Note the version of what is to be read, and then written over."""
+        """Record the current version of an object, as the only one that `put` may replace."""
         try:
-            self.versions[key] = _version(retry_unsent(obstore.head, self.store, key))
+            self.versions[key] = _version_of(retry_unsent(obstore.head, self.store, key))
         except FileNotFoundError:
             self.versions.pop(key, None)
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Put a value in place of the version that was looked at."""
+        """Put an object in place of its tracked version."""
         self._check_writable()
         await asyncio.to_thread(self.put, key, value.as_buffer_like())
 
     def put(self, key: str, value: BytesLike) -> None:
-        """Put a value in place of the version that was looked at. Raises VersionConflict."""
+        """Put an object in place of its tracked version.
+
+        Raises:
+            VersionConflict: The object was changed since, or exists although none was tracked.
+        """
         try:
-            written = retry_unsent(
+            meta = retry_unsent(
                 obstore.put,
                 self.store,
                 key,
@@ -176,14 +194,14 @@ class ConditionalObjectStore(ObjectStore[Any]):
                 use_multipart=False,
             )
         except (AlreadyExistsError, PreconditionError) as error:
-            # A put that went through, and whose answer was lost, is tried again by the client.
-            written = self._as_put(key, value)
-            if written is None:
+            # The client also retries a put that succeeded and whose response was lost.
+            meta = self._find_own_put(key, value)
+            if meta is None:
                 raise VersionConflict(key) from error
-        self.versions[key] = _version(written)
+        self.versions[key] = _version_of(meta)
 
-    def _as_put(self, key: str, value: BytesLike) -> Any:
-        """The version that is there if it holds just this, else None."""
+    def _find_own_put(self, key: str, value: BytesLike) -> Any:
+        """Return the object's metadata if it holds exactly this value, else None."""
         try:
             found = retry_unsent(obstore.get, self.store, key)
         except FileNotFoundError:
@@ -191,20 +209,32 @@ class ConditionalObjectStore(ObjectStore[Any]):
         return found.meta if memoryview(found.bytes()) == value else None
 
 
-def retry_unsent(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What obstore answers; a request that it could not send is sent again, for `RETRY_TIMEOUT`.
+def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call an obstore function; retry for `RETRY_TIMEOUT` if it could not send its request.
 
-    obstore insists by itself, but not where a connection breaks between being chosen and used.
+    obstore retries by itself, except where a connection breaks between being chosen from the pool
+    and being used.
+
+    Args:
+        request: The obstore function.
+        *arguments: Its arguments.
+        **options: Its keyword arguments.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        GenericError: The request failed for another reason, or until the timeout.
     """
-    until = time.monotonic() + RETRY_TIMEOUT.total_seconds()
+    deadline = time.monotonic() + RETRY_TIMEOUT.total_seconds()
     while True:
         try:
-            return ask(*arguments, **options)
+            return request(*arguments, **options)
         except GenericError as error:
-            if UNSENT not in str(error) or time.monotonic() >= until:
+            if NOT_SENT not in str(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.1)
 
 
-def _version(seen: Any) -> Any:
-    return {name: seen[name] for name in ("e_tag", "version") if seen[name] is not None}
+def _version_of(meta: Any) -> Any:
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}

@@ -74,6 +74,9 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
         location: Location or URL of the store itself.
         ticket: Ticket of a lease on the store; None opens it read-only.
 
+    Returns:
+        The open store.
+
     Raises:
         StoreError: The store does not exist, is damaged, has another format, or its provenance
             does not match its identity.
@@ -130,6 +133,9 @@ def find_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
         root: The store root.
         dataset: Namespace of one data set, such as ``ludb/1.0.1``; None searches all.
 
+    Returns:
+        The stores with at least one row, and errors for those that cannot be opened.
+
     Raises:
         StoreError: The root is unreachable or unreadable.
     """
@@ -155,6 +161,9 @@ def resolve(url: str | Path) -> ResolvedUrl:
 
     Args:
         url: A store root, or one store below it.
+
+    Returns:
+        The root and its stores, or the one store.
 
     Raises:
         StoreError: There is no store at or below the URL.
@@ -182,6 +191,9 @@ def resolve(url: str | Path) -> ResolvedUrl:
 
 def count_rows(store: EmbeddingStore) -> RowCounts:
     """Count a store's rows by status.
+
+    Returns:
+        The counts, and the size of the store.
 
     Raises:
         DamagedStore: The status or the record ids are damaged.

@@ -1,4 +1,4 @@
-"""Many stores in step, by record id: at once, or in shuffled batches for more than fits memory."""
+"""Reading several stores by record id, at once or in shuffled batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,34 +11,42 @@ from stores.record_ids import RecordIds
 from stores.status import ABSENT, WHOLE
 
 BLOCK_ROWS = 32_768
-"""Rows read and shuffled together: some 50 MB of 768 features, 128 chunks from all over."""
+"""Rows read and shuffled together: about 50 MB at 768 features in float16, or 64 chunks."""
 
 
 def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
-    """The rows of these records. Raises StoreError where the store does not know one of them."""
+    """Return the row of each record.
+
+    Raises:
+        StoreError: The store has no row for a record.
+    """
     rows = store.rows_by_id(record_id)
     if (rows < 0).any():
         missing = record_id[rows < 0]
         raise StoreError(
-            f"{store.location} has no row of {len(missing)} records, such as {missing[0]}; extract "
-            "them into it first."
+            f"{store.location} has no row for {len(missing):,} of {len(record_id):,} records, such "
+            f"as {missing[0]}; extract them into it first."
         )
     return rows
 
 
 def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
-    """The rows of these records. Raises StoreError where one of them is not whole."""
+    """Return the row of each record, all of which must be whole.
+
+    Raises:
+        StoreError: A record has no row, is not extracted yet, or failed.
+    """
     rows = find_rows(store, record_id)
     status = store.status()[rows]
     if (missing := record_id[status == ABSENT]).size:
         raise StoreError(
-            f"{store.location} lacks {len(missing)} of {len(record_id)} records, such as "
-            f"{missing[0]}: they are not extracted yet; extract them into it first."
+            f"{store.location} lacks {len(missing):,} of {len(record_id):,} records, such as "
+            f"{missing[0]}, which are not extracted yet; extract them first."
         )
     if (failed := record_id[status != WHOLE]).size:
         raise StoreError(
-            f"{store.location} has no embedding of {len(failed)} of {len(record_id)} records, such "
-            f"as {failed[0]}, which could not be had; leave them out (status 1 is whole)."
+            f"{store.location} has no embedding for {len(failed):,} of {len(record_id):,} records, "
+            f"such as {failed[0]}, whose extraction failed; leave out those without status 1."
         )
     return rows
 
@@ -48,9 +56,18 @@ def read_aligned(
     record_id: RecordIds,
     dtype: np.dtype | str | None = None,
 ) -> tuple[Float[np.ndarray, "record _"], ...]:
-    """The same records from many stores: row i of each array is `record_id[i]`.
+    """Read the same records from several stores.
 
-    Raises StoreError where a record is not whole in one of them.
+    Args:
+        stores: The stores to read from.
+        record_id: Records, whole in every store.
+        dtype: Data type of the arrays; None keeps that of each store.
+
+    Returns:
+        One array of shape (records, features) per store; row i is ``record_id[i]``.
+
+    Raises:
+        StoreError: A record is not whole in one of the stores.
     """
     return tuple(store.read(find_whole_rows(store, record_id), dtype) for store in stores)
 
@@ -64,21 +81,35 @@ def iter_batches(
     dtype: np.dtype | str | None = None,
     block_rows: int = BLOCK_ROWS,
 ) -> Iterator[tuple[RecordIds, tuple[Float[np.ndarray, "batch _"], ...]]]:
-    """One epoch over these records in shuffled batches, each with its record ids.
+    """Iterate once over records in shuffled batches, reading whole chunks in random order.
 
-    Whole chunks are read, in random order; what is read together is shuffled, so memory holds
-    `block_rows` rows of every store. Where the records fit into one block, each order is as
-    likely as any other. The last batch may be smaller.
+    Args:
+        stores: The stores to read from.
+        record_id: Records, whole in every store.
+        batch_size: Records per batch; the last batch may be smaller.
+        seed: Seed of the order.
+        dtype: Data type of the arrays; None keeps that of each store.
+        block_rows: Rows per store that are read and shuffled together, and so held in memory. If
+            all records fit into one block, every order is equally likely.
+
+    Yields:
+        The record ids of a batch, and one array of shape (batch, features) per store.
+
+    Raises:
+        StoreError: A record is not whole in one of the stores.
     """
     random = np.random.default_rng(seed)
     rows = [find_whole_rows(store, record_id) for store in stores]
     chunk_of = rows[0] // stores[0].layout.chunk_rows
-    # Records by chunk, the chunks in random order.
+    # Sort the records by chunk, with the chunks in random order.
     rank = random.permutation(int(chunk_of.max(initial=-1)) + 1)
     order = np.argsort(rank[chunk_of], kind="stable")
     for begin in range(0, len(order), block_rows):
         block = random.permutation(order[begin : begin + block_rows])
-        arrays = [store.read(of[block], dtype) for store, of in zip(stores, rows, strict=True)]
-        for at in range(0, len(block), batch_size):
-            batch = slice(at, at + batch_size)
+        arrays = [
+            store.read(store_rows[block], dtype)
+            for store, store_rows in zip(stores, rows, strict=True)
+        ]
+        for first in range(0, len(block), batch_size):
+            batch = slice(first, first + batch_size)
             yield record_id[block[batch]], tuple(array[batch] for array in arrays)

@@ -1,9 +1,8 @@
-"""What names a record: an int64, or text where the data set's own ids are text.
+"""Record ids: int64, or text for a data set whose own ids are text.
 
-In memory both are numpy arrays, text of numpy's fixed width (`U`). On disk text is Zarr's data type
-`string` by the codec `vlen-utf8`, both of them in zarr-extensions: no id is too long for a store
-that is there, and other implementations of Zarr read it. (numpy's own fixed width, zarr-python's
-`fixed_length_utf32`, has no specification in Zarr v3, and zarr-python warns of it.)
+In memory, text ids are a fixed-width numpy array (dtype ``U``). On disk they have Zarr's data type
+`string` with the codec `vlen-utf8`, which both are in zarr-extensions and limit no id's length.
+(zarr-python's `fixed_length_utf32` has no Zarr v3 specification and causes a warning.)
 """
 
 from typing import Any
@@ -13,53 +12,56 @@ from jaxtyping import Bool, Shaped
 from numcodecs.vlen import VLenUTF8
 
 RecordIds = Shaped[np.ndarray, " record"]
-"""(N,) int64, or text (`U`)."""
-
+"""Ids of shape (N,), dtype int64 or ``U``."""
 UNWRITTEN: dict[str, Any] = {"int64": -1, "string": ""}
-"""What stands where no id was written yet, by Zarr's data type."""
+"""Fill value of rows without an id, by Zarr data type."""
 
 
 def as_ids(values: Any) -> RecordIds:
-    """Ids out of a list, a column of a table or a Zarr array, as they are in memory everywhere.
+    """Convert a list, a table column or a Zarr array to record ids.
 
-    Raises TypeError where they are neither whole numbers nor text.
+    Returns:
+        An array of dtype int64 or ``U``.
+
+    Raises:
+        TypeError: The values are neither integers nor text.
     """
-    found = np.asarray(values)
-    if found.dtype.kind == "U":
-        return found
-    if found.dtype.kind in "iu" or (found.dtype.kind == "f" and not found.size):
-        return found.astype(np.int64)
-    # Objects, as pandas gives them, and numpy's text of any width, as zarr-python does.
-    listed = found.tolist()
-    if not all(isinstance(one, str) for one in listed):
-        raise TypeError(f"Ids are whole numbers or text, not {found.dtype}.")
-    return np.array(listed, str)
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind in "iu" or (array.dtype.kind == "f" and not array.size):
+        return array.astype(np.int64)
+    # pandas returns text as objects, zarr-python as numpy's variable-width strings.
+    items = array.tolist()
+    if not all(isinstance(item, str) for item in items):
+        raise TypeError(f"Record ids must be integers or text, not {array.dtype}.")
+    return np.array(items, str)
 
 
 def is_text(ids: RecordIds) -> bool:
-    """Whether ids are text."""
+    """Return whether ids are text."""
     return ids.dtype.kind == "U"
 
 
 def zarr_data_type(ids: RecordIds) -> str:
-    """The Zarr data type that keeps these ids."""
+    """Return the Zarr data type that stores these ids."""
     return "string" if is_text(ids) else "int64"
 
 
 def is_unwritten(ids: RecordIds) -> Bool[np.ndarray, " record"]:
-    """Which places have no id yet."""
+    """Return a mask of the positions without an id."""
     mask: np.ndarray = ids == UNWRITTEN[zarr_data_type(ids)]
     return mask
 
 
 def pad_ids(ids: RecordIds, rows: int) -> RecordIds:
-    """Ids, followed by places without one."""
+    """Append positions without an id, up to a total of `rows`."""
     blank = np.full(rows - len(ids), UNWRITTEN[zarr_data_type(ids)], ids.dtype)
     return np.concatenate([ids, blank])
 
 
 def encode_chunk(ids: RecordIds) -> bytes:
-    """A chunk's bytes, before its checksum."""
+    """Encode a chunk of ids as Zarr does, without the checksum."""
     if is_text(ids):
         return bytes(VLenUTF8().encode(ids.astype(object)))
     return ids.astype("<i8").tobytes()

@@ -1,10 +1,9 @@
-"""A shard's bytes: what zarr's sharding codec writes, read and written without its detours.
+"""Encoding and decoding of shards, in the format of the Zarr v3 codec `sharding_indexed`.
 
-By the Zarr v3 `sharding_indexed` codec with the index at the end: chunks of rows one after the
-other, each followed by its CRC-32C; then for each chunk its offset and length as two
-little-endian uint64, all ones where it is not there; then the index's own CRC-32C. Every chunk is
-always written, so each lies at the same place for ever. zarr reads and writes the same bytes,
-several times slower (`benchmarks/store.py`).
+A shard consists of its chunks, each followed by its CRC-32C; then the index, which is the offset
+and length of each chunk as little-endian uint64 (all ones for a missing chunk); then the CRC-32C of
+the index. All chunks are always written, so each has a fixed offset. zarr reads and writes the same
+bytes several times slower (``benchmarks/store.py``).
 """
 
 from dataclasses import dataclass
@@ -18,16 +17,23 @@ from jaxtyping import Bool, Float, Int, Num, UInt8, UInt64
 from stores.location import Location
 
 CHECKSUM_BYTES = 4
-NOT_THERE = 2**64 - 1
+MISSING_CHUNK = 2**64 - 1
 
 
 class WrongChecksum(Exception):
-    """Bytes that are not as they were written."""
+    """The bytes do not match their checksum."""
 
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How the rows of an array lie in its shards."""
+    """The shape and data type of the shards of a 2-D array.
+
+    Attributes:
+        shard_rows: Rows per shard.
+        chunk_rows: Rows per chunk.
+        features: Columns of the array.
+        dtype: Data type of the values.
+    """
 
     shard_rows: int
     chunk_rows: int
@@ -36,29 +42,29 @@ class ShardLayout:
 
     @classmethod
     def from_array(cls, array: zarr.Array[Any]) -> "ShardLayout":
-        """The layout of a sharded array of rows."""
+        """Return the layout of a sharded Zarr array."""
         assert array.shards is not None
         return cls(array.shards[0], array.chunks[0], array.shape[1], np.dtype(array.dtype))
 
     @property
     def chunks(self) -> int:
-        """Chunks in a shard."""
+        """Chunks per shard."""
         return self.shard_rows // self.chunk_rows
 
     @property
     def index_bytes(self) -> int:
-        """Of a shard's index with its checksum."""
+        """Bytes of the index, including its checksum."""
         return 16 * self.chunks + CHECKSUM_BYTES
 
     @property
     def chunk_bytes(self) -> int:
-        """Of a chunk with its checksum."""
+        """Bytes of a chunk, including its checksum."""
         return self.chunk_rows * self.features * self.dtype.itemsize + CHECKSUM_BYTES
 
     def encode(self, rows: Num[np.ndarray, "row feature"]) -> memoryview:
-        """A shard's bytes; rows beyond those given are NaN."""
-        index_at = self.chunks * self.chunk_bytes
-        shard = np.empty(index_at + self.index_bytes, np.uint8)
+        """Return the bytes of a shard; rows after the given ones are NaN."""
+        index_offset = self.chunks * self.chunk_bytes
+        shard = np.empty(index_offset + self.index_bytes, np.uint8)
         for chunk in range(self.chunks):
             begin = chunk * self.chunk_bytes
             stored = shard[begin : begin + self.chunk_bytes]
@@ -68,51 +74,58 @@ class ShardLayout:
             values[: len(given)] = given
             values[len(given) :] = np.nan
             _set_checksum(stored)
-        index = shard[index_at:-CHECKSUM_BYTES].view("<u8").reshape(self.chunks, 2)
+        index = shard[index_offset:-CHECKSUM_BYTES].view("<u8").reshape(self.chunks, 2)
         index[:, 0] = np.arange(self.chunks) * self.chunk_bytes
         index[:, 1] = self.chunk_bytes
-        _set_checksum(shard[index_at:])
+        _set_checksum(shard[index_offset:])
         return shard.data
 
     def read(
         self,
         shard: Location,
         rows: Int[np.ndarray, " pick"],
-        out: Num[np.ndarray, "pick feature"],
-        where: Int[np.ndarray, " pick"],
+        out: Num[np.ndarray, "all feature"],
+        positions: Int[np.ndarray, " pick"],
     ) -> None:
-        """Rows of one shard, ascending and counted from its first, into `out[where]`.
+        """Read rows of one version of a shard into ``out[positions]``.
 
-        NaN where the shard is not there. Where few of the shard's chunks are wanted, only these
-        are read; all of them from one version of it. Raises WrongChecksum.
+        If few of the shard's chunks are needed, only those are read.
+
+        Args:
+            shard: Location of the shard.
+            rows: Rows to read, counted from the shard's first one, in ascending order.
+            out: Array to write to; rows of a missing shard or chunk become NaN.
+            positions: Row of `out` for each of `rows`.
+
+        Raises:
+            WrongChecksum: A chunk or the index is damaged.
+            VersionConflict: The shard was replaced while it was read.
         """
         chunk_of = rows // self.chunk_rows
-        first_of = np.flatnonzero(np.diff(chunk_of, prepend=-1))
-        wanted = chunk_of[first_of].tolist()
-        with shard.root.open(shard.key) as parts:
-            if parts is None:
-                out[where] = np.nan
+        firsts = np.flatnonzero(np.diff(chunk_of, prepend=-1))
+        needed = chunk_of[firsts].tolist()
+        with shard.root.open(shard.key) as reader:
+            if reader is None:
+                out[positions] = np.nan
                 return
-            if parts.size < self.index_bytes:
+            if reader.size < self.index_bytes:
                 raise WrongChecksum
-            begin = 0 if 2 * len(wanted) > self.chunks else parts.size - self.index_bytes
-            tail = memoryview(parts.read(begin, parts.size))
-            index = self._index(tail[-self.index_bytes :])
-            for chunk, first, last in zip(
-                wanted, first_of, (*first_of[1:], len(rows)), strict=True
-            ):
+            begin = 0 if 2 * len(needed) > self.chunks else reader.size - self.index_bytes
+            tail = memoryview(reader.read(begin, reader.size))
+            index = self._decode_index(tail[-self.index_bytes :])
+            for chunk, first, last in zip(needed, firsts, (*firsts[1:], len(rows)), strict=True):
                 offset, length = index[chunk].tolist()
-                if offset == NOT_THERE:
-                    out[where[first:last]] = np.nan
+                if offset == MISSING_CHUNK:
+                    out[positions[first:last]] = np.nan
                     continue
-                held = tail[offset - begin : offset - begin + length] if begin == 0 else b""
-                values = self._opened(held or parts.read(offset, offset + length))
-                out[where[first:last]] = values[rows[first:last] - chunk * self.chunk_rows]
+                stored = tail[offset - begin : offset - begin + length] if begin == 0 else b""
+                values = self._decode_chunk(stored or reader.read(offset, offset + length))
+                out[positions[first:last]] = values[rows[first:last] - chunk * self.chunk_rows]
 
-    def _index(self, stored: memoryview) -> UInt64[np.ndarray, "chunk 2"]:
+    def _decode_index(self, stored: memoryview) -> UInt64[np.ndarray, "chunk 2"]:
         return strip_checksum(stored).view("<u8").reshape(self.chunks, 2)
 
-    def _opened(self, stored: bytes | memoryview) -> Num[np.ndarray, "row feature"]:
+    def _decode_chunk(self, stored: bytes | memoryview) -> Num[np.ndarray, "row feature"]:
         try:
             return strip_checksum(stored).view(self.dtype).reshape(self.chunk_rows, self.features)
         except ValueError as error:
@@ -120,7 +133,7 @@ class ShardLayout:
 
 
 def finite_rows(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " row"]:
-    """Which rows hold neither NaN nor infinity: numpy's isfinite is slow for float16."""
+    """Return a mask of the rows without NaN or infinity; faster than `np.isfinite` for float16."""
     bits = np.dtype(f"u{rows.dtype.itemsize}")
     exponent = np.array(np.inf, rows.dtype).view(bits)
     mask: np.ndarray = (np.ascontiguousarray(rows).view(bits) & exponent != exponent).all(1)
@@ -128,29 +141,32 @@ def finite_rows(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " ro
 
 
 def append_checksum(values: UInt8[np.ndarray, " byte"]) -> memoryview:
-    """Bytes, followed by their CRC-32C."""
+    """Return bytes followed by their CRC-32C."""
     stored = np.empty(len(values) + CHECKSUM_BYTES, np.uint8)
     stored[:-CHECKSUM_BYTES] = values
     _set_checksum(stored)
     return stored.data
 
 
-def _set_checksum(stored: UInt8[np.ndarray, " byte"]) -> None:
-    """Set the checksum that ends these bytes."""
-    stored[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(stored[:-CHECKSUM_BYTES]), np.uint8)
-
-
-def _checksum(values: UInt8[np.ndarray, " byte"]) -> bytes:
-    unwritten = values.view()
-    unwritten.flags.writeable = False
-    checksum: int = google_crc32c.extend(0, unwritten)
-    return checksum.to_bytes(CHECKSUM_BYTES, "little")
-
-
 def strip_checksum(stored: bytes | memoryview) -> np.ndarray:
-    """The bytes before a CRC-32C, read-only. Raises WrongChecksum where it does not match."""
+    """Return a read-only view of the bytes before a CRC-32C.
+
+    Raises:
+        WrongChecksum: The checksum does not match.
+    """
     data = np.frombuffer(stored, np.uint8)
     values, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if _checksum(values) != checksum.tobytes():
         raise WrongChecksum
     return values
+
+
+def _set_checksum(stored: UInt8[np.ndarray, " byte"]) -> None:
+    stored[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(stored[:-CHECKSUM_BYTES]), np.uint8)
+
+
+def _checksum(values: UInt8[np.ndarray, " byte"]) -> bytes:
+    read_only = values.view()
+    read_only.flags.writeable = False
+    checksum: int = google_crc32c.extend(0, read_only)
+    return checksum.to_bytes(CHECKSUM_BYTES, "little")

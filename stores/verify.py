@@ -1,6 +1,7 @@
-"""Is a store as it was written? Every shard is read; what is damaged can be set back to absent.
+"""Verification and repair of stores.
 
-A row is lost only where its own chunk is: the sound chunks of a damaged shard keep theirs.
+Verification reads every shard. Repair sets damaged rows to absent, so that the next extraction
+computes them again; intact chunks of a damaged shard keep their rows.
 """
 
 from collections.abc import Callable
@@ -14,39 +15,48 @@ from stores.errors import DamagedStore, StoreError, VersionConflict, translate_e
 from stores.layout import leases_folder
 from stores.lease import acquire
 from stores.location import Location
-from stores.opening import open_store
+from stores.opening import ARRAYS, open_store
 from stores.record_ids import as_ids, is_unwritten
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 Progress = Callable[[int, int], None]
-"""Called as progress(rows done, rows in all)."""
+"""Called as ``progress(done, total)`` with numbers of rows."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is not as it should be, in words.
+    """A difference from what a store should contain.
 
-    - `shard`: the one that it is about, or None for the store as a whole.
-    - `rows`: whole rows that were lost by it.
-    - `harmless`: what a stopped writer leaves; no reader sees it, the next extraction sees to it.
-    - `repairable`: whether repair sets it right.
+    Attributes:
+        shard: The shard concerned, or None for the whole store.
+        message: What was found.
+        rows: Number of whole rows that are lost.
+        harmless: Whether it is what an interrupted writer leaves, which no reader sees and the
+            next extraction completes.
+        repairable: Whether `repair_store` can repair it.
     """
 
     shard: int | None
-    what: str
+    message: str
     rows: int = 0
     harmless: bool = False
     repairable: bool = True
 
     def __str__(self) -> str:
-        return self.what if self.shard is None else f"shard {self.shard}: {self.what}"
+        return self.message if self.shard is None else f"shard {self.shard}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What reading a whole store came to; `whole` counts the rows that are sound.
+    """The result of verifying a store.
 
-    `repaired`: whether what was found has been set right, where it is repairable.
+    Attributes:
+        location: The store.
+        rows: All rows.
+        shards: Number of shards.
+        whole: Intact whole rows.
+        findings: What was found.
+        repaired: Whether the repairable findings were repaired.
     """
 
     location: Location
@@ -58,8 +68,10 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is wrong, or nothing any more."""
-        return all(one.harmless or (self.repaired and one.repairable) for one in self.findings)
+        """Whether nothing is damaged, or no longer."""
+        return all(
+            finding.harmless or (self.repaired and finding.repairable) for finding in self.findings
+        )
 
 
 def repair_store(
@@ -68,9 +80,19 @@ def repair_store(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Verify a store under its lease, and set its damaged rows back to absent.
+    """Verify a store under its lease, and set damaged rows to absent.
 
-    Raises LeaseHeld where somebody else writes to it, StoreError where it may not be written.
+    Args:
+        location: The store.
+        log: Called with a message while waiting for a lease (`lease.acquire`).
+        progress: Called after each shard.
+
+    Returns:
+        What was found before the repair.
+
+    Raises:
+        LeaseHeld: Another process writes to the store.
+        StoreError: The store cannot be read or written.
     """
     with acquire(leases_folder(location), log=log) as lease:
         return verify(open_store(location, lease.ticket), repair=True, progress=progress)
@@ -79,112 +101,128 @@ def repair_store(
 def verify(
     store: EmbeddingStore, *, repair: bool = False, progress: Progress | None = None
 ) -> Verification:
-    """Read all of a store. Memory holds one shard.
+    """Read a whole store, one shard at a time.
 
-    A store that is written to meanwhile gives no false alarm: a status is read before the data
-    that it speaks of, which was written before it. `repair` needs a store open for writing.
+    A concurrent writer causes no findings that are not harmless: data is written before its status,
+    and here the status is read before the data.
+
+    Args:
+        store: The store; open for writing if `repair` is set.
+        repair: Whether to repair each shard.
+        progress: Called after each shard.
+
+    Returns:
+        What was found, before the repair if there is one.
+
+    Raises:
+        StoreError: The store cannot be read or written.
+        ValueError: `repair` is set, and the store is open for reading only.
     """
     if repair and store.ticket is None:
         raise ValueError(f"{store.location} is open for reading only.")
-    findings = _of_the_ids(store)
+    findings = _check_record_ids(store)
     if store.ticket is None and any(not finding.repairable for finding in findings):
-        # It may have been opened, or its ids read, while it grew: then it is whole by now.
+        # It may have been opened while it grew; that growth is complete by now.
         store = open_store(store.location)
-        findings = _of_the_ids(store)
+        findings = _check_record_ids(store)
     if any(not finding.repairable for finding in findings):
         return Verification(store.location, 0, 0, 0, tuple(findings))
     rows, whole = len(store.record_id), 0
     for shard in range(store.shards):
-        seen = _verify_and_repair(store, shard) if repair else _look_at(store, shard)
-        findings += seen.findings
-        whole += int((seen.right_status == WHOLE).sum())
+        check = _check_and_repair(store, shard) if repair else _check_shard(store, shard)
+        findings += check.findings
+        whole += int((check.status == WHOLE).sum())
         if progress is not None:
             progress(store.shard_slice(shard).stop, rows)
     return Verification(store.location, rows, store.shards, whole, tuple(findings), repair)
 
 
-def _of_the_ids(store: EmbeddingStore) -> list[Finding]:
-    """What is wrong with the record ids, and with the arrays' lengths."""
+def _check_record_ids(store: EmbeddingStore) -> list[Finding]:
+    """Check the record ids and the arrays' lengths."""
 
-    def lost(what: str) -> Finding:
+    def unrepairable(message: str) -> list[Finding]:
         remedy = "copy the store from another root, or remove its folder and extract again"
-        return Finding(None, f"{what}; the ids cannot be had back: {remedy}", repairable=False)
+        message = f"{message}; record ids cannot be repaired: {remedy}"
+        return [Finding(None, message, repairable=False)]
 
     try:
         known = len(store.record_id)
     except DamagedStore:
-        return [lost("record_id does not match its checksum")]
-    if known != len(np.unique(store.record_id)):
-        return [lost(f"{known - len(np.unique(store.record_id))} record ids are there twice")]
+        return unrepairable("record_id does not match its checksum")
+    if duplicates := known - len(np.unique(store.record_id)):
+        return unrepairable(f"{duplicates:,} record ids are duplicates")
     with translate_errors(store.location):
-        beyond = as_ids(store.array("record_id")[known:])
+        ids_beyond = as_ids(store.array("record_id")[known:])
         try:
-            unnamed: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
+            beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
         except ValueError:
-            # Its chunk begins before the last id, so it is found with the shards too.
-            unnamed = np.empty(0)
-    # Of a growth that broke off, ids are left that follow a hole, and rows without any: all absent.
-    if count := int((unnamed != ABSENT).sum()):
-        if not is_unwritten(beyond).all():
-            return [lost(f"record_id has a hole at row {known}, and ids after it")]
-        return [lost(f"{count} rows hold embeddings and have no id")]
-    longest = max(store.array(name).shape[0] for name in ("embedding", "status", "record_id"))
+            # The damaged chunk begins before the last id, so checking its shard reports it.
+            beyond = np.empty(0)
+    # An interrupted growth leaves ids after a gap, and rows without ids, but these are all absent.
+    if count := int((beyond != ABSENT).sum()):
+        if not is_unwritten(ids_beyond).all():
+            return unrepairable(f"record_id has a gap at row {known:,}, followed by more ids")
+        return unrepairable(f"{count:,} rows contain embeddings but have no record id")
+    longest = max(store.array(name).shape[0] for name in ARRAYS)
     if longest > known:
-        what = f"{longest - known} rows were being added; the next extraction goes on there"
-        return [Finding(None, what, harmless=True)]
+        message = f"{longest - known:,} rows were being added; the next extraction resumes that"
+        return [Finding(None, message, harmless=True)]
     return []
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A shard: what was found, and what it should hold."""
+class _ShardCheck:
+    """What was found in a shard, and what the shard should contain."""
 
     findings: list[Finding]
-    right_embedding: Float[np.ndarray, "row feature"]
-    right_status: UInt8[np.ndarray, " row"]
+    embedding: Float[np.ndarray, "row feature"]
+    status: UInt8[np.ndarray, " row"]
 
 
-def _look_at(store: EmbeddingStore, shard: int) -> _Seen:
-    status, status_broken = _status(store, shard)
-    embedding, broken = _embedding(store, shard)
-    finite = np.isfinite(embedding).all(1)
-    unknown = status >= len(store.flags)
-    lost = (status == WHOLE) & ~finite
-    untold = finite & (status != WHOLE)
-    scraps = ~finite & ~np.isnan(embedding).all(1) & (status != WHOLE)
+def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
+    # The status first, see `verify`.
+    status, is_status_damaged = _read_status(store, shard)
+    embedding, is_damaged = _read_embedding(store, shard)
+    is_finite = np.isfinite(embedding).all(1)
+    is_unknown = status >= len(store.flags)
+    is_lost = (status == WHOLE) & ~is_finite
+    is_unmarked = is_finite & (status != WHOLE) & ~is_unknown
+    is_partial = ~is_finite & ~np.isnan(embedding).all(1) & (status != WHOLE)
 
     findings: list[Finding] = []
 
-    def found(rows: Bool[np.ndarray, " row"] | Int[np.ndarray, ""], what: str, **how: bool) -> None:
+    def add(rows: Bool[np.ndarray, " row"] | Int[np.ndarray, ""], text: str, **how: bool) -> None:
         if count := int(np.sum(rows)):
-            told = what.format(count=f"{count:,} row{'s' if count > 1 else ''}")
-            findings.append(Finding(shard, told, int((rows & lost).sum()), **how))
+            message = text.format(rows=f"{count:,} row{'s' if count > 1 else ''}")
+            findings.append(Finding(shard, message, int((rows & is_lost).sum()), **how))
 
-    if status_broken:
+    if is_status_damaged:
         findings.append(Finding(shard, "its status does not match its checksum"))
-        untold = np.zeros_like(untold)
-    found(broken, "{count} in chunks that do not match their checksum")
-    if _is_there(store, shard):
-        found(lost & ~broken, "{count} not finite that should be whole")
+        is_unmarked = np.zeros_like(is_unmarked)
+    add(is_damaged, "{rows} in chunks that do not match their checksum")
+    if _exists(store, shard):
+        add(is_lost & ~is_damaged, "{rows} with status whole but with NaN or infinity")
     else:
-        found(lost & ~broken, "its file is not there, and {count} should be whole")
-    found(unknown, "{count} with a status that the flags do not know")
-    found(scraps, "{count} not whole that hold numbers")
-    found(
-        untold & ~unknown,
-        "{count} there and not called whole yet, as by a writer that was stopped or is at work",
+        add(is_lost & ~is_damaged, "its file is missing, with {rows} of status whole")
+    add(is_unknown, "{rows} with a status that is not among the flags")
+    add(is_partial, "{rows} with numbers although the status is not whole")
+    add(
+        is_unmarked,
+        "{rows} complete but not marked as whole yet, by a writer that was interrupted or is "
+        "running",
         harmless=True,
     )
-    # Data goes before status, so a finite row is whole whatever its status says.
-    failed = (status >= FIRST_REASON) & ~unknown
-    right = np.where(failed, status, np.uint8(ABSENT))
-    right[finite] = WHOLE
-    holes = np.full_like(embedding, np.nan)
-    return _Seen(findings, np.where(finite[:, None], embedding, holes), right)
+    # Data is written before its status, so a finite row is whole whatever its status.
+    failed = (status >= FIRST_REASON) & ~is_unknown
+    right_status = np.where(failed, status, np.uint8(ABSENT))
+    right_status[is_finite] = WHOLE
+    absent = np.full_like(embedding, np.nan)
+    right_embedding = np.where(is_finite[:, None], embedding, absent)
+    return _ShardCheck(findings, right_embedding, right_status)
 
 
-def _status(store: EmbeddingStore, shard: int) -> tuple[UInt8[np.ndarray, " row"], bool]:
-    """The status of a shard's rows, all absent where its chunk is damaged, and whether it is."""
+def _read_status(store: EmbeddingStore, shard: int) -> tuple[UInt8[np.ndarray, " row"], bool]:
+    """Return the status of a shard's rows, all absent if damaged, and whether it is damaged."""
     try:
         return store.status(shard), False
     except DamagedStore:
@@ -192,61 +230,56 @@ def _status(store: EmbeddingStore, shard: int) -> tuple[UInt8[np.ndarray, " row"
         return np.full(span.stop - span.start, ABSENT, np.uint8), True
 
 
-def _embedding(
+def _read_embedding(
     store: EmbeddingStore, shard: int
 ) -> tuple[Float[np.ndarray, "row feature"], Bool[np.ndarray, " row"]]:
-    """A shard's rows, NaN where their chunk is damaged, and which these are."""
+    """Return a shard's rows, NaN in damaged chunks, and a mask of the rows in these chunks."""
     span = store.shard_slice(shard)
     count = span.stop - span.start
+    is_damaged = np.zeros(count, bool)
     try:
-        return store.read_shard(shard), np.zeros(count, bool)
+        return store.read_shard(shard), is_damaged
     except DamagedStore:
         embedding = np.full((count, store.features), np.nan, store.layout.dtype)
-        broken = np.zeros(count, bool)
         for first in range(0, count, store.layout.chunk_rows):
-            part = slice(first, min(first + store.layout.chunk_rows, count))
+            chunk = slice(first, min(first + store.layout.chunk_rows, count))
             try:
-                embedding[part] = store.read_shard(shard, part)
+                embedding[chunk] = store.read_shard(shard, chunk)
             except DamagedStore:
-                broken[part] = True
-        return embedding, broken
+                is_damaged[chunk] = True
+        return embedding, is_damaged
 
 
-def _is_there(store: EmbeddingStore, shard: int) -> bool:
+def _exists(store: EmbeddingStore, shard: int) -> bool:
     folder, _, name = store.shard_key("embedding", shard).rpartition("/")
     with translate_errors(store.location):
         return name in store.location.root.children(folder)[1]
 
 
-def _verify_and_repair(store: EmbeddingStore, shard: int) -> _Seen:
-    """Set a shard right, and tell what was found in it."""
+def _check_and_repair(store: EmbeddingStore, shard: int) -> _ShardCheck:
+    """Check a shard, repair it, and return the check before the repair."""
     for _ in range(ATTEMPTS):
         store.track_shard(shard)
-        seen = _look_at(store, shard)
-        if not seen.findings or _repair_shard(store, shard, seen):
-            return seen
-    raise StoreError(
-        f"Shard {shard} of {store.location} is changed by another writer again and again; find out "
-        "who writes there (`enecg store show`), and run the same command again."
-    )
+        check = _check_shard(store, shard)
+        if not check.findings or _repair_shard(store, shard, check):
+            return check
+    raise store.conflict_error(shard)
 
 
-def _repair_shard(store: EmbeddingStore, shard: int, seen: _Seen) -> bool:
-    """Write what a shard should hold: its status first, so that no lost row is called whole.
-
-    False where a stale writer changed it since it was looked at.
-    """
+def _repair_shard(store: EmbeddingStore, shard: int, check: _ShardCheck) -> bool:
+    """Write what a shard should contain; False if a stale writer changed it since the check."""
     assert store.ticket is not None
     with translate_errors(store.location):
         store.ticket.check()
         try:
-            store.put_status(shard, seen.right_status)
-            store.put_data(shard, seen.right_embedding)
+            # The status first, so that it never calls a lost row whole.
+            store.put_status(shard, check.status)
+            store.put_data(shard, check.embedding)
         except VersionConflict:
             return False
-    if _look_at(store, shard).findings:
+    if _check_shard(store, shard).findings:
         raise StoreError(
-            f"Shard {shard} of {store.location} was written anew and came back damaged; see to "
-            "the disk or the network, and run the same command again."
+            f"Shard {shard} of {store.location} was rewritten, but is damaged again when read; "
+            "check the disk or the network, and run the same command again."
         )
     return True

@@ -37,7 +37,7 @@ def numbers(which: Iterable[int]) -> np.ndarray:
     return np.array(list(which), np.int64)
 
 
-def texts(which: Iterable[int]) -> np.ndarray:
+def text_ids(which: Iterable[int]) -> np.ndarray:
     """Text of unequal lengths, not all of it ASCII, whose order is that of the numbers."""
     return np.array([f"Zürich/{number:02d}{'-late' * (number % 3)}" for number in which])
 
@@ -73,13 +73,13 @@ def damage(location: Location, key: str, value: bytes | None) -> None:
 class StoreTests:
     """Inherit as `class TestOnMyRoot(StoreTests)`, with a fixture `root` that gives a fresh URL."""
 
-    @pytest.fixture(params=[numbers, texts])
+    @pytest.fixture(params=[numbers, text_ids])
     def ids(self, request: pytest.FixtureRequest) -> Ids:
         """Record ids of either kind, from numbers."""
         made: Ids = request.param
         return made
 
-    def test_what_is_written_is_read_back_by_row(self, root: str, ids: Ids):
+    def test_reads_written_rows(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             for shard, count in enumerate((4, 4, 2)):
                 store.write_shard(shard, rows(shard, count), whole(count))
@@ -90,12 +90,12 @@ class StoreTests:
         np.testing.assert_array_equal(again.to_dask().compute(), everything)
         assert again.record_id.tolist() == ids(range(10)).tolist()
 
-    def test_ids_of_text_are_kept_whole_and_known_from_numbers(self, root: str):
-        with make(root, texts(range(3))):
+    def test_text_ids_of_any_length_are_kept_apart_from_integers(self, root: str):
+        with make(root, text_ids(range(3))):
             pass
         longer = np.array(["b" * 500, "0"])
         with make(root, longer) as grown:
-            assert grown.record_id.tolist() == [*texts(range(3)), *longer]
+            assert grown.record_id.tolist() == [*text_ids(range(3)), *longer]
             assert grown.rows_by_id(longer).tolist() == [3, 4]
             # Neither cut to the width of those that are there, nor taken for a number.
             assert grown.rows_by_id(np.array(["b" * 499, "b" * 501])).tolist() == [-1, -1]
@@ -103,12 +103,12 @@ class StoreTests:
         with make(root, [0], dtype="float32") as by_number:
             assert by_number.rows_by_id(np.array(["0", "x"])).tolist() == [-1, -1]
         with (
-            pytest.raises(StoreError, match="by text, and the data set has them by number"),
+            pytest.raises(StoreError, match="ids are text, but the data set's are integers"),
             make(root, [0]),
         ):
             pass
 
-    def test_rows_that_are_not_there_are_nan_and_absent(self, root: str):
+    def test_unwritten_rows_are_nan_and_absent(self, root: str):
         with make(root) as store:
             store.write_shard(1, rows(1), np.array([1, 1, 3, 1], np.uint8))
         assert store.status().tolist() == [0, 0, 0, 0, 1, 1, 3, 1, 0, 0]
@@ -116,20 +116,20 @@ class StoreTests:
         assert store.flags[3] == "flat_lead"
         assert np.isnan(store.read_shard(0)).all()
 
-    def test_a_whole_row_whose_shard_is_gone_is_never_returned_as_data(self, root: str):
+    def test_reading_a_whole_row_of_a_missing_shard_raises(self, root: str):
         with make(root) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "embedding/c/0/0", None)
         with pytest.raises(StoreError, match="lacks rows that should be whole"):
             store.read(np.array([2]))
 
-    def test_a_store_open_for_reading_is_not_written(self, root: str):
+    def test_store_open_for_reading_cannot_be_written(self, root: str):
         with make(root) as store:
             pass
         with pytest.raises(ValueError, match="reading only"):
             open_store(store.location).write_shard(0, rows(0), whole())
 
-    def test_new_records_are_appended_and_nothing_is_lost(self, root: str, ids: Ids):
+    def test_growth_appends_new_records_and_keeps_rows(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             store.write_shard(2, rows(2, 2), whole(2))
         with make(root, ids([11, 3, 12, 9])) as grown:
@@ -139,9 +139,7 @@ class StoreTests:
         np.testing.assert_array_equal(grown.read(np.array([8, 9])), rows(2, 2))
         assert grown.rows_by_id(ids([12, 0, 77])).tolist() == [11, 0, -1]
 
-    def test_rows_whose_ids_a_killed_process_did_not_write_are_claimed_again(
-        self, root: str, ids: Ids
-    ):
+    def test_growth_reuses_rows_without_ids(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             for name in ("embedding", "status", "record_id"):
                 store.writer.track_version(f"{store.location.key}/{name}/zarr.json")
@@ -151,19 +149,17 @@ class StoreTests:
         with make(root, ids([20])) as grown:
             assert grown.record_id.tolist() == ids([*range(10), 20]).tolist()
 
-    def test_rows_that_hold_embeddings_never_get_other_ids(self, root: str, ids: Ids):
+    def test_growth_gives_no_new_ids_to_rows_with_embeddings(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "record_id/c/0", None)
         with (
-            pytest.raises(StoreError, match="the ids of rows that hold embeddings are not there"),
+            pytest.raises(StoreError, match="rows that contain embeddings have no record id"),
             make(root, ids(range(10))),
         ):
             pass
 
-    def test_a_store_that_lost_its_group_file_gets_it_back_and_its_rows_keep_their_ids(
-        self, root: str, ids: Ids
-    ):
+    def test_lost_group_document_is_restored_and_rows_keep_their_ids(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "zarr.json", None)
@@ -171,7 +167,7 @@ class StoreTests:
             assert again.record_id.tolist() == ids([*range(10), 12]).tolist()
         np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
 
-    def test_a_making_that_broke_off_is_no_store_yet_and_is_made_whole(self, root: str):
+    def test_interrupted_creation_is_not_listed_and_is_completed_later(self, root: str):
         with make(root) as store:
             pass
         for key in ("zarr.json", "status/zarr.json"):
@@ -182,7 +178,7 @@ class StoreTests:
             again.write_shard(0, rows(0), whole())
         assert open_store(again.location).record_id.tolist() == list(range(10))
 
-    def test_somebody_who_never_heard_of_this_project_can_open_it(self, root: str, ids: Ids):
+    def test_zarr_xarray_and_dask_open_the_store(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         plain = store.location.root.zarr_reader()
@@ -198,7 +194,7 @@ class StoreTests:
         assert lazy.compute().tolist() == ids(range(10)).tolist()
         np.testing.assert_array_equal(store.to_xarray()["embedding"][:4].values, rows(0))
 
-    def test_a_row_that_is_not_finite_is_never_called_whole(self, root: str):
+    def test_row_that_is_not_finite_cannot_be_whole(self, root: str):
         broken = rows(0)
         broken[1, 3] = np.nan
         with make(root) as store:
@@ -206,7 +202,7 @@ class StoreTests:
                 store.write_shard(0, broken, whole())
             store.write_shard(0, broken, np.array([1, 2, 1, 1], np.uint8))
 
-    def test_the_same_provenance_is_the_same_store_and_another_is_another(self, root: str):
+    def test_provenance_determines_the_store(self, root: str):
         with make(root) as first, make(root, dtype="float32") as other:
             assert first.location.key != other.location.key
         found = {str(store.location) for store in find_stores(root, "ludb/1.0.1").stores}
@@ -214,7 +210,7 @@ class StoreTests:
         assert found == {str(store.location) for store in find_stores(root).stores}
         assert str(first.location) == str(store_location(root, PROVENANCE))
 
-    def test_a_damaged_chunk_is_found_by_its_checksum(self, root: str):
+    def test_damaged_chunk_raises_when_read(self, root: str):
         with make(root) as store:
             store.write_shard(0, rows(0), whole())
         shard = bytearray((store.location / "embedding/c/0/0").read() or b"")
@@ -224,7 +220,7 @@ class StoreTests:
             with pytest.raises(StoreError, match="does not match its checksum"):
                 attempt()
 
-    def test_what_is_no_store_of_ours_is_refused_in_a_sentence(self, root: str):
+    def test_opening_a_missing_foreign_newer_or_renamed_store_raises(self, root: str):
         with pytest.raises(StoreError, match="There is no store"):
             open_store(locate(root) / "nothing")
         with make(root) as store:
@@ -243,25 +239,25 @@ class StoreTests:
             open_store(store.location)
 
     @pytest.mark.parametrize("file", ["zarr.json", "embedding/zarr.json"])
-    def test_a_damaged_store_is_told_and_not_written_over(self, root: str, file: str):
+    def test_damaged_store_raises_and_is_not_overwritten(self, root: str, file: str):
         with make(root) as store, make(root, dtype="float32") as neighbour:
             pass
         damage(store.location, file, b"{ garbage")
-        with pytest.raises(StoreError, match=r"damaged store: one of its zarr.json"), make(root):
+        with pytest.raises(StoreError, match=r"is damaged: one of its zarr.json"), make(root):
             pass
         found = find_stores(root, "ludb/1.0.1")
         assert [str(one.location) for one in found.stores] == [str(neighbour.location)]
         assert len(found.errors) == 1
         assert (store.location / file).read() == b"{ garbage"
 
-    def test_run_objects_lie_beside_the_stores_and_are_never_written_over(self, root: str):
+    def test_run_records_are_kept_beside_the_store_and_never_overwritten(self, root: str):
         with make(root) as store:
             written = {str(write_run(store, {"rows": number})) for number in range(3)}
         assert len(written) == 3
         assert sorted(run["rows"] for run in read_runs(store)) == [0, 1, 2]
         assert len(find_stores(root, "ludb/1.0.1").stores) == 1
 
-    def test_workers_in_processes_of_their_own_write_by_the_ticket(self, root: str):
+    def test_worker_processes_write_with_the_ticket(self, root: str):
         with make(root, range(32)) as store:
             spawn = multiprocessing.get_context("spawn")
             workers = [
@@ -278,7 +274,7 @@ class StoreTests:
         everything = np.concatenate([rows(shard) for shard in range(8)])
         np.testing.assert_array_equal(store.read(np.arange(32)), everything)
 
-    def test_a_stale_holder_that_wakes_up_overwrites_nothing(self, root: str):
+    def test_stale_holder_cannot_write(self, root: str):
         location = store_location(root, PROVENANCE)
         asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         options = {"record_id": np.arange(10), **LAYOUT}
@@ -291,7 +287,7 @@ class StoreTests:
                 stale.write_shard(0, rows(0), np.array([1, 1, 0, 0], np.uint8))
         assert open_store(location).status(0).tolist() == [1, 1, 1, 1]
 
-    def test_a_stale_holder_already_past_its_check_takes_no_row_away(
+    def test_stale_holder_past_its_lease_check_removes_no_row(
         self, root: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)
@@ -317,7 +313,7 @@ class StoreTests:
 
     @pytest.mark.parametrize("moment", ["before the check", "after the check"])
     @pytest.mark.parametrize("act", ["make", "grow"])
-    def test_a_stale_holder_that_makes_or_grows_gives_no_row_another_id(
+    def test_stale_holder_that_creates_or_grows_changes_no_id(
         self, root: str, ids: Ids, act: str, moment: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)

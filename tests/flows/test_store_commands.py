@@ -72,7 +72,7 @@ def test_ls_tells_what_is_there_who_writes_and_what_is_damaged(tmp_path: Path, s
     assert line[:9] == ["ludb/1.0.1", "dlinear", "random:0", "-", "float16", "10", "6", "3", "1"]
     assert good.identity in line
     assert str(bad.location) in told.out[2]
-    assert "damaged store" in told.out[2]
+    assert "is damaged" in told.out[2]
     assert store("ls", tmp_path).out[1].endswith("  -")
     alone = store("ls", good.location)
     assert (alone.code, len(alone.out)) == (0, 2)
@@ -128,7 +128,7 @@ def test_verify_tells_of_a_store_that_does_not_open_and_reads_the_others(tmp_pat
     damage(one.location, "zarr.json", b"garbage")
     told = store("verify", tmp_path)
     assert told.code == 1
-    assert "damaged store" in told.out[0]
+    assert "is damaged" in told.out[0]
     assert "tempo" in told.out[1]
     assert "sound" in told.out[1]
 

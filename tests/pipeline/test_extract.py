@@ -619,7 +619,7 @@ def test_an_estimate_reports_a_writer_that_is_gone(tmp_path: Path):
     folder = leases_folder(request.targets[0].location)
     dead = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1)
     folder.root.write(f"{folder.key}/00000009.json", dead.json())
-    assert format_estimates(estimate_extraction(request))[0].endswith("which is gone)")
+    assert format_estimates(estimate_extraction(request))[0].endswith("no longer running)")
 
 
 def test_all_failures_are_counted_and_the_first_ones_kept(

@@ -49,7 +49,7 @@ def run(source: str, target: str, **how: Any) -> list[CopyResult]:
     return list(copy_stores(stores, locate(target), reference="leads"))
 
 
-def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[str, str]):
+def test_copies_rows_status_provenance_and_runs(roots: tuple[str, str]):
     source = filled(roots[0])
     write_run(source, {"device": "cpu"})
     (done,) = run(*roots)
@@ -66,7 +66,7 @@ def test_a_copy_holds_the_same_rows_statuses_provenance_and_runs(roots: tuple[st
     assert len(read_runs(there)) == 1
 
 
-def test_rows_in_another_order_are_joined_by_record_id(roots: tuple[str, str]):
+def test_joins_rows_by_record_id(roots: tuple[str, str]):
     filled(roots[0])
     with make(roots[1], [12, 3, 9, 5, 0, 11]) as there:
         there.write_shard(0, rows(0), np.array([1, 0, 1, 0], np.uint8))
@@ -81,7 +81,7 @@ def test_rows_in_another_order_are_joined_by_record_id(roots: tuple[str, str]):
     np.testing.assert_array_equal(after.read(np.array([0, 2])), rows(0)[[0, 2]])
 
 
-def test_a_copy_that_broke_off_goes_on(roots: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_copy_resumes(roots: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
     filled(roots[0])
     true_write, written = EmbeddingStore.write_shard, []
 
@@ -105,7 +105,7 @@ def test_a_copy_that_broke_off_goes_on(roots: tuple[str, str], monkeypatch: pyte
     assert (done.whole, done.already_present) == (4, 4)
 
 
-def test_the_leads_come_along_and_say_in_which_rows_the_others_lie(roots: tuple[str, str]):
+def test_copies_leads_too_and_uses_the_row_order_of_the_targets_leads(roots: tuple[str, str]):
     shuffled = [7, 3, 0, 1, 2, 4, 5, 6, 8, 9]
     filled(roots[0], expert="leads")
     filled(roots[0])
@@ -120,7 +120,7 @@ def test_the_leads_come_along_and_say_in_which_rows_the_others_lie(roots: tuple[
     np.testing.assert_array_equal(there["dlinear"].read(np.arange(3)), numbers(np.array([7, 3, 0])))
 
 
-def test_of_several_leads_in_the_target_those_of_the_same_dtype_say_in_which_rows(tmp_path: Path):
+def test_prefers_the_row_order_of_leads_with_the_same_dtype(tmp_path: Path):
     filled(str(tmp_path / "a"))
     filled(str(tmp_path / "b"), [9, 8], expert="leads", dtype="float32")
     filled(str(tmp_path / "b"), [5, 6, 7], expert="leads")
@@ -132,7 +132,7 @@ def test_of_several_leads_in_the_target_those_of_the_same_dtype_say_in_which_row
     assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
 
 
-def test_one_store_is_copied_by_its_own_url_with_its_leads(roots: tuple[str, str]):
+def test_copies_one_store_by_its_url_with_its_leads(roots: tuple[str, str]):
     filled(roots[0], expert="leads")
     filled(roots[0], expert="tempo")
     only = filled(roots[0])
@@ -140,11 +140,11 @@ def test_one_store_is_copied_by_its_own_url_with_its_leads(roots: tuple[str, str
     assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
 
 
-def test_data_sets_and_experts_that_are_not_there_are_told(tmp_path: Path):
+def test_unknown_dataset_expert_or_root_raises_store_error(tmp_path: Path):
     filled(str(tmp_path / "a"))
-    with pytest.raises(StoreError, match=r"it has ludb/1\.0\.1 dlinear"):
+    with pytest.raises(StoreError, match=r"available are ludb/1\.0\.1 dlinear"):
         run(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
-    with pytest.raises(StoreError, match=r"it has ludb/1\.0\.1 dlinear"):
+    with pytest.raises(StoreError, match=r"available are ludb/1\.0\.1 dlinear"):
         run(str(tmp_path / "a"), str(tmp_path / "b"), datasets=["ludb/2"])
     with pytest.raises(StoreError, match="There are no stores below"):
         run(str(tmp_path / "nowhere"), str(tmp_path / "b"))
@@ -153,7 +153,7 @@ def test_data_sets_and_experts_that_are_not_there_are_told(tmp_path: Path):
     assert not (tmp_path / "b").exists()
 
 
-def test_damaged_rows_are_left_out_and_told_and_the_others_come(roots: tuple[str, str]):
+def test_skips_and_reports_damaged_rows(roots: tuple[str, str]):
     source = filled(roots[0])
     shard = bytearray((source.location / "embedding/c/0/0").read() or b"")
     shard[5] ^= 1
@@ -165,7 +165,7 @@ def test_damaged_rows_are_left_out_and_told_and_the_others_come(roots: tuple[str
     assert there.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
 
 
-def test_reasons_are_joined_by_their_words(roots: tuple[str, str]):
+def test_matches_failure_reasons_by_name(roots: tuple[str, str]):
     filled(roots[0])
     options = {**LAYOUT, "reasons": ["unreadable", "too_short", "flat_lead"]}
     with open_for_writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
@@ -175,7 +175,7 @@ def test_reasons_are_joined_by_their_words(roots: tuple[str, str]):
     assert there.flags[int(there.status()[5])] == "flat_lead"
 
 
-def test_a_shard_that_comes_back_otherwise_than_it_was_written_is_told(
+def test_shard_that_differs_when_read_back_raises_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     filled(str(tmp_path / "a"))
@@ -185,11 +185,11 @@ def test_a_shard_that_comes_back_otherwise_than_it_was_written_is_told(
         return true_read(self, shard) * np.float16(2)
 
     monkeypatch.setattr(EmbeddingStore, "read_shard", otherwise)
-    with pytest.raises(StoreError, match="came back otherwise"):
+    with pytest.raises(StoreError, match="differs from what was written"):
         run(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
-def test_a_target_that_is_written_to_is_left_alone(tmp_path: Path):
+def test_does_not_write_to_a_target_with_another_writer(tmp_path: Path):
     filled(str(tmp_path / "a"))
     where = store_location(tmp_path / "b", PROVENANCE)
     with (
@@ -200,7 +200,7 @@ def test_a_target_that_is_written_to_is_left_alone(tmp_path: Path):
     assert find_stores(tmp_path / "b").stores == ()
 
 
-def test_progress_counts_rows_over_all_stores(tmp_path: Path):
+def test_progress_counts_rows_of_all_stores(tmp_path: Path):
     filled(str(tmp_path / "a"), expert="leads")
     filled(str(tmp_path / "a"))
     steps: list[tuple[int, int]] = []
@@ -217,7 +217,7 @@ def test_progress_counts_rows_over_all_stores(tmp_path: Path):
     assert steps == [(4, 18), (8, 18), (9, 18), (13, 18), (17, 18), (18, 18)]
 
 
-def test_whole_rows_are_never_undone_by_a_failure_in_the_source(tmp_path: Path):
+def test_failure_in_the_source_does_not_replace_a_whole_row(tmp_path: Path):
     filled(str(tmp_path / "a"))
     with make(tmp_path / "b") as there:
         there.write_shard(1, rows(1), whole())

@@ -146,7 +146,7 @@ def kill_and_go_on(root: str, kills: int) -> None:
         assert not list(location.path.rglob("*.partial"))
 
 
-def test_killed_writers_lose_no_whole_row_and_readers_see_none_wrong(root: str):
+def test_killed_writers_lose_no_whole_row_and_readers_see_no_wrong_row(root: str):
     kill_and_go_on(root, KILLS["s3" if root.startswith("s3:") else "disk"])
 
 

@@ -27,7 +27,7 @@ class TestOnS3(StoreTests):
         return s3_root
 
 
-def test_the_status_is_written_after_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with make(tmp_path) as store:
         written: list[str] = []
         true_put = FencedLocalStore.put
@@ -44,12 +44,12 @@ def test_the_status_is_written_after_the_data(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        (errno.ENOSPC, r"cannot be used \(No space left on device\).*make room"),
+        (errno.ENOSPC, r"cannot be used \(No space left on device\).*free some space"),
         (errno.ETIMEDOUT, r"cannot be used \(Connection timed out\).*its connection"),
-        (errno.EIO, r"cannot be used \(Input/output error\).*see to the disk or its connection"),
+        (errno.EIO, r"cannot be used \(Input/output error\).*check the disk or its connection"),
     ],
 )
-def test_a_disk_that_refuses_is_told_in_a_sentence_and_claims_no_row(
+def test_disk_error_raises_store_error_and_marks_no_row_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, told: str
 ):
     def full(self: FencedLocalStore, key: str, value: Any) -> None:
@@ -63,7 +63,7 @@ def test_a_disk_that_refuses_is_told_in_a_sentence_and_claims_no_row(
         assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 
 
-def test_a_store_that_lost_its_group_file_is_not_left_out_without_a_word(tmp_path: Path):
+def test_find_stores_reports_a_store_without_its_group_document(tmp_path: Path):
     with make(tmp_path) as store:
         store.write_shard(0, rows(0), whole())
     damage(store.location, "zarr.json", None)
@@ -71,7 +71,7 @@ def test_a_store_that_lost_its_group_file_is_not_left_out_without_a_word(tmp_pat
     assert "its zarr.json is missing" in str(wrong)
 
 
-def test_a_store_root_that_is_a_file_is_told_in_a_sentence(tmp_path: Path):
+def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match=r"cannot be used \(Not a directory\)"),
@@ -80,7 +80,7 @@ def test_a_store_root_that_is_a_file_is_told_in_a_sentence(tmp_path: Path):
         pass
 
 
-def test_ids_that_a_kill_left_a_hole_in_are_written_again(tmp_path: Path):
+def test_growth_fills_a_gap_in_the_record_ids(tmp_path: Path):
     many = range(150_000)
     with make(tmp_path, many) as store:
         pass
@@ -90,7 +90,7 @@ def test_ids_that_a_kill_left_a_hole_in_are_written_again(tmp_path: Path):
         assert store.record_id.tolist() == list(many)
 
 
-def test_a_place_that_is_no_place_is_refused(tmp_path: Path):
+def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
     assert str(locate(f"file://{tmp_path}/a%20b")) == f"{tmp_path}/a b"
     with pytest.raises(StoreError, match="gopher://x: not a valid store URL"):
         locate("gopher://x")
@@ -108,13 +108,13 @@ def test_a_place_that_is_no_place_is_refused(tmp_path: Path):
         "file://key:secret@lab/x",
     ],
 )
-def test_credentials_in_a_url_are_refused_and_not_told(url: str):
+def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
     with pytest.raises(StoreError, match="contains credentials") as refused:
         locate(url)
     assert "sec" not in str(refused.value)
 
 
-def test_a_store_opened_while_it_grows_has_ids_and_statuses_of_one_length(tmp_path: Path):
+def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
     with make(tmp_path) as store:
         early = open_store(store.location)
         assert early.features == 8  # its arrays are open now

@@ -50,7 +50,7 @@ def left_by_the_dead(folder: Location, number: int, *, released: bool = False) -
     folder.root.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
 
 
-def test_a_root_in_order_has_no_garbage(root: str):
+def test_clean_root_has_no_garbage(root: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
         write_run(store, {})
@@ -58,21 +58,21 @@ def test_a_root_in_order_has_no_garbage(root: str):
     assert listed(root) == []
 
 
-def test_what_a_dead_writer_set_aside_goes_and_its_rows_stay(root: str):
+def test_removes_staging_folder_of_an_ended_writer_and_keeps_its_rows(root: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
     left_by_the_dead(leases_folder(store.location), 9)
     (found,) = [one for one in find_garbage(locate(root)) if one.is_folder]
     assert (found.size_bytes, found.reason) == (
         5,
-        "values set aside by a writer that no longer has the lease",
+        "staging folder of a writer that no longer has the lease",
     )
     assert cleaned(root) == 2  # and the lease before, which was followed by that of the dead
     assert listed(root) == []
     assert verify(open_store(store.location)).whole == 4
 
 
-def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
+def test_keeps_staging_folder_of_a_running_writer(tmp_path: Path):
     with make(tmp_path):
         pass
     with make(tmp_path) as store:
@@ -89,7 +89,7 @@ def test_what_a_living_writer_set_aside_stays(tmp_path: Path):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_a_writer_on_another_machine_counts_as_living(tmp_path: Path):
+def test_writer_on_another_machine_counts_as_running(tmp_path: Path):
     with make(tmp_path) as store:
         pass
     folder = leases_folder(store.location)
@@ -103,12 +103,12 @@ def test_a_writer_on_another_machine_counts_as_living(tmp_path: Path):
     assert listed(tmp_path) == [
         (
             f"leases/dlinear/{identity(tmp_path)}/00000001.json",
-            "a lease that was followed by another",
+            "a lease that was superseded by another",
         )
     ]
 
 
-def test_a_making_that_broke_off_goes_with_its_lease(root: str):
+def test_removes_interrupted_creation_with_its_lease(root: str):
     with make(root) as store:
         pass
     damage(store.location, "zarr.json", None)
@@ -120,14 +120,14 @@ def test_a_making_that_broke_off_goes_with_its_lease(root: str):
     assert [key for key, _ in locate(root).root.sizes(locate(root).key)] == []
 
 
-def test_a_store_that_lost_its_zarr_json_is_no_garbage(root: str):
+def test_store_with_rows_but_without_zarr_json_is_not_garbage(root: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
     damage(store.location, "zarr.json", None)
     assert listed(root) == []
 
 
-def test_leases_and_runs_of_a_store_that_is_not_there_go(root: str):
+def test_removes_leases_and_runs_without_a_store(root: str):
     with make(root) as store:
         write_run(store, {})
     place = locate(root).root
@@ -135,14 +135,14 @@ def test_leases_and_runs_of_a_store_that_is_not_there_go(root: str):
         place.delete(key)
     place.remove_staging(store.location.key)
     assert [why for _, why in listed(root)] == [
-        "runs of a store that is not there",
-        "leases of a store that is not there",
+        "runs of a store that does not exist",
+        "leases of a store that does not exist",
     ]
     assert cleaned(root) == 2
     assert listed(root) == []
 
 
-def test_shards_beyond_the_end_go_and_those_before_it_stay(root: str):
+def test_removes_only_shards_beyond_the_end(root: str):
     with make(root) as store:
         for shard, count in enumerate((4, 4, 2)):
             store.write_shard(shard, rows(shard, count), whole(count))
@@ -160,7 +160,7 @@ def test_shards_beyond_the_end_go_and_those_before_it_stay(root: str):
     assert verify(open_store(store.location)).whole == 10
 
 
-def test_a_store_that_grew_since_it_was_listed_loses_nothing(root: str):
+def test_keeps_shards_of_a_store_that_grew_since_the_listing(root: str):
     with make(root) as store:
         pass
     # As a listing sees it that was made before the store grew.
@@ -174,7 +174,7 @@ def test_a_store_that_grew_since_it_was_listed_loses_nothing(root: str):
     np.testing.assert_array_equal(open_store(store.location).read(np.arange(12, 16)), rows(3))
 
 
-def test_a_file_whose_random_name_looks_like_a_number_takes_no_lease_away(tmp_path: Path):
+def test_partial_file_with_a_numeric_name_does_not_affect_the_lease(tmp_path: Path):
     with make(tmp_path) as store:
         (
             leases_folder(store.location).path / "12345678abcdef0123456789abcdef01.partial"
@@ -183,7 +183,7 @@ def test_a_file_whose_random_name_looks_like_a_number_takes_no_lease_away(tmp_pa
         store.write_shard(0, rows(0), whole())
 
 
-def test_what_a_successor_could_not_empty_goes(tmp_path: Path):
+def test_removes_staging_folder_that_the_next_holder_could_not_delete(tmp_path: Path):
     with make(tmp_path) as store:
         away = leases_folder(store.location).path / "0123456789abcdef.cleared"
         away.mkdir()
@@ -194,9 +194,7 @@ def test_what_a_successor_could_not_empty_goes(tmp_path: Path):
         store.write_shard(0, rows(0), whole())
 
 
-def test_who_begins_to_make_a_store_while_it_is_cleaned_keeps_its_lease(
-    root: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_keeps_staging_folder_created_during_removal(root: str, monkeypatch: pytest.MonkeyPatch):
     with make(root) as store:
         write_run(store, {})
     place, folder = locate(root).root, leases_folder(store.location)
@@ -222,7 +220,7 @@ def test_who_begins_to_make_a_store_while_it_is_cleaned_keeps_its_lease(
         held.ticket.check()
 
 
-def test_files_that_never_got_their_names_go_after_an_hour(tmp_path: Path):
+def test_removes_partial_files_after_an_hour(tmp_path: Path):
     with make(tmp_path) as store:
         write_run(store, {})
     old, young = ("embedding", "status")

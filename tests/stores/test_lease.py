@@ -81,7 +81,7 @@ def holding(
         process.join()
 
 
-def test_of_many_threads_that_try_at_once_one_has_it(folder: Location):
+def test_one_of_many_threads_acquires_the_lease(folder: Location):
     together, tried = threading.Barrier(8), threading.Barrier(8)
 
     def attempt(_: int) -> str:
@@ -100,7 +100,7 @@ def test_of_many_threads_that_try_at_once_one_has_it(folder: Location):
             assert sorted(threads.map(attempt, range(8))) == ["refused"] * 7 + ["won"]
 
 
-def test_of_many_processes_that_try_at_once_one_has_it(folder: Location):
+def test_one_of_many_processes_acquires_the_lease(folder: Location):
     together, tried = FORKS.Barrier(4), FORKS.Barrier(4)
     told = FORKS.Queue()
     processes = [start(compete, folder, together, tried, told) for _ in range(4)]
@@ -113,7 +113,7 @@ def test_of_many_processes_that_try_at_once_one_has_it(folder: Location):
     assert any(f"process {process.pid}, since" in winner for process in processes)
 
 
-def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Location):
+def test_refusal_names_the_holder_and_the_time(store: Location, folder: Location):
     with take(folder) as held:
         with pytest.raises(LeaseHeld) as refused:
             take(folder)
@@ -127,7 +127,7 @@ def test_a_refusal_says_who_has_it_and_since_when(store: Location, folder: Locat
     assert read_holder(store) is None
 
 
-def test_who_waits_has_it_at_the_release(folder: Location):
+def test_waiting_process_acquires_the_lease_on_release(folder: Location):
     told: list[str] = []
     # It would not expire before: what ends the waiting is the release, which others in this
     # process know of before it is written.
@@ -150,7 +150,7 @@ def test_who_waits_has_it_at_the_release(folder: Location):
     assert held.record.who in told[0]
 
 
-def test_who_has_waited_long_enough_is_refused(folder: Location):
+def test_raises_after_wait_seconds(folder: Location):
     with take(folder):
         began = time.monotonic()
         with pytest.raises(LeaseHeld):
@@ -158,7 +158,7 @@ def test_who_has_waited_long_enough_is_refused(folder: Location):
         assert 1 <= time.monotonic() - began < 5
 
 
-def test_what_a_killed_process_of_this_machine_had_is_free_at_once(folder: Location):
+def test_takes_over_from_a_killed_local_process_without_waiting_for_expiry(folder: Location):
     with holding(folder, heartbeat_seconds=3600, expire_seconds=3600) as (process, _):
         process.kill()
         process.join()
@@ -168,7 +168,7 @@ def test_what_a_killed_process_of_this_machine_had_is_free_at_once(folder: Locat
         assert time.monotonic() - began < 1
 
 
-def test_what_another_machine_had_is_free_when_it_was_silent_for_long_enough(folder: Location):
+def test_takes_over_from_another_machine_after_expiry(folder: Location):
     with holding(folder, heartbeat_seconds=3600, expire_seconds=1) as (process, _):
         process.kill()
         process.join()
@@ -180,11 +180,11 @@ def test_what_another_machine_had_is_free_when_it_was_silent_for_long_enough(fol
         assert 1 < time.monotonic() - began < 3
 
 
-def test_the_rule_for_other_machines_is_well_below_90_seconds():
+def test_default_expiry_is_below_60_seconds():
     assert lease.EXPIRE_SECONDS + lease.HEARTBEAT_SECONDS < 60
 
 
-def test_a_holder_whose_renewals_fail_for_a_while_goes_on(
+def test_holder_keeps_the_lease_through_failing_renewals(
     root: str, folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
     place = type(folder.root)
@@ -211,7 +211,7 @@ def test_a_holder_whose_renewals_fail_for_a_while_goes_on(
             take(folder)
 
 
-def test_numbers_never_begin_again(folder: Location):
+def test_lease_numbers_only_increase(folder: Location):
     for number in range(1, 5):
         with take(folder) as held:
             assert held.ticket.number == number
@@ -219,7 +219,7 @@ def test_numbers_never_begin_again(folder: Location):
 
 
 @pytest.mark.parametrize("stalls_before", ["create_staging", "create"])
-def test_who_comes_late_with_a_number_that_was_passed_does_not_win(
+def test_late_attempt_with_an_outdated_number_fails(
     folder: Location, monkeypatch: pytest.MonkeyPatch, stalls_before: str
 ):
     place = type(folder.root)
@@ -254,7 +254,7 @@ def _store_of(folder: Location) -> Location:
     return folder.parent.parent.parent / folder.parent.name / folder.name
 
 
-def test_a_holder_that_was_stopped_and_goes_on_can_write_and_release_nothing(
+def test_suspended_holder_can_neither_write_nor_release_after_takeover(
     store: Location, folder: Location
 ):
     with holding(folder) as (process, told):
@@ -283,28 +283,28 @@ def test_a_holder_that_was_stopped_and_goes_on_can_write_and_release_nothing(
     np.testing.assert_array_equal(after.read(np.arange(SHARD_ROWS)), truth(after.record_id))
 
 
-def test_a_watcher_that_was_itself_stopped_takes_nobody_alive_for_dead(
+def test_suspended_watcher_does_not_take_over_from_a_running_holder(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    true_highest = lease._highest
+    true_read_highest = lease._read_highest
     looks: list[Any] = []
 
     def stopped_after_looking(folder: Location) -> Any:
-        seen = true_highest(folder)
+        seen = true_read_highest(folder)
         if threading.current_thread().name.startswith("watcher"):
             looks.append(seen)
             if looks.count(seen) == 2:  # it has seen this before, and now it is stopped
                 time.sleep(1)
         return seen
 
-    monkeypatch.setattr(lease, "_highest", stopped_after_looking)
+    monkeypatch.setattr(lease, "_read_highest", stopped_after_looking)
     with take(folder) as held, ThreadPoolExecutor(1, thread_name_prefix="watcher") as watcher:
         with pytest.raises(LeaseHeld):
             watcher.submit(take, folder, wait_seconds=2).result(30)
         held.ticket.check()
 
 
-def test_what_is_set_aside_is_never_taken_for_a_lease(tmp_path: Path):
+def test_partial_file_does_not_count_as_a_lease(tmp_path: Path):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
     with take(folder) as held:
         (folder.path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
@@ -314,7 +314,7 @@ def test_what_is_set_aside_is_never_taken_for_a_lease(tmp_path: Path):
         assert [file.name for file in folder.files()] == ["00000002.json"]
 
 
-def test_a_loser_whose_file_the_winner_swept_away_is_refused_in_a_sentence(
+def test_raises_lease_held_if_the_winner_removed_the_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
@@ -334,19 +334,17 @@ def test_a_loser_whose_file_the_winner_swept_away_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_links_has_one_winner_too(
+def test_one_thread_acquires_the_lease_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
 ):
     def no_links(*_: Any) -> None:
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(os, "link", no_links)
-    test_of_many_threads_that_try_at_once_one_has_it(
-        leases_folder(locate(tmp_path) / "d" / "e" / "i")
-    )
+    test_one_of_many_threads_acquires_the_lease(leases_folder(locate(tmp_path) / "d" / "e" / "i"))
 
 
-def test_a_lease_that_a_later_version_wrote_is_as_good(folder: Location):
+def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
     with take(folder, heartbeat_seconds=3600, expire_seconds=3600) as held:
         stop = threading.Event()
 
@@ -368,7 +366,7 @@ def test_a_lease_that_a_later_version_wrote_is_as_good(folder: Location):
 @pytest.mark.parametrize(
     "says", [b"", b'{"token": "a", "who": "x", "since": "y", "machine": "m", "process": "1"}']
 )
-def test_a_lease_object_that_says_nothing_is_passed_after_a_while(folder: Location, says: bytes):
+def test_takes_over_an_unreadable_lease_after_expiry(folder: Location, says: bytes):
     here = folder / "00000007.json"
     here.root.write(here.key, says)
     began = time.monotonic()
@@ -377,7 +375,7 @@ def test_a_lease_object_that_says_nothing_is_passed_after_a_while(folder: Locati
     assert 0.6 < time.monotonic() - began < 3
 
 
-def test_who_takes_over_stops_the_other_even_where_its_folder_cannot_be_emptied(
+def test_takeover_fences_the_previous_holder_even_if_its_folder_cannot_be_emptied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def cannot(*_: Any, **__: Any) -> None:
@@ -393,7 +391,7 @@ def test_who_takes_over_stops_the_other_even_where_its_folder_cannot_be_emptied(
     assert LocalRoot(tmp_path).read("a/b") is None
 
 
-def test_a_release_does_not_wait_for_a_connection_that_is_lost(
+def test_release_does_not_wait_for_a_lost_connection(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
     true_children = type(folder.root).children
@@ -413,7 +411,7 @@ def test_a_release_does_not_wait_for_a_connection_that_is_lost(
     go_on.set()
 
 
-def test_only_a_process_that_is_gone_is_known_to_be_dead():
+def test_only_an_ended_local_process_is_known_inactive():
     here = LeaseRecord.for_this_process(1)
     assert not here.known_inactive
     ended = start(nothing)
@@ -425,7 +423,7 @@ def test_only_a_process_that_is_gone_is_known_to_be_dead():
     ).known_inactive
 
 
-def test_what_another_machine_replaces_while_it_is_read_is_read_anew(
+def test_rereads_a_file_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     place, true_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
@@ -442,7 +440,7 @@ def test_what_another_machine_replaces_while_it_is_read_is_read_anew(
 
 
 @pytest.mark.parametrize("call", ["open", "pread"])
-def test_a_shard_that_another_machine_replaces_while_it_is_read_is_read_anew(
+def test_rereads_a_shard_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ):
     with make(tmp_path) as store:
@@ -461,7 +459,7 @@ def test_a_shard_that_another_machine_replaces_while_it_is_read_is_read_anew(
 
 
 @pytest.mark.parametrize("method", ["create", "children", "remove_staging"])
-def test_who_could_not_take_a_lease_after_all_keeps_nobody_waiting(
+def test_failed_acquisition_does_not_block_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
@@ -489,7 +487,7 @@ def test_who_could_not_take_a_lease_after_all_keeps_nobody_waiting(
     assert time.monotonic() - began < 0.5
 
 
-def test_a_staging_folder_that_nfs_calls_stale_is_a_lost_lease(
+def test_stale_staging_folder_on_nfs_raises_lease_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def stale(self: Path, target: Path) -> None:

@@ -44,9 +44,7 @@ def restore_later(proxy: TcpProxy, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("what", ["embedding/c/1", "status/c/1", "leases"])
-def test_a_connection_that_is_lost_for_a_while_costs_only_time(
-    root: str, proxy: TcpProxy, what: str
-):
+def test_write_survives_a_temporary_connection_loss(root: str, proxy: TcpProxy, what: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
         proxy.cut_within(what.encode())
@@ -59,7 +57,7 @@ def test_a_connection_that_is_lost_for_a_while_costs_only_time(
 
 
 @pytest.mark.parametrize("what", ["embedding/c/1", "status/c/1"])
-def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is_lost(
+def test_permanent_connection_loss_raises_store_error_and_keeps_rows(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, what: str
 ):
     monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=1))
@@ -67,10 +65,10 @@ def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is
         store.write_shard(0, rows(0), whole())
         proxy.cut_within(what.encode())
         began = time.monotonic()
-        with pytest.raises(StoreError, match="cannot be reached") as told:
+        with pytest.raises(StoreError, match="is unreachable") as told:
             store.write_shard(1, rows(1), whole())
         assert 1 <= time.monotonic() - began < 8
-        assert "what was whole stays whole" in str(told.value)
+        assert "completed rows are kept" in str(told.value)
         assert "\n" not in str(told.value)
     proxy.restore()
     again = open_store(store.location)
@@ -79,7 +77,7 @@ def test_a_connection_that_is_lost_for_good_is_told_in_a_sentence_and_nothing_is
 
 
 @pytest.mark.slow
-def test_the_patience_is_what_is_said_however_quick_the_refusals(
+def test_retries_for_the_whole_timeout_if_connections_are_refused(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=4))
@@ -92,9 +90,7 @@ def test_the_patience_is_what_is_said_however_quick_the_refusals(
 
 
 @pytest.mark.parametrize("what", ["embedding/c/0", "status/c/0"])
-def test_a_shard_whose_answer_was_lost_is_there_once_and_right(
-    root: str, proxy: TcpProxy, what: str
-):
+def test_write_succeeds_if_the_response_is_lost(root: str, proxy: TcpProxy, what: str):
     with make(root) as store:
         proxy.rob(what.encode())
         store.write_shard(0, rows(0), np.array([1, 0, 1, 2], np.uint8))
@@ -109,7 +105,7 @@ def test_a_shard_whose_answer_was_lost_is_there_once_and_right(
 
 
 @pytest.mark.parametrize("what", ["zarr.json", "record_id/c/0", "embedding/zarr.json"])
-def test_a_store_is_made_and_grown_though_answers_are_lost(root: str, proxy: TcpProxy, what: str):
+def test_creation_and_growth_succeed_if_responses_are_lost(root: str, proxy: TcpProxy, what: str):
     for count in (10, 12):
         proxy.rob(f"PUT /lab/{root.rpartition('/')[2]}/ludb/1.0.1/dlinear".encode())
         with make(root, range(count)) as store:
@@ -125,7 +121,7 @@ def test_a_store_is_made_and_grown_though_answers_are_lost(root: str, proxy: Tcp
     assert open_store(other.location).record_id.tolist() == list(range(20))
 
 
-def test_a_lease_whose_answer_was_lost_is_ours(root: str, proxy: TcpProxy):
+def test_lease_is_acquired_if_the_response_is_lost(root: str, proxy: TcpProxy):
     folder = leases_folder(store_location(root, PROVENANCE))
     for number in (1, 2):
         proxy.rob(f"{number:08d}.json".encode())
@@ -135,26 +131,24 @@ def test_a_lease_whose_answer_was_lost_is_ours(root: str, proxy: TcpProxy):
             assert held.ticket.number == number
 
 
-def test_the_same_place_in_a_bucket_is_the_same_location(root: str):
+def test_locations_with_equal_url_and_key_are_equal(root: str):
     one, other = (store_location(root, PROVENANCE) for _ in range(2))
     assert len({one, other, one.parent}) == 2
 
 
-def test_a_bucket_that_cannot_be_reached_is_told_soon(
+def test_unreachable_bucket_raises_after_the_connect_timeout(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
     assert timedelta(seconds=10) >= objects.CONNECT_TIMEOUT
     monkeypatch.setattr(objects, "CONNECT_TIMEOUT", timedelta(seconds=1))
     proxy.cut()
     began = time.monotonic()
-    with pytest.raises(StoreError, match="cannot be reached"):
+    with pytest.raises(StoreError, match="is unreachable"):
         store_location(root, PROVENANCE)
     assert time.monotonic() - began < 8
 
 
-def test_a_request_whose_connection_was_just_gone_is_sent_again(
-    root: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_unsent_request_is_retried(root: str, monkeypatch: pytest.MonkeyPatch):
     place = objects.ObjectRoot.connect(root)
     real, asked = obstore.put, []
 

@@ -58,14 +58,14 @@ def whole_in(stores: list[EmbeddingStore]) -> np.ndarray:
     return IDS[10:-10]
 
 
-def test_stores_in_other_orders_are_read_in_step_by_record_id(stores: list[EmbeddingStore]):
+def test_reads_stores_with_different_row_orders_aligned_by_record_id(stores: list[EmbeddingStore]):
     picked = np.random.default_rng(1).permutation(whole_in(stores))[:100]
     first, second = read_aligned(stores, picked)
     np.testing.assert_array_equal(first, truth(picked, 3))
     np.testing.assert_array_equal(second, truth(picked, 5))
 
 
-def test_an_epoch_has_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
+def test_epoch_yields_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
     seen = []
     epoch = iter_batches(stores, whole_in(stores), 64, seed=0, block_rows=300)
     for record_id, (first, second) in epoch:
@@ -76,7 +76,7 @@ def test_an_epoch_has_every_record_once_with_its_own_rows(stores: list[Embedding
     assert sorted(np.concatenate(seen)) == sorted(whole_in(stores))
 
 
-def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
+def test_seed_determines_the_order_of_an_epoch(stores: list[EmbeddingStore]):
     def order(seed: int) -> list[int]:
         epoch = iter_batches(stores, whole_in(stores), 64, seed=seed, block_rows=300)
         return np.concatenate([record_id for record_id, _ in epoch]).tolist()
@@ -89,21 +89,23 @@ def test_epochs_are_shuffled_by_their_seed(stores: list[EmbeddingStore]):
     assert len(begins) > 1
 
 
-def test_a_record_that_is_not_there_is_refused_by_name(
+def test_missing_or_failed_record_raises_store_error_with_its_id(
     stores: list[EmbeddingStore], tmp_path: Path
 ):
-    with pytest.raises(StoreError, match="has no row of 1 records, such as 5000"):
+    with pytest.raises(StoreError, match="has no row for 1 of 2 records, such as 5000"):
         read_aligned(stores, np.array([3, 5000]))
     for read in (read_aligned, lambda *given: next(iter_batches(*given, 64, seed=0))):
-        with pytest.raises(StoreError, match=r"lacks 3 of 5 records, such as \d+: they are not ex"):
+        with pytest.raises(
+            StoreError, match=r"lacks 3 of 5 records, such as \d+, which are not ex"
+        ):
             read(stores[:1], IDS[[-3, -2, -1, 0, 1]])
         with pytest.raises(
-            StoreError, match=r"no embedding of 1 of 2 records, such as .* not be had"
+            StoreError, match=r"no embedding for 1 of 2 records, such as .* extraction failed"
         ):
             read([failing(tmp_path)], IDS[:2])
 
 
-def test_rows_come_in_another_dtype_or_into_an_array_that_is_there(stores: list[EmbeddingStore]):
+def test_reads_into_another_dtype_or_an_existing_array(stores: list[EmbeddingStore]):
     rows = np.array([700, 3, 3, 512])
     expected = truth(IDS[rows], 3)
     assert stores[0].read(rows, "float32").dtype == np.float32
@@ -112,7 +114,7 @@ def test_rows_come_in_another_dtype_or_into_an_array_that_is_there(stores: list[
     np.testing.assert_array_equal(out, expected)
 
 
-def test_no_rows_are_no_rows(stores: list[EmbeddingStore]):
+def test_reads_no_rows(stores: list[EmbeddingStore]):
     nothing = np.array([], np.int64)
     assert stores[0].read(nothing).shape == (0, 3)
     assert list(iter_batches(stores, nothing, 64, seed=0)) == []
@@ -120,7 +122,7 @@ def test_no_rows_are_no_rows(stores: list[EmbeddingStore]):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("given", [1, 8, 13, 32])
-def test_a_shard_is_what_zarr_writes_and_reads(tmp_path: Path, dtype: str, given: int):
+def test_encoded_shard_equals_zarrs_and_is_read_by_zarr(tmp_path: Path, dtype: str, given: int):
     values = np.random.default_rng(0).normal(size=(given, 7)).astype(dtype)
     array = zarr.create_array(
         tmp_path / "zarr",
@@ -141,7 +143,7 @@ def test_a_shard_is_what_zarr_writes_and_reads(tmp_path: Path, dtype: str, given
     np.testing.assert_array_equal(array[:], values)
 
 
-def test_shards_that_zarr_wrote_without_their_empty_chunks_are_read(tmp_path: Path):
+def test_reads_shards_written_by_zarr_without_empty_chunks(tmp_path: Path):
     store = filled(tmp_path, IDS, 3)
     with open_for_writing(
         tmp_path, store.provenance, record_id=IDS, features=3, dtype="float16", reasons=[]

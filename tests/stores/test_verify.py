@@ -56,7 +56,7 @@ def told(store: EmbeddingStore) -> list[str]:
     return [str(finding) for finding in verify(open_store(store.location)).findings]
 
 
-def test_a_sound_store_is_told_to_be_sound(root: str):
+def test_intact_store_has_no_findings(root: str):
     steps: list[tuple[int, int]] = []
     found = verify(filled(root), progress=lambda done, total: steps.append((done, total)))
     assert (found.intact, found.findings) == (True, ())
@@ -66,7 +66,7 @@ def test_a_sound_store_is_told_to_be_sound(root: str):
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("shard", [0, 2])
-def test_damaged_data_is_set_back_to_absent_and_can_be_written_again(
+def test_repair_sets_damaged_rows_to_absent_so_that_they_can_be_rewritten(
     root: str, shard: int, how: str
 ):
     store = filled(root)
@@ -90,16 +90,16 @@ def test_damaged_data_is_set_back_to_absent_and_can_be_written_again(
     )
 
 
-def test_a_shard_that_is_gone_is_told_and_its_rows_are_set_back(root: str):
+def test_repair_sets_rows_of_a_missing_shard_to_absent(root: str):
     store = filled(root)
     damage(store.location, "embedding/c/1/0", None)
-    assert told(store) == ["shard 1: its file is not there, and 3 rows should be whole"]
+    assert told(store) == ["shard 1: its file is missing, with 3 rows of status whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(1).tolist() == [0, 3, 0, 0]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_status_is_had_back_from_the_data(root: str, how: str):
+def test_repair_restores_damaged_status_from_data(root: str, how: str):
     store = filled(root)
     change(store, "status/c/1", DAMAGES[how])
     assert told(store) == ["shard 1: its status does not match its checksum"]
@@ -109,7 +109,7 @@ def test_a_damaged_status_is_had_back_from_the_data(root: str, how: str):
     np.testing.assert_array_equal(again.read(np.array([4])), rows(1)[:1])
 
 
-def test_of_a_damaged_shard_only_the_damaged_chunk_is_lost(root: str):
+def test_repair_keeps_intact_chunks_of_a_damaged_shard(root: str):
     provenance = PROVENANCE | {"dtype": "float32"}
     ids, data = np.arange(1000), np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
@@ -138,35 +138,35 @@ def write_behind(store: EmbeddingStore, name: str, place: slice, value: object) 
         writable.array(name)[place] = value
 
 
-def test_a_whole_row_that_is_not_finite_is_found(root: str):
+def test_finds_whole_row_that_is_not_finite(root: str):
     store = filled(root)
     write_behind(store, "embedding", slice(2, 3), np.inf)
-    assert told(store) == ["shard 0: 1 row not finite that should be whole"]
+    assert told(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
-def test_a_status_that_means_nothing_is_found(root: str):
+def test_finds_unknown_status(root: str):
     store = filled(root)
     write_behind(store, "status", slice(2, 3), 77)
-    assert told(store) == ["shard 0: 1 row with a status that the flags do not know"]
+    assert told(store) == ["shard 0: 1 row with a status that is not among the flags"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_numbers_in_a_row_that_is_not_whole_are_found_and_taken_out(root: str):
+def test_finds_and_removes_numbers_in_a_row_that_is_not_whole(root: str):
     store = filled(root)
     half = np.full((1, 8), np.nan, np.float16)
     half[0, 0] = 1
     write_behind(store, "embedding", slice(2, 3), half)
     write_behind(store, "status", slice(2, 3), 2)
-    assert told(store) == ["shard 0: 1 row not whole that hold numbers"]
+    assert told(store) == ["shard 0: 1 row with numbers although the status is not whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
     assert np.isnan(open_store(store.location).read_shard(0)[2]).all()
 
 
-def test_data_whose_status_a_kill_kept_from_being_written_is_no_damage(root: str):
+def test_data_without_status_is_harmless_and_marked_whole_by_repair(root: str):
     store = filled(root)
     write_behind(store, "status", slice(2, 3), 0)
     found = verify(open_store(store.location))
@@ -176,20 +176,20 @@ def test_data_whose_status_a_kill_kept_from_being_written_is_no_damage(root: str
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_record_ids_that_are_not_as_they_were_are_told_and_left_alone(root: str):
+def test_damaged_record_ids_are_reported_but_not_repaired(root: str):
     store = filled(root)
     write_behind(store, "record_id", slice(2, 3), 7)
-    assert told(store)[0].startswith("1 record ids are there twice")
+    assert told(store)[0].startswith("1 record ids are duplicates")
     write_behind(store, "record_id", slice(2, 3), -1)
-    assert told(store)[0].startswith("record_id has a hole at row 2")
+    assert told(store)[0].startswith("record_id has a gap at row 2")
     change(store, "record_id/c/0", DAMAGES["a flipped bit"])
     assert told(store)[0].startswith("record_id does not match its checksum")
     assert not repair_store(store.location).intact
     damage(store.location, "record_id/c/0", None)
-    assert told(store)[0].startswith("10 rows hold embeddings and have no id")
+    assert told(store)[0].startswith("10 rows contain embeddings but have no record id")
 
 
-def test_ids_after_a_hole_that_a_killed_growth_left_are_no_damage(
+def test_ids_after_a_gap_of_an_interrupted_growth_are_harmless(
     root: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(creation, "RECORD_ID_CHUNK_ROWS", 4)
@@ -199,15 +199,15 @@ def test_ids_after_a_hole_that_a_killed_growth_left_are_no_damage(
     damage(store.location, "record_id/c/3", None)
     found = verify(open_store(store.location))
     assert (found.intact, found.rows) == (True, 12)
-    assert told(store) == ["8 rows were being added; the next extraction goes on there"]
+    assert told(store) == ["8 rows were being added; the next extraction resumes that"]
     with make(root, range(20)) as grown:
         grown.write_shard(4, rows(4), whole())
     assert told(store) == []
     damage(store.location, "record_id/c/3", None)
-    assert told(store)[0].startswith("record_id has a hole at row 12, and ids after it")
+    assert told(store)[0].startswith("record_id has a gap at row 12, followed by more ids")
 
 
-def test_a_store_that_was_opened_while_it_grew_is_sound(root: str):
+def test_store_opened_during_growth_is_intact(root: str):
     store = filled(root)
     early = open_store(store.location)
     arrays = {"embedding": early.group["embedding"]}
@@ -221,7 +221,7 @@ def test_a_store_that_was_opened_while_it_grew_is_sound(root: str):
     assert (found.intact, found.findings, found.whole) == (True, (), 13)
 
 
-def test_mending_goes_on_beside_a_stale_writer(s3_root: str, monkeypatch: pytest.MonkeyPatch):
+def test_repair_succeeds_despite_a_stale_writer(s3_root: str, monkeypatch: pytest.MonkeyPatch):
     store = filled(s3_root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
     asleep = acquire(leases_folder(store.location), heartbeat_seconds=3600, expire_seconds=0.1)
@@ -240,7 +240,7 @@ def test_mending_goes_on_beside_a_stale_writer(s3_root: str, monkeypatch: pytest
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
+def test_repair_raises_if_another_process_holds_the_lease(root: str):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with (
@@ -251,7 +251,7 @@ def test_mending_waits_for_nobody_and_writes_beside_nobody(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_looking_writes_nothing(root: str):
+def test_verify_writes_nothing(root: str):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with pytest.raises(ValueError, match="reading only"):
@@ -266,9 +266,7 @@ def contents(store: EmbeddingStore) -> dict[str, bytes | None]:
     return {key: place.read(key) for key, _ in place.sizes(store.location.key)}
 
 
-def test_the_status_is_set_back_before_the_data_is_replaced(
-    root: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_repair_writes_status_before_data(root: str, monkeypatch: pytest.MonkeyPatch):
     store = filled(root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
     writer = type(open_store(store.location).location.root.zarr_writer("aside"))
