@@ -1,3 +1,5 @@
+"""Training from the stores of the synthetic data set, and the run folder that it writes."""
+
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +19,7 @@ from enecg.heads import FFN
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.scores import Score
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
@@ -41,7 +44,7 @@ def extract_random(dataset: str, store: Path, *experts: str, **options: Any) -> 
 
 @pytest.fixture(scope="module")
 def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The synthetic data set without a single waveform: what training may not open is not there."""
+    """The synthetic data set without waveforms, which training must not open."""
     bare = tmp_path_factory.mktemp("bare") / "data"
     shutil.copytree(synthetic_dir, bare, ignore=shutil.ignore_patterns("files"))
     return bare
@@ -64,7 +67,16 @@ def results(dataset: Path, store: Path, tmp_path_factory: pytest.TempPathFactory
     return run(dataset, store, tmp_path_factory.mktemp("runs") / "first")
 
 
-def test_all_tasks_are_trained_from_the_store_with_no_waveform_there(results: Results):
+def read_predictions(results: Results, task: str) -> pd.DataFrame:
+    table = pd.read_parquet(results.folder / "predictions.parquet")
+    return table[table["task"] == task]
+
+
+def find_score(results: Results, task: str, method: str) -> Score:
+    return next(score for score in results.scores if (score.task, score.method) == (task, method))
+
+
+def test_training_needs_no_waveforms(results: Results):
     assert {score.task for score in results.scores} == {
         "rr_interval",
         "age",
@@ -79,7 +91,7 @@ def test_all_tasks_are_trained_from_the_store_with_no_waveform_there(results: Re
     assert all(score.low <= score.mean <= score.high for score in results.scores)
 
 
-def test_a_file_of_labels_trains_to_the_same_scores_as_the_tables_that_it_is_from(
+def test_label_file_gives_the_same_scores_as_its_source_tables(
     results: Results, dataset: Path, store: Path, tmp_path: Path
 ):
     made = make_labels(open_dataset(f"mimic-iv-ecg:{dataset}"), tmp_path / "labels.parquet")
@@ -87,18 +99,18 @@ def test_a_file_of_labels_trains_to_the_same_scores_as_the_tables_that_it_is_fro
     bare.mkdir()
     for name in ("record_list.csv", "synthetic.json"):
         shutil.copy(dataset / name, bare)
-    again = run(bare, store, tmp_path / "run", labels=str(made.path))
-    assert again.scores == results.scores
-    assert f"label digest {made.digest[:12]}" in again.markdown
+    from_file = run(bare, store, tmp_path / "run", labels=str(made.path))
+    assert from_file.scores == results.scores
+    assert f"label digest {made.digest[:12]}" in from_file.markdown
 
 
-def test_no_expert_is_built_in_training(
+def test_training_builds_no_expert(
     dataset: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def built(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("an expert was built")
 
-    monkeypatch.setattr("enecg.experts.base.FrozenExpert.__init__", built)
+    monkeypatch.setattr("enecg.experts.base.FrozenExpert.__init__", fail)
     run(dataset, store, tmp_path / "run", repeats=1, tasks=("age",))
 
 
@@ -113,56 +125,48 @@ def test_no_patient_is_in_two_parts_of_a_repeat(results: Results, dataset: Path)
         assert [round(len(part) / 30, 1) for part in parts] == [0.7, 0.2, 0.1]
 
 
-def test_every_answer_is_kept_with_its_record_and_is_about_that_record(
-    results: Results, dataset: Path
-):
-    answers = pd.read_parquet(results.folder / "predictions.parquet")
+def test_predictions_are_saved_with_their_record(results: Results, dataset: Path):
+    rr = read_predictions(results, "rr_interval")
     measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
-    of_rr = answers[answers["task"] == "rr_interval"]
-    np.testing.assert_allclose(
-        of_rr["truth"], measured.loc[of_rr["record_id"], "rr_interval"], rtol=1e-5
-    )
-    tests = json.loads((results.folder / "cohorts.json").read_text())
-    for number, repeat in enumerate(tests):
-        assert set(of_rr.loc[of_rr["repeat"] == number, "record_id"]) <= set(repeat["test"])
-    score = next(s for s in results.scores if (s.task, s.method) == ("rr_interval", ENSEMBLE))
-    mine = of_rr[(of_rr["method"] == ENSEMBLE) & (of_rr["repeat"] == 0)]
-    assert score.values[0] == pytest.approx((mine["truth"] - mine["predicted"]).abs().mean())
+    np.testing.assert_allclose(rr["truth"], measured.loc[rr["record_id"], "rr_interval"], rtol=1e-5)
+    cohorts = json.loads((results.folder / "cohorts.json").read_text())
+    for number, cohort in enumerate(cohorts):
+        assert set(rr.loc[rr["repeat"] == number, "record_id"]) <= set(cohort["test"])
+    score = find_score(results, "rr_interval", ENSEMBLE)
+    first = rr[(rr["method"] == ENSEMBLE) & (rr["repeat"] == 0)]
+    assert score.values[0] == pytest.approx((first["truth"] - first["predicted"]).abs().mean())
 
 
-def test_the_run_folder_has_every_metric_and_every_probability(results: Results):
+def test_run_folder_has_all_metrics_and_probabilities(results: Results):
     document = json.loads((results.folder / "results.json").read_text())
     kinds = {task["name"]: task["kind"] for task in document["tasks"]}
     assert len(document["scores"]) == len(results.scores)
     for score in document["scores"]:
-        wanted = [metric.name for metric in SECONDARY_METRICS[kinds[score["task"]]]]
-        assert [one["metric"] for one in score["others"]] == wanted
-    answers = pd.read_parquet(results.folder / "predictions.parquet")
-    told = answers[answers["task"] == "sex"]
-    probability = np.stack(told["probability"])
-    np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-4)
-    mine = told[(told["method"] == ENSEMBLE) & (told["repeat"] == 0)]
-    area = roc_auc_score(mine["truth"], np.stack(mine["probability"])[:, 1])
-    score = next(s for s in results.scores if (s.task, s.method) == ("sex", ENSEMBLE))
-    assert score.others[0].values[0] == pytest.approx(area)
+        expected = [metric.name for metric in SECONDARY_METRICS[kinds[score["task"]]]]
+        assert [other["metric"] for other in score["others"]] == expected
+    sex = read_predictions(results, "sex")
+    np.testing.assert_allclose(np.stack(sex["probability"]).sum(1), 1, rtol=1e-4)
+    first = sex[(sex["method"] == ENSEMBLE) & (sex["repeat"] == 0)]
+    auroc = roc_auc_score(first["truth"], np.stack(first["probability"])[:, 1])
+    score = find_score(results, "sex", ENSEMBLE)
+    assert score.others[0].values[0] == pytest.approx(auroc)
 
 
-def test_the_run_read_back_makes_the_same_tables_with_rates_and_memory(results: Results):
+def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     run = runs.read_results(results.folder)
     assert run.scores == results.scores
     assert markdown(all_tables(run)) == results.markdown
     (costs,) = blocks(run, "figure3")
-    assert [one[0].split()[1] for one in costs.rows[:-1]] == ["dlinear", "timesnet", "leads"]
+    assert [row[0].split()[1] for row in costs.rows[:-1]] == ["dlinear", "timesnet", "leads"]
     assert "GB" in costs.rows[-1][3]
 
 
-def test_an_unknown_rr_of_29999_is_nobodys_truth(results: Results, dataset: Path):
-    spoiled = json.loads((dataset / "synthetic.json").read_text())["spoiled"]["unknown_rr"]
-    answers = pd.read_parquet(results.folder / "predictions.parquet")
-    assert spoiled
-    of_rr = answers[answers["task"] == "rr_interval"]
-    assert not set(spoiled) & set(of_rr["record_id"])
-    assert of_rr["truth"].max() < 3000
+def test_sentinel_29999_is_not_used_as_rr_interval(results: Results, dataset: Path):
+    unknown = json.loads((dataset / "synthetic.json").read_text())["spoiled"]["unknown_rr"]
+    rr = read_predictions(results, "rr_interval")
+    assert unknown
+    assert not set(unknown) & set(rr["record_id"])
+    assert rr["truth"].max() < 3000
 
 
 def test_untrained_weights_are_named_in_every_table(results: Results):
@@ -172,7 +176,7 @@ def test_untrained_weights_are_named_in_every_table(results: Results):
         assert "EnECG (of 2 untrained experts of 2)" in text
 
 
-def test_the_table_has_a_constant_row_counts_seeds_and_intervals(results: Results):
+def test_table_has_constant_predictor_counts_seeds_and_intervals(results: Results):
     assert f"| {CONSTANT}" in results.markdown
     assert "test records (patients)" in results.markdown
     assert "seeds 0, 1" in results.markdown
@@ -180,41 +184,39 @@ def test_the_table_has_a_constant_row_counts_seeds_and_intervals(results: Result
     assert " ECGs could not be had and are left out." in results.markdown
 
 
-def test_the_same_training_gives_the_same_numbers(
-    results: Results, dataset: Path, store: Path, tmp_path: Path
-):
+def test_training_is_reproducible(results: Results, dataset: Path, store: Path, tmp_path: Path):
     again = run(dataset, store, tmp_path / "again")
     assert again.scores == results.scores
     other = run(dataset, store, tmp_path / "other", seed=7)
     assert other.scores != results.scores
 
 
-def dlinear_in(store: Path) -> EmbeddingStore:
+def open_dlinear(root: Path) -> EmbeddingStore:
     return next(
-        one
-        for one in find_stores(store, "synthetic/v1-seed0-patients30").stores
-        if one.provenance["expert"] == "dlinear"
+        store
+        for store in find_stores(root, "synthetic/v1-seed0-patients30").stores
+        if store.provenance["expert"] == "dlinear"
     )
 
 
-def test_scalers_and_classes_are_fitted_on_training_records_alone(
+def test_scalers_and_classes_are_fitted_on_training_records(
     results: Results, dataset: Path, store: Path
 ):
     training = json.loads((results.folder / "cohorts.json").read_text())[0]["train"]
     folder = results.folder / "repeat-0"
     saved = load_file(folder / "heads" / "dlinear" / "base.safetensors")
-    embeddings = dlinear_in(store)
+    embeddings = open_dlinear(store)
     rows = embeddings.read(embeddings.rows_by_id(np.array(training))).astype(np.float32)
     np.testing.assert_allclose(saved["standardise.mean"], rows.mean(0), rtol=1e-4, atol=1e-5)
     targets = json.loads((folder / "targets.json").read_text())["targets"]
     measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
     rr = measured.loc[training, "rr_interval"]
     assert targets["rr_interval"]["mean"] == pytest.approx(rr[rr < 3000].mean())
-    words = measured.loc[training, "report_0"].str.rstrip(".")
-    assert set(targets["arrhythmia"]["classes"]) - {"Others"} <= set(words)
+    reports = measured.loc[training, "report_0"].str.rstrip(".")
+    assert set(targets["arrhythmia"]["classes"]) - {"Others"} <= set(reports)
 
 
-def test_saved_heads_are_pefts_own_and_answer_as_they_did(results: Results, store: Path):
+def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, store: Path):
     folder = results.folder / "repeat-0" / "heads" / "dlinear"
     age = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]["age"]
     base = load_file(folder / "base.safetensors")
@@ -223,37 +225,34 @@ def test_saved_heads_are_pefts_own_and_answer_as_they_did(results: Results, stor
         {part: base[f"ffn.age.hidden.{part}"] for part in ("weight", "bias")}
     )
     model = PeftModel.from_pretrained(ffn, str(folder / "age")).eval()
-    embeddings = dlinear_in(store)
-    answers = pd.read_parquet(results.folder / "predictions.parquet").query(
-        "task == 'age' and method == 'dlinear' and repeat == 0"
-    )
-    rows = embeddings.rows_by_id(answers["record_id"].to_numpy())
+    embeddings = open_dlinear(store)
+    saved = read_predictions(results, "age").query("method == 'dlinear' and repeat == 0")
+    rows = embeddings.rows_by_id(saved["record_id"].to_numpy())
     with torch.inference_mode():
         embedding = torch.from_numpy(embeddings.read(rows)).float()
         embedding = (embedding - base["standardise.mean"]) / base["standardise.scale"]
         standard = model(embedding)[:, 0].numpy()
     years = standard * age["scale"] + age["mean"]
-    np.testing.assert_allclose(years, answers["predicted"], rtol=1e-4)
+    np.testing.assert_allclose(years, saved["predicted"], rtol=1e-4)
 
 
-def test_weights_are_exactly_those_that_are_told(dataset: Path, store: Path, tmp_path: Path):
+def test_stores_of_other_weights_are_not_used(dataset: Path, store: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"no float16 embeddings .* random:1 .*dlinear \(random:0"):
         run(dataset, store, tmp_path / "run", weights=("random:1",))
     with pytest.raises(UserError, match="no float32 embeddings of dlinear"):
         run(dataset, store, tmp_path / "run", dtype="float32", experts=("dlinear",))
 
 
-def test_records_that_are_not_extracted_are_counted_with_the_command_that_fills_them(
-    synthetic_dir: Path, tmp_path: Path
-):
+def test_missing_records_are_an_error_with_the_extract_command(synthetic_dir: Path, tmp_path: Path):
     extract_random(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
-    with pytest.raises(StoreError, match=r"no embeddings of \d+ of \d+ records; extract them"):
+    message = r"no embeddings of \d+ of \d+ records; extract them with enecg extract"
+    with pytest.raises(StoreError, match=message):
         run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
     few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))
     assert few.scores[0].n[0] < 10
 
 
-def test_a_part_without_a_label_is_told_before_anything_is_trained(
+def test_part_without_labels_is_an_error_before_training(
     dataset: Path, store: Path, tmp_path: Path, results: Results
 ):
     bare = tmp_path / "bare"
@@ -262,26 +261,27 @@ def test_a_part_without_a_label_is_told_before_anything_is_trained(
     table = pd.read_csv(bare / "machine_measurements.csv")
     table.loc[table["study_id"].isin(tests), "rr_interval"] = 29999
     table.to_csv(bare / "machine_measurements.csv", index=False)
-    with pytest.raises(UserError, match="No test patient drawn with seed 0 has a label for rr"):
+    message = "No test patient drawn with seed 0 has a label for rr_interval"
+    with pytest.raises(UserError, match=message):
         run(bare, store, tmp_path / "run", tasks=("rr_interval",))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"tasks": ("height",)}, "no task 'height'; there are rr_interval, age"),
         ({"limit": 2}, "too few to split 70/20/10"),
     ],
 )
-def test_what_cannot_be_trained_is_told_in_a_sentence(
-    settings: dict[str, object], words: str, dataset: Path, store: Path, tmp_path: Path
+def test_invalid_settings_are_user_errors(
+    settings: dict[str, object], message: str, dataset: Path, store: Path, tmp_path: Path
 ):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         run(dataset, store, tmp_path / "run", **settings)
 
 
-def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out(
+def test_task_without_labels_is_an_error_and_excluded_from_all(
     dataset: Path, store: Path, tmp_path: Path
 ):
     bare = tmp_path / "bare"
@@ -289,12 +289,12 @@ def test_a_task_whose_labels_the_data_set_lacks_is_refused_and_all_leaves_it_out
     (bare / "hosp" / "labevents.csv").unlink()
     with pytest.raises(UserError, match=r"no labels for potassium \(available: rr_interval"):
         run(bare, store, tmp_path / "run", tasks=("potassium",))
-    every = run(bare, store, tmp_path / "run", repeats=1)
-    assert "potassium" not in {score.task for score in every.scores}
-    assert "The data set has no labels for potassium." in every.markdown
+    results = run(bare, store, tmp_path / "run", repeats=1)
+    assert "potassium" not in {score.task for score in results.scores}
+    assert "The data set has no labels for potassium." in results.markdown
 
 
-def test_a_folder_that_is_no_run_is_not_written_over(dataset: Path, store: Path, tmp_path: Path):
+def test_folder_with_other_files_is_not_overwritten(dataset: Path, store: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(UserError, match=r"is not empty and holds no earlier run .*thesis.tex"):
         run(dataset, store, tmp_path)
