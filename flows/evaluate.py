@@ -1,4 +1,4 @@
-"""`enecg evaluate`: how good a run is on other data. It takes seconds, and no Prefect server."""
+"""`enecg evaluate`: evaluate a run on other data, without a Prefect server."""
 
 from flows import parameters as p
 
@@ -13,11 +13,11 @@ def evaluate(
     limit: p.Limit = None,
     device: p.Device = "auto",
 ) -> None:
-    """Judge a run on patients that it has not seen: others of its own data set, or another's.
+    """Evaluate a run on patients that it was not trained on, from the same or another data set.
 
-    Needs the embeddings of that data set by the same experts with the same weights.
+    The store must hold embeddings of that data set by the run's experts and weights.
     """
-    # Imported here, for it brings torch, and asking for help should not wait for it.
+    # Imported late: torch would delay --help.
     from pipeline.evaluate import evaluate as evaluate_run
 
     evaluation = evaluate_run(

@@ -1,4 +1,4 @@
-"""`enecg table` and `enecg runs`: the tables of finished runs; needs no Prefect and no torch."""
+"""`enecg table` and `enecg runs`: tables of finished runs, without Prefect or torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 app: App = App(name="runs", help="List finished runs, show one, or compare several.")
 
-Folder = Annotated[Path, Parameter(help="Folder of a run, as given to train by --out.")]
+Folder = Annotated[Path, Parameter(help="Run folder, as given to train by --out.")]
 Out = Annotated[
     Path | None,
-    Parameter(help="File to write to instead: Markdown, CSV or HTML by its suffix."),
+    Parameter(help="Write to this .md, .csv or .html file instead of the terminal."),
 ]
 
 
@@ -26,103 +26,104 @@ def table(
     which: Annotated[
         Literal["1", "2", "3", "figure3"],
         Parameter(
-            help="1: experts under untrained heads; 2: fine-tuned experts and EnECG; 3: ways to "
-            "join the experts; figure3: memory and throughput."
+            help="1: experts with untrained heads; 2: fine-tuned experts and EnECG; 3: ensembles "
+            "of the experts; figure3: memory and throughput."
         ),
     ],
     run: Folder,
     /,
     *,
     extra: Annotated[
-        bool, Parameter(help="The metrics besides the paper's too.", negative="")
+        bool, Parameter(help="Add the metrics that the paper does not report.", negative="")
     ] = False,
     out: Out = None,
 ) -> None:
-    """Tell a run's results in the layout of one of the paper's tables."""
-    from pipeline.report.paper_tables import blocks
+    """Print a run's results in the layout of one of the paper's tables."""
+    from pipeline.report.paper_tables import table_with_notes
     from pipeline.runs.results import read_results
 
-    _tell(blocks(read_results(run), which, extra=extra), out)
+    _output(table_with_notes(read_results(run), which, extra=extra), out)
 
 
 @app.command(name="ls")
 def list_runs(
-    folder: Annotated[Path, Parameter(help="Folder with runs in it, or below it.")], /
+    folder: Annotated[Path, Parameter(help="Folder that contains runs, at any of three levels.")],
+    /,
 ) -> None:
-    """List the runs in a folder: data set, experts, when, and EnECG's scores."""
+    """List the runs in a folder: data set, experts, date, and EnECG's scores."""
     from enecg.errors import UserError
-    from pipeline.report.comparison import listed
-    from pipeline.runs import results as runs
+    from pipeline.report import comparison
+    from pipeline.runs.results import find_runs, read_results
 
-    found, wrong = [], []
-    for one in runs.find_runs(folder):
+    runs, errors = [], []
+    for path in find_runs(folder):
         try:
-            found.append(runs.read_results(one))
+            runs.append(read_results(path))
         except UserError as error:
-            wrong.append(str(error))
-    if found:
-        told = listed(found)
-        print("\n".join(format_table(told.heading, told.rows)))
-    elif not wrong:
-        print(f"There are no runs in {folder}.")
-    for sentence in wrong:
-        print(sentence)
+            errors.append(str(error))
+    if runs:
+        listing = comparison.list_runs(runs)
+        print("\n".join(format_table(listing.heading, listing.rows)))
+    elif not errors:
+        print(f"No runs in {folder}.")
+    for message in errors:
+        print(message)
 
 
 @app.command
 def show(run: Folder, /) -> None:
-    """Tell all about a run: how it was made, from which stores, and its tables."""
+    """Show a run: its configuration, the stores it was trained from, and its tables."""
     from pipeline.report.paper_tables import all_tables
     from pipeline.runs.results import read_results
 
-    one = read_results(run)
-    print(one.folder)
-    _list(_flat(one.config))
-    for store in one.config["stores"]:
+    results = read_results(run)
+    print(results.folder)
+    _print_pairs(_flatten(results.config))
+    for store in results.config["stores"]:
         print(f"\n{store['location']}")
-        _list(one.provenance[store["identity"]].items())
+        _print_pairs(results.provenance[store["identity"]].items())
     print()
-    _tell(all_tables(one), None)
+    _output(all_tables(results), None)
 
 
 @app.command
 def compare(
     run: Folder, /, *others: Annotated[Path, Parameter(help="Other runs.")], out: Out = None
 ) -> None:
-    """Set runs side by side: the settings they differ in, then their scores with intervals."""
+    """Compare runs: the settings that differ, and the scores with intervals."""
     from enecg.errors import UserError
-    from pipeline.report import comparison
+    from pipeline.report.comparison import compare_runs
     from pipeline.runs.results import read_results
 
     if not others:
         raise UserError("One run cannot be compared; name two or more.")
-    _tell(comparison.compare([read_results(one) for one in (run, *others)]), out)
+    _output(compare_runs([read_results(folder) for folder in (run, *others)]), out)
 
 
-def _tell(tables: Sequence[Table], out: Path | None) -> None:
-    from pipeline.report.formats import markdown, write
+def _output(tables: Sequence[Table], out: Path | None) -> None:
+    from pipeline.report.formats import to_markdown, write_tables
 
     if out is None:
-        print(markdown(tables), end="")
+        print(to_markdown(tables), end="")
     else:
-        write(tables, out)
+        write_tables(tables, out)
         print(f"Written: {out}")
 
 
-def _list(named: Iterable[tuple[str, Any]]) -> None:
-    told = list(named)
-    width = max(len(key) for key, _ in told)
-    for key, value in told:
+def _print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
+    pairs = list(pairs)
+    width = max(len(key) for key, _ in pairs)
+    for key, value in pairs:
         print(f"  {key:<{width}}  {value}")
 
 
-def _flat(config: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """A run's configuration by key; its stores are told apart."""
+def _flatten(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Flatten a configuration to one level, without its stores."""
     flat: list[tuple[str, Any]] = []
     for key, value in config.items():
         if isinstance(value, dict):
-            flat += _flat(value, f"{before}{key} ")
+            flat += _flatten(value, f"{prefix}{key} ")
         elif key != "stores":
-            listed = ", ".join(map(str, value)) if isinstance(value, list) else value
-            flat.append((before + key, "-" if listed in (None, "") else listed))
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            flat.append((prefix + key, "-" if text in (None, "") else text))
     return flat

@@ -18,7 +18,7 @@ from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import StoreSelection, extract_command, resolve_device
 from pipeline.labels.label_source import resolve_labels
 from pipeline.report.evaluation_tables import evaluation_tables
-from pipeline.report.formats import markdown
+from pipeline.report.formats import to_markdown
 from pipeline.report.page import TABLES
 from pipeline.runs.output_folder import check_output, replace_output, translate_write_errors
 from pipeline.runs.predictor import load_run
@@ -134,7 +134,7 @@ def evaluate(
         "records_left_out": records.skipped,
         "notes": [*note_changed_index(saved, source), *label_source.notes, *notes],
     }
-    text = markdown(evaluation_tables(saved, config, tasks, scores))
+    text = to_markdown(evaluation_tables(saved, config, tasks, scores))
     evaluation = Evaluation(text, scores, predictions, folder)
     if folder is not None:
         with replace_output(folder, EVALUATION) as unfinished, translate_write_errors(folder):

@@ -1,4 +1,4 @@
-"""Run folders made without training: known answers of all methods, and the documents of a run."""
+"""Run folders without training: synthetic predictions of all methods, and a run's documents."""
 
 import json
 from pathlib import Path
@@ -21,27 +21,29 @@ METHODS = (
     ENSEMBLE,
 )
 NOISE = {method: 3.0 - place / 3 for place, method in enumerate(METHODS)}
-"""How far off each method is: later ones are better."""
+"""Noise added to the truth; later methods are better."""
 
 
 def predict(task: str, method: str, repeat: int, *, records: int = 60) -> TaskPredictions:
-    """A method's answers: the truth and its noise, two records a patient."""
+    """Predict the truth plus noise, for two records per patient."""
     rng = np.random.default_rng([repeat, list(TASKS).index(task), METHODS.index(method)])
-    truths = np.random.default_rng([repeat, list(TASKS).index(task)])
+    truth_rng = np.random.default_rng([repeat, list(TASKS).index(task)])
     record = np.arange(records) + 1000 * repeat
+    patient = record // 2
     kind = TASKS[task].kind
     if kind == "regression":
-        truth = truths.normal(60, 15, records)
-        said = np.full(records, 60.0) if method == CONSTANT else truth
-        said = said + NOISE[method] * rng.normal(size=records)
-        return TaskPredictions(TASKS[task], method, repeat, record, record // 2, truth, said)
+        truth = truth_rng.normal(60, 15, records)
+        predicted = np.full(records, 60.0) if method == CONSTANT else truth
+        predicted = predicted + NOISE[method] * rng.normal(size=records)
+        return TaskPredictions(TASKS[task], method, repeat, record, patient, truth, predicted)
     classes = 2 if kind == "binary" else 4
-    truth = truths.integers(0, classes, records)
+    truth = truth_rng.integers(0, classes, records)
     logits = 2 * np.eye(classes)[truth] + NOISE[method] * rng.normal(size=(records, classes))
-    told = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    said = told.argmax(1).astype(float)
-    patient = record // 2
-    return TaskPredictions(TASKS[task], method, repeat, record, patient, truth * 1.0, said, told)
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    predicted = probability.argmax(1).astype(float)
+    return TaskPredictions(
+        TASKS[task], method, repeat, record, patient, truth * 1.0, predicted, probability
+    )
 
 
 def make_run(
@@ -53,7 +55,7 @@ def make_run(
     settings: dict[str, Any] | None = None,
     **config: Any,
 ) -> Path:
-    """Write what a table is made from: dlinear untrained, moment with published weights."""
+    """Write the files that tables are made from: dlinear is untrained, moment is published."""
     predictions = [
         predict(task, method, repeat)
         for repeat in range(repeats)
@@ -63,11 +65,11 @@ def make_run(
     ]
     weights = {"dlinear": "random:0", "moment": "published", "leads": "none"}
     provenance = {
-        f"{place:016x}": {"expert": name, "weights": told, "dtype": "float16", "dataset": "d/1"}
-        for place, (name, told) in enumerate(weights.items())
+        f"{place:016x}": {"expert": name, "weights": one, "dtype": "float16", "dataset": "d/1"}
+        for place, (name, one) in enumerate(weights.items())
     }
-    extracted = {"started": "2026-01-02", "device": "cuda", "embedded": 90, "embedding_seconds": 3}
-    document = {
+    extraction = {"started": "2026-01-02", "device": "cuda", "embedded": 90, "embedding_seconds": 3}
+    full_config = {
         "dataset": "mimic-iv-ecg/1.0",
         "index_digest": "ab" * 32,
         "finished": "2026-01-02T03:04:05+00:00",
@@ -85,29 +87,31 @@ def make_run(
         "peak_memory_bytes": {"process": 1_500_000_000},
         "stores": [
             {
-                "expert": told["expert"],
+                "expert": store["expert"],
                 "identity": identity,
                 "location": f"/stores/{identity}",
                 "features": 512,
-                "extractions": [extracted] if told["expert"] == "moment" else [],
+                "extractions": [extraction] if store["expert"] == "moment" else [],
             }
-            for identity, told in provenance.items()
+            for identity, store in provenance.items()
         ],
         "versions": {"torch": "2.9"},
     } | config
     parameters = {"dlinear": (100, 2000), "moment": (1200, 34_000), ENSEMBLE: (1500, 37_000)}
     parameters |= {ZERO_SHOT + name: (0, parameters[name][1]) for name in EXPERTS}
     binary = [task for task in tasks if TASKS[task].kind == "binary"]
-    chosen = [0.25 if number % 2 == 0 else float("inf") for number in range(repeats)]
-    judged = results_document(
-        *([TASKS[task] for task in tasks], parameters, compute_scores(predictions)),
-        {ENSEMBLE: dict.fromkeys(binary, chosen)},
+    thresholds = [0.25 if number % 2 == 0 else float("inf") for number in range(repeats)]
+    results = results_document(
+        [TASKS[task] for task in tasks],
+        parameters,
+        compute_scores(predictions),
+        {ENSEMBLE: dict.fromkeys(binary, thresholds)},
     )
     folder.mkdir(parents=True)
-    for name, value in (
-        ("config.json", document),
+    for name, document in (
+        ("config.json", full_config),
         ("provenance.json", provenance),
-        ("results.json", judged),
+        ("results.json", results),
     ):
-        (folder / name).write_text(json.dumps(value, allow_nan=False))
+        (folder / name).write_text(json.dumps(document, allow_nan=False))
     return folder

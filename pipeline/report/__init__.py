@@ -1,1 +1,1 @@
-"""Results as a table and as a page with plots."""
+"""Tables, plots and HTML pages of runs, evaluations and sweeps."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from enecg.tasks import Task
 from pipeline.evaluation.scores import Score
-from pipeline.report.paper_tables import all_other_metrics
-from pipeline.report.table import Table, by_task, notes, notes_on_others
+from pipeline.report.notes import other_metrics_notes, run_notes
+from pipeline.report.paper_tables import other_metrics_tables
+from pipeline.report.table import Table, score_table
 from pipeline.runs.results import RunResults, TaskSummary
 from pipeline.runs.saved_run import SavedRun
 
@@ -15,7 +16,7 @@ from pipeline.runs.saved_run import SavedRun
 def evaluation_tables(
     saved: SavedRun, config: dict[str, Any], tasks: Sequence[Task], scores: Sequence[Score]
 ) -> list[Table]:
-    """Build the main table, the tables of other metrics, and the notes of an evaluation.
+    """Build the tables of an evaluation.
 
     Args:
         saved: The evaluated run.
@@ -24,7 +25,8 @@ def evaluation_tables(
         scores: Scores of all methods.
 
     Returns:
-        The tables; the last one holds the notes.
+        A table of the main metrics, and one table of other metrics per task. The last table has
+        the notes.
     """
     results = RunResults(
         folder=saved.folder,
@@ -34,9 +36,9 @@ def evaluation_tables(
         parameters={},
         scores=tuple(scores),
     )
-    main = by_task(results, results.methods, f"{saved.folder} on {config['dataset']}")
+    main = score_table(results, results.methods, f"{saved.folder} on {config['dataset']}")
     # An evaluation trains nothing: drop the column of parameters.
     main = replace(main, heading=main.heading[:-1], rows=tuple(row[:-1] for row in main.rows))
-    tables = [main, *all_other_metrics(results, results.methods)]
-    with_notes = replace(tables[-1], notes=(*notes(results), *notes_on_others(results)))
-    return [*tables[:-1], with_notes]
+    tables = [main, *other_metrics_tables(results, results.methods)]
+    notes = (*run_notes(results), *other_metrics_notes(results))
+    return [*tables[:-1], replace(tables[-1], notes=notes)]

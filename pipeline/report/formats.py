@@ -11,23 +11,23 @@ from enecg.errors import UserError
 from pipeline.report.table import Table
 
 
-def markdown(tables: Sequence[Table]) -> str:
-    """Tables in Markdown, their columns aligned for a terminal."""
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Format tables as Markdown, with columns aligned for a terminal."""
     parts = []
     for table in tables:
         lines = [table.heading, *table.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(table.heading))]
-        told = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
+        rows = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        head = [f"**{table.title}**", ""] if table.title else []
-        parts.append("\n".join([*head, told[0], rule, *told[1:]]))
+        title = [f"**{table.title}**", ""] if table.title else []
+        parts.append("\n".join([*title, rows[0], rule, *rows[1:]]))
         if table.notes:
             parts.append("\n".join(table.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def comma_separated(tables: Sequence[Table]) -> str:
-    """Tables in CSV, one below the other, an empty line between; no notes."""
+def to_csv(tables: Sequence[Table]) -> str:
+    """Format tables as CSV, separated by empty lines, without notes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for number, table in enumerate(tables):
@@ -38,24 +38,34 @@ def comma_separated(tables: Sequence[Table]) -> str:
     return buffer.getvalue()
 
 
-def environment() -> Environment:
-    """The templates of the page."""
+def to_html(tables: Sequence[Table]) -> str:
+    """Format tables as a standalone HTML page."""
+    return templates().get_template("tables.html").render(tables=tables)
+
+
+def templates() -> Environment:
+    """Return the environment of the HTML templates."""
     return Environment(loader=PackageLoader("pipeline.report"), autoescape=select_autoescape())
 
 
-def html(tables: Sequence[Table]) -> str:
-    """Tables as a page of their own."""
-    return environment().get_template("tables.html").render(tables=tables)
+FORMATS = {".md": to_markdown, ".csv": to_csv, ".html": to_html}
 
 
-FORMATS = {".md": markdown, ".csv": comma_separated, ".html": html}
+def write_tables(tables: Sequence[Table], out: Path) -> None:
+    """Write tables to a file.
 
+    Args:
+        tables: The tables.
+        out: File ending in ``.md``, ``.csv`` or ``.html``, which sets the format.
 
-def write(tables: Sequence[Table], out: Path) -> None:
-    """Write tables in the format of the file's suffix. Raises UserError where that cannot be."""
+    Raises:
+        UserError: The suffix is unknown, or the file cannot be written.
+    """
     if out.suffix not in FORMATS:
-        raise UserError(f"{out} has no suffix of {', '.join(FORMATS)}, which says the format.")
+        raise UserError(f"{out}: unknown suffix; use {', '.join(FORMATS)}.")
     try:
         out.write_text(FORMATS[out.suffix](tables))
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); give another.") from error
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}); choose another file."
+        ) from error

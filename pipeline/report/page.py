@@ -1,6 +1,4 @@
-"""The results page: one HTML file that holds its plots, so it can be mailed as it is; and the same
-tables in Markdown.
-"""
+"""The results page of a run: one HTML file with embedded plots, and its tables in Markdown."""
 
 import base64
 import io
@@ -10,12 +8,20 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from enecg.metrics import BINS
-from pipeline.report import plots, prediction_plots
-from pipeline.report.formats import environment, markdown
-from pipeline.report.paper_tables import all_other_metrics, all_tables
-from pipeline.report.reliability_plot import JOINED_FROM, reliability
+from pipeline.report.formats import templates, to_markdown
+from pipeline.report.gate_plot import plot_gate_weights
+from pipeline.report.notes import other_metrics_notes, untrained_warning
+from pipeline.report.paper_tables import all_tables, other_metrics_tables
+from pipeline.report.plots import plot_learning_curves, plot_scores
+from pipeline.report.prediction_plots import (
+    describe_thresholds,
+    plot_confusions,
+    plot_regressions,
+    truncated_names,
+)
+from pipeline.report.reliability_plot import MIN_BIN_RECORDS, plot_reliability
 from pipeline.report.resource_table import resource_table
-from pipeline.report.table import label, notes_on_others, warning
+from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
@@ -24,28 +30,36 @@ TABLES = "results.md"
 
 
 def write_markdown(run: RunResults) -> str:
-    """Write the run's tables as Markdown into its folder; returns them."""
-    text = markdown(all_tables(run))
+    """Write the tables of a run to `results.md` in its folder and return them."""
+    text = to_markdown(all_tables(run))
     (run.folder / TABLES).write_text(text)
     return text
 
 
 def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
-    """Write the page of a run into its folder; returns its path."""
+    """Write the results page of a run.
+
+    Args:
+        run: Results of the run.
+        repeats: Its trained repeats.
+
+    Returns:
+        Path of `results.html` in the run folder.
+    """
     page = (
-        environment()
+        templates()
         .get_template("page.html")
         .render(
             run=run,
             config=run.config,
             tables=all_tables(run),
-            others=all_other_metrics(run, run.methods),
-            notes_on_others=notes_on_others(run),
-            warning=warning(run.untrained),
-            memory=resource_table(run),
+            others=other_metrics_tables(run, run.methods),
+            others_notes=other_metrics_notes(run),
+            warning=untrained_warning(run.untrained),
+            resources=resource_table(run),
             figures=[
-                (title, words, png(figure))
-                for title, words, figure in _figures(run, repeats)
+                (title, caption, encode_png(figure))
+                for title, caption, figure in _figures(run, repeats)
                 if figure is not None
             ],
         )
@@ -56,61 +70,56 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
 
 
 def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:
+    """Return title, caption and figure of each plot."""
     return [
         (
             "Scores",
-            ("Dots: mean over repeats; ticks: each repeat. " if len(repeats) > 1 else "")
-            + "Lines: 95 % interval, bootstrap by patient; dashed: the constant predictor.",
-            plots.scores(run),
+            ("Dots: mean over repeats. Ticks: single repeats. " if len(repeats) > 1 else "")
+            + "Lines: 95% interval, bootstrap by patient. Dashed: constant predictor.",
+            plot_scores(run),
         ),
         (
-            "EnECG's values",
-            "On test patients; points of all repeats.",
-            prediction_plots.regressions(repeats),
+            "Regression",
+            "EnECG's predictions for test records of all repeats.",
+            plot_regressions(repeats),
+        ),
+        ("Confusion matrices", _confusion_caption(run, repeats), plot_confusions(repeats)),
+        (
+            "Calibration",
+            f"Test records of all repeats in {BINS} equal-width bins of the predicted "
+            "probability. Dot areas: number of records. Lines connect adjacent bins with at "
+            f"least {MIN_BIN_RECORDS} records. Dashed: perfect calibration.",
+            plot_reliability(run),
         ),
         (
-            "EnECG's classes",
-            _on_classes(run, repeats),
-            prediction_plots.confusions(repeats),
+            "Gate weights per expert",
+            "Weights sum to 1 for each record and task. Below each task: test records by true "
+            "class, or by thirds of the true value (number of records).",
+            plot_gate_weights(repeats, [method_label(name, run) for name in run.weights]),
         ),
         (
-            "Can the probabilities be believed?",
-            f"Test records of all repeats in {BINS} equal bins of the probability that "
-            "was told. A dot's area goes with its bin's records; bins of fewer than "
-            f"{JOINED_FROM} are not joined. On the dashed line as many came true as were told.",
-            reliability(run),
-        ),
-        (
-            "Whom the gate listens to",
-            "Weights sum to 1 for every record and task; below each task by what is true of the "
-            "record (how many).",
-            prediction_plots.gate_weights(repeats, [label(name, run) for name in run.weights]),
-        ),
-        (
-            "Learning",
-            "First repeat; each task keeps its own best epoch.",
-            plots.learning_curves(repeats),
+            "Learning curves",
+            "First repeat. Each task uses the weights of its own best epoch.",
+            plot_learning_curves(repeats),
         ),
     ]
 
 
-def _on_classes(run: RunResults, repeats: Sequence[Repeat]) -> str:
-    told = [
-        "Test records of all repeats: how many of each true class (row) were given each answer; "
-        "colour: their share of the row."
+def _confusion_caption(run: RunResults, repeats: Sequence[Repeat]) -> str:
+    sentences = [
+        "EnECG's predictions for test records of all repeats: number of records by true class "
+        "(row) and predicted class (column). Color: share of the row."
     ]
     if any(one.task.other_class for one in repeats[0].targets.values()):
-        told.append(
-            "A diagnosis that is not among a repeat's classes counts under Others in that repeat."
-        )
-    told.append(prediction_plots.thresholds(run))
-    if cut := prediction_plots.cut_names(repeats):
-        told.append(f"Names cut short, in full: {'; '.join(cut)}.")
-    return " ".join(filter(None, told))
+        sentences.append("In each repeat, diagnoses that are not among its classes are Others.")
+    sentences.append(describe_thresholds(run))
+    if names := truncated_names(repeats):
+        sentences.append(f"Truncated names in full: {'; '.join(names)}.")
+    return " ".join(filter(None, sentences))
 
 
-def png(figure: Figure) -> str:
-    """A figure as base64, to be put into a page."""
+def encode_png(figure: Figure) -> str:
+    """Render a figure as PNG and encode it in base64 for an HTML page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return base64.b64encode(buffer.getvalue()).decode()

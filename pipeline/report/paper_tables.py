@@ -1,6 +1,6 @@
-"""The paper's tables (EnECG, arXiv 2511.22935), made from a run, its own figures beside ours.
+"""Tables 1 to 3 of the paper (EnECG, arXiv 2511.22935) for a run, with the paper's values.
 
-`paper.json` holds the paper's figures as far as they are at hand: by method and task, as printed.
+`paper.json` holds the known values of the paper by method and task, as printed.
 """
 
 import json
@@ -13,120 +13,139 @@ from typing import Any
 from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.resource_table import resource_table
-from pipeline.report.table import (
-    NOT_FOR_THIS,
-    Table,
-    by_task,
-    notes,
-    notes_on_others,
-    other_metrics,
-)
+from pipeline.report.table import NOT_APPLICABLE, Table, other_metrics_table, score_table
 from pipeline.runs.results import RunResults
 
-NOT_AT_HAND = "not at hand"
-PAPERS_DATA = "mimic-iv-ecg/"
+NOT_AVAILABLE = "n/a"
+PAPER_DATASET = "mimic-iv-ecg/"
 
 TITLES = {
-    "1": "Table 1: experts under untrained heads (zero-shot)",
+    "1": "Table 1: experts with untrained heads (zero-shot)",
     "2": "Table 2: fine-tuned experts and EnECG",
-    "3": "Table 3: ways to join the experts",
+    "3": "Table 3: ensembles of the experts",
 }
 
 
-def methods(run: RunResults, which: str) -> list[str]:
-    """The methods of one of the paper's tables, the constant predictor first."""
-    of_table = {
-        "1": [one for one in run.methods if one.startswith(ZERO_SHOT)],
+def table_methods(run: RunResults, number: str) -> list[str]:
+    """Return the methods of table ``"1"``, ``"2"`` or ``"3"``, the constant predictor first."""
+    by_table = {
+        "1": [method for method in run.methods if method.startswith(ZERO_SHOT)],
         "2": [*run.weights, ENSEMBLE],
-        "3": [one for one in run.ensembles if one != ENSEMBLE] + [ENSEMBLE],
+        "3": [method for method in run.ensembles if method != ENSEMBLE] + [ENSEMBLE],
     }
-    return [CONSTANT, *(one for one in of_table[which] if one in run.methods)]
+    return [CONSTANT, *(method for method in by_table[number] if method in run.methods)]
 
 
-def has(run: RunResults, which: str) -> bool:
-    """Whether a run has what a table is about."""
-    return len(methods(run, which)) > (2 if which == "3" else 1)
+def has_table(run: RunResults, number: str) -> bool:
+    """Return whether a run has the methods of a table."""
+    return len(table_methods(run, number)) > (2 if number == "3" else 1)
 
 
-def paper_table(run: RunResults, which: str) -> Table:
-    """Table 1, 2 or 3. Raises UserError where the run has nothing for it."""
-    if not has(run, which):
-        lacking = {"1": "expert under untrained heads", "3": "ensemble besides EnECG"}
+def paper_table(run: RunResults, number: str) -> Table:
+    """Build one of the paper's tables, with a row of the paper's values below each method.
+
+    Args:
+        run: Results of a run.
+        number: ``"1"``, ``"2"`` or ``"3"``.
+
+    Returns:
+        The table, without notes.
+
+    Raises:
+        UserError: The run has no methods for this table.
+    """
+    if not has_table(run, number):
+        missing = {"1": "experts with untrained heads", "3": "ensembles besides EnECG"}
         raise UserError(
-            f"{run.folder} has no {lacking.get(which, 'expert')}, which is what table {which} is "
-            "about; train again with this version, which makes them."
+            f"{run.folder} has no {missing.get(number, 'experts')}, which table {number} shows. "
+            "Train again with this version."
         )
-    chosen = methods(run, which)
-    table = by_task(run, chosen, TITLES[which])
+    methods = table_methods(run, number)
+    table = score_table(run, methods, TITLES[number])
     rows = list(table.rows)
     best = set(table.best)
-    for name, printed in _printed(run, chosen).items():
-        place = chosen.index(name) + 1 + len(rows) - len(table.rows)
-        # It has nothing to say of a lab's own tasks.
-        lacking = {task: NOT_AT_HAND if task in TASKS else NOT_FOR_THIS for task in run.tasks}
-        figures = (printed.get(task, lacking[task]) for task in run.tasks)
-        rows.insert(place, (f"{name}, as the paper has it", *figures, NOT_AT_HAND))
+    for name, printed in _paper_values(run, methods).items():
+        place = methods.index(name) + 1 + len(rows) - len(table.rows)
+        missing = {task: NOT_AVAILABLE if task in TASKS else NOT_APPLICABLE for task in run.tasks}
+        values = (printed.get(task, missing[task]) for task in run.tasks)
+        rows.insert(place, (f"{name} (paper)", *values, NOT_AVAILABLE))
         best = {(row + (row >= place), column) for row, column in best}
     return replace(table, rows=tuple(rows), best=frozenset(best))
 
 
-def paper_notes(run: RunResults, chosen: Sequence[str]) -> tuple[str, ...]:
-    """What is counted in tables of these methods, what the paper's figures in them are, and which
-    are not at hand.
-    """
-    other = "" if run.config["dataset"].startswith(PAPERS_DATA) else ", other ECGs than these"
-    told = []
-    if set(chosen) & set(run.ensembles) - {ENSEMBLE}:
-        told.append(
-            "Parameters of ways to join the experts: those of all heads, and of EnECG its gate's "
-            "too; what the other ways fit besides is not counted."
+def _paper_notes(run: RunResults, methods: Sequence[str]) -> tuple[str, ...]:
+    """Explain the parameters of ensembles and the paper's values in tables of these methods."""
+    notes = []
+    if set(methods) & set(run.ensembles) - {ENSEMBLE}:
+        notes.append(
+            "Parameters of ensembles: all heads, and for EnECG also the gate; the parameters of "
+            "other ensembling methods are not counted."
         )
     if TASKS.keys() & run.tasks:
-        printed = _printed(run, chosen)
-        told.append(f"The paper: {_paper()['source']}, 10,000 patients of MIMIC-IV-ECG{other}.")
-        told.append(f"Its {'other ' if printed else ''}figures are not at hand.")
+        printed = _paper_values(run, methods)
+        same_source = run.config["dataset"].startswith(PAPER_DATASET)
+        sample = "10,000 patients of MIMIC-IV-ECG"
+        notes.append(
+            f"Paper: {_paper()['source']}, {sample}{'' if same_source else ', not these ECGs'}. "
+            + (
+                f"{NOT_AVAILABLE}: value of the paper not available."
+                if printed
+                else "Its values are not available."
+            )
+        )
         if "age" in printed.get(ENSEMBLE, {}):
-            told.append("Its age MAE of EnECG is about a constant predictor's.")
-    return tuple(told)
+            notes.append("The paper's age MAE is close to that of a constant predictor.")
+    return tuple(notes)
 
 
-def _printed(run: RunResults, chosen: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The paper's figures of these methods on the run's tasks, as far as there are any."""
-    figures = _paper()["figures"]
+def _paper_values(run: RunResults, methods: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the known values of the paper for these methods and the run's tasks."""
+    values = _paper()["figures"]
     return {
-        name: figures[name]
-        for name in chosen
-        if name in figures and figures[name].keys() & run.tasks
+        name: values[name] for name in methods if name in values and values[name].keys() & run.tasks
     }
 
 
-def blocks(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
-    """What `enecg table` prints: the table, the other metrics where asked for, and the notes."""
+def table_with_notes(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
+    """Build the tables that ``enecg table`` prints.
+
+    Args:
+        run: Results of a run.
+        which: ``"1"``, ``"2"``, ``"3"`` or ``"figure3"``.
+        extra: Add tables of the other metrics.
+
+    Returns:
+        The tables; the last one has the notes.
+
+    Raises:
+        UserError: The run has no methods for this table.
+    """
     if which == "figure3":
         return [resource_table(run)]
-    chosen = methods(run, which)
+    methods = table_methods(run, which)
     tables = [paper_table(run, which)]
-    told = (*notes(run), *paper_notes(run, chosen))
+    notes = (*run_notes(run), *_paper_notes(run, methods))
     if extra:
-        tables += all_other_metrics(run, chosen)
-        told += notes_on_others(run)
-    return [*tables[:-1], replace(tables[-1], notes=told)]
+        tables += other_metrics_tables(run, methods)
+        notes += other_metrics_notes(run)
+    return [*tables[:-1], replace(tables[-1], notes=notes)]
 
 
 def all_tables(run: RunResults) -> list[Table]:
-    """The paper's tables that the run has, the main one first; the notes come with the last."""
-    shown = [which for which in ("2", "3", "1") if has(run, which)]
-    chosen = [method for which in shown for method in methods(run, which)]
-    tables = [paper_table(run, which) for which in shown]
-    told = (*notes(run), *paper_notes(run, chosen))
-    return [*tables[:-1], replace(tables[-1], notes=told)]
+    """Build tables 2, 3 and 1 as far as the run has them; the last one has the notes."""
+    numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
+    methods = [method for number in numbers for method in table_methods(run, number)]
+    tables = [paper_table(run, number) for number in numbers]
+    notes = (*run_notes(run), *_paper_notes(run, methods))
+    return [*tables[:-1], replace(tables[-1], notes=notes)]
 
 
-def all_other_metrics(run: RunResults, chosen: Sequence[str]) -> list[Table]:
-    """The metrics besides the paper's of these methods, a table a task."""
-    made = (other_metrics(run, chosen, task) for task in run.tasks.values())
-    return [table for table in made if table is not None]
+def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]:
+    """Build a table of the other metrics for every task that has any."""
+    tables = (other_metrics_table(run, methods, task) for task in run.tasks.values())
+    return [table for table in tables if table is not None]
 
 
 @cache

@@ -1,24 +1,23 @@
-"""The page's plots of scores and of learning, each a matplotlib Figure."""
+"""Plots of scores and learning curves."""
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
-from pipeline.report.table import label
+from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
-ENSEMBLE_COLOUR = "#c0392b"
-EXPERT_COLOUR = "#34608c"
-JOINED_COLOUR = "#c98b2b"
-"""Of the ensembles besides EnECG."""
+ENSEMBLE_COLOR = "#c0392b"
+EXPERT_COLOR = "#34608c"
+OTHER_ENSEMBLE_COLOR = "#c98b2b"
 
 
-def scores(run: RunResults) -> Figure:
-    """Each task's metric by method, with its 95 % interval; the constant predictor as a line.
+def plot_scores(run: RunResults) -> Figure:
+    """Plot the main metric of each task by method, with 95% intervals.
 
-    Experts under untrained heads are left out: their errors would set the scale.
+    Experts with untrained heads are omitted, because their large errors would set the scale.
     """
     methods = [one for one in run.methods if not one.startswith(ZERO_SHOT)][::-1]
     figure = Figure(figsize=(11, 1.4 + 0.28 * len(methods)), layout="constrained")
@@ -30,12 +29,12 @@ def scores(run: RunResults) -> Figure:
                 continue
             if method == CONSTANT:
                 axes.axvline(score.mean, color="grey", linestyle="--", linewidth=1)
-            colour = _colour(method, run)
-            axes.plot([score.low, score.high], [height, height], color=colour, linewidth=2)
-            axes.plot(score.values, [height] * len(score.values), "|", color=colour, markersize=7)
-            axes.plot(score.mean, height, "o", color=colour, markersize=5)
+            color = _color(method, run)
+            axes.plot([score.low, score.high], [height, height], color=color, linewidth=2)
+            axes.plot(score.values, [height] * len(score.values), "|", color=color, markersize=7)
+            axes.plot(score.mean, height, "o", color=color, markersize=5)
         first = axes is grid[0]
-        names = [label(method, run) for method in methods] if first else []
+        names = [method_label(method, run) for method in methods] if first else []
         axes.set_yticks(range(len(methods)) if first else [], names)
         axes.set_ylim(-0.6, len(methods) - 0.4)
         better = "higher is better" if task.higher_is_better else "lower is better"
@@ -46,16 +45,16 @@ def scores(run: RunResults) -> Figure:
     return figure
 
 
-def _colour(method: str, run: RunResults) -> str:
+def _color(method: str, run: RunResults) -> str:
     if method == CONSTANT:
         return "grey"
     if method in run.weights:
-        return EXPERT_COLOUR
-    return ENSEMBLE_COLOUR if method == ENSEMBLE else JOINED_COLOUR
+        return EXPERT_COLOR
+    return ENSEMBLE_COLOR if method == ENSEMBLE else OTHER_ENSEMBLE_COLOR
 
 
-def learning_curves(repeats: Sequence[Repeat]) -> Figure:
-    """Validation loss by epoch, of each expert's heads (first repeat) and of the gate."""
+def plot_learning_curves(repeats: Sequence[Repeat]) -> Figure:
+    """Plot the validation loss per epoch of each expert's heads and the gate, first repeat."""
     first = repeats[0]
     figure = Figure(figsize=(11, 2.7), layout="constrained")
     grid = figure.subplots(1, len(first.targets), squeeze=False)[0]
@@ -63,7 +62,7 @@ def learning_curves(repeats: Sequence[Repeat]) -> Figure:
         for expert, fit in first.heads.items():
             axes.plot(fit.validation_loss[name], label=expert, linewidth=1)
         axes.plot(
-            first.gate.validation_loss[name], label=ENSEMBLE, color=ENSEMBLE_COLOUR, linewidth=1.5
+            first.gate.validation_loss[name], label=ENSEMBLE, color=ENSEMBLE_COLOR, linewidth=1.5
         )
         axes.set_title(targets.task.title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)

@@ -97,7 +97,7 @@ def test_compare_tells_what_differs_warns_and_sets_scores_side_by_side(folder: P
 MISTAKES = {
     "table 2 nowhere": "nowhere is not a run folder",
     "table 4 FIRST": "Invalid value",
-    "table 2 FIRST --out x.pdf": "x.pdf has no suffix of .md, .csv, .html",
+    "table 2 FIRST --out x.pdf": "x.pdf: unknown suffix; use .md, .csv, .html",
     "table 2 FIRST --out nowhere/x.md": "cannot be written",
     "runs ls nowhere": "The folder nowhere does not exist",
     "runs show nowhere": "nowhere is not a run folder",

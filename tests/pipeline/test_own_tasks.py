@@ -104,7 +104,7 @@ def test_own_tasks_are_reported_with_unit_and_positive_class(results: Results):
             assert words in text
         assert re.search(r"Labels from mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
     assert "has no labels for" not in results.markdown
-    papers = next(row for row in results.markdown.splitlines() if "as the paper has it" in row)
+    papers = next(row for row in results.markdown.splitlines() if "(paper)" in row)
     assert [cell.strip() for cell in papers.split("|")[3:-2]] == ["–"] * len(OWN)
 
 

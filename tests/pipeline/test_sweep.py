@@ -10,7 +10,7 @@ import pytest
 from test_train import RANDOM, extract_random
 
 from enecg.errors import UserError
-from pipeline.report.sweep_page import plot, write_sweep
+from pipeline.report.sweep_page import plot_trials, write_sweep
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.sweep import Sweep, SweepSettings, sweep
 from pipeline.training.sweep_space import Space, check_space
@@ -55,8 +55,10 @@ def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
     assert "Best trials" in text
     assert "data:image/png" in page
     for told in (
-        *("RR interval, Sex, of ", f" patients of {more.summary.dataset};", "timesnet (random:0)"),
-        "Untrained weights: timesnet. Their weights were drawn at random",
+        "RR interval, Sex. Data: ",
+        f" patients of {more.summary.dataset}.",
+        "timesnet (random:0)",
+        "Untrained experts: timesnet. Their weights are random",
     ):
         assert told in text
         assert told in page
@@ -94,7 +96,7 @@ def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decad
             {"gate_depth": 1, "pooling": "default", "learning_rate": 5e-4},
         ]
     )
-    panels = {axes.get_xlabel(): axes for axes in plot(table).axes if axes.get_visible()}
+    panels = {axes.get_xlabel(): axes for axes in plot_trials(table).axes if axes.get_visible()}
     assert list(panels)[1:] == ["gate depth", "rank", "learning rate"]
     for name, values in (("gate depth", ["1", "2"]), ("rank", ["2", "16"])):
         assert [label.get_text() for label in panels[name].get_xticklabels()] == values

@@ -23,8 +23,8 @@ from pipeline.evaluation.scores import Score
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
-from pipeline.report.formats import markdown
-from pipeline.report.paper_tables import all_tables, blocks
+from pipeline.report.formats import to_markdown
+from pipeline.report.paper_tables import all_tables, table_with_notes
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
 from pipeline.training.settings import FitSettings, TrainSettings
@@ -155,8 +155,8 @@ def test_run_folder_has_all_metrics_and_probabilities(results: Results):
 def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     run = runs.read_results(results.folder)
     assert run.scores == results.scores
-    assert markdown(all_tables(run)) == results.markdown
-    (costs,) = blocks(run, "figure3")
+    assert to_markdown(all_tables(run)) == results.markdown
+    (costs,) = table_with_notes(run, "figure3")
     assert [row[0].split()[1] for row in costs.rows[:-1]] == ["dlinear", "timesnet", "leads"]
     assert "GB" in costs.rows[-1][3]
 
@@ -173,15 +173,15 @@ def test_untrained_weights_are_named_in_every_table(results: Results):
     for file in ("results.md", "results.html"):
         text = (results.folder / file).read_text()
         assert "dlinear (untrained, random:0)" in text
-        assert "EnECG (of 2 untrained experts of 2)" in text
+        assert "EnECG (2 of 2 experts untrained)" in text
 
 
 def test_table_has_constant_predictor_counts_seeds_and_intervals(results: Results):
     assert f"| {CONSTANT}" in results.markdown
     assert "test records (patients)" in results.markdown
     assert "seeds 0, 1" in results.markdown
-    assert "95 % interval, bootstrap by patient" in results.markdown
-    assert " ECGs could not be had and are left out." in results.markdown
+    assert "95% interval, bootstrap by patient" in results.markdown
+    assert " unreadable ECGs." in results.markdown
 
 
 def test_training_is_reproducible(results: Results, dataset: Path, store: Path, tmp_path: Path):

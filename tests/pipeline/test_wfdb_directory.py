@@ -379,7 +379,7 @@ def test_patients_added_later_are_recognized_by_their_training_records(
     assert [note for note in notes if "have changed since the training" in note]
     added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
     with pytest.raises(
-        UserError, match=r"1 patients have records in both train and test of .* as s"
+        UserError, match=r"1 patients \(such as s.*\) have records in both train and test of"
     ):
         train(
             f"wfdb:lab={copy}",

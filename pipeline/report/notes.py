@@ -1,0 +1,82 @@
+"""Notes below the tables of a run."""
+
+import math
+from collections.abc import Sequence
+
+from enecg.metrics import BINS
+from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
+from pipeline.runs.results import RunResults, TaskSummary
+
+TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
+
+
+def untrained_warning(experts: Sequence[str]) -> str:
+    """Warn that experts have random weights."""
+    return (
+        f"Untrained experts: {', '.join(experts)}. Their weights are random, so these scores show "
+        "that the pipeline runs, not how good the experts are."
+    )
+
+
+def run_notes(run: RunResults) -> tuple[str, ...]:
+    """Return the notes that apply to all tables of a run or an evaluation."""
+    seeds = run.config["seeds"]
+    interval = f"[95% interval, bootstrap by patient, {DRAWS:,} draws]"
+    if len(seeds) > 1:
+        notes = [
+            f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
+            f"{interval}.",
+            "Intervals show the uncertainty from the sample of test patients, with the trained "
+            "models fixed. The variation with the drawn patients and with training is given by "
+            "the SD over repeats.",
+        ]
+    else:
+        notes = [
+            f"1 repeat (seed {seeds[0]}): score {interval}.",
+            "Intervals show the uncertainty from the sample of test patients, with the trained "
+            "model fixed. The variation with the drawn patients and with training cannot be "
+            "estimated from one repeat.",
+        ]
+    notes.append(run.config.get("judged_on", TEST_PATIENTS))
+    if run.parameters:
+        notes.append("Parameters: heads and gate only, without the frozen experts.")
+    if run.config["records_left_out"]:
+        notes.append(f"Skipped {run.config['records_left_out']} unreadable ECGs.")
+    notes += run.config["notes"]
+    for task in run.tasks.values():
+        notes += _undefined_notes(run, task)
+    return tuple(notes)
+
+
+def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
+    """Explain the metrics besides the main one, as far as the run has them."""
+    kinds = {task.kind for task in run.tasks.values()}
+    notes = []
+    if kinds - {"regression"}:
+        notes += [
+            f"Intervals of AUROC and AUPRC are based on {RANK_DRAWS} draws. The AUPRC of a "
+            "constant prediction is the share of the positive class.",
+            f"ECE: expected calibration error over {BINS} equal-width bins of the predicted "
+            "probability: of the second class for binary tasks, of the most probable class for "
+            "multiclass tasks.",
+            "Intervals of ECE and of means over classes are corrected for bootstrap bias, because "
+            "draws repeat records and miss rare classes.",
+        ]
+    if "multiclass" in kinds:
+        notes.append("Means over classes exclude classes without a test record.")
+    return tuple(notes)
+
+
+def _undefined_notes(run: RunResults, task: TaskSummary) -> list[str]:
+    """Explain metrics that are undefined in some repeats."""
+    notes = []
+    for score in (one for one in run.scores if one.task == task.name):
+        for one in (score, *score.others):
+            missing = sum(map(math.isnan, one.values))
+            if missing:
+                notes.append(
+                    f"{task.title}: {one.metric} is undefined in {missing} of {len(one.values)} "
+                    "repeats, because all their test records have the same label; the mean is "
+                    "over the other repeats."
+                )
+    return list(dict.fromkeys(notes))
