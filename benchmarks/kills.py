@@ -28,7 +28,7 @@ from enecg.experts import ExpertSpec, Preprocessing
 from pipeline.datasets.base import RecordIndex
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
-from stores.opening import find_stores
+from stores.opening import open_stores
 from stores.status import WHOLE
 
 RECORDS = 256
@@ -95,7 +95,7 @@ Rows = dict[tuple[str, int], bytes]
 
 def whole_rows(name: str, root: str) -> tuple[Rows, int]:
     """The rows that are there, and how many of them are not the truth."""
-    found = find_stores(root, f"{name}/1")
+    found = open_stores(root, f"{name}/1")
     if found.errors:
         raise SystemExit(f"A kill broke a store: {found.errors[0]}")
     there: Rows = {}

@@ -25,7 +25,7 @@ import zarr
 
 from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.reading import iter_batches
 
 FEATURES = 768
@@ -72,7 +72,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
         timed("write", lambda: write(folder / "lab", data))
         if turn == 0:
             timed("zarr write", lambda: zarr.create_array(plain, data=data))
-    ours = open_store(find_stores(folder / "lab").stores[0].location)
+    ours = open_store(open_stores(folder / "lab").stores[0].location)
     report("write, in whole shards, on the disk", turns, "write", "tofile, fsync", "tofile")
     del data
 
@@ -161,10 +161,10 @@ def epochs(
 
 PLANNING = """
 import sys, time
-from stores.opening import find_stores
+from stores.opening import open_stores
 from stores.status import pending_rows
 began = time.perf_counter()
-store = find_stores(sys.argv[1]).stores[0]
+store = open_stores(sys.argv[1]).stores[0]
 rows = store.rows_by_id(store.record_id)
 missing = pending_rows(store.status(), retry_failed=False)[rows].sum()
 passed = time.perf_counter() - began
@@ -211,7 +211,7 @@ def measure_s3(folder: Path, rows: int) -> None:
         began = time.perf_counter()
         write(root, data)
         turns[f"write {name}"] = [time.perf_counter() - began]
-        store = find_stores(root).stores[0]
+        store = open_stores(root).stores[0]
         began = time.perf_counter()
         store.read(np.arange(rows))
         turns[f"read {name}"] = [time.perf_counter() - began]

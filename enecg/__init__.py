@@ -1,1 +1,43 @@
-"""The model of EnECG: signal, experts, heads, gate, tasks and metrics (arXiv 2511.22935)."""
+"""Frozen ECG experts, heads and gate, and the public API of both stages.
+
+Names are imported on first use, so ``import enecg`` loads neither torch nor the pipeline.
+"""
+
+import importlib
+from typing import Any
+
+_SOURCES = {
+    "Evaluation": "pipeline.evaluate",
+    "ExtractOptions": "pipeline.extraction.options",
+    "ExtractionSummary": "pipeline.extraction.summary",
+    "FitSettings": "pipeline.training.settings",
+    "LabelRules": "pipeline.datasets.label_rules",
+    "Results": "pipeline.train",
+    "TrainSettings": "pipeline.training.settings",
+    "evaluate": "pipeline.evaluate",
+    "extract": "pipeline.extract",
+    "make_labels": "pipeline.labels.label_step",
+    "load_run": "pipeline.runs.predictor",
+    "open_dataset": "pipeline.datasets.registry",
+    "open_stores": "stores.opening",
+    "read_run_features": "pipeline.runs.predictor",
+    "synthesize": "pipeline.synthetic.synthesize",
+    "train": "pipeline.train",
+}
+"""Module of each public name."""
+
+__all__ = sorted(_SOURCES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "experts":
+        return importlib.import_module("enecg.experts")
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'enecg' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_SOURCES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "experts", *_SOURCES})

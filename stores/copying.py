@@ -17,7 +17,7 @@ from stores.errors import DamagedStore, StoreError, translate_errors
 from stores.layout import dataset_name, leases_folder, runs_folder, store_location
 from stores.lease import Lease, acquire
 from stores.location import Location
-from stores.opening import ResolvedUrl, find_stores
+from stores.opening import ResolvedUrl, open_stores
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 from stores.verify import Progress
 
@@ -81,7 +81,7 @@ def select_stores(
             f"{', '.join(available) or 'none'}."
         )
     names = {dataset_name(store.location) for store in selected}
-    candidates = find_stores(source.root) if source.is_single_store else source.found
+    candidates = open_stores(source.root) if source.is_single_store else source.found
     references = [
         store
         for store in candidates.stores
@@ -181,7 +181,7 @@ def _open_target(
     """Open the target store, with a row for each of the source's records."""
     # All stores of a data set in a root have the same records in the same rows and shards, which
     # the target's stores of `reference` define.
-    found = find_stores(target, source.provenance["dataset"]).stores
+    found = open_stores(target, source.provenance["dataset"]).stores
     references = [store for store in found if store.location.parent.name == reference]
     record_id, shard_rows = source.record_id, source.shard_rows
     if references:

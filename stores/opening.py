@@ -126,8 +126,8 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
     return store
 
 
-def find_stores(root: str | Path | Location, dataset: str | None = None) -> FoundStores:
-    """Find the stores below a root, ordered by data set, expert and identity.
+def open_stores(root: str | Path | Location, dataset: str | None = None) -> FoundStores:
+    """Open the stores below a root, ordered by data set, expert and identity.
 
     Args:
         root: The store root.
@@ -171,7 +171,7 @@ def resolve(url: str | Path) -> ResolvedUrl:
     here = locate(url)
     with translate_errors(here):
         if (here / "zarr.json").read() is None:
-            found = find_stores(here)
+            found = open_stores(here)
             if not (found.stores or found.errors):
                 raise StoreError(
                     f"There are no stores below {here}; give the --store root of an extraction, "

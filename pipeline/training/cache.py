@@ -14,7 +14,7 @@ from pipeline.waveforms.decode import DECODE_VERSION
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
-from stores.opening import FoundStores, find_stores, open_store
+from stores.opening import FoundStores, open_store, open_stores
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     pooling = ExpertOption.parse("--pooling", selection.pooling)
     for option in (weights, pooling):
         option.check_experts(selection.experts or list_experts())
-    found = find_stores(root, namespace)
+    found = open_stores(root, namespace)
     selected = list(dict.fromkeys(selection.experts)) or [
         name for name in list_experts() if _is_selectable(name, weights, found)
     ]
@@ -107,7 +107,7 @@ def open_by_provenance(
         if (location / "zarr.json").read() is None:
             others = [
                 store.provenance
-                for store in find_stores(root, namespace).stores
+                for store in open_stores(root, namespace).stores
                 if store.provenance["expert"] == expert
             ]
             raise StoreError(

@@ -18,7 +18,7 @@ from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
 from stores.locate import locate
 from stores.location import Location
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.runs import read_runs, write_run
 
 PROVENANCE = {"dataset": "ludb/1.0.1", "expert": "dlinear", "dtype": "float16"}
@@ -172,7 +172,7 @@ class StoreTests:
             pass
         for key in ("zarr.json", "status/zarr.json"):
             damage(store.location, key, None)
-        found = find_stores(root, "ludb/1.0.1")
+        found = open_stores(root, "ludb/1.0.1")
         assert (found.stores, found.errors) == ((), ())
         with make(root) as again:
             again.write_shard(0, rows(0), whole())
@@ -205,9 +205,9 @@ class StoreTests:
     def test_provenance_determines_the_store(self, root: str):
         with make(root) as first, make(root, dtype="float32") as other:
             assert first.location.key != other.location.key
-        found = {str(store.location) for store in find_stores(root, "ludb/1.0.1").stores}
+        found = {str(store.location) for store in open_stores(root, "ludb/1.0.1").stores}
         assert found == {str(first.location), str(other.location)}
-        assert found == {str(store.location) for store in find_stores(root).stores}
+        assert found == {str(store.location) for store in open_stores(root).stores}
         assert str(first.location) == str(store_location(root, PROVENANCE))
 
     def test_damaged_chunk_raises_when_read(self, root: str):
@@ -245,7 +245,7 @@ class StoreTests:
         damage(store.location, file, b"{ garbage")
         with pytest.raises(StoreError, match=r"is damaged: one of its zarr.json"), make(root):
             pass
-        found = find_stores(root, "ludb/1.0.1")
+        found = open_stores(root, "ludb/1.0.1")
         assert [str(one.location) for one in found.stores] == [str(neighbour.location)]
         assert len(found.errors) == 1
         assert (store.location / file).read() == b"{ garbage"
@@ -255,7 +255,7 @@ class StoreTests:
             written = {str(write_run(store, {"rows": number})) for number in range(3)}
         assert len(written) == 3
         assert sorted(run["rows"] for run in read_runs(store)) == [0, 1, 2]
-        assert len(find_stores(root, "ludb/1.0.1").stores) == 1
+        assert len(open_stores(root, "ludb/1.0.1").stores) == 1
 
     def test_worker_processes_write_with_the_ticket(self, root: str):
         with make(root, range(32)) as store:

@@ -15,7 +15,7 @@ from flows.tables import format_bytes, format_table
 from stores.embeddings import EmbeddingStore
 from stores.layout import leases_folder, runs_folder
 from stores.lease import acquire
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.runs import write_run
 from stores.status import WHOLE
 
@@ -158,7 +158,7 @@ def test_copy_tells_what_it_copied_and_how_far_it_is(tmp_path: Path, store):
     assert "6 rows copied, 1 failures noted, 0 already there" in told.out[0]
     assert told.err[-1].startswith("copy: 7 of 7 rows")
     assert "0 rows copied" in store(*words).out[0]
-    assert len(find_stores(tmp_path / "b").stores) == 1
+    assert len(open_stores(tmp_path / "b").stores) == 1
 
 
 def test_copy_leaves_with_1_where_some_of_the_source_is_damaged(tmp_path: Path, store):
@@ -228,7 +228,7 @@ def test_rows_computed_again_are_equal_to_the_last_bit(extracted: Path, syntheti
 
 def test_other_numbers_and_other_weights_are_told(extracted: Path, synthetic_dir: Path, store):
     asked = ("--recompute", "--sample", 5, "--dataset", f"mimic-iv-ecg:{synthetic_dir}")
-    there = {one.location.parent.name: one for one in find_stores(extracted).stores}
+    there = {one.location.parent.name: one for one in open_stores(extracted).stores}
     told = store("verify", there["dlinear"].location, *asked, "--weights", "random:1")
     assert told.code == 2
     assert "weights (now random:1, in the store random:0)" in told.err[-1]

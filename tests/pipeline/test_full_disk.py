@@ -10,7 +10,7 @@ from test_extract import ConstantDataset, MeanExpert, plan, run, store_of
 
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.status import WHOLE
 
 Remount = Callable[[str], None]
@@ -80,7 +80,7 @@ def test_a_disk_too_full_to_create_a_store_leaves_none(small_disk: tuple[Path, R
     (disk / "filler").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"No space left on device.*make room"):
         plan(ConstantDataset(range(8)), disk, MeanExpert())
-    assert find_stores(disk).stores == find_stores(disk).errors == ()
+    assert open_stores(disk).stores == open_stores(disk).errors == ()
     (disk / "filler").unlink()
     assert run(plan(ConstantDataset(range(8)), disk, MeanExpert())).computed == 16
 

@@ -30,7 +30,7 @@ from pipeline.train import Results, train
 from pipeline.training.settings import FitSettings, TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.opening import find_stores
+from stores.opening import open_stores
 
 RANDOM = ("random:0",)
 QUICK = FitSettings(epochs=3, hidden=16)
@@ -194,7 +194,7 @@ def test_training_is_reproducible(results: Results, dataset: Path, store: Path, 
 def open_dlinear(root: Path) -> EmbeddingStore:
     return next(
         store
-        for store in find_stores(root, "synthetic/v1-seed0-patients30").stores
+        for store in open_stores(root, "synthetic/v1-seed0-patients30").stores
         if store.provenance["expert"] == "dlinear"
     )
 

@@ -25,7 +25,7 @@ from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
-from stores.opening import find_stores
+from stores.opening import open_stores
 
 RECORDS = 40
 
@@ -299,12 +299,12 @@ def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_store_with_text_ids_grows_by_records_that_sort_between(
     root: Path, store: Path, source: Source
 ):
-    (first, _) = find_stores(store, "wfdb/lab").stores
+    (first, _) = open_stores(store, "wfdb/lab").stores
     assert first.record_id.tolist() == WfdbDirectory("lab", root).index().record_id.tolist()
     before = first.read(first.rows_by_id(np.array([record_name(1)])))
     write_record(root / "a-much-longer-name-than-any-of-the-others", source.ecgs[1], LEADS)
     extract_random(f"wfdb:lab={root}", store, "dlinear")
-    grown = next(s for s in find_stores(store, "wfdb/lab").stores if s.identity == first.identity)
+    grown = next(s for s in open_stores(store, "wfdb/lab").stores if s.identity == first.identity)
     assert grown.record_id[-1] == "a-much-longer-name-than-any-of-the-others"
     rows = grown.rows_by_id(np.array([record_name(1), grown.record_id[-1]]))
     np.testing.assert_array_equal(grown.read(rows), np.concatenate([before, before]))

@@ -14,7 +14,7 @@ from stores.errors import StoreError
 from stores.layout import leases_folder, store_location
 from stores.lease import LeaseHeld, acquire
 from stores.locate import locate
-from stores.opening import find_stores, open_store, resolve
+from stores.opening import open_store, open_stores, resolve
 from stores.runs import read_runs, write_run
 
 
@@ -54,7 +54,7 @@ def test_copies_rows_status_provenance_and_runs(roots: tuple[str, str]):
     write_run(source, {"device": "cpu"})
     (done,) = run(*roots)
     assert (done.whole, done.failed, done.already_present) == (8, 1, 0)
-    (there,) = find_stores(roots[1]).stores
+    (there,) = open_stores(roots[1]).stores
     assert there.provenance == source.provenance
     assert there.record_id.tolist() == source.record_id.tolist()
     assert there.status().tolist() == source.status().tolist()
@@ -114,7 +114,7 @@ def test_copies_leads_too_and_uses_the_row_order_of_the_targets_leads(roots: tup
     filled(roots[1], [*shuffled, 77], expert="leads")
     done = run(*roots, experts=["dlinear"])
     assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
-    there = {one.location.parent.name: one for one in find_stores(roots[1]).stores}
+    there = {one.location.parent.name: one for one in open_stores(roots[1]).stores}
     assert sorted(there) == ["dlinear", "leads"]
     assert there["dlinear"].record_id.tolist() == [*shuffled, 77]
     np.testing.assert_array_equal(there["dlinear"].read(np.arange(3)), numbers(np.array([7, 3, 0])))
@@ -127,7 +127,7 @@ def test_prefers_the_row_order_of_leads_with_the_same_dtype(tmp_path: Path):
     filled(str(tmp_path / "b"), [3, 2], expert="leads", dtype="bfloat16")
     run(str(tmp_path / "a"), str(tmp_path / "b"))
     (copied,) = [
-        one for one in find_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)
+        one for one in open_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)
     ]
     assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
 
@@ -161,7 +161,7 @@ def test_skips_and_reports_damaged_rows(roots: tuple[str, str]):
     (done,) = run(*roots)
     assert (done.whole, done.failed) == (4, 1)
     assert "does not match its checksum" in done.damaged[0]
-    (there,) = find_stores(roots[1]).stores
+    (there,) = open_stores(roots[1]).stores
     assert there.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
 
 
@@ -171,7 +171,7 @@ def test_matches_failure_reasons_by_name(roots: tuple[str, str]):
     with open_for_writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
         pass
     run(*roots)
-    (there,) = find_stores(roots[1]).stores
+    (there,) = open_stores(roots[1]).stores
     assert there.flags[int(there.status()[5])] == "flat_lead"
 
 
@@ -197,7 +197,7 @@ def test_does_not_write_to_a_target_with_another_writer(tmp_path: Path):
         pytest.raises(LeaseHeld, match="being written by"),
     ):
         run(str(tmp_path / "a"), str(tmp_path / "b"))
-    assert find_stores(tmp_path / "b").stores == ()
+    assert open_stores(tmp_path / "b").stores == ()
 
 
 def test_progress_counts_rows_of_all_stores(tmp_path: Path):

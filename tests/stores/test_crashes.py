@@ -22,7 +22,7 @@ from processes import (
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import leases_folder, store_location
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.status import WHOLE
 from stores.verify import verify
 
@@ -117,7 +117,7 @@ def kill_and_go_on(root: str, kills: int) -> None:
                 continue
             store = open_store(location)
             assert wrong_rows(store) == 0
-            assert find_stores(root).errors == ()
+            assert open_stores(root).errors == ()
             assert verify(store).intact
             now = set(store.record_id[store.status() == WHOLE].tolist())
             assert whole <= now

@@ -11,7 +11,7 @@ from conformance.store_tests import StoreTests, damage, make, rows, whole
 from stores.errors import StoreError
 from stores.local import FencedLocalStore
 from stores.locate import locate
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.url import check_url
 
 
@@ -67,7 +67,7 @@ def test_find_stores_reports_a_store_without_its_group_document(tmp_path: Path):
     with make(tmp_path) as store:
         store.write_shard(0, rows(0), whole())
     damage(store.location, "zarr.json", None)
-    (wrong,) = find_stores(tmp_path, "ludb/1.0.1").errors
+    (wrong,) = open_stores(tmp_path, "ludb/1.0.1").errors
     assert "its zarr.json is missing" in str(wrong)
 
 

@@ -15,7 +15,7 @@ from stores.lease import Ticket, acquire
 from stores.lease_record import LeaseRecord
 from stores.locate import locate
 from stores.location import Location
-from stores.opening import find_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.runs import write_run
 from stores.verify import verify
 
@@ -235,4 +235,4 @@ def test_removes_partial_files_after_an_hour(tmp_path: Path):
     ]
     assert cleaned(tmp_path) == 1
     assert [path.exists() for path in paths] == [False, True]
-    assert len(find_stores(tmp_path).stores) == 1
+    assert len(open_stores(tmp_path).stores) == 1
