@@ -1,11 +1,11 @@
-"""What kills cost an extraction: rows lost, rows that differ, and seconds of work done again.
+"""Cost of killing an extraction: rows lost, rows that differ, and rows computed again.
 
     python benchmarks/kills.py [--kills 100] [--root URL] [--seconds-per-row 0.002]
 
-An extraction by two experts that are quick and known, and the gate's leads, runs in a child that
-is killed (SIGKILL) at a random instant; then the stores are opened and judged by the truth, and
-the next child goes on. Whenever everything is done, the next kills are of another data set. All
-is done in children forked from a process that has everything imported and has used none of it.
+A child process extracts with two fast experts whose embeddings are known, and is killed (SIGKILL)
+at a random time. Then the stores are compared with the known embeddings, and the next child
+resumes. When an extraction finishes, the next one gets another data set. Children are forked, so
+that imports are not repeated, from a process that has not used obstore or threads.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from stores.status import WHOLE
 RECORDS = 256
 SHARD_ROWS = 32
 BATCH = 8
-LONGEST = 1.0
-"""Seconds after which a child is killed at the latest."""
+MAX_SECONDS = 1.0
+"""Maximum time until a child is killed."""
 
 
-class Constant:
-    """A data set whose record `id` is the voltage `id` in every lead."""
+class ConstantDataset:
+    """A data set in which every sample of a record equals its id."""
 
     def __init__(self, name: str) -> None:
         self.namespace = f"{name}/1"
@@ -52,34 +52,43 @@ class Constant:
         return np.full((12, 5000), 100 + row, np.float32)
 
     def labels(self) -> Any:
-        raise AssertionError("an extraction reads no label")
+        raise AssertionError("extraction must not read labels")
 
 
 class MeanExpert:
-    """Each lead's mean, at a given pace; every embedding it makes is a byte in a pipe."""
+    """An expert that returns the mean of each lead and writes a byte to a pipe per embedding."""
 
-    def __init__(self, name: str, seconds_per_row: float, counted: int) -> None:
+    def __init__(self, name: str, seconds_per_row: float, pipe: int) -> None:
         self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "mean", 12, "none", "")
         self.seconds_per_row = seconds_per_row
-        self.counted = counted
+        self.pipe = pipe
 
     def embed(self, ecg: torch.Tensor) -> torch.Tensor:
         time.sleep(len(ecg) * self.seconds_per_row)
-        os.write(self.counted, b"." * len(ecg))
+        os.write(self.pipe, b"." * len(ecg))
         return ecg.mean(-1)
 
 
-def extract_slowly(name: str, root: str, seconds_per_row: float, counted: int) -> None:
-    experts = [MeanExpert(expert, seconds_per_row, counted) for expert in ("one", "two")]
-    options = ExtractOptions(
+def extract_slowly(name: str, root: str, seconds_per_row: float, pipe: int) -> None:
+    experts = [MeanExpert(expert, seconds_per_row, pipe) for expert in ("one", "two")]
+    settings = ExtractOptions(
         device="cpu", batch_size=BATCH, flush_seconds=0.05, shard_rows=SHARD_ROWS
     )
-    extract(Constant(name), root, experts, options=options)
+    extract(ConstantDataset(name), root, experts, options=settings)
 
 
 @dataclass
 class Tally:
-    """What was found after the kills so far."""
+    """Counts over all kills.
+
+    Attributes:
+        kills: Killed processes.
+        finished: Completed extractions.
+        computed: Rows computed, including repeated ones.
+        needed: Rows of the completed extractions, without leads.
+        lost: Whole rows that disappeared.
+        differing: Whole rows that differ from the known embedding or from before.
+    """
 
     kills: int = 0
     finished: int = 0
@@ -90,15 +99,15 @@ class Tally:
 
 
 Rows = dict[tuple[str, int], bytes]
-"""What is whole, by expert and record id."""
+"""Whole rows by expert and record id."""
 
 
 def whole_rows(name: str, root: str) -> tuple[Rows, int]:
-    """The rows that are there, and how many of them are not the truth."""
+    """Return the whole rows, and how many of them are wrong."""
     found = open_stores(root, f"{name}/1")
     if found.errors:
-        raise SystemExit(f"A kill broke a store: {found.errors[0]}")
-    there: Rows = {}
+        raise SystemExit(f"A store cannot be opened after a kill: {found.errors[0]}")
+    whole: Rows = {}
     wrong = 0
     for store in found.stores:
         rows = np.flatnonzero(store.status() == WHOLE)
@@ -106,74 +115,75 @@ def whole_rows(name: str, root: str) -> tuple[Rows, int]:
         values = store.read(rows)
         wrong += int((values != ids[:, None].astype(values.dtype)).any(1).sum())
         expert = store.location.parent.name
-        there |= {
-            (expert, one): row.tobytes() for one, row in zip(ids.tolist(), values, strict=True)
+        whole |= {
+            (expert, record): row.tobytes()
+            for record, row in zip(ids.tolist(), values, strict=True)
         }
-    return there, wrong
+    return whole, wrong
 
 
 def fork(work: Callable[[int], None]) -> tuple[int, int]:
-    """Do work in a child that is given a pipe; its process id and the pipe's other end."""
-    ours, theirs = os.pipe()
+    """Run a function in a child, with the end of a pipe; return the child's id and other end."""
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            work(theirs)
+            work(write_end)
             status = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
-    os.close(theirs)
-    return child, ours
+    os.close(write_end)
+    return child, read_end
 
 
-def ended(child: int, pipe: int) -> tuple[int, bytes]:
-    """The signal that ended a child, if any, and what it said."""
-    with os.fdopen(pipe, "rb") as told:
-        said = told.read()
+def wait_for(child: int, pipe: int) -> tuple[int, bytes]:
+    """Wait for a child; return the signal that killed it (0 for none) and what it wrote."""
+    with os.fdopen(pipe, "rb") as file:
+        written = file.read()
     _, outcome = os.waitpid(child, 0)
     if os.WIFEXITED(outcome) and os.WEXITSTATUS(outcome):
         raise SystemExit("An extraction failed.")
-    return (os.WTERMSIG(outcome) if os.WIFSIGNALED(outcome) else 0), said
+    return (os.WTERMSIG(outcome) if os.WIFSIGNALED(outcome) else 0), written
 
 
-def judge(name: str, root: str, before: Rows, tally: Tally) -> Rows:
-    """Compare what is there with the truth and with what was there before."""
+def compare(name: str, root: str, before: Rows, tally: Tally) -> Rows:
+    """Compare the whole rows with the known embeddings and with the rows before."""
 
-    def tell(pipe: int) -> None:
-        with os.fdopen(pipe, "wb") as told:
-            pickle.dump(whole_rows(name, root), told)
+    def send(pipe: int) -> None:
+        with os.fdopen(pipe, "wb") as file:
+            pickle.dump(whole_rows(name, root), file)
 
-    _, said = ended(*fork(tell))
-    now, wrong = pickle.loads(said)
+    _, written = wait_for(*fork(send))
+    now, wrong = pickle.loads(written)
     tally.lost += len(before.keys() - now.keys())
     tally.differing += wrong + sum(now.get(key, row) != row for key, row in before.items())
     return now
 
 
 def run(root: str, kills: int, seconds_per_row: float) -> Tally:
-    chance = np.random.default_rng(0)
+    random = np.random.default_rng(0)
     tally = Tally()
     for number in count(1):
         name = f"set{number}"
-        there: Rows = {}
+        rows: Rows = {}
         killed = True
         while killed:
             child, pipe = fork(partial(extract_slowly, name, root, seconds_per_row))
             if tally.kills < kills:
-                time.sleep(chance.uniform(0.0, LONGEST))
+                time.sleep(random.uniform(0.0, MAX_SECONDS))
                 os.kill(child, signal.SIGKILL)
-            by, counted = ended(child, pipe)
-            killed = by == signal.SIGKILL
+            by_signal, computed = wait_for(child, pipe)
+            killed = by_signal == signal.SIGKILL
             tally.kills += killed
-            tally.computed += len(counted)
-            there = judge(name, root, there, tally)
-        if len(there) != 3 * RECORDS:
-            raise SystemExit(f"{name} is done, and {3 * RECORDS - len(there)} rows are not there.")
+            tally.computed += len(computed)
+            rows = compare(name, root, rows, tally)
+        if missing := 3 * RECORDS - len(rows):
+            raise SystemExit(f"{name} is finished, but {missing} rows are missing.")
         tally.finished += 1
-        tally.needed += sum(expert != "leads" for expert, _ in there)
+        tally.needed += sum(expert != "leads" for expert, _ in rows)
         if tally.kills >= kills:
             break
     return tally
@@ -181,22 +191,24 @@ def run(root: str, kills: int, seconds_per_row: float) -> Tally:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--root", help="where the stores are made; else a temporary folder")
-    parser.add_argument("--seconds-per-row", type=float, default=0.002)
-    given = parser.parse_args()
+    parser.add_argument("--kills", type=int, default=100, help="processes to kill")
+    parser.add_argument("--root", help="store root; default: a temporary folder")
+    parser.add_argument(
+        "--seconds-per-row", type=float, default=0.002, help="time that an expert takes per record"
+    )
+    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         began = time.monotonic()
-        tally = run(given.root or temporary, given.kills, given.seconds_per_row)
-    again = tally.computed - tally.needed
+        tally = run(options.root or temporary, options.kills, options.seconds_per_row)
+    repeated = tally.computed - tally.needed
     print(f"kills                  {tally.kills}, in {time.monotonic() - began:.0f} s")
     print(f"extractions completed  {tally.finished}")
     print(f"whole rows lost        {tally.lost}")
-    print(f"rows differing         {tally.differing}")
-    print(f"rows computed          {tally.computed}, where {tally.needed} were needed")
-    print(f"rows lost per kill     {again / tally.kills:.1f} that were in work, computed again")
-    print(f"seconds lost per kill  {again / tally.kills * given.seconds_per_row:.3f}")
+    print(f"rows that differ       {tally.differing}")
+    print(f"rows computed          {tally.computed}, of which {tally.needed} were needed")
+    print(f"repeated rows per kill {repeated / tally.kills:.1f}, computed again after the kill")
+    print(f"seconds lost per kill  {repeated / tally.kills * options.seconds_per_row:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How fast a store is written and read, as ratios against numpy and plain Zarr in the same run.
+"""Speed of writing and reading stores, as ratios to numpy and plain Zarr in the same run.
 
     python benchmarks/store.py --folder /tmp/bench            # 800,035 x 768 float16, 5 GB of disk
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
-A ratio is the other's time over ours: 1 is as fast, 0.5 takes twice as long. Medians of
-`--repeats` turns, which go round all of them, for machines are noisy. Cold: the files' pages were
-dropped from the page cache (posix_fadvise) before.
+A ratio is the other method's time divided by EnECG's: at 0.5, EnECG takes twice as long. Times are
+medians of `--repeats` turns, each of which runs all methods, so that a noisy machine affects all of
+them. "Cold" means that the files were dropped from the page cache (posix_fadvise) before.
 """
 
 import argparse
@@ -35,22 +35,27 @@ PROVENANCE = {"dataset": "benchmark/1", "expert": "noise", "dtype": "float16"}
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--folder", type=Path, required=True, help="a folder to fill and empty")
-    arguments.add_argument("--rows", type=int, default=800_035)
-    arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--s3-rows", type=int, default=20_480, help="0: leave S3 out")
-    given = arguments.parse_args()
-    folder: Path = given.folder / "enecg-benchmark"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="folder for temporary files")
+    parser.add_argument("--rows", type=int, default=800_035, help="rows to write and read")
+    parser.add_argument("--repeats", type=int, default=3, help="turns, of which to take medians")
+    parser.add_argument(
+        "--s3-rows", type=int, default=20_480, help="rows to write to S3; 0 skips it"
+    )
+    options = parser.parse_args()
+    folder: Path = options.folder / "enecg-benchmark"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         machine = f"{os.cpu_count()} cores, zarr {zarr.__version__}"
-        print(f"{given.rows:,} x {FEATURES} float16, {machine}\n")
-        print("| what | ours, s | against | s | ratio |\n|---|--:|---|--:|--:|", flush=True)
-        measure(folder, given.rows, given.repeats)
-        if given.s3_rows:
-            measure_s3(folder, given.s3_rows)
+        print(f"{options.rows:,} x {FEATURES} float16, {machine}\n")
+        print(
+            "| operation | EnECG, s | compared with | s | ratio |\n|---|--:|---|--:|--:|",
+            flush=True,
+        )
+        measure(folder, options.rows, options.repeats)
+        if options.s3_rows:
+            measure_s3(folder, options.s3_rows)
     finally:
         shutil.rmtree(folder)
 
@@ -73,7 +78,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
         if turn == 0:
             timed("zarr write", lambda: zarr.create_array(plain, data=data))
     ours = open_store(open_stores(folder / "lab").stores[0].location)
-    report("write, in whole shards, on the disk", turns, "write", "tofile, fsync", "tofile")
+    report("write in whole shards, durably", turns, "write", "tofile, fsync", "tofile")
     del data
 
     everything = np.arange(rows)
@@ -83,7 +88,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     native = ours.array("embedding")
 
     def mapped() -> np.ndarray:
-        # Anew each time: pages of a file that is mapped cannot be dropped.
+        # Map it for each use, as pages of a mapped file cannot be dropped from the cache.
         return np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
 
     readers: dict[str, Callable[[], object]] = {
@@ -105,7 +110,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
             timed(f"{name}, warm", reader)
     for state in ("cold", "warm"):
         others = [f"{name}, {state}" for name in readers if name != "read"]
-        report(f"read all into memory, {state}", turns, f"read, {state}", *others)
+        report(f"read everything, {state}", turns, f"read, {state}", *others)
         report(
             f"{len(some):,} scattered rows, {state}",
             turns,
@@ -126,28 +131,28 @@ def epochs(
     timed: Callable[[str, Callable[[], object]], None],
     everything: np.ndarray,
 ) -> None:
-    """One shuffled epoch in batches: read once and shuffled in memory, and block-wise."""
+    """Time a shuffled epoch: from an array in memory, in blocks, and from a memmap."""
     ids = ours.record_id
 
     def from_memory() -> None:
-        held = ours.read(everything)
-        order = np.random.default_rng(0).permutation(len(held))
-        for at in range(0, len(order), BATCH):
-            held[order[at : at + BATCH]]
+        rows = ours.read(everything)
+        order = np.random.default_rng(0).permutation(len(rows))
+        for first in range(0, len(order), BATCH):
+            rows[order[first : first + BATCH]]
 
     def from_memmap() -> None:
         rows = mapped()
         order = np.random.default_rng(0).permutation(len(rows))
-        for at in range(0, len(order), BATCH):
-            np.array(rows[order[at : at + BATCH]])
+        for first in range(0, len(order), BATCH):
+            np.array(rows[order[first : first + BATCH]])
 
-    def in_blocks() -> None:
+    def from_blocks() -> None:
         for _ in iter_batches([ours], ids, BATCH, seed=0):
             pass
 
     for name, epoch in (
         ("epoch, memory", from_memory),
-        ("epoch, blocks", in_blocks),
+        ("epoch, blocks", from_blocks),
         ("epoch, memmap", from_memmap),
     ):
         drop_pages(ours.location.path.parents[3])
@@ -168,29 +173,29 @@ store = open_stores(sys.argv[1]).stores[0]
 rows = store.rows_by_id(store.record_id)
 missing = pending_rows(store.status(), retry_failed=False)[rows].sum()
 passed = time.perf_counter() - began
-status = open("/proc/self/status").read()  # getrusage would count the process that it came from
+status = open("/proc/self/status").read()  # getrusage would include the parent
 print(passed, status.split("VmHWM:")[1].split()[0])
 """
 
 
 def planning(root: Path, rows: int) -> None:
-    """Opening a store and finding out what is missing, in a process of its own."""
+    """Time opening a store and finding missing rows, in a new process."""
     found = [
         subprocess.run(
             [sys.executable, "-c", PLANNING, str(root)], capture_output=True, text=True, check=True
         ).stdout.split()
         for _ in range(3)
     ]
-    seconds = statistics.median(float(one[0]) for one in found)
-    memory = statistics.median(int(one[1]) for one in found) / 1024
+    seconds = statistics.median(float(seconds) for seconds, _ in found)
+    memory = statistics.median(int(kilobytes) for _, kilobytes in found) / 1024
     print(
-        f"| open and plan, {rows:,} rows (process of {memory:.0f} MB) | {seconds:.3f} | | | |",
+        f"| open and find missing of {rows:,} rows, with {memory:.0f} MB | {seconds:.3f} | | | |",
         flush=True,
     )
 
 
 def measure_s3(folder: Path, rows: int) -> None:
-    """The same store on an S3 server on loopback (moto, one Python process: a lower bound)."""
+    """Time a store on S3; moto on loopback is a lower bound, as it is one Python process."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -221,8 +226,8 @@ def measure_s3(folder: Path, rows: int) -> None:
 
 
 def write(root: Path | str, data: np.ndarray) -> None:
-    options = {"features": FEATURES, "dtype": "float16", "reasons": []}
-    with open_for_writing(root, PROVENANCE, record_id=np.arange(len(data)), **options) as store:
+    layout = {"features": FEATURES, "dtype": "float16", "reasons": []}
+    with open_for_writing(root, PROVENANCE, record_id=np.arange(len(data)), **layout) as store:
         for shard in range(store.shards):
             rows = data[store.shard_slice(shard)]
             store.write_shard(shard, rows, np.ones(len(rows), np.uint8))
@@ -245,6 +250,7 @@ def drop_pages(folder: Path) -> None:
 
 
 def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -> None:
+    """Print one table row per other method, with medians over the turns."""
     mine = statistics.median(turns[ours])
     for other in others:
         theirs = statistics.median(turns[other])
