@@ -24,7 +24,7 @@ def acquire_leases(
 
     Args:
         request: The request. ``options.wait_minutes`` bounds the wait for all leases together.
-        log: Called once per store whose holder is waited for.
+        log: Called with a line for each store that the extraction waits for.
 
     Returns:
         The leases by store location, and the message of the `LeaseHeld` error of the gate's

@@ -107,7 +107,7 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
 
     Args:
         request: The request.
-        log: Called once per store whose holder is waited for.
+        log: Called with a line for each store that the extraction waits for.
 
     Returns:
         The plan, which holds the leases.
