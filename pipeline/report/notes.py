@@ -76,7 +76,7 @@ def _undefined_notes(run: RunResults, task: TaskSummary) -> list[str]:
             if missing:
                 notes.append(
                     f"{task.title}: {one.metric} is undefined in {missing} of {len(one.values)} "
-                    "repeats, because all their test records have the same label; the mean is "
-                    "over the other repeats."
+                    "repeats, where all test records have the same label; the mean is over the "
+                    "other repeats."
                 )
     return list(dict.fromkeys(notes))

@@ -80,7 +80,7 @@ def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str,
         ),
         (
             "Regression",
-            "EnECG's predictions for test records of all repeats.",
+            "EnECG's predictions for test records of all repeats. Line: predicted equals true.",
             plot_regressions(repeats),
         ),
         ("Confusion matrices", _confusion_caption(run, repeats), plot_confusions(repeats)),

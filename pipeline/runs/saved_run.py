@@ -42,7 +42,8 @@ class SavedRun:
         config: dict[str, Any] = self._read(CONFIG)
         if not isinstance(config, dict) or not config.keys() >= CONFIG_KEYS:
             raise UserError(
-                f"{self.folder / CONFIG} was written by another version of EnECG. Train again."
+                f"{self.folder / CONFIG} is damaged or was written by another version of EnECG. "
+                "Train again."
             )
         return config
 
