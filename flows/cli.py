@@ -1,10 +1,10 @@
-"""The command line: `enecg`, and the same stages under `prefect run`."""
+"""The command line `enecg`, whose flows are also available as `prefect run`."""
 
 import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -12,79 +12,75 @@ from flows import parameters as p
 from flows.environment import set_defaults
 from flows.run_app import run_app
 
-STAGES = {
-    "extract": "Run the frozen experts over the ECGs and keep their embeddings in the store.",
-    "label": "Make the table of labels out of the data set's tables, for train --labels.",
-    "train": "Train the heads and the gate from the store, and tell how good they are.",
-    "sweep": "Try settings of heads and gate, and tell which do best on validation patients.",
-    "refresh": "Extract the records that are new, then train all heads: what runs at night.",
+FLOWS = {
+    "extract": "Compute the embeddings that the store is missing.",
+    "label": "Make the label table for train --labels from the data set's tables.",
+    "train": "Train heads and gate on stored embeddings and evaluate them on test patients.",
+    "sweep": "Search for the head and gate settings that score best on validation patients.",
+    "refresh": "Extract new records, then train. Intended for a schedule.",
 }
-"""The stages that are flows, by the name of their command, each with its help."""
+"""Commands that run a flow, with their help."""
+
+COMMANDS = {
+    "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
+    "experts": ("flows.experts:app", "List the experts, or download their published weights."),
+    "data": ("flows.data:app", "Check the signals of a data set."),
+    "store": ("flows.store:app", "List, show, verify, repair, clean up and copy stores."),
+    "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
+    "runs": ("flows.runs:app", "List, show and compare runs."),
+}
+"""Commands that need no Prefect: import path and help."""
 
 
-def stages(name: str) -> App:
-    """An app with one command a stage, each imported only when it is called."""
+def _format_default(value: Any) -> str | None:
+    """Format a default for `--help`; None hides it."""
+    if value is None or value is False or value == ():
+        return None
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def flow_app(name: str) -> App:
+    """Return an app with one command per flow, imported only when it is called."""
     app: App = App(
         name=name,
-        help="Frozen ECG experts once, into a shared store; heads and gate from the store.",
+        help="Extract ECG embeddings with frozen experts into shared stores, and train heads and "
+        "a gate on them.",
         version_flags=[],
+        # No `--no-X` or `--empty-X` options.
+        default_parameter=Parameter(negative=(), show_default=_format_default),
     )
-    for stage, told in STAGES.items():
-        app.command(f"flows.commands:{stage}", name=stage, help=told)
+    for flow, text in FLOWS.items():
+        app.command(f"flows.commands:{flow}", name=flow, help=text)
     return app
 
 
 def enecg() -> App:
-    """The app `enecg`: the stages, and what needs no Prefect."""
-    app = stages("enecg")
+    """Return the app `enecg`: the flows, and the commands that need no Prefect."""
+    app = flow_app("enecg")
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
-    app.command(
-        "flows.evaluate:evaluate",
-        name="evaluate",
-        help="Judge a run on patients that it has not seen, of its own data set or another.",
-    )
+    for name, (path, text) in COMMANDS.items():
+        app.command(path, name=name, help=text)
     app.command(synthesize)
-    app.command(
-        "flows.experts:app",
-        name="experts",
-        help="List the experts, or fetch their published weights.",
-    )
-    app.command("flows.data:app", name="data", help="Look through the ECGs of a data set.")
-    app.command(
-        "flows.store:app",
-        name="store",
-        help="Look after the stores: list, show, verify and mend, clean up, copy.",
-    )
-    app.command(
-        "flows.runs:table",
-        name="table",
-        help="Tell a run's results in the layout of one of the paper's tables.",
-    )
-    app.command(
-        "flows.runs:app",
-        name="runs",
-        help="List finished runs, show one, or compare several.",
-    )
     return app
 
 
 def synthesize(
     directory: Annotated[Path, Parameter(help="Folder to write to.")],
     *,
-    patients: Annotated[int, Parameter(help="How many people.")] = 200,
+    patients: Annotated[int, Parameter(help="Number of patients (at least 1).")] = 200,
     seed: p.Seed = 0,
 ) -> None:
-    """Write a synthetic data set in the layout of MIMIC-IV-ECG, labels in the signal."""
+    """Write a synthetic data set in MIMIC-IV-ECG's layout, with the labels in the signals."""
     from flows.progress import log_to_stderr, progress_bar
     from pipeline.synthetic.synthesize import synthesize as write
 
-    with progress_bar("synthesize", "records", log_to_stderr) as report:
-        write(directory, patients=patients, seed=seed, progress=report)
+    with progress_bar("synthesize", "records", log_to_stderr) as progress:
+        write(directory, patients=patients, seed=seed, progress=progress)
     print(f"Data set: mimic-iv-ecg:{directory}")
 
 
 def main() -> None:
-    """Answer the words given to `enecg`, and leave with an exit code."""
+    """Run `enecg` with the arguments of this process and exit."""
     set_defaults(os.environ, quiet=True)
     sys.exit(run_app(enecg(), sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`enecg data`: the signals of a data set, looked through; needs no Prefect and no torch."""
+"""`enecg data`: check the signals of a data set. Needs no Prefect and no torch."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from flows.tables import format_table
 if TYPE_CHECKING:
     from pipeline.check import SignalReport
 
-app: App = App(name="data", help="Look through the ECGs of a data set.")
+app: App = App(name="data")
 
 
 @app.command
@@ -26,33 +26,44 @@ def check(
     records: p.Records = None,
     sample: Annotated[
         int | None,
-        Parameter(help="So many records, drawn at random by --seed.", validator=Number(gte=1)),
+        Parameter(
+            group=p.DATA,
+            help="Check only this many records, drawn at random (at least 1).",
+            validator=Number(gte=1),
+        ),
     ] = None,
     seed: p.Seed = 0,
     at_most: Annotated[
         float | None,
         Parameter(
-            help="Percent of records that may be wrong; beyond it the command ends with 1.",
+            group=p.OUTPUT,
+            help="Exit with 1 if more than this percentage of the records has findings (0 to 100).",
             validator=Number(gte=0, lte=100),
         ),
     ] = None,
     only: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Findings that count for --at-most, separated by commas; none named: all.",
-            negative="",
-            show_default=False,
+            group=p.OUTPUT,
+            help="Findings that count toward --at-most, comma-separated; by default all.",
         ),
     ] = (),
     out: Annotated[
-        Path | None, Parameter(help="CSV file for the records with findings, a row each.")
+        Path | None,
+        Parameter(group=p.OUTPUT, help="CSV file for the records with findings, one per row."),
     ] = None,
     threads: Annotated[
-        int | None, Parameter(help="Records read side by side.", validator=Number(gte=1))
+        int | None,
+        Parameter(
+            group=p.EXECUTION,
+            help="Records to read in parallel (at least 1); by default the number of CPUs, or "
+            "more for a data set behind a URL.",
+            validator=Number(gte=1),
+        ),
     ] = None,
 ) -> int:
-    """Tell how many ECGs cannot be used, and why, and in how many others something looks wrong."""
-    # Imported here, for they bring pandas and scipy, and asking for help should not wait for them.
+    """Count unusable ECGs by reason and suspicious ECGs by finding."""
+    # Imported here because `--help` should not wait for pandas and scipy.
     import numpy as np
 
     from enecg.errors import UserError
@@ -63,64 +74,67 @@ def check(
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
-    counted = p.split(only)
-    for name in counted:
+    selected_findings = p.split(only)
+    for name in selected_findings:
         if name not in (*REASONS, *FINDINGS):
-            known = ", ".join((*REASONS, *FINDINGS))
-            raise UserError(f"There is no finding {name!r}; there are {known}.")
+            available = ", ".join((*REASONS, *FINDINGS))
+            raise UserError(f"Unknown finding {name!r} in --only. Available: {available}.")
     source = open_dataset(dataset)
     index = source.index()
     if not len(index):
-        raise UserError(f"{dataset} has no record; give the directory of the whole data set.")
-    chosen = select_records(index.record_id, limit=limit, records=records, sample=sample, seed=seed)
+        raise UserError(f"{dataset} has no records. Give the root folder of the data set.")
+    selected = select_records(
+        index.record_id, limit=limit, records=records, sample=sample, seed=seed
+    )
     patients = len(np.unique(index.patient_id))
     print(
         f"{source.namespace}: {len(index):,} records of {patients:,} patients, "
         f"index {index.digest[:12]}"
     )
     with progress_bar("check", "records", log_to_stderr) as progress:
-        found = check_signals(
+        report = check_signals(
             source,
-            np.flatnonzero(np.isin(index.record_id, chosen)),
+            np.flatnonzero(np.isin(index.record_id, selected)),
             threads=threads or max(getattr(source, "threads", 1), os.cpu_count() or 1),
             out=out,
-            only=counted,
+            only=selected_findings,
             progress=progress,
         )
-    for line in told(found):
-        print(line)
+    print("\n".join(_format_report(report)))
     if out is not None:
         print(f"Records with findings: {out}")
-    share = found.percent(found.selected)
+    share = report.percent(report.selected)
     if at_most is None or share <= at_most:
         return ExitCode.OK
-    log_to_stderr(f"{share:.3g} % of the records are wrong, and {at_most:g} % may be (--at-most).")
+    log_to_stderr(
+        f"{share:.3g} % of the records have findings, more than the {at_most:g} % allowed by "
+        "--at-most."
+    )
     return ExitCode.ISSUES_FOUND
 
 
-def told(found: "SignalReport") -> list[str]:
-    """What was found, in lines."""
+def _format_report(report: "SignalReport") -> list[str]:
     from pipeline.waveforms.decode import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
     lines = [
-        f"{found.records:,} records examined: {found.unusable:,} cannot be used "
-        f"({found.percent(found.unusable):.3g} %), {found.flagged - found.unusable:,} others have "
-        "findings.",
+        f"{report.records:,} records checked: {report.unusable:,} unusable "
+        f"({report.percent(report.unusable):.3g} %), {report.flagged - report.unusable:,} others "
+        "with findings.",
     ]
-    for title, reasons in (("cannot be used", REASONS), ("looks wrong", FINDINGS)):
+    for title, names in (("unusable", REASONS), ("finding", FINDINGS)):
         rows = [
             (
-                reason,
-                found.counts[reason],
-                f"{found.percent(found.counts[reason]):.3g} %",
-                ", ".join(f"{lead} {many}" for lead, many in found.leads[reason].most_common(4)),
-                ", ".join(found.examples[reason]),
+                name,
+                report.counts[name],
+                f"{report.percent(report.counts[name]):.3g} %",
+                ", ".join(f"{lead} {count}" for lead, count in report.leads[name].most_common(4)),
+                ", ".join(report.examples[name]),
             )
-            for reason in reasons
-            if found.counts[reason]
+            for name in names
+            if report.counts[name]
         ]
         if rows:
-            head = (title, "records", "share", "leads, the most first", "such as")
+            head = (title, "records", "share", "most frequent leads", "examples")
             lines += ["", *format_table(head, rows)]
     return lines

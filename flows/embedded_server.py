@@ -1,20 +1,20 @@
-"""The Prefect server that a command starts for itself where no other is named."""
+"""The embedded Prefect server, which a command starts if PREFECT_API_URL is not set."""
 
 import signal
 
 
 def start_server() -> None:
-    """Start the embedded server so that Ctrl-C on a terminal reaches the command alone.
+    """Start an embedded server that Ctrl-C on the terminal does not reach.
 
-    A terminal sends it to the whole process group: the server would be gone before the command
-    had told it how the run ended, and Prefect would wait for it. Prefect finds the server that is
-    running when the flow begins, and ends it when the process does.
+    A terminal sends SIGINT to the whole process group. A server that received it would stop before
+    the command could report the final state of its run, and Prefect would wait for the server.
+    Prefect reuses the running server when the flow starts, and stops it when the process exits.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
-    # A child inherits which signals are blocked, also past its own choice of handlers.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A child process inherits blocked signals, whatever handlers it installs.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         SubprocessASGIServer().start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

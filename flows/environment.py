@@ -1,30 +1,34 @@
-"""Settings that Prefect and the model hub read from the environment: ours are defaults only."""
+"""Default environment variables for Prefect and the model hub."""
 
 from collections.abc import MutableMapping
 
 DEFAULTS = {
-    # Nobody is told that this runs: Prefect's server and client analytics, and the hub's.
+    # No telemetry of Prefect's server and client, and of the hub.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # A cold start on a busy machine takes 35 s, Prefect waits for 20 s.
+    # A cold start takes 35 s on a busy machine; Prefect's default is 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
-"""Variable and value, as set by every command of this project."""
+"""Variables that every command sets unless the user has set them."""
 
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "HF_HUB_VERBOSITY": "error",
 }
-"""Keeps Prefect's and the hub's own lines off the terminal; the runs' logs keep them."""
+"""Variables that keep log lines of Prefect and the hub off the terminal, but in the run's log."""
 
 
 def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
-    """Fill in what the user has not set; quiet: leave the terminal to the progress bar.
+    """Set the variables that the user has not set.
 
-    Takes effect only before Prefect reads its settings, so call it before `import prefect` or
-    from one of Prefect's start-up hooks. Somebody who sets PREFECT_LOGGING_LEVEL wants to see
-    Prefect's lines, so then they stay.
+    Prefect reads its settings at import, so call this before `import prefect` or from one of
+    Prefect's start-up hooks.
+
+    Args:
+        environ: Environment to change.
+        quiet: Keep log lines off the terminal, which shows a progress bar. Has no effect if the
+            user has set PREFECT_LOGGING_LEVEL.
     """
     for name, value in DEFAULTS.items():
         environ.setdefault(name, value)

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.progress import JobProgress, progress_bar, run_log
+from flows.progress import JobProgress, run_log
 from flows.tasks import fail_on_user_error, opaque, return_user_errors
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 
@@ -87,15 +87,12 @@ def _options(
 
 
 def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -> list[str]:
-    from flows.artifacts import extraction_page, progress_artifact
+    from flows.artifacts import extraction_page, run_progress
     from pipeline import extract as stage
 
-    log = run_log(get_run_logger())
-
     def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
-        with progress_bar("extract", "records", log) as line:
-            artifact = progress_artifact(f"Extraction of {dataset}")
-            progress = JobProgress(plan.total_records, (line, artifact))
+        with run_progress("extract", "records", f"Extraction of {dataset}") as run:
+            progress = JobProgress(plan.total_records, run)
             for shards in plan.ranges(MAX_TASK_RUNS):
                 error = extract_shards(opaque(plan), shards, opaque(summary), opaque(progress))
                 if error is not None:
@@ -106,7 +103,7 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
         store,
         p.split(experts),
         options=_options(**options),
-        log=log,
+        log=run_log(get_run_logger()),
         run_plan=run_plan,
     )
     lines = summary.lines()

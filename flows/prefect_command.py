@@ -1,21 +1,21 @@
-"""What `prefect run` calls: our own command line, given all the words that follow."""
+"""The command `prefect run`, which runs EnECG's own command line."""
 
 import sys
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli import stages
+from flows.cli import flow_app
 from flows.run_app import run_app
 
-# Prefect's app would end a mistake with code 1, and would take --help for its own: so it passes
-# on every word, and ours answers.
+# Prefect's app would exit with 1 on a user error and would handle --help itself. So this command
+# accepts all arguments and passes them to EnECG's app.
 app = App(name="run", help_flags=[], version_flags=[])
 
 
 @app.default
 def run(
-    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
 ) -> None:
-    """Run a stage of EnECG here and now."""
-    sys.exit(run_app(stages("prefect run"), words))
+    """Run a flow of EnECG in this process."""
+    sys.exit(run_app(flow_app("prefect run"), arguments))

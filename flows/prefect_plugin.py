@@ -1,7 +1,7 @@
-"""Adds `run` to the `prefect` command: Prefect loads this file where its plugins are enabled.
+"""Prefect plugin that adds the command `prefect run`.
 
-It is loaded by every process that imports Prefect, so it imports nothing of ours but the names of
-some variables, and whatever fails in it leaves `prefect` as it was, without `run`.
+Every process that imports Prefect loads this module if plugins are enabled. It therefore imports
+only the default environment variables, and an error in it only leaves out `prefect run`.
 """
 
 import os
@@ -15,45 +15,48 @@ from flows.environment import set_defaults
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:
-    """Register `run` where this process is the `prefect` command; elsewhere do nothing.
+    """Register `run` if this process is the `prefect` command.
 
-    Prefect reads the environment again when all plugins have been called. Nothing is returned:
-    what is returned to be set is announced in a line at every command.
+    Prefect rereads the environment after all plugins have run. The variables are set here instead
+    of returned because Prefect logs a line at every command for those that are returned.
+
+    Args:
+        ctx: Prefect's context, with its logger.
     """
-    words = _words_of_the_prefect_command(sys.argv, sys.orig_argv)
-    if words is None:
+    arguments = _prefect_arguments(sys.argv, sys.orig_argv)
+    if arguments is None:
         return
-    command = _command(words)
-    # Those two show and change the settings: they are to find them as the user left them.
+    command = _subcommand(arguments)
+    # `config` and `profile` show and change the settings, so they must see the user's own.
     if command not in ("config", "profile"):
         set_defaults(os.environ, quiet=command == "run")
     try:
-        # Private, the only way there is; `enecg` is the stable one.
+        # Prefect has no public way to add a command; `enecg` does not depend on this one.
         from prefect.cli._app import _app
 
-        _app.command("flows.prefect_command:app", name="run", help="Run a stage of EnECG.")
+        _app.command("flows.prefect_command:app", name="run", help="Run a flow of EnECG.")
     except Exception as error:
-        ctx.logger_factory("enecg").debug("prefect run is not to be had: %r", error)
+        ctx.logger_factory("enecg").debug("Could not register `prefect run`: %r", error)
 
 
-def _words_of_the_prefect_command(argv: list[str], whole: list[str]) -> list[str] | None:
-    """What follows `prefect` or `python -m prefect`; None in any other process.
+def _prefect_arguments(argv: list[str], orig_argv: list[str]) -> list[str] | None:
+    """Return the arguments of `prefect` or `python -m prefect`; None in any other process.
 
-    `argv` begins with `-m` as long as python looks for the module that it was told to run; then
-    only `whole`, the command line as it was typed, tells which.
+    While Python locates the module of `python -m`, `argv` starts with `-m` and the module's name
+    is only in `orig_argv`.
     """
     if argv[:1] == ["-m"]:
-        module, *words = whole[whole.index("-m") + 1 :]
-        return words if module == "prefect" else None
+        module, *arguments = orig_argv[orig_argv.index("-m") + 1 :]
+        return arguments if module == "prefect" else None
     return argv[1:] if argv and Path(argv[0]).stem == "prefect" else None
 
 
-def _command(words: list[str]) -> str | None:
-    """The first word that is no option, nor the value of --profile."""
-    rest = iter(words)
-    for word in rest:
-        if word in ("--profile", "-p"):
+def _subcommand(arguments: list[str]) -> str | None:
+    """Return the first argument that is neither an option nor the value of --profile."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("--profile", "-p"):
             next(rest, None)
-        elif not word.startswith("-"):
-            return word
+        elif not argument.startswith("-"):
+            return argument
     return None

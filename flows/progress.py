@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich import progress as rich_progress
@@ -50,31 +50,28 @@ def throttle(progress: Progress, seconds: float) -> Progress:
 
 
 class JobProgress:
-    """Progress over a job that runs in parts, reported to several callbacks.
-
-    A part that fails and is retried counts once.
+    """Progress of a job that runs in parts, where a part that fails and is retried counts once.
 
     Attributes:
-        total: Units of work in the whole job.
-        callbacks: Called as ``callback(done, total)`` for the whole job.
-        completed: Units of work in the parts that completed.
+        total: Units of work in the job.
+        progress: Called as ``progress(done, total)`` for the job.
+        completed: Units of work in the completed parts.
     """
 
-    def __init__(self, total: int, callbacks: Sequence[Progress]) -> None:
+    def __init__(self, total: int, progress: Progress) -> None:
         self.total = total
-        self.callbacks = callbacks
+        self.progress = progress
         self.completed = 0
 
     @contextmanager
     def part(self) -> Iterator[Progress]:
-        """Yield a callback for one part, which adds its count to that of the parts before it."""
+        """Yield a callback for one part, whose counts are added to those of completed parts."""
         done_in_part = 0
 
         def progress(done: int, _: int) -> None:
             nonlocal done_in_part
             done_in_part = done
-            for callback in self.callbacks:
-                callback(self.completed + done, self.total)
+            self.progress(self.completed + done, self.total)
 
         yield progress
         self.completed += done_in_part

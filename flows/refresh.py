@@ -5,6 +5,7 @@ from datetime import datetime
 from prefect import flow
 
 from flows import parameters as p
+from flows import training_parameters as t
 from flows.extract import extract
 from flows.tasks import fail_on_user_error
 from flows.train import train
@@ -18,15 +19,15 @@ def refresh(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    out: p.NightlyOut,
+    out: p.RefreshOut,
     experts: p.Experts = DEFAULT_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
-    tasks: p.Tasks = (),
-    own_tasks: p.OwnTasks = (),
+    tasks: t.Tasks = (),
+    own_tasks: t.OwnTasks = (),
     labels: p.Labels = None,
-    repeats: p.Repeats = 3,
-    patients: p.Patients = 10_000,
+    repeats: t.Repeats = 3,
+    patients: t.Patients = 10_000,
     seed: p.Seed = 0,
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",

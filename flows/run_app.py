@@ -41,6 +41,9 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
 
     Returns:
         Exit code. A command may return its own; None means success.
+
+    Raises:
+        RuntimeError: Anything but an unreachable Prefect server, as for other bugs.
     """
     app.suppress_keyboard_interrupt = False
     try:

@@ -1,200 +1,146 @@
-"""`enecg store`: list, show, verify, clean up and copy the shared stores; needs no Prefect."""
+"""`enecg store`: list, show, verify, repair, clean up and copy stores. Needs no Prefect."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from flows import parameters as p
-from flows import store_report as lines
+from flows import store_report
 from flows.progress import log_to_stderr, progress_bar
 from flows.run_app import ExitCode
 from flows.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
-    from pipeline.extraction.recompute import RecomputeResult
-    from stores.location import Location
+    from stores.embeddings import EmbeddingStore
+    from stores.errors import StoreError
+    from stores.opening import RowCounts
+    from stores.verify import Verification
 
-app: App = App(
-    name="store", help="Look after the stores: list, show, verify and mend, clean up, copy."
-)
+app: App = App(name="store")
 
-Root = Annotated[str, Parameter(help="Root of the stores: a folder, or a URL (s3://, file://).")]
-Where = Annotated[
-    str, Parameter(help="A root, for all stores below it, or one store of it: a folder or a URL.")
+Root = Annotated[str, Parameter(help="Root of the stores: a folder or a URL (s3://, file://).")]
+Url = Annotated[
+    str, Parameter(help="Folder or URL of one store, or of a root for all stores below it.")
 ]
-RECOMPUTED_ROWS = 16
-"""Rows of a store that are computed again where nobody says how many."""
+DEFAULT_SAMPLE = 16
+"""Rows of a store that `verify --recompute` compares."""
 
 
 @app.command(name="ls")
-def list_stores(url: Where, /) -> int:
-    """List the stores: what made them, how much of them is there, who writes to them."""
-    from stores.errors import StoreError
+def list_stores(url: Url, /) -> int:
+    """List stores with their provenance, row counts, size and current writer."""
     from stores.layout import dataset_name
-    from stores.opening import count_rows, resolve
 
-    found = resolve(url).found
-    rows = []
-    wrong = list(found.errors)
-    for store in found.stores:
-        try:
-            counts = count_rows(store)
-        except StoreError as error:
-            wrong.append(error)
-            continue
-        made = store.provenance
-        rows.append(
-            (
-                dataset_name(store.location),
-                store.location.parent.name,
-                *(made.get(key, "-") for key in ("weights", "pooling", "dtype")),
-                *(counts.rows, counts.whole, counts.missing, sum(counts.failed.values())),
-                format_bytes(counts.size_bytes),
-                store.identity,
-                lines.writer(store.location) or "-",
-            )
+    counted, errors = _count_stores(url)
+    rows = [
+        (
+            dataset_name(store.location),
+            store.location.parent.name,
+            *(store.provenance.get(key, "-") for key in ("weights", "pooling", "dtype")),
+            *(counts.rows, counts.whole, counts.missing, sum(counts.failed.values())),
+            format_bytes(counts.size_bytes),
+            store.identity,
+            store_report.writer(store) or "-",
         )
-    head = "data set,expert,weights,pooling,dtype,rows,whole,missing,failed,size,identity,writer"
+        for store, counts in counted
+    ]
+    head = "data set,expert,weights,pooling,dtype,rows,complete,missing,failed,size,identity,writer"
     if rows:
         print("\n".join(format_table(head.split(","), rows)))
-    for sentence in wrong:
-        print(sentence)
-    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
+    return _print_errors(errors)
 
 
 @app.command
 def show(
-    url: Where,
+    url: Url,
     /,
     *,
-    failed: Annotated[
-        bool,
-        Parameter(help="List every record that could not be had, and why.", negative=""),
-    ] = False,
+    failed: Annotated[bool, Parameter(help="List every failed record with its reason.")] = False,
 ) -> int:
-    """Tell all about a store: provenance, counts, runs with their rates, and who writes to it."""
-    from stores.errors import StoreError
-    from stores.opening import count_rows, resolve
-
-    found = resolve(url).found
-    wrong = list(found.errors)
-    for store in found.stores:
-        try:
-            counts = count_rows(store)
-        except StoreError as error:
-            wrong.append(error)
-            continue
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.failed.items())
-        print(store.location)
-        print(
-            f"  rows      {counts.rows:,}: {counts.whole:,} whole, {counts.missing:,} missing, "
-            f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else "")
-        )
-        print(
-            f"  size      {format_bytes(counts.size_bytes)}, {store.features:,} features, "
-            f"{store.shards:,} shards of {store.shard_rows:,} rows"
-        )
-        print(f"  writer    {lines.writer(store.location) or 'nobody'}")
-        for key, value in store.provenance.items():
-            print(f"  {key:<18}{value}")
-        for line in lines.runs(store):
-            print(f"  run       {line}")
+    """Show the provenance, row counts, runs with their rates, and current writer of stores."""
+    counted, errors = _count_stores(url)
+    for store, counts in counted:
+        lines = store_report.describe(store, counts)
         if failed:
-            for line in lines.failures(store):
-                print(line)
-        print()
-    for sentence in wrong:
-        print(sentence)
-    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
+            lines += store_report.failed_records(store)
+        print("\n".join(lines), end="\n\n")
+    return _print_errors(errors)
 
 
 @app.command
 def verify(
-    url: Where,
+    url: Url,
     /,
     *,
     mend: Annotated[
         bool,
-        Parameter(
-            help="Set damaged rows back to absent, so that the next extraction computes them.",
-            negative="",
-        ),
+        Parameter(help="Set damaged rows to absent, so that the next extraction computes them."),
     ] = False,
     recompute: Annotated[
         bool,
-        Parameter(
-            help="Compute some rows again from the ECGs, and compare; needs --dataset.", negative=""
-        ),
+        Parameter(help="Recompute some rows from the ECGs and compare them; needs --dataset."),
     ] = False,
     sample: Annotated[
         int | None,
         Parameter(
-            help=f"Rows of each store to compute again, drawn at random: {RECOMPUTED_ROWS} "
-            "where it is not given.",
+            help="Rows of each store to recompute, drawn at random (at least 1; by default "
+            f"{DEFAULT_SAMPLE}).",
             validator=Number(gte=1),
         ),
     ] = None,
     dataset: Annotated[
-        str | None, Parameter(help="Data set of the ECGs, as for extract: SOURCE:FOLDER.")
+        str | None, Parameter(help="Data set to recompute from, as SOURCE:FOLDER.")
     ] = None,
     weights: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Weights to compute again by, as for extract; none given: those that the store "
-            "names, or the published ones.",
-            negative="",
-            show_default=False,
+            help="Weights to recompute with, as for extract; by default those that the store "
+            "names, or the published ones."
         ),
     ] = (),
     device: p.Device = "auto",
     seed: p.Seed = 0,
 ) -> int:
-    """Read every shard and tell what is damaged; exit code 1 where something is.
+    """Read every shard and report damage. Writes only with --mend.
 
-    Nothing is written but by --mend.
+    Returns:
+        Exit code 1 if a store is damaged or a recomputed row differs, else 0.
+
+    Raises:
+        UserError: Options are missing, or the expert of a single store cannot be rebuilt.
+        StoreError: A single store cannot be read or repaired.
     """
     from enecg.errors import UserError
-    from stores import verify as verifying
     from stores.errors import StoreError
     from stores.opening import resolve
 
     if recompute != (dataset is not None) or (sample is not None and not recompute):
         raise UserError(
-            "--recompute needs --dataset, and --dataset and --sample need --recompute: verify URL "
-            "--recompute --dataset SOURCE:FOLDER."
+            "--recompute needs --dataset, and --dataset and --sample need --recompute: "
+            "enecg store verify URL --recompute --dataset SOURCE:FOLDER."
         )
-    address = resolve(url)
-    for sentence in address.found.errors:
-        print(sentence)
-    wrong = bool(address.found.errors)
-    for store in address.found.stores:
+    resolved = resolve(url)
+    damaged = _print_errors(resolved.found.errors) != ExitCode.OK
+    for store in resolved.found.stores:
         try:
-            with progress_bar(f"verify {lines.short(store)}", "rows", log_to_stderr) as report:
-                result = verifying.verify(store, progress=report)
-                if mend and any(one.repairable for one in result.findings):
-                    result = verifying.repair_store(
-                        store.location, log=log_to_stderr, progress=report
-                    )
-            for line in lines.verified(result):
-                print(line)
-            wrong |= not result.intact
+            result = _verify(store, mend)
+            print("\n".join(store_report.verification(result)))
+            damaged |= not result.intact
             if dataset is not None and result.intact:
-                again = _recompute(
-                    result.location, dataset, sample or RECOMPUTED_ROWS, weights, device, seed
+                damaged |= _recompute(
+                    result, dataset, sample or DEFAULT_SAMPLE, weights, device, seed
                 )
-                for line in lines.recomputed(again):
-                    print(line)
-                wrong |= bool(again.different)
         except (StoreError, UserError) as error:
-            # One store that cannot be looked into leaves the others to be.
-            if address.is_single_store:
+            # With several stores, an error in one does not stop the verification of the others.
+            if resolved.is_single_store:
                 raise
             print(error)
-            wrong = True
-    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
+            damaged = True
+    return ExitCode.ISSUES_FOUND if damaged else ExitCode.OK
 
 
 @app.command
@@ -202,11 +148,9 @@ def gc(
     root: Root,
     /,
     *,
-    remove: Annotated[
-        bool, Parameter(help="Remove it, instead of only listing it.", negative="")
-    ] = False,
+    remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List what killed writers left behind and nobody uses, or remove it; no row of a store is."""
+    """List or remove unused files of killed writers. Removes no row of a store."""
     from stores import garbage
     from stores.locate import locate
 
@@ -216,83 +160,118 @@ def gc(
     for item in found:
         path = f"{item.location}{'/' if item.is_folder else ''}"
         print(f"{format_bytes(item.size_bytes):>10}  {path}  ({item.reason})")
-    total = f"{len(found):,} things, {format_bytes(sum(item.size_bytes for item in found))}"
+    count = f"{len(found):,} item{'s' if len(found) > 1 else ''}"
+    total = f"{count}, {format_bytes(sum(item.size_bytes for item in found))}"
     if not found:
-        print("Nothing was removed." if remove else "There is nothing to remove.")
+        print("Removed nothing." if remove else "Nothing to remove.")
     else:
-        print(f"Removed: {total}." if remove else f"In all {total}; --remove removes them.")
+        print(f"Removed {total}." if remove else f"Total: {total}. --remove removes them.")
 
 
 @app.command
 def copy(
-    source: Where,
+    source: Url,
     target: Root,
     /,
     *,
     experts: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="Only these experts, separated by commas; the gate's leads come along.",
-            negative="",
-            show_default=False,
-        ),
+        Parameter(help="Copy only these experts and the gate's leads, comma-separated."),
     ] = (),
     dataset_name: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="Only these data sets, such as ludb/1.0.1.", negative="", show_default=False
-        ),
+        Parameter(help="Copy only these data sets, comma-separated, such as ludb/1.0.1."),
     ] = (),
 ) -> int:
-    """Copy stores into another root: what is whole there and missing here, each shard compared.
+    """Copy the complete rows that the target root is missing, and compare each copied shard.
 
-    A copy that broke off goes on when begun again. Readers of neither side wait.
+    An interrupted copy resumes when it is run again. Readers of both roots are not blocked.
+
+    Returns:
+        Exit code 1 if a store or shard of the source is damaged, else 0.
     """
     from enecg.names import LEADS_SAMPLE
     from stores import copying
     from stores.locate import locate
     from stores.opening import resolve
 
-    address = resolve(source)
+    resolved = resolve(source)
     stores = copying.select_stores(
-        address,
+        resolved,
         reference=LEADS_SAMPLE,
         datasets=p.split(dataset_name),
         experts=p.split(experts),
     )
-    wrong = [str(error) for error in address.found.errors]
-    with progress_bar("copy", "rows", log_to_stderr) as report:
+    errors = [str(error) for error in resolved.found.errors]
+    with progress_bar("copy", "rows", log_to_stderr) as progress:
         copies = copying.copy_stores(
             stores,
             locate(target),
             reference=LEADS_SAMPLE,
             log=log_to_stderr,
-            progress=report,
+            progress=progress,
         )
-        for done in copies:
+        for copied in copies:
             print(
-                f"{done.location}: {done.whole:,} rows copied, {done.failed:,} failures noted, "
-                f"{done.already_present:,} already there"
+                f"{copied.location}: {copied.whole:,} rows copied, {copied.failed:,} failed rows "
+                f"recorded, {copied.already_present:,} rows already present"
             )
-            wrong += done.damaged
-    for sentence in dict.fromkeys(wrong):
-        log_to_stderr(sentence)
-    return ExitCode.ISSUES_FOUND if wrong else ExitCode.OK
+            errors += copied.damaged
+    for error in dict.fromkeys(errors):
+        log_to_stderr(error)
+    return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
+
+
+def _count_stores(
+    url: str,
+) -> tuple[list[tuple[EmbeddingStore, RowCounts]], list[StoreError]]:
+    """Count the rows of the stores at `url`; return the errors of those that are unreadable."""
+    from stores.errors import StoreError
+    from stores.opening import count_rows, resolve
+
+    found = resolve(url).found
+    counted, errors = [], list(found.errors)
+    for store in found.stores:
+        try:
+            counted.append((store, count_rows(store)))
+        except StoreError as error:
+            errors.append(error)
+    return counted, errors
+
+
+def _print_errors(errors: Sequence[StoreError]) -> ExitCode:
+    for error in errors:
+        print(error)
+    return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
+
+
+def _verify(store: EmbeddingStore, mend: bool) -> Verification:
+    from stores import verify
+    from stores.layout import dataset_name
+
+    title = f"verify {dataset_name(store.location)} {store.location.parent.name}"
+    with progress_bar(title, "rows", log_to_stderr) as progress:
+        result = verify.verify(store, progress=progress)
+        if mend and any(finding.repairable for finding in result.findings):
+            result = verify.repair_store(store.location, log=log_to_stderr, progress=progress)
+    return result
 
 
 def _recompute(
-    location: Location,
+    verified: Verification,
     dataset: str,
     sample: int,
     weights: tuple[str, ...],
     device: str,
     seed: int,
-) -> RecomputeResult:
+) -> bool:
+    """Recompute some rows, print the comparison and return whether any row differs."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.recompute import recompute
     from stores.opening import open_store
 
     source = open_dataset(dataset)
-    given = p.split(weights)
-    store = open_store(location)
-    return recompute(store, source, sample, weights=given, device=device, seed=seed)
+    store = open_store(verified.location)
+    result = recompute(store, source, sample, weights=p.split(weights), device=device, seed=seed)
+    print("\n".join(store_report.recomputation(result)))
+    return bool(result.different)

@@ -1,86 +1,96 @@
-"""What `enecg store` prints: holders, runs, failures and findings in lines."""
+"""The lines that `enecg store` prints about one store."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flows.tables import format_bytes
+
 if TYPE_CHECKING:
     from pipeline.extraction.recompute import RecomputeResult
     from stores.embeddings import EmbeddingStore
-    from stores.location import Location
+    from stores.opening import RowCounts
     from stores.verify import Verification
 
 
-def short(store: EmbeddingStore) -> str:
-    """A store as a progress bar names it."""
-    from stores.layout import dataset_name
-
-    return f"{dataset_name(store.location)} {store.location.parent.name}"
-
-
-def writer(location: Location) -> str | None:
-    """Who has a store's lease, and whether they are known to be dead."""
+def writer(store: EmbeddingStore) -> str | None:
+    """Return the holder of a store's lease; None if there is no lease."""
     from stores.lease import read_holder
 
-    holder = read_holder(location)
+    holder = read_holder(store.location)
     return None if holder is None else str(holder)
 
 
-def runs(store: EmbeddingStore) -> list[str]:
-    """The runs of a store in lines, oldest first."""
+def describe(store: EmbeddingStore, counts: RowCounts) -> list[str]:
+    """Describe a store: row counts, size, writer, provenance and runs."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.failed.items())
+    return [
+        str(store.location),
+        f"  rows      {counts.rows:,}: {counts.whole:,} complete, {counts.missing:,} missing, "
+        f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else ""),
+        f"  size      {format_bytes(counts.size_bytes)}, {store.features:,} features, "
+        f"{store.shards:,} shards of {store.shard_rows:,} rows",
+        f"  writer    {writer(store) or 'none'}",
+        *(f"  {key:<18}{value}" for key, value in store.provenance.items()),
+        *(f"  run       {line}" for line in _runs(store)),
+    ]
+
+
+def _runs(store: EmbeddingStore) -> list[str]:
+    """Describe the runs that wrote to a store, oldest first."""
     from stores.runs import read_runs
 
-    told = []
+    lines = []
     for run in read_runs(store):
         embedded, seconds = run.get("embedded", 0), run.get("embedding_seconds", 0)
         rate = f", {embedded / seconds:,.1f} records/s" if embedded and seconds else ""
-        by = f" by {run['by']}" if "by" in run else ""
-        stopped = ", stopped before its end" if run.get("finished") is False else ""
-        told.append(
-            f"{run.get('started', 'at an unknown time')}{by}: {embedded:,} embedded, "
-            f"{run.get('rows_failed', 0):,} failed on {run.get('device', 'an unknown device')}"
-            f"{rate}{stopped}"
-        )
-    return told
-
-
-def failures(store: EmbeddingStore) -> list[str]:
-    """Every record that could not be had, and why: a line each, a tab between."""
-    from stores.status import FIRST_REASON
-
-    flags = dict(enumerate(store.flags))
-    rows = zip(store.record_id.tolist(), store.status().tolist(), strict=True)
-    return [
-        f"  failed    {record}\t{flags.get(value, f'status_{value}')}"
-        for record, value in rows
-        if value >= FIRST_REASON
-    ]
-
-
-def verified(result: Verification) -> list[str]:
-    """What verifying came to, in lines."""
-    lost = sum(one.rows for one in result.findings)
-    state = "sound" if result.intact else "damaged"
-    if result.repaired and result.findings:
-        state = "mended" if result.intact else "damaged, and cannot be mended"
-    lines = [
-        f"{result.location}: {state}, {result.whole:,} of {result.rows:,} rows whole in "
-        f"{result.shards:,} shards"
-    ]
-    lines += [f"  {finding}" for finding in result.findings]
-    if lost:
+        user = f" by {run['by']}" if "by" in run else ""
+        interrupted = ", interrupted" if run.get("finished") is False else ""
         lines.append(
-            f"  {lost:,} rows were set back to absent; the next extraction computes them again."
-            if result.repaired
-            else f"  {lost:,} rows are lost; --mend sets them back to absent."
+            f"{run.get('started', 'unknown time')}{user}: {embedded:,} embedded, "
+            f"{run.get('rows_failed', 0):,} failed on {run.get('device', 'unknown device')}"
+            f"{rate}{interrupted}"
         )
     return lines
 
 
-def recomputed(again: RecomputeResult) -> list[str]:
-    """What computing again came to, in lines."""
+def failed_records(store: EmbeddingStore) -> list[str]:
+    """List failed records with their reason, separated by a tab."""
+    from stores.status import FIRST_REASON
+
+    reasons = dict(enumerate(store.flags))
+    rows = zip(store.record_id.tolist(), store.status().tolist(), strict=True)
     return [
-        f"  {again.rows:,} rows computed again: {again.equal:,} equal to the last bit, "
-        f"{again.close:,} within one unit of float16, {len(again.different):,} different",
-        *(f"  {sentence}" for sentence in again.different),
+        f"  failed    {record}\t{reasons.get(status, f'status_{status}')}"
+        for record, status in rows
+        if status >= FIRST_REASON
+    ]
+
+
+def verification(result: Verification) -> list[str]:
+    """Describe the state of a store and each finding."""
+    lost = sum(finding.rows for finding in result.findings)
+    state = "intact" if result.intact else "damaged"
+    if result.repaired and result.findings:
+        state = "repaired" if result.intact else "damaged, not repairable"
+    lines = [
+        f"{result.location}: {state}, {result.whole:,} of {result.rows:,} rows complete in "
+        f"{result.shards:,} shards",
+        *(f"  {finding}" for finding in result.findings),
+    ]
+    if lost:
+        lines.append(
+            f"  Set {lost:,} lost rows to absent; the next extraction computes them."
+            if result.repaired
+            else f"  {lost:,} rows are lost; --mend sets them to absent."
+        )
+    return lines
+
+
+def recomputation(result: RecomputeResult) -> list[str]:
+    """Describe how recomputed rows compare with the stored ones."""
+    return [
+        f"  {result.rows:,} rows recomputed: {result.equal:,} bitwise equal, {result.close:,} "
+        f"within one unit of float16, {len(result.different):,} different",
+        *(f"  {difference}" for difference in result.different),
     ]

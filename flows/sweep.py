@@ -1,4 +1,4 @@
-"""Settings tried from the stores alone, on validation patients, as a flow."""
+"""The flow of a sweep: search for settings on stored embeddings and validation patients."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
+from flows import training_parameters as t
 from flows.progress import Progress, progress_bar, run_log
 from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
@@ -23,34 +24,37 @@ def sweep(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    out: p.SweepOut,
-    trials: p.Trials = 40,
-    at_once: p.AtOnce = 8,
-    learning_rates: p.LearningRates = (1e-4, 1e-2),
-    ranks: p.Ranks = (2, 4, 8, 16),
-    adaptations: p.Adaptations = ("lora", "full", "linear", "shared-lora"),
-    gate_depths: p.GateDepths = (1, 2),
-    poolings: p.Poolings = ("default",),
-    tasks: p.Tasks = (),
-    own_tasks: p.OwnTasks = (),
+    out: t.SweepOut,
+    trials: t.Trials = 40,
+    at_once: t.AtOnce = 8,
+    learning_rates: t.LearningRates = (1e-4, 1e-2),
+    ranks: t.Ranks = (2, 4, 8, 16),
+    adaptations: t.Adaptations = ("lora", "full", "linear", "shared-lora"),
+    gate_depths: t.GateDepths = (1, 2),
+    poolings: t.Poolings = ("default",),
+    tasks: t.Tasks = (),
+    own_tasks: t.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     dtype: p.Dtype = "float16",
     device: p.Device = "auto",
-    batch_size: p.TrainBatchSize = 64,
-    patients: p.Patients = 10_000,
-    ecgs: p.Ecgs = "all",
+    batch_size: t.TrainBatchSize = 64,
+    patients: t.Patients = 10_000,
+    ecgs: t.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
-    epochs: p.Epochs = 100,
-    patience: p.Patience = 10,
+    epochs: t.Epochs = 100,
+    patience: t.Patience = 10,
 ) -> tuple[str, ...]:
-    """Try settings of heads and gate, and tell which do best on validation patients.
+    """Search for the head and gate settings that score best on validation patients.
 
-    A sweep that was stopped goes on where it was; more trials are added by a larger number.
+    An interrupted sweep resumes. A finished sweep continues if `trials` is larger.
+
+    Returns:
+        Lines of the report.
     """
-    # Imported here, for they bring torch, and asking for help should not wait for it.
+    # Imported here because `--help` should not wait for torch.
     from pipeline.training.settings import FitSettings, TrainSettings
 
     logger = get_run_logger()
@@ -82,28 +86,28 @@ def sweep(
     if isinstance(lines, Exception):
         raise lines
     create_markdown_artifact(key="sweep", markdown=lines[0])
-    for told in lines:
-        logger.info(told)
+    for line in lines:
+        logger.info(line)
     return lines
 
 
 def search_space(**parameters: Any) -> "Space":
-    """Of a sweep's parameters those that are tried; what is not given is as usual."""
+    """Return the search space for the flow's parameters; other parameters are ignored."""
     from pipeline.training.sweep_space import Space
 
-    tried = {
+    fields = {
         "learning_rates": "learning_rate",
         "ranks": "rank",
         "adaptations": "adaptation",
         "gate_depths": "gate_depth",
         "poolings": "pooling",
     }
-    given: dict[str, Any] = {
-        tried[name]: p.split(value) if name in ("adaptations", "poolings") else tuple(value)
+    values: dict[str, Any] = {
+        fields[name]: p.split(value) if name in ("adaptations", "poolings") else tuple(value)
         for name, value in parameters.items()
-        if name in tried
+        if name in fields
     }
-    return Space(**given)
+    return Space(**values)
 
 
 @task(name="try settings", cache_policy=NO_CACHE)
@@ -118,17 +122,15 @@ def try_settings(
     at_once: int,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """All trials; a user's mistake is returned, for a raised one is logged."""
+    """Run all trials, write the sweep's page and return the lines of its report."""
     from pipeline.report.sweep_page import PAGE, write_sweep
     from pipeline.training.sweep import SweepSettings
     from pipeline.training.sweep import sweep as sweep_stage
 
-    searched = SweepSettings(settings, space, trials, at_once)
-    done = sweep_stage(dataset, store, out, searched, progress=progress)
-    chosen = " ".join(
-        f"--{name.replace('_', '-')} {value:.3g}"
-        if isinstance(value, float)
-        else f"--{name.replace('_', '-')} {value}"
-        for name, value in done.best.items()
+    sweep_settings = SweepSettings(settings, space, trials, at_once)
+    result = sweep_stage(dataset, store, out, sweep_settings, progress=progress)
+    options = " ".join(
+        f"--{name.replace('_', '-')} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in result.best.items()
     )
-    return (write_sweep(done), f"Best for train: {chosen}", f"Page: {out / PAGE}")
+    return (write_sweep(result), f"Best options for train: {options}", f"Page: {out / PAGE}")

@@ -17,7 +17,14 @@ USER_ERRORS = (UserError, StoreError)
 def return_user_errors(function: Callable[P, T]) -> Callable[P, T | Exception]:
     """Decorate a task so that it returns a user error instead of raising it.
 
-    Prefect logs the traceback of everything that a task raises, and retries the task.
+    Prefect would log the traceback of a raised error and retry the task. The flow must raise the
+    returned error.
+
+    Args:
+        function: Function of the task.
+
+    Returns:
+        The function, which may return an exception.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""Stage two as a flow: heads and gate from the store alone, and the table of results."""
+"""The flow of stage two: train heads and gate on stored embeddings, and evaluate them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows.progress import Progress, progress_bar, run_log
+from flows import training_parameters as t
+from flows.progress import Progress
 from flows.tasks import fail_on_user_error, opaque, return_user_errors
 
 if TYPE_CHECKING:
@@ -23,45 +24,47 @@ def train(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    out: p.Out,
-    tasks: p.Tasks = (),
-    own_tasks: p.OwnTasks = (),
+    out: t.Out,
+    tasks: t.Tasks = (),
+    own_tasks: t.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
     dtype: p.Dtype = "float16",
     device: p.Device = "auto",
-    batch_size: p.TrainBatchSize = 64,
-    repeats: p.Repeats = 3,
-    patients: p.Patients = 10_000,
-    ecgs: p.Ecgs = "all",
+    batch_size: t.TrainBatchSize = 64,
+    repeats: t.Repeats = 3,
+    patients: t.Patients = 10_000,
+    ecgs: t.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
-    base: p.Base = None,
-    epochs: p.Epochs = 100,
-    patience: p.Patience = 10,
-    adaptation: p.Adaptation = "lora",
-    rank: p.Rank = 8,
-    alpha: p.Alpha = 16.0,
-    dropout: p.Dropout = 0.1,
-    hidden: p.Hidden = 128,
-    learning_rate: p.LearningRate = 1e-3,
-    gate_depth: p.GateDepth = 1,
-    gate_hidden: p.GateHidden = 128,
-    gate_weights: p.GateWeights = "task",
-    top_k: p.TopK = 0,
-    balance: p.Balance = 0.0,
+    base: t.Base = None,
+    epochs: t.Epochs = 100,
+    patience: t.Patience = 10,
+    adaptation: t.Adaptation = "lora",
+    rank: t.Rank = 8,
+    alpha: t.Alpha = 16.0,
+    dropout: t.Dropout = 0.1,
+    hidden: t.Hidden = 128,
+    learning_rate: t.LearningRate = 1e-3,
+    gate_depth: t.GateDepth = 1,
+    gate_hidden: t.GateHidden = 128,
+    gate_weights: t.GateWeights = "task",
+    top_k: t.TopK = 0,
+    balance: t.Balance = 0.0,
 ) -> tuple[str, ...]:
-    """Train the heads and the gate from the store, and tell how good they are.
+    """Train heads and gate on stored embeddings and evaluate them on test patients.
 
-    Opens no ECG and runs no expert.
+    Reads no waveform and runs no expert.
+
+    Returns:
+        Lines of the report.
     """
-    # Imported here, for they bring torch, and asking for help should not wait for it.
-    from flows.artifacts import progress_artifact
+    # Imported here because `--help` should not wait for torch.
+    from flows.artifacts import run_progress
     from pipeline.training.settings import FitSettings, TrainSettings
 
-    logger = get_run_logger()
     settings = TrainSettings(
         tasks=p.split(tasks),
         own_tasks=p.split(own_tasks),
@@ -94,20 +97,14 @@ def train(
             balance=balance,
         ),
     )
-    with progress_bar("train", "steps", run_log(logger)) as line:
-        page = progress_artifact(f"Training on {dataset}")
-
-        def progress(done: int, total: int) -> None:
-            line(done, total)
-            page(done, total)
-
+    with run_progress("train", "steps", f"Training on {dataset}") as progress:
         results = train_heads(dataset, store, out, opaque(settings), opaque(progress))
     if isinstance(results, Exception):
         raise results
     create_markdown_artifact(key="results", markdown=results.markdown)
     lines = (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
-    for told in lines:
-        logger.info(told)
+    for line in lines:
+        get_run_logger().info(line)
     return lines
 
 
@@ -120,7 +117,7 @@ def train_heads(
     settings: "TrainSettings",
     progress: Progress,
 ) -> "Results":
-    """Train all tasks and repeats; a user's mistake is returned, for a raised one is logged."""
+    """Train and evaluate all tasks and repeats."""
     from pipeline.train import train as train_stage
 
     return train_stage(dataset, store, out, settings=settings, progress=progress)

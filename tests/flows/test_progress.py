@@ -5,7 +5,7 @@ from flows.progress import JobProgress, progress_bar, throttle
 
 def test_parts_add_up():
     calls: list[tuple[int, int]] = []
-    job = JobProgress(10, [lambda done, total: calls.append((done, total))])
+    job = JobProgress(10, lambda done, total: calls.append((done, total)))
     for size in (4, 6):
         with job.part() as progress:
             progress(size // 2, size)
@@ -15,7 +15,7 @@ def test_parts_add_up():
 
 def test_retried_part_counts_once():
     counts: list[int] = []
-    job = JobProgress(4, [lambda done, _: counts.append(done)])
+    job = JobProgress(4, lambda done, _: counts.append(done))
     with suppress(OSError), job.part() as progress:
         progress(3, 4)
         raise OSError("the disk is unavailable")

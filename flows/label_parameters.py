@@ -1,0 +1,96 @@
+"""Parameters of the label step; the defaults are those of `LabelRules`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from pydantic import Field
+
+from flows.parameters import DATA, EXECUTION, LABEL_RULES, OUTPUT
+from pipeline.mimic_codes import POTASSIUM_ITEMS
+
+DEFAULT_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
+
+Hosp = Annotated[
+    Path | None,
+    Parameter(
+        group=DATA,
+        help="MIMIC-IV's hosp folder with patients.csv and labevents.csv (or .csv.gz); by default "
+        "the data set's own hosp folder or link.",
+    ),
+]
+LabelsOut = Annotated[
+    Path,
+    Parameter(
+        group=OUTPUT,
+        help="Parquet file for the labels. A folder that is created for it is accessible to its "
+        "owner only.",
+    ),
+]
+WindowHours = Annotated[
+    float,
+    Parameter(
+        group=LABEL_RULES,
+        help="Hours from the ECG within which a potassium result counts (above 0).",
+        validator=Number(gt=0),
+    ),
+    Field(gt=0),
+]
+Match = Annotated[
+    Literal["first", "nearest"],
+    Parameter(
+        group=LABEL_RULES,
+        help="Potassium result to use: the first in [ECG, ECG + window], or the nearest in "
+        "[ECG - window, ECG + window].",
+    ),
+]
+PotassiumItems = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=LABEL_RULES,
+        help="MIMIC-IV item ids of potassium in mEq/L or mmol/L, comma-separated.",
+    ),
+]
+Abnormal = Annotated[
+    Literal["flag", "range", "thresholds"] | None,
+    Parameter(
+        group=LABEL_RULES,
+        help="Criterion for abnormal potassium: the laboratory's flag, the row's reference range, "
+        "or the thresholds; by default the first of these that the table has columns for.",
+    ),
+]
+PotassiumLow = Annotated[
+    float,
+    Parameter(
+        group=LABEL_RULES,
+        help="Lowest normal potassium for the thresholds, in mmol/L (at least 0).",
+        validator=Number(gte=0),
+    ),
+    Field(ge=0),
+]
+PotassiumHigh = Annotated[
+    float,
+    Parameter(
+        group=LABEL_RULES,
+        help="Highest normal potassium for the thresholds, in mmol/L (above 0).",
+        validator=Number(gt=0),
+    ),
+    Field(gt=0),
+]
+ReportLine = Annotated[
+    str,
+    Parameter(
+        group=LABEL_RULES,
+        help="Line of the machine report to use as the diagnosis: first (the first non-empty "
+        "line), all, or a line number from 0 to 17.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        group=EXECUTION,
+        help="Dask scheduler for reading the tables: an address (tcp://HOST:8786) whose workers "
+        "see the same paths, or threads or processes on this machine; by default one process.",
+    ),
+]
