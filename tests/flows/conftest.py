@@ -1,37 +1,74 @@
-"""The real executables, each run with a Prefect home of its own, and one test server a session."""
+"""The installed executables with a Prefect home of their own, and one test server per session."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-OURS = ("PREFECT_", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "PYTHONPATH")
+from flows.cli import enecg
+from flows.run_app import run_app
+
+UNSET = ("PREFECT_", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "PYTHONPATH")
+"""Prefixes of the variables that an executable does not inherit."""
+
+RunExecutable = Callable[..., subprocess.CompletedProcess[str]]
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+@dataclass
+class Outcome:
+    """Exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def out_lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def err_lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+RunCommand = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs an executable that lies beside this python, in an empty folder unless told otherwise."""
+def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
+    """Runs `enecg` with these arguments in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = run_app(enecg(), map(str, arguments))
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def run_executable(tmp_path: Path) -> RunExecutable:
+    """Runs an executable of this Python environment, by default in an empty folder."""
     home = tmp_path / "prefect-home"
     empty = tmp_path / "empty"
     empty.mkdir()
 
     def run(
-        *words: str, folder: Path | None = None, **environ: str
+        *arguments: str, folder: Path | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        executable = Path(sys.executable).parent / words[0]
+        executable = Path(sys.executable).parent / arguments[0]
         if not executable.exists():
-            pytest.skip(f"{executable} is not there: install the project into this environment")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+            pytest.skip(f"{executable} does not exist; install the project in this environment")
+        inherited = {k: value for k, value in os.environ.items() if not k.startswith(UNSET)}
         return subprocess.run(
-            [str(executable), *words[1:]],
+            [str(executable), *arguments[1:]],
             cwd=folder or empty,
-            env={**clean, "PREFECT_HOME": str(home), "COLUMNS": "200", **environ},
+            env={**inherited, "PREFECT_HOME": str(home), "COLUMNS": "200", **environ},
             capture_output=True,
             text=True,
             timeout=200,
@@ -42,7 +79,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """A Prefect server with an empty database, once a session."""
+    """A Prefect server with an empty database."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=180):

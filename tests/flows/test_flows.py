@@ -16,13 +16,16 @@ from flows.extract import extract, extract_shards
 from flows.label import label
 from flows.parameters import split
 from flows.refresh import refresh
+from flows.sweep import sweep
 from flows.train import train
+from pipeline.datasets.label_rules import LabelRules
 from pipeline.extraction.options import ExtractOptions
+from pipeline.training.settings import FitSettings, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def _artifact(key: str) -> str:
+def newest_artifact(key: str) -> str:
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
@@ -32,7 +35,7 @@ def _artifact(key: str) -> str:
 
 
 @pytest.fixture
-def words(synthetic_dir: Path, tmp_path: Path) -> dict[str, Any]:
+def parameters(synthetic_dir: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "dataset": f"mimic-iv-ecg:{synthetic_dir}",
         "store": str(tmp_path / "store"),
@@ -42,112 +45,136 @@ def words(synthetic_dir: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_extracting_again_computes_nothing(words: dict[str, Any]):
-    first = extract(**words, limit=6)
-    again = extract(**words, limit=6)
+def test_second_extraction_computes_nothing(parameters: dict[str, Any]):
+    first = extract(**parameters, limit=6)
+    second = extract(**parameters, limit=6)
     assert not first[0].startswith("0 rows computed")
-    assert again[0].startswith("0 rows computed")
-    assert "| computed | 0 |" in _artifact("extraction")
+    assert second[0].startswith("0 rows computed")
+    assert "| computed | 0 |" in newest_artifact("extraction")
 
 
-def test_labels_are_made_and_what_came_of_them_is_on_the_runs_page(
-    words: dict[str, Any], tmp_path: Path
-):
-    lines = label(dataset=words["dataset"], out=tmp_path / "labels.parquet", match="nearest")
-    assert (tmp_path / "labels.parquet").is_file()
-    assert lines[-2] == f"Labels: {tmp_path / 'labels.parquet'}"
-    assert lines[0] in _artifact("labels")
+def test_label_writes_the_file_and_an_artifact(parameters: dict[str, Any], tmp_path: Path):
+    file = tmp_path / "labels.parquet"
+    lines = label(dataset=parameters["dataset"], out=file, match="nearest")
+    assert file.is_file()
+    assert lines[-2] == f"Labels: {file}"
+    assert lines[0] in newest_artifact("labels")
 
 
-def test_labels_that_cannot_be_made_fail_the_run_with_a_sentence(
-    words: dict[str, Any], tmp_path: Path
-):
-    with pytest.raises(UserError, match=r"nowhere is not there; [^\n]+\.$"):
-        label(dataset=words["dataset"], out=tmp_path / "labels.parquet", hosp=tmp_path / "nowhere")
+def test_user_error_in_label_fails_the_run(parameters: dict[str, Any], tmp_path: Path):
+    with pytest.raises(UserError, match=r"nowhere does not exist; [^\n]+\.$"):
+        label(
+            dataset=parameters["dataset"],
+            out=tmp_path / "labels.parquet",
+            hosp=tmp_path / "nowhere",
+        )
 
 
-def test_a_task_that_fails_is_tried_again(words: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    import pipeline.extraction.ranges as stage
+def test_failed_task_is_retried(parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    import pipeline.extraction.ranges as ranges
 
-    tries = []
+    calls = []
 
-    def fails_once(*args: Any, real: Callable[..., Any] = stage.extract_range, **named: Any) -> Any:
-        tries.append(1)
-        if len(tries) == 1:
-            raise OSError("the share was away for a moment")
+    def fail_once(*args: Any, real: Callable[..., Any] = ranges.extract_range, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("the share is unavailable")
         return real(*args, **named)
 
-    monkeypatch.setattr(stage, "extract_range", fails_once)
+    monkeypatch.setattr(ranges, "extract_range", fail_once)
     monkeypatch.setattr(extract_shards, "retry_delay_seconds", 0)
-    assert not extract(**words, limit=4)[0].startswith("0 rows computed")
-    assert len(tries) == 2
+    assert not extract(**parameters, limit=4)[0].startswith("0 rows computed")
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
-    "where",
-    ["pipeline.extract.plan_extraction", "pipeline.extraction.ranges.extract_range"],
+    "function", ["pipeline.extract.plan_extraction", "pipeline.extraction.ranges.extract_range"]
 )
-def test_a_users_mistake_in_a_flow_is_a_sentence_without_a_trace(
-    where: str,
-    words: dict[str, Any],
+def test_user_error_fails_the_run_with_its_message_and_no_traceback(
+    function: str,
+    parameters: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    def mistaken(*_: Any, **__: Any) -> None:
-        raise UserError("This cannot be had; give another.")
+    calls = []
 
-    monkeypatch.setattr(where, mistaken)
+    def fail(*_: Any, **__: Any) -> None:
+        calls.append(1)
+        raise UserError("The data set is unavailable; give another.")
+
+    monkeypatch.setattr(function, fail)
     with caplog.at_level(logging.DEBUG):
-        state = extract(**words, limit=4, return_state=True)
+        state = extract(**parameters, limit=4, return_state=True)
     assert state.is_failed()
-    assert state.message == "This cannot be had; give another."
+    assert state.message == "The data set is unavailable; give another."
+    assert len(calls) == 1
     assert not [record for record in caplog.records if record.exc_info and record.exc_info[0]]
     with pytest.raises(UserError, match="give another"):
-        extract(**words, limit=4)
+        extract(**parameters, limit=4)
 
 
-def test_the_nightly_refresh_extracts_and_trains(words: dict[str, Any], tmp_path: Path):
-    own = ("potassium_mmol_l:regression:mmol/L",)
+def test_refresh_extracts_and_trains(parameters: dict[str, Any], tmp_path: Path):
     lines = refresh(
-        **words, out=tmp_path / "runs", tasks=("age",), own_tasks=own, repeats=1, patients=30
+        **parameters,
+        out=tmp_path / "runs",
+        tasks=("age",),
+        own_tasks=("potassium_mmol_l:regression:mmol/L",),
+        repeats=1,
+        patients=30,
     )
     assert " rows computed" in lines[0]
     (folder,) = (tmp_path / "runs").iterdir()
     assert any(str(folder) in line for line in lines)
-    assert "constant predictor" in _artifact("results")
-    assert "potassium mmol l, MAE mmol/L" in _artifact("results")
+    assert "constant predictor" in newest_artifact("results")
+    assert "potassium mmol l, MAE mmol/L" in newest_artifact("results")
 
 
-def test_the_flow_trains_as_the_stage_does_where_nothing_is_said():
-    from pipeline.training.settings import FitSettings, TrainSettings
+def defaults(flow: Flow[Any, Any]) -> dict[str, Any]:
+    return {
+        name: parameter.default for name, parameter in inspect.signature(flow.fn).parameters.items()
+    }
 
-    told = {name: one.default for name, one in inspect.signature(train.fn).parameters.items()}
+
+def test_train_flow_has_the_defaults_of_the_settings():
     settings = TrainSettings()
     for field in fields(TrainSettings):
         if field.name != "fit":
-            assert told[field.name] == getattr(settings, field.name), field.name
+            assert defaults(train)[field.name] == getattr(settings, field.name), field.name
     for field in fields(FitSettings):
-        assert told[field.name] == getattr(settings.fit, field.name), field.name
+        assert defaults(train)[field.name] == getattr(settings.fit, field.name), field.name
 
 
-def test_the_extract_flow_has_the_defaults_of_the_function():
-    parameters = inspect.signature(extract.fn).parameters
+def test_extract_flow_has_the_defaults_of_the_options():
     options = ExtractOptions()
     for field in fields(ExtractOptions):
         if field.name not in ("flush_seconds", "shard_rows"):
-            assert parameters[field.name].default == getattr(options, field.name), field.name
+            assert defaults(extract)[field.name] == getattr(options, field.name), field.name
 
 
-@pytest.mark.parametrize("flow", [extract, train, refresh], ids=lambda flow: flow.name)
-def test_every_parameter_is_explained_in_the_prefect_ui(flow: Flow[Any, Any]):
-    unexplained = [
+def test_label_flow_has_the_defaults_of_the_rules():
+    rules = LabelRules()
+    items = tuple(map(int, defaults(label)["potassium_items"]))
+    assert items == rules.potassium_items
+    for field in fields(LabelRules):
+        if field.name != "potassium_items":
+            assert defaults(label)[field.name] == getattr(rules, field.name), field.name
+
+
+FLOWS = [extract, label, train, sweep, refresh]
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_prefect_ui_describes_every_parameter(flow: Flow[Any, Any]):
+    undescribed = [
         name for name, schema in flow.parameters.properties.items() if not schema.get("description")
     ]
-    assert unexplained == []
+    assert undescribed == []
 
 
-@pytest.mark.parametrize("flow", [extract, train, refresh], ids=lambda flow: flow.name)
-def test_a_prefect_server_keeps_no_credentials_of_a_store(flow: Flow[Any, Any]):
+@pytest.mark.parametrize(
+    "flow", [flow for flow in FLOWS if flow is not label], ids=lambda flow: flow.name
+)
+def test_prefect_server_rejects_store_urls_with_credentials(flow: Flow[Any, Any]):
     schema = flow.parameters.model_dump() | {"required": []}
     for store in ("s3://k:s@lab/x", "s3://k:s/t@lab/x", "s3://lab/x?k=s", "https://k:s@lab"):
         assert validate({"store": store}, schema, raise_on_error=False), store
@@ -155,5 +182,5 @@ def test_a_prefect_server_keeps_no_credentials_of_a_store(flow: Flow[Any, Any]):
         assert not validate({"store": store}, schema, raise_on_error=False), store
 
 
-def test_names_come_one_by_one_or_with_commas():
+def test_names_may_be_repeated_or_comma_separated():
     assert split(("dlinear, timesnet", "moment", "")) == ("dlinear", "timesnet", "moment")

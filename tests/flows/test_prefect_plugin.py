@@ -1,37 +1,35 @@
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import flows
-from flows.prefect_plugin import _command, _words_of_the_prefect_command
+from flows.prefect_plugin import _prefect_arguments, _subcommand
 
 ROOT = Path(__file__).resolve().parents[2]
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 ENABLED = {"PREFECT_PLUGINS_ENABLED": "1"}
 
 
-def test_prefect_run_is_there_in_the_repository(run: Run):
-    told = run("prefect", "run", "extract", "--help", folder=ROOT)
-    assert told.returncode == 0, told.stderr
-    assert "Usage: prefect run extract" in told.stdout
-    assert "--batch-size" in told.stdout
+def test_prefect_run_is_available_in_the_repository(run_executable):
+    done = run_executable("prefect", "run", "extract", "--help", folder=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: prefect run extract" in done.stdout
+    assert "--batch-size" in done.stdout
 
 
-def test_prefect_run_is_there_anywhere_after_one_setting(run: Run):
-    before = run("prefect", "run", "train", "--help")
+def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
+    before = run_executable("prefect", "run", "train", "--help")
     assert before.returncode != 0
-    assert run("prefect", "config", "set", "PREFECT_PLUGINS_ENABLED=true").returncode == 0
-    after = run("prefect", "run", "train", "--help")
+    setting = run_executable("prefect", "config", "set", "PREFECT_PLUGINS_ENABLED=true")
+    assert setting.returncode == 0
+    after = run_executable("prefect", "run", "train", "--help")
     assert after.returncode == 0, after.stderr
     assert "--repeats" in after.stdout
 
 
 @pytest.mark.parametrize(
-    ("file", "words", "says"),
+    ("file", "arguments", "output"),
     [
         ("prefect_command.py", ["version"], "Version:"),
         ("prefect_command.py", ["config", "view"], "PREFECT_PROFILE="),
@@ -39,44 +37,44 @@ def test_prefect_run_is_there_anywhere_after_one_setting(run: Run):
         ("environment.py", ["version"], "Version:"),
     ],
 )
-def test_other_commands_go_on_when_ours_is_broken(
-    run: Run, tmp_path: Path, file: str, words: list[str], says: str
+def test_other_prefect_commands_work_if_the_plugin_is_broken(
+    run_executable, tmp_path: Path, file: str, arguments: list[str], output: str
 ):
     copy = tmp_path / "broken" / "flows"
     shutil.copytree(Path(flows.__file__).parent, copy)
     (copy / file).write_text("raise RuntimeError('broken on purpose')\n")
-    told = run("prefect", *words, PYTHONPATH=str(copy.parent), **ENABLED)
-    assert told.returncode == 0, told.stderr
-    assert says in told.stdout
-    assert ("broken on purpose" in told.stderr) == (file != "prefect_command.py")
+    done = run_executable("prefect", *arguments, PYTHONPATH=str(copy.parent), **ENABLED)
+    assert done.returncode == 0, done.stderr
+    assert output in done.stdout
+    assert ("broken on purpose" in done.stderr) == (file != "prefect_command.py")
 
 
-def test_other_commands_import_nothing_of_ours(run: Run):
-    told = run("prefect", "version", PYTHONPROFILEIMPORTTIME="1", **ENABLED)
-    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+def test_other_prefect_commands_import_only_the_plugin(run_executable):
+    done = run_executable("prefect", "version", PYTHONPROFILEIMPORTTIME="1", **ENABLED)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     ours = {name for name in imported if name.split(".")[0] in {"flows", "pipeline", "enecg"}}
     assert "flows.environment" in ours
     assert ours <= {"flows", "flows.environment", "flows.prefect_plugin"}
     assert not imported & {"torch", "zarr", "pandas"}
 
 
-def test_a_process_that_is_not_the_prefect_command_is_left_alone(run: Run):
+def test_plugin_does_nothing_in_other_processes(run_executable):
     program = (
         "import os, sys, prefect; "
         "print('flows.prefect_plugin' in sys.modules, 'prefect.cli._app' in sys.modules, "
         "'DO_NOT_TRACK' in os.environ)"
     )
-    told = run("python", "-c", program, **ENABLED)
-    assert told.stdout.split() == ["True", "False", "False"], told.stderr
+    done = run_executable("python", "-c", program, **ENABLED)
+    assert done.stdout.split() == ["True", "False", "False"], done.stderr
 
 
-def test_the_settings_are_shown_as_the_user_left_them(run: Run):
-    told = run("prefect", "config", "view", **ENABLED)
-    assert "ANALYTICS" not in told.stdout
+def test_config_view_shows_only_settings_of_the_user(run_executable):
+    done = run_executable("prefect", "config", "view", **ENABLED)
+    assert "ANALYTICS" not in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("argv", "whole", "words"),
+    ("argv", "orig_argv", "arguments"),
     [
         (["/bin/prefect", "run"], ["python", "/bin/prefect", "run"], ["run"]),
         (["-m", "run"], ["python", "-m", "prefect", "run"], ["run"]),
@@ -85,12 +83,14 @@ def test_the_settings_are_shown_as_the_user_left_them(run: Run):
         (["/bin/enecg", "extract"], ["python", "/bin/enecg", "extract"], None),
     ],
 )
-def test_the_prefect_command_is_known(argv: list[str], whole: list[str], words: list[str] | None):
-    assert _words_of_the_prefect_command(argv, whole) == words
+def test_prefect_command_is_recognized(
+    argv: list[str], orig_argv: list[str], arguments: list[str] | None
+):
+    assert _prefect_arguments(argv, orig_argv) == arguments
 
 
 @pytest.mark.parametrize(
-    ("words", "command"),
+    ("arguments", "command"),
     [
         (["run", "extract"], "run"),
         (["--profile", "run", "server", "start"], "server"),
@@ -98,5 +98,5 @@ def test_the_prefect_command_is_known(argv: list[str], whole: list[str], words: 
         (["--help"], None),
     ],
 )
-def test_the_subcommand_is_known(words: list[str], command: str | None):
-    assert _command(words) == command
+def test_subcommand_is_recognized(arguments: list[str], command: str | None):
+    assert _subcommand(arguments) == command

@@ -1,49 +1,23 @@
-"""`enecg store`, as it is typed: what it prints, and with which exit code it leaves."""
+"""The commands `enecg store`: output and exit codes."""
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conformance.store_tests import damage, make, rows, whole
 
-from flows.cli import enecg
-from flows.run_app import run_app
-from flows.tables import format_bytes, format_table
 from stores.embeddings import EmbeddingStore
 from stores.layout import leases_folder, runs_folder
 from stores.lease import acquire
-from stores.opening import open_store, open_stores
+from stores.opening import open_stores, open_store
 from stores.runs import write_run
 from stores.status import WHOLE
 
 
-@dataclass
-class Told:
-    """What a command left behind: its exit code, and its lines on both outputs."""
-
-    code: int
-    out: list[str]
-    err: list[str]
-
-
-@pytest.fixture
-def store(capfd: pytest.CaptureFixture[str]):
-    """Runs `enecg store` with these words."""
-
-    def run(*words: object) -> Told:
-        capfd.readouterr()
-        code = run_app(enecg(), ["store", *map(str, words)])
-        told = capfd.readouterr()
-        return Told(code, told.out.splitlines(), told.err.splitlines())
-
-    return run
-
-
-def filled(root: Path, **change: str) -> EmbeddingStore:
-    """Ten rows, of which one is flat and three are missing."""
+def filled_store(root: Path, **change: str) -> EmbeddingStore:
+    """Return a store of ten rows, of which six are complete, one failed and three are missing."""
     with make(root, **change) as writable:
         writable.write_shard(0, rows(0), whole())
         status = np.array([1, 3, 0, 1], np.uint8)
@@ -54,122 +28,124 @@ def filled(root: Path, **change: str) -> EmbeddingStore:
     return writable
 
 
-def spoil(of: EmbeddingStore) -> None:
-    shard = bytearray((of.location / "embedding/c/0/0").read() or b"")
+def flip_bit(store: EmbeddingStore) -> None:
+    shard = bytearray((store.location / "embedding/c/0/0").read() or b"")
     shard[5] ^= 1
-    damage(of.location, "embedding/c/0/0", bytes(shard))
+    damage(store.location, "embedding/c/0/0", bytes(shard))
 
 
-def test_ls_tells_what_is_there_who_writes_and_what_is_damaged(tmp_path: Path, store):
-    good = filled(tmp_path, weights="random:0")
-    bad = filled(tmp_path, expert="tempo")
+def test_ls_lists_counts_writers_and_damaged_stores(tmp_path: Path, run_enecg):
+    good = filled_store(tmp_path, weights="random:0")
+    bad = filled_store(tmp_path, expert="tempo")
     damage(bad.location, "zarr.json", b"garbage")
     with acquire(leases_folder(good.location)) as lease:
-        told = store("ls", tmp_path)
-        assert lease.record.who in told.out[1]
-    assert told.code == 1
-    line = told.out[1].split()
+        listing = run_enecg("store", "ls", tmp_path)
+        assert lease.record.who in listing.out_lines[1]
+    assert listing.code == 1
+    line = listing.out_lines[1].split()
     assert line[:9] == ["ludb/1.0.1", "dlinear", "random:0", "-", "float16", "10", "6", "3", "1"]
     assert good.identity in line
-    assert str(bad.location) in told.out[2]
-    assert "is damaged" in told.out[2]
-    assert store("ls", tmp_path).out[1].endswith("  -")
-    alone = store("ls", good.location)
-    assert (alone.code, len(alone.out)) == (0, 2)
+    assert str(bad.location) in listing.out_lines[2]
+    assert "is damaged" in listing.out_lines[2]
+    assert run_enecg("store", "ls", tmp_path).out_lines[1].endswith("  -")
+    single = run_enecg("store", "ls", good.location)
+    assert (single.code, len(single.out_lines)) == (0, 2)
 
 
-def test_show_tells_provenance_runs_and_every_failure(tmp_path: Path, store):
-    one = filled(tmp_path, weights="random:0")
-    told = store("show", one.location, "--failed")
-    lines = [" ".join(line.split()) for line in told.out]
-    assert lines[0] == str(one.location)
-    assert "rows 10: 6 whole, 3 missing, 1 failed (1 flat_lead)" in lines
+def test_show_prints_provenance_runs_and_failures(tmp_path: Path, run_enecg):
+    store = filled_store(tmp_path, weights="random:0")
+    shown = run_enecg("store", "show", store.location, "--failed")
+    lines = [" ".join(line.split()) for line in shown.out_lines]
+    assert lines[0] == str(store.location)
+    assert "rows 10: 6 complete, 3 missing, 1 failed (1 flat_lead)" in lines
     assert "weights random:0" in lines
     assert any("30.0 records/s" in line and "2026-01-02" in line for line in lines)
     assert "failed 5 flat_lead" in lines
-    assert not any("flat_lead" in line for line in store("show", one.location).out[2:])
-    filled(tmp_path, expert="tempo")
-    locations = [line for line in store("show", tmp_path).out if line.startswith(str(tmp_path))]
-    assert len(locations) == 2
+    without_failures = run_enecg("store", "show", store.location).out_lines
+    assert not any("flat_lead" in line for line in without_failures[2:])
+    filled_store(tmp_path, expert="tempo")
+    both = run_enecg("store", "show", tmp_path).out_lines
+    assert sum(line.startswith(str(tmp_path)) for line in both) == 2
 
 
-def test_show_leaves_out_a_run_that_is_told_in_half(tmp_path: Path, store):
-    one = filled(tmp_path)
-    folder = runs_folder(one.location).path
+def test_show_skips_incomplete_run_records(tmp_path: Path, run_enecg):
+    store = filled_store(tmp_path)
+    folder = runs_folder(store.location).path
     (folder / "20990101T000000Z-abcd.json").write_text('{"embedded": 7, "b')
     (folder / "20990101T000001Z-abcd.json").write_text("[7]")
     (folder / "0123456789abcdef.partial").write_text('{"embedded": 7}')
-    told = store("show", one.location)
-    assert told.code == 0
-    assert sum(line.startswith("  run ") for line in told.out) == 1
+    shown = run_enecg("store", "show", store.location)
+    assert shown.code == 0
+    assert sum(line.startswith("  run ") for line in shown.out_lines) == 1
 
 
-def test_verify_leaves_with_1_where_something_is_damaged_until_it_is_mended(tmp_path: Path, store):
-    one = filled(tmp_path)
-    filled(tmp_path, expert="tempo")
-    assert store("verify", tmp_path).code == 0
-    spoil(one)
-    told = store("verify", tmp_path)
-    assert told.code == 1
-    assert "damaged, 2 of 10 rows whole" in told.out[0]
-    assert told.out[1] == "  shard 0: 4 rows in chunks that do not match their checksum"
-    assert told.out[2] == "  4 rows are lost; --mend sets them back to absent."
-    assert "sound" in told.out[3]
-    told = store("verify", one.location, "--mend")
-    assert told.code == 0
-    assert "mended" in told.out[0]
-    assert store("verify", one.location).code == 0
-    assert open_store(one.location).status(0).tolist() == [0, 0, 0, 0]
+def test_verify_exits_with_1_until_damage_is_repaired(tmp_path: Path, run_enecg):
+    store = filled_store(tmp_path)
+    filled_store(tmp_path, expert="tempo")
+    assert run_enecg("store", "verify", tmp_path).code == 0
+    flip_bit(store)
+    damaged = run_enecg("store", "verify", tmp_path)
+    assert damaged.code == 1
+    assert "damaged, 2 of 10 rows complete" in damaged.out_lines[0]
+    assert damaged.out_lines[1] == ("  shard 0: 4 rows in chunks that do not match their checksum")
+    assert damaged.out_lines[2] == "  4 rows are lost; --mend sets them to absent."
+    assert "intact" in damaged.out_lines[3]
+    repaired = run_enecg("store", "verify", store.location, "--mend")
+    assert repaired.code == 0
+    assert "repaired" in repaired.out_lines[0]
+    assert run_enecg("store", "verify", store.location).code == 0
+    assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 
 
-def test_verify_tells_of_a_store_that_does_not_open_and_reads_the_others(tmp_path: Path, store):
-    one = filled(tmp_path)
-    filled(tmp_path, expert="tempo")
-    damage(one.location, "zarr.json", b"garbage")
-    told = store("verify", tmp_path)
-    assert told.code == 1
-    assert "is damaged" in told.out[0]
-    assert "tempo" in told.out[1]
-    assert "sound" in told.out[1]
+def test_verify_reports_an_unreadable_store_and_reads_the_others(tmp_path: Path, run_enecg):
+    store = filled_store(tmp_path)
+    filled_store(tmp_path, expert="tempo")
+    damage(store.location, "zarr.json", b"garbage")
+    verified = run_enecg("store", "verify", tmp_path)
+    assert verified.code == 1
+    assert "is damaged" in verified.out_lines[0]
+    assert "tempo" in verified.out_lines[1]
+    assert "intact" in verified.out_lines[1]
 
 
-def test_gc_lists_and_removes_only_when_asked(tmp_path: Path, store):
-    one = filled(tmp_path)
-    extra = one.location.path / "embedding/c/7"
+def test_gc_removes_only_with_remove(tmp_path: Path, run_enecg):
+    store = filled_store(tmp_path)
+    extra = store.location.path / "embedding/c/7"
     extra.mkdir()
     (extra / "0").write_bytes(b"x" * 2500)
-    told = store("gc", tmp_path)
-    assert told.out[0].startswith("    2.5 kB")
-    assert told.out[-1] == "In all 1 things, 2.5 kB; --remove removes them."
+    listing = run_enecg("store", "gc", tmp_path).out_lines
+    assert listing[0].startswith("    2.5 kB")
+    assert listing[-1] == "Total: 1 item, 2.5 kB. --remove removes them."
     assert extra.exists()
-    assert store("gc", tmp_path, "--remove").out[-1] == "Removed: 1 things, 2.5 kB."
+    removal = run_enecg("store", "gc", tmp_path, "--remove").out_lines
+    assert removal[-1] == "Removed 1 item, 2.5 kB."
     assert not extra.exists()
-    assert store("gc", tmp_path).out == ["There is nothing to remove."]
+    assert run_enecg("store", "gc", tmp_path).out_lines == ["Nothing to remove."]
 
 
-def test_copy_tells_what_it_copied_and_how_far_it_is(tmp_path: Path, store):
-    filled(tmp_path / "a")
-    filled(tmp_path / "a", expert="tempo")
-    words = ("copy", tmp_path / "a", tmp_path / "b", "--experts", "tempo,nosuch")
-    told = store(*words, "--dataset-name", "ludb/1.0.1")
-    assert told.code == 0
-    assert len(told.out) == 1
-    assert "/tempo/" in told.out[0]
-    assert "6 rows copied, 1 failures noted, 0 already there" in told.out[0]
-    assert told.err[-1].startswith("copy: 7 of 7 rows")
-    assert "0 rows copied" in store(*words).out[0]
+def test_copy_prints_counts_and_progress(tmp_path: Path, run_enecg):
+    filled_store(tmp_path / "a")
+    filled_store(tmp_path / "a", expert="tempo")
+    command = ("store", "copy", tmp_path / "a", tmp_path / "b", "--experts", "tempo,nosuch")
+    copied = run_enecg(*command, "--dataset-name", "ludb/1.0.1")
+    assert copied.code == 0
+    assert len(copied.out_lines) == 1
+    assert "/tempo/" in copied.out
+    assert "6 rows copied, 1 failed rows recorded, 0 rows already present" in copied.out
+    assert copied.err_lines[-1].startswith("copy: 7 of 7 rows")
+    assert "0 rows copied" in run_enecg(*command).out_lines[0]
     assert len(open_stores(tmp_path / "b").stores) == 1
 
 
-def test_copy_leaves_with_1_where_some_of_the_source_is_damaged(tmp_path: Path, store):
-    spoil(filled(tmp_path / "a"))
-    told = store("copy", tmp_path / "a", tmp_path / "b")
-    assert told.code == 1
-    assert "2 rows copied" in told.out[0]
-    assert "does not match its checksum" in told.err[-1]
+def test_copy_exits_with_1_if_a_shard_of_the_source_is_damaged(tmp_path: Path, run_enecg):
+    flip_bit(filled_store(tmp_path / "a"))
+    copied = run_enecg("store", "copy", tmp_path / "a", tmp_path / "b")
+    assert copied.code == 1
+    assert "2 rows copied" in copied.out_lines[0]
+    assert "does not match its checksum" in copied.err_lines[-1]
 
 
-MISTAKES = {
+USER_ERRORS = {
     "ls": (["nowhere"], "There are no stores below"),
     "show": (["nowhere"], "There are no stores below"),
     "verify": (["nowhere"], "There are no stores below"),
@@ -181,77 +157,71 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("command", MISTAKES)
-def test_a_mistake_gets_one_sentence_and_exit_code_2(command: str, tmp_path: Path, store):
-    words, sentence = MISTAKES[command]
-    told = store(*command.split(), *words)
-    assert (told.code, told.out, len(told.err)) == (2, [], 1)
-    assert sentence in told.err[0]
+@pytest.mark.parametrize("command", USER_ERRORS)
+def test_user_error_exits_with_2_and_one_line(command: str, run_enecg):
+    arguments, message = USER_ERRORS[command]
+    outcome = run_enecg("store", *command.split(), *arguments)
+    assert (outcome.code, outcome.out, len(outcome.err_lines)) == (2, "", 1)
+    assert message in outcome.err
 
 
-def test_looking_after_stores_needs_neither_prefect_nor_torch(tmp_path: Path):
-    filled(tmp_path / "a")
+def test_store_commands_import_neither_prefect_nor_torch(tmp_path: Path):
+    filled_store(tmp_path / "a")
     code = (
         "import sys; from flows.cli import enecg; from flows.run_app import run_app\n"
         "a, b = sys.argv[1:]\n"
-        "for words in (['ls', a], ['show', a], ['verify', a], ['gc', a], ['copy', a, b]):\n"
-        "    assert run_app(enecg(), ['store', *words]) == 0\n"
+        "for arguments in (['ls', a], ['show', a], ['verify', a], ['gc', a], ['copy', a, b]):\n"
+        "    assert run_app(enecg(), ['store', *arguments]) == 0\n"
         "assert not {'torch', 'prefect', 'wfdb', 'dask', 'xarray'} & sys.modules.keys()\n"
     )
-    words = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "b")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "b")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def extracted(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a real extraction by DLinear with untrained weights, and the leads."""
+    """Root of the stores of an extraction with untrained DLinear, and of the gate's leads."""
     from pipeline.extract import extract
     from pipeline.extraction.options import ExtractOptions
 
     root = tmp_path_factory.mktemp("extracted")
-    dataset = f"mimic-iv-ecg:{synthetic_dir}"
     options = ExtractOptions(weights=("random:0",), device="cpu")
-    extract(dataset, root, ["dlinear"], options=options)
+    extract(f"mimic-iv-ecg:{synthetic_dir}", root, ["dlinear"], options=options)
     return root
 
 
-def test_rows_computed_again_are_equal_to_the_last_bit(extracted: Path, synthetic_dir: Path, store):
-    asked = ("--recompute", "--sample", 5, "--dataset", f"mimic-iv-ecg:{synthetic_dir}")
-    told = store("verify", extracted, *asked)
-    assert told.code == 0
-    equal = (
-        "  5 rows computed again: 5 equal to the last bit, 0 within one unit of float16, 0 differ"
+@pytest.fixture
+def recompute_options(synthetic_dir: Path) -> tuple[object, ...]:
+    return ("--recompute", "--sample", 5, "--dataset", f"mimic-iv-ecg:{synthetic_dir}")
+
+
+def test_recomputed_rows_are_bitwise_equal(extracted: Path, recompute_options, run_enecg):
+    verified = run_enecg("store", "verify", extracted, *recompute_options)
+    assert verified.code == 0
+    equal = "  5 rows recomputed: 5 bitwise equal, 0 within one unit of float16, 0 different"
+    assert verified.out_lines.count(equal) == 2
+
+
+def test_recompute_reports_other_weights_and_different_rows(
+    extracted: Path, recompute_options, run_enecg
+):
+    stores = {store.location.parent.name: store for store in open_stores(extracted).stores}
+    other_weights = run_enecg(
+        *("store", "verify", stores["dlinear"].location, *recompute_options),
+        *("--weights", "random:1"),
     )
-    assert sum(line.startswith(equal) for line in told.out) == 2
-
-
-def test_other_numbers_and_other_weights_are_told(extracted: Path, synthetic_dir: Path, store):
-    asked = ("--recompute", "--sample", 5, "--dataset", f"mimic-iv-ecg:{synthetic_dir}")
-    there = {one.location.parent.name: one for one in open_stores(extracted).stores}
-    told = store("verify", there["dlinear"].location, *asked, "--weights", "random:1")
-    assert told.code == 2
-    assert "weights (now random:1, in the store random:0)" in told.err[-1]
-    assert "weights_sha256" in told.err[-1]
-    leads = there["leads"]
-    with acquire(leases_folder(leads.location)) as lease:
-        writable = open_store(leads.location, lease.ticket)
+    assert other_weights.code == 2
+    assert "weights (now random:1, in the store random:0)" in other_weights.err_lines[-1]
+    assert "weights_sha256" in other_weights.err_lines[-1]
+    leads = stores["leads"].location
+    with acquire(leases_folder(leads)) as lease:
+        writable = open_store(leads, lease.ticket)
         for shard in range(writable.shards):
             changed = writable.read_shard(shard)
             changed[writable.status(shard) == WHOLE, 7] += 1
             writable.write_shard(shard, changed, writable.status(shard))
-    told = store("verify", leads.location, *asked)
-    assert told.code == 1
-    assert "0 equal to the last bit, 0 within one unit of float16, 5 different" in told.out[1]
-    assert "differs by up to 1" in told.out[2]
-
-
-def test_columns_line_up_and_sizes_are_in_units():
-    lines = format_table(["name", "rows"], [["a", 1_000_000], ["longer", 7]])
-    assert lines == ["name         rows", "a       1,000,000", "longer          7"]
-    assert [format_bytes(count) for count in (7, 1500, 2.5e6, 3e9)] == [
-        "7 B",
-        "1.5 kB",
-        "2.5 MB",
-        "3.0 GB",
-    ]
+    verified = run_enecg("store", "verify", leads, *recompute_options)
+    assert verified.code == 1
+    assert "0 bitwise equal, 0 within one unit of float16, 5 different" in verified.out_lines[1]
+    assert "differs by up to 1" in verified.out_lines[2]
