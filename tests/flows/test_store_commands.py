@@ -11,7 +11,7 @@ from conformance.store_tests import damage, make, rows, whole
 from stores.embeddings import EmbeddingStore
 from stores.layout import leases_folder, runs_folder
 from stores.lease import acquire
-from stores.opening import open_stores, open_store
+from stores.opening import open_store, open_stores
 from stores.runs import write_run
 from stores.status import WHOLE
 
