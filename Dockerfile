@@ -1,5 +1,5 @@
-# The worker's image; it serves `prefect server start` too.
-#   docker build --build-arg TORCH_INDEX=https://pypi.org/simple .    # torch for CUDA, not the CPU
+# Image of the worker and of the Prefect server.
+#   docker build --build-arg TORCH_INDEX=https://pypi.org/simple .    # PyTorch for CUDA
 FROM python:3.11-slim
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -12,10 +12,10 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /srv/enecg
 COPY constraints.txt ./
-# Torch first and by itself: it is the one package whose build depends on the machine.
+# First and separately, because only PyTorch comes in builds for different hardware.
 RUN pip install --constraint constraints.txt --extra-index-url "$TORCH_INDEX" torch
 COPY . .
-# momentfm's own pins are years old, so it comes without its dependencies (see pyproject.toml).
+# Without dependencies, because momentfm pins outdated versions (see pyproject.toml).
 RUN pip install --constraint constraints.txt --editable . \
     && pip install --constraint constraints.txt --no-deps momentfm
 

@@ -1,4 +1,4 @@
-# What a stranger needs: `make demo` and `make test` do all their set-up themselves.
+# `make demo` and `make test` create .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
@@ -7,8 +7,8 @@ PATIENTS ?= 200
 
 setup: .venv/ready
 
-# momentfm comes last and without its dependencies: its newest release pins numpy 1.25,
-# transformers 4.33 and huggingface-hub 0.24, and runs as it is on the releases pinned here.
+# momentfm is installed without its dependencies: its newest release pins numpy 1.25,
+# transformers 4.33 and huggingface-hub 0.24, but it also runs on the versions pinned here.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
