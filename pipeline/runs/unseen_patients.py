@@ -43,8 +43,8 @@ def describe_patients(saved: SavedRun, namespace: str) -> str:
     trained_on = saved.config["dataset"]
     if same_patients(trained_on, namespace):
         return (
-            f"Trained on {trained_on}, evaluated on the patients of {namespace} that the repeat "
-            "was neither trained nor validated on."
+            f"Trained on {trained_on}; each repeat is evaluated on patients of {namespace} that "
+            "it was neither trained nor validated on."
         )
     return f"Trained on {trained_on}, evaluated on {namespace}."
 

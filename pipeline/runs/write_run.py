@@ -1,17 +1,16 @@
 """Write a run folder.
 
-config.json         settings, library versions, time and memory used, and the stores read, with
-                    their extraction rates
-provenance.json     provenance of each store
-cohorts.json        record ids of every repeat by part, and the patients it was fitted on
-results.json        every metric of every method, and the thresholds of binary tasks by repeat;
-                    results.md and results.html show the same numbers
-predictions.parquet predictions on test records by record id, with class probabilities in the order
-                    of the classes in targets.json
-log.txt             time-stamped progress, and validation losses of heads and gates
-repeat-K/           targets.json (classes, scales, constants, thresholds); per expert,
-                    base.safetensors (frozen weights; a hidden layer shared by all tasks is stored
-                    once) and one peft adapter folder per task; the gate, with one adapter
+- `config.json`: settings, library versions, time and memory used, and the stores read with their
+  extraction rates.
+- `provenance.json`: provenance of each store.
+- `cohorts.json`: record ids of every repeat by part, and the patients it was fitted on.
+- `results.json`: every metric of every method, and the thresholds of binary tasks by repeat;
+  `results.md` and `results.html` show the same numbers.
+- `predictions.parquet`: predictions for test records, with class probabilities in the order of the
+  classes in `targets.json`.
+- `log.txt`: time-stamped progress, and validation losses of heads and gates.
+- `repeat-K/`: `targets.json` (classes, scales, constants, thresholds) and the folders of heads and
+  gate; see `pipeline.runs.checkpoints`.
 """
 
 import hashlib
@@ -36,6 +35,7 @@ from pipeline.runs.output_folder import translate_write_errors
 from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, Thresholds, results_document
 from pipeline.training.inputs import Inputs
 from pipeline.training.repeat import Repeat
+from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.record_ids import as_ids
 from stores.runs import read_runs
@@ -45,7 +45,7 @@ _LIBRARIES = ("enecg", "torch", "peft", "zarr", "numpy", "scikit-learn")
 
 def write_run(
     folder: Path,
-    settings: Any,
+    settings: TrainSettings,
     device: str,
     inputs: Inputs,
     repeats: Sequence[Repeat],
@@ -56,7 +56,7 @@ def write_run(
 
     Args:
         folder: Existing empty folder.
-        settings: The `TrainSettings` dataclass.
+        settings: Settings of the training.
         device: Resolved device, such as ``"cuda:0"``.
         inputs: Stores, records and labels that the run was trained on.
         repeats: Trained repeats, in order.
