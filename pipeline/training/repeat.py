@@ -78,29 +78,28 @@ def run_repeats(
         layers = None if bases is None else bases[name]
         heads[name] = fit_heads(embedding, labeled, settings, layers)
         log(name, heads[name])
-    by_repeat = [
-        {name: fits[number] for name, fits in heads.items()} for number in range(len(cohorts))
-    ]
+    by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
     out_of_fold = [stack_out_of_fold(fits) for fits in by_repeat]
     gates = fit_gates(features.leads, labeled, out_of_fold, settings)
     log("gate", gates)
     repeats = []
-    for number, cohort in enumerate(cohorts):
-        repeat = labeled[number]
+    for number, (cohort, repeat, fits, gate) in enumerate(
+        zip(cohorts, labeled, by_repeat, gates, strict=True)
+    ):
         builder = PredictionBuilder(number, cohort.record_id, inputs.labels, repeat)
-        weights = _gate_weights(gates[number], features.leads[repeat.rows])
-        outputs = _outputs_by_method(repeat, by_repeat[number], weights)
+        weights = _gate_weights(gate, features.leads[repeat.rows])
+        outputs = _outputs_by_method(repeat, fits, weights)
         thresholds = _choose_thresholds(outputs, builder)
         repeats.append(
             Repeat(
                 cohort,
                 repeat.targets,
-                by_repeat[number],
-                gates[number],
+                fits,
+                gate,
                 thresholds,
                 {task: weight[repeat.test].cpu().numpy() for task, weight in weights.items()},
-                tuple(_predict(builder, by_repeat[number], outputs, thresholds)),
-                _count_by_method(by_repeat[number], gates[number]),
+                tuple(_predict(builder, fits, outputs, thresholds)),
+                _count_by_method(fits, gate),
             )
         )
     log("ensembles", ())

@@ -47,12 +47,13 @@ def check_space(space: Space) -> None:
             )
     for option, values in (("ranks", space.rank), ("gate-depths", space.gate_depth)):
         if min(values, default=0) < 1:
-            raise UserError(f"--{option} {values} is invalid; give integers of at least 1.")
+            given = ", ".join(map(str, values)) or "none"
+            raise UserError(f"--{option} must be integers of at least 1 (given: {given}).")
     lowest, highest = space.learning_rate
     if not 0 < lowest <= highest <= 1:
         raise UserError(
-            f"--learning-rates {lowest:g} {highest:g} is invalid; give a lower and an upper bound "
-            "above 0 and at most 1."
+            "--learning-rates must be a lower and an upper bound, above 0 and at most 1 "
+            f"(given: {lowest:g}, {highest:g})."
         )
     if not (space.adaptation and space.pooling):
         raise UserError("There is nothing to try; give --adaptations and --poolings.")

@@ -1,4 +1,4 @@
-"""A new task on the hidden layers of a run: one more adapter, and nothing else is touched."""
+"""Training of a new task on the frozen hidden layers of an earlier run."""
 
 import hashlib
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pipeline.training.features import read_features
 SHARED = replace(QUICK, adaptation="shared-lora")
 
 
-def files(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -39,8 +39,9 @@ def first(
 ) -> Results:
     out = tmp_path_factory.mktemp("runs") / "first"
     own = ("heart_rate:regression:bpm", "male:binary")
-    asked = {"tasks": ("all",), "own_tasks": own, "labels": str(labels)}
-    return run(dataset, store, out, **asked, fit=SHARED)
+    return run(
+        *(dataset, store, out), tasks=("all",), own_tasks=own, labels=str(labels), fit=SHARED
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def second(
     labels: Path,  # noqa: F811
     first: Results,
 ) -> Results:
-    before = files(first.folder)
+    before = hash_files(first.folder)
     out = first.folder.parent / "second"
     new = run(
         *(dataset, store, out),
@@ -58,34 +59,32 @@ def second(
         labels=str(labels),
         tasks=("rhythm group",),
         base=str(first.folder),
-        # What is the base's own is not the user's to choose.
+        # The repeats and the hidden size of the base take precedence.
         repeats=1,
         fit=replace(QUICK, hidden=5, rank=2),
     )
-    assert files(first.folder) == before
+    assert hash_files(first.folder) == before
     return new
 
 
-def test_a_new_task_is_an_adapter_on_the_same_hidden_layer(first: Results, second: Results):
+def test_new_task_adds_an_adapter_to_the_same_hidden_layer(first: Results, second: Results):
     assert {score.task for score in second.scores} == {"rhythm group"}
     for repeat in range(2):
         for expert in ("dlinear", "timesnet"):
-            old, new = (one.folder / f"repeat-{repeat}/heads/{expert}" for one in (first, second))
-            bases = [load_file(one / "base.safetensors") for one in (old, new)]
+            old, new = (run.folder / f"repeat-{repeat}/heads/{expert}" for run in (first, second))
+            bases = [load_file(folder / "base.safetensors") for folder in (old, new)]
             assert bases[0].keys() == bases[1].keys() >= {"hidden.weight", "standardise.mean"}
             for name, tensor in bases[0].items():
                 assert tensor.equal(bases[1][name]), name
-            assert {one.name for one in old.iterdir() if one.is_dir()} == {
+            assert {path.name for path in old.iterdir() if path.is_dir()} == {
                 *("age", "heart_rate", "male")
             }
-            (adapter,) = (one for one in new.iterdir() if one.is_dir())
-            size = sum(one.stat().st_size for one in adapter.iterdir())
+            (adapter,) = (path for path in new.iterdir() if path.is_dir())
+            size = sum(path.stat().st_size for path in adapter.iterdir())
             assert size < (new / "base.safetensors").stat().st_size / 2
 
 
-def test_it_is_judged_on_patients_that_the_hidden_layers_have_not_seen(
-    first: Results, second: Results
-):
+def test_new_run_uses_the_cohorts_of_its_base(first: Results, second: Results):
     for old, new in zip(
         SavedRun(first.folder).cohorts, SavedRun(second.folder).cohorts, strict=True
     ):
@@ -93,7 +92,7 @@ def test_it_is_judged_on_patients_that_the_hidden_layers_have_not_seen(
 
 
 @pytest.mark.parametrize("repeat", [0, 1])
-def test_both_runs_loaded_answer_as_they_did(
+def test_loaded_runs_reproduce_their_predictions(
     first: Results,
     second: Results,
     store: Path,  # noqa: F811
@@ -103,15 +102,15 @@ def test_both_runs_loaded_answer_as_they_did(
     for results in (first, second):
         stores = SavedRun(results.folder).stores
         cache = open_by_provenance(store, MimicIvEcg(dataset).namespace, stores, "")
-        said = pd.read_parquet(results.folder / "predictions.parquet")
-        said = said[(said["repeat"] == repeat) & (said["method"] == "dlinear")]
-        for task, answers in said.groupby("task"):
-            ids = answers["record_id"].to_numpy()
-            again = load_run(results.folder, repeat).predict(read_features(cache, ids, "cpu"))
-            np.testing.assert_allclose(again["dlinear"][task], answers["predicted"], rtol=1e-4)
+        saved = pd.read_parquet(results.folder / "predictions.parquet")
+        saved = saved[(saved["repeat"] == repeat) & (saved["method"] == "dlinear")]
+        for task, expected in saved.groupby("task"):
+            ids = expected["record_id"].to_numpy()
+            predicted = load_run(results.folder, repeat).predict(read_features(cache, ids, "cpu"))
+            np.testing.assert_allclose(predicted["dlinear"][task], expected["predicted"], rtol=1e-4)
 
 
-def test_a_run_whose_tasks_share_no_layer_is_no_base(
+def test_run_without_shared_layers_is_not_a_base(
     dataset: Path,  # noqa: F811
     store: Path,  # noqa: F811
     labels: Path,  # noqa: F811

@@ -1,4 +1,4 @@
-"""What is fitted on whom within a repeat, seen by what the parts are given."""
+"""Which records each part of a repeat is fitted on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,57 +48,57 @@ def inputs() -> Inputs:
     return Inputs(None, None, IDS, 0, labels, tasks)  # type: ignore[arg-type]
 
 
-def test_halves_of_the_training_records_share_no_patient(inputs: Inputs):
-    labelled = label_repeat(draw_cohort(IDS, PATIENTS, patients=120, seed=0), inputs, FEATURES)
-    first, second = (set(PATIENTS[labelled.rows[half].numpy()].tolist()) for half in labelled.folds)
+def test_folds_share_no_patient(inputs: Inputs):
+    repeat = label_repeat(draw_cohort(IDS, PATIENTS, patients=120, seed=0), inputs, FEATURES)
+    first, second = (set(PATIENTS[repeat.rows[fold].numpy()].tolist()) for fold in repeat.folds)
     assert first
     assert second
     assert not first & second
-    assert sorted(torch.cat(labelled.folds).tolist()) == labelled.train.tolist()
+    assert sorted(torch.cat(repeat.folds).tolist()) == repeat.train.tolist()
 
 
-def test_gate_and_ensembles_learn_from_answers_on_patients_that_the_heads_had_not_seen(
+def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
     inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ):
-    given: list[HeadOutputs] = []
-    to_the_gates: list[dict[str, torch.Tensor]] = []
+    ensemble_inputs: list[HeadOutputs] = []
+    gate_inputs: list[dict[str, torch.Tensor]] = []
 
-    def spy(outputs: HeadOutputs, seed: int) -> EnsembleOutput | None:
-        given.append(outputs)
+    def record_ensemble(outputs: HeadOutputs, seed: int) -> EnsembleOutput | None:
+        ensemble_inputs.append(outputs)
         return None
 
-    def spied_gates(
-        leads: Any, repeats: Any, out_of_fold: Sequence[dict[str, Any]], rest: Any
+    def record_gates(
+        leads: Any, repeats: Any, out_of_fold: Sequence[dict[str, Any]], settings: Any
     ) -> Any:
-        to_the_gates.extend(out_of_fold)
-        return fit_gates(leads, repeats, out_of_fold, rest)
+        gate_inputs.extend(out_of_fold)
+        return fit_gates(leads, repeats, out_of_fold, settings)
 
     fit_gates = module.fit_gates
-    monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, spy))
-    monkeypatch.setattr(module, "fit_gates", spied_gates)
+    monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, record_ensemble))
+    monkeypatch.setattr(module, "fit_gates", record_gates)
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
-    assert len(given) == len(ENSEMBLES) * 2
-    for one in given:
-        train = one.train
-        others = torch.cat([one.validation, torch.arange(len(one.encoded))[-24:]])
-        assert torch.equal(one.out_of_fold[:, others], one.outputs[:, others])
-        assert not torch.isclose(one.out_of_fold[:, train], one.outputs[:, train]).any()
-    for task, out_of_fold in to_the_gates[0].items():
-        assert any(torch.equal(out_of_fold, one.out_of_fold) for one in given), task
+    assert len(ensemble_inputs) == len(ENSEMBLES) * 2
+    for given in ensemble_inputs:
+        train = given.train
+        others = torch.cat([given.validation, torch.arange(len(given.encoded))[-24:]])
+        assert torch.equal(given.out_of_fold[:, others], given.outputs[:, others])
+        assert not torch.isclose(given.out_of_fold[:, train], given.outputs[:, train]).any()
+    for task, out_of_fold in gate_inputs[0].items():
+        assert any(torch.equal(out_of_fold, given.out_of_fold) for given in ensemble_inputs), task
 
 
-def test_the_threshold_is_chosen_on_validation_records(inputs: Inputs):
+def test_threshold_is_chosen_on_validation_records(inputs: Inputs):
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
-    labelled = label_repeat(cohort, inputs, FEATURES)
-    judge = PredictionBuilder(0, cohort.record_id, inputs.labels, labelled)
-    share = torch.rand(RECORDS, generator=torch.Generator().manual_seed(5))
-    output = torch.stack([1 - share, share], 1)
-    truth = labelled.encoded["potassium"].numpy().astype(int)
-    by_part = {
-        part: choose_threshold(share.numpy()[rows], truth[rows])
+    repeat = label_repeat(cohort, inputs, FEATURES)
+    builder = PredictionBuilder(0, cohort.record_id, inputs.labels, repeat)
+    probability = torch.rand(RECORDS, generator=torch.Generator().manual_seed(5))
+    output = torch.stack([1 - probability, probability], 1)
+    truth = repeat.encoded["potassium"].numpy().astype(int)
+    thresholds = {
+        part: choose_threshold(probability.numpy()[rows], truth[rows])
         for part in ("train", "validation", "test")
-        for rows in [getattr(labelled, part).numpy()]
+        for rows in [getattr(repeat, part).numpy()]
     }
-    assert len(set(by_part.values())) == 3
-    assert judge.choose_threshold("potassium", output) == by_part["validation"]
+    assert len(set(thresholds.values())) == 3
+    assert builder.choose_threshold("potassium", output) == thresholds["validation"]

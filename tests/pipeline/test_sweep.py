@@ -1,4 +1,4 @@
-"""Sweeps over stores of the synthetic data set, made once by the training's fixtures."""
+"""Hyperparameter search from the stores of the synthetic data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,57 +39,55 @@ def run(dataset: str, store: Path, out: Path, trials: int, **change: object) -> 
     return sweep(dataset, store, out, SweepSettings(settings, SPACE, trials, batch=4))
 
 
-def test_a_sweep_goes_on_where_it_was_and_tells_every_trial(
-    dataset: str, store: Path, tmp_path: Path
-):
+def test_sweep_resumes_and_reports_all_trials(dataset: str, store: Path, tmp_path: Path):
     first = run(dataset, store, tmp_path / "sweep", 4)
     assert len(first.trials) == 4
     more = run(dataset, store, tmp_path / "sweep", 6)
     assert len(more.trials) == 6
     assert set(first.trials["loss"]) <= set(more.trials["loss"])
     assert more.loss == more.trials["loss"].min() <= first.loss
-    assert len(set(more.trials["learning_rate"])) == 6  # none is tried twice
-    kept = pd.read_csv(tmp_path / "sweep" / "trials.csv")
-    assert kept["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
+    assert len(set(more.trials["learning_rate"])) == 6  # no trial is repeated
+    saved = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    assert saved["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
     text, page = write_sweep(more), (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Best trials" in text
     assert "data:image/png" in page
-    for told in (
+    for words in (
         "RR interval, Sex. Data: ",
         f" patients of {more.summary.dataset}.",
         "timesnet (random:0)",
         "Untrained experts: timesnet. Their weights are random",
     ):
-        assert told in text
-        assert told in page
+        assert words in text
+        assert words in page
 
 
-def finished(params: list[dict[str, object]]) -> pd.DataFrame:
-    """The table of trials with these settings, the first the best."""
+def make_table(trials: list[dict[str, object]]) -> pd.DataFrame:
+    """Tabulate trials with these settings; the first has the lowest loss."""
     return tabulate_trials(
         [
             optuna.trial.create_trial(
                 value=number / 10,
-                params=of_one,
+                params=params,
                 distributions={
                     name: optuna.distributions.CategoricalDistribution([value])  # type: ignore[list-item]
-                    for name, value in of_one.items()
+                    for name, value in params.items()
                 },
             )
-            for number, of_one in enumerate(params)
+            for number, params in enumerate(trials)
         ]
     )
 
 
-def test_a_rank_is_a_whole_number_also_beside_trials_that_have_none():
-    table = finished([{"adaptation": "lora", "rank": 8}, {"adaptation": "full"}])
+def test_ranks_stay_integers_where_some_trials_have_none():
+    table = make_table([{"adaptation": "lora", "rank": 8}, {"adaptation": "full"}])
     assert [line.rpartition(",")[2] for line in table.to_csv(index=False).split()] == [
         *("rank", "8", "")
     ]
 
 
-def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decades():
-    table = finished(
+def test_plot_shows_varied_settings_with_sorted_values():
+    table = make_table(
         [
             {"gate_depth": 2, "rank": 16, "pooling": "default", "learning_rate": 2e-4},
             {"gate_depth": 1, "rank": 2, "pooling": "default", "learning_rate": 3e-3},
@@ -105,7 +103,9 @@ def test_the_figure_has_settings_that_vary_their_values_in_order_and_whole_decad
     assert len(panels["learning rate"].get_xticks(minor=True)) == 0
 
 
-def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_path: Path):
+def test_folder_with_another_sweep_or_other_files_is_an_error(
+    dataset: str, store: Path, tmp_path: Path
+):
     run(dataset, store, tmp_path / "sweep", 1)
     with pytest.raises(UserError, match="holds a sweep with other options"):
         run(dataset, store, tmp_path / "sweep", 2, seed=5)
@@ -115,42 +115,45 @@ def test_a_folder_of_another_question_is_refused(dataset: str, store: Path, tmp_
         run(dataset, store, tmp_path / "thesis", 1)
 
 
-def test_trials_in_one_pass_lose_what_they_would_alone(dataset: str, store: Path, tmp_path: Path):
-    alone = Space(rank=(4,), adaptation=("lora",), gate_depth=(1,))
+def test_trials_of_one_pass_equal_separate_trials(dataset: str, store: Path, tmp_path: Path):
+    space = Space(rank=(4,), adaptation=("lora",), gate_depth=(1,))
     settings = replace(SETTINGS, fit=replace(SETTINGS.fit, dropout=0.0))
-    together = sweep(dataset, store, tmp_path / "a", SweepSettings(settings, alone, trials=3))
-    for _, trial in together.trials.iterrows():
+    stacked = sweep(dataset, store, tmp_path / "a", SweepSettings(settings, space, trials=3))
+    for _, trial in stacked.trials.iterrows():
         rate = trial["learning_rate"]
-        fixed = replace(alone, learning_rate=(rate, rate))
-        one = sweep(dataset, store, tmp_path / f"{rate}", SweepSettings(settings, fixed, trials=1))
-        assert one.loss == pytest.approx(trial["loss"], rel=1e-3)
+        fixed = replace(space, learning_rate=(rate, rate))
+        alone = sweep(
+            dataset, store, tmp_path / f"{rate}", SweepSettings(settings, fixed, trials=1)
+        )
+        assert alone.loss == pytest.approx(trial["loss"], rel=1e-3)
 
 
-def test_an_adaptation_that_is_none_is_told(dataset: str, store: Path, tmp_path: Path):
+def test_sweep_rejects_an_unknown_adaptation(dataset: str, store: Path, tmp_path: Path):
     settings = SweepSettings(SETTINGS, Space(adaptation=("magic",)), trials=1)
     with pytest.raises(UserError, match=r"Unknown adaptation 'magic' .*available: lora, full"):
         sweep(dataset, store, tmp_path / "x", settings)
 
 
-def test_a_question_of_ones_own_is_swept(
-    dataset: str, store: Path, synthetic_dir: Path, tmp_path: Path
-):
+def test_sweep_supports_own_tasks(dataset: str, store: Path, synthetic_dir: Path, tmp_path: Path):
     labels = str(synthetic_dir / "machine_measurements.csv")
     own = {"tasks": (), "own_tasks": ("qrs_axis:regression:degrees",), "labels": labels}
     assert len(run(dataset, store, tmp_path / "sweep", 2, **own).trials) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"rank": (0,)}, r"--ranks \(0,\) is invalid; give integers of at least 1"),
-        ({"gate_depth": ()}, r"--gate-depths \(\) is invalid"),
-        ({"learning_rate": (1e-2, 1e-4)}, "--learning-rates 0.01 0.0001 is invalid"),
-        ({"learning_rate": (1e-2, float("inf"))}, "--learning-rates 0.01 inf is invalid"),
+        ({"rank": (0,)}, r"--ranks must be integers of at least 1 \(given: 0\)"),
+        ({"gate_depth": ()}, r"--gate-depths must be .* \(given: none\)"),
+        ({"learning_rate": (1e-2, 1e-4)}, r"--learning-rates must be .* \(given: 0.01, 0.0001\)"),
+        (
+            {"learning_rate": (1e-2, float("inf"))},
+            r"--learning-rates must be .* \(given: 0.01, inf\)",
+        ),
         ({"adaptation": ("lore",)}, r"Unknown adaptation 'lore' .*available: lora, full"),
         ({"pooling": ()}, "nothing to try"),
     ],
 )
-def test_what_cannot_be_tried_is_told_before_anything_is(change: dict[str, object], told: str):
-    with pytest.raises(UserError, match=told):
+def test_invalid_search_spaces_are_user_errors(change: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message):
         check_space(replace(SPACE, **change))  # type: ignore[arg-type]
