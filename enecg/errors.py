@@ -1,8 +1,8 @@
-"""The one exception whose text is meant for the user."""
+"""The exception whose message is meant for the user."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one sentence naming the thing, the reason and the remedy.
+    """An error that the user can fix. Its message names the object, the reason and the remedy.
 
-    The command line prints it and exits with code 2; any other exception is a bug.
+    The command line prints the message and exits with code 2. Any other exception is a bug.
     """

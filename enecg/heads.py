@@ -1,8 +1,8 @@
-"""The trainable part on top of a frozen expert: one FFN per task, adapted by LoRA.
+"""Heads on frozen experts: one FFN per task, adapted by LoRA.
 
-`y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935): the FFN's hidden layers keep their drawn weights
-and learn a low-rank update (`W0 + BA`), its last layer is trained outright. These are the modules
-that are saved and loaded; many of them at once are trained by `stacked.py`.
+In `y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935), the hidden layers of the FFN keep their
+initial weights and learn a low-rank update (`W0 + BA`); the output layer is trained fully. These
+modules are saved and loaded; `stacked.py` trains many of them at once.
 """
 
 import torch
@@ -11,11 +11,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
-"""What LoRA adapts, as peft takes it."""
+"""Modules that LoRA adapts, as a regular expression for peft's `target_modules`."""
 
 
 class Standardize(nn.Module):
-    """Brings features to mean 0 and variance 1 by statistics of the training records."""
+    """Standardizes features to mean 0 and variance 1 with statistics of the training records.
+
+    Args:
+        features: Number of features.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -26,24 +30,29 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(features))
 
     def fit(self, embedding: Float[Tensor, "record feature"]) -> None:
-        """Take the statistics of these records, and of no others."""
+        """Set mean and scale from the embeddings of training records."""
         values = embedding.float()
         self.mean = values.mean(0)
         deviation = values.std(0, unbiased=False)
-        # A feature that never varies says nothing: it becomes 0, not 0/0.
+        # A constant feature becomes 0 instead of 0/0.
         self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
 
     def forward(
         self, embedding: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch feature"]:
-        """The standardised features, float32."""
+        """Return the standardized features, float32."""
         return (embedding.float() - self.mean) / self.scale
 
 
 class FFN(nn.Module):
-    """Hidden layers and a prediction: `prediction(gelu(hidden(x)))` where `depth` is 1.
+    """A feed-forward network: `prediction(gelu(hidden(x)))` with `depth` 1.
 
-    With `depth` 0 it is one linear layer.
+    Args:
+        features: Number of input features.
+        hidden: Units of each hidden layer.
+        outputs: Number of outputs.
+        dropout: Dropout probability after each hidden layer.
+        depth: Number of hidden layers; 0 is a single linear layer.
     """
 
     def __init__(
@@ -58,7 +67,7 @@ class FFN(nn.Module):
         self.depth = depth
 
     def forward(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
-        """Predictions: standard units of a regression, or logits of the classes."""
+        """Compute standardized values (regression) or class logits."""
         states = features
         for layer in [self.hidden, *self.more] if self.depth else []:
             states = self.dropout(nn.functional.gelu(layer(states)))
@@ -67,10 +76,15 @@ class FFN(nn.Module):
 
 
 class TaskHeads(nn.Module):
-    """One FFN per task over the same standardised features of one expert.
+    """One FFN per task on the standardized embedding of one expert.
 
-    `outputs` gives each task's number of outputs: 1 for a regression, else its classes. `shared`:
-    all tasks have the same hidden layer, the very same module.
+    Args:
+        features: Size of the embedding.
+        outputs: Number of outputs of each task: 1 for a regression, else its number of classes.
+        hidden: Units of each hidden layer.
+        dropout: Dropout probability after each hidden layer.
+        depth: Number of hidden layers.
+        shared: Whether all tasks share one hidden layer module.
     """
 
     def __init__(
@@ -85,6 +99,7 @@ class TaskHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.shared = shared
+        # The attribute's spelling is part of the keys in saved runs.
         self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
             {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
@@ -95,22 +110,29 @@ class TaskHeads(nn.Module):
                 ffn.hidden = first.hidden
 
     def adapt(self, *, rank: int, alpha: float, dropout: float) -> None:
-        """Give every task's FFN an adapter of its own, as `with_lora` does."""
+        """Wrap every task's FFN in its own LoRA adapter; see `with_lora`."""
         for task, ffn in self.ffn.items():
             self.ffn[task] = with_lora(ffn, rank=rank, alpha=alpha, dropout=dropout)
 
     def forward(
         self, embedding: Float[Tensor, "batch feature"]
     ) -> dict[str, Float[Tensor, "batch output"]]:
-        """Every task's predictions."""
+        """Compute every task's outputs; see `FFN.forward`."""
         features = self.standardise(embedding)
         return {task: ffn(features) for task, ffn in self.ffn.items()}
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> PeftModel:
-    """A module whose `hidden` layers learn by LoRA and whose `prediction` layers learn outright.
+    """Wrap a module so that hidden layers learn by LoRA and `prediction` layers are trained fully.
 
-    All else is frozen. The result's adapter is saved by peft's own format.
+    Args:
+        module: An `FFN`, or a module that contains some.
+        rank: Rank of the update.
+        alpha: Scale of the update, divided by `rank`.
+        dropout: Dropout probability on the input of the update.
+
+    Returns:
+        The peft model. All other parameters are frozen.
     """
     config = LoraConfig(
         r=rank,

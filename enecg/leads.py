@@ -1,6 +1,6 @@
-"""LeadsSample: the few resampled leads that the gate sees (EnECG, arXiv 2511.22935, method).
+"""LeadsSample, the input of the gate: a few resampled leads (EnECG, arXiv 2511.22935).
 
-It is kept in the stores like an expert's embedding, so that training opens no waveform.
+Stores hold it like an expert's embedding, so that training reads no waveforms.
 """
 
 import torch
@@ -13,12 +13,12 @@ from enecg.names import LEADS_SAMPLE
 from enecg.signal import LEADS, resample
 
 SAMPLED_LEADS = ("II", "V1", "V5")
-"""One limb lead, one right and one left precordial lead: the usual rhythm strip."""
+"""One limb lead, one right and one left precordial lead, as in the usual rhythm strips."""
 STEPS = 500
 
 
 class LeadsSample:
-    """The sampled leads, in mV, one after the other: 3 leads of 500 samples at 50 Hz."""
+    """The sampled leads in mV at 50 Hz, concatenated: 3 leads of 500 samples."""
 
     spec = ExpertSpec(
         name=LEADS_SAMPLE,
@@ -32,6 +32,6 @@ class LeadsSample:
     )
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`."""
+        """Sample the leads; see `Expert.embed`."""
         rows = torch.tensor([LEADS.index(lead) for lead in SAMPLED_LEADS], device=ecg.device)
         return resample(ecg[:, rows], STEPS).flatten(1)

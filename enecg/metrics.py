@@ -1,7 +1,10 @@
-"""How answers are judged: the paper's metrics and others, as plain functions by scikit-learn.
+"""Metrics of predictions: those of the paper and others, based on scikit-learn.
 
-Where a metric is not defined, because a class has no test record or all truths are equal, it is
-NaN; nothing is warned of or raised.
+A metric that is undefined, because a class has no test record or all true values are equal, is
+NaN, without a warning or an exception.
+
+Parameters have the same meaning throughout: `truth` holds true values or class numbers,
+`predicted` the predicted ones, `probability` the predicted probability of each class.
 """
 
 from collections.abc import Callable
@@ -20,48 +23,54 @@ from sklearn.metrics import mean_absolute_error as _mean_absolute_error
 from sklearn.metrics import root_mean_squared_error as _root_mean_squared_error
 
 BINS = 10
-"""Equal bins of probability from 0 to 1 that calibration is told in; a bin has its lower edge."""
+"""Number of equal probability bins for calibration; each includes its lower edge."""
 
 NAN = float("nan")
-"""What is not defined: this one object, so that scores which hold it equal their copies."""
+"""NaN of undefined metrics. One object, so that copies of scores compare equal by identity."""
 
 
 def mean_absolute_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
-    """The mean absolute error, in the unit of the values."""
+    """Compute the mean absolute error, in the unit of the values."""
     return float(_mean_absolute_error(truth, predicted))
 
 
 def root_mean_squared_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
-    """The root of the mean squared error, in the unit of the values."""
+    """Compute the root mean squared error, in the unit of the values."""
     return float(_root_mean_squared_error(truth, predicted))
 
 
 def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]) -> float:
-    """The share of the truth's variance that is explained; below 0 where the test records' own
-    mean would do better. NaN where all truths are equal.
+    """Compute the coefficient of determination, relative to the mean of the test records.
+
+    Args:
+        truth: True values.
+        predicted: Predicted values.
+
+    Returns:
+        At most 1, negative for predictions worse than that mean, NaN if all true values are equal.
     """
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    return 1 - float(((truth - predicted) ** 2).sum()) / spread if spread > 0 else NAN
+    total = float(((truth - truth.mean()) ** 2).sum())
+    return 1 - float(((truth - predicted) ** 2).sum()) / total if total > 0 else NAN
 
 
 def macro_f1(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
-    """The mean of both classes' F1 (0 for a class that is never right)."""
+    """Average the F1 of classes 0 and 1; a class without a correct prediction counts as 0."""
     return float(f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0))
 
 
 def accuracy(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
-    """The share of records whose class is right."""
+    """Compute the fraction of correctly classified records."""
     return float(accuracy_score(truth, predicted))
 
 
 def macro_f1_of_present(
     truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]
 ) -> float:
-    """The mean F1 of the classes that have a test record."""
+    """Average the F1 over the classes that have a test record."""
     present = np.unique(truth)
     return float(f1_score(truth, predicted, labels=present, average="macro", zero_division=0))
 
@@ -69,7 +78,7 @@ def macro_f1_of_present(
 def balanced_accuracy(
     truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]
 ) -> float:
-    """The mean recall of the classes that have a test record."""
+    """Average the recall over the classes that have a test record."""
     present = np.unique(truth)
     return float(recall_score(truth, predicted, labels=present, average="macro", zero_division=0))
 
@@ -77,7 +86,15 @@ def balanced_accuracy(
 def auroc(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> float:
-    """The area under the ROC curve of class 1. NaN where only one class has a test record."""
+    """Compute the area under the ROC curve of class 1.
+
+    Args:
+        truth: Class numbers, 0 or 1.
+        probability: Probability of each class.
+
+    Returns:
+        The area, or NaN if only one class has a test record.
+    """
     if len(np.unique(truth)) < 2:
         return NAN
     return float(roc_auc_score(truth, probability[:, 1]))
@@ -86,8 +103,14 @@ def auroc(
 def auprc(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> float:
-    """The average precision of class 1: chance is its share. NaN where only one class has a
-    test record.
+    """Compute the average precision of class 1; chance level is the prevalence of class 1.
+
+    Args:
+        truth: Class numbers, 0 or 1.
+        probability: Probability of each class.
+
+    Returns:
+        The average precision, or NaN if only one class has a test record.
     """
     if len(np.unique(truth)) < 2:
         return NAN
@@ -97,49 +120,79 @@ def auprc(
 def macro_auroc(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> float:
-    """The mean over the classes that have a test record of the area under the ROC curve of this
-    class against all others. NaN where only one class has one.
+    """Average the one-versus-rest AUROC over the classes that have a test record.
+
+    Args:
+        truth: Class numbers.
+        probability: Probability of each class.
+
+    Returns:
+        The mean area, or NaN if only one class has a test record.
     """
     present = np.unique(truth).astype(int)
     if len(present) < 2:
         return NAN
-    return float(np.mean([roc_auc_score(truth == one, probability[:, one]) for one in present]))
+    return float(
+        np.mean([roc_auc_score(truth == label, probability[:, label]) for label in present])
+    )
 
 
 def calibration_pairs(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Float[np.ndarray, " record"], Float[np.ndarray, " record"]]:
-    """What calibration compares: a probability, and whether it came true (0 or 1).
+    """Return the probabilities that calibration is measured on, and the outcomes.
 
-    Of two classes the probability of class 1; of more, that of the class held most probable.
+    With two classes this is the probability of class 1; with more, the probability of the
+    predicted class.
+
+    Args:
+        truth: Class numbers.
+        probability: Probability of each class.
+
+    Returns:
+        A probability per record, and 1.0 where that class is the true one, else 0.0.
     """
     if probability.shape[1] == 2:
         return probability[:, 1], (truth == 1).astype(np.float64)
-    said = probability.argmax(1)
-    return probability[np.arange(len(said)), said], (truth == said).astype(np.float64)
+    predicted = probability.argmax(1)
+    confidence = probability[np.arange(len(predicted)), predicted]
+    return confidence, (truth == predicted).astype(np.float64)
 
 
 def bin_indices(probability: Float[np.ndarray, " record"]) -> Int[np.ndarray, " record"]:
-    """Which of the `BINS` each probability falls into; 1 falls into the last."""
-    place: np.ndarray = np.clip((probability * BINS).astype(int), 0, BINS - 1)
-    return place
+    """Return the bin (0 to `BINS` - 1) of each probability; 1.0 belongs to the last bin."""
+    indices: np.ndarray = np.clip((probability * BINS).astype(int), 0, BINS - 1)
+    return indices
 
 
 def calibration_error(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> float:
-    """The expected calibration error: over `BINS` equal bins, the mean distance of the mean
-    probability from the share that came true, weighted by records.
+    """Compute the expected calibration error over `BINS` equal bins.
+
+    Args:
+        truth: Class numbers.
+        probability: Probability of each class.
+
+    Returns:
+        The distance between mean probability and observed frequency, averaged over bins weighted
+        by their number of records; 0 to 1.
     """
-    probable, came_true = calibration_pairs(truth, probability)
-    gap = np.bincount(bin_indices(probable), weights=probable - came_true, minlength=BINS)
+    confidence, outcome = calibration_pairs(truth, probability)
+    gap = np.bincount(bin_indices(confidence), weights=confidence - outcome, minlength=BINS)
     return float(np.abs(gap).sum() / len(truth))
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Records whose probability lies between `low` and `high`: how many (`n`), their mean
-    probability, and the share that came true.
+    """The records of one calibration bin.
+
+    Attributes:
+        low: Lower edge of the bin, inclusive.
+        high: Upper edge of the bin.
+        n: Number of records.
+        probability: Mean predicted probability.
+        share: Observed frequency of the outcome.
     """
 
     low: float
@@ -152,24 +205,38 @@ class Bin:
 def reliability_bins(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Bin, ...]:
-    """The bins of `calibration_error` that have records."""
-    probable, came_true = calibration_pairs(truth, probability)
-    place = bin_indices(probable)
-    told = []
-    for one in np.unique(place).tolist():
-        inside = place == one
-        mean, share = float(probable[inside].mean()), float(came_true[inside].mean())
-        told.append(Bin(one / BINS, (one + 1) / BINS, int(inside.sum()), mean, share))
-    return tuple(told)
+    """Compute the nonempty bins of a reliability diagram, which `calibration_error` sums up."""
+    confidence, outcome = calibration_pairs(truth, probability)
+    indices = bin_indices(confidence)
+    result = []
+    for index in np.unique(indices).tolist():
+        inside = indices == index
+        result.append(
+            Bin(
+                low=index / BINS,
+                high=(index + 1) / BINS,
+                n=int(inside.sum()),
+                probability=float(confidence[inside].mean()),
+                share=float(outcome[inside].mean()),
+            )
+        )
+    return tuple(result)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by its name. `of` takes the truth and the answers, or the class probabilities
-    where `by_probability`; `has_unit`: it is in the task's unit.
+    """A metric and how to interpret it.
 
-    `biased`: a bootstrap's draws lie to one side of it, for they repeat records, which look less
-    calibrated, and lack rare classes, which are the harder ones. Such a metric is from 0 to 1.
+    Attributes:
+        name: Name in tables and result files.
+        compute: Function of the truth and the predictions, or the truth and the class
+            probabilities if `by_probability`.
+        higher_is_better: Direction of improvement.
+        by_probability: Whether `compute` takes class probabilities.
+        has_unit: Whether the metric has the unit of the task.
+        biased: Whether bootstrap draws are systematically worse or better than the full sample:
+            they repeat records, which appear less calibrated, and omit rare classes, which are
+            harder. Such metrics range from 0 to 1.
     """
 
     name: str
@@ -199,4 +266,4 @@ SECONDARY_METRICS = {
         _CALIBRATION,
     ),
 }
-"""What is told of a task of each kind besides the paper's metric."""
+"""Metrics reported besides the paper's own, by kind of task."""

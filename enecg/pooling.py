@@ -1,7 +1,8 @@
-"""How an expert's states become one vector a record. The choice is part of the expert's spec.
+"""Poolings of an expert's states into one vector per record; the choice is part of its spec.
 
-States are (record, series, token, feature): a series is a lead, or a segment of the record, and
-tokens follow each other in time. A mean over tokens alone loses rhythm, one over leads loses axis.
+States have the axes (record, series, token, feature). A series is a lead or a segment of the
+record; its tokens are consecutive in time. A mean over tokens discards rhythm, a mean over leads
+discards the electrical axis.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ Pooled = Float[Tensor, "record pooled"]
 
 
 def mean(states: States) -> Pooled:
-    """The mean over series and tokens: F features."""
+    """Average over series and tokens: F features."""
     return states.mean((1, 2))
 
 
@@ -27,12 +28,12 @@ def mean_std(states: States) -> Pooled:
 
 
 def per_series(states: States) -> Pooled:
-    """The mean over tokens of each series, one after the other: S x F features."""
+    """Average over the tokens of each series: S x F features."""
     return states.mean(2).flatten(1)
 
 
 def per_series_mean_std(states: States) -> Pooled:
-    """Mean and standard deviation over tokens of each series: 2 x S x F features."""
+    """Mean and standard deviation over the tokens of each series: S x 2F features."""
     return torch.cat([states.mean(2), states.std(2, unbiased=False)], dim=-1).flatten(1)
 
 
@@ -40,7 +41,7 @@ SEGMENTS = 4
 
 
 def segments(states: States) -> Pooled:
-    """The mean over series and over each of four parts of the time: 4F features."""
+    """Average over series and over each quarter of the tokens: 4F features."""
     parts = states.mean(1).tensor_split(SEGMENTS, dim=1)
     return torch.cat([part.mean(1) for part in parts], dim=-1)
 
@@ -52,16 +53,28 @@ POOLINGS: dict[str, tuple[Callable[[States], Pooled], Callable[[int, int], int]]
     "per-series-mean-std": (per_series_mean_std, lambda series, size: 2 * series * size),
     "segments": (segments, lambda series, size: SEGMENTS * size),
 }
-"""By name: the pooling, and its number of features from the series and the size of a state."""
+"""Name -> (pooling, its number of features from the number of series and the state size)."""
 
 
 def pool(name: str, states: States) -> Pooled:
-    """States pooled by name."""
+    """Pool states with the named pooling, a key of `POOLINGS`."""
     return POOLINGS[name][0](states)
 
 
 def pooled_size(name: str, series: int, size: int) -> int:
-    """How many features a pooling gives. Raises UserError for a name that is no pooling."""
+    """Return the number of features of a pooled vector.
+
+    Args:
+        name: A key of `POOLINGS`.
+        series: Number of series per record.
+        size: Features per token.
+
+    Returns:
+        The length of the vector that `pool` returns per record.
+
+    Raises:
+        UserError: The pooling does not exist.
+    """
     if name not in POOLINGS:
-        raise UserError(f"There is no pooling {name!r}; there are {', '.join(POOLINGS)}.")
+        raise UserError(f"Unknown pooling {name!r}; available: {', '.join(POOLINGS)}.")
     return POOLINGS[name][1](series, size)

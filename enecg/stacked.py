@@ -1,9 +1,9 @@
-"""Many FFNs of one shape computed in one pass: repeats, tasks and trials side by side.
+"""Many FFNs of the same shape, trained in one pass: repeats, tasks and sweep trials.
 
-A head is so small that calling torch costs more than computing it, so `groups` x `tasks` of them
-are one batched product. Each has parameters of its own, so training them together is training
-them one by one. What is trained here is handed over to the plain modules of `heads.py` and
-`gate.py`, which peft saves, and which answer alike.
+A single head is so small that kernel launches cost more than the arithmetic. Here
+`groups` x `tasks` FFNs are one batched matrix product. Each has its own parameters, so training
+them together is equivalent to training them one by one. Trained parameters are copied to the
+modules of `heads.py` and `gate.py`, which compute the same outputs and are saved.
 """
 
 import math
@@ -21,11 +21,19 @@ from enecg.heads import FFN
 
 @dataclass(frozen=True)
 class StackConfig:
-    """What the FFNs of a stack have in common.
+    """The configuration that all FFNs of a stack share.
 
-    `outputs`: the most that any task has. `lora`: the hidden layers learn by LoRA of this
-    `rank` alone; else they are trained outright. `shared`: all tasks of a group have the same
-    hidden layers. `zero_prediction`: the prediction begins at 0.
+    Attributes:
+        features: Number of input features.
+        hidden: Units of each hidden layer.
+        outputs: Number of outputs, the largest of any task.
+        depth: Number of hidden layers; 0 is a single linear layer.
+        lora: Whether hidden layers are frozen and learn by LoRA, instead of being trained fully.
+        shared: Whether all tasks of a group share their hidden layers.
+        zero_prediction: Whether the output layer starts at 0.
+        rank: Rank of the LoRA update.
+        alpha: Scale of the LoRA update, divided by `rank`.
+        dropout: Dropout probability of hidden layers and of the input of LoRA updates.
     """
 
     features: int
@@ -41,9 +49,14 @@ class StackConfig:
 
 
 class StackedFFN(nn.Module):
-    """`groups` x `tasks` FFNs, drawn from `seeds`, one a group: of one seed they are drawn alike.
+    """`groups` x `tasks` FFNs in one module.
 
-    Parameters have the leading axes (group, task); where hidden layers are shared, (group, 1).
+    Parameters have the leading axes (group, task), or (group, 1) where hidden layers are shared.
+
+    Args:
+        config: Configuration of every FFN.
+        tasks: Number of FFNs per group.
+        seeds: Seed of each group's initial parameters; equal seeds give equal parameters.
     """
 
     def __init__(self, config: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
@@ -70,9 +83,16 @@ class StackedFFN(nn.Module):
     def first_layer(
         self, group: int, features: Float[Tensor, "record feature"]
     ) -> Float[Tensor, "record task hidden"]:
-        """What the first hidden layer of a group makes of features without LoRA.
+        """Compute a group's first hidden layer without LoRA, before the activation.
 
-        It stays the same as long as the layer is frozen, so it need be computed but once.
+        With `config.lora` the layer is frozen, so that one call per training run suffices.
+
+        Args:
+            group: Index of the group.
+            features: Features of any number of records.
+
+        Returns:
+            The linear layer's output for each task (one if hidden layers are shared).
         """
         weight = self.weight[0][group]
         product = features @ weight.flatten(0, 1).mT
@@ -84,10 +104,17 @@ class StackedFFN(nn.Module):
         features: Float[Tensor, "group batch feature"],
         first: Float[Tensor, "group batch task_or_1 hidden"] | None = None,
     ) -> Float[Tensor, "group task batch output"]:
-        """Every FFN's output on its group's batch; `first` as it comes from `first`.
+        """Compute every FFN's outputs on its group's batch.
 
-        Dropout leaves out the same units in all groups and tasks, which know nothing of each
-        other: drawing for each of them would take longer than all the rest.
+        Dropout drops the same units in all groups and tasks. They are independent of each other,
+        and drawing a mask for each would take longer than all other operations.
+
+        Args:
+            features: Each group's batch.
+            first: Outputs of `first_layer` for the same records, computed here by default.
+
+        Returns:
+            The outputs, as those of `FFN.forward`.
         """
         states = features.unsqueeze(1)
         for depth in range(self.config.depth):
@@ -95,23 +122,28 @@ class StackedFFN(nn.Module):
             if depth == 0 and first is not None:
                 before = first.transpose(1, 2)
             else:
-                before = _times(states, weight) + bias.unsqueeze(2)
+                before = _multiply(states, weight) + bias.unsqueeze(2)
             if self.config.lora:
-                low = _times(self._drop(states), self.lora_a[depth])
+                low = _multiply(self._drop(states), self.lora_a[depth])
                 scale = self.config.alpha / self.config.rank
-                before = before + scale * _times(low, self.lora_b[depth])
+                before = before + scale * _multiply(low, self.lora_b[depth])
             states = self._drop(functional.gelu(before))
-        return _times(states, self.prediction) + self.prediction_bias.unsqueeze(2)
+        return _multiply(states, self.prediction) + self.prediction_bias.unsqueeze(2)
 
     def _drop(self, states: Tensor) -> Tensor:
-        share = self.config.dropout
-        if not self.training or not share:
+        probability = self.config.dropout
+        if not self.training or not probability:
             return states
-        kept = torch.rand(states.shape[-2:], device=states.device) >= share
-        return states * (kept / (1 - share))
+        kept = torch.rand(states.shape[-2:], device=states.device) >= probability
+        return states * (kept / (1 - probability))
 
     def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy a group's parameters into its tasks' FFNs, plain or wrapped by peft."""
+        """Copy a group's parameters to plain modules.
+
+        Args:
+            group: Index of the group.
+            ffns: One `FFN` per task, wrapped by peft if `config.lora`; modified in place.
+        """
         with torch.no_grad():
             for task, adapted in enumerate(ffns):
                 ffn = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
@@ -133,11 +165,11 @@ class StackedFFN(nn.Module):
                 last.bias.copy_(self.prediction_bias[group, task, :outputs])
 
 
-def _times(
+def _multiply(
     states: Float[Tensor, "group task_or_1 batch in"],
     weight: Float[Tensor, "group task_or_1 out in"],
 ) -> Float[Tensor, "group task batch out"]:
-    """Each FFN's states times its weight. States that all tasks have in common are read once."""
+    """Multiply each FFN's states by its weight, reading states that all tasks share only once."""
     if states.shape[1] == 1 and weight.shape[1] > 1:
         product: Tensor = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
         product = product.unflatten(-1, weight.shape[1:3])
@@ -146,7 +178,7 @@ def _times(
 
 
 def _draw(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
-    """A group's initial parameters, each with a leading task axis, as torch and peft draw them."""
+    """Draw a group's initial parameters, with a leading task axis, as torch and peft draw them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         ffns = [
@@ -164,9 +196,9 @@ def _draw(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
             kept = layers[:1] if config.shared else layers
             drawn[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
             drawn[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
-            low = torch.empty(tasks, config.rank, layers[0].in_features)
-            for one in low:
-                nn.init.kaiming_uniform_(one, a=math.sqrt(5))
-            drawn[f"lora_a{depth}"] = low
+            lora_a = torch.empty(tasks, config.rank, layers[0].in_features)
+            for matrix in lora_a:
+                nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+            drawn[f"lora_a{depth}"] = lora_a
             drawn[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
     return drawn

@@ -1,7 +1,4 @@
-"""What is asked of an ECG: the tasks of EnECG (arXiv 2511.22935), and a lab's own.
-
-For each: what is predicted, in which unit, how it is judged.
-"""
+"""Prediction tasks: the five of EnECG (arXiv 2511.22935) and user-defined ones."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -18,15 +15,20 @@ Kind = Literal["regression", "binary", "multiclass"]
 
 @dataclass(frozen=True)
 class Task:
-    """One question asked of an ECG.
+    """A prediction task.
 
-    - `column`: the column of the label table that answers it.
-    - `unit`: of a regression's values and error.
-    - `metric_name`, `metric`: as the paper judges it; `higher_is_better` says which way.
-    - `classes`: names of a binary task's classes 0 and 1; a multiclass task's are fitted on
-      training patients.
-    - `other_class`: the class of all labels that are not among a multiclass task's frequent ones;
-      without it every label of the training patients is a class of its own.
+    Attributes:
+        name: Identifier in options and result files.
+        title: Heading in tables.
+        kind: Kind of target.
+        column: Column of the label table that holds the labels.
+        unit: Unit of a regression's values and errors, empty for classes.
+        metric_name: Name of the primary metric.
+        metric: Primary metric, a function of true and predicted values.
+        classes: Names of classes 0 and 1 of a binary task. Empty if they are derived from the
+            labels, as those of a multiclass task always are.
+        other_class: Class of all infrequent labels of a multiclass task. Empty if every label of
+            the training patients has its own class.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Task:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger metric is the better one."""
+        """Whether a larger value of the primary metric is better."""
         return self.kind != "regression"
 
 
@@ -49,134 +51,154 @@ ARRHYTHMIA_CLASSES = 15
 """The 14 most frequent diagnoses of the training patients, and `OTHER_CLASS`."""
 OTHER_CLASS = "Others"
 
+_PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
+    "regression": ("MAE", metrics.mean_absolute_error),
+    "binary": ("macro-F1", metrics.macro_f1),
+    "multiclass": ("accuracy", metrics.accuracy),
+}
+"""The paper's metric of each kind of task."""
+
+
+def _paper_task(
+    name: str,
+    title: str,
+    kind: Kind,
+    column: str,
+    unit: str = "",
+    classes: tuple[str, ...] = (),
+    other_class: str = "",
+) -> Task:
+    return Task(name, title, kind, column, unit, *_PRIMARY_METRICS[kind], classes, other_class)
+
+
 TASKS = {
     task.name: task
     for task in (
-        Task(
-            "rr_interval",
-            "RR interval",
-            "regression",
-            "rr_interval",
-            "ms",
-            "MAE",
-            metrics.mean_absolute_error,
-        ),
-        Task(
-            "age",
-            "Age",
-            "regression",
-            "age",
-            "years",
-            "MAE",
-            metrics.mean_absolute_error,
-        ),
-        Task("sex", "Sex", "binary", "sex", "", "macro-F1", metrics.macro_f1, ("female", "male")),
-        Task(
+        _paper_task("rr_interval", "RR interval", "regression", "rr_interval", "ms"),
+        _paper_task("age", "Age", "regression", "age", "years"),
+        _paper_task("sex", "Sex", "binary", "sex", classes=("female", "male")),
+        _paper_task(
             "potassium",
             "Potassium abnormality",
             "binary",
             "potassium",
-            "",
-            "macro-F1",
-            metrics.macro_f1,
-            ("normal", "abnormal"),
+            classes=("normal", "abnormal"),
         ),
-        Task(
-            "arrhythmia",
-            "Arrhythmia",
-            "multiclass",
-            "diagnosis",
-            "",
-            "accuracy",
-            metrics.accuracy,
-            other_class=OTHER_CLASS,
-        ),
+        _paper_task("arrhythmia", "Arrhythmia", "multiclass", "diagnosis", other_class=OTHER_CLASS),
     )
 }
 """The paper's tasks, in its order."""
 
 ALL = "all"
+"""Value of `--tasks` that selects every task with labels."""
 
-_JUDGED_BY: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
-    "regression": ("MAE", metrics.mean_absolute_error),
-    "binary": ("macro-F1", metrics.macro_f1),
-    "multiclass": ("accuracy", metrics.accuracy),
-}
 _NAME = re.compile(r"[^\W_][\w -]*")
 _LAYERS = ("hidden", "prediction", "base_layer", "original_module")
 _PEFT_MARKS = ("lora_", "modules_to_save")
 
 
 def parse_task(spec: str) -> Task:
-    """A lab's own task, from `NAME:KIND` or `NAME:regression:UNIT`; the name is that of a column.
+    """Parse a user-defined task.
 
-    A binary task's classes are not known before its labels are. Raises UserError where the kind
-    is none, or the name cannot be a task's.
+    Args:
+        spec: `NAME:KIND` or `NAME:regression:UNIT`; NAME is the column of the label file.
+
+    Returns:
+        The task. The classes of a binary task are empty until its labels are read.
+
+    Raises:
+        UserError: The spec is malformed, or the name is reserved.
     """
     name, _, rest = (part.strip() for part in spec.partition(":"))
-    word, colon, unit = (part.strip() for part in rest.partition(":"))
-    kind = next((one for one in _JUDGED_BY if one == word), None)
+    kind_text, colon, unit = (part.strip() for part in rest.partition(":"))
+    kind = next((kind for kind in _PRIMARY_METRICS if kind == kind_text), None)
     if kind is None:
         raise UserError(
-            f"{spec!r} is no task: write NAME:KIND, KIND one of {', '.join(_JUDGED_BY)}, or "
-            "NAME:regression:UNIT."
+            f"{spec!r} is not a task: write NAME:KIND, KIND one of {', '.join(_PRIMARY_METRICS)}, "
+            "or NAME:regression:UNIT."
         )
     if colon and kind != "regression":
-        raise UserError(f"{spec!r} has a unit, which a {kind} task has not; write {name}:{kind}.")
+        raise UserError(
+            f"{spec!r} has a unit, but only regression tasks accept one; write {name}:{kind}."
+        )
     if "|" in unit:
-        raise UserError(f"The unit of {spec!r} has a |, which would end a cell of a table.")
+        raise UserError(f"The unit of {spec!r} contains '|', which would break table cells.")
     if name in TASKS or name == ALL:
         raise UserError(
-            f"A task of your own cannot be called {name!r}, which --tasks knows already; give the "
-            "column another name."
+            f"{name!r} is a built-in value of --tasks; give the column of your task another name."
         )
-    if not _NAME.fullmatch(name) or _taken(name):
+    if not _NAME.fullmatch(name) or _is_reserved(name):
         raise UserError(
-            f"{name!r} cannot name a task: that takes letters, digits, _, - and spaces, and no "
-            "word that torch or peft keeps for itself; give the column another name."
+            f"{name!r} cannot name a task: use letters, digits, _, - and spaces, and no name "
+            "reserved by torch or peft; give the column another name."
         )
     return custom_task(name, kind, unit)
 
 
 def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = ()) -> Task:
-    """A lab's own task from its parts; it is judged as the paper judges tasks of its kind.
+    """Create a user-defined task with the paper's metric for its kind.
 
-    Its labels have a column of their own beside those of the paper's tasks.
+    Args:
+        name: Name of the task and of its column in the label file.
+        kind: Kind of target.
+        unit: Unit of a regression.
+        classes: Names of the classes, if known.
+
+    Returns:
+        The task. Its labels have a column separate from those of the paper's tasks.
     """
     title = name.replace("_", " ")
-    return Task(name, title, kind, f"own:{name}", unit, *_JUDGED_BY[kind], classes)
+    return Task(name, title, kind, f"own:{name}", unit, *_PRIMARY_METRICS[kind], classes)
 
 
-def _taken(name: str) -> bool:
-    """Whether a head of this name would hide a part of torch's modules or of peft's adapters."""
-    # Imported here, for a table of results knows tasks and should not wait for torch.
+def _is_reserved(name: str) -> bool:
+    """Whether a head of this name would shadow an attribute of torch modules or peft adapters."""
+    # Deferred, so that printing result tables does not import torch.
     from torch import nn
 
-    # peft takes every module for the output layer whose name ends as its does.
-    in_the_way = (
+    # peft matches the output layer by the end of a module's name.
+    ambiguous = (
         name in _LAYERS or name.endswith("prediction") or any(mark in name for mark in _PEFT_MARKS)
     )
-    return in_the_way or hasattr(nn.ModuleDict(), name)
+    return ambiguous or hasattr(nn.ModuleDict(), name)
 
 
 def parse_tasks(specs: Iterable[str]) -> tuple[Task, ...]:
-    """A lab's own tasks. Raises UserError where two have one name, or one cannot be."""
+    """Parse user-defined tasks.
+
+    Args:
+        specs: Specs as `parse_task` takes them.
+
+    Returns:
+        The tasks, in order.
+
+    Raises:
+        UserError: A spec is invalid, or two tasks have the same name.
+    """
     tasks = {}
     for task in map(parse_task, specs):
         if task.name in tasks:
-            raise UserError(f"The task {task.name!r} is given twice; leave one of them out.")
+            raise UserError(f"Task {task.name!r} is given twice; remove one of them.")
         tasks[task.name] = task
     return tuple(tasks.values())
 
 
 def select_tasks(names: Iterable[str], own: tuple[Task, ...] = ()) -> tuple[Task, ...]:
-    """Tasks by name, of the paper's and these of a lab's own.
+    """Select tasks by name.
 
-    Raises UserError for a name that is no task.
+    Args:
+        names: Names of tasks; duplicates are ignored.
+        own: User-defined tasks that can be selected besides the paper's.
+
+    Returns:
+        The tasks, in the order of `names`.
+
+    Raises:
+        UserError: A name is unknown.
     """
-    known = TASKS | {task.name: task for task in own}
-    chosen = dict.fromkeys(names)
-    for name in chosen:
-        if name not in known:
-            raise UserError(f"There is no task {name!r}; there are {', '.join(known)}, and all.")
-    return tuple(known[name] for name in chosen)
+    available = TASKS | {task.name: task for task in own}
+    selected = dict.fromkeys(names)
+    for name in selected:
+        if name not in available:
+            raise UserError(f"Unknown task {name!r}; available: {', '.join(available)}, all.")
+    return tuple(available[name] for name in selected)

@@ -1,6 +1,6 @@
-"""How the tests check the shapes and dtypes in signatures while they run."""
+"""Type checker for the shapes and dtypes in jaxtyping annotations during tests."""
 
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-"""As for a type checker, an int will do for a float."""
+"""Accepts an int for a float, as type checkers do."""

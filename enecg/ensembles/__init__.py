@@ -1,9 +1,11 @@
-"""The ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3), by name, all on the
-same heads' answers. Regressions are combined in standard units, classes as probabilities.
+"""The ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3).
+
+All combine the predictions of the same heads: standardized values for regressions, probabilities
+for classes.
 """
 
 from enecg.ensembles.averages import Confidence, Mean
-from enecg.ensembles.base import Ensemble, EnsembleOutput, HeadOutputs, loss
+from enecg.ensembles.base import Ensemble, EnsembleOutput, HeadOutputs, task_loss
 from enecg.ensembles.greedy import Greedy
 from enecg.ensembles.stacking import Stacking
 from enecg.ensembles.weight_generator import WeightGenerator
@@ -18,9 +20,9 @@ __all__ = [
     "Mean",
     "Stacking",
     "WeightGenerator",
-    "loss",
+    "task_loss",
 ]
 
 _ALL: tuple[Ensemble, ...] = (Mean(), Confidence(), Greedy(), WeightGenerator(), Stacking())
 ENSEMBLES: dict[str, Ensemble] = {ensemble.name: ensemble for ensemble in _ALL}
-"""By name, in the order of the table."""
+"""Ensembles by name, in the order of the results table."""

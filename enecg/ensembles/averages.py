@@ -1,33 +1,32 @@
-"""Ensembles for which nothing is fitted and no label is read."""
+"""Ensembles without fitted parameters; they use no labels."""
 
 import torch
 
-from enecg.ensembles.base import EnsembleOutput, HeadOutputs, weighted
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, combine
 
 
 class Mean:
-    """The plain mean of the experts."""
+    """The unweighted mean of the experts."""
 
     name = "mean"
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
-        """See `Ensemble`."""
-        return weighted(given, torch.ones_like(given.outputs[:, :, 0]).T)
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
+        """Combine the heads; see `Ensemble.__call__`."""
+        return combine(heads, torch.ones_like(heads.outputs[:, :, 0]).T)
 
 
 class Confidence:
-    """Each expert weighs by its own confidence on the record: the probability of its likeliest
-    class, over the sum of all experts'.
+    """Weights each expert by its confidence on the record, the probability of its predicted class.
 
     After the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
-    Vision-Language Models" (arXiv 2311.17091), which adjusts the models' logits by their
-    confidence; here it is probabilities that are weighed. A regression has no confidence: None.
+    Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence; here
+    probabilities are averaged. Not applicable to regressions.
     """
 
     name = "confidence"
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput | None:
-        """See `Ensemble`."""
-        if given.kind == "regression":
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput | None:
+        """Combine the heads; see `Ensemble.__call__`."""
+        if heads.kind == "regression":
             return None
-        return weighted(given, given.outputs.amax(-1).T)
+        return combine(heads, heads.outputs.amax(-1).T)

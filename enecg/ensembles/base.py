@@ -1,4 +1,4 @@
-"""What every ensemble takes and gives: the heads' answers on one task, and one answer of them."""
+"""The interface of ensembles: predictions of all heads on one task in, one prediction out."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -12,17 +12,22 @@ from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Kind
 
-LEAST_PROBABILITY = 1e-7
-"""What a probability counts as at least, before its logarithm is taken."""
+MIN_PROBABILITY = 1e-7
+"""Lower bound of probabilities before their logarithm is taken."""
 
 
 @dataclass(frozen=True)
 class HeadOutputs:
-    """The heads' answers on one task: standard units (one output) or class probabilities.
+    """The predictions of all experts' heads on one task.
 
-    `out_of_fold` differs from `outputs` on training records only: there each answer is by heads
-    that were not trained on that record's patient. `encoded`: the labels, in standard units or
-    class numbers, NaN where unknown. `train`, `validation`: row numbers.
+    Attributes:
+        kind: Kind of the task.
+        outputs: Standardized values (one output) or class probabilities.
+        out_of_fold: Equal to `outputs`, except that each training record is predicted by heads
+            that were not trained on its patient.
+        encoded: Labels as standardized values or class numbers, NaN where missing.
+        train: Row numbers of training records.
+        validation: Row numbers of validation records.
     """
 
     kind: Kind
@@ -35,10 +40,13 @@ class HeadOutputs:
 
 @dataclass(frozen=True)
 class EnsembleOutput:
-    """An ensemble's answer on every record, in the units of the outputs, and the weights it gave
-    the experts, each row summing to 1; None where it has none.
+    """The prediction of an ensemble on every record.
 
-    The answer on a training record rests on heads that were trained on it: judge by others.
+    On training records it is optimistic, since it uses heads that were trained on them.
+
+    Attributes:
+        prediction: Standardized values or class probabilities.
+        weights: Weight of each expert per record, which sum to 1; None if it has no weights.
     """
 
     prediction: Float[Tensor, "record output"]
@@ -46,53 +54,81 @@ class EnsembleOutput:
 
 
 class Ensemble(Protocol):
-    """A way to make one answer of the experts' answers; `name` is its row in the table."""
+    """A method that combines the predictions of all experts; `name` is its row in the table."""
 
     name: str
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput | None:
-        """The answer on every record, or None for a kind of task that the ensemble cannot do.
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput | None:
+        """Predict every record.
 
-        Training records fit, validation records choose, and no other record's label is read.
-        Raises UserError where there is none that it needs with a label.
+        Parameters are fitted on training records and selected on validation records. No other
+        labels are used.
+
+        Args:
+            heads: Predictions of the experts' heads.
+            seed: Seed of random numbers; the global random state does not change.
+
+        Returns:
+            The prediction, or None if the ensemble does not support this kind of task.
+
+        Raises:
+            UserError: Training or validation records have too few labels.
         """
 
 
-def loss(
-    kind: Kind, answer: Float[Tensor, "record output"], encoded: Float[Tensor, " record"]
+def task_loss(
+    kind: Kind, prediction: Float[Tensor, "record output"], encoded: Float[Tensor, " record"]
 ) -> Float[Tensor, ""]:
-    """What heads and gate minimise, on labels that are all known: smooth L1 in standard units, or
-    the cross-entropy of probabilities.
+    """Compute the loss that heads and gate minimize.
+
+    Args:
+        kind: Kind of the task.
+        prediction: Standardized values or class probabilities.
+        encoded: Labels, none missing.
+
+    Returns:
+        The smooth L1 loss (regression) or the cross-entropy, averaged over records.
     """
     if kind == "regression":
-        return functional.smooth_l1_loss(answer[:, 0], encoded.to(answer))
-    return functional.nll_loss(answer.clamp_min(LEAST_PROBABILITY).log(), encoded.long())
+        return functional.smooth_l1_loss(prediction[:, 0], encoded.to(prediction))
+    return functional.nll_loss(prediction.clamp_min(MIN_PROBABILITY).log(), encoded.long())
 
 
 def labeled_rows(
-    given: HeadOutputs, part: Literal["training", "validation"]
+    heads: HeadOutputs, part: Literal["training", "validation"]
 ) -> Int[Tensor, " row"]:
-    """The rows of a part that have a label. Raises UserError where none has."""
-    rows = given.train if part == "training" else given.validation
-    rows = rows[~given.encoded[rows].isnan()]
+    """Return the rows of the labeled records of a part.
+
+    Args:
+        heads: Predictions and labels of a task.
+        part: Part of the split.
+
+    Returns:
+        Row numbers, at least one.
+
+    Raises:
+        UserError: No record of the part has a label.
+    """
+    rows = heads.train if part == "training" else heads.validation
+    rows = rows[~heads.encoded[rows].isnan()]
     if not len(rows):
         raise UserError(
-            f"No {part} record has a label for a task, so its ensembles cannot be made; leave the "
-            "task out, or take more records."
+            f"No {part} record has a label for a task, so its ensembles cannot be fitted; remove "
+            "the task, or use more records."
         )
     return rows
 
 
-def features(
+def concatenate(
     kind: Kind, outputs: Float[Tensor, "expert record output"]
 ) -> Float[Tensor, "record feature"]:
-    """All experts' outputs of a record, one after the other; probabilities as logarithms."""
+    """Concatenate all experts' outputs per record, probabilities as logarithms."""
     if kind != "regression":
-        outputs = outputs.clamp_min(LEAST_PROBABILITY).log()
+        outputs = outputs.clamp_min(MIN_PROBABILITY).log()
     return torch.cat(outputs.unbind(), dim=-1)
 
 
-def weighted(given: HeadOutputs, weights: Float[Tensor, "record expert"]) -> EnsembleOutput:
-    """The experts mixed by weights, which are brought to a sum of 1 first."""
+def combine(heads: HeadOutputs, weights: Float[Tensor, "record expert"]) -> EnsembleOutput:
+    """Average the experts with the given weights, normalized to sum to 1 per record."""
     weights = weights / weights.sum(-1, keepdim=True)
-    return EnsembleOutput(mix(weights.unsqueeze(1), given.outputs), weights)
+    return EnsembleOutput(mix(weights.unsqueeze(1), heads.outputs), weights)

@@ -1,39 +1,47 @@
-"""One weight an expert, the same for every record, found by greedy search on validation records."""
+"""One weight per expert for all records, from a greedy search on validation records."""
 
 from dataclasses import dataclass
 
 import torch
 
-from enecg.ensembles.base import EnsembleOutput, HeadOutputs, labeled_rows, loss, weighted
+from enecg.ensembles.base import EnsembleOutput, HeadOutputs, combine, labeled_rows, task_loss
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """Ensemble selection with replacement. From an empty bag, `rounds` times the expert is added
-    with which the mean of the bag has the least validation loss; the best of all these bags stays,
-    the smallest of equals. An expert's weight is its share of that bag.
+    """Ensemble selection with replacement.
+
+    Starting from an empty bag, each round adds the expert that minimizes the validation loss of
+    the bag's mean. The best bag of all rounds is used, the smallest one of equals; an expert's
+    weight is its share of that bag.
 
     The algorithm is that of Caruana et al., "Ensemble Selection from Libraries of Models" (ICML
-    2004), without its bags of random experts. It stands here for the training-free ensemble of
-    arXiv 2311.17091, a greedy search too, of weights on logits by a few labelled samples.
+    2004), without bagging of experts. It stands in for the training-free ensemble of arXiv
+    2311.17091, a greedy search over logit weights on a few labeled samples.
+
+    Attributes:
+        rounds: Number of experts to add.
     """
 
     rounds: int = 100
     name = "greedy"
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
-        """See `Ensemble`."""
-        rows = labeled_rows(given, "validation")
-        answers = given.outputs[:, rows].double()
-        truth = given.encoded[rows]
-        sum_of_bag = torch.zeros_like(answers[0])
-        copies = torch.zeros(len(answers), device=answers.device)
-        best, least = copies, float("inf")
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
+        """Combine the heads; see `Ensemble.__call__`."""
+        rows = labeled_rows(heads, "validation")
+        outputs = heads.outputs[:, rows].double()
+        truth = heads.encoded[rows]
+        bag_sum = torch.zeros_like(outputs[0])
+        copies = torch.zeros(len(outputs), device=outputs.device)
+        best_copies, best_loss = copies, float("inf")
         for size in range(1, self.rounds + 1):
-            losses = [float(loss(given.kind, (sum_of_bag + one) / size, truth)) for one in answers]
+            losses = [
+                float(task_loss(heads.kind, (bag_sum + output) / size, truth)) for output in outputs
+            ]
             added = losses.index(min(losses))
-            sum_of_bag = sum_of_bag + answers[added]
+            bag_sum = bag_sum + outputs[added]
             copies[added] += 1
-            if losses[added] < least:
-                best, least = copies.clone(), losses[added]
-        return weighted(given, best.to(given.outputs).expand(given.outputs.shape[1], -1))
+            if losses[added] < best_loss:
+                best_copies, best_loss = copies.clone(), losses[added]
+        weights = best_copies.to(heads.outputs).expand(heads.outputs.shape[1], -1)
+        return combine(heads, weights)

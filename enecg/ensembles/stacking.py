@@ -1,4 +1,4 @@
-"""A linear model on top of all experts' outputs."""
+"""A linear model on the outputs of all experts."""
 
 import warnings
 from dataclasses import dataclass
@@ -13,63 +13,72 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from enecg.ensembles.base import EnsembleOutput, HeadOutputs, features, labeled_rows, loss
+from enecg.ensembles.base import (
+    EnsembleOutput,
+    HeadOutputs,
+    concatenate,
+    labeled_rows,
+    task_loss,
+)
 from enecg.errors import UserError
 
 ITERATIONS = 300
-"""At most, of LogisticRegression's solver: a few seconds for ten thousand records of 15 classes."""
+"""Maximum number of solver iterations: a few seconds for 10,000 records of 15 classes."""
 
 
 @dataclass(frozen=True)
 class Stacking:
-    """Wolpert's stacking ("Stacked Generalization", Neural Networks 1992) by scikit-learn: Ridge
-    for a regression, LogisticRegression on log-probabilities for classes, standardised both.
+    """Stacked generalization (Wolpert, Neural Networks 1992) with scikit-learn.
 
-    It is fitted on the `out_of_fold` answers of training records, once with each of the `penalties`
-    (Ridge's alpha, LogisticRegression's 1 / C); the one of least validation loss stays, the
-    strongest of equals if they fall. It has no weights. A class of no training record gets
-    probability 0; where there is but one class, UserError.
+    Ridge regression for regressions, logistic regression on log-probabilities for classes, both on
+    standardized inputs. The model is fitted on the `out_of_fold` predictions of training records,
+    once per penalty; the one with the lowest validation loss is used, the first one of equals. It
+    has no expert weights. A class without a training record gets probability 0.
+
+    Attributes:
+        penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of
+            `LogisticRegression`.
     """
 
     penalties: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
     name = "stacking"
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
-        """See `Ensemble`."""
-        train, validation = labeled_rows(given, "training"), labeled_rows(given, "validation")
-        if given.kind != "regression" and len(given.encoded[train].unique()) < 2:
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
+        """Combine the heads; see `Ensemble.__call__`."""
+        train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
+        if heads.kind != "regression" and len(heads.encoded[train].unique()) < 2:
             raise UserError(
-                "The training records of a task have one class only, so stacking cannot be fitted; "
-                "leave the task out, or take more records."
+                "The training records of a task have only one class, so stacking cannot be "
+                "fitted; remove the task, or use more records."
             )
-        seen = _numpy(features(given.kind, given.out_of_fold)[train])
-        truth = _numpy(given.encoded[train])
-        asked = _numpy(features(given.kind, given.outputs))
-        best, least = given.outputs[0], float("inf")
+        inputs = _to_numpy(concatenate(heads.kind, heads.out_of_fold)[train])
+        truth = _to_numpy(heads.encoded[train])
+        all_inputs = _to_numpy(concatenate(heads.kind, heads.outputs))
+        best, best_loss = heads.outputs[0], float("inf")
         for penalty in self.penalties:
-            answer = np.zeros(given.outputs.shape[1:])
-            if given.kind == "regression":
-                answer[:, 0] = _fit(Ridge(alpha=penalty), seen, truth).predict(asked)
+            predicted = np.zeros(heads.outputs.shape[1:])
+            if heads.kind == "regression":
+                predicted[:, 0] = _fit(Ridge(alpha=penalty), inputs, truth).predict(all_inputs)
             else:
                 logistic = LogisticRegression(C=1 / penalty, max_iter=ITERATIONS)
-                model = _fit(logistic, seen, truth.astype(int))
-                answer[:, model.classes_] = model.predict_proba(asked)
-            combined = torch.from_numpy(answer).to(given.outputs)
-            now = float(loss(given.kind, combined[validation], given.encoded[validation]))
-            if now < least:
-                best, least = combined, now
+                model = _fit(logistic, inputs, truth.astype(int))
+                predicted[:, model.classes_] = model.predict_proba(all_inputs)
+            prediction = torch.from_numpy(predicted).to(heads.outputs)
+            loss = float(task_loss(heads.kind, prediction[validation], heads.encoded[validation]))
+            if loss < best_loss:
+                best, best_loss = prediction, loss
         return EnsembleOutput(best, None)
 
 
 def _fit(
-    model: Any, seen: Float[np.ndarray, "train feature"], truth: Shaped[np.ndarray, " train"]
+    model: Any, inputs: Float[np.ndarray, "train feature"], truth: Shaped[np.ndarray, " train"]
 ) -> Any:
-    """The fitted model, a scaler before it."""
+    """Fit a model on standardized inputs."""
     with warnings.catch_warnings():
-        # To stop before the end is a penalty too, and validation judges what came of it.
+        # Stopping early only regularizes more; validation selects the model anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(StandardScaler(), model).fit(seen, truth)
+        return make_pipeline(StandardScaler(), model).fit(inputs, truth)
 
 
-def _numpy(values: Tensor) -> Float[np.ndarray, "..."]:
+def _to_numpy(values: Tensor) -> Float[np.ndarray, "..."]:
     return values.double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Weights over the experts for every record, by a small network that sees the experts' outputs."""
+"""Expert weights per record, from a small network on the experts' outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +8,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from enecg.ensembles.base import EnsembleOutput, HeadOutputs, features, labeled_rows, loss, weighted
+from enecg.ensembles.base import (
+    EnsembleOutput,
+    HeadOutputs,
+    combine,
+    concatenate,
+    labeled_rows,
+    task_loss,
+)
 from enecg.gate import mix
 from enecg.heads import FFN, Standardize
 
 
 @dataclass(frozen=True)
 class WeightGenerator:
-    """The sample-aware weight generator, from the tuning ensemble of arXiv 2311.17091.
+    """The sample-aware weight generator of the tuning ensemble of arXiv 2311.17091.
 
-    Taken from there: a small network maps the models' concatenated features to a weight for each
-    model, and is trained through the weighted sum while the models stay as they are. Adapted: it
-    sees the experts' concatenated outputs (classes as log-probabilities), standardised; a softmax
-    makes its weights sum to 1, and they mix probabilities, not logits; it learns by the
-    `out_of_fold` answers of training records, since heads know their own too well; it starts as the
-    plain mean, and the epoch of least validation loss stays, the start among them.
+    As there, a small network maps the models' concatenated features to one weight per model and
+    is trained through the weighted sum while the models are frozen. Differences:
 
-    One FFN of `hidden` units; AdamW at `learning_rate`; at most `epochs`, stopped when the
-    validation loss has not improved for `patience` of them.
+    - Its inputs are the experts' concatenated outputs (log-probabilities for classes),
+      standardized.
+    - Weights are a softmax and average probabilities, not logits.
+    - It is trained on the `out_of_fold` predictions of training records, because heads overfit
+      their own training records.
+    - It starts as the unweighted mean, and the epoch with the lowest validation loss is used, the
+      initial state included.
+
+    The network is an `FFN` with one hidden layer, trained with AdamW.
+
+    Attributes:
+        hidden: Hidden units.
+        dropout: Dropout probability.
+        batch_size: Records per step.
+        epochs: Maximum number of epochs.
+        patience: Epochs without improvement of the validation loss before training stops.
+        learning_rate: Learning rate.
     """
 
     hidden: int = 32
@@ -36,59 +54,59 @@ class WeightGenerator:
     learning_rate: float = 1e-3
     name = "weight generator"
 
-    def __call__(self, given: HeadOutputs, seed: int) -> EnsembleOutput:
-        """See `Ensemble`."""
+    def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
+        """Combine the heads; see `Ensemble.__call__`."""
         with _seeded(seed):
-            network = self._fit(given, seed)
+            network = self._fit(heads, seed)
         with torch.inference_mode():
-            weights = network(features(given.kind, given.outputs)).softmax(-1)
-        return weighted(given, weights)
+            weights = network(concatenate(heads.kind, heads.outputs)).softmax(-1)
+        return combine(heads, weights)
 
-    def _fit(self, given: HeadOutputs, seed: int) -> nn.Module:
-        train, validation = labeled_rows(given, "training"), labeled_rows(given, "validation")
-        seen = features(given.kind, given.out_of_fold)
-        network = self._start(seen[train], len(given.out_of_fold)).to(seen.device)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
+    def _fit(self, heads: HeadOutputs, seed: int) -> nn.Module:
+        train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
+        inputs = concatenate(heads.kind, heads.out_of_fold)
+        network = self._build(inputs[train], len(heads.out_of_fold)).to(inputs.device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
 
         def mixture_loss(rows: Tensor) -> Tensor:
-            mixed = mix(network(seen[rows]).softmax(-1).unsqueeze(1), given.out_of_fold[:, rows])
-            return loss(given.kind, mixed, given.encoded[rows])
+            mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.out_of_fold[:, rows])
+            return task_loss(heads.kind, mixed, heads.encoded[rows])
 
-        order = np.random.default_rng(seed)
-        least, kept, stale = float("inf"), network.state_dict(), 0
+        rng = np.random.default_rng(seed)
+        best_loss, best_state, stale = float("inf"), network.state_dict(), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
-                shuffled = train[torch.from_numpy(order.permutation(len(train))).to(train.device)]
+                shuffled = train[torch.from_numpy(rng.permutation(len(train))).to(train.device)]
                 for rows in shuffled.split(self.batch_size):
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     mixture_loss(rows).backward()
-                    optimiser.step()
+                    optimizer.step()
             network.eval()
             with torch.inference_mode():
-                now = float(mixture_loss(validation))
+                loss = float(mixture_loss(validation))
             stale += 1
-            if now < least:
-                least, stale = now, 0
-                kept = {name: value.clone() for name, value in network.state_dict().items()}
+            if loss < best_loss:
+                best_loss, stale = loss, 0
+                best_state = {name: value.clone() for name, value in network.state_dict().items()}
             if stale >= self.patience:
                 break
-        network.load_state_dict(kept)
+        network.load_state_dict(best_state)
         return network
 
-    def _start(self, seen: Tensor, experts: int) -> nn.Module:
-        """The network before training: it gives all experts the same weight."""
-        standardise = Standardize(seen.shape[1])
-        standardise.fit(seen)
-        ffn = FFN(seen.shape[1], self.hidden, experts, self.dropout)
+    def _build(self, inputs: Tensor, experts: int) -> nn.Module:
+        """Build the untrained network, which gives all experts the same weight."""
+        standardize = Standardize(inputs.shape[1])
+        standardize.fit(inputs)
+        ffn = FFN(inputs.shape[1], self.hidden, experts, self.dropout)
         nn.init.zeros_(ffn.prediction.weight)
         nn.init.zeros_(ffn.prediction.bias)
-        return nn.Sequential(standardise, ffn)
+        return nn.Sequential(standardize, ffn)
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside, and leave the caller's random state as it was."""
+    """Seed torch inside the context, and restore the caller's random state after it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""The frozen experts, one a file, behind one protocol and one registry."""
+"""The frozen experts, one module each, behind one protocol and one registry."""
 
 from enecg.experts.base import Expert, ExpertDefinition, ExpertSpec, FrozenExpert
 from enecg.experts.options import ExpertOption

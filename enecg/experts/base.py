@@ -1,4 +1,4 @@
-"""What an expert is: a frozen model with a spec that says everything its numbers depend on."""
+"""The interface of experts: frozen models whose spec determines their embeddings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,15 +20,19 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ExpertSpec:
-    """Everything that an expert's embedding depends on besides the record.
+    """Everything that an embedding depends on besides the record. Part of a store's identity.
 
-    - `name`, `code_version`: the adapter and its version, raised when its numbers would change.
-    - `architecture`: sizes of the model, as JSON.
-    - `preprocessing`: how a record becomes the model's input.
-    - `pooling`: one of `pooling.POOLINGS`, or `none`.
-    - `embedding_size`: features per record.
-    - `weights`: `random:SEED` for untrained weights, `checkpoint` for trained ones, `none` where
-      there are none; `weights_sha256` tells which.
+    Attributes:
+        name: Name of the expert in the registry.
+        code_version: Version of the expert's code, raised whenever its numbers change.
+        architecture: Sizes of the model, as JSON values.
+        preprocessing: Signal processing before the model.
+        pooling: A key of `pooling.POOLINGS`, or `none`.
+        embedding_size: Features per record.
+        weights: `random:SEED` for untrained weights, `checkpoint` for trained ones, `none` for
+            experts without weights.
+        weights_sha256: SHA-256 of the checkpoint file or of the drawn weights, hexadecimal; empty
+            for experts without weights.
     """
 
     name: str
@@ -42,29 +46,38 @@ class ExpertSpec:
 
     @property
     def untrained(self) -> bool:
-        """Whether the weights were drawn at random instead of trained."""
+        """Whether the weights are random."""
         return self.weights.startswith("random:")
 
 
 class Expert(Protocol):
-    """A frozen model that turns ECGs into embeddings, one record at a time in effect."""
+    """A frozen model that maps each ECG to an embedding."""
 
     @property
     def spec(self) -> ExpertSpec:
-        """What the embeddings depend on."""
+        """Everything that the embeddings depend on besides the record."""
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """Embeddings, float32, of ECGs in mV (float32), leads in the order of `signal.LEADS`.
+        """Compute the embeddings of a batch.
 
-        Row i depends on record i alone.
+        Args:
+            ecg: ECGs in mV at 500 Hz, float32, leads in the order of `signal.LEADS`.
+
+        Returns:
+            Embeddings, float32. Row i depends only on record i.
         """
 
 
 class FrozenExpert(nn.Module):
-    """A torch model as an expert: its states pooled, and each lead's mean and scale beside them.
+    """A torch model as an expert: its pooled states, and each lead's mean and scale in mV.
 
-    It stays in evaluation mode, and no parameter asks for a gradient. Gradients still flow to the
-    input (saliency needs them); callers that do not want them use `torch.inference_mode()`.
+    The mean and scale are appended because the models normalize amplitude away. The module stays
+    in evaluation mode and its parameters require no gradient. Gradients flow to the input, as
+    saliency methods need; use `torch.inference_mode()` to disable them.
+
+    Args:
+        spec: Spec of the expert.
+        model: The model, with its weights loaded.
     """
 
     def __init__(self, spec: ExpertSpec, model: nn.Module) -> None:
@@ -74,17 +87,24 @@ class FrozenExpert(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenExpert":
-        """Stay in evaluation mode: dropout and batch statistics would break the cache."""
+        """Stay in evaluation mode: dropout and batch statistics would change the embeddings."""
         return super().train(False)
 
     def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch series token feature"]:
-        """The model's states before pooling; a series is a lead, or a segment of the record."""
+        """Compute the model's states before pooling.
+
+        Args:
+            ecg: ECGs as `Expert.embed` takes them.
+
+        Returns:
+            The states; a series is a lead, or a segment of the record.
+        """
         raise NotImplementedError
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
-        """See `Expert.embed`. The models normalise each lead's mean and scale (mV) away."""
+        """Compute the embeddings of a batch; see `Expert.embed`."""
         _, mean, scale = standardize(ecg)
         pooled = pool(self.spec.pooling, self.states(ecg)).float()
         return torch.cat([pooled, mean[..., 0], scale[..., 0]], dim=-1)
@@ -92,12 +112,21 @@ class FrozenExpert(nn.Module):
 
 @dataclass(frozen=True)
 class ExpertDefinition:
-    """An expert before it has weights: what the registry holds.
+    """An expert without weights, as registered.
 
-    - `pooling` is the default, `poolings` those it can have (all of them unless it says so).
-    - `published`: the checkpoint of its authors, or None where they publish none.
-    - `embedding_size`, `parameters`: of the published architecture, with the default pooling.
-    - `build` takes the definition, weights and a pooling, and gives the expert on the CPU.
+    Attributes:
+        name: Name of the expert in the registry.
+        code_version: Version of the expert's code, raised whenever its numbers change.
+        preprocessing: Signal processing before the model.
+        pooling: Default pooling.
+        license: SPDX identifier of the license of code and published weights.
+        source: Paper or package of the model.
+        published: Checkpoint published by the authors, or None.
+        embedding_size: Features per record with the published architecture and default pooling.
+        parameters: Number of parameters of the published architecture.
+        build: Function of the definition, the weights and a pooling that returns the expert on
+            the CPU.
+        poolings: Supported poolings, all of `POOLINGS` by default.
     """
 
     name: str
@@ -113,12 +142,23 @@ class ExpertDefinition:
     poolings: tuple[str, ...] = tuple(POOLINGS)
 
     def resolve_pooling(self, pooling: str) -> str:
-        """The pooling by its name, or `default`. Raises UserError for one it cannot have."""
+        """Resolve the value of `--pooling`.
+
+        Args:
+            pooling: Name of a pooling, or `default`.
+
+        Returns:
+            The name of the pooling.
+
+        Raises:
+            UserError: The expert does not support the pooling.
+        """
         if pooling == "default":
             return self.pooling
         if pooling not in self.poolings:
             raise UserError(
-                f"{self.name} has no pooling {pooling!r}; it has {', '.join(self.poolings)}."
+                f"{self.name} does not support pooling {pooling!r}; available: "
+                f"{', '.join(self.poolings)}."
             )
         return pooling
 
@@ -132,7 +172,20 @@ class ExpertDefinition:
         series: int,
         size: int,
     ) -> ExpertSpec:
-        """The full spec, of a model whose states are `series` by tokens by `size`."""
+        """Create the spec of a loaded model.
+
+        Args:
+            weights: Source of the weights.
+            model: The model with its weights.
+            architecture: Sizes of the model, as JSON values.
+            pooling: Pooling of the states.
+            series: Number of series of the states.
+            size: Features per token of the states.
+
+        Returns:
+            The spec of an expert whose embedding is the pooled states and each lead's mean and
+            scale.
+        """
         return ExpertSpec(
             name=self.name,
             code_version=self.code_version,
@@ -146,7 +199,15 @@ class ExpertDefinition:
 
 
 def build_seeded(make: Callable[[], Model], seed: int) -> Model:
-    """A model with weights drawn from `seed` alone, whatever was drawn before and after it."""
+    """Build a model whose random weights depend only on the seed.
+
+    Args:
+        make: Builds the model, drawing weights from torch's global generator.
+        seed: Seed of the weights.
+
+    Returns:
+        The model. The global random state does not change.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

@@ -1,9 +1,7 @@
-"""DLinear (Zeng et al., AAAI 2023, arXiv 2205.13504): a series split in trend and season, each
-sent through one linear layer.
+"""DLinear (Zeng et al., AAAI 2023, arXiv 2205.13504): one linear layer each for trend and season.
 
-Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so its checkpoints
-load: those with one linear layer a branch for all leads, and those with one for each lead
-(`individual=True`).
+Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so that its
+checkpoints load, with layers shared by all leads or one per lead (`individual=True`).
 """
 
 import re
@@ -22,13 +20,18 @@ from enecg.signal import LEADS, moving_average, resample, standardize
 
 STEPS = 500
 FORECAST_STEPS = 96
-"""The Time-Series-Library's shortest long-term forecast."""
+"""The shortest long-term forecast of the Time-Series-Library."""
 MOVING_AVERAGE = 25
-"""The Time-Series-Library's default kernel, half a second at 50 Hz."""
+"""The default kernel of the Time-Series-Library, half a second at 50 Hz."""
 
 
 class DLinear(nn.Module):
-    """Both branches of DLinear, kept apart: their sum is the published model's forecast."""
+    """Both branches of DLinear, whose sum is the published model's forecast.
+
+    Args:
+        forecast_steps: Number of outputs of each branch.
+        individual: Whether each lead has its own layers.
+    """
 
     def __init__(self, forecast_steps: int = FORECAST_STEPS, individual: bool = False) -> None:
         super().__init__()
@@ -38,8 +41,8 @@ class DLinear(nn.Module):
             "moving_average": MOVING_AVERAGE,
         }
 
-        # torch's own draw, not the published start (every weight 1/steps), under which both
-        # branches would give the mean of their input and nothing else.
+        # torch's default initialization. With the published one (all weights 1/steps), both
+        # branches would output only the mean of their input.
         def branch() -> nn.Module:
             if not individual:
                 return nn.Linear(STEPS, forecast_steps)
@@ -51,7 +54,7 @@ class DLinear(nn.Module):
     def forward(
         self, series: Float[Tensor, "batch 12 time"]
     ) -> tuple[Float[Tensor, "batch 12 forecast"], Float[Tensor, "batch 12 forecast"]]:
-        """The seasonal and the trend branch of each lead."""
+        """Compute the seasonal and the trend branch of each lead."""
         trend = moving_average(series, MOVING_AVERAGE)
         seasonal = series - trend
         return _apply(self.Linear_Seasonal, seasonal), _apply(self.Linear_Trend, trend)
@@ -68,28 +71,28 @@ def _apply(
 
 
 class DLinearExpert(FrozenExpert):
-    """Both branches' outputs of each lead, as one token: the forecast is no sequence of states."""
+    """Both branches of each lead as a single token, since a forecast is not a state sequence."""
 
     model: DLinear
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 1 feature"]:
-        """See `FrozenExpert.states`."""
+        """Compute the states; see `FrozenExpert.states`."""
         series, _, _ = standardize(resample(ecg, STEPS))
         return torch.cat(self.model(series), dim=-1)[:, :, None]
 
 
-def _sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
-    """Steps and `individual` as the layers tell them; what is missing is told by `load_strict`."""
+def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
+    """Infer `forecast_steps` and `individual`; `load_strict` reports keys that are missing."""
     shared = tensors.get("Linear_Trend.weight")
     if shared is not None and shared.ndim:
         return len(shared), False
-    own = [t for key, t in tensors.items() if re.match(r"Linear_Trend\.\d+\.weight$", key)]
-    if len(own) not in (0, len(LEADS)):
+    layers = [t for key, t in tensors.items() if re.match(r"Linear_Trend\.\d+\.weight$", key)]
+    if len(layers) not in (0, len(LEADS)):
         raise UserError(
-            f"{path} has linear layers for {len(own)} series, and an ECG has {len(LEADS)} leads; "
-            "give one with a layer for each lead, or one for all of them."
+            f"{path} has linear layers for {len(layers)} series, but an ECG has {len(LEADS)} "
+            "leads; give a checkpoint with one layer per lead, or one layer for all."
         )
-    return (len(own[0]), True) if own else (FORECAST_STEPS, False)
+    return (len(layers[0]), True) if layers else (FORECAST_STEPS, False)
 
 
 def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLinearExpert:
@@ -98,7 +101,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLin
         model = build_seeded(DLinear, weights.seed)
     else:
         tensors = read_checkpoint(weights.path)
-        model = DLinear(*_sizes(tensors, weights.path))
+        model = DLinear(*_infer_sizes(tensors, weights.path))
         load_strict(model, tensors, weights.path)
     spec = definition.spec(
         weights,

@@ -1,4 +1,4 @@
-"""MOMENT (Goswami et al., ICML 2024, arXiv 2402.03885), through its authors' package momentfm."""
+"""MOMENT (Goswami et al., ICML 2024, arXiv 2402.03885), run by its authors' package momentfm."""
 
 import json
 import warnings
@@ -18,12 +18,12 @@ from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, resample
 
 STEPS = 512
-"""The length MOMENT was trained on: 51.2 Hz here."""
+"""The length that MOMENT was pretrained on; 10 s at 51.2 Hz."""
 
 WINDOWS = 4
 """Windows of 2.5 s in the `-windows` experts."""
 
-# The flan-T5 encoders under MOMENT-1-small, -base and -large, as in their published config.json.
+# The flan-T5 encoders of MOMENT-1-small, -base and -large, from their published config.json.
 _T5_SIZES = {
     "small": {"d_model": 512, "d_ff": 1024, "num_heads": 6, "num_layers": 8},
     "base": {"d_model": 768, "d_ff": 2048, "num_heads": 12, "num_layers": 12},
@@ -31,7 +31,7 @@ _T5_SIZES = {
 }
 
 
-def _config(size: str) -> dict[str, Any]:
+def _default_config(size: str) -> dict[str, Any]:
     t5 = {
         **_T5_SIZES[size],
         "d_kv": 64,
@@ -56,53 +56,53 @@ def _config(size: str) -> dict[str, Any]:
     }
 
 
-def _make(config: dict[str, Any]) -> nn.Module:
+def _build_model(config: dict[str, Any]) -> nn.Module:
     try:
         from momentfm.models.moment import MOMENT
     except ImportError as error:
         raise UserError(
-            "The MOMENT expert needs the package momentfm; "
-            "install it by: pip install --no-deps momentfm"
+            "The MOMENT experts require the package momentfm; install it with "
+            "pip install --no-deps momentfm."
         ) from error
     forced = {
         "task_name": "embedding",
-        # Checkpointing saves memory in training and warns without gradients.
+        # Gradient checkpointing only saves memory in training, and warns without gradients.
         "enable_gradient_checkpointing": False,
         "transformer_backbone": "as t5_config says",
     }
     with warnings.catch_warnings():
-        # It warns that the embedding form has no trained head: it needs none.
+        # The warning concerns heads; embeddings do not use one.
         warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
         model: nn.Module = MOMENT(Namespace(**{**config, **forced}))
     return model
 
 
 class MomentExpert(FrozenExpert):
-    """The encoder's states of each lead, a token a patch of 8 samples, in order of time.
+    """The encoder's states of each lead, one token per patch of 8 samples.
 
-    The lead is read at once, or as windows that follow each other, each of them 512 samples.
+    The tokens of consecutive windows are concatenated.
     """
 
     def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch 12 token feature"]:
-        """See `FrozenExpert.states`."""
+        """Compute the states; see `FrozenExpert.states`."""
         windows = resample(ecg.unflatten(-1, (self.spec.preprocessing.windows, -1)), STEPS)
-        # MOMENT reads its channels one by one, so windows can stand beside the leads.
+        # MOMENT processes channels independently, so windows can be passed as channels.
         states: Tensor = self.model(x_enc=windows.flatten(1, 2), reduction="none").embeddings
         return states.reshape(len(ecg), len(LEADS), -1, states.shape[-1])
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
-    """The config.json published beside the weights; ours for the size where there is none."""
+    """Read the config.json next to the weights; default to the published one of this size."""
     file = path.parent / "config.json"
     if not file.exists():
-        return _config(size)
+        return _default_config(size)
     try:
         given = json.loads(file.read_text())
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({error}); fetch it anew.") from error
-    config = {**_config(size), **given}
+        raise UserError(f"{file} is not valid JSON ({error}); download it again.") from error
+    config = {**_default_config(size), **given}
     config["d_model"] = given.get("d_model") or config["t5_config"]["d_model"]
     width, expected = config["t5_config"]["d_model"], _T5_SIZES[size]["d_model"]
     if width != expected:
@@ -116,12 +116,12 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
 def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
     if weights.path is None:
         assert weights.seed is not None
-        config = _config(size)
-        model = build_seeded(lambda: _make(config), weights.seed)
+        config = _default_config(size)
+        model = build_seeded(lambda: _build_model(config), weights.seed)
     else:
         path = weights.path
         config = _read_config(path, size)
-        model = _make(config)
+        model = _build_model(config)
         load_strict(model, read_checkpoint(path), path, unused=("head.",))
     spec = definition.spec(
         weights,

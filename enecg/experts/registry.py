@@ -1,4 +1,4 @@
-"""Which experts there are: ours by the table below, others' by the entry point `enecg.experts`."""
+"""The registry of experts: a built-in table, and the entry point group `enecg.experts`."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -7,7 +7,7 @@ from enecg.errors import UserError
 from enecg.experts.base import Expert, ExpertDefinition
 from enecg.experts.weights import find_weights
 
-_OURS = {
+_BUILT_IN = {
     "dlinear": "enecg.experts.dlinear:DLINEAR",
     "timesnet": "enecg.experts.timesnet:TIMESNET",
     "moment": "enecg.experts.moment:MOMENT_SMALL",
@@ -22,29 +22,45 @@ _OURS = {
 
 
 def list_experts() -> list[str]:
-    """The names that `define` knows, ours first."""
-    others = sorted(point.name for point in entry_points(group="enecg.experts"))
-    return [*_OURS, *(name for name in others if name not in _OURS)]
+    """Return the names of all registered experts, built-in ones first."""
+    plugins = sorted(point.name for point in entry_points(group="enecg.experts"))
+    return [*_BUILT_IN, *(name for name in plugins if name not in _BUILT_IN)]
 
 
 def get_definition(name: str) -> ExpertDefinition:
-    """The definition of an expert by name. Raises UserError for a name that nobody registered."""
-    if name in _OURS:
-        module, _, attribute = _OURS[name].partition(":")
+    """Return the definition of an expert.
+
+    Args:
+        name: Name in the registry.
+
+    Returns:
+        The definition; its module is imported on demand.
+
+    Raises:
+        UserError: No expert has this name.
+    """
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
         definition = getattr(import_module(module), attribute)
     else:
         points = entry_points(group="enecg.experts", name=name)
         if not points:
-            raise UserError(f"There is no expert {name!r}; there are {', '.join(list_experts())}.")
+            raise UserError(f"Unknown expert {name!r}; available: {', '.join(list_experts())}.")
         definition = next(iter(points)).load()
     assert isinstance(definition, ExpertDefinition)
     return definition
 
 
 def load_expert(name: str, weights: str = "published", pooling: str = "default") -> Expert:
-    """An expert with its weights, on the CPU; `pooling` is a name, or `default`.
+    """Load an expert with its weights; `UserError` if any of the arguments is unavailable.
 
-    Raises UserError where the expert, its weights or its pooling cannot be had.
+    Args:
+        name: Name in the registry.
+        weights: `published`, `hub:REPO@REVISION/FILE`, `random:SEED` or a path.
+        pooling: Name of a pooling, or `default`.
+
+    Returns:
+        The expert, on the CPU.
     """
     definition = get_definition(name)
     found = find_weights(name, weights, definition.published)

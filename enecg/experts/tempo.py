@@ -1,8 +1,9 @@
-"""TEMPO (Cao et al., ICLR 2024, arXiv 2310.04948): a lead taken apart into trend, season and
-residual, whose patches GPT-2 reads one after the other, each part behind a prompt of its own.
+"""TEMPO (Cao et al., ICLR 2024, arXiv 2310.04948): GPT-2 on patches of a decomposed series.
 
-Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so `TEMPO-80M_v1.pth`
-loads. What it gets from STL while it is trained enters its loss alone, so there is none here.
+A lead is decomposed into trend, season and residual. Their patches form one sequence, each part
+after its own prompt. Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so
+that `TEMPO-80M_v1.pth` loads. The STL decomposition of the published code enters only its
+training loss and is omitted.
 """
 
 import json
@@ -24,43 +25,43 @@ from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, moving_average, resample, standardize
 
 STEPS = 336
-"""The length TEMPO was trained on: 33.6 Hz here."""
+"""The length that TEMPO was trained on; 10 s at 33.6 Hz."""
 PATCH = 16
 STRIDE = 8
-PATCHES = (STEPS - PATCH) // STRIDE + 2  # one more than fit: the end is held for a stride
+PATCHES = (STEPS - PATCH) // STRIDE + 2  # the last value is repeated for one more patch
 MOVING_AVERAGE = 25
 LAYERS = 6
-"""GPT-2 layers in the published configuration of TEMPO-80M_v1 (`configs/run_TEMPO.yml`)."""
+"""GPT-2 layers of TEMPO-80M_v1, from `configs/run_TEMPO.yml`."""
 WIDTH = 768
 HEADS = 12
 VOCABULARY = 50257
 LORA_ALPHA = 16
-SERIES_AT_ONCE = {"cpu": 12, "cuda": 192}
-"""Leads that go through GPT-2 together: memory stays at some 2 GB, however large the batch.
+CHUNK_SERIES = {"cpu": 12, "cuda": 192}
+"""Number of leads per forward pass of GPT-2, by device type.
 
-On a CPU a record at a time is fastest (1.1 s against 1.4 s); a GPU wants more."""
+This limits memory to about 2 GB for any batch size. On a CPU, one record at a time is fastest."""
 
-# "Predict the future time step given the trend" (season, residual) in GPT-2's tokens. Written out:
-# offline, its tokenizer comes back empty without an error.
-_QUESTION = (47, 17407, 262, 2003, 640, 2239, 1813, 262)
+# Token ids of "Predict the future time step given the trend" (season, residual). They are
+# constants because the tokenizer, when offline, returns no tokens without raising an error.
+_PROMPT = (47, 17407, 262, 2003, 640, 2239, 1813, 262)
 PROMPTS = {
-    "trend": (*_QUESTION, 5182),
-    "season": (*_QUESTION, 1622),
-    "noise": (*_QUESTION, 29598),
+    "trend": (*_PROMPT, 5182),
+    "season": (*_PROMPT, 1622),
+    "noise": (*_PROMPT, 29598),
 }
 
-# Heads and losses of the forecast, an unused layer, and the normalisations that only they use.
+# Forecasting heads and losses, an unused layer, and normalizations that only these use.
 _UNUSED = (
     "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
     "mu.", "sigma.", "nu.", "alpha.",
 )  # fmt: skip
-# Causal masks that transformers kept among GPT-2's weights until 4.30.
+# Causal masks, which transformers saved among GPT-2's weights before 4.31.
 _MASK = re.compile(r"\.attn\.(masked_)?bias$")
 _LORA_A = re.compile(r"\.lora_A(\.default)?\.weight$")
 
 
 class _Affine(nn.Module):
-    """What RevIN learns: one factor and one offset for every series."""
+    """The learned part of RevIN: one factor and one offset for all series."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +73,13 @@ class _Affine(nn.Module):
 
 
 class Tempo(nn.Module):
-    """TEMPO over standardised series, up to GPT-2's last states of the patches."""
+    """TEMPO on standardized series, up to the last states of GPT-2.
+
+    Args:
+        width: Features of GPT-2's states.
+        layers: Number of GPT-2 layers.
+        vocabulary: Size of GPT-2's vocabulary.
+    """
 
     def __init__(
         self, width: int = WIDTH, layers: int = LAYERS, vocabulary: int = VOCABULARY
@@ -96,87 +103,88 @@ class Tempo(nn.Module):
     def decompose(
         self, series: Float[Tensor, "series time"]
     ) -> dict[str, Float[Tensor, "series time"]]:
-        """Trend, season and residual, which add up to the normalised series."""
+        """Decompose series into trend, season and residual, whose sum is the normalized series."""
         series = self.rev_in_trend(series)
         trend = self.map_trend(moving_average(series, MOVING_AVERAGE))
         season = self.map_season(series - trend)
         return {"trend": trend, "season": season, "noise": series - trend - season}
 
     def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series token width"]:
-        """The states of the trend's patches, then the season's, then the residual's."""
-        read = []
+        """Compute the states of the patches of trend, season and residual, in this order."""
+        sequence = []
         for part, values in self.decompose(series).items():
             ids = torch.tensor(PROMPTS[part], device=series.device)
             prompt = self.get_submodule(f"prompt_layer_{part}")(self.gpt2_trend.wte(ids))
-            held = functional.pad(values, (0, STRIDE), mode="replicate")
-            patches = self.get_submodule(f"in_layer_{part}")(held.unfold(-1, PATCH, STRIDE))
-            read += [prompt.expand(len(series), -1, -1), patches]
-        states: Tensor = self.gpt2_trend(inputs_embeds=torch.cat(read, dim=1)).last_hidden_state
+            padded = functional.pad(values, (0, STRIDE), mode="replicate")
+            patches = self.get_submodule(f"in_layer_{part}")(padded.unfold(-1, PATCH, STRIDE))
+            sequence += [prompt.expand(len(series), -1, -1), patches]
+        states: Tensor = self.gpt2_trend(inputs_embeds=torch.cat(sequence, dim=1)).last_hidden_state
         parts = states.reshape(len(series), len(PROMPTS), -1, states.shape[-1])
         return parts[:, :, -PATCHES:].flatten(1, 2)
 
 
 class TempoExpert(FrozenExpert):
-    """GPT-2's states of each lead, a token a patch: of trend, season and residual side by side."""
+    """GPT-2's states of each lead, one token per patch.
+
+    A token concatenates the states of trend, season and residual.
+    """
 
     model: Tempo
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 42 feature"]:
-        """See `FrozenExpert.states`."""
+        """Compute the states; see `FrozenExpert.states`."""
         series, _, _ = standardize(resample(ecg, STEPS))
-        at_once = SERIES_AT_ONCE.get(ecg.device.type, len(LEADS))
-        chunks = series.flatten(0, 1).split(at_once)
+        size = CHUNK_SERIES.get(ecg.device.type, len(LEADS))
+        chunks = series.flatten(0, 1).split(size)
         tokens = torch.cat([self.model(chunk) for chunk in chunks])
         parts = tokens.reshape(*series.shape[:2], len(PROMPTS), PATCHES, -1)
         return parts.transpose(2, 3).flatten(3)
 
 
-def _plain(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The checkpoint in GPT-2's own key names, peft's LoRA added to the weights it belongs to.
-
-    Below `base_model.model.`, peft wrote `c_attn.weight` beside `c_attn.lora_A.weight` at first,
-    `c_attn.lora_A.default.weight` since 0.3 and `c_attn.base_layer.weight` since 0.6.
-    """
+def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Rename keys to those of GPT-2 and add peft's LoRA updates to the weights."""
+    # Below `base_model.model.`, peft first wrote `c_attn.weight` and `c_attn.lora_A.weight`, then
+    # `c_attn.lora_A.default.weight` (since 0.3) and `c_attn.base_layer.weight` (since 0.6).
     plain = {
         key.replace("gpt2_trend.base_model.model.", "gpt2_trend.").replace(".base_layer.", "."): t
         for key, t in tensors.items()
         if not _MASK.search(key)
     }
     for key in [key for key in plain if _LORA_A.search(key)]:
-        other, layer = key.replace(".lora_A.", ".lora_B."), _LORA_A.sub(".weight", key)
-        if other not in plain or layer not in plain:
-            continue  # `load_strict` names what is missing and what is left over
-        down, up = plain.pop(key), plain.pop(other)
-        # GPT-2's layers are stored input by output, LoRA's output by input.
+        pair, layer = key.replace(".lora_A.", ".lora_B."), _LORA_A.sub(".weight", key)
+        if pair not in plain or layer not in plain:
+            continue  # `load_strict` reports incomplete pairs
+        down, up = plain.pop(key), plain.pop(pair)
+        # GPT-2 stores weights as (input, output), LoRA as (output, input).
         if down.shape[0] != up.shape[1] or plain[layer].shape != (down.shape[1], up.shape[0]):
             raise UserError(
-                f"The LoRA in {path} does not fit {layer}: {tuple(up.shape)} by "
-                f"{tuple(down.shape)} for {tuple(plain[layer].shape)}."
+                f"{path}: the LoRA update of {layer} has shapes {tuple(up.shape)} and "
+                f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}."
             )
         plain[layer] = plain[layer] + (up @ down).T * (LORA_ALPHA / down.shape[0])
     return plain
 
 
-def _architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `load_strict`."""
+def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
     layers = [
         int(found[1]) for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))
     ]
     sizes = {"layers": max(layers, default=LAYERS - 1) + 1}
-    words, norm = tensors.get("gpt2_trend.wte.weight"), tensors.get("gpt2_trend.ln_f.weight")
-    if words is not None and words.ndim:
-        sizes["vocabulary"] = words.shape[0]
+    tokens, norm = tensors.get("gpt2_trend.wte.weight"), tensors.get("gpt2_trend.ln_f.weight")
+    if tokens is not None and tokens.ndim:
+        sizes["vocabulary"] = tokens.shape[0]
     if norm is not None and norm.ndim and norm.shape[0] % HEADS == 0:
         sizes["width"] = norm.shape[0]
     return sizes
 
 
 def _check_config(path: Path, model: Tempo) -> None:
-    """Refuse a checkpoint whose config.json, where there is one, describes another model."""
+    """Raise UserError if a config.json next to the checkpoint describes another model."""
     file = path.parent / "config.json"
     if not file.exists():
         return
-    here: dict[str, Any] = {
+    expected: dict[str, Any] = {
         "gpt_layers": model.architecture["layers"],
         "d_model": model.architecture["width"],
         "seq_len": STEPS,
@@ -190,12 +198,12 @@ def _check_config(path: Path, model: Tempo) -> None:
     try:
         given = json.loads(file.read_text())
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({error}); fetch it anew.") from error
-    for key, value in here.items():
+        raise UserError(f"{file} is not valid JSON ({error}); download it again.") from error
+    for key, value in expected.items():
         if given.get(key, value) != value:
             raise UserError(
-                f"{file} says {key} = {given[key]}, and the checkpoint beside it is read with "
-                f"{key} = {value}; put the config.json there that belongs to {path.name}, or none."
+                f"{file} has {key} = {given[key]}, but {path.name} next to it has {key} = {value}; "
+                "replace the config.json by that of the checkpoint, or remove it."
             )
 
 
@@ -205,8 +213,8 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
         model = build_seeded(Tempo, weights.seed)
     else:
         path = weights.path
-        tensors = _plain(read_checkpoint(path), path)
-        model = Tempo(**_architecture(tensors))
+        tensors = _merge_lora(read_checkpoint(path), path)
+        model = Tempo(**_infer_architecture(tensors))
         _check_config(path, model)
         load_strict(model, tensors, path, unused=_UNUSED)
     spec = definition.spec(

@@ -1,11 +1,11 @@
-"""TimesNet (Wu et al., ICLR 2023, arXiv 2210.02186): a series folded by its own periods into
-images, which convolutions read.
+"""TimesNet (Wu et al., ICLR 2023, arXiv 2210.02186): convolutions on series folded by period.
 
-Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, in its imputation
-and anomaly detection form (no forecasting layer), so its checkpoints load. As published, the
-periods are those of the mean spectrum of a whole batch; here they are those of one record's
-leads, so that a record's embedding does not depend on its batch mates. A model of one channel
-reads each lead as a series of its own, a model of twelve reads a record as one series.
+Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, for imputation and
+anomaly detection (without the forecasting layer), so that its checkpoints load. A model with one
+channel treats each lead as a series; a model with twelve treats a record as one series.
+
+The published code selects periods from the mean spectrum of the batch. Here each record selects
+its own, so that an embedding does not depend on the other records of the batch.
 """
 
 import math
@@ -35,7 +35,13 @@ _KERNEL = re.compile(r"model\.(\d+)\.conv\.(\d+)\.kernels\.(\d+)\.weight$")
 
 
 class Inception(nn.Module):
-    """The mean of square convolutions of sizes 1, 3, 5, ...: `Inception_Block_V1`."""
+    """The mean of square convolutions of sizes 1, 3, 5, ... (`Inception_Block_V1`).
+
+    Args:
+        channels_in: Input channels.
+        channels_out: Output channels.
+        kernels: Number of convolutions.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, kernels: int) -> None:
         super().__init__()
@@ -49,8 +55,10 @@ class Inception(nn.Module):
             assert kernel.bias is not None
             nn.init.zeros_(kernel.bias)
 
-    def forward(self, image: Float[Tensor, "batch in row column"]) -> Tensor:
-        """The convolutions' mean, as one convolution by the mean of their centred kernels."""
+    def forward(
+        self, image: Float[Tensor, "batch in row column"]
+    ) -> Float[Tensor, "batch out row column"]:
+        """Compute the mean of the convolutions as one, with the mean of the centered kernels."""
         widest = len(self.kernels) - 1
         weight = torch.stack(
             [
@@ -63,7 +71,14 @@ class Inception(nn.Module):
 
 
 class TimesBlock(nn.Module):
-    """Fold by each of the strongest periods, convolve, unfold, and add up by their strength."""
+    """Folds series by the strongest periods, convolves, unfolds, and sums weighted by strength.
+
+    Args:
+        model_size: Features of the states.
+        feed_forward_size: Channels between the two convolutions.
+        kernels: Kernel sizes per convolution; see `Inception`.
+        periods: Number of periods.
+    """
 
     def __init__(self, model_size: int, feed_forward_size: int, kernels: int, periods: int) -> None:
         super().__init__()
@@ -77,9 +92,9 @@ class TimesBlock(nn.Module):
     def forward(
         self, states: Float[Tensor, "record lead time size"]
     ) -> Float[Tensor, "record lead time size"]:
-        """One block; the periods are picked from the mean spectrum of each record's leads."""
+        """Apply the block, with periods selected from the mean spectrum of each record's leads."""
         steps = states.shape[2]
-        # Half precision would pick other periods for the same record.
+        # Half precision would select other periods for the same record.
         with torch.autocast(states.device.type, enabled=False):
             amplitude = torch.fft.rfft(states.float(), dim=2).abs().mean(-1)
             spectrum = amplitude.mean(1)
@@ -90,20 +105,20 @@ class TimesBlock(nn.Module):
         period = steps // frequency
         result = states
         for rank in range(self.periods):
-            folded = self._by_period(states, period[:, rank])
+            folded = self._apply_period(states, period[:, rank])
             result = result + folded * weight[:, :, rank, None, None]
         return result
 
-    def _by_period(
+    def _apply_period(
         self, states: Float[Tensor, "record lead time size"], period: Int64[Tensor, " record"]
     ) -> Float[Tensor, "record lead time size"]:
         result = torch.empty_like(states)
-        # Records that share a period go through the convolutions together.
+        # Records with the same period are convolved together.
         for length in sorted(set(period.tolist())):
-            here = period == length
-            shape = states[here].shape
-            folded = self._convolve(states[here].flatten(0, 1), length)
-            result[here] = folded.reshape(shape).to(result.dtype)
+            selected = period == length
+            shape = states[selected].shape
+            folded = self._convolve(states[selected].flatten(0, 1), length)
+            result[selected] = folded.reshape(shape).to(result.dtype)
         return result
 
     def _convolve(
@@ -153,7 +168,16 @@ class _DataEmbedding(nn.Module):
 
 
 class TimesNet(nn.Module):
-    """TimesNet's encoder over standardised series, up to its last layer's states."""
+    """TimesNet's encoder on standardized series.
+
+    Args:
+        channels: Leads per series: 1, or 12.
+        model_size: Features of the states.
+        feed_forward_size: Channels between the convolutions of a block.
+        layers: Number of blocks.
+        kernels: Kernel sizes per convolution.
+        periods: Periods per block.
+    """
 
     def __init__(
         self,
@@ -182,7 +206,14 @@ class TimesNet(nn.Module):
     def forward(
         self, leads: Float[Tensor, "record lead time"]
     ) -> Float[Tensor, "record series time size"]:
-        """The last layer's states of each series: of each lead, or of all twelve in one."""
+        """Compute the last layer's states.
+
+        Args:
+            leads: Standardized leads.
+
+        Returns:
+            The states of each series: one per lead, or one per record.
+        """
         records, count, steps = leads.shape
         channels = self.architecture["channels"]
         states = self.enc_embedding(leads.reshape(-1, channels, steps))
@@ -194,21 +225,21 @@ class TimesNet(nn.Module):
 
 
 class TimesNetExpert(FrozenExpert):
-    """The last layer's states of each lead, or of all twelve as one series, a token a sample."""
+    """The last layer's states of each series, one token per sample."""
 
     model: TimesNet
 
     def states(
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch series 500 feature"]:
-        """See `FrozenExpert.states`."""
+        """Compute the states; see `FrozenExpert.states`."""
         series, _, _ = standardize(resample(ecg, STEPS))
         states: Tensor = self.model(series)
         return states
 
 
-def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
-    """The sizes that a checkpoint's own shapes tell; its missing keys are told by `load_strict`."""
+def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
+    """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
     sizes = {}
     for key, tensor in tensors.items():
         if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:
@@ -221,8 +252,8 @@ def _architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
                 sizes["feed_forward_size"] = len(tensor)
     if sizes.get("channels", 1) not in (1, len(LEADS)):
         raise UserError(
-            f"{path} reads {sizes['channels']} channels at once; give a TimesNet of one, for each "
-            f"lead, or of {len(LEADS)}, for all of them."
+            f"{path} has {sizes['channels']} input channels; give a TimesNet with 1 channel (one "
+            f"series per lead) or {len(LEADS)} (one series per record)."
         )
     return sizes
 
@@ -233,7 +264,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Time
         model = build_seeded(TimesNet, weights.seed)
     else:
         tensors = read_checkpoint(weights.path)
-        model = TimesNet(**_architecture(tensors, weights.path))
+        model = TimesNet(**_infer_architecture(tensors, weights.path))
         load_strict(
             model,
             tensors,

@@ -1,4 +1,4 @@
-"""Where an expert's weights come from: the hub, a seed, or a file."""
+"""Sources of an expert's weights: the Hugging Face hub, a local file, or a random seed."""
 
 import re
 from dataclasses import dataclass
@@ -14,10 +14,15 @@ _HUB = re.compile(
 
 @dataclass(frozen=True)
 class HubFile:
-    """A checkpoint on the Hugging Face hub, and the files that are read beside it if it has them.
+    """A checkpoint on the Hugging Face hub.
 
-    The hub's cache, offline mode (`HF_HUB_OFFLINE`) and mirrors (`HF_ENDPOINT`) are those of
-    huggingface_hub.
+    The cache, offline mode (`HF_HUB_OFFLINE`) and mirrors (`HF_ENDPOINT`) of huggingface_hub apply.
+
+    Attributes:
+        repository: Repository, `OWNER/NAME`.
+        file: Path of the checkpoint in the repository.
+        revision: Branch, tag or commit; the default branch if None.
+        companions: Files to download along with the checkpoint, where they exist.
     """
 
     repository: str
@@ -32,7 +37,12 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were asked for and found: a seed to draw them from, or a checkpoint file."""
+    """Resolved weights: either a seed or a checkpoint file.
+
+    Attributes:
+        seed: Seed of random weights.
+        path: Path of a checkpoint.
+    """
 
     seed: int | None = None
     path: Path | None = None
@@ -43,74 +53,92 @@ class Weights:
         return "checkpoint" if self.seed is None else f"random:{self.seed}"
 
     def sha256(self) -> str | None:
-        """SHA-256 of the checkpoint file, hexadecimal; None for weights yet to be drawn."""
+        """Return the SHA-256 of the checkpoint file, hexadecimal; None for random weights."""
         return None if self.path is None else file_sha256(self.path)
 
 
 def find_weights(
     expert: str, choice: str, published: HubFile | None, *, fetch: bool = True
 ) -> Weights:
-    """Turn a choice into weights; a checkpoint on the hub that is not here is fetched, or not.
+    """Resolve the value of `--weights` for an expert.
 
-    Raises UserError where there is no such file, no published checkpoint, or no way to it.
+    Args:
+        expert: Name of the expert, for error messages.
+        choice: `published`, `hub:REPO@REVISION/FILE`, `random:SEED`, or the path of a checkpoint
+            or of a folder that contains the published file name.
+        published: The published checkpoint, if there is one.
+        fetch: Whether to download a hub file that is not in the local cache.
+
+    Returns:
+        The seed, or the path of the checkpoint.
+
+    Raises:
+        UserError: The value is malformed, or the file does not exist or cannot be downloaded.
     """
     if choice == "random" or choice.startswith("random:"):
         seed = choice.removeprefix("random").removeprefix(":")
         if not re.fullmatch(r"[0-9]+", seed) or int(seed) >= 2**63:
-            raise UserError(
-                f"--weights {choice} has no seed: write random:SEED with a whole number."
-            )
+            raise UserError(f"--weights {choice} has no valid seed: write random:SEED, an integer.")
         return Weights(seed=int(seed))
     if choice == "published":
         if published is None:
             raise UserError(
-                f"No weights of {expert} are published; give a checkpoint by "
-                f"--weights {expert}@PATH, or untrained weights by --weights {expert}@random:0."
+                f"No weights of {expert} are published; give a checkpoint with "
+                f"--weights {expert}@PATH, or untrained weights with --weights {expert}@random:0."
             )
         return Weights(path=download_weights(expert, published, local_only=not fetch))
     if choice.startswith("hub:"):
         found = _HUB.fullmatch(choice)
         if found is None:
-            raise UserError(f"{choice!r} names no file on the hub: write hub:REPO@REVISION/FILE.")
-        beside = published.companions if published else ()
-        file = HubFile(found["repository"], found["file"], found["revision"], beside)
+            raise UserError(f"{choice!r} is not a hub file: write hub:REPO@REVISION/FILE.")
+        companions = published.companions if published else ()
+        file = HubFile(found["repository"], found["file"], found["revision"], companions)
         return Weights(path=download_weights(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()
     if path.is_dir() and published is not None:
         path /= published.file
     if not path.is_file():
         raise UserError(
-            f"There are no weights at {choice!r} for {expert}; --weights takes published, "
+            f"Weights {choice!r} for {expert} do not exist; --weights takes published, "
             "hub:REPO@REVISION/FILE, random:SEED or the path of a checkpoint."
         )
     return Weights(path=path)
 
 
-def download_weights(expert: str, wanted: HubFile, *, local_only: bool = False) -> Path:
-    """A file of the hub on this machine, fetched with a progress bar where it is not here yet.
+def download_weights(expert: str, file: HubFile, *, local_only: bool = False) -> Path:
+    """Download a checkpoint from the hub, with a progress bar, unless it is cached.
 
-    Raises UserError where it is not here and cannot be fetched.
+    Args:
+        expert: Name of the expert, for error messages.
+        file: The checkpoint.
+        local_only: Whether to use only the local cache.
+
+    Returns:
+        The path of the checkpoint in the local cache.
+
+    Raises:
+        UserError: The file is not cached and cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    def download(file: str) -> str:
+    def download(name: str) -> str:
         return hf_hub_download(
-            wanted.repository, file, revision=wanted.revision, local_files_only=local_only
+            file.repository, name, revision=file.revision, local_files_only=local_only
         )
 
     try:
-        path = Path(download(wanted.file))
+        path = Path(download(file.file))
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise UserError(
-            f"The weights of {expert}, {wanted}, are not on this machine and could not be fetched "
+            f"The weights of {expert}, {file}, are not cached and could not be downloaded "
             f"({type(error).__name__}); connect to the hub and run enecg experts fetch {expert}, "
-            f"or give a file by --weights {expert}@PATH, or untrained ones by "
+            f"give a file with --weights {expert}@PATH, or use untrained weights with "
             f"--weights {expert}@random:0."
         ) from error
-    for file in wanted.companions:
+    for companion in file.companions:
         try:
-            download(file)
+            download(companion)
         except (LocalEntryNotFoundError, EntryNotFoundError):
             continue
     return path

@@ -7,25 +7,25 @@ from enecg.heads import Standardize, TaskHeads
 OUTPUTS = {"age": 1, "arrhythmia": 15}
 
 
-def test_lora_leaves_the_drawn_layer_and_trains_the_rest():
+def test_lora_freezes_the_initial_weights_and_trains_the_rest():
     heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
-    drawn = heads.ffn["age"].hidden.weight.clone()  # type: ignore[union-attr, operator]
+    initial = heads.ffn["age"].hidden.weight.clone()  # type: ignore[union-attr, operator]
     heads.adapt(rank=4, alpha=8, dropout=0.0)
     trainable = {name for name, p in heads.named_parameters() if p.requires_grad}
     assert trainable
     assert all("lora_" in name or ".prediction.modules_to_save." in name for name in trainable)
-    optimiser = torch.optim.SGD([p for p in heads.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in heads.parameters() if p.requires_grad], lr=0.1)
     embedding = torch.randn(8, 20)
     before = heads(embedding)["age"]
-    for _ in range(2):  # B starts at 0, so A moves from the second step on
+    for _ in range(2):  # B starts at 0, so A changes only from the second step on
         sum(output.square().mean() for output in heads(embedding).values()).backward()
-        optimiser.step()
+        optimizer.step()
     assert not torch.allclose(heads(embedding)["age"], before)
-    kept = dict(heads.named_parameters())["ffn.age.base_model.model.hidden.base_layer.weight"]
-    torch.testing.assert_close(kept, drawn)
+    frozen = dict(heads.named_parameters())["ffn.age.base_model.model.hidden.base_layer.weight"]
+    torch.testing.assert_close(frozen, initial)
 
 
-def test_every_task_has_its_own_outputs_and_shares_no_parameter():
+def test_tasks_have_their_own_outputs_and_share_no_parameter():
     heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
     outputs = heads(torch.randn(3, 20))
     assert {task: output.shape for task, output in outputs.items()} == {
@@ -38,14 +38,23 @@ def test_every_task_has_its_own_outputs_and_shares_no_parameter():
     assert all(gradient is None for gradient in gradients.values())
 
 
-def test_a_feature_that_never_varies_becomes_zero():
+def test_constant_feature_is_standardized_to_zero():
     standardize = Standardize(2)
     embedding = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float16)
     standardize.fit(embedding)
     torch.testing.assert_close(standardize(embedding), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
 
 
-def test_the_gates_weights_sum_to_one_for_every_record_and_task():
+def test_keys_of_saved_runs_are_stable():
+    heads = TaskHeads(20, {"age": 1}, hidden=16, dropout=0.0)
+    gate = Gate(20, {"age": 1}, 3, hidden=16, dropout=0.0, depth=2)
+    common = {"standardise.mean", "standardise.scale", "ffn.age.hidden.weight"}
+    common |= {"ffn.age.hidden.bias", "ffn.age.prediction.weight", "ffn.age.prediction.bias"}
+    assert heads.state_dict().keys() == common
+    assert gate.state_dict().keys() == common | {"ffn.age.more.0.weight", "ffn.age.more.0.bias"}
+
+
+def test_gate_weights_sum_to_one_for_every_record_and_task():
     gate = Gate(30, {"age": 1, "sex": 1}, 5, hidden=16, dropout=0.0)
     for ffn in gate.ffn.values():
         torch.nn.init.normal_(ffn.prediction.weight)  # type: ignore[union-attr, arg-type]
@@ -57,16 +66,16 @@ def test_the_gates_weights_sum_to_one_for_every_record_and_task():
         assert weight.std() > 0
 
 
-def test_an_untrained_gate_is_the_plain_mean_of_the_experts():
+def test_untrained_gate_is_the_mean_of_the_experts():
     gate = Gate(30, {"age": 1}, 4, hidden=16, dropout=0.0)
-    answers = torch.randn(4, 7, 1)
-    mixed = mix(gate(torch.randn(7, 30))["age"], answers)
-    torch.testing.assert_close(mixed, answers.mean(0))
+    predictions = torch.randn(4, 7, 1)
+    mixed = mix(gate(torch.randn(7, 30))["age"], predictions)
+    torch.testing.assert_close(mixed, predictions.mean(0))
 
 
 @pytest.mark.parametrize("expert", [0, 2])
-def test_all_weight_on_one_expert_is_that_experts_answer(expert: int):
+def test_weight_one_for_an_expert_gives_its_prediction(expert: int):
     weights = torch.zeros(7, 1, 3)
     weights[..., expert] = 1
-    answers = torch.randn(3, 7, 15)
-    torch.testing.assert_close(mix(weights, answers), answers[expert])
+    predictions = torch.randn(3, 7, 15)
+    torch.testing.assert_close(mix(weights, predictions), predictions[expert])

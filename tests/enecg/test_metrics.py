@@ -4,45 +4,44 @@ import pytest
 from enecg import metrics
 
 
-def probabilities(rng: np.random.Generator, records: int, classes: int) -> np.ndarray:
-    """Rounded, so that many records are told the same."""
+def rounded_probabilities(rng: np.random.Generator, records: int, classes: int) -> np.ndarray:
+    """Class probabilities with two decimals, so that many are equal."""
     return np.round(rng.dirichlet(np.ones(classes), records), 2)
 
 
-def test_calibration_is_right_where_what_is_told_comes_true_as_often():
-    told = np.repeat([0.25, 0.75], 400)
-    came = np.concatenate([np.arange(400) < 100, np.arange(400) < 300]).astype(float)
-    probability = np.stack([1 - told, told], 1)
-    assert metrics.calibration_error(came, probability) == pytest.approx(0)
-    low, high = metrics.reliability_bins(came, probability)
+def test_calibration_error_is_zero_where_frequencies_equal_probabilities():
+    predicted = np.repeat([0.25, 0.75], 400)
+    truth = np.concatenate([np.arange(400) < 100, np.arange(400) < 300]).astype(float)
+    probability = np.stack([1 - predicted, predicted], 1)
+    assert metrics.calibration_error(truth, probability) == pytest.approx(0)
+    low, high = metrics.reliability_bins(truth, probability)
     assert (low.low, low.high, low.n, low.probability, low.share) == (0.2, 0.3, 400, 0.25, 0.25)
     assert (high.n, high.share) == (400, 0.75)
     assert metrics.calibration_error(np.ones(800), probability) == pytest.approx(0.5)
 
 
-def test_of_many_classes_the_one_held_most_probable_is_believed_or_not():
+def test_multiclass_calibration_uses_the_probability_of_the_predicted_class():
     probability = np.array([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [0.5, 0.25, 0.25]])
-    told, came_true = metrics.calibration_pairs(np.array([0.0, 0.0, 2.0]), probability)
-    np.testing.assert_allclose(told, [0.6, 0.7, 0.5])
-    np.testing.assert_array_equal(came_true, [1, 0, 0])
+    confidence, outcome = metrics.calibration_pairs(np.array([0.0, 0.0, 2.0]), probability)
+    np.testing.assert_allclose(confidence, [0.6, 0.7, 0.5])
+    np.testing.assert_array_equal(outcome, [1, 0, 0])
 
 
-def test_certainty_falls_into_the_last_bin():
-    np.testing.assert_array_equal(
-        metrics.bin_indices(np.array([0.0, 0.1, 0.95, 1.0])), [0, 1, 9, 9]
-    )
+def test_probability_one_belongs_to_the_last_bin():
+    indices = metrics.bin_indices(np.array([0.0, 0.1, 0.95, 1.0]))
+    np.testing.assert_array_equal(indices, [0, 1, 9, 9])
 
 
-def test_what_is_not_defined_is_nan_and_nothing_is_warned_of():
+def test_undefined_metrics_are_nan_without_a_warning():
     one_class = np.zeros(20)
-    probability = probabilities(np.random.default_rng(0), 20, 2)
+    probability = rounded_probabilities(np.random.default_rng(0), 20, 2)
     assert np.isnan(metrics.auroc(one_class, probability))
     assert np.isnan(metrics.auprc(one_class, probability))
     assert np.isnan(metrics.macro_auroc(one_class, probability))
     assert np.isnan(metrics.r2(np.full(20, 7.0), np.arange(20.0)))
 
 
-def test_classes_without_a_test_record_are_left_out_of_the_mean():
+def test_classes_without_a_test_record_are_excluded_from_the_mean():
     truth = np.array([0.0, 0.0, 1.0, 1.0])
     assert metrics.balanced_accuracy(truth, np.array([0.0, 0.0, 1.0, 4.0])) == pytest.approx(0.75)
     f1 = metrics.macro_f1_of_present(truth, np.array([0.0, 0.0, 1.0, 4.0]))
@@ -52,7 +51,7 @@ def test_classes_without_a_test_record_are_left_out_of_the_mean():
     assert metrics.macro_auroc(truth, probability) == pytest.approx(1)
 
 
-def test_the_mean_as_a_prediction_explains_nothing():
+def test_r2_of_the_mean_is_zero():
     truth = np.arange(10.0)
     assert metrics.r2(truth, np.full(10, 4.5)) == pytest.approx(0)
     assert metrics.r2(truth, truth) == 1

@@ -31,7 +31,7 @@ def replace_options(defaults: dict[str, str], options: list[str]) -> list[str]:
 EXTRACT_ERRORS = {
     "missing data set": (["--dataset", "mimic-iv-ecg:nowhere"], "nowhere does not exist"),
     "unknown source": (["--dataset", "nosuch:x"], "Unknown data set 'nosuch:x'"),
-    "unknown expert": (["--experts", "dlinear,nosuch"], "no expert 'nosuch'"),
+    "unknown expert": (["--experts", "dlinear,nosuch"], "Unknown expert 'nosuch'"),
     "credentials in the URL": (["--store", "s3://key:secret@lab/x"], "contains credentials"),
     "unpublished weights": (["--experts", "dlinear"], "No weights of dlinear are published"),
     "missing weights": (["--weights", "nowhere"], "no weights at 'nowhere'"),
@@ -81,7 +81,7 @@ def test_user_error_in_label_is_reported_before_a_server_starts(
 
 
 TASK_ERRORS = {
-    "unknown kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is no task"),
+    "unknown kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is not a task"),
     "unknown task": (["--task", "lvef:binary", "--tasks", "height"], "there are rr_interval"),
     "missing label file": (["--labels", "nowhere.csv"], "nowhere.csv does not exist"),
     "task given twice": (["--task", "lvef:binary,lvef:regression"], "'lvef' is given twice"),

@@ -270,7 +270,7 @@ def test_part_without_labels_is_an_error_before_training(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tasks": ("height",)}, "no task 'height'; there are rr_interval, age"),
+        ({"tasks": ("height",)}, "Unknown task 'height'; available: rr_interval, age"),
         ({"limit": 2}, "too few to split 70/20/10"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A checkpoint spoiled in every way that a download or a wrong file can spoil it."""
+"""Checkpoints damaged as downloads and wrong files are."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,55 +10,57 @@ from enecg import experts
 from enecg.errors import UserError
 
 
-class Anything:
-    """An object that only its own code can read back."""
+class CustomObject:
+    """An object that only its own code can unpickle."""
 
 
-def _missing(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
+def _remove_key(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
     torch.save({name: tensor for name, tensor in tensors.items() if name != key}, path)
-    return rf"1 keys missing \({key}\)"
+    return rf"1 missing keys \({key}\)"
 
 
-def _added(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
+def _add_key(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
     torch.save({**tensors, "some.other.weight": torch.zeros(1)}, path)
-    return r"1 keys unexpected \(some\.other\.weight\)"
+    return r"1 unexpected keys \(some\.other\.weight\)"
 
 
-def _misshapen(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
+def _change_shape(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
     torch.save({**tensors, key: torch.zeros(*tensors[key].shape, 1)}, path)
-    return rf"1 of another shape \({key} \("
+    return rf"1 shape mismatches \({key} \("
 
 
-def _pickled(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
-    torch.save({**tensors, "trained_by": Anything()}, path)
-    return "would run code to be read"
+def _add_object(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
+    torch.save({**tensors, "trained_by": CustomObject()}, path)
+    return "would execute code when loaded"
 
 
-def _truncated(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
+def _truncate(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
     torch.save(tensors, path)
     path.write_bytes(path.read_bytes()[:-1000])
-    return "is no whole torch checkpoint"
+    return "is not a valid torch checkpoint"
 
 
 KINDS: dict[str, Callable[[dict[str, torch.Tensor], str, Path], str]] = {
-    "key missing": _missing,
-    "key added": _added,
-    "wrong shape": _misshapen,
-    "pickled object": _pickled,
-    "truncated": _truncated,
+    "key missing": _remove_key,
+    "key added": _add_key,
+    "wrong shape": _change_shape,
+    "pickled object": _add_object,
+    "truncated": _truncate,
 }
+"""Functions that write a damaged checkpoint and return the expected message."""
 
 
-def assert_refused(
+def assert_rejected(
     expert: str, kind: str, tensors: dict[str, torch.Tensor], key: str, folder: Path
 ) -> None:
-    """Spoil a good checkpoint at `key`, and see it refused by name, in one line, for that."""
+    """Damage a valid checkpoint at `key`; loading it must raise the one-line message."""
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
     experts.load_expert(expert, str(path))
-    sentence = KINDS[kind](tensors, key, path)
-    with pytest.raises(UserError, match=sentence) as told:
+    expected = KINDS[kind](tensors, key, path)
+    with pytest.raises(UserError, match=expected) as caught:
         experts.load_expert(expert, str(path))
-    assert str(told.value).startswith(str(path))
-    assert str(told.value).endswith(".")
-    assert "\n" not in str(told.value)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert message.endswith(".")
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""DLinear computes what Time-Series-Library computes, its two branches kept apart."""
+"""DLinear against the outputs of Time-Series-Library, branch by branch."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from enecg.errors import UserError
 from enecg.experts.dlinear import DLinearExpert
 
 TOLERANCE = 1e-5
-"""Of branches of the order of 1, in float32: sums of 500 products."""
+"""For outputs of order 1 in float32, sums of 500 products."""
 
 KINDS = {"shared": "Linear_Trend.bias", "individual": "Linear_Trend.7.bias"}
 
@@ -34,13 +34,13 @@ def load(tensors: dict[str, torch.Tensor], folder: Path) -> DLinearExpert:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_embeddings_are_those_of_the_source(kind: str, tmp_path: Path) -> None:
+def test_embeddings_equal_those_of_the_source(kind: str, tmp_path: Path) -> None:
     expert = load(checkpoint(kind), tmp_path)
     embedding = expert.embed(weights_recipe.ecgs())
     with np.load(weights_recipe.GOLDEN / "dlinear.npz") as golden:
-        # Of each lead the golden file has both branches, then its mean and scale at 50 Hz.
+        # Per lead, the golden file has both branches, then mean and scale at 50 Hz.
         branches = golden[kind].reshape(2, 12, -1)[:, :, :-2].reshape(2, -1)
-    assert weights_recipe.largest_deviation(embedding[:, :-24], branches) < TOLERANCE
+    assert weights_recipe.max_deviation(embedding[:, :-24], branches) < TOLERANCE
     assert embedding.shape[1] == expert.spec.embedding_size == 12 * (2 * 10 + 2)
     assert expert.spec.architecture == {
         "forecast_steps": 10,
@@ -49,34 +49,34 @@ def test_embeddings_are_those_of_the_source(kind: str, tmp_path: Path) -> None:
     }
 
 
-def test_each_lead_has_its_own_layer(tmp_path: Path) -> None:
+def test_individual_layer_affects_only_its_lead(tmp_path: Path) -> None:
     tensors = checkpoint("individual")
     records = weights_recipe.ecgs()
-    one = load(tensors, tmp_path).embed(records)[:, :-24].reshape(2, 12, -1)
+    before = load(tensors, tmp_path).embed(records)[:, :-24].reshape(2, 12, -1)
     tensors["Linear_Seasonal.7.weight"] = tensors["Linear_Seasonal.7.weight"] + 1e-2
-    other = load(tensors, tmp_path).embed(records)[:, :-24].reshape(2, 12, -1)
-    changed = (one != other).any(0).any(-1)
+    after = load(tensors, tmp_path).embed(records)[:, :-24].reshape(2, 12, -1)
+    changed = (before != after).any(0).any(-1)
     assert changed.nonzero().flatten().tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
+def test_record_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
     expert = load(checkpoint(kind), tmp_path)
     records = weights_recipe.ecgs()
     together = expert.embed(records)
     alone = torch.cat([expert.embed(record[None]) for record in records])
     torch.testing.assert_close(alone, together, rtol=0, atol=TOLERANCE)
-    turned = expert.embed(records.flip(0)).flip(0)
-    torch.testing.assert_close(turned, together, rtol=0, atol=TOLERANCE)
+    flipped = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(flipped, together, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("spoiled", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("damage", broken_checkpoints.KINDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_checkpoint_is_refused(kind: str, spoiled: str, tmp_path: Path) -> None:
-    broken_checkpoints.assert_refused("dlinear", spoiled, checkpoint(kind), KINDS[kind], tmp_path)
+def test_broken_checkpoint_is_rejected(kind: str, damage: str, tmp_path: Path) -> None:
+    broken_checkpoints.assert_rejected("dlinear", damage, checkpoint(kind), KINDS[kind], tmp_path)
 
 
-def test_a_checkpoint_of_seven_series_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_for_seven_series_is_rejected(tmp_path: Path) -> None:
     tensors = {key: t for key, t in checkpoint("individual").items() if int(key.split(".")[1]) < 7}
     with pytest.raises(UserError, match="linear layers for 7 series"):
         load(tensors, tmp_path)
@@ -88,7 +88,7 @@ def expert():
 
 
 @pytest.fixture(scope="module")
-def others():
+def variants():
     return [
         experts.load_expert("dlinear", "random:1"),
         experts.load_expert("dlinear", "random:0", "mean"),

@@ -1,6 +1,6 @@
-"""ECG-FM against its source, and its checkpoints in every form that they come in.
+"""ECG-FM against the outputs of its source, for all forms of its checkpoints.
 
-The golden files and how they were made: golden/README.md.
+golden/README.md describes the golden files.
 """
 
 import json
@@ -19,19 +19,13 @@ from torch import Tensor
 
 from enecg.errors import UserError
 from enecg.experts import get_definition, list_experts, load_expert
-from enecg.experts.ecg_fm import (
-    Architecture,
-    EcgFm,
-    EcgFmExpert,
-    convolutions,
-    published_name,
-    standardize_leads,
-)
+from enecg.experts.ecg_fm import EcgFm, EcgFmExpert, standardize_leads
+from enecg.experts.ecg_fm_checkpoint import Architecture, parse_convolutions, published_name
 from enecg.signal import LEADS
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
-"""Of the largest value; float32 sums in another order differ by some 1e-6."""
+"""Relative to the largest value; the order of float32 sums changes results by about 1e-6."""
 
 State = dict[str, Any]
 
@@ -41,12 +35,12 @@ def golden(name: str) -> dict[str, Any]:
     return content
 
 
-def stored(entry: dict[str, Any]) -> Tensor:
+def to_tensor(entry: dict[str, Any]) -> Tensor:
     return torch.tensor(entry["values"]).view(entry["shape"])
 
 
 def weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Weights from their names alone: large enough that every one of them shows in the outputs."""
+    """A parameter drawn from its name, large enough to affect the outputs."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if name.endswith("weight_g"):
         value = 1 + np.abs(draw)
@@ -55,12 +49,12 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
     else:
         value = draw / np.sqrt(np.prod(shape[1:]))
         if "out_proj" in name or "fc2" in name:
-            value = value / 4  # or deep layers forget their input
+            value = value / 4  # otherwise the states of deep layers hardly depend on the input
     return torch.from_numpy(value.astype(np.float32))
 
 
 def records(count: int) -> Tensor:
-    """Random walks in mV, so that a record's second half has another mean than its first."""
+    """Random walks in mV, whose halves have different means; one lead of record 1 is constant."""
     draw = np.random.RandomState(0).standard_normal((count, 12, 5000))
     ecg = (0.02 * np.cumsum(draw, axis=2)).astype(np.float32)
     if count > 1:
@@ -69,7 +63,7 @@ def records(count: int) -> Tensor:
 
 
 def checkpoint(name: str = "small") -> State:
-    """What fairseq-signals' trainer saves, with its optimizer's and its task's state left out."""
+    """A checkpoint as fairseq-signals saves it, with empty optimizer and task state."""
     source = golden(name)
     return {
         "args": None,
@@ -86,7 +80,7 @@ def checkpoint(name: str = "small") -> State:
 
 
 def with_parametrizations(state: State) -> State:
-    """As torch's newer weight norm names them."""
+    """Rename weight norm parameters to the names of newer torch versions."""
     ends = {"weight_g": "original0", "weight_v": "original1"}
     state["model"] = {
         f"{stem}.parametrizations.weight.{ends[end]}" if end in ends else key: tensor
@@ -97,7 +91,7 @@ def with_parametrizations(state: State) -> State:
 
 
 def fine_tuned(state: State) -> State:
-    """As a classifier made of it: the encoder under a prefix, a head, nothing of pretraining."""
+    """Convert to a fine-tuned classifier: a prefix, a head, and no pretraining modules."""
     pretraining = ("mask_emb", "quantizer.", "project_q.", "final_proj.")
     state["model"] = {
         f"encoder.{key}": tensor
@@ -115,7 +109,6 @@ def fine_tuned(state: State) -> State:
 
 
 def load_file(path: Path) -> EcgFmExpert:
-    """The public way: the choice that a user gives, resolved and built."""
     expert = load_expert("ecg-fm", str(path), "per-series")
     assert isinstance(expert, EcgFmExpert)
     return expert
@@ -127,14 +120,14 @@ def load_state(state: State, folder: Path) -> EcgFmExpert:
     return load_file(path)
 
 
-def refusal(path: Path) -> str:
-    """The sentence that a checkpoint is refused with."""
+def error_message(path: Path) -> str:
+    """The message with which a checkpoint is rejected."""
     with pytest.raises(UserError) as caught:
         load_file(path)
-    sentence = str(caught.value)
-    assert str(path) in sentence
-    assert sentence.endswith(".")
-    return sentence
+    message = str(caught.value)
+    assert str(path) in message
+    assert message.endswith(".")
+    return message
 
 
 @pytest.fixture(autouse=True)
@@ -149,34 +142,34 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> EcgFmExpert:
 
 def compare_with_source(expert: EcgFmExpert, name: str) -> None:
     source = golden(name)
-    pooled, tokens = stored(source["pooled"]), stored(source["tokens"])
+    pooled, tokens = to_tensor(source["pooled"]), to_tensor(source["tokens"])
     ecg = records(len(pooled))
     with torch.inference_mode():
-        own_tokens = expert.states(ecg)
+        states = expert.states(ecg)
         embedding = expert.embed(ecg)
-    assert own_tokens.shape == (*pooled.shape[:2], 156, pooled.shape[2])
+    assert states.shape == (*pooled.shape[:2], 156, pooled.shape[2])
     assert embedding.shape == (len(ecg), expert.spec.embedding_size)
     assert embedding.dtype == torch.float32
-    own_tokens = own_tokens[:, :, :: source["tokens"]["every"]]
-    assert (own_tokens - tokens).abs().max() <= TOLERANCE * tokens.abs().max()
+    states = states[:, :, :: source["tokens"]["every"]]
+    assert (states - tokens).abs().max() <= TOLERANCE * tokens.abs().max()
     deviation = (embedding[:, :-24] - pooled.flatten(1)).abs().max()
     assert deviation <= TOLERANCE * pooled.abs().max()
 
 
-def test_a_checkpoint_gives_what_its_source_computes(small: EcgFmExpert) -> None:
+def test_embeddings_equal_those_of_the_source(small: EcgFmExpert) -> None:
     compare_with_source(small, "small")
     assert small.spec.weights == "checkpoint"
 
 
 @pytest.mark.slow
-def test_the_published_sizes_give_what_their_source_computes(tmp_path: Path) -> None:
+def test_embeddings_of_the_published_size_equal_those_of_the_source(tmp_path: Path) -> None:
     expert = load_state(checkpoint("published"), tmp_path)
     assert expert.model.architecture == Architecture()
     assert expert.spec.embedding_size == 2 * 768 + 24
     compare_with_source(expert, "published")
 
 
-def test_the_published_checkpoint_has_the_encoder_and_what_only_pretraining_needs() -> None:
+def test_only_pretraining_modules_of_the_published_checkpoint_are_unused() -> None:
     shapes = {key: tuple(shape) for key, shape in golden("published")["shapes"].items()}
     with torch.device("meta"):
         encoder = EcgFm(Architecture()).state_dict()
@@ -192,26 +185,26 @@ def test_the_published_checkpoint_has_the_encoder_and_what_only_pretraining_need
     }
 
 
-@pytest.mark.parametrize("form", [with_parametrizations, fine_tuned])
-def test_every_form_of_a_checkpoint_gives_the_same_embedding(
-    form: Callable[[State], State], small: EcgFmExpert, tmp_path: Path
+@pytest.mark.parametrize("convert", [with_parametrizations, fine_tuned])
+def test_all_forms_of_a_checkpoint_give_the_same_embedding(
+    convert: Callable[[State], State], small: EcgFmExpert, tmp_path: Path
 ) -> None:
-    other = load_state(form(checkpoint()), tmp_path)
+    other = load_state(convert(checkpoint()), tmp_path)
     assert torch.equal(other.embed(records(2)), small.embed(records(2)))
 
 
-def test_a_fine_tuned_checkpoint_with_parametrizations_loads(
+def test_fine_tuned_checkpoint_with_parametrizations_loads(
     small: EcgFmExpert, tmp_path: Path
 ) -> None:
     other = load_state(fine_tuned(with_parametrizations(checkpoint())), tmp_path)
     assert torch.equal(other.embed(records(2)), small.embed(records(2)))
 
 
-def test_scores_kept_in_a_checkpoint_do_not_stop_its_loading(tmp_path: Path) -> None:
+def test_checkpoint_with_numpy_scores_loads(tmp_path: Path) -> None:
     state = checkpoint()
     state["extra_state"] |= {"best": np.float64(0.9), "metrics": [np.zeros((2, 3), np.float32)]}
     load_state(state, tmp_path)
-    # numpy 1 wrote its functions' names without the underscore
+    # numpy 1 pickles module names without the underscore.
     path = tmp_path / "ecg_fm.pt"
     torch.save(state, path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
@@ -222,8 +215,8 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     state = checkpoint()
     del state["model"]["encoder.layers.1.self_attn.q_proj.bias"]
     torch.save(state, tmp_path / "a.pt")
-    sentence = refusal(tmp_path / "a.pt")
-    assert "1 keys missing (encoder.layers.1.self_attn.q_proj.bias)" in sentence
+    message = error_message(tmp_path / "a.pt")
+    assert "1 missing keys (encoder.layers.1.self_attn.q_proj.bias)" in message
 
 
 @pytest.mark.parametrize(
@@ -234,23 +227,23 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
         "conv_pos.pos_conv.0.parametrizations.weight.original0",
     ],
 )
-def test_added_keys_are_named(key: str, tmp_path: Path) -> None:
+def test_unexpected_keys_are_named(key: str, tmp_path: Path) -> None:
     state = checkpoint()
     state["model"][key] = torch.zeros(1)
     torch.save(state, tmp_path / "a.pt")
-    assert f"1 keys unexpected ({key})" in refusal(tmp_path / "a.pt")
+    assert f"1 unexpected keys ({key})" in error_message(tmp_path / "a.pt")
 
 
-def test_misshapen_keys_are_named(tmp_path: Path) -> None:
+def test_keys_with_a_wrong_shape_are_named(tmp_path: Path) -> None:
     state = checkpoint()
     state["model"]["post_extract_proj.bias"] = torch.zeros(23)
     torch.save(state, tmp_path / "a.pt")
-    sentence = refusal(tmp_path / "a.pt")
-    assert "post_extract_proj.bias (23,) instead of (24,)" in sentence
+    message = error_message(tmp_path / "a.pt")
+    assert "post_extract_proj.bias (23,) instead of (24,)" in message
 
 
-class RunsCode:
-    """Writes a file when it is unpickled."""
+class ExecutesCode:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -259,33 +252,33 @@ class RunsCode:
         return Path.touch, (self.path,)
 
 
-def test_a_checkpoint_that_would_run_code_is_refused_unread(tmp_path: Path) -> None:
+def test_checkpoint_that_would_execute_code_is_rejected_unread(tmp_path: Path) -> None:
     state = checkpoint()
-    state["cfg"]["task"]["data"] = RunsCode(tmp_path / "ran")
+    state["cfg"]["task"]["data"] = ExecutesCode(tmp_path / "ran")
     torch.save(state, tmp_path / "a.pt")
-    assert "would run code" in refusal(tmp_path / "a.pt")
+    assert "would execute code" in error_message(tmp_path / "a.pt")
     assert not (tmp_path / "ran").exists()
-    (tmp_path / "b.pt").write_bytes(pickle.dumps(RunsCode(tmp_path / "ran"), protocol=2))
-    refusal(tmp_path / "b.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(ExecutesCode(tmp_path / "ran"), protocol=2))
+    error_message(tmp_path / "b.pt")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_refused(kept: float, tmp_path: Path) -> None:
+def test_truncated_checkpoint_is_rejected(kept: float, tmp_path: Path) -> None:
     torch.save(checkpoint(), tmp_path / "a.pt")
-    whole = (tmp_path / "a.pt").read_bytes()
-    (tmp_path / "a.pt").write_bytes(whole[: int(kept * len(whole))])
-    assert "no whole torch checkpoint" in refusal(tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(content[: int(kept * len(content))])
+    assert "not a valid torch checkpoint" in error_message(tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("damage", [b"version https://git-lfs\n", b"\x85\x93e" * 50, b"\x80\x02u"])
-def test_a_file_that_is_no_checkpoint_is_refused(damage: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.pt").write_bytes(damage)
-    refusal(tmp_path / "a.pt")
+@pytest.mark.parametrize("content", [b"version https://git-lfs\n", b"\x85\x93e" * 50, b"\x80\x02u"])
+def test_other_file_is_rejected(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    error_message(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"layer_norm_first": True}, "layer_norm_first=True"),
         ({"extractor_mode": "layer_norm"}, "extractor_mode='layer_norm'"),
@@ -295,64 +288,64 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage: bytes, tmp_path: Path) 
         ({"normalize": True}, "normalize=True"),
         ({"encoder_layers": "12"}, "encoder_layers='12'"),
         ({"conv_feature_layers": "print(1)"}, r"conv_feature_layers='print\(1\)'"),
-        ({"encoder_attention_heads": 5}, "fits no model"),
-        ({"conv_pos_groups": 5}, "fits no model"),
+        ({"encoder_attention_heads": 5}, "does not describe a valid model"),
+        ({"conv_pos_groups": 5}, "does not describe a valid model"),
         ({"encoder_embed_dim": 16}, "no projection"),
-        ({"encoder_layers": 3}, r"16 keys missing \(encoder\.layers\.2\.fc1\.bias"),
+        ({"encoder_layers": 3}, r"16 missing keys \(encoder\.layers\.2\.fc1\.bias"),
         ({"encoder_ffn_embed_dim": 96}, r"fc1\.bias \(48,\) instead of \(96,\)"),
     ],
 )
-def test_a_cfg_of_another_architecture_is_refused(
-    changes: State, told: str, tmp_path: Path
+def test_cfg_of_another_architecture_is_rejected(
+    changes: State, message: str, tmp_path: Path
 ) -> None:
     state = checkpoint()
     state["cfg"]["model"] |= changes
     torch.save(state, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_file(tmp_path / "a.pt")
 
 
-def test_a_model_of_another_sampling_rate_is_refused(tmp_path: Path) -> None:
+def test_model_of_another_sampling_rate_is_rejected(tmp_path: Path) -> None:
     state = checkpoint()
     state["cfg"]["task"]["sample_rate"] = 250
     torch.save(state, tmp_path / "a.pt")
-    assert "sample_rate=250 instead of 500" in refusal(tmp_path / "a.pt")
+    assert "sample_rate=250 instead of 500" in error_message(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(
     "state", [checkpoint()["model"], {"cfg": None}, {"cfg": None, "model": {}}, torch.ones(3)]
 )
-def test_a_file_without_a_cfg_is_refused(state: object, tmp_path: Path) -> None:
+def test_file_without_a_cfg_is_rejected(state: object, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "a.pt")
-    assert "cfg" in refusal(tmp_path / "a.pt")
+    assert "cfg" in error_message(tmp_path / "a.pt")
 
 
-def test_safetensors_have_no_cfg_and_are_refused(tmp_path: Path) -> None:
+def test_safetensors_without_a_cfg_are_rejected(tmp_path: Path) -> None:
     save_file(checkpoint()["model"], tmp_path / "a.safetensors")
-    assert "cfg" in refusal(tmp_path / "a.safetensors")
+    assert "cfg" in error_message(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("left_out", ["encoder_layers", "conv_pos"])
-def test_sizes_are_never_guessed(left_out: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["encoder_layers", "conv_pos"])
+def test_missing_sizes_are_named(key: str, tmp_path: Path) -> None:
     state = checkpoint()
-    del state["cfg"]["model"][left_out]
+    del state["cfg"]["model"][key]
     torch.save(state, tmp_path / "a.pt")
-    assert f"does not tell {left_out}" in refusal(tmp_path / "a.pt")
+    assert f"has no {key}" in error_message(tmp_path / "a.pt")
 
 
-def test_layers_are_read_without_running_them() -> None:
-    assert convolutions("[(256, 2, 2)] * 4") == ((256, 2, 2),) * 4
-    assert convolutions("[(8, 10, 5)] + [(8, 3, 2)] * 2 + [(4, 2, 2)]") == (
+def test_convolutions_are_parsed_without_executing_them() -> None:
+    assert parse_convolutions("[(256, 2, 2)] * 4") == ((256, 2, 2),) * 4
+    assert parse_convolutions("[(8, 10, 5)] + [(8, 3, 2)] * 2 + [(4, 2, 2)]") == (
         (8, 10, 5),
         (8, 3, 2),
         (8, 3, 2),
         (4, 2, 2),
     )
     for text in ("", "[]", "__import__('os')", "[(1, 2)]", "[(0, 2, 2)]", "[(1, 2, 2)] * 10**9"):
-        assert convolutions(text) == ()
+        assert parse_convolutions(text) == ()
 
 
-def test_leads_are_standardised_over_the_whole_record() -> None:
+def test_leads_are_standardized_over_the_whole_record() -> None:
     ecg = records(1)
     exact = ecg.double().numpy()
     exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
@@ -360,7 +353,7 @@ def test_leads_are_standardised_over_the_whole_record() -> None:
 
 
 @pytest.mark.parametrize("millivolts", [0.0, 0.3, -1.7e3])
-def test_a_constant_lead_becomes_zeros_and_keeps_gradients_finite(
+def test_constant_lead_becomes_zero_with_finite_gradients(
     millivolts: float, small: EcgFmExpert
 ) -> None:
     ecg = records(1)
@@ -373,11 +366,13 @@ def test_a_constant_lead_becomes_zeros_and_keeps_gradients_finite(
     assert (ecg.grad[0, 0] != 0).any()
 
 
-def test_no_state_is_zero_so_the_mean_is_the_source_s_own_pooling(small: EcgFmExpert) -> None:
+def test_no_state_is_zero_so_that_the_mean_equals_the_pooling_of_the_source(
+    small: EcgFmExpert,
+) -> None:
     assert (small.states(records(2)) != 0).all()
 
 
-def test_leads_come_in_the_order_that_ecg_fm_was_trained_on(small: EcgFmExpert) -> None:
+def test_lead_order_is_that_of_the_pretraining_data(small: EcgFmExpert) -> None:
     order = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
     assert list(LEADS) == order
     ecg = records(1)
@@ -385,17 +380,17 @@ def test_leads_come_in_the_order_that_ecg_fm_was_trained_on(small: EcgFmExpert) 
     assert not torch.allclose(small.embed(ecg), small.embed(swapped), atol=1e-3)
 
 
-def test_an_embedding_does_not_depend_on_batch_mates_or_order(small: EcgFmExpert) -> None:
+def test_embedding_does_not_depend_on_batch_or_order(small: EcgFmExpert) -> None:
     ecg = records(6)
     with torch.inference_mode():
         together = small.embed(ecg)
         order = [4, 2, 0, 5, 1, 3]
         assert torch.equal(small.embed(ecg[order]), together[order])
-        mates = ecg.clone()
-        mates[1:] = 1e3 * torch.randn(5, 12, 5000, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(small.embed(mates)[0], together[0])
-        mates[1:] = float("nan")
-        assert torch.equal(small.embed(mates)[0], together[0])
+        batch = ecg.clone()
+        batch[1:] = 1e3 * torch.randn(5, 12, 5000, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(small.embed(batch)[0], together[0])
+        batch[1:] = float("nan")
+        assert torch.equal(small.embed(batch)[0], together[0])
         for row in range(6):
             alone = small.embed(ecg[row : row + 1])[0]
             assert torch.allclose(alone, together[row], rtol=0, atol=1e-6)
@@ -405,12 +400,12 @@ def test_each_half_of_a_record_has_its_own_vector(small: EcgFmExpert) -> None:
     ecg = records(1)
     with torch.inference_mode():
         halves = small.embed(ecg)[:, :-24].unflatten(1, (2, -1))
-        turned = small.embed(ecg.roll(2500, -1))[:, :-24].unflatten(1, (2, -1))
-    assert torch.allclose(turned, halves.flip(1), atol=1e-5)
+        rolled = small.embed(ecg.roll(2500, -1))[:, :-24].unflatten(1, (2, -1))
+    assert torch.allclose(rolled, halves.flip(1), atol=1e-5)
     assert not torch.allclose(halves[:, 0], halves[:, 1], atol=1e-2)
 
 
-def test_it_is_registered_and_frozen(small: EcgFmExpert) -> None:
+def test_expert_is_registered_and_frozen(small: EcgFmExpert) -> None:
     assert "ecg-fm" in list_experts()
     definition = get_definition("ecg-fm")
     assert str(definition.published) == "hub:wanglab/ecg-fm/mimic_iv_ecg_physionet_pretrained.pt"
@@ -420,7 +415,7 @@ def test_it_is_registered_and_frozen(small: EcgFmExpert) -> None:
 
 
 @pytest.mark.slow
-def test_random_weights_have_the_published_sizes_and_follow_their_seed() -> None:
+def test_random_weights_have_the_published_size_and_depend_on_the_seed() -> None:
     first = load_expert("ecg-fm", "random:0")
     assert isinstance(first, EcgFmExpert)
     assert sum(parameter.numel() for parameter in first.parameters()) == 90_373_248
@@ -439,10 +434,10 @@ def expert(small: EcgFmExpert) -> EcgFmExpert:
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory):
+def variants(tmp_path_factory: pytest.TempPathFactory):
     state = checkpoint()
     state["model"]["layer_norm.bias"] = state["model"]["layer_norm.bias"] + 0.1
-    folder = tmp_path_factory.mktemp("ecg_fm_others")
+    folder = tmp_path_factory.mktemp("ecg_fm_variants")
     return [load_state(state, folder)]
 
 

@@ -1,4 +1,4 @@
-"""What holds for every expert that is registered here."""
+"""Claims about every registered expert."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import torch
 from enecg.errors import UserError
 from enecg.experts import Expert, get_definition, list_experts, load_expert
 from enecg.leads import LeadsSample
+from enecg.names import LEADS_SAMPLE
 
 FAST = ("dlinear", "timesnet")
 RANDOM = "random:0"
@@ -29,53 +30,53 @@ def ecgs() -> torch.Tensor:
     return torch.from_numpy(np.stack(signals))
 
 
-def in_batches(expert: Expert, ecgs: torch.Tensor, size: int) -> torch.Tensor:
+def embed_in_batches(expert: Expert, ecgs: torch.Tensor, size: int) -> torch.Tensor:
     with torch.inference_mode():
         return torch.cat([expert.embed(batch) for batch in ecgs.split(size)])
 
 
-def assert_same_to_half_precision(one: torch.Tensor, other: torch.Tensor) -> None:
-    """Equal but for the last bit of float16, which rounding in float32 may flip."""
-    torch.testing.assert_close(one, other, rtol=2**-10, atol=1e-4)
+def assert_equal_in_half_precision(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal except for the last bit of float16, which float32 rounding may change."""
+    torch.testing.assert_close(actual, expected, rtol=2**-10, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*FAST, "leads"])
-def test_an_embedding_does_not_depend_on_its_batch_or_its_order(name: str, ecgs: torch.Tensor):
-    expert = LeadsSample() if name == "leads" else load_expert(name, RANDOM)
-    together = in_batches(expert, ecgs, 64)
+@pytest.mark.parametrize("name", [*FAST, LEADS_SAMPLE])
+def test_embedding_does_not_depend_on_batch_or_order(name: str, ecgs: torch.Tensor):
+    expert = LeadsSample() if name == LEADS_SAMPLE else load_expert(name, RANDOM)
+    together = embed_in_batches(expert, ecgs, 64)
     assert together.shape == (64, expert.spec.embedding_size)
     assert together.isfinite().all()
-    assert_same_to_half_precision(in_batches(expert, ecgs, 1), together)
-    assert_same_to_half_precision(in_batches(expert, ecgs, 7), together)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 1), together)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 7), together)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    assert_same_to_half_precision(in_batches(expert, ecgs[order], 64), together[order])
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[order], 64), together[order])
 
 
-def test_moment_does_not_depend_on_its_batch(ecgs: torch.Tensor):
+def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
-    together = in_batches(expert, ecgs[:7], 7)
+    together = embed_in_batches(expert, ecgs[:7], 7)
     assert together.shape == (7, expert.spec.embedding_size)
-    assert_same_to_half_precision(in_batches(expert, ecgs[:3], 1), together[:3])
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[:3], 1), together[:3])
 
 
 @pytest.mark.slow
-def test_moment_does_not_depend_on_its_batch_or_its_order_at_length(ecgs: torch.Tensor):
+def test_moment_does_not_depend_on_batch_or_order_of_64_records(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
-    together = in_batches(expert, ecgs, 64)
-    assert_same_to_half_precision(in_batches(expert, ecgs, 1), together)
-    assert_same_to_half_precision(in_batches(expert, ecgs, 7), together)
-    assert_same_to_half_precision(in_batches(expert, ecgs.flip(0), 64), together.flip(0))
+    together = embed_in_batches(expert, ecgs, 64)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 1), together)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 7), together)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs.flip(0), 64), together.flip(0))
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_different_ecgs_have_different_embeddings(name: str, ecgs: torch.Tensor):
-    embedded = in_batches(load_expert(name, RANDOM), ecgs, 64)
+    embedded = embed_in_batches(load_expert(name, RANDOM), ecgs, 64)
     distance = torch.cdist(embedded, embedded) + 1e9 * torch.eye(64)
     assert distance.min() > 1e-2
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_a_seed_gives_the_same_weights_and_another_seed_others(name: str):
+def test_random_weights_depend_only_on_the_seed(name: str):
     torch.rand(3)
     first = load_expert(name, RANDOM).spec
     assert load_expert(name, RANDOM).spec == first
@@ -85,30 +86,33 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(name: str):
     assert first.weights == "random:0"
 
 
-def test_every_definition_tells_the_sizes_of_what_it_builds():
-    for name in ("dlinear", "timesnet", "moment", "moment-windows"):
-        definition, expert = get_definition(name), load_expert(name, "random:0")
-        assert isinstance(expert, torch.nn.Module)
-        assert expert.spec.embedding_size == definition.embedding_size
-        assert sum(one.numel() for one in expert.parameters()) == definition.parameters
+def check_sizes(name: str) -> None:
+    definition, expert = get_definition(name), load_expert(name, RANDOM)
+    assert isinstance(expert, torch.nn.Module)
+    assert expert.spec.embedding_size == definition.embedding_size
+    assert sum(parameter.numel() for parameter in expert.parameters()) == definition.parameters
+
+
+@pytest.mark.parametrize("name", [*FAST, "moment", "moment-windows"])
+def test_definition_states_the_sizes_of_the_expert(name: str):
+    check_sizes(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["moment-base", "moment-large", "tempo", "ecg-fm"])
-def test_every_large_definition_tells_the_sizes_of_what_it_builds(name: str):
-    definition, expert = get_definition(name), load_expert(name, "random:0")
-    assert isinstance(expert, torch.nn.Module)
-    assert expert.spec.embedding_size == definition.embedding_size
-    assert sum(one.numel() for one in expert.parameters()) == definition.parameters
+def test_definition_states_the_sizes_of_a_large_expert(name: str):
+    check_sizes(name)
 
 
-def test_a_pooling_that_an_expert_cannot_have_is_refused():
-    with pytest.raises(UserError, match="dlinear has no pooling 'segments'; it has per-series"):
-        load_expert("dlinear", "random:0", "segments")
+def test_unsupported_pooling_is_an_error():
+    with pytest.raises(
+        UserError, match=r"dlinear does not support .*'segments'; available: per-series"
+    ):
+        load_expert("dlinear", RANDOM, "segments")
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_an_expert_is_frozen_and_stays_so(name: str):
+def test_expert_is_frozen_and_stays_in_evaluation_mode(name: str):
     expert = load_expert(name, RANDOM)
     assert isinstance(expert, torch.nn.Module)
     expert.train()
@@ -117,16 +121,17 @@ def test_an_expert_is_frozen_and_stays_so(name: str):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_amplitude_is_not_lost_to_normalisation(name: str, ecgs: torch.Tensor):
+def test_embedding_keeps_the_amplitude(name: str, ecgs: torch.Tensor):
     expert = load_expert(name, RANDOM)
-    one, double = in_batches(expert, ecgs[:1], 1), in_batches(expert, 2 * ecgs[:1], 1)
-    assert (one - double).abs().max() > 0.05
+    single = embed_in_batches(expert, ecgs[:1], 1)
+    double = embed_in_batches(expert, 2 * ecgs[:1], 1)
+    assert (single - double).abs().max() > 0.05
 
 
-def test_an_unknown_expert_is_refused_by_naming_those_there_are():
-    with pytest.raises(UserError, match=r"no expert 'nonesuch'; there are dlinear, timesnet"):
+def test_unknown_expert_is_an_error_that_lists_the_available_ones():
+    with pytest.raises(UserError, match=r"Unknown expert 'nonesuch'; available: dlinear, timesnet"):
         get_definition("nonesuch")
 
 
-def test_every_registered_expert_has_a_definition_of_its_name():
+def test_registered_names_equal_those_of_the_definitions():
     assert [get_definition(name).name for name in list_experts()] == list_experts()

@@ -1,4 +1,4 @@
-"""MOMENT against momentfm itself, on a checkpoint that momentfm writes, and its conformance."""
+"""MOMENT against momentfm itself, on a checkpoint written by momentfm."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ TINY = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
-    """MOMENT-1-small with the sizes of a toy: the code is the same for every size."""
+    """Shrink MOMENT-1-small; all sizes run the same code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(moment._T5_SIZES, "small", TINY)
         yield
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Only reconstruction head is pre-
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, tiny: None) -> Path:
-    """A folder as on the hub, written by momentfm: config.json and model.safetensors."""
-    config = moment._config("small") | {
+    """A folder as on the hub, with config.json and model.safetensors written by momentfm."""
+    config = moment._default_config("small") | {
         "task_name": "reconstruction",
         "d_model": None,
         "transformer_backbone": "google/flan-t5-small",
@@ -47,7 +47,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny: None) -> Path:
     return folder
 
 
-def test_it_computes_what_momentfm_computes(published: Path):
+def test_embeddings_equal_those_of_momentfm(published: Path):
     source = MOMENTPipeline.from_pretrained(
         str(published), model_kwargs={"task_name": "embedding"}, local_files_only=True
     )
@@ -61,7 +61,7 @@ def test_it_computes_what_momentfm_computes(published: Path):
     torch.testing.assert_close(ours[:, : TINY["d_model"]], theirs, rtol=0, atol=1e-5)
 
 
-def test_the_file_and_its_folder_are_the_same_weights(published: Path):
+def test_file_and_its_folder_are_the_same_weights(published: Path):
     folder, file = (
         load_expert("moment", str(p)) for p in (published, published / "model.safetensors")
     )
@@ -69,50 +69,50 @@ def test_the_file_and_its_folder_are_the_same_weights(published: Path):
     assert folder.spec.weights == "checkpoint"
 
 
-def test_windows_are_read_one_by_one(published: Path):
+def test_windows_are_processed_independently(published: Path):
     ecgs = make_ecgs(2)
-    other = ecgs.clone()
-    other[:, :, 2500:] = other[:, :, 2500:].flip(-1)
+    changed = ecgs.clone()
+    changed[:, :, 2500:] = changed[:, :, 2500:].flip(-1)
     windowed = load_expert("moment-windows", str(published))
     assert isinstance(windowed, FrozenExpert)
     with torch.inference_mode():
-        one, two = (windowed.states(each) for each in (ecgs, other))
-    assert one.shape == (2, 12, 4 * 64, TINY["d_model"])
-    torch.testing.assert_close(one[:, :, :128], two[:, :, :128])
-    assert (one[:, :, 128:] - two[:, :, 128:]).abs().max() > 0.1
+        before, after = (windowed.states(each) for each in (ecgs, changed))
+    assert before.shape == (2, 12, 4 * 64, TINY["d_model"])
+    torch.testing.assert_close(before[:, :, :128], after[:, :, :128])
+    assert (before[:, :, 128:] - after[:, :, 128:]).abs().max() > 0.1
 
 
-def test_a_checkpoint_of_another_size_is_refused(published: Path):
+def test_checkpoint_of_another_size_is_rejected(published: Path):
     with pytest.raises(UserError, match="width 32, but MOMENT-1-base has 768"):
         load_expert("moment-base", str(published))
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"encoder.final_layer_norm.weight": None}, r"1 keys missing \(encoder.final_layer_norm"),
-        ({"more": torch.zeros(1)}, r"1 keys unexpected \(more\)"),
+        ({"encoder.final_layer_norm.weight": None}, r"1 missing keys \(encoder.final_layer_norm"),
+        ({"more": torch.zeros(1)}, r"1 unexpected keys \(more\)"),
         ({"patch_embedding.value_embedding.weight": torch.zeros(3, 3)}, r"\(3, 3\) instead of"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused(
-    change: dict[str, torch.Tensor | None], words: str, published: Path, tmp_path: Path
+def test_mismatched_checkpoint_is_rejected(
+    change: dict[str, torch.Tensor | None], message: str, published: Path, tmp_path: Path
 ):
     tensors = load_file(published / "model.safetensors") | change
-    whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_file(whole, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=words):
+    changed = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(changed, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=message):
         load_expert("moment", str(tmp_path))
 
 
-def test_a_cut_checkpoint_is_refused(published: Path, tmp_path: Path):
-    cut = tmp_path / "model.safetensors"
-    cut.write_bytes((published / "model.safetensors").read_bytes()[:5000])
-    with pytest.raises(UserError, match="is no whole safetensors file"):
-        load_expert("moment", str(cut))
+def test_truncated_checkpoint_is_rejected(published: Path, tmp_path: Path):
+    truncated = tmp_path / "model.safetensors"
+    truncated.write_bytes((published / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(UserError, match="is not a valid safetensors file"):
+        load_expert("moment", str(truncated))
 
 
-def test_without_momentfm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_missing_momentfm_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "momentfm.models.moment", None)
     with pytest.raises(UserError, match="pip install --no-deps momentfm"):
         load_expert("moment", "random:0")
@@ -124,7 +124,7 @@ def expert() -> Expert:
 
 
 @pytest.fixture(scope="module")
-def others(published: Path) -> Sequence[Expert]:
+def variants(published: Path) -> Sequence[Expert]:
     return [
         load_expert("moment", "random:1"),
         load_expert("moment", "random:0", "segments"),

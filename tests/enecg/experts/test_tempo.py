@@ -1,6 +1,7 @@
-"""TEMPO computes what its public source computes, from its checkpoints in every form they come."""
+"""TEMPO against the outputs of its public source, for all forms of its checkpoints."""
 
 import json
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from enecg.errors import UserError
 from enecg.experts.tempo import TempoExpert
 
 TOLERANCE = 5e-5
-"""Of states of the order of 1, in float32, after two layers of GPT-2."""
+"""For states of order 1 in float32, after two layers of GPT-2."""
 
 PEFT = "gpt2_trend.base_model.model."
 PUBLISHED_CONFIG = {
@@ -67,28 +68,30 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_embeddings_are_those_of_the_source(
+def test_embeddings_equal_those_of_the_source(
     embedding: torch.Tensor, expert: TempoExpert, golden: dict[str, np.ndarray]
 ) -> None:
-    source = golden["embedding"][:, :-24]  # what follows is each lead's mean and scale at 33.6 Hz
-    assert weights_recipe.largest_deviation(embedding[:, :-24], source) < TOLERANCE
+    source = golden["embedding"][:, :-24]  # followed by each lead's mean and scale at 33.6 Hz
+    assert weights_recipe.max_deviation(embedding[:, :-24], source) < TOLERANCE
     assert embedding.dtype == torch.float32
     assert embedding.shape[1] == expert.spec.embedding_size == 2 * 3 * 48 + 24
 
 
-def test_stl_cannot_reach_the_embedding(expert: TempoExpert, golden: dict[str, np.ndarray]) -> None:
-    # The source was given random trend, season and residual for these states, and none for the
-    # embedding above; here there is no way in for them.
+def test_stl_inputs_do_not_affect_the_states(
+    expert: TempoExpert, golden: dict[str, np.ndarray]
+) -> None:
+    # The source computed these states with random STL inputs, and the embedding above without.
+    # This implementation has no such inputs.
     states = expert.states(weights_recipe.ecgs())
     assert states.shape == (2, 12, 42, 3 * 48)
-    # The golden file has the trend's tokens, then the season's and the residual's.
+    # The golden file has the tokens of the trend, then of the season and of the residual.
     tokens = states.unflatten(3, (3, 48)).transpose(2, 3).flatten(2, 3)
-    assert weights_recipe.largest_deviation(tokens[:, ::11, ::2], golden["tokens"]) < TOLERANCE
+    assert weights_recipe.max_deviation(tokens[:, ::11, ::2], golden["tokens"]) < TOLERANCE
     assert [*signature(expert.embed).parameters] == [*signature(expert.states).parameters]
     assert [*signature(expert.embed).parameters] == ["ecg"]
 
 
-def test_the_embedding_pools_the_tokens(expert: TempoExpert, embedding: torch.Tensor) -> None:
+def test_embedding_is_the_pooled_states(expert: TempoExpert, embedding: torch.Tensor) -> None:
     season = expert.states(weights_recipe.ecgs())[..., 48:96]
     torch.testing.assert_close(embedding[:, 48:96], season.mean(2).mean(1))
     torch.testing.assert_close(embedding[:, 192:240], season.std(2, unbiased=False).mean(1))
@@ -106,17 +109,20 @@ def without_prefix(key: str) -> str:
     return key.replace(PEFT, "gpt2_trend.")
 
 
-@pytest.mark.parametrize("form", [first_peft, peft_0_3, without_prefix])
-def test_every_form_of_peft_loads_alike(
-    form, tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
+@pytest.mark.parametrize("rename", [first_peft, peft_0_3, without_prefix])
+def test_all_key_forms_of_peft_give_the_same_embedding(
+    rename: Callable[[str], str],
+    tensors: dict[str, torch.Tensor],
+    embedding: torch.Tensor,
+    tmp_path: Path,
 ) -> None:
-    renamed = {form(key): tensor for key, tensor in tensors.items()}
+    renamed = {rename(key): tensor for key, tensor in tensors.items()}
     assert renamed.keys() != tensors.keys()
     other = load(renamed, tmp_path).embed(weights_recipe.ecgs())
     assert torch.equal(other, embedding)
 
 
-def test_merged_lora_is_unmerged_lora(
+def test_merged_lora_equals_unmerged_lora(
     expert: TempoExpert, tensors: dict[str, torch.Tensor]
 ) -> None:
     layer = PEFT + "h.1.attn.c_attn."
@@ -139,12 +145,12 @@ def test_merged_lora_is_unmerged_lora(
 def test_lora_changes_the_embedding(
     tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
 ) -> None:
-    off = {key: 0 * tensor if "lora_B" in key else tensor for key, tensor in tensors.items()}
-    other = load(off, tmp_path).embed(weights_recipe.ecgs())
+    disabled = {key: 0 * tensor if "lora_B" in key else tensor for key, tensor in tensors.items()}
+    other = load(disabled, tmp_path).embed(weights_recipe.ecgs())
     assert (other - embedding).abs().max() > 100 * TOLERANCE
 
 
-def test_masks_that_old_transformers_kept_are_let_pass(
+def test_causal_masks_in_old_checkpoints_are_ignored(
     tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
 ) -> None:
     masks = {
@@ -159,21 +165,21 @@ def test_masks_that_old_transformers_kept_are_let_pass(
     assert torch.equal(other, embedding)
 
 
-def test_half_of_a_lora_is_refused(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_incomplete_lora_is_rejected(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
     half = {key: tensor for key, tensor in tensors.items() if "h.1.attn.c_attn.lora_B" not in key}
-    with pytest.raises(UserError, match=r"1 keys unexpected \(.*h\.1\.attn\.c_attn\.lora_A"):
+    with pytest.raises(UserError, match=r"1 unexpected keys \(.*h\.1\.attn\.c_attn\.lora_A"):
         load(half, tmp_path)
 
 
-def test_a_lora_of_another_layer_is_refused(
+def test_lora_of_the_wrong_shape_is_rejected(
     tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     wrong = tensors | {PEFT + "h.0.attn.c_attn.lora_A.default.weight": torch.zeros(16, 47)}
-    with pytest.raises(UserError, match=r"LoRA .* does not fit gpt2_trend\.h\.0\.attn\.c_attn"):
+    with pytest.raises(UserError, match=r"LoRA update of gpt2_trend\.h\.0\.attn\.c_attn.*not fit"):
         load(wrong, tmp_path)
 
 
-def test_the_config_beside_the_weights_is_read(
+def test_matching_config_is_accepted(
     tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED_CONFIG))
@@ -184,45 +190,41 @@ def test_the_config_beside_the_weights_is_read(
     ("key", "value"),
     [("gpt_layers", 6), ("d_model", 768), ("patch_size", 8), ("pool", True), ("prompt", 0)],
 )
-def test_a_config_of_another_model_is_refused(
+def test_config_of_another_model_is_rejected(
     key: str, value: int, tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED_CONFIG | {key: value}))
-    with pytest.raises(UserError, match=rf"config\.json says {key} = {value}, and the checkpoint"):
+    with pytest.raises(UserError, match=rf"config\.json has {key} = {value}, but TEMPO-80M_v1"):
         load(tensors, tmp_path)
 
 
-def test_a_config_that_is_no_json_is_refused(
-    tensors: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
+def test_invalid_config_is_rejected(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"gpt_layers": ')
-    with pytest.raises(UserError, match=r"config\.json is no JSON"):
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
         load(tensors, tmp_path)
 
 
-@pytest.mark.parametrize("kind", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("damage", broken_checkpoints.KINDS)
 @pytest.mark.parametrize("key", ["gpt2_trend.wte.weight", "map_season.0.weight"])
-def test_a_broken_checkpoint_is_refused(
-    kind: str, key: str, tensors: dict[str, torch.Tensor], tmp_path: Path
+def test_broken_checkpoint_is_rejected(
+    damage: str, key: str, tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     merged = {without_prefix(name): tensor for name, tensor in tensors.items()}
-    broken_checkpoints.assert_refused("tempo", kind, merged, key, tmp_path)
+    broken_checkpoints.assert_rejected("tempo", damage, merged, key, tmp_path)
 
 
-def test_a_record_does_not_depend_on_its_batch(
-    expert: TempoExpert, embedding: torch.Tensor
-) -> None:
+def test_record_does_not_depend_on_its_batch(expert: TempoExpert, embedding: torch.Tensor) -> None:
     records = weights_recipe.ecgs()
     alone = torch.cat([expert.embed(record[None]) for record in records])
     torch.testing.assert_close(alone, embedding, rtol=0, atol=TOLERANCE)
-    turned = expert.embed(records.flip(0)).flip(0)
-    torch.testing.assert_close(turned, embedding, rtol=0, atol=TOLERANCE)
-    # More than go through GPT-2 at once.
-    many = expert.embed(records.repeat(9, 1, 1))
-    torch.testing.assert_close(many, embedding.repeat(9, 1), rtol=0, atol=TOLERANCE)
+    flipped = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(flipped, embedding, rtol=0, atol=TOLERANCE)
+    # More series than one forward pass of GPT-2 takes.
+    repeated = expert.embed(records.repeat(9, 1, 1))
+    torch.testing.assert_close(repeated, embedding.repeat(9, 1), rtol=0, atol=TOLERANCE)
 
 
-def test_it_is_frozen_and_gradients_reach_the_signal(expert: TempoExpert) -> None:
+def test_expert_is_frozen_and_gradients_reach_every_lead(expert: TempoExpert) -> None:
     expert.train()
     assert not expert.model.gpt2_trend.drop.training
     assert not any(parameter.requires_grad for parameter in expert.parameters())
@@ -232,30 +234,33 @@ def test_it_is_frozen_and_gradients_reach_the_signal(expert: TempoExpert) -> Non
     assert ecg.grad.abs().amax(-1).min() > 0
 
 
-def test_lost_amplitude_is_kept_beside(expert: TempoExpert, embedding: torch.Tensor) -> None:
-    twice = expert.embed(2 * weights_recipe.ecgs())
-    torch.testing.assert_close(twice[:, -24:-12], 2 * embedding[:, -24:-12])
-    torch.testing.assert_close(twice[:, -12:], 2 * embedding[:, -12:], rtol=1e-3, atol=0)
+def test_amplitude_is_appended_to_the_embedding(
+    expert: TempoExpert, embedding: torch.Tensor
+) -> None:
+    doubled = expert.embed(2 * weights_recipe.ecgs())
+    torch.testing.assert_close(doubled[:, -24:-12], 2 * embedding[:, -24:-12])
+    torch.testing.assert_close(doubled[:, -12:], 2 * embedding[:, -12:], rtol=1e-3, atol=0)
     flat = expert.embed(torch.zeros(1, 12, 5000))
     assert flat.isfinite().all()
 
 
 @pytest.mark.slow
 def test_random_weights_have_the_published_architecture() -> None:
-    one = experts.load_expert("tempo", "random:0")
-    assert isinstance(one, TempoExpert)
-    assert one.spec.architecture == {"width": 768, "layers": 6, "vocabulary": 50257}
-    assert sum(p.numel() for p in one.model.gpt2_trend.parameters()) == 81_912_576
-    assert one.spec.embedding_size == one.embed(weights_recipe.ecgs()[:1]).shape[1] == 4632
+    expert = experts.load_expert("tempo", "random:0")
+    assert isinstance(expert, TempoExpert)
+    assert expert.spec.architecture == {"width": 768, "layers": 6, "vocabulary": 50257}
+    assert sum(p.numel() for p in expert.model.gpt2_trend.parameters()) == 81_912_576
+    size = expert.embed(weights_recipe.ecgs()[:1]).shape[1]
+    assert expert.spec.embedding_size == size == 4632
     again = experts.load_expert("tempo", "random:0")
     other = experts.load_expert("tempo", "random:1")
-    assert one.spec == again.spec
-    assert one.spec.weights_sha256 != other.spec.weights_sha256
+    assert expert.spec == again.spec
+    assert expert.spec.weights_sha256 != other.spec.weights_sha256
 
 
 @pytest.fixture(scope="module")
-def others(tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("tempo-others")
+def variants(tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("tempo-variants")
     changed = tensors | {"map_trend.bias": tensors["map_trend.bias"] + 0.1}
     path = folder / "TEMPO-80M_v1.pth"
     load(changed, folder)

@@ -1,4 +1,4 @@
-"""TimesNet computes what Time-Series-Library computes, one record at a time."""
+"""TimesNet against the outputs of Time-Series-Library, one record per batch."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from enecg.experts.timesnet import TimesNetExpert
 from enecg.signal import resample, standardize
 
 TOLERANCE = 1e-4
-"""Of states of the order of 1, in float32, after two blocks."""
+"""For states of order 1 in float32, after two blocks."""
 
 CHANNELS = (1, 12)
 
@@ -45,18 +45,18 @@ def golden() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_states_and_embeddings_are_those_of_the_source(
+def test_states_and_embeddings_equal_those_of_the_source(
     channels: int, golden: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     expert = load(checkpoint(channels), tmp_path)
     records = weights_recipe.ecgs()
     states = expert.model(standardize(resample(records, 500))[0])[:, ::7]
-    assert weights_recipe.largest_deviation(states, golden[f"{channels}_states"]) < TOLERANCE
+    assert weights_recipe.max_deviation(states, golden[f"{channels}_states"]) < TOLERANCE
     embedding = expert.embed(records)
-    # Of each series the golden file has its leads' mean and scale at 50 Hz after its states'.
+    # Per series, the golden file has the pooled states, then its leads' mean and scale at 50 Hz.
     source = golden[f"{channels}_embedding"].reshape(len(records), 12 // channels, -1)
     pooled = source[:, :, : -2 * channels].reshape(len(records), -1)
-    assert weights_recipe.largest_deviation(embedding[:, :-24], pooled) < TOLERANCE
+    assert weights_recipe.max_deviation(embedding[:, :-24], pooled) < TOLERANCE
     assert embedding.shape[1] == expert.spec.embedding_size
     assert expert.spec.architecture == {
         "channels": channels,
@@ -69,7 +69,7 @@ def test_states_and_embeddings_are_those_of_the_source(
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_records_of_different_rhythm_keep_their_own_periods(channels: int, tmp_path: Path) -> None:
+def test_records_with_different_rates_keep_their_own_periods(channels: int, tmp_path: Path) -> None:
     expert = load(checkpoint(channels), tmp_path)
     records = torch.stack(
         [weights_recipe.ecg(rate, seed) for seed, rate in enumerate((45, 61, 118, 61, 150))]
@@ -77,9 +77,9 @@ def test_records_of_different_rhythm_keep_their_own_periods(channels: int, tmp_p
     together = expert.embed(records)
     alone = torch.cat([expert.embed(record[None]) for record in records])
     torch.testing.assert_close(together, alone, rtol=0, atol=TOLERANCE)
-    turned = expert.embed(records.flip(0)).flip(0)
-    torch.testing.assert_close(together, turned, rtol=0, atol=TOLERANCE)
-    # The mean spectrum of the batch, as published, would have picked other periods.
+    flipped = expert.embed(records.flip(0)).flip(0)
+    torch.testing.assert_close(together, flipped, rtol=0, atol=TOLERANCE)
+    # The mean spectrum of the batch, as published, would select other periods.
     block = expert.model.model[0]
     leads = standardize(resample(records, 500))[0]
     states = expert.model.enc_embedding(leads.reshape(-1, channels, 500))
@@ -88,17 +88,17 @@ def test_records_of_different_rhythm_keep_their_own_periods(channels: int, tmp_p
     assert (as_one - block(states)).abs().max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("kind", broken_checkpoints.KINDS)
+@pytest.mark.parametrize("damage", broken_checkpoints.KINDS)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_a_broken_checkpoint_is_refused(kind: str, channels: int, tmp_path: Path) -> None:
-    broken_checkpoints.assert_refused(
-        "timesnet", kind, checkpoint(channels), "model.0.conv.0.kernels.1.bias", tmp_path
+def test_broken_checkpoint_is_rejected(damage: str, channels: int, tmp_path: Path) -> None:
+    broken_checkpoints.assert_rejected(
+        "timesnet", damage, checkpoint(channels), "model.0.conv.0.kernels.1.bias", tmp_path
     )
 
 
-def test_a_checkpoint_of_three_channels_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_with_three_channels_is_rejected(tmp_path: Path) -> None:
     key = "enc_embedding.value_embedding.tokenConv.weight"
-    with pytest.raises(UserError, match="reads 3 channels at once"):
+    with pytest.raises(UserError, match="has 3 input channels"):
         load(checkpoint(12) | {key: torch.zeros(8, 3, 3)}, tmp_path)
 
 
@@ -108,7 +108,7 @@ def expert():
 
 
 @pytest.fixture(scope="module")
-def others():
+def variants():
     return [
         experts.load_expert("timesnet", "random:1"),
         *(experts.load_expert("timesnet", "random:0", name) for name in ("mean", "per-series")),

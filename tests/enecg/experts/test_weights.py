@@ -1,3 +1,5 @@
+"""Options, sources and checkpoint files of weights."""
+
 import hashlib
 import os
 import subprocess
@@ -18,55 +20,52 @@ from enecg.experts.options import ExpertOption
 from enecg.experts.weights import HubFile, find_weights
 
 
-def test_one_choice_for_all_and_others_for_single_experts():
-    choice = ExpertOption.parse(
+def test_option_has_one_value_for_all_and_overrides_for_single_experts():
+    option = ExpertOption.parse(
         "--weights", ["hub:a/b@v1/c.pth", "moment@published", "tempo@/a/b@c.pth"]
     )
-    assert choice.get("dlinear") == "hub:a/b@v1/c.pth"
-    assert choice.get("moment") == "published"
-    assert choice.get("tempo") == "/a/b@c.pth"
+    assert option.get("dlinear") == "hub:a/b@v1/c.pth"
+    assert option.get("moment") == "published"
+    assert option.get("tempo") == "/a/b@c.pth"
     assert ExpertOption.parse("--weights", []).get("moment") == "published"
     assert ExpertOption.parse("--weights", ["/a/b@c.pth"]).get("moment") == "/a/b@c.pth"
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("values", "message"),
     [
         (["random:0", "published"], "2 values for all experts"),
         (["moment@random:0", "moment@random:1"], "names expert 'moment' twice"),
     ],
 )
-def test_two_choices_for_the_same_are_refused(options: list[str], words: str):
-    with pytest.raises(UserError, match=words):
-        ExpertOption.parse("--weights", options)
+def test_two_values_for_the_same_expert_are_an_error(values: list[str], message: str):
+    with pytest.raises(UserError, match=message):
+        ExpertOption.parse("--weights", values)
 
 
 @pytest.mark.parametrize(
-    ("choice", "words"),
+    ("choice", "message"),
     [
-        ("random:x", "has no seed"),
-        ("random", "has no seed"),
-        ("hub:nothing", "names no file on the hub"),
+        ("random:x", "has no valid seed"),
+        ("random", "has no valid seed"),
+        ("hub:nothing", "is not a hub file"),
         ("published", "No weights of dlinear are published"),
-        ("/no/such/file.pth", "There are no weights at '/no/such/file.pth'"),
+        ("/no/such/file.pth", "Weights '/no/such/file.pth' for dlinear do not exist"),
     ],
 )
-def test_weights_that_cannot_be_had_are_told_with_the_remedy(choice: str, words: str):
-    with pytest.raises(UserError, match=words):
+def test_unavailable_weights_are_an_error(choice: str, message: str):
+    with pytest.raises(UserError, match=message):
         find_weights("dlinear", choice, None)
 
 
-def test_published_weights_that_are_not_here_are_not_fetched_in_training(
-    tmp_path: Path, monkeypatch
-):
+def test_weights_are_not_downloaded_without_fetch(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="are not on this machine"):
-        find_weights(
-            "moment", "published", HubFile("AutonLab/nothing", "model.safetensors"), fetch=False
-        )
+    published = HubFile("AutonLab/nothing", "model.safetensors")
+    with pytest.raises(UserError, match="are not cached"):
+        find_weights("moment", "published", published, fetch=False)
 
 
-def test_a_checkpoint_is_read_in_either_format(tmp_path: Path):
+def test_checkpoint_is_read_from_safetensors_and_torch_files(tmp_path: Path):
     tensors = nn.Linear(3, 2).state_dict()
     save_file(tensors, tmp_path / "a.safetensors")
     torch.save(tensors, tmp_path / "b.pth")
@@ -76,20 +75,22 @@ def test_a_checkpoint_is_read_in_either_format(tmp_path: Path):
         assert {key: value.shape for key, value in read.items()} == {"weight": (2, 3), "bias": (2,)}
 
 
-class Surprise:
+class ExecutesCode:
     def __reduce__(self):
-        return print, ("code was run",)
+        return print, ("code was executed",)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    torch.save({"weight": Surprise()}, tmp_path / "bad.pth")
-    with pytest.raises(UserError, match="would run code"):
+def test_file_that_would_execute_code_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    torch.save({"weight": ExecutesCode()}, tmp_path / "bad.pth")
+    with pytest.raises(UserError, match="would execute code"):
         read_checkpoint(tmp_path / "bad.pth")
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth"])
-def test_a_truncated_file_is_refused(tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", ["truncated.safetensors", "truncated.pth"])
+def test_truncated_file_is_rejected(tmp_path: Path, name: str):
     path = tmp_path / name
     tensors = {"weight": torch.zeros(100, 100)}
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
@@ -99,21 +100,21 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"bias": None}, r"1 keys missing \(bias\)"),
-        ({"gain": torch.zeros(1)}, r"1 keys unexpected \(gain\)"),
+        ({"bias": None}, r"1 missing keys \(bias\)"),
+        ({"gain": torch.zeros(1)}, r"1 unexpected keys \(gain\)"),
         ({"weight": torch.zeros(2, 4)}, r"weight \(2, 4\) instead of \(2, 3\)"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_names_its_first_keys(change, words: str):
+def test_mismatched_keys_are_named(change, message: str):
     tensors = nn.Linear(3, 2).state_dict() | change
     given = {key: value for key, value in tensors.items() if value is not None}
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         load_strict(nn.Linear(3, 2), given, Path("x.pth"))
 
 
-def test_the_digest_changes_with_a_weight_and_with_nothing_else():
+def test_model_digest_depends_only_on_weights():
     model = nn.Linear(3, 2)
     before = model_sha256(model)
     assert model_sha256(model.requires_grad_(False).eval()) == before
@@ -122,7 +123,7 @@ def test_the_digest_changes_with_a_weight_and_with_nothing_else():
     assert model_sha256(model) != before
 
 
-def test_a_file_is_read_for_its_sha256_once_until_it_changes(
+def test_file_digest_is_cached_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -138,13 +139,13 @@ def test_a_file_is_read_for_its_sha256_once_until_it_changes(
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """A hub with one repository, which answers as the real one does."""
+    """A hub with one repository, with the headers of the real one."""
 
     files: ClassVar = {"weights.safetensors": b"tensors", "config.json": b"{}"}
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_HEAD(self) -> None:
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         name = self.path.rpartition("/")[2]
         if name not in self.files:
             self.send_response(404)
@@ -178,12 +179,12 @@ print(find_weights("mine", sys.argv[1], published).path)
     ("choice", "revision"),
     [("published", "main"), ("hub:lab/model@v2/weights.safetensors", "v2")],
 )
-def test_weights_are_fetched_from_a_mirror_once_with_what_lies_beside(
+def test_weights_and_companions_are_downloaded_from_a_mirror_once(
     choice: str, revision: str, tmp_path: Path
 ):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    _Hub.asked.clear()
+    _Hub.requests.clear()
     environment = os.environ | {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HOME": str(tmp_path),
@@ -191,23 +192,23 @@ def test_weights_are_fetched_from_a_mirror_once_with_what_lies_beside(
         "no_proxy": "127.0.0.1",
     }
 
-    def fetched(**more: str) -> subprocess.CompletedProcess[str]:
+    def fetch(**variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", FETCH, choice],
-            env=environment | more,
+            env=environment | variables,
             capture_output=True,
             text=True,
             check=False,
         )
 
     try:
-        first = fetched()
+        first = fetch()
         assert first.returncode == 0, first.stderr
         path = Path(first.stdout.strip())
         assert path.read_bytes() == b"tensors"
         assert (path.parent / "config.json").read_bytes() == b"{}"
-        assert f"/lab/model/resolve/{revision}/weights.safetensors" in _Hub.asked
+        assert f"/lab/model/resolve/{revision}/weights.safetensors" in _Hub.requests
     finally:
         server.shutdown()
         server.server_close()
-    assert fetched(HF_HUB_OFFLINE="1").stdout == first.stdout
+    assert fetch(HF_HUB_OFFLINE="1").stdout == first.stdout

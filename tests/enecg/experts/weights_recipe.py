@@ -1,4 +1,4 @@
-"""ECGs and weights that any machine can make again, so that a golden file holds only outputs."""
+"""Reproducible ECGs and weights, so that golden files hold only outputs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,23 +12,24 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A parameter drawn from its name alone: normal, a tenth wide, and around 1 for norms.
+    """A parameter drawn from its name: normal with SD 0.1, around 1 for normalization layers.
 
-    TimesNet's token convolution is wider, so that its rhythm is the ECG's and not the positions'.
+    TimesNet's token convolution has SD 3, so that the ECG and not the position embedding
+    determines the periods.
     """
-    wide = 3.0 if "tokenConv" in name else 0.1
-    drawn = wide * np.random.RandomState(crc32(name.encode())).standard_normal(shape)
+    scale = 3.0 if "tokenConv" in name else 0.1
+    drawn = scale * np.random.RandomState(crc32(name.encode())).standard_normal(shape)
     around_one = len(shape) == 1 and name.endswith(("weight", ".affine_weight"))
     return torch.from_numpy((drawn + around_one).astype(np.float32))
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Every parameter of a model, by the names and shapes that it has in its source."""
+    """All parameters of a model, from the names and shapes in its source."""
     return {name: tensor(name, shape) for name, shape in shapes.items()}
 
 
 def ecg(beats_per_minute: float, seed: int) -> torch.Tensor:
-    """One record in mV, (12, 5000): beats at this rate, a wandering baseline, and noise."""
+    """One record in mV, (12, 5000): regular beats, baseline wander and noise."""
     random = np.random.RandomState(seed)
     seconds = np.arange(SAMPLES) / 500
     phase = (seconds * beats_per_minute / 60 + 0.3) % 1
@@ -42,11 +43,11 @@ def ecg(beats_per_minute: float, seed: int) -> torch.Tensor:
 
 
 def ecgs() -> torch.Tensor:
-    """The two records of the golden files, (2, 12, 5000), at 61 and 118 beats a minute."""
+    """The two records of the golden files, (2, 12, 5000), at 61 and 118 beats per minute."""
     return torch.stack([ecg(61, seed=1), ecg(118, seed=2)])
 
 
-def largest_deviation(here: torch.Tensor, there: np.ndarray) -> float:
-    """The largest absolute difference between what we computed and what a golden file holds."""
-    assert here.shape == there.shape
-    return float((here - torch.from_numpy(there)).abs().max())
+def max_deviation(computed: torch.Tensor, golden: np.ndarray) -> float:
+    """The largest absolute difference between a computed tensor and a golden array."""
+    assert computed.shape == golden.shape
+    return float((computed - torch.from_numpy(golden)).abs().max())

@@ -1,0 +1,206 @@
+"""Checkpoints of ECG-FM as fairseq-signals saves them, pretrained or fine-tuned."""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from enecg.errors import UserError
+from enecg.experts.checkpoints import read_torch_file
+from enecg.signal import LEADS, SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the model, named as in a checkpoint's cfg; the defaults are the published ones.
+
+    Attributes:
+        encoder_layers: Number of transformer layers.
+        encoder_embed_dim: Features of the states.
+        encoder_ffn_embed_dim: Units of the feed-forward layers.
+        encoder_attention_heads: Attention heads per layer.
+        conv_feature_layers: (channels, kernel, stride) of each convolution.
+        conv_pos: Kernel size of the convolutional position embedding.
+        conv_pos_groups: Groups of the convolutional position embedding.
+    """
+
+    encoder_layers: int = 12
+    encoder_embed_dim: int = 768
+    encoder_ffn_embed_dim: int = 3072
+    encoder_attention_heads: int = 12
+    conv_feature_layers: tuple[tuple[int, int, int], ...] = ((256, 2, 2),) * 4
+    conv_pos: int = 128
+    conv_pos_groups: int = 16
+
+
+_REQUIRED = {
+    "in_d": len(LEADS),
+    "extractor_mode": "default",
+    "conv_bias": False,
+    "layer_norm_first": False,
+    "quantize_input": False,
+    "normalize": False,
+    "filter": False,
+}
+"""Values of the cfg that `EcgFm` implements, which are also the defaults."""
+
+_PUBLISHED_NAMES = (
+    (r"^feature_extractor\.(\d+)\.conv", r"feature_extractor.conv_layers.\1.0"),
+    (r"^feature_extractor\.0\.layer_norm", "feature_extractor.conv_layers.0.2"),
+    (r"^feature_projection\.layer_norm", "layer_norm"),
+    (r"^feature_projection\.projection", "post_extract_proj"),
+    (r"^encoder\.pos_conv_embed\.conv", "conv_pos.pos_conv.0"),
+    (r"\.parametrizations\.weight\.original0$", ".weight_g"),
+    (r"\.parametrizations\.weight\.original1$", ".weight_v"),
+    (r"^(encoder\.layers\.\d+)\.layer_norm", r"\1.self_attn_layer_norm"),
+    (r"^(encoder\.layers\.\d+)\.attention", r"\1.self_attn"),
+    (r"^(encoder\.layers\.\d+)\.feed_forward\.intermediate_dense", r"\1.fc1"),
+    (r"^(encoder\.layers\.\d+)\.feed_forward\.output_dense", r"\1.fc2"),
+)
+_PRETRAINING: tuple[str, ...] = (
+    "mask_emb",
+    "quantizer.",
+    "project_q.",
+    "final_proj.",
+    "target_glu.",
+)
+_FINE_TUNED_ENCODER = ("encoder.feature_extractor.", "encoder.encoder.")
+_FINE_TUNED_HEAD = ("proj.",)
+
+# The training state in a checkpoint may contain numpy scalars and arrays (scores, the best loss).
+# numpy 1 and 2 pickle the same functions under different module names.
+_NUMPY_TYPES: tuple[Any, ...] = (
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (bool, "i4", "i8", "f4", "f8")),
+    *(
+        (getattr(np._core.multiarray, name), f"{module}.{name}")
+        for name in ("scalar", "_reconstruct")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    ),
+)
+
+
+def published_name(key: str) -> str:
+    """Return the checkpoint's name of a key of `EcgFm`'s state dict."""
+    for pattern, name in _PUBLISHED_NAMES:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+def read_ecg_fm_checkpoint(
+    path: Path,
+) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
+    """Read a checkpoint of fairseq-signals.
+
+    Args:
+        path: A torch file with the keys `cfg` and `model`.
+
+    Returns:
+        The architecture from its cfg, the tensors by the keys of a pretrained checkpoint, and the
+        prefixes of keys that the encoder does not use.
+
+    Raises:
+        UserError: The file is damaged, would execute code, or describes another model.
+    """
+    form = "a fairseq-signals checkpoint with the keys cfg and model"
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} contains only tensors; ECG-FM requires {form}.")
+    state = read_torch_file(
+        path, safe_types=_NUMPY_TYPES, remedy="save its cfg as plain dictionaries, next to model"
+    )
+    if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
+        raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
+    tensors = state["model"]
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise UserError(f"{path} is not {form}: its model is not a dictionary of tensors.")
+    tensors = dict(tensors)
+    unused = _PRETRAINING
+    if any(key.startswith(_FINE_TUNED_ENCODER) for key in tensors):
+        tensors = {key.removeprefix("encoder."): tensor for key, tensor in tensors.items()}
+        unused += _FINE_TUNED_HEAD
+    for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
+        old, new = (
+            f"conv_pos.pos_conv.0.parametrizations.weight.{old}",
+            f"conv_pos.pos_conv.0.{new}",
+        )
+        if old in tensors and new not in tensors:
+            tensors[new] = tensors.pop(old)
+    return _parse_cfg(state["cfg"], path), tensors, unused
+
+
+def _parse_cfg(cfg: object, path: Path) -> Architecture:
+    """Parse the architecture; raise UserError if `EcgFm` does not implement it."""
+    cfg = cfg if isinstance(cfg, Mapping) else {}
+    model, task = cfg.get("model"), cfg.get("task")
+    if not isinstance(model, Mapping):
+        raise UserError(f"{path}: the cfg has no model section, which defines ECG-FM's sizes.")
+    names = [field.name for field in fields(Architecture)]
+    missing = [name for name in names if name not in model]
+    if missing:
+        raise UserError(f"{path}: the model section of the cfg has no {', '.join(missing)}.")
+    rate = task.get("sample_rate") if isinstance(task, Mapping) else None
+    unsupported = [
+        f"{name}={value!r} instead of {expected!r}"
+        for name, value, expected in (
+            *((name, model.get(name, expected), expected) for name, expected in _REQUIRED.items()),
+            ("sample_rate", rate or SAMPLE_RATE_HZ, SAMPLE_RATE_HZ),
+        )
+        if value != expected
+    ]
+    if unsupported:
+        raise UserError(f"{path}: the cfg is not of an ECG-FM model: {', '.join(unsupported)}.")
+    sizes = {name: model[name] for name in names}
+    sizes["conv_feature_layers"] = parse_convolutions(sizes["conv_feature_layers"])
+    invalid = [
+        f"{name}={model[name]!r}"
+        for name, size in sizes.items()
+        if not (size if isinstance(size, tuple) else type(size) is int and size > 0)
+    ]
+    if invalid:
+        raise UserError(f"{path}: the cfg has invalid sizes: {', '.join(invalid)}.")
+    architecture = Architecture(**sizes)
+    if architecture.conv_feature_layers[-1][0] == architecture.encoder_embed_dim:
+        raise UserError(
+            f"{path}: the cfg is not of an ECG-FM model: convolutions and encoder have the same "
+            "width, so there is no projection between them."
+        )
+    return architecture
+
+
+def parse_convolutions(text: object) -> tuple[tuple[int, int, int], ...]:
+    """Parse convolutional layers as fairseq writes them, `[(256, 2, 2)] * 4`, without `eval`.
+
+    Args:
+        text: Lists of (channels, kernel, stride), repeated by `*` and joined by `+`.
+
+    Returns:
+        The layers; empty if the text is anything else.
+    """
+    try:
+        layers = _evaluate_layers(ast.parse(str(text), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        return ()
+    valid = all(
+        isinstance(layer, tuple)
+        and len(layer) == 3
+        and all(type(size) is int and size > 0 for size in layer)
+        for layer in layers
+    )
+    return tuple(layers) if valid else ()
+
+
+def _evaluate_layers(node: ast.expr) -> list[Any]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _evaluate_layers(node.left) + _evaluate_layers(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        times = ast.literal_eval(node.right)
+        if type(times) is not int or times > 100:
+            raise ValueError(times)
+        return _evaluate_layers(node.left) * times
+    return list(ast.literal_eval(node))
