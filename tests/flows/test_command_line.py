@@ -34,7 +34,7 @@ EXTRACT_ERRORS = {
     "unknown expert": (["--experts", "dlinear,nosuch"], "Unknown expert 'nosuch'"),
     "credentials in the URL": (["--store", "s3://key:secret@lab/x"], "contains credentials"),
     "unpublished weights": (["--experts", "dlinear"], "No weights of dlinear are published"),
-    "missing weights": (["--weights", "nowhere"], "no weights at 'nowhere'"),
+    "missing weights": (["--weights", "nowhere"], "Weights 'nowhere' for dlinear do not exist"),
     "not a number": (["--batch-size", "many"], "--batch-size"),
     "out of range": (["--batch-size", "0"], "--batch-size"),
     "unknown device": (["--device", "gpu"], "--device"),
@@ -82,7 +82,7 @@ def test_user_error_in_label_is_reported_before_a_server_starts(
 
 TASK_ERRORS = {
     "unknown kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is not a task"),
-    "unknown task": (["--task", "lvef:binary", "--tasks", "height"], "there are rr_interval"),
+    "unknown task": (["--task", "lvef:binary", "--tasks", "height"], "available: rr_interval"),
     "missing label file": (["--labels", "nowhere.csv"], "nowhere.csv does not exist"),
     "task given twice": (["--task", "lvef:binary,lvef:regression"], "'lvef' is given twice"),
 }
