@@ -46,7 +46,6 @@ def main() -> None:
     given = arguments.parse_args()
     if given.step:
         # Imports are not timed.
-        import pipeline.datasets.mimic_iv_ecg
         import pipeline.labels  # noqa: F401
 
         began = time.perf_counter()

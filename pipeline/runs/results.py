@@ -178,10 +178,10 @@ def read_results(folder: Path) -> RunResults:
     check_run_folder(folder)
     with _read_json(folder / CONFIG) as config:
         if not config.keys() >= CONFIG_KEYS or not config["experts"]:
-            raise _damaged(folder / CONFIG)
+            raise UserError(_damaged(folder / CONFIG))
     with _read_json(folder / PROVENANCE) as provenance:
         if not {one["expert"] for one in provenance.values()} >= set(config["experts"]):
-            raise _damaged(folder / PROVENANCE)
+            raise UserError(_damaged(folder / PROVENANCE))
     with _read_json(folder / RESULTS) as document:
         return RunResults(
             folder=folder,
@@ -210,11 +210,11 @@ def _read_json(file: Path) -> Iterator[Any]:
             f"{file.parent} is incomplete: {file.name} is missing. Train again."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(file) from error
+        raise UserError(_damaged(file)) from error
 
 
-def _damaged(file: Path) -> UserError:
-    return UserError(f"{file} is damaged or was written by another version of EnECG. Train again.")
+def _damaged(file: Path) -> str:
+    return f"{file} is damaged or was written by another version of EnECG. Train again."
 
 
 def find_runs(folder: Path) -> Iterator[Path]:

@@ -133,10 +133,7 @@ def _differences(wanted: Mapping[str, Any], others: Sequence[Mapping[str, Any]])
 
 
 def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool:
-    """Return whether an expert's weights are available, which the user did not select by name.
-
-    Raises UserError if a checkpoint's embeddings exist but the checkpoint is needed to match them.
-    """
+    """Return whether the weights of an expert that the user did not name are available."""
     try:
         find_weights(name, weights.get(name), get_definition(name).published, fetch=False)
     except UserError:
