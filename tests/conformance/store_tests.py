@@ -1,4 +1,4 @@
-"""What holds for the stores of any root: inherit `StoreTests`, and give the `root` fixture."""
+"""Conformance tests of store roots."""
 
 import multiprocessing
 from collections.abc import Callable, Iterable
@@ -33,17 +33,17 @@ LAYOUT: dict[str, Any] = {
 Ids = Callable[[Iterable[int]], np.ndarray]
 
 
-def numbers(which: Iterable[int]) -> np.ndarray:
-    return np.array(list(which), np.int64)
+def integer_ids(numbers: Iterable[int]) -> np.ndarray:
+    return np.array(list(numbers), np.int64)
 
 
-def text_ids(which: Iterable[int]) -> np.ndarray:
-    """Text of unequal lengths, not all of it ASCII, whose order is that of the numbers."""
-    return np.array([f"Zürich/{number:02d}{'-late' * (number % 3)}" for number in which])
+def text_ids(numbers: Iterable[int]) -> np.ndarray:
+    """Return ids of different lengths, with a non-ASCII letter, in the order of the numbers."""
+    return np.array([f"Zürich/{number:02d}{'-late' * (number % 3)}" for number in numbers])
 
 
 def make(root: str | Path, record_id: Iterable[int] | np.ndarray = range(10), **change: Any) -> Any:
-    """The store of PROVENANCE, open for writing in a `with` block."""
+    """Open the store of `PROVENANCE` for writing, as a context manager."""
     return open_for_writing(root, PROVENANCE | change, record_id=np.asarray(record_id), **LAYOUT)
 
 
@@ -56,14 +56,14 @@ def whole(count: int = 4) -> np.ndarray:
 
 
 def write_by_ticket(location: Location, ticket: Ticket, shards: list[int]) -> None:
-    """What a worker of an extraction does, in a process of its own."""
+    """Write shards as a worker process of an extraction does."""
     store = open_store(location, ticket)
     for shard in shards:
         store.write_shard(shard, rows(shard), whole())
 
 
 def damage(location: Location, key: str, value: bytes | None) -> None:
-    """Change or delete an object behind the store's back."""
+    """Replace or delete a value without the store's lease."""
     if value is None:
         location.root.delete(f"{location.key}/{key}")
     else:
@@ -71,13 +71,13 @@ def damage(location: Location, key: str, value: bytes | None) -> None:
 
 
 class StoreTests:
-    """Inherit as `class TestOnMyRoot(StoreTests)`, with a fixture `root` that gives a fresh URL."""
+    """Tests for any store root: inherit, and define a fixture `root` that returns a new URL."""
 
-    @pytest.fixture(params=[numbers, text_ids])
+    @pytest.fixture(params=[integer_ids, text_ids])
     def ids(self, request: pytest.FixtureRequest) -> Ids:
-        """Record ids of either kind, from numbers."""
-        made: Ids = request.param
-        return made
+        """Return a function from numbers to record ids."""
+        function: Ids = request.param
+        return function
 
     def test_reads_written_rows(self, root: str, ids: Ids):
         with make(root, ids(range(10))) as store:
@@ -97,7 +97,7 @@ class StoreTests:
         with make(root, longer) as grown:
             assert grown.record_id.tolist() == [*text_ids(range(3)), *longer]
             assert grown.rows_by_id(longer).tolist() == [3, 4]
-            # Neither cut to the width of those that are there, nor taken for a number.
+            # Ids are neither truncated to the width of others, nor converted to integers.
             assert grown.rows_by_id(np.array(["b" * 499, "b" * 501])).tolist() == [-1, -1]
             assert grown.rows_by_id(np.array([0])).tolist() == [-1]
         with make(root, [0], dtype="float32") as by_number:
@@ -182,14 +182,16 @@ class StoreTests:
         with make(root, ids(range(10))) as store:
             store.write_shard(0, rows(0), whole())
         plain = store.location.root.zarr_reader()
-        seen = xarray.open_zarr(plain, group=store.location.key, consolidated=False)
-        assert seen["embedding"].dims == ("record", "feature")
-        assert seen["status"].dims == seen["record_id"].dims == ("record",)
-        assert seen.attrs["provenance"] == PROVENANCE
-        meanings = seen["status"].attrs["flag_meanings"].split()
-        assert dict(zip(seen["status"].attrs["flag_values"], meanings, strict=True))[1] == "whole"
-        np.testing.assert_array_equal(seen["embedding"][:4].values, rows(0))
-        assert seen["record_id"].values.tolist() == ids(range(10)).tolist()
+        dataset = xarray.open_zarr(plain, group=store.location.key, consolidated=False)
+        assert dataset["embedding"].dims == ("record", "feature")
+        assert dataset["status"].dims == dataset["record_id"].dims == ("record",)
+        assert dataset.attrs["provenance"] == PROVENANCE
+        meanings = dataset["status"].attrs["flag_meanings"].split()
+        assert (
+            dict(zip(dataset["status"].attrs["flag_values"], meanings, strict=True))[1] == "whole"
+        )
+        np.testing.assert_array_equal(dataset["embedding"][:4].values, rows(0))
+        assert dataset["record_id"].values.tolist() == ids(range(10)).tolist()
         lazy = dask.array.from_zarr(zarr.open_array(plain, path=f"{store.location.key}/record_id"))
         assert lazy.compute().tolist() == ids(range(10)).tolist()
         np.testing.assert_array_equal(store.to_xarray()["embedding"][:4].values, rows(0))
@@ -216,9 +218,9 @@ class StoreTests:
         shard = bytearray((store.location / "embedding/c/0/0").read() or b"")
         shard[5] ^= 1
         damage(store.location, "embedding/c/0/0", bytes(shard))
-        for attempt in (lambda: store.read_shard(0), lambda: store.read(np.array([1]))):
+        for read in (lambda: store.read_shard(0), lambda: store.read(np.array([1]))):
             with pytest.raises(StoreError, match="does not match its checksum"):
-                attempt()
+                read()
 
     def test_opening_a_missing_foreign_newer_or_renamed_store_raises(self, root: str):
         with pytest.raises(StoreError, match="There is no store"):
@@ -240,13 +242,13 @@ class StoreTests:
 
     @pytest.mark.parametrize("file", ["zarr.json", "embedding/zarr.json"])
     def test_damaged_store_raises_and_is_not_overwritten(self, root: str, file: str):
-        with make(root) as store, make(root, dtype="float32") as neighbour:
+        with make(root) as store, make(root, dtype="float32") as neighbor:
             pass
         damage(store.location, file, b"{ garbage")
         with pytest.raises(StoreError, match=r"is damaged: one of its zarr.json"), make(root):
             pass
         found = open_stores(root, "ludb/1.0.1")
-        assert [str(one.location) for one in found.stores] == [str(neighbour.location)]
+        assert [store.location for store in found.stores] == [neighbor.location]
         assert len(found.errors) == 1
         assert (store.location / file).read() == b"{ garbage"
 
@@ -276,9 +278,9 @@ class StoreTests:
 
     def test_stale_holder_cannot_write(self, root: str):
         location = store_location(root, PROVENANCE)
-        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
+        stale_lease = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         options = {"record_id": np.arange(10), **LAYOUT}
-        stale = create_or_grow(location, PROVENANCE, asleep.ticket, **options)
+        stale = create_or_grow(location, PROVENANCE, stale_lease.ticket, **options)
         stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
         with acquire(leases_folder(location)) as taker:
             fuller = open_store(location, taker.ticket)
@@ -291,9 +293,9 @@ class StoreTests:
         self, root: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)
-        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
+        stale_lease = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
         options = {"record_id": np.arange(10), **LAYOUT}
-        stale = create_or_grow(location, PROVENANCE, asleep.ticket, **options)
+        stale = create_or_grow(location, PROVENANCE, stale_lease.ticket, **options)
         stale.write_shard(0, rows(0), np.array([1, 0, 0, 0], np.uint8))
         monkeypatch.setattr(Ticket, "check", lambda ticket: None)
         with acquire(leases_folder(location)) as taker:
@@ -303,43 +305,43 @@ class StoreTests:
             try:
                 stale.write_shard(0, rows(0), np.array([1, 0, 0, 1], np.uint8))
             except LeaseLost:
-                kept = [0, 1, 2]  # the stale writer was stopped
+                kept = [0, 1, 2]  # the stale writer was fenced off
             else:
-                kept = [0, 1, 2, 3]  # its row was added to the others
+                kept = [0, 1, 2, 3]  # its row was merged
         after = open_store(location)
         assert np.flatnonzero(after.status(0)).tolist() == kept
         np.testing.assert_array_equal(after.read(np.array(kept)), rows(0)[kept])
         assert isinstance(after.array("embedding"), zarr.Array)
 
     @pytest.mark.parametrize("moment", ["before the check", "after the check"])
-    @pytest.mark.parametrize("act", ["make", "grow"])
+    @pytest.mark.parametrize("action", ["create", "grow"])
     def test_stale_holder_that_creates_or_grows_changes_no_id(
-        self, root: str, ids: Ids, act: str, moment: str, monkeypatch: pytest.MonkeyPatch
+        self, root: str, ids: Ids, action: str, moment: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)
-        if act == "grow":
+        if action == "grow":
             with make(root, ids(range(4))):
                 pass
-        asleep = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
-        whose, method = {
-            ("make", "before the check"): (Location, "read"),
+        stale_lease = acquire(leases_folder(location), heartbeat_seconds=3600, expire_seconds=0.1)
+        owner, method = {
+            ("create", "before the check"): (Location, "read"),
             ("grow", "before the check"): (EmbeddingStore, "rows_by_id"),
-        }.get((act, moment), (Ticket, "check"))
-        true_method = getattr(whose, method)
+        }.get((action, moment), (Ticket, "check"))
+        true_method = getattr(owner, method)
 
         def overtaken(self: Any, *arguments: Any) -> Any:
-            seen = true_method(self, *arguments)
+            result = true_method(self, *arguments)
             if method != "read" or self == location / "zarr.json":
-                monkeypatch.setattr(whose, method, true_method)
+                monkeypatch.setattr(owner, method, true_method)
                 with make(root, ids([*range(4), 20, 21])) as fuller:
                     fuller.write_shard(0, rows(0), whole())
                     fuller.write_shard(1, rows(1, 2), whole(2))
-            return seen
+            return result
 
-        monkeypatch.setattr(whose, method, overtaken)
+        monkeypatch.setattr(owner, method, overtaken)
         with pytest.raises(StoreError):
             create_or_grow(
-                location, PROVENANCE, asleep.ticket, record_id=ids([30, 31, 2]), **LAYOUT
+                location, PROVENANCE, stale_lease.ticket, record_id=ids([30, 31, 2]), **LAYOUT
             )
         after = open_store(location)
         assert after.record_id.tolist() == ids([0, 1, 2, 3, 20, 21]).tolist()

@@ -1,7 +1,7 @@
-"""Processes that hold, write and are killed: what they do, and how they start quickly.
+"""Child processes that hold leases, write and are killed.
 
-They are forked from a server that has imported this module and has used nothing of it, for a
-process that has talked to S3 by obstore cannot be forked.
+They are forked from a server that has imported this module but has not used obstore, because a
+process that has used obstore cannot be forked.
 """
 
 import multiprocessing
@@ -30,18 +30,18 @@ FORKS.set_forkserver_preload(["processes", "stores.objects", "boto3"])
 
 FEATURES = 16
 SHARD_ROWS = 8
-ID_CHUNK = 8
-"""So that growing takes more than one chunk of ids."""
-BAD = 13
-"""Every record whose id this divides cannot be had."""
+ID_CHUNK_ROWS = 8
+"""Small, so that growth writes more than one chunk of ids."""
+FAILED_DIVISOR = 13
+"""Records whose id is a multiple of this fail."""
 REASON = 2
 PROVENANCE = {"dataset": "truth/1", "expert": "known", "dtype": "float16"}
 
 
 def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
-    """Run a function of this module in a process of its own."""
+    """Run a function of this module in a new process."""
     path = os.environ.get("PYTHONPATH")
-    # The server knows no other way to find what it is to import.
+    # The server finds the modules to import through this variable only.
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     forkserver.ensure_running()
     if path is None:
@@ -58,25 +58,25 @@ def _run(environment: dict[str, str], target: Callable[..., None], arguments: tu
     target(*arguments)
 
 
-def nothing() -> None:
-    """End at once."""
+def do_nothing() -> None:
+    """End immediately."""
 
 
 def truth(record_id: np.ndarray) -> np.ndarray:
-    """The one right embedding of each record; whole numbers that a float16 holds."""
+    """Return the embedding of each record: integers that float16 represents exactly."""
     return ((record_id[:, None] * 31 + np.arange(FEATURES) * 7) % 997).astype(np.float16)
 
 
-def right_status(record_id: np.ndarray) -> np.ndarray:
-    """The status of each record once everything is done."""
-    return np.where(record_id % BAD == 0, REASON, WHOLE).astype(np.uint8)
+def expected_status(record_id: np.ndarray) -> np.ndarray:
+    """Return the status of each record after a complete extraction."""
+    return np.where(record_id % FAILED_DIVISOR == 0, REASON, WHOLE).astype(np.uint8)
 
 
 def extract_known(
     root: str, record_id: np.ndarray, seed: int, pause: float, wait_seconds: float = 0.0
 ) -> int:
-    """An extraction in small: what the store lacks, a few rows at a time; gives the rows done."""
-    chance = np.random.default_rng(seed)
+    """Extract the missing rows, a few at a time; return how many were computed."""
+    random = np.random.default_rng(seed)
     location = store_location(root, PROVENANCE)
     done = 0
     with acquire(leases_folder(location), wait_seconds=wait_seconds) as held:
@@ -87,17 +87,17 @@ def extract_known(
             record_id=record_id,
             features=FEATURES,
             dtype="float16",
-            reasons=["cannot_be_had"],
+            reasons=["missing_file"],
             shard_rows=SHARD_ROWS,
         )
         for shard in range(store.shards):
             ids = store.record_id[store.shard_slice(shard)]
             status, embedding = store.status(shard), store.read_shard(shard)
-            lacking = np.flatnonzero(status == 0)
-            while len(lacking):
-                now, lacking = np.split(lacking, [int(chance.integers(1, SHARD_ROWS + 1))])
+            missing = np.flatnonzero(status == 0)
+            while len(missing):
+                now, missing = np.split(missing, [int(random.integers(1, SHARD_ROWS + 1))])
                 time.sleep(pause * len(now))
-                status[now] = right_status(ids[now])
+                status[now] = expected_status(ids[now])
                 good = now[status[now] == WHOLE]
                 embedding[good] = truth(ids[good])
                 store.write_shard(shard, embedding, status)
@@ -106,8 +106,8 @@ def extract_known(
 
 
 def run_until_killed(commands: Connection) -> None:
-    """Extractions as told by a pipe, one after the other, in a process that is ready to be hit."""
-    creation.RECORD_ID_CHUNK_ROWS = ID_CHUNK
+    """Run the extractions that a pipe requests, one after the other."""
+    creation.RECORD_ID_CHUNK_ROWS = ID_CHUNK_ROWS
     commands.send("ready")
     while True:
         root, record_id, seed, pause = commands.recv()
@@ -117,7 +117,7 @@ def run_until_killed(commands: Connection) -> None:
 def hold(
     folder: Location, heartbeat_seconds: float, expire_seconds: float, pipe: Connection
 ) -> None:
-    """Take a lease, write as told, and release it at last."""
+    """Acquire a lease, write a shard per message, and release the lease after None."""
     root = folder.parent.parent.parent / folder.parent.name / folder.name
     with acquire(
         folder, heartbeat_seconds=heartbeat_seconds, expire_seconds=expire_seconds
@@ -130,7 +130,7 @@ def hold(
             record_id=ids,
             features=FEATURES,
             dtype="float16",
-            reasons=["cannot_be_had"],
+            reasons=["missing_file"],
             shard_rows=SHARD_ROWS,
         )
         pipe.send(held.ticket.number)
@@ -144,16 +144,16 @@ def hold(
     pipe.send("released")
 
 
-def compete(folder: Location, start: Barrier, done: Barrier, told: "Queue[str]") -> None:
-    """Try for a lease at the same time as others; who has it keeps it till all have tried."""
+def compete(folder: Location, start: Barrier, done: Barrier, results: "Queue[str]") -> None:
+    """Try to acquire a lease at the same time as others, and hold it until all have tried."""
     lease.POLL_SECONDS = 0.05
     start.wait()
     try:
         held = acquire(folder, heartbeat_seconds=0.2, expire_seconds=60)
-    except LeaseHeld as refused:
-        told.put(str(refused))
+    except LeaseHeld as error:
+        results.put(str(error))
         done.wait()
     else:
-        told.put("won")
+        results.put("won")
         done.wait()
         held.release()

@@ -1,4 +1,4 @@
-"""A TCP proxy before an HTTP server, whose connections can be cut, restored, and robbed."""
+"""A TCP proxy that can cut connections and withhold responses."""
 
 import socket
 import threading
@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 
 
 class TcpProxy:
-    """Stands between a client and a server; use as a context manager, and go by `address`."""
+    """A proxy between a client and an HTTP server, to be used as a context manager.
+
+    Attributes:
+        address: URL of the proxy.
+        refused: Connections attempted while it is cut.
+        triggered: Set once `withhold_response` or `cut_within` has taken effect.
+    """
 
     def __init__(self, server: str) -> None:
         parts = urlsplit(server)
@@ -16,11 +22,9 @@ class TcpProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.refused = 0
-        """Connections that were tried while it was cut."""
-        self.robbed = threading.Event()
-        """Set once a request was dealt with as `rob` or `cut_within` say."""
+        self.triggered = threading.Event()
         self._is_cut = False
-        self._rob = b""
+        self._withhold = b""
         self._cut_within = b""
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -39,7 +43,7 @@ class TcpProxy:
         self.cut()
 
     def cut(self) -> None:
-        """Break every connection, and every new one as soon as it is made."""
+        """Break all connections, and reject new ones."""
         self._is_cut = True
         with self._lock:
             ends, self._open = self._open, set()
@@ -47,17 +51,17 @@ class TcpProxy:
             _break(end)
 
     def restore(self) -> None:
-        """Let connections through again."""
+        """Accept connections again."""
         self._is_cut = False
 
-    def rob(self, request: bytes) -> None:
-        """Let the next request whose first line has this through, and keep its answer back."""
-        self.robbed.clear()
-        self._rob = request
+    def withhold_response(self, request: bytes) -> None:
+        """Forward the next request whose first line contains this, but not its response."""
+        self.triggered.clear()
+        self._withhold = request
 
     def cut_within(self, request: bytes) -> None:
-        """`cut` when the next request whose first line has this is half through."""
-        self.robbed.clear()
+        """Cut in the middle of the next request whose first line contains this."""
+        self.triggered.clear()
         self._cut_within = request
 
     def _accept(self) -> None:
@@ -73,32 +77,38 @@ class TcpProxy:
             server = socket.create_connection(self._server)
             with self._lock:
                 self._open |= {client, server}
-            robbed = threading.Event()
-            for pump in (self._requests, self._answers):
-                threading.Thread(target=pump, args=(client, server, robbed), daemon=True).start()
+            withheld = threading.Event()
+            for forward in (self._forward_requests, self._forward_responses):
+                threading.Thread(
+                    target=forward, args=(client, server, withheld), daemon=True
+                ).start()
 
-    def _requests(self, client: socket.socket, server: socket.socket, robbed: threading.Event):
-        while data := _received(client):
+    def _forward_requests(
+        self, client: socket.socket, server: socket.socket, withheld: threading.Event
+    ) -> None:
+        while data := _receive(client):
             first_line = data.split(b"\r\n", 1)[0]
-            if self._rob and self._rob in first_line:
-                self._rob = b""
-                robbed.set()
+            if self._withhold and self._withhold in first_line:
+                self._withhold = b""
+                withheld.set()
             if self._cut_within and self._cut_within in first_line:
                 self._cut_within = b""
-                _sent(server, data[: len(data) // 2])
+                _send(server, data[: len(data) // 2])
                 self.cut()
-                self.robbed.set()
+                self.triggered.set()
                 return
-            if not _sent(server, data):
+            if not _send(server, data):
                 break
         self._close(client, server)
 
-    def _answers(self, client: socket.socket, server: socket.socket, robbed: threading.Event):
-        while data := _received(server):
-            if robbed.is_set():
-                self.robbed.set()
+    def _forward_responses(
+        self, client: socket.socket, server: socket.socket, withheld: threading.Event
+    ) -> None:
+        while data := _receive(server):
+            if withheld.is_set():
+                self.triggered.set()
                 break
-            if not _sent(client, data):
+            if not _send(client, data):
                 break
         self._close(client, server)
 
@@ -109,14 +119,14 @@ class TcpProxy:
             _break(end)
 
 
-def _received(end: socket.socket) -> bytes:
+def _receive(end: socket.socket) -> bytes:
     try:
         return end.recv(1 << 16)
     except OSError:
         return b""
 
 
-def _sent(end: socket.socket, data: bytes) -> bool:
+def _send(end: socket.socket, data: bytes) -> bool:
     try:
         end.sendall(data)
     except OSError:

@@ -1,4 +1,4 @@
-"""Copies are joined by record id, go on where they broke off, and bring along what is needed."""
+"""Copies are joined by record id, resume, and include leads and run records."""
 
 from pathlib import Path
 from typing import Any
@@ -26,183 +26,185 @@ def roots(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     return names[source]("source"), names[target]("target")
 
 
-def filled(root: str, record_id: Any = range(10), **change: Any) -> EmbeddingStore:
-    """Ten rows: 5 is flat, 9 is absent; row i's numbers depend on its record id alone."""
+def fill(root: str, record_id: Any = range(10), **change: Any) -> EmbeddingStore:
+    """Create a store whose rows depend on the record id only; record 5 failed, 9 is absent."""
     with make(root, record_id, **change) as store:
         for shard in range(store.shards):
             ids = store.record_id[store.shard_slice(shard)]
             status = np.ones(len(ids), np.uint8)
             status[ids == 5] = 3
             status[ids == 9] = 0
-            store.write_shard(shard, numbers(ids, status), status)
+            store.write_shard(shard, embeddings(ids, status), status)
     return open_store(store.location)
 
 
-def numbers(ids: np.ndarray, status: np.ndarray | None = None) -> np.ndarray:
-    made = np.stack([np.random.default_rng(one).normal(size=8) for one in ids.tolist()])
-    there = np.ones(len(ids), bool) if status is None else status == 1
-    return np.where(there[:, None], made, np.nan).astype(np.float16)
+def embeddings(ids: np.ndarray, status: np.ndarray | None = None) -> np.ndarray:
+    values = np.stack([np.random.default_rng(record).normal(size=8) for record in ids.tolist()])
+    is_whole = np.ones(len(ids), bool) if status is None else status == 1
+    return np.where(is_whole[:, None], values, np.nan).astype(np.float16)
 
 
-def run(source: str, target: str, **how: Any) -> list[CopyResult]:
-    stores = select_stores(resolve(source), reference="leads", **how)
+def run_copy(source: str, target: str, **selection: Any) -> list[CopyResult]:
+    stores = select_stores(resolve(source), reference="leads", **selection)
     return list(copy_stores(stores, locate(target), reference="leads"))
 
 
 def test_copies_rows_status_provenance_and_runs(roots: tuple[str, str]):
-    source = filled(roots[0])
+    source = fill(roots[0])
     write_run(source, {"device": "cpu"})
-    (done,) = run(*roots)
+    (done,) = run_copy(*roots)
     assert (done.whole, done.failed, done.already_present) == (8, 1, 0)
-    (there,) = open_stores(roots[1]).stores
-    assert there.provenance == source.provenance
-    assert there.record_id.tolist() == source.record_id.tolist()
-    assert there.status().tolist() == source.status().tolist()
+    (target,) = open_stores(roots[1]).stores
+    assert target.provenance == source.provenance
+    assert target.record_id.tolist() == source.record_id.tolist()
+    assert target.status().tolist() == source.status().tolist()
     for shard in range(source.shards):
-        np.testing.assert_array_equal(there.read_shard(shard), source.read_shard(shard))
-    assert read_runs(there) == [{"device": "cpu"}]
-    (again,) = run(*roots)
+        np.testing.assert_array_equal(target.read_shard(shard), source.read_shard(shard))
+    assert read_runs(target) == [{"device": "cpu"}]
+    (again,) = run_copy(*roots)
     assert (again.whole, again.failed, again.already_present) == (0, 0, 9)
-    assert len(read_runs(there)) == 1
+    assert len(read_runs(target)) == 1
 
 
 def test_joins_rows_by_record_id(roots: tuple[str, str]):
-    filled(roots[0])
-    with make(roots[1], [12, 3, 9, 5, 0, 11]) as there:
-        there.write_shard(0, rows(0), np.array([1, 0, 1, 0], np.uint8))
-    (done,) = run(*roots)
-    after = open_store(there.location)
+    fill(roots[0])
+    with make(roots[1], [12, 3, 9, 5, 0, 11]) as target:
+        target.write_shard(0, rows(0), np.array([1, 0, 1, 0], np.uint8))
+    (done,) = run_copy(*roots)
+    after = open_store(target.location)
     assert (done.whole, done.failed) == (8, 1)
     assert after.record_id.tolist() == [12, 3, 9, 5, 0, 11, 1, 2, 4, 6, 7, 8]
     assert after.status().tolist() == [1, 1, 1, 3, 1, 0, 1, 1, 1, 1, 1, 1]
     taken = np.array([1, 4, 6, 7, 8, 9, 10, 11])
-    np.testing.assert_array_equal(after.read(taken), numbers(after.record_id[taken]))
-    # What the target had, it keeps.
+    np.testing.assert_array_equal(after.read(taken), embeddings(after.record_id[taken]))
+    # The target keeps the rows that it had.
     np.testing.assert_array_equal(after.read(np.array([0, 2])), rows(0)[[0, 2]])
 
 
 def test_interrupted_copy_resumes(roots: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
-    filled(roots[0])
+    fill(roots[0])
     true_write, written = EmbeddingStore.write_shard, []
 
-    def stopping(self: EmbeddingStore, shard: int, *what: Any) -> None:
+    def interrupt(self: EmbeddingStore, shard: int, *arguments: Any) -> None:
         if shard == 1:
             raise KeyboardInterrupt
-        true_write(self, shard, *what)
+        true_write(self, shard, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EmbeddingStore, "write_shard", stopping)
+        patch.setattr(EmbeddingStore, "write_shard", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run(*roots)
+            run_copy(*roots)
 
-    def counting(self: EmbeddingStore, shard: int, *what: Any) -> None:
+    def record_shard(self: EmbeddingStore, shard: int, *arguments: Any) -> None:
         written.append(shard)
-        true_write(self, shard, *what)
+        true_write(self, shard, *arguments)
 
-    monkeypatch.setattr(EmbeddingStore, "write_shard", counting)
-    (done,) = run(*roots)
+    monkeypatch.setattr(EmbeddingStore, "write_shard", record_shard)
+    (done,) = run_copy(*roots)
     assert written == [1, 2]
     assert (done.whole, done.already_present) == (4, 4)
 
 
 def test_copies_leads_too_and_uses_the_row_order_of_the_targets_leads(roots: tuple[str, str]):
     shuffled = [7, 3, 0, 1, 2, 4, 5, 6, 8, 9]
-    filled(roots[0], expert="leads")
-    filled(roots[0])
-    filled(roots[0], expert="tempo")
-    # In the target the leads have other rows, and one record that the source has not.
-    filled(roots[1], [*shuffled, 77], expert="leads")
-    done = run(*roots, experts=["dlinear"])
-    assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
-    there = {one.location.parent.name: one for one in open_stores(roots[1]).stores}
-    assert sorted(there) == ["dlinear", "leads"]
-    assert there["dlinear"].record_id.tolist() == [*shuffled, 77]
-    np.testing.assert_array_equal(there["dlinear"].read(np.arange(3)), numbers(np.array([7, 3, 0])))
+    fill(roots[0], expert="leads")
+    fill(roots[0])
+    fill(roots[0], expert="tempo")
+    # The target's leads have another row order, and one more record.
+    fill(roots[1], [*shuffled, 77], expert="leads")
+    done = run_copy(*roots, experts=["dlinear"])
+    assert [result.location.parent.name for result in done] == ["leads", "dlinear"]
+    target = {store.location.parent.name: store for store in open_stores(roots[1]).stores}
+    assert sorted(target) == ["dlinear", "leads"]
+    assert target["dlinear"].record_id.tolist() == [*shuffled, 77]
+    np.testing.assert_array_equal(
+        target["dlinear"].read(np.arange(3)), embeddings(np.array([7, 3, 0]))
+    )
 
 
 def test_prefers_the_row_order_of_leads_with_the_same_dtype(tmp_path: Path):
-    filled(str(tmp_path / "a"))
-    filled(str(tmp_path / "b"), [9, 8], expert="leads", dtype="float32")
-    filled(str(tmp_path / "b"), [5, 6, 7], expert="leads")
-    filled(str(tmp_path / "b"), [3, 2], expert="leads", dtype="bfloat16")
-    run(str(tmp_path / "a"), str(tmp_path / "b"))
+    fill(str(tmp_path / "a"))
+    fill(str(tmp_path / "b"), [9, 8], expert="leads", dtype="float32")
+    fill(str(tmp_path / "b"), [5, 6, 7], expert="leads")
+    fill(str(tmp_path / "b"), [3, 2], expert="leads", dtype="bfloat16")
+    run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
     (copied,) = [
-        one for one in open_stores(tmp_path / "b").stores if "/dlinear/" in str(one.location)
+        store for store in open_stores(tmp_path / "b").stores if "/dlinear/" in str(store.location)
     ]
     assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
 
 
 def test_copies_one_store_by_its_url_with_its_leads(roots: tuple[str, str]):
-    filled(roots[0], expert="leads")
-    filled(roots[0], expert="tempo")
-    only = filled(roots[0])
-    done = run(str(only.location), roots[1])
-    assert [one.location.parent.name for one in done] == ["leads", "dlinear"]
+    fill(roots[0], expert="leads")
+    fill(roots[0], expert="tempo")
+    only = fill(roots[0])
+    done = run_copy(str(only.location), roots[1])
+    assert [result.location.parent.name for result in done] == ["leads", "dlinear"]
 
 
 def test_unknown_dataset_expert_or_root_raises_store_error(tmp_path: Path):
-    filled(str(tmp_path / "a"))
+    fill(str(tmp_path / "a"))
     with pytest.raises(StoreError, match=r"available are ludb/1\.0\.1 dlinear"):
-        run(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
+        run_copy(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
     with pytest.raises(StoreError, match=r"available are ludb/1\.0\.1 dlinear"):
-        run(str(tmp_path / "a"), str(tmp_path / "b"), datasets=["ludb/2"])
+        run_copy(str(tmp_path / "a"), str(tmp_path / "b"), datasets=["ludb/2"])
     with pytest.raises(StoreError, match="There are no stores below"):
-        run(str(tmp_path / "nowhere"), str(tmp_path / "b"))
+        run_copy(str(tmp_path / "nowhere"), str(tmp_path / "b"))
     with pytest.raises(StoreError, match="both source and target"):
-        run(str(tmp_path / "a"), str(tmp_path / "a"))
+        run_copy(str(tmp_path / "a"), str(tmp_path / "a"))
     assert not (tmp_path / "b").exists()
 
 
 def test_skips_and_reports_damaged_rows(roots: tuple[str, str]):
-    source = filled(roots[0])
+    source = fill(roots[0])
     shard = bytearray((source.location / "embedding/c/0/0").read() or b"")
     shard[5] ^= 1
     damage(source.location, "embedding/c/0/0", bytes(shard))
-    (done,) = run(*roots)
+    (done,) = run_copy(*roots)
     assert (done.whole, done.failed) == (4, 1)
     assert "does not match its checksum" in done.damaged[0]
-    (there,) = open_stores(roots[1]).stores
-    assert there.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
+    (target,) = open_stores(roots[1]).stores
+    assert target.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
 
 
 def test_matches_failure_reasons_by_name(roots: tuple[str, str]):
-    filled(roots[0])
+    fill(roots[0])
     options = {**LAYOUT, "reasons": ["unreadable", "too_short", "flat_lead"]}
     with open_for_writing(roots[1], PROVENANCE, record_id=np.arange(10), **options):
         pass
-    run(*roots)
-    (there,) = open_stores(roots[1]).stores
-    assert there.flags[int(there.status()[5])] == "flat_lead"
+    run_copy(*roots)
+    (target,) = open_stores(roots[1]).stores
+    assert target.flags[int(target.status()[5])] == "flat_lead"
 
 
 def test_shard_that_differs_when_read_back_raises_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    filled(str(tmp_path / "a"))
+    fill(str(tmp_path / "a"))
     true_read = EmbeddingStore.read_shard
 
-    def otherwise(self: EmbeddingStore, shard: int) -> np.ndarray:
+    def read_doubled(self: EmbeddingStore, shard: int) -> np.ndarray:
         return true_read(self, shard) * np.float16(2)
 
-    monkeypatch.setattr(EmbeddingStore, "read_shard", otherwise)
+    monkeypatch.setattr(EmbeddingStore, "read_shard", read_doubled)
     with pytest.raises(StoreError, match="differs from what was written"):
-        run(str(tmp_path / "a"), str(tmp_path / "b"))
+        run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
 def test_does_not_write_to_a_target_with_another_writer(tmp_path: Path):
-    filled(str(tmp_path / "a"))
-    where = store_location(tmp_path / "b", PROVENANCE)
+    fill(str(tmp_path / "a"))
+    location = store_location(tmp_path / "b", PROVENANCE)
     with (
-        acquire(leases_folder(where), heartbeat_seconds=0.2),
+        acquire(leases_folder(location), heartbeat_seconds=0.2),
         pytest.raises(LeaseHeld, match="being written by"),
     ):
-        run(str(tmp_path / "a"), str(tmp_path / "b"))
+        run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
     assert open_stores(tmp_path / "b").stores == ()
 
 
 def test_progress_counts_rows_of_all_stores(tmp_path: Path):
-    filled(str(tmp_path / "a"), expert="leads")
-    filled(str(tmp_path / "a"))
+    fill(str(tmp_path / "a"), expert="leads")
+    fill(str(tmp_path / "a"))
     steps: list[tuple[int, int]] = []
     stores = select_stores(resolve(tmp_path / "a"), reference="leads")
     target = locate(tmp_path / "b")
@@ -218,8 +220,8 @@ def test_progress_counts_rows_of_all_stores(tmp_path: Path):
 
 
 def test_failure_in_the_source_does_not_replace_a_whole_row(tmp_path: Path):
-    filled(str(tmp_path / "a"))
-    with make(tmp_path / "b") as there:
-        there.write_shard(1, rows(1), whole())
-    run(str(tmp_path / "a"), str(tmp_path / "b"))
-    assert open_store(there.location).status(1).tolist() == [1, 1, 1, 1]
+    fill(str(tmp_path / "a"))
+    with make(tmp_path / "b") as target:
+        target.write_shard(1, rows(1), whole())
+    run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert open_store(target.location).status(1).tolist() == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""The store's claims on a directory and on S3, and what can be shown on a directory alone."""
+"""The store conformance tests on a directory and on S3, and tests of directories only."""
 
 import errno
 import os
@@ -32,17 +32,17 @@ def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         written: list[str] = []
         true_put = FencedLocalStore.put
 
-        def watched(self: FencedLocalStore, key: str, value: Any) -> None:
+        def recording(self: FencedLocalStore, key: str, value: Any) -> None:
             written.append(key.removeprefix(store.location.key).split("/")[1])
             true_put(self, key, value)
 
-        monkeypatch.setattr(FencedLocalStore, "put", watched)
+        monkeypatch.setattr(FencedLocalStore, "put", recording)
         store.write_shard(0, rows(0), whole())
     assert written == ["embedding", "status"]
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "message"),
     [
         (errno.ENOSPC, r"cannot be used \(No space left on device\).*free some space"),
         (errno.ETIMEDOUT, r"cannot be used \(Connection timed out\).*its connection"),
@@ -50,25 +50,25 @@ def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_disk_error_raises_store_error_and_marks_no_row_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, message: str
 ):
-    def full(self: FencedLocalStore, key: str, value: Any) -> None:
+    def fail(self: FencedLocalStore, key: str, value: Any) -> None:
         raise OSError(reason, os.strerror(reason))
 
     with make(tmp_path) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(FencedLocalStore, "put", full)
-            with pytest.raises(StoreError, match=told):
+            patch.setattr(FencedLocalStore, "put", fail)
+            with pytest.raises(StoreError, match=message):
                 store.write_shard(0, rows(0), whole())
         assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 
 
-def test_find_stores_reports_a_store_without_its_group_document(tmp_path: Path):
+def test_open_stores_reports_a_store_without_its_group_document(tmp_path: Path):
     with make(tmp_path) as store:
         store.write_shard(0, rows(0), whole())
     damage(store.location, "zarr.json", None)
-    (wrong,) = open_stores(tmp_path, "ludb/1.0.1").errors
-    assert "its zarr.json is missing" in str(wrong)
+    (error,) = open_stores(tmp_path, "ludb/1.0.1").errors
+    assert "its zarr.json is missing" in str(error)
 
 
 def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
@@ -81,13 +81,13 @@ def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
 
 
 def test_growth_fills_a_gap_in_the_record_ids(tmp_path: Path):
-    many = range(150_000)
-    with make(tmp_path, many) as store:
+    ids = range(150_000)
+    with make(tmp_path, ids) as store:
         pass
     damage(store.location, "record_id/c/1", None)
     assert len(open_store(store.location).record_id) == 65_536
-    with make(tmp_path, many) as store:
-        assert store.record_id.tolist() == list(many)
+    with make(tmp_path, ids) as store:
+        assert store.record_id.tolist() == list(ids)
 
 
 def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
@@ -103,23 +103,24 @@ def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
         "s3://key:secret@lab/x",
         "s3://key:sec/ret@lab/x",
         "s3://lab/x?secret=1",
+        "s3://lab/x#secret",
         "https://key:secret@lab/x",
         "s3+x://key:secret@lab",
         "file://key:secret@lab/x",
     ],
 )
 def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
-    with pytest.raises(StoreError, match="contains credentials") as refused:
+    with pytest.raises(StoreError, match="contains credentials") as raised:
         locate(url)
-    assert "sec" not in str(refused.value)
+    assert "sec" not in str(raised.value)
 
 
 def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
     with make(tmp_path) as store:
         early = open_store(store.location)
-        assert early.features == 8  # its arrays are open now
+        assert early.features == 8  # opens its arrays
     with make(tmp_path, [20, 21]) as grown:
         pass
-    # A reader whose arrays were opened one by one, the ids after the growth.
+    # As if the ids had been opened after the growth, and the other arrays before.
     early._arrays["record_id"] = grown.array("record_id")
     assert len(early.record_id) == len(early.status()) == 10

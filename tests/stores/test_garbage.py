@@ -1,4 +1,4 @@
-"""What nobody uses may go; what somebody uses, or may use, stays."""
+"""What interrupted writers left is removed; what is or may be in use is kept."""
 
 import os
 import time
@@ -26,14 +26,15 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def listed(root: str | Path) -> list[tuple[str, str]]:
-    """What may go, by its key below the data set, and why."""
+    """Return the key below the data set and the reason of each garbage item."""
     start = f"{(locate(root) / 'ludb' / '1.0.1').key}/"
     return [
-        (one.location.key.removeprefix(start), one.reason) for one in find_garbage(locate(root))
+        (item.location.key.removeprefix(start), item.reason) for item in find_garbage(locate(root))
     ]
 
 
-def cleaned(root: str | Path) -> int:
+def clean(root: str | Path) -> int:
+    """Remove all garbage; return the number of items."""
     return len(list(remove_garbage(find_garbage(locate(root)))))
 
 
@@ -41,13 +42,17 @@ def identity(root: str | Path) -> str:
     return store_location(root, PROVENANCE).name
 
 
-def left_by_the_dead(folder: Location, number: int, *, released: bool = False) -> None:
-    """A lease and its staging folder, as a killed process of this machine leaves them."""
-    holder = replace(
-        LeaseRecord.for_this_process(45.0), process=2**22 + 1, released=released, token="f" * 12
-    )
+def leave_lease(folder: Location, number: int) -> None:
+    """Write a lease and its staging folder as a killed process of this machine leaves them."""
+    holder = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1, token="f" * 12)
     folder.root.write(f"{folder.key}/{number:08d}.json", holder.json())
     folder.root.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
+
+
+def delete_store(store: Location) -> None:
+    for key, _ in list(store.root.sizes(store.key)):
+        store.root.delete(key)
+    store.root.remove_staging(store.key)  # the empty folders
 
 
 def test_clean_root_has_no_garbage(root: str):
@@ -61,13 +66,13 @@ def test_clean_root_has_no_garbage(root: str):
 def test_removes_staging_folder_of_an_ended_writer_and_keeps_its_rows(root: str):
     with make(root) as store:
         store.write_shard(0, rows(0), whole())
-    left_by_the_dead(leases_folder(store.location), 9)
-    (found,) = [one for one in find_garbage(locate(root)) if one.is_folder]
+    leave_lease(leases_folder(store.location), 9)
+    (found,) = [item for item in find_garbage(locate(root)) if item.is_folder]
     assert (found.size_bytes, found.reason) == (
         5,
         "staging folder of a writer that no longer has the lease",
     )
-    assert cleaned(root) == 2  # and the lease before, which was followed by that of the dead
+    assert clean(root) == 2  # with the lease that it superseded
     assert listed(root) == []
     assert verify(open_store(store.location)).whole == 4
 
@@ -77,14 +82,14 @@ def test_keeps_staging_folder_of_a_running_writer(tmp_path: Path):
         pass
     with make(tmp_path) as store:
         assert store.ticket is not None
-        aside = store.ticket.staging
-        aside.root.write(f"{aside.key}/x.partial", b"12345")
-        left_by_the_dead(leases_folder(store.location), 1)
+        staging = store.ticket.staging
+        staging.root.write(f"{staging.key}/x.partial", b"12345")
+        leave_lease(leases_folder(store.location), 1)
         assert [key for key, _ in listed(tmp_path)] == [
             f"leases/dlinear/{identity(tmp_path)}/00000001{end}"
             for end in (".json", "-ffffffffffff")
         ]
-        assert cleaned(tmp_path) == 2
+        assert clean(tmp_path) == 2
         store.write_shard(0, rows(0), whole())
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
@@ -98,7 +103,7 @@ def test_writer_on_another_machine_counts_as_running(tmp_path: Path):
     )
     folder.root.write(f"{folder.key}/00000009.json", holder.json())
     folder.root.write(f"{folder.key}/00000009-{holder.token}/x.partial", b"1")
-    # And one that is just about to take the lease.
+    # Another process is about to take the lease.
     folder.root.write(f"{folder.key}/00000010-bbbbbbbbbbbb/x.partial", b"1")
     assert listed(tmp_path) == [
         (
@@ -116,7 +121,7 @@ def test_removes_interrupted_creation_with_its_lease(root: str):
     assert [key for key, _ in listed(root)] == [f"dlinear/{name}", f"leases/dlinear/{name}"]
     with acquire(leases_folder(store.location)):
         assert listed(root) == []
-    assert cleaned(root) == 2
+    assert clean(root) == 2
     assert [key for key, _ in locate(root).root.sizes(locate(root).key)] == []
 
 
@@ -130,15 +135,12 @@ def test_store_with_rows_but_without_zarr_json_is_not_garbage(root: str):
 def test_removes_leases_and_runs_without_a_store(root: str):
     with make(root) as store:
         write_run(store, {})
-    place = locate(root).root
-    for key, _ in list(place.sizes(store.location.key)):
-        place.delete(key)
-    place.remove_staging(store.location.key)
-    assert [why for _, why in listed(root)] == [
+    delete_store(store.location)
+    assert [reason for _, reason in listed(root)] == [
         "runs of a store that does not exist",
         "leases of a store that does not exist",
     ]
-    assert cleaned(root) == 2
+    assert clean(root) == 2
     assert listed(root) == []
 
 
@@ -146,24 +148,24 @@ def test_removes_only_shards_beyond_the_end(root: str):
     with make(root) as store:
         for shard, count in enumerate((4, 4, 2)):
             store.write_shard(shard, rows(shard, count), whole(count))
-    place, key = store.location.root, store.location.key
+    store_root, key = store.location.root, store.location.key
     for name in ("embedding/c/3/0", "status/c/7", "record_id/c/1"):
-        place.write(f"{key}/{name}", b"123")
+        store_root.write(f"{key}/{name}", b"123")
     assert sorted(key for key, _ in listed(root)) == [
         f"dlinear/{identity(root)}/{name}"
         for name in ("embedding/c/3", "record_id/c/1", "status/c/7")
     ]
-    assert [one.size_bytes for one in find_garbage(locate(root))] == [3, 3, 3]
+    assert [item.size_bytes for item in find_garbage(locate(root))] == [3, 3, 3]
     with acquire(leases_folder(store.location)):
         assert listed(root) == []
-    assert cleaned(root) == 3
+    assert clean(root) == 3
     assert verify(open_store(store.location)).whole == 10
 
 
 def test_keeps_shards_of_a_store_that_grew_since_the_listing(root: str):
     with make(root) as store:
         pass
-    # As a listing sees it that was made before the store grew.
+    # As if it had been listed before the store grew.
     store.location.root.write(f"{store.location.key}/embedding/c/3/0", b"123")
     found = find_garbage(locate(root))
     assert len(found) == 1
@@ -176,45 +178,42 @@ def test_keeps_shards_of_a_store_that_grew_since_the_listing(root: str):
 
 def test_partial_file_with_a_numeric_name_does_not_affect_the_lease(tmp_path: Path):
     with make(tmp_path) as store:
-        (
-            leases_folder(store.location).path / "12345678abcdef0123456789abcdef01.partial"
-        ).write_bytes(b"")
+        folder = leases_folder(store.location).path
+        (folder / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
         assert listed(tmp_path) == []
         store.write_shard(0, rows(0), whole())
 
 
 def test_removes_staging_folder_that_the_next_holder_could_not_delete(tmp_path: Path):
     with make(tmp_path) as store:
-        away = leases_folder(store.location).path / "0123456789abcdef.cleared"
-        away.mkdir()
-        (away / "x.partial").write_bytes(b"123")
-        assert [one.size_bytes for one in find_garbage(locate(tmp_path))] == [3]
-        assert cleaned(tmp_path) == 1
-        assert not away.exists()
+        cleared = leases_folder(store.location).path / "0123456789abcdef.cleared"
+        cleared.mkdir()
+        (cleared / "x.partial").write_bytes(b"123")
+        assert [item.size_bytes for item in find_garbage(locate(tmp_path))] == [3]
+        assert clean(tmp_path) == 1
+        assert not cleared.exists()
         store.write_shard(0, rows(0), whole())
 
 
 def test_keeps_staging_folder_created_during_removal(root: str, monkeypatch: pytest.MonkeyPatch):
     with make(root) as store:
         write_run(store, {})
-    place, folder = locate(root).root, leases_folder(store.location)
-    for key, _ in list(place.sizes(store.location.key)):
-        place.delete(key)
-    place.remove_staging(store.location.key)
+    delete_store(store.location)
+    store_root, folder = store.location.root, leases_folder(store.location)
     found = find_garbage(locate(root))
-    true_delete, begun = type(place).delete, []
+    true_delete, begun = type(store_root).delete, []
 
-    def overtaken(self: object, key: str) -> None:
+    def begin_before_delete(self: object, key: str) -> None:
         if "/runs/" in key and not begun:
             begun.append(Ticket(folder, 3, "a" * 12))
-            place.write(f"{begun[0].staging.key}/x.partial", b"1")
+            store_root.write(f"{begun[0].staging.key}/x.partial", b"1")
         true_delete(self, key)
 
-    monkeypatch.setattr(type(place), "delete", overtaken)
+    monkeypatch.setattr(type(store_root), "delete", begin_before_delete)
     with make(root, dtype="float32"):
         assert len(list(remove_garbage(found))) == 2
     assert begun
-    assert [one.name for one in folder.folders()] == [begun[0].staging.name]
+    assert [staging.name for staging in folder.folders()] == [begun[0].staging.name]
     with acquire(folder, heartbeat_seconds=0.1) as held:
         assert list(remove_garbage(found)) == []
         held.ticket.check()
@@ -223,16 +222,13 @@ def test_keeps_staging_folder_created_during_removal(root: str, monkeypatch: pyt
 def test_removes_partial_files_after_an_hour(tmp_path: Path):
     with make(tmp_path) as store:
         write_run(store, {})
-    old, young = ("embedding", "status")
-    paths = []
-    for name in (old, young):
-        path = store.location.path / name / "0123.partial"
+    old, new = (store.location.path / name / "0123.partial" for name in ("embedding", "status"))
+    for path in (old, new):
         path.write_bytes(b"1")
-        paths.append(path)
-    os.utime(paths[0], (time.time() - 7200,) * 2)
+    os.utime(old, (time.time() - 7200,) * 2)
     assert [key for key, _ in listed(tmp_path)] == [
         f"dlinear/{identity(tmp_path)}/embedding/0123.partial"
     ]
-    assert cleaned(tmp_path) == 1
-    assert [path.exists() for path in paths] == [False, True]
+    assert clean(tmp_path) == 1
+    assert (old.exists(), new.exists()) == (False, True)
     assert len(open_stores(tmp_path).stores) == 1

@@ -1,4 +1,4 @@
-"""One writer at a time, on a directory and on S3; and who is taken for dead, when."""
+"""Leases on a directory and on S3: exclusion, waiting, expiry and takeover."""
 
 import errno
 import json
@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -18,11 +19,11 @@ import numpy as np
 import pytest
 from conformance.store_tests import make, rows, whole
 from obstore.exceptions import GenericError
-from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, hold, nothing, start, truth
+from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, do_nothing, hold, start, truth
 
 from stores import lease, local
 from stores.errors import LeaseLost
-from stores.layout import leases_folder, store_location
+from stores.layout import leases_folder, store_beside, store_location
 from stores.lease import Lease, LeaseHeld, acquire, read_holder
 from stores.lease_record import LeaseRecord
 from stores.local import LocalRoot
@@ -32,7 +33,7 @@ from stores.opening import open_store
 
 
 @pytest.fixture(autouse=True)
-def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
 
 
@@ -52,40 +53,46 @@ def folder(store: Location) -> Location:
 
 
 def take(folder: Location, **options: Any) -> Lease:
-    return acquire(folder, **({"heartbeat_seconds": 0.1, "expire_seconds": 0.6} | options))
+    """Acquire a lease with fast heartbeats; it does not expire during a test by default."""
+    return acquire(folder, **({"heartbeat_seconds": 0.1, "expire_seconds": 3600} | options))
 
 
-def numbers(folder: Location) -> list[int]:
+def lease_numbers(folder: Location) -> list[int]:
     return [int(file.name.removesuffix(".json")) for file in folder.files()]
 
 
 def rewrite(folder: Location, number: int, **change: Any) -> None:
-    """What the object of a lease says, changed behind its holder's back."""
-    here = folder / f"{number:08d}.json"
-    here.root.write(here.key, json.dumps(json.loads(here.read() or b"") | change).encode())
+    """Change keys of a lease document without its holder."""
+    document = folder / f"{number:08d}.json"
+    changed = json.loads(document.read() or b"") | change
+    document.root.write(document.key, json.dumps(changed).encode())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
 
 
 @contextmanager
 def holding(
     folder: Location, heartbeat_seconds: float = 0.1, expire_seconds: float = 0.6
 ) -> Iterator[tuple[ForkServerProcess, Connection]]:
-    """A process that has the lease."""
-    ours, theirs = FORKS.Pipe()
-    process = start(hold, folder, heartbeat_seconds, expire_seconds, theirs)
+    """Start a process that holds the lease; yield it and a pipe to it."""
+    pipe, child_pipe = FORKS.Pipe()
+    process = start(hold, folder, heartbeat_seconds, expire_seconds, child_pipe)
     try:
-        assert ours.poll(30)
-        assert ours.recv() == 1
-        yield process, ours
+        assert pipe.recv() == 1
+        yield process, pipe
     finally:
         process.kill()
         process.join()
 
 
 def test_one_of_many_threads_acquires_the_lease(folder: Location):
-    together, tried = threading.Barrier(8), threading.Barrier(8)
+    started, tried = threading.Barrier(8), threading.Barrier(8)
 
     def attempt(_: int) -> str:
-        together.wait()
+        started.wait()
         try:
             held = take(folder)
         except LeaseHeld:
@@ -101,53 +108,51 @@ def test_one_of_many_threads_acquires_the_lease(folder: Location):
 
 
 def test_one_of_many_processes_acquires_the_lease(folder: Location):
-    together, tried = FORKS.Barrier(4), FORKS.Barrier(4)
-    told = FORKS.Queue()
-    processes = [start(compete, folder, together, tried, told) for _ in range(4)]
-    answers = [told.get(timeout=60) for _ in processes]
+    started, tried = FORKS.Barrier(4), FORKS.Barrier(4)
+    queue = FORKS.Queue()
+    processes = [start(compete, folder, started, tried, queue) for _ in range(4)]
+    results = [queue.get() for _ in processes]
     for process in processes:
         process.join()
-    told.close()
-    assert answers.count("won") == 1
-    (winner,) = {answer for answer in answers if answer != "won"}
-    assert any(f"process {process.pid}, since" in winner for process in processes)
+    queue.close()
+    assert results.count("won") == 1
+    (refusal,) = {result for result in results if result != "won"}
+    assert any(f"process {process.pid}, since" in refusal for process in processes)
 
 
 def test_refusal_names_the_holder_and_the_time(store: Location, folder: Location):
     with take(folder) as held:
-        with pytest.raises(LeaseHeld) as refused:
+        with pytest.raises(LeaseHeld) as raised:
             take(folder)
-        assert str(refused.value).startswith(
+        assert str(raised.value).startswith(
             f"{store} is being written by {held.record.who}, since {held.record.since};"
         )
         assert f"process {os.getpid()}" in held.record.who
-        seen = read_holder(store)
-        assert seen is not None
-        assert seen.token == held.record.token
+        record = read_holder(store)
+        assert record is not None
+        assert record.token == held.record.token
     assert read_holder(store) is None
 
 
 def test_waiting_process_acquires_the_lease_on_release(folder: Location):
-    told: list[str] = []
-    # It would not expire before: what ends the waiting is the release, which others in this
-    # process know of before it is written.
-    held = take(folder, expire_seconds=20)
+    messages: list[str] = []
+    held = take(folder)
     released = threading.Event()
 
-    def let_go() -> None:
+    def release() -> None:
         released.set()
         held.release()
 
-    def tell(sentence: str) -> None:
-        # Not before: it is told whom it waits for while it waits.
-        told.append(sentence)
-        threading.Timer(0.3, let_go).start()
+    def log(message: str) -> None:
+        # Release only after the message, which is logged during the wait.
+        messages.append(message)
+        threading.Timer(0.3, release).start()
 
-    with take(folder, wait_seconds=30, log=tell) as mine:
+    with take(folder, wait_seconds=3600, log=log) as second:
         assert released.is_set()
-        assert mine.ticket.number == held.ticket.number + 1
-    assert len(told) == 1
-    assert held.record.who in told[0]
+        assert second.ticket.number == held.ticket.number + 1
+    assert len(messages) == 1
+    assert held.record.who in messages[0]
 
 
 def test_raises_after_wait_seconds(folder: Location):
@@ -155,29 +160,28 @@ def test_raises_after_wait_seconds(folder: Location):
         began = time.monotonic()
         with pytest.raises(LeaseHeld):
             take(folder, wait_seconds=1)
-        assert 1 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 1
 
 
 def test_takes_over_from_a_killed_local_process_without_waiting_for_expiry(folder: Location):
     with holding(folder, heartbeat_seconds=3600, expire_seconds=3600) as (process, _):
         process.kill()
         process.join()
-        began = time.monotonic()
-        with take(folder) as mine:
-            assert mine.ticket.number == 2
-        assert time.monotonic() - began < 1
+        # The lease itself does not expire during the test.
+        with take(folder) as second:
+            assert second.ticket.number == 2
 
 
 def test_takes_over_from_another_machine_after_expiry(folder: Location):
     with holding(folder, heartbeat_seconds=3600, expire_seconds=1) as (process, _):
         process.kill()
         process.join()
-        # This process cannot know that one of another machine is gone.
+        # Whether a process on another machine has ended is unknown here.
         rewrite(folder, 1, machine="elsewhere", process=1)
         began = time.monotonic()
-        with take(folder) as mine:
-            assert mine.ticket.number == 2
-        assert 1 < time.monotonic() - began < 3
+        with take(folder) as second:
+            assert second.ticket.number == 2
+        assert time.monotonic() - began > 1
 
 
 def test_default_expiry_is_below_60_seconds():
@@ -187,10 +191,10 @@ def test_default_expiry_is_below_60_seconds():
 def test_holder_keeps_the_lease_through_failing_renewals(
     root: str, folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    place = type(folder.root)
-    failed = []
+    root_type = type(folder.root)
+    failed: list[str] = []
 
-    def cannot(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         failed.append(threading.current_thread().name)
         if root.startswith("s3:"):
             raise GenericError("the connection is lost")
@@ -200,12 +204,11 @@ def test_holder_keeps_the_lease_through_failing_renewals(
         for method in ("write", "children"):
             beat = held.record.beat
             with monkeypatch.context() as patch:
-                patch.setattr(place, method, cannot)
-                time.sleep(0.35)
+                patch.setattr(root_type, method, fail)
+                wait_until(lambda: len(failed) >= 3)
             assert set(failed) == {"lease"}
             failed.clear()
-            time.sleep(0.35)
-            assert held.record.beat > beat
+            wait_until(lambda beat=beat: held.record.beat > beat)
         held.ticket.check()
         with pytest.raises(LeaseHeld):
             take(folder)
@@ -215,68 +218,64 @@ def test_lease_numbers_only_increase(folder: Location):
     for number in range(1, 5):
         with take(folder) as held:
             assert held.ticket.number == number
-            assert numbers(folder) == [number]
+            assert lease_numbers(folder) == [number]
 
 
 @pytest.mark.parametrize("stalls_before", ["create_staging", "create"])
 def test_late_attempt_with_an_outdated_number_fails(
     folder: Location, monkeypatch: pytest.MonkeyPatch, stalls_before: str
 ):
-    place = type(folder.root)
-    true_method = getattr(place, stalls_before)
-    stalled, go_on = threading.Event(), threading.Event()
+    root_type = type(folder.root)
+    true_method = getattr(root_type, stalls_before)
+    stalled, resume = threading.Event(), threading.Event()
 
-    def stalling(self: Any, *arguments: Any) -> Any:
+    def stall(self: Any, *arguments: Any) -> Any:
         if threading.current_thread().name.startswith("late"):
             stalled.set()
-            assert go_on.wait(30)
+            resume.wait()
         return true_method(self, *arguments)
 
     with take(folder):
         pass
-    monkeypatch.setattr(place, stalls_before, stalling)
+    monkeypatch.setattr(root_type, stalls_before, stall)
     with ThreadPoolExecutor(1, thread_name_prefix="late") as late:
         attempt = late.submit(take, folder)
-        assert stalled.wait(30)
-        for _ in range(2):  # the number it wanted, and the one that removes that
+        stalled.wait()
+        for _ in range(2):  # the number that it tried, and the one that removes that document
             with take(folder):
                 pass
         with take(folder) as held:
-            go_on.set()
+            resume.set()
             with pytest.raises(LeaseHeld, match="is being written by"):
-                attempt.result(30)
+                attempt.result()
             held.ticket.check()
             assert held.ticket.number == 4
-    assert read_holder(_store_of(folder)) is None
-
-
-def _store_of(folder: Location) -> Location:
-    return folder.parent.parent.parent / folder.parent.name / folder.name
+    assert read_holder(store_beside(folder)) is None
 
 
 def test_suspended_holder_can_neither_write_nor_release_after_takeover(
     store: Location, folder: Location
 ):
-    with holding(folder) as (process, told):
-        told.send(2)
-        assert told.recv() == "written"
+    with holding(folder) as (process, pipe):
+        pipe.send(2)
+        assert pipe.recv() == "written"
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
         began = time.monotonic()
-        with take(folder) as mine:
-            assert 0.6 < time.monotonic() - began < 3
-            fuller = open_store(store, mine.ticket)
-            ids = fuller.record_id
-            fuller.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+        with take(folder) as second:
+            assert time.monotonic() - began > 0.6
+            writable = open_store(store, second.ticket)
+            ids = writable.record_id
+            writable.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
             os.kill(process.pid, signal.SIGCONT)
             for _ in range(2):
-                told.send(3)
-                assert told.recv() == "LeaseLost"
-            told.send(None)
-            assert told.recv() == "released"
-            process.join(30)
-            mine.ticket.check()
-            fuller.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+                pipe.send(3)
+                assert pipe.recv() == "LeaseLost"
+            pipe.send(None)
+            assert pipe.recv() == "released"
+            process.join()
+            second.ticket.check()
+            writable.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
             with pytest.raises(LeaseHeld):
                 take(folder)
     after = open_store(store)
@@ -286,21 +285,24 @@ def test_suspended_holder_can_neither_write_nor_release_after_takeover(
 def test_suspended_watcher_does_not_take_over_from_a_running_holder(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    true_read_highest = lease._read_highest
-    looks: list[Any] = []
+    true_read = lease._read_highest
+    reads: list[Any] = []
 
-    def stopped_after_looking(folder: Location) -> Any:
-        seen = true_read_highest(folder)
+    def suspend_after_read(folder: Location) -> Any:
+        found = true_read(folder)
         if threading.current_thread().name.startswith("watcher"):
-            looks.append(seen)
-            if looks.count(seen) == 2:  # it has seen this before, and now it is stopped
-                time.sleep(1)
-        return seen
+            reads.append(found)
+            if reads.count(found) == 2:  # suspended after it has read the same document again
+                time.sleep(1.5)
+        return found
 
-    monkeypatch.setattr(lease, "_read_highest", stopped_after_looking)
-    with take(folder) as held, ThreadPoolExecutor(1, thread_name_prefix="watcher") as watcher:
+    monkeypatch.setattr(lease, "_read_highest", suspend_after_read)
+    with (
+        take(folder, expire_seconds=1) as held,
+        ThreadPoolExecutor(1, thread_name_prefix="watcher") as watcher,
+    ):
         with pytest.raises(LeaseHeld):
-            watcher.submit(take, folder, wait_seconds=2).result(30)
+            watcher.submit(take, folder, wait_seconds=2).result()
         held.ticket.check()
 
 
@@ -321,12 +323,12 @@ def test_raises_lease_held_if_the_winner_removed_the_partial_file(
     true_link = os.link
     won: list[Lease] = []
 
-    def overtaken(aside: Path, path: Path) -> None:
+    def lose(partial: Path, path: Path) -> None:
         monkeypatch.setattr(os, "link", true_link)
         won.append(take(folder))
-        true_link(aside, path)
+        true_link(partial, path)
 
-    monkeypatch.setattr(os, "link", overtaken)
+    monkeypatch.setattr(os, "link", lose)
     with pytest.raises(LeaseHeld, match="is being written by"):
         take(folder)
     won[0].ticket.check()
@@ -348,13 +350,13 @@ def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
     with take(folder, heartbeat_seconds=3600, expire_seconds=3600) as held:
         stop = threading.Event()
 
-        def beats() -> None:
+        def renew() -> None:
             beat = 0
             while not stop.wait(0.05):
                 beat += 1
-                rewrite(folder, held.ticket.number, beat=beat, host="said by a later version")
+                rewrite(folder, held.ticket.number, beat=beat, host="a key of a later version")
 
-        thread = threading.Thread(target=beats)
+        thread = threading.Thread(target=renew)
         thread.start()
         with pytest.raises(LeaseHeld):
             take(folder)
@@ -364,28 +366,27 @@ def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
 
 
 @pytest.mark.parametrize(
-    "says", [b"", b'{"token": "a", "who": "x", "since": "y", "machine": "m", "process": "1"}']
+    "document", [b"", b'{"token": "a", "who": "x", "since": "y", "machine": "m", "process": "1"}']
 )
-def test_takes_over_an_unreadable_lease_after_expiry(folder: Location, says: bytes):
-    here = folder / "00000007.json"
-    here.root.write(here.key, says)
+def test_takes_over_an_unreadable_lease_after_expiry(folder: Location, document: bytes):
+    folder.root.write(f"{folder.key}/00000007.json", document)
     began = time.monotonic()
-    with take(folder) as held:
+    with take(folder, expire_seconds=0.6) as held:
         assert held.ticket.number == 8
-    assert 0.6 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.6
 
 
 def test_takeover_fences_the_previous_holder_even_if_its_folder_cannot_be_emptied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def cannot(*_: Any, **__: Any) -> None:
-        """Another user's files, or some that NFS keeps for whoever has them open."""
+    def remove_nothing(*_: Any, **__: Any) -> None:
+        """Fail as for another user's files, or files that NFS keeps open."""
 
-    monkeypatch.setattr(local.shutil, "rmtree", cannot)
+    monkeypatch.setattr(local.shutil, "rmtree", remove_nothing)
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
-    asleep = take(folder, heartbeat_seconds=3600)
-    stale = folder.root.zarr_writer(asleep.ticket.staging.key)
-    (asleep.ticket.staging.path / "left.partial").write_bytes(b"half")
+    stale_lease = take(folder, heartbeat_seconds=3600, expire_seconds=0.6)
+    stale = folder.root.zarr_writer(stale_lease.ticket.staging.key)
+    (stale_lease.ticket.staging.path / "left.partial").write_bytes(b"half")
     with take(folder), pytest.raises(LeaseLost):
         stale.put("a/b", b"late")  # type: ignore[attr-defined]
     assert LocalRoot(tmp_path).read("a/b") is None
@@ -395,48 +396,45 @@ def test_release_does_not_wait_for_a_lost_connection(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
     true_children = type(folder.root).children
-    hanging, go_on = threading.Event(), threading.Event()
+    hanging, resume = threading.Event(), threading.Event()
 
-    def hangs(self: Any, key: str) -> Any:
+    def hang(self: Any, key: str) -> Any:
         hanging.set()
-        assert go_on.wait(30)
+        resume.wait()
         return true_children(self, key)
 
     held = take(folder)
-    monkeypatch.setattr(type(folder.root), "children", hangs)
-    assert hanging.wait(30)
-    began = time.monotonic()
+    monkeypatch.setattr(type(folder.root), "children", hang)
+    hanging.wait()
+    # Returns although the renewal cannot finish before `resume` is set.
     held.release()
-    assert time.monotonic() - began < 1
-    go_on.set()
+    resume.set()
 
 
 def test_only_an_ended_local_process_is_known_inactive():
-    here = LeaseRecord.for_this_process(1)
-    assert not here.known_inactive
-    ended = start(nothing)
+    running = LeaseRecord.for_this_process(1)
+    assert not running.known_inactive
+    ended = start(do_nothing)
     ended.join()
     assert ended.pid is not None
-    assert LeaseRecord(**vars(here) | {"process": ended.pid}).known_inactive
-    assert not LeaseRecord(
-        **vars(here) | {"process": ended.pid, "machine": "elsewhere"}
-    ).known_inactive
+    assert replace(running, process=ended.pid).known_inactive
+    assert not replace(running, process=ended.pid, machine="elsewhere").known_inactive
 
 
 def test_rereads_a_file_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    place, true_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
-    place.write("a", b"new")
+    root, true_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
+    root.write("a", b"new")
 
-    def nfs(path: Path) -> bytes:
+    def read_stale(path: Path) -> bytes:
         if stale:
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return true_read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", nfs)
-    assert place.read("a") == b"new"
+    monkeypatch.setattr(Path, "read_bytes", read_stale)
+    assert root.read("a") == b"new"
 
 
 @pytest.mark.parametrize("call", ["open", "pread"])
@@ -447,13 +445,13 @@ def test_rereads_a_shard_that_another_machine_replaced(
         store.write_shard(0, rows(0), whole())
     true_call, stale = getattr(os, call), [True]
 
-    def nfs(*arguments: Any, **options: Any) -> Any:
+    def fail_once(*arguments: Any, **options: Any) -> Any:
         if stale and (call == "pread" or str(arguments[0]).endswith("/c/0/0")):
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return true_call(*arguments, **options)
 
-    monkeypatch.setattr(os, call, nfs)
+    monkeypatch.setattr(os, call, fail_once)
     np.testing.assert_array_equal(open_store(store.location).read(np.arange(4)), rows(0))
     assert not stale
 
@@ -469,22 +467,21 @@ def test_failed_acquisition_does_not_block_the_next(
     true_method, calls = getattr(LocalRoot, method), []
     before = set(threading.enumerate())
 
-    def breaks(self: LocalRoot, *arguments: Any) -> Any:
+    def fail(self: LocalRoot, *arguments: Any) -> Any:
         calls.append(arguments)
-        # The second listing is that after the put.
+        # The second listing follows the put.
         if len(calls) == (2 if method == "children" else 1):
             raise RuntimeError("broken")
         return true_method(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalRoot, method, breaks)
+        patch.setattr(LocalRoot, method, fail)
         with pytest.raises(RuntimeError, match="broken"):
             take(folder)
     assert set(threading.enumerate()) <= before
-    began = time.monotonic()
+    # Succeeds although the failed attempt may have written a lease that does not expire soon.
     with take(folder) as held:
         held.ticket.check()
-    assert time.monotonic() - began < 0.5
 
 
 def test_stale_staging_folder_on_nfs_raises_lease_lost(

@@ -15,10 +15,11 @@ from stores.shards import ShardLayout
 
 CHUNK_ROWS = 256
 IDS = np.random.default_rng(0).permutation(1000)
+WHOLE_IN_BOTH = IDS[10:-10]
 
 
 @pytest.fixture(autouse=True)
-def more_chunks_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "CHUNK_ROWS", CHUNK_ROWS)
 
 
@@ -26,8 +27,8 @@ def truth(record_id: np.ndarray, features: int) -> np.ndarray:
     return (record_id[:, None] / 1000 + np.arange(features)).astype(np.float16)
 
 
-def filled(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
-    """A store whose rows tell their record; the last ten are absent."""
+def fill(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
+    """Create a store whose rows depend on the record; the last ten are absent."""
     change = PROVENANCE | {"expert": f"of-{features}"}
     layout = {"features": features, "dtype": "float16", "reasons": [], "shard_rows": 512}
     with open_for_writing(root, change, record_id=ids, **layout) as store:
@@ -39,8 +40,8 @@ def filled(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
     return open_store(store.location)
 
 
-def failing(root: Path) -> EmbeddingStore:
-    """A store of two records, of which the second could not be had."""
+def fill_with_failure(root: Path) -> EmbeddingStore:
+    """Create a store of two records, of which the second failed."""
     layout = {"features": 2, "dtype": "float16", "reasons": ["cut_file"], "shard_rows": 512}
     provenance = PROVENANCE | {"expert": "failing"}
     with open_for_writing(root, provenance, record_id=IDS[:2], **layout) as store:
@@ -51,15 +52,11 @@ def failing(root: Path) -> EmbeddingStore:
 
 @pytest.fixture
 def stores(tmp_path: Path) -> list[EmbeddingStore]:
-    return [filled(tmp_path, IDS, 3), filled(tmp_path, IDS[::-1].copy(), 5)]
-
-
-def whole_in(stores: list[EmbeddingStore]) -> np.ndarray:
-    return IDS[10:-10]
+    return [fill(tmp_path, IDS, 3), fill(tmp_path, IDS[::-1].copy(), 5)]
 
 
 def test_reads_stores_with_different_row_orders_aligned_by_record_id(stores: list[EmbeddingStore]):
-    picked = np.random.default_rng(1).permutation(whole_in(stores))[:100]
+    picked = np.random.default_rng(1).permutation(WHOLE_IN_BOTH)[:100]
     first, second = read_aligned(stores, picked)
     np.testing.assert_array_equal(first, truth(picked, 3))
     np.testing.assert_array_equal(second, truth(picked, 5))
@@ -67,22 +64,22 @@ def test_reads_stores_with_different_row_orders_aligned_by_record_id(stores: lis
 
 def test_epoch_yields_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
     seen = []
-    epoch = iter_batches(stores, whole_in(stores), 64, seed=0, block_rows=300)
+    epoch = iter_batches(stores, WHOLE_IN_BOTH, 64, seed=0, block_rows=300)
     for record_id, (first, second) in epoch:
         np.testing.assert_array_equal(first, truth(record_id, 3))
         np.testing.assert_array_equal(second, truth(record_id, 5))
         seen.append(record_id)
     assert [len(batch) for batch in seen[:4]] == [64] * 4
-    assert sorted(np.concatenate(seen)) == sorted(whole_in(stores))
+    assert sorted(np.concatenate(seen)) == sorted(WHOLE_IN_BOTH)
 
 
 def test_seed_determines_the_order_of_an_epoch(stores: list[EmbeddingStore]):
     def order(seed: int) -> list[int]:
-        epoch = iter_batches(stores, whole_in(stores), 64, seed=seed, block_rows=300)
+        epoch = iter_batches(stores, WHOLE_IN_BOTH, 64, seed=seed, block_rows=300)
         return np.concatenate([record_id for record_id, _ in epoch]).tolist()
 
     assert order(0) == order(0) != order(1)
-    # The first block is other chunks for another seed, not the first rows of the store.
+    # The seed also determines which chunks are in the first block.
     begins = {
         stores[0].rows_by_id(np.array(order(seed)[:250])).min() // CHUNK_ROWS for seed in range(8)
     }
@@ -94,7 +91,7 @@ def test_missing_or_failed_record_raises_store_error_with_its_id(
 ):
     with pytest.raises(StoreError, match="has no row for 1 of 2 records, such as 5000"):
         read_aligned(stores, np.array([3, 5000]))
-    for read in (read_aligned, lambda *given: next(iter_batches(*given, 64, seed=0))):
+    for read in (read_aligned, lambda *arguments: next(iter_batches(*arguments, 64, seed=0))):
         with pytest.raises(
             StoreError, match=r"lacks 3 of 5 records, such as \d+, which are not ex"
         ):
@@ -102,7 +99,7 @@ def test_missing_or_failed_record_raises_store_error_with_its_id(
         with pytest.raises(
             StoreError, match=r"no embedding for 1 of 2 records, such as .* extraction failed"
         ):
-            read([failing(tmp_path)], IDS[:2])
+            read([fill_with_failure(tmp_path)], IDS[:2])
 
 
 def test_reads_into_another_dtype_or_an_existing_array(stores: list[EmbeddingStore]):
@@ -121,12 +118,12 @@ def test_reads_no_rows(stores: list[EmbeddingStore]):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("given", [1, 8, 13, 32])
-def test_encoded_shard_equals_zarrs_and_is_read_by_zarr(tmp_path: Path, dtype: str, given: int):
-    values = np.random.default_rng(0).normal(size=(given, 7)).astype(dtype)
+@pytest.mark.parametrize("count", [1, 8, 13, 32])
+def test_encoded_shard_equals_zarrs_and_is_read_by_zarr(tmp_path: Path, dtype: str, count: int):
+    values = np.random.default_rng(0).normal(size=(count, 7)).astype(dtype)
     array = zarr.create_array(
         tmp_path / "zarr",
-        shape=(given, 7),
+        shape=(count, 7),
         dtype=dtype,
         chunks=(8, 7),
         shards=(32, 7),
@@ -137,14 +134,14 @@ def test_encoded_shard_equals_zarrs_and_is_read_by_zarr(tmp_path: Path, dtype: s
     file = tmp_path / "zarr" / "c" / "0" / "0"
     layout = ShardLayout(32, 8, 7, np.dtype(dtype))
     array[:] = values
-    if given == 32:
+    if count == 32:
         assert layout.encode(values) == file.read_bytes()
     file.write_bytes(layout.encode(values))
     np.testing.assert_array_equal(array[:], values)
 
 
 def test_reads_shards_written_by_zarr_without_empty_chunks(tmp_path: Path):
-    store = filled(tmp_path, IDS, 3)
+    store = fill(tmp_path, IDS, 3)
     with open_for_writing(
         tmp_path, store.provenance, record_id=IDS, features=3, dtype="float16", reasons=[]
     ) as again:

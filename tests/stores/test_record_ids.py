@@ -1,4 +1,4 @@
-"""Record ids of text go wherever numbers go."""
+"""Stores with text record ids support everything that stores with integers support."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conformance.store_tests import make, numbers, rows, text_ids, whole
+from conformance.store_tests import integer_ids, make, rows, text_ids, whole
 
 from stores.copying import copy_store
 from stores.errors import StoreError
@@ -20,7 +20,7 @@ EVERYTHING = np.concatenate([rows(0), rows(1), rows(2, 2)])
 
 
 def fill(root: str | Path, order: list[int]) -> Path:
-    """A store by text, all of it whole: record n has the row n of EVERYTHING."""
+    """Create a store of whole rows with text ids: record n has row n of EVERYTHING."""
     with make(root, text_ids(order)) as store:
         for shard in range(store.shards):
             span = store.shard_slice(shard)
@@ -55,32 +55,32 @@ def test_ids_are_integers_or_text():
 
 
 def test_ids_are_stored_as_little_endian_int64_or_zarr_strings(tmp_path: Path):
-    for kind, ids in (("int64", numbers(range(3))), ("string", text_ids(range(3)))):
-        with make(tmp_path / kind, ids) as store:
+    for data_type, ids in (("int64", integer_ids(range(3))), ("string", text_ids(range(3)))):
+        with make(tmp_path / data_type, ids) as store:
             where = Path(store.location.path) / "record_id"
         document = json.loads((where / "zarr.json").read_text())
-        assert document["data_type"] == kind
-        if kind == "int64":
+        assert document["data_type"] == data_type
+        if data_type == "int64":
             assert document["fill_value"] == -1
             stored = (where / "c/0").read_bytes()
             assert stored[:-4] == np.array([0, 1, 2] + [-1] * 65_533, "<i8").tobytes()
         else:
-            # No row costs the width of the longest id: 4 bytes for each that is not there.
+            # An unused row takes 4 bytes, whatever the length of the longest id.
             assert (where / "c/0").stat().st_size < 4 * 65_536 + 200
 
 
 def test_stores_with_text_ids_are_read_aligned(tmp_path: Path):
     order = [3, 9, 0, 1, 8, 2, 4, 5, 7, 6]
     stores = [
-        open_store(fill(tmp_path / str(n), one)) for n, one in enumerate([order, order[::-1]])
+        open_store(fill(tmp_path / str(n), rows)) for n, rows in enumerate([order, order[::-1]])
     ]
-    asked = text_ids([7, 0, 9])
-    for found in read_aligned(stores, asked):
+    requested = text_ids([7, 0, 9])
+    for found in read_aligned(stores, requested):
         np.testing.assert_array_equal(found, EVERYTHING[[7, 0, 9]])
     seen = []
     for ids, (first, second) in iter_batches(stores, text_ids(range(10)), 4, seed=0):
         np.testing.assert_array_equal(first, second)
-        np.testing.assert_array_equal(first, EVERYTHING[[int(one[7:9]) for one in ids]])
+        np.testing.assert_array_equal(first, EVERYTHING[[int(record[7:9]) for record in ids]])
         seen += ids.tolist()
     assert sorted(seen) == text_ids(range(10)).tolist()
     with pytest.raises(StoreError, match="no row for 1 of 2 records, such as Zürich/77"):
@@ -94,8 +94,8 @@ def test_store_with_text_ids_is_copied_and_verified(tmp_path: Path):
     assert copy_store(source, locate(tmp_path / "two"), reference="leads").whole == 10
     target = open_store(tmp_path / "two" / "ludb/1.0.1/dlinear" / source.identity)
     assert target.record_id.tolist() == text_ids([9, 12, *range(9)]).tolist()
-    there = target.read(target.rows_by_id(text_ids(range(10))))
-    np.testing.assert_array_equal(there, EVERYTHING)
+    copied = target.read(target.rows_by_id(text_ids(range(10))))
+    np.testing.assert_array_equal(copied, EVERYTHING)
     assert (count_rows(target).whole, count_rows(target).missing) == (10, 1)
     assert verify(target).intact
     assert verify(target).whole == 10
@@ -112,7 +112,7 @@ def test_damaged_text_id_is_found(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         (np.array([1, -1]), "1 of . records have the id -1, which is reserved"),
         (np.array(["a", ""]), "have the id '', which is reserved"),
@@ -120,7 +120,7 @@ def test_damaged_text_id_is_found(tmp_path: Path):
         (np.array(["b", "a", "b"]), "occur more than once, such as b;"),
     ],
 )
-def test_reserved_and_duplicate_ids_are_rejected(tmp_path: Path, ids: np.ndarray, told: str):
+def test_reserved_and_duplicate_ids_are_rejected(tmp_path: Path, ids: np.ndarray, message: str):
     first = np.array([7]) if ids.dtype.kind == "i" else np.array(["seven"])
     for known in ([], first):
         root = tmp_path / str(len(known))
@@ -128,7 +128,7 @@ def test_reserved_and_duplicate_ids_are_rejected(tmp_path: Path, ids: np.ndarray
             with make(root, known):
                 pass
         with (
-            pytest.raises(StoreError, match=told),
+            pytest.raises(StoreError, match=message),
             make(root, np.concatenate([known, ids]).astype(ids.dtype)),
         ):
             pass

@@ -1,4 +1,4 @@
-"""What is damaged is found, and mending loses no more than the damage did."""
+"""Verification finds damage, and repair loses no more rows than the damage did."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +35,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("s3_root")) if request.param == "s3" else str(tmp_path)
 
 
-def filled(root: str) -> EmbeddingStore:
-    """Ten whole rows in shards of 4, 4 and 2, but for row 5, which is flat."""
+def fill(root: str) -> EmbeddingStore:
+    """Create a store of ten whole rows in shards of 4, 4 and 2, except that row 5 failed."""
     with make(root) as store:
         for shard, count in enumerate((4, 4, 2)):
             status = whole(count)
@@ -46,35 +46,35 @@ def filled(root: str) -> EmbeddingStore:
     return open_store(store.location)
 
 
-def change(store: EmbeddingStore, key: str, how: Change) -> None:
+def change(store: EmbeddingStore, key: str, function: Change) -> None:
     value = (store.location / key).read()
     assert value is not None
-    damage(store.location, key, how(value))
+    damage(store.location, key, function(value))
 
 
-def told(store: EmbeddingStore) -> list[str]:
+def messages(store: EmbeddingStore) -> list[str]:
     return [str(finding) for finding in verify(open_store(store.location)).findings]
 
 
 def test_intact_store_has_no_findings(root: str):
     steps: list[tuple[int, int]] = []
-    found = verify(filled(root), progress=lambda done, total: steps.append((done, total)))
+    found = verify(fill(root), progress=lambda done, total: steps.append((done, total)))
     assert (found.intact, found.findings) == (True, ())
     assert (found.rows, found.shards, found.whole) == (10, 3, 9)
     assert steps == [(4, 10), (8, 10), (10, 10)]
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("shard", [0, 2])
 def test_repair_sets_damaged_rows_to_absent_so_that_they_can_be_rewritten(
-    root: str, shard: int, how: str
+    root: str, shard: int, kind: str
 ):
-    store = filled(root)
+    store = fill(root)
     lost = range(4) if shard == 0 else range(8, 10)
-    change(store, f"embedding/c/{shard}/0", DAMAGES[how])
+    change(store, f"embedding/c/{shard}/0", DAMAGES[kind])
     found = verify(open_store(store.location))
     assert not found.intact
-    assert [(one.shard, one.rows) for one in found.findings] == [(shard, len(lost))]
+    assert [(finding.shard, finding.rows) for finding in found.findings] == [(shard, len(lost))]
     assert repair_store(store.location).intact
     again = open_store(store.location)
     assert verify(again).findings == ()
@@ -91,18 +91,18 @@ def test_repair_sets_damaged_rows_to_absent_so_that_they_can_be_rewritten(
 
 
 def test_repair_sets_rows_of_a_missing_shard_to_absent(root: str):
-    store = filled(root)
+    store = fill(root)
     damage(store.location, "embedding/c/1/0", None)
-    assert told(store) == ["shard 1: its file is missing, with 3 rows of status whole"]
+    assert messages(store) == ["shard 1: its file is missing, with 3 rows of status whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(1).tolist() == [0, 3, 0, 0]
 
 
-@pytest.mark.parametrize("how", DAMAGES)
-def test_repair_restores_damaged_status_from_data(root: str, how: str):
-    store = filled(root)
-    change(store, "status/c/1", DAMAGES[how])
-    assert told(store) == ["shard 1: its status does not match its checksum"]
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_repair_restores_damaged_status_from_data(root: str, kind: str):
+    store = fill(root)
+    change(store, "status/c/1", DAMAGES[kind])
+    assert messages(store) == ["shard 1: its status does not match its checksum"]
     assert repair_store(store.location).intact
     again = open_store(store.location)
     assert again.status().tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
@@ -116,8 +116,8 @@ def test_repair_keeps_intact_chunks_of_a_damaged_shard(root: str):
     with open_for_writing(root, provenance, record_id=ids, **options) as store:
         store.write_shard(0, data, whole(1000))
     second_chunk = 512 * 3 * 4 + 4
-    change(store, "embedding/c/0/0", lambda old: _flipped(old, second_chunk + 17))
-    assert told(store) == ["shard 0: 488 rows in chunks that do not match their checksum"]
+    change(store, "embedding/c/0/0", lambda value: flip_bit(value, second_chunk + 17))
+    assert messages(store) == ["shard 0: 488 rows in chunks that do not match their checksum"]
     assert repair_store(store.location).whole == 512
     again = open_store(store.location)
     kept = np.arange(512)
@@ -125,95 +125,95 @@ def test_repair_keeps_intact_chunks_of_a_damaged_shard(root: str):
     np.testing.assert_array_equal(again.read(kept), data[kept])
 
 
-def _flipped(value: bytes, place: int) -> bytes:
-    return value[:place] + bytes([value[place] ^ 1]) + value[place + 1 :]
+def flip_bit(value: bytes, position: int) -> bytes:
+    return value[:position] + bytes([value[position] ^ 1]) + value[position + 1 :]
 
 
-def write_behind(store: EmbeddingStore, name: str, place: slice, value: object) -> None:
-    """Write into an array as nobody should: with its checksum, and without asking."""
+def overwrite(store: EmbeddingStore, name: str, rows: slice, value: object) -> None:
+    """Overwrite rows of an array through zarr, with a valid checksum."""
     with acquire(leases_folder(store.location)) as lease:
         writable = open_store(store.location, lease.ticket)
-        end = "c/0/0" if name == "embedding" else "c/0"
-        writable.writer.track_version(f"{store.location.key}/{name}/{end}")
-        writable.array(name)[place] = value
+        chunk = "c/0/0" if name == "embedding" else "c/0"
+        writable.writer.track_version(f"{store.location.key}/{name}/{chunk}")
+        writable.array(name)[rows] = value
 
 
 def test_finds_whole_row_that_is_not_finite(root: str):
-    store = filled(root)
-    write_behind(store, "embedding", slice(2, 3), np.inf)
-    assert told(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
+    store = fill(root)
+    overwrite(store, "embedding", slice(2, 3), np.inf)
+    assert messages(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
 def test_finds_unknown_status(root: str):
-    store = filled(root)
-    write_behind(store, "status", slice(2, 3), 77)
-    assert told(store) == ["shard 0: 1 row with a status that is not among the flags"]
+    store = fill(root)
+    overwrite(store, "status", slice(2, 3), 77)
+    assert messages(store) == ["shard 0: 1 row with a status that is not among the flags"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
 def test_finds_and_removes_numbers_in_a_row_that_is_not_whole(root: str):
-    store = filled(root)
-    half = np.full((1, 8), np.nan, np.float16)
-    half[0, 0] = 1
-    write_behind(store, "embedding", slice(2, 3), half)
-    write_behind(store, "status", slice(2, 3), 2)
-    assert told(store) == ["shard 0: 1 row with numbers although the status is not whole"]
+    store = fill(root)
+    partial = np.full((1, 8), np.nan, np.float16)
+    partial[0, 0] = 1
+    overwrite(store, "embedding", slice(2, 3), partial)
+    overwrite(store, "status", slice(2, 3), 2)
+    assert messages(store) == ["shard 0: 1 row with numbers although the status is not whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
     assert np.isnan(open_store(store.location).read_shard(0)[2]).all()
 
 
 def test_data_without_status_is_harmless_and_marked_whole_by_repair(root: str):
-    store = filled(root)
-    write_behind(store, "status", slice(2, 3), 0)
+    store = fill(root)
+    overwrite(store, "status", slice(2, 3), 0)
     found = verify(open_store(store.location))
     assert found.intact
-    assert [one.harmless for one in found.findings] == [True]
+    assert [finding.harmless for finding in found.findings] == [True]
     repair_store(store.location)
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
 def test_damaged_record_ids_are_reported_but_not_repaired(root: str):
-    store = filled(root)
-    write_behind(store, "record_id", slice(2, 3), 7)
-    assert told(store)[0].startswith("1 record ids are duplicates")
-    write_behind(store, "record_id", slice(2, 3), -1)
-    assert told(store)[0].startswith("record_id has a gap at row 2")
+    store = fill(root)
+    overwrite(store, "record_id", slice(2, 3), 7)
+    assert messages(store)[0].startswith("1 record ids are duplicates")
+    overwrite(store, "record_id", slice(2, 3), -1)
+    assert messages(store)[0].startswith("record_id has a gap at row 2")
     change(store, "record_id/c/0", DAMAGES["a flipped bit"])
-    assert told(store)[0].startswith("record_id does not match its checksum")
+    assert messages(store)[0].startswith("record_id does not match its checksum")
     assert not repair_store(store.location).intact
     damage(store.location, "record_id/c/0", None)
-    assert told(store)[0].startswith("10 rows contain embeddings but have no record id")
+    assert messages(store)[0].startswith("10 rows contain embeddings but have no record id")
 
 
 def test_ids_after_a_gap_of_an_interrupted_growth_are_harmless(
     root: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(creation, "RECORD_ID_CHUNK_ROWS", 4)
-    store = filled(root)
+    store = fill(root)
     with make(root, range(20)):
         pass
     damage(store.location, "record_id/c/3", None)
     found = verify(open_store(store.location))
     assert (found.intact, found.rows) == (True, 12)
-    assert told(store) == ["8 rows were being added; the next extraction resumes that"]
+    assert messages(store) == ["8 rows were being added; the next extraction resumes that"]
     with make(root, range(20)) as grown:
         grown.write_shard(4, rows(4), whole())
-    assert told(store) == []
+    assert messages(store) == []
     damage(store.location, "record_id/c/3", None)
-    assert told(store)[0].startswith("record_id has a gap at row 12, followed by more ids")
+    assert messages(store)[0].startswith("record_id has a gap at row 12, followed by more ids")
 
 
 def test_store_opened_during_growth_is_intact(root: str):
-    store = filled(root)
+    store = fill(root)
     early = open_store(store.location)
     arrays = {"embedding": early.group["embedding"]}
     with make(root, range(20)) as grown:
         grown.write_shard(4, rows(4), whole())
-    # A reader opens the arrays one by one.
+    # As if the reader had opened one array before the growth, and the others after.
     arrays |= {name: early.group[name] for name in ("status", "record_id")}
     early.__dict__["_arrays"] = arrays
     assert len(early.record_id) == 10
@@ -222,26 +222,25 @@ def test_store_opened_during_growth_is_intact(root: str):
 
 
 def test_repair_succeeds_despite_a_stale_writer(s3_root: str, monkeypatch: pytest.MonkeyPatch):
-    store = filled(s3_root)
+    store = fill(s3_root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
-    asleep = acquire(leases_folder(store.location), heartbeat_seconds=3600, expire_seconds=0.1)
-    stale = open_store(store.location, asleep.ticket)
+    stale_lease = acquire(leases_folder(store.location), heartbeat_seconds=3600, expire_seconds=0.1)
+    stale = open_store(store.location, stale_lease.ticket)
     stale.track_shard(0)
-    true_mend, woken = verifying._repair_shard, []
+    true_repair, writes = verifying._repair_shard, []
 
-    def overtaken(*arguments: Any) -> Any:
-        if not woken:
-            woken.append(1)
-            stale.put_data(0, rows(0))
-        return true_mend(*arguments)
+    def repair_after_stale_write(*arguments: Any) -> Any:
+        if not writes:
+            writes.append(stale.put_data(0, rows(0)))
+        return true_repair(*arguments)
 
-    monkeypatch.setattr(verifying, "_repair_shard", overtaken)
+    monkeypatch.setattr(verifying, "_repair_shard", repair_after_stale_write)
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
 def test_repair_raises_if_another_process_holds_the_lease(root: str):
-    store = filled(root)
+    store = fill(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with (
         acquire(leases_folder(store.location), heartbeat_seconds=0.2),
@@ -252,7 +251,7 @@ def test_repair_raises_if_another_process_holds_the_lease(root: str):
 
 
 def test_verify_writes_nothing(root: str):
-    store = filled(root)
+    store = fill(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with pytest.raises(ValueError, match="reading only"):
         verify(store, repair=True)
@@ -262,24 +261,23 @@ def test_verify_writes_nothing(root: str):
 
 
 def contents(store: EmbeddingStore) -> dict[str, bytes | None]:
-    place = store.location.root
-    return {key: place.read(key) for key, _ in place.sizes(store.location.key)}
+    root = store.location.root
+    return {key: root.read(key) for key, _ in root.sizes(store.location.key)}
 
 
 def test_repair_writes_status_before_data(root: str, monkeypatch: pytest.MonkeyPatch):
-    store = filled(root)
+    store = fill(root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
     writer = type(open_store(store.location).location.root.zarr_writer("aside"))
-    true_put, put = writer.put, []
+    true_put = writer.put
 
-    def stopping(self: object, key: str, value: object) -> None:
-        put.append(key)
+    def interrupt(self: object, key: str, value: object) -> None:
         if "/embedding/" in key:
             raise KeyboardInterrupt
         true_put(self, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "put", stopping)
+        patch.setattr(writer, "put", interrupt)
         with pytest.raises(KeyboardInterrupt):
             repair_store(store.location)
     assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
