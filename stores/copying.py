@@ -206,7 +206,7 @@ def _open_target(
 def _copy_rows(
     target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
 ) -> CopyResult:
-    """Write the rows that the source has and the target lacks, by shards of the target."""
+    """Write the rows that exist in the source only, by shards of the target."""
     # One more row, absent, for the records that the source does not have (row -1).
     source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
@@ -264,7 +264,7 @@ def _write_and_compare(
 
 
 def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
-    """Copy the run records that the target lacks."""
+    """Copy the run records that are missing in the target."""
     with translate_errors(target.location):
         for file in runs_folder(source.location).files():
             if (run := file.read()) is not None and file.name.endswith(".json"):

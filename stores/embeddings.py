@@ -1,8 +1,8 @@
 """A store: the embeddings of one data set's records by one expert.
 
 A store is a plain Zarr v3 group (see ``docs/store-format.md``) that zarr, xarray and dask can open.
-It has one row per record, and rows are only appended. A row exists when its status says so, and
-the status is written after the data.
+It has one row per record, and rows are only appended. A row exists if its status is `WHOLE`, which
+is written after the data.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +167,7 @@ class EmbeddingStore:
             self._read_rows(shard, rows[positions] - shard * self.shard_rows, out, positions)
             # A row is either whole or all NaN, so one feature is enough to check.
             if np.isnan(out[positions, 0]).any():
-                what = f"shard {shard} lacks rows that should be whole"
+                what = f"shard {shard} has no data for rows with status whole"
                 raise damaged_store_error(self.location, what)
 
         with ThreadPoolExecutor(self.location.root.read_threads) as pool:

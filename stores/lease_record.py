@@ -12,7 +12,7 @@ from typing import Any
 
 EXPIRE_SECONDS = 45.0
 RELEASED_TOKENS: set[str] = set()
-"""Tokens of leases that this process has released, even if their documents do not say so."""
+"""Tokens of leases that this process has released, even if their documents do not show it yet."""
 
 _TYPES: dict[Any, Any] = {str: str, int: int, bool: bool, float: (int, float)}
 
@@ -25,7 +25,7 @@ class LeaseRecord:
         token: Random identifier of the lease.
         who: User, host and process, for messages.
         since: Local time of acquisition.
-        machine: Host, boot and PID namespace; equal for processes that see each other's PIDs.
+        machine: Host, boot and PID namespace; equal for processes that share PIDs.
         process: Process id.
         beat: Number of renewals.
         expires: Seconds without a renewal after which others may take over the lease.

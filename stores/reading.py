@@ -40,7 +40,7 @@ def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarr
     status = store.status()[rows]
     if (missing := record_id[status == ABSENT]).size:
         raise StoreError(
-            f"{store.location} lacks {len(missing):,} of {len(record_id):,} records, such as "
+            f"{store.location} is missing {len(missing):,} of {len(record_id):,} records, such as "
             f"{missing[0]}, which are not extracted yet; extract them first."
         )
     if (failed := record_id[status != WHOLE]).size:

@@ -120,7 +120,7 @@ class StoreTests:
         with make(root) as store:
             store.write_shard(0, rows(0), whole())
         damage(store.location, "embedding/c/0/0", None)
-        with pytest.raises(StoreError, match="lacks rows that should be whole"):
+        with pytest.raises(StoreError, match="has no data for rows with status whole"):
             store.read(np.array([2]))
 
     def test_store_open_for_reading_cannot_be_written(self, root: str):

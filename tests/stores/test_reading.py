@@ -93,7 +93,7 @@ def test_missing_or_failed_record_raises_store_error_with_its_id(
         read_aligned(stores, np.array([3, 5000]))
     for read in (read_aligned, lambda *arguments: next(iter_batches(*arguments, 64, seed=0))):
         with pytest.raises(
-            StoreError, match=r"lacks 3 of 5 records, such as \d+, which are not ex"
+            StoreError, match=r"is missing 3 of 5 records, such as \d+, which are not ex"
         ):
             read(stores[:1], IDS[[-3, -2, -1, 0, 1]])
         with pytest.raises(
