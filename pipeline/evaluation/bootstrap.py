@@ -248,22 +248,16 @@ def _probability(resamples: Resamples) -> Float[np.ndarray, "record class"]:
     return resamples.probability
 
 
-def _count_by_class(
-    resamples: Resamples,
-) -> tuple[
-    Float[np.ndarray, "class draw"],
-    Float[np.ndarray, "class draw"],
-    Float[np.ndarray, "class draw"],
-]:
-    """Count the records of each class, those predicted as it, and those predicted correctly."""
+def _count_by_class(resamples: Resamples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count (class, draw) records of each class, predicted as it, and predicted correctly."""
     truth, predicted = resamples.truth.astype(int), resamples.predicted.astype(int)
     classes = int(max(truth.max(), predicted.max())) + 1
     every, right = np.arange(len(truth)), np.flatnonzero(truth == predicted)
     selections = ((truth, every), (predicted, every), (truth[right], right))
-    counts = [
+    actual, as_class, correct = (
         resamples.histogram(classes, index, rows) @ resamples.counts.T for index, rows in selections
-    ]
-    return counts[0], counts[1], counts[2]
+    )
+    return actual, as_class, correct
 
 
 def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
@@ -274,19 +268,12 @@ def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
 
 def _ranks(
     resamples: Resamples, positive: int
-) -> Iterator[
-    tuple[
-        slice,
-        Float[np.ndarray, "score draw"],
-        Float[np.ndarray, "score draw"],
-        Float[np.ndarray, "score draw"],
-    ]
-]:
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
     """Rank the records of other classes relative to the distinct scores of one class.
 
     Yields:
-        For each block of draws: the block; the positive records at each score; the other records
-        below it, and at it.
+        For each block of draws: the block, and (score, draw) counts of the class's records at
+        each of its scores, of other records below it, and of other records at it.
     """
     score = _probability(resamples)[:, positive]
     is_positive = resamples.truth == positive

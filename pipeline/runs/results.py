@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,15 +56,7 @@ class TaskSummary:
     @classmethod
     def from_task(cls, task: Task) -> Self:
         """Take the fields from a task."""
-        return cls(
-            name=task.name,
-            title=task.title,
-            kind=task.kind,
-            unit=task.unit,
-            metric_name=task.metric_name,
-            higher_is_better=task.higher_is_better,
-            classes=task.classes,
-        )
+        return cls(**{one.name: getattr(task, one.name) for one in fields(cls)})
 
 
 @dataclass(frozen=True)
