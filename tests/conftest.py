@@ -1,4 +1,4 @@
-"""The data that tests read, synthetic and real; and an S3 server on loopback."""
+"""Synthetic and real data sets, and a local S3 server."""
 
 import os
 import uuid
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and dtypes in the signatures of these modules are checked while the tests run.
+# Tests check the array shapes and dtypes in the signatures of these modules.
 install_import_hook(
     [
         "enecg.ensembles",
@@ -33,16 +33,16 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _real_data(variable: str, default: Path) -> Path:
-    """A directory of real data, from the environment or beside the repository; skips without."""
+    """Return a folder of real data, named by `variable` or beside the repository, or skip."""
     path = Path(os.environ.get(variable, default))
     if not path.is_dir():
-        pytest.skip(f"{path} is not there; set {variable} to run this on real data")
+        pytest.skip(f"{path} does not exist; set {variable} to run this test on real data")
     return path
 
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic data set of 30 patients, every kind of spoiled record in it."""
+    """A synthetic data set of 30 patients, with every kind of unusable record."""
     from pipeline.synthetic.synthesize import synthesize
 
     directory = tmp_path_factory.mktemp("synthetic") / "data"
@@ -58,14 +58,14 @@ def ludb() -> Path:
 
 @pytest.fixture(scope="session")
 def mimic_demo() -> Path:
-    """Tables of the MIMIC-IV demo and of the MIMIC-IV-ECG demo: no waveforms."""
+    """Tables of the MIMIC-IV and MIMIC-IV-ECG demos, without waveforms."""
     return _real_data("ENECG_MIMIC_DEMO", SHARED_DATA / "mimic-iv-demo")
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The address of a moto server with a bucket `lab`, and credentials for it as usual."""
-    # Imported here, for most tests need neither.
+    """URL of a moto server with a bucket `lab`; its credentials are in the environment."""
+    # Imported here because most tests need neither.
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -85,5 +85,5 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3_root(s3_server: str) -> str:
-    """A fresh root on it."""
+    """URL of an empty prefix on the S3 server."""
     return f"s3://lab/{uuid.uuid4().hex}"
