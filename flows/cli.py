@@ -66,9 +66,9 @@ def enecg() -> App:
 
 
 def synthesize(
-    directory: Annotated[Path, Parameter(help="Folder to write to.")],
+    directory: Annotated[Path, Parameter(group=p.OUTPUT, help="Folder to write to.")],
     *,
-    patients: Annotated[int, Parameter(help="Number of patients (at least 1).")] = 200,
+    patients: Annotated[int, *p.number("Number of patients.", p.DATA, ge=1)] = 200,
     seed: p.Seed = 0,
 ) -> None:
     """Write a synthetic data set in MIMIC-IV-ECG's layout, with the labels in the signals."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from flows import parameters as p
 from flows.run_app import ExitCode
@@ -25,20 +24,16 @@ def check(
     limit: p.Limit = None,
     records: p.Records = None,
     sample: Annotated[
-        int | None,
-        Parameter(
-            group=p.DATA,
-            help="Check only this many records, drawn at random (at least 1).",
-            validator=Number(gte=1),
-        ),
+        int | None, *p.number("Check only this many records, drawn at random.", p.DATA, ge=1)
     ] = None,
     seed: p.Seed = 0,
     at_most: Annotated[
         float | None,
-        Parameter(
-            group=p.OUTPUT,
-            help="Exit with 1 if more than this percentage of the records has findings (0 to 100).",
-            validator=Number(gte=0, lte=100),
+        *p.number(
+            "Exit with 1 if more than this percentage of the records has findings.",
+            p.OUTPUT,
+            ge=0,
+            le=100,
         ),
     ] = None,
     only: Annotated[
@@ -54,11 +49,11 @@ def check(
     ] = None,
     threads: Annotated[
         int | None,
-        Parameter(
-            group=p.EXECUTION,
-            help="Records to read in parallel (at least 1); by default the number of CPUs, or "
-            "more for a data set behind a URL.",
-            validator=Number(gte=1),
+        *p.number(
+            "Records to read in parallel; by default the number of CPUs, or more for a data set "
+            "behind a URL.",
+            p.EXECUTION,
+            ge=1,
         ),
     ] = None,
 ) -> int:

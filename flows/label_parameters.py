@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
-from pydantic import Field
 
-from flows.parameters import DATA, EXECUTION, LABEL_RULES, OUTPUT
+from flows.parameters import DATA, EXECUTION, LABEL_RULES, OUTPUT, number
 from pipeline.mimic_codes import POTASSIUM_ITEMS
 
 DEFAULT_POTASSIUM_ITEMS = tuple(map(str, POTASSIUM_ITEMS))
@@ -30,12 +28,7 @@ LabelsOut = Annotated[
 ]
 WindowHours = Annotated[
     float,
-    Parameter(
-        group=LABEL_RULES,
-        help="Hours from the ECG within which a potassium result counts (above 0).",
-        validator=Number(gt=0),
-    ),
-    Field(gt=0),
+    *number("Hours from the ECG within which a potassium result counts.", LABEL_RULES, gt=0),
 ]
 Match = Annotated[
     Literal["first", "nearest"],
@@ -62,21 +55,11 @@ Abnormal = Annotated[
 ]
 PotassiumLow = Annotated[
     float,
-    Parameter(
-        group=LABEL_RULES,
-        help="Lowest normal potassium for the thresholds, in mmol/L (at least 0).",
-        validator=Number(gte=0),
-    ),
-    Field(ge=0),
+    *number("Lowest normal potassium for the thresholds, in mmol/L.", LABEL_RULES, ge=0),
 ]
 PotassiumHigh = Annotated[
     float,
-    Parameter(
-        group=LABEL_RULES,
-        help="Highest normal potassium for the thresholds, in mmol/L (above 0).",
-        validator=Number(gt=0),
-    ),
-    Field(gt=0),
+    *number("Highest normal potassium for the thresholds, in mmol/L.", LABEL_RULES, gt=0),
 ]
 ReportLine = Annotated[
     str,

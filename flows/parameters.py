@@ -27,7 +27,40 @@ TRAINING = Group.create_ordered("Training")
 HEADS = Group.create_ordered("Heads")
 GATE = Group.create_ordered("Gate")
 SEARCH = Group.create_ordered("Search space")
+RECOMPUTATION = Group.create_ordered("Recomputation")
 EXECUTION = Group.create_ordered("Execution")
+
+
+def number(
+    text: str,
+    group: Group,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> tuple[Parameter, Any]:
+    """Return the annotations of a number with a range, for the command line and for Prefect.
+
+    Args:
+        text: Help text, to which the range is appended.
+        group: Section of `--help`.
+        ge: Lower bound, inclusive.
+        gt: Lower bound, exclusive.
+        le: Upper bound, inclusive.
+        lt: Upper bound, exclusive.
+
+    Returns:
+        The annotations, to be unpacked into `Annotated`.
+    """
+    bounds = {"at least": ge, "above": gt, "at most": le, "below": lt}
+    limits = ", ".join(f"{word} {bound:,}" for word, bound in bounds.items() if bound is not None)
+    parameter = Parameter(
+        group=group,
+        help=f"{text} {limits.capitalize()}.",
+        validator=Number(gte=ge, gt=gt, lte=le, lt=lt),
+    )
+    return parameter, Field(ge=ge, gt=gt, le=le, lt=lt)
 
 
 def _check_device(_: type, value: str) -> None:
@@ -40,19 +73,11 @@ Dataset = Annotated[
     Parameter(
         group=DATA,
         help="Data set as SOURCE:FOLDER. Sources: mimic-iv-ecg (also as mimic-iv-ecg:URL), ludb, "
-        "ptb-xl, ptb-xl-100, and wfdb:NAME=FOLDER for any folder of WFDB records, whose "
-        "embeddings are stored under NAME.",
+        "ptb-xl, ptb-xl-100, and wfdb:NAME=FOLDER for any folder of WFDB records, with NAME as "
+        "the name of its stores.",
     ),
 ]
-Limit = Annotated[
-    int | None,
-    Parameter(
-        group=DATA,
-        help="Use only the first LIMIT records of the index (at least 1).",
-        validator=Number(gte=1),
-    ),
-    Field(ge=1),
-]
+Limit = Annotated[int | None, *number("Use only the first LIMIT records of the index.", DATA, ge=1)]
 Records = Annotated[
     Path | None,
     Parameter(
@@ -69,8 +94,8 @@ Store = Annotated[
         group=STORES,
         help="Root of the shared Zarr stores: a folder or a URL (s3://BUCKET/PREFIX, file://PATH).",
     ),
-    # Same rule as `check_url`. A Prefect server checks it before it stores a deployment's
-    # parameters, so that credentials in a URL are never saved.
+    # Same rule as `check_url`. A Prefect server applies it before it saves the parameters of a
+    # deployment, so that it never saves the credentials in a URL.
     Field(json_schema_extra={"pattern": r"^(file://|(?![^/]+://)|[^/]+://[^/:@?]+(/[^@?]*)?$)"}),
 ]
 Experts = Annotated[
@@ -139,12 +164,7 @@ Labels = Annotated[
 
 BatchSize = Annotated[
     int,
-    Parameter(
-        group=EXECUTION,
-        help="Records per forward pass (at least 1). Does not change the embeddings.",
-        validator=Number(gte=1),
-    ),
-    Field(ge=1),
+    *number("Records per forward pass. Does not change the embeddings.", EXECUTION, ge=1),
 ]
 Device = Annotated[
     str,
@@ -154,13 +174,7 @@ Device = Annotated[
         validator=_check_device,
     ),
 ]
-Seed = Annotated[
-    int,
-    Parameter(
-        group=EXECUTION, help="Seed of all random draws (at least 0).", validator=Number(gte=0)
-    ),
-    Field(ge=0),
-]
+Seed = Annotated[int, *number("Seed of all random draws.", EXECUTION, ge=0)]
 RetryFailed = Annotated[
     bool, Parameter(group=EXECUTION, help="Retry records that failed in earlier runs.")
 ]
@@ -173,12 +187,7 @@ DryRun = Annotated[
 ]
 WaitMinutes = Annotated[
     float,
-    Parameter(
-        group=EXECUTION,
-        help="Minutes to wait for stores that another extraction is writing (at least 0).",
-        validator=Number(gte=0),
-    ),
-    Field(ge=0),
+    *number("Minutes to wait for stores that another extraction is writing.", EXECUTION, ge=0),
 ]
 
 

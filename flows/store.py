@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from flows import parameters as p
 from flows import store_report
@@ -82,24 +81,29 @@ def verify(
     ] = False,
     recompute: Annotated[
         bool,
-        Parameter(help="Recompute some rows from the ECGs and compare them; needs --dataset."),
+        Parameter(
+            group=p.RECOMPUTATION,
+            help="Recompute some rows from the ECGs and compare them; needs --dataset.",
+        ),
     ] = False,
     sample: Annotated[
         int | None,
-        Parameter(
-            help="Rows of each store to recompute, drawn at random (at least 1; by default "
-            f"{DEFAULT_SAMPLE}).",
-            validator=Number(gte=1),
+        *p.number(
+            f"Rows of each store to recompute, drawn at random; by default {DEFAULT_SAMPLE}.",
+            p.RECOMPUTATION,
+            ge=1,
         ),
     ] = None,
     dataset: Annotated[
-        str | None, Parameter(help="Data set to recompute from, as SOURCE:FOLDER.")
+        str | None,
+        Parameter(group=p.RECOMPUTATION, help="Data set to recompute from, as SOURCE:FOLDER."),
     ] = None,
     weights: Annotated[
         tuple[str, ...],
         Parameter(
+            group=p.RECOMPUTATION,
             help="Weights to recompute with, as for extract; by default those that the store "
-            "names, or the published ones."
+            "names, or the published ones.",
         ),
     ] = (),
     device: p.Device = "auto",

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
-from pydantic import Field
 
-from flows.parameters import COHORT, DATA, GATE, HEADS, OUTPUT, SEARCH, TASKS, TRAINING
+from flows.parameters import COHORT, DATA, GATE, HEADS, OUTPUT, SEARCH, TASKS, TRAINING, number
 
 Base = Annotated[
     Path | None,
@@ -48,70 +46,29 @@ OwnTasks = Annotated[
 ]
 
 Repeats = Annotated[
-    int,
-    Parameter(
-        group=COHORT,
-        help="Trainings on different patients, for the mean ± SD (at least 1).",
-        validator=Number(gte=1),
-    ),
-    Field(ge=1),
+    int, *number("Trainings on different patients, for the mean ± SD.", COHORT, ge=1)
 ]
 Patients = Annotated[
     int,
-    Parameter(
-        group=COHORT,
-        help="Patients drawn per repeat (at least 1), split 70/20/10 into training, validation "
-        "and test.",
-        validator=Number(gte=1),
+    *number(
+        "Patients drawn per repeat, split 70/20/10 into training, validation and test.",
+        COHORT,
+        ge=1,
     ),
-    Field(ge=1),
 ]
 Ecgs = Annotated[
     Literal["one", "all"],
     Parameter(group=COHORT, help="ECGs per patient: one drawn at random, or all."),
 ]
 
-TrainBatchSize = Annotated[
-    int,
-    Parameter(
-        group=TRAINING, help="Records per optimizer step (at least 1).", validator=Number(gte=1)
-    ),
-    Field(ge=1),
-]
-Epochs = Annotated[
-    int,
-    Parameter(
-        group=TRAINING, help="Maximum number of epochs (at least 1).", validator=Number(gte=1)
-    ),
-    Field(ge=1),
-]
+TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
+Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
 Patience = Annotated[
     int,
-    Parameter(
-        group=TRAINING,
-        help="Epochs without a lower validation loss before training stops (at least 1).",
-        validator=Number(gte=1),
-    ),
-    Field(ge=1),
+    *number("Epochs without a lower validation loss before training stops.", TRAINING, ge=1),
 ]
-LearningRate = Annotated[
-    float,
-    Parameter(
-        group=TRAINING,
-        help="Learning rate of AdamW (above 0, at most 1).",
-        validator=Number(gt=0, lte=1),
-    ),
-    Field(gt=0, le=1),
-]
-Dropout = Annotated[
-    float,
-    Parameter(
-        group=TRAINING,
-        help="Dropout probability (at least 0, below 1).",
-        validator=Number(gte=0, lt=1),
-    ),
-    Field(ge=0, lt=1),
-]
+LearningRate = Annotated[float, *number("Learning rate of AdamW.", TRAINING, gt=0, le=1)]
+Dropout = Annotated[float, *number("Dropout probability.", TRAINING, ge=0, lt=1)]
 
 Adaptation = Annotated[
     Literal["lora", "full", "linear", "shared-lora"],
@@ -122,94 +79,38 @@ Adaptation = Annotated[
         "expert, trained on all tasks and then frozen, with an adapter per task).",
     ),
 ]
-Rank = Annotated[
-    int,
-    Parameter(
-        group=HEADS,
-        help="Rank of the LoRA matrices in heads and gate (1 to 1024).",
-        validator=Number(gte=1, lte=1024),
-    ),
-    Field(ge=1, le=1024),
-]
+Rank = Annotated[int, *number("Rank of the LoRA matrices in heads and gate.", HEADS, ge=1, le=1024)]
 Alpha = Annotated[
     float,
-    Parameter(
-        group=HEADS,
-        help="LoRA scaling; the update is multiplied by alpha / rank (above 0, at most 1e6).",
-        validator=Number(gt=0, lte=1e6),
-    ),
-    Field(gt=0, le=1e6),
+    *number("LoRA scaling; the update is multiplied by alpha / rank.", HEADS, gt=0, le=1_000_000),
 ]
-Hidden = Annotated[
-    int,
-    Parameter(
-        group=HEADS,
-        help="Units in the heads' hidden layers (1 to 16384).",
-        validator=Number(gte=1, lte=16_384),
-    ),
-    Field(ge=1, le=16_384),
-]
+Hidden = Annotated[int, *number("Units in the heads' hidden layers.", HEADS, ge=1, le=16_384)]
 
-GateDepth = Annotated[
-    int,
-    Parameter(group=GATE, help="Number of hidden layers (at least 1).", validator=Number(gte=1)),
-    Field(ge=1),
-]
-GateHidden = Annotated[
-    int,
-    Parameter(
-        group=GATE,
-        help="Units in each hidden layer (1 to 16384).",
-        validator=Number(gte=1, lte=16_384),
-    ),
-    Field(ge=1, le=16_384),
-]
+GateDepth = Annotated[int, *number("Number of hidden layers.", GATE, ge=1)]
+GateHidden = Annotated[int, *number("Units in each hidden layer.", GATE, ge=1, le=16_384)]
 GateWeights = Annotated[
     Literal["task", "output"],
     Parameter(group=GATE, help="One weight per expert and task, or per expert and output class."),
 ]
-TopK = Annotated[
-    int,
-    Parameter(
-        group=GATE,
-        help="Number of experts to select; 0 selects all.",
-        validator=Number(gte=0),
-    ),
-    Field(ge=0),
-]
+TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
     float,
-    Parameter(
-        group=GATE,
-        help="Scale of the load-balancing loss, which penalizes weight on few experts (at least "
-        "0).",
-        validator=Number(gte=0),
-    ),
-    Field(ge=0),
+    *number("Scale of the load-balancing loss, which penalizes weight on few experts.", GATE, ge=0),
 ]
 
 Trials = Annotated[
-    int,
-    Parameter(
-        group=SEARCH,
-        help="Total number of trials, including those of a resumed sweep (at least 1).",
-        validator=Number(gte=1),
-    ),
-    Field(ge=1),
+    int, *number("Total number of trials, including those of a resumed sweep.", SEARCH, ge=1)
 ]
 AtOnce = Annotated[
     int,
-    Parameter(
-        group=SEARCH,
-        help="Trials proposed together (at least 1). Those whose layers have the same shape are "
-        "trained in one pass.",
-        validator=Number(gte=1),
+    *number(
+        "Trials proposed together; those whose layers have the same shape are trained in one pass.",
+        SEARCH,
+        ge=1,
     ),
-    Field(ge=1),
 ]
 LearningRates = Annotated[
-    tuple[float, float],
-    Parameter(group=SEARCH, help="Lowest and highest learning rate."),
+    tuple[float, float], Parameter(group=SEARCH, help="Lowest and highest learning rate.")
 ]
 Ranks = Annotated[tuple[int, ...], Parameter(group=SEARCH, help="LoRA ranks.")]
 Adaptations = Annotated[
