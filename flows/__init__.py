@@ -1,1 +1,1 @@
-"""Prefect flows and the command line: what runs when, on which machine."""
+"""Prefect flows and the command line."""

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
 from flows.progress import JobProgress, run_log
-from flows.tasks import fail_on_user_error, opaque, return_user_errors
+from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
         with run_progress("extract", "records", f"Extraction of {dataset}") as run:
             progress = JobProgress(plan.total_records, run)
             for shards in plan.ranges(MAX_TASK_RUNS):
-                error = extract_shards(opaque(plan), shards, opaque(summary), opaque(progress))
+                error = extract_shards(
+                    by_reference(plan), shards, by_reference(summary), by_reference(progress)
+                )
                 if error is not None:
                     raise error
 

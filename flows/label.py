@@ -7,10 +7,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import label_parameters as q
+from flows import label_parameters as lp
 from flows import parameters as p
 from flows.progress import Progress
-from flows.tasks import fail_on_user_error, opaque, return_user_errors
+from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 def label(
     *,
     dataset: p.Dataset,
-    out: q.LabelsOut,
-    hosp: q.Hosp = None,
-    window_hours: q.WindowHours = 1.0,
-    match: q.Match = "first",
-    potassium_items: q.PotassiumItems = q.DEFAULT_POTASSIUM_ITEMS,
-    abnormal: q.Abnormal = None,
-    potassium_low: q.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
-    potassium_high: q.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
-    report: q.ReportLine = "first",
-    scheduler: q.Scheduler = None,
+    out: lp.LabelsOut,
+    hosp: lp.Hosp = None,
+    window_hours: lp.WindowHours = 1.0,
+    match: lp.Match = "first",
+    potassium_items: lp.PotassiumItems = lp.DEFAULT_POTASSIUM_ITEMS,
+    abnormal: lp.Abnormal = None,
+    potassium_low: lp.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
+    potassium_high: lp.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
+    report: lp.ReportLine = "first",
+    scheduler: lp.Scheduler = None,
 ) -> tuple[str, ...]:
     """Make the label table for `train --labels` from the data set's tables.
 
@@ -54,7 +54,9 @@ def label(
         report=report,
     )
     with run_progress("label", "MB", f"Labels of {dataset}", scale=10**6) as progress:
-        lines = label_records(dataset, out, hosp, opaque(rules), scheduler, opaque(progress))
+        lines = label_records(
+            dataset, out, hosp, by_reference(rules), scheduler, by_reference(progress)
+        )
     if isinstance(lines, Exception):
         raise lines
     create_markdown_artifact(key="labels", markdown="\n\n".join(lines))
@@ -66,9 +68,9 @@ def label(
 def label_rules(
     *,
     window_hours: float = 1.0,
-    match: q.Match = "first",
-    potassium_items: tuple[str, ...] = q.DEFAULT_POTASSIUM_ITEMS,
-    abnormal: q.Abnormal = None,
+    match: lp.Match = "first",
+    potassium_items: tuple[str, ...] = lp.DEFAULT_POTASSIUM_ITEMS,
+    abnormal: lp.Abnormal = None,
     potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0],
     potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1],
     report: str = "first",

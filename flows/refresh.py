@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect import flow
 
 from flows import parameters as p
-from flows import training_parameters as t
+from flows import training_parameters as tp
 from flows.extract import extract
 from flows.tasks import fail_on_user_error
 from flows.train import train
@@ -23,11 +23,11 @@ def refresh(
     experts: p.Experts = DEFAULT_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
-    tasks: t.Tasks = (),
-    own_tasks: t.OwnTasks = (),
+    tasks: tp.Tasks = (),
+    own_tasks: tp.OwnTasks = (),
     labels: p.Labels = None,
-    repeats: t.Repeats = 3,
-    patients: t.Patients = 10_000,
+    repeats: tp.Repeats = 3,
+    patients: tp.Patients = 10_000,
     seed: p.Seed = 0,
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",

@@ -8,9 +8,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows import training_parameters as t
+from flows import training_parameters as tp
 from flows.progress import Progress, progress_bar, run_log
-from flows.tasks import fail_on_user_error, opaque, return_user_errors
+from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 
 if TYPE_CHECKING:
     from pipeline.training.settings import TrainSettings
@@ -24,28 +24,28 @@ def sweep(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    out: t.SweepOut,
-    trials: t.Trials = 40,
-    at_once: t.AtOnce = 8,
-    learning_rates: t.LearningRates = (1e-4, 1e-2),
-    ranks: t.Ranks = (2, 4, 8, 16),
-    adaptations: t.Adaptations = ("lora", "full", "linear", "shared-lora"),
-    gate_depths: t.GateDepths = (1, 2),
-    poolings: t.Poolings = ("default",),
-    tasks: t.Tasks = (),
-    own_tasks: t.OwnTasks = (),
+    out: tp.SweepOut,
+    trials: tp.Trials = 40,
+    at_once: tp.AtOnce = 8,
+    learning_rates: tp.LearningRates = (1e-4, 1e-2),
+    ranks: tp.Ranks = (2, 4, 8, 16),
+    adaptations: tp.Adaptations = ("lora", "full", "linear", "shared-lora"),
+    gate_depths: tp.GateDepths = (1, 2),
+    poolings: tp.Poolings = ("default",),
+    tasks: tp.Tasks = (),
+    own_tasks: tp.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     dtype: p.Dtype = "float16",
     device: p.Device = "auto",
-    batch_size: t.TrainBatchSize = 64,
-    patients: t.Patients = 10_000,
-    ecgs: t.Ecgs = "all",
+    batch_size: tp.TrainBatchSize = 64,
+    patients: tp.Patients = 10_000,
+    ecgs: tp.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
-    epochs: t.Epochs = 100,
-    patience: t.Patience = 10,
+    epochs: tp.Epochs = 100,
+    patience: tp.Patience = 10,
 ) -> tuple[str, ...]:
     """Search for the head and gate settings that score best on validation patients.
 
@@ -81,7 +81,14 @@ def sweep(
     )
     with progress_bar("sweep", "trials", run_log(logger)) as progress:
         lines = try_settings(
-            dataset, store, out, opaque(settings), opaque(space), trials, at_once, opaque(progress)
+            dataset,
+            store,
+            out,
+            by_reference(settings),
+            by_reference(space),
+            trials,
+            at_once,
+            by_reference(progress),
         )
     if isinstance(lines, Exception):
         raise lines

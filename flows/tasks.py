@@ -54,7 +54,7 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def opaque(value: T) -> T:
+def by_reference(value: T) -> T:
     """Return `value` wrapped so that Prefect passes it to a task unchanged.
 
     Prefect searches task arguments for futures, which takes long for a plan with models and a

@@ -8,9 +8,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
-from flows import training_parameters as t
+from flows import training_parameters as tp
 from flows.progress import Progress
-from flows.tasks import fail_on_user_error, opaque, return_user_errors
+from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 
 if TYPE_CHECKING:
     from pipeline.train import Results
@@ -24,35 +24,35 @@ def train(
     *,
     dataset: p.Dataset,
     store: p.Store,
-    out: t.Out,
-    tasks: t.Tasks = (),
-    own_tasks: t.OwnTasks = (),
+    out: tp.Out,
+    tasks: tp.Tasks = (),
+    own_tasks: tp.OwnTasks = (),
     labels: p.Labels = None,
     experts: p.StoredExperts = (),
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
     dtype: p.Dtype = "float16",
     device: p.Device = "auto",
-    batch_size: t.TrainBatchSize = 64,
-    repeats: t.Repeats = 3,
-    patients: t.Patients = 10_000,
-    ecgs: t.Ecgs = "all",
+    batch_size: tp.TrainBatchSize = 64,
+    repeats: tp.Repeats = 3,
+    patients: tp.Patients = 10_000,
+    ecgs: tp.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
-    base: t.Base = None,
-    epochs: t.Epochs = 100,
-    patience: t.Patience = 10,
-    adaptation: t.Adaptation = "lora",
-    rank: t.Rank = 8,
-    alpha: t.Alpha = 16.0,
-    dropout: t.Dropout = 0.1,
-    hidden: t.Hidden = 128,
-    learning_rate: t.LearningRate = 1e-3,
-    gate_depth: t.GateDepth = 1,
-    gate_hidden: t.GateHidden = 128,
-    gate_weights: t.GateWeights = "task",
-    top_k: t.TopK = 0,
-    balance: t.Balance = 0.0,
+    base: tp.Base = None,
+    epochs: tp.Epochs = 100,
+    patience: tp.Patience = 10,
+    adaptation: tp.Adaptation = "lora",
+    rank: tp.Rank = 8,
+    alpha: tp.Alpha = 16.0,
+    dropout: tp.Dropout = 0.1,
+    hidden: tp.Hidden = 128,
+    learning_rate: tp.LearningRate = 1e-3,
+    gate_depth: tp.GateDepth = 1,
+    gate_hidden: tp.GateHidden = 128,
+    gate_weights: tp.GateWeights = "task",
+    top_k: tp.TopK = 0,
+    balance: tp.Balance = 0.0,
 ) -> tuple[str, ...]:
     """Train heads and gate on stored embeddings and evaluate them on test patients.
 
@@ -98,7 +98,7 @@ def train(
         ),
     )
     with run_progress("train", "steps", f"Training on {dataset}") as progress:
-        results = train_heads(dataset, store, out, opaque(settings), opaque(progress))
+        results = train_heads(dataset, store, out, by_reference(settings), by_reference(progress))
     if isinstance(results, Exception):
         raise results
     create_markdown_artifact(key="results", markdown=results.markdown)
