@@ -49,7 +49,7 @@ def test_an_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
     disk, remount = small_disk
     dataset = ConstantDataset(range(100, 164))
     planned = plan(dataset, disk, MeanExpert())
-    with pytest.raises(StoreError, match=r"No space left on device.*make room") as failure:
+    with pytest.raises(StoreError, match=r"No space left on device.*free some space") as failure:
         run(planned)
     assert "\n" not in str(failure.value)
     stores = [open_store(store.store.location) for store in planned.stores]
@@ -78,7 +78,7 @@ def test_an_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
 def test_a_disk_too_full_to_create_a_store_leaves_none(small_disk: tuple[Path, Remount]):
     disk, _ = small_disk
     (disk / "filler").write_bytes(bytes(800_000))
-    with pytest.raises(StoreError, match=r"No space left on device.*make room"):
+    with pytest.raises(StoreError, match=r"No space left on device.*free some space"):
         plan(ConstantDataset(range(8)), disk, MeanExpert())
     assert open_stores(disk).stores == open_stores(disk).errors == ()
     (disk / "filler").unlink()
@@ -91,7 +91,7 @@ def test_a_read_only_root_is_read_and_refuses_an_extraction(small_disk: tuple[Pa
     run(planned)
     remount("ro")
     assert len(complete_rows(store_of(planned))) == 8
-    with pytest.raises(StoreError, match=r"Read-only file system.*get the right to it"):
+    with pytest.raises(StoreError, match=r"Read-only file system.*get write permission"):
         plan(ConstantDataset(range(20)), disk, MeanExpert())
 
 

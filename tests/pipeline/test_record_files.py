@@ -342,7 +342,7 @@ def test_invalid_urls_are_refused_without_repeating_secrets(url: str) -> None:
 
 
 def test_a_url_without_record_list_is_a_user_error(web: Web) -> None:
-    with pytest.raises(UserError, match=r"has no record_list.csv"):
+    with pytest.raises(UserError, match=r"does not contain record_list.csv"):
         open_dataset(f"mimic-iv-ecg:{web.address}/ecg")
 
 
