@@ -31,8 +31,8 @@ class Finding:
         shard: The shard concerned, or None for the whole store.
         message: What was found.
         rows: Number of whole rows that are lost.
-        harmless: Whether it is what an interrupted writer leaves, which no reader sees and the
-            next extraction completes.
+        harmless: Whether it comes from an interrupted or running writer; readers are not affected,
+            and the next extraction completes it.
         repairable: Whether `repair_store` can repair it.
     """
 
@@ -68,7 +68,7 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is damaged, or no longer."""
+        """Whether nothing is damaged, or all damage was repaired."""
         return all(
             finding.harmless or (self.repaired and finding.repairable) for finding in self.findings
         )

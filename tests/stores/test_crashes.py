@@ -98,17 +98,17 @@ def kill_and_resume(root: str, kills: int) -> None:
     known, whole, killed_while_running = RECORDS, set[int](), 0
     with reading(root) as reader:
         for kill in range(kills):
-            ours, theirs = FORKS.Pipe()
-            process = start(run_until_killed, theirs)
-            assert ours.recv() == "ready"
+            pipe, child_pipe = FORKS.Pipe()
+            process = start(run_until_killed, child_pipe)
+            assert pipe.recv() == "ready"
             # At most a little longer than the extraction takes.
             missing = known - len(whole)
-            ours.send((root, every_id[:known], kill, PAUSE))
+            pipe.send((root, every_id[:known], kill, PAUSE))
             time.sleep(random.uniform(0, min(0.4, 0.03 + missing * PAUSE)))
-            killed_while_running += not ours.poll()
+            killed_while_running += not pipe.poll()
             process.kill()
             process.join()
-            ours.close()
+            pipe.close()
             if not (location / "zarr.json").read():
                 assert not whole
                 continue
