@@ -24,8 +24,9 @@ demo: setup
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 	  $(BIN)/python -m webbrowser -t "file://$$PWD/runs/demo/results.html"; fi
 
+# One process per core, one thread in each: torch's threads would compete for the cores.
 test: setup check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 test-slow: setup
 	$(BIN)/pytest -m slow

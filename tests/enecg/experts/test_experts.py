@@ -40,16 +40,19 @@ def assert_equal_in_half_precision(actual: torch.Tensor, expected: torch.Tensor)
     torch.testing.assert_close(actual, expected, rtol=2**-10, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*FAST, LEADS_SAMPLE])
-def test_embedding_does_not_depend_on_batch_or_order(name: str, ecgs: torch.Tensor):
+@pytest.mark.parametrize(
+    ("name", "records"), [("dlinear", 64), ("timesnet", 14), (LEADS_SAMPLE, 64)]
+)
+def test_embedding_does_not_depend_on_batch_or_order(name: str, records: int, ecgs: torch.Tensor):
     expert = LeadsSample() if name == LEADS_SAMPLE else load_expert(name, RANDOM)
-    together = embed_in_batches(expert, ecgs, 64)
-    assert together.shape == (64, expert.spec.embedding_size)
+    ecgs = ecgs[:records]
+    together = embed_in_batches(expert, ecgs, records)
+    assert together.shape == (records, expert.spec.embedding_size)
     assert together.isfinite().all()
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 1), together)
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 7), together)
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[order], 64), together[order])
+    order = torch.randperm(records, generator=torch.Generator().manual_seed(1))
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[order], records), together[order])
 
 
 def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
@@ -70,8 +73,8 @@ def test_moment_does_not_depend_on_batch_or_order_of_64_records(ecgs: torch.Tens
 
 @pytest.mark.parametrize("name", FAST)
 def test_different_ecgs_have_different_embeddings(name: str, ecgs: torch.Tensor):
-    embedded = embed_in_batches(load_expert(name, RANDOM), ecgs, 64)
-    distance = torch.cdist(embedded, embedded) + 1e9 * torch.eye(64)
+    embedded = embed_in_batches(load_expert(name, RANDOM), ecgs[:16], 16)
+    distance = torch.cdist(embedded, embedded) + 1e9 * torch.eye(16)
     assert distance.min() > 1e-2
 
 
