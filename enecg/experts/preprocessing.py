@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
 
 Normalization = Literal["none", "zscore", "zscore-record", "model"]
+Resampling = Literal["none", "polyphase"]
 Padding = Literal["none", "edge"]
 
 
@@ -16,15 +17,17 @@ class Preprocessing:
     A record is cut into windows, and each window is resampled and normalized independently of the
     others. The defaults describe the decoded record itself.
 
-    Field names and values are part of a store's identity: changing one invalidates stores.
+    Names and values of the fields are part of a store's identity. A field that is added later must
+    be omitted by `as_json` at its default value, so that existing identities do not change.
 
     Attributes:
         sample_rate_hz: Sampling rate of the input in Hz.
         windows: Number of windows per record. The first starts at the first sample.
         window_steps: Samples per lead and window, at `sample_rate_hz`.
         window_stride_steps: Samples between the starts of consecutive windows, at `sample_rate_hz`.
-        padding: Values beyond the ends of a window while it is resampled: `edge` repeats the first
-            and last sample, `none` means that the window is not resampled.
+        resampling: `polyphase` uses the filter of `signal.resample`, `none` keeps the samples.
+        padding: Values beyond the ends of a window during resampling: `edge` repeats the first and
+            last sample, `none` applies without resampling.
         normalization: `none` keeps mV. `zscore` gives each lead of each window mean 0 and
             variance 1 (`signal.standardize`). `zscore-record` does so over the whole record before
             windows are cut, without an epsilon; constant leads become 0. `model` leaves it to the
@@ -36,17 +39,19 @@ class Preprocessing:
     windows: int = 1
     window_steps: int = SAMPLES
     window_stride_steps: int = SAMPLES
+    resampling: Resampling = "none"
     padding: Padding = "none"
     normalization: Normalization = "none"
     leads: tuple[str, ...] = LEADS
 
     def __post_init__(self) -> None:
         for value, allowed in (
+            (self.resampling, get_args(Resampling)),
             (self.padding, get_args(Padding)),
             (self.normalization, get_args(Normalization)),
         ):
             if value not in allowed:
-                raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+                raise ValueError(f"{value!r} is not one of {', '.join(allowed)}.")
 
     @classmethod
     def resampled(
@@ -73,6 +78,7 @@ class Preprocessing:
             windows=windows,
             window_steps=steps,
             window_stride_steps=steps,
+            resampling="polyphase",
             padding="edge",
             normalization=normalization,
             leads=leads,
