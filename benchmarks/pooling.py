@@ -1,12 +1,11 @@
-"""Which pooling serves the tasks: heads on each expert's states, pooled in every way.
+"""Compare the poolings of each expert by the error of heads trained on them.
 
     python benchmarks/pooling.py DATASET [--experts ...] [--weights random:0] [--records 200]
 
-An expert sees each ECG once, and its states are pooled in all ways at once. Heads are trained as
-`enecg train` trains them, on the same cohorts. The score of a pooling is the mean over tasks of
-the error that is left of the constant predictor's (regressions) or of its distance from 1
-(classes): 1 is no better than the constant, 0 is without error. Validation patients only: the
-default is chosen here, so the test patients stay unseen.
+An expert embeds each ECG once, and its states are pooled in all ways. Heads are trained with the
+settings and cohorts of `enecg train`. The score of a pooling is its error relative to the constant
+predictor, averaged over tasks (for classes, the error is 1 minus the metric): 1 is no better than
+the constant, 0 is perfect. Since it selects the default pooling, it uses validation patients only.
 """
 
 import argparse
@@ -32,10 +31,12 @@ from pipeline.waveforms.errors import UnreadableRecord
 REPEATS = 3
 
 
-def pooled(expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarray]):
-    """Every pooling of every ECG, (record, feature), and the seconds the expert took."""
+def embed(
+    expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarray]
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Embed ECGs with every pooling; return (record, feature) each, and the seconds it took."""
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in poolings}
-    began = time.monotonic()
+    start_time = time.monotonic()
     with torch.inference_mode():
         for start in range(0, len(ecgs), 8):
             ecg = torch.from_numpy(np.stack(ecgs[start : start + 8]))
@@ -44,21 +45,24 @@ def pooled(expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarra
             for name in poolings:
                 amplitude = [mean[..., 0], scale[..., 0]]
                 parts[name].append(torch.cat([pool(name, states), *amplitude], dim=-1).half())
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start_time
     return {name: torch.cat(part) for name, part in parts.items()}, seconds
 
 
-def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
-    """What is left of the constant predictor's error, by task, on validation patients."""
+def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
+    """Train heads; return their error on validation patients relative to the constant, by task."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
-    place = {record: row for row, record in enumerate(ids)}
-    # A third of the validation patients stops the training; the rest judge.
-    judging = cohort.validation[len(cohort.validation) // 3 :]
-    stopping = cohort.validation[: len(cohort.validation) // 3]
+    row_of = {record: row for row, record in enumerate(ids)}
+    # A third of the validation patients is used for early stopping, the rest for the score.
+    third = len(cohort.validation) // 3
+    parts = {
+        "train": cohort.train,
+        "stop": cohort.validation[:third],
+        "score": cohort.validation[third:],
+    }
     rows = {
-        name: torch.tensor([place[one] for one in part])
-        for name, part in (("train", cohort.train), ("stop", stopping), ("judge", judging))
+        name: torch.tensor([row_of[record] for record in part]) for name, part in parts.items()
     }
     targets = {
         name: fit_targets(task, labels.loc[cohort.train, task.column])
@@ -66,37 +70,39 @@ def judge(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str,
         if task.column in labels and labels.loc[cohort.train, task.column].nunique() > 1
     }
     encoded = {
-        name: torch.from_numpy(one.encode(labels[one.task.column])).float()
-        for name, one in targets.items()
+        name: torch.from_numpy(target.encode(labels[target.task.column])).float()
+        for name, target in targets.items()
     }
-    everyone = torch.arange(len(embedding))
-    folds = (rows["train"][::2], rows["train"][1::2])
-    labelled = LabeledRepeat(
-        targets, everyone, encoded, rows["train"], rows["stop"], rows["judge"], folds, seed
+    repeat = LabeledRepeat(
+        targets=targets,
+        rows=torch.arange(len(embedding)),
+        encoded=encoded,
+        train=rows["train"],
+        validation=rows["stop"],
+        test=rows["score"],
+        folds=(rows["train"][::2], rows["train"][1::2]),
+        seed=seed,
     )
-    (fitted,) = fit_heads(embedding, [labelled], FitSettings())
-    heads = fitted.module
-    left = {}
-    for name, output in predict_heads(heads, embedding, targets).items():
-        one, truth = targets[name], encoded[name].numpy().astype(np.float64)
-
-        def known(part: str, truth: np.ndarray = truth) -> np.ndarray:
-            return rows[part].numpy()[~np.isnan(truth[rows[part].numpy()])]
-
-        stop, judged = known("stop"), known("judge")
+    (fitted,) = fit_heads(embedding, [repeat], FitSettings())
+    errors = {}
+    for name, output in predict_heads(fitted.module, embedding, targets).items():
+        target, truth = targets[name], encoded[name].numpy().astype(np.float64)
+        train, stop, score = (
+            part.numpy()[~np.isnan(truth[part.numpy()])] for part in rows.values()
+        )
         threshold = 0.5
-        if one.task.kind == "binary":
+        if target.task.kind == "binary":
             threshold = choose_threshold(output[:, 1].numpy()[stop], truth[stop].astype(int))
-        answers = decide(one, output.numpy()[judged], threshold)
-        best = fit_constant(one.task.kind, truth[known("train")], one.outputs).value
-        flat = np.full(len(judged), float(best))
-        real = truth[judged]
-        if one.task.kind == "regression":
-            flat, real = one.decode(flat), one.decode(real)
-            left[name] = one.task.metric(real, answers) / one.task.metric(real, flat)
+        predicted = decide(target, output.numpy()[score], threshold)
+        constant = fit_constant(target.task.kind, truth[train], target.outputs).value
+        baseline, true = np.full(len(score), float(constant)), truth[score]
+        metric = target.task.metric
+        if target.task.kind == "regression":
+            baseline, true = target.decode(baseline), target.decode(true)
+            errors[name] = metric(true, predicted) / metric(true, baseline)
         else:
-            left[name] = (1 - one.task.metric(real, answers)) / (1 - one.task.metric(real, flat))
-    return left
+            errors[name] = (1 - metric(true, predicted)) / (1 - metric(true, baseline))
+    return errors
 
 
 def main() -> None:
@@ -105,10 +111,10 @@ def main() -> None:
     parser.add_argument("--experts", default="timesnet,moment,ecg-fm,tempo")
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--records", type=int, default=200)
-    given = parser.parse_args()
-    dataset = open_dataset(given.dataset)
+    arguments = parser.parse_args()
+    dataset = open_dataset(arguments.dataset)
     ecgs, ids = [], []
-    for row, record in enumerate(dataset.index().record_id[: given.records].tolist()):
+    for row, record in enumerate(dataset.index().record_id[: arguments.records].tolist()):
         try:
             ecgs.append(dataset.read(row))
             ids.append(record)
@@ -117,24 +123,26 @@ def main() -> None:
     labels = dataset.labels().loc[ids]
     tasks = [name for name, task in TASKS.items() if task.column in labels]
     print(
-        f"{dataset.namespace}, {len(ids)} records, weights {given.weights}"
-        f"{' (untrained)' if given.weights.startswith('random:') else ''}, {REPEATS} repeats"
+        f"{dataset.namespace}, {len(ids)} records, weights {arguments.weights}"
+        f"{' (untrained)' if arguments.weights.startswith('random:') else ''}, {REPEATS} repeats"
     )
     print(f"| expert | pooling | features | {' | '.join(tasks)} | mean |")
     print("|---" * (4 + len(tasks)) + "|")
-    for name in given.experts.split(","):
-        expert = load_expert(name, given.weights)
+    for name in arguments.experts.split(","):
+        definition, expert = get_definition(name), load_expert(name, arguments.weights)
         assert isinstance(expert, FrozenExpert)
         threads = torch.get_num_threads()
-        embeddings, seconds = pooled(expert, get_definition(name).poolings, ecgs)
+        embeddings, seconds = embed(expert, definition.poolings, ecgs)
         torch.set_num_threads(1)
         for pooling, embedding in embeddings.items():
-            left = pd.DataFrame([judge(embedding, labels, seed) for seed in range(REPEATS)]).mean()
-            mark = " (default)" if pooling == get_definition(name).pooling else ""
-            cells = " | ".join(f"{left[task]:.2f}" for task in tasks)
+            errors = pd.DataFrame(
+                [relative_errors(embedding, labels, seed) for seed in range(REPEATS)]
+            ).mean()
+            default = " (default)" if pooling == definition.pooling else ""
+            cells = " | ".join(f"{errors[task]:.2f}" for task in tasks)
             print(
-                f"| {name} | {pooling}{mark} | {embedding.shape[1]} | {cells} | "
-                f"{left.mean():.3f} |",
+                f"| {name} | {pooling}{default} | {embedding.shape[1]} | {cells} | "
+                f"{errors.mean():.3f} |",
                 flush=True,
             )
         torch.set_num_threads(threads)

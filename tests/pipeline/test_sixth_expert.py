@@ -1,12 +1,12 @@
-"""An expert out of another package: named by an entry point, extracted and trained like ours."""
+"""An expert of another package, registered by an entry point."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-CODE = '''
-"""A toy expert: each lead's mean and spread in each of ten seconds."""
+PACKAGE = '''
+"""A toy expert: mean and standard deviation of each lead in each second."""
 import torch
 from enecg.experts import ExpertDefinition, ExpertSpec, Preprocessing
 
@@ -31,7 +31,7 @@ TOY = ExpertDefinition(
 )
 '''
 
-USE = """
+SCRIPT = """
 import sys
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
@@ -47,12 +47,12 @@ print(train(dataset, store, out, settings=settings).markdown)
 """
 
 
-def test_an_expert_of_another_package_is_extracted_and_trained_with_no_change_here(
+def test_expert_of_another_package_is_extracted_and_trained(
     tmp_path: Path, synthetic_dir: Path
 ):
     package = tmp_path / "site"
     (package / "toy-1.0.dist-info").mkdir(parents=True)
-    (package / "toy_expert.py").write_text(CODE)
+    (package / "toy_expert.py").write_text(PACKAGE)
     (package / "toy-1.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
     )
@@ -62,7 +62,7 @@ def test_an_expert_of_another_package_is_extracted_and_trained_with_no_change_he
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
         [
-            *(sys.executable, "-c", USE, f"mimic-iv-ecg:{synthetic_dir}"),
+            *(sys.executable, "-c", SCRIPT, f"mimic-iv-ecg:{synthetic_dir}"),
             *(str(tmp_path / "lab"), str(tmp_path / "run")),
         ],
         env=os.environ | {"PYTHONPATH": path},
