@@ -61,9 +61,7 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
         "stop": cohort.validation[:third],
         "score": cohort.validation[third:],
     }
-    rows = {
-        name: torch.tensor([row_of[record] for record in part]) for name, part in parts.items()
-    }
+    rows = {name: torch.tensor([row_of[record] for record in part]) for name, part in parts.items()}
     targets = {
         name: fit_targets(task, labels.loc[cohort.train, task.column])
         for name, task in TASKS.items()

@@ -47,9 +47,7 @@ print(train(dataset, store, out, settings=settings).markdown)
 """
 
 
-def test_expert_of_another_package_is_extracted_and_trained(
-    tmp_path: Path, synthetic_dir: Path
-):
+def test_expert_of_another_package_is_extracted_and_trained(tmp_path: Path, synthetic_dir: Path):
     package = tmp_path / "site"
     (package / "toy-1.0.dist-info").mkdir(parents=True)
     (package / "toy_expert.py").write_text(PACKAGE)
