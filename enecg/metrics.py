@@ -26,7 +26,7 @@ BINS = 10
 """Number of equal probability bins for calibration; each includes its lower edge."""
 
 NAN = float("nan")
-"""NaN of undefined metrics. One object, so that copies of scores compare equal by identity."""
+"""NaN of undefined metrics; a single object, so that tuples that contain it compare equal."""
 
 
 def mean_absolute_error(

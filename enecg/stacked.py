@@ -1,6 +1,6 @@
 """Many FFNs of the same shape, trained in one pass: repeats, tasks and sweep trials.
 
-A single head is so small that kernel launches cost more than the arithmetic. Here
+A single head is so small that the overhead of calling torch exceeds the arithmetic. Here
 `groups` x `tasks` FFNs are one batched matrix product. Each has its own parameters, so training
 them together is equivalent to training them one by one. Trained parameters are copied to the
 modules of `heads.py` and `gate.py`, which compute the same outputs and are saved.

@@ -90,7 +90,7 @@ def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     if len(layers) not in (0, len(LEADS)):
         raise UserError(
             f"{path} has linear layers for {len(layers)} series, but an ECG has {len(LEADS)} "
-            "leads; give a checkpoint with one layer per lead, or one layer for all."
+            "leads; use a checkpoint with one layer per lead, or one layer for all."
         )
     return (len(layers[0]), True) if layers else (FORECAST_STEPS, False)
 

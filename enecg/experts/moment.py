@@ -68,7 +68,7 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
         "task_name": "embedding",
         # Gradient checkpointing only saves memory in training, and warns without gradients.
         "enable_gradient_checkpointing": False,
-        "transformer_backbone": "as t5_config says",
+        "transformer_backbone": "defined by t5_config",
     }
     with warnings.catch_warnings():
         # The warning concerns heads; embeddings do not use one.

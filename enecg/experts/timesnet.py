@@ -252,7 +252,7 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int
                 sizes["feed_forward_size"] = len(tensor)
     if sizes.get("channels", 1) not in (1, len(LEADS)):
         raise UserError(
-            f"{path} has {sizes['channels']} input channels; give a TimesNet with 1 channel (one "
+            f"{path} has {sizes['channels']} input channels; use a TimesNet with 1 channel (one "
             f"series per lead) or {len(LEADS)} (one series per record)."
         )
     return sizes

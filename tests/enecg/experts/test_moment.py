@@ -55,10 +55,10 @@ def test_embeddings_equal_those_of_momentfm(published: Path):
     source.eval()
     ecgs = make_ecgs(3)
     with torch.inference_mode():
-        theirs = source(x_enc=resample(ecgs, moment.STEPS)).embeddings
-        ours = load_expert("moment", str(published), "mean").embed(ecgs)
-    assert ours.shape == (3, TINY["d_model"] + 24)
-    torch.testing.assert_close(ours[:, : TINY["d_model"]], theirs, rtol=0, atol=1e-5)
+        expected = source(x_enc=resample(ecgs, moment.STEPS)).embeddings
+        actual = load_expert("moment", str(published), "mean").embed(ecgs)
+    assert actual.shape == (3, TINY["d_model"] + 24)
+    torch.testing.assert_close(actual[:, : TINY["d_model"]], expected, rtol=0, atol=1e-5)
 
 
 def test_file_and_its_folder_are_the_same_weights(published: Path):
