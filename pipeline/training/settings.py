@@ -67,7 +67,7 @@ class TrainSettings:
         tasks: Names of the paper's tasks and of own tasks; ``all`` selects every task that has
             labels. Default: the own tasks, or all tasks if there are none.
         own_tasks: Additional tasks, ``NAME:KIND`` or ``NAME:regression:UNIT``, as parsed by
-            `enecg.tasks.own_task`. They are always trained.
+            `enecg.tasks.parse_task`. They are always trained.
         labels: CSV or Parquet file that replaces the data set's own labels.
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.
