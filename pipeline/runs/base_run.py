@@ -1,4 +1,4 @@
-"""Train new tasks on the hidden layers of an earlier run, which is not changed."""
+"""Reuse of a run's cohorts and frozen hidden layers to train new tasks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ PARTS = ("train", "validation", "test")
 
 
 def open_base(folder: str) -> SavedRun:
-    """Open a run, or raise UserError if there is none or its tasks share no hidden layer."""
+    """Open a run; raise UserError if it does not exist or its tasks share no hidden layer."""
     base = SavedRun(Path(folder).expanduser())
     adaptation = base.config["settings"]["fit"]["adaptation"]
     if adaptation != SHARED:
@@ -40,38 +40,40 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         base: The base run.
 
     Returns:
-        Settings with the base's stores, patients, seeds and hidden units.
+        Settings with the stores, cohorts and hidden size of the base run.
     """
-    of_base: dict[str, Any] = base.config["settings"]
+    inherited: dict[str, Any] = base.config["settings"]
     return replace(
         settings,
         experts=base.experts,
-        weights=tuple(of_base["weights"]),
-        pooling=tuple(of_base["pooling"]),
-        dtype=of_base["dtype"],
-        repeats=of_base["repeats"],
-        patients=of_base["patients"],
-        ecgs=of_base["ecgs"],
-        seed=of_base["seed"],
-        limit=of_base["limit"],
-        fit=replace(settings.fit, adaptation=SHARED, hidden=of_base["fit"]["hidden"]),
+        weights=tuple(inherited["weights"]),
+        pooling=tuple(inherited["pooling"]),
+        dtype=inherited["dtype"],
+        repeats=inherited["repeats"],
+        patients=inherited["patients"],
+        ecgs=inherited["ecgs"],
+        seed=inherited["seed"],
+        limit=inherited["limit"],
+        fit=replace(settings.fit, adaptation=SHARED, hidden=inherited["fit"]["hidden"]),
     )
 
 
 def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
-    """Load the cohorts of a base run, so that no test patient was used for its hidden layers.
+    """Load the cohorts of a base run.
+
+    With other cohorts, its hidden layers might have been trained on test patients.
 
     Args:
         base: The base run.
-        record_id: Records with embeddings.
+        record_id: Ids of the records that have an embedding in every store.
         index: Current index of the data set.
 
     Returns:
         One cohort per repeat.
 
     Raises:
-        UserError: A record has no embedding, or the data set now assigns records of two parts of
-            a cohort to the same patient.
+        UserError: A record of a cohort has no embedding, or a patient now has records in two
+            parts of a cohort because the data set's index has changed.
     """
     cohorts = []
     for document in base.cohorts:
@@ -88,15 +90,15 @@ def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> li
 
 
 def _check_patients(base: SavedRun, cohort: Cohort, index: RecordIndex) -> None:
-    """Raise UserError if a patient has records in two parts of a cohort."""
+    """Raise UserError if a patient has records in more than one part of a cohort."""
     patients = [index.patient_id[np.isin(index.record_id, getattr(cohort, part))] for part in PARTS]
     for (part, ids), (other, other_ids) in combinations(zip(PARTS, patients, strict=True), 2):
         both = np.intersect1d(ids, other_ids)
         if len(both):
             raise UserError(
                 f"{len(both)} patients (such as {both[0]}) have records in both {part} and "
-                f"{other} of {base.folder}: the data set's patients have changed since the "
-                "training. Train the base again."
+                f"{other} of {base.folder}, because the data set's patients have changed since "
+                "the run was trained. Train it again."
             )
 
 
@@ -108,7 +110,7 @@ def load_hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Lin
         device: Device of the layers.
 
     Returns:
-        By expert, one layer per repeat.
+        One layer per repeat, by expert.
     """
     return {
         expert: [

@@ -1,8 +1,8 @@
 """Save and load trained heads and gates: frozen weights as safetensors, adapters in peft's format.
 
-A folder of heads holds `base.safetensors` and, for LoRA, one folder per task with its adapter and
-output layer. A hidden layer shared by all tasks is stored once in the base, so a new task adds one
-adapter. A folder of a gate holds `base.safetensors` and one adapter for all tasks.
+The folder of an expert's heads contains `base.safetensors` and, with LoRA, one subfolder per task
+with its adapter and output layer. A hidden layer that all tasks share is stored only once, in
+`base.safetensors`. The folder of a gate contains `base.safetensors` and one adapter for all tasks.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ ADAPTER = "adapter_config.json"
 
 _TRAINABLE = ("lora_", ".modules_to_save.")
 _PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
-"""Parts that peft inserts into the names of wrapped tensors."""
+"""Substrings that peft inserts into the names of wrapped tensors."""
 
 
 def save_heads(heads: TaskHeads, folder: Path) -> None:
@@ -30,10 +30,10 @@ def save_heads(heads: TaskHeads, folder: Path) -> None:
     for task, ffn in heads.ffn.items():
         if isinstance(ffn, PeftModel):
             _save_adapter(ffn, folder / task)
-            # The adapter holds the trained output layer; the initial one is not needed.
-            base = {name: one for name, one in base.items() if ".prediction." not in name}
+            # The adapter contains the trained output layer; the initial one is not needed.
+            base = {name: base[name] for name in base if ".prediction." not in name}
         if heads.shared:
-            base = {name.replace(f"ffn.{task}.hidden", "hidden"): one for name, one in base.items()}
+            base = {name.replace(f"ffn.{task}.hidden", "hidden"): base[name] for name in base}
     save_file(base, folder / BASE)
 
 
@@ -45,13 +45,13 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         outputs: Number of outputs of each task.
 
     Returns:
-        Heads on the CPU, in evaluation mode.
+        The heads, on the CPU and in evaluation mode.
 
     Raises:
         OSError: A file is missing.
         KeyError: A tensor is missing or unexpected.
-        ValueError: An adapter is damaged.
-        SafetensorError: `base.safetensors` is damaged.
+        ValueError: An adapter is corrupt.
+        SafetensorError: `base.safetensors` is corrupt.
     """
     base = _load_base(folder)
     first = next(iter(outputs))
@@ -60,7 +60,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         layer = base.pop(f"hidden.{part}")
         base |= {f"ffn.{task}.hidden.{part}": layer for task in outputs}
     bias = base.get(f"ffn.{first}.hidden.bias")
-    with torch.random.fork_rng():  # building modules draws weights, which are then overwritten
+    with torch.random.fork_rng():  # initial weights are drawn, then overwritten
         heads = TaskHeads(
             len(base["standardise.mean"]),
             outputs,
@@ -71,7 +71,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)
-        # With adapters, the output layers come from their folders.
+        # Adapters contain their output layers, which are loaded below.
         missing = [name for name in missing if not (adapted and ".prediction." in name)]
         if missing or unexpected:
             raise KeyError(f"{folder / BASE}: {', '.join([*missing, *unexpected])}")
@@ -81,7 +81,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
 
 
 def load_hidden_layer(folder: Path) -> nn.Linear:
-    """Load the frozen hidden layer shared by all tasks; KeyError if the heads share none."""
+    """Load the frozen hidden layer that all tasks share; raise KeyError if there is none."""
     base = _load_base(folder)
     weight = base["hidden.weight"]
     with torch.random.fork_rng():
@@ -108,13 +108,13 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> PeftM
         top_k: Number of experts to select; 0 selects all.
 
     Returns:
-        The gate on the CPU, in evaluation mode.
+        The gate, on the CPU and in evaluation mode.
 
     Raises:
         OSError: A file is missing.
         KeyError: A tensor is missing.
-        ValueError: The adapter is damaged.
-        SafetensorError: `base.safetensors` is damaged.
+        ValueError: The adapter is corrupt.
+        SafetensorError: `base.safetensors` is corrupt.
     """
     base = _load_base(folder)
     first = f"ffn.{tasks[0]}."
@@ -136,7 +136,7 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> PeftM
 
 
 def _frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that no adapter holds, by their names without peft."""
+    """Return the tensors that are not part of an adapter, under their names before wrapping."""
     frozen = {}
     for name, tensor in module.state_dict().items():
         if not any(part in name for part in _TRAINABLE):
@@ -160,7 +160,7 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> PeftModel:
-    # peft would look for missing files on the Hugging Face Hub.
+    # Without this check, peft tries to download missing files from the Hugging Face Hub.
     for name in (ADAPTER, "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing")

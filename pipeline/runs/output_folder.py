@@ -1,4 +1,4 @@
-"""Output folders that are replaced as a whole, by a run or an evaluation."""
+"""Output folders of runs and evaluations, replaced only when the new files are complete."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -9,25 +9,25 @@ from enecg.errors import UserError
 from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
 
 RUN_FILES = (CONFIG, PROVENANCE, RESULTS)
-"""Files of a run folder, in every version of EnECG."""
+"""Files that every version of EnECG writes into a run folder."""
 
 UNFINISHED = "unfinished"
-"""Subfolder into which new files are written before they replace the earlier ones."""
+"""Subfolder for new files, until they replace those of an earlier run."""
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str = "run") -> Path:
-    """Check that `folder` can become a run; an earlier run there will be overwritten.
+    """Check that `folder` can be used for output: it is new, empty, or an earlier run.
 
     Args:
-        folder: New or empty folder, or one that holds an earlier run.
-        markers: Files that identify an earlier run.
-        what: Noun for messages.
+        folder: Output folder.
+        markers: Names of files that identify an earlier run.
+        what: Kind of output for error messages, ``"run"`` or ``"evaluation"``.
 
     Returns:
         The folder with ``~`` expanded.
 
     Raises:
-        UserError: `folder` is a file, or holds something other than an earlier run.
+        UserError: `folder` is a file, or contains files but no earlier run.
     """
     folder = folder.expanduser()
     if folder.is_file():
@@ -35,7 +35,7 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names - {UNFINISHED} and not names.issuperset(markers):
         raise UserError(
-            f"{folder} is not empty and holds no earlier {what} (it contains {min(names)}); "
+            f"{folder} does not contain an earlier {what}, but other files ({min(names)}); "
             "choose another --out."
         )
     return folder
@@ -43,19 +43,20 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
 
 @contextmanager
 def replace_output(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
-    """Write the contents of `folder` all at once.
+    """Replace the contents of `folder` if the `with` block succeeds.
 
     Args:
         folder: Output folder; created if missing.
-        marker: File that makes the folder a run. It is removed first and written last, so that
-            a folder with files of two runs is never read as one.
+        marker: Name of the file that identifies the folder as a run. The old one is deleted
+            before any file is replaced, and the new one is moved into place last, so an
+            interrupted replacement is not mistaken for a complete run.
 
     Yields:
-        A subfolder to write into. On success its files replace those of an earlier run; on an
-        exception they are deleted.
+        A new subfolder for the files. When the block ends, they replace those of an earlier run;
+        if it raises an exception, they are deleted.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder is not writable.
     """
     unfinished = folder / UNFINISHED
     with translate_write_errors(folder):

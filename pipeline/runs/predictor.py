@@ -1,4 +1,4 @@
-"""Predict with the heads and gate of a saved run.
+"""Prediction with the heads and gate of a saved run.
 
 ```python
 features = read_run_features("runs/first", "stores-data/lab", record_id)
@@ -28,20 +28,22 @@ from pipeline.training.fit_heads import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
-"""By method and task: standardized values of a regression, or class probabilities."""
+"""Standardized values of regression tasks and class probabilities of others, by method and task."""
 Predictions = dict[str, dict[str, Float[np.ndarray, " record"]]]
-"""By method and task: values in the task's unit, or class numbers."""
+"""Values in the unit of regression tasks and class indices of others, by method and task."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Heads and gate of one repeat. A method is the name of an expert, or ``"EnECG"``.
+    """Heads and gate of one repeat.
+
+    The methods are the names of the experts and ``"EnECG"``, the gated mixture.
 
     Attributes:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
         gate: The gate; `enecg.gate.Gate` with its adapter.
-        thresholds: Thresholds of binary tasks, by method and task.
+        thresholds: Decision thresholds of binary tasks, by method and task.
     """
 
     targets: dict[str, Targets]
@@ -50,16 +52,16 @@ class Predictor:
     thresholds: dict[str, dict[str, float]]
 
     def outputs(self, features: Features) -> Outputs:
-        """Compute the outputs of every expert's heads, and of EnECG.
+        """Compute the outputs of every expert's heads and of EnECG.
 
         Args:
-            features: Embeddings of all experts of the run, and the gate's input.
+            features: Embeddings by all experts of the run, and the gate's input.
 
         Returns:
             See `Outputs`.
 
         Raises:
-            UserError: An expert's embeddings are missing, or of another size.
+            UserError: An expert's embeddings are missing or have the wrong number of features.
         """
         for name, heads in self.heads.items():
             expected = len(heads.standardise.mean)
@@ -68,7 +70,7 @@ class Predictor:
                 given = "none were given" if embedding is None else f"got {embedding.shape[1]}"
                 raise UserError(
                     f"The run expects {expected} features of {name}, {given}; read the features "
-                    "by read_run_features, from stores made with the run's settings."
+                    "with read_run_features, from stores extracted with the run's settings."
                 )
         outputs = {
             name: predict_heads(heads, features.experts[name], self.targets)
@@ -76,7 +78,7 @@ class Predictor:
         }
         by_expert = list(outputs.values())
         outputs[ENSEMBLE] = {
-            task: mix(weight, torch.stack([one[task] for one in by_expert]))
+            task: mix(weight, torch.stack([by_task[task] for by_task in by_expert]))
             for task, weight in self.gate_weights(features).items()
         }
         return outputs
@@ -96,7 +98,7 @@ class Predictor:
         return {task: torch.cat([part[task] for part in parts]) for task in self.targets}
 
     def decode(self, outputs: Outputs) -> Predictions:
-        """Convert outputs to values in the task's unit, or to class numbers."""
+        """Convert outputs to values in the task's unit or class indices."""
         return {
             method: {
                 task: decide(
@@ -110,17 +112,17 @@ class Predictor:
         }
 
     def predict(self, features: Features) -> Predictions:
-        """Predict with every expert's heads, and with EnECG.
+        """Predict with every expert's heads and with EnECG.
 
         Args:
-            features: Embeddings of all experts of the run, and the gate's input.
+            features: Embeddings by all experts of the run, and the gate's input.
 
         Returns:
-            See `Predictions`; class numbers index `targets[task].classes`. Element i belongs to
-            `features.record_id[i]`.
+            See `Predictions`. Classes are indices into `targets[task].classes`. Element i is the
+            prediction for `features.record_id[i]`.
 
         Raises:
-            UserError: An expert's embeddings are missing, or of another size.
+            UserError: An expert's embeddings are missing or have the wrong number of features.
         """
         return self.decode(self.outputs(features))
 
@@ -130,15 +132,15 @@ def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predic
 
     Args:
         folder: Run folder.
-        repeat: Number of the repeat, from 0.
+        repeat: Index of the repeat.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
 
     Returns:
         The models in evaluation mode.
 
     Raises:
-        UserError: `folder` is not a run folder or is damaged, or the repeat or the device does
-            not exist.
+        UserError: `folder` is not a run folder or is damaged, or the repeat or device does not
+            exist.
     """
     run = SavedRun(Path(folder).expanduser())
     device = resolve_device(device)
@@ -158,21 +160,21 @@ def read_run_features(
     namespace: str | None = None,
     device: str = "cpu",
 ) -> Features:
-    """Read the embeddings from which a run predicts.
+    """Read the features of records that a run needs for prediction.
 
     Args:
         folder: Run folder.
         store: Root folder or URL of the shared stores.
-        record_id: Records to read.
-        namespace: Data set of the records, such as ``"ludb/1.0.1"``; by default the run's own.
+        record_id: Ids of the records.
+        namespace: Data set of the records, such as ``"ludb/1.0.1"``. Default: the run's.
         device: Device of the tensors; see `load_run`.
 
     Returns:
-        Embeddings by the run's experts and weights, in the order of `record_id`.
+        Embeddings by the run's experts, and the gate's input, in the order of `record_id`.
 
     Raises:
         UserError: `folder` is not a run folder, or a record has no embedding.
-        StoreError: The data set has no embeddings by the run's experts and weights.
+        StoreError: The data set has no embeddings by an expert of the run with the same weights.
     """
     run = SavedRun(Path(folder).expanduser())
     namespace = namespace or run.config["dataset"]

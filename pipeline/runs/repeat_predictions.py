@@ -1,4 +1,4 @@
-"""Predictions of one repeat of a saved run on new records."""
+"""Predictions of one repeat of a saved run for new records."""
 
 from collections.abc import Sequence
 
@@ -22,14 +22,14 @@ def predict_repeat(
     unseen: Bool[np.ndarray, " record"],
     tasks: Sequence[Task],
 ) -> list[TaskPredictions]:
-    """Predict with every method of a repeat, including the constant predictor.
+    """Predict with every method of a repeat and with the constant predictor.
 
     Args:
-        repeat: Number of the repeat.
-        predictor: Its heads and gate.
+        repeat: Index of the repeat.
+        predictor: Heads and gate of the repeat.
         features: Embeddings, in the order of `labels`.
         labels: Label table with `patient_id`, one row per record.
-        unseen: Records to predict; of these, only records with a label are kept.
+        unseen: Mask of the records to predict; records without a label are skipped.
         tasks: Tasks to predict.
 
     Returns:
@@ -37,7 +37,7 @@ def predict_repeat(
     """
     outputs = predictor.outputs(features)
     by_method: Predictions = {CONSTANT: {}} | predictor.decode(outputs)
-    found = []
+    predictions = []
     for method, by_task in by_method.items():
         for task in tasks:
             targets = predictor.targets[task.name]
@@ -50,7 +50,7 @@ def predict_repeat(
                 predicted = by_task[task.name][known]
                 probability = outputs[method][task.name].cpu().numpy()[known]
             regression = task.kind == "regression"
-            found.append(
+            predictions.append(
                 TaskPredictions(
                     task=task,
                     method=method,
@@ -62,4 +62,4 @@ def predict_repeat(
                     probability=None if regression else probability.astype(np.float64),
                 )
             )
-    return found
+    return predictions

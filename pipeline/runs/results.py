@@ -25,24 +25,24 @@ CONFIG_KEYS = {
 """Required keys of `config.json`."""
 Thresholds = Mapping[str, Mapping[str, Sequence[float]]]
 """Thresholds by method, binary task and repeat: the lowest probability for which class 1 is
-predicted; infinity if it never is."""
+predicted; infinity if class 1 is never predicted."""
 SEARCH_DEPTH = 3
 """Levels of subfolders that `find_runs` searches."""
 
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """The fields of `enecg.tasks.Task` that tables need.
+    """Summary of an `enecg.tasks.Task`, as stored in `results.json` for tables and plots.
 
     Attributes:
-        name: Name in files and options.
-        title: Name in tables.
+        name: Name in files and command-line options.
+        title: Name in tables and plots.
         kind: ``"regression"``, ``"binary"`` or ``"multiclass"``.
-        unit: Unit of a regression; empty otherwise.
-        metric_name: The main metric.
-        higher_is_better: Direction of the main metric.
-        classes: Class names of a binary task; empty otherwise, because each repeat of a
-            multiclass task has its own.
+        unit: Unit of a regression task; empty for other kinds.
+        metric_name: Name of the main metric.
+        higher_is_better: Whether higher values of the main metric are better.
+        classes: Class names of a binary task. Empty for regression tasks, which have no classes,
+            and for multiclass tasks, whose classes differ between repeats.
     """
 
     name: str
@@ -55,8 +55,8 @@ class TaskSummary:
 
     @classmethod
     def from_task(cls, task: Task) -> Self:
-        """Take the fields from a task."""
-        return cls(**{one.name: getattr(task, one.name) for one in fields(cls)})
+        """Copy the fields of a task."""
+        return cls(**{field.name: getattr(task, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class RunResults:
     """Results of a finished run or evaluation.
 
     Attributes:
-        folder: Run folder.
-        config: Contents of `config.json`.
-        provenance: Provenance of each store, by identity.
+        folder: The run folder.
+        config: Contents of `config.json`, or of `evaluation.json` for an evaluation.
+        provenance: Provenance of each store, keyed by store identity.
         tasks: Tasks by name.
-        parameters: Trainable and total parameters by method; empty if not counted.
+        parameters: Numbers of trainable and of all parameters by method; empty for an evaluation.
         scores: Scores of all methods and tasks.
-        thresholds: See `Thresholds`; empty if not recorded.
+        thresholds: See `Thresholds`; empty for an evaluation.
     """
 
     folder: Path
@@ -83,8 +83,8 @@ class RunResults:
 
     @property
     def weights(self) -> dict[str, str]:
-        """Weights of each expert by name, as requested: ``"published"``, ``"random:0"``, ..."""
-        weights = {one["expert"]: one["weights"] for one in self.provenance.values()}
+        """Weights by expert, such as ``"published"`` or ``"random:0"``, in the gate's order."""
+        weights = {store["expert"]: store["weights"] for store in self.provenance.values()}
         return {expert: weights[expert] for expert in self.config["experts"]}
 
     @property
@@ -109,7 +109,7 @@ class RunResults:
         ]
 
     def score(self, method: str, task: str) -> Score | None:
-        """Return the score of a method on a task, None if the method does not support it."""
+        """Return the score of a method on a task; None if the method does not support the task."""
         for score in self.scores:
             if (score.method, score.task) == (method, task):
                 return score
@@ -125,13 +125,13 @@ def results_document(
     """Build the contents of `results.json`.
 
     Args:
-        tasks: Tasks, in order.
-        parameters: Trainable and total parameters by method.
+        tasks: Tasks in the order of the columns of tables.
+        parameters: Numbers of trainable and of all parameters by method.
         scores: Scores of all methods and tasks.
         thresholds: See `Thresholds`.
 
     Returns:
-        JSON values; NaN and infinity become null.
+        JSON-serializable values, with None in place of NaN and infinity.
     """
     document: dict[str, Any] = _replace_nonfinite(
         {
@@ -149,7 +149,7 @@ def check_run_folder(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} is not a run folder: {CONFIG} is missing. Pass the folder that was given "
-            "to enecg train by --out."
+            "as --out to enecg train."
         )
 
 
@@ -168,33 +168,33 @@ def read_results(folder: Path) -> RunResults:
     """
     folder = folder.expanduser()
     check_run_folder(folder)
-    with _read_json(folder / CONFIG) as config:
+    with _open_json(folder / CONFIG) as config:
         if not config.keys() >= CONFIG_KEYS or not config["experts"]:
-            raise UserError(_damaged(folder / CONFIG))
-    with _read_json(folder / PROVENANCE) as provenance:
-        if not {one["expert"] for one in provenance.values()} >= set(config["experts"]):
-            raise UserError(_damaged(folder / PROVENANCE))
-    with _read_json(folder / RESULTS) as document:
+            raise UserError(_damaged_message(folder / CONFIG))
+    with _open_json(folder / PROVENANCE) as provenance:
+        if not {store["expert"] for store in provenance.values()} >= set(config["experts"]):
+            raise UserError(_damaged_message(folder / PROVENANCE))
+    with _open_json(folder / RESULTS) as document:
         return RunResults(
             folder=folder,
             config=config,
             provenance=provenance,
             tasks={
-                one["name"]: TaskSummary(**one | {"classes": tuple(one["classes"])})
-                for one in document["tasks"]
+                task["name"]: TaskSummary(**task | {"classes": tuple(task["classes"])})
+                for task in document["tasks"]
             },
             parameters={
                 name: (trainable, total)
                 for name, (trainable, total) in document["parameters"].items()
             },
-            scores=tuple(_parse_score(one) for one in document["scores"]),
+            scores=tuple(_parse_score(score) for score in document["scores"]),
             thresholds=_parse_thresholds(document.get("thresholds", {})),
         )
 
 
 @contextmanager
-def _read_json(file: Path) -> Iterator[Any]:
-    """Yield a JSON document; errors in reading or using it become a UserError naming the file."""
+def _open_json(file: Path) -> Iterator[Any]:
+    """Yield a JSON document; turn errors in the `with` block into a UserError naming the file."""
     try:
         yield json.loads(file.read_text())
     except FileNotFoundError as error:
@@ -202,21 +202,21 @@ def _read_json(file: Path) -> Iterator[Any]:
             f"{file.parent} is incomplete: {file.name} is missing. Train again."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_damaged(file)) from error
+        raise UserError(_damaged_message(file)) from error
 
 
-def _damaged(file: Path) -> str:
+def _damaged_message(file: Path) -> str:
     return f"{file} is damaged or was written by another version of EnECG. Train again."
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """Find run folders in a folder and up to `SEARCH_DEPTH` levels below.
+    """Find run folders in a folder and in up to `SEARCH_DEPTH` levels of its subfolders.
 
     Args:
         folder: Folder to search; may be a run folder itself.
 
     Yields:
-        Run folders in order of their names. Folders inside a run folder are not searched.
+        Run folders, sorted by path. Subfolders of a run folder are not searched.
 
     Raises:
         UserError: The folder does not exist.
@@ -236,8 +236,8 @@ def _find_runs(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _parse_score(document: dict[str, Any]) -> Score:
-    others = tuple(Measure(**_parse_measure(one)) for one in document["others"])
-    bins = tuple(Bin(**one) for one in document["reliability"])
+    others = tuple(Measure(**_parse_measure(measure)) for measure in document["others"])
+    bins = tuple(Bin(**values) for values in document["reliability"])
     counts = {name: tuple(document[name]) for name in ("n", "patients")}
     return Score(**_parse_measure(document) | counts | {"others": others, "reliability": bins})
 
@@ -261,9 +261,9 @@ def _parse_measure(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replace_nonfinite(value: Any) -> Any:
-    """Replace NaN and infinity by None, and tuples by lists; JSON has neither."""
+    """Replace NaN and infinity, which JSON does not support, by None, and tuples by lists."""
     if isinstance(value, dict):
-        return {key: _replace_nonfinite(one) for key, one in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_nonfinite(one) for one in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

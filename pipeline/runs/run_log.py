@@ -12,21 +12,21 @@ LOG = "log.txt"
 
 
 class RunLog:
-    """Appends time-stamped lines to `log.txt` in a run folder; each is written at once."""
+    """Writer of `log.txt` in a run folder."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG
 
     def write(self, line: str) -> None:
-        """Append a line."""
+        """Append a line with the current time; it is flushed immediately."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._path.open("a") as file:
             file.write(f"{now} {line}\n")
 
     def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:
-        """Append the best validation loss of each repeat, one line per task."""
+        """Append one line per task with the best validation loss of each repeat."""
         self.write(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():
             losses = [np.array(fit.validation_loss[task]) for fit in fits]
-            best = (f"{np.nanmin(one):.4f} at epoch {np.nanargmin(one)}" for one in losses)
+            best = (f"{np.nanmin(loss):.4f} at epoch {np.nanargmin(loss)}" for loss in losses)
             self.write(f"{name}, {task}: validation loss {', '.join(best)}")

@@ -25,7 +25,9 @@ _LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, Safet
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run folder. All members raise UserError if a file is missing or damaged.
+    """A run folder, read on demand.
+
+    All methods and properties raise UserError if a file is missing or damaged.
 
     Attributes:
         folder: Run folder; ``~`` is not expanded.
@@ -49,7 +51,7 @@ class SavedRun:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Names of the experts, in the order of the gate's weights."""
+        """Names of the experts, in the order of the gate's outputs."""
         return tuple(self.config["experts"])
 
     @cached_property
@@ -59,19 +61,19 @@ class SavedRun:
 
     @cached_property
     def cohorts(self) -> tuple[dict[str, Any], ...]:
-        """For each repeat: `seed`, record ids by part, and `patients_seen`."""
+        """For each repeat: its seed, the record ids of each part, and `patients_seen`."""
         cohorts = self._read("cohorts.json")
         if not (cohorts and isinstance(cohorts, list)):
-            raise UserError(f"{self.folder / 'cohorts.json'} has no cohorts. Train again.")
+            raise UserError(f"{self.folder / 'cohorts.json'} contains no cohorts. Train again.")
         return tuple(cohorts)
 
     def patients_seen(self, repeat: int) -> RecordIds:
-        """Return the training and validation patients of a repeat."""
+        """Return the ids of the training and validation patients of a repeat."""
         with self._translate_errors():
             return as_ids(self.cohorts[repeat]["patients_seen"])
 
     def records_seen(self, repeat: int) -> RecordIds:
-        """Return the training and validation records of a repeat."""
+        """Return the ids of the training and validation records of a repeat."""
         with self._translate_errors():
             cohort = self.cohorts[repeat]
             return as_ids([*cohort["train"], *cohort["validation"]])
@@ -85,7 +87,7 @@ class SavedRun:
             }
 
     def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
-        """Return the thresholds by method and binary task; infinity predicts class 1 for none."""
+        """Return the decision thresholds of a repeat, by method and binary task."""
         with self._translate_errors():
             return {
                 method: {
@@ -96,18 +98,18 @@ class SavedRun:
             }
 
     def heads(self, repeat: int, expert: str) -> TaskHeads:
-        """Load the heads of an expert on the CPU, in evaluation mode."""
-        outputs = {name: one.outputs for name, one in self.targets(repeat).items()}
+        """Load the heads of an expert, on the CPU and in evaluation mode."""
+        outputs = {task: targets.outputs for task, targets in self.targets(repeat).items()}
         with self._translate_errors():
             return load_heads(self._repeat_folder(repeat) / "heads" / expert, outputs)
 
     def hidden_layer(self, repeat: int, expert: str) -> nn.Linear:
-        """Load the hidden layer shared by all heads of an expert."""
+        """Load the hidden layer that all heads of an expert share."""
         with self._translate_errors():
             return load_hidden_layer(self._repeat_folder(repeat) / "heads" / expert)
 
     def gate(self, repeat: int) -> PeftModel:
-        """Load the gate (`enecg.gate.Gate` with its adapter) on the CPU, in evaluation mode."""
+        """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""
         with self._translate_errors():
             return load_gate(
                 self._repeat_folder(repeat) / "gate",

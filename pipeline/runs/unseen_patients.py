@@ -1,4 +1,4 @@
-"""Find the records on which a saved run may be evaluated: those of unseen patients."""
+"""Records of patients that were used neither for training nor for validation of a saved run."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -10,19 +10,20 @@ from pipeline.runs.saved_run import SavedRun
 def find_unseen(
     saved: SavedRun, dataset: Dataset, limit: int | None = None
 ) -> Bool[np.ndarray, "repeat record"]:
-    """Find records of patients that each repeat was neither trained nor validated on.
+    """For each repeat, find the records of patients not used for training or validation.
 
-    A data set may assign records to other patients today than at training time. In the run's own
-    data set, a patient with a training or validation record therefore counts as seen, too.
+    The patient of a record may have changed in the data set's index since training. Therefore, if
+    the run was trained on the same data set, all current patients of its training and validation
+    records are excluded as well.
 
     Args:
-        saved: The run.
+        saved: The saved run.
         dataset: Data set to evaluate on.
-        limit: Number of records from the start of the index; None for all.
+        limit: Use only the first `limit` records of the index. Default: all.
 
     Returns:
-        True for unseen records. All records are unseen if the data set's patients are not those
-        of the run.
+        Boolean mask, True for records of unseen patients. It is True everywhere if the data set
+        shares no patients with the run's.
     """
     index = dataset.index()
     trained_on = saved.config["dataset"]
@@ -39,18 +40,18 @@ def find_unseen(
 
 
 def describe_patients(saved: SavedRun, namespace: str) -> str:
-    """Describe in a sentence on which patients a run is evaluated."""
+    """Return a sentence on the patients that a run is evaluated on."""
     trained_on = saved.config["dataset"]
     if same_patients(trained_on, namespace):
         return (
             f"Trained on {trained_on}; each repeat is evaluated on patients of {namespace} that "
-            "it was neither trained nor validated on."
+            "were used neither for its training nor for its validation."
         )
     return f"Trained on {trained_on}, evaluated on {namespace}."
 
 
 def note_changed_index(saved: SavedRun, dataset: Dataset) -> tuple[str, ...]:
-    """Return a note if the records or patients changed since the training."""
+    """Return a note if the data set's index has changed since the run was trained on it."""
     namespace = dataset.namespace
     if (
         namespace != saved.config["dataset"]
@@ -58,6 +59,6 @@ def note_changed_index(saved: SavedRun, dataset: Dataset) -> tuple[str, ...]:
     ):
         return ()
     return (
-        f"The records or patients of {namespace} have changed since the training; patients who now "
-        "have one of its training or validation records count as seen.",
+        f"The records or patients of {namespace} have changed since the run was trained; all "
+        "current patients of its training and validation records are excluded.",
     )

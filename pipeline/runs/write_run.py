@@ -1,16 +1,17 @@
 """Write a run folder.
 
-- `config.json`: settings, library versions, time and memory used, and the stores read with their
+- `config.json`: settings, library versions, duration, peak memory, and the stores with their
   extraction rates.
-- `provenance.json`: provenance of each store.
-- `cohorts.json`: record ids of every repeat by part, and the patients it was fitted on.
-- `results.json`: every metric of every method, and the thresholds of binary tasks by repeat;
-  `results.md` and `results.html` show the same numbers.
+- `provenance.json`: provenance of each store, by identity.
+- `cohorts.json`: for each repeat, the record ids of each part and the training and validation
+  patients.
+- `results.json`: all metrics of all methods, and the decision thresholds of binary tasks;
+  `results.md` and `results.html` present the same numbers.
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
-- `log.txt`: time-stamped progress, and validation losses of heads and gates.
-- `repeat-K/`: `targets.json` (classes, scales, constants, thresholds) and the folders of heads and
-  gate; see `pipeline.runs.checkpoints`.
+- `log.txt`: progress with timestamps, and validation losses of heads and gates.
+- `repeat-K/`: `targets.json` (classes, scales, constants and thresholds) and the subfolders of
+  heads and gate; see `pipeline.runs.checkpoints`.
 """
 
 import hashlib
@@ -52,19 +53,19 @@ def write_run(
     scores: Sequence[Score],
     seconds: float,
 ) -> None:
-    """Write everything in a run folder except its log, tables and page.
+    """Write all files of a run folder except the log, the tables and the HTML page.
 
     Args:
         folder: Existing empty folder.
-        settings: Settings of the training.
+        settings: Settings of the run.
         device: Resolved device, such as ``"cuda:0"``.
-        inputs: Stores, records and labels that the run was trained on.
-        repeats: Trained repeats, in order.
+        inputs: Stores, records, labels and tasks of the run.
+        repeats: The trained repeats.
         scores: Scores of all methods and tasks.
-        seconds: Duration of the training.
+        seconds: Duration of the run.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder is not writable.
     """
     cohorts = [
         {
@@ -103,7 +104,7 @@ def write_run(
         _write_json(folder / "cohorts.json", cohorts)
         _write_json(folder / RESULTS, results)
         pyarrow.parquet.write_table(
-            predictions_table([one for repeat in repeats for one in repeat.predictions]),
+            predictions_table([made for repeat in repeats for made in repeat.predictions]),
             folder / "predictions.parquet",
         )
         for number, repeat in enumerate(repeats):
@@ -111,7 +112,7 @@ def write_run(
 
 
 def _peak_memory(device: str) -> dict[str, int]:
-    """Peak memory in bytes of this process since its start, and of its GPU."""
+    """Return the peak memory of this process and of its GPU in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
     memory = {"process": peak if sys.platform == "darwin" else 1024 * peak}
@@ -121,7 +122,7 @@ def _peak_memory(device: str) -> dict[str, int]:
 
 
 def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
-    """Location, features per record, and extraction rates of a store."""
+    """Return the location, embedding size and extraction rates of a store."""
     kept = ("started", "device", "embedded", "embedding_seconds")
     return {
         "expert": store.provenance["expert"],
@@ -133,7 +134,7 @@ def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
-    """Patients used for training or validation; no evaluation may use them."""
+    """Return the training and validation patients, which no evaluation may use."""
     seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
     patients: list[int | str] = np.unique(as_ids(inputs.labels.loc[seen, "patient_id"])).tolist()
     return patients
@@ -141,7 +142,7 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
 
 def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
     return {
-        method: {task: [one.thresholds[method][task] for one in repeats] for task in by_task}
+        method: {task: [repeat.thresholds[method][task] for repeat in repeats] for task in by_task}
         for method, by_task in repeats[0].thresholds.items()
         if by_task
     }
@@ -149,13 +150,13 @@ def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir()
-    targets = {name: one.to_document() for name, one in repeat.targets.items()}
-    # JSON has no infinity: null is the threshold of a class that is never predicted.
+    documents = {name: targets.to_document() for name, targets in repeat.targets.items()}
+    # JSON does not support infinity, the threshold if class 1 is never predicted: store null.
     thresholds = {
         method: {task: value if np.isfinite(value) else None for task, value in by_task.items()}
         for method, by_task in repeat.thresholds.items()
     }
-    _write_json(folder / "targets.json", {"targets": targets, "thresholds": thresholds})
+    _write_json(folder / "targets.json", {"targets": documents, "thresholds": thresholds})
     for name, fit in repeat.heads.items():
         save_heads(fit.module, folder / "heads" / name)
     save_gate(repeat.gate.module, folder / "gate")

@@ -359,7 +359,7 @@ def test_evaluation_needs_unseen_patients(
 def test_evaluation_does_not_overwrite_a_run(
     results: Results, dataset: Path, store: Path, labels: Path
 ):
-    with pytest.raises(UserError, match="is not empty and holds no earlier evaluation"):
+    with pytest.raises(UserError, match="does not contain an earlier evaluation"):
         evaluate(
             results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=results.folder
         )

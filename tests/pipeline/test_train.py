@@ -296,6 +296,8 @@ def test_task_without_labels_is_an_error_and_excluded_from_all(
 
 def test_folder_with_other_files_is_not_overwritten(dataset: Path, store: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(UserError, match=r"is not empty and holds no earlier run .*thesis.tex"):
+    with pytest.raises(
+        UserError, match=r"does not contain an earlier run, but other files \(thesis.tex"
+    ):
         run(dataset, store, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "all my work"

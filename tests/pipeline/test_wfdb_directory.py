@@ -344,7 +344,7 @@ def test_heads_are_trained_evaluated_and_added_with_text_ids(
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
     evaluation = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "evaluation")
     notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
-    assert not [note for note in notes if "have changed since the training" in note]
+    assert not [note for note in notes if "have changed since the run was trained" in note]
     for task_predictions in evaluation.predictions:
         assert set(task_predictions.patient_id.tolist()).isdisjoint(
             cohorts[task_predictions.repeat]["patients_seen"]
@@ -376,7 +376,7 @@ def test_patients_added_later_are_recognized_by_their_training_records(
     assert evaluated
     assert evaluated.isdisjoint({*cohort["train"], *cohort["validation"], *same})
     notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
-    assert [note for note in notes if "have changed since the training" in note]
+    assert [note for note in notes if "have changed since the run was trained" in note]
     added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
     with pytest.raises(
         UserError, match=r"1 patients \(such as s.*\) have records in both train and test of"
