@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from flows import parameters as p
-from flows.environment import set_defaults
+from flows.environment import set_defaults, use_temporary_home
+from flows.progress import log_to_stderr
 from flows.run_app import run_app
 
 FLOWS = {
@@ -72,7 +73,7 @@ def synthesize(
     seed: p.Seed = 0,
 ) -> None:
     """Write a synthetic data set in MIMIC-IV-ECG's layout, with the labels in the signals."""
-    from flows.progress import log_to_stderr, progress_bar
+    from flows.progress import progress_bar
     from pipeline.synthetic.synthesize import synthesize as write
 
     with progress_bar("synthesize", "records", log_to_stderr) as progress:
@@ -83,4 +84,5 @@ def synthesize(
 def main() -> None:
     """Run `enecg` with the arguments of this process and exit."""
     set_defaults(os.environ, quiet=True)
+    use_temporary_home(os.environ, log_to_stderr)
     sys.exit(run_app(enecg(), sys.argv[1:]))

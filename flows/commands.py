@@ -12,6 +12,7 @@ from flows.embedded_server import start_server
 from flows.extract import estimate
 from flows.extract import extract as extract_flow
 from flows.label import label as label_flow
+from flows.preflight import check_prefect
 from flows.progress import log_to_stderr
 from flows.refresh import refresh as refresh_flow
 from flows.sweep import sweep as sweep_flow
@@ -29,6 +30,8 @@ def _as_command(
         # First, because Prefect stores a flow's parameters, and a URL may contain credentials.
         if "store" in parameters:
             check_url(parameters["store"])
+        # Before `check`, which imports torch.
+        check_prefect()
         check(**parameters)
         if not get_current_settings().api.url:
             log_to_stderr(

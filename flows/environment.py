@@ -1,6 +1,9 @@
 """Default environment variables for Prefect and the model hub."""
 
-from collections.abc import MutableMapping
+import os
+import tempfile
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
 
 DEFAULTS = {
     # No telemetry of Prefect's server and client, and of the hub.
@@ -19,8 +22,14 @@ QUIET = {
 """Variables that keep log lines of Prefect and the hub off the terminal, but in the run's log."""
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts of the embedded Prefect server, which no proxy can reach."""
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
 def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
-    """Set the variables that the user has not set.
+    """Set the variables that the user has not set, and exempt loopback from proxies.
 
     Prefect reads its settings at import, so call this before `import prefect` or from one of
     Prefect's start-up hooks.
@@ -35,3 +44,35 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
     if quiet and "PREFECT_LOGGING_LEVEL" not in environ:
         for name, value in QUIET.items():
             environ.setdefault(name, value)
+    _bypass_proxies(environ)
+
+
+def use_temporary_home(environ: MutableMapping[str, str], log: Callable[[str], None]) -> None:
+    """Set PREFECT_HOME to a temporary folder if the default one cannot be written.
+
+    Args:
+        environ: Environment to change. PREFECT_HOME is kept if the user has set it.
+        log: Called with a line if the folder is temporary.
+    """
+    if "PREFECT_HOME" in environ:
+        return
+    home = Path(environ.get("HOME", "~")).expanduser() / ".prefect"
+    existing = next((folder for folder in (home, *home.parents) if folder.exists()), None)
+    if existing is not None and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return
+    environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="enecg-prefect-")
+    log(
+        f"{home} cannot be written, so Prefect's data is kept in {environ['PREFECT_HOME']} for "
+        "this run; set PREFECT_HOME to a folder that you can write to."
+    )
+
+
+def _bypass_proxies(environ: MutableMapping[str, str]) -> None:
+    """Add loopback to NO_PROXY if a proxy is set."""
+    if not any(name in environ or name.upper() in environ for name in PROXIES):
+        return
+    excluded = environ.get("no_proxy") or environ.get("NO_PROXY", "")
+    hosts = [host.strip() for host in excluded.split(",") if host.strip()]
+    if "*" not in hosts:
+        hosts += [host for host in LOOPBACK if host not in hosts]
+        environ["NO_PROXY"] = environ["no_proxy"] = ",".join(hosts)

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from flows.environment import DEFAULTS, set_defaults
+from flows.environment import DEFAULTS, set_defaults, use_temporary_home
 
 
 def test_telemetry_is_off_by_default():
@@ -24,3 +26,45 @@ def test_prefect_logs_to_the_console_only_if_the_user_sets_a_level():
     set_defaults(debug, quiet=True)
     assert quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "CRITICAL"
     assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in debug
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("excluded", "expected"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "lab.example"}, "lab.example,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "localhost, lab"}, "localhost,lab,127.0.0.1,::1"),
+    ],
+)
+def test_loopback_bypasses_proxies(proxy: str, excluded: dict[str, str], expected: str):
+    environ = {proxy: "http://proxy.example:3128", **excluded}
+    set_defaults(environ, quiet=True)
+    assert environ["NO_PROXY"] == environ["no_proxy"] == expected
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"HTTP_PROXY": "http://proxy.example", "NO_PROXY": "*"}], ids=["none", "all"]
+)
+def test_hosts_without_proxy_are_kept_if_no_change_is_needed(environ: dict[str, str]):
+    before = environ.get("NO_PROXY")
+    set_defaults(environ, quiet=True)
+    assert environ.get("NO_PROXY") == before
+
+
+def test_prefect_home_is_temporary_if_the_home_cannot_be_written(tmp_path: Path):
+    (tmp_path / "file").touch()
+    lines: list[str] = []
+    environ = {"HOME": str(tmp_path / "file")}
+    use_temporary_home(environ, lines.append)
+    assert Path(environ["PREFECT_HOME"]).is_dir()
+    assert len(lines) == 1
+    assert str(tmp_path / "file" / ".prefect") in lines[0]
+
+
+@pytest.mark.parametrize("environ", [{"PREFECT_HOME": "/lab/prefect"}, {}])
+def test_a_usable_or_explicit_prefect_home_is_kept(environ: dict[str, str], tmp_path: Path):
+    environ = {**environ, "HOME": str(tmp_path)}
+    before = dict(environ)
+    use_temporary_home(environ, pytest.fail)
+    assert environ == before

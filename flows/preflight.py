@@ -1,0 +1,159 @@
+"""Checks of Prefect's environment before a flow runs.
+
+Without them, Prefect retries for minutes and then fails with an error that hides the cause.
+"""
+
+import importlib.util
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import prefect
+import prefect.server.database
+from prefect.settings import get_current_settings
+from sqlalchemy.engine import make_url
+
+from enecg.errors import UserError
+
+SERVER_TIMEOUT_SECONDS = 10.0
+
+_SQLITE_HEADER = b"SQLite format 3\x00"
+
+
+def check_prefect() -> None:
+    """Check what Prefect needs to run a flow.
+
+    Raises:
+        UserError: A proxy cannot be used, Prefect's home or database is unusable, or the server at
+            PREFECT_API_URL does not respond or has another major version.
+    """
+    settings = get_current_settings()
+    check_socks_proxy(os.environ)
+    check_home(settings.home)
+    if settings.api.url:
+        check_server(settings.api.url)
+        return
+    url = settings.server.database.connection_url
+    if url is not None:
+        parsed = make_url(url.get_secret_value())
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            check_database(Path(parsed.database))
+
+
+def check_socks_proxy(environ: Mapping[str, str]) -> None:
+    """Raise UserError if a SOCKS proxy is set without the package that HTTP clients need for it."""
+    if importlib.util.find_spec("socksio") is not None:
+        return
+    for name in (
+        "ALL_PROXY",
+        "all_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+    ):
+        if environ.get(name, "").lower().startswith("socks"):
+            raise UserError(
+                f"{name} names a SOCKS proxy, which needs the package socksio; run `pip install "
+                f"socksio`, or unset {name}."
+            )
+
+
+def check_home(home: Path) -> None:
+    """Raise UserError if Prefect's home cannot be written."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / f".enecg-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"PREFECT_HOME {home} cannot be written ({error.strerror}); set PREFECT_HOME to a "
+            "folder that you can write to."
+        ) from error
+
+
+def check_database(path: Path) -> None:
+    """Check that the database of the embedded server can be opened by this version of Prefect.
+
+    Args:
+        path: SQLite file; it may be missing or empty.
+
+    Raises:
+        UserError: The file is not a SQLite database, is unreadable, or was written by a newer
+            version of Prefect.
+    """
+    remedy = "move it away (Prefect then creates a new one), or set PREFECT_HOME to another folder."
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            return
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
+                raise UserError(f"{path} is not a SQLite database; {remedy}")
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+            if ("alembic_version",) not in tables:
+                return
+            revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        finally:
+            connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
+    unknown = {revision for (revision,) in revisions} - _known_revisions()
+    if unknown:
+        raise UserError(
+            f"{path} was written by a newer version of Prefect than {prefect.__version__} "
+            f"(database revision {min(unknown)}); update Prefect, {remedy}"
+        )
+
+
+def check_server(url: str) -> None:
+    """Check that a Prefect server responds and is compatible.
+
+    Args:
+        url: Address of its API.
+
+    Raises:
+        UserError: It does not respond, or has another major version than the installed Prefect.
+    """
+    try:
+        response = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=SERVER_TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UserError(
+            f"The Prefect server at PREFECT_API_URL={_without_credentials(url)} does not respond "
+            f"({type(error).__name__}); start it, or unset PREFECT_API_URL to use an embedded "
+            "server."
+        ) from error
+    if not response.is_success:
+        return  # such as a server with authentication, for which Prefect has the credentials
+    try:
+        version = str(response.json())
+        major = int(version.split(".")[0])
+    except ValueError as error:
+        raise UserError(
+            f"PREFECT_API_URL={_without_credentials(url)} is not the API of a Prefect server; it "
+            "usually ends in :4200/api."
+        ) from error
+    if major != int(prefect.__version__.split(".")[0]):
+        raise UserError(
+            f"The Prefect server at PREFECT_API_URL={_without_credentials(url)} has version "
+            f"{version}, but Prefect {prefect.__version__} is installed here; install the same "
+            "major version on both."
+        )
+
+
+def _known_revisions() -> set[str]:
+    """Return the database revisions that the installed Prefect can migrate from."""
+    package = Path(prefect.server.database.__file__).parent
+    files = (package / "_migrations" / "versions" / "sqlite").glob("*.py")
+    lines = (line for file in files for line in file.read_text().splitlines())
+    return {
+        line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("revision")
+    }
+
+
+def _without_credentials(url: str) -> str:
+    return str(httpx.URL(url).copy_with(userinfo=b"")) if "@" in url else url

@@ -1,0 +1,136 @@
+"""What Prefect needs is checked before a flow runs; each fault is one sentence within seconds."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import prefect
+import pytest
+
+from enecg.errors import UserError
+from flows import preflight
+
+
+class _Server(BaseHTTPRequestHandler):
+    body: bytes = b""
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/api/admin/version" else 404)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/api"
+        http.shutdown()
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200) -> None:
+    monkeypatch.setattr(_Server, "body", body)
+    monkeypatch.setattr(_Server, "status", status)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'"2.20.1"', r"has version 2\.20\.1, but Prefect \d"),
+        (b'"4.0.0"', r"has version 4\.0\.0, but Prefect \d"),
+        (b"<html>", "is not the API of a Prefect server"),
+        (b'"soon"', "is not the API of a Prefect server"),
+    ],
+)
+def test_an_incompatible_server_is_a_user_error(
+    server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, message: str
+):
+    answer(monkeypatch, body)
+    with pytest.raises(UserError, match=rf"PREFECT_API_URL={server} {message}[^\n]*\.$"):
+        preflight.check_server(server)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(json.dumps(prefect.__version__).encode(), 200), (b"", 401)]
+)
+def test_a_compatible_server_or_one_with_authentication_is_accepted(
+    server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
+):
+    answer(monkeypatch, body, status)
+    preflight.check_server(server)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://user:secret@127.0.0.1:9/api"])
+def test_an_unreachable_server_is_a_user_error_without_credentials(url: str):
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/api does not respond[^\n]*\.$") as raised:
+        preflight.check_server(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_that_is_no_database_is_a_user_error(tmp_path: Path):
+    path = tmp_path / "prefect.db"
+    path.write_text("these are notes, not a database")
+    with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; move it away"):
+        preflight.check_database(path)
+
+
+def test_a_cut_database_is_a_user_error(tmp_path: Path):
+    path = tmp_path / "prefect.db"
+    path.write_bytes(b"SQLite format 3\x00" + bytes(100))
+    with pytest.raises(UserError, match=rf"^{path} cannot be read"):
+        preflight.check_database(path)
+
+
+def write_database(path: Path, revision: str) -> Path:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    connection.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+    connection.commit()
+    connection.close()
+    return path
+
+
+def test_a_database_of_a_newer_prefect_is_a_user_error(tmp_path: Path):
+    path = write_database(tmp_path / "prefect.db", "ffffffffffff")
+    with pytest.raises(UserError, match=rf"^{path} was written by a newer version of Prefect than"):
+        preflight.check_database(path)
+
+
+def test_a_missing_empty_or_known_database_is_accepted(tmp_path: Path):
+    preflight.check_database(tmp_path / "missing.db")
+    (tmp_path / "empty.db").touch()
+    preflight.check_database(tmp_path / "empty.db")
+    revision = min(preflight._known_revisions())
+    preflight.check_database(write_database(tmp_path / "known.db", revision))
+    sqlite3.connect(tmp_path / "new.db").execute("CREATE TABLE other (x TEXT)").connection.close()
+    preflight.check_database(tmp_path / "new.db")
+
+
+def test_a_home_that_is_a_file_is_a_user_error(tmp_path: Path):
+    (tmp_path / "home").touch()
+    with pytest.raises(UserError, match=rf"^PREFECT_HOME {tmp_path}/home cannot be written"):
+        preflight.check_home(tmp_path / "home")
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "http_proxy"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4"])
+def test_a_socks_proxy_without_its_package_is_a_user_error(
+    name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+):
+    environ = {name: f"{scheme}://127.0.0.1:1080"}
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=rf"^{name} names a SOCKS proxy, .*`pip install socksio`"):
+        preflight.check_socks_proxy(environ)
+    preflight.check_socks_proxy({name: "http://proxy.example:3128"})
+
+
+def test_a_socks_proxy_with_its_package_is_accepted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: object())
+    preflight.check_socks_proxy({"ALL_PROXY": "socks5://127.0.0.1:1080"})
