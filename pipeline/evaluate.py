@@ -34,13 +34,13 @@ EVALUATION = "evaluation.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a run on other data.
+    """Results of evaluating a run on other data.
 
     Attributes:
         markdown: Tables and notes in Markdown.
         scores: Scores of all methods and tasks.
         predictions: Predictions of all methods, tasks and repeats.
-        folder: Folder that holds them; None if none was requested.
+        folder: Output folder; None if the results were not written.
     """
 
     markdown: str
@@ -59,27 +59,27 @@ def evaluate(
     limit: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Evaluate a run on records of patients that it was neither trained nor validated on.
+    """Evaluate a run on patients that were used neither for its training nor for its validation.
 
-    Reads embeddings of the run's experts and weights from the store; opens no waveform. In a data
-    set with the run's own patients, each repeat is evaluated on the patients that are new to it;
-    in any other data set, on all patients.
+    This reads embeddings by the run's experts from the stores, and no waveforms. If the data set
+    shares patients with the run's, each repeat is evaluated only on patients that are not among its
+    training and validation patients; otherwise on all patients.
 
     Args:
-        run: Run folder.
+        run: The run folder.
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
-        store: Root folder or URL of the shared stores.
-        labels: Label file (CSV or Parquet) that replaces the data set's own labels.
-        out: Folder for the scores, tables and predictions.
-        limit: Number of records from the start of the data set's index; None for all.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+        store: Root folder or URL of the stores.
+        labels: CSV or Parquet file of labels. Default: the data set's own labels.
+        out: Output folder for scores, tables and predictions. Default: nothing is written.
+        limit: Use only the first `limit` records of the data set's index. Default: all.
+        device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
 
     Returns:
         Scores with bootstrap intervals by patient, and the predictions.
 
     Raises:
-        UserError: The run, data set, labels or device cannot be used, or no task can be evaluated.
-        StoreError: The embeddings have not been extracted.
+        UserError: The run, data set, labels or device are invalid, or no task can be evaluated.
+        StoreError: Embeddings have not been extracted, or a store is damaged.
     """
     saved = SavedRun(Path(run).expanduser())
     repeats = range(len(saved.cohorts))
@@ -104,13 +104,13 @@ def evaluate(
     columns = [task.column for task in trained if task.column in table]
     labeled = table[columns].notna().any(axis=1).to_numpy()
     records = find_complete(cache, record_id[labeled & unseen.any(0)], command)
-    kept = np.isin(record_id, records.record_id)
-    table, unseen = table[kept], unseen[:, kept]
-    tasks, notes = select_tasks([one.targets for one in predictors], table, unseen)
+    is_complete = np.isin(record_id, records.record_id)
+    table, unseen = table[is_complete], unseen[:, is_complete]
+    tasks, notes = select_tasks([predictor.targets for predictor in predictors], table, unseen)
     if not tasks:
         raise UserError(
             f"{saved.folder} has no task that can be evaluated on {source.namespace}. "
-            f"{' '.join(notes)} Choose another data set, or pass labels by --labels."
+            f"{' '.join(notes)} Choose another data set, or pass a label file as --labels."
         )
     features = read_features(cache, records.record_id, device)
     predictions = tuple(
@@ -138,11 +138,11 @@ def evaluate(
     evaluation = Evaluation(text, scores, predictions, folder)
     if folder is not None:
         with replace_output(folder, EVALUATION) as unfinished, translate_write_errors(folder):
-            _write(unfinished, config, tasks, evaluation)
+            _write_evaluation(unfinished, config, tasks, evaluation)
     return evaluation
 
 
-def _write(
+def _write_evaluation(
     folder: Path, config: dict[str, Any], tasks: tuple[Task, ...], evaluation: Evaluation
 ) -> None:
     results = results_document(tasks, {}, evaluation.scores)

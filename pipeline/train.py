@@ -1,4 +1,4 @@
-"""Stage two: train heads and gate from the stores and write a run folder."""
+"""Train heads and gate on the embeddings in the stores and write a run folder."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ class Results:
     Attributes:
         folder: The run folder.
         page: The HTML page of results.
-        markdown: The tables of results.
-        scores: Score of every method on every task.
+        markdown: The result tables in Markdown.
+        scores: Scores of all methods and tasks.
         seconds: Duration of the run.
     """
 
@@ -59,25 +59,25 @@ def train(
     settings: TrainSettings | None = None,
     progress: Progress | None = None,
 ) -> Results:
-    """Train heads and gate, evaluate them on held-out patients, and write a run folder.
+    """Train heads and gate, evaluate them on test patients, and write a run folder.
 
-    Opens no waveform and runs no expert. An existing run in `out` is replaced when the new one is
-    complete.
+    This reads no waveforms and runs no expert. An earlier run in `out` is replaced when the new one
+    is complete.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
         out: The run folder.
-        settings: Tasks, experts, cohorts and hyperparameters. Default: `TrainSettings`'s.
+        settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
         progress: Called as ``progress(done, total)`` after each expert's heads, the gates and the
             ensembles.
 
     Returns:
-        The scores, and the paths of the results.
+        Scores, tables and paths.
 
     Raises:
-        UserError: An option is invalid, labels or stores do not exist, or `out` is not a run
-            folder or not writable.
+        UserError: An option is invalid, labels or stores are missing, or `out` is not writable or
+            contains other files.
         StoreError: A store is incomplete or damaged.
     """
     settings = settings or TrainSettings()
@@ -91,7 +91,7 @@ def train(
     if settings.fit.top_k > len(inputs.cache.experts):
         raise UserError(
             f"--top-k {settings.fit.top_k} exceeds the number of experts "
-            f"({len(inputs.cache.experts)}); give a smaller number, or 0 to use all."
+            f"({len(inputs.cache.experts)}); use a smaller number, or 0 to use all."
         )
     if base is None:
         cohorts = [
@@ -99,10 +99,10 @@ def train(
                 inputs.record_id,
                 as_ids(inputs.labels["patient_id"]),
                 patients=settings.patients,
-                seed=settings.seed + number,
+                seed=settings.seed + repeat,
                 ecgs=settings.ecgs,
             )
-            for number in range(settings.repeats)
+            for repeat in range(settings.repeats)
         ]
     else:
         cohorts = load_cohorts(base, inputs.record_id, inputs.dataset.index())
@@ -123,21 +123,23 @@ def train(
         features = read_features(inputs.cache, record_id, device)
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
-        log_fit = _count_steps(log, progress, len(inputs.cache.experts) + 2)
+        log_fit = _make_log_callback(log, progress, len(inputs.cache.experts) + 2)
         with single_thread():
             repeats = run_repeats(cohorts, inputs, features, settings.fit, log_fit, bases)
-        evaluated = compute_scores([made for repeat in repeats for made in repeat.predictions])
+        scores = compute_scores(
+            [prediction for repeat in repeats for prediction in repeat.predictions]
+        )
         seconds = time.monotonic() - started
-        write_run(unfinished, settings, device, inputs, repeats, evaluated, seconds)
-        finished = runs.read_results(unfinished)
-        text = write_markdown(finished)
-        page = write_page(finished, repeats)
+        write_run(unfinished, settings, device, inputs, repeats, scores, seconds)
+        run = runs.read_results(unfinished)
+        text = write_markdown(run)
+        page = write_page(run, repeats)
         log.write(f"Finished in {seconds:.1f} s.")
-    return Results(folder, folder / page.name, text, evaluated, seconds)
+    return Results(folder, folder / page.name, text, scores, seconds)
 
 
 def _note_patients(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
-    """Note that all patients are used, if fewer are available than requested."""
+    """Return a note if fewer patients are available than requested."""
     available = inputs.labels["patient_id"].nunique()
     if available >= settings.patients:
         return ()
@@ -148,7 +150,7 @@ def _note_patients(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
-    """Note each task with test records of classes that no training patient has."""
+    """Return a note for each task with test records of classes that no training patient has."""
     notes = []
     for task in inputs.tasks:
         excluded = 0
@@ -164,8 +166,8 @@ def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str
     return notes
 
 
-def _count_steps(log: RunLog, progress: Progress | None, total: int) -> LogFit:
-    """Return a function that logs each finished step and reports progress."""
+def _make_log_callback(log: RunLog, progress: Progress | None, total: int) -> LogFit:
+    """Return a callback that logs each finished step and reports the progress."""
     done = 0
 
     def log_fit(name: str, fits: Sequence[FittedModel]) -> None:

@@ -1,7 +1,8 @@
-"""Bootstrap of metrics: test sets resampled by patient, all draws at once.
+"""Vectorized bootstrap of metrics over patients.
 
-A draw is a count per patient; all records of a patient have its count as weight. Each function
-here computes the metric of the same name in `enecg.metrics` with these weights, for every draw.
+A draw is given by the number of times that it contains each patient, which is the weight of all
+records of that patient. The metric functions compute the metric of the same name in `enecg.metrics`
+with these weights, for all draws at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 
 DRAWS = 1000
 RANK_DRAWS = 200
-"""Draws of slow metrics: those that rank records, and those without a vectorized version."""
+"""Number of draws for slow metrics: those that rank records or are not vectorized."""
 DRAWS_PER_BLOCK = 20
-"""Draws per block of rank metrics, so that a block fits in a CPU cache."""
+"""Number of draws per block of rank metrics, so that a block fits in the CPU cache."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Resamples:
     """Test records and bootstrap draws of their patients.
 
     Attributes:
-        truth: Values in the task's unit, or class numbers.
-        predicted: Values in the task's unit, or class numbers.
-        probability: Probability of each class; None for a regression.
-        patient: Column of each record's patient in `counts`.
-        counts: How often each draw contains each patient.
+        truth: True values in the task's unit or class indices.
+        predicted: Predicted values in the task's unit or class indices.
+        probability: Class probabilities; None for a regression task.
+        patient: Column in `counts` of the patient of each record.
+        counts: Number of times that each draw contains each patient.
     """
 
     truth: Float[np.ndarray, " record"]
@@ -76,22 +77,22 @@ class Resamples:
 def draw_counts(
     patients: int, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draw patient"]:
-    """Draw patients with replacement.
+    """Draw patients with replacement, as many as there are.
 
     Args:
-        patients: Number of patients, and of patients per draw.
+        patients: Number of patients.
         draws: Number of draws.
         rng: Random generator.
 
     Returns:
-        How often each draw contains each patient.
+        Number of times that each draw contains each patient.
     """
     counts: np.ndarray = rng.multinomial(patients, np.full(patients, 1 / patients), size=draws)
     return counts.astype(np.float64)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray, default: float) -> np.ndarray:
-    """Divide elementwise; elements with a denominator of 0 or less become `default`."""
+    """Divide elementwise; return `default` where the denominator is not positive."""
     result: np.ndarray = np.divide(
         numerator,
         denominator,
@@ -163,7 +164,7 @@ def balanced_accuracy(resamples: Resamples) -> Draws:
 
 
 def auroc(resamples: Resamples, positive: int = 1) -> Draws:
-    """See `metrics.auroc`; class `positive` against all others."""
+    """See `metrics.auroc`; `positive` is the index of the positive class."""
     concordant, positives = np.zeros((2, len(resamples.counts)))
     for block, of_class, below, tied in _ranks(resamples, positive):
         concordant[block] = np.einsum("sd,sd->d", of_class, below + tied / 2, dtype=np.float64)
@@ -205,7 +206,7 @@ def calibration_error(resamples: Resamples) -> Draws:
 
 
 def loop_over_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
-    """Compute a metric without a vectorized version, draw by draw on repeated records."""
+    """Compute a metric that is not vectorized, separately for each draw."""
     repeated = [
         np.repeat(np.arange(len(resamples.patient)), counts[resamples.patient].astype(int))
         for counts in resamples.counts
@@ -226,13 +227,13 @@ VECTORIZED: dict[MetricFunction, Callable[[Resamples], Draws]] = {
     metrics.macro_auroc: macro_auroc,
     metrics.calibration_error: calibration_error,
 }
-"""Metrics that are computed for all draws at once."""
+"""Vectorized version of each metric that has one."""
 
 RANKED = (metrics.auroc, metrics.auprc, metrics.macro_auroc)
 
 
 def draw_limit(metric: MetricFunction) -> int:
-    """Return the number of draws on which a metric's interval is based."""
+    """Return the number of draws for the confidence interval of a metric."""
     return DRAWS if metric in VECTORIZED and metric not in RANKED else RANK_DRAWS
 
 
@@ -249,19 +250,19 @@ def _probability(resamples: Resamples) -> Float[np.ndarray, "record class"]:
 
 
 def _count_by_class(resamples: Resamples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count (class, draw) records of each class, predicted as it, and predicted correctly."""
+    """Count the true, predicted and correctly predicted records, each of shape (class, draw)."""
     truth, predicted = resamples.truth.astype(int), resamples.predicted.astype(int)
     classes = int(max(truth.max(), predicted.max())) + 1
-    every, right = np.arange(len(truth)), np.flatnonzero(truth == predicted)
-    selections = ((truth, every), (predicted, every), (truth[right], right))
-    actual, as_class, correct = (
+    all_rows, right = np.arange(len(truth)), np.flatnonzero(truth == predicted)
+    selections = ((truth, all_rows), (predicted, all_rows), (truth[right], right))
+    actual, guessed, correct = (
         resamples.histogram(classes, index, rows) @ resamples.counts.T for index, rows in selections
     )
-    return actual, as_class, correct
+    return actual, guessed, correct
 
 
 def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
-    """Average over the classes with records in a draw; NaN where no class has any."""
+    """Average over the classes that have records in a draw; NaN if there are none."""
     present = records > 0
     return divide(np.where(present, value, 0).sum(0), present.sum(0), metrics.NAN)
 
@@ -269,17 +270,17 @@ def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
 def _ranks(
     resamples: Resamples, positive: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Rank the records of other classes relative to the distinct scores of one class.
+    """Count the records at and below each distinct score of the positive class.
 
     Yields:
-        For each block of draws: the block, and (score, draw) counts of the class's records at
-        each of its scores, of other records below it, and of other records at it.
+        For each block of draws: its slice, and three arrays of shape (score, draw), the numbers of
+        positive records at each score, of other records below it, and of other records at it.
     """
     score = _probability(resamples)[:, positive]
     is_positive = resamples.truth == positive
     scores = np.unique(score[is_positive])
-    # Bin 2j + 1 holds scores equal to the j-th distinct score, bin 2j those between it and the
-    # previous one. This suffices, because only the order relative to positive records matters.
+    # Bin 2j + 1 is for scores equal to the j-th distinct score, bin 2j for scores between it and
+    # the previous one. Only the order relative to positive records matters.
     index = np.searchsorted(scores, score, "left") + np.searchsorted(scores, score, "right")
     positives, others = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
     positive_bins = resamples.histogram(len(scores), index[positives] // 2, positives)

@@ -1,4 +1,4 @@
-"""Select the tasks of a run that can be evaluated on a label table."""
+"""Selection of the tasks of a run that can be evaluated on other labels."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from pipeline.labels.targets import Targets
 
 
 def has_target(targets: Targets, labels: pd.DataFrame) -> Bool[np.ndarray, " record"]:
-    """Return which records have a label that the task's targets can encode."""
+    """Return a mask of the records with a label that the targets can encode."""
     known: np.ndarray = ~np.isnan(targets.encode(labels[targets.task.column]))
     return known
 
@@ -21,15 +21,15 @@ def select_tasks(
     labels: pd.DataFrame,
     unseen: Bool[np.ndarray, "repeat record"],
 ) -> tuple[tuple[Task, ...], tuple[str, ...]]:
-    """Select the tasks for which every repeat has unseen records with a label.
+    """Select the tasks for which every repeat has labeled records of unseen patients.
 
     Args:
         targets: Fitted targets of each repeat, by task.
         labels: Label table, one row per record.
-        unseen: Records that each repeat may be evaluated on.
+        unseen: Mask of the records of unseen patients, see `find_unseen`.
 
     Returns:
-        The tasks, and one note for each task or label that is skipped.
+        The tasks, and notes on skipped tasks and labels.
     """
     tasks, unlabeled, notes = [], [], []
     for name, first in targets[0].items():
@@ -50,12 +50,12 @@ def select_tasks(
                     f"run's classes and {handling}."
                 )
         if not all(
-            (has_target(of_repeat[name], labels) & mask).any()
-            for of_repeat, mask in zip(targets, unseen, strict=True)
+            (has_target(by_task[name], labels) & mask).any()
+            for by_task, mask in zip(targets, unseen, strict=True)
         ):
             notes.append(
-                f"{task.title} is skipped: at least one repeat was trained or validated on every "
-                "patient with a label."
+                f"{task.title} is skipped: for at least one repeat, all patients with a label were "
+                "used for training or validation."
             )
             continue
         tasks.append(task)

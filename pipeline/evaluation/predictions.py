@@ -1,4 +1,4 @@
-"""Predictions of a method on test records, and their Parquet table."""
+"""Predictions of a method for test records, and their Parquet table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from stores.record_ids import RecordIds
 CONSTANT = "constant predictor"
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
-"""Prefix of an expert's name: the expert with untrained heads."""
+"""Prefix of an expert's name for the method that uses it with untrained heads."""
 
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """Predictions of one method for one task, on the labeled test records of one repeat.
+    """Predictions of one method for one task and the labeled test records of one repeat.
 
     Attributes:
         task: The task.
-        method: Name of an expert or ensemble, or `CONSTANT`, `ENSEMBLE`, `ZERO_SHOT` + expert.
-        repeat: Number of the repeat, from 0.
-        record_id: Test records.
-        patient_id: Their patients.
-        truth: Values in the task's unit, or class numbers.
-        predicted: Values in the task's unit, or class numbers.
-        probability: Probability of each class; None for a regression.
+        method: Name of an expert or ensemble, `CONSTANT`, `ENSEMBLE`, or `ZERO_SHOT` + expert.
+        repeat: Index of the repeat.
+        record_id: Record id of each test record.
+        patient_id: Patient id of each test record.
+        truth: True values in the task's unit or class indices.
+        predicted: Predicted values in the task's unit or class indices.
+        probability: Class probabilities; None for a regression task.
     """
 
     task: Task
@@ -49,28 +49,28 @@ def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
 
     Returns:
         One row per record with columns task, method, repeat, record_id, patient_id, truth,
-        predicted and probability (float32 list over classes, or null).
+        predicted and probability (list of float32, one per class, or null).
     """
     return pa.concat_tables(
         [
             pa.table(
                 {
-                    "task": pa.repeat(one.task.name, len(one.truth)),
-                    "method": pa.repeat(one.method, len(one.truth)),
-                    "repeat": np.full(len(one.truth), one.repeat),
-                    "record_id": pa.array(one.record_id),
-                    "patient_id": pa.array(one.patient_id),
-                    "truth": one.truth,
-                    "predicted": one.predicted,
-                    "probability": _list_array(one.probability, len(one.truth)),
+                    "task": pa.repeat(prediction.task.name, len(prediction.truth)),
+                    "method": pa.repeat(prediction.method, len(prediction.truth)),
+                    "repeat": np.full(len(prediction.truth), prediction.repeat),
+                    "record_id": pa.array(prediction.record_id),
+                    "patient_id": pa.array(prediction.patient_id),
+                    "truth": prediction.truth,
+                    "predicted": prediction.predicted,
+                    "probability": _make_list_array(prediction.probability, len(prediction.truth)),
                 }
             )
-            for one in predictions
+            for prediction in predictions
         ]
     )
 
 
-def _list_array(probability: np.ndarray | None, rows: int) -> pa.Array:
+def _make_list_array(probability: np.ndarray | None, rows: int) -> pa.Array:
     if probability is None:
         return pa.nulls(rows, pa.list_(pa.float32()))
     classes = probability.shape[1]

@@ -1,4 +1,4 @@
-"""Scores of methods over repeats, with bootstrap intervals by patient."""
+"""Scores of methods over repeats, with bootstrap confidence intervals by patient."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric over repeats.
+    """The value of a metric over all repeats.
 
     Attributes:
         metric: Name of the metric.
-        mean: Mean over the repeats where the metric is defined; NaN if there are none.
-        deviation: Sample standard deviation over them; None for fewer than two.
+        mean: Mean over the repeats in which the metric is defined; NaN if there are none.
+        deviation: Sample standard deviation over these repeats; None for fewer than two.
         low: Lower end of the bootstrap 95% interval of the mean.
         high: Upper end of the interval.
-        values: Value in each repeat; NaN where undefined.
-        draws: Number of bootstrap draws with a defined value.
+        values: Value in each repeat; NaN if undefined.
+        draws: Number of bootstrap draws in which the metric is defined.
     """
 
     metric: str
@@ -47,15 +47,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Score(Measure):
-    """The main metric of a method on a task, and its other metrics.
+    """The main metric and the other metrics of a method on a task.
 
     Attributes:
         task: Name of the task.
         method: Name of the method; see `TaskPredictions`.
         n: Number of test records in each repeat.
         patients: Number of test patients in each repeat.
-        others: The other metrics for tasks of this kind.
-        reliability: Calibration bins over all repeats; empty for a regression.
+        others: The other metrics.
+        reliability: Calibration bins over all repeats; empty for a regression task.
     """
 
     task: str
@@ -67,11 +67,11 @@ class Score(Measure):
 
 
 RepeatCounts = Mapping[int, Float[np.ndarray, "draw patient"]]
-"""By repeat, how often each bootstrap draw contains each test patient."""
+"""Number of times that each bootstrap draw contains each test patient, by repeat."""
 
 
 def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
-    """Score every method on every task.
+    """Compute the scores of all methods and tasks.
 
     All methods and metrics of a task use the same bootstrap draws.
 
@@ -80,11 +80,11 @@ def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tup
         seed: Seed of the bootstrap.
 
     Returns:
-        Scores in the order in which methods and tasks first occur.
+        Scores in order of the first occurrence of method and task.
     """
     groups: dict[tuple[str, str], list[TaskPredictions]] = {}
-    for one in predictions:
-        groups.setdefault((one.method, one.task.name), []).append(one)
+    for prediction in predictions:
+        groups.setdefault((prediction.method, prediction.task.name), []).append(prediction)
     scores: dict[tuple[str, str], Score] = {}
     for task in dict.fromkeys(task for _, task in groups):
         keys = [key for key in groups if key[1] == task]
@@ -95,32 +95,34 @@ def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tup
 
 
 def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | None = None) -> Score:
-    """Score one method on one task.
+    """Compute the score of one method on one task.
 
     Args:
-        repeats: Its predictions in every repeat.
-        counts: Bootstrap draws; by default drawn with seed 0.
+        repeats: Predictions of the method in each repeat.
+        counts: Bootstrap draws. Default: drawn with seed 0.
 
     Returns:
-        The main metric, the other metrics and calibration bins.
+        The score.
     """
     task = repeats[0].task
     counts = _draw(repeats, 0) if counts is None else counts
-    probabilities = [one.probability for one in repeats if one.probability is not None]
+    probabilities = [
+        prediction.probability for prediction in repeats if prediction.probability is not None
+    ]
     has_probabilities = len(probabilities) == len(repeats)
     main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
     return Score(
         **vars(_measure(main, repeats, counts)),
         task=task.name,
         method=repeats[0].method,
-        n=tuple(len(one.truth) for one in repeats),
-        patients=tuple(len(np.unique(one.patient_id)) for one in repeats),
+        n=tuple(len(prediction.truth) for prediction in repeats),
+        patients=tuple(len(np.unique(prediction.patient_id)) for prediction in repeats),
         others=tuple(
             _measure(metric, repeats, counts)
             for metric in metrics.SECONDARY_METRICS[task.kind]
             if metric.name != main.name and (has_probabilities or not metric.by_probability)
         ),
-        reliability=_reliability(repeats, probabilities) if has_probabilities else (),
+        reliability=_compute_reliability(repeats, probabilities) if has_probabilities else (),
     )
 
 
@@ -134,10 +136,10 @@ def bootstrap_metric(
     Args:
         predictions: Predictions on the test records.
         metric: The metric.
-        counts: How often each draw contains each patient, patients in sorted order.
+        counts: Number of times that each draw contains each patient, in order of patient id.
 
     Returns:
-        The metric of the first `draw_limit` draws; NaN where it is undefined or the draw has no
+        The metric for the first `draw_limit` draws; NaN if it is undefined or a draw contains no
         patient of this repeat.
     """
     _, patient = np.unique(predictions.patient_id, return_inverse=True)
@@ -156,22 +158,30 @@ def bootstrap_metric(
 
 
 def _draw(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts:
-    # A patient in several repeats gets the same count in each.
-    patients = np.unique(np.concatenate([one.patient_id for one in repeats]))
+    # A patient of several repeats has the same count in all of them.
+    patients = np.unique(np.concatenate([prediction.patient_id for prediction in repeats]))
     counts = draw_counts(len(patients), DRAWS, np.random.default_rng(seed))
-    return {one.repeat: counts[:, np.isin(patients, one.patient_id)] for one in repeats}
+    return {
+        prediction.repeat: counts[:, np.isin(patients, prediction.patient_id)]
+        for prediction in repeats
+    }
 
 
 def _measure(
     metric: metrics.Metric, repeats: Sequence[TaskPredictions], counts: RepeatCounts
 ) -> Measure:
     values = []
-    for one in repeats:
-        given = one.probability if metric.by_probability else one.predicted
-        assert given is not None
-        values.append(metric.compute(one.truth, given))
+    for prediction in repeats:
+        predicted = prediction.probability if metric.by_probability else prediction.predicted
+        assert predicted is not None
+        values.append(metric.compute(prediction.truth, predicted))
     draws = _mean_of_defined(
-        np.stack([bootstrap_metric(one, metric, counts[one.repeat]) for one in repeats])
+        np.stack(
+            [
+                bootstrap_metric(prediction, metric, counts[prediction.repeat])
+                for prediction in repeats
+            ]
+        )
     )
     draws = draws[~np.isnan(draws)]
     defined = [value for value in values if not np.isnan(value)]
@@ -186,7 +196,7 @@ def _measure(
         deviation=float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         low=low,
         high=high,
-        # The NAN object itself, so that equal scores compare equal.
+        # NaN != NaN, but tuples that contain the same NAN object compare equal.
         values=tuple(NAN if np.isnan(value) else value for value in values),
         draws=len(draws),
     )
@@ -195,17 +205,17 @@ def _measure(
 def _mean_of_defined(
     values: Float[np.ndarray, "repeat draw"],
 ) -> Float[np.ndarray, " draw"]:
-    """Average over the repeats with a value; NaN where none has one."""
+    """Average over the repeats in which the metric is defined; NaN if there are none."""
     return divide(np.nansum(values, 0), (~np.isnan(values)).sum(0), NAN)
 
 
-def _reliability(
+def _compute_reliability(
     repeats: Sequence[TaskPredictions], probabilities: Sequence[np.ndarray]
 ) -> tuple[metrics.Bin, ...]:
-    # Multiclass repeats have different classes, so pairs of probability and outcome are pooled.
+    # Repeats of a multiclass task may have different classes, so the pairs are concatenated.
     pairs = [
-        metrics.calibration_pairs(one.truth, probability)
-        for one, probability in zip(repeats, probabilities, strict=True)
+        metrics.calibration_pairs(prediction.truth, probability)
+        for prediction, probability in zip(repeats, probabilities, strict=True)
     ]
-    probability, outcome = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    probability, outcome = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return metrics.reliability_bins(outcome, np.stack([1 - probability, probability], 1))

@@ -17,12 +17,13 @@ def choose_threshold(
         truth: True classes, 0 or 1.
 
     Returns:
-        The lowest probability for which class 1 is predicted: one of `probability`, or infinity
-        if predicting class 0 for all records is best. The largest of equally good thresholds.
+        The lowest probability for which class 1 is predicted: an element of `probability`, or
+        infinity if predicting class 0 for all records is best. Of several thresholds with the same
+        macro-F1, the largest.
     """
     order = np.argsort(-probability, kind="stable")
     ranked, positive = probability[order], truth[order] == 1
-    # Element k: counts when class 1 is predicted for the k most probable records.
+    # Element k is the count if class 1 is predicted for the k most probable records.
     true_positives = np.append(0, np.cumsum(positive))
     false_positives = np.append(0, np.cumsum(~positive))
     f1 = macro_f1_from_counts(
@@ -31,7 +32,7 @@ def choose_threshold(
         true_positives[-1] - true_positives,
         false_positives[-1] - false_positives,
     )
-    # Records with equal probability are on the same side of a threshold.
+    # A threshold cannot separate records with equal probability.
     separable = np.concatenate([[True], ranked[1:] < ranked[:-1], [True]])
     candidates = np.flatnonzero(separable)
     thresholds = np.append(np.inf, ranked)
@@ -41,16 +42,16 @@ def choose_threshold(
 def decide(
     targets: Targets, output: Float[np.ndarray, "record output"], threshold: float
 ) -> Float[np.ndarray, " record"]:
-    """Convert outputs to predictions.
+    """Convert the outputs for a task to predictions.
 
     Args:
         targets: Fitted targets of the task.
-        output: Standardized values of a regression, or class probabilities.
+        output: Standardized values for a regression task, otherwise class probabilities.
         threshold: Lowest probability for which class 1 of a binary task is predicted; ignored for
             other tasks.
 
     Returns:
-        Values in the task's unit, or class numbers.
+        Values in the task's unit or class indices.
     """
     if targets.task.kind == "regression":
         return targets.decode(output[:, 0])

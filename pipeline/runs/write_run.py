@@ -104,7 +104,9 @@ def write_run(
         _write_json(folder / "cohorts.json", cohorts)
         _write_json(folder / RESULTS, results)
         pyarrow.parquet.write_table(
-            predictions_table([made for repeat in repeats for made in repeat.predictions]),
+            predictions_table(
+                [prediction for repeat in repeats for prediction in repeat.predictions]
+            ),
             folder / "predictions.parquet",
         )
         for number, repeat in enumerate(repeats):

@@ -1,1 +1,1 @@
-"""Stage two: heads and gate from the stores alone."""
+"""Training of heads and gate on the embeddings in the stores."""

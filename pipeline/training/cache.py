@@ -1,4 +1,4 @@
-"""The stores that a training run reads, found by expert and weights or by provenance."""
+"""Selection of the stores of a training run, by expert and weights or by provenance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Cache:
     """The stores of one training run.
 
     Attributes:
-        experts: The store of each expert's embeddings.
-        leads: The store of the sampled leads, the gate's input.
+        experts: Stores of embeddings, by expert.
+        leads: Store of the sampled leads, the gate's input.
     """
 
     experts: dict[str, EmbeddingStore]
@@ -31,20 +31,20 @@ class Cache:
 
     @property
     def stores(self) -> tuple[EmbeddingStore, ...]:
-        """All stores; the leads are last."""
+        """All stores, with that of the leads last."""
         return (*self.experts.values(), self.leads)
 
 
 def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> Cache:
     """Open the stores that match a selection.
 
-    No expert is built, and no weights are downloaded.
+    This builds no expert and downloads no weights.
 
     Args:
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set.
-        selection: Experts, weights, pooling and data type. Without experts, every expert with a
-            matching store is selected.
+        selection: Experts, weights, pooling and data type. If it names no experts, all experts
+            with a matching store are used.
 
     Returns:
         The stores.
@@ -67,8 +67,8 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
         matching = _find_matching(found, name, *choice)
         if len(matching) > 1:
             raise UserError(
-                f"{matching[0].location} and {matching[1].location} both have embeddings of {name} "
-                "by these weights, made with different library versions; remove one of them."
+                f"{matching[0].location} and {matching[1].location} both contain embeddings "
+                f"of {name} with these weights, made with different library versions; remove one."
             )
         if matching:
             experts[name] = matching[0]
@@ -85,11 +85,11 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
 def open_by_provenance(
     root: str | Path, namespace: str, provenances: Sequence[Mapping[str, Any]], command: str
 ) -> Cache:
-    """Open the stores of a data set that were made in the same way as a run's.
+    """Open the stores that match those of a run in everything except the data set.
 
     Args:
         root: Root folder or URL of the stores.
-        namespace: Namespace of the data set; it may differ from the run's.
+        namespace: Namespace of the data set, which may differ from the run's.
         provenances: Provenance of each of the run's stores.
         command: The command that extracts missing stores, for the error message.
 
@@ -100,9 +100,9 @@ def open_by_provenance(
         StoreError: A store does not exist or is damaged.
     """
     stores: dict[str, EmbeddingStore] = {}
-    for given in provenances:
-        expert = str(given["expert"])
-        wanted = {**given, "dataset": namespace}
+    for provenance_of_run in provenances:
+        expert = str(provenance_of_run["expert"])
+        wanted = {**provenance_of_run, "dataset": namespace}
         location = store_location(root, wanted)
         if (location / "zarr.json").read() is None:
             others = [
@@ -120,7 +120,7 @@ def open_by_provenance(
 
 
 def _differences(wanted: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """List the keys in which other stores of an expert differ."""
+    """Describe how the provenance of other stores differs from `wanted`."""
     stores = (
         ", ".join(
             f"{key} {other.get(key)!r} instead of {value!r}"
@@ -133,11 +133,11 @@ def _differences(wanted: Mapping[str, Any], others: Sequence[Mapping[str, Any]])
 
 
 def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool:
-    """Return whether the weights of an expert that the user did not name are available."""
+    """Return whether the weights of an expert that was not requested by name are available."""
     try:
         find_weights(name, weights.get(name), get_definition(name).published, fetch=False)
     except UserError:
-        # A wrong path or seed given for this expert is a mistake, not a reason to skip it.
+        # Weights requested for this expert, or extracted before, must not be ignored silently.
         existing = {
             (store.provenance["expert"], store.provenance["weights"]) for store in found.stores
         }
@@ -167,7 +167,7 @@ def _find_matching(
         for store in found.stores
         if all(store.provenance.get(key) == value for key, value in wanted.items())
     ]
-    # Hashing a checkpoint takes seconds, and is only needed to compare it.
+    # Hashing a checkpoint takes seconds, so it is done only if there is a store to compare.
     digest = resolved.sha256() if matching else None
     if digest is None:
         return matching

@@ -11,12 +11,12 @@ from stores.record_ids import RecordIds
 EcgsPerPatient = Literal["one", "all"]
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
-"""Fractions of the patients (EnECG, arXiv 2511.22935)."""
+"""Fraction of the patients in each part (EnECG, arXiv 2511.22935)."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The records of one repeat. No patient is in two parts.
+    """The records of one repeat, split so that all records of a patient are in the same part.
 
     Attributes:
         seed: Seed of the draw.
@@ -44,20 +44,20 @@ def draw_cohort(
     seed: int,
     ecgs: EcgsPerPatient = "all",
 ) -> Cohort:
-    """Draw random patients and split them 70/20/10.
+    """Draw random patients and split them into training, validation and test (70/20/10).
 
     Args:
         record_id: Ids of the available records.
         patient_id: Patient of each record.
-        patients: Number of patients to draw; all are drawn if there are fewer.
+        patients: Number of patients to draw; if fewer are available, all are drawn.
         seed: Seed of the draw.
-        ecgs: Whether to keep ``all`` ECGs of a patient or ``one`` at random.
+        ecgs: ``"all"`` keeps all ECGs of a patient, ``"one"`` keeps one at random.
 
     Returns:
         The cohort.
 
     Raises:
-        UserError: A part would have no patient.
+        UserError: There are too few patients for three parts.
     """
     distinct = np.unique(patient_id)
     random = np.random.default_rng(seed)

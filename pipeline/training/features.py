@@ -20,8 +20,8 @@ class CompleteRecords:
     """Records that have an embedding in every store.
 
     Attributes:
-        record_id: Their ids, in the order of the index.
-        skipped: Number of requested records without one, because the ECG is unreadable.
+        record_id: Record ids, in the order of the request.
+        skipped: Number of requested records that were skipped because their ECG is unreadable.
     """
 
     record_id: RecordIds
@@ -30,10 +30,10 @@ class CompleteRecords:
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of some records, as stored.
+    """Embeddings of records, in the data type of the stores.
 
     Attributes:
-        record_id: Record of each row.
+        record_id: Record id of each row.
         experts: Embeddings by expert.
         leads: Sampled leads, the input of the gate.
     """
@@ -43,16 +43,14 @@ class Features:
     leads: Float[Tensor, "record feature"]
 
     def find_rows(self, record_id: RecordIds) -> Tensor:
-        """Return the rows of records, int64, on the features' device."""
+        """Return the row of each record id as int64, on the device of the features."""
         order = np.argsort(self.record_id)
         rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
         return torch.from_numpy(rows).to(self.leads.device)
 
 
 def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteRecords:
-    """Find the records that can be trained on.
-
-    Unreadable records are skipped.
+    """Find the records that have an embedding in every store; unreadable records are skipped.
 
     Args:
         cache: The stores.
@@ -60,7 +58,7 @@ def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteR
         command: The command that extracts missing records, for the error message.
 
     Returns:
-        The records with an embedding in every store.
+        The complete records, and the number of skipped ones.
 
     Raises:
         StoreError: Some records have not been extracted yet.
@@ -98,7 +96,7 @@ def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
         if len(missing):
             raise UserError(
                 f"{store.location} has no embeddings of {len(missing)} of {len(record_id)} "
-                f"records, such as {missing[0]}; extract them, or remove them from the request."
+                f"records, such as {missing[0]}; extract them, or do not request them."
             )
         return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
 
@@ -107,7 +105,7 @@ def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
 
 
 def _read_status(store: EmbeddingStore, record_id: RecordIds) -> np.ndarray:
-    """Return each record's status; ids that the store does not contain are absent."""
-    # `rows_by_id` returns -1 for them, the last position.
+    """Return the status of each record; `ABSENT` for ids that are not in the store."""
+    # `rows_by_id` returns -1 for these ids, which selects the appended element.
     status: np.ndarray = np.append(store.status(), ABSENT)[store.rows_by_id(record_id)]
     return status

@@ -1,4 +1,4 @@
-"""Training of the gates of all repeats in one pass, on top of trained heads."""
+"""Training of the gates of all repeats in one pass, on the predictions of trained heads."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,12 +24,12 @@ def fit_gates(
     out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]],
     settings: FitSettings,
 ) -> list[FittedModel]:
-    """Train the gate of every repeat; the heads are not changed.
+    """Train the gate of every repeat; the heads are not updated.
 
     Args:
-        leads: Sampled leads of all records, as stored.
-        repeats: The repeats.
-        out_of_fold: For each repeat, the heads' out-of-fold predictions by task.
+        leads: Sampled leads of all records, in the data type of the store.
+        repeats: Records and labels of each repeat.
+        out_of_fold: For each repeat, the heads' out-of-fold predictions, by task.
         settings: Hyperparameters.
 
     Returns:
@@ -49,25 +49,28 @@ def fit_gates(
         alpha=settings.alpha,
         dropout=settings.dropout,
     )
-    groups = [Group.of(number, repeat, settings) for number, repeat in enumerate(repeats)]
+    groups = [Group.of(index, repeat, settings) for index, repeat in enumerate(repeats)]
     stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
     losses = _gate_losses(stack, data, groups, predictions, settings)
     history = train_stack(stack, losses, groups, settings)
     fits = []
-    for number, repeat in enumerate(repeats):
+    for index, repeat in enumerate(repeats):
         gate = Gate(
             leads.shape[1],
-            {name: one.outputs if per_output else 1 for name, one in repeat.targets.items()},
+            {
+                task: targets.outputs if per_output else 1
+                for task, targets in repeat.targets.items()
+            },
             experts,
             hidden=settings.gate_hidden,
             dropout=settings.dropout,
             depth=settings.gate_depth,
             top_k=settings.top_k,
         ).to(leads.device)
-        data.set_standardise(gate.standardise, number)
+        data.set_standardise(gate.standardise, index)
         model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-        stack.copy_to(number, list(gate.ffn.values()))
-        validation = {task: history[:, number, n].tolist() for n, task in enumerate(data.tasks)}
+        stack.copy_to(index, list(gate.ffn.values()))
+        validation = {task: history[:, index, n].tolist() for n, task in enumerate(data.tasks)}
         fits.append(FittedModel(model.eval(), validation, *count_parameters(model)))
     return fits
 
@@ -75,17 +78,17 @@ def fit_gates(
 def _stack_predictions(
     out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
 ) -> Float[Tensor, "repeat task record output expert"]:
-    """Copy the heads' predictions to one array, with zeros where a task has fewer outputs."""
+    """Copy the heads' predictions into one tensor, padded with zeros."""
     experts = len(next(iter(out_of_fold[0].values())))
     stacked = torch.zeros(
         (len(out_of_fold), len(data.tasks), data.rows.shape[1], data.outputs, experts),
         device=data.embedding.device,
     )
-    for number, by_task in enumerate(out_of_fold):
+    for repeat, by_task in enumerate(out_of_fold):
         for position, task in enumerate(data.tasks):
             predictions = by_task[task].permute(1, 2, 0)
             records, outputs, _ = predictions.shape
-            stacked[number, position, :records, :outputs] = predictions
+            stacked[repeat, position, :records, :outputs] = predictions
     return stacked
 
 
@@ -108,13 +111,13 @@ def _gate_losses(
         weights = expert_weights(logits, settings.top_k)
         if settings.top_k and stack.training:
             # Straight-through estimator: the gradient is that of the weights over all experts.
-            # Otherwise experts that are not selected would never learn, nor be selected.
+            # Otherwise the weights of experts that are not selected would never be updated.
             dense = expert_weights(logits)
             weights = weights.detach() + dense - dense.detach()
-        # Advanced indices that are separated by a slice move the indexed axes to the front.
+        # Indexing tensors separated by a slice put the indexed axes first, so restore the order.
         picked = predictions[repeats.unsqueeze(1), :, rows].movedim(2, 1)
         mixed = (weights * picked).sum(-1)
-        # With one set of weights per class the probabilities do not sum to 1.
+        # With a set of weights per class, the mixed probabilities do not sum to 1.
         probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
         total, known = sum_losses(
             mixed[..., 0],
@@ -123,8 +126,8 @@ def _gate_losses(
             data.regression,
         )
         if settings.balance and stack.training:
-            # For each set of weights: 0 if all experts have the same mean weight, experts - 1 if
-            # one expert has all of it.
+            # For each set of weights: 0 if the mean weights of all experts are equal, experts - 1
+            # if one expert has the total weight.
             imbalance = experts * weights.mean(2).square().sum(-1) - 1
             imbalance = torch.where(valid[repeats], imbalance, 0).sum(-1)
             total = total + settings.balance * known * imbalance / valid[repeats].sum(-1)

@@ -1,4 +1,4 @@
-"""Training of the heads of one expert: all repeats and tasks in one pass."""
+"""Training of the heads of one expert for all repeats and tasks in one pass."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ class FittedModel:
 
     Attributes:
         module: The module, in evaluation mode.
-        validation_loss: Validation loss of each task by epoch; epoch 0 is before training, NaN
-            after the task has stopped.
-        trainable: Number of trained parameters.
-        total: Number of parameters.
+        validation_loss: Validation loss of each task after every epoch. Element 0 is the loss
+            before training; losses after the task has stopped are NaN.
+        trainable: Number of trainable parameters.
+        total: Number of all parameters.
     """
 
     module: nn.Module
@@ -43,16 +43,16 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class FittedHeads(FittedModel):
-    """The heads of one expert and repeat, and their predictions on the repeat's records.
+    """The heads of one expert and repeat, and their predictions for the repeat's records.
 
-    Predictions are in standard units for regressions and class probabilities otherwise.
+    Predictions are standardized values for regression tasks and class probabilities for others.
 
     Attributes:
         module: The heads.
         outputs: Predictions by task.
-        out_of_fold: The same, except that each training record is predicted by heads trained on
-            the other fold of the training patients. The gate and the ensembles are trained on
-            these, since the heads overfit the records that they were trained on.
+        out_of_fold: Same as `outputs`, except that each training record is predicted by heads that
+            were trained on the other fold of the training patients. The gate and the ensembles
+            are trained on these, because heads overfit their own training records.
         untrained: Predictions of the heads at initialization.
     """
 
@@ -69,24 +69,25 @@ def fit_heads(
     settings: FitSettings,
     bases: Sequence[nn.Linear] | None = None,
 ) -> list[FittedHeads]:
-    """Train the heads of one expert for all repeats and tasks, and for both folds.
+    """Train the heads of one expert, for each repeat on all training records and on each fold.
 
-    Everything is trained in one pass; the heads share no parameters across repeats and folds, so
-    the result is the same as training each alone.
+    All heads are trained in one pass. Heads of different repeats and folds share no parameters, so
+    the result is the same as if they were trained separately.
 
     Args:
-        embedding: Embeddings of all records, as stored.
-        repeats: The repeats.
+        embedding: Embeddings of all records, in the data type of the store.
+        repeats: Records and labels of each repeat.
         settings: Hyperparameters.
-        bases: Frozen hidden layer of each repeat for ``shared-lora``. Default: train them first.
+        bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
+            are trained first.
 
     Returns:
         The heads of each repeat.
     """
     data = StackedData.from_repeats(embedding, repeats)
     groups = [
-        Group.of(number, repeat, settings, fold)
-        for number, repeat in enumerate(repeats)
+        Group.of(index, repeat, settings, fold)
+        for index, repeat in enumerate(repeats)
         for fold in (None, 0, 1)
     ]
     stack, history = _fit_stack(data, groups, settings, bases)
@@ -98,24 +99,24 @@ def fit_heads(
     untrained = StackedFFN(stack.config, len(data.tasks), [repeat.seed for repeat in repeats])
     untrained = untrained.to(embedding.device)
     fits = []
-    for number, repeat in enumerate(repeats):
+    for index, repeat in enumerate(repeats):
         features = embedding[repeat.rows]
-        heads = modules[number, None]
+        heads = modules[index, None]
         outputs = predict_heads(heads, features, repeat.targets)
         out_of_fold = {task: output.clone() for task, output in outputs.items()}
         for fold, rows in enumerate(repeat.folds):
-            other = modules[number, 1 - fold]
-            for task, output in predict_heads(other, features[rows], repeat.targets).items():
+            other_heads = modules[index, 1 - fold]
+            for task, output in predict_heads(other_heads, features[rows], repeat.targets).items():
                 out_of_fold[task][rows] = output
-        drawn = _extract_heads(untrained, number, data, number, settings)
+        untrained_heads = _extract_heads(untrained, index, data, index, settings)
         fits.append(
             FittedHeads(
                 heads,
-                {task: losses[number][:, n].tolist() for n, task in enumerate(data.tasks)},
+                {task: losses[index][:, n].tolist() for n, task in enumerate(data.tasks)},
                 *count_parameters(heads),
                 outputs=outputs,
                 out_of_fold=out_of_fold,
-                untrained=predict_heads(drawn, features, repeat.targets),
+                untrained=predict_heads(untrained_heads, features, repeat.targets),
             )
         )
     return fits
@@ -124,15 +125,15 @@ def fit_heads(
 def predict_heads(
     heads: nn.Module, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
 ) -> dict[str, Float[Tensor, "record output"]]:
-    """Predict every task.
+    """Predict all tasks with the heads of one expert.
 
     Args:
         heads: The heads of one expert.
-        embedding: Embeddings by that expert, as stored.
-        targets: The tasks' targets.
+        embedding: Embeddings by that expert, in the data type of the store.
+        targets: Fitted targets, by task.
 
     Returns:
-        By task, predictions in standard units or class probabilities.
+        Standardized values of regression tasks and class probabilities of others, by task.
     """
     heads.eval()
     with torch.no_grad():
@@ -145,11 +146,13 @@ def predict_heads(
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return the numbers of trainable and of all parameters."""
-    trainable = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    # peft keeps an unused copy of the initial output layer.
-    unused = sum(one.numel() for name, one in model.named_parameters() if "original_module" in name)
-    return trainable, sum(one.numel() for one in model.parameters()) - unused
+    """Return the number of trainable parameters and the number of all parameters."""
+    trainable = total = 0
+    for name, parameter in model.named_parameters():
+        trainable += parameter.numel() if parameter.requires_grad else 0
+        # peft keeps an unused copy of the initial output layer.
+        total += 0 if "original_module" in name else parameter.numel()
+    return trainable, total
 
 
 def _fit_stack(
@@ -158,7 +161,7 @@ def _fit_stack(
     settings: FitSettings,
     bases: Sequence[nn.Linear] | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
-    """Train the groups' heads; return them with their validation losses."""
+    """Train the heads of all groups and return their stack and validation losses."""
     config = StackConfig(
         features=data.embedding.shape[1],
         hidden=settings.hidden,
@@ -187,7 +190,7 @@ def _fit_stack(
             stack.prediction.copy_(base.prediction)
             stack.prediction_bias.copy_(base.prediction_bias)
     else:
-        # The folds use the same layer; it was trained on both of them, on other labels.
+        # Both folds use the layer that was trained on all training records, for other tasks.
         layers = [bases[group.repeat] for group in groups]
         with torch.no_grad():
             stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))
@@ -214,7 +217,7 @@ def _head_losses(
 def _extract_heads(
     stack: StackedFFN, position: int, data: StackedData, repeat: int, settings: FitSettings
 ) -> TaskHeads:
-    """Copy the group at a position of the stack into the module that is saved."""
+    """Copy one group of the stack into a `TaskHeads` module, which can be saved."""
     targets = data.repeats[repeat].targets
     heads = TaskHeads(
         data.embedding.shape[1],

@@ -1,4 +1,4 @@
-"""AdamW for stacked parameters, with a learning rate and a step count per group."""
+"""AdamW for stacked parameters with one learning rate and one step count per group."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,15 @@ from torch import nn
 
 
 class GroupedAdamW:
-    """`torch.optim.AdamW` applied to each group of a stack independently.
+    """`torch.optim.AdamW` applied independently to each group of stacked parameters.
 
-    Torch keeps one learning rate and one step count per tensor, so the training of a group would
-    depend on the other groups of its stack. Here the optimizer updates views: each group's slice
-    of each parameter (the first axis is the group) is a parameter of its own, and a group can
-    skip steps.
+    The first axis of a stacked parameter is the group. `torch.optim.AdamW` has one step count per
+    tensor, so the groups could not take different numbers of steps. Therefore each group's slice,
+    a view of the parameter, is optimized as a separate parameter.
 
     Args:
         parameters: Stacked parameters, updated in place.
-        learning_rates: One per group.
+        learning_rates: Learning rate of each group.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], learning_rates: Sequence[float]) -> None:
@@ -39,9 +38,9 @@ class GroupedAdamW:
             parameter.grad = None
 
     def step(self, active: Sequence[bool]) -> None:
-        """Update the active groups; the parameters and moments of the others do not change."""
+        """Update the active groups; parameters and optimizer state of the others do not change."""
         for group, (slices, update) in enumerate(zip(self.slices, active, strict=True)):
-            for parameter, part in zip(self.parameters, slices, strict=True):
+            for parameter, view in zip(self.parameters, slices, strict=True):
                 gradient = parameter.grad
-                part.grad = gradient[group] if update and gradient is not None else None
+                view.grad = gradient[group] if update and gradient is not None else None
         self.optimizer.step()

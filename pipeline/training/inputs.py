@@ -1,4 +1,4 @@
-"""The inputs of a training run: stores, records, labels and tasks, opened and checked."""
+"""Inputs of a training run: stores, records, labels and tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +21,16 @@ from stores.record_ids import RecordIds
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all repeats of a training run share.
+    """Inputs that all repeats of a training run share.
 
     Attributes:
         dataset: The data set.
         cache: The stores.
-        record_id: Records that have an embedding in every store.
-        skipped: Number of requested records without one.
-        labels: Labels of `record_id`: ``patient_id`` and a column per task.
+        record_id: Ids of the records that have an embedding in every store.
+        skipped: Number of requested records without an embedding.
+        labels: Table with a row for each of `record_id`: ``patient_id`` and one column per task.
         tasks: The tasks to train.
-        notes: Remarks on the labels, shown below the tables of results.
+        notes: Notes on the labels, shown below the result tables.
     """
 
     dataset: Dataset
@@ -53,21 +53,21 @@ def prepare_inputs(
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
-        settings: Tasks, labels, and experts or stores.
-        provenances: Provenance of each store to open instead of those that `settings` select.
+        settings: Tasks, labels and experts.
+        provenances: Provenance of each store to open. Default: the stores that `settings` select.
 
     Returns:
         The inputs.
 
     Raises:
-        UserError: Stores or labels do not exist, or do not fit a task.
+        UserError: Stores or labels are missing, or the labels of a task are invalid.
         StoreError: A store is incomplete or damaged.
     """
-    own = parse_tasks(settings.own_tasks)
-    every_task = ALL in settings.tasks or not (settings.tasks or own)
-    # Own tasks are always trained.
-    requested = [name for name in settings.tasks if name != ALL] + [task.name for task in own]
-    chosen = select_tasks(requested, own)
+    own_tasks = parse_tasks(settings.own_tasks)
+    every_task = ALL in settings.tasks or not (settings.tasks or own_tasks)
+    # Own tasks are always trained, even if `settings.tasks` does not name them.
+    requested = [name for name in settings.tasks if name != ALL]
+    chosen = select_tasks(requested + [task.name for task in own_tasks], own_tasks)
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     if provenances is None:
         cache = open_cache(store, source.namespace, settings.stores)
@@ -77,8 +77,8 @@ def prepare_inputs(
     selection = replace(settings.stores, experts=tuple(cache.experts))
     command = extract_command(dataset, store, selection, settings.limit)
     complete = find_complete(cache, source.index().record_id[: settings.limit], command)
-    paper = [task for task in TASKS.values() if every_task or task in chosen]
-    labels = resolve_labels(source, settings.labels, own, paper)
+    paper_tasks = [task for task in TASKS.values() if every_task or task in chosen]
+    labels = resolve_labels(source, settings.labels, own_tasks, paper_tasks)
     labels = replace(labels, table=labels.table.reindex(complete.record_id))
     return Inputs(
         source,
@@ -94,7 +94,7 @@ def prepare_inputs(
 def _select_tasks(
     chosen: tuple[Task, ...], labels: LabelSource, every_task: bool
 ) -> tuple[Task, ...]:
-    """Return the chosen tasks, or all that have labels."""
+    """Return the chosen tasks or, for `every_task`, all tasks that have labels."""
     labeled = [task for task in (*TASKS.values(), *labels.own) if labels.has(task)]
     by_name = {task.name: task for task in labeled}
     missing = [task for task in chosen if task.name not in by_name]
@@ -109,13 +109,13 @@ def _select_tasks(
             )
         raise UserError(
             f"The data set has no labels for {names} (available: {', '.join(by_name) or 'none'}). "
-            "docs/labels.md lists the tables that each label is made from."
+            "docs/labels.md lists the tables that each label requires."
         )
     return tuple(labeled) if every_task else tuple(by_name[task.name] for task in chosen)
 
 
 def _note_unlabeled(labels: LabelSource) -> list[str]:
-    """Name the paper's tasks that the data set's own tables have no labels for."""
+    """Return a note that lists the paper's tasks without labels in the data set's own tables."""
     missing = [name for name, task in TASKS.items() if task.column not in labels.table]
     if not missing or labels.from_file:
         return []

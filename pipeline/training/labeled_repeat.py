@@ -1,4 +1,4 @@
-"""The records and targets of one repeat: what its heads and gate are trained on."""
+"""Records and encoded labels of one repeat, on which its heads and gate are trained."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ class LabeledRepeat:
 
     Attributes:
         targets: Encoding of each task's labels, fitted on the training records.
-        rows: Rows of the features: training, then validation, then test records. All other row
-            numbers index into these.
-        encoded: Labels by task, in standard units or class numbers; NaN where unknown.
-        train: Training rows.
-        validation: Validation rows.
-        test: Test rows.
-        folds: The training rows split into two halves by patient.
+        rows: Row of each record in `Features`: training, then validation, then test records.
+        encoded: Labels by task, in the order of `rows`: standardized values or class indices; NaN
+            where unknown.
+        train: Indices into `rows` of the training records.
+        validation: Indices into `rows` of the validation records.
+        test: Indices into `rows` of the test records.
+        folds: `train`, split in two by patient.
         seed: Seed of the repeat.
-        learning_rate: Replaces the learning rate of the settings. Default: None.
+        learning_rate: Overrides the learning rate of the settings. Default: None.
     """
 
     targets: dict[str, Targets]
@@ -48,10 +48,10 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
 
     Args:
         cohort: The cohort.
-        inputs: The tasks and labels.
+        inputs: Inputs with the tasks and labels.
 
     Raises:
-        UserError: A part has no label for a task, or the training records have too few classes.
+        UserError: A part has no label for a task, or the training labels have too few classes.
     """
     for task in inputs.tasks:
         targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
@@ -59,7 +59,7 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
             if np.isnan(targets.encode(inputs.labels.loc[ids, task.column])).all():
                 raise UserError(
                     f"No {part} patient drawn with seed {cohort.seed} has a label for {task.name}; "
-                    "remove it from --tasks, or use more records."
+                    "remove the task, or use more records."
                 )
 
 
@@ -88,7 +88,7 @@ def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledR
 
 
 def _split_in_half(seed: int, patient_id: RecordIds, train: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the training rows in two by patient, at random."""
+    """Split the training rows at random into two halves with disjoint patients."""
     patients = np.random.default_rng(seed).permutation(np.unique(patient_id))
     first = torch.from_numpy(np.isin(patient_id, patients[: len(patients) // 2])).to(train.device)
     return train[first], train[~first]

@@ -1,4 +1,4 @@
-"""Conversion of model outputs to predictions on the labeled test records of a repeat."""
+"""Conversion of model outputs to predictions for the labeled test records of a repeat."""
 
 from typing import Literal
 
@@ -14,19 +14,19 @@ from stores.record_ids import RecordIds, as_ids
 
 
 class PredictionBuilder:
-    """Makes `TaskPredictions` objects from outputs on all records of a repeat.
+    """Builder of `TaskPredictions` from model outputs for all records of a repeat.
 
     Args:
-        number: Index of the repeat.
+        repeat_index: Index of the repeat.
         record_id: Record ids in the order of `repeat.rows`.
-        labels: Labels by record id, for the patient of each record.
-        repeat: The repeat's targets and rows.
+        labels: Label table indexed by record id; only its column ``patient_id`` is used.
+        repeat: Targets and encoded labels of the repeat.
     """
 
     def __init__(
-        self, number: int, record_id: RecordIds, labels: pd.DataFrame, repeat: LabeledRepeat
+        self, repeat_index: int, record_id: RecordIds, labels: pd.DataFrame, repeat: LabeledRepeat
     ) -> None:
-        self.number = number
+        self.repeat_index = repeat_index
         self.targets = repeat.targets
         self.labels = labels
         self.record_id = record_id
@@ -38,30 +38,31 @@ class PredictionBuilder:
         }
 
     def choose_threshold(self, task: str, output: Tensor) -> float:
-        """Choose the probability from which a binary task predicts class 1, on validation rows.
+        """Choose the decision threshold of a binary task on the validation records.
 
         Args:
             task: Name of a binary task.
             output: Class probabilities, shape (record, 2).
 
         Returns:
-            The threshold with the best macro-F1; infinity if class 1 is best never predicted.
+            The threshold with the highest macro-F1: the lowest probability for which class 1 is
+            predicted, or infinity if predicting class 0 for all records is best.
         """
-        rows = self._labeled(task, "validation")
+        rows = self._labeled_rows(task, "validation")
         probability = output[:, 1].cpu().numpy()[rows]
         return choose_threshold(probability, self.encoded[task][rows].astype(int))
 
     def predict_constant(self, task: str) -> TaskPredictions:
-        """Predict the training records' median or most frequent class for every record."""
+        """Predict the median or most frequent class of the training labels for all test records."""
         targets = self.targets[task]
-        training = self.encoded[task][self._labeled(task, "train")]
-        value, shares = fit_constant(targets.task.kind, training, targets.outputs)
-        rows = self._labeled(task, "test")
+        training = self.encoded[task][self._labeled_rows(task, "train")]
+        value, class_frequencies = fit_constant(targets.task.kind, training, targets.outputs)
+        rows = self._labeled_rows(task, "test")
         if targets.task.kind == "regression":
             values = np.full(len(rows), float(targets.decode(np.asarray(value))))
-            return self._predicted(CONSTANT, task, rows, values, None)
-        probability = np.tile(shares, (len(rows), 1))
-        return self._predicted(CONSTANT, task, rows, np.full(len(rows), float(value)), probability)
+            return self._build(CONSTANT, task, rows, values, None)
+        probability = np.tile(class_frequencies, (len(rows), 1))
+        return self._build(CONSTANT, task, rows, np.full(len(rows), float(value)), probability)
 
     def predict_untrained(self, method: str, task: str, output: Tensor) -> TaskPredictions:
         """Convert the outputs of untrained heads (the paper's zero-shot baseline).
@@ -69,16 +70,17 @@ class PredictionBuilder:
         Args:
             method: Name of the method.
             task: Name of the task.
-            output: Outputs, shape (record, output). A regression's are taken to be in its unit.
+            output: Class probabilities, shape (record, class). For a regression task, predicted
+                values, shape (record, 1); they are interpreted as values in the task's unit.
 
         Returns:
             The predictions.
         """
-        rows = self._labeled(task, "test")
+        rows = self._labeled_rows(task, "test")
         values = output.cpu().numpy()[rows]
         if self.targets[task].task.kind == "regression":
-            return self._predicted(method, task, rows, values[:, 0], None)
-        return self._predicted(method, task, rows, values.argmax(1), values)
+            return self._build(method, task, rows, values[:, 0], None)
+        return self._build(method, task, rows, values.argmax(1), values)
 
     def predict(self, method: str, task: str, output: Tensor, threshold: float) -> TaskPredictions:
         """Convert the outputs of a trained method.
@@ -86,25 +88,27 @@ class PredictionBuilder:
         Args:
             method: Name of the method.
             task: Name of the task.
-            output: Standard units or class probabilities, shape (record, output).
-            threshold: Probability from which class 1 is predicted; read for binary tasks only.
+            output: Standardized values, shape (record, 1), for a regression task; otherwise class
+                probabilities, shape (record, class).
+            threshold: Lowest probability for which class 1 of a binary task is predicted; ignored
+                for other tasks.
 
         Returns:
             The predictions.
         """
-        rows = self._labeled(task, "test")
+        rows = self._labeled_rows(task, "test")
         values = output.cpu().numpy()[rows]
-        decided = decide(self.targets[task], values, threshold)
+        predicted = decide(self.targets[task], values, threshold)
         regression = self.targets[task].task.kind == "regression"
-        return self._predicted(method, task, rows, decided, None if regression else values)
+        return self._build(method, task, rows, predicted, None if regression else values)
 
-    def _labeled(self, task: str, part: Literal["train", "validation", "test"]) -> np.ndarray:
-        """Return the rows of a part that have a label."""
-        rows = self.rows[part]
+    def _labeled_rows(self, task: str, split: Literal["train", "validation", "test"]) -> np.ndarray:
+        """Return the rows of a split whose label is known."""
+        rows = self.rows[split]
         labeled: np.ndarray = rows[~np.isnan(self.encoded[task][rows])]
         return labeled
 
-    def _predicted(
+    def _build(
         self,
         method: str,
         task: str,
@@ -120,7 +124,7 @@ class PredictionBuilder:
         return TaskPredictions(
             task=targets.task,
             method=method,
-            repeat=self.number,
+            repeat=self.repeat_index,
             record_id=record_id,
             patient_id=as_ids(self.labels.loc[record_id, "patient_id"]),
             truth=truth,

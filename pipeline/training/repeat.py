@@ -1,4 +1,4 @@
-"""Training of all repeats: heads, gate and ensembles, and their predictions on test records."""
+"""Training of heads, gate and ensembles in all repeats, and their predictions for test records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,22 +23,23 @@ from pipeline.training.settings import FitSettings
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 LogFit = Callable[[str, Sequence[FittedModel]], None]
-"""Called after each step with its name and the models that it trained, one per repeat."""
+"""Called after each training step with its name and the trained models, one per repeat."""
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """The trained models of one repeat, and their predictions.
+    """Trained models and test predictions of one repeat.
 
     Attributes:
         cohort: The repeat's records.
-        targets: Encoding of each task's labels.
-        heads: The heads of each expert.
+        targets: Fitted targets, by task.
+        heads: Heads, by expert.
         gate: The gate.
         thresholds: Decision thresholds of binary tasks, by method and task.
-        gate_weights: Weights of the experts on test records, by task; one set per task or output.
-        predictions: Predictions of every method on every task that it supports.
-        parameters: Numbers of trained and of all parameters, by method.
+        gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
+            all outputs of a task share their weights.
+        predictions: Predictions of every method for every task that it supports.
+        parameters: Numbers of trainable and of all parameters, by method.
     """
 
     cohort: Cohort
@@ -59,18 +60,18 @@ def run_repeats(
     log: LogFit,
     bases: Mapping[str, Sequence[nn.Linear]] | None = None,
 ) -> list[Repeat]:
-    """Train on each cohort's training records and predict its test records.
+    """Train the models of every cohort and predict its test records.
 
     Args:
         cohorts: The cohort of each repeat.
-        inputs: Tasks and labels.
-        features: Embeddings of all cohorts' records.
+        inputs: Inputs with the tasks and labels.
+        features: Embeddings of the records of all cohorts.
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
-        bases: By expert, frozen hidden layers as in `fit_heads`.
+        bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
 
     Returns:
-        The repeats.
+        The trained repeats, in the order of `cohorts`.
     """
     labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
     heads: dict[str, list[FittedHeads]] = {}
@@ -83,12 +84,12 @@ def run_repeats(
     gates = fit_gates(features.leads, labeled, out_of_fold, settings)
     log("gate", gates)
     repeats = []
-    for number, (cohort, repeat, fits, gate) in enumerate(
+    for index, (cohort, repeat, fits, gate) in enumerate(
         zip(cohorts, labeled, by_repeat, gates, strict=True)
     ):
-        builder = PredictionBuilder(number, cohort.record_id, inputs.labels, repeat)
-        weights = _gate_weights(gate, features.leads[repeat.rows])
-        outputs = _outputs_by_method(repeat, fits, weights)
+        builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
+        weights = _compute_gate_weights(gate, features.leads[repeat.rows])
+        outputs = _compute_outputs(repeat, fits, weights)
         thresholds = _choose_thresholds(outputs, builder)
         repeats.append(
             Repeat(
@@ -99,7 +100,7 @@ def run_repeats(
                 thresholds,
                 {task: weight[repeat.test].cpu().numpy() for task, weight in weights.items()},
                 tuple(_predict(builder, fits, outputs, thresholds)),
-                _count_by_method(fits, gate),
+                _count_parameters(fits, gate),
             )
         )
     log("ensembles", ())
@@ -120,17 +121,17 @@ def _stack_experts(
     return {task: torch.stack([by_task[task] for by_task in outputs.values()]) for task in tasks}
 
 
-def _outputs_by_method(
+def _compute_outputs(
     repeat: LabeledRepeat,
     heads: dict[str, FittedHeads],
     weights: dict[str, Float[Tensor, "record output expert"]],
 ) -> dict[str, dict[str, Tensor]]:
-    """Return the outputs of experts, ensembles and gate, by method and task."""
+    """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
     stacked, out_of_fold = _stack_experts(experts), stack_out_of_fold(heads)
     ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
     for task, targets in repeat.targets.items():
-        given = HeadOutputs(
+        head_outputs = HeadOutputs(
             targets.task.kind,
             stacked[task],
             out_of_fold[task],
@@ -139,7 +140,7 @@ def _outputs_by_method(
             repeat.validation,
         )
         for name, ensemble in ENSEMBLES.items():
-            combined = ensemble(given, repeat.seed)
+            combined = ensemble(head_outputs, repeat.seed)
             if combined is not None:
                 ensembles[name][task] = combined.prediction
     mixed = {task: mix(weight, stacked[task]) for task, weight in weights.items()}
@@ -165,7 +166,7 @@ def _predict(
     outputs: dict[str, dict[str, Tensor]],
     thresholds: dict[str, dict[str, float]],
 ) -> list[TaskPredictions]:
-    """Predict the test records by every method, the baselines first."""
+    """Predict the test records with every method, the baselines first."""
     predictions = [builder.predict_constant(task) for task in builder.targets]
     for name, fit in heads.items():
         for task, output in fit.untrained.items():
@@ -177,10 +178,10 @@ def _predict(
     return predictions
 
 
-def _count_by_method(
+def _count_parameters(
     heads: dict[str, FittedHeads], gate: FittedModel
 ) -> dict[str, tuple[int, int]]:
-    """Count trained and all parameters by method; ensembles count all heads only."""
+    """Count trainable and all parameters by method, without those of ensembling methods."""
     by_expert = {name: (fit.trainable, fit.total) for name, fit in heads.items()}
     trainable = sum(fit.trainable for fit in heads.values())
     total = sum(fit.total for fit in heads.values())
@@ -192,7 +193,7 @@ def _count_by_method(
     )
 
 
-def _gate_weights(
+def _compute_gate_weights(
     gate: FittedModel, leads: Float[Tensor, "record feature"]
 ) -> dict[str, Float[Tensor, "record output expert"]]:
     gate.module.eval()

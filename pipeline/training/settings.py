@@ -7,14 +7,14 @@ from pipeline.extraction.request import StoreSelection
 from pipeline.training.cohorts import EcgsPerPatient
 
 Adaptation = Literal["lora", "full", "linear", "shared-lora"]
-"""How the heads are adapted:
+"""How the heads are trained:
 
-- ``lora``: the hidden layer is frozen except for a low-rank update, the output layer is trained
-  (EnECG, arXiv 2511.22935).
+- ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
+  trained (EnECG, arXiv 2511.22935).
 - ``full``: all layers are trained.
-- ``linear``: one linear layer.
-- ``shared-lora``: one hidden layer per expert is trained on all tasks jointly and then frozen;
-  each task trains its own LoRA adapter and output layer.
+- ``linear``: the head is one linear layer without a hidden layer.
+- ``shared-lora``: one hidden layer per expert is trained jointly on all tasks and then frozen; each
+  task trains its own LoRA adapter and output layer.
 """
 
 
@@ -23,24 +23,23 @@ class FitSettings:
     """Hyperparameters of the heads and the gate.
 
     Attributes:
-        batch_size: Records per step, at least 1. Default: 64.
+        batch_size: Records per optimizer step, at least 1. Default: 64.
         epochs: Maximum number of epochs, at least 1. Default: 100.
-        patience: Epochs without a lower validation loss after which a task stops, at least 1.
-            Default: 10.
-        adaptation: How the heads are adapted, see `Adaptation`. Default: ``lora``.
+        patience: Number of epochs without improvement of the validation loss after which the
+            training of a task stops, at least 1. Default: 10.
+        adaptation: How the heads are trained; see `Adaptation`. Default: ``lora``.
         rank: Rank of the LoRA update, 1 to 1,024. Default: 8.
-        alpha: Scale of the LoRA update, which is multiplied by ``alpha / rank``; above 0.
-            Default: 16.
+        alpha: LoRA alpha, above 0; the update is scaled by ``alpha / rank``. Default: 16.
         dropout: Dropout probability in heads and gate, in [0, 1). Default: 0.1.
         hidden: Units of each head's hidden layer, 1 to 16,384. Default: 128.
         learning_rate: Learning rate of AdamW, in (0, 1]. Default: 1e-3.
         gate_depth: Hidden layers of the gate, at least 1. Default: 1.
-        gate_hidden: Units of each of the gate's hidden layers, 1 to 16,384. Default: 128.
-        gate_weights: One set of expert weights per ``task``, or one per ``output`` (class) of
-            each task. Default: ``task``.
+        gate_hidden: Units of each hidden layer of the gate, 1 to 16,384. Default: 128.
+        gate_weights: Whether the gate computes one set of expert weights per ``task``, or one per
+            ``output`` (class) of each task. Default: ``task``.
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
-        balance: Factor of the load-balancing loss, which penalizes a gate that concentrates on
-            few experts; at least 0. Default: 0.
+        balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
+            experts; at least 0. Default: 0.
     """
 
     batch_size: int = 64
@@ -61,27 +60,28 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What to train, on which records, and how.
+    """Tasks, data, cohorts and hyperparameters of a training run.
 
     Attributes:
         tasks: Names of the paper's tasks and of own tasks; ``all`` selects every task that has
-            labels. Default: the own tasks, or all tasks if there are none.
+            labels. Default: the own tasks, or every task that has labels if there are none.
         own_tasks: Additional tasks, ``NAME:KIND`` or ``NAME:regression:UNIT``, as parsed by
             `enecg.tasks.parse_task`. They are always trained.
-        labels: CSV or Parquet file that replaces the data set's own labels.
+        labels: CSV or Parquet file of labels. Default: the data set's own labels.
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
-        dtype: Data type of the stored embeddings, ``float16`` or ``float32``.
+        dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
+            ``float16``.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
-        repeats: Number of repeats, each on a different random cohort. Default: 3.
-        patients: Patients drawn per repeat. Default: 10,000.
-        ecgs: ``one`` random ECG per patient, or ``all``. Default: ``all``.
+        repeats: Number of repeats, each with a different random cohort. Default: 3.
+        patients: Number of patients per cohort. Default: 10,000.
+        ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.
         seed: Seed of the first repeat; later repeats use ``seed + 1``, ``seed + 2``, ...
             Default: 0.
         limit: Use only the first `limit` records of the index. Default: all.
-        base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused. Stores,
-            cohorts and layer sizes then come from that run.
+        base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
+            with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.
     """
 

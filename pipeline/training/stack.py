@@ -1,4 +1,4 @@
-"""Training loop of stacked FFNs: each group on its own records, each FFN at its best epoch."""
+"""Training loop for stacked FFNs, with separate records for each group and early stopping."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ VALIDATION_BATCH_SIZE = 1024
 """Validation records per group and batch."""
 
 PADDING = -1
-"""Row number that stands for no record, where groups have different numbers of records."""
+"""Row index of padding, used where groups have different numbers of records."""
 
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Maps rows, shape (group, batch), to summed losses and counts of known labels, both of shape
-(group, task)."""
+"""Function from row indices, shape (group, batch), to the summed losses and the numbers of known
+labels, both of shape (group, task)."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Group:
 
     Attributes:
         repeat: Index of the repeat in `StackedData`.
-        fold: Index of the fold of the training patients, or None for all of them.
-        train: Training rows.
-        validation: Validation rows.
-        seed: Seed of the initial parameters and of the order of the training rows.
+        fold: Index of the fold to train on; None for all training records.
+        train: Row indices of the training records.
+        validation: Row indices of the validation records.
+        seed: Seed of the initial parameters and of the order of the training records.
         steps: Batches per epoch.
         learning_rate: Learning rate of AdamW.
     """
@@ -51,14 +51,14 @@ class Group:
     def of(
         cls, index: int, repeat: LabeledRepeat, settings: FitSettings, fold: int | None = None
     ) -> "Group":
-        """Make the group that trains on one fold of a repeat, or on all its training rows."""
+        """Create the group that trains on one fold of a repeat or on all its training records."""
         return cls(
             repeat=index,
             fold=fold,
             train=repeat.train if fold is None else repeat.folds[fold],
             validation=repeat.validation,
             seed=repeat.seed,
-            # A fold takes as many steps per epoch as all training rows.
+            # A fold takes as many steps per epoch as all training records.
             steps=math.ceil(len(repeat.train) / settings.batch_size),
             learning_rate=repeat.learning_rate or settings.learning_rate,
         )
@@ -72,40 +72,40 @@ def train_stack(
     *,
     joint: bool = False,
 ) -> Float[np.ndarray, "epoch group task"]:
-    """Minimize the loss of every FFN by AdamW with early stopping.
+    """Minimize the loss of every FFN with AdamW and early stopping.
 
-    An epoch has `Group.steps` full batches per group; a group with fewer rows repeats them in a
-    new random order. An FFN stops when its validation loss has not improved for
-    `settings.patience` epochs, and training ends when all have stopped, so the result of an FFN
-    does not depend on the other groups. Each FFN ends with the parameters of its best epoch.
+    An epoch has `Group.steps` full batches per group; a group with too few records repeats them in
+    a new random order. An FFN stops when its validation loss has not improved for
+    `settings.patience` epochs, and training ends when all FFNs have stopped. At the end, every FFN
+    has the parameters of its best epoch, so its result does not depend on the other groups.
 
     Args:
         stack: The FFNs, trained in place.
         losses: The loss function.
         groups: The stack's groups, in order.
         settings: Batch size, epochs and patience.
-        joint: Select the best epoch of a group by the sum over its tasks, as needed where tasks
-            share layers.
+        joint: Select the best epoch of a group by the sum of the losses of its tasks. Required
+            if the tasks share a trained layer. Default: False.
 
     Returns:
-        Validation losses. Epoch 0 is before training; NaN after an FFN has stopped.
+        Validation losses. Epoch 0 is before training; losses are NaN after an FFN has stopped.
     """
     parameters = [parameter for parameter in stack.parameters() if parameter.requires_grad]
     optimizer = GroupedAdamW(parameters, [group.learning_rate for group in groups])
-    orders = [np.random.default_rng(group.seed) for group in groups]
+    rngs = [np.random.default_rng(group.seed) for group in groups]
     validation = _pad([group.validation for group in groups])
     stopping = _EarlyStopping(parameters, stack, settings.patience)
     history = []
     with torch.random.fork_rng():
         for epoch in range(settings.epochs + 1):
-            # Reseeding makes dropout independent of how many batches other groups have.
+            # Reseeding makes dropout independent of the number of batches of other groups.
             torch.manual_seed(epoch)
             if epoch:
                 stack.train()
                 rows = _pad(
                     [
-                        _shuffle(group.train, group.steps * settings.batch_size, order)
-                        for group, order in zip(groups, orders, strict=True)
+                        _shuffle(group.train, group.steps * settings.batch_size, rng)
+                        for group, rng in zip(groups, rngs, strict=True)
                     ]
                 )
                 for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
@@ -123,7 +123,7 @@ def train_stack(
 
 
 class _EarlyStopping:
-    """The best validation loss of each FFN, and its parameters at that epoch."""
+    """Best validation loss of each FFN and its parameters at that epoch."""
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], stack: StackedFFN, patience: int
@@ -136,7 +136,7 @@ class _EarlyStopping:
 
     @property
     def active(self) -> Tensor:
-        """FFNs that have not stopped, shape (group, task)."""
+        """Mask of the FFNs that have not stopped, shape (group, task)."""
         return self.stale < self.patience
 
     def update(self, loss: Float[Tensor, "group task"]) -> None:
@@ -145,7 +145,7 @@ class _EarlyStopping:
         better = active & (loss < self.best)
         self.best = torch.where(better, loss, self.best)
         for parameter, saved in zip(self.parameters, self.saved, strict=True):
-            # Shared layers have one task only.
+            # The task axis of a shared layer has length 1.
             mask = better[:, : parameter.shape[1]]
             mask = mask.view(*parameter.shape[:2], *[1] * (parameter.dim() - 2))
             saved.copy_(torch.where(mask, parameter.detach(), saved))
@@ -168,9 +168,9 @@ def _validation_loss(
     return total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
 
 
-def _shuffle(rows: Int[Tensor, " row"], length: int, order: np.random.Generator) -> Tensor:
-    """Draw `length` rows; every row occurs before any is repeated."""
-    rounds = [order.permutation(len(rows)) for _ in range(math.ceil(length / len(rows)))]
+def _shuffle(rows: Int[Tensor, " row"], length: int, rng: np.random.Generator) -> Tensor:
+    """Concatenate random permutations of `rows` and return the first `length` elements."""
+    rounds = [rng.permutation(len(rows)) for _ in range(math.ceil(length / len(rows)))]
     return rows[torch.from_numpy(np.concatenate(rounds)[:length]).to(rows.device)]
 
 

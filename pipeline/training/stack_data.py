@@ -1,4 +1,4 @@
-"""Training data of a stack: the records and targets of several repeats in padded arrays."""
+"""Training data of a stack: records and labels of several repeats in padded tensors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.stack import PADDING, Group
 
 PREDICTION_BATCH_SIZE = 8192
-"""Records per batch in inference, which bounds the memory for float32 copies of embeddings."""
+"""Records per batch in inference; limits the memory for float32 copies of the embeddings."""
 
 
 @dataclass(frozen=True)
 class StackedData:
-    """Features of all records, and each repeat's records and targets.
+    """Features of all records, and the records and labels of each repeat.
 
-    Repeats are padded to the length of the longest.
+    Repeats are padded to the number of records of the largest.
 
     Attributes:
-        embedding: Features of all records, as stored.
-        repeats: The repeats.
-        tasks: Task names, the same for all repeats.
-        rows: Rows of `embedding` of each repeat's records.
-        encoded: Targets; NaN where unknown.
+        embedding: Features of all records, in the data type of the store.
+        repeats: The repeats, unpadded.
+        tasks: Names of the tasks, which are the same in all repeats.
+        rows: Row in `embedding` of each record of a repeat.
+        encoded: Encoded labels; NaN where unknown and for padding.
         mean: Mean of each feature over a repeat's training records.
         scale: Standard deviation of each feature over a repeat's training records.
-        regression: Which tasks are regressions.
-        valid: Which outputs a task has.
+        regression: Mask of the regression tasks.
+        valid: Mask of the outputs of each task, since some have fewer than `outputs`.
         outputs: Largest number of outputs of any task.
     """
 
@@ -51,7 +51,7 @@ class StackedData:
     def from_repeats(
         cls, embedding: Float[Tensor, "all feature"], repeats: Sequence[LabeledRepeat]
     ) -> "StackedData":
-        """Compute the training statistics of each repeat and pad the repeats to one length."""
+        """Compute the training statistics of each repeat and pad the repeats to equal length."""
         tasks = tuple(repeats[0].targets)
         device = embedding.device
         fitted = []
@@ -62,10 +62,10 @@ class StackedData:
         longest = max(len(repeat.rows) for repeat in repeats)
         encoded = torch.full((len(repeats), len(tasks), longest), float("nan"), device=device)
         rows = torch.zeros((len(repeats), longest), dtype=torch.long, device=device)
-        for number, repeat in enumerate(repeats):
-            rows[number, : len(repeat.rows)] = repeat.rows
+        for index, repeat in enumerate(repeats):
+            rows[index, : len(repeat.rows)] = repeat.rows
             for position, task in enumerate(tasks):
-                encoded[number, position, : len(repeat.rows)] = repeat.encoded[task]
+                encoded[index, position, : len(repeat.rows)] = repeat.encoded[task]
         counts = torch.tensor(
             [[repeat.targets[task].outputs for task in tasks] for repeat in repeats]
         )
@@ -77,29 +77,42 @@ class StackedData:
             tasks,
             rows,
             encoded,
-            torch.stack([one.mean for one in fitted]),
-            torch.stack([one.scale for one in fitted]),
+            torch.stack([fit.mean for fit in fitted]),
+            torch.stack([fit.scale for fit in fitted]),
             torch.tensor([kind == "regression" for kind in kinds], device=device),
             (torch.arange(outputs) < counts.unsqueeze(-1)).to(device),
             outputs,
         )
 
     def set_standardise(self, standardise: Standardize, repeat: int) -> None:
-        """Copy the training statistics of a repeat into a module."""
+        """Copy the training statistics of a repeat into a `Standardize` module."""
         standardise.mean = self.mean[repeat].clone()
         standardise.scale = self.scale[repeat].clone()
 
     def features(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group batch feature"]:
-        """Return standardized features of some rows of each group's repeat."""
+        """Return the standardized features of a batch of records for each group.
+
+        Args:
+            repeats: Repeat of each group.
+            rows: Indices of records within that repeat.
+        """
         picked = self.embedding[self.rows[repeats.unsqueeze(1), rows]].float()
         return (picked - self.mean[repeats].unsqueeze(1)) / self.scale[repeats].unsqueeze(1)
 
     def targets(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group task batch"]:
-        """Return the targets of the same rows; NaN where unknown or padding."""
+        """Return the encoded labels of a batch of records for each group.
+
+        Args:
+            repeats: Repeat of each group.
+            rows: Indices of records within that repeat, or `PADDING`.
+
+        Returns:
+            Encoded labels; NaN where unknown and for padding.
+        """
         picked = self.encoded[repeats.unsqueeze(1), :, rows].movedim(1, 2)
         return picked.masked_fill((rows == PADDING).unsqueeze(1), float("nan"))
 
@@ -107,9 +120,9 @@ class StackedData:
 def precompute_first_layer(
     stack: StackedFFN, data: StackedData, groups: Sequence[Group]
 ) -> Callable[[Tensor], Tensor | None]:
-    """Compute the output of a frozen first layer once for every record.
+    """Compute the output of a frozen first layer once for all records.
 
-    Groups of the same repeat with equal weights share the result.
+    Groups of the same repeat with equal frozen weights share the result.
 
     Args:
         stack: The FFNs.
@@ -117,23 +130,23 @@ def precompute_first_layer(
         groups: The stack's groups, in order.
 
     Returns:
-        A function from rows, shape (group, batch), to `StackedFFN.forward`'s argument `first`;
-        it returns None where the first layer is trained.
+        Function from row indices, shape (group, batch), to the argument `first` of
+        `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
     """
     if not (stack.config.lora and stack.config.depth):
         return lambda rows: None
     weights = stack.weight[0]
     owners: list[int] = []
     owner_of = []
-    for number, group in enumerate(groups):
+    for index, group in enumerate(groups):
         same = [
             position
             for position, owner in enumerate(owners)
-            if groups[owner].repeat == group.repeat and torch.equal(weights[owner], weights[number])
+            if groups[owner].repeat == group.repeat and torch.equal(weights[owner], weights[index])
         ]
         owner_of.append(same[0] if same else len(owners))
         if not same:
-            owners.append(number)
+            owners.append(index)
     rows = torch.arange(data.rows.shape[1], device=weights.device)
     layers = []
     for owner in owners:
@@ -144,8 +157,8 @@ def precompute_first_layer(
         ]
         layers.append(torch.cat(parts))
     outputs = torch.stack(layers)
-    index = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
-    return lambda rows: outputs[index, rows]
+    output_of_group = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
+    return lambda rows: outputs[output_of_group, rows]
 
 
 def sum_losses(
@@ -154,13 +167,14 @@ def sum_losses(
     encoded: Float[Tensor, "group task batch"],
     regression: Bool[Tensor, " task"],
 ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-    """Sum the losses of the known labels of each FFN.
+    """Sum the losses of each FFN over the records with a known label.
 
     Args:
-        value: Predictions in standard units, read for regressions.
-        log_probability: Log probabilities of the classes, read for the other tasks.
-        encoded: Targets; NaN where unknown.
-        regression: Which tasks are regressions (smooth L1 loss); the others use cross-entropy.
+        value: Standardized predictions; ignored except for regression tasks.
+        log_probability: Log probabilities of the classes; ignored for regression tasks.
+        encoded: Encoded labels; NaN where unknown.
+        regression: Mask of the regression tasks, which use the smooth L1 loss. Other tasks use
+            cross-entropy.
 
     Returns:
         The summed losses and the numbers of known labels.

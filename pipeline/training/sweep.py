@@ -1,7 +1,7 @@
-"""Hyperparameter search on validation patients, from the stores alone.
+"""Hyperparameter search on the embeddings in the stores, by validation loss.
 
-Trials of a batch whose FFNs have one shape are trained in one pass, each with its own learning
-rate. Test patients are never read.
+Trials of a batch that differ only in the learning rate are trained in one pass. Records of test
+patients are not used for the losses.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,14 +36,14 @@ TABLE = "trials.csv"
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What to search, and how long.
+    """Search space and number of trials of a sweep.
 
     Attributes:
-        train: Tasks, experts, patients, and the hyperparameters that are not searched. Only the
-            first repeat is used.
-        space: Values to try. Default: `Space`'s.
-        trials: Total number of trials in the folder, at least 1. Default: 40.
-        batch: Trials suggested together, at least 1. Default: 8.
+        train: Tasks, experts, patients, and the hyperparameters that are not searched. Trials are
+            trained on the cohort of the first repeat.
+        space: Values to search. Default: those of `Space`.
+        trials: Number of trials, including existing ones in the folder, at least 1. Default: 40.
+        batch: Number of trials that are sampled together, at least 1. Default: 8.
     """
 
     train: TrainSettings
@@ -54,16 +54,16 @@ class SweepSettings:
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """What a sweep was made from.
+    """Data, tasks and experts of a sweep.
 
     Attributes:
         dataset: Namespace of the data set.
         tasks: Titles of the tasks.
-        records: Number of records drawn, including those of the unused test patients.
-        patients: Number of patients drawn, including the test patients.
-        weights: Weights by expert.
-        notes: Remarks on the labels.
-        finished: Time in ISO 8601 format.
+        records: Number of records in the cohort, including those of the unused test patients.
+        patients: Number of patients in the cohort, including the unused test patients.
+        weights: Weights by expert, such as ``"published"`` or ``"random:0"``.
+        notes: Notes on the labels.
+        finished: Time of completion in ISO 8601 format.
     """
 
     dataset: str
@@ -76,21 +76,21 @@ class SweepSummary:
 
     @property
     def untrained(self) -> list[str]:
-        """Experts with random weights."""
+        """Names of experts with random weights."""
         return [name for name, label in self.weights.items() if label.startswith("random:")]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep.
+    """Results of a sweep.
 
     Attributes:
         folder: Folder of the sweep.
-        trials: All finished trials, the lowest loss first.
-        best: Settings of the best trial.
+        trials: All finished trials, sorted by loss; see `tabulate_trials`.
+        best: Hyperparameters of the best trial, by name.
         loss: Loss of the best trial: EnECG's validation loss divided by that of the constant
             predictor, mean over tasks. 0 is perfect; 1 is no better than the constant predictor.
-        summary: What the sweep was made from.
+        summary: Data, tasks and experts.
     """
 
     folder: Path
@@ -108,22 +108,23 @@ def sweep(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Try hyperparameters until the folder has the requested number of trials.
+    """Run trials until the folder contains the requested number.
 
-    Existing trials count, so an interrupted sweep resumes.
+    Existing trials count towards that number, so an interrupted sweep resumes.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
         out: Folder of the sweep.
-        settings: What to search.
+        settings: Search space, number of trials and fixed settings.
         progress: Called as ``progress(done, total)`` after each trial.
 
     Returns:
-        All trials, and the best settings.
+        All trials and the best settings.
 
     Raises:
-        UserError: The folder holds a different sweep, or an option, store or label is invalid.
+        UserError: The folder contains a different sweep, an option is invalid, or stores or labels
+            are missing or invalid.
         StoreError: A store is incomplete or damaged.
     """
     device = resolve_device(settings.train.device)
@@ -136,36 +137,39 @@ def sweep(
     study = open_study(out, settings.train, settings.space, inputs)
     features: dict[str, Features] = {}
     labeled: dict[str, LabeledRepeat] = {}
-    for pooling, given in inputs.items():
+    for pooling, pooling_inputs in inputs.items():
         cohort = draw_cohort(
-            given.record_id,
-            as_ids(given.labels["patient_id"]),
+            pooling_inputs.record_id,
+            as_ids(pooling_inputs.labels["patient_id"]),
             patients=settings.train.patients,
             seed=settings.train.seed,
             ecgs=settings.train.ecgs,
         )
-        check_labels(cohort, given)
-        features[pooling] = read_features(given.cache, np.sort(cohort.record_id), device)
-        labeled[pooling] = label_repeat(cohort, given, features[pooling])
+        check_labels(cohort, pooling_inputs)
+        record_id = np.sort(cohort.record_id)
+        features[pooling] = read_features(pooling_inputs.cache, record_id, device)
+        labeled[pooling] = label_repeat(cohort, pooling_inputs, features[pooling])
     while (done := count_finished(study)) < settings.trials:
         batch = [study.ask() for _ in range(min(settings.batch, settings.trials - done))]
         suggested = [suggest(trial, settings.train.fit, settings.space) for trial in batch]
         with single_thread():
-            for numbers in group_by_shape(suggested):
-                pooling = suggested[numbers[0]][0]
-                fits = [suggested[number][1] for number in numbers]
+            for positions in group_by_shape(suggested):
+                pooling = suggested[positions[0]][0]
+                fits = [suggested[position][1] for position in positions]
                 losses = _train_trials(features[pooling], labeled[pooling], fits)
-                for number, loss in zip(numbers, losses, strict=True):
-                    study.tell(batch[number], loss)
+                for position, loss in zip(positions, losses, strict=True):
+                    study.tell(batch[position], loss)
                     if progress is not None:
                         progress(count_finished(study), settings.trials)
     table = tabulate_trials(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
-    return Sweep(out, table, study.best_params, study.best_value, _summarize(given, cohort))
+    return Sweep(
+        out, table, study.best_params, study.best_value, _summarize(pooling_inputs, cohort)
+    )
 
 
 def _summarize(inputs: Inputs, cohort: Cohort) -> SweepSummary:
-    """Describe the inputs; data set, tasks and experts are the same for all poolings."""
+    """Summarize the inputs of any pooling; all have the same data set, tasks and experts."""
     return SweepSummary(
         dataset=inputs.dataset.namespace,
         tasks=tuple(task.title for task in inputs.tasks),
@@ -178,58 +182,62 @@ def _summarize(inputs: Inputs, cohort: Cohort) -> SweepSummary:
 
 
 def _check_experts(inputs: dict[str, Inputs]) -> None:
-    """Check that all poolings have the same experts, since otherwise experts are compared too."""
-    experts = {pooling: set(given.cache.experts) for pooling, given in inputs.items()}
+    """Check that all poolings have the same experts, so that their losses are comparable."""
+    experts = {pooling: set(each.cache.experts) for pooling, each in inputs.items()}
     common = set.intersection(*experts.values())
+    complete = ", ".join(sorted(common)) or "none"
     for pooling, available in experts.items():
         if available != common:
             raise UserError(
-                f"Only pooling {pooling} has stores of {', '.join(sorted(available - common))}; "
-                f"select experts that have stores with every pooling in --poolings "
-                f"({', '.join(sorted(common)) or 'none'}) with --experts, or extract the others."
+                f"{', '.join(sorted(available - common))}: stores exist for pooling {pooling}, but "
+                "not for every pooling in --poolings. Extract the missing stores, or select "
+                f"experts that have all of them with --experts (available: {complete})."
             )
 
 
 def _train_trials(
     features: Features, repeat: LabeledRepeat, fits: Sequence[FitSettings]
 ) -> list[float]:
-    """Train trials that differ in the learning rate only; return their relative losses."""
+    """Train trials that differ only in the learning rate and return their relative losses."""
     trials = [replace(repeat, learning_rate=fit.learning_rate) for fit in fits]
     heads = {
         name: fit_heads(embedding, trials, fits[0]) for name, embedding in features.experts.items()
     }
     out_of_fold = [
-        stack_out_of_fold({name: fitted[number] for name, fitted in heads.items()})
-        for number in range(len(trials))
+        stack_out_of_fold({name: fitted[index] for name, fitted in heads.items()})
+        for index in range(len(trials))
     ]
     gates = fit_gates(features.leads, trials, out_of_fold, fits[0])
-    constant = _constant_loss(repeat)
-    return [_relative_loss(gate, constant) for gate in gates]
+    constant_losses = _compute_constant_losses(repeat)
+    return [_compute_relative_loss(gate, constant_losses) for gate in gates]
 
 
-def _relative_loss(gate: FittedModel, constant: dict[str, float]) -> float:
-    """Divide the gate's best validation losses by the constant predictor's; mean over tasks."""
-    return float(
-        np.mean(
-            [np.nanmin(losses) / constant[task] for task, losses in gate.validation_loss.items()]
-        )
-    )
+def _compute_relative_loss(gate: FittedModel, constant_losses: dict[str, float]) -> float:
+    """Return the mean ratio of the gate's best validation loss to the constant predictor's."""
+    ratios = [
+        np.nanmin(losses) / constant_losses[task] for task, losses in gate.validation_loss.items()
+    ]
+    return float(np.mean(ratios))
 
 
-def _constant_loss(repeat: LabeledRepeat) -> dict[str, float]:
+def _compute_constant_losses(repeat: LabeledRepeat) -> dict[str, float]:
     """Return the validation loss of the constant predictor by task."""
     losses = {}
     for task, targets in repeat.targets.items():
         encoded = repeat.encoded[task].cpu()
         training, truth = encoded[repeat.train.cpu()], encoded[repeat.validation.cpu()]
         training, truth = training[~training.isnan()], truth[~truth.isnan()]
-        value, shares = fit_constant(targets.task.kind, training.numpy(), targets.outputs)
+        value, class_frequencies = fit_constant(
+            targets.task.kind, training.numpy(), targets.outputs
+        )
         if targets.task.kind == "regression":
             loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, float(value)), truth)
         else:
-            # The minimum keeps the logarithm finite for classes without a training record.
-            probability = torch.from_numpy(shares).float().clamp_min(1e-7 / len(training))
+            # Clamping keeps the logarithm finite for classes without training records.
+            probability = (
+                torch.from_numpy(class_frequencies).float().clamp_min(1e-7 / len(training))
+            )
             loss = -probability.log()[truth.long()].mean()
-        # The minimum keeps the ratio finite if the constant predictor makes no error.
+        # The lower bound keeps the ratio finite if the constant predictor has no error.
         losses[task] = max(float(loss), 1e-6)
     return losses

@@ -1,4 +1,4 @@
-"""The values that a sweep tries, and the suggestion of a trial's settings."""
+"""Search space of a sweep, and sampling of trial settings from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ from pipeline.training.settings import Adaptation, FitSettings
 
 @dataclass(frozen=True)
 class Space:
-    """Values to try for each hyperparameter.
+    """Search space: values or range of each hyperparameter.
 
     Attributes:
-        learning_rate: Lower and upper bound, in (0, 1]; sampled log-uniformly.
-            Default: 1e-4 to 1e-2.
-        rank: LoRA ranks, at least 1; tried with LoRA adaptations only. Default: 2, 4, 8, 16.
+        learning_rate: Lower and upper bound in (0, 1], sampled on a log scale. Default: 1e-4 to
+            1e-2.
+        rank: LoRA ranks, at least 1; used only if the adaptation uses LoRA. Default: 2, 4, 8, 16.
         adaptation: Adaptations of the heads. Default: all.
         gate_depth: Numbers of hidden layers of the gate, at least 1. Default: 1, 2.
-        pooling: Poolings that have stores. Default: ``default`` only.
+        pooling: Poolings of the embeddings; stores must exist for each. Default: ``default``.
     """
 
     learning_rate: tuple[float, float] = (1e-4, 1e-2)
@@ -31,13 +31,13 @@ class Space:
 
 
 def check_space(space: Space) -> None:
-    """Check the values of a search space.
+    """Check that a search space is valid.
 
     Args:
         space: The search space.
 
     Raises:
-        UserError: A hyperparameter has no value, or an invalid one.
+        UserError: A hyperparameter has no values or an invalid one.
     """
     known = get_args(Adaptation)
     for name in space.adaptation:
@@ -56,19 +56,19 @@ def check_space(space: Space) -> None:
             f"(given: {lowest:g}, {highest:g})."
         )
     if not (space.adaptation and space.pooling):
-        raise UserError("There is nothing to try; give --adaptations and --poolings.")
+        raise UserError("--adaptations and --poolings must each have at least one value.")
 
 
 def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, FitSettings]:
-    """Suggest the settings of a trial.
+    """Sample the settings of a trial.
 
     Args:
         trial: The Optuna trial.
         fit: Hyperparameters that are not searched.
-        space: Values to try.
+        space: Search space.
 
     Returns:
-        The pooling and the hyperparameters. The rank is only suggested for LoRA adaptations.
+        The pooling and the hyperparameters. The rank is sampled only if the adaptation uses LoRA.
     """
     adaptation = trial.suggest_categorical("adaptation", space.adaptation)
     rank = fit.rank
@@ -85,15 +85,15 @@ def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, F
 
 
 def group_by_shape(suggested: Sequence[tuple[str, FitSettings]]) -> list[list[int]]:
-    """Group trials that can be trained in one pass: those that differ in the learning rate only.
+    """Group trials by all settings except the learning rate; a group is trained in one pass.
 
     Args:
         suggested: Pooling and hyperparameters of each trial.
 
     Returns:
-        The positions of the trials in each group.
+        For each group, the positions of its trials in `suggested`.
     """
     groups: dict[tuple[str, FitSettings], list[int]] = {}
-    for number, (pooling, fit) in enumerate(suggested):
-        groups.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(number)
+    for position, (pooling, fit) in enumerate(suggested):
+        groups.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(position)
     return list(groups.values())

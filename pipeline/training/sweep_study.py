@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep, kept in a folder so that a later sweep can resume it."""
+"""Optuna study of a sweep, stored in its folder so that the sweep can be resumed."""
 
 import hashlib
 import json
@@ -20,34 +20,34 @@ from pipeline.training.sweep_space import Space
 
 JOURNAL = "trials.journal"
 DEFINITION = "question.json"
-"""Everything that the results of a sweep depend on; a resumed sweep must have the same."""
+"""File with everything that the results of a sweep depend on. It is compared before resuming."""
 
 
 def open_study(
     folder: Path, settings: TrainSettings, space: Space, inputs: dict[str, Inputs]
 ) -> optuna.Study:
-    """Create the study of a folder, or open it to add trials.
+    """Open the study in a folder, or create it if the folder is new or empty.
 
     Args:
         folder: Folder of the sweep.
         settings: Settings that all trials share.
-        space: Values to try.
-        inputs: Inputs by pooling.
+        space: Search space.
+        inputs: Inputs, by pooling.
 
     Returns:
         The study.
 
     Raises:
-        UserError: The folder holds a different sweep or other files, or is not writable.
+        UserError: The folder contains a different sweep or other files, or is not writable.
     """
     definition = {
         "settings": asdict(replace(settings, device="")),
         "space": asdict(space),
         "stores": {
-            pooling: [store.identity for store in given.cache.stores]
-            for pooling, given in inputs.items()
+            pooling: [store.identity for store in each.cache.stores]
+            for pooling, each in inputs.items()
         },
-        "labels": {pooling: _digest_labels(given) for pooling, given in inputs.items()},
+        "labels": {pooling: _digest_labels(each) for pooling, each in inputs.items()},
         "versions": {name: version(name) for name in ("enecg", "torch")},
     }
     text = json.dumps(definition, indent=1)
@@ -56,11 +56,13 @@ def open_study(
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists() and file.read_text() != text:
             raise UserError(
-                f"{folder} holds a sweep with other options, data or library versions (see "
+                f"{folder} contains a sweep with other options, data or library versions (see "
                 f"{DEFINITION}); repeat its options to resume it, or choose another --out."
             )
         if not file.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} is not a sweep and not empty; choose another --out.")
+            raise UserError(
+                f"{folder} is not empty and does not contain a sweep; choose another --out."
+            )
         file.write_text(text)
     except OSError as error:
         raise UserError(
@@ -72,8 +74,8 @@ def open_study(
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         load_if_exists=True,
     )
-    # `constant_liar`: trials of one batch are suggested before any of them has a result. A
-    # resumed sweep needs another seed, or it would suggest the first trials again.
+    # `constant_liar` diversifies a batch, whose trials are sampled before any has a result. A
+    # resumed sweep needs a new seed: the old one would sample the first trials again.
     seed = settings.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return study
@@ -85,13 +87,13 @@ def count_finished(study: optuna.Study) -> int:
 
 
 def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """Return a table of the finished trials, the lowest loss first.
+    """Build a table of the finished trials, sorted by loss.
 
     Args:
         trials: Trials of a study.
 
     Returns:
-        Columns ``trial``, ``loss`` and one per setting; missing where a setting does not apply.
+        Columns ``trial``, ``loss`` and one per hyperparameter, missing where it is not used.
     """
     rows = [
         {"trial": trial.number, "loss": trial.value} | trial.params
@@ -100,13 +102,13 @@ def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows)
     if "rank" in table:
-        # A missing rank would make the column float.
+        # With missing ranks, pandas would convert the column to float.
         table["rank"] = table["rank"].astype("Int64")
     return table.sort_values("loss", kind="stable").reset_index(drop=True)
 
 
 def _digest_labels(inputs: Inputs) -> str:
-    """Return the SHA-256 of the patients and labels of all records."""
+    """Return the SHA-256 digest of the patients and labels of all records."""
     columns = ["patient_id", *(task.column for task in inputs.tasks)]
     hashed = pd.util.hash_pandas_object(inputs.labels[columns])
     return hashlib.sha256(hashed.to_numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Control of torch's global state: random numbers and threads."""
+"""Control of PyTorch's global random state and number of threads."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,22 +11,22 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def preserve_random_state(function: Function) -> Function:
-    """Decorate a function so that it leaves torch's random state unchanged."""
+    """Decorate a function so that it does not change PyTorch's global random state."""
 
     @functools.wraps(function)
-    def wrapped(*arguments: object, **named: object) -> object:
+    def wrapped(*args: object, **kwargs: object) -> object:
         with torch.random.fork_rng():
-            return function(*arguments, **named)
+            return function(*args, **kwargs)
 
     return cast(Function, wrapped)
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Restrict torch to one CPU thread.
+    """Restrict PyTorch to one CPU thread.
 
-    Heads are so small that synchronizing several threads on a busy machine takes up to six times
-    as long as the computation.
+    The heads are small: on a busy machine, synchronizing several threads can take six times as long
+    as the computation.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Hyperparameter search from the stores of the synthetic data set."""
+"""Hyperparameter search on the stores of the synthetic data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,36 +34,36 @@ def store(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(dataset: str, store: Path, out: Path, trials: int, **change: object) -> Sweep:
-    settings = replace(SETTINGS, **change)  # type: ignore[arg-type]
+def run(dataset: str, store: Path, out: Path, trials: int, **overrides: object) -> Sweep:
+    settings = replace(SETTINGS, **overrides)  # type: ignore[arg-type]
     return sweep(dataset, store, out, SweepSettings(settings, SPACE, trials, batch=4))
 
 
 def test_sweep_resumes_and_reports_all_trials(dataset: str, store: Path, tmp_path: Path):
     first = run(dataset, store, tmp_path / "sweep", 4)
     assert len(first.trials) == 4
-    more = run(dataset, store, tmp_path / "sweep", 6)
-    assert len(more.trials) == 6
-    assert set(first.trials["loss"]) <= set(more.trials["loss"])
-    assert more.loss == more.trials["loss"].min() <= first.loss
-    assert len(set(more.trials["learning_rate"])) == 6  # no trial is repeated
+    resumed = run(dataset, store, tmp_path / "sweep", 6)
+    assert len(resumed.trials) == 6
+    assert set(first.trials["loss"]) <= set(resumed.trials["loss"])
+    assert resumed.loss == resumed.trials["loss"].min() <= first.loss
+    assert len(set(resumed.trials["learning_rate"])) == 6  # no trial is repeated
     saved = pd.read_csv(tmp_path / "sweep" / "trials.csv")
-    assert saved["loss"].tolist() == pytest.approx(more.trials["loss"].tolist())
-    text, page = write_sweep(more), (tmp_path / "sweep" / "sweep.html").read_text()
+    assert saved["loss"].tolist() == pytest.approx(resumed.trials["loss"].tolist())
+    text, page = write_sweep(resumed), (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Best trials" in text
     assert "data:image/png" in page
-    for words in (
+    for expected in (
         "RR interval, Sex. Data: ",
-        f" patients of {more.summary.dataset}.",
+        f" patients of {resumed.summary.dataset}.",
         "timesnet (random:0)",
         "Untrained experts: timesnet. Their weights are random",
     ):
-        assert words in text
-        assert words in page
+        assert expected in text
+        assert expected in page
 
 
-def make_table(trials: list[dict[str, object]]) -> pd.DataFrame:
-    """Tabulate trials with these settings; the first has the lowest loss."""
+def make_table(hyperparameters: list[dict[str, object]]) -> pd.DataFrame:
+    """Tabulate one trial for each dictionary of hyperparameters, with increasing losses."""
     return tabulate_trials(
         [
             optuna.trial.create_trial(
@@ -74,19 +74,18 @@ def make_table(trials: list[dict[str, object]]) -> pd.DataFrame:
                     for name, value in params.items()
                 },
             )
-            for number, params in enumerate(trials)
+            for number, params in enumerate(hyperparameters)
         ]
     )
 
 
-def test_ranks_stay_integers_where_some_trials_have_none():
+def test_ranks_are_integers_even_if_some_trials_have_no_rank():
     table = make_table([{"adaptation": "lora", "rank": 8}, {"adaptation": "full"}])
-    assert [line.rpartition(",")[2] for line in table.to_csv(index=False).split()] == [
-        *("rank", "8", "")
-    ]
+    last_cells = [line.rpartition(",")[2] for line in table.to_csv(index=False).split()]
+    assert last_cells == ["rank", "8", ""]
 
 
-def test_plot_shows_varied_settings_with_sorted_values():
+def test_plot_has_a_panel_with_sorted_values_for_each_varied_hyperparameter():
     table = make_table(
         [
             {"gate_depth": 2, "rank": 16, "pooling": "default", "learning_rate": 2e-4},
@@ -103,32 +102,34 @@ def test_plot_shows_varied_settings_with_sorted_values():
     assert len(panels["learning rate"].get_xticks(minor=True)) == 0
 
 
-def test_folder_with_another_sweep_or_other_files_is_an_error(
+def test_folder_of_a_different_sweep_or_with_other_files_is_rejected(
     dataset: str, store: Path, tmp_path: Path
 ):
     run(dataset, store, tmp_path / "sweep", 1)
-    with pytest.raises(UserError, match="holds a sweep with other options"):
+    with pytest.raises(UserError, match="contains a sweep with other options"):
         run(dataset, store, tmp_path / "sweep", 2, seed=5)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="is not a sweep and not empty"):
+    with pytest.raises(UserError, match="is not empty and does not contain a sweep"):
         run(dataset, store, tmp_path / "thesis", 1)
 
 
-def test_trials_of_one_pass_equal_separate_trials(dataset: str, store: Path, tmp_path: Path):
+def test_trials_trained_in_one_pass_equal_trials_trained_separately(
+    dataset: str, store: Path, tmp_path: Path
+):
     space = Space(rank=(4,), adaptation=("lora",), gate_depth=(1,))
     settings = replace(SETTINGS, fit=replace(SETTINGS.fit, dropout=0.0))
-    stacked = sweep(dataset, store, tmp_path / "a", SweepSettings(settings, space, trials=3))
-    for _, trial in stacked.trials.iterrows():
+    together = sweep(dataset, store, tmp_path / "a", SweepSettings(settings, space, trials=3))
+    for _, trial in together.trials.iterrows():
         rate = trial["learning_rate"]
         fixed = replace(space, learning_rate=(rate, rate))
-        alone = sweep(
+        separate = sweep(
             dataset, store, tmp_path / f"{rate}", SweepSettings(settings, fixed, trials=1)
         )
-        assert alone.loss == pytest.approx(trial["loss"], rel=1e-3)
+        assert separate.loss == pytest.approx(trial["loss"], rel=1e-3)
 
 
-def test_sweep_rejects_an_unknown_adaptation(dataset: str, store: Path, tmp_path: Path):
+def test_unknown_adaptation_is_rejected(dataset: str, store: Path, tmp_path: Path):
     settings = SweepSettings(SETTINGS, Space(adaptation=("magic",)), trials=1)
     with pytest.raises(UserError, match=r"Unknown adaptation 'magic' .*available: lora, full"):
         sweep(dataset, store, tmp_path / "x", settings)
@@ -136,12 +137,12 @@ def test_sweep_rejects_an_unknown_adaptation(dataset: str, store: Path, tmp_path
 
 def test_sweep_supports_own_tasks(dataset: str, store: Path, synthetic_dir: Path, tmp_path: Path):
     labels = str(synthetic_dir / "machine_measurements.csv")
-    own = {"tasks": (), "own_tasks": ("qrs_axis:regression:degrees",), "labels": labels}
-    assert len(run(dataset, store, tmp_path / "sweep", 2, **own).trials) == 2
+    overrides = {"tasks": (), "own_tasks": ("qrs_axis:regression:degrees",), "labels": labels}
+    assert len(run(dataset, store, tmp_path / "sweep", 2, **overrides).trials) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("overrides", "message"),
     [
         ({"rank": (0,)}, r"--ranks must be integers of at least 1 \(given: 0\)"),
         ({"gate_depth": ()}, r"--gate-depths must be .* \(given: none\)"),
@@ -151,9 +152,9 @@ def test_sweep_supports_own_tasks(dataset: str, store: Path, synthetic_dir: Path
             r"--learning-rates must be .* \(given: 0.01, inf\)",
         ),
         ({"adaptation": ("lore",)}, r"Unknown adaptation 'lore' .*available: lora, full"),
-        ({"pooling": ()}, "nothing to try"),
+        ({"pooling": ()}, "--adaptations and --poolings must each have at least one value"),
     ],
 )
-def test_invalid_search_spaces_are_user_errors(change: dict[str, object], message: str):
+def test_invalid_search_space_raises_user_error(overrides: dict[str, object], message: str):
     with pytest.raises(UserError, match=message):
-        check_space(replace(SPACE, **change))  # type: ignore[arg-type]
+        check_space(replace(SPACE, **overrides))  # type: ignore[arg-type]
