@@ -3,33 +3,33 @@
 from collections.abc import Sequence
 
 
-def format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Format a table as lines of aligned columns.
 
     Args:
-        head: Column titles.
-        rows: Cells by row. Integers get thousands separators; a column whose first cell is an
-            integer is aligned to the right.
+        header: Column titles.
+        rows: Cells by row. Integers are formatted with thousands separators. A column is
+            right-aligned if its first cell is an integer.
 
     Returns:
-        The title line and one line per row.
+        The header line and one line per row.
     """
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    right = [bool(rows) and isinstance(rows[0][column], int) for column in range(len(head))]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    right_aligned = [bool(rows) and isinstance(rows[0][i], int) for i in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
 
-    def line(row: Sequence[str]) -> str:
+    def format_line(row: Sequence[str]) -> str:
         padded = (
-            cell.rjust(width) if align_right else cell.ljust(width)
-            for cell, width, align_right in zip(row, widths, right, strict=True)
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right_aligned, strict=True)
         )
         return "  ".join(padded).rstrip()
 
-    return [line(head), *map(line, cells)]
+    return [format_line(header), *map(format_line, cells)]
 
 
 def format_bytes(count: float) -> str:
-    """Format a number of bytes in B, kB, MB or GB (decimal)."""
+    """Format a number of bytes in decimal units: B, kB, MB or GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"

@@ -1,8 +1,8 @@
 """Copying stores from one root to another, joined by record id.
 
-A copy writes the rows that are whole in the source and missing in the target, and compares each
-shard with what is read back. So an interrupted copy resumes when it is run again, and two roots
-with different rows of a store can complete each other.
+A copy writes the rows that are whole in the source and missing in the target, then reads each shard
+back to compare it. An interrupted copy resumes when it is run again. Two roots that contain
+different rows of a store can be synchronized by copying in both directions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +24,14 @@ from stores.verify import Progress
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What was copied into a store.
+    """The result of copying one store.
 
     Attributes:
         location: The target store.
-        whole: Whole rows written.
-        failed: Failure reasons written.
-        already_present: Rows that the target had before.
-        damaged: One message per part of the source that is damaged and was left out.
+        whole: Number of whole rows written.
+        failed: Number of failed rows, of which only the reason was written.
+        already_present: Number of rows that were already present in the target.
+        damaged: One message for each damaged part of the source; it was skipped.
     """
 
     location: Location
@@ -52,8 +52,8 @@ def select_stores(
 
     Args:
         source: The stores to choose from.
-        reference: Expert whose stores are copied along with any other of their data set.
-        datasets: Namespaces of data sets, such as ``ludb/1.0.1``; empty selects all.
+        reference: Expert whose stores are also copied for each selected data set.
+        datasets: Names and versions of data sets, such as ``ludb/1.0.1``; empty selects all.
         experts: Names of experts; empty selects all.
 
     Returns:
@@ -99,19 +99,19 @@ def copy_stores(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[CopyResult]:
-    """Copy stores into a root one after the other, holding one or two shards in memory.
+    """Copy stores into a root one after the other, with one or two shards in memory.
 
-    Readers of source and target never wait.
+    Source and target remain readable during the copy.
 
     Args:
         stores: The stores to copy.
         target: The target root.
         reference: Expert whose stores in the target define the rows of new stores.
         log: Called with a message while waiting for a lease (`lease.acquire`).
-        progress: Called with the rows copied so far and in total.
+        progress: Called with the number of processed rows and the total.
 
     Yields:
-        One result per store. A store whose status is damaged is reported and left out.
+        One result per store. A store with damaged status is skipped; its result has a message.
 
     Raises:
         LeaseHeld: Another process writes to a target store.
@@ -154,7 +154,7 @@ def copy_store(
         progress: As for `copy_stores`.
 
     Returns:
-        What was copied.
+        The result of the copy.
 
     Raises:
         LeaseHeld: Another process writes to the target store.
@@ -164,7 +164,7 @@ def copy_store(
     if str(location) == str(source.location):
         raise StoreError(f"{location} is both source and target; give another target root.")
     with acquire(leases_folder(location), log=log) as lease:
-        # Open it under the lease: it may have grown during the wait.
+        # Open the target only now, because it may have grown during the wait for the lease.
         target_store = _open_target(source, target, location, lease, reference)
         result = _copy_rows(target_store, source, progress)
         _copy_runs(source, target_store)
@@ -178,14 +178,14 @@ def _open_target(
     lease: Lease,
     reference: str,
 ) -> EmbeddingStore:
-    """Open the target store, with a row for each of the source's records."""
-    # All stores of a data set in a root have the same records in the same rows and shards, which
-    # the target's stores of `reference` define.
+    """Open the target store; create it or append rows so that it has a row for each record."""
+    # Within a root, all stores of a data set have the same records in the same rows and shards. The
+    # target's stores of the `reference` expert define this layout.
     found = open_stores(target, source.provenance["dataset"]).stores
     references = [store for store in found if store.location.parent.name == reference]
     record_id, shard_rows = source.record_id, source.shard_rows
     if references:
-        # Prefer one of the same dtype, as an extraction does.
+        # Like an extraction, prefer a reference store with the same dtype.
         dtype = source.provenance["dtype"]
         first = min(references, key=lambda store: store.provenance["dtype"] != dtype)
         new = record_id[first.rows_by_id(record_id) < 0]
@@ -206,8 +206,8 @@ def _open_target(
 def _copy_rows(
     target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
 ) -> CopyResult:
-    """Write the rows that exist in the source only, by shards of the target."""
-    # One more row, absent, for the records that the source does not have (row -1).
+    """Copy the rows that exist only in the source, one shard of the target at a time."""
+    # Append an absent row, which row number -1 (a record that is not in the source) selects.
     source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
     whole = failed = already_present = done = 0
@@ -240,13 +240,13 @@ def _copy_rows(
 
 
 def _translate_status(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " row"]:
-    """Return the source's status in the target's values; unknown reasons become absent."""
+    """Translate the source's status to the target's flags; unknown reasons become absent."""
     value_of = {flag: value for value, flag in enumerate(target.flags)}
-    known: Int[np.ndarray, " flag"] = np.array(
+    translated: Int[np.ndarray, " flag"] = np.array(
         [value_of.get(flag, ABSENT) for flag in source.flags]
     )
     table = np.zeros(256, np.uint8)
-    table[: len(known)] = known
+    table[: len(translated)] = translated
     status: np.ndarray = table[source.status()]
     return status
 

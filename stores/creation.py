@@ -1,4 +1,4 @@
-"""Creating stores, and growing them by new records."""
+"""Creating stores, and appending rows for new records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,13 +33,13 @@ from stores.status import ABSENT
 
 SHARD_ROWS = 8192
 SMALL_SHARD_ROWS = 1024
-"""Rows per shard of a small data set, as a shard file has its full size from its first row on."""
+"""Rows per shard for small data sets, because even a shard with one row has its full size."""
 CHUNK_ROWS = 512
 RECORD_ID_CHUNK_ROWS = 65_536
 
 
 def default_shard_rows(records: int) -> int:
-    """Return the rows per shard of a new store for this number of records."""
+    """Return the number of rows per shard of a new store for this number of records."""
     return SMALL_SHARD_ROWS if records <= SHARD_ROWS else SHARD_ROWS
 
 
@@ -82,20 +82,20 @@ def create_or_grow(
     Args:
         location: The store (`layout.store_location`).
         provenance: JSON values that define the store, including ``dataset`` and ``expert``. The
-            identity is their digest.
+            store's identity is their digest.
         ticket: Ticket of the store's lease.
-        record_id: Records that must have a row. New ones are appended in this order.
+        record_id: Ids of the records that must have a row. New ones are appended in this order.
         features: Features per record.
         dtype: ``float16`` or ``float32``.
-        reasons: Names of the failure reasons, for status values from 2 on.
-        shard_rows: Rows per shard of a new store; None chooses by the number of records.
+        reasons: Names of the failure reasons, which become status 2, 3, ...
+        shard_rows: Rows per shard of a new store; None selects `default_shard_rows`.
 
     Returns:
         The store, open for writing.
 
     Raises:
-        StoreError: The store is damaged, has another format or cannot be written, or an id is
-            duplicate, empty text or -1.
+        StoreError: The store is damaged, has another format or cannot be written, or a record id
+            is a duplicate, an empty string or -1.
         LeaseLost: Another process has taken over the lease.
     """
     _check_ids(location, record_id)
@@ -103,8 +103,8 @@ def create_or_grow(
     with translate_errors(location):
         zarr_store = location.root.zarr_writer(ticket.staging.key)
         if (location / "zarr.json").read() is None:
-            ids = zarr_data_type(record_id)
-            documents = _empty_store(provenance, ids, features, dtype, reasons, shard_rows)
+            id_type = zarr_data_type(record_id)
+            documents = _empty_store(provenance, id_type, features, dtype, reasons, shard_rows)
             _create(location, ticket, zarr_store, documents)
         return _grow(location, ticket, zarr_store, record_id)
 
@@ -112,9 +112,9 @@ def create_or_grow(
 def _create(
     location: Location, ticket: Ticket, zarr_store: Store, documents: dict[str, bytes]
 ) -> None:
-    """Write the documents of a store without rows."""
-    # The order matters: track versions, check the lease, then decide what to write. Any later write
-    # by another holder then makes the puts fail.
+    """Write the zarr.json documents of a store without rows."""
+    # First track versions, then check the lease, then decide what to write. In this order, the puts
+    # fail if another lease holder writes at any later time.
     writer = cast(FencedWriter, zarr_store)
     for key in documents:
         writer.track_version(f"{location.key}/{key}")
@@ -122,23 +122,23 @@ def _create(
     if (location / "zarr.json").read() is not None:
         return
     if (location / "embedding" / "c").folders():
-        # A store that lost its zarr.json keeps its arrays; the group's document follows from the
-        # provenance.
+        # The store has rows, so only its group's zarr.json is missing. Restore this document from
+        # the provenance, and keep the arrays.
         documents = {"zarr.json": documents["zarr.json"]}
-    # The group's document comes last: until then there is no store.
+    # Write the group's zarr.json last, because a store without it is not opened.
     for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
         writer.put(f"{location.key}/{key}", documents[key])
 
 
 def _empty_store(
     provenance: Mapping[str, Any],
-    ids: str,
+    id_type: str,
     features: int,
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int,
 ) -> dict[str, bytes]:
-    """Return the documents of a store without rows; `ids` is the Zarr data type of record_id."""
+    """Return the zarr.json documents of a store without rows."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(
@@ -146,7 +146,7 @@ def _empty_store(
         zarr_format=3,
         attributes={"format": FORMAT, "provenance": dict(provenance), "Conventions": "CF-1.11"},
     )
-    # A checksum only: embeddings hardly compress (ratio 1.09 with zstd).
+    # Do not compress, because embeddings hardly shrink (compression ratio 1.09 with zstd).
     checksum = [Crc32cCodec()]
     group.create_array(
         "embedding",
@@ -176,10 +176,10 @@ def _empty_store(
     group.create_array(
         "record_id",
         shape=(0,),
-        dtype=ids,
+        dtype=id_type,
         chunks=(RECORD_ID_CHUNK_ROWS,),
         compressors=checksum,
-        fill_value=UNWRITTEN[ids],
+        fill_value=UNWRITTEN[id_type],
         dimension_names=["record"],
         attributes={"long_name": f"record id within {provenance['dataset']}"},
     )
@@ -188,25 +188,25 @@ def _empty_store(
 
 async def _read_all(memory: MemoryStore) -> list[tuple[str, bytes]]:
     prototype = default_buffer_prototype()
-    found = [(key, await memory.get(key, prototype)) async for key in memory.list()]
-    return [(key, value.to_bytes()) for key, value in found if value is not None]
+    items = [(key, await memory.get(key, prototype)) async for key in memory.list()]
+    return [(key, value.to_bytes()) for key, value in items if value is not None]
 
 
 def _grow(
     location: Location, ticket: Ticket, zarr_store: Store, record_id: RecordIds
 ) -> EmbeddingStore:
-    """Open a store and append rows for the records that it does not have."""
+    """Open a store, and append rows for records that have none."""
     store = open_with(location, ticket, zarr_store)
     if is_text(store.record_id) != is_text(record_id):
         raise StoreError(
-            f"{location}: the store's record ids are {_kind(store.record_id)}, but the data set's "
-            f"are {_kind(record_id)}; give the --dataset that the store was made from, or another "
-            "--store."
+            f"{location}: the store's record ids are {_type_name(store.record_id)}, but the data "
+            f"set's are {_type_name(record_id)}; use the --dataset from which the store was "
+            "created, or another --store."
         )
     new = _new_ids(store, record_id)
     if not len(new):
         return store
-    # As in `_create`: track versions, check the lease, then read what to replace.
+    # As in `_create`, first track versions, then check the lease, then read the current state.
     length = _grown_length(store, new)
     for name in ARRAYS:
         store.writer.track_version(f"{location.key}/{name}/zarr.json")
@@ -215,33 +215,33 @@ def _grow(
     ticket.check()
     store = open_with(location, ticket, zarr_store)
     new = _new_ids(store, record_id)
-    beyond: np.ndarray = store.array("status")[len(store.record_id) :]  # type: ignore[assignment]
-    if (beyond != ABSENT).any():
-        what = "rows that contain embeddings have no record id"
-        raise damaged_store_error(location, what, repairable=False)
+    status_without_id: np.ndarray = store.array("status")[len(store.record_id) :]  # type: ignore[assignment]
+    if (status_without_id != ABSENT).any():
+        problem = "rows that contain embeddings have no record id"
+        raise damaged_store_error(location, problem, repairable=False)
     length = _grown_length(store, new)
     chunk_rows = store.array("record_id").chunks[0]
     ids = pad_ids(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
     for name in ("embedding", "status"):
-        _lengthen(store.array(name), length)
-    # In reverse: until the first chunk is written, the ids after it count as unwritten.
+        _extend(store.array(name), length)
+    # Write the chunks in reverse order: until the first one is written, readers ignore the rest.
     for chunk in reversed(_new_id_chunks(store, length)):
-        part = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
-        encoded = np.frombuffer(encode_chunk(part), np.uint8)
+        chunk_ids = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
+        encoded = np.frombuffer(encode_chunk(chunk_ids), np.uint8)
         store.writer.put(f"{location.key}/record_id/c/{chunk}", append_checksum(encoded))
-    # The length of record_id comes last: rows without an id do not exist, and the next growth
-    # reuses them.
-    _lengthen(store.array("record_id"), length)
+    # Extend record_id last: if this is interrupted, readers ignore the rows without an id, and the
+    # next growth reuses them.
+    _extend(store.array("record_id"), length)
     return open_store(location, ticket)
 
 
 def _check_ids(location: Location, record_id: RecordIds) -> None:
-    blank = is_unwritten(record_id)
-    if blank.any():
+    is_reserved = is_unwritten(record_id)
+    if is_reserved.any():
         reserved = UNWRITTEN[zarr_data_type(record_id)]
         raise StoreError(
-            f"{location}: {int(blank.sum()):,} of {len(record_id):,} records have the id "
-            f"{reserved!r}, which is reserved for rows without a record; give them other ids."
+            f"{location}: {int(is_reserved.sum()):,} of {len(record_id):,} records have the id "
+            f"{reserved!r}, which is reserved for rows without a record; use other ids."
         )
     ids, counts = np.unique(record_id, return_counts=True)
     if len(ids) < len(record_id):
@@ -251,7 +251,7 @@ def _check_ids(location: Location, record_id: RecordIds) -> None:
         )
 
 
-def _kind(record_id: RecordIds) -> str:
+def _type_name(record_id: RecordIds) -> str:
     return "text" if is_text(record_id) else "integers"
 
 
@@ -260,17 +260,17 @@ def _new_ids(store: EmbeddingStore, record_id: RecordIds) -> RecordIds:
 
 
 def _grown_length(store: EmbeddingStore, new: RecordIds) -> int:
-    """Return the length of all arrays after growth, which never shortens one."""
+    """Return the common length of the arrays after growth; no array becomes shorter."""
     longest = max(store.array(name).shape[0] for name in ARRAYS)
     return max(len(store.record_id) + len(new), longest)
 
 
 def _new_id_chunks(store: EmbeddingStore, length: int) -> range:
-    """Return the chunks of record_id that receive new ids."""
+    """Return the numbers of the chunks of record_id that contain new rows."""
     rows = store.array("record_id").chunks[0]
     return range(len(store.record_id) // rows, -(-length // rows))
 
 
-def _lengthen(array: zarr.Array[Any], length: int) -> None:
+def _extend(array: zarr.Array[Any], length: int) -> None:
     if array.shape[0] < length:
         array.resize((length, *array.shape[1:]))

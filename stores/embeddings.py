@@ -1,8 +1,8 @@
-"""A store: the embeddings of one data set's records by one expert.
+"""Embedding stores: one expert's embeddings of the records of one data set.
 
-A store is a plain Zarr v3 group (see ``docs/store-format.md``) that zarr, xarray and dask can open.
-It has one row per record, and rows are only appended. A row exists if its status is `WHOLE`, which
-is written after the data.
+A store is a Zarr v3 group that zarr, xarray and dask can open (see ``docs/store-format.md``). It
+has one row per record; rows are only appended. A row contains an embedding if its status is
+`WHOLE`, which is written after the data.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +22,12 @@ from stores.shards import ShardLayout, WrongChecksum, append_checksum, finite_ro
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 if TYPE_CHECKING:
-    # Both take seconds to import, and few callers need them.
+    # Both are slow to import (seconds), and few callers need them.
     import dask.array
     import xarray
 
 ATTEMPTS = 5
-"""How often a read or write is repeated if another writer keeps changing the shard."""
+"""Maximum attempts to read or write a shard that another writer changes concurrently."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class EmbeddingStore:
     """An open store, as returned by `opening.open_store` or `creation.create_or_grow`.
 
     Attributes:
-        location: Where the store is.
-        group: Its Zarr group.
-        ticket: The right to write to it; None if it is open for reading only.
+        location: Location of the store.
+        group: The Zarr group.
+        ticket: Ticket of the store's lease; None if the store is read-only.
     """
 
     location: Location
@@ -46,7 +46,7 @@ class EmbeddingStore:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What defines the store: expert, weights, preprocessing, data set, dtype."""
+        """JSON values that define the store: expert, weights, preprocessing, data set, dtype."""
         provenance = self.group.attrs["provenance"]
         assert isinstance(provenance, dict)
         return provenance
@@ -60,12 +60,12 @@ class EmbeddingStore:
     def record_id(self) -> RecordIds:
         """Record ids of shape (N,), int64 or text, one per row of every array."""
         ids = as_ids(self._read("record_id", slice(None)))
-        # A growth that was interrupted leaves rows without ids, and one that is in progress while
-        # the arrays are opened leaves them with different lengths: in both cases, only the rows
-        # that are complete in all arrays exist.
-        holes = np.flatnonzero(is_unwritten(ids))
+        # An interrupted growth leaves rows without ids. If the store grows while its arrays are
+        # opened, their lengths differ. In both cases, use only the leading rows that have an id and
+        # are present in every array.
+        unwritten = np.flatnonzero(is_unwritten(ids))
         shortest = min(array.shape[0] for array in self._arrays.values())
-        return ids[: min([shortest, *holes[:1]])]
+        return ids[: min([shortest, *unwritten[:1]])]
 
     @property
     def features(self) -> int:
@@ -105,11 +105,11 @@ class EmbeddingStore:
 
     def rows_by_id(self, record_id: RecordIds) -> Int[np.ndarray, " record"]:
         """Return the row of each record, or -1 if the store has no row for it."""
-        order, known = self._sorted_ids
-        if not len(known):
+        order, sorted_ids = self._sorted_ids
+        if not len(sorted_ids):
             return np.full(len(record_id), -1)
-        position = np.searchsorted(known, record_id).clip(max=len(known) - 1)
-        return np.where(known[position] == record_id, order[position], -1)
+        position = np.searchsorted(sorted_ids, record_id).clip(max=len(sorted_ids) - 1)
+        return np.where(sorted_ids[position] == record_id, order[position], -1)
 
     def shard_slice(self, shard: int) -> slice:
         """Return the rows of a shard."""
@@ -117,7 +117,7 @@ class EmbeddingStore:
         return slice(first, min(first + self.shard_rows, len(self.record_id)))
 
     def shard_key(self, name: str, shard: int) -> str:
-        """Return the key of a shard of `embedding` or `status` below the store root."""
+        """Return the key, in the store root, of a shard of `embedding` or `status`."""
         suffix = f"{shard}/0" if name == "embedding" else f"{shard}"
         return f"{self.location.key}/{name}/c/{suffix}"
 
@@ -128,7 +128,7 @@ class EmbeddingStore:
             shard: Number of the shard; None reads all rows.
 
         Returns:
-            0 for absent, 1 for whole, 2 and up for the failure reasons in `flags`.
+            0 for absent, 1 for whole, and 2 or more for failed; an index into `flags`.
 
         Raises:
             DamagedStore: A chunk does not match its checksum.
@@ -142,10 +142,12 @@ class EmbeddingStore:
         dtype: np.dtype | str | None = None,
         out: Float[np.ndarray, "pick feature"] | None = None,
     ) -> Float[np.ndarray, "pick feature"]:
-        """Read whole rows in any order; each chunk is read once, and shards in parallel.
+        """Read rows with status `WHOLE`, in any order.
+
+        Each chunk is read once, and shards are read in parallel.
 
         Args:
-            rows: Row numbers, with or without duplicates.
+            rows: Row numbers; duplicates are allowed.
             dtype: Data type of the result; None keeps that of the store.
             out: Array to read into, instead of a new one.
 
@@ -165,10 +167,10 @@ class EmbeddingStore:
             positions = order[begin:end]
             shard = int(shard_of[begin])
             self._read_rows(shard, rows[positions] - shard * self.shard_rows, out, positions)
-            # A row is either whole or all NaN, so one feature is enough to check.
+            # Rows are either entirely finite or entirely NaN, so it suffices to check one feature.
             if np.isnan(out[positions, 0]).any():
-                what = f"shard {shard} has no data for rows with status whole"
-                raise damaged_store_error(self.location, what)
+                problem = f"shard {shard} has no data for rows with status whole"
+                raise damaged_store_error(self.location, problem)
 
         with ThreadPoolExecutor(self.location.root.read_threads) as pool:
             ends = (*begins[1:].tolist(), len(rows))
@@ -181,7 +183,7 @@ class EmbeddingStore:
 
         Args:
             shard: Number of the shard.
-            pick: Rows to read, counted from the shard's first one.
+            pick: Rows to read, relative to the shard's first row.
 
         Returns:
             The embeddings, with the store's data type.
@@ -201,13 +203,13 @@ class EmbeddingStore:
         embedding: Float[np.ndarray, "row feature"],
         status: UInt8[np.ndarray, " row"],
     ) -> None:
-        """Write a whole shard durably, first its data and then its status.
+        """Write all rows of a shard durably, first their data and then their status.
 
-        On S3, rows that a stale writer completed meanwhile are kept.
+        On S3, rows that a stale writer completes concurrently are kept.
 
         Args:
             shard: Number of the shard.
-            embedding: All rows of the shard, NaN where they are not whole.
+            embedding: Embeddings of all rows of the shard, NaN for rows that are not whole.
             status: Status of these rows.
 
         Raises:
@@ -233,21 +235,21 @@ class EmbeddingStore:
     def conflict_error(self, shard: int) -> StoreError:
         """Return the error for a shard that another writer keeps changing."""
         return StoreError(
-            f"Shard {shard} of {self.location} is repeatedly changed by another writer; find out "
-            "who writes to it (`enecg store show`), and run the same command again."
+            f"Shard {shard} of {self.location} is being modified by another writer; run `enecg "
+            "store show` to identify it, and run the same command again after it finishes."
         )
 
     def track_shard(self, shard: int) -> None:
-        """Track the shard's versions, as the only ones that may be replaced by this writer."""
+        """Track a shard's versions; later writes by this writer replace only these."""
         for name in ("embedding", "status"):
             self.writer.track_version(self.shard_key(name, shard))
 
     def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
-        """Write a shard's data without its status; for repairs only, see `write_shard`."""
+        """Write a shard's data but not its status; for repairs only (see `write_shard`)."""
         self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
 
     def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
-        """Write a shard's status without its data; for repairs only, see `write_shard`."""
+        """Write a shard's status but not its data; for repairs only (see `write_shard`)."""
         padded = np.full(self.shard_rows, ABSENT, np.uint8)
         padded[: len(status)] = status
         self.writer.put(self.shard_key("status", shard), append_checksum(padded))
@@ -262,7 +264,7 @@ class EmbeddingStore:
         return lazy
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return the embeddings (lazy), status and record ids as a data set with named axes."""
+        """Return embeddings (lazy), status and record ids as a dataset with named dimensions."""
         import xarray
 
         return xarray.Dataset(
@@ -280,10 +282,10 @@ class EmbeddingStore:
         embedding: Float[np.ndarray, "row feature"],
         status: UInt8[np.ndarray, " row"],
     ) -> tuple[Float[np.ndarray, "row feature"], UInt8[np.ndarray, " row"]]:
-        """Merge the rows to write into the current version of a shard."""
-        # A row with finite data counts as whole whatever its status, because the other writer may
-        # be between writing data and status. So no put removes a row, and whichever status is
-        # written last refers only to rows that exist.
+        """Merge the rows to write with the current version of the shard."""
+        # Treat a current row with finite data as whole regardless of its status, because the other
+        # writer may have written its data but not its status yet. Then no put removes a row, and
+        # the status that is written last marks only rows with data as whole.
         self.track_shard(shard)
         current, current_status = self.read_shard(shard), self.status(shard)
         keep = finite_rows(current) & (status != WHOLE)
@@ -299,15 +301,15 @@ class EmbeddingStore:
         out: Float[np.ndarray, "all feature"],
         positions: Int[np.ndarray, " pick"],
     ) -> None:
-        """Read rows of a shard into ``out[positions]``, again if it is replaced meanwhile."""
+        """Read rows of a shard into ``out[positions]``; retry if the shard is replaced."""
         location = Location(self.location.root, self.shard_key("embedding", shard))
         with translate_errors(self.location):
             for _ in range(ATTEMPTS):
                 try:
                     return self.layout.read(location, rows, out, positions)
                 except WrongChecksum as error:
-                    what = f"shard {shard} does not match its checksum"
-                    raise damaged_store_error(self.location, what) from error
+                    problem = f"shard {shard} does not match its checksum"
+                    raise damaged_store_error(self.location, problem) from error
                 except VersionConflict:
                     continue
         raise StoreError(
@@ -321,8 +323,8 @@ class EmbeddingStore:
                 values: np.ndarray = self.array(name)[rows]  # type: ignore[assignment]
             except ValueError as error:
                 span = "" if rows.start is None else f" of rows {rows.start} to {rows.stop - 1}"
-                what = f"{name}{span} does not match its checksum"
-                raise damaged_store_error(self.location, what) from error
+                problem = f"{name}{span} does not match its checksum"
+                raise damaged_store_error(self.location, problem) from error
         return values
 
     @cached_property

@@ -12,108 +12,116 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-NO_SPACE_OR_PERMISSION = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+DISK_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get write permission"),
+    errno.ENOTDIR: "move the file that is in place of a directory",
+    # A failing disk, or a network file system with an unreachable server.
+    **dict.fromkeys(
+        (
+            *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
+            *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+        ),
+        "check the disk or its connection",
+    ),
 }
-UNAVAILABLE = {
-    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
-    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
-}
-"""Errors of a failing disk, or of a network file system without its server."""
-DENIED = ("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch")
-"""Text of an obstore error that means that access was denied."""
-NO_BUCKET = ("NoSuchBucket", "404 Not Found")
-"""Text of an obstore error that means that the bucket does not exist."""
-ACCESS_DENIED = (
+"""Advice by `OSError.errno`; other values are not translated."""
+ACCESS_DENIED_PATTERNS = (
+    *("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+)
+"""Substrings of obstore errors for denied access."""
+MISSING_BUCKET_PATTERNS = ("NoSuchBucket", "404 Not Found")
+"""Substrings of obstore errors for a bucket that does not exist."""
+ACCESS_DENIED_MESSAGE = (
     "access denied with these credentials; set others in AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, AWS_PROFILE or ~/.aws"
 )
-NO_SUCH_BUCKET = "the bucket does not exist; create it first"
-RERUN = "completed rows are kept, so {remedy}, and run the same command again"
+MISSING_BUCKET_MESSAGE = "the bucket does not exist; create it first"
+RERUN_ADVICE = "Completed rows are kept; {remedy}, then run the same command again"
 
 
 class StoreError(Exception):
-    """An error to show to the user: which store, what is wrong and what to do."""
+    """An error whose message names the store, the problem and the remedy for the user."""
 
 
 class DamagedStore(StoreError):
-    """A store whose contents are not as they were written."""
+    """The data or metadata of a store is corrupt, incomplete or inconsistent."""
 
 
 class LeaseLost(StoreError):
-    """Another process has taken over the lease; nothing more may be written with it."""
+    """Another process has taken over the lease, so this process may no longer write."""
 
 
 class VersionConflict(Exception):
-    """A value was changed by another process since its version was tracked or opened."""
+    """Another process changed a value after its version was tracked or opened."""
 
 
-def damaged_store_error(where: object, what: str, *, repairable: bool = True) -> DamagedStore:
+def damaged_store_error(location: object, problem: str, *, repairable: bool = True) -> DamagedStore:
     """Return the error for a damaged store.
 
     Args:
-        where: Location of the store.
-        what: What is damaged.
+        location: Location of the store.
+        problem: What is damaged.
         repairable: Whether ``enecg store verify --mend`` can repair it.
 
     Returns:
         The error, to be raised by the caller.
     """
     remedy = (
-        "run `enecg store verify --mend` to set the damaged rows to absent, and extract again"
+        "run `enecg store verify --mend` to mark the damaged rows as absent, then extract again"
         if repairable
         else "remove its folder, then restore it with `enecg store copy` from another root or "
         "extract again"
     )
-    return DamagedStore(f"{where} is damaged: {what}; {remedy}.")
+    return DamagedStore(f"{location} is damaged: {problem}; {remedy}.")
 
 
 @contextmanager
-def translate_errors(where: object) -> Iterator[None]:
-    """Translate errors of a file system or an object store into a `StoreError`.
+def translate_errors(location: object) -> Iterator[None]:
+    """Translate errors of a file system or an object store into `StoreError`.
 
     Args:
-        where: Location to name in the message.
+        location: Location to name in the message.
 
     Raises:
         StoreError: The block raised `VersionConflict`, an obstore error, or an `OSError` that
-            means missing space, permission or connection.
-        OSError: Any other `OSError` is passed on, as are exceptions of other types.
+            `DISK_REMEDIES` lists.
+        OSError: The block raised another `OSError`; it is not translated, nor are exceptions of
+            other types.
     """
     try:
         yield
     except VersionConflict as error:
         raise StoreError(
-            f"{where} was changed by another writer at the same time; find out who writes to it "
-            "(`enecg store show`), and run the same command again."
+            f"{location} was modified concurrently by another writer; run `enecg store show` to "
+            "identify it, and run the same command again after it finishes."
         ) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StoreError(f"{where}: {ACCESS_DENIED}.") from error
+        raise StoreError(f"{location}: {ACCESS_DENIED_MESSAGE}.") from error
     except GenericError as error:
         text = str(error)
-        if any(word in text for word in DENIED):
-            raise StoreError(f"{where}: {ACCESS_DENIED}.") from error
-        if any(word in text for word in NO_BUCKET):
-            raise StoreError(f"{where}: {NO_SUCH_BUCKET}.") from error
+        if any(pattern in text for pattern in ACCESS_DENIED_PATTERNS):
+            raise StoreError(f"{location}: {ACCESS_DENIED_MESSAGE}.") from error
+        if any(pattern in text for pattern in MISSING_BUCKET_PATTERNS):
+            raise StoreError(f"{location}: {MISSING_BUCKET_MESSAGE}.") from error
         remedy = "check the connection and the server's address (AWS_ENDPOINT_URL)"
         raise StoreError(
-            f"{where} is unreachable ({_first_line(error)}); {RERUN.format(remedy=remedy)}."
+            f"{location} is unreachable ({_first_line(error)}). "
+            f"{RERUN_ADVICE.format(remedy=remedy)}."
         ) from error
     except BaseError as error:
-        raise StoreError(f"{where} cannot be used: {_first_line(error)}.") from error
+        raise StoreError(f"{location} cannot be accessed: {_first_line(error)}.") from error
     except OSError as error:
-        if error.errno in UNAVAILABLE:
-            remedy = "check the disk or its connection"
-        elif error.errno in NO_SPACE_OR_PERMISSION:
-            remedy = "free some space or get write permission"
-        else:
+        if error.errno not in DISK_REMEDIES:
             raise
+        remedy = DISK_REMEDIES[error.errno]
         raise StoreError(
-            f"{where} cannot be used ({error.strerror}); {RERUN.format(remedy=remedy)}."
+            f"{location} cannot be accessed ({error.strerror}). "
+            f"{RERUN_ADVICE.format(remedy=remedy)}."
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    """Return the cause, without the retry count and the server's XML document."""
+    """Return the first line of the message, without retry count and XML response."""
     line = str(error).strip().splitlines()[0]
     return re.split(r", after \d+ retries|<\?xml", line)[0].strip().rstrip(".:")

@@ -1,6 +1,6 @@
-"""Finding and removing what interrupted writers left in a store root.
+"""Finding and removing files that interrupted writers left in a store root.
 
-Neither rows of a store nor files of a lease holder that may be running are garbage.
+Rows of a store and files of a possibly running lease holder are never garbage.
 """
 
 import time
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from stores.errors import StoreError, translate_errors
 from stores.layout import RESERVED_FOLDERS, dataset_folders, leases_folder, runs_folder
-from stores.lease import LeaseHeld, Ticket, acquire, lease_number, read_holder
+from stores.lease import LeaseHeld, Ticket, acquire, parse_lease_number, read_holder
 from stores.lease_record import LeaseRecord
 from stores.local import CLEARED, PARTIAL, LocalRoot
 from stores.location import Location
 from stores.opening import ARRAYS, open_store
 
 STALE_SECONDS = 3600.0
-"""Age from which a partial file counts as abandoned; writing one takes seconds."""
+"""Age above which a partial file is considered abandoned; writing one takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class GarbageItem:
 
     Attributes:
         location: The folder or file.
-        is_folder: Whether it is a folder, to be removed with everything below it.
-        store: The store that it belongs to.
-        needs_lease: Whether removing it takes the store's lease, as the next holder would use it.
-        size_bytes: Size of all its files.
+        is_folder: Whether it is a folder, which is removed recursively.
+        store: The store to which it belongs.
+        needs_lease: Whether the store's lease must be held while it is removed, because a writer
+            could otherwise start to use it.
+        size_bytes: Total size of its files.
         reason: Why it is garbage.
     """
 
@@ -60,7 +61,7 @@ def find_garbage(root: Location) -> list[GarbageItem]:
 
 
 def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
-    """Remove garbage, except what has been used since it was found.
+    """Remove the items that are still garbage.
 
     Args:
         items: Result of `find_garbage`.
@@ -72,12 +73,12 @@ def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
         StoreError: A root cannot be read or written.
     """
     for store in dict.fromkeys(item.store for item in items):
-        own = [item for item in items if item.store == store]
-        if any(item.needs_lease for item in own):
+        store_items = [item for item in items if item.store == store]
+        if any(item.needs_lease for item in store_items):
             try:
                 with acquire(leases_folder(store)) as lease, translate_errors(store):
                     current = {item.location for item in _garbage_in_store(store, is_held=True)}
-                    for item in own:
+                    for item in store_items:
                         if item.needs_lease and item.location in current:
                             yield _remove(item, lease.ticket)
             except LeaseHeld:
@@ -87,13 +88,13 @@ def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
                     _remove_own_lease(lease.ticket)
         with translate_errors(store):
             current = {item.location for item in _garbage_beside_store(store)}
-            for item in own:
+            for item in store_items:
                 if not item.needs_lease and item.location in current:
                     yield _remove(item)
 
 
 def _all_stores(root: Location) -> list[Location]:
-    """Return the locations of all stores that exist, or of which leases or runs remain."""
+    """Return the locations of all stores, including removed ones that left leases or runs."""
     found = []
     for dataset in dataset_folders(root):
         experts = [folder for folder in dataset.folders() if folder.name not in RESERVED_FOLDERS]
@@ -105,12 +106,12 @@ def _all_stores(root: Location) -> list[Location]:
 
 
 def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[GarbageItem]:
-    """Yield garbage in a store, and everything of one that does not exist.
+    """Yield garbage in a store; if the store does not exist, also its leases and runs.
 
     Args:
         store: Location of the store.
-        is_held: Whether the caller holds the lease; otherwise a holder that may be running
-            prevents removal.
+        is_held: Whether the caller holds the lease. If not, yield nothing while another process
+            may hold it.
     """
     if not is_held and _may_be_running(read_holder(store)):
         return
@@ -122,7 +123,7 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
         if any(store.root.children(store.key)):
             reason = "a store whose creation was interrupted before its first row"
             yield item(store, reason, is_folder=True)
-        # The leases come last, as the others are removed under one of them.
+        # Yield the leases last, because one of them is held while the other items are removed.
         for kind, folder in (("runs", runs_folder(store)), ("leases", leases_folder(store))):
             if any(folder.root.children(folder.key)):
                 yield item(folder, f"{kind} of a store that does not exist", is_folder=True)
@@ -131,7 +132,7 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
     try:
         opened = open_store(store)
     except StoreError:
-        # `ls` and `verify` report a damaged store; nothing in it counts as garbage.
+        # `ls` and `verify` report a damaged store; do not remove anything from it.
         return
     for name in ARRAYS:
         array = opened.array(name)
@@ -140,7 +141,7 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
         chunks = store / name / "c"
         for shard in chunks.folders() if name == "embedding" else chunks.files():
             if shard.name.isdecimal() and int(shard.name) >= shards:
-                reason = f"a shard of {name} beyond its end, row {array.shape[0]:,}"
+                reason = f"a shard of {name} beyond the last of its {array.shape[0]:,} rows"
                 yield item(shard, reason, is_folder=name == "embedding")
 
 
@@ -156,21 +157,21 @@ def _garbage_beside_store(store: Location) -> Iterator[GarbageItem]:
     folder = leases_folder(store)
     for file, reason in (*_stale_partials(runs_folder(store)), *_stale_partials(folder)):
         yield item(file, reason)
-    highest = max((lease_number(file) for file in folder.files()), default=0)
+    highest = max((parse_lease_number(file) for file in folder.files()), default=0)
     for file in folder.files():
-        if 0 < lease_number(file) < highest:
+        if 0 < parse_lease_number(file) < highest:
             yield item(file, "a lease that was superseded by another")
     current = (
         f"{highest:08d}-{holder.token}" if holder is not None and _may_be_running(holder) else ""
     )
     for staging in folder.folders():
-        number = lease_number(staging)
-        # A number above the highest belongs to a process that is about to take the lease.
-        is_past = 0 < number <= highest or staging.name.endswith(CLEARED)
-        is_unknown = number == highest and not _is_readable(folder, highest)
-        if is_past and staging.name != current and not is_unknown:
+        number = parse_lease_number(staging)
+        # A number above the highest belongs to a process that is about to create a lease.
+        is_old = 0 < number <= highest or staging.name.endswith(CLEARED)
+        is_unreadable = number == highest and not _is_readable(folder, highest)
+        if is_old and staging.name != current and not is_unreadable:
             yield item(
-                staging, "staging folder of a writer that no longer has the lease", is_folder=True
+                staging, "staging folder of a writer that no longer holds the lease", is_folder=True
             )
 
 
@@ -179,18 +180,18 @@ def _may_be_running(holder: LeaseRecord | None) -> bool:
 
 
 def _is_readable(folder: Location, number: int) -> bool:
-    """Return whether a lease document can be parsed, so is not just being written."""
+    """Return whether a lease document can be parsed; an incomplete one cannot."""
     return LeaseRecord.parse((folder / f"{number:08d}.json").read()) is not None
 
 
 def _store_exists(store: Location) -> bool:
-    """Return whether a store exists, damaged or not: it has rows, or its zarr.json."""
+    """Return whether a store exists, possibly damaged: it has shards or a zarr.json."""
     has_rows = any(store.root.children(f"{store.key}/embedding/c"))
     return has_rows or (store / "zarr.json").read() is not None
 
 
 def _stale_partials(folder: Location, *, recursive: bool = False) -> Iterator[tuple[Location, str]]:
-    """Yield abandoned partial files, which only directories have, and why they are garbage."""
+    """Yield abandoned partial files with a reason; object stores have none."""
     if not isinstance(folder.root, LocalRoot):
         return
     for file in folder.files():
@@ -214,14 +215,14 @@ def _size(location: Location, is_folder: bool) -> int:
 
 
 def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
-    """Remove an item; of a folder of leases, only those below the ticket's."""
+    """Remove an item; from the folder of the ticket's lease, only leases with lower numbers."""
     root = item.location.root
     if ticket is not None and item.location == ticket.folder:
         for file in item.location.files():
-            if lease_number(file) < ticket.number:
+            if parse_lease_number(file) < ticket.number:
                 root.delete(file.key)
         for folder in item.location.folders():
-            if lease_number(folder) < ticket.number:
+            if parse_lease_number(folder) < ticket.number:
                 _delete_folder(folder)
     elif item.is_folder:
         _delete_folder(item.location)
@@ -233,12 +234,12 @@ def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
 def _delete_folder(location: Location) -> None:
     for key, _ in list(location.root.sizes(location.key)):
         location.root.delete(key)
-    # In a directory, empty folders remain.
+    # On a file system, empty folders remain.
     location.root.remove_staging(location.key)
 
 
 def _remove_own_lease(ticket: Ticket) -> None:
-    """Remove a released lease, and its folder unless another process has begun to use it."""
+    """Remove a released lease, and its folder unless it contains files of another process."""
     ticket.folder.root.delete((ticket.folder / f"{ticket.number:08d}.json").key)
     if isinstance(ticket.folder.root, LocalRoot):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The identity of a store: a digest of everything that can change its numbers."""
+"""The identity of a store: a digest of everything that determines its embeddings."""
 
 import hashlib
 import json
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 IDENTITY_LENGTH = 16
-"""Hexadecimal digits kept of the SHA-256, which are 64 bits."""
+"""Number of leading hexadecimal digits of the SHA-256 digest to keep (64 bits)."""
 
 
 def compute_identity(provenance: Mapping[str, Any]) -> str:
-    """Return the digest of a provenance document (JSON values); key order does not matter.
+    """Return the digest of a provenance document (JSON values), independent of key order.
 
     Raises:
         ValueError: A number is NaN or infinite.

@@ -1,8 +1,8 @@
 """Folder layout of a store root.
 
-``ROOT/<dataset>/<expert>/<identity>`` is a store, where ``<dataset>`` is two folders deep (name and
-version). Beside it, outside its Zarr group, are ``ROOT/<dataset>/leases/<expert>/<identity>`` and
-``ROOT/<dataset>/runs/<expert>/<identity>``.
+A store is the Zarr group ``ROOT/<dataset>/<expert>/<identity>``, where ``<dataset>`` is two folders
+deep (name and version). Its leases and run records are outside the group, in
+``ROOT/<dataset>/leases/<expert>/<identity>`` and ``ROOT/<dataset>/runs/<expert>/<identity>``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from stores.locate import locate
 from stores.location import Location
 
 RESERVED_FOLDERS = ("leases", "runs")
-"""Folders of a data set that contain no stores."""
+"""Subfolders of a data set that are not experts."""
 STORE_DEPTH = 4
-"""Folders from a root to a store: data set name, data set version, expert, identity."""
+"""Depth of a store below the root: data set name, data set version, expert, identity."""
 
 
 def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -> Location:
-    """Return where the store with this provenance is, whether or not it exists.
+    """Return the location of the store with this provenance, whether or not it exists.
 
     Args:
         root: Location or URL of the store root.
@@ -29,19 +29,19 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
     Raises:
         StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
     """
-    start = root if isinstance(root, Location) else locate(root)
-    expert = start / str(provenance["dataset"]) / str(provenance["expert"])
+    root = root if isinstance(root, Location) else locate(root)
+    expert = root / str(provenance["dataset"]) / str(provenance["expert"])
     return expert / compute_identity(provenance)
 
 
 def dataset_name(store: Location) -> str:
-    """Return the namespace of a store's data set, such as ``ludb/1.0.1``."""
-    namespace = store.parent.parent
-    return f"{namespace.parent.name}/{namespace.name}"
+    """Return the name and version of a store's data set, such as ``ludb/1.0.1``."""
+    version = store.parent.parent
+    return f"{version.parent.name}/{version.name}"
 
 
 def dataset_folders(root: Location) -> Iterator[Location]:
-    """Yield the folder of every data set."""
+    """Yield the folder of every version of every data set."""
     for name in root.folders():
         yield from name.folders()
 
@@ -57,7 +57,7 @@ def runs_folder(store: Location) -> Location:
 
 
 def store_beside(folder: Location) -> Location:
-    """Return the store to which a folder of leases or run records belongs."""
+    """Return the location of the store whose leases or run records are in this folder."""
     return folder.parent.parent.parent / folder.parent.name / folder.name
 
 

@@ -1,11 +1,15 @@
 """Leases: one extraction at a time writes to a store, on any file system and on S3.
 
-Beside a store are numbered lease documents, each created by a create-only put, which exactly one
-process wins. The highest number is the lease. Its holder renews it every 10 s and marks it as
-released at the end. Another process polls the document; once it has not changed for 45 s by that
-process's own clock, the lease has expired, and the next number may be taken. No file locks are
-used, and clocks of different machines are never compared. A holder that was only suspended may
-still try to write after expiry; the store roots fence such writes off (`local.py`, `objects.py`).
+Numbered lease documents are kept beside each store. A document is created by a conditional put,
+which succeeds in exactly one process. The document with the highest number is the current lease.
+The holder renews the lease by rewriting its document every 10 s, and marks it as released at the
+end. A process that wants the lease polls the document. If the document does not change for 45 s,
+measured by the polling process's own clock, the lease has expired, and the polling process may
+create the document with the next number. No file locks are used, and clocks of different machines
+are never compared.
+
+A holder that was suspended may resume after its lease has expired and try to write. The store roots
+reject such writes (`local.py`, `objects.py`).
 """
 
 import re
@@ -21,7 +25,9 @@ from stores.lease_record import EXPIRE_SECONDS, RELEASED_TOKENS, LeaseRecord
 from stores.location import Location
 
 HEARTBEAT_SECONDS = 10.0
+"""Default interval of renewals."""
 POLL_SECONDS = 1.0
+"""Interval at which a waiting process reads the lease document."""
 
 
 class LeaseHeld(StoreError):
@@ -30,7 +36,7 @@ class LeaseHeld(StoreError):
 
 @dataclass(frozen=True)
 class Ticket:
-    """The right to write under a lease, which its holder can pass to other processes.
+    """Picklable handle that allows other processes to write under a lease.
 
     Attributes:
         folder: Folder of the lease documents.
@@ -44,7 +50,7 @@ class Ticket:
 
     @property
     def staging(self) -> Location:
-        """Staging folder through which the holder writes."""
+        """Staging folder, in which values are written before they are renamed into place."""
         return self.folder / f"{self.number:08d}-{self.token}"
 
     def check(self) -> None:
@@ -55,10 +61,11 @@ class Ticket:
         """
         number, record = _read_highest(self.folder)
         if number != self.number or record is None or record.token != self.token:
-            by = f" by {record.who}" if record else ""
+            new_holder = record.who if record else "another process"
             raise LeaseLost(
-                f"{store_beside(self.folder)} was taken over{by}, as this extraction did not renew "
-                "its lease in time; run the same command again when that one is done."
+                f"{store_beside(self.folder)} was taken over by {new_holder}, because this "
+                "extraction did not renew its lease in time; run the same command again after that "
+                "process finishes."
             )
 
 
@@ -66,8 +73,8 @@ class Lease:
     """A held lease, renewed by a background thread until it is released.
 
     Attributes:
-        ticket: The right to write, for this and other processes.
-        record: The lease document as last written.
+        ticket: Handle that allows this and other processes to write.
+        record: The lease record as last written.
     """
 
     def __init__(self, ticket: Ticket, record: LeaseRecord, heartbeat_seconds: float) -> None:
@@ -86,13 +93,13 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Release the lease. If that cannot be written, the lease expires instead."""
+        """Release the lease; if its document cannot be written, the lease expires instead."""
         self._done.set()
         with suppress(OSError):
             self.ticket.staging.root.remove_staging(self.ticket.staging.key)
         RELEASED_TOKENS.add(self.ticket.token)
         self._thread.join(self._heartbeat_seconds)
-        # If the last renewal failed or is waiting for a connection, this write would hang as well.
+        # If the last renewal failed or still waits for a connection, this write could hang too.
         if self._thread.is_alive() or self._failing:
             return
         with suppress(StoreError, OSError):
@@ -127,18 +134,18 @@ def acquire(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
 ) -> Lease:
-    """Acquire a lease, or take over one that has expired.
+    """Acquire a lease, or take over an expired one.
 
-    If the lease is held, waits until the holder renews it or its lease expires, and after a renewal
-    until `wait_seconds` have passed in all.
+    If the lease is held, wait until it is released or expires. Raise `LeaseHeld` once the holder
+    has renewed it and `wait_seconds` have elapsed since the call.
 
     Args:
         folder: Folder of the lease documents (`layout.leases_folder`).
-        wait_seconds: How long to wait for a holder that renews its lease.
-        log: Called once with a message if there is a holder to wait for.
-        stop: Ends the wait when set by another thread.
-        heartbeat_seconds: Interval of renewals.
-        expire_seconds: Seconds without a renewal after which others may take over this lease.
+        wait_seconds: Minimum wait before `LeaseHeld` is raised.
+        log: Called once with a message when the wait begins.
+        stop: Event that another thread sets to end the wait.
+        heartbeat_seconds: Interval of renewals of the acquired lease.
+        expire_seconds: Seconds without a renewal after which the acquired lease expires.
 
     Returns:
         The lease, to be released or used in a ``with`` block.
@@ -147,85 +154,91 @@ def acquire(
         LeaseHeld: Another process holds the lease; the message names it.
         StoreError: The store root is unreachable or cannot be written.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     stop = stop or threading.Event()
-    watched: tuple[int, LeaseRecord | None] | None = None
-    changed = began
+    last_seen: tuple[int, LeaseRecord | None] | None = None
+    last_change = start
     while True:
-        # This process may itself be suspended at any line. The time without a change is measured
-        # from after the first read of a document to before its last, so it is never overestimated.
+        # This process may be suspended at any line. Measure the time without a change from after
+        # the first read of a document to before its latest read, so a suspension between the two
+        # reads cannot make a running holder's lease appear expired.
         now = time.monotonic()
         number, record = _read_highest(folder)
-        if (number, record) != watched:
-            renewed = watched is not None and watched[0] == number
-            watched, changed = (number, record), time.monotonic()
+        if (number, record) != last_seen:
+            renewed = last_seen is not None and last_seen[0] == number
+            last_seen, last_change = (number, record), time.monotonic()
         is_free = number == 0 or (record is not None and (record.released or record.known_inactive))
-        if is_free or now - changed > (record.expires if record else expire_seconds):
-            if lease := _take(folder, number + 1, heartbeat_seconds, expire_seconds):
+        if is_free or now - last_change > (record.expires if record else expire_seconds):
+            if lease := _create_lease(folder, number + 1, heartbeat_seconds, expire_seconds):
                 return lease
             continue
         if record is not None:
-            if (renewed and now - began >= wait_seconds) or stop.is_set():
+            if (renewed and now - start >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
                     f"{store_beside(folder)} is being written by {record}; run the same command "
-                    "when that is done, or with --wait-minutes."
+                    "after that process finishes, or wait for it with --wait-minutes."
                 )
-            if log is not None and now - began > POLL_SECONDS:
+            if log is not None and now - start > POLL_SECONDS:
                 limit = (
-                    f", then waiting up to {wait_seconds / 60:.3g} minutes in all"
+                    f" If it is, the total wait is up to {wait_seconds / 60:.3g} minutes."
                     if wait_seconds
                     else ""
                 )
                 log(
                     f"{record.who} has been writing to {store_beside(folder)} since "
-                    f"{record.since}: checking for up to {record.expires:.0f} s whether its lease "
-                    f"is still renewed{limit}."
+                    f"{record.since}. Waiting up to {record.expires:.0f} s to check whether its "
+                    f"lease is being renewed.{limit}"
                 )
                 log = None
         elif stop.is_set():
-            raise LeaseHeld(f"{store_beside(folder)} is being written; run the same command again.")
+            raise LeaseHeld(
+                f"{store_beside(folder)} is being written by another process; run the same command "
+                "later."
+            )
         stop.wait(POLL_SECONDS)
 
 
 def read_holder(store: Location) -> LeaseRecord | None:
-    """Return the record of a store's lease, expired or not; None if it was released."""
+    """Return the record of a store's current lease, expired or not, or None if released."""
     _, record = _read_highest(leases_folder(store))
     return None if record is None or record.released else record
 
 
-def lease_number(location: Location) -> int:
-    """Return the number in the name of a lease document or staging folder, else 0."""
-    # The whole name must match: names of partial files are random and may begin with digits.
+def parse_lease_number(location: Location) -> int:
+    """Return the number in the name of a lease document or staging folder, or 0 for other names."""
+    # Match the complete name, because random names of partial files may begin with digits.
     match = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
     return int(match[1]) if match else 0
 
 
-def _take(folder: Location, number: int, heartbeat: float, expires: float) -> Lease | None:
-    """Try to take the lease with this number; None if another process was faster."""
+def _create_lease(folder: Location, number: int, heartbeat: float, expires: float) -> Lease | None:
+    """Create the lease with this number; return None if another process has created it."""
     record = LeaseRecord.for_this_process(expires)
     ticket = Ticket(folder, number, record.token)
     root = folder.root
     lease = None
     try:
         with translate_errors(folder):
-            # Before the document: otherwise a process that is suspended between the two could
-            # create the folder after another has taken over and removed this one's files.
+            # Create the staging folder before the document. In the opposite order, a process that
+            # is suspended between the two steps could create the folder after another process has
+            # taken over the lease and removed older staging folders.
             root.create_staging(ticket.staging.key)
             key = _document(folder, number).key
             try:
-                # If the response to a successful put was lost, the document is this process's own.
-                won = root.create(key, record.json()) or root.read(key) == record.json()
+                # A retried put fails if the first attempt succeeded but its response was lost. In
+                # this case, the document contains this process's record.
+                created = root.create(key, record.json()) or root.read(key) == record.json()
             except FileNotFoundError:
-                # The winner removed this process's partial file.
-                won = False
-            if won and _read_highest(folder)[0] == number:
+                # Another process has created the lease and removed this process's partial file.
+                created = False
+            if created and _read_highest(folder)[0] == number:
                 lease = Lease(ticket, record, heartbeat)
                 _remove_lower(folder, number)
                 return lease
             root.remove_staging(ticket.staging.key)
             return None
     except BaseException:
-        # The document may exist, and nobody should wait for its expiry.
+        # The document may exist; mark its token so that this process does not wait for its expiry.
         RELEASED_TOKENS.add(record.token)
         with suppress(OSError):
             root.remove_staging(ticket.staging.key)
@@ -235,19 +248,19 @@ def _take(folder: Location, number: int, heartbeat: float, expires: float) -> Le
 
 
 def _remove_lower(folder: Location, number: int) -> None:
-    """Remove the documents and staging folders of all lower numbers."""
-    for old in folder.folders():
-        if lease_number(old) < number:
-            folder.root.remove_staging(old.key)
-    for old in folder.files():
-        if lease_number(old) < number:
-            folder.root.delete(old.key)
+    """Remove the documents and staging folders with lower numbers, and partial files."""
+    for staging in folder.folders():
+        if parse_lease_number(staging) < number:
+            folder.root.remove_staging(staging.key)
+    for file in folder.files():
+        if parse_lease_number(file) < number:
+            folder.root.delete(file.key)
 
 
 def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
-    """Return the highest lease number (0 if there is none) and its record, if it is readable."""
+    """Return the highest lease number, or 0, and its record, or None if it is unreadable."""
     with translate_errors(folder):
-        number = max((lease_number(file) for file in folder.files()), default=0)
+        number = max((parse_lease_number(file) for file in folder.files()), default=0)
         return number, LeaseRecord.parse(_document(folder, number).read()) if number else None
 
 

@@ -1,4 +1,4 @@
-"""The JSON document of a lease: who holds it, and how often it was renewed."""
+"""The JSON document of a lease: its holder and the number of renewals."""
 
 import getpass
 import json
@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import Any
 
 EXPIRE_SECONDS = 45.0
+"""Default seconds without a renewal after which a lease expires."""
 RELEASED_TOKENS: set[str] = set()
-"""Tokens of leases that this process has released, even if their documents do not show it yet."""
+"""Tokens of leases that this process has released, including those whose documents could not be
+marked as released."""
 
 _TYPES: dict[Any, Any] = {str: str, int: int, bool: bool, float: (int, float)}
 
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """The holder of a lease; the fields are the keys of the JSON document.
+    """The contents of a lease document; fields are the keys of the JSON object.
 
     Attributes:
         token: Random identifier of the lease.
-        who: User, host and process, for messages.
+        who: User, host and process id of the holder, for messages.
         since: Local time of acquisition.
-        machine: Host, boot and PID namespace; equal for processes that share PIDs.
-        process: Process id.
+        machine: Host name, boot id and PID namespace; a process id is unique only within these.
+        process: Process id of the holder.
         beat: Number of renewals.
-        expires: Seconds without a renewal after which others may take over the lease.
+        expires: Seconds without a renewal after which other processes may take over the lease.
         released: Whether the holder has released the lease.
     """
 
@@ -43,7 +45,14 @@ class LeaseRecord:
 
     @classmethod
     def for_this_process(cls, expires: float) -> "LeaseRecord":
-        """Return a new record, held by this process, that expires after `expires` seconds."""
+        """Return the record of a new lease of this process.
+
+        Args:
+            expires: Seconds without a renewal after which the lease expires.
+
+        Returns:
+            The record, with a random token and no renewals.
+        """
         try:
             user = getpass.getuser()
         except (KeyError, OSError):
@@ -59,10 +68,10 @@ class LeaseRecord:
 
     @classmethod
     def parse(cls, value: bytes | None) -> "LeaseRecord | None":
-        """Parse a JSON document; None if it is missing or not completely written yet."""
+        """Parse a JSON document; return None if it is missing, incomplete or invalid."""
         types = {field.name: field.type for field in fields(cls)}
         try:
-            # Keys of a later version are ignored.
+            # Ignore keys that a later version of EnECG may add.
             known = {key: item for key, item in json.loads(value or b"").items() if key in types}
             if not all(isinstance(item, _TYPES[types[key]]) for key, item in known.items()):
                 return None
@@ -71,8 +80,8 @@ class LeaseRecord:
             return None
 
     def __str__(self) -> str:
-        ended = ", no longer running" if self.known_inactive else ""
-        return f"{self.who}, since {self.since}{ended}"
+        suffix = ", no longer running" if self.known_inactive else ""
+        return f"{self.who}, since {self.since}{suffix}"
 
     def json(self) -> bytes:
         """Return the JSON document."""
@@ -80,10 +89,10 @@ class LeaseRecord:
 
     @property
     def known_inactive(self) -> bool:
-        """Whether the holder certainly writes no more, so that nobody has to wait for expiry.
+        """Whether the holder is known to have stopped, so the lease can be taken over at once.
 
-        This is so if its process ran on this machine and has ended, or if it is this process and
-        it has released the lease. A process on another machine counts as running.
+        True if the holder's process ran on this machine and has ended, or if it is this process and
+        has released the lease. A process on another machine is assumed to be running.
         """
         if self.token in RELEASED_TOKENS:
             return True

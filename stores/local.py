@@ -1,8 +1,8 @@
 """Store roots in a directory, local or on a network file system.
 
-No file locks are used. A lease holder writes every value to its staging folder and renames it into
-place. Whoever takes over the lease removes that folder, so a late rename by the previous holder
-finds no file.
+No file locks are used. A lease holder writes each value to its staging folder, then renames it into
+place. A process that takes over the lease removes this folder, so later renames by the previous
+holder fail.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from stores.errors import LeaseLost, VersionConflict
 from stores.location import BytesLike
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""Errors of a file system without hard links."""
+"""Error codes of file systems without hard links."""
 FILE_GONE = {errno.ENOENT, errno.ESTALE}
-"""Errors for a file that was removed; NFS reports the second."""
+"""Error codes for a removed file; NFS reports ESTALE."""
 PARTIAL = ".partial"
-"""Suffix of a file that is not complete yet."""
+"""Suffix of a file that is still being written."""
 CLEARED = ".cleared"
 """Suffix of a staging folder that is being removed."""
 
@@ -44,7 +44,7 @@ class LocalRoot:
 
     @property
     def read_threads(self) -> int:
-        """Number of concurrent reads that improves throughput."""
+        """Recommended number of concurrent reads."""
         return 4
 
     def read(self, key: str) -> bytes | None:
@@ -55,13 +55,13 @@ class LocalRoot:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
             except OSError as error:
-                # On NFS, another machine replaced the file meanwhile: read the new one.
+                # On NFS, another machine has replaced the file; read the new one.
                 if error.errno != errno.ESTALE:
                     raise
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileReader | None"]:
-        """Open a file, which keeps its contents while open even if it is replaced."""
+        """Open a file; if it is replaced, the reader keeps the old contents."""
         try:
             descriptor = os.open(self.directory / key, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
@@ -82,7 +82,7 @@ class LocalRoot:
         _sync_folders(path.parent, self.directory)
 
     def create(self, key: str, value: bytes) -> bool:
-        """Write a file only if there is none, with a hard link, which is atomic on NFS too."""
+        """Write a file if it does not exist, using a hard link, which is atomic on NFS too."""
         path = self.directory / key
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _write_durably(value, _partial_name(path.parent))
@@ -93,7 +93,8 @@ class LocalRoot:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            # Without hard links: reserve the name with an empty file, then replace it.
+            # The file system has no hard links: reserve the name with an empty file, then replace
+            # it.
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             except FileExistsError:
@@ -119,11 +120,11 @@ class LocalRoot:
         return folders, [name for name, is_folder in found if not is_folder]
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Yield every file below a folder with its size in bytes."""
+        """Yield the key and the size in bytes of every file below a folder."""
         folders, files = self.children(key)
         for name in files:
             file = f"{key}/{name}".strip("/")
-            # A file may be deleted meanwhile.
+            # Another process may delete the file at any time.
             try:
                 yield file, (self.directory / file).stat().st_size
             except FileNotFoundError:
@@ -144,10 +145,10 @@ class LocalRoot:
         (self.directory / key).mkdir(parents=True)
 
     def remove_staging(self, key: str) -> None:
-        """Remove a staging folder with all files, even while its holder adds more."""
+        """Remove a staging folder and its files, even while its owner creates more."""
         folder = self.directory / key
-        # The rename fences the holder off at once, even if a file cannot be deleted because
-        # another user owns it or NFS keeps it for a process that has it open.
+        # Once the folder is renamed, its owner can no longer write. Deleting the files may fail,
+        # because another user owns them or NFS keeps a file that a process has open.
         cleared = folder.with_name(f"{uuid.uuid4().hex}{CLEARED}")
         try:
             folder.rename(cleared)
@@ -172,7 +173,7 @@ class FileReader:
 
 
 class FencedLocalStore(LocalStore):
-    """zarr-python's local store with durable writes, which fail once the staging folder is gone.
+    """Zarr's `LocalStore` with durable writes, which fail once the staging folder is removed.
 
     Every write is synced before it returns, so a status never reaches the disk before its data.
     """
@@ -182,22 +183,22 @@ class FencedLocalStore(LocalStore):
         self.staging = staging
 
     def with_read_only(self, read_only: bool = False) -> "FencedLocalStore":
-        """Return a copy of the store that is read-only or not."""
+        """Return a copy of the store, read-only or writable."""
         return type(self)(self.root, read_only=read_only, staging=self.staging)
 
     def track_version(self, key: str) -> None:
-        """Do nothing, as the staging folder fences writes."""
+        """Do nothing, because removing the staging folder already rejects stale writes."""
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a whole value durably."""
+        """Write a complete value durably."""
         self._check_writable()
         await asyncio.to_thread(self.put, key, value.as_buffer_like())
 
     def put(self, key: str, value: BytesLike) -> None:
-        """Write a whole value durably.
+        """Write a complete value durably.
 
         Raises:
-            LeaseLost: The staging folder is gone.
+            LeaseLost: The staging folder has been removed.
             OSError: The value cannot be written for another reason.
         """
         path = self.root / key
@@ -209,15 +210,15 @@ class FencedLocalStore(LocalStore):
             if error.errno not in FILE_GONE:
                 raise
             raise LeaseLost(
-                f"{path.parent} was taken over by another extraction, as this one did not renew "
-                "its lease in time; run the same command again when that one is done."
+                f"{path.parent} was taken over by another extraction because this one did not "
+                "renew its lease in time; run the same command again after the other one finishes."
             ) from error
         _sync_folders(path.parent, self.root if is_new_folder else path.parent)
 
 
-def _translate_stale(error: OSError, what: str) -> Exception:
-    """Return `VersionConflict` if NFS no longer has the file, else the error itself."""
-    return VersionConflict(what) if error.errno == errno.ESTALE else error
+def _translate_stale(error: OSError, name: str) -> Exception:
+    """Return `VersionConflict` if the file was removed from NFS, else the error itself."""
+    return VersionConflict(name) if error.errno == errno.ESTALE else error
 
 
 def _partial_name(folder: Path) -> Path:
@@ -225,7 +226,7 @@ def _partial_name(folder: Path) -> Path:
 
 
 def _write_durably(value: BytesLike, path: Path) -> Path:
-    """Write and sync a new file; remove it if that fails."""
+    """Write and sync a new file; remove it if this fails."""
     try:
         with path.open("xb") as file:
             file.write(value)
@@ -238,7 +239,7 @@ def _write_durably(value: BytesLike, path: Path) -> Path:
 
 
 def _sync_folders(folder: Path, top: Path) -> None:
-    """Sync a folder and those above it up to `top`, so that new names are durable."""
+    """Sync a folder and its parents up to `top`, so that new directory entries are durable."""
     for current in (folder, *folder.parents):
         descriptor = os.open(current, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""From the URL of a store root to its location."""
+"""Conversion of a store root's URL to a `Location`."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,8 @@ from stores.url import check_url
 def locate(url: str | Path) -> Location:
     """Return the location of a store root.
 
-    Credentials come from the environment, profiles or the instance, never from the URL.
+    Credentials are read from the environment, a profile or the cloud instance; a URL that contains
+    credentials is rejected.
 
     Args:
         url: A directory, ``file:///PATH``, ``s3://BUCKET/PREFIX``, ``gs://`` or ``az://``. A
@@ -26,7 +27,7 @@ def locate(url: str | Path) -> Location:
         return Location(LocalRoot(Path(text).expanduser().absolute()))
     if scheme == "file":
         return Location(LocalRoot(Path(unquote(urlsplit(text).path))))
-    # obstore and boto3 are slow to import, and a directory needs neither.
+    # Import obstore and boto3 only for object stores, because both are slow to import.
     from stores.objects import ObjectRoot
 
     return Location(ObjectRoot.connect(text.rstrip("/")))

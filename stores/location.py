@@ -1,4 +1,4 @@
-"""Store roots as key-value storage, and locations below them.
+"""Store roots as key-value storage, and locations in them.
 
 `StoreRoot` is the protocol that `local.LocalRoot` and `objects.ObjectRoot` implement; `locate`
 turns a user's URL into a `Location`.
@@ -16,24 +16,24 @@ BytesLike = bytes | bytearray | memoryview
 
 
 class FencedWriter(Protocol):
-    """The additional methods of a Zarr store that rejects writes of a stale lease holder."""
+    """Methods of a Zarr store that rejects writes by a process that has lost its lease."""
 
     def track_version(self, key: str) -> None:
-        """Remember the current version of a value, as the only one that `put` may replace."""
+        """Record the current version of a value; `put` then replaces only this version."""
         ...
 
     def put(self, key: str, value: BytesLike) -> None:
-        """Write a whole value durably.
+        """Write a complete value durably.
 
         Raises:
             LeaseLost: Another process has taken over the lease.
-            VersionConflict: The value is not the tracked version.
+            VersionConflict: The current version of the value is not the tracked one.
         """
         ...
 
 
 class RangeReader(Protocol):
-    """One version of a value, read in byte ranges; later writes do not affect it."""
+    """Reader of byte ranges of one version of a value, unaffected by later writes."""
 
     @property
     def size(self) -> int:
@@ -50,20 +50,19 @@ class RangeReader(Protocol):
 
 
 class StoreRoot(Protocol):
-    """Key-value storage in a directory or in a part of a bucket; keys have the form ``a/b/c``.
+    """Key-value storage in a directory or under a bucket prefix; keys have the form ``a/b/c``.
 
-    A value is either complete or absent, and durable when the writing call returns. Readers never
-    wait for writers.
+    Writes are atomic, and durable when the writing call returns. Readers never wait for writers.
     """
 
     @property
     def url(self) -> str:
-        """Path or URL, without credentials."""
+        """Path or URL of the root, without credentials."""
         ...
 
     @property
     def read_threads(self) -> int:
-        """Number of concurrent reads that improves throughput."""
+        """Recommended number of concurrent reads."""
         ...
 
     def read(self, key: str) -> bytes | None:
@@ -79,7 +78,7 @@ class StoreRoot(Protocol):
         ...
 
     def create(self, key: str, value: bytes) -> bool:
-        """Write a value only if the key does not exist; True for exactly one concurrent caller."""
+        """Write a value if the key does not exist; return True for only one concurrent caller."""
         ...
 
     def delete(self, key: str) -> None:
@@ -91,7 +90,7 @@ class StoreRoot(Protocol):
         ...
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Yield every key below this one with its size in bytes."""
+        """Yield the key and the size in bytes of every value below a key."""
         ...
 
     def zarr_writer(self, staging: str) -> Store:
@@ -103,11 +102,11 @@ class StoreRoot(Protocol):
         ...
 
     def create_staging(self, key: str) -> None:
-        """Create the folder that a lease holder writes through."""
+        """Create the staging folder of a lease holder."""
         ...
 
     def remove_staging(self, key: str) -> None:
-        """Remove a staging folder, which fences its holder off."""
+        """Remove a staging folder, so that its owner can no longer write."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The obstore client for S3, Google Cloud Storage, Azure and web servers."""
+"""Configuration of obstore clients for S3, Google Cloud Storage, Azure and web servers."""
 
 import os
 from datetime import timedelta
@@ -12,41 +12,44 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
 DEFAULT_REGION = "us-east-1"
-"""Region of an S3 bucket if neither the environment nor the profile names one."""
+"""S3 region used if neither the environment nor the profile sets one."""
 MAX_BACKOFF = timedelta(seconds=5)
-"""Maximum pause between two attempts of a request."""
+"""Maximum delay between retries."""
 
 
 def connect_object_store(
     url: str, retry_timeout: timedelta, *, unsigned_fallback: bool = False
 ) -> "ObjectStore":
-    """Return an obstore client for a URL; no request is sent.
+    """Return an obstore client for a URL, without sending a request.
 
-    S3 credentials, region and profile come from where boto3 looks for them, the address of another
-    S3 server from ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``.
+    boto3 finds the S3 credentials, region and profile. To use an S3-compatible server, set its URL
+    in ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``.
 
     Args:
         url: ``s3://BUCKET/PREFIX``, ``gs://``, ``az://``, ``https://`` or ``http://``, as
             validated by `check_url`.
-        retry_timeout: How long a failing request is retried.
-        unsigned_fallback: If no S3 credentials are found, send unsigned requests, as for a public
-            bucket, instead of raising.
+        retry_timeout: Maximum time for which a failing request is retried.
+        unsigned_fallback: Whether to send unsigned requests, which public buckets accept, if no
+            S3 credentials are found.
 
     Raises:
-        StoreError: No S3 credentials were found.
+        StoreError: No S3 credentials were found, and `unsigned_fallback` is not set.
     """
-    # Only the time limits retries: if connections are refused, ten attempts take two seconds.
-    retry: RetryConfig = {
+    # Limit retries by time only: with refused connections, ten attempts are used up within two
+    # seconds.
+    retry_config: RetryConfig = {
         "retry_timeout": retry_timeout,
         "max_retries": 10_000,
         "backoff": {"max_backoff": MAX_BACKOFF},
     }
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     is_s3 = url.startswith("s3://")
-    # A server on a local network may offer plain HTTP only.
-    client: ClientConfig = {"allow_http": (endpoint if is_s3 else url).startswith("http://")}
+    # Servers on a local network may support plain HTTP only.
+    client_options: ClientConfig = {
+        "allow_http": (endpoint if is_s3 else url).startswith("http://")
+    }
     if not is_s3:
-        return from_url(url, client_options=client, retry_config=retry)
+        return from_url(url, client_options=client_options, retry_config=retry_config)
     from boto3 import Session
     from obstore.auth.boto3 import Boto3CredentialProvider
 
@@ -54,20 +57,20 @@ def connect_object_store(
     config: S3Config = {"region": session.region_name or DEFAULT_REGION}
     if endpoint:
         config["endpoint"] = endpoint
-    credentials = None
+    credential_provider = None
     if session.get_credentials() is not None:
-        credentials = Boto3CredentialProvider(session)
+        credential_provider = Boto3CredentialProvider(session)
     elif unsigned_fallback:
         config["skip_signature"] = True
     else:
         raise StoreError(
             f"{url}: no S3 credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "AWS_PROFILE, or ~/.aws/credentials."
+            "set AWS_PROFILE, or create ~/.aws/credentials."
         )
     return S3Store.from_url(
         url,
         config=config,
-        credential_provider=credentials,
-        client_options=client,
-        retry_config=retry,
+        credential_provider=credential_provider,
+        client_options=client_options,
+        retry_config=retry_config,
     )

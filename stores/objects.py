@@ -1,7 +1,7 @@
 """Store roots in an object store such as S3, through obstore.
 
-Conditional puts fence off a stale lease holder: a value is written only in place of the tracked
-version, or only as a new object if no version was tracked.
+Conditional puts reject writes by a process that has lost its lease: a put replaces only the tracked
+version of an object, or creates a new object if no version is tracked.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, 
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
 
-from stores.errors import NO_SUCH_BUCKET, StoreError, VersionConflict, translate_errors
+from stores.errors import MISSING_BUCKET_MESSAGE, StoreError, VersionConflict, translate_errors
 from stores.location import BytesLike
 from stores.object_client import connect_object_store
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
 RETRY_TIMEOUT = timedelta(minutes=3)
-"""How long a request is retried if the connection is lost."""
+"""Maximum time for which a request is retried."""
 CONNECT_TIMEOUT = timedelta(seconds=10)
-"""How long the first request is retried; short, as the address may be wrong."""
+"""Maximum time for which the first request is retried; short, because the URL may be wrong."""
 NOT_SENT = "error sending request"
-"""Text of an obstore error for a request without a response."""
+"""Text of an obstore error for a request that received no response."""
 
 
 @dataclass(frozen=True)
 class ObjectRoot:
-    """The `StoreRoot` of a bucket or of a prefix in it."""
+    """The `StoreRoot` of a bucket or a bucket prefix."""
 
     url: str
     client: "Client" = field(compare=False)
 
     @classmethod
     def connect(cls, url: str) -> "ObjectRoot":
-        """Connect to a bucket and list it once.
+        """Connect to a bucket; list it once to check that it is accessible.
 
         Args:
             url: URL of the bucket or of a prefix in it.
@@ -56,12 +56,12 @@ class ObjectRoot:
             try:
                 obstore.list_with_delimiter(connect_object_store(url, CONNECT_TIMEOUT), None)
             except (FileNotFoundError, NotFoundError) as error:
-                raise StoreError(f"{url}: {NO_SUCH_BUCKET}.") from error
+                raise StoreError(f"{url}: {MISSING_BUCKET_MESSAGE}.") from error
         return cls(url, connect_object_store(url, RETRY_TIMEOUT))
 
     @property
     def read_threads(self) -> int:
-        """Number of concurrent reads that improves throughput."""
+        """Recommended number of concurrent reads."""
         return 16
 
     def read(self, key: str) -> bytes | None:
@@ -86,7 +86,7 @@ class ObjectRoot:
         retry_unsent(obstore.put, self.client, key, value)
 
     def create(self, key: str, value: bytes) -> bool:
-        """Put an object only if there is none (``If-None-Match``)."""
+        """Put an object if it does not exist (``If-None-Match``)."""
         try:
             retry_unsent(obstore.put, self.client, key, value, mode="create")
         except AlreadyExistsError:
@@ -108,7 +108,7 @@ class ObjectRoot:
         return folders, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
-        """Yield every object below a prefix with its size in bytes."""
+        """Yield the key and the size in bytes of every object below a prefix."""
         for batch in obstore.list(self.client, prefix=f"{key}/" if key else None):
             for meta in batch:
                 yield meta["path"], meta["size"]
@@ -122,10 +122,10 @@ class ObjectRoot:
         return ObjectStore(self.client, read_only=True)
 
     def create_staging(self, key: str) -> None:
-        """Do nothing, as a put is atomic."""
+        """Do nothing, because puts are atomic."""
 
     def remove_staging(self, key: str) -> None:
-        """Do nothing, as there is no staging folder."""
+        """Do nothing, because there is no staging folder."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ class ObjectReader:
 
 
 class ConditionalObjectStore(ObjectStore[Any]):
-    """zarr-python's object store with conditional puts.
+    """Zarr's `ObjectStore` with conditional puts.
 
-    A put replaces only the version that `track_version` or the last put recorded; without one it
-    only creates a new object.
+    A put replaces only the version that `track_version` or the last put recorded. If no version is
+    recorded, it only creates a new object.
     """
 
     def __init__(self, store: Any, *, read_only: bool = False) -> None:
@@ -167,22 +167,23 @@ class ConditionalObjectStore(ObjectStore[Any]):
         self.versions: dict[str, Any] = {}
 
     def track_version(self, key: str) -> None:
-        """Record the current version of an object, as the only one that `put` may replace."""
+        """Record the current version of an object; `put` then replaces only this version."""
         try:
             self.versions[key] = _version_of(retry_unsent(obstore.head, self.store, key))
         except FileNotFoundError:
             self.versions.pop(key, None)
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Put an object in place of its tracked version."""
+        """Put an object, replacing only its tracked version."""
         self._check_writable()
         await asyncio.to_thread(self.put, key, value.as_buffer_like())
 
     def put(self, key: str, value: BytesLike) -> None:
-        """Put an object in place of its tracked version.
+        """Put an object, replacing only its tracked version.
 
         Raises:
-            VersionConflict: The object was changed since, or exists although none was tracked.
+            VersionConflict: The object has changed since its version was tracked, or it exists
+                although no version is tracked.
         """
         try:
             meta = retry_unsent(
@@ -194,7 +195,7 @@ class ConditionalObjectStore(ObjectStore[Any]):
                 use_multipart=False,
             )
         except (AlreadyExistsError, PreconditionError) as error:
-            # The client also retries a put that succeeded and whose response was lost.
+            # A retried put fails if the first attempt succeeded but its response was lost.
             meta = self._find_own_put(key, value)
             if meta is None:
                 raise VersionConflict(key) from error
@@ -210,10 +211,9 @@ class ConditionalObjectStore(ObjectStore[Any]):
 
 
 def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call an obstore function; retry for `RETRY_TIMEOUT` if it could not send its request.
+    """Call an obstore function; retry for up to `RETRY_TIMEOUT` if the request cannot be sent.
 
-    obstore retries by itself, except where a connection breaks between being chosen from the pool
-    and being used.
+    obstore itself retries requests, unless a pooled connection breaks just before it is used.
 
     Args:
         request: The obstore function.
@@ -224,7 +224,7 @@ def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -
         The result of the function.
 
     Raises:
-        GenericError: The request failed for another reason, or until the timeout.
+        GenericError: The request failed for another reason, or still fails after the timeout.
     """
     deadline = time.monotonic() + RETRY_TIMEOUT.total_seconds()
     while True:

@@ -1,4 +1,4 @@
-"""Finding, opening and counting stores."""
+"""Finding and opening stores, and counting their rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class FoundStores:
 
     Attributes:
         stores: Stores that can be opened.
-        errors: One error per store that cannot be opened.
+        errors: One error for each store that cannot be opened.
     """
 
     stores: tuple[EmbeddingStore, ...]
@@ -39,8 +39,8 @@ class ResolvedUrl:
 
     Attributes:
         root: The store root.
-        found: The stores, or the error if a single store cannot be opened.
-        is_single_store: Whether the URL is that of one store rather than of a root.
+        found: The stores and errors; exactly one in total if `is_single_store` is set.
+        is_single_store: Whether the URL refers to one store rather than to a root.
     """
 
     root: Location
@@ -53,11 +53,11 @@ class RowCounts:
     """Rows of a store by status.
 
     Attributes:
-        rows: All rows.
+        rows: Total number of rows.
         whole: Rows with an embedding.
         missing: Rows that are not extracted yet.
-        failed: Failed rows by reason.
-        size_bytes: Size of the store's files.
+        failed: Number of failed rows by reason.
+        size_bytes: Total size of the store's files.
     """
 
     rows: int
@@ -71,8 +71,8 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
     """Open a store.
 
     Args:
-        location: Location or URL of the store itself.
-        ticket: Ticket of a lease on the store; None opens it read-only.
+        location: Location or URL of the store (not of its root).
+        ticket: Ticket of the store's lease; None opens the store read-only.
 
     Returns:
         The open store.
@@ -90,7 +90,7 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
 
 
 def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> EmbeddingStore:
-    """Open a store through an existing Zarr store; otherwise as `open_store`."""
+    """Open a store like `open_store`, but through a given Zarr store."""
     with translate_errors(location):
         try:
             group = zarr.open_group(
@@ -103,25 +103,25 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
         except FileNotFoundError as error:
             raise StoreError(f"There is no store at {location}; extract into it first.") from error
         except (ValueError, KeyError, TypeError) as error:
-            what = "one of its zarr.json files is unreadable"
-            raise damaged_store_error(location, what, repairable=False) from error
+            problem = "one of its zarr.json files is unreadable"
+            raise damaged_store_error(location, problem, repairable=False) from error
     found_format = group.attrs.get("format")
     if found_format != FORMAT:
         raise StoreError(
             f"{location}: the Zarr group has format {found_format!r}, but this version of EnECG "
-            f"reads {FORMAT!r}; give a store root written by EnECG, or update EnECG."
+            f"reads {FORMAT!r}; use a store root written by EnECG, or update EnECG."
         )
     if None in arrays:
         missing = [name for name, array in zip(ARRAYS, arrays, strict=True) if array is None]
-        what = f"the zarr.json of {' and '.join(missing)} is missing"
-        raise damaged_store_error(location, what, repairable=False)
+        problem = f"the zarr.json of {' and '.join(missing)} is missing"
+        raise damaged_store_error(location, problem, repairable=False)
     store = EmbeddingStore(location, group, ticket)
     identity = compute_identity(store.provenance)
     if identity != location.name:
         raise StoreError(
-            f"{location}: the provenance has identity {identity}, which is not the folder's name, "
-            "so the folder was renamed or the provenance was edited; undo that change, or remove "
-            "the folder."
+            f"{location}: the provenance has identity {identity}, which differs from the folder's "
+            "name. The folder was renamed or the provenance was edited; undo this change, or "
+            "remove the folder."
         )
     return store
 
@@ -131,7 +131,7 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
 
     Args:
         root: The store root.
-        dataset: Namespace of one data set, such as ``ludb/1.0.1``; None searches all.
+        dataset: Name and version of one data set, such as ``ludb/1.0.1``; None searches all.
 
     Returns:
         The stores with at least one row, and errors for those that cannot be opened.
@@ -139,12 +139,12 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
     Raises:
         StoreError: The root is unreachable or unreadable.
     """
-    start = root if isinstance(root, Location) else locate(root)
+    root = root if isinstance(root, Location) else locate(root)
     stores: list[EmbeddingStore] = []
     errors: list[StoreError] = []
-    with translate_errors(start):
-        for namespace in dataset_folders(start) if dataset is None else [start / dataset]:
-            for expert in namespace.folders():
+    with translate_errors(root):
+        for folder in dataset_folders(root) if dataset is None else [root / dataset]:
+            for expert in folder.folders():
                 if expert.name in RESERVED_FOLDERS:
                     continue
                 for location in expert.folders():
@@ -163,22 +163,22 @@ def resolve(url: str | Path) -> ResolvedUrl:
         url: A store root, or one store below it.
 
     Returns:
-        The root and its stores, or the one store.
+        The root, and its stores or the one store.
 
     Raises:
         StoreError: There is no store at or below the URL.
     """
-    here = locate(url)
-    with translate_errors(here):
-        if (here / "zarr.json").read() is None:
-            found = open_stores(here)
+    target = locate(url)
+    with translate_errors(target):
+        if (target / "zarr.json").read() is None:
+            found = open_stores(target)
             if not (found.stores or found.errors):
                 raise StoreError(
-                    f"There are no stores below {here}; give the --store root of an extraction, "
+                    f"There are no stores below {target}; use the --store root of an extraction, "
                     "or the URL of one store."
                 )
-            return ResolvedUrl(here, found, is_single_store=False)
-    root_url, *parts = str(here).rsplit("/", STORE_DEPTH)
+            return ResolvedUrl(target, found, is_single_store=False)
+    root_url, *parts = str(target).rsplit("/", STORE_DEPTH)
     root = location = locate(root_url)
     for part in parts:
         location /= part
@@ -193,7 +193,7 @@ def count_rows(store: EmbeddingStore) -> RowCounts:
     """Count a store's rows by status.
 
     Returns:
-        The counts, and the size of the store.
+        The counts and the size of the store.
 
     Raises:
         DamagedStore: The status or the record ids are damaged.
@@ -217,14 +217,14 @@ def count_rows(store: EmbeddingStore) -> RowCounts:
 
 
 def _open_if_complete(location: Location) -> EmbeddingStore | None:
-    """Open a store; None if its creation was interrupted, which the next extraction resumes."""
+    """Open a store; return None if its creation is incomplete (an extraction completes it)."""
     files = {file.name for file in location.files()}
     if "zarr.json" in files:
         store = open_store(location)
         return store if store.array("record_id").shape[0] else None
     if (location / "embedding" / "c").folders():
         raise StoreError(
-            f"{location} is damaged: its zarr.json is missing; the next extraction into this store "
-            "restores the file, and until then the store cannot be read."
+            f"{location} is damaged: its zarr.json is missing, so the store cannot be read; run "
+            "the extraction into this store again to restore the file."
         )
     return None

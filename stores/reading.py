@@ -1,4 +1,4 @@
-"""Reading several stores by record id, at once or in shuffled batches."""
+"""Reading records from several stores, all at once or in shuffled batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,7 +31,7 @@ def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " 
 
 
 def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
-    """Return the row of each record, all of which must be whole.
+    """Return the row of each record; every record must be whole.
 
     Raises:
         StoreError: A record has no row, is not extracted yet, or failed.
@@ -46,7 +46,7 @@ def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarr
     if (failed := record_id[status != WHOLE]).size:
         raise StoreError(
             f"{store.location} has no embedding for {len(failed):,} of {len(record_id):,} records, "
-            f"such as {failed[0]}, whose extraction failed; leave out those without status 1."
+            f"such as {failed[0]}, whose extraction failed; select only records with status 1."
         )
     return rows
 
@@ -60,11 +60,11 @@ def read_aligned(
 
     Args:
         stores: The stores to read from.
-        record_id: Records, whole in every store.
+        record_id: Ids of the records, which must be whole in every store.
         dtype: Data type of the arrays; None keeps that of each store.
 
     Returns:
-        One array of shape (records, features) per store; row i is ``record_id[i]``.
+        One array of shape (records, features) per store; row i belongs to ``record_id[i]``.
 
     Raises:
         StoreError: A record is not whole in one of the stores.
@@ -81,16 +81,16 @@ def iter_batches(
     dtype: np.dtype | str | None = None,
     block_rows: int = BLOCK_ROWS,
 ) -> Iterator[tuple[RecordIds, tuple[Float[np.ndarray, "batch _"], ...]]]:
-    """Iterate once over records in shuffled batches, reading whole chunks in random order.
+    """Iterate once over records in shuffled batches, reading the chunks in random order.
 
     Args:
         stores: The stores to read from.
-        record_id: Records, whole in every store.
+        record_id: Ids of the records, which must be whole in every store.
         batch_size: Records per batch; the last batch may be smaller.
         seed: Seed of the order.
         dtype: Data type of the arrays; None keeps that of each store.
-        block_rows: Rows per store that are read and shuffled together, and so held in memory. If
-            all records fit into one block, every order is equally likely.
+        block_rows: Rows per store that are held in memory and shuffled together. Only if all
+            records fit into one block, every order is equally likely.
 
     Yields:
         The record ids of a batch, and one array of shape (batch, features) per store.

@@ -1,8 +1,9 @@
-"""Record ids: int64, or text for a data set whose own ids are text.
+"""Record ids: int64, or text if the data set's own ids are text.
 
-In memory, text ids are a fixed-width numpy array (dtype ``U``). On disk they have Zarr's data type
-`string` with the codec `vlen-utf8`, which both are in zarr-extensions and limit no id's length.
-(zarr-python's `fixed_length_utf32` has no Zarr v3 specification and causes a warning.)
+In memory, text ids are a fixed-width NumPy array (dtype ``U``). On disk, they have the Zarr data
+type `string` and the codec `vlen-utf8`, which store ids of any length; both are registered in
+zarr-extensions. (zarr-python's `fixed_length_utf32` has no Zarr v3 specification and causes a
+warning.)
 """
 
 from typing import Any
@@ -31,7 +32,7 @@ def as_ids(values: Any) -> RecordIds:
         return array
     if array.dtype.kind in "iu" or (array.dtype.kind == "f" and not array.size):
         return array.astype(np.int64)
-    # pandas returns text as objects, zarr-python as numpy's variable-width strings.
+    # pandas returns text as Python objects, and zarr-python as NumPy's `StringDType`.
     items = array.tolist()
     if not all(isinstance(item, str) for item in items):
         raise TypeError(f"Record ids must be integers or text, not {array.dtype}.")
@@ -49,19 +50,19 @@ def zarr_data_type(ids: RecordIds) -> str:
 
 
 def is_unwritten(ids: RecordIds) -> Bool[np.ndarray, " record"]:
-    """Return a mask of the positions without an id."""
+    """Return a mask of the elements that are the fill value, not an id."""
     mask: np.ndarray = ids == UNWRITTEN[zarr_data_type(ids)]
     return mask
 
 
 def pad_ids(ids: RecordIds, rows: int) -> RecordIds:
-    """Append positions without an id, up to a total of `rows`."""
-    blank = np.full(rows - len(ids), UNWRITTEN[zarr_data_type(ids)], ids.dtype)
-    return np.concatenate([ids, blank])
+    """Pad ids with the fill value to a length of `rows`."""
+    padding = np.full(rows - len(ids), UNWRITTEN[zarr_data_type(ids)], ids.dtype)
+    return np.concatenate([ids, padding])
 
 
 def encode_chunk(ids: RecordIds) -> bytes:
-    """Encode a chunk of ids as Zarr does, without the checksum."""
+    """Encode a chunk of ids like Zarr, but without the checksum."""
     if is_text(ids):
         return bytes(VLenUTF8().encode(ids.astype(object)))
     return ids.astype("<i8").tobytes()

@@ -1,4 +1,4 @@
-"""Run records: who wrote to a store, when and how fast; one JSON file per run, written once."""
+"""Run records, which document who wrote to a store, when and how fast; one JSON file per run."""
 
 import json
 import uuid
@@ -20,10 +20,10 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
         run: JSON values.
 
     Returns:
-        The location of the record, whose name sorts by time.
+        Location of the run record; names of run records sort by time.
     """
     now = datetime.now(UTC)
-    # Microseconds first, so that runs within one second are sorted too.
+    # Start with the microseconds, so that runs within one second also sort by time.
     suffix = f"{now.microsecond:05x}{uuid.uuid4().hex[:3]}"
     location = runs_folder(store.location) / f"{now:%Y%m%dT%H%M%SZ}-{suffix}.json"
     with translate_errors(location):
@@ -37,9 +37,9 @@ def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the run records of a store, newest first, each read on demand.
+    """Yield the run records of a store, newest first; each is read when it is requested.
 
-    Unreadable records are skipped, as no row depends on them.
+    Unreadable run records are skipped, because they do not affect the embeddings.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):

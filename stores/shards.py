@@ -1,9 +1,9 @@
 """Encoding and decoding of shards, in the format of the Zarr v3 codec `sharding_indexed`.
 
-A shard consists of its chunks, each followed by its CRC-32C; then the index, which is the offset
-and length of each chunk as little-endian uint64 (all ones for a missing chunk); then the CRC-32C of
-the index. All chunks are always written, so each has a fixed offset. zarr reads and writes the same
-bytes several times slower (``benchmarks/store.py``).
+A shard consists of its chunks, each followed by its CRC-32C; then the index, which contains the
+offset and length of each chunk as little-endian uint64 (all bits set for a missing chunk); then the
+CRC-32C of the index. This module writes all chunks of a shard, so each has a fixed offset.
+zarr-python reads and writes the same bytes several times slower (``benchmarks/store.py``).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MISSING_CHUNK = 2**64 - 1
 
 
 class WrongChecksum(Exception):
-    """The bytes do not match their checksum."""
+    """Stored bytes do not match their checksum."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class ShardLayout:
 
     @property
     def index_bytes(self) -> int:
-        """Bytes of the index, including its checksum."""
+        """Size of the index in bytes, including its checksum."""
         return 16 * self.chunks + CHECKSUM_BYTES
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of a chunk, including its checksum."""
+        """Size of a chunk in bytes, including its checksum."""
         return self.chunk_rows * self.features * self.dtype.itemsize + CHECKSUM_BYTES
 
     def encode(self, rows: Num[np.ndarray, "row feature"]) -> memoryview:
-        """Return the bytes of a shard; rows after the given ones are NaN."""
+        """Encode the first rows of a shard; its remaining rows become NaN."""
         index_offset = self.chunks * self.chunk_bytes
         shard = np.empty(index_offset + self.index_bytes, np.uint8)
         for chunk in range(self.chunks):
@@ -70,9 +70,9 @@ class ShardLayout:
             stored = shard[begin : begin + self.chunk_bytes]
             values = stored[:-CHECKSUM_BYTES].view(self.dtype)
             values = values.reshape(self.chunk_rows, self.features)
-            given = rows[chunk * self.chunk_rows : (chunk + 1) * self.chunk_rows]
-            values[: len(given)] = given
-            values[len(given) :] = np.nan
+            chunk_rows = rows[chunk * self.chunk_rows : (chunk + 1) * self.chunk_rows]
+            values[: len(chunk_rows)] = chunk_rows
+            values[len(chunk_rows) :] = np.nan
             _set_checksum(stored)
         index = shard[index_offset:-CHECKSUM_BYTES].view("<u8").reshape(self.chunks, 2)
         index[:, 0] = np.arange(self.chunks) * self.chunk_bytes
@@ -89,13 +89,13 @@ class ShardLayout:
     ) -> None:
         """Read rows of one version of a shard into ``out[positions]``.
 
-        If few of the shard's chunks are needed, only those are read.
+        If at most half of the shard's chunks are needed, only these are read.
 
         Args:
             shard: Location of the shard.
-            rows: Rows to read, counted from the shard's first one, in ascending order.
+            rows: Rows to read, relative to the shard's first row, in ascending order.
             out: Array to write to; rows of a missing shard or chunk become NaN.
-            positions: Row of `out` for each of `rows`.
+            positions: Row of `out` for each element of `rows`.
 
         Raises:
             WrongChecksum: A chunk or the index is damaged.
@@ -141,7 +141,7 @@ def finite_rows(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " ro
 
 
 def append_checksum(values: UInt8[np.ndarray, " byte"]) -> memoryview:
-    """Return bytes followed by their CRC-32C."""
+    """Return a copy of the bytes, followed by their CRC-32C."""
     stored = np.empty(len(values) + CHECKSUM_BYTES, np.uint8)
     stored[:-CHECKSUM_BYTES] = values
     _set_checksum(stored)

@@ -1,4 +1,4 @@
-"""Validation of the URLs that name a store root or a data set."""
+"""Validation of the URLs of store roots and data sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,17 +30,17 @@ def check_url(
         The scheme, or an empty string for a directory.
 
     Raises:
-        Exception: An `error` if the URL is malformed, its scheme is not accepted, or it contains
-            credentials, a query or a fragment. URLs are logged, so a message about a URL that may
-            contain credentials does not repeat it.
+        Exception: The URL is malformed, its scheme is not accepted, or it contains credentials, a
+            query or a fragment. The class is `error`. The message repeats the URL only if it
+            cannot contain credentials, because messages are logged.
     """
     text = str(url)
-    other = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
-    accepted = f"give a directory, s3://BUCKET/PREFIX or {other}"
+    example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
+    advice = f"use a directory, s3://BUCKET/PREFIX or {example}"
     scheme, separator, rest = text.partition("://")
     if not separator:
         if text.startswith(tuple(f"{name}:" for name in (*STORE_SCHEMES, *WEB_SCHEMES))):
-            raise error(f"{text}: the {noun} URL has no `://` after its scheme; {accepted}.")
+            raise error(f"{text}: the {noun} URL has no `://` after its scheme; {advice}.")
         return ""
     host = rest.partition("/")[0]
     if scheme == "file" and scheme in schemes and host in ("", "localhost"):
@@ -49,16 +49,16 @@ def check_url(
         urlsplit(text)
     except ValueError as malformed:
         raise error(
-            f"The {noun} URL has an invalid host, such as an unclosed bracket; {accepted}."
+            f"The {noun} URL has an invalid host, such as an unclosed bracket; {advice}."
         ) from malformed
-    # Outside web servers, "@" is suspicious anywhere, as a secret may contain slashes, and so is
-    # ":" in the host, as no bucket name contains one.
+    # Unless it is a web URL, reject "@" anywhere, because a secret may contain slashes, and ":" in
+    # the host, because bucket names cannot contain it.
     is_web = scheme in WEB_SCHEMES and scheme in schemes
     if "@" in (host if is_web else rest) or (":" in host and not is_web) or set(rest) & {*"?#"}:
         raise error(
             f"The {noun} URL contains credentials, a query or a fragment, and URLs are logged; "
-            "give the URL without them, and put credentials in the environment."
+            "remove them, and set credentials in the environment."
         )
     if scheme not in schemes or not host:
-        raise error(f"{text}: not a valid {noun} URL; {accepted}.")
+        raise error(f"{text}: not a valid {noun} URL; {advice}.")
     return scheme

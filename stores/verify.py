@@ -1,7 +1,7 @@
 """Verification and repair of stores.
 
-Verification reads every shard. Repair sets damaged rows to absent, so that the next extraction
-computes them again; intact chunks of a damaged shard keep their rows.
+Verification reads every shard. Repair marks damaged rows as absent, so that the next extraction
+computes them again. Rows in the intact chunks of a damaged shard are kept.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference from what a store should contain.
+    """Damage or an incomplete write that verification has found in a store.
 
     Attributes:
-        shard: The shard concerned, or None for the whole store.
-        message: What was found.
+        shard: Number of the shard, or None if the finding concerns the store.
+        message: Description of the finding.
         rows: Number of whole rows that are lost.
-        harmless: Whether it comes from an interrupted or running writer; readers are not affected,
-            and the next extraction completes it.
+        harmless: Whether it is an incomplete write of an interrupted or running writer, which does
+            not affect readers and which the next extraction completes.
         repairable: Whether `repair_store` can repair it.
     """
 
@@ -52,10 +52,10 @@ class Verification:
 
     Attributes:
         location: The store.
-        rows: All rows.
+        rows: Total number of rows.
         shards: Number of shards.
-        whole: Intact whole rows.
-        findings: What was found.
+        whole: Number of intact rows with status whole.
+        findings: All findings.
         repaired: Whether the repairable findings were repaired.
     """
 
@@ -68,7 +68,7 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is damaged, or all damage was repaired."""
+        """Whether the store has no damage, or all damage was repaired."""
         return all(
             finding.harmless or (self.repaired and finding.repairable) for finding in self.findings
         )
@@ -80,7 +80,7 @@ def repair_store(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Verify a store under its lease, and set damaged rows to absent.
+    """Acquire a store's lease, verify the store, and mark damaged rows as absent.
 
     Args:
         location: The store.
@@ -88,7 +88,7 @@ def repair_store(
         progress: Called after each shard.
 
     Returns:
-        What was found before the repair.
+        The findings before the repair.
 
     Raises:
         LeaseHeld: Another process writes to the store.
@@ -101,18 +101,18 @@ def repair_store(
 def verify(
     store: EmbeddingStore, *, repair: bool = False, progress: Progress | None = None
 ) -> Verification:
-    """Read a whole store, one shard at a time.
+    """Verify a store, reading one shard at a time.
 
-    A concurrent writer causes no findings that are not harmless: data is written before its status,
-    and here the status is read before the data.
+    A concurrent writer causes only harmless findings: writers write data before its status, and
+    this function reads the status before the data.
 
     Args:
-        store: The store; open for writing if `repair` is set.
+        store: The store; must be open for writing if `repair` is set.
         repair: Whether to repair each shard.
         progress: Called after each shard.
 
     Returns:
-        What was found, before the repair if there is one.
+        The findings, before any repair.
 
     Raises:
         StoreError: The store cannot be read or written.
@@ -122,7 +122,7 @@ def verify(
         raise ValueError(f"{store.location} is open for reading only.")
     findings = _check_record_ids(store)
     if store.ticket is None and any(not finding.repairable for finding in findings):
-        # It may have been opened while it grew; that growth is complete by now.
+        # The store may have been opened while it was growing, so open and check it again.
         store = open_store(store.location)
         findings = _check_record_ids(store)
     if any(not finding.repairable for finding in findings):
@@ -138,41 +138,42 @@ def verify(
 
 
 def _check_record_ids(store: EmbeddingStore) -> list[Finding]:
-    """Check the record ids and the arrays' lengths."""
+    """Check the record ids and the lengths of the arrays."""
 
-    def unrepairable(message: str) -> list[Finding]:
+    def unrepairable(problem: str) -> list[Finding]:
         remedy = "copy the store from another root, or remove its folder and extract again"
-        message = f"{message}; record ids cannot be repaired: {remedy}"
+        message = f"{problem}; record ids cannot be repaired: {remedy}"
         return [Finding(None, message, repairable=False)]
 
     try:
-        known = len(store.record_id)
+        rows = len(store.record_id)
     except DamagedStore:
         return unrepairable("record_id does not match its checksum")
-    if duplicates := known - len(np.unique(store.record_id)):
+    if duplicates := rows - len(np.unique(store.record_id)):
         return unrepairable(f"{duplicates:,} record ids are duplicates")
     with translate_errors(store.location):
-        ids_beyond = as_ids(store.array("record_id")[known:])
+        ids_beyond = as_ids(store.array("record_id")[rows:])
         try:
-            beyond: np.ndarray = store.array("status")[known:]  # type: ignore[assignment]
+            status_beyond: np.ndarray = store.array("status")[rows:]  # type: ignore[assignment]
         except ValueError:
-            # The damaged chunk begins before the last id, so checking its shard reports it.
-            beyond = np.empty(0)
-    # An interrupted growth leaves ids after a gap, and rows without ids, but these are all absent.
-    if count := int((beyond != ABSENT).sum()):
+            # The damaged chunk also contains rows with ids, so the check of its shard reports it.
+            status_beyond = np.empty(0)
+    # After an interrupted growth, rows without an id and ids after a gap are expected, but all of
+    # these rows are absent.
+    if count := int((status_beyond != ABSENT).sum()):
         if not is_unwritten(ids_beyond).all():
-            return unrepairable(f"record_id has a gap at row {known:,}, followed by more ids")
+            return unrepairable(f"record_id has a gap at row {rows:,}, followed by more ids")
         return unrepairable(f"{count:,} rows contain embeddings but have no record id")
     longest = max(store.array(name).shape[0] for name in ARRAYS)
-    if longest > known:
-        message = f"{longest - known:,} rows were being added; the next extraction resumes that"
+    if longest > rows:
+        message = f"adding {longest - rows:,} rows is incomplete; the next extraction completes it"
         return [Finding(None, message, harmless=True)]
     return []
 
 
 @dataclass(frozen=True)
 class _ShardCheck:
-    """What was found in a shard, and what the shard should contain."""
+    """The findings in a shard, and the contents that repair would write."""
 
     findings: list[Finding]
     embedding: Float[np.ndarray, "row feature"]
@@ -180,7 +181,7 @@ class _ShardCheck:
 
 
 def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
-    # The status first, see `verify`.
+    # Read the status first (see `verify`).
     status, is_status_damaged = _read_status(store, shard)
     embedding, is_damaged = _read_embedding(store, shard)
     is_finite = np.isfinite(embedding).all(1)
@@ -191,10 +192,13 @@ def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
 
     findings: list[Finding] = []
 
-    def add(rows: Bool[np.ndarray, " row"] | Int[np.ndarray, ""], text: str, **how: bool) -> None:
+    def add(
+        rows: Bool[np.ndarray, " row"] | Int[np.ndarray, ""], text: str, *, harmless: bool = False
+    ) -> None:
         if count := int(np.sum(rows)):
             message = text.format(rows=f"{count:,} row{'s' if count > 1 else ''}")
-            findings.append(Finding(shard, message, int((rows & is_lost).sum()), **how))
+            lost = int((rows & is_lost).sum())
+            findings.append(Finding(shard, message, lost, harmless=harmless))
 
     if is_status_damaged:
         findings.append(Finding(shard, "its status does not match its checksum"))
@@ -204,21 +208,20 @@ def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
         add(is_lost & ~is_damaged, "{rows} with status whole but with NaN or infinity")
     else:
         add(is_lost & ~is_damaged, "its file is missing, with {rows} of status whole")
-    add(is_unknown, "{rows} with a status that is not among the flags")
-    add(is_partial, "{rows} with numbers although the status is not whole")
+    add(is_unknown, "{rows} with an undefined status")
+    add(is_partial, "{rows} with partial data although the status is not whole")
     add(
         is_unmarked,
-        "{rows} complete but not marked as whole yet, by a writer that was interrupted or is "
-        "running",
+        "{rows} with an embedding, not yet marked as whole by an interrupted or running writer",
         harmless=True,
     )
-    # Data is written before its status, so a finite row is whole whatever its status.
+    # Data is written before its status, so a finite row is whole regardless of its status.
     failed = (status >= FIRST_REASON) & ~is_unknown
-    right_status = np.where(failed, status, np.uint8(ABSENT))
-    right_status[is_finite] = WHOLE
+    repaired_status = np.where(failed, status, np.uint8(ABSENT))
+    repaired_status[is_finite] = WHOLE
     absent = np.full_like(embedding, np.nan)
-    right_embedding = np.where(is_finite[:, None], embedding, absent)
-    return _ShardCheck(findings, right_embedding, right_status)
+    repaired_embedding = np.where(is_finite[:, None], embedding, absent)
+    return _ShardCheck(findings, repaired_embedding, repaired_status)
 
 
 def _read_status(store: EmbeddingStore, shard: int) -> tuple[UInt8[np.ndarray, " row"], bool]:
@@ -267,12 +270,12 @@ def _check_and_repair(store: EmbeddingStore, shard: int) -> _ShardCheck:
 
 
 def _repair_shard(store: EmbeddingStore, shard: int, check: _ShardCheck) -> bool:
-    """Write what a shard should contain; False if a stale writer changed it since the check."""
+    """Write the repaired contents; return False if a stale writer has changed the shard."""
     assert store.ticket is not None
     with translate_errors(store.location):
         store.ticket.check()
         try:
-            # The status first, so that it never calls a lost row whole.
+            # Write the status first, so that no lost row is marked as whole.
             store.put_status(shard, check.status)
             store.put_data(shard, check.embedding)
         except VersionConflict:

@@ -44,9 +44,9 @@ def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
-        (errno.ENOSPC, r"cannot be used \(No space left on device\).*free some space"),
-        (errno.ETIMEDOUT, r"cannot be used \(Connection timed out\).*its connection"),
-        (errno.EIO, r"cannot be used \(Input/output error\).*check the disk or its connection"),
+        (errno.ENOSPC, r"cannot be accessed \(No space left on device\).*free some space"),
+        (errno.ETIMEDOUT, r"cannot be accessed \(Connection timed out\).*its connection"),
+        (errno.EIO, r"cannot be accessed \(Input/output error\).*check the disk or its connection"),
     ],
 )
 def test_disk_error_raises_store_error_and_marks_no_row_whole(
@@ -74,7 +74,7 @@ def test_open_stores_reports_a_store_without_its_group_document(tmp_path: Path):
 def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(StoreError, match=r"cannot be used \(Not a directory\)"),
+        pytest.raises(StoreError, match=r"cannot be accessed \(Not a directory\)"),
         make(tmp_path / "file"),
     ):
         pass

@@ -70,7 +70,7 @@ def test_removes_staging_folder_of_an_ended_writer_and_keeps_its_rows(root: str)
     (found,) = [item for item in find_garbage(locate(root)) if item.is_folder]
     assert (found.size_bytes, found.reason) == (
         5,
-        "staging folder of a writer that no longer has the lease",
+        "staging folder of a writer that no longer holds the lease",
     )
     assert clean(root) == 2  # with the lease that it superseded
     assert listed(root) == []

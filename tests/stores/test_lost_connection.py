@@ -68,7 +68,7 @@ def test_permanent_connection_loss_raises_store_error_and_keeps_rows(
         with pytest.raises(StoreError, match="is unreachable") as raised:
             store.write_shard(1, rows(1), whole())
         assert time.monotonic() - began >= 1
-        assert "completed rows are kept" in str(raised.value)
+        assert "Completed rows are kept" in str(raised.value)
         assert "\n" not in str(raised.value)
     proxy.restore()
     again = open_store(store.location)

@@ -149,7 +149,7 @@ def test_finds_whole_row_that_is_not_finite(root: str):
 def test_finds_unknown_status(root: str):
     store = fill(root)
     overwrite(store, "status", slice(2, 3), 77)
-    assert messages(store) == ["shard 0: 1 row with a status that is not among the flags"]
+    assert messages(store) == ["shard 0: 1 row with an undefined status"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
@@ -160,7 +160,7 @@ def test_finds_and_removes_numbers_in_a_row_that_is_not_whole(root: str):
     partial[0, 0] = 1
     overwrite(store, "embedding", slice(2, 3), partial)
     overwrite(store, "status", slice(2, 3), 2)
-    assert messages(store) == ["shard 0: 1 row with numbers although the status is not whole"]
+    assert messages(store) == ["shard 0: 1 row with partial data although the status is not whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
     assert np.isnan(open_store(store.location).read_shard(0)[2]).all()
@@ -199,7 +199,7 @@ def test_ids_after_a_gap_of_an_interrupted_growth_are_harmless(
     damage(store.location, "record_id/c/3", None)
     found = verify(open_store(store.location))
     assert (found.intact, found.rows) == (True, 12)
-    assert messages(store) == ["8 rows were being added; the next extraction resumes that"]
+    assert messages(store) == ["adding 8 rows is incomplete; the next extraction completes it"]
     with make(root, range(20)) as grown:
         grown.write_shard(4, rows(4), whole())
     assert messages(store) == []
