@@ -1,77 +1,186 @@
-"""Checkpoint files: reading without executing code, strict loading, and SHA-256 digests."""
+"""Checkpoints: state dicts and their wrappers, strict loading, and SHA-256 digests."""
 
 import hashlib
 import json
+import logging
 import os
-import pickle
-from collections.abc import Callable, Sequence
+import re
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from enecg.errors import UserError
+from enecg.experts.checkpoint_file import detect_format, read_torch_file
+
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "net")
+"""Keys under which training code saves a state dict."""
+
+_CONFIGS = ("args", "hyper_parameters", "hparams", "config", "configs", "cfg")
+"""Keys under which training code saves hyperparameters."""
+
+_WRAPPERS = re.compile(r"_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
+"""Names that torch.compile, FSDP and activation checkpointing insert anywhere in a key."""
+
+_PREFIXES = ("module.", "model.")
+"""Names that DataParallel and Lightning put before every key."""
+
+_log = logging.getLogger(__name__)
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The contents of a checkpoint.
+
+    Attributes:
+        tensors: The tensors by key, without the prefixes of wrappers.
+        config: Hyperparameters that training code saved with them; empty if there are none.
+    """
+
+    tensors: dict[str, Tensor]
+    config: Mapping[str, Any]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
 
     Args:
         path: A safetensors file, or a torch file that contains a state dict, directly or under
-            the key `state_dict`.
+            a usual key such as `state_dict` or `model`.
 
     Returns:
-        The tensors by key.
+        Its tensors and hyperparameters.
 
     Raises:
         UserError: The file is damaged, contains no state dict, or would execute code.
     """
-    if path.suffix == ".safetensors":
+    if detect_format(path) == "safetensors":
         try:
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
         except SafetensorError as error:
             raise UserError(
                 f"{path} is not a valid safetensors file ({error}); download it again."
             ) from error
-    tensors = read_torch_file(path, remedy="save only its state_dict, preferably as safetensors")
-    if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
-        tensors = tensors["state_dict"]
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise UserError(f"{path} contains no state_dict; save the model's state_dict in it.")
-    return tensors
+        return Checkpoint(remove_wrappers(tensors, path), metadata)
+    contents = read_torch_file(path, remedy="save only its state_dict, preferably as safetensors")
+    state = _find_state_dict(contents, path)
+    config: dict[str, Any] = {}
+    if not _is_state_dict(contents):
+        for key in _CONFIGS:
+            saved = contents.get(key)
+            saved = vars(saved) if isinstance(saved, Namespace) else saved
+            config |= saved if isinstance(saved, Mapping) else {}
+    return Checkpoint(remove_wrappers(state, path), config)
 
 
-def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) -> Any:
-    """Read a torch file without executing code.
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, by key; see `open_checkpoint`."""
+    return open_checkpoint(path).tensors
+
+
+def _is_state_dict(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) for key in value)
+        and all(isinstance(tensor, Tensor) for tensor in value.values())
+    )
+
+
+def _find_state_dict(contents: Any, path: Path) -> dict[str, Tensor]:
+    if _is_state_dict(contents):
+        return dict(contents)
+    expected = f"the state_dict itself, or one under the key {', '.join(_STATE_DICTS[:-1])} or net"
+    if not isinstance(contents, dict):
+        raise UserError(
+            f"{path} contains a {type(contents).__name__} instead of a state_dict; save {expected}."
+        )
+    found = [key for key in _STATE_DICTS if _is_state_dict(contents.get(key))]
+    if len(found) > 1:
+        raise UserError(
+            f"{path} contains several state_dicts ({', '.join(found)}); save the model's alone."
+        )
+    if not found:
+        keys = ", ".join(map(str, list(contents)[:5])) or "none"
+        raise UserError(f"{path} contains no state_dict (its keys: {keys}); save {expected}.")
+    return dict(contents[found[0]])
+
+
+def _all_start_with(prefix: str, keys: Collection[str]) -> bool:
+    return bool(keys) and all(key.startswith(prefix) for key in keys)
+
+
+def remove_wrappers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Remove the prefixes that wrappers such as DataParallel add to keys, and log them.
 
     Args:
-        path: A file written by `torch.save`.
-        remedy: What to do about a file that contains other objects, for the error message.
-        safe_types: Types allowed besides tensors and plain containers, as
-            `torch.serialization.safe_globals` takes them.
+        tensors: Tensors by key.
+        path: The checkpoint, for the log line.
 
     Returns:
-        The contents, tensors on the CPU.
+        Tensors by the keys of the wrapped model.
+    """
+    removed = [found[0] for key in tensors if (found := _WRAPPERS.search(key))]
+    renamed = {_WRAPPERS.sub("", key): tensor for key, tensor in tensors.items()}
+    while prefix := next((p for p in _PREFIXES if _all_start_with(p, renamed)), None):
+        renamed = {key.removeprefix(prefix): tensor for key, tensor in renamed.items()}
+        removed.append(prefix)
+    if not removed or len(renamed) < len(tensors):
+        return tensors
+    names = " and ".join(dict.fromkeys(removed))
+    _log.info("%s: removed %s from the keys of %d tensors.", path, names, len(tensors))
+    return renamed
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config.json.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its values by key.
 
     Raises:
-        UserError: The file is damaged, or would execute code.
+        UserError: The file is unreadable or contains no JSON object.
     """
     try:
-        with torch.serialization.safe_globals(list(safe_types)):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); download it again.") from error
+    if not isinstance(config, dict):
         raise UserError(
-            f"{path} contains objects other than tensors and would execute code when loaded; "
-            f"{remedy}."
-        ) from error
-    except Exception as error:  # torch raises many exception types for damaged files
+            f"{path} contains {json.dumps(config)[:40]} instead of a JSON object with the model's "
+            "settings; download it again, or remove it to use the published settings."
+        )
+    return config
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError if a tensor contains NaN or infinity.
+
+    Args:
+        tensors: Tensors by the checkpoint's keys.
+        path: The checkpoint, for the error message.
+
+    Raises:
+        UserError: The message names the first such tensor.
+    """
+    bad = sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all())
+    if bad:
+        names = f"{', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}"
         raise UserError(
-            f"{path} is not a valid torch checkpoint ({type(error).__name__}: {error}); "
-            "download it again."
-        ) from error
+            f"{path}: {len(bad)} of {len(tensors)} tensors contain NaN or infinity ({names}); use "
+            "a checkpoint from before the training diverged."
+        )
 
 
 def load_strict(
@@ -91,12 +200,16 @@ def load_strict(
         published_name: Maps a key of the model's state dict to the checkpoint's key.
 
     Raises:
-        UserError: Keys are missing or unexpected, or shapes differ. The message names the first
-            of each, as in the checkpoint.
+        UserError: Keys are missing or unexpected, shapes differ, or values are not finite. The
+            message names the first of each, as in the checkpoint.
     """
     own = model.state_dict()
     own_keys = {published_name(key): key for key in own}
     expected = {name: own[key] for name, key in own_keys.items()}
+    for prefix in _PREFIXES:
+        # `remove_wrappers` also removes a prefix that is part of the model's own keys.
+        if _all_start_with(prefix, expected) and not expected.keys() & tensors.keys():
+            tensors = {prefix + name: tensor for name, tensor in tensors.items()}
     given = {k: v for k, v in tensors.items() if not k.startswith(tuple(unused))}
     missing = sorted(expected.keys() - given.keys())
     unexpected = sorted(given.keys() - expected.keys())
@@ -116,6 +229,9 @@ def load_strict(
     ]
     if problems:
         raise UserError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}.")
+    # Values may also exceed the range of the model's data type.
+    given = {name: tensor.to(expected[name].dtype) for name, tensor in given.items()}
+    check_finite(given, path)
     model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from enecg.errors import UserError
-from enecg.experts.checkpoints import read_torch_file
+from enecg.experts.checkpoint_file import detect_format, read_torch_file
+from enecg.experts.checkpoints import remove_wrappers
 from enecg.signal import LEADS, SAMPLE_RATE_HZ
 
 
@@ -109,17 +110,26 @@ def read_ecg_fm_checkpoint(
         UserError: The file is damaged, would execute code, or describes another model.
     """
     form = "a fairseq-signals checkpoint with the keys cfg and model"
-    if path.suffix == ".safetensors":
+    if detect_format(path) == "safetensors":
         raise UserError(f"{path} contains only tensors; ECG-FM requires {form}.")
     state = read_torch_file(
-        path, safe_types=_NUMPY_TYPES, remedy="save its cfg as plain dictionaries, next to model"
+        path,
+        safe_types=_NUMPY_TYPES,
+        remedy="save its cfg as plain dictionaries (OmegaConf.to_container), next to model",
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
         raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
+    if not isinstance(state["cfg"], Mapping):
+        found = "None" if state["cfg"] is None else f"a {type(state['cfg']).__name__}"
+        old = " (it has args, as older versions of fairseq wrote)" if state.get("args") else ""
+        raise UserError(
+            f"{path}: its cfg is {found} instead of a dictionary{old}, so that the sizes of ECG-FM "
+            "are unknown; save the settings as a dictionary cfg, next to model."
+        )
     tensors = state["model"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise UserError(f"{path} is not {form}: its model is not a dictionary of tensors.")
-    tensors = dict(tensors)
+    tensors = remove_wrappers(dict(tensors), path)
     unused = _PRETRAINING
     if any(key.startswith(_FINE_TUNED_ENCODER) for key in tensors):
         tensors = {key.removeprefix("encoder."): tensor for key, tensor in tensors.items()}
@@ -134,9 +144,8 @@ def read_ecg_fm_checkpoint(
     return _parse_cfg(state["cfg"], path), tensors, unused
 
 
-def _parse_cfg(cfg: object, path: Path) -> Architecture:
+def _parse_cfg(cfg: Mapping[str, Any], path: Path) -> Architecture:
     """Parse the architecture; raise UserError if `EcgFm` does not implement it."""
-    cfg = cfg if isinstance(cfg, Mapping) else {}
     model, task = cfg.get("model"), cfg.get("task")
     if not isinstance(model, Mapping):
         raise UserError(f"{path}: the cfg has no model section, which defines ECG-FM's sizes.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, resample
@@ -98,13 +98,15 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
     file = path.parent / "config.json"
     if not file.exists():
         return _default_config(size)
-    try:
-        given = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}); download it again.") from error
+    given = read_config(file)
     config = {**_default_config(size), **given}
-    config["d_model"] = given.get("d_model") or config["t5_config"]["d_model"]
-    width, expected = config["t5_config"]["d_model"], _T5_SIZES[size]["d_model"]
+    if not isinstance(config["t5_config"], dict):
+        raise UserError(
+            f"{file}: t5_config is {json.dumps(config['t5_config'])[:40]} instead of an object "
+            "with the encoder's sizes; download the file again."
+        )
+    config["d_model"] = given.get("d_model") or config["t5_config"].get("d_model")
+    width, expected = config["t5_config"].get("d_model"), _T5_SIZES[size]["d_model"]
     if width != expected:
         raise UserError(
             f"{file} describes a MOMENT of width {width}, but MOMENT-1-{size} has {expected}; "
@@ -121,7 +123,16 @@ def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: s
     else:
         path = weights.path
         config = _read_config(path, size)
-        model = _build_model(config)
+        try:
+            model = _build_model(config)
+        except UserError:
+            raise
+        except Exception as error:  # momentfm and transformers do not validate the settings
+            reason = (str(error).splitlines() or [""])[0].rstrip(".")
+            raise UserError(
+                f"{path.parent / 'config.json'} does not describe a valid MOMENT "
+                f"({type(error).__name__}: {reason}); download it again."
+            ) from error
         load_strict(model, read_checkpoint(path), path, unused=("head.",))
     spec = definition.spec(
         weights,

@@ -6,7 +6,6 @@ that `TEMPO-80M_v1.pth` loads. The STL decomposition of the published code enter
 training loss and is omitted.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from transformers import GPT2Config, GPT2Model
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.checkpoints import check_finite, load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import LEADS, moving_average, resample, standardize
@@ -161,6 +160,7 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
                 f"{path}: the LoRA update of {layer} has shapes {tuple(up.shape)} and "
                 f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}."
             )
+        check_finite({key: down, pair: up, layer: plain[layer]}, path)
         plain[layer] = plain[layer] + (up @ down).T * (LORA_ALPHA / down.shape[0])
     return plain
 
@@ -195,10 +195,7 @@ def _check_config(path: Path, model: Tempo) -> None:
         "prompt": 1,
         "pool": False,
     }
-    try:
-        given = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}); download it again.") from error
+    given = read_config(file)
     for key, value in expected.items():
         if given.get(key, value) != value:
             raise UserError(

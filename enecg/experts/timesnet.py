@@ -240,6 +240,11 @@ class TimesNetExpert(FrozenExpert):
 
 def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
     """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
+    if any(key.startswith("predict_linear.") for key in tensors):
+        raise UserError(
+            f"{path} is a TimesNet for forecasting (it has predict_linear), which extends its "
+            "input; give one for imputation, anomaly detection or classification."
+        )
     sizes = {}
     for key, tensor in tensors.items():
         if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:

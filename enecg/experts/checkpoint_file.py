@@ -1,0 +1,141 @@
+"""Checkpoint files: the format by content, and reading without executing code."""
+
+import pickle
+import re
+import zipfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from enecg.errors import UserError
+
+_TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
+"""The number at the start of files that torch wrote before 1.6, as it is pickled."""
+
+_UNPACK = "unpack it and give the checkpoint inside"
+_EXPORT = "export the state_dict as safetensors"
+_OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the checkpoint itself",
+        "run git lfs pull in its repository, or download the file itself",
+    ),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK),
+    (b"BZh", "a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ", "an xz archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", _UNPACK),
+    (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (b"\x89HDF", "an HDF5 file, such as Keras writes", _EXPORT),
+    (b"\x93NUMPY", "a NumPy array", _EXPORT),
+    (b"GGUF", "a GGUF file", _EXPORT),
+)
+
+
+def detect_format(path: Path) -> Literal["safetensors", "torch"]:
+    """Detect the format of a checkpoint by its content; the file's extension may be wrong.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The format. The rest of the file may still be damaged.
+
+    Raises:
+        UserError: The file is in another format. The message names it and the remedy.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise UserError(f"{path} is empty; download it again.")
+    for magic, kind, remedy in _OTHER_FORMATS:
+        if head.startswith(magic):
+            raise UserError(f"{path} is {kind}; {remedy}.")
+    if head.startswith(b"PK\x03\x04"):
+        _check_zip(path)
+        return "torch"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
+        return "safetensors"
+    if head[257:262] == b"ustar":
+        raise UserError(f"{path} is a tar archive; {_UNPACK}.")
+    if head[:1] == b"\x80":
+        if _TORCH_MAGIC in head[:32]:
+            return "torch"
+        raise UserError(
+            f"{path} is a Python pickle that torch.save did not write, and would execute code "
+            "when loaded; save the state_dict as safetensors."
+        )
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<"):
+        raise UserError(
+            f"{path} is a web page (HTML or XML), probably a sign-in or error page, not a "
+            "checkpoint; sign in or use the direct link, and download it again."
+        )
+    if text and all(byte >= 32 or byte in b"\t\r\n" for byte in text):
+        start = text.decode(errors="replace").splitlines()[0][:40]
+        raise UserError(
+            f"{path} is a text file, not a checkpoint (it starts with {start!r}); give the file "
+            "that contains the weights."
+        )
+    kind = "safetensors file" if path.suffix == ".safetensors" else "torch checkpoint"
+    raise UserError(f"{path} is not a valid {kind}; download it again.")
+
+
+def _check_zip(path: Path) -> None:
+    """Raise UserError for a zip archive that `torch.load` cannot read; it reports damaged ones."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    parts = {name.partition("/")[2] for name in names} | set(names)
+    if "constants.pkl" in parts:
+        raise UserError(
+            f"{path} is a TorchScript archive, which contains code; save the state_dict of "
+            "torch.jit.load(...) as safetensors."
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        raise UserError(f"{path} is a NumPy archive (npz); {_EXPORT}.")
+    if "data.pkl" not in parts:
+        raise UserError(
+            f"{path} is a zip archive that torch.save did not write (it contains "
+            f"{', '.join(names[:3]) or 'no files'}); {_UNPACK}."
+        )
+
+
+def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) -> Any:
+    """Read a torch file without executing code.
+
+    Args:
+        path: A file written by `torch.save`.
+        remedy: What to do about a file that contains other objects, for the error message.
+        safe_types: Types allowed besides tensors, plain containers and `argparse.Namespace`, as
+            `torch.serialization.safe_globals` takes them.
+
+    Returns:
+        The contents, tensors on the CPU.
+
+    Raises:
+        UserError: The file is damaged, or would execute code.
+    """
+    try:
+        # An open file, because torch.load selects the format by the extension of a path.
+        with (
+            path.open("rb") as file,
+            torch.serialization.safe_globals([Namespace, *safe_types]),
+        ):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        of_type = f" (of type {found[1]})" if found else ""
+        raise UserError(
+            f"{path} contains objects other than tensors{of_type} and would execute code when "
+            f"loaded; {remedy}."
+        ) from error
+    except Exception as error:  # torch raises many exception types for damaged files
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise UserError(
+            f"{path} is not a valid torch checkpoint ({type(error).__name__}: {reason}); "
+            "download it again."
+        ) from error
