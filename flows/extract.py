@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from enecg.errors import UserError
 from flows import parameters as p
 from flows.progress import JobProgress, run_log
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
@@ -100,16 +101,21 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
                 if error is not None:
                     raise error
 
+    log = run_log(get_run_logger())
     summary = stage.extract(
         dataset,
         store,
         p.split(experts),
         options=_options(**options),
-        log=run_log(get_run_logger()),
+        log=log,
         run_plan=run_plan,
     )
     lines = summary.lines()
     create_markdown_artifact(key="extraction", markdown=extraction_page(summary, lines))
+    if summary.error is not None:
+        for line in lines:
+            log(line)
+        raise UserError(summary.error)
     return lines
 
 

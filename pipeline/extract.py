@@ -46,7 +46,8 @@ def extract(
             its own progress.
 
     Returns:
-        Counts, failures with reasons, timings per expert, and the stores' locations.
+        Counts, failures with reasons, timings per expert, and the stores' locations. `error` is
+        set if an expert has no embedding of any requested record.
 
     Raises:
         UserError: A data set, expert, weight file or device is unavailable.
@@ -64,6 +65,7 @@ def extract(
                 for shards in plan.ranges(1):
                     extract_range(plan, shards, summary, progress)
             finished = True
+            summary.find_experts_without_embeddings(plan)
         finally:
             # An interrupted extraction has a run record too, but its own error takes precedence.
             with suppress(*(() if finished else (UserError, StoreError))):

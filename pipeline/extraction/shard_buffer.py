@@ -54,17 +54,22 @@ class ShardBuffer:
         self, rows: Int[np.ndarray, " batch"], embedding: Float32[np.ndarray, "batch feature"]
     ) -> None:
         """Set the embeddings of missing rows; those that are not finite become failures."""
-        stored = embedding.astype(self.embedding.dtype)
+        with np.errstate(over="ignore"):
+            stored = embedding.astype(self.embedding.dtype)
         finite = np.isfinite(stored).all(1)
         self.embedding[rows[finite]] = stored[finite]
         self.status[rows[finite]] = WHOLE
         self.computed[rows[finite]] = True
-        for row in rows[~finite].tolist():
+        name = self.planned.name
+        for row, in_range in zip(
+            rows[~finite].tolist(), np.isfinite(embedding[~finite]).all(1), strict=True
+        ):
             detail = (
-                f"The {self.planned.name} embedding is not finite in {stored.dtype}; "
-                "try --dtype float32."
+                f"The {name} embedding is not finite in {stored.dtype}; try --dtype float32."
+                if in_range
+                else f"{name} computed NaN or infinity; check its weights and this ECG."
             )
-            self.set_failure(row, NOT_FINITE, detail, expert=self.planned.name)
+            self.set_failure(row, NOT_FINITE, detail, expert=name)
 
     def set_failure(self, row: int, reason: str, detail: str, expert: str | None = None) -> None:
         """Set a missing row to failed.

@@ -3,8 +3,11 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.extraction.plan import ExtractionPlan
 from stores.location import Location
+from stores.status import FIRST_REASON
 
 MAX_FAILURES = 1000
 """Failures kept with their details. Further ones are counted; the stores hold their reasons."""
@@ -47,6 +50,8 @@ class ExtractionSummary:
         stores: Locations of the stores.
         run_records: Locations of the run records of this run.
         leads_busy: Why the gate's leads were not extracted; None if they were.
+        without_embeddings: Experts whose requested records all failed, now or in earlier runs:
+            records by reason.
     """
 
     computed: int = 0
@@ -60,6 +65,7 @@ class ExtractionSummary:
     stores: tuple[Location, ...] = ()
     run_records: tuple[Location, ...] = ()
     leads_busy: str | None = None
+    without_embeddings: dict[str, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: ExtractionPlan) -> "ExtractionSummary":
@@ -85,6 +91,41 @@ class ExtractionSummary:
         self.failed_records[failure.reason] += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)
+
+    def find_experts_without_embeddings(self, plan: ExtractionPlan) -> None:
+        """Set `without_embeddings` from the stores, after the rows of a plan were computed."""
+        if not (self.failed or self.previously_failed):
+            return
+        requested = plan.index_rows >= 0
+        for planned in plan.stores:
+            status = planned.store.status()[requested]
+            if len(status) and (status >= FIRST_REASON).all():
+                flags = planned.store.flags
+                counts = zip(*np.unique(status, return_counts=True), strict=True)
+                self.without_embeddings[planned.name] = Counter(
+                    {flags[code]: int(count) for code, count in counts}
+                )
+
+    @property
+    def error(self) -> str | None:
+        """Why an expert has no embedding at all; None if each has one or no record failed."""
+        if not self.without_embeddings:
+            return None
+        reasons = Counter[str]()
+        for counts in self.without_embeddings.values():
+            reasons |= counts
+        by_reason = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        message = (
+            f"No requested record has an embedding of {', '.join(self.without_embeddings)}: "
+            f"{by_reason}."
+        )
+        shown = (
+            f"First failure, record {failure.record_id}: {failure.detail}"
+            for failure in self.failures
+            if failure.expert is None or failure.expert in self.without_embeddings
+        )
+        earlier = "They failed in an earlier run; --retry-failed retries them."
+        return f"{message} {next(shown, earlier)}"
 
     def lines(self) -> list[str]:
         """Return the summary as lines of text."""

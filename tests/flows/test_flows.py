@@ -21,6 +21,7 @@ from flows.train import train
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.extraction.options import ExtractOptions
 from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.waveforms.errors import UnreadableRecord
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -111,6 +112,21 @@ def test_user_error_fails_the_run_with_its_message_and_no_traceback(
     assert not [record for record in caplog.records if record.exc_info and record.exc_info[0]]
     with pytest.raises(UserError, match="give another"):
         extract(**parameters, limit=4)
+
+
+def test_extraction_without_any_embedding_fails_the_run(
+    parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def read(*_: Any) -> None:
+        raise UnreadableRecord("cut_file", "a.dat is cut; copy it again.")
+
+    monkeypatch.setattr("pipeline.datasets.mimic_iv_ecg.MimicIvEcg.read", read)
+    reason = "of dlinear, leads: 4 cut_file. First failure, record .*: a.dat is cut; copy it again."
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match=reason):
+        extract(**parameters, limit=4)
+    # The summary is logged before the run fails.
+    assert any(message.startswith("0 rows computed") for message in caplog.messages)
+    assert "| computed | 0 |" in newest_artifact("extraction")
 
 
 def test_refresh_extracts_and_trains(parameters: dict[str, Any], tmp_path: Path):

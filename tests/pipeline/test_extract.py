@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class MeanExpert:
         self.embedded += len(ecg)
         mean = ecg.mean(-1)
         if self.overflow_at is not None:
-            mean[ecg[:, 0, 0] == self.overflow_at] = torch.inf
+            mean[ecg[:, 0, 0] == self.overflow_at] = 1e6
         return mean
 
 
@@ -225,6 +225,61 @@ def test_a_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
     assert "not finite in float16" in summary.failures[0].detail
     assert store_of(planned).flags[store_of(planned).status()[7]] == "not_finite"
     assert (store_of(planned, "leads").status() == WHOLE).all()
+
+
+class NanExpert(MeanExpert):
+    """An expert with broken weights."""
+
+    def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+        return super().embed(ecg) * float("nan")
+
+
+def test_detail_of_nan_does_not_suggest_another_dtype(tmp_path: Path):
+    summary = run(plan(ConstantDataset(range(3)), tmp_path, NanExpert()))
+    assert {failure.detail for failure in summary.failures} == {
+        "mean computed NaN or infinity; check its weights and this ECG."
+    }
+
+
+@pytest.mark.parametrize(
+    ("expert", "unreadable", "expected"),
+    [
+        (NanExpert(), (), "embedding of mean: 6 not_finite. First failure, record 0: mean comp"),
+        (MeanExpert(), range(6), "of mean, leads: 6 cut_file. First failure, record 0: 0.dat is"),
+        (NanExpert(), (0, 1), "embedding of mean: 4 not_finite, 2 cut_file. First failure"),
+        (MeanExpert(), (0, 1, 2, 3, 4), None),
+        (MeanExpert(overflow_at=3.0), (), None),
+    ],
+)
+def test_error_names_experts_whose_records_all_failed(
+    expert: Expert, unreadable: Sequence[int], expected: str | None, tmp_path: Path
+):
+    def extract_again(**options: Any) -> str | None:
+        return extract(
+            ConstantDataset(range(6), unreadable=tuple(unreadable)),
+            tmp_path,
+            [expert],
+            options=ExtractOptions(device="cpu", **options),
+        ).error
+
+    error = extract_again()
+    assert (error is None) == (expected is None)
+    if expected is not None:
+        assert error is not None
+        assert expected in error
+        # The stores are as empty as before, although this run computes nothing.
+        again = extract_again()
+        assert again is not None
+        assert "failed in an earlier run; --retry-failed retries them" in again
+
+
+def test_one_new_unreadable_record_is_no_error(tmp_path: Path):
+    options = ExtractOptions(device="cpu")
+    extract(ConstantDataset(range(6)), tmp_path, [MeanExpert()], options=options)
+    more = ConstantDataset(range(7), unreadable=(6,))
+    summary = extract(more, tmp_path, [MeanExpert()], options=options)
+    assert (summary.computed, summary.failed.total()) == (0, 2)
+    assert summary.error is None
 
 
 def test_records_of_a_new_release_are_appended(tmp_path: Path):
