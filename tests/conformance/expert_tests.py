@@ -1,4 +1,4 @@
-"""Conformance tests for experts, as a test class to inherit.
+"""Conformance tests of experts, as a test class to subclass.
 
     import pytest
     from conformance.expert_tests import ExpertTests
@@ -14,8 +14,8 @@
     class TestMineConforms(ExpertTests):
         pass
 
-`expert` is the expert on the CPU. `variants` are experts that differ from it in weights, pooling
-or sizes; each must have a different spec.
+`expert` returns the expert on the CPU. `variants` returns experts that differ from it in weights,
+pooling or sizes; each must have a different spec.
 """
 
 import copy
@@ -30,7 +30,7 @@ from enecg.experts import Expert
 
 
 def make_ecgs(count: int) -> Tensor:
-    """Signals with different rates, amplitudes and shapes, (count, 12, 5000) in mV."""
+    """Return ECGs with different rates, amplitudes and shapes: (count, 12, 5000) in mV."""
     rng = np.random.default_rng(0)
     seconds = np.arange(5000) / 500
     ecgs = np.zeros((count, 12, 5000), np.float32)
@@ -42,14 +42,14 @@ def make_ecgs(count: int) -> Tensor:
 
 
 class ExpertTests:
-    """Inherit where the fixtures `expert` and `variants` are defined."""
+    """Conformance tests of an expert; require the fixtures `expert` and `variants`."""
 
     count = 8
     """Number of ECGs."""
     float_tolerance = 1e-4
-    """Between batch sizes, orders and devices in float32, relative to the largest feature."""
+    """Tolerance across batch sizes, orders and devices, relative to the largest feature."""
     half_tolerance = 3e-2
-    """RMS error of bfloat16 against float32, relative to the SD of the features."""
+    """Maximum RMS error of bfloat16 against float32, relative to the features' SD."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -127,7 +127,7 @@ class ExpertTests:
         assert ecg.grad is not None
         assert ecg.grad.abs().max() > 0
 
-    def test_different_numbers_imply_a_different_spec(
+    def test_variants_have_different_embeddings_and_specs(
         self, expert: Expert, variants: Sequence[Expert], ecgs: Tensor, embedded: Tensor
     ):
         for variant in variants:

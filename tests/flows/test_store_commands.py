@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance.store_tests import damage, make, rows, whole
+from conformance.store_tests import damage, random_rows, whole_status, writable_store
 
 from stores.embeddings import EmbeddingStore
 from stores.layout import leases_folder, runs_folder
@@ -18,10 +18,10 @@ from stores.status import WHOLE
 
 def filled_store(root: Path, **change: str) -> EmbeddingStore:
     """Return a store of ten rows, of which six are complete, one failed and three are missing."""
-    with make(root, **change) as writable:
-        writable.write_shard(0, rows(0), whole())
+    with writable_store(root, **change) as writable:
+        writable.write_shard(0, random_rows(0), whole_status())
         status = np.array([1, 3, 0, 1], np.uint8)
-        data = np.where((status == 1)[:, None], rows(1), np.float16("nan"))
+        data = np.where((status == 1)[:, None], random_rows(1), np.float16("nan"))
         writable.write_shard(1, data, status)
         run = {"embedded": 60, "embedding_seconds": 2.0, "rows_failed": 1, "device": "cpu"}
         write_run(writable, run | {"started": "2026-01-02T03:04:05"})

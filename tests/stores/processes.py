@@ -1,7 +1,7 @@
-"""Child processes that hold leases, write and are killed.
+"""Child processes that hold leases and write to stores; the tests suspend or kill them.
 
-They are forked from a server that has imported this module but has not used obstore, because a
-process that has used obstore cannot be forked.
+A process that has used obstore cannot be forked, so the children are forked from a server that has
+imported this module but has not used obstore.
 """
 
 import multiprocessing
@@ -17,10 +17,11 @@ from multiprocessing.synchronize import Barrier
 
 import numpy as np
 
-from stores import creation, lease
+from stores import creation
+from stores import lease as lease_module
 from stores.creation import create_or_grow
 from stores.errors import StoreError
-from stores.layout import leases_folder, store_location
+from stores.layout import leases_folder, store_beside, store_location
 from stores.lease import LeaseHeld, acquire
 from stores.location import Location
 from stores.status import WHOLE
@@ -31,7 +32,7 @@ FORKS.set_forkserver_preload(["processes", "stores.objects", "boto3"])
 FEATURES = 16
 SHARD_ROWS = 8
 ID_CHUNK_ROWS = 8
-"""Small, so that growth writes more than one chunk of ids."""
+"""Small, so that growth writes several chunks of ids."""
 FAILED_DIVISOR = 13
 """Records whose id is a multiple of this fail."""
 REASON = 2
@@ -41,7 +42,7 @@ PROVENANCE = {"dataset": "truth/1", "expert": "known", "dtype": "float16"}
 def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
     """Run a function of this module in a new process."""
     path = os.environ.get("PYTHONPATH")
-    # The server finds the modules to import through this variable only.
+    # The server finds the modules to preload only through this variable.
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     forkserver.ensure_running()
     if path is None:
@@ -62,7 +63,7 @@ def do_nothing() -> None:
     """End immediately."""
 
 
-def truth(record_id: np.ndarray) -> np.ndarray:
+def expected_embedding(record_id: np.ndarray) -> np.ndarray:
     """Return the embedding of each record: integers that float16 represents exactly."""
     return ((record_id[:, None] * 31 + np.arange(FEATURES) * 7) % 997).astype(np.float16)
 
@@ -75,15 +76,15 @@ def expected_status(record_id: np.ndarray) -> np.ndarray:
 def extract_known(
     root: str, record_id: np.ndarray, seed: int, pause: float, wait_seconds: float = 0.0
 ) -> int:
-    """Extract the missing rows, a few at a time; return how many were computed."""
+    """Extract the missing rows, a few at a time; return the number of computed rows."""
     random = np.random.default_rng(seed)
     location = store_location(root, PROVENANCE)
     done = 0
-    with acquire(leases_folder(location), wait_seconds=wait_seconds) as held:
+    with acquire(leases_folder(location), wait_seconds=wait_seconds) as lease:
         store = create_or_grow(
             location,
             PROVENANCE,
-            held.ticket,
+            lease.ticket,
             record_id=record_id,
             features=FEATURES,
             dtype="float16",
@@ -95,18 +96,18 @@ def extract_known(
             status, embedding = store.status(shard), store.read_shard(shard)
             missing = np.flatnonzero(status == 0)
             while len(missing):
-                now, missing = np.split(missing, [int(random.integers(1, SHARD_ROWS + 1))])
-                time.sleep(pause * len(now))
-                status[now] = expected_status(ids[now])
-                good = now[status[now] == WHOLE]
-                embedding[good] = truth(ids[good])
+                batch, missing = np.split(missing, [int(random.integers(1, SHARD_ROWS + 1))])
+                time.sleep(pause * len(batch))
+                status[batch] = expected_status(ids[batch])
+                whole = batch[status[batch] == WHOLE]
+                embedding[whole] = expected_embedding(ids[whole])
                 store.write_shard(shard, embedding, status)
-                done += len(now)
+                done += len(batch)
     return done
 
 
 def run_until_killed(commands: Connection) -> None:
-    """Run the extractions that a pipe requests, one after the other."""
+    """Run the extractions that are requested through a pipe, one after the other."""
     creation.RECORD_ID_CHUNK_ROWS = ID_CHUNK_ROWS
     commands.send("ready")
     while True:
@@ -117,27 +118,27 @@ def run_until_killed(commands: Connection) -> None:
 def hold(
     folder: Location, heartbeat_seconds: float, expire_seconds: float, pipe: Connection
 ) -> None:
-    """Acquire a lease, write a shard per message, and release the lease after None."""
-    root = folder.parent.parent.parent / folder.parent.name / folder.name
+    """Acquire a lease, write a shard for each message, and release the lease after None."""
+    location = store_beside(folder)
     with acquire(
         folder, heartbeat_seconds=heartbeat_seconds, expire_seconds=expire_seconds
-    ) as held:
+    ) as lease:
         ids = np.arange(1, SHARD_ROWS + 1)
         store = create_or_grow(
-            root,
+            location,
             PROVENANCE,
-            held.ticket,
+            lease.ticket,
             record_id=ids,
             features=FEATURES,
             dtype="float16",
             reasons=["missing_file"],
             shard_rows=SHARD_ROWS,
         )
-        pipe.send(held.ticket.number)
+        pipe.send(lease.ticket.number)
         while (rows := pipe.recv()) is not None:
             status = (np.arange(SHARD_ROWS) < rows).astype(np.uint8)
             try:
-                store.write_shard(0, truth(ids), status)
+                store.write_shard(0, expected_embedding(ids), status)
                 pipe.send("written")
             except StoreError as error:
                 pipe.send(type(error).__name__)
@@ -145,15 +146,15 @@ def hold(
 
 
 def compete(folder: Location, start: Barrier, done: Barrier, results: "Queue[str]") -> None:
-    """Try to acquire a lease at the same time as others, and hold it until all have tried."""
-    lease.POLL_SECONDS = 0.05
+    """Try to acquire a lease concurrently with others, and hold it until all have tried."""
+    lease_module.POLL_SECONDS = 0.05
     start.wait()
     try:
-        held = acquire(folder, heartbeat_seconds=0.2, expire_seconds=60)
+        lease = acquire(folder, heartbeat_seconds=0.2, expire_seconds=60)
     except LeaseHeld as error:
         results.put(str(error))
         done.wait()
     else:
         results.put("won")
         done.wait()
-        held.release()
+        lease.release()

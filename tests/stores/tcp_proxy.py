@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 
 class TcpProxy:
-    """A proxy between a client and an HTTP server, to be used as a context manager.
+    """A proxy between clients and an HTTP server; use it as a context manager.
 
     Attributes:
         address: URL of the proxy.
-        refused: Connections attempted while it is cut.
-        triggered: Set once `withhold_response` or `cut_within` has taken effect.
+        refused: Number of connections that were attempted while the proxy was cut.
+        triggered: Event that is set once `withhold_response` or `cut_within` takes effect.
     """
 
     def __init__(self, server: str) -> None:
@@ -55,12 +55,12 @@ class TcpProxy:
         self._is_cut = False
 
     def withhold_response(self, request: bytes) -> None:
-        """Forward the next request whose first line contains this, but not its response."""
+        """Forward the next request whose first line contains `request`, but not its response."""
         self.triggered.clear()
         self._withhold = request
 
     def cut_within(self, request: bytes) -> None:
-        """Cut in the middle of the next request whose first line contains this."""
+        """Cut all connections within the next request whose first line contains `request`."""
         self.triggered.clear()
         self._cut_within = request
 

@@ -1,11 +1,18 @@
-"""Copies are joined by record id, resume, and include leads and run records."""
+"""Copies join rows by record id, resume, and include leads and run records."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conformance.store_tests import LAYOUT, PROVENANCE, damage, make, rows, whole
+from conformance.store_tests import (
+    LAYOUT,
+    PROVENANCE,
+    damage,
+    random_rows,
+    whole_status,
+    writable_store,
+)
 
 from stores.copying import CopyResult, copy_stores, select_stores
 from stores.creation import open_for_writing
@@ -26,9 +33,9 @@ def roots(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     return names[source]("source"), names[target]("target")
 
 
-def fill(root: str, record_id: Any = range(10), **change: Any) -> EmbeddingStore:
-    """Create a store whose rows depend on the record id only; record 5 failed, 9 is absent."""
-    with make(root, record_id, **change) as store:
+def fill(root: str, record_id: Any = range(10), **provenance: Any) -> EmbeddingStore:
+    """Create a store with embeddings that depend on the record id; 5 failed and 9 is absent."""
+    with writable_store(root, record_id, **provenance) as store:
         for shard in range(store.shards):
             ids = store.record_id[store.shard_slice(shard)]
             status = np.ones(len(ids), np.uint8)
@@ -68,27 +75,27 @@ def test_copies_rows_status_provenance_and_runs(roots: tuple[str, str]):
 
 def test_joins_rows_by_record_id(roots: tuple[str, str]):
     fill(roots[0])
-    with make(roots[1], [12, 3, 9, 5, 0, 11]) as target:
-        target.write_shard(0, rows(0), np.array([1, 0, 1, 0], np.uint8))
+    with writable_store(roots[1], [12, 3, 9, 5, 0, 11]) as target:
+        target.write_shard(0, random_rows(0), np.array([1, 0, 1, 0], np.uint8))
     (done,) = run_copy(*roots)
     after = open_store(target.location)
     assert (done.whole, done.failed) == (8, 1)
     assert after.record_id.tolist() == [12, 3, 9, 5, 0, 11, 1, 2, 4, 6, 7, 8]
     assert after.status().tolist() == [1, 1, 1, 3, 1, 0, 1, 1, 1, 1, 1, 1]
-    taken = np.array([1, 4, 6, 7, 8, 9, 10, 11])
-    np.testing.assert_array_equal(after.read(taken), embeddings(after.record_id[taken]))
-    # The target keeps the rows that it had.
-    np.testing.assert_array_equal(after.read(np.array([0, 2])), rows(0)[[0, 2]])
+    copied = np.array([1, 4, 6, 7, 8, 9, 10, 11])
+    np.testing.assert_array_equal(after.read(copied), embeddings(after.record_id[copied]))
+    # The target keeps its own rows.
+    np.testing.assert_array_equal(after.read(np.array([0, 2])), random_rows(0)[[0, 2]])
 
 
 def test_interrupted_copy_resumes(roots: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
     fill(roots[0])
-    true_write, written = EmbeddingStore.write_shard, []
+    original_write, written = EmbeddingStore.write_shard, []
 
     def interrupt(self: EmbeddingStore, shard: int, *arguments: Any) -> None:
         if shard == 1:
             raise KeyboardInterrupt
-        true_write(self, shard, *arguments)
+        original_write(self, shard, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddingStore, "write_shard", interrupt)
@@ -97,7 +104,7 @@ def test_interrupted_copy_resumes(roots: tuple[str, str], monkeypatch: pytest.Mo
 
     def record_shard(self: EmbeddingStore, shard: int, *arguments: Any) -> None:
         written.append(shard)
-        true_write(self, shard, *arguments)
+        original_write(self, shard, *arguments)
 
     monkeypatch.setattr(EmbeddingStore, "write_shard", record_shard)
     (done,) = run_copy(*roots)
@@ -105,7 +112,9 @@ def test_interrupted_copy_resumes(roots: tuple[str, str], monkeypatch: pytest.Mo
     assert (done.whole, done.already_present) == (4, 4)
 
 
-def test_copies_leads_too_and_uses_the_row_order_of_the_targets_leads(roots: tuple[str, str]):
+def test_also_copies_leads_and_uses_the_row_order_of_the_target_leads(
+    roots: tuple[str, str],
+):
     shuffled = [7, 3, 0, 1, 2, 4, 5, 6, 8, 9]
     fill(roots[0], expert="leads")
     fill(roots[0])
@@ -134,7 +143,7 @@ def test_prefers_the_row_order_of_leads_with_the_same_dtype(tmp_path: Path):
     assert copied.record_id.tolist() == [5, 6, 7, 0, 1, 2, 3, 4, 8, 9]
 
 
-def test_copies_one_store_by_its_url_with_its_leads(roots: tuple[str, str]):
+def test_copying_one_store_by_url_also_copies_its_leads(roots: tuple[str, str]):
     fill(roots[0], expert="leads")
     fill(roots[0], expert="tempo")
     only = fill(roots[0])
@@ -181,10 +190,10 @@ def test_shard_that_differs_when_read_back_raises_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fill(str(tmp_path / "a"))
-    true_read = EmbeddingStore.read_shard
+    original_read = EmbeddingStore.read_shard
 
     def read_doubled(self: EmbeddingStore, shard: int) -> np.ndarray:
-        return true_read(self, shard) * np.float16(2)
+        return original_read(self, shard) * np.float16(2)
 
     monkeypatch.setattr(EmbeddingStore, "read_shard", read_doubled)
     with pytest.raises(StoreError, match="differs from what was written"):
@@ -219,9 +228,9 @@ def test_progress_counts_rows_of_all_stores(tmp_path: Path):
     assert steps == [(4, 18), (8, 18), (9, 18), (13, 18), (17, 18), (18, 18)]
 
 
-def test_failure_in_the_source_does_not_replace_a_whole_row(tmp_path: Path):
+def test_failed_source_row_does_not_replace_a_whole_target_row(tmp_path: Path):
     fill(str(tmp_path / "a"))
-    with make(tmp_path / "b") as target:
-        target.write_shard(1, rows(1), whole())
+    with writable_store(tmp_path / "b") as target:
+        target.write_shard(1, random_rows(1), whole_status())
     run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
     assert open_store(target.location).status(1).tolist() == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""Writers are killed at random times while a reader reads; no whole row is lost or wrong."""
+"""Whole rows are never lost or wrong if writers are killed at random times."""
 
 import threading
 import time
@@ -12,11 +12,11 @@ from processes import (
     FORKS,
     PROVENANCE,
     SHARD_ROWS,
+    expected_embedding,
     expected_status,
     extract_known,
     run_until_killed,
     start,
-    truth,
 )
 
 from stores.embeddings import EmbeddingStore
@@ -30,10 +30,10 @@ KILLS = {"disk": 8, "s3": 4}
 MANY_KILLS = {"disk": 100, "s3": 30}
 RECORDS = 12 * SHARD_ROWS
 MORE_RECORDS = 21
-"""Records added at every other kill, and whenever an extraction finishes, so that stores are also
-killed during growth and no process runs out of work."""
+"""Records added after every other kill and after each finished extraction, so that writers are also
+killed during growth and always have rows to compute."""
 PAUSE = 0.002
-"""Seconds to compute a row."""
+"""Simulated seconds to compute a row."""
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -44,7 +44,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def wrong_rows(store: EmbeddingStore) -> int:
     """Count the whole rows with a wrong embedding."""
     rows = np.flatnonzero(store.status() == WHOLE)
-    return int((store.read(rows) != truth(store.record_id[rows])).any(1).sum())
+    return int((store.read(rows) != expected_embedding(store.record_id[rows])).any(1).sum())
 
 
 class Reader(threading.Thread):
@@ -80,7 +80,7 @@ class Reader(threading.Thread):
 
 
 @contextmanager
-def reading(root: str) -> Iterator[Reader]:
+def background_reader(root: str) -> Iterator[Reader]:
     reader = Reader(root)
     reader.start()
     try:
@@ -91,17 +91,17 @@ def reading(root: str) -> Iterator[Reader]:
 
 
 def kill_and_resume(root: str, kills: int) -> None:
-    """Kill extractions at random times and check what each leaves; then let one finish."""
+    """Kill extractions at random times, check the store after each, and let the last one finish."""
     random = np.random.default_rng(0)
     location = store_location(root, PROVENANCE)
     every_id = 100 + random.permutation(RECORDS + kills * MORE_RECORDS)
     known, whole, killed_while_running = RECORDS, set[int](), 0
-    with reading(root) as reader:
+    with background_reader(root) as reader:
         for kill in range(kills):
             pipe, child_pipe = FORKS.Pipe()
             process = start(run_until_killed, child_pipe)
             assert pipe.recv() == "ready"
-            # At most a little longer than the extraction takes.
+            # Wait for at most slightly longer than the extraction takes.
             missing = known - len(whole)
             pipe.send((root, every_id[:known], kill, PAUSE))
             time.sleep(random.uniform(0, min(0.4, 0.03 + missing * PAUSE)))
@@ -119,13 +119,12 @@ def kill_and_resume(root: str, kills: int) -> None:
             now = set(store.record_id[store.status() == WHOLE].tolist())
             assert whole <= now
             whole = now
-            # A finished extraction leaves no work.
             if kill % 2 or len(whole) == (expected_status(every_id[:known]) == WHOLE).sum():
                 known += MORE_RECORDS
         done = extract_known(root, every_id[:known], seed=0, pause=0)
     store = open_store(location)
     ids = store.record_id
-    # No whole row was computed again; failed records may have been.
+    # Whole rows were not recomputed; failed ones may have been.
     assert known - len(whole) - (expected_status(ids) != WHOLE).sum() <= done <= known - len(whole)
     assert sorted(ids.tolist()) == sorted(every_id[:known].tolist())
     np.testing.assert_array_equal(ids[:RECORDS], every_id[:RECORDS])
@@ -138,16 +137,16 @@ def kill_and_resume(root: str, kills: int) -> None:
     assert reader.reads > kills / 10
     assert killed_while_running > kills / 2
     if not root.startswith("s3:"):
-        # Nothing remains of the staging folders of killed processes.
+        # The staging folders of killed processes have been removed.
         assert len(list(leases_folder(location).path.iterdir())) == 1
         assert not list(location.path.rglob("*.partial"))
 
 
-def test_killed_writers_lose_no_whole_row_and_readers_see_no_wrong_row(root: str):
+def test_killed_writers_keep_whole_rows_and_readers_see_only_correct_rows(root: str):
     kill_and_resume(root, KILLS["s3" if root.startswith("s3:") else "disk"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_writers_killed_very_often_lose_no_whole_row(root: str):
+def test_whole_rows_are_kept_after_many_kills(root: str):
     kill_and_resume(root, MANY_KILLS["s3" if root.startswith("s3:") else "disk"])

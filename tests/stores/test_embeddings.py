@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance.store_tests import StoreTests, damage, make, rows, whole
+from conformance.store_tests import StoreTests, damage, random_rows, whole_status, writable_store
 
 from stores.errors import StoreError
 from stores.local import FencedLocalStore
@@ -28,16 +28,16 @@ class TestOnS3(StoreTests):
 
 
 def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with make(tmp_path) as store:
+    with writable_store(tmp_path) as store:
         written: list[str] = []
-        true_put = FencedLocalStore.put
+        original_put = FencedLocalStore.put
 
         def recording(self: FencedLocalStore, key: str, value: Any) -> None:
             written.append(key.removeprefix(store.location.key).split("/")[1])
-            true_put(self, key, value)
+            original_put(self, key, value)
 
         monkeypatch.setattr(FencedLocalStore, "put", recording)
-        store.write_shard(0, rows(0), whole())
+        store.write_shard(0, random_rows(0), whole_status())
     assert written == ["embedding", "status"]
 
 
@@ -49,23 +49,23 @@ def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (errno.EIO, r"cannot be accessed \(Input/output error\).*check the disk or its connection"),
     ],
 )
-def test_disk_error_raises_store_error_and_marks_no_row_whole(
+def test_disk_error_raises_store_error_and_rows_stay_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, message: str
 ):
     def fail(self: FencedLocalStore, key: str, value: Any) -> None:
         raise OSError(reason, os.strerror(reason))
 
-    with make(tmp_path) as store:
+    with writable_store(tmp_path) as store:
         with monkeypatch.context() as patch:
             patch.setattr(FencedLocalStore, "put", fail)
             with pytest.raises(StoreError, match=message):
-                store.write_shard(0, rows(0), whole())
+                store.write_shard(0, random_rows(0), whole_status())
         assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 
 
-def test_open_stores_reports_a_store_without_its_group_document(tmp_path: Path):
-    with make(tmp_path) as store:
-        store.write_shard(0, rows(0), whole())
+def test_open_stores_reports_a_store_without_group_metadata(tmp_path: Path):
+    with writable_store(tmp_path) as store:
+        store.write_shard(0, random_rows(0), whole_status())
     damage(store.location, "zarr.json", None)
     (error,) = open_stores(tmp_path, "ludb/1.0.1").errors
     assert "its zarr.json is missing" in str(error)
@@ -75,18 +75,18 @@ def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match=r"cannot be accessed \(Not a directory\)"),
-        make(tmp_path / "file"),
+        writable_store(tmp_path / "file"),
     ):
         pass
 
 
 def test_growth_fills_a_gap_in_the_record_ids(tmp_path: Path):
     ids = range(150_000)
-    with make(tmp_path, ids) as store:
+    with writable_store(tmp_path, ids) as store:
         pass
     damage(store.location, "record_id/c/1", None)
     assert len(open_store(store.location).record_id) == 65_536
-    with make(tmp_path, ids) as store:
+    with writable_store(tmp_path, ids) as store:
         assert store.record_id.tolist() == list(ids)
 
 
@@ -116,10 +116,10 @@ def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
 
 
 def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
-    with make(tmp_path) as store:
+    with writable_store(tmp_path) as store:
         early = open_store(store.location)
         assert early.features == 8  # opens its arrays
-    with make(tmp_path, [20, 21]) as grown:
+    with writable_store(tmp_path, [20, 21]) as grown:
         pass
     # As if the ids had been opened after the growth, and the other arrays before.
     early._arrays["record_id"] = grown.array("record_id")

@@ -17,11 +17,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.store_tests import make, rows, whole
+from conformance.store_tests import random_rows, whole_status, writable_store
 from obstore.exceptions import GenericError
-from processes import FORKS, PROVENANCE, SHARD_ROWS, compete, do_nothing, hold, start, truth
+from processes import (
+    FORKS,
+    PROVENANCE,
+    SHARD_ROWS,
+    compete,
+    do_nothing,
+    expected_embedding,
+    hold,
+    start,
+)
 
-from stores import lease, local
+from stores import lease as lease_module
+from stores import local
 from stores.errors import LeaseLost
 from stores.layout import leases_folder, store_beside, store_location
 from stores.lease import Lease, LeaseHeld, acquire, read_holder
@@ -34,7 +44,7 @@ from stores.opening import open_store
 
 @pytest.fixture(autouse=True)
 def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -52,8 +62,8 @@ def folder(store: Location) -> Location:
     return leases_folder(store)
 
 
-def take(folder: Location, **options: Any) -> Lease:
-    """Acquire a lease with fast heartbeats; it does not expire during a test by default."""
+def acquire_lease(folder: Location, **options: Any) -> Lease:
+    """Acquire a lease with fast heartbeats; by default, it does not expire during a test."""
     return acquire(folder, **({"heartbeat_seconds": 0.1, "expire_seconds": 3600} | options))
 
 
@@ -61,10 +71,10 @@ def lease_numbers(folder: Location) -> list[int]:
     return [int(file.name.removesuffix(".json")) for file in folder.files()]
 
 
-def rewrite(folder: Location, number: int, **change: Any) -> None:
-    """Change keys of a lease document without its holder."""
+def update_document(folder: Location, number: int, **values: Any) -> None:
+    """Update keys of a lease document without holding the lease."""
     document = folder / f"{number:08d}.json"
-    changed = json.loads(document.read() or b"") | change
+    changed = json.loads(document.read() or b"") | values
     document.root.write(document.key, json.dumps(changed).encode())
 
 
@@ -94,12 +104,12 @@ def test_one_of_many_threads_acquires_the_lease(folder: Location):
     def attempt(_: int) -> str:
         started.wait()
         try:
-            held = take(folder)
+            lease = acquire_lease(folder)
         except LeaseHeld:
             tried.wait()
             return "refused"
         tried.wait()
-        held.release()
+        lease.release()
         return "won"
 
     for _ in range(2):
@@ -120,47 +130,47 @@ def test_one_of_many_processes_acquires_the_lease(folder: Location):
     assert any(f"process {process.pid}, since" in refusal for process in processes)
 
 
-def test_refusal_names_the_holder_and_the_time(store: Location, folder: Location):
-    with take(folder) as held:
+def test_lease_held_message_names_the_holder_and_the_time(store: Location, folder: Location):
+    with acquire_lease(folder) as lease:
         with pytest.raises(LeaseHeld) as raised:
-            take(folder)
+            acquire_lease(folder)
         assert str(raised.value).startswith(
-            f"{store} is being written by {held.record.who}, since {held.record.since};"
+            f"{store} is being written by {lease.record.who}, since {lease.record.since};"
         )
-        assert f"process {os.getpid()}" in held.record.who
+        assert f"process {os.getpid()}" in lease.record.who
         record = read_holder(store)
         assert record is not None
-        assert record.token == held.record.token
+        assert record.token == lease.record.token
     assert read_holder(store) is None
 
 
 def test_waiting_process_acquires_the_lease_on_release(folder: Location):
     messages: list[str] = []
-    held = take(folder)
+    lease = acquire_lease(folder)
     released = threading.Event()
 
     def release() -> None:
         released.set()
-        held.release()
+        lease.release()
 
     def log(message: str) -> None:
         # Release only after the message, which is logged during the wait.
         messages.append(message)
         threading.Timer(0.3, release).start()
 
-    with take(folder, wait_seconds=3600, log=log) as second:
+    with acquire_lease(folder, wait_seconds=3600, log=log) as second:
         assert released.is_set()
-        assert second.ticket.number == held.ticket.number + 1
+        assert second.ticket.number == lease.ticket.number + 1
     assert len(messages) == 1
-    assert held.record.who in messages[0]
+    assert lease.record.who in messages[0]
 
 
 def test_raises_after_wait_seconds(folder: Location):
-    with take(folder):
-        began = time.monotonic()
+    with acquire_lease(folder):
+        start_time = time.monotonic()
         with pytest.raises(LeaseHeld):
-            take(folder, wait_seconds=1)
-        assert time.monotonic() - began >= 1
+            acquire_lease(folder, wait_seconds=1)
+        assert time.monotonic() - start_time >= 1
 
 
 def test_takes_over_from_a_killed_local_process_without_waiting_for_expiry(folder: Location):
@@ -168,7 +178,7 @@ def test_takes_over_from_a_killed_local_process_without_waiting_for_expiry(folde
         process.kill()
         process.join()
         # The lease itself does not expire during the test.
-        with take(folder) as second:
+        with acquire_lease(folder) as second:
             assert second.ticket.number == 2
 
 
@@ -177,15 +187,15 @@ def test_takes_over_from_another_machine_after_expiry(folder: Location):
         process.kill()
         process.join()
         # Whether a process on another machine has ended is unknown here.
-        rewrite(folder, 1, machine="elsewhere", process=1)
-        began = time.monotonic()
-        with take(folder) as second:
+        update_document(folder, 1, machine="elsewhere", process=1)
+        start_time = time.monotonic()
+        with acquire_lease(folder) as second:
             assert second.ticket.number == 2
-        assert time.monotonic() - began > 1
+        assert time.monotonic() - start_time > 1
 
 
 def test_default_expiry_is_below_60_seconds():
-    assert lease.EXPIRE_SECONDS + lease.HEARTBEAT_SECONDS < 60
+    assert lease_module.EXPIRE_SECONDS + lease_module.HEARTBEAT_SECONDS < 60
 
 
 def test_holder_keeps_the_lease_through_failing_renewals(
@@ -200,56 +210,56 @@ def test_holder_keeps_the_lease_through_failing_renewals(
             raise GenericError("the connection is lost")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with take(folder) as held:
+    with acquire_lease(folder) as lease:
         for method in ("write", "children"):
-            beat = held.record.beat
+            beat = lease.record.beat
             with monkeypatch.context() as patch:
                 patch.setattr(root_type, method, fail)
                 wait_until(lambda: len(failed) >= 3)
             assert set(failed) == {"lease"}
             failed.clear()
-            wait_until(lambda beat=beat: held.record.beat > beat)
-        held.ticket.check()
+            wait_until(lambda beat=beat: lease.record.beat > beat)
+        lease.ticket.check()
         with pytest.raises(LeaseHeld):
-            take(folder)
+            acquire_lease(folder)
 
 
 def test_lease_numbers_only_increase(folder: Location):
     for number in range(1, 5):
-        with take(folder) as held:
-            assert held.ticket.number == number
+        with acquire_lease(folder) as lease:
+            assert lease.ticket.number == number
             assert lease_numbers(folder) == [number]
 
 
 @pytest.mark.parametrize("stalls_before", ["create_staging", "create"])
-def test_late_attempt_with_an_outdated_number_fails(
+def test_suspended_attempt_with_an_outdated_number_fails(
     folder: Location, monkeypatch: pytest.MonkeyPatch, stalls_before: str
 ):
     root_type = type(folder.root)
-    true_method = getattr(root_type, stalls_before)
+    original_method = getattr(root_type, stalls_before)
     stalled, resume = threading.Event(), threading.Event()
 
     def stall(self: Any, *arguments: Any) -> Any:
         if threading.current_thread().name.startswith("late"):
             stalled.set()
             resume.wait()
-        return true_method(self, *arguments)
+        return original_method(self, *arguments)
 
-    with take(folder):
+    with acquire_lease(folder):
         pass
     monkeypatch.setattr(root_type, stalls_before, stall)
     with ThreadPoolExecutor(1, thread_name_prefix="late") as late:
-        attempt = late.submit(take, folder)
+        attempt = late.submit(acquire_lease, folder)
         stalled.wait()
-        for _ in range(2):  # the number that it tried, and the one that removes that document
-            with take(folder):
+        for _ in range(2):  # the number of the suspended attempt, and one that removes its document
+            with acquire_lease(folder):
                 pass
-        with take(folder) as held:
+        with acquire_lease(folder) as lease:
             resume.set()
             with pytest.raises(LeaseHeld, match="is being written by"):
                 attempt.result()
-            held.ticket.check()
-            assert held.ticket.number == 4
+            lease.ticket.check()
+            assert lease.ticket.number == 4
     assert read_holder(store_beside(folder)) is None
 
 
@@ -261,12 +271,12 @@ def test_suspended_holder_can_neither_write_nor_release_after_takeover(
         assert pipe.recv() == "written"
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        began = time.monotonic()
-        with take(folder) as second:
-            assert time.monotonic() - began > 0.6
+        start_time = time.monotonic()
+        with acquire_lease(folder) as second:
+            assert time.monotonic() - start_time > 0.6
             writable = open_store(store, second.ticket)
             ids = writable.record_id
-            writable.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+            writable.write_shard(0, expected_embedding(ids), np.ones(SHARD_ROWS, np.uint8))
             os.kill(process.pid, signal.SIGCONT)
             for _ in range(2):
                 pipe.send(3)
@@ -275,62 +285,64 @@ def test_suspended_holder_can_neither_write_nor_release_after_takeover(
             assert pipe.recv() == "released"
             process.join()
             second.ticket.check()
-            writable.write_shard(0, truth(ids), np.ones(SHARD_ROWS, np.uint8))
+            writable.write_shard(0, expected_embedding(ids), np.ones(SHARD_ROWS, np.uint8))
             with pytest.raises(LeaseHeld):
-                take(folder)
+                acquire_lease(folder)
     after = open_store(store)
-    np.testing.assert_array_equal(after.read(np.arange(SHARD_ROWS)), truth(after.record_id))
+    np.testing.assert_array_equal(
+        after.read(np.arange(SHARD_ROWS)), expected_embedding(after.record_id)
+    )
 
 
-def test_suspended_watcher_does_not_take_over_from_a_running_holder(
+def test_process_suspended_while_waiting_does_not_take_over_from_a_running_holder(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    true_read = lease._read_highest
+    original_read = lease_module._read_highest
     reads: list[Any] = []
 
     def suspend_after_read(folder: Location) -> Any:
-        found = true_read(folder)
+        found = original_read(folder)
         if threading.current_thread().name.startswith("watcher"):
             reads.append(found)
-            if reads.count(found) == 2:  # suspended after it has read the same document again
+            if reads.count(found) == 2:  # suspend after reading the same document again
                 time.sleep(1.5)
         return found
 
-    monkeypatch.setattr(lease, "_read_highest", suspend_after_read)
+    monkeypatch.setattr(lease_module, "_read_highest", suspend_after_read)
     with (
-        take(folder, expire_seconds=1) as held,
+        acquire_lease(folder, expire_seconds=1) as lease,
         ThreadPoolExecutor(1, thread_name_prefix="watcher") as watcher,
     ):
         with pytest.raises(LeaseHeld):
-            watcher.submit(take, folder, wait_seconds=2).result()
-        held.ticket.check()
+            watcher.submit(acquire_lease, folder, wait_seconds=2).result()
+        lease.ticket.check()
 
 
 def test_partial_file_does_not_count_as_a_lease(tmp_path: Path):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
-    with take(folder) as held:
+    with acquire_lease(folder) as lease:
         (folder.path / "12345678abcdef0123456789abcdef01.partial").write_bytes(b"")
-        held.ticket.check()
-    with take(folder) as held:
-        assert held.ticket.number == 2
+        lease.ticket.check()
+    with acquire_lease(folder) as lease:
+        assert lease.ticket.number == 2
         assert [file.name for file in folder.files()] == ["00000002.json"]
 
 
-def test_raises_lease_held_if_the_winner_removed_the_partial_file(
+def test_raises_lease_held_if_the_new_holder_removed_the_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
-    true_link = os.link
+    original_link = os.link
     won: list[Lease] = []
 
     def lose(partial: Path, path: Path) -> None:
-        monkeypatch.setattr(os, "link", true_link)
-        won.append(take(folder))
-        true_link(partial, path)
+        monkeypatch.setattr(os, "link", original_link)
+        won.append(acquire_lease(folder))
+        original_link(partial, path)
 
     monkeypatch.setattr(os, "link", lose)
     with pytest.raises(LeaseHeld, match="is being written by"):
-        take(folder)
+        acquire_lease(folder)
     won[0].ticket.check()
     won[0].release()
 
@@ -347,22 +359,24 @@ def test_one_thread_acquires_the_lease_without_hard_links(
 
 
 def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
-    with take(folder, heartbeat_seconds=3600, expire_seconds=3600) as held:
+    with acquire_lease(folder, heartbeat_seconds=3600, expire_seconds=3600) as lease:
         stop = threading.Event()
 
         def renew() -> None:
             beat = 0
             while not stop.wait(0.05):
                 beat += 1
-                rewrite(folder, held.ticket.number, beat=beat, host="a key of a later version")
+                update_document(
+                    folder, lease.ticket.number, beat=beat, host="a key of a later version"
+                )
 
         thread = threading.Thread(target=renew)
         thread.start()
         with pytest.raises(LeaseHeld):
-            take(folder)
+            acquire_lease(folder)
         stop.set()
         thread.join()
-        held.ticket.check()
+        lease.ticket.check()
 
 
 @pytest.mark.parametrize(
@@ -370,24 +384,24 @@ def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
 )
 def test_takes_over_an_unreadable_lease_after_expiry(folder: Location, document: bytes):
     folder.root.write(f"{folder.key}/00000007.json", document)
-    began = time.monotonic()
-    with take(folder, expire_seconds=0.6) as held:
-        assert held.ticket.number == 8
-    assert time.monotonic() - began > 0.6
+    start_time = time.monotonic()
+    with acquire_lease(folder, expire_seconds=0.6) as lease:
+        assert lease.ticket.number == 8
+    assert time.monotonic() - start_time > 0.6
 
 
-def test_takeover_fences_the_previous_holder_even_if_its_folder_cannot_be_emptied(
+def test_previous_holder_cannot_write_even_if_its_staging_folder_cannot_be_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def remove_nothing(*_: Any, **__: Any) -> None:
-        """Fail as for another user's files, or files that NFS keeps open."""
+        """Keep all files, as if another user owned them or NFS kept them open."""
 
     monkeypatch.setattr(local.shutil, "rmtree", remove_nothing)
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
-    stale_lease = take(folder, heartbeat_seconds=3600, expire_seconds=0.6)
+    stale_lease = acquire_lease(folder, heartbeat_seconds=3600, expire_seconds=0.6)
     stale = folder.root.zarr_writer(stale_lease.ticket.staging.key)
     (stale_lease.ticket.staging.path / "left.partial").write_bytes(b"half")
-    with take(folder), pytest.raises(LeaseLost):
+    with acquire_lease(folder), pytest.raises(LeaseLost):
         stale.put("a/b", b"late")  # type: ignore[attr-defined]
     assert LocalRoot(tmp_path).read("a/b") is None
 
@@ -395,19 +409,19 @@ def test_takeover_fences_the_previous_holder_even_if_its_folder_cannot_be_emptie
 def test_release_does_not_wait_for_a_lost_connection(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    true_children = type(folder.root).children
+    original_children = type(folder.root).children
     hanging, resume = threading.Event(), threading.Event()
 
     def hang(self: Any, key: str) -> Any:
         hanging.set()
         resume.wait()
-        return true_children(self, key)
+        return original_children(self, key)
 
-    held = take(folder)
+    lease = acquire_lease(folder)
     monkeypatch.setattr(type(folder.root), "children", hang)
     hanging.wait()
-    # Returns although the renewal cannot finish before `resume` is set.
-    held.release()
+    # Must return although the renewal cannot finish before `resume` is set.
+    lease.release()
     resume.set()
 
 
@@ -424,14 +438,14 @@ def test_only_an_ended_local_process_is_known_inactive():
 def test_rereads_a_file_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    root, true_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
+    root, original_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
     root.write("a", b"new")
 
     def read_stale(path: Path) -> bytes:
         if stale:
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return true_read(path)
+        return original_read(path)
 
     monkeypatch.setattr(Path, "read_bytes", read_stale)
     assert root.read("a") == b"new"
@@ -441,18 +455,18 @@ def test_rereads_a_file_that_another_machine_replaced(
 def test_rereads_a_shard_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ):
-    with make(tmp_path) as store:
-        store.write_shard(0, rows(0), whole())
-    true_call, stale = getattr(os, call), [True]
+    with writable_store(tmp_path) as store:
+        store.write_shard(0, random_rows(0), whole_status())
+    original_call, stale = getattr(os, call), [True]
 
     def fail_once(*arguments: Any, **options: Any) -> Any:
         if stale and (call == "pread" or str(arguments[0]).endswith("/c/0/0")):
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return true_call(*arguments, **options)
+        return original_call(*arguments, **options)
 
     monkeypatch.setattr(os, call, fail_once)
-    np.testing.assert_array_equal(open_store(store.location).read(np.arange(4)), rows(0))
+    np.testing.assert_array_equal(open_store(store.location).read(np.arange(4)), random_rows(0))
     assert not stale
 
 
@@ -461,10 +475,10 @@ def test_failed_acquisition_does_not_block_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
-    with take(folder):
+    with acquire_lease(folder):
         pass
     (folder.path / "00000001-abcdefabcdef").mkdir()
-    true_method, calls = getattr(LocalRoot, method), []
+    original_method, calls = getattr(LocalRoot, method), []
     before = set(threading.enumerate())
 
     def fail(self: LocalRoot, *arguments: Any) -> Any:
@@ -472,16 +486,16 @@ def test_failed_acquisition_does_not_block_the_next(
         # The second listing follows the put.
         if len(calls) == (2 if method == "children" else 1):
             raise RuntimeError("broken")
-        return true_method(self, *arguments)
+        return original_method(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalRoot, method, fail)
         with pytest.raises(RuntimeError, match="broken"):
-            take(folder)
+            acquire_lease(folder)
     assert set(threading.enumerate()) <= before
-    # Succeeds although the failed attempt may have written a lease that does not expire soon.
-    with take(folder) as held:
-        held.ticket.check()
+    # Must succeed although the failed attempt may have written a lease that does not expire soon.
+    with acquire_lease(folder) as lease:
+        lease.ticket.check()
 
 
 def test_stale_staging_folder_on_nfs_raises_lease_lost(
@@ -490,8 +504,8 @@ def test_stale_staging_folder_on_nfs_raises_lease_lost(
     def stale(self: Path, target: Path) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    with take(leases_folder(store_location(tmp_path, PROVENANCE))) as held:
-        writer = held.ticket.folder.root.zarr_writer(held.ticket.staging.key)
+    with acquire_lease(leases_folder(store_location(tmp_path, PROVENANCE))) as lease:
+        writer = lease.ticket.folder.root.zarr_writer(lease.ticket.staging.key)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", stale)
             with pytest.raises(LeaseLost):

@@ -1,4 +1,4 @@
-"""Stores on S3 while the connection is cut, for some time or permanently, or responses are lost."""
+"""Stores on S3 if the connection is lost temporarily or permanently, or a response is lost."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 import obstore
 import pytest
-from conformance.store_tests import PROVENANCE, make, rows, whole
+from conformance.store_tests import PROVENANCE, random_rows, whole_status, writable_store
 from obstore.exceptions import GenericError
 from tcp_proxy import TcpProxy
 
@@ -33,27 +33,29 @@ def root(proxy: TcpProxy) -> str:
 
 
 def restore_later(proxy: TcpProxy, seconds: float) -> None:
-    """Restore the connection some time after it was cut."""
+    """Restore the connection in a background thread, some seconds after it was cut."""
 
-    def later() -> None:
+    def restore_after_delay() -> None:
         assert proxy.triggered.wait(30)
         time.sleep(seconds)
         proxy.restore()
 
-    threading.Thread(target=later).start()
+    threading.Thread(target=restore_after_delay).start()
 
 
 @pytest.mark.parametrize("key", ["embedding/c/1", "status/c/1", "leases"])
 def test_write_survives_a_temporary_connection_loss(root: str, proxy: TcpProxy, key: str):
-    with make(root) as store:
-        store.write_shard(0, rows(0), whole())
+    with writable_store(root) as store:
+        store.write_shard(0, random_rows(0), whole_status())
         proxy.cut_within(key.encode())
         restore_later(proxy, 0.5)
-        store.write_shard(1, rows(1), whole())
+        store.write_shard(1, random_rows(1), whole_status())
         assert proxy.triggered.is_set()
         assert proxy.refused > 0
     after = open_store(store.location)
-    np.testing.assert_array_equal(after.read(np.arange(8)), np.concatenate([rows(0), rows(1)]))
+    np.testing.assert_array_equal(
+        after.read(np.arange(8)), np.concatenate([random_rows(0), random_rows(1)])
+    )
 
 
 @pytest.mark.parametrize("key", ["embedding/c/1", "status/c/1"])
@@ -61,19 +63,19 @@ def test_permanent_connection_loss_raises_store_error_and_keeps_rows(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, key: str
 ):
     monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=1))
-    with make(root) as store:
-        store.write_shard(0, rows(0), whole())
+    with writable_store(root) as store:
+        store.write_shard(0, random_rows(0), whole_status())
         proxy.cut_within(key.encode())
-        began = time.monotonic()
+        start_time = time.monotonic()
         with pytest.raises(StoreError, match="is unreachable") as raised:
-            store.write_shard(1, rows(1), whole())
-        assert time.monotonic() - began >= 1
+            store.write_shard(1, random_rows(1), whole_status())
+        assert time.monotonic() - start_time >= 1
         assert "Completed rows are kept" in str(raised.value)
         assert "\n" not in str(raised.value)
     proxy.restore()
     again = open_store(store.location)
     assert again.status().tolist() == [1] * 4 + [0] * 6
-    np.testing.assert_array_equal(again.read(np.arange(4)), rows(0))
+    np.testing.assert_array_equal(again.read(np.arange(4)), random_rows(0))
 
 
 @pytest.mark.slow
@@ -83,40 +85,40 @@ def test_retries_for_the_whole_timeout_if_connections_are_refused(
     monkeypatch.setattr(objects, "RETRY_TIMEOUT", timedelta(seconds=4))
     connected = objects.ObjectRoot.connect(root)
     proxy.cut()
-    began = time.monotonic()
+    start_time = time.monotonic()
     with pytest.raises(Exception, match="after"):
         connected.read("a")
-    assert time.monotonic() - began >= 4
+    assert time.monotonic() - start_time >= 4
 
 
 @pytest.mark.parametrize("key", ["embedding/c/0", "status/c/0"])
 def test_write_succeeds_if_the_response_is_lost(root: str, proxy: TcpProxy, key: str):
-    with make(root) as store:
+    with writable_store(root) as store:
         proxy.withhold_response(key.encode())
-        store.write_shard(0, rows(0), np.array([1, 0, 1, 2], np.uint8))
+        store.write_shard(0, random_rows(0), np.array([1, 0, 1, 2], np.uint8))
         assert proxy.triggered.is_set()
-        # The next write replaces the version of the first.
+        # The second write must replace the version that the first one created.
         proxy.withhold_response(key.encode())
-        store.write_shard(0, rows(0), np.array([1, 1, 1, 2], np.uint8))
+        store.write_shard(0, random_rows(0), np.array([1, 1, 1, 2], np.uint8))
         assert proxy.triggered.is_set()
     after = open_store(store.location)
     assert after.status(0).tolist() == [1, 1, 1, 2]
-    np.testing.assert_array_equal(after.read(np.arange(3)), rows(0)[:3])
+    np.testing.assert_array_equal(after.read(np.arange(3)), random_rows(0)[:3])
 
 
 @pytest.mark.parametrize("key", ["zarr.json", "record_id/c/0", "embedding/zarr.json"])
 def test_creation_and_growth_succeed_if_responses_are_lost(root: str, proxy: TcpProxy, key: str):
     for count in (10, 12):
         proxy.withhold_response(f"PUT /lab/{root.rpartition('/')[2]}/ludb/1.0.1/dlinear".encode())
-        with make(root, range(count)) as store:
+        with writable_store(root, range(count)) as store:
             assert proxy.triggered.is_set()
         assert open_store(store.location).record_id.tolist() == list(range(count))
     proxy.withhold_response(key.encode())
-    with make(root, range(15), dtype="float32") as other:
+    with writable_store(root, range(15), dtype="float32") as other:
         assert proxy.triggered.is_set()
     assert other.record_id.tolist() == list(range(15))
     proxy.withhold_response(key.encode())
-    with make(root, range(20), dtype="float32") as other:
+    with writable_store(root, range(20), dtype="float32") as other:
         assert proxy.triggered.is_set()
     assert open_store(other.location).record_id.tolist() == list(range(20))
 
@@ -125,10 +127,10 @@ def test_lease_is_acquired_if_the_response_is_lost(root: str, proxy: TcpProxy):
     folder = leases_folder(store_location(root, PROVENANCE))
     for number in (1, 2):
         proxy.withhold_response(f"{number:08d}.json".encode())
-        with acquire(folder) as held:
+        with acquire(folder) as lease:
             assert proxy.triggered.is_set()
-            held.ticket.check()
-            assert held.ticket.number == number
+            lease.ticket.check()
+            assert lease.ticket.number == number
 
 
 def test_locations_with_equal_url_and_key_are_equal(root: str):
@@ -148,13 +150,13 @@ def test_unreachable_bucket_raises_after_the_connect_timeout(
 
 def test_unsent_request_is_retried(root: str, monkeypatch: pytest.MonkeyPatch):
     connected = objects.ObjectRoot.connect(root)
-    true_put, requests = obstore.put, []
+    original_put, requests = obstore.put, []
 
     def fail_once(*arguments: object, **options: object) -> object:
         requests.append(arguments[1])
         if len(requests) == 1:
             raise GenericError("error sending request ... connection was not ready")
-        return true_put(*arguments, **options)  # type: ignore[arg-type]
+        return original_put(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(obstore, "put", fail_once)
     assert connected.create("here", b"once")

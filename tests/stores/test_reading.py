@@ -23,19 +23,21 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "CHUNK_ROWS", CHUNK_ROWS)
 
 
-def truth(record_id: np.ndarray, features: int) -> np.ndarray:
+def expected_embedding(record_id: np.ndarray, features: int) -> np.ndarray:
     return (record_id[:, None] / 1000 + np.arange(features)).astype(np.float16)
 
 
 def fill(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
-    """Create a store whose rows depend on the record; the last ten are absent."""
-    change = PROVENANCE | {"expert": f"of-{features}"}
+    """Create a store with embeddings that depend on the record id; the last ten are absent."""
+    provenance = PROVENANCE | {"expert": f"of-{features}"}
     layout = {"features": features, "dtype": "float16", "reasons": [], "shard_rows": 512}
-    with open_for_writing(root, change, record_id=ids, **layout) as store:
+    with open_for_writing(root, provenance, record_id=ids, **layout) as store:
         for shard in range(store.shards):
             rows = np.arange(store.shard_slice(shard).start, store.shard_slice(shard).stop)
             status = (rows < len(ids) - 10).astype(np.uint8)
-            values = np.where(status[:, None], truth(ids[rows], features), np.float16("nan"))
+            values = np.where(
+                status[:, None], expected_embedding(ids[rows], features), np.float16("nan")
+            )
             store.write_shard(shard, values, status)
     return open_store(store.location)
 
@@ -58,16 +60,16 @@ def stores(tmp_path: Path) -> list[EmbeddingStore]:
 def test_reads_stores_with_different_row_orders_aligned_by_record_id(stores: list[EmbeddingStore]):
     picked = np.random.default_rng(1).permutation(WHOLE_IN_BOTH)[:100]
     first, second = read_aligned(stores, picked)
-    np.testing.assert_array_equal(first, truth(picked, 3))
-    np.testing.assert_array_equal(second, truth(picked, 5))
+    np.testing.assert_array_equal(first, expected_embedding(picked, 3))
+    np.testing.assert_array_equal(second, expected_embedding(picked, 5))
 
 
 def test_epoch_yields_every_record_once_with_its_own_rows(stores: list[EmbeddingStore]):
     seen = []
     epoch = iter_batches(stores, WHOLE_IN_BOTH, 64, seed=0, block_rows=300)
     for record_id, (first, second) in epoch:
-        np.testing.assert_array_equal(first, truth(record_id, 3))
-        np.testing.assert_array_equal(second, truth(record_id, 5))
+        np.testing.assert_array_equal(first, expected_embedding(record_id, 3))
+        np.testing.assert_array_equal(second, expected_embedding(record_id, 5))
         seen.append(record_id)
     assert [len(batch) for batch in seen[:4]] == [64] * 4
     assert sorted(np.concatenate(seen)) == sorted(WHOLE_IN_BOTH)
@@ -104,14 +106,14 @@ def test_missing_or_failed_record_raises_store_error_with_its_id(
 
 def test_reads_into_another_dtype_or_an_existing_array(stores: list[EmbeddingStore]):
     rows = np.array([700, 3, 3, 512])
-    expected = truth(IDS[rows], 3)
+    expected = expected_embedding(IDS[rows], 3)
     assert stores[0].read(rows, "float32").dtype == np.float32
     out = np.zeros((4, 3), np.float64)
     assert stores[0].read(rows, out=out) is out
     np.testing.assert_array_equal(out, expected)
 
 
-def test_reads_no_rows(stores: list[EmbeddingStore]):
+def test_reading_zero_rows_returns_an_empty_result(stores: list[EmbeddingStore]):
     nothing = np.array([], np.int64)
     assert stores[0].read(nothing).shape == (0, 3)
     assert list(iter_batches(stores, nothing, 64, seed=0)) == []
@@ -119,7 +121,9 @@ def test_reads_no_rows(stores: list[EmbeddingStore]):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("count", [1, 8, 13, 32])
-def test_encoded_shard_equals_zarrs_and_is_read_by_zarr(tmp_path: Path, dtype: str, count: int):
+def test_encoded_shard_equals_zarr_output_and_is_readable_by_zarr(
+    tmp_path: Path, dtype: str, count: int
+):
     values = np.random.default_rng(0).normal(size=(count, 7)).astype(dtype)
     array = zarr.create_array(
         tmp_path / "zarr",

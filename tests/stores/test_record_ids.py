@@ -1,4 +1,4 @@
-"""Stores with text record ids support everything that stores with integers support."""
+"""Stores with text record ids support the same operations as stores with integer ids."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conformance.store_tests import integer_ids, make, rows, text_ids, whole
+from conformance.store_tests import integer_ids, random_rows, text_ids, whole_status, writable_store
 
 from stores.copying import copy_store
 from stores.errors import StoreError
@@ -16,15 +16,15 @@ from stores.reading import iter_batches, read_aligned
 from stores.record_ids import as_ids, is_text
 from stores.verify import verify
 
-EVERYTHING = np.concatenate([rows(0), rows(1), rows(2, 2)])
+EMBEDDINGS = np.concatenate([random_rows(0), random_rows(1), random_rows(2, 2)])
 
 
 def fill(root: str | Path, order: list[int]) -> Path:
-    """Create a store of whole rows with text ids: record n has row n of EVERYTHING."""
-    with make(root, text_ids(order)) as store:
+    """Create a store with text ids; the embedding of record n is row n of `EMBEDDINGS`."""
+    with writable_store(root, text_ids(order)) as store:
         for shard in range(store.shards):
             span = store.shard_slice(shard)
-            store.write_shard(shard, EVERYTHING[order[span]], whole(span.stop - span.start))
+            store.write_shard(shard, EMBEDDINGS[order[span]], whole_status(span.stop - span.start))
         return Path(store.location.path)
 
 
@@ -46,7 +46,7 @@ def test_text_ids_from_any_source_have_one_dtype(values: object):
     assert ids.tolist() == ["a", "bcd"]
 
 
-def test_ids_are_integers_or_text():
+def test_as_ids_accepts_only_integers_and_text():
     assert as_ids([3, 4]).dtype == as_ids([]).dtype == as_ids(pd.Series([3])).dtype == np.int64
     assert is_text(as_ids(np.array([], np.dtypes.StringDType())))
     for wrong in ([1.5], pd.Series(["a", None]), [None, "a"]):
@@ -56,7 +56,7 @@ def test_ids_are_integers_or_text():
 
 def test_ids_are_stored_as_little_endian_int64_or_zarr_strings(tmp_path: Path):
     for data_type, ids in (("int64", integer_ids(range(3))), ("string", text_ids(range(3)))):
-        with make(tmp_path / data_type, ids) as store:
+        with writable_store(tmp_path / data_type, ids) as store:
             where = Path(store.location.path) / "record_id"
         document = json.loads((where / "zarr.json").read_text())
         assert document["data_type"] == data_type
@@ -76,11 +76,11 @@ def test_stores_with_text_ids_are_read_aligned(tmp_path: Path):
     ]
     requested = text_ids([7, 0, 9])
     for found in read_aligned(stores, requested):
-        np.testing.assert_array_equal(found, EVERYTHING[[7, 0, 9]])
+        np.testing.assert_array_equal(found, EMBEDDINGS[[7, 0, 9]])
     seen = []
     for ids, (first, second) in iter_batches(stores, text_ids(range(10)), 4, seed=0):
         np.testing.assert_array_equal(first, second)
-        np.testing.assert_array_equal(first, EVERYTHING[[int(record[7:9]) for record in ids]])
+        np.testing.assert_array_equal(first, EMBEDDINGS[[int(record[7:9]) for record in ids]])
         seen += ids.tolist()
     assert sorted(seen) == text_ids(range(10)).tolist()
     with pytest.raises(StoreError, match="no row for 1 of 2 records, such as Zürich/77"):
@@ -89,13 +89,13 @@ def test_stores_with_text_ids_are_read_aligned(tmp_path: Path):
 
 def test_store_with_text_ids_is_copied_and_verified(tmp_path: Path):
     source = open_store(fill(tmp_path / "one", list(range(10))))
-    with make(tmp_path / "two", text_ids([9, 12])):
+    with writable_store(tmp_path / "two", text_ids([9, 12])):
         pass
     assert copy_store(source, locate(tmp_path / "two"), reference="leads").whole == 10
     target = open_store(tmp_path / "two" / "ludb/1.0.1/dlinear" / source.identity)
     assert target.record_id.tolist() == text_ids([9, 12, *range(9)]).tolist()
     copied = target.read(target.rows_by_id(text_ids(range(10))))
-    np.testing.assert_array_equal(copied, EVERYTHING)
+    np.testing.assert_array_equal(copied, EMBEDDINGS)
     assert (count_rows(target).whole, count_rows(target).missing) == (10, 1)
     assert verify(target).intact
     assert verify(target).whole == 10
@@ -125,12 +125,12 @@ def test_reserved_and_duplicate_ids_are_rejected(tmp_path: Path, ids: np.ndarray
     for known in ([], first):
         root = tmp_path / str(len(known))
         if len(known):
-            with make(root, known):
+            with writable_store(root, known):
                 pass
         with (
             pytest.raises(StoreError, match=message),
-            make(root, np.concatenate([known, ids]).astype(ids.dtype)),
+            writable_store(root, np.concatenate([known, ids]).astype(ids.dtype)),
         ):
             pass
-    with make(root, first) as store:
+    with writable_store(root, first) as store:
         assert store.record_id.tolist() == first.tolist()

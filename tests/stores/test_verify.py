@@ -1,4 +1,4 @@
-"""Verification finds damage, and repair loses no more rows than the damage did."""
+"""Verification finds damage, and repair removes only the damaged rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.store_tests import PROVENANCE, damage, make, rows, whole
+from conformance.store_tests import PROVENANCE, damage, random_rows, whole_status, writable_store
 
 from stores import creation
-from stores import verify as verifying
+from stores import verify as verify_module
 from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
@@ -36,12 +36,12 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def fill(root: str) -> EmbeddingStore:
-    """Create a store of ten whole rows in shards of 4, 4 and 2, except that row 5 failed."""
-    with make(root) as store:
+    """Create a store with ten rows in shards of 4, 4 and 2; row 5 failed, the others are whole."""
+    with writable_store(root) as store:
         for shard, count in enumerate((4, 4, 2)):
-            status = whole(count)
+            status = whole_status(count)
             status[1] = 3 if shard == 1 else 1
-            data = np.where((status == 1)[:, None], rows(shard, count), np.float16("nan"))
+            data = np.where((status == 1)[:, None], random_rows(shard, count), np.float16("nan"))
             store.write_shard(shard, data, status)
     return open_store(store.location)
 
@@ -82,11 +82,11 @@ def test_repair_sets_damaged_rows_to_absent_so_that_they_can_be_rewritten(
     expected[list(lost)] = 0
     assert again.status().tolist() == expected.tolist()
     assert np.isnan(again.read_shard(shard)).all()
-    with make(root) as writable:
+    with writable_store(root) as writable:
         writable.track_shard(shard)
-        writable.write_shard(shard, rows(shard, len(lost)), whole(len(lost)))
+        writable.write_shard(shard, random_rows(shard, len(lost)), whole_status(len(lost)))
     np.testing.assert_array_equal(
-        open_store(store.location).read(np.array(lost)), rows(shard, len(lost))
+        open_store(store.location).read(np.array(lost)), random_rows(shard, len(lost))
     )
 
 
@@ -106,7 +106,7 @@ def test_repair_restores_damaged_status_from_data(root: str, kind: str):
     assert repair_store(store.location).intact
     again = open_store(store.location)
     assert again.status().tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
-    np.testing.assert_array_equal(again.read(np.array([4])), rows(1)[:1])
+    np.testing.assert_array_equal(again.read(np.array([4])), random_rows(1)[:1])
 
 
 def test_repair_keeps_intact_chunks_of_a_damaged_shard(root: str):
@@ -114,7 +114,7 @@ def test_repair_keeps_intact_chunks_of_a_damaged_shard(root: str):
     ids, data = np.arange(1000), np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     options = {"features": 3, "dtype": "float32", "reasons": [], "shard_rows": 1024}
     with open_for_writing(root, provenance, record_id=ids, **options) as store:
-        store.write_shard(0, data, whole(1000))
+        store.write_shard(0, data, whole_status(1000))
     second_chunk = 512 * 3 * 4 + 4
     change(store, "embedding/c/0/0", lambda value: flip_bit(value, second_chunk + 17))
     assert messages(store) == ["shard 0: 488 rows in chunks that do not match their checksum"]
@@ -138,7 +138,7 @@ def overwrite(store: EmbeddingStore, name: str, rows: slice, value: object) -> N
         writable.array(name)[rows] = value
 
 
-def test_finds_whole_row_that_is_not_finite(root: str):
+def test_reports_a_whole_row_with_infinite_values(root: str):
     store = fill(root)
     overwrite(store, "embedding", slice(2, 3), np.inf)
     assert messages(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
@@ -146,7 +146,7 @@ def test_finds_whole_row_that_is_not_finite(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
-def test_finds_unknown_status(root: str):
+def test_reports_an_undefined_status(root: str):
     store = fill(root)
     overwrite(store, "status", slice(2, 3), 77)
     assert messages(store) == ["shard 0: 1 row with an undefined status"]
@@ -154,7 +154,7 @@ def test_finds_unknown_status(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_finds_and_removes_numbers_in_a_row_that_is_not_whole(root: str):
+def test_reports_and_removes_partial_data_of_a_row_that_is_not_whole(root: str):
     store = fill(root)
     partial = np.full((1, 8), np.nan, np.float16)
     partial[0, 0] = 1
@@ -194,14 +194,14 @@ def test_ids_after_a_gap_of_an_interrupted_growth_are_harmless(
 ):
     monkeypatch.setattr(creation, "RECORD_ID_CHUNK_ROWS", 4)
     store = fill(root)
-    with make(root, range(20)):
+    with writable_store(root, range(20)):
         pass
     damage(store.location, "record_id/c/3", None)
     found = verify(open_store(store.location))
     assert (found.intact, found.rows) == (True, 12)
     assert messages(store) == ["adding 8 rows is incomplete; the next extraction completes it"]
-    with make(root, range(20)) as grown:
-        grown.write_shard(4, rows(4), whole())
+    with writable_store(root, range(20)) as grown:
+        grown.write_shard(4, random_rows(4), whole_status())
     assert messages(store) == []
     damage(store.location, "record_id/c/3", None)
     assert messages(store)[0].startswith("record_id has a gap at row 12, followed by more ids")
@@ -211,9 +211,9 @@ def test_store_opened_during_growth_is_intact(root: str):
     store = fill(root)
     early = open_store(store.location)
     arrays = {"embedding": early.group["embedding"]}
-    with make(root, range(20)) as grown:
-        grown.write_shard(4, rows(4), whole())
-    # As if the reader had opened one array before the growth, and the others after.
+    with writable_store(root, range(20)) as grown:
+        grown.write_shard(4, random_rows(4), whole_status())
+    # Simulate a reader that opens one array before the growth and the others after it.
     arrays |= {name: early.group[name] for name in ("status", "record_id")}
     early.__dict__["_arrays"] = arrays
     assert len(early.record_id) == 10
@@ -227,14 +227,14 @@ def test_repair_succeeds_despite_a_stale_writer(s3_root: str, monkeypatch: pytes
     stale_lease = acquire(leases_folder(store.location), heartbeat_seconds=3600, expire_seconds=0.1)
     stale = open_store(store.location, stale_lease.ticket)
     stale.track_shard(0)
-    true_repair, writes = verifying._repair_shard, []
+    original_repair, writes = verify_module._repair_shard, []
 
     def repair_after_stale_write(*arguments: Any) -> Any:
         if not writes:
-            writes.append(stale.put_data(0, rows(0)))
-        return true_repair(*arguments)
+            writes.append(stale.put_data(0, random_rows(0)))
+        return original_repair(*arguments)
 
-    monkeypatch.setattr(verifying, "_repair_shard", repair_after_stale_write)
+    monkeypatch.setattr(verify_module, "_repair_shard", repair_after_stale_write)
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
@@ -250,7 +250,7 @@ def test_repair_raises_if_another_process_holds_the_lease(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_verify_writes_nothing(root: str):
+def test_verification_does_not_modify_the_store(root: str):
     store = fill(root)
     change(store, "embedding/c/0/0", DAMAGES["zeros"])
     with pytest.raises(ValueError, match="reading only"):
@@ -269,12 +269,12 @@ def test_repair_writes_status_before_data(root: str, monkeypatch: pytest.MonkeyP
     store = fill(root)
     change(store, "embedding/c/0/0", DAMAGES["a flipped bit"])
     writer = type(open_store(store.location).location.root.zarr_writer("aside"))
-    true_put = writer.put
+    original_put = writer.put
 
     def interrupt(self: object, key: str, value: object) -> None:
         if "/embedding/" in key:
             raise KeyboardInterrupt
-        true_put(self, key, value)
+        original_put(self, key, value)
 
     with monkeypatch.context() as patch:
         patch.setattr(writer, "put", interrupt)
