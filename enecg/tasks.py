@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,8 @@ class Task:
         metric: Primary metric, a function of true and predicted values.
         classes: Names of classes 0 and 1 of a binary task. Empty if they are derived from the
             labels, as those of a multiclass task always are.
+        positive: Requested name of class 1 of a binary task whose classes are derived from the
+            labels. Empty selects the last one in sorted order.
         other_class: Class of all infrequent labels of a multiclass task. Empty if every label of
             the training patients has its own class.
     """
@@ -40,6 +42,7 @@ class Task:
     metric: Callable[[np.ndarray, np.ndarray], float]
     classes: tuple[str, ...] = ()
     other_class: str = ""
+    positive: str = ""
 
     @property
     def higher_is_better(self) -> bool:
@@ -101,7 +104,8 @@ def parse_task(spec: str) -> Task:
     """Parse a user-defined task.
 
     Args:
-        spec: `NAME:KIND` or `NAME:regression:UNIT`; NAME is the column of the label file.
+        spec: `NAME:KIND`, `NAME:regression:UNIT` or `NAME:binary:POSITIVE`; NAME is the column of
+            the label file, POSITIVE its value for the positive class.
 
     Returns:
         The task. The classes of a binary task are empty until its labels are read.
@@ -110,19 +114,26 @@ def parse_task(spec: str) -> Task:
         UserError: The spec is malformed, or the name is reserved.
     """
     name, _, rest = (part.strip() for part in spec.partition(":"))
-    kind_text, colon, unit = (part.strip() for part in rest.partition(":"))
+    kind_text, colon, detail = (part.strip() for part in rest.partition(":"))
     kind = next((kind for kind in _PRIMARY_METRICS if kind == kind_text), None)
     if kind is None:
         raise UserError(
             f"{spec!r} is not a task: write NAME:KIND, KIND one of {', '.join(_PRIMARY_METRICS)}, "
-            "or NAME:regression:UNIT."
+            "NAME:regression:UNIT or NAME:binary:POSITIVE."
         )
-    if colon and kind != "regression":
+    if colon and kind == "multiclass":
         raise UserError(
-            f"{spec!r} has a unit, but only regression tasks accept one; write {name}:{kind}."
+            f"{spec!r} has a unit or a positive class, which a multiclass task does not accept; "
+            f"write {name}:{kind}."
         )
-    if "|" in unit:
-        raise UserError(f"The unit of {spec!r} contains '|', which would break table cells.")
+    if colon and kind == "binary" and not detail:
+        raise UserError(
+            f"{spec!r} does not name the positive class; write {name}:binary:POSITIVE with one of "
+            f"the column's two values, or {name}:binary."
+        )
+    if "|" in detail:
+        part = "unit" if kind == "regression" else "positive class"
+        raise UserError(f"The {part} of {spec!r} contains '|', which would break table cells.")
     if name in TASKS or name == ALL:
         raise UserError(
             f"{name!r} is a built-in value of --tasks; give the column of your task another name."
@@ -132,7 +143,8 @@ def parse_task(spec: str) -> Task:
             f"{name!r} cannot name a task: use letters, digits, _, - and spaces, and no name "
             "reserved by torch or peft; give the column another name."
         )
-    return custom_task(name, kind, unit)
+    task = custom_task(name, kind, detail if kind == "regression" else "")
+    return replace(task, positive=detail) if kind == "binary" else task
 
 
 def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = ()) -> Task:

@@ -40,8 +40,10 @@ OwnTasks = Annotated[
     Parameter(
         name="--task",
         group=TASKS,
-        help="Custom task as NAME:KIND or NAME:regression:UNIT. NAME is a label column; KIND is "
-        "regression, binary or multiclass. Repeat or separate by commas for several.",
+        help="Custom task as NAME:KIND, NAME:regression:UNIT or NAME:binary:POSITIVE. NAME is a "
+        "label column; KIND is regression, binary or multiclass; POSITIVE is the value of the "
+        "positive class, by default the last in sorted order. Repeat or separate by commas for "
+        "several.",
     ),
 ]
 

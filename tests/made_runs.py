@@ -24,8 +24,21 @@ NOISE = {method: 3.0 - place / 3 for place, method in enumerate(METHODS)}
 """Noise added to the truth; later methods are better."""
 
 
-def predict(task: str, method: str, repeat: int, *, records: int = 60) -> TaskPredictions:
-    """Predict the truth plus noise, for two records per patient."""
+def predict(
+    task: str, method: str, repeat: int, *, records: int = 60, shuffled: bool = False
+) -> TaskPredictions:
+    """Predict the truth plus noise, for two records per patient.
+
+    Args:
+        task: Name of the task.
+        method: One of `METHODS`.
+        repeat: Number of the repeat.
+        records: Number of test records.
+        shuffled: Predict the labels of other patients, so that there is no signal.
+
+    Returns:
+        The predictions.
+    """
     rng = np.random.default_rng([repeat, list(TASKS).index(task), METHODS.index(method)])
     truth_rng = np.random.default_rng([repeat, list(TASKS).index(task)])
     record = np.arange(records) + 1000 * repeat
@@ -33,12 +46,20 @@ def predict(task: str, method: str, repeat: int, *, records: int = 60) -> TaskPr
     kind = TASKS[task].kind
     if kind == "regression":
         truth = truth_rng.normal(60, 15, records)
-        predicted = np.full(records, 60.0) if method == CONSTANT else truth
-        predicted = predicted + NOISE[method] * rng.normal(size=records)
+        signal = rng.permutation(truth) if shuffled else truth
+        predicted = signal + NOISE[method] * rng.normal(size=records)
+        if method == CONSTANT:
+            predicted = np.full(records, 60.0)
         return TaskPredictions(TASKS[task], method, repeat, record, patient, truth, predicted)
     classes = 2 if kind == "binary" else 4
     truth = truth_rng.integers(0, classes, records)
-    logits = 2 * np.eye(classes)[truth] + NOISE[method] * rng.normal(size=(records, classes))
+    if method == CONSTANT:
+        shares = np.full((records, classes), 1 / classes)
+        return TaskPredictions(
+            TASKS[task], method, repeat, record, patient, truth * 1.0, np.zeros(records), shares
+        )
+    signal = rng.permutation(truth) if shuffled else truth
+    logits = 2 * np.eye(classes)[signal] + NOISE[method] * rng.normal(size=(records, classes))
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     predicted = probability.argmax(1).astype(float)
     return TaskPredictions(
@@ -52,12 +73,14 @@ def make_run(
     tasks: tuple[str, ...] = ("age", "sex", "arrhythmia"),
     methods: tuple[str, ...] = METHODS,
     repeats: int = 2,
+    records: int = 60,
+    shuffled: bool = False,
     settings: dict[str, Any] | None = None,
     **config: Any,
 ) -> Path:
     """Write the files that tables are made from: dlinear is untrained, moment is published."""
     predictions = [
-        predict(task, method, repeat)
+        predict(task, method, repeat, records=records, shuffled=shuffled)
         for repeat in range(repeats)
         for method in methods
         for task in tasks

@@ -11,6 +11,10 @@ from enecg.tasks import Task
 from stores.record_ids import RecordIds
 
 CONSTANT = "constant predictor"
+CHANCE = "chance"
+"""Classes drawn at random by their shares among the training records; not for regressions."""
+BASELINES = (CONSTANT, CHANCE)
+"""Methods that use no ECG."""
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
 """Prefix of an expert's name for the method that uses it with untrained heads."""
@@ -22,7 +26,8 @@ class TaskPredictions:
 
     Attributes:
         task: The task.
-        method: Name of an expert or ensemble, `CONSTANT`, `ENSEMBLE`, or `ZERO_SHOT` + expert.
+        method: Name of an expert or ensemble, `CONSTANT`, `CHANCE`, `ENSEMBLE`, or `ZERO_SHOT` +
+            expert.
         repeat: Index of the repeat.
         record_id: Record id of each test record.
         patient_id: Patient id of each test record.

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from enecg import metrics
 from enecg.metrics import NAN
+from enecg.tasks import Task
 from pipeline.evaluation.bootstrap import (
     DRAWS,
     Resamples,
@@ -16,7 +17,8 @@ from pipeline.evaluation.bootstrap import (
     draw_counts,
     draw_limit,
 )
-from pipeline.evaluation.predictions import TaskPredictions
+from pipeline.evaluation.chance import has_chance, measure_chance
+from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution: a 95% interval."""
@@ -73,14 +75,16 @@ RepeatCounts = Mapping[int, Float[np.ndarray, "draw patient"]]
 def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
     """Compute the scores of all methods and tasks.
 
-    All methods and metrics of a task use the same bootstrap draws.
+    All methods and metrics of a task use the same bootstrap draws. A classification with
+    predictions of the constant predictor also gets the chance level, as method `CHANCE`.
 
     Args:
         predictions: Predictions of all methods, tasks and repeats.
         seed: Seed of the bootstrap.
 
     Returns:
-        Scores in order of the first occurrence of method and task.
+        Scores in order of the first occurrence of method and task; chance follows the constant
+        predictor.
     """
     groups: dict[tuple[str, str], list[TaskPredictions]] = {}
     for prediction in predictions:
@@ -91,7 +95,12 @@ def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tup
         most_repeats = max((groups[key] for key in keys), key=len)
         counts = _draw(most_repeats, seed)
         scores |= {key: compute_score(groups[key], counts) for key in keys}
-    return tuple(scores[key] for key in groups)
+        constant = groups.get((CONSTANT, task), [])
+        if constant and all(one.probability is not None for one in constant):
+            scores[CHANCE, task] = _chance_score(constant, counts)
+    order = {key: None for key in groups if key[0] == CONSTANT}
+    order |= {key: None for key in scores if key[0] == CHANCE}
+    return tuple(scores[key] for key in order | dict.fromkeys(groups))
 
 
 def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | None = None) -> Score:
@@ -110,20 +119,57 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
         prediction.probability for prediction in repeats if prediction.probability is not None
     ]
     has_probabilities = len(probabilities) == len(repeats)
-    main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
+    main, others = _metrics(task)
+    return _build_score(
+        repeats[0].method,
+        repeats,
+        _measure(main, repeats, counts),
+        [
+            _measure(metric, repeats, counts)
+            for metric in others
+            if has_probabilities or not metric.by_probability
+        ],
+        _compute_reliability(repeats, probabilities) if has_probabilities else (),
+    )
+
+
+def _chance_score(constant: Sequence[TaskPredictions], counts: RepeatCounts) -> Score:
+    """Score chance on one task from the predictions of the constant predictor."""
+
+    def measure(metric: metrics.Metric) -> Measure:
+        measured = [measure_chance(one, metric, counts[one.repeat]) for one in constant]
+        return _summarize(
+            metric, [value for value, _ in measured], np.stack([draws for _, draws in measured])
+        )
+
+    main, others = _metrics(constant[0].task)
+    by_metric = [measure(metric) for metric in others if has_chance(metric)]
+    return _build_score(CHANCE, constant, measure(main), by_metric)
+
+
+def _build_score(
+    method: str,
+    repeats: Sequence[TaskPredictions],
+    main: Measure,
+    others: Sequence[Measure],
+    reliability: tuple[metrics.Bin, ...] = (),
+) -> Score:
     return Score(
-        **vars(_measure(main, repeats, counts)),
-        task=task.name,
-        method=repeats[0].method,
+        **vars(main),
+        task=repeats[0].task.name,
+        method=method,
         n=tuple(len(prediction.truth) for prediction in repeats),
         patients=tuple(len(np.unique(prediction.patient_id)) for prediction in repeats),
-        others=tuple(
-            _measure(metric, repeats, counts)
-            for metric in metrics.SECONDARY_METRICS[task.kind]
-            if metric.name != main.name and (has_probabilities or not metric.by_probability)
-        ),
-        reliability=_compute_reliability(repeats, probabilities) if has_probabilities else (),
+        others=tuple(others),
+        reliability=reliability,
     )
+
+
+def _metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
+    """Return the main metric of a task and its other ones."""
+    main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
+    others = metrics.SECONDARY_METRICS[task.kind]
+    return main, [metric for metric in others if metric.name != main.name]
 
 
 def bootstrap_metric(
@@ -175,14 +221,17 @@ def _measure(
         predicted = prediction.probability if metric.by_probability else prediction.predicted
         assert predicted is not None
         values.append(metric.compute(prediction.truth, predicted))
-    draws = _mean_of_defined(
-        np.stack(
-            [
-                bootstrap_metric(prediction, metric, counts[prediction.repeat])
-                for prediction in repeats
-            ]
-        )
-    )
+    draws = [bootstrap_metric(one, metric, counts[one.repeat]) for one in repeats]
+    return _summarize(metric, values, np.stack(draws))
+
+
+def _summarize(
+    metric: metrics.Metric,
+    values: Sequence[float],
+    draws_by_repeat: Float[np.ndarray, "repeat draw"],
+) -> Measure:
+    """Summarize a metric's values and bootstrap draws of all repeats."""
+    draws = _mean_of_defined(draws_by_repeat)
     draws = draws[~np.isnan(draws)]
     defined = [value for value in values if not np.isnan(value)]
     if metric.biased and defined:

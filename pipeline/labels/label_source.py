@@ -87,7 +87,7 @@ def resolve_labels(
         for task in paper:
             if task.column in raw:
                 table[task.column] = parse_paper_labels(task, raw[task.column], source)
-    complete = []
+    complete, defaults = [], []
     for task in own:
         if task.name not in raw or task.name in PATIENT_COLUMNS:
             if trained:
@@ -105,16 +105,23 @@ def resolve_labels(
             column = parse_words(column)
         if not trained:
             task = _with_classes(task, column, source)
+            if task.kind == "binary" and not task.positive:
+                defaults.append(_describe_default(task))
         if task.kind == "binary":
             column = encode_binary(column, task.classes, task.name, source)
         table[task.column] = column
         complete.append(task)
-    positive = (
-        f"{task.title}: {task.classes[1]!r} is the positive class, {task.classes[0]!r} the other."
-        for task in complete
-        if task.kind == "binary"
+    return LabelSource(table, tuple(complete), source, file is not None, (*notes, *defaults))
+
+
+def _describe_default(task: Task) -> str:
+    """Return a note about the positive class of a task that does not name it."""
+    other, positive = task.classes
+    return (
+        f"{task.title}: {positive!r} is the positive class by default, the last of {other!r} and "
+        f"{positive!r} in sorted order. To choose the other one, write --task "
+        f"{task.name}:binary:{other}."
     )
-    return LabelSource(table, tuple(complete), source, file is not None, (*notes, *positive))
 
 
 def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
@@ -132,6 +139,8 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
                 f"{values} ({quote_examples(classes)}), but a binary task has 2; make the task "
                 "multiclass or regression, or leave unknown values empty."
             )
+        if task.positive:
+            classes = _order_classes(task, classes, source)
         return replace(task, classes=tuple(classes))
     if task.kind == "multiclass" and distinct > MAX_CLASSES:
         raise UserError(
@@ -139,3 +148,15 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
             "the task regression."
         )
     return task
+
+
+def _order_classes(task: Task, classes: list[str], source: str) -> list[str]:
+    """Return a binary task's classes with the requested positive class last."""
+    positive = parse_words(pd.Series([task.positive]))[0]
+    if positive not in classes:
+        raise UserError(
+            f"{source}: {task.positive!r} is given as the positive class of {task.name}, but the "
+            f"column has the values {quote_examples(classes)}; write --task {task.name}:binary:"
+            f"{classes[1]} or --task {task.name}:binary:{classes[0]}."
+        )
+    return [*(name for name in classes if name != positive), positive]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from enecg.metrics import BINS
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
+from pipeline.evaluation.predictions import CHANCE
 from pipeline.runs.results import RunResults, TaskSummary
 
 TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
@@ -38,6 +39,14 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             "estimated from one repeat.",
         ]
     notes.append(run.config.get("judged_on", TEST_PATIENTS))
+    notes += _baseline_notes(run)
+    binary = [task for task in run.tasks.values() if task.kind == "binary"]
+    if binary:
+        positive = ", ".join(f"{task.classes[1]} ({task.title})" for task in binary)
+        notes.append(
+            f"Positive class of binary tasks: {positive}. Intervals of AUROC are based on "
+            f"{RANK_DRAWS} draws."
+        )
     if run.parameters:
         notes.append("Parameters: heads and gate only, without the frozen experts.")
     if run.config["records_left_out"]:
@@ -48,6 +57,22 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _baseline_notes(run: RunResults) -> list[str]:
+    """Explain chance, or why a classification without it has no cell in bold."""
+    if all(task.kind == "regression" for task in run.tasks.values()):
+        return []
+    if CHANCE not in run.methods:
+        return [
+            "These results were written by a version without the chance level, so that no "
+            "classification has a cell in bold. Train again to add it."
+        ]
+    return [
+        "Chance: classes drawn at random by their shares among the training records; expected "
+        "score, and the interval of such predictions. Regressions have no chance level: compare "
+        "them with the constant predictor."
+    ]
+
+
 def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
     """Explain the metrics besides the main one, as far as the run has them."""
     kinds = {task.kind for task in run.tasks.values()}
@@ -55,7 +80,8 @@ def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
     if kinds - {"regression"}:
         notes += [
             f"Intervals of AUROC and AUPRC are based on {RANK_DRAWS} draws. The AUPRC of a "
-            "constant prediction is the share of the positive class.",
+            "constant prediction is the share of the positive class. For AUROC and AUPRC, chance "
+            "is a random order of the records.",
             f"ECE: expected calibration error over {BINS} equal-width bins of the predicted "
             "probability: of the second class for binary tasks, of the most probable class for "
             "multiclass tasks.",

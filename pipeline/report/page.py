@@ -75,7 +75,8 @@ def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str,
         (
             "Scores",
             ("Dots: mean over repeats. Ticks: single repeats. " if len(repeats) > 1 else "")
-            + "Lines: 95% interval, bootstrap by patient. Dashed: constant predictor.",
+            + "Lines: 95% interval, bootstrap by patient. Dashed: constant predictor. "
+            "Dotted: chance.",
             plot_scores(run),
         ),
         (

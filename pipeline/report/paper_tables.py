@@ -12,10 +12,16 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, ZERO_SHOT
 from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.resource_table import resource_table
-from pipeline.report.table import NOT_APPLICABLE, Table, other_metrics_table, score_table
+from pipeline.report.table import (
+    NOT_APPLICABLE,
+    Table,
+    other_metrics_table,
+    score_columns,
+    score_table,
+)
 from pipeline.runs.results import RunResults
 
 NOT_AVAILABLE = "n/a"
@@ -29,18 +35,19 @@ TITLES = {
 
 
 def table_methods(run: RunResults, number: str) -> list[str]:
-    """Return the methods of table ``"1"``, ``"2"`` or ``"3"``, the constant predictor first."""
+    """Return the methods of table ``"1"``, ``"2"`` or ``"3"``, the baselines first."""
     by_table = {
         "1": [method for method in run.methods if method.startswith(ZERO_SHOT)],
         "2": [*run.weights, ENSEMBLE],
         "3": [method for method in run.ensembles if method != ENSEMBLE] + [ENSEMBLE],
     }
-    return [CONSTANT, *(method for method in by_table[number] if method in run.methods)]
+    return [method for method in (*BASELINES, *by_table[number]) if method in run.methods]
 
 
 def has_table(run: RunResults, number: str) -> bool:
     """Return whether a run has the methods of a table."""
-    return len(table_methods(run, number)) > (2 if number == "3" else 1)
+    methods = [method for method in table_methods(run, number) if method not in BASELINES]
+    return len(methods) > (1 if number == "3" else 0)
 
 
 def paper_table(run: RunResults, number: str) -> Table:
@@ -68,8 +75,12 @@ def paper_table(run: RunResults, number: str) -> Table:
     best = set(table.best)
     for name, printed in _paper_values(run, methods).items():
         place = methods.index(name) + 1 + len(rows) - len(table.rows)
-        missing = {task: NOT_AVAILABLE if task in TASKS else NOT_APPLICABLE for task in run.tasks}
-        values = (printed.get(task, missing[task]) for task in run.tasks)
+        values = (
+            printed.get(task.name, NOT_AVAILABLE)
+            if metric == task.metric_name and task.name in TASKS
+            else NOT_APPLICABLE
+            for task, metric, _ in score_columns(run)
+        )
         rows.insert(place, (f"{name} (paper)", *values, NOT_AVAILABLE))
         best = {(row + (row >= place), column) for row, column in best}
     return replace(table, rows=tuple(rows), best=frozenset(best))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
@@ -25,8 +25,9 @@ def plot_scores(run: RunResults) -> Figure:
             score = run.score(method, task.name)
             if score is None:
                 continue
-            if method == CONSTANT:
-                axes.axvline(score.mean, color="grey", linestyle="--", linewidth=1)
+            if method in BASELINES:
+                line = "--" if method == CONSTANT else ":"
+                axes.axvline(score.mean, color="grey", linestyle=line, linewidth=1)
             color = _color(method, run)
             axes.plot([score.low, score.high], [height, height], color=color, linewidth=2)
             axes.plot(score.values, [height] * len(score.values), "|", color=color, markersize=7)
@@ -44,7 +45,7 @@ def plot_scores(run: RunResults) -> Figure:
 
 
 def _color(method: str, run: RunResults) -> str:
-    if method == CONSTANT:
+    if method in BASELINES:
         return "grey"
     if method in run.weights:
         return EXPERT_COLOR

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enecg.metrics import SECONDARY_METRICS
-from pipeline.evaluation.predictions import CONSTANT, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, CHANCE, ZERO_SHOT
 from pipeline.evaluation.scores import Measure
 from pipeline.runs.results import RunResults, TaskSummary
 
 NOT_APPLICABLE = "–"
 UNDEFINED = "undefined"
 PARAMETERS = "parameters of heads and gate, trainable / total"
+AUROC = "AUROC"
+
+Column = tuple[TaskSummary, str, bool]
+"""Task, metric, and whether a higher value is better."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Table:
 
 def method_label(method: str, run: RunResults) -> str:
     """Return a method's name, marked if its heads or its experts' weights are untrained."""
-    if method == CONSTANT:
+    if method in BASELINES:
         return method
     expert = method.removeprefix(ZERO_SHOT)
     if expert in run.weights:
@@ -49,7 +53,7 @@ def method_label(method: str, run: RunResults) -> str:
 
 
 def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
-    """Build a table of the main metric of every task.
+    """Build a table of the main metric of every task, and of the AUROC of binary tasks.
 
     Args:
         run: Results of a run.
@@ -60,25 +64,90 @@ def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
         Mean ± SD over repeats with the 95% interval, and numbers of parameters. The last row
         counts test records and patients.
     """
-    tasks = list(run.tasks.values())
-    scores = [[run.score(method, task.name) for task in tasks] for method in methods]
+    columns = score_columns(run)
+    measures = [
+        [find_measure(run, method, task, metric) for method in methods]
+        for task, metric, _ in columns
+    ]
     rows = [
         (
             method_label(method, run),
-            *(format_measure(score) for score in of_method),
+            *(format_measure(column[row]) for column in measures),
             format_parameters(run, method),
         )
-        for method, of_method in zip(methods, scores, strict=True)
+        for row, method in enumerate(methods)
     ]
     rows.append(
-        ("test records (patients)", *(_format_counts(run, task.name) for task in tasks), "")
+        ("test records (patients)", *(_format_counts(run, task.name) for task, *_ in columns), "")
     )
-    best = {
-        (_best_row(methods, [row[column] for row in scores], task.higher_is_better), column + 1)
-        for column, task in enumerate(tasks)
-    }
-    heading = ("", *(score_heading(task) for task in tasks), PARAMETERS)
-    return Table(title, heading, tuple(rows), frozenset(best))
+    heading = (
+        score_heading(task) if metric == task.metric_name else f"{task.title}, {metric} ↑"
+        for task, metric, _ in columns
+    )
+    return Table(
+        title, ("", *heading, PARAMETERS), tuple(rows), find_best_cells(run, methods, columns)
+    )
+
+
+def score_columns(run: RunResults) -> list[Column]:
+    """Return the columns of `score_table` between names and parameters."""
+    return [
+        column
+        for task in run.tasks.values()
+        for column in (
+            (task, task.metric_name, task.higher_is_better),
+            *([(task, AUROC, True)] if task.kind == "binary" else []),
+        )
+    ]
+
+
+def find_measure(run: RunResults, method: str, task: TaskSummary, metric: str) -> Measure | None:
+    """Return a metric of a method on a task, None if the method does not have it."""
+    score = run.score(method, task.name)
+    if score is None or score.metric == metric:
+        return score
+    return next((one for one in score.others if one.metric == metric), None)
+
+
+def find_best_cells(
+    run: RunResults, methods: Sequence[str], columns: Sequence[Column]
+) -> frozenset[tuple[int, int]]:
+    """Find the cells in bold: the best method of a column, if it is better than the baselines.
+
+    Args:
+        run: Results of a run.
+        methods: Methods in rows.
+        columns: Columns of the table, from its second.
+
+    Returns:
+        (row, column) of the best method of each column whose 95% interval is disjoint from that of
+        every baseline. Classifications in results without chance have none: the constant predictor
+        is no lower bound of macro-F1.
+    """
+    best = set()
+    for place, (task, metric, higher_is_better) in enumerate(columns, start=1):
+        if task.kind != "regression" and run.score(CHANCE, task.name) is None:
+            continue
+        measures = {method: find_measure(run, method, task, metric) for method in run.methods}
+        defined = {
+            method: one
+            for method, one in measures.items()
+            if one is not None and not math.isnan(one.mean)
+        }
+        sign = 1 if higher_is_better else -1
+        candidates = [method for method in methods if method in defined]
+        first = max(candidates, key=lambda method: sign * defined[method].mean, default=None)
+        baselines = [defined[method] for method in BASELINES if method in defined]
+        if first is None or first in BASELINES or not baselines:
+            continue
+        if all(_is_better(defined[first], one, higher_is_better) for one in baselines):
+            best.add((methods.index(first), place))
+    return frozenset(best)
+
+
+def _is_better(one: Measure, other: Measure, higher_is_better: bool) -> bool:
+    """Whether an interval lies entirely on the better side of another one."""
+    return one.low > other.high if higher_is_better else one.high < other.low
 
 
 def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSummary) -> Table | None:
@@ -93,34 +162,27 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
         The table; None if the run has no other metrics of this task.
     """
     scores = {method: run.score(method, task.name) for method in methods}
-    measures = {
-        method: {one.metric: one for one in score.others}
-        for method, score in scores.items()
-        if score is not None
-    }
-    metrics = [
-        metric
-        for metric in SECONDARY_METRICS[task.kind]
-        if any(metric.name in by_metric for by_metric in measures.values())
-    ]
+    scored = [method for method in methods if scores[method] is not None]
+    names = {one.metric for score in scores.values() if score is not None for one in score.others}
+    metrics = [metric for metric in SECONDARY_METRICS[task.kind] if metric.name in names]
     if not metrics:
         return None
-    columns = [
-        [by_metric.get(metric.name) for by_metric in measures.values()] for metric in metrics
-    ]
-    rows = [
-        (method_label(method, run), *(format_measure(column[row]) for column in columns))
-        for row, method in enumerate(measures)
-    ]
-    best = {
-        (_best_row(list(measures), column, metric.higher_is_better), place)
-        for place, (metric, column) in enumerate(zip(metrics, columns, strict=True), start=1)
-    }
+    rows = tuple(
+        (
+            method_label(method, run),
+            *(format_measure(find_measure(run, method, task, one.name)) for one in metrics),
+        )
+        for method in scored
+    )
+    columns = [(task, metric.name, metric.higher_is_better) for metric in metrics]
     heading = (
         _heading(metric.name, task.unit if metric.has_unit else "", metric.higher_is_better)
         for metric in metrics
     )
-    return Table(f"{task.title}: other metrics", ("", *heading), tuple(rows), frozenset(best))
+    title = f"{task.title}: other metrics"
+    if task.kind == "binary":
+        title += f" (positive class: {task.classes[1]})"
+    return Table(title, ("", *heading), rows, find_best_cells(run, scored, columns))
 
 
 def format_measure(measure: Measure | None) -> str:
@@ -137,7 +199,7 @@ def format_measure(measure: Measure | None) -> str:
 
 def format_parameters(run: RunResults, method: str) -> str:
     """Format a method's trainable and total parameters of heads and gate."""
-    if method == CONSTANT:
+    if method in BASELINES:
         return "0 / 0"
     if method not in run.parameters:
         return "not counted"
@@ -159,16 +221,3 @@ def _format_counts(run: RunResults, task: str) -> str:
     score = next(score for score in run.scores if score.task == task)
     counts = zip(score.n, score.patients, strict=True)
     return " / ".join(f"{n:,} ({patients:,})" for n, patients in counts)
-
-
-def _best_row(
-    methods: Sequence[str], column: Sequence[Measure | None], higher_is_better: bool
-) -> int:
-    """Return the row of the best method; -1 if it is the constant predictor or none is defined."""
-    values = {
-        row: one.mean if higher_is_better else -one.mean
-        for row, one in enumerate(column)
-        if one is not None and not math.isnan(one.mean)
-    }
-    best = max(values, key=lambda row: values[row], default=-1)
-    return -1 if best >= 0 and methods[best] == CONSTANT else best

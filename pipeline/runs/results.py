@@ -11,7 +11,7 @@ from typing import Any, Self
 from enecg.errors import UserError
 from enecg.metrics import NAN, Bin
 from enecg.tasks import Kind, Task
-from pipeline.evaluation.predictions import CONSTANT, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, ZERO_SHOT
 from pipeline.evaluation.scores import Measure, Score
 
 CONFIG = "config.json"
@@ -103,7 +103,7 @@ class RunResults:
         return [
             method
             for method in self.methods
-            if method != CONSTANT
+            if method not in BASELINES
             and method not in self.weights
             and not method.startswith(ZERO_SHOT)
         ]

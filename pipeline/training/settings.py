@@ -65,8 +65,9 @@ class TrainSettings:
     Attributes:
         tasks: Names of the paper's tasks and of own tasks; ``all`` selects every task that has
             labels. Default: the own tasks, or every task that has labels if there are none.
-        own_tasks: Additional tasks, ``NAME:KIND`` or ``NAME:regression:UNIT``, as parsed by
-            `enecg.tasks.parse_task`. They are always trained.
+        own_tasks: Additional tasks, ``NAME:KIND``, ``NAME:regression:UNIT`` or
+            ``NAME:binary:POSITIVE``, as parsed by `enecg.tasks.parse_task`. They are always
+            trained.
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.

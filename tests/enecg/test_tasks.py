@@ -17,6 +17,12 @@ def test_task_spec_is_a_column_a_kind_and_an_optional_unit():
     assert parse_task("lactate:regression:mmol/L").unit == "mmol/L"
 
 
+def test_third_part_of_a_binary_task_is_its_positive_class():
+    assert parse_task("rhythm: binary : AF ").positive == "AF"
+    assert parse_task("time:binary:12:30").positive == "12:30"
+    assert parse_task("rhythm:binary").positive == ""
+
+
 def test_custom_task_does_not_share_a_column_with_the_papers_tasks():
     assert parse_task("diagnosis:multiclass").column != TASKS["arrhythmia"].column
 
@@ -26,7 +32,9 @@ def test_custom_task_does_not_share_a_column_with_the_papers_tasks():
     [
         ("lvef", "is not a task: write NAME:KIND"),
         ("lvef:ordinal", "KIND one of regression, binary, multiclass"),
-        ("ablation:binary:mV", "has a unit, but only regression tasks accept one"),
+        ("nyha:multiclass:mV", "which a multiclass task does not accept; write nyha:multiclass"),
+        ("ablation:binary:", "does not name the positive class; write ablation:binary:POSITIVE"),
+        ("ablation:binary:a|b", "positive class of .* would break table cells"),
         ("lvef:regression:a|b", "would break table cells"),
         ("age:regression", "'age' is a built-in value"),
         ("all:binary", "'all' is a built-in value"),

@@ -111,7 +111,43 @@ def test_second_of_two_words_is_the_positive_class(
     found = resolve(source, table(source, ablation=column), tmp_path, "ablation:binary")
     assert found.own[0].classes == classes
     np.testing.assert_array_equal(found.table["own:ablation"].head(3), numbers)
-    assert f"ablation: {classes[1]!r} is the positive class" in " ".join(found.notes)
+    (note,) = [one for one in found.notes if "positive" in one]
+    assert note.startswith(f"ablation: {classes[1]!r} is the positive class by default")
+    assert note.endswith(f"write --task ablation:binary:{classes[0]}.")
+
+
+@pytest.mark.parametrize(
+    ("column", "positive", "classes"),
+    [
+        (["AF", "SR", ""], "AF", ("SR", "AF")),
+        (["AF", "SR", ""], "SR", ("AF", "SR")),
+        (["0", "1", ""], "0", ("1", "0")),
+        (["1.0", "0.0", ""], "0", ("1", "0")),
+        (["True", "False", ""], "False", ("true", "false")),
+        (["9", "10", ""], "9", ("10", "9")),
+    ],
+)
+def test_named_class_is_the_positive_class(
+    column: list[str],
+    positive: str,
+    classes: tuple[str, str],
+    source: MimicIvEcg,
+    tmp_path: Path,
+):
+    found = resolve(source, table(source, af=column), tmp_path, f"af:binary:{positive}")
+    assert found.own[0].classes == classes
+    numbers = [
+        float(word.strip().lower().removesuffix(".0") == positive.lower()) for word in column[:2]
+    ]
+    np.testing.assert_array_equal(found.table["own:af"].head(3), [*numbers, np.nan])
+    assert not [note for note in found.notes if "positive" in note]
+
+
+def test_positive_class_must_be_a_value_of_the_column(source: MimicIvEcg, tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"'af' is given as the positive class of rhythm, but .* 'AF', 'SR'; write"
+    ):
+        resolve(source, table(source, rhythm=["AF", "SR"]), tmp_path, "rhythm:binary:af")
 
 
 def test_numeric_classes_become_words(source: MimicIvEcg, tmp_path: Path):

@@ -15,7 +15,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.evaluate import evaluate
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE
+from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE
 from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
@@ -25,7 +25,7 @@ from pipeline.training.features import Features, read_features
 from pipeline.training.settings import FitSettings
 from stores.errors import StoreError
 
-OWN = ("heart_rate:regression:bpm", "fast:binary", "rhythm group:multiclass", "male:binary")
+OWN = ("heart_rate:regression:bpm", "fast:binary:no", "rhythm group:multiclass", "male:binary")
 NAMES = [task.split(":")[0] for task in OWN]
 
 
@@ -89,7 +89,7 @@ def test_truth_of_own_tasks_belongs_to_its_record(results: Results, synthetic_di
     answers = predictions(results).set_index("record_id")
     for name, truth in (
         ("heart_rate", labels["heart_rate"]),
-        ("fast", labels["fast"].map({"yes": 1.0, "no": 0.0})),
+        ("fast", labels["fast"].map({"yes": 0.0, "no": 1.0})),
         ("male", labels["male"].astype(float)),
     ):
         mine = answers[answers["task"] == name]
@@ -100,12 +100,18 @@ def test_truth_of_own_tasks_belongs_to_its_record(results: Results, synthetic_di
 def test_own_tasks_are_reported_with_unit_and_positive_class(results: Results):
     page = (results.folder / "results.html").read_text()
     for text in (results.markdown, page.replace("&#39;", "'")):
-        for words in ("heart rate", "MAE bpm ↓", "rhythm group", "'yes' is the positive class"):
+        for words in ("heart rate", "MAE bpm ↓", "rhythm group"):
             assert words in text
+        assert "Positive class of binary tasks: no (fast), true (male)." in text
+        assert "fast: other metrics (positive class: no)" in text or text is results.markdown
+        assert "male: 'true' is the positive class by default" in text
+        assert "fast: 'no' is the positive class by default" not in text
         assert re.search(r"Labels from mine.csv \(SHA-256 [0-9a-f]{12}\)", text)
     assert "has no labels for" not in results.markdown
     papers = next(row for row in results.markdown.splitlines() if "(paper)" in row)
-    assert [cell.strip() for cell in papers.split("|")[3:-2]] == ["–"] * len(OWN)
+    assert [cell.strip() for cell in papers.split("|")[3:-2]] == ["–"] * (
+        len(OWN) + 2
+    )  # two columns per binary task
 
 
 def test_own_tasks_are_trained_in_addition_to_named_tasks(
@@ -260,7 +266,7 @@ def test_evaluation_on_own_data_reproduces_test_scores(
     )
     before = {(one.method, one.task): one for one in results.scores}
     assert {one.task for one in judged.scores} == {"age", *NAMES}
-    assert {one.method for one in judged.scores} == {CONSTANT, *EXPERTS, ENSEMBLE}
+    assert {one.method for one in judged.scores} == {CONSTANT, CHANCE, *EXPERTS, ENSEMBLE}
     for one in judged.scores:
         then = before[one.method, one.task]
         assert (one.n, one.patients) == (then.n, then.patients)
@@ -322,7 +328,7 @@ def test_own_tasks_need_the_same_classes_on_other_data(
     mine["fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
     with pytest.raises(
-        UserError, match=r"column fast has values other than 'no' and 'yes', such as 'perhaps'"
+        UserError, match=r"column fast has values other than 'yes' and 'no', such as 'perhaps'"
     ):
         evaluate(*given, labels=tmp_path / "mine.csv")
 

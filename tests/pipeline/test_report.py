@@ -12,7 +12,13 @@ from made_runs import EXPERTS, METHODS, make_run, predict
 from enecg.errors import UserError
 from enecg.metrics import SECONDARY_METRICS
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT, predictions_table
+from pipeline.evaluation.predictions import (
+    CHANCE,
+    CONSTANT,
+    ENSEMBLE,
+    ZERO_SHOT,
+    predictions_table,
+)
 from pipeline.report.comparison import compare_runs, list_runs
 from pipeline.report.formats import to_csv, to_html, to_markdown
 from pipeline.report.paper_tables import (
@@ -23,7 +29,7 @@ from pipeline.report.paper_tables import (
     table_with_notes,
 )
 from pipeline.report.prediction_plots import describe_thresholds
-from pipeline.report.table import NOT_APPLICABLE, Table, method_label
+from pipeline.report.table import NOT_APPLICABLE, Table, format_measure, method_label
 from pipeline.runs.results import RunResults, find_runs, read_results
 
 PARAMETERS = "parameters of heads and gate"
@@ -35,13 +41,37 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
 
 
 def find_row(table: Table, name: str) -> dict[str, str]:
-    """The first row whose name starts with `name`, by the headings up to their first comma."""
+    """The first row whose name starts with `name`, by the headings up to their first comma.
+
+    AUROC columns have keys such as "Sex AUROC".
+    """
     found = next(row for row in table.rows if row[0].startswith(name))
-    return dict(zip((head.partition(",")[0] for head in table.heading), found, strict=True))
+    heads = (
+        head.partition(",")[0] + (" AUROC" if head.endswith(", AUROC ↑") else "")
+        for head in table.heading
+    )
+    return dict(zip(heads, found, strict=True))
+
+
+def marked_cells(*tables: Table) -> list[tuple[str, str]]:
+    """Names of row and column of all cells in bold."""
+    return [
+        (table.rows[row][0], table.heading[column])
+        for table in tables
+        for row, column in sorted(table.best)
+    ]
+
+
+def remove_chance(folder: Path) -> Path:
+    """Make a run folder as one that was written before the chance level was added."""
+    document = json.loads((folder / "results.json").read_text())
+    document["scores"] = [one for one in document["scores"] if one["method"] != CHANCE]
+    (folder / "results.json").write_text(json.dumps(document))
+    return folder
 
 
 def test_run_is_read_back_as_written(run: RunResults):
-    assert run.methods == list(METHODS)
+    assert run.methods == [CONSTANT, CHANCE, *METHODS[1:]]
     assert run.untrained == ["dlinear"]
     assert run.ensembles == ["mean", "confidence", ENSEMBLE]
     age = run.score(ENSEMBLE, "age")
@@ -55,12 +85,12 @@ def test_run_is_read_back_as_written(run: RunResults):
 @pytest.mark.parametrize(
     ("number", "methods"),
     [
-        ("1", [CONSTANT, *(ZERO_SHOT + name for name in EXPERTS)]),
-        ("2", [CONSTANT, *EXPERTS, ENSEMBLE]),
-        ("3", [CONSTANT, "mean", "confidence", ENSEMBLE]),
+        ("1", [CONSTANT, CHANCE, *(ZERO_SHOT + name for name in EXPERTS)]),
+        ("2", [CONSTANT, CHANCE, *EXPERTS, ENSEMBLE]),
+        ("3", [CONSTANT, CHANCE, "mean", "confidence", ENSEMBLE]),
     ],
 )
-def test_each_paper_table_has_its_methods_and_the_constant_predictor(
+def test_each_paper_table_has_its_methods_and_the_baselines(
     run: RunResults, number: str, methods: list[str]
 ):
     table = paper_table(run, number)
@@ -115,38 +145,103 @@ def test_paper_row_is_below_its_method_and_does_not_change_the_best(
     monkeypatch.setattr("pipeline.report.paper_tables._paper", lambda: {"figures": values})
     table = paper_table(run, "2")
     names = [row[0] for row in table.rows]
-    assert names[1:3] == ["dlinear (untrained, random:0)", "dlinear (paper)"]
-    assert names[4:6] == [method_label(ENSEMBLE, run), "EnECG (paper)"]
+    assert names[2:4] == ["dlinear (untrained, random:0)", "dlinear (paper)"]
+    assert names[5:7] == [method_label(ENSEMBLE, run), "EnECG (paper)"]
     assert {names[row] for row, _ in table.best} == best
 
 
 def test_best_is_the_smallest_error_or_the_largest_score(run: RunResults):
     table = paper_table(run, "2")
-    for column, task in enumerate(run.tasks.values(), start=1):
-        (best,) = (r for r, c in table.best if c == column)
+    for title, task in zip(("Age", "Sex", "Arrhythmia"), run.tasks.values(), strict=True):
         means = {method: run.score(method, task.name) for method in (CONSTANT, *EXPERTS, ENSEMBLE)}
         pick = max if task.higher_is_better else min
         expected = pick(means, key=lambda method: means[method].mean)  # type: ignore[union-attr]
-        assert table.rows[best][0] == method_label(expected, run)
+        best = [name for name, head in marked_cells(table) if head.startswith(title)]
+        assert set(best) == {method_label(expected, run)}
 
 
-def test_no_method_is_best_if_the_constant_predictor_is(tmp_path: Path):
+def test_auroc_of_binary_tasks_is_beside_f1(run: RunResults):
+    for number in "123":
+        assert [head.partition(" ↑")[0] for head in paper_table(run, number).heading[2:4]] == [
+            *("Sex, macro-F1", "Sex, AUROC")
+        ]
+    score = run.score(ENSEMBLE, "sex")
+    assert score is not None
+    auroc = next(one for one in score.others if one.metric == "AUROC")
+    assert find_row(paper_table(run, "2"), ENSEMBLE)["Sex AUROC"] == format_measure(auroc)
+
+
+def every_table(run: RunResults) -> list[Table]:
+    return [*all_tables(run), *other_metrics_tables(run, run.methods)]
+
+
+def test_no_cell_is_marked_if_labels_are_shuffled(tmp_path: Path):
+    run = read_results(make_run(tmp_path / "run", shuffled=True, records=200))
+    # The constant is no lower bound of macro-F1: its interval is below that of methods without
+    # any signal.
+    constant, best = run.score(CONSTANT, "sex"), run.score(ENSEMBLE, "sex")
+    assert constant is not None
+    assert best is not None
+    assert best.low > constant.high
+    assert marked_cells(*every_table(run)) == []
+    assert "Bold" not in to_html(every_table(run))
+
+
+def test_every_metric_is_marked_if_there_is_signal(tmp_path: Path):
+    run = read_results(make_run(tmp_path / "run", records=200))
+    tables = every_table(run)
+    unmarked = [
+        head
+        for table in tables
+        for place, head in enumerate(table.heading)
+        if place and place not in {column for _, column in table.best}
+    ]
+    # The constant predictor is calibrated by definition.
+    assert set(unmarked) == {PARAMETERS + ", trainable / total", "ECE ↓"}
+    assert "Bold: best method of a column, if its 95% interval is disjoint" in to_html(tables)
+
+
+@pytest.mark.parametrize("baseline", [CONSTANT, CHANCE])
+def test_cell_is_marked_only_if_its_interval_is_disjoint_from_each_baseline(
+    tmp_path: Path, baseline: str
+):
     folder = make_run(tmp_path / "run")
+    before = marked_cells(paper_table(read_results(folder), "2"))
     document = json.loads((folder / "results.json").read_text())
+    best = next(s for s in document["scores"] if (s["method"], s["task"]) == (ENSEMBLE, "sex"))
     for score in document["scores"]:
-        if (score["method"], score["task"]) == (CONSTANT, "age"):
-            score["mean"] = 0.001
-        if score["method"] == CONSTANT:
-            for one in score["others"]:
-                one["mean"] = 0.0 if one["metric"] == "ECE" else one["mean"]
+        if (score["method"], score["task"]) == (baseline, "sex"):
+            assert score["mean"] < best["mean"]
+            score["high"] = best["low"]
     (folder / "results.json").write_text(json.dumps(document))
-    run = read_results(folder)
-    columns = [column for row, column in paper_table(run, "2").best if row >= 0]
-    assert sorted(columns) == [2, 3]
-    sex = next(one for one in other_metrics_tables(run, run.methods) if "Sex" in one.title)
-    ece = [name.partition(" ")[0] for name in sex.heading].index("ECE")
-    assert not [row for row, column in sex.best if column == ece and row >= 0]
-    assert "Bold: best of a column, if better than the constant predictor." in to_html([sex])
+    after = marked_cells(paper_table(read_results(folder), "2"))
+    assert {head for _, head in before} - {head for _, head in after} == {"Sex, macro-F1 ↑"}
+
+
+def test_regressions_have_no_chance(run: RunResults):
+    assert run.score(CHANCE, "age") is None
+    row = find_row(paper_table(run, "2"), CHANCE)
+    assert row["Age"] == NOT_APPLICABLE
+    assert "±" in row["Sex"]
+    assert "±" in row["Arrhythmia"]
+    assert "compare them with the constant predictor" in to_markdown(table_with_notes(run, "2"))
+
+
+def test_results_without_chance_are_read_and_mark_no_classification(tmp_path: Path):
+    run = read_results(remove_chance(make_run(tmp_path / "run", records=200)))
+    assert {head for _, head in marked_cells(*every_table(run))} == {
+        *("Age, MAE years ↓", "RMSE years ↓", "R2 ↑")
+    }
+    assert CHANCE not in [row[0] for row in paper_table(run, "2").rows]
+    text = to_markdown(all_tables(run))
+    assert "written by a version without the chance level" in text
+    assert "Chance:" not in text
+
+
+def test_positive_class_is_named(run: RunResults):
+    assert "Positive class of binary tasks: male (Sex)." in to_markdown(all_tables(run))
+    titles = [table.title for table in other_metrics_tables(run, run.methods)]
+    assert "Sex: other metrics (positive class: male)" in titles
 
 
 def test_unsupported_task_has_an_empty_cell(run: RunResults):

@@ -3,12 +3,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from enecg.metrics import Metric
 from enecg.tasks import TASKS
-from pipeline.evaluation.bootstrap import draw_counts
-from pipeline.evaluation.predictions import TaskPredictions
-from pipeline.evaluation.scores import bootstrap_metric, compute_score
+from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS, draw_counts
+from pipeline.evaluation.chance import DRAWS_PER_SAMPLE
+from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
+from pipeline.evaluation.scores import (
+    Measure,
+    Score,
+    bootstrap_metric,
+    compute_score,
+    compute_scores,
+)
+
+SAMPLES, RANK_SAMPLES = DRAWS // DRAWS_PER_SAMPLE, RANK_DRAWS // DRAWS_PER_SAMPLE
 
 
 def make_predictions(
@@ -70,3 +80,84 @@ def test_repeated_records_of_a_patient_do_not_narrow_interval():
     one = compute_score([make_errors(error, np.arange(50))])
     ten = compute_score([make_errors(np.repeat(error, 10), np.repeat(np.arange(50), 10))])
     assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.15)
+
+
+def make_constant(
+    task: str, truth: np.ndarray, shares: tuple[float, ...], repeat: int = 0
+) -> TaskPredictions:
+    """Constant predictions, one record per patient."""
+    one = make_predictions(task, truth, np.zeros(len(truth)), np.arange(len(truth)), repeat)
+    probability = np.tile(shares, (len(truth), 1))
+    return replace(one, method=CONSTANT, probability=probability)
+
+
+def score_chance(*constant: TaskPredictions) -> tuple[Score, dict[str, Measure]]:
+    """Score chance; return its main metric and the other ones by name."""
+    (score,) = (one for one in compute_scores(constant) if one.method == CHANCE)
+    return score, {one.metric: one for one in score.others}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+def test_chance_is_the_expected_score_of_predictions_drawn_by_training_shares(share: float):
+    rng = np.random.default_rng(0)
+    truth = (rng.random(400) < share).astype(int)
+    score, others = score_chance(make_constant("sex", truth, (1 - share, share)))
+    drawn = [TASKS["sex"].metric(truth, rng.random(400) < share) for _ in range(2000)]
+    assert score.mean == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / SAMPLES**0.5)
+    # The interval covers random predictions for this test set.
+    assert np.mean([score.low <= one <= score.high for one in drawn]) > 0.93
+    assert others["AUROC"].mean == pytest.approx(0.5, abs=1e-9)
+    assert others["AUROC"].low < 0.49
+    assert others["AUROC"].high > 0.51
+    areas = [average_precision_score(truth, rng.random(400)) for _ in range(500)]
+    expected = pytest.approx(np.mean(areas), abs=4 * np.std(areas) / RANK_SAMPLES**0.5)
+    assert others["AUPRC"].mean == expected
+    assert "ECE" not in others
+
+
+def test_chance_of_several_classes_is_the_probability_of_a_match():
+    truth = np.repeat([0, 1, 2], [500, 300, 200])
+    shares = (0.6, 0.3, 0.1)
+    score, others = score_chance(make_constant("arrhythmia", truth, shares))
+    assert score.mean == pytest.approx(0.5 * 0.6 + 0.3 * 0.3 + 0.2 * 0.1, abs=0.003)
+    assert others["balanced accuracy"].mean == pytest.approx(1 / 3, abs=0.003)
+    assert others["macro AUROC"].mean == pytest.approx(0.5, abs=1e-9)
+
+
+def test_no_share_of_random_predictions_has_a_higher_expected_macro_f1_than_chance():
+    truth = np.repeat([0, 1], [300, 100])
+    means = {
+        share: score_chance(make_constant("sex", truth, (1 - share, share)))[0].mean
+        for share in (0.0, 0.1, 0.25, 0.5, 0.9)
+    }
+    assert max(means, key=lambda share: means[share]) == 0.25
+    assert means[0.0] == pytest.approx(TASKS["sex"].metric(truth, np.zeros(400)))
+
+
+def test_chance_follows_the_constant_predictor_and_is_reproducible():
+    truth = np.repeat([0, 1], 30)
+    constant = [make_constant("sex", truth, (0.5, 0.5), repeat) for repeat in (0, 1)]
+    other = [replace(one, method="x") for one in constant]
+    regression = replace(make_errors(np.ones(60), np.arange(60)), method=CONSTANT)
+    scores = compute_scores([*constant, *other, regression])
+    assert [(one.method, one.task) for one in scores] == [
+        (CONSTANT, "sex"),
+        (CONSTANT, "age"),
+        (CHANCE, "sex"),
+        ("x", "sex"),
+    ]
+    assert scores == compute_scores([*constant, *other, regression])
+    assert scores[2].n == (60, 60)
+
+
+def test_chance_does_not_depend_on_the_order_of_records():
+    constant = make_constant("sex", np.arange(50) % 2, (0.5, 0.5))
+    order = np.random.default_rng(0).permutation(50)
+    fields = {name: getattr(constant, name)[order] for name in ("record_id", "patient_id", "truth")}
+    assert score_chance(replace(constant, **fields)) == score_chance(constant)
+
+
+def test_chance_is_undefined_where_a_class_has_no_test_record():
+    _, others = score_chance(make_constant("sex", np.zeros(20, int), (0.5, 0.5)))
+    assert np.isnan(others["AUROC"].mean)
+    assert others["AUROC"].draws == 0

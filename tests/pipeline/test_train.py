@@ -18,13 +18,13 @@ from enecg.errors import UserError
 from enecg.heads import FFN
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.datasets.registry import open_dataset
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
-from pipeline.report.paper_tables import all_tables, table_with_notes
+from pipeline.report.paper_tables import all_tables, other_metrics_tables, table_with_notes
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
 from pipeline.training.settings import FitSettings, TrainSettings
@@ -143,6 +143,8 @@ def test_run_folder_has_all_metrics_and_probabilities(results: Results):
     assert len(document["scores"]) == len(results.scores)
     for score in document["scores"]:
         expected = [metric.name for metric in SECONDARY_METRICS[kinds[score["task"]]]]
+        if score["method"] == CHANCE:
+            expected.remove("ECE")
         assert [other["metric"] for other in score["others"]] == expected
     sex = read_predictions(results, "sex")
     np.testing.assert_allclose(np.stack(sex["probability"]).sum(1), 1, rtol=1e-4)
@@ -182,6 +184,38 @@ def test_table_has_constant_predictor_counts_seeds_and_intervals(results: Result
     assert "seeds 0, 1" in results.markdown
     assert "95% interval, bootstrap by patient" in results.markdown
     assert " unreadable ECGs." in results.markdown
+
+
+def shuffle_over_patients(dataset: Path, out: Path) -> None:
+    """Write a label file in which each patient has the labels of another one."""
+    labels = open_dataset(f"mimic-iv-ecg:{dataset}").labels()
+    tasks = ["rr_interval", "age", "sex", "potassium", "diagnosis"]
+    patients = labels["patient_id"].unique()
+    order = np.random.default_rng(0).permutation(patients)
+    shuffled = []
+    for patient, other in zip(patients, order, strict=True):
+        given = labels.loc[labels["patient_id"] == other, tasks]
+        ids = labels.index[labels["patient_id"] == patient]
+        rows = given.iloc[np.arange(len(ids)) % len(given)]
+        shuffled.append(rows.set_axis(ids))
+    pd.concat(shuffled).rename_axis("study_id").to_csv(out)
+
+
+def test_no_cell_is_marked_if_labels_are_shuffled_over_patients(
+    dataset: Path, store: Path, tmp_path: Path
+):
+    shuffle_over_patients(dataset, tmp_path / "shuffled.csv")
+    shuffled = run(dataset, store, tmp_path / "run", labels=str(tmp_path / "shuffled.csv"))
+    read = runs.read_results(shuffled.folder)
+    tables = [*all_tables(read), *other_metrics_tables(read, read.methods)]
+    marked = [
+        (table.rows[row][0], table.heading[column])
+        for table in tables
+        for row, column in table.best
+    ]
+    assert marked == []
+    assert "| chance " in shuffled.markdown
+    assert 'class="best"' not in (shuffled.folder / "results.html").read_text()
 
 
 def test_training_is_reproducible(results: Results, dataset: Path, store: Path, tmp_path: Path):
