@@ -29,16 +29,18 @@ def check_experts(
     experts: Iterable[str] = DEFAULT_EXPERTS,
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    expert_settings: Iterable[str] = (),
     records: Path | None = None,
     **_: Any,
 ) -> None:
     """Check that the data set opens and that each expert has the pooling and the weights."""
-    from enecg.experts import ExpertOption, get_definition
+    from enecg.experts import ExpertOption, get_definition, parse_expert_settings
     from enecg.experts.weights import find_weights
 
     check_dataset(dataset, records=records)
     weights_of = ExpertOption.parse("--weights", split(weights))
     pooling_of = ExpertOption.parse("--pooling", split(pooling))
+    parse_expert_settings(split(expert_settings), split(experts))
     for definition in [get_definition(expert) for expert in split(experts)]:
         definition.resolve_pooling(pooling_of.get(definition.name))
         find_weights(definition.name, weights_of.get(definition.name), definition.published)
@@ -66,6 +68,7 @@ def check_training(
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
     dtype: str = "float16",
+    expert_settings: Iterable[str] = (),
     base: Path | None = None,
     **_: Any,
 ) -> None:
@@ -81,7 +84,9 @@ def check_training(
     if base is not None:
         open_base(str(base))
         return
-    selection = StoreSelection(split(experts), split(weights), split(pooling), dtype)
+    selection = StoreSelection(
+        split(experts), split(weights), split(pooling), dtype, split(expert_settings)
+    )
     open_cache(store, open_dataset(dataset).namespace, selection)
 
 
@@ -95,6 +100,7 @@ def check_sweep(
     weights: Iterable[str] = ("published",),
     poolings: Iterable[str] = ("default",),
     dtype: str = "float16",
+    expert_settings: Iterable[str] = (),
     **parameters: Any,
 ) -> None:
     """Check the search space, the tasks and the stores of every pooling."""
@@ -106,7 +112,9 @@ def check_sweep(
     check_space(search_space(poolings=poolings, **parameters))
     check_tasks(tasks, own_tasks, labels)
     for pooling in split(poolings):
-        selection = StoreSelection(split(experts), split(weights), (pooling,), dtype)
+        selection = StoreSelection(
+            split(experts), split(weights), (pooling,), dtype, split(expert_settings)
+        )
         open_cache(store, open_dataset(dataset).namespace, selection)
 
 

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from enecg.errors import UserError
 from flows import parameters as p
-from flows.progress import JobProgress, run_log
+from flows.progress import JobProgress, forward_logs, log_to_stderr, run_log
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 
@@ -31,6 +31,7 @@ def extract(
     experts: p.Experts = DEFAULT_EXPERTS,
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
+    expert_settings: p.ExpertSettings = (),
     batch_size: p.BatchSize = 64,
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",
@@ -44,6 +45,7 @@ def extract(
     options = {
         "weights": weights,
         "pooling": pooling,
+        "expert_settings": expert_settings,
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
@@ -77,14 +79,23 @@ def estimate(
     from pipeline.extraction.estimate import estimate_extraction, format_estimates
     from pipeline.extraction.request import resolve_request
 
-    request = resolve_request(dataset, store, p.split(experts), _options(**options))
+    with forward_logs("enecg", log_to_stderr):
+        request = resolve_request(dataset, store, p.split(experts), _options(**options))
     return format_estimates(estimate_extraction(request))
 
 
 def _options(
-    weights: Iterable[str] = ("published",), pooling: Iterable[str] = ("default",), **options: Any
+    weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
+    expert_settings: Iterable[str] = (),
+    **options: Any,
 ) -> ExtractOptions:
-    return ExtractOptions(weights=p.split(weights), pooling=p.split(pooling), **options)
+    return ExtractOptions(
+        weights=p.split(weights),
+        pooling=p.split(pooling),
+        expert_settings=p.split(expert_settings),
+        **options,
+    )
 
 
 def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -> list[str]:
@@ -102,14 +113,15 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
                     raise error
 
     log = run_log(get_run_logger())
-    summary = stage.extract(
-        dataset,
-        store,
-        p.split(experts),
-        options=_options(**options),
-        log=log,
-        run_plan=run_plan,
-    )
+    with forward_logs("enecg", log):
+        summary = stage.extract(
+            dataset,
+            store,
+            p.split(experts),
+            options=_options(**options),
+            log=log,
+            run_plan=run_plan,
+        )
     lines = summary.lines()
     create_markdown_artifact(key="extraction", markdown=extraction_page(summary, lines))
     if summary.error is not None:

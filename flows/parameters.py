@@ -131,6 +131,16 @@ Pooling = Annotated[
         "Part of the store's identity.",
     ),
 ]
+ExpertSettings = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--expert-setting",
+        group=STORES,
+        help="Hyperparameters that a checkpoint does not contain, as EXPERT.NAME=VALUE, "
+        "comma-separated: timesnet.top_k (5 for checkpoints) and dlinear.moving_avg (25). Part of "
+        "the store's identity.",
+    ),
+]
 Dtype = Annotated[
     Literal["float16", "float32"],
     Parameter(

@@ -35,6 +35,32 @@ def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> L
     return log
 
 
+@contextmanager
+def forward_logs(logger_name: str, log: Log) -> Iterator[None]:
+    """Send a library's log lines at INFO and above to `log` instead of the root's handlers.
+
+    Args:
+        logger_name: Name of the library's logger, such as ``enecg``.
+        log: Receives the lines.
+    """
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log(record.getMessage())
+
+    logger, handler = logging.getLogger(logger_name), Forward()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
 def throttle(progress: Progress, seconds: float) -> Progress:
     """Limit `progress` to one call every `seconds`; the final call always passes."""
     last = -float("inf")

@@ -88,7 +88,11 @@ def evaluate(
     source = open_dataset(dataset) if isinstance(dataset, str) else dataset
     settings = saved.config["settings"]
     selection = StoreSelection(
-        saved.experts, tuple(settings["weights"]), tuple(settings["pooling"]), settings["dtype"]
+        saved.experts,
+        tuple(settings["weights"]),
+        tuple(settings["pooling"]),
+        settings["dtype"],
+        tuple(settings.get("expert_settings", ())),
     )
     command = extract_command(dataset, store, selection, limit)
     cache = open_by_provenance(store, source.namespace, saved.stores, command)

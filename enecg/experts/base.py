@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from enecg.errors import UserError
 from enecg.experts.checkpoints import model_sha256
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import HubFile, Weights
 from enecg.pooling import POOLINGS, pool, pooled_size
 from enecg.signal import LEADS, standardize
@@ -125,8 +126,10 @@ class ExpertDefinition:
         embedding_size: Features per record with the published architecture and default pooling.
         parameters: Number of parameters of the published architecture.
         build: Function of the definition, the weights and a pooling that returns the expert on
-            the CPU.
+            the CPU: `build(definition, weights, pooling, **settings)`.
         poolings: Supported poolings, all of `POOLINGS` by default.
+        settings: Hyperparameters that tensors do not determine. `build` takes those that are set
+            as further keyword arguments.
     """
 
     name: str
@@ -138,8 +141,9 @@ class ExpertDefinition:
     published: HubFile | None
     embedding_size: int
     parameters: int
-    build: Callable[["ExpertDefinition", Weights, str], Expert]
+    build: Callable[..., Expert]
     poolings: tuple[str, ...] = tuple(POOLINGS)
+    settings: tuple[ExpertSetting, ...] = ()
 
     def resolve_pooling(self, pooling: str) -> str:
         """Resolve the value of `--pooling`.

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.checkpoints import load_strict, open_checkpoint
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
 from enecg.signal import LEADS, moving_average, resample, standardize
 
@@ -31,14 +32,20 @@ class DLinear(nn.Module):
     Args:
         forecast_steps: Number of outputs of each branch.
         individual: Whether each lead has its own layers.
+        kernel: Samples of the moving average that is the trend; odd.
     """
 
-    def __init__(self, forecast_steps: int = FORECAST_STEPS, individual: bool = False) -> None:
+    def __init__(
+        self,
+        forecast_steps: int = FORECAST_STEPS,
+        individual: bool = False,
+        kernel: int = MOVING_AVERAGE,
+    ) -> None:
         super().__init__()
         self.architecture = {
             "forecast_steps": forecast_steps,
             "individual": individual,
-            "moving_average": MOVING_AVERAGE,
+            "moving_average": kernel,
         }
 
         # torch's default initialization. With the published one (all weights 1/steps), both
@@ -55,7 +62,7 @@ class DLinear(nn.Module):
         self, series: Float[Tensor, "batch 12 time"]
     ) -> tuple[Float[Tensor, "batch 12 forecast"], Float[Tensor, "batch 12 forecast"]]:
         """Compute the seasonal and the trend branch of each lead."""
-        trend = moving_average(series, MOVING_AVERAGE)
+        trend = moving_average(series, self.architecture["moving_average"])
         seasonal = series - trend
         return _apply(self.Linear_Seasonal, seasonal), _apply(self.Linear_Trend, trend)
 
@@ -95,14 +102,24 @@ def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     return (len(layers[0]), True) if layers else (FORECAST_STEPS, False)
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> DLinearExpert:
+MOVING_AVG = ExpertSetting(
+    "moving_avg", "moving_average", default=MOVING_AVERAGE, minimum=1, maximum=STEPS - 1, odd=True
+)
+
+
+def _build(
+    definition: ExpertDefinition, weights: Weights, pooling: str, *, moving_avg: int | None = None
+) -> DLinearExpert:
     if weights.path is None:
         assert weights.seed is not None
-        model = build_seeded(DLinear, weights.seed)
+        kernel = moving_avg or MOVING_AVERAGE
+        model = build_seeded(lambda: DLinear(kernel=kernel), weights.seed)
     else:
-        tensors = read_checkpoint(weights.path)
-        model = DLinear(*_infer_sizes(tensors, weights.path))
-        load_strict(model, tensors, weights.path)
+        checkpoint = open_checkpoint(weights.path)
+        sizes = _infer_sizes(checkpoint.tensors, weights.path)
+        kernel = MOVING_AVG.resolve(definition.name, moving_avg, checkpoint.config, weights.path)
+        model = DLinear(*sizes, kernel)
+        load_strict(model, checkpoint.tensors, weights.path)
     spec = definition.spec(
         weights,
         model,
@@ -126,4 +143,5 @@ DLINEAR = ExpertDefinition(
     embedding_size=2328,
     parameters=96_192,
     build=_build,
+    settings=(MOVING_AVG,),
 )

@@ -1,10 +1,12 @@
 """The registry of experts: a built-in table, and the entry point group `enecg.experts`."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from enecg.errors import UserError
 from enecg.experts.base import Expert, ExpertDefinition
+from enecg.experts.settings import Settings, parse_settings
 from enecg.experts.weights import find_weights
 
 _BUILT_IN = {
@@ -51,17 +53,34 @@ def get_definition(name: str) -> ExpertDefinition:
     return definition
 
 
-def load_expert(name: str, weights: str = "published", pooling: str = "default") -> Expert:
+def parse_expert_settings(values: Iterable[str], experts: Sequence[str]) -> dict[str, Settings]:
+    """Parse the values of `--expert-setting`; see `settings.parse_settings`."""
+    values = tuple(values)
+    # Definitions are imported only if there is a value to check.
+    known = {name: get_definition(name).settings for name in experts} if values else {}
+    return parse_settings(values, experts, known)
+
+
+def load_expert(
+    name: str,
+    weights: str = "published",
+    pooling: str = "default",
+    settings: Mapping[str, int] | None = None,
+) -> Expert:
     """Load an expert with its weights; `UserError` if any of the arguments is unavailable.
 
     Args:
         name: Name in the registry.
         weights: `published`, `hub:REPO@REVISION/FILE`, `random:SEED` or a path.
         pooling: Name of a pooling, or `default`.
+        settings: Hyperparameters that the weights do not determine, by name, such as
+            `{"top_k": 5}`; see `ExpertDefinition.settings`.
 
     Returns:
         The expert, on the CPU.
     """
     definition = get_definition(name)
     found = find_weights(name, weights, definition.published)
-    return definition.build(definition, found, definition.resolve_pooling(pooling))
+    values = [f"{name}.{key}={value}" for key, value in (settings or {}).items()]
+    checked = parse_settings(values, [name], {name: definition.settings}).get(name, {})
+    return definition.build(definition, found, definition.resolve_pooling(pooling), **checked)

@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
-from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.checkpoints import load_strict, open_checkpoint
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
 from enecg.signal import LEADS, resample, standardize
 
@@ -30,6 +31,7 @@ FEED_FORWARD_SIZE = 32
 LAYERS = 2
 KERNELS = 6
 PERIODS = 3
+"""Periods of a model with random weights."""
 POSITIONS = 5000
 _KERNEL = re.compile(r"model\.(\d+)\.conv\.(\d+)\.kernels\.(\d+)\.weight$")
 
@@ -263,16 +265,24 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int
     return sizes
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> TimesNetExpert:
+TOP_K = ExpertSetting("top_k", "periods", default=5, minimum=1, maximum=STEPS // 2)
+"""Default of `run.py` in the Time-Series-Library."""
+
+
+def _build(
+    definition: ExpertDefinition, weights: Weights, pooling: str, *, top_k: int | None = None
+) -> TimesNetExpert:
     if weights.path is None:
         assert weights.seed is not None
-        model = build_seeded(TimesNet, weights.seed)
+        model = build_seeded(lambda: TimesNet(periods=top_k or PERIODS), weights.seed)
     else:
-        tensors = read_checkpoint(weights.path)
-        model = TimesNet(**_infer_architecture(tensors, weights.path))
+        checkpoint = open_checkpoint(weights.path)
+        sizes = _infer_architecture(checkpoint.tensors, weights.path)
+        periods = TOP_K.resolve(definition.name, top_k, checkpoint.config, weights.path)
+        model = TimesNet(**sizes, periods=periods)
         load_strict(
             model,
-            tensors,
+            checkpoint.tensors,
             weights.path,
             unused=("projection.", "enc_embedding.temporal_embedding."),
         )
@@ -298,4 +308,5 @@ TIMESNET = ExpertDefinition(
     embedding_size=88,
     parameters=1_172_384,
     build=_build,
+    settings=(TOP_K,),
 )

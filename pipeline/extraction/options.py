@@ -15,12 +15,14 @@ DTYPES = ("float16", "float32")
 class ExtractOptions:
     """Options of an extraction.
 
-    ``weights``, ``pooling`` and ``dtype`` are part of a store's identity; the others are not.
+    ``weights``, ``pooling``, ``expert_settings`` and ``dtype`` are part of a store's identity; the
+    others are not.
 
     Attributes:
         weights: Weights of all experts (``published``, ``random:SEED``, ``hub:...`` or a path), or
             ``EXPERT@WEIGHTS`` for one.
         pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
+        expert_settings: Hyperparameters that weights do not determine, ``EXPERT.NAME=VALUE``.
         dtype: Stored number format, ``float16`` or ``float32``.
         device: Torch device; ``auto`` selects a GPU if there is one.
         batch_size: Records on the device at once, at least 1.
@@ -35,6 +37,7 @@ class ExtractOptions:
 
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
+    expert_settings: tuple[str, ...] = ()
     dtype: str = "float16"
     device: str = "auto"
     batch_size: int = 64

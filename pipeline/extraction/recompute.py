@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from enecg.errors import UserError
-from enecg.experts import Expert, ExpertOption, load_expert
+from enecg.experts import Expert, ExpertOption, get_definition, load_expert
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import provenance, resolve_device
@@ -144,7 +144,11 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
         label = str(expected["weights"])
         default = label if label.startswith("random:") else "published"
         option = ExpertOption.parse("--weights", weights or (default,))
-        expert = load_expert(name, option.get(name), expected["pooling"])
+        settings = {
+            one.name: expected["architecture"][one.architecture_key]
+            for one in get_definition(name).settings
+        }
+        expert = load_expert(name, option.get(name), expected["pooling"], settings)
     current = provenance(expert.spec, dataset.namespace, expected["dtype"])
     # A JSON round trip turns tuples into lists, as in the store.
     if differences := _differences(json.loads(json.dumps(current)), expected):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from enecg.errors import UserError
-from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert
+from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert, parse_expert_settings
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
@@ -62,12 +62,14 @@ class StoreSelection:
         weights: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``published``.
         pooling: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``default``.
         dtype: ``float16`` or ``float32``. Default: ``float16``.
+        expert_settings: ``EXPERT.NAME=VALUE``. Default: any value in the store.
     """
 
     experts: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
     dtype: str = "float16"
+    expert_settings: tuple[str, ...] = ()
 
 
 def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
@@ -122,8 +124,9 @@ def resolve_request(
     names = [expert for expert in requested if isinstance(expert, str)]
     weights = _parse_option("--weights", options.weights, names)
     pooling = _parse_option("--pooling", options.pooling, names)
+    settings = parse_expert_settings(options.expert_settings, names)
     loaded = [
-        load_expert(expert, weights.get(expert), pooling.get(expert))
+        load_expert(expert, weights.get(expert), pooling.get(expert), settings.get(expert))
         if isinstance(expert, str)
         else expert
         for expert in requested
@@ -162,11 +165,15 @@ def extract_command(
         single = (f"{name}@{one}" for name, one in parsed.overrides if name in selection.experts)
         return ",".join((parsed.default, *single))
 
+    settings = [
+        text for text in selection.expert_settings if text.split(".")[0] in selection.experts
+    ]
     return (
         f"enecg extract --dataset {dataset} --store {store} "
         f"--experts {','.join(selection.experts)} "
         f"--weights {join('--weights', selection.weights)} "
         f"--pooling {join('--pooling', selection.pooling)} --dtype {selection.dtype}"
+        + (f" --expert-setting {','.join(settings)}" if settings else "")
         + (f" --limit {limit}" if limit else "")
     )
 

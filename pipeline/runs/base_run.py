@@ -49,6 +49,7 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         weights=tuple(inherited["weights"]),
         pooling=tuple(inherited["pooling"]),
         dtype=inherited["dtype"],
+        expert_settings=tuple(inherited.get("expert_settings", ())),
         repeats=inherited["repeats"],
         patients=inherited["patients"],
         ecgs=inherited["ecgs"],

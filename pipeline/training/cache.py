@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from enecg.errors import UserError
-from enecg.experts import ExpertOption, get_definition, list_experts
+from enecg.experts import ExpertOption, get_definition, list_experts, parse_expert_settings
+from enecg.experts.settings import Settings
 from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
 from pipeline.extraction.request import StoreSelection, provenance
@@ -57,6 +58,7 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     pooling = ExpertOption.parse("--pooling", selection.pooling)
     for option in (weights, pooling):
         option.check_experts(selection.experts or list_experts())
+    settings = parse_expert_settings(selection.expert_settings, selection.experts or list_experts())
     found = open_stores(root, namespace)
     selected = list(dict.fromkeys(selection.experts)) or [
         name for name in list_experts() if _is_selectable(name, weights, found)
@@ -64,12 +66,9 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     experts: dict[str, EmbeddingStore] = {}
     for name in selected:
         choice = (weights.get(name), pooling.get(name), selection.dtype)
-        matching = _find_matching(found, name, *choice)
+        matching = _find_matching(found, name, *choice, settings.get(name, {}))
         if len(matching) > 1:
-            raise UserError(
-                f"{matching[0].location} and {matching[1].location} both contain embeddings "
-                f"of {name} with these weights, made with different library versions; remove one."
-            )
+            raise UserError(_ambiguous(name, matching))
         if matching:
             experts[name] = matching[0]
         elif selection.experts:
@@ -148,9 +147,9 @@ def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool
 
 
 def _find_matching(
-    found: FoundStores, name: str, weights: str, pooling: str, dtype: str
+    found: FoundStores, name: str, weights: str, pooling: str, dtype: str, settings: Settings
 ) -> list[EmbeddingStore]:
-    """Return the stores of an expert with these weights, pooling and data type."""
+    """Return the stores of an expert with these weights, pooling, data type and settings."""
     definition = get_definition(name)
     resolved = find_weights(name, weights, definition.published, fetch=False)
     wanted = {
@@ -166,12 +165,33 @@ def _find_matching(
         store
         for store in found.stores
         if all(store.provenance.get(key) == value for key, value in wanted.items())
+        and settings.items() <= _stored_settings(name, store).items()
     ]
     # Hashing a checkpoint takes seconds, so it is done only if there is a store to compare.
     digest = resolved.sha256() if matching else None
     if digest is None:
         return matching
     return [store for store in matching if store.provenance["weights_sha256"] == digest]
+
+
+def _stored_settings(name: str, store: EmbeddingStore) -> Settings:
+    """Return the settings of the expert that made a store."""
+    architecture = store.provenance["architecture"]
+    return {one.name: architecture[one.architecture_key] for one in get_definition(name).settings}
+
+
+def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
+    first, second = matching[:2]
+    both = f"{first.location} and {second.location} both contain embeddings of {name}"
+    values = _stored_settings(name, first), _stored_settings(name, second)
+    different = [key for key in values[0] if values[0][key] != values[1][key]]
+    if not different:
+        return f"{both} with these weights, made with different library versions; remove one."
+    key = different[0]
+    return (
+        f"{both} with these weights, with {key} = {values[0][key]} and {values[1][key]}; select "
+        f"one with --expert-setting {name}.{key}={values[0][key]}."
+    )
 
 
 def _not_found(root: str | Path, namespace: str, what: str, found: FoundStores) -> str:

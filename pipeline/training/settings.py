@@ -74,6 +74,7 @@ class TrainSettings:
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
         dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
             ``float16``.
+        expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort. Default: 10,000.
@@ -93,6 +94,7 @@ class TrainSettings:
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
     dtype: str = "float16"
+    expert_settings: tuple[str, ...] = ()
     device: str = "auto"
     repeats: int = 3
     patients: int = 10_000
@@ -105,4 +107,6 @@ class TrainSettings:
     @property
     def stores(self) -> StoreSelection:
         """The stores to train from."""
-        return StoreSelection(self.experts, self.weights, self.pooling, self.dtype)
+        return StoreSelection(
+            self.experts, self.weights, self.pooling, self.dtype, self.expert_settings
+        )

@@ -1,0 +1,130 @@
+"""Hyperparameters of experts that the tensors of a checkpoint do not determine."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enecg.errors import UserError
+
+OPTION = "--expert-setting"
+
+Settings = dict[str, int]
+"""Values of an expert's settings by name."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExpertSetting:
+    """A hyperparameter that changes the embeddings and that tensors do not determine.
+
+    Attributes:
+        name: Name in the source's code, as in `--expert-setting EXPERT.NAME=VALUE`.
+        architecture_key: Key of the value in `ExpertSpec.architecture`.
+        default: Default of the source, used for a checkpoint that does not state a value.
+        minimum: Smallest value.
+        maximum: Largest value.
+        odd: Whether the value must be odd.
+    """
+
+    name: str
+    architecture_key: str
+    default: int
+    minimum: int
+    maximum: int
+    odd: bool = False
+
+    def check(self, value: Any, where: str) -> int:
+        """Return a value as an integer.
+
+        Args:
+            value: An integer, or its text.
+            where: What states the value, for the error message.
+
+        Raises:
+            UserError: The value is not in the range.
+        """
+        number = int(value) if str(value).strip().isdecimal() else None
+        if (
+            number is None
+            or not self.minimum <= number <= self.maximum
+            or (self.odd and number % 2 == 0)
+        ):
+            raise UserError(
+                f"{where}: {self.name} = {value} is not an {'odd ' if self.odd else ''}integer "
+                f"from {self.minimum} to {self.maximum}."
+            )
+        return number
+
+    def resolve(self, expert: str, given: int | None, config: Mapping[str, Any], path: Path) -> int:
+        """Determine the value for a checkpoint; log it if it is not given.
+
+        Args:
+            expert: Name of the expert.
+            given: Value that the user gave, or None.
+            config: Hyperparameters stored in the checkpoint.
+            path: The checkpoint, for messages.
+
+        Returns:
+            The given value, the checkpoint's, or the default of the source.
+
+        Raises:
+            UserError: The checkpoint states an invalid value, or another one than the user.
+        """
+        stated = config.get(self.name)
+        if stated is not None:
+            stated = self.check(stated, str(path))
+            if given not in (None, stated):
+                raise UserError(
+                    f"{path} was trained with {self.name} = {stated}, but {OPTION} "
+                    f"{expert}.{self.name}={given} is given; remove the option."
+                )
+            _log.info("%s: %s = %d, as stated in the checkpoint.", path, self.name, stated)
+            return stated
+        if given is not None:
+            return given
+        _log.warning(
+            "%s does not state %s of %s; assumed %d, the default of its source. Set another value "
+            "with %s %s.%s=VALUE.",
+            *(path, self.name, expert, self.default, OPTION, expert, self.name),
+        )
+        return self.default
+
+
+def parse_settings(
+    values: Iterable[str], experts: Sequence[str], known: Mapping[str, Sequence[ExpertSetting]]
+) -> dict[str, Settings]:
+    """Parse the values of `--expert-setting`.
+
+    Args:
+        values: Values as given on the command line, each `EXPERT.NAME=VALUE`.
+        experts: Names of the requested experts.
+        known: Settings of each of these experts.
+
+    Returns:
+        Settings of the experts that have any.
+
+    Raises:
+        UserError: A value is malformed, given twice, out of range, or for an unknown setting or
+            an expert that is not requested.
+    """
+    parsed: dict[str, Settings] = {}
+    for text in values:
+        target, _, value = text.partition("=")
+        expert, dot, name = target.strip().partition(".")
+        if not (dot and name and value.strip()):
+            raise UserError(f"{OPTION} {text} is not EXPERT.NAME=VALUE, such as timesnet.top_k=5.")
+        if expert not in experts:
+            raise UserError(f"{OPTION} refers to expert {expert!r}, which is not among --experts.")
+        setting = next((one for one in known[expert] if one.name == name), None)
+        if setting is None:
+            available = ", ".join(one.name for one in known[expert]) or "none"
+            raise UserError(
+                f"{OPTION} {text}: {expert} has no setting {name!r}; available: {available}."
+            )
+        if name in parsed.get(expert, {}):
+            raise UserError(f"{OPTION} sets {expert}.{name} twice; give it one value.")
+        parsed.setdefault(expert, {})[name] = setting.check(value, f"{OPTION} {text}")
+    return parsed
