@@ -1,4 +1,4 @@
-"""Lists and comparisons of runs."""
+"""Tables that list and compare runs."""
 
 import json
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
     """Build a table with one run per row.
 
     Args:
-        runs: Results of runs.
+        runs: Results of the runs.
 
     Returns:
-        Folder, data set, experts, untrained weights, date and EnECG's scores: a column for each
-        of the paper's tasks in any run, and one for all other tasks.
+        Columns for folder, data set, experts, untrained weights, date and EnECG's scores: one for
+        each of the paper's tasks in any run, and one for all own tasks.
     """
     all_tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tasks = {name: all_tasks[name] for name in TASKS if name in all_tasks}
@@ -34,13 +34,13 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
     rows = []
     for run in runs:
         config = run.config
-        weights = {one for one in run.weights.values() if one.startswith("random:")}
+        untrained = {label for label in run.weights.values() if label.startswith("random:")}
         rows.append(
             (
                 str(run.folder),
                 config["dataset"],
                 ",".join(run.weights),
-                ", ".join(sorted(weights)) or "no",
+                ", ".join(sorted(untrained)) or "no",
                 config["finished"].replace("T", " ")[:16],
                 *(_format_score(run, name) for name in tasks),
                 *([_format_own_tasks(run)] if has_own_tasks else []),
@@ -52,40 +52,40 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
 
 
 def compare_runs(runs: Sequence[RunResults]) -> list[Table]:
-    """Build tables of the settings that differ and of the scores, with one run per column.
+    """Build tables of the settings that differ and of the scores, with one column per run.
 
     Args:
         runs: Results of two or more runs of the same data set.
 
     Returns:
-        The table of settings, with a warning if the runs have different patients, and one table
-        of scores per task.
+        The table of settings, with a warning if the runs have different test patients, and one
+        table of scores per task.
 
     Raises:
         UserError: The runs have different data sets.
     """
-    names = _names(runs)
+    names = _choose_names(runs)
     datasets = {name: run.config["dataset"] for name, run in zip(names, runs, strict=True)}
     if len(set(datasets.values())) > 1:
         listed = ", ".join(f"{name} of {dataset}" for name, dataset in datasets.items())
         raise UserError(f"Runs of different data sets cannot be compared: {listed}.")
-    return [_settings_table(runs, names), *_score_tables(runs, names)]
+    return [_build_settings_table(runs, names), *_build_score_tables(runs, names)]
 
 
-def _settings_table(runs: Sequence[RunResults], names: Sequence[str]) -> Table:
-    flat = [_flatten_config(run) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
+def _build_settings_table(runs: Sequence[RunResults], names: Sequence[str]) -> Table:
+    configs = [_flatten_config(run) for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
     rows = [
-        (key, *(one.get(key, "-") for one in flat))
+        (key, *(config.get(key, "-") for config in configs))
         for key in keys
-        if len({one.get(key) for one in flat}) > 1
+        if len({config.get(key) for config in configs}) > 1
     ]
     notes = [] if rows else ["None: the runs have the same settings."]
     if len({run.config["cohorts_digest"] for run in runs}) > 1:
         notes.append(
-            "WARNING: the runs have different training and test patients, so their scores also "
-            "differ by chance. The same --seed, --repeats, --patients and --limit, and experts "
-            "with the same records, select the same patients."
+            "WARNING: the runs have different training and test patients, so part of the "
+            "difference between their scores is due to chance. Runs have the same patients if "
+            "--seed, --repeats, --patients, --limit and the records with embeddings are the same."
         )
     else:
         notes.append("All runs have the same training and test patients.")
@@ -93,19 +93,19 @@ def _settings_table(runs: Sequence[RunResults], names: Sequence[str]) -> Table:
 
 
 def _flatten_config(run: RunResults) -> dict[str, str]:
-    """Return the settings and stores of a run as one level of keys and values."""
+    """Flatten the settings and stores of a run into a dictionary of strings."""
     config = run.config
     flat: dict[str, str] = {}
 
     def add(key: str, value: Any) -> None:
         if isinstance(value, dict):
-            for name, one in value.items():
-                add(f"{key} {name}".strip(), one)
+            for name, item in value.items():
+                add(f"{key} {name}".strip(), item)
         else:
             flat[key] = value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
     add("", config["settings"])
-    # Resolved values replace requested ones such as `all` or `auto`.
+    # Replace requested values such as `all` or `auto` by resolved ones.
     for key in ("tasks", "experts", "device", "records"):
         add(key, config[key])
     add("record index", config["index_digest"][:12])
@@ -116,7 +116,7 @@ def _flatten_config(run: RunResults) -> dict[str, str]:
     return flat
 
 
-def _score_tables(runs: Sequence[RunResults], names: Sequence[str]) -> list[Table]:
+def _build_score_tables(runs: Sequence[RunResults], names: Sequence[str]) -> list[Table]:
     tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tables = []
     for task in tasks.values():
@@ -136,7 +136,7 @@ def _score_tables(runs: Sequence[RunResults], names: Sequence[str]) -> list[Tabl
 
 
 def _format_own_tasks(run: RunResults) -> str:
-    """Format EnECG's score on the first own task, and the number of further ones."""
+    """Format EnECG's score on the first own task and the number of other own tasks."""
     names = [name for name in run.tasks if name not in TASKS]
     if not names:
         return NOT_APPLICABLE
@@ -149,7 +149,7 @@ def _format_score(run: RunResults, task: str) -> str:
     return format_measure(run.score(ENSEMBLE, task)).partition(" [")[0]
 
 
-def _names(runs: Sequence[RunResults]) -> list[str]:
-    """Return the names of the runs' folders, or their paths if names are equal."""
+def _choose_names(runs: Sequence[RunResults]) -> list[str]:
+    """Return the names of the run folders, or their paths if the names are not unique."""
     names = [run.folder.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]

@@ -1,4 +1,4 @@
-"""Tables of an evaluation on other data."""
+"""Result tables of the evaluation of a run on other data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,28 +16,28 @@ from pipeline.runs.saved_run import SavedRun
 def evaluation_tables(
     saved: SavedRun, config: dict[str, Any], tasks: Sequence[Task], scores: Sequence[Score]
 ) -> list[Table]:
-    """Build the tables of an evaluation.
+    """Build the result tables of an evaluation.
 
     Args:
         saved: The evaluated run.
         config: Contents of `evaluation.json`.
-        tasks: Evaluated tasks.
-        scores: Scores of all methods.
+        tasks: The evaluated tasks.
+        scores: Scores of all methods and tasks.
 
     Returns:
-        A table of the main metrics, and one table of other metrics per task. The last table has
+        A table of the main metrics and one table of other metrics per task; the last table has
         the notes.
     """
     results = RunResults(
         folder=saved.folder,
         config=config,
-        provenance={str(number): store for number, store in enumerate(saved.stores)},
+        provenance={str(index): store for index, store in enumerate(saved.stores)},
         tasks={task.name: TaskSummary.from_task(task) for task in tasks},
         parameters={},
         scores=tuple(scores),
     )
     main = score_table(results, results.methods, f"{saved.folder} on {config['dataset']}")
-    # An evaluation trains nothing: drop the column of parameters.
+    # Evaluations do not count parameters, so drop the last column.
     main = replace(main, heading=main.heading[:-1], rows=tuple(row[:-1] for row in main.rows))
     tables = [main, *other_metrics_tables(results, results.methods)]
     notes = (*run_notes(results), *other_metrics_notes(results))

@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and HTML."""
+"""Conversion of tables to Markdown, CSV and HTML."""
 
 import csv
 import io
@@ -27,11 +27,11 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Format tables as CSV, separated by empty lines, without notes."""
+    """Format tables as CSV without notes, separated by empty lines."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for number, table in enumerate(tables):
-        if number:
+    for index, table in enumerate(tables):
+        if index:
             buffer.write("\n")
         writer.writerow((table.title, *table.heading[1:]))
         writer.writerows(table.rows)
@@ -44,7 +44,7 @@ def to_html(tables: Sequence[Table]) -> str:
 
 
 def templates() -> Environment:
-    """Return the environment of the HTML templates."""
+    """Return the Jinja environment of the HTML templates."""
     return Environment(loader=PackageLoader("pipeline.report"), autoescape=select_autoescape())
 
 
@@ -56,10 +56,10 @@ def write_tables(tables: Sequence[Table], out: Path) -> None:
 
     Args:
         tables: The tables.
-        out: File ending in ``.md``, ``.csv`` or ``.html``, which sets the format.
+        out: Output file. The suffix selects the format: ``.md``, ``.csv`` or ``.html``.
 
     Raises:
-        UserError: The suffix is unknown, or the file cannot be written.
+        UserError: The suffix is not supported, or the file is not writable.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: unknown suffix; use {', '.join(FORMATS)}.")

@@ -1,4 +1,4 @@
-"""Notes below the tables of a run."""
+"""Notes below the result tables of a run or an evaluation."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
 
 
 def untrained_warning(experts: Sequence[str]) -> str:
-    """Warn that experts have random weights."""
+    """Return a warning that experts have random weights."""
     return (
         f"Untrained experts: {', '.join(experts)}. Their weights are random, so these scores show "
         "that the pipeline runs, not how good the experts are."
@@ -53,7 +53,7 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
         notes.append(f"Skipped {run.config['records_left_out']} unreadable ECGs.")
     notes += run.config["notes"]
     for task in run.tasks.values():
-        notes += _undefined_notes(run, task)
+        notes += _explain_undefined(run, task)
     return tuple(notes)
 
 
@@ -74,7 +74,7 @@ def _baseline_notes(run: RunResults) -> list[str]:
 
 
 def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
-    """Explain the metrics besides the main one, as far as the run has them."""
+    """Return notes that explain the other metrics of the run's tasks."""
     kinds = {task.kind for task in run.tasks.values()}
     notes = []
     if kinds - {"regression"}:
@@ -93,15 +93,16 @@ def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _undefined_notes(run: RunResults, task: TaskSummary) -> list[str]:
-    """Explain metrics that are undefined in some repeats."""
+def _explain_undefined(run: RunResults, task: TaskSummary) -> list[str]:
+    """Return a note for each metric that is undefined in some repeats."""
     notes = []
-    for score in (one for one in run.scores if one.task == task.name):
-        for one in (score, *score.others):
-            missing = sum(map(math.isnan, one.values))
-            if missing:
+    for score in (score for score in run.scores if score.task == task.name):
+        for measure in (score, *score.others):
+            undefined = sum(map(math.isnan, measure.values))
+            if undefined:
                 notes.append(
-                    f"{task.title}: {one.metric} is undefined in {missing} of {len(one.values)} "
+                    f"{task.title}: {measure.metric} is undefined in {undefined} of "
+                    f"{len(measure.values)} "
                     "repeats, where all test records have the same label; the mean is over the "
                     "other repeats."
                 )

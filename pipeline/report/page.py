@@ -1,4 +1,4 @@
-"""The results page of a run: one HTML file with embedded plots, and its tables in Markdown."""
+"""Results page of a run, a self-contained HTML file, and its tables in Markdown."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
 
     Args:
         run: Results of the run.
-        repeats: Its trained repeats.
+        repeats: The trained repeats of the run.
 
     Returns:
         Path of `results.html` in the run folder.
@@ -59,7 +59,7 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
             resources=resource_table(run),
             figures=[
                 (title, caption, encode_png(figure))
-                for title, caption, figure in _figures(run, repeats)
+                for title, caption, figure in _plot_figures(run, repeats)
                 if figure is not None
             ],
         )
@@ -69,8 +69,10 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
     return path
 
 
-def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str, Figure | None]]:
-    """Return title, caption and figure of each plot."""
+def _plot_figures(
+    run: RunResults, repeats: Sequence[Repeat]
+) -> list[tuple[str, str, Figure | None]]:
+    """Return the title, caption and figure of each plot; the figure may be None."""
     return [
         (
             "Scores",
@@ -84,7 +86,7 @@ def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str,
             "EnECG's predictions for test records of all repeats. Line: predicted equals true.",
             plot_regressions(repeats),
         ),
-        ("Confusion matrices", _confusion_caption(run, repeats), plot_confusions(repeats)),
+        ("Confusion matrices", _describe_confusions(run, repeats), plot_confusions(repeats)),
         (
             "Calibration",
             f"Test records of all repeats in {BINS} equal-width bins of the predicted "
@@ -106,13 +108,13 @@ def _figures(run: RunResults, repeats: Sequence[Repeat]) -> list[tuple[str, str,
     ]
 
 
-def _confusion_caption(run: RunResults, repeats: Sequence[Repeat]) -> str:
+def _describe_confusions(run: RunResults, repeats: Sequence[Repeat]) -> str:
     sentences = [
         "EnECG's predictions for test records of all repeats: number of records by true class "
         "(row) and predicted class (column). Color: share of the row."
     ]
-    if any(one.task.other_class for one in repeats[0].targets.values()):
-        sentences.append("In each repeat, diagnoses that are not among its classes are Others.")
+    if any(targets.task.other_class for targets in repeats[0].targets.values()):
+        sentences.append("Diagnoses that are not a class in a repeat count as Others.")
     sentences.append(describe_thresholds(run))
     if names := truncated_names(repeats):
         sentences.append(f"Truncated names in full: {'; '.join(names)}.")

@@ -1,4 +1,4 @@
-"""Plots of EnECG's predictions for test records: regressions and confusion matrices."""
+"""Plots of EnECG's predictions for test records: scatter plots and confusion matrices."""
 
 import math
 import textwrap
@@ -16,9 +16,9 @@ from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
 CLASS_NAME_LENGTH = 60
-"""Maximum characters of a class name on one line; longer names are truncated."""
+"""Maximum length of a class name that is shown on one line; longer names are truncated."""
 CLASS_LINE_LENGTH = 30
-"""Maximum characters per line of a class name on two lines."""
+"""Maximum length of each line of a class name that is shown on two lines."""
 
 
 def select_predictions(
@@ -34,15 +34,15 @@ def select_predictions(
 
 
 def plot_regressions(repeats: Sequence[Repeat]) -> Figure | None:
-    """Plot predicted against true values of all repeats; None if no task is a regression."""
-    tasks = _tasks_of_kind(repeats, "regression")
+    """Plot predicted against true values of all repeats; return None without regression tasks."""
+    tasks = _select_tasks(repeats, "regression")
     if not tasks:
         return None
     figure = Figure(figsize=(3.2 * len(tasks), 3.0), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         predictions = select_predictions(repeats, task.name)
-        truth = np.concatenate([one.truth for one in predictions])
-        predicted = np.concatenate([one.predicted for one in predictions])
+        truth = np.concatenate([repeat.truth for repeat in predictions])
+        predicted = np.concatenate([repeat.predicted for repeat in predictions])
         axes.plot(truth, predicted, ".", color=EXPERT_COLOR, alpha=0.5, markersize=4)
         ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
         axes.plot(ends, ends, color="grey", linewidth=1)
@@ -54,12 +54,12 @@ def plot_regressions(repeats: Sequence[Repeat]) -> Figure | None:
 
 
 def plot_confusions(repeats: Sequence[Repeat]) -> Figure | None:
-    """Plot confusion matrices over all repeats, colored by share of the true class.
+    """Plot confusion matrices over all repeats, colored by fraction of the true class.
 
     Returns:
-        The figure; None if all tasks are regressions.
+        The figure; None if all tasks are regression tasks.
     """
-    tasks = _tasks_of_kind(repeats, "binary") + _tasks_of_kind(repeats, "multiclass")
+    tasks = _select_tasks(repeats, "binary") + _select_tasks(repeats, "multiclass")
     if not tasks:
         return None
     matrices = [sum_confusions(repeats, task.name) for task in tasks]
@@ -69,8 +69,8 @@ def plot_confusions(repeats: Sequence[Repeat]) -> Figure | None:
     grid = figure.subplots(1, len(tasks), squeeze=False, width_ratios=widths)[0]
     for axes, task, (names, counts) in zip(grid, tasks, matrices, strict=True):
         binary = len(names) == 2
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(
                 column,
@@ -78,7 +78,7 @@ def plot_confusions(repeats: Sequence[Repeat]) -> Figure | None:
                 f"{counts[row, column]:,}",
                 ha="center",
                 va="center",
-                color="white" if shares[row, column] > 0.6 else "black",
+                color="white" if fractions[row, column] > 0.6 else "black",
                 fontsize=9 if binary else 6,
             )
         axes.set_title(task.title, fontsize=10)
@@ -88,7 +88,7 @@ def plot_confusions(repeats: Sequence[Repeat]) -> Figure | None:
             axes.set_yticks(range(2), names)
         else:
             axes.set_xticks(range(len(names)), range(1, len(names) + 1))
-            axes.set_yticks(range(len(names)), _numbered(names), fontsize=6.5, linespacing=1.0)
+            axes.set_yticks(range(len(names)), _number(names), fontsize=6.5, linespacing=1.0)
         axes.set_xlabel("predicted", fontsize=8)
         axes.set_ylabel("true", fontsize=8)
     return figure
@@ -96,13 +96,13 @@ def plot_confusions(repeats: Sequence[Repeat]) -> Figure | None:
 
 def truncated_names(repeats: Sequence[Repeat]) -> list[str]:
     """Return the class names that are truncated in figures."""
-    lists = (one.classes for repeat in repeats for one in repeat.targets.values())
+    lists = (targets.classes for repeat in repeats for targets in repeat.targets.values())
     names = dict.fromkeys(name for classes in lists for name in classes)
-    return [name for name in names if one_line(name) != name or " ".join(_lines(name)) != name]
+    return [name for name in names if one_line(name) != name or " ".join(_wrap(name)) != name]
 
 
 def describe_thresholds(run: RunResults, method: str = ENSEMBLE) -> str:
-    """Describe in a sentence the thresholds of binary tasks; empty if there are none."""
+    """Return a sentence on the thresholds of binary tasks; empty if there are none."""
     by_task = run.thresholds.get(method, {})
     if not by_task:
         return ""
@@ -127,37 +127,37 @@ def sum_confusions(
     part of `OTHER_CLASS` in another.
 
     Args:
-        repeats: Trained repeats.
+        repeats: The trained repeats.
         task: Name of a binary or multiclass task.
 
     Returns:
-        Class names, and counts of records.
+        Class names and the confusion matrix of record counts.
     """
     lists = [repeat.targets[task].classes for repeat in repeats]
     names = [*dict.fromkeys(name for names in lists for name in names if name != OTHER_CLASS)]
     if any(OTHER_CLASS in names for names in lists):
         names.append(OTHER_CLASS)
     counts = np.zeros((len(names), len(names)), int)
-    for one, classes in zip(select_predictions(repeats, task), lists, strict=True):
-        place = [names.index(name) for name in classes]
-        counts[np.ix_(place, place)] += confusion_matrix(
-            one.truth, one.predicted, labels=range(len(classes))
+    for predictions, classes in zip(select_predictions(repeats, task), lists, strict=True):
+        indices = [names.index(name) for name in classes]
+        counts[np.ix_(indices, indices)] += confusion_matrix(
+            predictions.truth, predictions.predicted, labels=range(len(classes))
         )
     return names, counts
 
 
 def one_line(name: str) -> str:
-    """Truncate a class name to one line."""
+    """Truncate a class name to `CLASS_NAME_LENGTH` characters."""
     return name if len(name) <= CLASS_NAME_LENGTH else f"{name[: CLASS_NAME_LENGTH - 1]}…"
 
 
-def _lines(name: str) -> list[str]:
+def _wrap(name: str) -> list[str]:
     return textwrap.wrap(name, CLASS_LINE_LENGTH, max_lines=2, placeholder=" …")
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    return ["\n".join(_lines(name)) + f"  {place}" for place, name in enumerate(names, start=1)]
+def _number(names: Sequence[str]) -> list[str]:
+    return ["\n".join(_wrap(name)) + f"  {number}" for number, name in enumerate(names, start=1)]
 
 
-def _tasks_of_kind(repeats: Sequence[Repeat], kind: str) -> list[Task]:
-    return [one.task for one in repeats[0].targets.values() if one.task.kind == kind]
+def _select_tasks(repeats: Sequence[Repeat], kind: str) -> list[Task]:
+    return [targets.task for targets in repeats[0].targets.values() if targets.task.kind == kind]

@@ -13,16 +13,16 @@ from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 
 MIN_BIN_RECORDS = 5
-"""Fewest records of a bin that a line connects; the frequency in smaller bins is noise."""
+"""Minimum number of records of bins connected by lines; smaller bins are too noisy."""
 MAX_DOT_AREA = 60
-"""Area in square points of the dot of a method's largest bin."""
+"""Area of the dot of a method's largest bin, in square points."""
 
 
 def plot_reliability(run: RunResults) -> Figure | None:
     """Plot reliability curves of EnECG and its experts for binary tasks.
 
     Returns:
-        The figure, with the number of EnECG's records per bin below; None without binary tasks.
+        The figure, with a histogram of EnECG's predictions below; None without binary tasks.
     """
     tasks = [task for task in run.tasks.values() if task.kind == "binary"]
     if not tasks:
@@ -31,7 +31,7 @@ def plot_reliability(run: RunResults) -> Figure | None:
     height = 3.6 + 0.17 * math.ceil((len(run.weights) + 1) / columns)
     figure = Figure(figsize=(4 * len(tasks), height), layout="constrained")
     grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
-    colors = {name: f"C{place}" for place, name in enumerate(run.weights)}
+    colors = {name: f"C{index}" for index, name in enumerate(run.weights)}
     handles = {}
     for column, task in enumerate(tasks):
         curves, records = grid[:, column]
@@ -45,8 +45,9 @@ def plot_reliability(run: RunResults) -> Figure | None:
                 curves, score.reliability, color, alpha
             )
             if method == ENSEMBLE:
-                for one in score.reliability:
-                    records.bar(one.low, one.n, one.high - one.low, 0, align="edge", color="#bbb")
+                for bin_ in score.reliability:
+                    width = bin_.high - bin_.low
+                    records.bar(bin_.low, bin_.n, width, 0, align="edge", color="#bbb")
         curves.set_title(task.title, fontsize=10)
         curves.set_ylabel("observed frequency", fontsize=8)
         curves.set_ylim(-0.05, 1.05)
@@ -68,32 +69,36 @@ def plot_reliability(run: RunResults) -> Figure | None:
 
 
 def _plot_curve(axes: Any, bins: Sequence[Bin], color: str, alpha: float) -> Any:
-    """Plot dots with areas by number of records, connect them, and return a legend handle."""
-    probability, share = [one.probability for one in bins], [one.share for one in bins]
-    for part in connected_bins(bins):
-        axes.plot(probability[part], share[part], color=color, alpha=alpha, linewidth=2 * alpha)
-    largest = max(one.n for one in bins)
-    areas = [MAX_DOT_AREA * one.n / largest for one in bins]
-    axes.scatter(probability, share, areas, color=color, alpha=alpha, linewidths=0, clip_on=False)
+    """Plot dots with area proportional to the number of records; return a legend handle."""
+    probability = [bin_.probability for bin_ in bins]
+    frequency = [bin_.share for bin_ in bins]
+    for adjacent in connected_bins(bins):
+        x, y = probability[adjacent], frequency[adjacent]
+        axes.plot(x, y, color=color, alpha=alpha, linewidth=2 * alpha)
+    largest = max(bin_.n for bin_ in bins)
+    areas = [MAX_DOT_AREA * bin_.n / largest for bin_ in bins]
+    axes.scatter(
+        probability, frequency, areas, color=color, alpha=alpha, linewidths=0, clip_on=False
+    )
     return axes.plot([], [], "o-", color=color, alpha=alpha, markersize=4)[0]
 
 
 def connected_bins(bins: Sequence[Bin]) -> list[slice]:
-    """Return the runs of adjacent bins with at least `MIN_BIN_RECORDS` records each.
+    """Find sequences of adjacent bins with at least `MIN_BIN_RECORDS` records each.
 
     Args:
-        bins: Bins with records, in order.
+        bins: Nonempty bins, in ascending order.
 
     Returns:
         Slices of `bins`.
     """
     slices, start = [], 0
-    for place, one in enumerate(bins):
-        small = one.n < MIN_BIN_RECORDS
-        # `bins` has no empty bins, so neighbors in the list may be apart.
-        apart = place > 0 and one.low > bins[place - 1].high
-        if small or apart:
-            slices.append(slice(start, place))
-            start = place + small
+    for index, current in enumerate(bins):
+        too_small = current.n < MIN_BIN_RECORDS
+        # Empty bins are missing from `bins`, so consecutive elements may not be adjacent.
+        has_gap = index > 0 and current.low > bins[index - 1].high
+        if too_small or has_gap:
+            slices.append(slice(start, index))
+            start = index + too_small
     slices.append(slice(start, len(bins)))
-    return [one for one in slices if one.stop > one.start]
+    return [part for part in slices if part.stop > part.start]

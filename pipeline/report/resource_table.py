@@ -1,4 +1,4 @@
-"""Memory and throughput of a run, as in figure 3 of the paper."""
+"""Table of memory and throughput of a run, as in figure 3 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,16 +20,16 @@ TITLE = "Figure 3: memory and throughput"
 
 
 def resource_table(run: RunResults) -> Table:
-    """Build a table with a row for the extraction of each store and one for the training.
+    """Build a table with one row for the extraction of each store and one for training.
 
     Args:
-        run: Results of a run.
+        run: Results of the run.
 
     Returns:
-        Records per second, kilobytes per record, peak memory and parameters.
+        Columns for records per second, kilobytes per record, peak memory and parameters.
     """
     config = run.config
-    rows = [_store_row(run, store) for store in config["stores"]]
+    rows = [_build_store_row(run, store) for store in config["stores"]]
     records, seconds = config["records"], config["seconds"]
     peak = config["peak_memory_bytes"]
     memory = f"{peak['process'] / 1e9:.2f} GB" + (
@@ -45,10 +45,10 @@ def resource_table(run: RunResults) -> Table:
         )
     )
     heading = ("", "ECGs/s", "kB per ECG in the store", "peak memory", PARAMETERS)
-    return Table(TITLE, heading, tuple(rows), notes=_notes(run))
+    return Table(TITLE, heading, tuple(rows), notes=_build_notes(run))
 
 
-def _store_row(run: RunResults, store: Mapping[str, Any]) -> tuple[str, ...]:
+def _build_store_row(run: RunResults, store: Mapping[str, Any]) -> tuple[str, ...]:
     expert = store["expert"]
     itemsize = np.dtype(run.provenance[store["identity"]]["dtype"]).itemsize
     label = method_label(expert, run) if expert in run.weights else f"{expert} (input of the gate)"
@@ -62,26 +62,26 @@ def _store_row(run: RunResults, store: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _format_rates(extractions: Sequence[Mapping[str, Any]]) -> str:
-    """Format ECGs per second of the expert alone, over all extractions on each device."""
-    devices = dict.fromkeys(one["device"] for one in extractions if one.get("embedding_seconds"))
+    """Format the expert's ECGs per second for each device, over all its extractions."""
+    devices = dict.fromkeys(run["device"] for run in extractions if run.get("embedding_seconds"))
     rates = []
     for device in devices:
-        on_device = [one for one in extractions if one["device"] == device]
-        embedded = sum(one.get("embedded") or 0 for one in on_device)
-        seconds = sum(one.get("embedding_seconds") or 0 for one in on_device)
+        on_device = [run for run in extractions if run["device"] == device]
+        embedded = sum(run.get("embedded") or 0 for run in on_device)
+        seconds = sum(run.get("embedding_seconds") or 0 for run in on_device)
         rates.append(f"{embedded / seconds:,.1f} on {device}")
     return "; ".join(rates) or NOT_RECORDED
 
 
-def _notes(run: RunResults) -> tuple[str, ...]:
+def _build_notes(run: RunResults) -> tuple[str, ...]:
     config = run.config
     return (
-        "Extraction: rate of the expert alone, without decoding and writing, over all run records "
-        "of its store.",
+        "Extraction: rate of the expert alone, without decoding and writing, over all extractions "
+        "recorded in its store.",
         f"Training: {config['seconds']:,.0f} s for {len(config['seeds'])} repeats of "
         f"{len(run.tasks)} tasks on the embeddings of {config['records']:,} ECGs by "
-        f"{len(run.weights)} experts, including evaluation. ECGs/s: ECGs times repeats, divided "
-        "by this time. Peak memory: of the whole process since its start.",
+        f"{len(run.weights)} experts, including evaluation. ECGs/s: number of ECGs times number of "
+        "repeats, divided by this time. Peak memory: of the whole process since its start.",
         "Not recorded: peak memory of extractions. The paper compares with training the experts, "
         "which are frozen here.",
         "Parameters: heads and gate only, without the frozen experts.",

@@ -1,4 +1,4 @@
-"""The results page of a sweep."""
+"""Results page of a sweep."""
 
 import math
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from pipeline.training.sweep import Sweep, SweepSummary
 PAGE = "sweep.html"
 TABLES = "sweep.md"
 MAX_TRIALS = 20
-"""Maximum number of trials in the table; the CSV file has all."""
+"""Maximum number of trials in the table; the CSV file contains all trials."""
 COLUMNS = 3
-"""Panels per row of the figure."""
+"""Number of panels per row of the figure."""
 
 
 def write_sweep(sweep: Sweep) -> str:
@@ -48,7 +48,7 @@ def write_sweep(sweep: Sweep) -> str:
 
 
 def describe_summary(summary: SweepSummary) -> str:
-    """Describe tasks, records, data set and experts of a sweep in a sentence."""
+    """Describe the tasks, data and experts of a sweep."""
     experts = ", ".join(f"{name} ({weights})" for name, weights in summary.weights.items())
     return (
         f"Tasks: {', '.join(summary.tasks)}. Data: {summary.records:,} ECGs from "
@@ -58,9 +58,9 @@ def describe_summary(summary: SweepSummary) -> str:
 
 
 def trials_table(sweep: Sweep) -> Table:
-    """Build a table of the best trials, the best first."""
+    """Build a table of the best trials, sorted by loss."""
     trials = sweep.trials.head(MAX_TRIALS)
-    names = _setting_names(trials)
+    names = _list_settings(trials)
     rows = tuple(
         (str(row["trial"]), f"{row['loss']:.3f}", *(_format_value(row[name]) for name in names))
         for _, row in trials.iterrows()
@@ -70,9 +70,9 @@ def trials_table(sweep: Sweep) -> Table:
         f"{len(sweep.trials)} trials. Relative loss: validation loss of the gated mixture divided "
         "by that of the constant predictor, mean over tasks. 1 is no better than the constant "
         "predictor.",
-        "Patients are split 70/20/10. Settings are chosen on validation patients; scores for test "
-        "patients require a training. Repeats of a training with other seeds may test on "
-        "patients that were validation patients here.",
+        "Patients are split 70/20/10. The losses are for validation patients; train with the best "
+        "settings to get scores for test patients. Repeats with other seeds may test on patients "
+        "that were training or validation patients here.",
         *sweep.summary.notes,
     )
     return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)
@@ -86,8 +86,8 @@ def format_settings(settings: Mapping[str, Any]) -> str:
 
 
 def plot_trials(trials: pd.DataFrame) -> Figure:
-    """Plot the loss by trial, and by each setting that has several values."""
-    names = [name for name in _setting_names(trials) if trials[name].nunique() > 1]
+    """Plot the loss by trial and by each setting with more than one value."""
+    names = [name for name in _list_settings(trials) if trials[name].nunique() > 1]
     rows = math.ceil((1 + len(names)) / COLUMNS)
     figure = Figure(figsize=(3.6 * COLUMNS, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
@@ -99,33 +99,33 @@ def plot_trials(trials: pd.DataFrame) -> Figure:
     for axes, name in zip(grid[1:], names, strict=False):
         _plot_setting(axes, trials.dropna(subset=[name]), name)
         axes.set_xlabel(name.replace("_", " "), fontsize=10)
-    for place, axes in enumerate(grid):
-        axes.set_visible(place <= len(names))
+    for panel, axes in enumerate(grid):
+        axes.set_visible(panel <= len(names))
         axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        if place % COLUMNS == 0:
+        if panel % COLUMNS == 0:
             axes.set_ylabel("relative validation loss", fontsize=10)
     return figure
 
 
 def _plot_setting(axes: Any, trials: pd.DataFrame, name: str) -> None:
-    """Plot the loss by one setting: learning rates on a log axis, other values as categories."""
+    """Plot the loss by a setting: learning rates on a log axis, other settings as categories."""
     if name == "learning_rate":
         exponents = np.log10(trials[name].astype(float))
         axes.set_xscale("log")
         axes.set_xlim(10.0 ** np.floor(exponents.min()), 10.0 ** np.ceil(exponents.max()))
         axes.xaxis.set_major_locator(LogLocator())
         axes.xaxis.set_minor_locator(NullLocator())
-        places = trials[name]
+        positions = trials[name]
     else:
         values = sorted(trials[name].unique())
         axes.set_xticks(range(len(values)), map(_format_value, values))
         axes.set_xlim(-0.5, len(values) - 0.5)
-        places = trials[name].map({value: place for place, value in enumerate(values)})
-    axes.plot(places, trials["loss"], "o", markersize=4, color=EXPERT_COLOR)
+        positions = trials[name].map({value: index for index, value in enumerate(values)})
+    axes.plot(positions, trials["loss"], "o", markersize=4, color=EXPERT_COLOR)
 
 
-def _setting_names(trials: pd.DataFrame) -> list[str]:
+def _list_settings(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name not in ("trial", "loss")]
 
 

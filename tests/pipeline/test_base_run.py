@@ -1,4 +1,4 @@
-"""Training of a new task on the frozen hidden layers of an earlier run."""
+"""Training of new tasks on the frozen hidden layers of a base run."""
 
 import hashlib
 from dataclasses import replace
@@ -38,9 +38,9 @@ def first(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Results:
     out = tmp_path_factory.mktemp("runs") / "first"
-    own = ("heart_rate:regression:bpm", "male:binary")
+    own_tasks = ("heart_rate:regression:bpm", "male:binary")
     return run(
-        *(dataset, store, out), tasks=("all",), own_tasks=own, labels=str(labels), fit=SHARED
+        *(dataset, store, out), tasks=("all",), own_tasks=own_tasks, labels=str(labels), fit=SHARED
     )
 
 
@@ -51,7 +51,7 @@ def second(
     labels: Path,  # noqa: F811
     first: Results,
 ) -> Results:
-    before = hash_files(first.folder)
+    hashes = hash_files(first.folder)
     out = first.folder.parent / "second"
     new = run(
         *(dataset, store, out),
@@ -59,15 +59,15 @@ def second(
         labels=str(labels),
         tasks=("rhythm group",),
         base=str(first.folder),
-        # The repeats and the hidden size of the base take precedence.
+        # The base run overrides `repeats` and `hidden`.
         repeats=1,
         fit=replace(QUICK, hidden=5, rank=2),
     )
-    assert hash_files(first.folder) == before
+    assert hash_files(first.folder) == hashes
     return new
 
 
-def test_new_task_adds_an_adapter_to_the_same_hidden_layer(first: Results, second: Results):
+def test_new_task_adds_an_adapter_to_the_hidden_layers_of_the_base(first: Results, second: Results):
     assert {score.task for score in second.scores} == {"rhythm group"}
     for repeat in range(2):
         for expert in ("dlinear", "timesnet"):
@@ -110,16 +110,16 @@ def test_loaded_runs_reproduce_their_predictions(
             np.testing.assert_allclose(predicted["dlinear"][task], expected["predicted"], rtol=1e-4)
 
 
-def test_run_without_shared_layers_is_not_a_base(
+def test_base_without_shared_hidden_layers_is_rejected(
     dataset: Path,  # noqa: F811
     store: Path,  # noqa: F811
     labels: Path,  # noqa: F811
     tmp_path: Path,
 ):
-    chosen = {"own_tasks": ("male:binary",), "labels": str(labels), "repeats": 1}
-    lora = run(dataset, store, tmp_path / "lora", tasks=("male",), **chosen)
+    settings = {"own_tasks": ("male:binary",), "labels": str(labels), "repeats": 1}
+    lora = run(dataset, store, tmp_path / "lora", tasks=("male",), **settings)
     with pytest.raises(
         UserError, match="with --adaptation lora, so its tasks share no hidden layer"
     ):
-        run(dataset, store, tmp_path / "new", base=str(lora.folder), **chosen)
+        run(dataset, store, tmp_path / "new", base=str(lora.folder), **settings)
     assert not (tmp_path / "new").exists()

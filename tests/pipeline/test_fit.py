@@ -30,7 +30,7 @@ def make_embedding(seed: int = 0) -> torch.Tensor:
 
 
 def make_repeat(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = False) -> LabeledRepeat:
-    """Label the records by features of the embedding, or by those of other records."""
+    """Label the records by their features, or by those of other records if `shuffled`."""
     rows = torch.from_numpy(np.random.default_rng(seed).permutation(RECORDS))
     features = embedding[rows]
     encoded = {
@@ -47,51 +47,51 @@ def make_repeat(embedding: torch.Tensor, seed: int = 0, *, shuffled: bool = Fals
     )
 
 
-def accuracy(fit: FittedHeads, repeat: LabeledRepeat) -> float:
+def compute_accuracy(fit: FittedHeads, repeat: LabeledRepeat) -> float:
     predicted = fit.outputs["arrhythmia"][repeat.test].argmax(1)
     return float((predicted == repeat.encoded["arrhythmia"][repeat.test]).float().mean())
 
 
 def truncate(repeat: LabeledRepeat, records: int) -> LabeledRepeat:
-    """Keep the first training records only."""
+    """Keep only the first training records."""
     train = repeat.train[:records]
     return replace(repeat, train=train, folds=(train[: records // 2], train[records // 2 :]))
 
 
 def change_labels(repeat: LabeledRepeat, rows: torch.Tensor) -> LabeledRepeat:
-    """Reverse the labels of some rows."""
+    """Reverse the order of the labels of some rows."""
     encoded = {task: labels.clone() for task, labels in repeat.encoded.items()}
     for task, labels in encoded.items():
         labels[rows] = repeat.encoded[task][rows.flip(0)]
     return replace(repeat, encoded=encoded)
 
 
-def with_poor_expert(fit: FittedHeads) -> dict[str, torch.Tensor]:
-    """Stack the predictions of these heads and those of a useless expert."""
+def add_useless_expert(fit: FittedHeads) -> dict[str, torch.Tensor]:
+    """Stack the out-of-fold predictions of an expert and those of a useless one."""
     return {task: torch.stack([good, good.flip(0)]) for task, good in fit.out_of_fold.items()}
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "shared-lora"])
-def test_stacked_repeats_equal_separate_repeats(adaptation: Adaptation):
+def test_repeats_trained_in_one_pass_equal_repeats_trained_separately(adaptation: Adaptation):
     embedding = make_embedding()
     sizes = {0: 240, 1: 100, 2: 170}
     repeats = [truncate(make_repeat(embedding, seed), size) for seed, size in sizes.items()]
     settings = replace(QUICK, adaptation=adaptation, dropout=0.2, epochs=25, patience=2)
     stacked = fit_heads(embedding, repeats, settings)
-    gates = fit_gates(embedding, repeats, [with_poor_expert(fit) for fit in stacked], settings)
+    gates = fit_gates(embedding, repeats, [add_useless_expert(fit) for fit in stacked], settings)
     epochs = set()
     for fit, gate, repeat in zip(stacked, gates, repeats, strict=True):
-        (alone,) = fit_heads(embedding, [repeat], settings)
-        (gate_alone,) = fit_gates(embedding, [repeat], [with_poor_expert(fit)], settings)
+        (separate,) = fit_heads(embedding, [repeat], settings)
+        (separate_gate,) = fit_gates(embedding, [repeat], [add_useless_expert(fit)], settings)
         for task in TARGETS:
-            for here, there in (
-                (fit.outputs[task], alone.outputs[task]),
-                (fit.out_of_fold[task], alone.out_of_fold[task]),
-                (gate.module(embedding)[task], gate_alone.module(embedding)[task]),
+            for actual, expected in (
+                (fit.outputs[task], separate.outputs[task]),
+                (fit.out_of_fold[task], separate.out_of_fold[task]),
+                (gate.module(embedding)[task], separate_gate.module(embedding)[task]),
             ):
-                torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
+                torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
             epochs.add(int(np.isfinite(fit.validation_loss[task]).sum()))
-    assert len(epochs) > 1, "all stopped at the same epoch, so the test shows nothing"
+    assert len(epochs) > 1, "all FFNs stopped at the same epoch, so the test is not meaningful"
 
 
 @pytest.mark.parametrize("model", ["heads", "gate"])
@@ -100,11 +100,11 @@ def test_early_stopping_ignores_test_labels(model: str):
     repeat = make_repeat(embedding)
     repeats = (repeat, change_labels(repeat, repeat.test))
     settings = replace(QUICK, epochs=30, patience=3, adaptation="full", dropout=0.1)
-    fits = [fit_heads(embedding, [each], settings)[0] for each in repeats]
+    fits = [fit_heads(embedding, [repeat], settings)[0] for repeat in repeats]
     if model == "gate":
-        out_of_fold = with_poor_expert(fits[0])
+        out_of_fold = add_useless_expert(fits[0])
         fits = [  # type: ignore[assignment]
-            fit_gates(embedding, [each], [out_of_fold], settings)[0] for each in repeats
+            fit_gates(embedding, [repeat], [out_of_fold], settings)[0] for repeat in repeats
         ]
     for name, tensor in fits[0].module.state_dict().items():
         assert torch.equal(tensor, fits[1].module.state_dict()[name]), name
@@ -139,15 +139,15 @@ def test_shared_layer_is_trained_and_shared_by_all_tasks():
 
 
 @pytest.mark.parametrize("weights", ["task", "output"])
-def test_balance_loss_evens_the_expert_weights(weights: str):
+def test_load_balancing_loss_equalizes_the_expert_weights(weights: str):
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     (fit,) = fit_heads(embedding, [repeat], QUICK)
     settings = replace(QUICK, gate_weights=weights, learning_rate=2e-2, epochs=20)  # type: ignore[arg-type]
     imbalance = {}
     for balance in (0.0, 1.0):
-        changed = replace(settings, balance=balance)
-        (gate,) = fit_gates(embedding, [repeat], [with_poor_expert(fit)], changed)
+        balanced = replace(settings, balance=balance)
+        (gate,) = fit_gates(embedding, [repeat], [add_useless_expert(fit)], balanced)
         with torch.no_grad():
             imbalance[balance] = {
                 task: float(weight.mean((0, 1)).max() - 0.5)
@@ -158,7 +158,7 @@ def test_balance_loss_evens_the_expert_weights(weights: str):
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_top_k_gate_selects_k_experts_and_finds_the_best(top_k: int):
+def test_top_k_gate_selects_k_experts_and_prefers_the_best(top_k: int):
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     (fit,) = fit_heads(embedding, [repeat], QUICK)
@@ -174,46 +174,46 @@ def test_top_k_gate_selects_k_experts_and_finds_the_best(top_k: int):
     for task, weight in weights.items():
         assert ((weight > 0).sum(-1) == top_k).all()
         torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
-        # By chance it would be selected for a third or two thirds of the records.
+        # A random gate selects the good expert for one or two thirds of the records.
         assert float((weight[..., 2] > 0).float().mean()) > (0.75 if top_k == 1 else 0.9), task
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "full", "linear", "shared-lora"])
-def test_every_adaptation_learns_labels_and_finds_nothing_in_shuffled_labels(
+def test_every_adaptation_learns_true_labels_but_not_shuffled_labels(
     adaptation: Adaptation,
 ):
     embedding = make_embedding()
     settings = replace(QUICK, adaptation=adaptation, epochs=40)
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding)], settings)
-    assert accuracy(fit, repeat) > 0.6
-    # With a leak from training to test labels, the accuracy would exceed chance.
+    assert compute_accuracy(fit, repeat) > 0.6
+    # If test labels leaked into training, the accuracy would be above chance.
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding, shuffled=True)], settings)
-    assert accuracy(fit, repeat) < 0.45
+    assert compute_accuracy(fit, repeat) < 0.45
     truth = repeat.encoded["age"][repeat.test]
     assert (fit.outputs["age"][repeat.test, 0] - truth).abs().mean() > 0.9 * truth.abs().mean()
 
 
-def test_out_of_fold_predictions_do_not_depend_on_the_records_own_labels():
+def test_out_of_fold_predictions_do_not_depend_on_labels_of_their_fold():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     fold = repeat.folds[0]
     (fit,) = fit_heads(embedding, [repeat], QUICK)
-    (other,) = fit_heads(embedding, [change_labels(repeat, fold)], QUICK)
-    assert not torch.allclose(fit.outputs["sex"], other.outputs["sex"])
-    torch.testing.assert_close(fit.out_of_fold["sex"][fold], other.out_of_fold["sex"][fold])
+    (changed,) = fit_heads(embedding, [change_labels(repeat, fold)], QUICK)
+    assert not torch.allclose(fit.outputs["sex"], changed.outputs["sex"])
+    torch.testing.assert_close(fit.out_of_fold["sex"][fold], changed.out_of_fold["sex"][fold])
 
 
 def test_training_is_reproducible_and_preserves_the_random_state():
     embedding = make_embedding()
     settings = replace(QUICK, dropout=0.3)
-    before = torch.random.get_rng_state()
+    state = torch.random.get_rng_state()
     first, second = (fit_heads(embedding, [make_repeat(embedding)], settings)[0] for _ in range(2))
-    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(torch.random.get_rng_state(), state)
     for task in TARGETS:
         assert torch.equal(first.outputs[task], second.outputs[task])
 
 
-def test_parameters_of_the_best_epoch_are_kept():
+def test_heads_have_the_parameters_of_the_best_epoch():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     settings = replace(QUICK, adaptation="full", hidden=64, epochs=60, patience=60)
@@ -240,13 +240,13 @@ def test_missing_labels_of_one_task_do_not_affect_other_tasks():
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"gate_depth": 2}, {"gate_weights": "output"}, {"top_k": 1}, {"balance": 0.1}]
+    "overrides", [{}, {"gate_depth": 2}, {"gate_weights": "output"}, {"top_k": 1}, {"balance": 0.1}]
 )
-def test_gate_learns_which_expert_is_right_for_which_record(change: dict[str, object]):
+def test_gate_learns_which_expert_is_right_for_each_record(overrides: dict[str, object]):
     torch.manual_seed(0)
     leads = torch.randn(RECORDS, 10)
     repeat = make_repeat(make_embedding())
-    # The sign of the first feature decides which of the two experts is right.
+    # The sign of the first feature determines which of the two experts is right.
     first_is_right = (leads[repeat.rows][:, 0] > 0).unsqueeze(1)
     out_of_fold = {}
     for task, targets in TARGETS.items():
@@ -260,7 +260,7 @@ def test_gate_learns_which_expert_is_right_for_which_record(change: dict[str, ob
         out_of_fold[task] = torch.stack(
             [torch.where(first_is_right, good, bad), torch.where(first_is_right, bad, good)]
         )
-    settings = replace(QUICK, epochs=60, learning_rate=1e-2, **change)  # type: ignore[arg-type]
+    settings = replace(QUICK, epochs=60, learning_rate=1e-2, **overrides)  # type: ignore[arg-type]
     (gate,) = fit_gates(leads, [repeat], [out_of_fold], settings)
     with torch.no_grad():
         weights = gate.module(leads[repeat.rows])
@@ -275,7 +275,7 @@ def test_gate_learns_which_expert_is_right_for_which_record(change: dict[str, ob
             assert (mixed.argmax(1) == truth).float().mean() >= 0.85
 
 
-def test_untrained_outputs_are_those_of_the_initial_heads():
+def test_untrained_outputs_do_not_depend_on_training():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     (short,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
@@ -298,11 +298,11 @@ def test_parameter_counts_match_the_adaptation():
         assert fit.total == trained + frozen
 
 
-def test_module_reproduces_the_outputs_for_any_batch_size(monkeypatch: pytest.MonkeyPatch):
+def test_module_reproduces_its_outputs_with_any_batch_size(monkeypatch: pytest.MonkeyPatch):
     embedding = make_embedding()
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding)], QUICK)
-    whole = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
-    assert torch.equal(whole["age"], fit.outputs["age"])
+    unbatched = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
+    assert torch.equal(unbatched["age"], fit.outputs["age"])
     monkeypatch.setattr("pipeline.training.fit_heads.PREDICTION_BATCH_SIZE", 64)
     batched = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
     torch.testing.assert_close(batched["age"], fit.outputs["age"])

@@ -1,4 +1,4 @@
-"""Which records each part of a repeat is fitted on."""
+"""Records on which heads, gate, ensembles and thresholds of a repeat are fitted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,8 +26,8 @@ IDS = np.arange(1000, 1000 + RECORDS)
 PATIENTS = np.repeat(np.arange(RECORDS // 2), 2)
 FEATURES = Features(
     IDS,
-    {name: torch.randn(RECORDS, 12, generator=torch.Generator().manual_seed(place))
-     for place, name in enumerate(("one", "other"))},
+    {name: torch.randn(RECORDS, 12, generator=torch.Generator().manual_seed(seed))
+     for seed, name in enumerate(("first", "second"))},
     torch.randn(RECORDS, 6, generator=torch.Generator().manual_seed(9)),
 )  # fmt: skip
 QUICK = FitSettings(epochs=3, hidden=8)
@@ -35,12 +35,12 @@ QUICK = FitSettings(epochs=3, hidden=8)
 
 @pytest.fixture
 def inputs() -> Inputs:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = pd.DataFrame(
         {
             "patient_id": PATIENTS,
-            "age": random.normal(60, 10, RECORDS),
-            "potassium": (random.random(RECORDS) < 0.3).astype(float),
+            "age": rng.normal(60, 10, RECORDS),
+            "potassium": (rng.random(RECORDS) < 0.3).astype(float),
         },
         index=IDS,
     )
@@ -79,13 +79,17 @@ def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
     assert len(ensemble_inputs) == len(ENSEMBLES) * 2
-    for given in ensemble_inputs:
-        train = given.train
-        others = torch.cat([given.validation, torch.arange(len(given.encoded))[-24:]])
-        assert torch.equal(given.out_of_fold[:, others], given.outputs[:, others])
-        assert not torch.isclose(given.out_of_fold[:, train], given.outputs[:, train]).any()
+    for head_outputs in ensemble_inputs:
+        train = head_outputs.train
+        unseen = torch.cat([head_outputs.validation, torch.arange(len(head_outputs.encoded))[-24:]])
+        assert torch.equal(head_outputs.out_of_fold[:, unseen], head_outputs.outputs[:, unseen])
+        assert not torch.isclose(
+            head_outputs.out_of_fold[:, train], head_outputs.outputs[:, train]
+        ).any()
     for task, out_of_fold in gate_inputs[0].items():
-        assert any(torch.equal(out_of_fold, given.out_of_fold) for given in ensemble_inputs), task
+        assert any(
+            torch.equal(out_of_fold, head_outputs.out_of_fold) for head_outputs in ensemble_inputs
+        ), task
 
 
 def test_threshold_is_chosen_on_validation_records(inputs: Inputs):
@@ -96,9 +100,9 @@ def test_threshold_is_chosen_on_validation_records(inputs: Inputs):
     output = torch.stack([1 - probability, probability], 1)
     truth = repeat.encoded["potassium"].numpy().astype(int)
     thresholds = {
-        part: choose_threshold(probability.numpy()[rows], truth[rows])
-        for part in ("train", "validation", "test")
-        for rows in [getattr(repeat, part).numpy()]
+        split: choose_threshold(probability.numpy()[rows], truth[rows])
+        for split in ("train", "validation", "test")
+        for rows in [getattr(repeat, split).numpy()]
     }
     assert len(set(thresholds.values())) == 3
     assert builder.choose_threshold("potassium", output) == thresholds["validation"]

@@ -31,7 +31,7 @@ def make_predictions(
 
 
 def make_errors(error: np.ndarray, patient: np.ndarray, repeat: int = 0) -> TaskPredictions:
-    """Age predictions with the given absolute errors."""
+    """Make age predictions with the given errors."""
     return make_predictions("age", np.zeros(len(error)), error, patient, repeat)
 
 
@@ -41,19 +41,21 @@ def test_interval_matches_plain_bootstrap_over_patients(task: str):
     patient = np.repeat(np.arange(60), 2)
     truth = rng.integers(0, 2 if task == "sex" else 5, 120)
     predicted = np.where(rng.random(120) < 0.7, truth, 1)
-    one = make_predictions(task, truth, predicted, patient)
+    predictions = make_predictions(task, truth, predicted, patient)
     metric = Metric("", TASKS[task].metric, True)
-    vectorized = bootstrap_metric(one, metric, draw_counts(60, 1000, np.random.default_rng(1)))
+    vectorized = bootstrap_metric(
+        predictions, metric, draw_counts(60, 1000, np.random.default_rng(1))
+    )
     plain = []
     for _ in range(1000):
         patients = rng.choice(60, 60)
         rows = np.concatenate([np.flatnonzero(patient == number) for number in patients])
-        plain.append(TASKS[task].metric(one.truth[rows], one.predicted[rows]))
+        plain.append(TASKS[task].metric(predictions.truth[rows], predictions.predicted[rows]))
     assert np.mean(vectorized) == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / 1000**0.5)
     assert np.std(vectorized) == pytest.approx(np.std(plain), rel=0.1)
 
 
-def test_interval_covers_95_percent_and_deviation_is_sample_sd():
+def test_interval_has_width_of_95_percent_and_deviation_is_sample_sd():
     rng = np.random.default_rng(0)
     error = rng.normal(10, 1, 400)
     repeats = [
@@ -67,15 +69,15 @@ def test_interval_covers_95_percent_and_deviation_is_sample_sd():
     assert single.high - single.low == pytest.approx(2 * 1.96 * error.std() / 400**0.5, rel=0.08)
 
 
-def test_patient_in_every_repeat_counts_once():
+def test_interval_is_not_narrower_if_all_repeats_have_the_same_patients():
     error = np.random.default_rng(0).normal(size=80)
-    single = make_errors(error, np.arange(80))
-    three = compute_score([replace(single, repeat=repeat) for repeat in range(3)])
-    one = compute_score([single])
-    assert (three.low, three.high) == pytest.approx((one.low, one.high))
+    predictions = make_errors(error, np.arange(80))
+    three = compute_score([replace(predictions, repeat=repeat) for repeat in range(3)])
+    single = compute_score([predictions])
+    assert (three.low, three.high) == pytest.approx((single.low, single.high))
 
 
-def test_repeated_records_of_a_patient_do_not_narrow_interval():
+def test_interval_is_not_narrower_with_more_records_per_patient():
     error = np.random.default_rng(0).normal(size=50)
     one = compute_score([make_errors(error, np.arange(50))])
     ten = compute_score([make_errors(np.repeat(error, 10), np.repeat(np.arange(50), 10))])

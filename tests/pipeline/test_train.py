@@ -1,4 +1,4 @@
-"""Training from the stores of the synthetic data set, and the run folder that it writes."""
+"""Training on the stores of the synthetic data set, and the resulting run folder."""
 
 import json
 import shutil
@@ -38,13 +38,13 @@ EXPERTS = ("dlinear", "timesnet")
 
 
 def extract_random(dataset: str, store: Path, *experts: str, **options: Any) -> None:
-    """Extract with untrained weights."""
+    """Extract embeddings by experts with random weights."""
     extract(dataset, store, experts, options=ExtractOptions(weights=RANDOM, **options))
 
 
 @pytest.fixture(scope="module")
 def dataset(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The synthetic data set without waveforms, which training must not open."""
+    """Return the synthetic data set without waveforms, which training must not read."""
     bare = tmp_path_factory.mktemp("bare") / "data"
     shutil.copytree(synthetic_dir, bare, ignore=shutil.ignore_patterns("files"))
     return bare
@@ -57,9 +57,9 @@ def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-def run(dataset: Path, store: Path, out: Path, **settings: object) -> Results:
-    chosen = {"weights": RANDOM, "repeats": 2, "fit": QUICK} | settings
-    return train(f"mimic-iv-ecg:{dataset}", store, out, settings=TrainSettings(**chosen))  # type: ignore[arg-type]
+def run(dataset: Path, store: Path, out: Path, **overrides: object) -> Results:
+    settings = {"weights": RANDOM, "repeats": 2, "fit": QUICK} | overrides
+    return train(f"mimic-iv-ecg:{dataset}", store, out, settings=TrainSettings(**settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def find_score(results: Results, task: str, method: str) -> Score:
     return next(score for score in results.scores if (score.task, score.method) == (task, method))
 
 
-def test_training_needs_no_waveforms(results: Results):
+def test_training_without_waveforms_scores_every_method_and_task(results: Results):
     assert {score.task for score in results.scores} == {
         "rr_interval",
         "age",
@@ -86,22 +86,22 @@ def test_training_needs_no_waveforms(results: Results):
     }
     methods = [score.method for score in results.scores if score.task == "age"]
     untrained = [ZERO_SHOT + name for name in EXPERTS]
-    ensembles = [name for name in ENSEMBLES if name != "confidence"]  # not for regressions
+    ensembles = [name for name in ENSEMBLES if name != "confidence"]  # supports no regression tasks
     assert methods == [CONSTANT, *untrained, *EXPERTS, *ensembles, ENSEMBLE]
     assert all(score.low <= score.mean <= score.high for score in results.scores)
 
 
-def test_label_file_gives_the_same_scores_as_its_source_tables(
+def test_scores_with_a_label_file_equal_those_with_its_source_tables(
     results: Results, dataset: Path, store: Path, tmp_path: Path
 ):
-    made = make_labels(open_dataset(f"mimic-iv-ecg:{dataset}"), tmp_path / "labels.parquet")
+    label_file = make_labels(open_dataset(f"mimic-iv-ecg:{dataset}"), tmp_path / "labels.parquet")
     bare = tmp_path / "data"
     bare.mkdir()
     for name in ("record_list.csv", "synthetic.json"):
         shutil.copy(dataset / name, bare)
-    from_file = run(bare, store, tmp_path / "run", labels=str(made.path))
+    from_file = run(bare, store, tmp_path / "run", labels=str(label_file.path))
     assert from_file.scores == results.scores
-    assert f"label digest {made.digest[:12]}" in from_file.markdown
+    assert f"label digest {label_file.digest[:12]}" in from_file.markdown
 
 
 def test_training_builds_no_expert(
@@ -125,13 +125,13 @@ def test_no_patient_is_in_two_parts_of_a_repeat(results: Results, dataset: Path)
         assert [round(len(part) / 30, 1) for part in parts] == [0.7, 0.2, 0.1]
 
 
-def test_predictions_are_saved_with_their_record(results: Results, dataset: Path):
+def test_saved_predictions_have_the_truth_of_their_record(results: Results, dataset: Path):
     rr = read_predictions(results, "rr_interval")
     measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
     np.testing.assert_allclose(rr["truth"], measured.loc[rr["record_id"], "rr_interval"], rtol=1e-5)
     cohorts = json.loads((results.folder / "cohorts.json").read_text())
-    for number, cohort in enumerate(cohorts):
-        assert set(rr.loc[rr["repeat"] == number, "record_id"]) <= set(cohort["test"])
+    for repeat, cohort in enumerate(cohorts):
+        assert set(rr.loc[rr["repeat"] == repeat, "record_id"]) <= set(cohort["test"])
     score = find_score(results, "rr_interval", ENSEMBLE)
     first = rr[(rr["method"] == ENSEMBLE) & (rr["repeat"] == 0)]
     assert score.values[0] == pytest.approx((first["truth"] - first["predicted"]).abs().mean())
@@ -158,12 +158,12 @@ def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     run = runs.read_results(results.folder)
     assert run.scores == results.scores
     assert to_markdown(all_tables(run)) == results.markdown
-    (costs,) = table_with_notes(run, "figure3")
-    assert [row[0].split()[1] for row in costs.rows[:-1]] == ["dlinear", "timesnet", "leads"]
-    assert "GB" in costs.rows[-1][3]
+    (resources,) = table_with_notes(run, "figure3")
+    assert [row[0].split()[1] for row in resources.rows[:-1]] == ["dlinear", "timesnet", "leads"]
+    assert "GB" in resources.rows[-1][3]
 
 
-def test_sentinel_29999_is_not_used_as_rr_interval(results: Results, dataset: Path):
+def test_rr_interval_29999_means_unknown(results: Results, dataset: Path):
     unknown = json.loads((dataset / "synthetic.json").read_text())["spoiled"]["unknown_rr"]
     rr = read_predictions(results, "rr_interval")
     assert unknown
@@ -171,14 +171,14 @@ def test_sentinel_29999_is_not_used_as_rr_interval(results: Results, dataset: Pa
     assert rr["truth"].max() < 3000
 
 
-def test_untrained_weights_are_named_in_every_table(results: Results):
+def test_tables_and_page_mark_experts_with_random_weights(results: Results):
     for file in ("results.md", "results.html"):
         text = (results.folder / file).read_text()
         assert "dlinear (untrained, random:0)" in text
         assert "EnECG (2 of 2 experts untrained)" in text
 
 
-def test_table_has_constant_predictor_counts_seeds_and_intervals(results: Results):
+def test_tables_have_constant_predictor_counts_seeds_and_intervals(results: Results):
     assert f"| {CONSTANT}" in results.markdown
     assert "test records (patients)" in results.markdown
     assert "seeds 0, 1" in results.markdown
@@ -221,8 +221,8 @@ def test_no_cell_is_marked_if_labels_are_shuffled_over_patients(
 def test_training_is_reproducible(results: Results, dataset: Path, store: Path, tmp_path: Path):
     again = run(dataset, store, tmp_path / "again")
     assert again.scores == results.scores
-    other = run(dataset, store, tmp_path / "other", seed=7)
-    assert other.scores != results.scores
+    other_seed = run(dataset, store, tmp_path / "other", seed=7)
+    assert other_seed.scores != results.scores
 
 
 def open_dlinear(root: Path) -> EmbeddingStore:
@@ -233,7 +233,7 @@ def open_dlinear(root: Path) -> EmbeddingStore:
     )
 
 
-def test_scalers_and_classes_are_fitted_on_training_records(
+def test_standardization_and_classes_are_fitted_on_training_records(
     results: Results, dataset: Path, store: Path
 ):
     training = json.loads((results.folder / "cohorts.json").read_text())[0]["train"]
@@ -265,19 +265,23 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
     with torch.inference_mode():
         embedding = torch.from_numpy(embeddings.read(rows)).float()
         embedding = (embedding - base["standardise.mean"]) / base["standardise.scale"]
-        standard = model(embedding)[:, 0].numpy()
-    years = standard * age["scale"] + age["mean"]
+        standardized = model(embedding)[:, 0].numpy()
+    years = standardized * age["scale"] + age["mean"]
     np.testing.assert_allclose(years, saved["predicted"], rtol=1e-4)
 
 
-def test_stores_of_other_weights_are_not_used(dataset: Path, store: Path, tmp_path: Path):
+def test_stores_with_other_weights_or_dtype_are_not_used(
+    dataset: Path, store: Path, tmp_path: Path
+):
     with pytest.raises(UserError, match=r"no float16 embeddings .* random:1 .*dlinear \(random:0"):
         run(dataset, store, tmp_path / "run", weights=("random:1",))
     with pytest.raises(UserError, match="no float32 embeddings of dlinear"):
         run(dataset, store, tmp_path / "run", dtype="float32", experts=("dlinear",))
 
 
-def test_missing_records_are_an_error_with_the_extract_command(synthetic_dir: Path, tmp_path: Path):
+def test_error_for_missing_records_contains_the_extract_command(
+    synthetic_dir: Path, tmp_path: Path
+):
     extract_random(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
     message = r"no embeddings of \d+ of \d+ records; extract them with enecg extract"
     with pytest.raises(StoreError, match=message):
@@ -286,7 +290,7 @@ def test_missing_records_are_an_error_with_the_extract_command(synthetic_dir: Pa
     assert few.scores[0].n[0] < 10
 
 
-def test_part_without_labels_is_an_error_before_training(
+def test_part_without_labels_is_rejected_before_training(
     dataset: Path, store: Path, tmp_path: Path, results: Results
 ):
     bare = tmp_path / "bare"
@@ -302,20 +306,20 @@ def test_part_without_labels_is_an_error_before_training(
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("overrides", "message"),
     [
         ({"tasks": ("height",)}, "Unknown task 'height'; available: rr_interval, age"),
         ({"limit": 2}, "too few to split 70/20/10"),
     ],
 )
-def test_invalid_settings_are_user_errors(
-    settings: dict[str, object], message: str, dataset: Path, store: Path, tmp_path: Path
+def test_invalid_settings_raise_user_error(
+    overrides: dict[str, object], message: str, dataset: Path, store: Path, tmp_path: Path
 ):
     with pytest.raises(UserError, match=message):
-        run(dataset, store, tmp_path / "run", **settings)
+        run(dataset, store, tmp_path / "run", **overrides)
 
 
-def test_task_without_labels_is_an_error_and_excluded_from_all(
+def test_task_without_labels_is_rejected_by_name_and_skipped_by_default(
     dataset: Path, store: Path, tmp_path: Path
 ):
     bare = tmp_path / "bare"
