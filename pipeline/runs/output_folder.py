@@ -16,10 +16,10 @@ UNFINISHED = "unfinished"
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str = "run") -> Path:
-    """Check that `folder` can be used for output: it is new, empty, or an earlier run.
+    """Check that `folder` can be used for output: it is new, empty, or contains an earlier run.
 
     Args:
-        folder: Output folder.
+        folder: Output folder; need not exist.
         markers: Names of files that identify an earlier run.
         what: Kind of output for error messages, ``"run"`` or ``"evaluation"``.
 
@@ -27,7 +27,7 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
         The folder with ``~`` expanded.
 
     Raises:
-        UserError: `folder` is a file, or contains files but no earlier run.
+        UserError: `folder` is a file, or is not empty and does not contain an earlier run.
     """
     folder = folder.expanduser()
     if folder.is_file():
@@ -35,8 +35,8 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names - {UNFINISHED} and not names.issuperset(markers):
         raise UserError(
-            f"{folder} does not contain an earlier {what}, but other files ({min(names)}); "
-            "choose another --out."
+            f"{folder} is not empty and does not contain an earlier {what} (it contains "
+            f"{min(names)}); choose another --out."
         )
     return folder
 

@@ -67,9 +67,9 @@ class Predictor:
             expected = len(heads.standardise.mean)
             embedding = features.experts.get(name)
             if embedding is None or embedding.shape[1] != expected:
-                given = "none were given" if embedding is None else f"got {embedding.shape[1]}"
+                actual = "none were given" if embedding is None else f"got {embedding.shape[1]}"
                 raise UserError(
-                    f"The run expects {expected} features of {name}, {given}; read the features "
+                    f"The run expects {expected} features of {name}, {actual}; read the features "
                     "with read_run_features, from stores extracted with the run's settings."
                 )
         outputs = {

@@ -125,13 +125,13 @@ def _peak_memory(device: str) -> dict[str, int]:
 
 def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
     """Return the location, embedding size and extraction rates of a store."""
-    kept = ("started", "device", "embedded", "embedding_seconds")
+    keys = ("started", "device", "embedded", "embedding_seconds")
     return {
         "expert": store.provenance["expert"],
         "identity": store.identity,
         "location": str(store.location),
         "features": store.features,
-        "extractions": [{key: run.get(key) for key in kept} for run in read_runs(store)],
+        "extractions": [{key: run.get(key) for key in keys} for run in read_runs(store)],
     }
 
 

@@ -1,7 +1,7 @@
-"""Hyperparameter search on the embeddings in the stores, by validation loss.
+"""Hyperparameter search on the embeddings in the stores.
 
-Trials of a batch that differ only in the learning rate are trained in one pass. Records of test
-patients are not used for the losses.
+Trials are compared by their loss on validation patients; test patients are not evaluated. Trials of
+a batch that differ only in the learning rate are trained in one pass.
 """
 
 from collections.abc import Callable, Sequence

@@ -335,7 +335,7 @@ def test_task_without_labels_is_rejected_by_name_and_skipped_by_default(
 def test_folder_with_other_files_is_not_overwritten(dataset: Path, store: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(
-        UserError, match=r"does not contain an earlier run, but other files \(thesis.tex"
+        UserError, match=r"does not contain an earlier run \(it contains thesis.tex"
     ):
         run(dataset, store, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "all my work"
