@@ -1,6 +1,6 @@
-"""Frozen ECG experts, heads and gate, and the public API of both stages.
+"""Frozen ECG experts, heads and gate, and the public API for extraction and training.
 
-Names are imported on first use, so ``import enecg`` loads neither torch nor the pipeline.
+Public names are imported on first access, so ``import enecg`` loads neither torch nor the pipeline.
 """
 
 import importlib
@@ -24,7 +24,7 @@ _SOURCES = {
     "synthesize": "pipeline.synthetic.synthesize",
     "train": "pipeline.train",
 }
-"""Module of each public name."""
+"""Module that defines each public name."""
 
 __all__ = sorted(_SOURCES)
 

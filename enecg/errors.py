@@ -1,8 +1,9 @@
-"""The exception whose message is meant for the user."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """An error that the user can fix. Its message names the object, the reason and the remedy.
+    """An error that the user can fix.
 
-    The command line prints the message and exits with code 2. Any other exception is a bug.
+    The message states what is wrong, where, and how to fix it. The command line prints it and
+    exits with code 2. Exceptions of other types are bugs.
     """

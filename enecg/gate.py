@@ -11,13 +11,14 @@ from enecg.heads import FFN, Standardize
 
 
 class Gate(nn.Module):
-    """Predicts a weight for every expert, per record and task, from the sampled leads.
+    """Predicts the experts' weights for each record and task from the sampled leads.
 
-    Before training, all experts have the same weight.
+    An untrained gate weights all experts equally.
 
     Args:
         features: Number of input features.
-        outputs: Number of weight sets of each task: 1, or one per output of the task.
+        outputs: For each task, the number of weight vectors to predict: 1, or one per output of the
+            task.
         experts: Number of experts.
         hidden: Units of each hidden layer.
         dropout: Dropout probability after each hidden layer.
@@ -39,12 +40,12 @@ class Gate(nn.Module):
         super().__init__()
         self.experts = experts
         self.top_k = top_k
-        # The attribute's spelling is part of the keys in saved runs.
+        # British spelling, kept because the state-dict keys of saved runs contain it.
         self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
             {
-                task: FFN(features, hidden, sets * experts, dropout, depth)
-                for task, sets in outputs.items()
+                task: FFN(features, hidden, vectors * experts, dropout, depth)
+                for task, vectors in outputs.items()
             }
         )
         for ffn in self.ffn.values():
@@ -55,10 +56,10 @@ class Gate(nn.Module):
     def forward(
         self, leads: Float[Tensor, "batch feature"]
     ) -> dict[str, Float[Tensor, "batch output expert"]]:
-        """Compute the expert weights of every task; they sum to 1 over the experts."""
-        features = self.standardise(leads)
+        """Compute the expert weights of every task, which sum to 1 over the experts."""
+        lead_features = self.standardise(leads)
         return {
-            task: expert_weights(ffn(features).unflatten(-1, (-1, self.experts)), self.top_k)
+            task: expert_weights(ffn(lead_features).unflatten(-1, (-1, self.experts)), self.top_k)
             for task, ffn in self.ffn.items()
         }
 
@@ -69,8 +70,8 @@ def expert_weights(
     """Compute the softmax over the experts.
 
     Args:
-        logits: A logit per expert.
-        top_k: Number of experts to keep, the others get weight 0; 0 keeps all.
+        logits: One logit per expert.
+        top_k: Number of experts to keep; the others get weight 0. 0 keeps all experts.
 
     Returns:
         Weights that sum to 1.
@@ -89,12 +90,12 @@ def mix(
     """Compute the weighted mean of the experts' predictions, `sum_i W_i y_i`.
 
     Args:
-        weights: One set of weights per record, or one per output, which is then renormalized so
-            that class probabilities sum to 1.
+        weights: Expert weights, one vector per record or one per record and output.
         predictions: Standardized values (regression) or class probabilities.
 
     Returns:
-        The mixed predictions, in the units of `predictions`.
+        The mixed predictions: standardized values or class probabilities. With one weight vector
+        per output, the class probabilities are renormalized to sum to 1.
     """
     mixed = (weights * predictions.movedim(0, -1)).sum(-1)
     if weights.shape[-2] > 1:

@@ -1,8 +1,8 @@
 """Heads on frozen experts: one FFN per task, adapted by LoRA.
 
 In `y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935), the hidden layers of the FFN keep their
-initial weights and learn a low-rank update (`W0 + BA`); the output layer is trained fully. These
-modules are saved and loaded; `stacked.py` trains many of them at once.
+initial weights and learn a low-rank update (`W0 + BA`); the output layer is trained directly. Runs
+save and load the modules defined here. `stacked.py` trains many of them in one pass.
 """
 
 import torch
@@ -11,11 +11,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
-"""Modules that LoRA adapts, as a regular expression for peft's `target_modules`."""
+"""Regular expression for the names of the layers that LoRA adapts (peft's `target_modules`)."""
 
 
 class Standardize(nn.Module):
-    """Standardizes features to mean 0 and variance 1 with statistics of the training records.
+    """Standardizes features with the mean and standard deviation of the training records.
 
     Args:
         features: Number of features.
@@ -34,13 +34,13 @@ class Standardize(nn.Module):
         values = embedding.float()
         self.mean = values.mean(0)
         deviation = values.std(0, unbiased=False)
-        # A constant feature becomes 0 instead of 0/0.
+        # Maps a constant feature to 0; dividing by its deviation would give NaN.
         self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
 
     def forward(
         self, embedding: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch feature"]:
-        """Return the standardized features, float32."""
+        """Return the standardized features as float32."""
         return (embedding.float() - self.mean) / self.scale
 
 
@@ -52,7 +52,7 @@ class FFN(nn.Module):
         hidden: Units of each hidden layer.
         outputs: Number of outputs.
         dropout: Dropout probability after each hidden layer.
-        depth: Number of hidden layers; 0 is a single linear layer.
+        depth: Number of hidden layers; with 0, the network is a single linear layer.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TaskHeads(nn.Module):
         hidden: Units of each hidden layer.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers.
-        shared: Whether all tasks share one hidden layer module.
+        shared: Whether all tasks share the same first hidden layer.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TaskHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.shared = shared
-        # The attribute's spelling is part of the keys in saved runs.
+        # British spelling, kept because the state-dict keys of saved runs contain it.
         self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
             {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
@@ -123,12 +123,12 @@ class TaskHeads(nn.Module):
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> PeftModel:
-    """Wrap a module so that hidden layers learn by LoRA and `prediction` layers are trained fully.
+    """Add LoRA to the hidden layers of a module; its `prediction` layers are trained directly.
 
     Args:
-        module: An `FFN`, or a module that contains some.
+        module: An `FFN`, or a module that contains `FFN` modules.
         rank: Rank of the update.
-        alpha: Scale of the update, divided by `rank`.
+        alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
         dropout: Dropout probability on the input of the update.
 
     Returns:

@@ -1,6 +1,6 @@
-"""LeadsSample, the input of the gate: a few resampled leads (EnECG, arXiv 2511.22935).
+"""LeadsSample, the input of the gate: three resampled leads (EnECG, arXiv 2511.22935).
 
-Stores hold it like an expert's embedding, so that training reads no waveforms.
+It is stored in the same way as an expert's embedding, so that training reads no waveforms.
 """
 
 import torch
@@ -13,8 +13,10 @@ from enecg.names import LEADS_SAMPLE
 from enecg.signal import LEADS, resample
 
 SAMPLED_LEADS = ("II", "V1", "V5")
-"""One limb lead, one right and one left precordial lead, as in the usual rhythm strips."""
+"""A limb lead, a right precordial lead and a left precordial lead, the usual rhythm strips."""
+
 STEPS = 500
+"""Samples per lead: 10 s at 50 Hz."""
 
 
 class LeadsSample:

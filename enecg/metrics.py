@@ -1,10 +1,11 @@
-"""Metrics of predictions: those of the paper and others, based on scikit-learn.
+"""Metrics of the paper and additional ones, most of them computed with scikit-learn.
 
-A metric that is undefined, because a class has no test record or all true values are equal, is
-NaN, without a warning or an exception.
+An undefined metric is NaN, without a warning or an exception. A metric is undefined if it needs
+a class that has no test record, or if it needs variance and all true values are equal.
 
-Parameters have the same meaning throughout: `truth` holds true values or class numbers,
-`predicted` the predicted ones, `probability` the predicted probability of each class.
+Parameters have the same meaning in all functions: `truth` contains true values or class numbers,
+`predicted` contains predicted values or class numbers, and `probability` contains the predicted
+probability of each class.
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ from sklearn.metrics import mean_absolute_error as _mean_absolute_error
 from sklearn.metrics import root_mean_squared_error as _root_mean_squared_error
 
 BINS = 10
-"""Number of equal probability bins for calibration; each includes its lower edge."""
+"""Number of probability bins of equal width for calibration; each includes its lower edge."""
 
 NAN = float("nan")
-"""NaN of undefined metrics; a single object, so that tuples that contain it compare equal."""
+"""Value of undefined metrics. A single object, so that tuples that contain it compare equal."""
 
 
 def mean_absolute_error(
@@ -51,14 +52,15 @@ def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " recor
         predicted: Predicted values.
 
     Returns:
-        At most 1, negative for predictions worse than that mean, NaN if all true values are equal.
+        A value of at most 1: 0 for predicting that mean, negative for worse predictions, NaN if all
+        true values are equal.
     """
     total = float(((truth - truth.mean()) ** 2).sum())
     return 1 - float(((truth - predicted) ** 2).sum()) / total if total > 0 else NAN
 
 
 def macro_f1(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
-    """Average the F1 of classes 0 and 1; a class without a correct prediction counts as 0."""
+    """Average the F1 of classes 0 and 1; the F1 of a class without a correct prediction is 0."""
     return float(f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0))
 
 
@@ -140,9 +142,9 @@ def macro_auroc(
 def calibration_pairs(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Float[np.ndarray, " record"], Float[np.ndarray, " record"]]:
-    """Return the probabilities that calibration is measured on, and the outcomes.
+    """Return the probabilities whose calibration is measured, and the outcomes.
 
-    With two classes this is the probability of class 1; with more, the probability of the
+    With two classes these are the probabilities of class 1; with more classes, those of the
     predicted class.
 
     Args:
@@ -150,7 +152,7 @@ def calibration_pairs(
         probability: Probability of each class.
 
     Returns:
-        A probability per record, and 1.0 where that class is the true one, else 0.0.
+        The probability of that class for each record, and 1.0 if it is the true class, else 0.0.
     """
     if probability.shape[1] == 2:
         return probability[:, 1], (truth == 1).astype(np.float64)
@@ -168,15 +170,15 @@ def bin_indices(probability: Float[np.ndarray, " record"]) -> Int[np.ndarray, " 
 def calibration_error(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> float:
-    """Compute the expected calibration error over `BINS` equal bins.
+    """Compute the expected calibration error over `BINS` bins of equal width.
 
     Args:
         truth: Class numbers.
         probability: Probability of each class.
 
     Returns:
-        The distance between mean probability and observed frequency, averaged over bins weighted
-        by their number of records; 0 to 1.
+        The absolute difference between mean probability and observed frequency, averaged over the
+        bins with their numbers of records as weights; 0 to 1.
     """
     confidence, outcome = calibration_pairs(truth, probability)
     gap = np.bincount(bin_indices(confidence), weights=confidence - outcome, minlength=BINS)
@@ -189,7 +191,7 @@ class Bin:
 
     Attributes:
         low: Lower edge of the bin, inclusive.
-        high: Upper edge of the bin.
+        high: Upper edge of the bin, exclusive except in the last bin.
         n: Number of records.
         probability: Mean predicted probability.
         share: Observed frequency of the outcome.
@@ -205,19 +207,19 @@ class Bin:
 def reliability_bins(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Bin, ...]:
-    """Compute the nonempty bins of a reliability diagram, which `calibration_error` sums up."""
+    """Compute the nonempty bins of a reliability diagram; see `calibration_error`."""
     confidence, outcome = calibration_pairs(truth, probability)
     indices = bin_indices(confidence)
     result = []
     for index in np.unique(indices).tolist():
-        inside = indices == index
+        in_bin = indices == index
         result.append(
             Bin(
                 low=index / BINS,
                 high=(index + 1) / BINS,
-                n=int(inside.sum()),
-                probability=float(confidence[inside].mean()),
-                share=float(outcome[inside].mean()),
+                n=int(in_bin.sum()),
+                probability=float(confidence[in_bin].mean()),
+                share=float(outcome[in_bin].mean()),
             )
         )
     return tuple(result)
@@ -229,14 +231,15 @@ class Metric:
 
     Attributes:
         name: Name in tables and result files.
-        compute: Function of the truth and the predictions, or the truth and the class
-            probabilities if `by_probability`.
-        higher_is_better: Direction of improvement.
+        compute: Called as ``compute(truth, predicted)``, or as ``compute(truth, probability)`` if
+            `by_probability` is true.
+        higher_is_better: Whether a larger value is better.
         by_probability: Whether `compute` takes class probabilities.
         has_unit: Whether the metric has the unit of the task.
-        biased: Whether bootstrap draws are systematically worse or better than the full sample:
-            they repeat records, which appear less calibrated, and omit rare classes, which are
-            harder. Such metrics range from 0 to 1.
+        biased: Whether the metric is systematically higher or lower on bootstrap samples than on
+            the full sample. Bootstrap samples repeat records, which increases the calibration
+            error, and omit rare classes, which are harder to predict. Biased metrics range from 0
+            to 1.
     """
 
     name: str
@@ -266,4 +269,4 @@ SECONDARY_METRICS = {
         _CALIBRATION,
     ),
 }
-"""Metrics reported besides the paper's own, by kind of task."""
+"""Metrics reported in addition to the paper's, by kind of task."""

@@ -1,8 +1,8 @@
-"""Poolings of an expert's states into one vector per record; the choice is part of its spec.
+"""Pooling of an expert's hidden states into one vector per record.
 
-States have the axes (record, series, token, feature). A series is a lead or a segment of the
-record; its tokens are consecutive in time. A mean over tokens discards rhythm, a mean over leads
-discards the electrical axis.
+The name of the pooling is part of the expert's spec. States have the axes (record, series, token,
+feature). A series is a lead or a segment of the record, and its tokens are consecutive in time.
+Averaging over tokens discards the rhythm; averaging over leads discards the electrical axis.
 """
 
 from collections.abc import Callable
@@ -18,30 +18,31 @@ Pooled = Float[Tensor, "record pooled"]
 
 
 def mean(states: States) -> Pooled:
-    """Average over series and tokens: F features."""
+    """Average over series and tokens; returns F features."""
     return states.mean((1, 2))
 
 
 def mean_std(states: States) -> Pooled:
-    """Mean and standard deviation over tokens, both averaged over series: 2F features."""
+    """Average mean and standard deviation over tokens over all series; returns 2F features."""
     return torch.cat([states.mean((1, 2)), states.std(2, unbiased=False).mean(1)], dim=-1)
 
 
 def per_series(states: States) -> Pooled:
-    """Average over the tokens of each series: S x F features."""
+    """Average over the tokens of each series; returns S x F features."""
     return states.mean(2).flatten(1)
 
 
 def per_series_mean_std(states: States) -> Pooled:
-    """Mean and standard deviation over the tokens of each series: S x 2F features."""
+    """Compute mean and standard deviation over tokens per series; returns S x 2F features."""
     return torch.cat([states.mean(2), states.std(2, unbiased=False)], dim=-1).flatten(1)
 
 
 SEGMENTS = 4
+"""Number of parts in time for the pooling `segments`."""
 
 
 def segments(states: States) -> Pooled:
-    """Average over series and over each quarter of the tokens: 4F features."""
+    """Average over series and over each quarter of the tokens; returns 4F features."""
     parts = states.mean(1).tensor_split(SEGMENTS, dim=1)
     return torch.cat([part.mean(1) for part in parts], dim=-1)
 
@@ -53,7 +54,7 @@ POOLINGS: dict[str, tuple[Callable[[States], Pooled], Callable[[int, int], int]]
     "per-series-mean-std": (per_series_mean_std, lambda series, size: 2 * series * size),
     "segments": (segments, lambda series, size: SEGMENTS * size),
 }
-"""Name -> (pooling, its number of features from the number of series and the state size)."""
+"""Poolings by name, each with a function `(series, size) -> features` for the pooled size."""
 
 
 def pool(name: str, states: States) -> Pooled:

@@ -1,4 +1,4 @@
-"""The representation of an ECG (12 leads, 10 s at 500 Hz, in mV) and its resampling."""
+"""Constants of decoded ECGs (12 leads, 10 s at 500 Hz, in mV), and functions on signals."""
 
 import math
 from functools import lru_cache
@@ -10,31 +10,31 @@ from scipy.signal import resample_poly
 from torch import Tensor
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-"""Order of the leads in every decoded record: that of the standard 12-lead printout."""
+"""Order of the leads in every decoded record, as in the standard 12-lead printout."""
 
 SAMPLE_RATE_HZ = 500
 SECONDS = 10
 SAMPLES = SAMPLE_RATE_HZ * SECONDS
 
 STANDARDIZE_EPSILON = 1e-5
-"""Added to the variance, as in the Non-stationary Transformer (arXiv 2205.14415)."""
+"""Added to the variance, as by the Non-stationary Transformer (arXiv 2205.14415)."""
 
 
 @lru_cache(maxsize=8)
 def _resampling_matrix(time: int, steps: int) -> Float[Tensor, "time steps"]:
     common = math.gcd(time, steps)
-    # padtype="edge" repeats the first and last sample beyond the ends, which avoids ringing.
+    # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
     matrix = resample_poly(np.eye(time), steps // common, time // common, axis=1, padtype="edge")
-    # A matrix created in inference mode could not be used in a later call that needs gradients.
+    # The cached matrix must not be an inference tensor: autograd could not use it later.
     with torch.inference_mode(mode=False):
         return torch.from_numpy(matrix.astype(np.float32))
 
 
 def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*batch steps"]:
-    """Resample each series to `steps` samples over the same duration, with an anti-alias filter.
+    """Resample each series to `steps` samples over the same duration, with an anti-aliasing filter.
 
-    Uses the polyphase filter of `scipy.signal.resample_poly`, written as one matrix so that it
-    runs on the tensor's device and is differentiable. Autocast does not apply to it.
+    The polyphase filter of `scipy.signal.resample_poly` is applied as a matrix product, so that it
+    runs on the tensor's device and is differentiable. Autocast is disabled.
 
     Args:
         ecg: The series, float32.
@@ -58,8 +58,8 @@ def standardize(
         series: The series, usually in mV.
 
     Returns:
-        The standardized series, and the mean and scale (standard deviation) of each series in the
-        input's unit.
+        The standardized series, and each series' mean and scale (standard deviation) in the unit of
+        the input.
     """
     mean = series.mean(-1, keepdim=True)
     variance = series.var(-1, keepdim=True, unbiased=False)
@@ -70,11 +70,11 @@ def standardize(
 def moving_average(
     series: Float[Tensor, "*batch time"], width: int
 ) -> Float[Tensor, "*batch time"]:
-    """Average each sample with its neighbors, repeating the first and last sample at the ends.
+    """Compute a centered moving average; the ends are padded with the first and last sample.
 
     Args:
         series: The series.
-        width: Number of samples in the average, odd.
+        width: Number of samples in the window; odd.
 
     Returns:
         The smoothed series, of the same length.

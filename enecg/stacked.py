@@ -1,9 +1,9 @@
-"""Many FFNs of the same shape, trained in one pass: repeats, tasks and sweep trials.
+"""Training many FFNs of the same shape in one pass: repeats, tasks and sweep trials.
 
-A single head is so small that the overhead of calling torch exceeds the arithmetic. Here
-`groups` x `tasks` FFNs are one batched matrix product. Each has its own parameters, so training
-them together is equivalent to training them one by one. Trained parameters are copied to the
-modules of `heads.py` and `gate.py`, which compute the same outputs and are saved.
+A single head is so small that calling torch takes longer than the arithmetic. Here the layers of
+`groups` x `tasks` FFNs are computed as one batched matrix product. Each FFN has its own parameters,
+so training them together is equivalent to training them one by one. The trained parameters are
+copied to the modules of `heads.py` and `gate.py`, which compute the same outputs and are saved.
 """
 
 import math
@@ -21,19 +21,19 @@ from enecg.heads import FFN
 
 @dataclass(frozen=True)
 class StackConfig:
-    """The configuration that all FFNs of a stack share.
+    """Configuration shared by all FFNs of a stack.
 
     Attributes:
         features: Number of input features.
         hidden: Units of each hidden layer.
-        outputs: Number of outputs, the largest of any task.
-        depth: Number of hidden layers; 0 is a single linear layer.
-        lora: Whether hidden layers are frozen and learn by LoRA, instead of being trained fully.
+        outputs: Largest number of outputs of any task.
+        depth: Number of hidden layers; with 0, an FFN is a single linear layer.
+        lora: Whether hidden layers are frozen and adapted by LoRA; if false, they are trained.
         shared: Whether all tasks of a group share their hidden layers.
-        zero_prediction: Whether the output layer starts at 0.
+        zero_prediction: Whether the output layer is initialized to 0.
         rank: Rank of the LoRA update.
-        alpha: Scale of the LoRA update, divided by `rank`.
-        dropout: Dropout probability of hidden layers and of the input of LoRA updates.
+        alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
+        dropout: Dropout probability after hidden layers and on the inputs of LoRA updates.
     """
 
     features: int
@@ -51,21 +51,21 @@ class StackConfig:
 class StackedFFN(nn.Module):
     """`groups` x `tasks` FFNs in one module.
 
-    Parameters have the leading axes (group, task), or (group, 1) where hidden layers are shared.
+    Parameters have the leading axes (group, task); those of shared hidden layers, (group, 1).
 
     Args:
         config: Configuration of every FFN.
         tasks: Number of FFNs per group.
-        seeds: Seed of each group's initial parameters; equal seeds give equal parameters.
+        seeds: One seed per group for its initial parameters; equal seeds give equal parameters.
     """
 
     def __init__(self, config: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
         super().__init__()
         self.config = config
-        drawn = {seed: _draw(config, tasks, seed) for seed in set(seeds)}
+        initial = {seed: _initialize(config, tasks, seed) for seed in set(seeds)}
 
         def stacked(name: str) -> nn.Parameter:
-            return nn.Parameter(torch.stack([drawn[seed][name] for seed in seeds]))
+            return nn.Parameter(torch.stack([initial[seed][name] for seed in seeds]))
 
         depths = range(config.depth)
         self.weight = nn.ParameterList(stacked(f"weight{depth}") for depth in depths)
@@ -85,14 +85,15 @@ class StackedFFN(nn.Module):
     ) -> Float[Tensor, "record task hidden"]:
         """Compute a group's first hidden layer without LoRA, before the activation.
 
-        With `config.lora` the layer is frozen, so that one call per training run suffices.
+        With `config.lora` the layer is frozen, so one call per training run suffices.
 
         Args:
             group: Index of the group.
             features: Features of any number of records.
 
         Returns:
-            The linear layer's output for each task (one if hidden layers are shared).
+            The output of the linear layer for each task, or for one task if hidden layers are
+            shared.
         """
         weight = self.weight[0][group]
         product = features @ weight.flatten(0, 1).mT
@@ -104,17 +105,17 @@ class StackedFFN(nn.Module):
         features: Float[Tensor, "group batch feature"],
         first: Float[Tensor, "group batch task_or_1 hidden"] | None = None,
     ) -> Float[Tensor, "group task batch output"]:
-        """Compute every FFN's outputs on its group's batch.
+        """Compute the outputs of every FFN on the batch of its group.
 
-        Dropout drops the same units in all groups and tasks. They are independent of each other,
-        and drawing a mask for each would take longer than all other operations.
+        All groups and tasks use the same dropout mask: drawing one for each FFN would take longer
+        than all other operations. Since the FFNs are independent, each is trained as if alone.
 
         Args:
-            features: Each group's batch.
-            first: Outputs of `first_layer` for the same records, computed here by default.
+            features: One batch per group.
+            first: Outputs of `first_layer` for the same records; None computes them here.
 
         Returns:
-            The outputs, as those of `FFN.forward`.
+            The outputs; see `FFN.forward`.
         """
         states = features.unsqueeze(1)
         for depth in range(self.config.depth):
@@ -138,11 +139,11 @@ class StackedFFN(nn.Module):
         return states * (kept / (1 - probability))
 
     def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy a group's parameters to plain modules.
+        """Copy the parameters of a group to separate `FFN` modules.
 
         Args:
             group: Index of the group.
-            ffns: One `FFN` per task, wrapped by peft if `config.lora`; modified in place.
+            ffns: One `FFN` per task, wrapped by peft if `config.lora` is true; modified in place.
         """
         with torch.no_grad():
             for task, adapted in enumerate(ffns):
@@ -169,7 +170,7 @@ def _multiply(
     states: Float[Tensor, "group task_or_1 batch in"],
     weight: Float[Tensor, "group task_or_1 out in"],
 ) -> Float[Tensor, "group task batch out"]:
-    """Multiply each FFN's states by its weight, reading states that all tasks share only once."""
+    """Multiply each FFN's states by its weight; states shared by all tasks are read only once."""
     if states.shape[1] == 1 and weight.shape[1] > 1:
         product: Tensor = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
         product = product.unflatten(-1, weight.shape[1:3])
@@ -177,28 +178,28 @@ def _multiply(
     return states @ weight.mT
 
 
-def _draw(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
-    """Draw a group's initial parameters, with a leading task axis, as torch and peft draw them."""
+def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
+    """Initialize the parameters of a group, with a leading task axis, as torch and peft do."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         ffns = [
             FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
             for _ in range(tasks)
         ]
-        drawn = {
+        parameters = {
             "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
             "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
         }
         if config.zero_prediction:
-            drawn = {name: torch.zeros_like(value) for name, value in drawn.items()}
+            parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for depth in range(config.depth):
             layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
             kept = layers[:1] if config.shared else layers
-            drawn[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
-            drawn[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
+            parameters[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
+            parameters[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
             lora_a = torch.empty(tasks, config.rank, layers[0].in_features)
             for matrix in lora_a:
                 nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
-            drawn[f"lora_a{depth}"] = lora_a
-            drawn[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
-    return drawn
+            parameters[f"lora_a{depth}"] = lora_a
+            parameters[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
+    return parameters

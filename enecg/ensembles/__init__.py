@@ -1,7 +1,7 @@
-"""The ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3).
+"""Ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3).
 
-All combine the predictions of the same heads: standardized values for regressions, probabilities
-for classes.
+All of them combine the predictions of the same heads: standardized values of a regression, or
+class probabilities.
 """
 
 from enecg.ensembles.averages import Confidence, Mean

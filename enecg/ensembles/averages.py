@@ -1,4 +1,4 @@
-"""Ensembles without fitted parameters; they use no labels."""
+"""Ensembles without fitted parameters, which use no labels."""
 
 import torch
 
@@ -16,11 +16,11 @@ class Mean:
 
 
 class Confidence:
-    """Weights each expert by its confidence on the record, the probability of its predicted class.
+    """Weights each expert by its confidence: the probability of its predicted class.
 
-    After the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
-    Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence; here
-    probabilities are averaged. Not applicable to regressions.
+    Based on the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
+    Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence. Here the weights
+    average probabilities. Does not support regressions.
     """
 
     name = "confidence"

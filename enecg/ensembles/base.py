@@ -1,4 +1,4 @@
-"""The interface of ensembles: predictions of all heads on one task in, one prediction out."""
+"""The ensemble interface: combine the predictions of all heads on one task into one."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -22,12 +22,12 @@ class HeadOutputs:
 
     Attributes:
         kind: Kind of the task.
-        outputs: Standardized values (one output) or class probabilities.
-        out_of_fold: Equal to `outputs`, except that each training record is predicted by heads
-            that were not trained on its patient.
-        encoded: Labels as standardized values or class numbers, NaN where missing.
-        train: Row numbers of training records.
-        validation: Row numbers of validation records.
+        outputs: Standardized values (regression, one output) or class probabilities.
+        out_of_fold: Like `outputs`, except that the predictions of training records come from heads
+            that were not trained on the same patient.
+        encoded: Labels as standardized values or class numbers; NaN where missing.
+        train: Rows of the training records.
+        validation: Rows of the validation records.
     """
 
     kind: Kind
@@ -40,13 +40,14 @@ class HeadOutputs:
 
 @dataclass(frozen=True)
 class EnsembleOutput:
-    """The prediction of an ensemble on every record.
+    """The predictions of an ensemble on all records.
 
-    On training records it is optimistic, since it uses heads that were trained on them.
+    Predictions of training records are optimistic because the heads were trained on these records.
 
     Attributes:
         prediction: Standardized values or class probabilities.
-        weights: Weight of each expert per record, which sum to 1; None if it has no weights.
+        weights: Expert weights of each record, which sum to 1; None for an ensemble without
+            weights.
     """
 
     prediction: Float[Tensor, "record output"]
@@ -54,37 +55,41 @@ class EnsembleOutput:
 
 
 class Ensemble(Protocol):
-    """A method that combines the predictions of all experts; `name` is its row in the table."""
+    """A method that combines the predictions of all experts.
+
+    Attributes:
+        name: Name in the results table.
+    """
 
     name: str
 
     def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput | None:
         """Predict every record.
 
-        Parameters are fitted on training records and selected on validation records. No other
-        labels are used.
+        Parameters are fitted on training records and selected on validation records. The labels of
+        other records are not used.
 
         Args:
             heads: Predictions of the experts' heads.
-            seed: Seed of random numbers; the global random state does not change.
+            seed: Seed of random numbers. The global random state is left unchanged.
 
         Returns:
             The prediction, or None if the ensemble does not support this kind of task.
 
         Raises:
-            UserError: Training or validation records have too few labels.
+            UserError: Too few training or validation records have a label.
         """
 
 
 def task_loss(
     kind: Kind, prediction: Float[Tensor, "record output"], encoded: Float[Tensor, " record"]
 ) -> Float[Tensor, ""]:
-    """Compute the loss that heads and gate minimize.
+    """Compute the training loss of heads and gate.
 
     Args:
         kind: Kind of the task.
         prediction: Standardized values or class probabilities.
-        encoded: Labels, none missing.
+        encoded: Labels as standardized values or class numbers; none may be NaN.
 
     Returns:
         The smooth L1 loss (regression) or the cross-entropy, averaged over records.
@@ -97,24 +102,24 @@ def task_loss(
 def labeled_rows(
     heads: HeadOutputs, part: Literal["training", "validation"]
 ) -> Int[Tensor, " row"]:
-    """Return the rows of the labeled records of a part.
+    """Return the rows of the labeled records in one part of the split.
 
     Args:
         heads: Predictions and labels of a task.
         part: Part of the split.
 
     Returns:
-        Row numbers, at least one.
+        At least one row.
 
     Raises:
-        UserError: No record of the part has a label.
+        UserError: No record in this part has a label.
     """
     rows = heads.train if part == "training" else heads.validation
     rows = rows[~heads.encoded[rows].isnan()]
     if not len(rows):
         raise UserError(
-            f"No {part} record has a label for a task, so its ensembles cannot be fitted; remove "
-            "the task, or use more records."
+            f"No {part} record has a label for one of the tasks, so ensembles cannot be fitted; "
+            "remove the task or use more records."
         )
     return rows
 
@@ -122,13 +127,13 @@ def labeled_rows(
 def concatenate(
     kind: Kind, outputs: Float[Tensor, "expert record output"]
 ) -> Float[Tensor, "record feature"]:
-    """Concatenate all experts' outputs per record, probabilities as logarithms."""
+    """Concatenate the outputs of all experts for each record, as log-probabilities for classes."""
     if kind != "regression":
         outputs = outputs.clamp_min(MIN_PROBABILITY).log()
     return torch.cat(outputs.unbind(), dim=-1)
 
 
 def combine(heads: HeadOutputs, weights: Float[Tensor, "record expert"]) -> EnsembleOutput:
-    """Average the experts with the given weights, normalized to sum to 1 per record."""
+    """Average the experts with the given weights, which are normalized to sum to 1 per record."""
     weights = weights / weights.sum(-1, keepdim=True)
     return EnsembleOutput(mix(weights.unsqueeze(1), heads.outputs), weights)

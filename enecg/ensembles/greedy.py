@@ -1,4 +1,4 @@
-"""One weight per expert for all records, from a greedy search on validation records."""
+"""Greedy search on validation records for one weight per expert, the same for all records."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ class Greedy:
     """Ensemble selection with replacement.
 
     Starting from an empty bag, each round adds the expert that minimizes the validation loss of
-    the bag's mean. The best bag of all rounds is used, the smallest one of equals; an expert's
-    weight is its share of that bag.
+    the bag's mean. The bag with the lowest loss is used; ties go to the smallest bag. The weight of
+    an expert is its share of that bag.
 
     The algorithm is that of Caruana et al., "Ensemble Selection from Libraries of Models" (ICML
-    2004), without bagging of experts. It stands in for the training-free ensemble of arXiv
+    2004), without bagging of experts. It corresponds to the training-free ensemble of arXiv
     2311.17091, a greedy search over logit weights on a few labeled samples.
 
     Attributes:

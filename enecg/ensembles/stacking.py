@@ -23,17 +23,18 @@ from enecg.ensembles.base import (
 from enecg.errors import UserError
 
 ITERATIONS = 300
-"""Maximum number of solver iterations: a few seconds for 10,000 records of 15 classes."""
+"""Maximum number of solver iterations: a few seconds for 10,000 records and 15 classes."""
 
 
 @dataclass(frozen=True)
 class Stacking:
     """Stacked generalization (Wolpert, Neural Networks 1992) with scikit-learn.
 
-    Ridge regression for regressions, logistic regression on log-probabilities for classes, both on
-    standardized inputs. The model is fitted on the `out_of_fold` predictions of training records,
-    once per penalty; the one with the lowest validation loss is used, the first one of equals. It
-    has no expert weights. A class without a training record gets probability 0.
+    The model is ridge regression for a regression task, and logistic regression on
+    log-probabilities for the other kinds, both on standardized inputs. It is fitted on the
+    `out_of_fold` predictions of training records, once per penalty. The model with the lowest
+    validation loss is used; ties go to the strongest penalty. There are no expert weights. A class
+    without a training record gets probability 0.
 
     Attributes:
         penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of
@@ -48,8 +49,8 @@ class Stacking:
         train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
         if heads.kind != "regression" and len(heads.encoded[train].unique()) < 2:
             raise UserError(
-                "The training records of a task have only one class, so stacking cannot be "
-                "fitted; remove the task, or use more records."
+                "The training records of one of the tasks have only one class, so stacking cannot "
+                "be fitted; remove the task or use more records."
             )
         inputs = _to_numpy(concatenate(heads.kind, heads.out_of_fold)[train])
         truth = _to_numpy(heads.encoded[train])
@@ -75,7 +76,7 @@ def _fit(
 ) -> Any:
     """Fit a model on standardized inputs."""
     with warnings.catch_warnings():
-        # Stopping early only regularizes more; validation selects the model anyway.
+        # A solver that stops early only regularizes more, and validation selects the model.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), model).fit(inputs, truth)
 

@@ -1,4 +1,4 @@
-"""Expert weights per record, from a small network on the experts' outputs."""
+"""A small network that predicts expert weights for each record from the experts' outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,26 +24,26 @@ from enecg.heads import FFN, Standardize
 class WeightGenerator:
     """The sample-aware weight generator of the tuning ensemble of arXiv 2311.17091.
 
-    As there, a small network maps the models' concatenated features to one weight per model and
-    is trained through the weighted sum while the models are frozen. Differences:
+    In that paper, a small network maps the concatenated features of frozen models to one weight per
+    model, and is trained with the loss of the weighted sum. This implementation differs in four
+    ways:
 
-    - Its inputs are the experts' concatenated outputs (log-probabilities for classes),
-      standardized.
-    - Weights are a softmax and average probabilities, not logits.
-    - It is trained on the `out_of_fold` predictions of training records, because heads overfit
-      their own training records.
-    - It starts as the unweighted mean, and the epoch with the lowest validation loss is used, the
-      initial state included.
+    - The inputs are the standardized outputs of the experts (log-probabilities for classes).
+    - The weights are normalized by a softmax, and average probabilities instead of logits.
+    - The network is trained on the `out_of_fold` predictions of training records, because heads
+      overfit the records that they were trained on.
+    - The initial network is the unweighted mean. The state with the lowest validation loss is used,
+      which may be the initial one.
 
     The network is an `FFN` with one hidden layer, trained with AdamW.
 
     Attributes:
-        hidden: Hidden units.
+        hidden: Units of the hidden layer.
         dropout: Dropout probability.
-        batch_size: Records per step.
+        batch_size: Records per optimizer step.
         epochs: Maximum number of epochs.
-        patience: Epochs without improvement of the validation loss before training stops.
-        learning_rate: Learning rate.
+        patience: Epochs without a lower validation loss before training stops.
+        learning_rate: Learning rate of AdamW.
     """
 
     hidden: int = 32
@@ -73,7 +73,7 @@ class WeightGenerator:
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
         rng = np.random.default_rng(seed)
-        best_loss, best_state, stale = float("inf"), network.state_dict(), 0
+        best_loss, best_state, epochs_since_best = float("inf"), network.state_dict(), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
@@ -85,17 +85,17 @@ class WeightGenerator:
             network.eval()
             with torch.inference_mode():
                 loss = float(mixture_loss(validation))
-            stale += 1
+            epochs_since_best += 1
             if loss < best_loss:
-                best_loss, stale = loss, 0
+                best_loss, epochs_since_best = loss, 0
                 best_state = {name: value.clone() for name, value in network.state_dict().items()}
-            if stale >= self.patience:
+            if epochs_since_best >= self.patience:
                 break
         network.load_state_dict(best_state)
         return network
 
     def _build(self, inputs: Tensor, experts: int) -> nn.Module:
-        """Build the untrained network, which gives all experts the same weight."""
+        """Build the untrained network, which weights all experts equally."""
         standardize = Standardize(inputs.shape[1])
         standardize.fit(inputs)
         ffn = FFN(inputs.shape[1], self.hidden, experts, self.dropout)
@@ -106,7 +106,7 @@ class WeightGenerator:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the context, and restore the caller's random state after it."""
+    """Seed torch inside the context and restore the previous random state on exit."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Ensembles of synthetic experts whose errors are known, so that the best ensemble is known."""
+"""Ensembles of synthetic experts with known errors, so that the best ensemble is known."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ VALIDATION = torch.arange(400, 500)
 TEST = torch.arange(500, RECORDS)
 
 KINDS: tuple[Kind, ...] = ("regression", "binary", "multiclass")
-ALL = tuple(ENSEMBLES)
+NAMES = tuple(ENSEMBLES)
 USES_VALIDATION = ("greedy", "weight generator", "stacking")
 USES_TRAINING = ("weight generator", "stacking")
 
@@ -35,9 +35,9 @@ def make_heads(kind: Kind, outputs: Tensor, encoded: Tensor) -> HeadOutputs:
 
 
 def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
-    """Experts that predict the label with noise of increasing SD; 10 % of labels are missing.
+    """Return predictions with noise of increasing SD per expert; 10 % of labels are missing.
 
-    On training records `outputs` are better than `out_of_fold`, as those of overfitted heads.
+    On training records, `outputs` are more accurate than `out_of_fold`, as if heads had overfitted.
     """
     generator = torch.Generator().manual_seed(seed)
     deviation = torch.linspace(0.5, 1.5, experts)[:, None, None]
@@ -60,7 +60,7 @@ def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
 
 
 def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
-    """Two experts, each correct on its half of the records and uninformative on the other."""
+    """Return predictions of two experts, each correct on one half of the records only."""
     generator = torch.Generator().manual_seed(seed)
     positive = torch.rand(RECORDS, generator=generator) < 0.5
     if kind == "regression":
@@ -77,7 +77,7 @@ def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
 
 
 QUICK: dict[str, Ensemble] = ENSEMBLES | {"weight generator": WeightGenerator(epochs=5)}
-"""For claims that do not depend on how well an ensemble is fitted."""
+"""For tests that do not depend on how well an ensemble is fitted."""
 
 
 def fit(
@@ -101,13 +101,13 @@ def is_supported(name: str, kind: Kind) -> bool:
     return not (name == "confidence" and kind == "regression")
 
 
-EVERY = pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name in ALL for kind in KINDS if is_supported(name, kind)]
+EVERY_ENSEMBLE_AND_KIND = pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in NAMES for kind in KINDS if is_supported(name, kind)]
 )
 
 
 def test_ensembles_are_in_table_order():
-    assert ALL == ("mean", "confidence", "greedy", "weight generator", "stacking")
+    assert NAMES == ("mean", "confidence", "greedy", "weight generator", "stacking")
     assert all(ensemble.name == name for name, ensemble in ENSEMBLES.items())
 
 
@@ -119,7 +119,7 @@ def test_loss_is_smooth_l1_or_cross_entropy():
     assert float(binary) == pytest.approx(-(np.log(0.8) + np.log(1e-7)) / 2, rel=1e-5)
 
 
-@EVERY
+@EVERY_ENSEMBLE_AND_KIND
 def test_prediction_is_the_mean_weighted_by_weights_that_sum_to_one(name: str, kind: Kind):
     heads = noisy_heads(kind)
     output = fit_quickly(name, heads)
@@ -168,7 +168,7 @@ def test_greedy_is_not_worse_on_validation_than_the_best_expert(kind: Kind, seed
     assert loss_on(VALIDATION, heads, fit("greedy", heads).prediction) <= best + 1e-6
 
 
-def test_greedy_selects_only_the_best_expert_if_the_others_do_harm():
+def test_greedy_selects_only_the_best_expert_if_the_others_increase_the_loss():
     encoded = torch.randn(RECORDS, generator=torch.Generator().manual_seed(0))
     outputs = torch.stack([encoded + 9, encoded + 0.1, encoded + 9])[:, :, None]
     weights = fit("greedy", make_heads("regression", outputs, encoded)).weights
@@ -176,7 +176,7 @@ def test_greedy_selects_only_the_best_expert_if_the_others_do_harm():
 
 
 def test_greedy_finds_unequal_weights():
-    """Weights of 3/4 and 1/4 are exact."""
+    """Weights of 3/4 and 1/4 predict the labels exactly."""
     encoded = torch.randn(RECORDS, generator=torch.Generator().manual_seed(0))
     outputs = torch.stack([encoded + 1, encoded - 3])[:, :, None]
     weights = fit("greedy", make_heads("regression", outputs, encoded)).weights
@@ -184,7 +184,7 @@ def test_greedy_finds_unequal_weights():
 
 
 def test_greedy_keeps_the_best_bag_instead_of_the_last():
-    """Only the bag of the fourth round is exact."""
+    """Only the bag of the fourth round predicts the labels exactly."""
     encoded = torch.randn(RECORDS, generator=torch.Generator().manual_seed(0))
     outputs = torch.stack([encoded + 1, encoded - 3])[:, :, None]
     output = Greedy(rounds=5)(make_heads("regression", outputs, encoded), 0)
@@ -203,7 +203,7 @@ def test_weight_generator_selects_the_correct_expert_per_record(kind: Kind):
     assert (output.weights[TEST, 0] > 0.5).equal(first_is_correct[TEST])
 
 
-def test_weight_generator_stays_the_mean_if_training_does_not_generalize():
+def test_weight_generator_remains_the_mean_if_training_does_not_generalize():
     """The first expert is correct on training records, the second on validation records."""
     encoded = torch.randn(RECORDS, generator=torch.Generator().manual_seed(0))
     outputs = torch.stack([encoded, -encoded])[:, :, None]
@@ -255,7 +255,7 @@ def test_stacking_selects_the_penalty_on_validation_records(reliable: bool):
     assert slope > 0.99 if reliable else slope < 0.05
 
 
-@EVERY
+@EVERY_ENSEMBLE_AND_KIND
 def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Kind):
     heads = noisy_heads(kind)
     encoded = heads.encoded.clone()
@@ -267,7 +267,7 @@ def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Ki
 
 @pytest.mark.parametrize("name", USES_VALIDATION)
 def test_validation_labels_are_used(name: str):
-    """Shows that the previous test can fail."""
+    """Verifies that the previous test is able to detect the use of labels."""
     heads = noisy_heads("regression", experts=2)
     encoded = heads.encoded.clone()
     encoded[VALIDATION] *= -1
@@ -300,9 +300,8 @@ def test_out_of_fold_outputs_are_used_for_fitting(name: str):
     assert not before.prediction[TEST].equal(after.prediction[TEST])
 
 
-@EVERY
-def test_test_records_do_not_affect_the_scaling(name: str, kind: Kind):
-    """Outputs on test records change the prediction of no other record."""
+@EVERY_ENSEMBLE_AND_KIND
+def test_outputs_on_test_records_do_not_affect_other_records(name: str, kind: Kind):
     heads = noisy_heads(kind)
     outputs, out_of_fold = heads.outputs.clone(), heads.out_of_fold.clone()
     for values in (outputs, out_of_fold):
@@ -313,7 +312,7 @@ def test_test_records_do_not_affect_the_scaling(name: str, kind: Kind):
     torch.testing.assert_close(before.prediction[rest], after.prediction[rest])
 
 
-@EVERY
+@EVERY_ENSEMBLE_AND_KIND
 def test_single_expert_works(name: str, kind: Kind):
     heads = noisy_heads(kind, experts=1)
     output = fit_quickly(name, heads)
@@ -322,19 +321,21 @@ def test_single_expert_works(name: str, kind: Kind):
         torch.testing.assert_close(output.prediction, heads.outputs[0])
 
 
-@EVERY
-def test_two_identical_experts_predict_as_one(name: str, kind: Kind):
-    one = noisy_heads(kind, experts=1)
-    two = replace(
-        one, outputs=one.outputs.repeat(2, 1, 1), out_of_fold=one.out_of_fold.repeat(2, 1, 1)
+@EVERY_ENSEMBLE_AND_KIND
+def test_two_identical_experts_predict_like_a_single_one(name: str, kind: Kind):
+    single = noisy_heads(kind, experts=1)
+    doubled = replace(
+        single,
+        outputs=single.outputs.repeat(2, 1, 1),
+        out_of_fold=single.out_of_fold.repeat(2, 1, 1),
     )
-    output = fit_quickly(name, two)
+    output = fit_quickly(name, doubled)
     assert output.prediction.isfinite().all()
     if name != "stacking":
-        torch.testing.assert_close(output.prediction, one.outputs[0])
+        torch.testing.assert_close(output.prediction, single.outputs[0])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", NAMES)
 def test_class_without_a_training_record_is_supported(name: str):
     heads = noisy_heads("multiclass")
     encoded = heads.encoded.clone()
@@ -360,7 +361,7 @@ def test_stacking_with_a_single_training_class_is_an_error():
     [(name, VALIDATION, "validation") for name in USES_VALIDATION]
     + [(name, TRAIN, "training") for name in USES_TRAINING],
 )
-def test_missing_labels_of_a_part_are_an_error(name: str, rows: Tensor, part: str):
+def test_training_or_validation_part_without_labels_is_an_error(name: str, rows: Tensor, part: str):
     heads = noisy_heads("binary")
     encoded = heads.encoded.clone()
     encoded[rows] = float("nan")
@@ -368,13 +369,11 @@ def test_missing_labels_of_a_part_are_an_error(name: str, rows: Tensor, part: st
         ENSEMBLES[name](replace(heads, encoded=encoded), 0)
 
 
-@EVERY
-def test_result_depends_on_the_seed_only_and_global_random_state_is_unchanged(
-    name: str, kind: Kind
-):
+@EVERY_ENSEMBLE_AND_KIND
+def test_global_random_state_is_neither_used_nor_changed(name: str, kind: Kind):
     heads = noisy_heads(kind)
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002 - the global state is what must not change
+    np.random.seed(1)  # noqa: NPY002 - the test checks the global state
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     first = fit_quickly(name, heads)
     assert torch.get_rng_state().equal(before[0])
@@ -383,13 +382,13 @@ def test_result_depends_on_the_seed_only_and_global_random_state_is_unchanged(
     assert are_equal(first, fit_quickly(name, heads))
 
 
-def test_another_seed_gives_another_weight_generator():
+def test_weight_generator_depends_on_the_seed():
     heads = noisy_heads("regression")
     first, second = (fit_quickly("weight generator", heads, seed) for seed in (0, 1))
     assert not are_equal(first, second)
 
 
-@EVERY
+@EVERY_ENSEMBLE_AND_KIND
 def test_outputs_computed_in_inference_mode_are_accepted(name: str, kind: Kind):
     heads = noisy_heads(kind)
     with torch.inference_mode():
@@ -399,7 +398,7 @@ def test_outputs_computed_in_inference_mode_are_accepted(name: str, kind: Kind):
     assert are_equal(fit_quickly(name, heads), fit_quickly(name, frozen))
 
 
-@EVERY
+@EVERY_ENSEMBLE_AND_KIND
 def test_inputs_are_not_modified(name: str, kind: Kind):
     heads = noisy_heads(kind)
     inputs = (heads.outputs, heads.out_of_fold, heads.encoded)
@@ -409,7 +408,7 @@ def test_inputs_are_not_modified(name: str, kind: Kind):
         torch.testing.assert_close(values, copy, rtol=0, atol=0, equal_nan=True)
 
 
-def are_equal(one: EnsembleOutput, other: EnsembleOutput) -> bool:
-    if one.weights is None or other.weights is None:
-        return one.weights is other.weights and one.prediction.equal(other.prediction)
-    return one.prediction.equal(other.prediction) and one.weights.equal(other.weights)
+def are_equal(first: EnsembleOutput, second: EnsembleOutput) -> bool:
+    if first.weights is None or second.weights is None:
+        return first.weights is second.weights and first.prediction.equal(second.prediction)
+    return first.prediction.equal(second.prediction) and first.weights.equal(second.weights)

@@ -7,7 +7,7 @@ from enecg.heads import Standardize, TaskHeads
 OUTPUTS = {"age": 1, "arrhythmia": 15}
 
 
-def test_lora_freezes_the_initial_weights_and_trains_the_rest():
+def test_lora_freezes_hidden_layers_and_trains_adapters_and_output_layers():
     heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
     initial = heads.ffn["age"].hidden.weight.clone()  # type: ignore[union-attr, operator]
     heads.adapt(rank=4, alpha=8, dropout=0.0)
@@ -17,7 +17,7 @@ def test_lora_freezes_the_initial_weights_and_trains_the_rest():
     optimizer = torch.optim.SGD([p for p in heads.parameters() if p.requires_grad], lr=0.1)
     embedding = torch.randn(8, 20)
     before = heads(embedding)["age"]
-    for _ in range(2):  # B starts at 0, so A changes only from the second step on
+    for _ in range(2):  # B is initialized to 0, so A has no gradient in the first step
         sum(output.square().mean() for output in heads(embedding).values()).backward()
         optimizer.step()
     assert not torch.allclose(heads(embedding)["age"], before)
@@ -25,7 +25,7 @@ def test_lora_freezes_the_initial_weights_and_trains_the_rest():
     torch.testing.assert_close(frozen, initial)
 
 
-def test_tasks_have_their_own_outputs_and_share_no_parameter():
+def test_tasks_have_separate_outputs_and_parameters():
     heads = TaskHeads(20, OUTPUTS, hidden=16, dropout=0.0)
     outputs = heads(torch.randn(3, 20))
     assert {task: output.shape for task, output in outputs.items()} == {
@@ -66,7 +66,7 @@ def test_gate_weights_sum_to_one_for_every_record_and_task():
         assert weight.std() > 0
 
 
-def test_untrained_gate_is_the_mean_of_the_experts():
+def test_untrained_gate_averages_the_experts():
     gate = Gate(30, {"age": 1}, 4, hidden=16, dropout=0.0)
     predictions = torch.randn(4, 7, 1)
     mixed = mix(gate(torch.randn(7, 30))["age"], predictions)
@@ -74,7 +74,7 @@ def test_untrained_gate_is_the_mean_of_the_experts():
 
 
 @pytest.mark.parametrize("expert", [0, 2])
-def test_weight_one_for_an_expert_gives_its_prediction(expert: int):
+def test_mixing_with_weight_one_for_an_expert_returns_its_prediction(expert: int):
     weights = torch.zeros(7, 1, 3)
     weights[..., expert] = 1
     predictions = torch.randn(3, 7, 15)

@@ -5,7 +5,7 @@ from enecg import metrics
 
 
 def rounded_probabilities(rng: np.random.Generator, records: int, classes: int) -> np.ndarray:
-    """Class probabilities with two decimals, so that many are equal."""
+    """Return class probabilities rounded to two decimals, so that many are equal."""
     return np.round(rng.dirichlet(np.ones(classes), records), 2)
 
 

@@ -13,7 +13,7 @@ def test_number_of_features_equals_pooled_size(name: str):
 
 
 @pytest.mark.parametrize("name", POOLINGS)
-def test_pooling_of_identical_states_is_that_state_and_zero_deviation(name: str):
+def test_pooling_identical_states_gives_that_state_and_zero_deviations(name: str):
     state = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     pooled = pool(name, state.expand(3, 12, 66, 5)).unflatten(1, (-1, 5))
     deviation = (pooled == 0).all(-1)
@@ -21,13 +21,13 @@ def test_pooling_of_identical_states_is_that_state_and_zero_deviation(name: str)
     assert deviation.any() == ("std" in name)
 
 
-def test_segments_keep_the_order_in_time_and_the_mean_does_not():
+def test_segments_preserve_temporal_order_and_mean_does_not():
     reversed_ = STATES.flip(2)
     torch.testing.assert_close(pool("mean", reversed_), pool("mean", STATES))
     assert (pool("segments", reversed_) - pool("segments", STATES)).abs().max() > 0.1
 
 
-def test_per_series_keeps_the_lead_and_the_mean_does_not():
+def test_per_series_distinguishes_leads_and_mean_std_does_not():
     swapped = STATES.flip(1)
     torch.testing.assert_close(pool("mean-std", swapped), pool("mean-std", STATES))
     per_lead = pool("per-series", STATES).unflatten(1, (12, 5))

@@ -1,4 +1,4 @@
-"""The names that `import enecg` offers."""
+"""The public names of the package `enecg`."""
 
 import ast
 import subprocess
@@ -17,7 +17,7 @@ def test_every_public_name_is_importable_and_documented(name: str) -> None:
     assert getattr(enecg, name).__doc__
 
 
-def test_the_stub_has_the_same_names_from_the_same_modules() -> None:
+def test_stub_imports_the_public_names_from_their_modules() -> None:
     imports = [
         node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ImportFrom)
     ]
@@ -25,13 +25,13 @@ def test_the_stub_has_the_same_names_from_the_same_modules() -> None:
     assert stub == {**enecg._SOURCES, "experts": "enecg"}
 
 
-def test_import_loads_neither_torch_nor_the_pipeline() -> None:
+def test_import_does_not_load_torch_zarr_or_the_pipeline() -> None:
     loaded = "[name for name in sys.modules if name.split('.')[0] in ('torch', 'pipeline', 'zarr')]"
     code = f"import sys, enecg; dir(enecg); print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'extrct'"):
         enecg.extrct  # noqa: B018

@@ -19,7 +19,7 @@ def test_frequency_below_nyquist_is_preserved(steps: int):
 
 @pytest.mark.parametrize("steps", [336, 500, 512])
 def test_frequency_above_nyquist_is_removed_instead_of_aliased(steps: int):
-    # 60 Hz powerline interference is above the new Nyquist frequency.
+    # 60 Hz (power-line interference) is above the Nyquist frequency of the result.
     assert resample(sine(60), steps)[10:-10].abs().max() < 0.05
 
 
@@ -32,7 +32,7 @@ def test_each_series_is_resampled_independently():
     torch.testing.assert_close(resample(ecg, 500)[1, 4], resample(ecg[1, 4], 500))
 
 
-def test_standardize_removes_and_returns_mean_and_scale():
+def test_standardize_returns_the_mean_and_scale_that_it_removed():
     series = 0.3 + 2 * sine(5).expand(4, 5000)
     standardized, mean, scale = standardize(series)
     assert standardized.mean(-1).abs().max() < 1e-5

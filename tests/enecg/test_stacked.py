@@ -10,7 +10,7 @@ OUTPUTS = {"rr_interval": 1, "sex": 2, "arrhythmia": 5}
 
 
 def perturbed_stack(config: StackConfig, seeds: list[int]) -> StackedFFN:
-    """A stack whose trainable parameters differ from their initial values."""
+    """Return a stack whose trainable parameters are random instead of their initial values."""
     stack = StackedFFN(config, len(OUTPUTS), seeds)
     torch.manual_seed(7)
     for parameter in stack.parameters():
@@ -22,11 +22,11 @@ def perturbed_stack(config: StackConfig, seeds: list[int]) -> StackedFFN:
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
-def test_plain_modules_compute_the_same_outputs(depth: int, lora: bool, shared: bool):
+def test_modules_filled_by_copy_to_compute_the_same_outputs(depth: int, lora: bool, shared: bool):
     config = StackConfig(20, 8, 5, depth=depth, lora=lora and depth > 0, shared=shared)
     stack = perturbed_stack(config, [0, 1])
     features = torch.randn(2, 11, 20)
-    outputs = stack(features)
+    stacked_outputs = stack(features)
     for group in range(2):
         heads = TaskHeads(
             20, OUTPUTS, hidden=8, dropout=0.1, depth=depth, shared=shared and depth > 0
@@ -34,10 +34,10 @@ def test_plain_modules_compute_the_same_outputs(depth: int, lora: bool, shared: 
         if config.lora:
             heads.adapt(rank=8, alpha=16.0, dropout=0.1)
         stack.copy_to(group, list(heads.ffn.values()))
-        actual = heads.eval()(features[group])
+        head_outputs = heads.eval()(features[group])
         for index, (task, size) in enumerate(OUTPUTS.items()):
-            expected = outputs[group, index, :, :size]
-            torch.testing.assert_close(actual[task], expected, rtol=1e-4, atol=1e-5)
+            actual = stacked_outputs[group, index, :, :size]
+            torch.testing.assert_close(actual, head_outputs[task], rtol=1e-4, atol=1e-5)
 
 
 def test_precomputed_first_layer_gives_the_same_outputs():
@@ -47,14 +47,14 @@ def test_precomputed_first_layer_gives_the_same_outputs():
     torch.testing.assert_close(stack(features, first), stack(features))
 
 
-def test_equal_seeds_give_equal_parameters_and_other_seeds_do_not():
+def test_groups_have_equal_parameters_only_if_their_seeds_are_equal():
     stack = StackedFFN(StackConfig(20, 8, 5), 3, [4, 4, 5])
     for name, parameter in stack.named_parameters():
         assert torch.equal(parameter[0], parameter[1]), name
         assert not parameter.any() or not torch.equal(parameter[0], parameter[2]), name
 
 
-def test_gradient_does_not_reach_other_groups_or_tasks():
+def test_gradients_of_other_groups_and_tasks_are_zero():
     stack = perturbed_stack(StackConfig(20, 8, 5), [0, 1])
     stack(torch.randn(2, 11, 20))[1, 2].sum().backward()
     for parameter in stack.parameters():
@@ -80,7 +80,7 @@ def test_top_k_keeps_the_experts_with_the_largest_logits():
     torch.testing.assert_close(expert_weights(torch.randn(5, 3)).sum(-1), torch.ones(5))
 
 
-def test_weights_per_class_mix_to_probabilities():
+def test_mixing_with_weights_per_class_gives_probabilities():
     gate = Gate(6, {"arrhythmia": 4}, 3, hidden=8, dropout=0.0, depth=2)
     nn.init.normal_(gate.ffn["arrhythmia"].prediction.weight)
     weights = gate.eval()(torch.randn(9, 6))["arrhythmia"]

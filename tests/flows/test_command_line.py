@@ -81,7 +81,7 @@ def test_user_error_in_label_is_reported_before_a_server_starts(
 
 
 TASK_ERRORS = {
-    "unknown kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is not a task"),
+    "unknown kind": (["--task", "lvef:ordinal"], "'lvef:ordinal' is not a valid task"),
     "unknown task": (["--task", "lvef:binary", "--tasks", "height"], "available: rr_interval"),
     "missing label file": (["--labels", "nowhere.csv"], "nowhere.csv does not exist"),
     "task given twice": (["--task", "lvef:binary,lvef:regression"], "'lvef' is given twice"),
