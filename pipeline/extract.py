@@ -1,4 +1,4 @@
-"""Stage one: the embeddings of every frozen expert, written to the shared stores."""
+"""Stage one: compute the embeddings of the frozen experts and write them to shared stores."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,7 +17,7 @@ from pipeline.extraction.summary import ExtractionSummary
 from stores.errors import StoreError
 
 RunPlan = Callable[[ExtractionPlan, ExtractionSummary], None]
-"""Runs `extract_range` on all ranges of a plan, in this process or elsewhere."""
+"""Calls `extract_range` for all shard ranges of a plan, in this process or in others."""
 
 
 def extract(
@@ -30,20 +30,20 @@ def extract(
     log: Log | None = None,
     run_plan: RunPlan | None = None,
 ) -> ExtractionSummary:
-    """Compute the embeddings that `store` is missing and write them.
+    """Compute the embeddings that are missing in `store` and write them.
 
     Complete rows are not recomputed, so an interrupted extraction resumes when it is run again.
-    The leads that the gate uses are extracted with every expert.
+    The leads that the gate uses as input are always extracted as well.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the shared stores.
         experts: Names from the registry, or expert objects.
-        options: Weights, precision, device, record selection; ``ExtractOptions()`` by default.
+        options: Weights, precision, device, record selection; None uses ``ExtractOptions()``.
         progress: Called as ``progress(done, total)`` with record counts.
-        log: Called with a line when the extraction waits for another one.
-        run_plan: Runs the shard ranges of the plan in place of a loop in this process, and reports
-            its own progress.
+        log: Called with a line of text while the extraction waits for another one.
+        run_plan: Called instead of the loop over shard ranges in this process. It reports progress
+            by its own means.
 
     Returns:
         Counts, failures with reasons, timings per expert, and the stores' locations. `error` is
@@ -67,7 +67,7 @@ def extract(
             finished = True
             summary.find_experts_without_embeddings(plan)
         finally:
-            # An interrupted extraction has a run record too, but its own error takes precedence.
+            # Also written after an interruption, whose error an error here must not replace.
             with suppress(*(() if finished else (UserError, StoreError))):
                 summary.run_records = write_run_records(plan, summary, finished=finished)
     return summary

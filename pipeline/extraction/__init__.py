@@ -1,1 +1,1 @@
-"""Stage one in parts: request, plan, leases, shard ranges, run records."""
+"""The parts of an extraction: request, plan, leases, shard ranges, run records."""

@@ -1,4 +1,4 @@
-"""Decoding records in batches, ahead of the experts."""
+"""Batched decoding of records, with prefetch of the next batch."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,11 +14,11 @@ from pipeline.waveforms.errors import UnreadableRecord
 
 @dataclass(frozen=True)
 class DecodedRecord:
-    """A decoded ECG, or the reason why it is unreadable.
+    """A decoded ECG, or the error of an unreadable one.
 
     Attributes:
         row: Row of the record in the stores.
-        ecg: The ECG in mV, or the error.
+        ecg: The ECG in mV, or the error that reading it raised.
     """
 
     row: int
@@ -31,24 +31,24 @@ def decode_batches(
     rows: Int[np.ndarray, " pending"],
     batch_size: int,
 ) -> Iterator[list[DecodedRecord]]:
-    """Yield decoded records in batches; the next batch is decoded while the caller works.
+    """Decode records in batches; the next batch is decoded while the caller processes one.
 
     Args:
         dataset: Source of the ECGs. Its attribute ``threads`` (default 1) is the number of records
             read concurrently.
-        index_rows: Row of each record in the data set's index, by its row in the stores.
-        rows: Rows in the stores to decode, in order.
+        index_rows: For each store row, the row of the same record in the data set's index.
+        rows: Store rows to decode.
         batch_size: Records per batch.
 
     Yields:
-        The records of `rows` in order.
+        Lists of at most `batch_size` records, in the order of `rows`.
     """
     threads = getattr(dataset, "threads", 1)
     remaining = iter(rows.tolist())
 
-    def decode(rows: list[int]) -> list[DecodedRecord]:
+    def decode(part: list[int]) -> list[DecodedRecord]:
         records = []
-        for row in rows:
+        for row in part:
             try:
                 records.append(DecodedRecord(row, dataset.read(int(index_rows[row]))))
             except UnreadableRecord as error:

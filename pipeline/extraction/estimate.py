@@ -1,4 +1,4 @@
-"""An estimate of an extraction without running it: rows, bytes and hours per store."""
+"""Estimate of an extraction without running it: rows, bytes and hours per store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from stores.status import ABSENT, FIRST_REASON, WHOLE, pending_rows
 
 @dataclass(frozen=True)
 class StoreEstimate:
-    """What an extraction would do in one store.
+    """The estimated work of an extraction in one store.
 
     Attributes:
         expert: Name of the expert.
-        location: Where the store is, or would be created.
+        location: Location of the store, which need not exist.
         complete: Requested rows that are complete.
         failed: Requested rows that failed in earlier runs.
         missing: Rows to compute.
-        bytes: Size of the shards to create.
-        records_per_second: Rate of the expert in the newest run on the same kind of device; None
-            without such a run.
-        writer: Holder of the store's lease; None if it is free.
+        bytes: Size in bytes of the shards to create.
+        records_per_second: Rate of the expert in the newest run on the same type of device; None
+            if there is no such run.
+        writer: Holder of the store's lease; None if no process holds it.
     """
 
     expert: str
@@ -42,13 +42,13 @@ class StoreEstimate:
 
     @property
     def hours(self) -> float | None:
-        """Estimated duration; None without a measured rate."""
+        """Estimated duration in hours; None if no rate has been measured."""
         rate = self.records_per_second
         return self.missing / rate / 3600 if rate else None
 
 
 def estimate_extraction(request: ExtractionRequest) -> tuple[StoreEstimate, ...]:
-    """Estimate the work in each store; create and write nothing."""
+    """Estimate the work in each store without creating or writing anything."""
     return tuple(_estimate(request, target) for target in request.targets)
 
 
@@ -68,7 +68,7 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
     rows = np.flatnonzero(np.isin(record_ids, request.record_ids))
     status = all_status[rows]
     missing = pending_rows(status, retry_failed=request.options.retry_failed)
-    # A shard's file has space for all its rows, absent or not.
+    # A shard has full size even if only some of its rows are present.
     existing_shards = np.unique(np.flatnonzero(all_status) // shard_rows)
     new_shards = np.setdiff1d(rows[missing] // shard_rows, existing_shards)
     row_bytes = spec.embedding_size * np.dtype(request.options.dtype).itemsize
@@ -86,11 +86,11 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
 
 
 def _measured_rate(store: EmbeddingStore, device: str) -> float | None:
-    kind = device.partition(":")[0]
+    device_type = device.partition(":")[0]
     rates = (
         run["embedded"] / run["embedding_seconds"]
         for run in iter_runs(store)
-        if str(run.get("device", "")).partition(":")[0] == kind
+        if str(run.get("device", "")).partition(":")[0] == device_type
         and run.get("embedded")
         and run.get("embedding_seconds")
     )
@@ -98,13 +98,13 @@ def _measured_rate(store: EmbeddingStore, device: str) -> float | None:
 
 
 def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
-    """Return a line per store and a line with the totals."""
+    """Format the estimates as one line per store and a line with the totals."""
     lines = []
     for store in estimates:
         duration = (
             f"{_format_hours(store.hours)} at {store.records_per_second:,.3g} records/s"
             if store.hours is not None
-            else "duration unknown (no run has measured this expert's rate)"
+            else "duration unknown (no earlier run on this type of device)"
         )
         lines.append(
             f"{store.expert}: {store.missing:,} rows to compute, {store.bytes / 1e6:,.1f} MB to "
@@ -122,7 +122,7 @@ def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
 
 
 def _format_hours(hours: float) -> str:
-    """Return a duration in hours, minutes or seconds, whichever suits it."""
+    """Format a duration in hours, minutes or seconds."""
     for unit, size in (("hours", 1.0), ("minutes", 1 / 60)):
         if hours >= size:
             return f"{hours / size:,.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The leases of all stores of an extraction, acquired together or not at all."""
+"""Acquisition of the leases of all stores of an extraction: either all or none."""
 
 import threading
 import time
@@ -19,23 +19,24 @@ def acquire_leases(
 ) -> tuple[dict[Location, Lease], str | None]:
     """Acquire the leases of all stores of a request.
 
-    Another extraction may hold the lease of the gate's leads; the extraction then runs without
-    them, unless they are all that it writes.
+    If another extraction holds the lease of the gate's leads, their lease is skipped. A request for
+    the leads alone fails instead.
 
     Args:
-        request: The request. ``options.wait_minutes`` bounds the wait for all leases together.
+        request: The request. ``options.wait_minutes`` limits the total time to wait for leases.
         log: Called with a line for each store that the extraction waits for.
 
     Returns:
-        The leases by store location, and the message of the `LeaseHeld` error of the gate's
-        leads, or None if their lease is among the first.
+        The leases by store location, and the message of the `LeaseHeld` error if the lease of the
+        gate's leads was skipped, else None.
 
     Raises:
         LeaseHeld: Another extraction is writing to one of the stores.
     """
     *experts, leads = [target.location for target in request.targets]
-    # One lease first and the others concurrently (detecting an expired holder takes up to 45 s):
-    # of two extractions that start together with the same stores, one gets all leases.
+    # Acquiring one lease first ensures that of two extractions of the same stores that start at the
+    # same time, one gets all leases. The others are acquired concurrently because detecting an
+    # expired lease takes up to 45 s.
     first, *others = sorted(experts, key=str) or [leads]
     concurrent = [*others, leads] if experts else []
     deadline = time.monotonic() + 60 * request.options.wait_minutes
@@ -62,7 +63,7 @@ def acquire_leases(
                     for message in pool.map(acquire_one, group):
                         leads_busy = message or leads_busy
                 finally:
-                    # After a refusal or Ctrl-C, the other threads must stop waiting.
+                    # After an error or Ctrl-C, the other threads must stop waiting.
                     stop.set()
     except BaseException:
         for lease in held.values():

@@ -1,4 +1,4 @@
-"""The extraction plan: the rows that are missing in each store, and ranges of their shards."""
+"""The extraction plan: the rows missing in each store, and how to split them by shard."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ from stores.record_ids import RecordIds
 from stores.status import FIRST_REASON, WHOLE, pending_rows
 
 NOT_FINITE = "not_finite"
-"""Reason of a record whose embedding contains NaN or infinity."""
+"""Reason code of a record whose embedding contains NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,16 @@ class ExtractionPlan:
     `close`, or until the end of its ``with`` block.
 
     Attributes:
-        request: The request that the plan fulfills.
+        request: The request that the plan was made for.
         stores: One plan per store.
-        index_rows: Row of each record in the data set's index; -1 for records not requested.
-        already_complete: Requested rows that were complete before, summed over the stores.
-        previously_failed: Rows that failed in earlier runs and are not retried.
-        leads_busy: Why the gate's leads are not among the stores; None if they are.
-        started: Time at which the plan was made.
+        index_rows: For each store row, the row of the same record in the data set's index; -1 if
+            the record is not requested.
+        already_complete: Number of requested rows that are already complete, summed over the
+            stores.
+        previously_failed: Number of requested rows that failed in earlier runs and are not
+            retried, summed over the stores.
+        leads_busy: Reason why the gate's leads are not extracted; None if they are.
+        started: Time when the plan was created.
     """
 
     request: ExtractionRequest
@@ -74,12 +77,12 @@ class ExtractionPlan:
 
     @property
     def total_rows(self) -> int:
-        """Rows to compute, summed over the stores."""
+        """Number of rows to compute, summed over the stores."""
         return sum(int(planned.missing.sum()) for planned in self.stores)
 
     @property
     def total_records(self) -> int:
-        """Records to decode: those missing in at least one store."""
+        """Number of records to decode: those missing in at least one store."""
         return len(self._missing_anywhere())
 
     @property
@@ -88,12 +91,12 @@ class ExtractionPlan:
         return self.stores[0].store.shard_rows
 
     def rows_of(self, shards: ShardRange) -> slice:
-        """Return the rows of a range of shards."""
+        """Return the rows in a range of shards."""
         stop = min(shards.last * self.shard_rows, len(self.index_rows))
         return slice(shards.first * self.shard_rows, stop)
 
     def ranges(self, count: int) -> tuple[ShardRange, ...]:
-        """Split the shards with missing rows into at most `count` ranges of similar size."""
+        """Split the shards that have missing rows into at most `count` ranges of similar size."""
         shards = np.unique(self._missing_anywhere() // self.shard_rows)
         parts = np.array_split(shards, min(count, len(shards))) if len(shards) else []
         return tuple(ShardRange(int(part[0]), int(part[-1]) + 1) for part in parts)
@@ -110,11 +113,11 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
         log: Called with a line for each store that the extraction waits for.
 
     Returns:
-        The plan, which holds the leases.
+        The plan. It holds the leases, so close it after use.
 
     Raises:
         LeaseHeld: Another extraction is writing to an expert's store.
-        StoreError: A store cannot be opened or written, or its rows do not match the others'.
+        StoreError: A store cannot be opened or written, or the stores' rows do not match.
     """
     held, leads_busy = acquire_leases(request, log)
     try:
@@ -128,7 +131,7 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
 def _open_stores(
     request: ExtractionRequest, held: dict[Location, Lease]
 ) -> dict[Location, EmbeddingStore]:
-    """Create or grow the stores with held leases to all records of the data set."""
+    """Create the stores whose lease is held, or append the records that they are missing."""
     options = request.options
     record_ids, shard_rows = _row_order(request)
     return {
@@ -148,10 +151,10 @@ def _open_stores(
 
 
 def _row_order(request: ExtractionRequest) -> tuple[RecordIds, int | None]:
-    """Return the record ids in row order, and the rows per shard.
+    """Return the record ids in row order and the rows per shard.
 
-    Every extraction includes the gate's leads, so their store defines the row order of all
-    stores, including those of experts that are added later.
+    Every extraction requests the gate's leads, so their store defines the row order of all stores,
+    including those of experts that are added later.
     """
     record_ids = request.dataset.index().record_id
     leads = request.targets[-1].location
@@ -173,12 +176,12 @@ def _find_missing(
         same_rows = np.array_equal(first.record_id, other.record_id)
         if not same_rows or first.shard_rows != other.shard_rows:
             raise StoreError(
-                f"{other.location} and {first.location} have their records in different rows or "
-                "shards; extract into another --store, or copy both stores there with `enecg store "
-                "copy`."
+                f"{other.location} and {first.location} differ in the order of their records or in "
+                "their shard size; extract into another --store, or copy both stores into another "
+                "root with `enecg store copy`."
             )
     index_rows = np.full(len(first.record_id), -1)
-    # `request.record_ids` is in index order, as is `flatnonzero`.
+    # Both `request.record_ids` and the result of `flatnonzero` are in index order.
     requested_rows = np.flatnonzero(np.isin(request.dataset.index().record_id, request.record_ids))
     index_rows[first.rows_by_id(request.record_ids)] = requested_rows
     requested = index_rows >= 0

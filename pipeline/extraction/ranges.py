@@ -1,4 +1,4 @@
-"""Computing the missing rows of a range of shards."""
+"""Extraction of the missing rows in a range of shards."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,22 +26,22 @@ def extract_range(
     summary: ExtractionSummary,
     progress: Progress | None = None,
 ) -> None:
-    """Compute and write the missing rows of a range of shards.
+    """Compute and write the missing rows in a range of shards.
 
-    Calling it again computes only the rows that are still missing. Memory use is bounded by one
-    shard of every store and two batches.
+    A repeated call computes only the rows that are still missing. The function holds at most one
+    shard of each store and two batches of ECGs in memory.
 
     Args:
         plan: Plan of the extraction.
-        shards: Shards to complete.
-        summary: Updated when rows reach a store.
-        progress: Called after each batch with the records of this range.
+        shards: Range of shards.
+        summary: Updated in place whenever rows are written.
+        progress: Called after each batch with the record counts of this range.
 
     Raises:
         UserError: An expert runs out of device memory.
         StoreError: A store cannot be read or written.
     """
-    # TF32 results differ between GPUs, and from the CPU.
+    # With TF32, embeddings would differ between GPU models and from the CPU.
     torch.backends.cudnn.allow_tf32 = False
     for planned in plan.stores:
         if isinstance(planned.expert, torch.nn.Module):
@@ -70,10 +70,10 @@ def extract_range(
                     _write(buffers)
                     flushed = time.monotonic()
         except StoreError:
-            # Writing to an unreachable store would only wait for it again.
+            # Another write to an unreachable store would only wait for a timeout again.
             raise
         except BaseException:
-            # Keep the finished rows on Ctrl-C and on errors of an expert or a data set.
+            # Write the rows computed so far on Ctrl-C or an error in an expert or a data set.
             _write(buffers)
             raise
         _write(buffers)
@@ -87,7 +87,7 @@ def _write(buffers: Sequence[ShardBuffer]) -> None:
 def _embed_batch(
     buffers: Sequence[ShardBuffer], batch: Sequence[DecodedRecord], device: str
 ) -> None:
-    """Embed a batch with every expert that is missing some of it."""
+    """Embed a batch with each expert, skipping records that its store already has."""
     first_row = buffers[0].span.start
     rows, signals = [], []
     for record in batch:
@@ -121,7 +121,7 @@ def _embed(
             f"{name} ran out of memory on {ecg.device} with {int(missing.sum())} ECGs per batch; "
             "use a smaller --batch-size."
         ) from error
-    # The copy to the CPU waits for the GPU, so it is part of the time.
+    # The copy to the CPU synchronizes with the GPU, so the measured time includes the computation.
     result = embedding.float().cpu().numpy()
     buffer.summary.embedding_seconds[name] += time.monotonic() - started
     buffer.summary.embedded[name] += len(result)

@@ -19,10 +19,10 @@ from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
 RELATIVE_TOLERANCE = 2.0**-10
-"""One unit in the last place of float16: what results may differ by between machines."""
+"""One unit in the last place of float16, the expected difference between machines."""
 
 ABSOLUTE_TOLERANCE = 1e-4
-"""The same for values near zero, in the units of the embedding."""
+"""Absolute tolerance for values near zero, in the units of the embedding."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class RecomputeResult:
     """The result of comparing recomputed rows with the stored ones.
 
     Attributes:
-        rows: Rows recomputed.
-        equal: Rows equal to the last bit.
-        close: Other rows within `RELATIVE_TOLERANCE` and `ABSOLUTE_TOLERANCE`.
-        different: One sentence per row that differs by more or whose ECG is unreadable.
+        rows: Number of recomputed rows.
+        equal: Number of rows that are bitwise equal.
+        close: Number of other rows within `RELATIVE_TOLERANCE` and `ABSOLUTE_TOLERANCE`.
+        different: A message per row that differs by more, or whose ECG is unreadable.
     """
 
     rows: int
@@ -58,14 +58,14 @@ def recompute(
         store: Store to check.
         dataset: Data set that the store was extracted from.
         count: Number of rows to recompute.
-        weights: Weights as for an extraction. By default those that the store names:
-            ``random:SEED`` or the published checkpoint.
+        weights: Weights as for an extraction; empty selects those in the store's provenance
+            (``random:SEED``) or the published checkpoint.
         device: Torch device.
         seed: Seed of the sample.
-        batch_size: Records on the device at once.
+        batch_size: Records per forward pass.
 
     Returns:
-        Counts of equal and close rows, and a sentence per different row.
+        Counts of equal and close rows, and a message per different row.
 
     Raises:
         UserError: The provenance of the rebuilt expert differs from the store's.
@@ -81,20 +81,20 @@ def recompute(
     }
     if isinstance(expert, torch.nn.Module):
         expert.to(device)
-    # As in an extraction: TF32 results differ between GPUs.
+    # As in an extraction: with TF32, embeddings would differ between GPU models.
     torch.backends.cudnn.allow_tf32 = False
     different: list[str] = []
     equal = close = 0
     for first in range(0, len(rows), batch_size):
         signals, expected, records = [], [], []
-        for number in range(first, min(first + batch_size, len(rows))):
-            record_id = store.record_id[rows[number]].item()
+        for position in range(first, min(first + batch_size, len(rows))):
+            record_id = store.record_id[rows[position]].item()
             try:
                 signals.append(_read(dataset, index_rows, record_id))
             except UnreadableRecord as error:
                 different.append(f"Record {record_id} is unreadable: {error}")
                 continue
-            expected.append(stored[number])
+            expected.append(stored[position])
             records.append(record_id)
         if not signals:
             continue
@@ -115,12 +115,12 @@ def _read(
     dataset: Dataset, index_rows: Mapping[int | str, int], record_id: int | str
 ) -> Float[np.ndarray, "12 5000"]:
     if record_id not in index_rows:
-        raise UnreadableRecord("missing_file", "The data set does not contain it.")
+        raise UnreadableRecord("missing_file", "The data set does not contain this record.")
     return dataset.read(index_rows[record_id])
 
 
 def _is_close(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> bool:
-    # In float64: the absolute tolerance is below float16's resolution.
+    # Compared in float64, because float16 cannot represent sums with the absolute tolerance.
     return np.allclose(
         new.astype(np.float64),
         old.astype(np.float64),
@@ -134,7 +134,7 @@ def _distance(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " featu
 
 
 def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) -> Expert:
-    """Load the expert that the store was extracted with, and check its provenance."""
+    """Load the expert of a store, and check that its provenance equals the store's."""
     expected = store.provenance
     name = expected["expert"]
     expert: Expert
@@ -150,23 +150,23 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
         }
         expert = load_expert(name, option.get(name), expected["pooling"], settings)
     current = provenance(expert.spec, dataset.namespace, expected["dtype"])
-    # A JSON round trip turns tuples into lists, as in the store.
+    # The JSON round trip converts tuples to lists, as in the stored document.
     if differences := _differences(json.loads(json.dumps(current)), expected):
         raise UserError(
-            f"{store.location} cannot be recomputed: {differences} differ; use the --dataset, the "
-            "--weights and the library versions that it was extracted with."
+            f"{store.location} cannot be recomputed because of a different provenance: "
+            f"{differences}; use the --dataset, --weights and library versions of its extraction."
         )
     return expert
 
 
 def _differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Return the keys in which two provenance documents differ, with their values if short."""
+    """List the keys whose values differ between two provenance documents, with short values."""
 
     def describe(key: str) -> str:
-        ours, theirs = str(current.get(key)), str(expected.get(key))
-        if max(len(ours), len(theirs)) > 70:
+        new, stored = str(current.get(key)), str(expected.get(key))
+        if max(len(new), len(stored)) > 70:
             return key
-        return f"{key} (now {ours or 'none'}, in the store {theirs or 'none'})"
+        return f"{key} (now {new or 'none'}, in the store {stored or 'none'})"
 
     keys = sorted(current.keys() | expected.keys())
     return ", ".join(describe(key) for key in keys if current.get(key) != expected.get(key))

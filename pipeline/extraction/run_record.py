@@ -1,4 +1,4 @@
-"""The run record that an extraction writes beside each store."""
+"""Writing the run records of an extraction, one beside each store."""
 
 from datetime import datetime
 
@@ -13,12 +13,12 @@ from stores.runs import write_run
 def write_run_records(
     plan: ExtractionPlan, summary: ExtractionSummary, *, finished: bool = True
 ) -> tuple[Location, ...]:
-    """Write a run record beside each store that the plan computes rows in.
+    """Write a run record beside each store in which the plan has rows to compute.
 
     Args:
         plan: Plan of the extraction.
-        summary: Its results.
-        finished: False if the extraction was interrupted.
+        summary: Results of the extraction.
+        finished: Whether the extraction finished, instead of being interrupted.
 
     Returns:
         Locations of the run records.

@@ -1,4 +1,4 @@
-"""One shard of one store in memory, between two writes."""
+"""In-memory buffer for one shard of one store."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,20 @@ from stores.status import WHOLE
 
 
 class ShardBuffer:
-    """One shard of one store in memory, with the rows computed since the last write.
+    """In-memory buffer for one shard of one store.
 
-    Rows are counted from the start of the shard.
+    Row numbers are relative to the start of the shard.
 
     Args:
         planned: Plan of the store.
         shard: Number of the shard.
-        summary: Updated when rows reach the store.
+        summary: Updated in place whenever rows are written.
 
     Attributes:
-        missing: Rows to compute.
-        computed: Rows computed since the last write, complete or failed.
+        missing: Mask of the rows to compute.
+        computed: Mask of the rows computed since the last write, complete or failed.
         status: Status of every row.
-        embedding: Embeddings of every row; empty if no row is missing.
+        embedding: Embedding of every row; empty if no row is missing.
         failures: Failures since the last write, by row.
     """
 
@@ -36,10 +36,10 @@ class ShardBuffer:
         self.span = planned.store.shard_slice(shard)
         pending = planned.pending(self.span)
         if pending.any():
-            # Before reading: a later write replaces exactly the version that was read.
+            # Must precede reading, so that a later write replaces exactly the version read here.
             planned.store.track_shard(shard)
         self.status = planned.store.status(shard)
-        # An interrupted write may have stored some of the pending rows.
+        # An earlier write that was interrupted may have stored some of the pending rows.
         self.missing = pending & (self.status != WHOLE)
         self.computed = np.zeros_like(self.missing)
         self.embedding: Float[np.ndarray, "row feature"] = (
@@ -53,7 +53,7 @@ class ShardBuffer:
     def set_embeddings(
         self, rows: Int[np.ndarray, " batch"], embedding: Float32[np.ndarray, "batch feature"]
     ) -> None:
-        """Set the embeddings of missing rows; those that are not finite become failures."""
+        """Set the embeddings of missing rows; non-finite embeddings are recorded as failures."""
         with np.errstate(over="ignore"):
             stored = embedding.astype(self.embedding.dtype)
         finite = np.isfinite(stored).all(1)
@@ -72,12 +72,12 @@ class ShardBuffer:
             self.set_failure(row, NOT_FINITE, detail, expert=name)
 
     def set_failure(self, row: int, reason: str, detail: str, expert: str | None = None) -> None:
-        """Set a missing row to failed.
+        """Record a missing row as failed.
 
         Args:
             row: Row in the shard.
-            reason: One of the store's flags.
-            detail: A sentence that names the file or the value.
+            reason: Reason code, one of the store's flags.
+            detail: A message that names the file or the value.
             expert: Expert that failed; None if the record itself is unreadable.
         """
         store = self.planned.store
@@ -87,11 +87,11 @@ class ShardBuffer:
         self.computed[row] = True
 
     def write(self, shard_buffers: Sequence["ShardBuffer"]) -> None:
-        """Write the shard if rows were computed since the last write, and count these rows.
+        """Write the shard and update the summary if rows were computed since the last write.
 
         Args:
-            shard_buffers: Buffers of the same shard in all stores, including this one. A record
-                that is unreadable is listed once, not once per store.
+            shard_buffers: Buffers of the same shard in all stores, including this one. With them,
+                an unreadable record is listed once in the summary instead of once per store.
         """
         if not self.computed.any():
             return
@@ -107,6 +107,6 @@ class ShardBuffer:
         self.failures.clear()
 
     def _has_written(self, row: int, reason: str) -> bool:
-        """Whether this run has written the row as failed for this reason."""
+        """Return whether this run has written the row as failed for this reason."""
         written = self.planned.written[self.span][row]
         return bool(written) and self.planned.store.flags[self.status[row]] == reason

@@ -1,4 +1,4 @@
-"""The rows that an extraction computes in one store."""
+"""The plan of an extraction for one store."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,8 @@ class StorePlan:
         expert: Expert that computes the rows.
         store: The store, open for writing.
         lease: Lease of the store.
-        missing: Requested rows without an embedding when the plan was made.
-        written: Rows among `missing` that this run has written since, complete or failed; updated
-            in place.
+        missing: Mask of the requested rows to compute, as of the creation of the plan.
+        written: Mask of the rows that this run has written, complete or failed; updated in place.
     """
 
     expert: Expert
@@ -35,6 +34,6 @@ class StorePlan:
         return self.expert.spec.name
 
     def pending(self, span: slice) -> Bool[np.ndarray, " row"]:
-        """Return which rows of `span` remain to be computed."""
+        """Return the mask of the rows in `span` that remain to be computed."""
         pending: np.ndarray = self.missing[span] & ~self.written[span]
         return pending

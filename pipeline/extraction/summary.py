@@ -1,4 +1,4 @@
-"""The results of an extraction: counts, failures and timings, as an object and as text."""
+"""Summary of an extraction: counts, failures and timings."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -10,20 +10,21 @@ from stores.location import Location
 from stores.status import FIRST_REASON
 
 MAX_FAILURES = 1000
-"""Failures kept with their details. Further ones are counted; the stores hold their reasons."""
+"""Maximum number of failures kept with their details; the others are only counted."""
 
 MAX_FAILURES_SHOWN = 10
+"""Maximum number of failures in the text of a summary."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A record without an embedding.
+    """A record that could not be embedded.
 
     Attributes:
         record_id: Id of the record.
         expert: Expert that failed; None if the record itself is unreadable.
         reason: Reason code, one of the stores' flags.
-        detail: A sentence that names the file or the value.
+        detail: A message that names the file or the value.
     """
 
     record_id: int | str
@@ -39,19 +40,19 @@ class ExtractionSummary:
     A row is one record in one store.
 
     Attributes:
-        computed: Rows that this run has computed and written.
-        already_complete: Requested rows that were complete before.
-        previously_failed: Rows that failed in earlier runs and were not retried.
-        failed: Rows that failed in this run, by expert and reason.
-        failed_records: Records that failed in this run, by reason.
+        computed: Number of rows computed and written in this run.
+        already_complete: Number of requested rows that were already complete.
+        previously_failed: Number of rows that failed in earlier runs and were not retried.
+        failed: Number of rows that failed in this run, by (expert, reason).
+        failed_records: Number of records that failed in this run, by reason.
         failures: The first `MAX_FAILURES` failures of this run.
-        embedded: Records given to each expert, by its name.
-        embedding_seconds: Time spent in each expert, by its name.
+        embedded: Number of records passed to each expert, by name of the expert.
+        embedding_seconds: Seconds spent in each expert, by name of the expert.
         stores: Locations of the stores.
         run_records: Locations of the run records of this run.
-        leads_busy: Why the gate's leads were not extracted; None if they were.
-        without_embeddings: Experts whose requested records all failed, now or in earlier runs:
-            records by reason.
+        leads_busy: Reason why the gate's leads were not extracted; None if they were.
+        without_embeddings: For each expert whose requested records all failed, in this run or
+            earlier, the number of records by reason.
     """
 
     computed: int = 0
@@ -83,7 +84,7 @@ class ExtractionSummary:
         Args:
             failure: The failure.
             expert: Name of the expert whose store the row is in.
-            repeated: Whether the same failure was added for another expert.
+            repeated: Whether the same failure was already added for another expert.
         """
         self.failed[expert, failure.reason] += 1
         if repeated:
