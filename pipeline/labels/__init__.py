@@ -1,4 +1,4 @@
-"""Labels: the step that writes them to a Parquet file, and the targets that heads train on."""
+"""Labels: writing them to a Parquet file, and encoding them as training targets."""
 
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.record_labels import RecordLabels

@@ -1,4 +1,4 @@
-"""A user's file of labels, joined to a data set by record id."""
+"""Reading a user's label file, joined to the records of a data set by record id."""
 
 import hashlib
 from collections.abc import Collection
@@ -31,7 +31,7 @@ class LabelFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on the origin of the labels and on records that are not used."""
+        """Sentences about the origin of the labels and about records that are not used."""
         name, unknown = self.rows.path.name, len(self.rows.unknown_records)
         digest = f"; label digest {self.digest[:12]}" if self.digest else ""
         notes = [f"Labels from {name} (SHA-256 {self.sha256[:12]}{digest})."]
@@ -41,10 +41,10 @@ class LabelFile:
 
 
 def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) -> LabelFile:
-    """Read columns of a file of labels for a data set's records.
+    """Read columns of a label file for the records of a data set.
 
-    UserError is raised as by `read_record_table`, and if the file assigns a record to another
-    patient than the data set does.
+    Raises UserError in the same cases as `read_record_table`, and if the file assigns a record to a
+    different patient than the data set.
 
     Args:
         path: CSV, gzipped CSV or Parquet file with a column `record_id` or `study_id`.
@@ -52,7 +52,7 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
         columns: Names of the columns to read.
 
     Returns:
-        The labels. Patients are those of the data set, not of the file.
+        The labels. The patient column of the file is only compared with the data set's patients.
     """
     rows = read_record_table(path, index.record_id, columns)
     if rows.patients is not None:

@@ -1,4 +1,4 @@
-"""Labels for training and evaluation, from a data set or a file, and the user's own tasks."""
+"""Labels for training and evaluation, read from a data set or a label file."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ from pipeline.datasets.label_columns import (
 from pipeline.labels.label_file import read_label_file
 
 MAX_CLASSES = 50
-"""Maximum number of classes of an own multiclass task; more are probably not classes."""
+"""Maximum number of classes of a custom task; a column with more is probably not categorical."""
 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Labels of a data set's records for a set of tasks.
+    """Labels of the records of a data set for a set of tasks.
 
     Attributes:
-        table: Indexed by `record_id`: `patient_id` and each task's column.
-        own: The user's tasks; binary ones with their classes.
-        source: "the data set" or the path of the file.
-        from_file: Whether the labels come from a file.
-        notes: Sentences to print below every table of results.
+        table: `patient_id` and one column per task, indexed by `record_id`.
+        own: The custom tasks. Binary tasks include the names of their classes.
+        source: "the data set", or the path of the label file.
+        from_file: Whether the labels were read from a label file.
+        notes: Sentences to print below every results table.
     """
 
     table: pd.DataFrame
@@ -55,23 +55,23 @@ def resolve_labels(
     *,
     trained: bool = False,
 ) -> LabelSource:
-    """Return the labels for the user's own tasks and for tasks of the paper.
+    """Return the labels for custom tasks and tasks of the paper.
 
     Args:
         dataset: The data set.
-        file: File of labels. None: the data set's own labels. With a file, the data set's own
-            tables of labels are not opened.
-        own: The user's tasks.
+        file: Label file; the data set's label tables are then not opened. None reads the labels of
+            the data set.
+        own: Custom tasks.
         paper: Tasks of the paper.
-        trained: The tasks come from a run: their classes are known, and tasks without a column
-            are left out.
+        trained: Whether the tasks come from a run. Their classes are then already set, and tasks
+            without a column are omitted.
 
     Returns:
-        The labels, in the data set's order.
+        The labels, in the order of the data set's index.
 
     Raises:
-        UserError: The column of an own task is missing, or a column has values that its task does
-            not accept.
+        UserError: The column of a custom task is missing, or a column contains values that its task
+            does not accept.
     """
     if file is None:
         raw = dataset.labels()
@@ -125,27 +125,27 @@ def _describe_default(task: Task) -> str:
 
 
 def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
-    """Check that a column suits its task, and add a binary task's classes."""
+    """Check that a column is suitable for its task, and set the classes of a binary task."""
     classes = [] if task.kind == "regression" else list_classes(column)
     distinct = column.nunique()
-    values = f"{source}: column {task.name} has {distinct} distinct values"
+    problem = f"{source}: column {task.name} has {distinct} distinct values"
     if distinct < 2:
         raise UserError(
-            f"{values} among the data set's records, at least 2 are needed; leave the task out."
+            f"{problem} among the data set's records, but a task needs at least 2; omit the task."
         )
     if task.kind == "binary":
         if distinct > 2:
             raise UserError(
-                f"{values} ({quote_examples(classes)}), but a binary task has 2; make the task "
-                "multiclass or regression, or leave unknown values empty."
+                f"{problem} ({quote_examples(classes)}), but a binary task has 2; change the kind "
+                "of the task to multiclass or regression, or leave unknown values empty."
             )
         if task.positive:
             classes = _order_classes(task, classes, source)
         return replace(task, classes=tuple(classes))
     if task.kind == "multiclass" and distinct > MAX_CLASSES:
         raise UserError(
-            f"{values}, but a multiclass task has at most {MAX_CLASSES}; merge classes, or make "
-            "the task regression."
+            f"{problem}, but a multiclass task has at most {MAX_CLASSES}; merge classes, or change "
+            "the kind of the task to regression."
         )
     return task
 

@@ -1,4 +1,4 @@
-"""The label step: read a data set's tables once and write the labels to one Parquet file."""
+"""The label step: read the tables of a data set and write the labels to a Parquet file."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from pipeline.labels.summary import AGREEMENT, summarize
 
 @dataclass(frozen=True)
 class LabelResult:
-    """A file of labels.
+    """The result of the label step.
 
     Attributes:
-        path: The file.
-        labels: Its contents.
-        digest: Label digest, see `parquet_file.content_digest`.
-        lines: Summary for the user, in Markdown.
+        path: The label file.
+        labels: Contents of the file.
+        digest: Label digest; see `parquet_file.content_digest`.
+        lines: Markdown summary for the user.
     """
 
     path: Path
@@ -44,16 +44,16 @@ def make_labels(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> LabelResult:
-    """Write the labels of a data set's records to a Parquet file.
+    """Write the labels of a data set to a Parquet file.
 
-    A table that cannot be read, or a file that cannot be written, raises UserError.
+    Raises UserError if a table cannot be read or the file cannot be written.
 
     Args:
         dataset: The data set.
-        out: The file to write. An existing file is replaced once the new one is complete.
-        rules: How labels are derived from MIMIC's tables. Default: `LabelRules()`.
+        out: The file to write. An existing file is replaced when the new one is complete.
+        rules: Rules for deriving labels from MIMIC's tables; None uses `LabelRules()`.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler for the lab table, as for `connect_scheduler`.
+        scheduler: Dask scheduler for the lab table; see `connect_scheduler`.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:
@@ -70,9 +70,9 @@ def make_labels(
         namespace=dataset.namespace,
         index_digest=dataset.index().digest,
     )
-    ends = (f"Labels: {out}", f"Digest: {digest}")
+    output = (f"Labels: {out}", f"Digest: {digest}")
     return LabelResult(
-        out, labels, digest, (*summarize(labels, rules), *warnings, AGREEMENT, *ends)
+        out, labels, digest, (*summarize(labels, rules), *warnings, AGREEMENT, *output)
     )
 
 
@@ -84,20 +84,20 @@ def collect_labels(
     scheduler: Any = None,
     progress: Progress | None = None,
 ) -> RecordLabels:
-    """Label a data set's records from its tables.
+    """Derive the labels of a data set from its tables.
 
     Args:
         dataset: The data set.
-        rules: How labels are derived from MIMIC's tables; unused for other data sets.
+        rules: Rules for deriving labels from MIMIC's tables; ignored for other data sets.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler, as for `reduce_with_dask`. None: read in this process.
+        scheduler: Dask scheduler, as for `reduce_with_dask`; None reads in this process.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:
-        Labels in the data set's order, with reasons for missing ones.
+        Labels in the order of the data set's index, with a reason for each missing label.
 
     Raises:
-        UserError: A table cannot be read, or `hosp` is given for a data set that is not MIMIC's.
+        UserError: A table cannot be read, or `hosp` is given for a data set other than MIMIC.
     """
     if isinstance(dataset, HasMimicTables):
         tables = dataset.tables(hosp)

@@ -1,9 +1,9 @@
-"""The Parquet file of labels: columns, metadata, digest, writing and reading.
+"""The Parquet label file: columns, metadata, digest, writing and reading.
 
-One row per record in the data set's order: `record_id`, `subject_id`, the labels that are
-available, `LABEL_absent` with the reason where a label is missing, and a data set's extra columns.
-Ids are int64, or text where the data set's are. The origin of the labels is JSON in the schema's
-metadata, under the key `enecg.labels`.
+The file has one row per record, in the order of the data set's index. Its columns are `record_id`,
+`subject_id`, the available labels, `LABEL_absent` with the reason for each missing label, and
+additional columns of the data set. Ids are int64 or strings, as in the data set. The key
+`enecg.labels` of the schema metadata describes the origin of the labels as JSON.
 """
 
 import hashlib
@@ -43,11 +43,11 @@ _TYPES = {
     "diagnosis": pa.string(),
     **{reason_column(label): _REASON for label in REASONS},
 }
-"""Column types; units and codes as in `LABEL_COLUMNS`."""
+"""Column types; see `LABEL_COLUMNS` for units and codes."""
 
 
 def to_arrow(labels: RecordLabels) -> pa.Table:
-    """Convert labels to the columns of the file, null where missing."""
+    """Convert labels to the columns of the file; missing values become null."""
     frame = labels.table.reset_index().rename(columns={"patient_id": "subject_id"})
     columns = {}
     for name in map(str, frame):
@@ -61,11 +61,14 @@ def to_arrow(labels: RecordLabels) -> pa.Table:
 
 
 def content_digest(table: pa.Table) -> str:
-    """Compute a digest that does not depend on the order of rows.
+    """Compute a digest of the contents that does not depend on the order of the rows.
 
-    The SHA-256 covers, with rows sorted by record id, for each column in order: the name in UTF-8
-    and a zero byte; one byte per row, 1 where there is a value; then the values, as little-endian
-    int64 or float64, or text as int64 lengths in bytes followed by all text in UTF-8.
+    The rows are sorted by record id. For each column in order, the SHA-256 covers:
+
+    1. the column name in UTF-8 and a zero byte;
+    2. one byte per row: 1 if it has a value, 0 if it is null;
+    3. the values that are not null: numbers as little-endian int64 or float64; strings as their
+       lengths in bytes (int64), followed by all strings in UTF-8.
 
     Args:
         table: Contents of the file.
@@ -94,7 +97,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
-    """Count, for each label, `ecgs` and `patients` that have it, and ECGs by reason of absence."""
+    """Count the labeled `ecgs` and `patients` of each label, and the other ECGs by reason."""
     counts = {}
     for name in labels_in(labels.table):
         present = labels.table[name].notna()
@@ -110,19 +113,19 @@ def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
 def write_labels(
     path: Path, labels: RecordLabels, rules: LabelRules, *, namespace: str, index_digest: str
 ) -> str:
-    """Write the file atomically, readable only by its owner (0600).
+    """Write the label file atomically, with mode 0600.
 
-    A file that cannot be written raises UserError.
+    Raises UserError if the file cannot be written.
 
     Args:
-        path: The file, in an existing folder.
+        path: The file to write, in an existing folder.
         labels: The labels.
-        rules: The rules they were derived by.
+        rules: Rules that the labels were derived with.
         namespace: Namespace of the data set.
-        index_digest: Digest of its record index.
+        index_digest: Digest of the data set's record index.
 
     Returns:
-        The label digest, see `content_digest`.
+        The label digest; see `content_digest`.
     """
     table = to_arrow(labels)
     digest = content_digest(table)
@@ -143,13 +146,14 @@ def write_labels(
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """Read the origin of the labels in a Parquet file.
+    """Read the metadata of a label file.
 
     Args:
         path: A Parquet file.
 
     Returns:
-        Data set, rules, tables, counts and digest; None if `write_labels` did not write the file.
+        Data set, rules, tables, counts and digest; None if the file was not written by
+        `write_labels`.
     """
     encoded = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
     try:
@@ -162,10 +166,10 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
-    """Open the file as a Dask data frame.
+    """Open a label file as a Dask data frame.
 
     Args:
-        path: File of labels.
+        path: The label file.
 
     Returns:
         A data frame with one partition per row group (100,000 records).
@@ -177,7 +181,7 @@ def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
         import dask.dataframe
     except ImportError as error:
         raise UserError(
-            f"{path} cannot be opened as a Dask data frame ({error}); run "
+            f"{path} cannot be opened as a Dask data frame ({error}); install it with "
             "pip install 'dask[dataframe]'."
         ) from error
     table: dask.dataframe.DataFrame = dask.dataframe.read_parquet(str(path), split_row_groups=True)
@@ -185,13 +189,13 @@ def to_dask(path: str | Path) -> "dask.dataframe.DataFrame":
 
 
 def prepare_folder(path: Path) -> tuple[str, ...]:
-    """Check that a file can be written, and create its folder, accessible only by its owner (0700).
+    """Check that a label file can be written, and create its folder with mode 0700 if missing.
 
     Args:
         path: The file to write, ending in `.parquet`.
 
     Returns:
-        A warning if the folder exists and others may read it; its permissions are not changed.
+        A warning if the folder exists and other users can read it; its mode is not changed.
 
     Raises:
         UserError: The file cannot be written.
@@ -211,15 +215,15 @@ def prepare_folder(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path} cannot be written: {folder} is not writable; change --out.")
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         return (
-            f"Other users can read {folder}, but labels are only for users who signed the data "
-            f"use agreement; run chmod 700 {folder}.",
+            f"Other users can read {folder}, but only users who signed the data use agreement may "
+            f"access the labels; run chmod 700 {folder}.",
         )
     return ()
 
 
 @contextmanager
 def _replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary file that replaces `path` once it is complete and on disk."""
+    """Yield a temporary file, which atomically replaces `path` on exit."""
     partial = None
     try:
         descriptor, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)  # mode 0600

@@ -1,4 +1,4 @@
-"""Training targets: labels as numbers, with scales and classes fitted on training records."""
+"""Training targets: labels encoded as numbers, with parameters fitted on training records."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Kind, Task, custom_task
 
 @dataclass(frozen=True)
 class Targets:
-    """How a task's labels are encoded.
+    """The encoding of a task's labels.
 
     Attributes:
         task: The task.
-        classes: Class names in order; empty for a regression.
+        classes: Class names, indexed by class number; empty for a regression.
         mean: Mean of the training labels, in the task's unit (regression).
         scale: Standard deviation of the training labels, in the task's unit (regression).
-        constant: Prediction of the constant predictor: median in the task's unit, or most frequent
-            class number.
-        shares: Share of each class among the training labels; empty for a regression.
+        constant: Prediction of the constant predictor: the median of the training labels in the
+            task's unit (regression), or the number of their most frequent class.
+        shares: Fraction of each class among the training labels; empty for a regression.
     """
 
     task: Task
@@ -44,24 +44,24 @@ class Targets:
             labels: The task's column of the label table.
 
         Returns:
-            float64, NaN where the label is missing. Labels without a class become
-            `task.other_class`, or NaN if the task has no such class.
+            The encoded labels as float64; NaN where missing. Labels that are not among `classes`
+            are encoded as `task.other_class`, or as NaN if the task has no such class.
         """
         if self.task.kind == "regression":
             return (labels.to_numpy(np.float64) - self.mean) / self.scale
         if self.task.kind == "binary":
             return labels.to_numpy(np.float64, copy=True)
-        number = {name: float(place) for place, name in enumerate(self.classes)}
+        numbers = {name: float(number) for number, name in enumerate(self.classes)}
         if self.task.other_class:
             labels = labels.where(labels.isin(self.classes) | labels.isna(), self.task.other_class)
-        return labels.map(number).to_numpy(np.float64, na_value=np.nan, copy=True)
+        return labels.map(numbers).to_numpy(np.float64, na_value=np.nan, copy=True)
 
     def decode(self, standardized: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
         """Convert a regression's standardized values to the task's unit."""
         return standardized * self.scale + self.mean
 
     def to_document(self) -> dict[str, Any]:
-        """Return all fields as JSON values for `from_document`."""
+        """Return the fields as a JSON document, which `from_document` reads."""
         return {
             "kind": self.task.kind,
             "unit": self.task.unit,
@@ -74,7 +74,7 @@ class Targets:
 
     @classmethod
     def from_document(cls, name: str, document: dict[str, Any]) -> "Targets":
-        """Restore targets that a run saved; a missing field raises KeyError.
+        """Restore targets from a saved run; raises KeyError if a field is missing.
 
         Args:
             name: Name of the task.
@@ -100,8 +100,8 @@ class Constant(NamedTuple):
     """The best constant prediction for some labels.
 
     Attributes:
-        value: Median of a regression's labels, or the most frequent class number.
-        shares: Share of each class; empty for a regression.
+        value: Median of the labels (regression), or the number of the most frequent class.
+        shares: Fraction of each class; empty for a regression.
     """
 
     value: np.floating
@@ -113,11 +113,12 @@ def fit_constant(kind: Kind, labels: Float[np.ndarray, " record"], outputs: int)
 
     Args:
         kind: Kind of the task.
-        labels: Known labels of the training records, as class numbers unless a regression.
-        outputs: Number of classes.
+        labels: Labels of the training records, without missing ones: values (regression) or class
+            numbers.
+        outputs: Number of classes; ignored for a regression.
 
     Returns:
-        The constant, in the unit of `labels`.
+        The constant prediction, in the unit of `labels`.
     """
     if kind == "regression":
         return Constant(np.median(labels), np.empty(0))
@@ -126,11 +127,11 @@ def fit_constant(kind: Kind, labels: Float[np.ndarray, " record"], outputs: int)
 
 
 def fit_targets(task: Task, labels: pd.Series) -> Targets:
-    """Fit scales, classes and the constant predictor on training labels.
+    """Fit the encoding and the constant predictor on training labels.
 
     Args:
         task: The task.
-        labels: Its column of the label table, for training records only.
+        labels: The task's column of the label table, for training records only.
 
     Returns:
         The targets.
@@ -157,7 +158,7 @@ def fit_targets(task: Task, labels: pd.Series) -> Targets:
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
-    """Return a task's classes, the most frequent first."""
+    """Return the classes of a task: as defined by a binary task, else by decreasing frequency."""
     if task.kind == "binary":
         return task.classes
     # Ties are broken by name, so that the order of records does not matter.

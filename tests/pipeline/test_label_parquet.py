@@ -134,11 +134,11 @@ def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path)
     bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     made = make_labels(bare, tmp_path / "labels.parquet")
     assert pq.read_schema(made.path).names == ["record_id", "subject_id"]
-    assert "No labels for rr_interval, diagnosis: not available from machine_measurements." in (
+    assert "No labels for rr_interval, diagnosis: not found in machine_measurements." in (
         made.lines
     )
-    assert "No labels for age, sex: not available from hosp/patients." in made.lines
-    assert "No labels for potassium: not available from hosp/labevents." in made.lines
+    assert "No labels for age, sex: not found in hosp/patients." in made.lines
+    assert "No labels for potassium: not found in hosp/labevents." in made.lines
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
     assert set(elsewhere.labels.missing_tables) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
@@ -195,7 +195,7 @@ def test_extra_columns_are_copied(lab: Dataset, tmp_path: Path) -> None:
     assert table["beats"].to_pylist() == [12.0, None, 13.0]
     assert table["paced"].to_pylist() == ["true", None, "false"]
     assert table["mixed"].to_pylist() == ["3", "x", "3.0"]
-    assert "Copied from the data set: ward, beats, paced, mixed." in made.lines
+    assert "Additional columns of the data set: ward, beats, paced, mixed." in made.lines
 
 
 def test_digest_follows_its_specification() -> None:

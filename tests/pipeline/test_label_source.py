@@ -54,7 +54,7 @@ def test_labels_are_joined_by_record_id_in_any_order(
     np.testing.assert_array_equal(known, known.index % 70)
 
 
-def test_file_replaces_tables_of_the_data_set(
+def test_label_tables_of_the_data_set_are_not_opened_if_a_file_is_given(
     source: MimicIvEcg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(_: object) -> None:
@@ -101,7 +101,7 @@ def test_paper_tasks_are_read_from_file(source: MimicIvEcg, tmp_path: Path):
         (["10", "9", ""], ("9", "10"), [1, 0, np.nan]),
     ],
 )
-def test_second_of_two_words_is_the_positive_class(
+def test_second_of_two_class_names_is_the_positive_class(
     column: list[str],
     classes: tuple[str, str],
     numbers: list[float],
@@ -150,7 +150,7 @@ def test_positive_class_must_be_a_value_of_the_column(source: MimicIvEcg, tmp_pa
         resolve(source, table(source, rhythm=["AF", "SR"]), tmp_path, "rhythm:binary:af")
 
 
-def test_numeric_classes_become_words(source: MimicIvEcg, tmp_path: Path):
+def test_numeric_classes_become_strings(source: MimicIvEcg, tmp_path: Path):
     file = table(source, nyha=["1", "4", "", "2"])
     found = resolve(source, file, tmp_path, "nyha:multiclass")
     assert values(found, "nyha")[:2] == ["1", "4"]
@@ -169,7 +169,7 @@ def test_unknown_records_are_counted(source: MimicIvEcg, tmp_path: Path):
         resolve(source, more.tail(3), tmp_path, "lvef:regression")
 
 
-def test_column_of_data_set_can_be_a_task(source: MimicIvEcg):
+def test_any_label_column_of_the_data_set_can_be_a_task(source: MimicIvEcg):
     found = resolve_labels(source, None, parse_tasks(["potassium_mmol_l:regression:mmol/L"]), [])
     np.testing.assert_array_equal(
         found.table["own:potassium_mmol_l"], source.labels()["potassium_mmol_l"]
@@ -180,18 +180,21 @@ def test_column_of_data_set_can_be_a_task(source: MimicIvEcg):
 INVALID = {
     "empty": ("", "cannot be read as a table"),
     "no id": ("name,lvef\nx,1\n", "has no column record_id or study_id, only name, lvef"),
-    "words as ids": (
+    "ids that are not numbers": (
         "record_id,lvef\na,1\n",
         "1 rows whose record_id is not an exact integer.*'a'",
     ),
-    "an id is missing": ("record_id,lvef\n,1\n5,2\n", "such as an empty field"),
+    "missing id": ("record_id,lvef\n,1\n5,2\n", "such as an empty field"),
     "no rows": ("record_id,lvef\n", "has no rows; give"),
     "semicolons": (
         "record_id;lvef\n5;1\n",
         "only record_id;lvef; separate columns by commas",
     ),
-    "a field too many": ("record_id,lvef\n5,1\n6,2,3\n", "Expected 2 fields in line 3, saw 3"),
-    "too many everywhere": ("record_id,lvef\n5,1,2\n6,2,3\n", "cannot be read as a table"),
+    "extra field in one row": (
+        "record_id,lvef\n5,1\n6,2,3\n",
+        "Expected 2 fields in line 3, saw 3",
+    ),
+    "extra field in all rows": ("record_id,lvef\n5,1,2\n6,2,3\n", "cannot be read as a table"),
     "conflict": ("record_id,lvef\n5,1\n5,2\n", "1 records with several different rows, such as 5"),
 }
 
@@ -212,13 +215,13 @@ def test_missing_file_is_reported(source: MimicIvEcg, tmp_path: Path):
         resolve_labels(source, tmp_path / "broken.parquet", parse_tasks(["lvef:regression"]), [])
 
 
-def test_identical_rows_count_once(source: MimicIvEcg, tmp_path: Path):
+def test_duplicate_rows_are_ignored(source: MimicIvEcg, tmp_path: Path):
     file = table(source, lvef=[50.0, 60.0])
     found = resolve(source, pd.concat([file, file]), tmp_path, "lvef:regression")
     assert found.table["own:lvef"].notna().sum() == 2
 
 
-def test_record_of_another_patient_is_an_error(source: MimicIvEcg, tmp_path: Path):
+def test_record_assigned_to_another_patient_is_an_error(source: MimicIvEcg, tmp_path: Path):
     file = table(source, lvef=[50.0, 60.0])
     file["subject_id"] = source.index().patient_id[:2]
     resolve(source, file, tmp_path, "lvef:regression")
@@ -235,20 +238,22 @@ def test_record_of_another_patient_is_an_error(source: MimicIvEcg, tmp_path: Pat
         ([1, 2, 3], "x:binary", "3 distinct values \\('1', '2', '3'\\), but a binary task has 2"),
         (["1", "high", "2"], "x:regression", "1 values that are not numbers, such as 'high'"),
         (["1", "inf", "2"], "x:regression", "1 values that are not numbers"),
-        ([1, 1, 1], "x:binary", "1 distinct values .* leave the task out"),
+        ([1, 1, 1], "x:binary", "1 distinct values .* omit the task"),
         ([None, None, None], "x:multiclass", "0 distinct values"),
         ([7, 7, None], "x:regression", "1 distinct values"),
         (range(51), "x:multiclass", "51 distinct values, but a multiclass task has at most 50"),
     ],
 )
-def test_unsuitable_column_is_reported(
+def test_column_unsuitable_for_its_task_is_an_error(
     column: list[object], task: str, message: str, source: MimicIvEcg, tmp_path: Path
 ):
     with pytest.raises(UserError, match=message):
         resolve(source, table(source, x=list(column)), tmp_path, task)
 
 
-def test_unmeasured_values_of_machine_table_are_missing(source: MimicIvEcg, synthetic_dir: Path):
+def test_sentinels_of_the_measurement_table_are_missing_values(
+    source: MimicIvEcg, synthetic_dir: Path
+):
     path = synthetic_dir / "machine_measurements.csv"
     measured = pd.read_csv(path)["p_axis"]
     assert (measured == 29999).any()
