@@ -1,1 +1,1 @@
-"""Synthetic patients with simulated ECGs, written in the layout of MIMIC-IV-ECG."""
+"""Synthetic patients with simulated ECGs, in the layout of MIMIC-IV-ECG."""

@@ -1,4 +1,4 @@
-"""Laboratory results of synthetic patients, as rows of MIMIC-IV's `hosp/labevents.csv`."""
+"""Laboratory results of synthetic patients, in the format of MIMIC-IV's `hosp/labevents.csv`."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,14 @@ from pipeline.mimic_codes import (
 from pipeline.synthetic.population import PlannedEcg, draw_potassium
 
 WITH_POTASSIUM = 0.85
-"""Share of the ECGs with a potassium result within the hour after them."""
+"""Fraction of ECGs that are followed by a potassium result within an hour."""
 
 LAB_COLUMNS = (
     *("labevent_id", "subject_id", "hadm_id", "specimen_id", "itemid", "order_provider_id"),
     *("charttime", "storetime", "value", "valuenum", "valueuom", "ref_range_lower"),
     *("ref_range_upper", "flag", "priority", "comments"),
 )
+"""Columns of `labevents.csv`."""
 
 Row = dict[str, Any]
 
@@ -54,17 +55,18 @@ _OTHER_ITEMS = (
 
 
 def lab_events(ecgs: Sequence[PlannedEcg], seed: int) -> Iterator[Row]:
-    """Yield the rows of `labevents.csv`, in order of patient and time.
+    """Generate the rows of `labevents.csv`, sorted by patient and time.
 
-    Most ECGs have a result of their potassium within the hour after them. The other rows must not
-    be used as its label: later, earlier and missing results, and other tests.
+    Most ECGs are followed by a result of their potassium concentration within an hour. The other
+    rows are distractors, which must not be used as labels: later, earlier and missing results, and
+    results of other tests.
 
     Args:
         ecgs: ECGs of all patients.
         seed: Seed of the data set.
 
     Yields:
-        Values by column name; missing columns are empty.
+        One row at a time, as values by column name; columns without a key are empty.
     """
     rng = np.random.default_rng([seed, 4])
     rows: list[Row] = []
@@ -96,7 +98,7 @@ def lab_events(ecgs: Sequence[PlannedEcg], seed: int) -> Iterator[Row]:
         if rng.random() < WITH_POTASSIUM:
             minutes = rng.uniform(5, 59)
             add_row(ecg, item, minutes, ecg.potassium_mmol_l)
-            if rng.random() < 0.15:  # an earlier specimen that was unusable
+            if rng.random() < 0.15:  # an earlier, unusable specimen
                 add_row(ecg, item, minutes * rng.uniform(0.1, 0.9), None)
             if rng.random() < 0.1:  # a second result, after treatment
                 add_row(ecg, item, rng.uniform(minutes + 0.5, 60), draw_potassium(rng))

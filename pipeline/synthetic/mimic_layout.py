@@ -1,4 +1,4 @@
-"""Write synthetic ECGs as files and tables with the names and columns of MIMIC-IV-ECG."""
+"""Writing synthetic ECGs in the file layout and table format of MIMIC-IV-ECG."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ from pipeline.synthetic.population import PlannedEcg, Population
 from pipeline.synthetic.simulation import UNITS_PER_MV, Recording
 
 FILE_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The order of leads in MIMIC-IV-ECG's files: aVF before aVL."""
+"""Order of the leads in the files of MIMIC-IV-ECG, where aVF precedes aVL."""
 
 _MISSING_SAMPLE = -32768
 
@@ -50,9 +50,9 @@ def write_record(
 
     Args:
         root: Root of the data set.
-        ecg: The ECG that the samples belong to.
-        units: Samples in units of 5 uV, leads in the order of `FILE_LEADS`; modified in place by
-            some defects.
+        ecg: The ECG.
+        units: Samples in units of 5 uV, with leads in the order of `FILE_LEADS`. Modified in place
+            by some defects.
         defect: One of `pipeline.synthetic.synthesize.DEFECTS`, or None.
         rng: Random generator of the ECG, for the position and extent of the defect.
     """
@@ -90,12 +90,12 @@ def measurement_row(ecg: PlannedEcg, patient: Patient, recording: Recording, rng
 
     Args:
         ecg: The ECG.
-        patient: Its patient.
+        patient: The patient.
         recording: The simulated signal and its true measurements.
         rng: Random generator of the ECG.
 
     Returns:
-        Values by column name; missing columns are empty.
+        Values by column name; columns without a key are empty.
     """
     reports = [ecg.rhythm.report]
     if patient.block and not ecg.rhythm.paced_ventricles:
@@ -104,7 +104,7 @@ def measurement_row(ecg: PlannedEcg, patient: Patient, recording: Recording, rng
         reports.append("Left axis deviation")
     normal = ecg.rhythm.report == "Sinus rhythm" and len(reports) == 1
     reports += ["", "Normal ECG" if normal else "Abnormal ECG"]
-    if rng.random() < 0.1:  # some carts end every line with a period
+    if rng.random() < 0.1:  # some ECG carts end each line with a period
         reports = [f"{line}." if line else line for line in reports]
     has_p = np.isfinite(recording.p_ms)
     p_onset = 40
@@ -140,7 +140,7 @@ def write_tables(
     Args:
         root: Root of the data set.
         population: All patients and ECGs.
-        measurements: Rows from `measurement_row`.
+        measurements: Results of `measurement_row` for all ECGs.
         seed: Seed of the data set.
     """
     (root / "hosp").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Patients: the properties of a heart and torso that persist from one ECG to the next."""
+"""Synthetic patients: the properties of heart and torso that all ECGs of a patient share."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,17 @@ DOWER = np.array(
         [0.831, 0.076, 0.230],  # V6
     ]
 )
-"""Leads I, II, V1-V6 from Frank's x, y, z (Dower, Machado and Osborne, Clin Cardiol 3:87, 1980)."""
+"""Matrix from Frank's x, y, z to leads I, II, V1-V6 (Dower et al., Clin Cardiol 3:87, 1980)."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """The heart and torso of a patient. Axes are in the frontal plane.
+    """Properties of the heart and torso of a patient. Axes are in the frontal plane.
 
     Attributes:
         age: Age in years.
         male: Whether the patient is male.
-        voltage: Scale of the QRS complex; 1 is 1.1 mV in the frontal plane.
+        voltage: Scale of the QRS complex; 1 corresponds to about 1.1 mV in the frontal plane.
         posterior: Posterior component of the QRS complex, relative to `voltage`.
         axis_deg: QRS axis in degrees.
         t_wave: T wave amplitude in mV.
@@ -39,9 +39,9 @@ class Patient:
         pr_s: PR interval in seconds.
         qrs_s: QRS duration in seconds.
         qtc_s: QT interval in seconds, corrected by Fridericia's formula.
-        breathing_depth: Respiratory variation of the RR interval, as a fraction of it.
+        breathing_depth: Respiratory variation of the RR interval, as a fraction of the interval.
         block: Bundle branch block: ``""`` (none), ``"left"`` or ``"right"``.
-        torso: Lead matrix, a variation of `DOWER`.
+        torso: Lead matrix of the patient, a random variation of `DOWER`.
     """
 
     age: float
@@ -63,11 +63,11 @@ class Patient:
 
 
 def draw_patient(rng: Generator, *, age: float, male: bool) -> Patient:
-    """Draw a patient with random variation around the mean of an age and sex.
+    """Draw a patient whose properties vary randomly around the means for an age and sex.
 
-    With age, voltage, T wave and respiratory variation decrease, P, PR and QT lengthen, and the
-    axis turns to the left. Men have larger QRS and T waves, a higher J point in V2-V3, a wider QRS
-    and a shorter QT.
+    With increasing age, voltage, T wave and respiratory variation decrease, P, PR and QT lengthen,
+    and the QRS axis shifts to the left. Men have larger QRS complexes and T waves, a higher J point
+    in V2-V3, a wider QRS and a shorter QT.
 
     Args:
         rng: Random generator.

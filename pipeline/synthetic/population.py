@@ -1,4 +1,4 @@
-"""Draw synthetic patients and the ECGs that are recorded from them."""
+"""Random generation of synthetic patients, and of the time and rhythm of their ECGs."""
 
 import datetime as dt
 from dataclasses import dataclass, replace
@@ -11,20 +11,20 @@ from pipeline.synthetic.patient import Patient, draw_patient
 from pipeline.synthetic.rhythms import Rhythm, draw_rhythm
 
 ABNORMAL_POTASSIUM = 0.15
-"""Share of abnormal potassium results. MIMIC-IV has about 3 %, too few to learn from in a demo of a
-few hundred ECGs."""
+"""Fraction of abnormal potassium results. The fraction in MIMIC-IV, about 3 %, would give too few
+positive labels in a demo with a few hundred ECGs."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """A patient as listed in the hospital's tables.
+    """A patient with the columns of the hospital's tables.
 
     Attributes:
         subject_id: MIMIC-IV subject id.
         patient: Properties of the heart and torso.
-        anchor_age: Age in years in `anchor_year`; 91 for everyone over 89, as in MIMIC-IV.
-        anchor_year: Year of the first ECG, shifted as in MIMIC-IV.
-        anchor_year_group: Three years that contain the unshifted `anchor_year`.
+        anchor_age: Age in years in `anchor_year`; 91 for all patients over 89, as in MIMIC-IV.
+        anchor_year: Year of the first ECG, shifted for de-identification as in MIMIC-IV.
+        anchor_year_group: Three-year period that contains the unshifted `anchor_year`.
     """
 
     subject_id: int
@@ -44,7 +44,7 @@ class PlannedEcg:
         time: Time of the recording.
         rhythm: Rhythm during the recording.
         potassium_mmol_l: Potassium concentration in mmol/L.
-        stream: Number of the ECG's stream of random numbers.
+        stream: Index of the ECG, which seeds its random generator.
     """
 
     subject_id: int
@@ -56,13 +56,18 @@ class PlannedEcg:
 
     @property
     def path(self) -> str:
-        """Record name below the root of the data set."""
+        """Path of the record without suffix, relative to the root of the data set."""
         subject, study = f"p{self.subject_id}", f"s{self.study_id}"
         return f"files/{subject[:5]}/{subject}/{study}/{self.study_id}"
 
 
 class Population(NamedTuple):
-    """Patients by subject id, and their ECGs in order of subject id and time."""
+    """Patients and their ECGs.
+
+    Attributes:
+        people: Patients by subject id.
+        ecgs: ECGs sorted by subject id and time.
+    """
 
     people: dict[int, Person]
     ecgs: list[PlannedEcg]
@@ -71,7 +76,7 @@ class Population(NamedTuple):
 def draw_population(patients: int, seed: int) -> Population:
     """Draw patients with one to eight ECGs each, two on average.
 
-    Each patient has a separate stream of random numbers.
+    Each patient has a separate random generator.
 
     Args:
         patients: Number of patients.
@@ -118,7 +123,7 @@ def draw_potassium(rng: Generator) -> float:
 def _draw_ecgs(
     rng: Generator, person: Person, start: dt.datetime, count: int, stream: int
 ) -> list[PlannedEcg]:
-    """Draw a patient's ECGs, hours to months apart; half keep the rhythm of the previous one."""
+    """Draw the ECGs of a patient, hours to months apart; half of them keep the previous rhythm."""
     age = person.patient.age
     ecgs: list[PlannedEcg] = []
     time, rhythm = start, draw_rhythm(rng, age)

@@ -1,4 +1,4 @@
-"""Rhythms, as named in machine reports, and their beat times in a ten-second recording."""
+"""Heart rhythms, named as in machine reports, and their beat times in a 10 s recording."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,21 +15,21 @@ Premature = Literal["", "ventricular", "atrial"]
 NORMAL, VENTRICULAR, ATRIAL = 0, 1, 2
 """Beat types: regular, premature ventricular, premature atrial."""
 
-# Waves of beats just outside the recording extend into it.
 _MARGIN_S = 1.5
+"""Beats are also drawn in this margin, since their waves extend into the recording."""
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """A rhythm, its frequency and the parameters of its simulation.
+    """A rhythm, its frequency and its simulation parameters.
 
     Attributes:
         report: Line in the machine report.
         weight: Relative frequency at age 60.
-        rate_bpm: Lowest and highest ventricular rate, in beats per minute.
-        atria: Activity of the atria; ``"none"`` leaves out the P wave.
-        jitter: Standard deviation of the RR interval, as a fraction of it.
-        breathing: Factor for the patient's respiratory variation.
+        rate_bpm: Lowest and highest ventricular rate in beats per minute.
+        atria: Atrial activity; ``"none"`` means no P wave.
+        jitter: Standard deviation of the RR interval, as a fraction of the interval.
+        breathing: Multiplier of the patient's respiratory variation.
         delay_s: Prolongation of the PR interval in seconds.
         paced_ventricles: Whether a pacemaker stimulates the ventricles.
         premature: Origin of premature beats; empty for none.
@@ -101,17 +101,17 @@ RHYTHMS = (
     Rhythm("Ectopic atrial rhythm", 1.2, (55, 95), "ectopic"),
     Rhythm("Supraventricular tachycardia", 1.1, (155, 200), "none", 0.004, breathing=0.0),
 )
-"""All rhythms, the most common first. The order is that of MIMIC-IV-ECG's machine reports; the
-weights are as uneven as in a hospital, but not MIMIC-IV-ECG's counts."""
+"""All rhythms by decreasing frequency. Their order is that of the machine reports of MIMIC-IV-ECG;
+the weights imitate the imbalance in a hospital and are not counts from MIMIC-IV-ECG."""
 
 
 @dataclass(frozen=True)
 class Beats:
-    """The ventricular beats of a recording, including some just before and after it.
+    """The ventricular beats in a recording and in a margin before and after it.
 
     Attributes:
         time_s: Seconds from the first sample.
-        kind: `NORMAL`, `VENTRICULAR` or `ATRIAL` per beat.
+        kind: Type of each beat: `NORMAL`, `VENTRICULAR` or `ATRIAL`.
         mean_rr_s: Mean RR interval of the rhythm in seconds.
         atrial_hz: Rate of the flutter waves; 0 without flutter.
     """
@@ -123,7 +123,7 @@ class Beats:
 
 
 def draw_rhythm(rng: Generator, age: float) -> Rhythm:
-    """Draw a rhythm with the frequencies at an age in years."""
+    """Draw a rhythm according to the frequencies at an age in years."""
     weights = np.array([r.weight * np.exp(r.aging * (age - 60) / 10) for r in RHYTHMS])
     return RHYTHMS[int(rng.choice(len(RHYTHMS), p=weights / weights.sum()))]
 
@@ -136,11 +136,11 @@ def draw_beats(
     Args:
         rng: Random generator.
         rhythm: The rhythm.
-        breathing_depth: Respiratory variation of the RR interval, as a fraction of it.
+        breathing_depth: Respiratory variation of the RR interval, as a fraction of the interval.
         breathing_hz: Respiratory rate in Hz.
 
     Returns:
-        The beats in order of time.
+        The beats, sorted by time.
     """
     if rhythm.atria == "fluttering":
         return _draw_flutter(rng)
@@ -148,10 +148,10 @@ def draw_beats(
     mean = 60 / (low + (high - low) * rng.beta(2, 2))
     count = int((SECONDS + 2 * _MARGIN_S) / mean * 1.6) + 4
     if rhythm.atria == "fibrillating":
-        # Independent intervals, not shorter than the refractory period of the AV node.
-        spread = rhythm.jitter * rng.uniform(0.8, 1.2)
-        interval = np.maximum(mean * np.exp(rng.normal(-(spread**2) / 2, spread, count)), 0.29)
-        # The report classifies the mean rate as rapid or slow, so scale to the rate drawn.
+        # Intervals are independent, and at least the refractory period of the AV node.
+        sigma = rhythm.jitter * rng.uniform(0.8, 1.2)
+        interval = np.maximum(mean * np.exp(rng.normal(-(sigma**2) / 2, sigma, count)), 0.29)
+        # The report states whether the mean rate is rapid or slow, so it must match the drawn rate.
         interval *= mean / interval.mean()
         time = np.cumsum(interval) - _MARGIN_S - rng.uniform(0, mean)
         time = time[time < SECONDS + _MARGIN_S]
@@ -173,37 +173,38 @@ def draw_beats(
 
 
 def _draw_flutter(rng: Generator) -> Beats:
-    """Draw the beats of flutter at 250 to 330 per minute with 2:1, 3:1, 4:1 or variable block."""
-    hz = rng.uniform(250, 330) / 60
-    count = int((SECONDS + 2 * _MARGIN_S) * hz / 2) + 2
+    """Draw the beats of flutter (250 to 330 per minute) with 2:1, 3:1, 4:1 or variable AV block."""
+    flutter_hz = rng.uniform(250, 330) / 60
+    count = int((SECONDS + 2 * _MARGIN_S) * flutter_hz / 2) + 2
     ratio = int(rng.choice([2, 3, 4], p=[0.4, 0.15, 0.45]))
     ratios = np.full(count, ratio)
     if rng.random() < 0.25:  # variable block
         ratios = rng.choice([2, 4], size=count)
-    time = np.cumsum(ratios) / hz - _MARGIN_S - rng.uniform(0, ratio / hz)
+    time = np.cumsum(ratios) / flutter_hz - _MARGIN_S - rng.uniform(0, ratio / flutter_hz)
     time += 0.004 * rng.standard_normal(count)
     time = time[time < SECONDS + _MARGIN_S]
-    return Beats(time, np.zeros(len(time), np.int8), float(ratios.mean() / hz), hz)
+    mean_rr_s = float(ratios.mean() / flutter_hz)
+    return Beats(time, np.zeros(len(time), np.int8), mean_rr_s, flutter_hz)
 
 
 def _add_premature(
     rng: Generator, time: np.ndarray, origin: Premature
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move one to four beats forward and return all times and beat types."""
+    """Make one to four beats premature, and return the times and types of all beats."""
     time, kind = time.copy(), np.zeros(len(time), np.int8)
-    inside = np.flatnonzero((time > 1.0) & (time < SECONDS - 1.0))
-    wanted = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.2, 0.15]))
-    candidates = rng.permutation(inside[:: 2 if len(inside) > 6 else 1])[:wanted]
-    for beat in np.sort(candidates):
+    eligible = np.flatnonzero((time > 1.0) & (time < SECONDS - 1.0))
+    count = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.2, 0.15]))
+    premature = rng.permutation(eligible[:: 2 if len(eligible) > 6 else 1])[:count]
+    for beat in np.sort(premature):
         interval = time[beat] - time[beat - 1]
-        early = interval * rng.uniform(0.28, 0.42)
+        advance = interval * rng.uniform(0.28, 0.42)
         if origin == "ventricular":
-            # The sinus rhythm continues: a full compensatory pause follows.
-            time[beat] -= early
+            # The beat does not reset the sinus node, so a full compensatory pause follows.
+            time[beat] -= advance
             kind[beat] = VENTRICULAR
         else:
-            # The beat resets the sinus node.
-            time[beat:] -= early
+            # The beat resets the sinus node, so all later beats shift.
+            time[beat:] -= advance
             time[beat + 1 :] += 0.08 * interval
             kind[beat] = ATRIAL
     return time, kind

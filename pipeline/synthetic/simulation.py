@@ -1,14 +1,14 @@
-"""Simulate a ten-second 12-lead ECG from a moving heart vector.
+"""Simulation of a 10 s 12-lead ECG from a moving heart vector.
 
 The heart vector (x to the left, y to the feet, z to the back, in mV) is a sum of Gaussian waves at
 each beat (McSharry et al., IEEE Trans Biomed Eng 50:289, 2003; Sameni et al., EURASIP J Adv Signal
 Process 2007:43407). A lead matrix projects it to leads I, II and V1-V6 (Dower, Machado and Osborne,
 Clin Cardiol 3:87, 1980); the other four leads are derived from I and II, so Einthoven's law holds.
 
-The signal contains all labels: rate and rhythm; potassium in T, U, P and the QRS width; age and sex
-in voltages, axes, intervals and T waves, with enough variation between patients that they cannot be
-inferred with certainty. The ECGs are plausible, not measured: a model's scores on them do not apply
-to people.
+Every label affects the signal: the RR interval and the rhythm determine the beat times; potassium
+changes the T, U and P waves and the QRS width; age and sex change voltages, axes, intervals and T
+waves, with enough variation between patients that neither can be predicted with certainty. The ECGs
+are simulated; scores on them do not predict performance on real ECGs.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ from pipeline.synthetic.waves import (
 )
 
 UNITS_PER_MV = 200
-"""Resolution of MIMIC-IV-ECG's files: 5 uV per unit."""
+"""File units per mV in MIMIC-IV-ECG; one unit is 5 uV."""
 
 _TIME_S = (np.arange(SAMPLES) / SAMPLE_RATE_HZ).astype(np.float32)
 
@@ -71,36 +71,42 @@ def _render(
     vector = np.zeros((3, SAMPLES), np.float32)
     first = np.clip(((center - 4.5 * before) * SAMPLE_RATE_HZ).astype(int), 0, SAMPLES)
     last = np.clip(((center + 4.5 * after) * SAMPLE_RATE_HZ).astype(int) + 1, 0, SAMPLES)
-    for c, b, a, d, start, stop in zip(center, before, after, dipole, first, last, strict=True):
-        offset = _TIME_S[start:stop] - c
-        offset /= np.where(offset < 0, b, a)
-        vector[:, start:stop] += d[:, None] * np.exp(-0.5 * offset**2)
+    for peak, rise, fall, size, start, stop in zip(
+        center, before, after, dipole, first, last, strict=True
+    ):
+        offset = _TIME_S[start:stop] - peak
+        offset /= np.where(offset < 0, rise, fall)
+        vector[:, start:stop] += size[:, None] * np.exp(-0.5 * offset**2)
     return vector
 
 
-def _draw_atrial_waves(rng: Generator, rhythm: Rhythm, hz: float) -> Float32[np.ndarray, "3 time"]:
-    """Draw flutter, a sawtooth, or fibrillation, waves of varying rate and size."""
+def _draw_atrial_waves(
+    rng: Generator, rhythm: Rhythm, flutter_hz: float
+) -> Float32[np.ndarray, "3 time"]:
+    """Draw the sawtooth of atrial flutter, or the irregular waves of atrial fibrillation, in mV."""
     knots = np.linspace(0, _TIME_S[-1], 24)
 
-    def vary(spread: float) -> np.ndarray:
-        return np.interp(_TIME_S, knots, rng.normal(1, spread, len(knots)))
+    def vary(sigma: float) -> np.ndarray:
+        return np.interp(_TIME_S, knots, rng.normal(1, sigma, len(knots)))
 
     if rhythm.atria == "fluttering":
-        phase = 2 * np.pi * (hz * _TIME_S + rng.random())
-        saw = sum(np.sin(n * phase) / n for n in (1, 2, 3)) * rng.uniform(0.07, 0.14)
-        return np.outer([0.1, 1.0, -0.55], saw).astype(np.float32)
+        phase = 2 * np.pi * (flutter_hz * _TIME_S + rng.random())
+        sawtooth = sum(np.sin(n * phase) / n for n in (1, 2, 3)) * rng.uniform(0.07, 0.14)
+        return np.outer([0.1, 1.0, -0.55], sawtooth).astype(np.float32)
     rate = rng.uniform(5.0, 7.5)
     phase = 2 * np.pi * np.cumsum(rate * vary(0.15)) / SAMPLE_RATE_HZ
     size = rng.uniform(0.03, 0.075)
     shape = np.stack(
-        [a * vary(0.4) * (np.sin(phase + o) + 0.35 * np.sin(2 * phase + 2 * o))
-         for a, o in ((-0.25, 0.4), (0.75, 0.0), (-0.9, 0.9))]
-    )  # fmt: skip
+        [
+            amplitude * vary(0.4) * (np.sin(phase + lag) + 0.35 * np.sin(2 * phase + 2 * lag))
+            for amplitude, lag in ((-0.25, 0.4), (0.75, 0.0), (-0.9, 0.9))
+        ]
+    )
     return (size * shape).astype(np.float32)
 
 
 def _draw_noise(rng: Generator, breathing_hz: float) -> Float32[np.ndarray, "8 time"]:
-    """Draw muscle noise, mains hum and baseline wander in mV."""
+    """Draw muscle noise, power-line interference and baseline wander in mV."""
     white = rng.standard_normal((8, SAMPLES + 1), dtype=np.float32)
     sizes = 0.008 * np.exp(rng.normal(0, 0.35) + rng.normal(0, 0.2, (8, 1)))
     muscle = (white[:, 1:] + 0.6 * white[:, :-1]) * sizes.astype(np.float32)
@@ -116,7 +122,7 @@ def _draw_noise(rng: Generator, breathing_hz: float) -> Float32[np.ndarray, "8 t
 def simulate(
     patient: Patient, rhythm: Rhythm, potassium_mmol_l: float, rng: Generator
 ) -> Recording:
-    """Simulate a ten-second ECG.
+    """Simulate a 10 s ECG.
 
     Args:
         patient: The patient.
@@ -135,10 +141,10 @@ def simulate(
     pr_s = max(0.11, patient.pr_s - 0.06 * max(0.0, 0.75 - beats.mean_rr_s)) + rhythm.delay_s
     if rhythm.atria == "ectopic":
         pr_s = max(0.11, pr_s - 0.03)
-    kind = "paced" if rhythm.paced_ventricles else patient.block
-    wider = {"": 0.0, "left": 0.055, "right": 0.042, "paced": 0.07, "ectopic": 0.06}
-    qrs_s = (patient.qrs_s + wider[kind]) * effects.qrs_width
-    qt_s += 0.6 * wider[kind]
+    conduction = "paced" if rhythm.paced_ventricles else patient.block
+    qrs_widening_s = {"": 0.0, "left": 0.055, "right": 0.042, "paced": 0.07, "ectopic": 0.06}
+    qrs_s = (patient.qrs_s + qrs_widening_s[conduction]) * effects.qrs_width
+    qt_s += 0.6 * qrs_widening_s[conduction]
 
     atria: list[Wave] = []
     if rhythm.atria in ("sinus", "ectopic", "paced"):
@@ -148,18 +154,21 @@ def simulate(
     spikes = [pacing_spike(pr_s + 0.01)] if rhythm.atria == "paced" else []
     if rhythm.paced_ventricles:
         spikes.append(pacing_spike(0.008))
-    qrs = qrs_waves(patient, qrs_s, kind, 0)
-    rest = repolarization_waves(patient, qrs, qrs_s, qt_s, kind, effects)
-    beat_waves = {NORMAL: [*atria, *spikes, *qrs, *rest]}
+    qrs = qrs_waves(patient, qrs_s, conduction, 0)
+    st_t_u = repolarization_waves(patient, qrs, qrs_s, qt_s, conduction, effects)
+    beat_waves = {NORMAL: [*atria, *spikes, *qrs, *st_t_u]}
     peaks = {NORMAL: _r_peak(qrs)}
     if ATRIAL in beats.kind:
-        early = p_waves(patient, pr_s - 0.02, 0.9 * effects.p_gain, upward=bool(rng.random() < 0.5))
-        beat_waves[ATRIAL], peaks[ATRIAL] = [*early, *qrs, *rest], peaks[NORMAL]
+        upward = bool(rng.random() < 0.5)
+        premature_p = p_waves(patient, pr_s - 0.02, 0.9 * effects.p_gain, upward=upward)
+        beat_waves[ATRIAL], peaks[ATRIAL] = [*premature_p, *qrs, *st_t_u], peaks[NORMAL]
     if VENTRICULAR in beats.kind:
-        wide_s = (patient.qrs_s + wider["ectopic"]) * effects.qrs_width
-        wide = qrs_waves(patient, wide_s, "ectopic", int(rng.integers(2)))
-        after = repolarization_waves(patient, wide, wide_s, qt_s + 0.05, "ectopic", effects)
-        beat_waves[VENTRICULAR], peaks[VENTRICULAR] = [*wide, *after], _r_peak(wide)
+        pvc_qrs_s = (patient.qrs_s + qrs_widening_s["ectopic"]) * effects.qrs_width
+        pvc_qrs = qrs_waves(patient, pvc_qrs_s, "ectopic", int(rng.integers(2)))
+        pvc_st_t_u = repolarization_waves(
+            patient, pvc_qrs, pvc_qrs_s, qt_s + 0.05, "ectopic", effects
+        )
+        beat_waves[VENTRICULAR], peaks[VENTRICULAR] = [*pvc_qrs, *pvc_st_t_u], _r_peak(pvc_qrs)
 
     # The amplitude varies with respiration and at random.
     amplitude = 1 + 0.04 * np.sin(2 * np.pi * breathing_hz * beats.time_s + rng.uniform(0, 6.28))
@@ -179,20 +188,20 @@ def simulate(
         )
     if rhythm.atria in ("fibrillating", "fluttering"):
         vector += _draw_atrial_waves(rng, rhythm, beats.atrial_hz)
-    eight = patient.torso.astype(np.float32) @ vector + _draw_noise(rng, breathing_hz)
-    inside = beats.time_s[(beats.time_s >= 0) & (beats.time_s < SAMPLES / SAMPLE_RATE_HZ)]
+    independent_leads = patient.torso.astype(np.float32) @ vector + _draw_noise(rng, breathing_hz)
+    r_peaks_s = beats.time_s[(beats.time_s >= 0) & (beats.time_s < SAMPLES / SAMPLE_RATE_HZ)]
     has_p = rhythm.atria in ("sinus", "ectopic", "paced")
     return Recording(
-        ecg_mv=derive_leads(eight),
-        beats_s=inside,
-        rr_ms=float(np.diff(inside).mean() * 1000),
+        ecg_mv=derive_leads(independent_leads),
+        beats_s=r_peaks_s,
+        rr_ms=float(np.diff(r_peaks_s).mean() * 1000),
         p_ms=patient.p_s * 1000 if has_p else np.nan,
         pr_ms=pr_s * 1000 if has_p else np.nan,
         qrs_ms=qrs_s * 1000,
         qt_ms=qt_s * 1000,
         p_axis=frontal_axis_deg(atria, patient.torso) if has_p else np.nan,
         qrs_axis=frontal_axis_deg(qrs, patient.torso),
-        t_axis=frontal_axis_deg(rest[1:2], patient.torso),
+        t_axis=frontal_axis_deg(st_t_u[1:2], patient.torso),
     )
 
 
@@ -201,24 +210,26 @@ def _r_peak(qrs: list[Wave]) -> float:
     return max(qrs, key=lambda w: float(np.linalg.norm(w.dipole))).center_s
 
 
-def derive_leads(eight: Float[np.ndarray, "8 time"]) -> Float[np.ndarray, "12 time"]:
-    """Return all leads in the order of `enecg.signal.LEADS` from I, II and V1-V6."""
-    i, ii = eight[0], eight[1]
-    return np.stack([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2, *eight[2:]])
+def derive_leads(
+    independent_leads: Float[np.ndarray, "8 time"],
+) -> Float[np.ndarray, "12 time"]:
+    """Derive all leads, in the order of `enecg.signal.LEADS`, from I, II and V1-V6."""
+    i, ii, *chest = independent_leads
+    return np.stack([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2, *chest])
 
 
 def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time"]:
     """Convert an ECG in mV to file units of 5 uV.
 
     Args:
-        ecg_mv: Leads in the order of `enecg.signal.LEADS`.
+        ecg_mv: The ECG in mV, with leads in the order of `enecg.signal.LEADS`.
 
     Returns:
-        Units within the range of format 16 except -32768, which marks a missing sample. Lead III is
-        exactly II - I; the augmented leads are rounded.
+        Integers in the range of WFDB format 16, without -32768, which marks a missing sample. Lead
+        III is exactly II - I; the augmented leads are rounded.
     """
-    limit = 16_000  # II - I is at most twice as large.
-    eight = np.rint(ecg_mv[[0, 1, 6, 7, 8, 9, 10, 11]] * UNITS_PER_MV)
-    clipped = np.clip(eight, -limit, limit)
+    limit = 16_000  # the absolute value of II - I is at most twice as large
+    independent_leads = np.rint(ecg_mv[[0, 1, 6, 7, 8, 9, 10, 11]] * UNITS_PER_MV)
+    clipped = np.clip(independent_leads, -limit, limit)
     units: np.ndarray = np.rint(derive_leads(clipped)).astype(np.int16)
     return units

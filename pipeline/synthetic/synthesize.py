@@ -1,4 +1,4 @@
-"""Create a synthetic data set in the layout of MIMIC-IV-ECG."""
+"""Writing a synthetic data set in the layout of MIMIC-IV-ECG."""
 
 import json
 import os
@@ -23,18 +23,18 @@ from pipeline.synthetic.population import draw_population
 from pipeline.synthetic.simulation import quantize, simulate
 
 GENERATOR_VERSION = 1
-"""Part of the namespace; increase it with any change that alters a signal or a label."""
+"""Part of the namespace; incremented whenever signals or labels change."""
 
 MARKER = "synthetic.json"
-"""File in the root of a complete synthetic data set: parameters, namespace and defective records.
-It is written last."""
+"""File in the root of a complete synthetic data set, written last. It contains the parameters, the
+namespace and the ids of defective records."""
 
 UNFINISHED_MARKER = "synthetic.unfinished.json"
 """File in the root of an incomplete synthetic data set."""
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
-"""Defects of the spoiled records. The first four make a record unreadable, as in
-`waveforms.decode.REASONS`; `unknown_rr` is a missing RR interval."""
+"""Defects of spoiled records. The first four make a record unreadable and are reason codes of
+`waveforms.decode.REASONS`. The defect `unknown_rr` is a missing RR interval."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class SyntheticDataset:
 
     Attributes:
         directory: Root of the data set.
-        namespace: Name that is unique to its signals.
+        namespace: Name that identifies the signals.
         patients: Number of patients.
         records: Number of ECGs.
         spoiled: Record ids per defect.
-        already_existed: Whether the data set was complete before the call.
+        already_existed: Whether the complete data set existed before the call.
     """
 
     directory: Path
@@ -71,11 +71,11 @@ def synthesize(
     The data set has MIMIC's file names and columns: records such as
     ``files/p1000/p10000032/s40689238/40689238.{hea,dat}`` (format 16, 200 adu/mV),
     ``record_list.csv``, ``machine_measurements.csv``, ``hosp/patients.csv`` and
-    ``hosp/labevents.csv``. Equal parameters give equal files. A complete data set is not written
-    again; an incomplete one is.
+    ``hosp/labevents.csv``. Equal parameters give equal files. A complete data set is not
+    written again; an incomplete one is overwritten.
 
     Args:
-        directory: An empty or new directory, or one with this data set.
+        directory: A new or empty directory, or one that contains this data set.
         patients: Number of patients, at least 1.
         seed: Seed of all random numbers, at least 0.
         spoiled_fraction: Fraction of records with one of `DEFECTS`, 0 to 1. From 40 records on,
@@ -134,18 +134,18 @@ def synthesize(
 
 
 def _namespace(patients: int, seed: int, spoiled_fraction: float) -> str:
-    """Return a name that differs for data sets with different signals."""
+    """Return a name that is unique for each set of signals."""
     name = f"synthetic/v{GENERATOR_VERSION}-seed{seed}-patients{patients}"
     return name if spoiled_fraction == 0.03 else f"{name}-spoiled{spoiled_fraction:g}"
 
 
 def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset | None:
-    """Return the complete data set in `root`, if any; raise UserError for other content."""
+    """Return the complete data set in `root`, if any; raise UserError for any other content."""
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file; name a directory for the synthetic data set.")
+        raise UserError(f"{root} is a file; use a directory for the synthetic data set.")
     if not root.exists() or not any(root.iterdir()):
         return None
-    remedy = "name an empty directory, or delete this one first"
+    remedy = "use an empty directory, or delete this one first"
     unfinished = root / UNFINISHED_MARKER
     marker = root / MARKER
     if not unfinished.exists() and not marker.exists():
@@ -167,7 +167,7 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
 
 
 def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[str, list[int]]:
-    """Choose the spoiled records at random and divide them evenly between the defects."""
+    """Choose the spoiled records at random, and distribute them evenly over the defects."""
     count = round(fraction * len(records))
     if fraction and len(records) >= 40:
         count = max(count, len(DEFECTS))

@@ -1,4 +1,4 @@
-"""The waves of a beat as Gaussians of the heart vector: P, QRS, ST, T, U and pacing spikes."""
+"""The waves of a beat (P, QRS, ST, T, U, pacing spike) as Gaussians of the heart vector."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Wave(NamedTuple):
     """A Gaussian wave.
 
     Attributes:
-        center_s: Time of its peak after the QRS onset, in seconds.
+        center_s: Time of the peak in seconds from the QRS onset.
         before_s: Standard deviation before the peak, in seconds.
         after_s: Standard deviation after the peak, in seconds.
         dipole: Heart vector at the peak, shape (3,), in mV.
@@ -26,13 +26,13 @@ class Wave(NamedTuple):
 
 
 class PotassiumEffects(NamedTuple):
-    """Effects of potassium on the waves.
+    """Effects of the potassium concentration on the waves.
 
     Attributes:
-        t_gain: Factor of the T wave amplitude.
-        t_width: Factor of the T wave duration.
-        p_gain: Factor of the P wave amplitude.
-        qrs_width: Factor of the QRS duration.
+        t_gain: Multiplier of the T wave amplitude.
+        t_width: Multiplier of the T wave duration.
+        p_gain: Multiplier of the P wave amplitude.
+        qrs_width: Multiplier of the QRS duration.
         u_mv: U wave amplitude in mV.
         st_mv: ST deviation along the T axis in mV.
     """
@@ -48,8 +48,9 @@ class PotassiumEffects(NamedTuple):
 def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
     """Return the effects of a potassium concentration in mmol/L.
 
-    Above 5 mmol/L, the T wave peaks first, then P flattens and the QRS widens; below 3.6 mmol/L, T
-    flattens, ST is depressed and a U wave appears (Surawicz, Am Heart J 73:814, 1967).
+    As the concentration rises above 5 mmol/L, the T wave becomes tall and narrow, then P flattens
+    and the QRS widens. Below 3.6 mmol/L, T flattens, ST is depressed and a U wave appears
+    (Surawicz, Am Heart J 73:814, 1967).
     """
     high, low = max(0.0, potassium_mmol_l - 5.0), max(0.0, 3.6 - potassium_mmol_l)
     return PotassiumEffects(
@@ -63,7 +64,7 @@ def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
 
 
 def _dipole(axis_deg: float, x_y_mv: float, z_mv: float) -> Float64[np.ndarray, " 3"]:
-    """Return a dipole from its frontal axis in leads I and aVF, frontal length and z component."""
+    """Return the dipole with a frontal axis (in leads I and aVF), frontal length and z component."""
     lead_i, lead_avf = DOWER[0, :2], DOWER[1, :2] - DOWER[0, :2] / 2
     angle = np.deg2rad(axis_deg)
     projections = np.array([np.cos(angle), np.sin(angle) * np.sqrt(3) / 2])
@@ -79,13 +80,13 @@ def qrs_waves(p: Patient, qrs_s: float, kind: str, focus: int) -> list[Wave]:
         qrs_s: QRS duration in seconds.
         kind: Conduction: ``""`` (normal), ``"left"`` or ``"right"`` bundle branch block,
             ``"paced"`` from the right apex, or ``"ectopic"``.
-        focus: Origin of an ectopic beat: 0 the outflow tract, 1 the left ventricle.
+        focus: Origin of an ectopic beat: 0 for the outflow tract, 1 for the left ventricle.
 
     Returns:
-        The waves in order of time.
+        The waves, sorted by time.
     """
     v = p.voltage
-    # Center and width as fractions of the duration, and dipole in mV.
+    # (center, width, dipole): center and width as fractions of the QRS duration, dipole in mV.
     parts: list[tuple[float, float, Sequence[float] | np.ndarray]]
     if kind == "":
         parts = [
@@ -127,7 +128,7 @@ def qrs_waves(p: Patient, qrs_s: float, kind: str, focus: int) -> list[Wave]:
 def repolarization_waves(
     p: Patient, qrs: list[Wave], qrs_s: float, qt_s: float, kind: str, effects: PotassiumEffects
 ) -> list[Wave]:
-    """Return ST segment, T wave and U wave; T is opposite to the QRS if that is wide.
+    """Return ST segment, T wave and U wave; after a wide QRS, T has the opposite direction.
 
     Args:
         p: The patient.
@@ -159,16 +160,16 @@ def repolarization_waves(
 
 
 def p_waves(p: Patient, pr_s: float, gain: float, upward: bool) -> list[Wave]:
-    """Return the waves of the right and the left atrium.
+    """Return the P waves of the right and the left atrium.
 
     Args:
         p: The patient.
-        pr_s: Time from the P onset to the QRS onset in seconds; negative after the QRS.
-        gain: Factor of the amplitude.
+        pr_s: Seconds from the P onset to the QRS onset; negative if P follows the QRS.
+        gain: Multiplier of the amplitude.
         upward: Whether the atria are activated from below, which inverts P in lead II.
 
     Returns:
-        The two waves in this order.
+        The right and the left wave.
     """
     right, left = np.array([0.30, 0.75, -0.55]), np.array([0.60, 0.50, 0.45])
     size = p.p_wave * gain
@@ -182,15 +183,15 @@ def p_waves(p: Patient, pr_s: float, gain: float, upward: bool) -> list[Wave]:
 
 
 def pacing_spike(before_s: float) -> Wave:
-    """Return a filtered pacemaker stimulus, `before_s` seconds before the QRS onset."""
+    """Return the spike of a pacemaker stimulus `before_s` seconds before the QRS onset."""
     return Wave(-before_s, 0.0012, 0.0012, np.array([0.35, -0.5, 0.2]))
 
 
 def frontal_axis_deg(waves: Sequence[Wave], torso: np.ndarray) -> float:
-    """Return the frontal axis of waves in degrees, from their areas in leads I and aVF.
+    """Compute the frontal axis of waves from their areas in leads I and aVF.
 
     Args:
-        waves: Waves of one kind.
+        waves: The waves, such as those of the QRS complex.
         torso: Lead matrix of the patient, shape (8, 3).
 
     Returns:
