@@ -64,7 +64,7 @@ def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
 
 
 def _dipole(axis_deg: float, x_y_mv: float, z_mv: float) -> Float64[np.ndarray, " 3"]:
-    """Return the dipole with a frontal axis (in leads I and aVF), frontal length and z component."""
+    """Return the dipole with the given frontal axis (leads I and aVF), length and z component."""
     lead_i, lead_avf = DOWER[0, :2], DOWER[1, :2] - DOWER[0, :2] / 2
     angle = np.deg2rad(axis_deg)
     projections = np.array([np.cos(angle), np.sin(angle) * np.sqrt(3) / 2])
