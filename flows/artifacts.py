@@ -20,7 +20,7 @@ def run_progress(title: str, unit: str, description: str, *, scale: int = 1) -> 
 
     Args:
         title: Name of the job.
-        unit: Plural name of the unit of work.
+        unit: Unit of work, in the plural, such as ``records``.
         description: Description of the artifact.
         scale: Divides the counts before display, as in `progress_bar`.
 
@@ -45,7 +45,7 @@ def run_progress(title: str, unit: str, description: str, *, scale: int = 1) -> 
 
 
 def extraction_page(summary: ExtractionSummary, lines: Sequence[str]) -> str:
-    """Format an extraction in Markdown: row counts as a table, then the report's lines."""
+    """Format an extraction in Markdown: a table of row counts, followed by the report."""
     table = (
         "| rows | |\n|---|--:|\n"
         f"| computed | {summary.computed:,} |\n"

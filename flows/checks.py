@@ -1,7 +1,7 @@
-"""Fast checks of a flow's parameters, which find common user errors before a server starts.
+"""Fast checks of flow parameters, which report common user errors before a server starts.
 
-The flows report every user error themselves; these checks only report the common ones sooner.
-Imports are local because they load torch, which `--help` should not wait for.
+The flows themselves detect all user errors. Imports are local because importing torch would delay
+`--help`.
 """
 
 from collections.abc import Iterable
@@ -48,11 +48,12 @@ def check_experts(
 
 def check_tasks(tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None) -> None:
     """Check the names of tasks, the specs of custom tasks and the header of the label file."""
-    from enecg import tasks as known
+    from enecg import tasks as task_registry
     from pipeline.datasets.record_table import read_column_names
 
-    own = known.parse_tasks(split(own_tasks))
-    known.select_tasks((name for name in split(tasks) if name != known.ALL), own)
+    own = task_registry.parse_tasks(split(own_tasks))
+    names = (name for name in split(tasks) if name != task_registry.ALL)
+    task_registry.select_tasks(names, own)
     if labels is not None:
         read_column_names(labels)
 

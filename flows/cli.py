@@ -1,4 +1,4 @@
-"""The command line `enecg`, whose flows are also available as `prefect run`."""
+"""The command line `enecg`. The command `prefect run` runs the same flows."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ COMMANDS = {
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
     "runs": ("flows.runs:app", "List, show and compare runs."),
 }
-"""Commands that need no Prefect: import path and help."""
+"""Commands that do not use Prefect: import path and help."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -56,7 +56,7 @@ def flow_app(name: str) -> App:
 
 
 def enecg() -> App:
-    """Return the app `enecg`: the flows, and the commands that need no Prefect."""
+    """Return the app `enecg`: the flows, and the commands that do not use Prefect."""
     app = flow_app("enecg")
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")

@@ -1,4 +1,4 @@
-"""The flows as commands: check the parameters, run the flow here, print its last lines."""
+"""Commands that check the parameters of a flow, run it in this process and print its report."""
 
 import functools
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _as_command(
 
     @functools.wraps(flow.fn)
     def command(**parameters: Any) -> None:
-        # First, because Prefect stores a flow's parameters, and a URL may contain credentials.
+        # Must come first: Prefect stores the parameters, and a URL may contain credentials.
         if "store" in parameters:
             check_url(parameters["store"])
         # Before `check`, which imports torch.

@@ -4,10 +4,10 @@ import signal
 
 
 def start_server() -> None:
-    """Start an embedded server that Ctrl-C on the terminal does not reach.
+    """Start an embedded server that ignores Ctrl-C in the terminal.
 
-    A terminal sends SIGINT to the whole process group. A server that received it would stop before
-    the command could report the final state of its run, and Prefect would wait for the server.
+    A terminal sends SIGINT to the whole process group. Without this, the server would stop before
+    the command has reported the final state of its run, and Prefect would wait for the server.
     Prefect reuses the running server when the flow starts, and stops it when the process exits.
     """
     from prefect.server.api.server import SubprocessASGIServer

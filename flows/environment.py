@@ -19,7 +19,7 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "HF_HUB_VERBOSITY": "error",
 }
-"""Variables that keep log lines of Prefect and the hub off the terminal, but in the run's log."""
+"""Variables that keep log lines of Prefect and the hub off the terminal."""
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,8 +36,8 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
 
     Args:
         environ: Environment to change.
-        quiet: Keep log lines off the terminal, which shows a progress bar. Has no effect if the
-            user has set PREFECT_LOGGING_LEVEL.
+        quiet: Keep log lines off the terminal, where they would break the progress bar. Ignored if
+            the user has set PREFECT_LOGGING_LEVEL.
     """
     for name, value in DEFAULTS.items():
         environ.setdefault(name, value)

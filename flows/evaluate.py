@@ -17,7 +17,7 @@ def evaluate(
 
     The store must hold embeddings of that data set by the run's experts and weights.
     """
-    # Imported late: torch would delay --help.
+    # Imported here because `--help` should not wait for torch.
     from pipeline.evaluate import evaluate as evaluate_run
 
     evaluation = evaluate_run(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.extraction.summary import ExtractionSummary
 
 MAX_TASK_RUNS = 24
-"""Task runs per extraction; SQLite, Prefect's default, stalls at more than about a hundred."""
+"""Maximum task runs per extraction; Prefect's default, SQLite, stalls at about a hundred."""
 
 
 @flow(name="extract", flow_run_name="extract {dataset}")
@@ -41,7 +41,7 @@ def extract(
     dry_run: p.DryRun = False,
     wait_minutes: p.WaitMinutes = 0.0,
 ) -> tuple[str, ...]:
-    """Write the embeddings that the store is missing; an interrupted run resumes."""
+    """Compute and write the missing embeddings. An interrupted extraction resumes."""
     options = {
         "weights": weights,
         "pooling": pooling,
@@ -64,7 +64,7 @@ def extract(
 def estimate(
     dataset: str, store: str, experts: Iterable[str] = DEFAULT_EXPERTS, **options: Any
 ) -> list[str]:
-    """Describe what an extraction would do; create and write nothing.
+    """Estimate the work of an extraction without creating or writing anything.
 
     Args:
         dataset: Data set as ``SOURCE:FOLDER``.
@@ -75,7 +75,7 @@ def estimate(
     Returns:
         Lines of text.
     """
-    # Imported here because it imports torch, which `--help` does not need.
+    # Imported here because `--help` should not wait for torch.
     from pipeline.extraction.estimate import estimate_extraction, format_estimates
     from pipeline.extraction.request import resolve_request
 

@@ -36,7 +36,7 @@ def label(
 ) -> tuple[str, ...]:
     """Make the label table for `train --labels` from the data set's tables.
 
-    Tables that are missing leave out their labels, which the report lists.
+    Labels whose table is missing are omitted and listed in the report.
 
     Returns:
         Lines of the report.

@@ -11,19 +11,19 @@ from rich.console import Console
 from rich.text import Text
 
 Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)``, as often as convenient."""
+"""Called as ``progress(done, total)``; there is no limit on the number of calls."""
 
 Log = Callable[[str], None]
 """Called with one line of text."""
 
 
 def log_to_stderr(line: str) -> None:
-    """Print a line to standard error, which leaves standard output to the results."""
+    """Print a line to standard error; standard output is reserved for results."""
     print(line, file=sys.stderr, flush=True)
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
-    """Return a function that logs at INFO, and to standard error if no handler shows INFO."""
+    """Return a function that logs at INFO, or prints to standard error if no handler shows INFO."""
 
     def log(line: str) -> None:
         logger.info(line)
@@ -76,7 +76,7 @@ def throttle(progress: Progress, seconds: float) -> Progress:
 
 
 class JobProgress:
-    """Progress of a job that runs in parts, where a part that fails and is retried counts once.
+    """Progress of a job with several parts; a part that fails and is retried counts once.
 
     Attributes:
         total: Units of work in the job.
@@ -91,7 +91,7 @@ class JobProgress:
 
     @contextmanager
     def part(self) -> Iterator[Progress]:
-        """Yield a callback for one part, whose counts are added to those of completed parts."""
+        """Yield the progress callback of one part, which adds the counts of the completed parts."""
         done_in_part = 0
 
         def progress(done: int, _: int) -> None:
@@ -111,7 +111,7 @@ def progress_bar(
 
     Args:
         title: Name of the job.
-        unit: Plural name of the unit of work.
+        unit: Unit of work, in the plural, such as ``records``.
         log: Receives a line per update if standard error is not a terminal.
         scale: Divides the counts before display, such as 10**6 for bytes shown in MB.
         seconds: Minimum time between two log lines.

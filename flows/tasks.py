@@ -1,4 +1,4 @@
-"""Helpers for flows and tasks: errors meant for the user, and large arguments."""
+"""Helpers for flows and tasks: handling of user errors, and passing of large arguments."""
 
 import functools
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except USER_ERRORS as error:
-            # Imported here because importing Prefect takes two seconds, which --help should not.
+            # Imported here because `--help` should not wait for Prefect.
             from prefect.states import Failed
 
             # Typed as the flow's result because Prefect raises `error` in the flow's caller.
@@ -57,8 +57,8 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
 def by_reference(value: T) -> T:
     """Return `value` wrapped so that Prefect passes it to a task unchanged.
 
-    Prefect searches task arguments for futures, which takes long for a plan with models and a
-    record index.
+    Otherwise Prefect would search the value for futures, which is slow for a plan that contains
+    models and a record index.
     """
     from prefect.utilities.annotations import quote
 

@@ -44,7 +44,7 @@ RANDOM = ("random:0",)
 
 
 class MeanExpert:
-    """The mean of each lead, so that the correct embedding is obvious. Counts its ECGs."""
+    """An expert whose embedding is the mean of each lead. Counts the ECGs that it embeds."""
 
     def __init__(self, name: str = "mean", overflow_at: float | None = None) -> None:
         self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "mean", 12, "none", "")
@@ -60,7 +60,7 @@ class MeanExpert:
 
 
 class ConstantDataset:
-    """A data set whose record `id` has the voltage `id` in every lead."""
+    """A data set in which every sample of a record equals the record id."""
 
     namespace = "constant/1"
 
@@ -151,7 +151,7 @@ def test_an_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_pa
     summary = extract(dataset, tmp_path, [resumed], options=options)
     assert resumed.embedded == 10
     store = open_store(summary.stores[0])
-    # Records of the same second are in random order.
+    # Run records with the same time in seconds are in random order.
     assert sorted(record["finished"] for record in read_runs(store)) == [False, True]
 
 
@@ -328,7 +328,7 @@ def test_a_retried_range_resumes_where_it_failed(tmp_path: Path):
     extract_range(planned, all_shards, summary, progress)
     planned.close()
     assert (summary.computed, summary.already_complete) == (46, 0)
-    # The unreadable record was not tried again.
+    # The unreadable record was not read again.
     assert (summary.failed.total(), summary.failed_records.total()) == (2, 1)
     assert len(summary.failures) == 1
     assert expert.embedded - 1 == 23  # each record once
@@ -615,7 +615,7 @@ def _interruptible() -> Iterator[None]:
 @pytest.mark.parametrize("experts", [("mean",), ("first", "mean")])
 def test_ctrl_c_ends_the_wait_for_another_extraction(tmp_path: Path, experts: tuple[str, ...]):
     dataset = ConstantDataset(range(20))
-    # Longer than the timeout of a test.
+    # The wait exceeds the timeout of the test.
     options = ExtractOptions(device="cpu", shard_rows=8, wait_minutes=60)
     request = resolve_request(dataset, tmp_path, [*map(MeanExpert, experts)], options)
     messages = list[str]()

@@ -1,4 +1,4 @@
-"""Ids in tables: exact values, names of the columns, and matching with the data set."""
+"""Id columns of tables: names, exact values, and matching with the ids of a data set."""
 
 import unicodedata
 from pathlib import Path
@@ -18,7 +18,7 @@ BEYOND_FLOAT = 2**53 + 1
 
 
 def make_dataset(root: Path, table: str, *names: str) -> WfdbDirectory:
-    """A directory of records with empty headers, and a labels.csv."""
+    """Create a data set of records with empty headers and this `labels.csv`."""
     for name in names:
         (root / f"{name}.hea").touch()
     (root / "labels.csv").write_text(table)
@@ -55,7 +55,7 @@ def test_two_patient_columns_must_agree(tmp_path: Path):
         WfdbDirectory("lab", tmp_path).index()
 
 
-def test_a_row_without_a_record_is_refused(tmp_path: Path):
+def test_label_row_without_a_record_is_an_error(tmp_path: Path):
     dataset = make_dataset(tmp_path, "record_id,patient_id\na,7\nb1,7\n", "a", "b")
     with pytest.raises(UserError, match=r"labels.csv has 1 records that are not below .* as b1;"):
         dataset.index()
@@ -74,7 +74,7 @@ def test_record_ids_match_with_hea_suffix_and_in_any_unicode_form(tmp_path: Path
     ]
 
 
-def test_an_exact_match_precedes_a_normalized_one():
+def test_exact_match_takes_precedence_over_normalized_match():
     composed, decomposed = "ü", unicodedata.normalize("NFD", "ü")
     ids = np.array([composed, decomposed])
     assert match_ids([decomposed, composed], ids).tolist() == [decomposed, composed]
@@ -89,15 +89,15 @@ def test_patient_ids_match_in_any_unicode_form(tmp_path: Path):
     assert len(set(dataset.index().patient_id.tolist())) == 1
 
 
-@pytest.mark.parametrize("word", ["NA", "null", "nan", "None"])
-def test_words_for_missing_values_are_valid_ids(tmp_path: Path, word: str):
+@pytest.mark.parametrize("marker", ["NA", "null", "nan", "None"])
+def test_markers_of_missing_values_are_valid_ids(tmp_path: Path, marker: str):
     dataset = make_dataset(
-        tmp_path, f"record_id,patient_id,age\n{word},1,NA\nb,{word},5\nc,,6\n", word, "b", "c"
+        tmp_path, f"record_id,patient_id,age\n{marker},1,NA\nb,{marker},5\nc,,6\n", marker, "b", "c"
     )
     index = dataset.index()
     patients = pd.Series(index.patient_id, index.record_id).to_dict()
-    assert patients == {word: "1", "b": word, "c": "c"}
-    assert np.isnan(dataset.labels().loc[word, "age"])
+    assert patients == {marker: "1", "b": marker, "c": "c"}
+    assert np.isnan(dataset.labels().loc[marker, "age"])
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_words_for_missing_values_are_valid_ids(tmp_path: Path, word: str):
     ],
 )
 def test_integers_are_parsed_exactly_or_not_at_all(column: object, numbers: list[int | None]):
-    kind = None if isinstance(column, np.ndarray) else object
-    values, known = parse_integers(pd.Series(column, dtype=kind))
-    assert known.tolist() == [number is not None for number in numbers]
+    dtype = None if isinstance(column, np.ndarray) else object
+    values, valid = parse_integers(pd.Series(column, dtype=dtype))
+    assert valid.tolist() == [number is not None for number in numbers]
     assert values.dtype == np.int64
-    assert values[known].tolist() == [number for number in numbers if number is not None]
+    assert values[valid].tolist() == [number for number in numbers if number is not None]
 
 
 def test_integers_in_float_columns_become_text_without_a_decimal_point():
@@ -124,63 +124,61 @@ def test_integers_in_float_columns_become_text_without_a_decimal_point():
     ]
 
 
-NUMBERS = RecordIndex(np.array([BEYOND_FLOAT, BEYOND_FLOAT - 1, 5]), np.array([1, 2, 3]))
+INTEGER_INDEX = RecordIndex(np.array([BEYOND_FLOAT, BEYOND_FLOAT - 1, 5]), np.array([1, 2, 3]))
 
 
 @pytest.mark.parametrize("file", ["records.csv", "records.parquet"])
 def test_ids_beyond_float_precision_keep_their_labels(tmp_path: Path, file: str):
     ids = [str(BEYOND_FLOAT), "5.0"]
     labels = write_table(tmp_path / file, pd.DataFrame({"record_id": ids, "age": [61, 2]}))
-    age = read_label_file(labels, NUMBERS, {"age"}).rows.table["age"]
+    age = read_label_file(labels, INTEGER_INDEX, {"age"}).rows.table["age"]
     assert age.tolist() == pytest.approx([61, np.nan, 2], nan_ok=True)
     selected = write_table(
         tmp_path / f"selected-{file}", pd.DataFrame({"record_id": [BEYOND_FLOAT]})
     )
-    assert select_records(NUMBERS.record_id, records=selected).tolist() == [BEYOND_FLOAT]
+    assert select_records(INTEGER_INDEX.record_id, records=selected).tolist() == [BEYOND_FLOAT]
 
 
 @pytest.mark.parametrize("number", [np.uint64(2**64 - 1), 1e300, 0.5])
-def test_an_id_that_is_not_an_int64_is_refused(tmp_path: Path, number: object):
+def test_id_that_is_not_an_int64_is_an_error(tmp_path: Path, number: object):
     file = write_table(tmp_path / "l.parquet", pd.DataFrame({"record_id": [number], "age": [1]}))
     with pytest.raises(UserError, match="record_id is not an exact integer"):
-        read_label_file(file, NUMBERS, {"age"})
+        read_label_file(file, INTEGER_INDEX, {"age"})
     with pytest.raises(UserError, match="is not an exact integer"):
         read_record_ids(file)
 
 
 @pytest.mark.parametrize("patients", [[1, None], [1.0, None], ["1", None], ["1.0", "NA"]], ids=str)
 @pytest.mark.parametrize("file", ["records.csv", "records.parquet"])
-def test_integer_patients_match_whatever_their_dtype(
-    tmp_path: Path, file: str, patients: list[object]
-):
+def test_integer_patient_ids_match_in_any_dtype(tmp_path: Path, file: str, patients: list[object]):
     table = pd.DataFrame({"record_id": [BEYOND_FLOAT, 5], "patient_id": patients, "age": [1, 2]})
-    read = read_label_file(write_table(tmp_path / file, table), NUMBERS, {"age"})
+    read = read_label_file(write_table(tmp_path / file, table), INTEGER_INDEX, {"age"})
     assert read.rows.patients is not None
 
 
-@pytest.mark.parametrize("kind", [int, float, "Int64"])
-def test_integer_patients_match_a_data_set_with_text_ids(tmp_path: Path, kind: object):
-    # A record without a row makes pandas convert the column to floats.
+@pytest.mark.parametrize("dtype", [int, float, "Int64"])
+def test_integer_patient_ids_match_a_data_set_with_text_ids(tmp_path: Path, dtype: object):
+    # Record "b" is missing in the table, so joining converts the patient column to float.
     index = RecordIndex(np.array(["a", "b"]), np.array(["1", "b"]))
-    table = pd.DataFrame({"record_id": ["a"], "patient_id": pd.array([1], kind), "age": [1]})
+    table = pd.DataFrame({"record_id": ["a"], "patient_id": pd.array([1], dtype), "age": [1]})
     file = write_table(tmp_path / "l.parquet", table)
     assert read_label_file(file, index, {"age"}).rows.table["age"].notna().tolist() == [True, False]
 
 
-def test_a_text_patient_does_not_match_an_integer(tmp_path: Path):
+def test_text_patient_id_does_not_match_an_integer(tmp_path: Path):
     (tmp_path / "l.csv").write_text("record_id,patient_id,age\n5,x6,61\n")
     with pytest.raises(UserError, match=r"such as 5 to patient x6 instead of 3;"):
-        read_label_file(tmp_path / "l.csv", NUMBERS, {"age"})
+        read_label_file(tmp_path / "l.csv", INTEGER_INDEX, {"age"})
 
 
 @pytest.mark.parametrize("ids", [[5], ["5"]])
 def test_categorical_columns_are_read(tmp_path: Path, ids: list[object]):
     table = pd.DataFrame({"record_id": ids, "patient_id": [3], "age": [61]})
     file = write_table(tmp_path / "l.parquet", table.astype("category"))
-    assert read_label_file(file, NUMBERS, {"age"}).rows.table["age"].iloc[2] == 61
+    assert read_label_file(file, INTEGER_INDEX, {"age"}).rows.table["age"].iloc[2] == 61
 
 
-def test_a_repeated_id_column_is_refused(tmp_path: Path):
+def test_repeated_id_column_is_an_error(tmp_path: Path):
     (tmp_path / "l.csv").write_text("record_id,record_id\n5,6\n")
     for text in (False, True):
         with pytest.raises(UserError, match="more than one column record_id"):
