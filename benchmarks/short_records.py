@@ -1,0 +1,118 @@
+"""How a record shorter than 10 s changes the embedding, for several ways to fill it up to 10 s.
+
+    python benchmarks/short_records.py data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
+
+Ten-second records of PTB-XL are cut and filled again. Distances are Euclidean, with every feature
+standardized over the patients, and relative to the median distance between two patients. Yardstick:
+the distance between two records of the same patient.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from enecg.experts import Expert, load_expert
+from enecg.signal import SAMPLE_RATE_HZ, SAMPLES
+from pipeline.datasets.ptb_xl import PtbXl
+from pipeline.waveforms.errors import UnreadableRecord
+
+BATCH = 8
+
+RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "zeros": lambda ecg: np.pad(ecg, ((0, 0), (0, SAMPLES - ecg.shape[1]))),
+    "last sample": lambda ecg: np.pad(ecg, ((0, 0), (0, SAMPLES - ecg.shape[1])), mode="edge"),
+    "mirror": lambda ecg: np.pad(ecg, ((0, 0), (0, SAMPLES - ecg.shape[1])), mode="symmetric"),
+    "repeat": lambda ecg: np.pad(ecg, ((0, 0), (0, SAMPLES - ecg.shape[1])), mode="wrap"),
+}
+
+
+def read_patients(folder: Path, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return an ECG of each of the first patients, and another one of those who have several."""
+    dataset = PtbXl(folder)
+    rows: dict[int, list[int]] = {}
+    for row, patient in enumerate(dataset.index().patient_id.tolist()):
+        rows.setdefault(patient, []).append(row)
+    # Patients with several records come first.
+    ordered = sorted(rows.values(), key=lambda patient_rows: len(patient_rows) == 1)
+    first: list[np.ndarray] = []
+    second: dict[int, np.ndarray] = {}
+    for patient_rows in ordered:
+        try:
+            ecgs = [dataset.read(row) for row in patient_rows[:2]]
+        except UnreadableRecord:
+            continue
+        if len(ecgs) > 1:
+            second[len(first)] = ecgs[1]
+        first.append(ecgs[0])
+        if len(first) == count:
+            break
+    return np.stack(first), second
+
+
+def embed(expert: Expert, ecgs: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        parts = [
+            expert.embed(torch.from_numpy(ecgs[start : start + BATCH]))
+            for start in range(0, len(ecgs), BATCH)
+        ]
+    return torch.cat(parts).double().numpy()
+
+
+def measure(
+    name: str,
+    weights: str,
+    ecgs: np.ndarray,
+    second: dict[int, np.ndarray],
+    seconds: list[float],
+) -> None:
+    """Print a row per duration and rule."""
+    expert = load_expert(name, weights)
+    full = embed(expert, ecgs)
+    mean, scale = full.mean(0), np.maximum(full.std(0), 1e-9)
+    full = (full - mean) / scale
+    between = np.linalg.norm(full[:, None] - full[None], axis=-1)
+    typical = np.median(between[np.triu_indices(len(full), 1)])
+    np.fill_diagonal(between, np.inf)
+    nearest = between.min(1)
+
+    def report(label: str, embedding: np.ndarray, rows: Sequence[int]) -> None:
+        error = np.linalg.norm((embedding - mean) / scale - full[rows], axis=1)
+        print(
+            f"| {name} | {label} | {np.median(error) / typical:.2f} | "
+            f"{np.percentile(error, 95) / typical:.2f} | "
+            f"{100 * (error > nearest[rows]).mean():.0f} % |",
+            flush=True,
+        )
+
+    report("another record", embed(expert, np.stack([*second.values()])), [*second])
+    for duration in seconds:
+        cut = ecgs[:, :, : round(duration * SAMPLE_RATE_HZ)]
+        for rule, fill in RULES.items():
+            filled = np.stack([fill(ecg) for ecg in cut])
+            report(f"{duration:g} s, {rule}", embed(expert, filled), range(len(ecgs)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="Folder of PTB-XL.")
+    parser.add_argument("--experts", default="dlinear,timesnet,ecg-fm")
+    parser.add_argument("--weights", default="random:0")
+    parser.add_argument("--patients", type=int, default=80)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[9.9, 9, 8, 6])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    ecgs, second = read_patients(given.folder, given.patients)
+    print(f"{len(ecgs)} patients, {len(second)} with another record; weights {given.weights}")
+    print(
+        "| expert | input | median distance | 95th percentile | further than the nearest patient |"
+    )
+    print("|---|---|--:|--:|--:|")
+    for name in given.experts.split(","):
+        measure(name, given.weights, ecgs, second, given.seconds)
+
+
+if __name__ == "__main__":
+    main()
