@@ -1,22 +1,22 @@
 """How a record shorter than 10 s changes the embedding, for several ways to fill it up to 10 s.
 
-    python benchmarks/short_records.py data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
+    python benchmarks/short_records.py ptb-xl:data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
 
-Ten-second records of PTB-XL are cut and filled again. Distances are Euclidean, with every feature
+Ten-second records are cut and filled again. Distances are Euclidean, with every feature
 standardized over the patients, and relative to the median distance between two patients. Yardstick:
 the distance between two records of the same patient.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from enecg.experts import Expert, load_expert
 from enecg.signal import SAMPLE_RATE_HZ, SAMPLES
-from pipeline.datasets.ptb_xl import PtbXl
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import open_dataset
 from pipeline.waveforms.errors import UnreadableRecord
 
 BATCH = 8
@@ -29,10 +29,9 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def read_patients(folder: Path, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Return an ECG of each of the first patients, and another one of those who have several."""
-    dataset = PtbXl(folder)
-    rows: dict[int, list[int]] = {}
+    rows: dict[int | str, list[int]] = {}
     for row, patient in enumerate(dataset.index().patient_id.tolist()):
         rows.setdefault(patient, []).append(row)
     # Patients with several records come first.
@@ -87,7 +86,8 @@ def measure(
             flush=True,
         )
 
-    report("another record", embed(expert, np.stack([*second.values()])), [*second])
+    if second:
+        report("another record", embed(expert, np.stack([*second.values()])), [*second])
     for duration in seconds:
         cut = ecgs[:, :, : round(duration * SAMPLE_RATE_HZ)]
         for rule, fill in RULES.items():
@@ -97,14 +97,14 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="Folder of PTB-XL.")
+    parser.add_argument("dataset", help="Data set as SOURCE:FOLDER.")
     parser.add_argument("--experts", default="dlinear,timesnet,ecg-fm")
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--patients", type=int, default=80)
     parser.add_argument("--seconds", type=float, nargs="+", default=[9.9, 9, 8, 6])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    ecgs, second = read_patients(given.folder, given.patients)
+    ecgs, second = read_patients(open_dataset(given.dataset), given.patients)
     print(f"{len(ecgs)} patients, {len(second)} with another record; weights {given.weights}")
     print(
         "| expert | input | median distance | 95th percentile | further than the nearest patient |"

@@ -12,14 +12,17 @@ from flows.label import label_rules
 from flows.parameters import split
 from flows.sweep import search_space
 from pipeline.extraction.options import DEFAULT_EXPERTS
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions, ShortRecords
 
 
-def check_dataset(dataset: str, records: Path | None = None) -> None:
+def check_dataset(
+    dataset: str, records: Path | None = None, decoding: DecodeOptions = DEFAULT_OPTIONS
+) -> None:
     """Check that the data set opens and has the selected records."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
 
-    source = open_dataset(dataset)
+    source = open_dataset(dataset, decoding)
     if records is not None:
         select_records(source.index().record_id, records=records)
 
@@ -31,13 +34,15 @@ def check_experts(
     pooling: Iterable[str] = ("default",),
     expert_settings: Iterable[str] = (),
     records: Path | None = None,
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
     **_: Any,
 ) -> None:
     """Check that the data set opens and that each expert has the pooling and the weights."""
     from enecg.experts import ExpertOption, get_definition, parse_expert_settings
     from enecg.experts.weights import find_weights
 
-    check_dataset(dataset, records=records)
+    check_dataset(dataset, records, DecodeOptions(short_records, derive_leads))
     weights_of = ExpertOption.parse("--weights", split(weights))
     pooling_of = ExpertOption.parse("--pooling", split(pooling))
     parse_expert_settings(split(expert_settings), split(experts))
@@ -70,6 +75,8 @@ def check_training(
     pooling: Iterable[str] = ("default",),
     dtype: str = "float16",
     expert_settings: Iterable[str] = (),
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
     base: Path | None = None,
     **_: Any,
 ) -> None:
@@ -85,10 +92,11 @@ def check_training(
     if base is not None:
         open_base(str(base))
         return
+    decoding = DecodeOptions(short_records, derive_leads)
     selection = StoreSelection(
-        split(experts), split(weights), split(pooling), dtype, split(expert_settings)
+        split(experts), split(weights), split(pooling), dtype, split(expert_settings), decoding
     )
-    open_cache(store, open_dataset(dataset).namespace, selection)
+    open_cache(store, open_dataset(dataset, decoding).namespace, selection)
 
 
 def check_sweep(
@@ -102,6 +110,8 @@ def check_sweep(
     poolings: Iterable[str] = ("default",),
     dtype: str = "float16",
     expert_settings: Iterable[str] = (),
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
     **parameters: Any,
 ) -> None:
     """Check the search space, the tasks and the stores of every pooling."""
@@ -112,11 +122,13 @@ def check_sweep(
 
     check_space(search_space(poolings=poolings, **parameters))
     check_tasks(tasks, own_tasks, labels)
+    decoding = DecodeOptions(short_records, derive_leads)
+    namespace = open_dataset(dataset, decoding).namespace
     for pooling in split(poolings):
         selection = StoreSelection(
-            split(experts), split(weights), (pooling,), dtype, split(expert_settings)
+            split(experts), split(weights), (pooling,), dtype, split(expert_settings), decoding
         )
-        open_cache(store, open_dataset(dataset).namespace, selection)
+        open_cache(store, namespace, selection)
 
 
 def check_labels(

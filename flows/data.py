@@ -23,6 +23,8 @@ def check(
     *,
     limit: p.Limit = None,
     records: p.Records = None,
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
     sample: Annotated[
         int | None, *p.number("Check only this many records, drawn at random.", p.DATA, ge=1)
     ] = None,
@@ -67,6 +69,7 @@ def check(
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
     from pipeline.waveforms.decode import REASONS
+    from pipeline.waveforms.options import DecodeOptions
     from pipeline.waveforms.quality import FINDINGS
 
     selected_findings = p.split(only)
@@ -74,7 +77,7 @@ def check(
         if name not in (*REASONS, *FINDINGS):
             available = ", ".join((*REASONS, *FINDINGS))
             raise UserError(f"Unknown finding {name!r} in --only. Available: {available}.")
-    source = open_dataset(dataset)
+    source = open_dataset(dataset, DecodeOptions(short_records, derive_leads))
     index = source.index()
     if not len(index):
         raise UserError(f"{dataset} has no records. Give the root folder of the data set.")

@@ -12,6 +12,7 @@ from flows import parameters as p
 from flows.progress import JobProgress, forward_logs, log_to_stderr, run_log
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
+from pipeline.waveforms.options import DecodeOptions, ShortRecords
 
 if TYPE_CHECKING:
     from pipeline.extraction.plan import ExtractionPlan, ShardRange
@@ -35,6 +36,8 @@ def extract(
     batch_size: p.BatchSize = 64,
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
     limit: p.Limit = None,
     records: p.Records = None,
     retry_failed: p.RetryFailed = False,
@@ -49,6 +52,8 @@ def extract(
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
+        "short_records": short_records,
+        "derive_leads": derive_leads,
         "limit": limit,
         "records": records,
         "retry_failed": retry_failed,
@@ -70,7 +75,7 @@ def estimate(
         dataset: Data set as ``SOURCE:FOLDER``.
         store: Root folder or URL of the stores.
         experts: Names of experts; a value may contain several, separated by commas.
-        **options: Fields of `ExtractOptions`.
+        **options: Fields of `ExtractOptions` and `DecodeOptions`.
 
     Returns:
         Lines of text.
@@ -88,12 +93,15 @@ def _options(
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
     expert_settings: Iterable[str] = (),
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
     **options: Any,
 ) -> ExtractOptions:
     return ExtractOptions(
         weights=p.split(weights),
         pooling=p.split(pooling),
         expert_settings=p.split(expert_settings),
+        decoding=DecodeOptions(short_records, derive_leads),
         **options,
     )
 

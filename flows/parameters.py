@@ -86,6 +86,22 @@ Records = Annotated[
         "table with a record_id column.",
     ),
 ]
+ShortRecords = Annotated[
+    Literal["refuse", "mirror"],
+    Parameter(
+        group=DATA,
+        help="Records shorter than 10 s: refuse excludes them; mirror fills those of at least 5 s "
+        "with their end in reverse, which changes the embeddings. Part of the store's identity.",
+    ),
+]
+DeriveLeads = Annotated[
+    bool,
+    Parameter(
+        group=DATA,
+        help="Compute missing limb leads from two recorded ones, such as III, aVR, aVL and aVF of "
+        "eight-lead records. Part of the store's identity.",
+    ),
+]
 Run = Annotated[Path, Parameter(group=DATA, help="Run folder, as given to enecg train --out.")]
 
 Store = Annotated[

@@ -32,6 +32,8 @@ def refresh(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     dtype: p.Dtype = "float16",
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
     batch_size: p.BatchSize = 64,
     limit: p.Limit = None,
 ) -> tuple[str, ...]:
@@ -46,6 +48,8 @@ def refresh(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        short_records=short_records,
+        derive_leads=derive_leads,
         limit=limit,
     )
     trained = train(
@@ -60,6 +64,8 @@ def refresh(
         pooling=pooling,
         expert_settings=expert_settings,
         dtype=dtype,
+        short_records=short_records,
+        derive_leads=derive_leads,
         device=device,
         repeats=repeats,
         patients=patients,

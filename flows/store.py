@@ -272,10 +272,11 @@ def _recompute(
     """Recompute some rows, print the comparison and return whether any row differs."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.recompute import recompute
+    from pipeline.waveforms.options import DecodeOptions
     from stores.opening import open_store
 
-    source = open_dataset(dataset)
     store = open_store(verified.location)
+    source = open_dataset(dataset, DecodeOptions.from_json(store.provenance))
     result = recompute(store, source, sample, weights=p.split(weights), device=device, seed=seed)
     print("\n".join(store_report.recomputation(result)))
     return bool(result.different)

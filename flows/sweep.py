@@ -39,6 +39,8 @@ def sweep(
     weights: p.Weights = ("published",),
     dtype: p.Dtype = "float16",
     expert_settings: p.ExpertSettings = (),
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
     device: p.Device = "auto",
     batch_size: tp.TrainBatchSize = 64,
     patients: tp.Patients = 10_000,
@@ -57,6 +59,7 @@ def sweep(
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.training.settings import FitSettings, TrainSettings
+    from pipeline.waveforms.options import DecodeOptions
 
     logger = get_run_logger()
     settings = TrainSettings(
@@ -67,6 +70,7 @@ def sweep(
         weights=p.split(weights),
         dtype=dtype,
         expert_settings=p.split(expert_settings),
+        decoding=DecodeOptions(short_records, derive_leads),
         device=device,
         patients=patients,
         ecgs=ecgs,

@@ -33,6 +33,8 @@ def train(
     pooling: p.Pooling = ("default",),
     dtype: p.Dtype = "float16",
     expert_settings: p.ExpertSettings = (),
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
     device: p.Device = "auto",
     batch_size: tp.TrainBatchSize = 64,
     repeats: tp.Repeats = 3,
@@ -65,6 +67,7 @@ def train(
     # Imported here because `--help` should not wait for torch.
     from flows.artifacts import run_progress
     from pipeline.training.settings import FitSettings, TrainSettings
+    from pipeline.waveforms.options import DecodeOptions
 
     settings = TrainSettings(
         tasks=p.split(tasks),
@@ -75,6 +78,7 @@ def train(
         pooling=p.split(pooling),
         dtype=dtype,
         expert_settings=p.split(expert_settings),
+        decoding=DecodeOptions(short_records, derive_leads),
         device=device,
         repeats=repeats,
         patients=patients,

@@ -5,22 +5,30 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from enecg.errors import UserError
-from pipeline.datasets.base import Dataset
+from pipeline.datasets.base import Dataset, RecordIndex, decoding_of
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.quality import FINDINGS, Finding, examine
+from pipeline.waveforms.quality import (
+    DUPLICATE_RECORDING,
+    FINDINGS,
+    Finding,
+    examine,
+    make_finding,
+)
+from pipeline.waveforms.recording_digests import DigestTable, digest_recording
 
 MAX_EXAMPLES = 3
 """Record ids kept per finding."""
 
 COLUMNS = ("record_id", "patient_id", "findings", "missing_share", "detail")
-"""Columns of the CSV file of flagged records; `findings` are separated by semicolons."""
+"""Columns of the CSV file of flagged records; `findings` are separated by semicolons, `detail` has
+a sentence for each."""
 
 _READ_AHEAD = 64
 
@@ -36,14 +44,18 @@ class CheckedRecord:
         patient_id: Patient id, an integer or text.
         findings: All findings; empty for a record without any.
         missing_share: Share of missing samples, 0 to 1; NaN if the record cannot be read.
-        detail: The error message of a record that cannot be read, else empty.
+        location: Path or URL of the record; empty if it cannot be read.
+        digest: Identifies the samples; None if there are none.
+        duplicate_of: Id of an earlier record with the same samples.
     """
 
     record_id: object
     patient_id: object
     findings: tuple[Finding, ...]
     missing_share: float = np.nan
-    detail: str = ""
+    location: str = ""
+    digest: bytes | None = None
+    duplicate_of: object = None
 
 
 @dataclass
@@ -79,7 +91,8 @@ class SignalReport:
             self.leads.setdefault(finding.reason, Counter()).update(finding.leads)
             examples = self.examples.setdefault(finding.reason, [])
             if len(examples) < MAX_EXAMPLES:
-                examples.append(str(record.record_id))
+                same = finding.reason == DUPLICATE_RECORDING
+                examples.append(f"{record.record_id}{f' = {record.duplicate_of}' if same else ''}")
 
     def percent(self, count: int) -> float:
         """Return `count` as a percentage of all records checked."""
@@ -110,8 +123,13 @@ def check_signals(
         Counts and examples per finding.
     """
     report = SignalReport()
+    index, digests = dataset.index(), DigestTable(len(rows))
     with _csv_writer(out) as write:
-        for record in _check_records(dataset, rows, threads):
+        for number, record in enumerate(_check_records(dataset, rows, threads)):
+            if record.digest is not None:
+                earlier = digests.find_or_add(number, record.digest)
+                if earlier is not None:
+                    record = _mark_duplicate(record, index, int(rows[earlier]))
             report.add(record, only)
             if record.findings:
                 write(record)
@@ -131,8 +149,14 @@ def _check_records(
         try:
             signals = dataset.read_leads(row)
         except UnreadableRecord as error:
-            return CheckedRecord(*ids, (Finding(error.reason),), detail=error.detail)
-        return CheckedRecord(*ids, examine(signals), float(np.isnan(signals.mv).mean()))
+            return CheckedRecord(*ids, (Finding(error.reason, detail=error.detail),))
+        return CheckedRecord(
+            *ids,
+            examine(signals, decoding_of(dataset)),
+            float(np.isnan(signals.mv).mean()),
+            signals.location,
+            digest_recording(signals),
+        )
 
     pending: deque[Future[CheckedRecord]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -142,6 +166,15 @@ def _check_records(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _mark_duplicate(record: CheckedRecord, index: RecordIndex, earlier: int) -> CheckedRecord:
+    """Add the finding that the record at row `earlier` has the same samples."""
+    other = index.record_id[earlier]
+    finding = make_finding(
+        DUPLICATE_RECORDING, record.location, record=other, patient=index.patient_id[earlier]
+    )
+    return replace(record, findings=(*record.findings, finding), duplicate_of=other)
 
 
 @contextmanager
@@ -164,6 +197,7 @@ def _csv_writer(out: Path | None) -> Iterator[Callable[[CheckedRecord], None]]:
         def write(record: CheckedRecord) -> None:
             findings = "; ".join(map(str, record.findings))
             missing = "" if np.isnan(record.missing_share) else f"{record.missing_share:.4g}"
-            table.writerow((record.record_id, record.patient_id, findings, missing, record.detail))
+            detail = " ".join(finding.detail for finding in record.findings)
+            table.writerow((record.record_id, record.patient_id, findings, missing, detail))
 
         yield write

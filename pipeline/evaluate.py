@@ -28,6 +28,7 @@ from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
 from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import find_complete, read_features
+from pipeline.waveforms.options import DecodeOptions
 
 EVALUATION = "evaluation.json"
 
@@ -93,6 +94,7 @@ def evaluate(
         tuple(settings["pooling"]),
         settings["dtype"],
         tuple(settings.get("expert_settings", ())),
+        DecodeOptions.from_json(settings.get("decoding", {})),
     )
     command = extract_command(dataset, store, selection, limit)
     cache = open_by_provenance(store, source.namespace, saved.stores, command)

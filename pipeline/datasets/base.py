@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, is_text
 
 if TYPE_CHECKING:
@@ -77,11 +78,17 @@ def same_patients(namespace: str, other: str) -> bool:
     )
 
 
+def decoding_of(dataset: "Dataset") -> DecodeOptions:
+    """Return the options of decoding of a data set; the defaults if it has none."""
+    options: DecodeOptions = getattr(dataset, "decoding", DEFAULT_OPTIONS)
+    return options
+
+
 class Dataset(Protocol):
     """A source of 12-lead ECGs.
 
     A data set may have an attribute ``threads``, the number of records worth reading concurrently
-    (default 1).
+    (default 1), and an attribute ``decoding`` with its `DecodeOptions`.
     """
 
     @property

@@ -21,7 +21,7 @@ PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Names of columns of patient ids."""
 
 HEADER_SUFFIX = ".hea"
-"""File suffix of WFDB headers."""
+"""File suffix of WFDB headers; in capitals on some systems."""
 
 EXACT_FLOAT = 2**53
 """Largest integer up to which float64 represents every integer."""
@@ -95,7 +95,9 @@ def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
 
     def match(text: str) -> str:
         text = text.strip()
-        spellings = (text, text.removesuffix(HEADER_SUFFIX))
+        spellings = [text]
+        if text.lower().endswith(HEADER_SUFFIX):
+            spellings.append(text[: -len(HEADER_SUFFIX)])
         matches = (
             *(exact.get(spelling) for spelling in spellings),
             *(normalized.get(_normalize(spelling)) for spelling in spellings),

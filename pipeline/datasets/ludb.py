@@ -17,6 +17,7 @@ from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import parse_integers
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACE = "ludb/1.0.1"
 
@@ -39,6 +40,7 @@ class Ludb:
 
     Args:
         directory: Directory with ``ludb.csv`` and ``data/1.{dat,hea,ii,...}``.
+        decoding: What to do with short records and missing leads.
 
     Raises:
         UserError: The directory or its table does not exist.
@@ -46,15 +48,16 @@ class Ludb:
 
     namespace = NAMESPACE
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, *, decoding: DecodeOptions = DEFAULT_OPTIONS) -> None:
         self.root = Path(directory)
+        self.decoding = decoding
         if not self.root.is_dir():
             raise UserError(f"{self.root} does not exist; give the directory of LUDB 1.0.1.")
         if not (self.root / "ludb.csv").is_file():
             raise UserError(
                 f"{self.root} does not contain ludb.csv; give the root directory of LUDB 1.0.1."
             )
-        self._files = DirectoryFiles(self.root, linked_folders=("data",))
+        self._files = DirectoryFiles(self.root)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -80,12 +83,12 @@ class Ludb:
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """Decode the ECG of a record (see `Dataset.read`), with `UNITS_PER_MV` as gain."""
         record = f"data/{self._table.index[row]}"
-        return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV)
+        return read_wfdb(record, self._files, units_per_mv=UNITS_PER_MV, options=self.decoding)
 
     def read_leads(self, row: int) -> LeadSignals:
         """Read the leads of a record as stored (see `Dataset.read_leads`)."""
         record = f"data/{self._table.index[row]}"
-        return read_leads(record, self._files, units_per_mv=UNITS_PER_MV)
+        return read_leads(record, self._files, units_per_mv=UNITS_PER_MV, options=self.decoding)
 
     def labels(self) -> pd.DataFrame:
         """Return RR interval (from the R peaks annotated in lead II), age, sex and first rhythm."""

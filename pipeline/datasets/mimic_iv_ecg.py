@@ -22,6 +22,7 @@ from pipeline.synthetic.synthesize import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACE = "mimic-iv-ecg/1.0"
 DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
@@ -41,13 +42,21 @@ class MimicIvEcg:
         directory: Directory, or URL such as ``s3://physionet-open/mimic-iv-ecg/1.0``, with
             ``record_list.csv`` and ``files/``. At a URL, ECGs are downloaded when they are read.
         window_hours: Hours after an ECG in which a potassium result is its label.
+        decoding: What to do with short records and missing leads.
 
     Raises:
         UserError: The directory or its record list does not exist.
     """
 
-    def __init__(self, directory: str | Path, *, window_hours: float = 1.0) -> None:
-        self.files = open_root(directory, linked_folders=("files",))
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        window_hours: float = 1.0,
+        decoding: DecodeOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        self.files = open_root(directory)
+        self.decoding = decoding
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
@@ -132,11 +141,11 @@ class MimicIvEcg:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """Decode the ECG of a record (see `Dataset.read`)."""
-        return read_wfdb(str(self._paths[row].as_py()), self.files)
+        return read_wfdb(str(self._paths[row].as_py()), self.files, options=self.decoding)
 
     def read_leads(self, row: int) -> LeadSignals:
         """Read the leads of a record as stored (see `Dataset.read_leads`)."""
-        return read_leads(str(self._paths[row].as_py()), self.files)
+        return read_leads(str(self._paths[row].as_py()), self.files, options=self.decoding)
 
     def tables(self, hosp: Path | None = None) -> MimicTables:
         """Find the tables that the labels come from.

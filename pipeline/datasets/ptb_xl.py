@@ -18,6 +18,7 @@ from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import parse_integers
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 """Namespaces by sampling rate in Hz; the resampled 100 Hz files have other embeddings."""
@@ -72,17 +73,25 @@ class PtbXl:
         directory: Directory with ``ptbxl_database.csv``, ``records500/`` or ``records100/``, and
             optionally ``scp_statements.csv``.
         rate_hz: Sampling rate of the files to read.
+        decoding: What to do with short records and missing leads.
 
     Raises:
         UserError: The directory or its table does not exist.
     """
 
-    def __init__(self, directory: str | Path, *, rate_hz: Literal[500, 100] = 500) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        rate_hz: Literal[500, 100] = 500,
+        decoding: DecodeOptions = DEFAULT_OPTIONS,
+    ) -> None:
         self.root = Path(directory)
+        self.decoding = decoding
         self.namespace = NAMESPACES[rate_hz]
         self._path_column = {500: "filename_hr", 100: "filename_lr"}[rate_hz]
         self._file = self.root / TABLE
-        self._files = DirectoryFiles(self.root, linked_folders=("records500", "records100"))
+        self._files = DirectoryFiles(self.root)
         if not self.root.is_dir():
             raise UserError(f"{self.root} does not exist; give the directory of PTB-XL 1.0.3.")
         if not self._file.is_file():
@@ -123,11 +132,11 @@ class PtbXl:
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """Decode the ECG of a record (see `Dataset.read`)."""
-        return read_wfdb(self._record(row), self._files)
+        return read_wfdb(self._record(row), self._files, options=self.decoding)
 
     def read_leads(self, row: int) -> LeadSignals:
         """Read the leads of a record as stored (see `Dataset.read_leads`)."""
-        return read_leads(self._record(row), self._files)
+        return read_leads(self._record(row), self._files, options=self.decoding)
 
     def _record(self, row: int) -> str:
         return str(self._table[self._path_column].iloc[row])

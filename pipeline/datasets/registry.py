@@ -2,39 +2,68 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 from enecg.errors import UserError
-from pipeline.datasets.base import Dataset
+from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.ptb_xl import PtbXl
 from pipeline.datasets.wfdb_directory import WfdbDirectory
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
-DATASETS: dict[str, Callable[[str | Path], Dataset]] = {
+DATASETS: dict[str, Callable[..., Dataset]] = {
     "mimic-iv-ecg": MimicIvEcg,
     "ludb": Ludb,
     "ptb-xl": PtbXl,
     "ptb-xl-100": partial(PtbXl, rate_hz=100),
 }
-"""Constructors by source. A new source is one module and one line here."""
+"""Constructors by source, with the directory or URL as argument. A new source is one module and one
+line here; its constructor may have a parameter `decoding`."""
 
-NAMED_DATASETS: dict[str, Callable[[str, Path], Dataset]] = {"wfdb": WfdbDirectory}
-"""Constructors of sources whose data sets need a name."""
+NAMED_DATASETS: dict[str, Callable[..., Dataset]] = {"wfdb": WfdbDirectory}
+"""Constructors of sources whose data sets need a name, which is the first argument."""
 
 
-def open_dataset(spec: str) -> Dataset:
-    """Open a data set.
+def resolve_dataset(dataset: str | Dataset, decoding: DecodeOptions) -> Dataset:
+    """Return a data set given as an object or by its spec.
 
     Args:
-        spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
-            ``SOURCE:NAME=DIRECTORY`` for those in `NAMED_DATASETS`.
+        dataset: A data set, or its spec.
+        decoding: What to do with short records and missing leads. A data set object may have been
+            created with other options only if these are the default.
 
     Returns:
         The data set.
 
     Raises:
-        UserError: The source is unknown, or the directory or a required table does not exist.
+        UserError: The data set cannot be opened, or was created with other options.
+    """
+    if isinstance(dataset, str):
+        return open_dataset(dataset, decoding)
+    if decoding not in (DEFAULT_OPTIONS, decoding_of(dataset)):
+        raise UserError(
+            f"The data set {dataset.namespace} was created with {decoding_of(dataset)}, but "
+            f"{decoding} was requested; pass decoding= to its constructor, or give its spec."
+        )
+    return dataset
+
+
+def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Dataset:
+    """Open a data set.
+
+    Args:
+        spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
+            ``SOURCE:NAME=DIRECTORY`` for those in `NAMED_DATASETS`.
+        decoding: What to do with short records and missing leads.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UserError: The source is unknown or does not support the options of decoding, or the
+            directory or a required table does not exist.
     """
     source, _, rest = spec.partition(":")
     forms = {name: f"{name}:DIRECTORY" for name in DATASETS}
@@ -51,6 +80,13 @@ def open_dataset(spec: str) -> Dataset:
         )
     if not directory:
         raise UserError(f"The data set {spec!r} has no directory; use {forms[source]}.")
+    options = {} if decoding == DEFAULT_OPTIONS else {"decoding": decoding}
+    constructor = NAMED_DATASETS.get(source) or DATASETS[source]
+    if options and "decoding" not in signature(constructor).parameters:
+        raise UserError(
+            f"{source} does not support --short-records or --derive-leads; omit these options."
+        )
     if source in NAMED_DATASETS:
-        return NAMED_DATASETS[source](name, Path(directory).expanduser())
-    return DATASETS[source](directory if "://" in directory else Path(directory).expanduser())
+        return constructor(name, Path(directory).expanduser(), **options)
+    root = directory if "://" in directory else Path(directory).expanduser()
+    return constructor(root, **options)

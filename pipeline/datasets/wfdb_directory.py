@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Collection
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.datasets.label_columns import parse_paper_labels
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, as_ids
 
 LABELS = "labels.csv"
@@ -39,19 +41,23 @@ class WfdbDirectory:
     """All WFDB records in a directory and its subdirectories, sorted by id.
 
     A record's id is the path of its header relative to the directory, with ``/`` and without
-    ``.hea``. Its patient is the one in ``labels.csv``, or else the record's own id.
+    ``.hea`` (in any case). Its patient is the one in ``labels.csv``, or else the record's own id.
 
     Args:
         name: Name of the data set: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, starting
             with a letter or digit.
         directory: Directory of the records.
+        decoding: What to do with short records and missing leads.
 
     Raises:
         UserError: The name is invalid, or the directory does not exist.
     """
 
-    def __init__(self, name: str, directory: str | Path) -> None:
+    def __init__(
+        self, name: str, directory: str | Path, *, decoding: DecodeOptions = DEFAULT_OPTIONS
+    ) -> None:
         self.root = Path(directory)
+        self.decoding = decoding
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{name!r} is not a valid name of a data set; use up to 64 of a-z, 0-9, '.', '_' "
@@ -60,6 +66,7 @@ class WfdbDirectory:
         if not self.root.is_dir():
             raise UserError(f"{self.root} does not exist; give a directory of WFDB records.")
         self.namespace = f"wfdb/{name}"
+        self._files = DirectoryFiles(self.root)
 
     @cached_property
     def _index(self) -> RecordIndex:
@@ -76,26 +83,17 @@ class WfdbDirectory:
             return RecordIndex(records, records)
         return RecordIndex(records, as_ids(patients.where(patients.notna(), records)))
 
-    @cached_property
-    def _files(self) -> DirectoryFiles:
-        # Top-level folders may be links to another disk.
-        with os.scandir(self.root) as entries:
-            folders = [
-                entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)
-            ]
-        return DirectoryFiles(self.root, linked_folders=folders)
-
     def index(self) -> RecordIndex:
         """Return all records, found by the names of their headers; no header is opened."""
         return self._index
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
         """Decode the ECG of a record (see `Dataset.read`)."""
-        return read_wfdb(str(self._index.record_id[row]), self._files)
+        return read_wfdb(str(self._index.record_id[row]), self._files, options=self.decoding)
 
     def read_leads(self, row: int) -> LeadSignals:
         """Read the leads of a record as stored (see `Dataset.read_leads`)."""
-        return read_leads(str(self._index.record_id[row]), self._files)
+        return read_leads(str(self._index.record_id[row]), self._files, options=self.decoding)
 
     def labels(self) -> pd.DataFrame:
         """Return the columns of ``labels.csv``, or only `patient_id` without that file."""
@@ -141,7 +139,8 @@ def find_records(root: Path) -> list[str]:
         Sorted paths of the headers relative to the directory, without ``.hea``.
 
     Raises:
-        UserError: A folder cannot be read, or a file name is not valid UTF-8.
+        UserError: A folder cannot be read, a file name is not valid UTF-8, or a record has two
+            headers.
     """
     records: list[str] = []
     visited: set[tuple[int, int]] = set()
@@ -162,8 +161,8 @@ def find_records(root: Path) -> list[str]:
                     continue
                 if _is_folder(entry):
                     (queue.append if entry.is_symlink() else queue.appendleft)(path)
-                elif entry.name.endswith(HEADER_SUFFIX):
-                    records.append(path.removesuffix(HEADER_SUFFIX))
+                elif entry.name.lower().endswith(HEADER_SUFFIX):
+                    records.append(path[: -len(HEADER_SUFFIX)])
         except OSError as error:
             raise UserError(
                 f"{root / folder} cannot be read ({error.strerror}); change its permissions, or "
@@ -174,7 +173,13 @@ def find_records(root: Path) -> list[str]:
         raise UserError(
             f"{root} has a record whose name is not valid UTF-8, {invalid!r}; rename its files."
         )
-    return sorted(records)
+    records.sort()
+    if repeated := next((one for one, other in pairwise(records) if one == other), None):
+        raise UserError(
+            f"{root} has several headers of the record {repeated}, whose suffixes differ only in "
+            f"case ({HEADER_SUFFIX}, {HEADER_SUFFIX.upper()}); keep one of them."
+        )
+    return records
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enecg.errors import UserError
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 DEFAULT_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
 """The five experts of EnECG (arXiv 2511.22935)."""
@@ -15,8 +16,8 @@ DTYPES = ("float16", "float32")
 class ExtractOptions:
     """Options of an extraction.
 
-    ``weights``, ``pooling``, ``expert_settings`` and ``dtype`` are part of a store's identity; the
-    others are not.
+    ``weights``, ``pooling``, ``dtype``, ``decoding`` and ``expert_settings`` are part of a store's
+    identity; the others are not.
 
     Attributes:
         weights: Weights of all experts (``published``, ``random:SEED``, ``hub:...`` or a path), or
@@ -24,6 +25,7 @@ class ExtractOptions:
         pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
         expert_settings: Hyperparameters that weights do not determine, ``EXPERT.NAME=VALUE``.
         dtype: Stored number format, ``float16`` or ``float32``.
+        decoding: What to do with short records and missing leads.
         device: Torch device; ``auto`` selects a GPU if there is one.
         batch_size: Records on the device at once, at least 1.
         limit: Extract only the first records of the index; None extracts all.
@@ -39,6 +41,7 @@ class ExtractOptions:
     pooling: tuple[str, ...] = ("default",)
     expert_settings: tuple[str, ...] = ()
     dtype: str = "float16"
+    decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
     batch_size: int = 64
     limit: int | None = None

@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 from jaxtyping import Int
 
+from pipeline.datasets.base import decoding_of
 from pipeline.extraction.leases import Log, acquire_leases
 from pipeline.extraction.request import ExtractionRequest, provenance
 from pipeline.extraction.store_plan import StorePlan
@@ -137,7 +138,12 @@ def _open_stores(
     return {
         target.location: create_or_grow(
             target.location,
-            provenance(target.expert.spec, request.dataset.namespace, options.dtype),
+            provenance(
+                target.expert.spec,
+                request.dataset.namespace,
+                options.dtype,
+                decoding_of(request.dataset),
+            ),
             held[target.location].ticket,
             record_id=record_ids,
             features=target.expert.spec.embedding_size,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, get_definition, load_expert
 from enecg.leads import LeadsSample
-from pipeline.datasets.base import Dataset
+from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.extraction.request import provenance, resolve_device
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.embeddings import EmbeddingStore
@@ -149,7 +149,7 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
             for one in get_definition(name).settings
         }
         expert = load_expert(name, option.get(name), expected["pooling"], settings)
-    current = provenance(expert.spec, dataset.namespace, expected["dtype"])
+    current = provenance(expert.spec, dataset.namespace, expected["dtype"], decoding_of(dataset))
     # The JSON round trip converts tuples to lists, as in the stored document.
     if differences := _differences(json.loads(json.dumps(current)), expected):
         raise UserError(

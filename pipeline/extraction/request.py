@@ -10,11 +10,12 @@ import torch
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert, parse_expert_settings
 from enecg.leads import LeadsSample
-from pipeline.datasets.base import Dataset
-from pipeline.datasets.registry import open_dataset
+from pipeline.datasets.base import Dataset, decoding_of
+from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
 from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.layout import store_location
 from stores.locate import locate
 from stores.location import Location
@@ -63,6 +64,7 @@ class StoreSelection:
         pooling: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``default``.
         dtype: ``float16`` or ``float32``. Default: ``float16``.
         expert_settings: ``EXPERT.NAME=VALUE``. Default: any value in the store.
+        decoding: How the records were decoded.
     """
 
     experts: tuple[str, ...] = ()
@@ -70,15 +72,19 @@ class StoreSelection:
     pooling: tuple[str, ...] = ("default",)
     dtype: str = "float16"
     expert_settings: tuple[str, ...] = ()
+    decoding: DecodeOptions = DEFAULT_OPTIONS
 
 
-def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
+def provenance(
+    spec: ExpertSpec, namespace: str, dtype: str, decoding: DecodeOptions = DEFAULT_OPTIONS
+) -> dict[str, Any]:
     """Return the provenance document of a store, whose digest is the store's identity.
 
     Args:
         spec: Spec of the expert.
         namespace: Namespace of the data set, such as ``ludb/1.0.1``.
         dtype: Stored number format, ``float16`` or ``float32``.
+        decoding: How the records are decoded.
     """
     return {
         "dataset": namespace,
@@ -91,6 +97,7 @@ def provenance(spec: ExpertSpec, namespace: str, dtype: str) -> dict[str, Any]:
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
         "decode_version": DECODE_VERSION,
+        **decoding.as_json(),
         "dtype": dtype,
     }
 
@@ -117,7 +124,7 @@ def resolve_request(
         StoreError: `store` is not a valid store root.
     """
     options = options or ExtractOptions()
-    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    source = resolve_dataset(dataset, options.decoding)
     device = resolve_device(options.device)
     root = locate(store)
     requested = list(dict.fromkeys(experts))
@@ -133,7 +140,10 @@ def resolve_request(
     ]
     targets: dict[Location, StoreTarget] = {}
     for expert in (*loaded, LeadsSample()):
-        location = store_location(root, provenance(expert.spec, source.namespace, options.dtype))
+        identified_by = provenance(
+            expert.spec, source.namespace, options.dtype, decoding_of(source)
+        )
+        location = store_location(root, identified_by)
         targets.setdefault(location, StoreTarget(expert, location))
     return ExtractionRequest(
         dataset=source,
@@ -175,6 +185,7 @@ def extract_command(
         f"--pooling {join('--pooling', selection.pooling)} --dtype {selection.dtype}"
         + (f" --expert-setting {','.join(settings)}" if settings else "")
         + (f" --limit {limit}" if limit else "")
+        + "".join(f" {option}" for option in selection.decoding.as_arguments())
     )
 
 

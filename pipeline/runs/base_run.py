@@ -14,6 +14,7 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.cohorts import Cohort
 from pipeline.training.settings import Adaptation, TrainSettings
+from pipeline.waveforms.options import DecodeOptions
 from stores.record_ids import RecordIds, as_ids
 
 SHARED: Adaptation = "shared-lora"
@@ -50,6 +51,7 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         pooling=tuple(inherited["pooling"]),
         dtype=inherited["dtype"],
         expert_settings=tuple(inherited.get("expert_settings", ())),
+        decoding=DecodeOptions.from_json(inherited.get("decoding", {})),
         repeats=inherited["repeats"],
         patients=inherited["patients"],
         ecgs=inherited["ecgs"],

@@ -12,6 +12,7 @@ from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
 from pipeline.extraction.request import StoreSelection, provenance
 from pipeline.waveforms.decode import DECODE_VERSION
+from pipeline.waveforms.options import DecodeOptions
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
@@ -65,19 +66,19 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     ]
     experts: dict[str, EmbeddingStore] = {}
     for name in selected:
-        choice = (weights.get(name), pooling.get(name), selection.dtype)
-        matching = _find_matching(found, name, *choice, settings.get(name, {}))
+        choice = (weights.get(name), pooling.get(name), settings.get(name, {}))
+        matching = _find_matching(found, name, *choice, selection)
         if len(matching) > 1:
             raise UserError(_ambiguous(name, matching))
         if matching:
             experts[name] = matching[0]
         elif selection.experts:
             what = f"{selection.dtype} embeddings of {name} with weights {weights.get(name)}"
-            raise UserError(_not_found(root, namespace, what, found))
+            raise UserError(_not_found(root, namespace, what, selection, found))
     if not experts:
         what = f"{selection.dtype} embeddings with weights {', '.join(selection.weights)}"
-        raise UserError(_not_found(root, namespace, what, found))
-    leads = provenance(LeadsSample.spec, namespace, selection.dtype)
+        raise UserError(_not_found(root, namespace, what, selection, found))
+    leads = provenance(LeadsSample.spec, namespace, selection.dtype, selection.decoding)
     return Cache(experts, open_store(store_location(root, leads)))
 
 
@@ -147,9 +148,14 @@ def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool
 
 
 def _find_matching(
-    found: FoundStores, name: str, weights: str, pooling: str, dtype: str, settings: Settings
+    found: FoundStores,
+    name: str,
+    weights: str,
+    pooling: str,
+    settings: Settings,
+    selection: StoreSelection,
 ) -> list[EmbeddingStore]:
-    """Return the stores of an expert with these weights, pooling, data type and settings."""
+    """Return the stores of an expert with these weights, pooling and settings."""
     definition = get_definition(name)
     resolved = find_weights(name, weights, definition.published, fetch=False)
     wanted = {
@@ -158,7 +164,8 @@ def _find_matching(
         "preprocessing": definition.preprocessing.as_json(),
         "pooling": definition.resolve_pooling(pooling),
         "decode_version": DECODE_VERSION,
-        "dtype": dtype,
+        **selection.decoding.as_json(),
+        "dtype": selection.dtype,
         "weights": resolved.label,
     }
     matching = [
@@ -194,15 +201,23 @@ def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
     )
 
 
-def _not_found(root: str | Path, namespace: str, what: str, found: FoundStores) -> str:
+def _not_found(
+    root: str | Path, namespace: str, what: str, selection: StoreSelection, found: FoundStores
+) -> str:
+    def describe(provenance: Mapping[str, Any]) -> str:
+        options = DecodeOptions.from_json(provenance).as_arguments()
+        details = (provenance["weights"], provenance["dtype"], *options)
+        return f"{provenance['expert']} ({', '.join(details)})"
+
     stores = sorted(
-        f"{store.provenance['expert']} ({store.provenance['weights']}, {store.provenance['dtype']})"
+        describe(store.provenance)
         for store in found.stores
         if store.provenance["expert"] != LeadsSample.spec.name
     )
+    arguments = "".join(f" and {option}" for option in selection.decoding.as_arguments())
     damaged = [f"an unusable store ({str(error).rstrip('.')})" for error in found.errors]
     return (
-        f"{root} has no {what} for {namespace} (available: "
-        f"{', '.join((*stores, *damaged)) or 'none'}). Run enecg extract first, or select "
-        "available weights with --weights."
+        f"{root} has no {what}{arguments} for {namespace} "
+        f"(available: {', '.join((*stores, *damaged)) or 'none'}). Run enecg extract "
+        "first, or select available weights with --weights."
     )

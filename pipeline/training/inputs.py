@@ -9,8 +9,8 @@ import pandas as pd
 
 from enecg.errors import UserError
 from enecg.tasks import ALL, TASKS, Task, parse_tasks, select_tasks
-from pipeline.datasets.base import Dataset
-from pipeline.datasets.registry import open_dataset
+from pipeline.datasets.base import Dataset, decoding_of
+from pipeline.datasets.registry import resolve_dataset
 from pipeline.extraction.request import extract_command
 from pipeline.labels.label_source import LabelSource, resolve_labels
 from pipeline.training.cache import Cache, open_by_provenance, open_cache
@@ -68,13 +68,14 @@ def prepare_inputs(
     # Own tasks are always trained, even if `settings.tasks` does not name them.
     requested = [name for name in settings.tasks if name != ALL]
     chosen = select_tasks(requested + [task.name for task in own_tasks], own_tasks)
-    source = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    source = resolve_dataset(dataset, settings.decoding)
+    selection = replace(settings.stores, decoding=decoding_of(source))
     if provenances is None:
-        cache = open_cache(store, source.namespace, settings.stores)
+        cache = open_cache(store, source.namespace, selection)
     else:
-        command = extract_command(dataset, store, settings.stores, settings.limit)
+        command = extract_command(dataset, store, selection, settings.limit)
         cache = open_by_provenance(store, source.namespace, provenances, command)
-    selection = replace(settings.stores, experts=tuple(cache.experts))
+    selection = replace(selection, experts=tuple(cache.experts))
     command = extract_command(dataset, store, selection, settings.limit)
     complete = find_complete(cache, source.index().record_id[: settings.limit], command)
     paper_tasks = [task for task in TASKS.values() if every_task or task in chosen]

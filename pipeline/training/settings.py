@@ -5,6 +5,7 @@ from typing import Literal
 
 from pipeline.extraction.request import StoreSelection
 from pipeline.training.cohorts import EcgsPerPatient
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 Adaptation = Literal["lora", "full", "linear", "shared-lora"]
 """How the heads are trained:
@@ -75,6 +76,7 @@ class TrainSettings:
         dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
             ``float16``.
         expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
+        decoding: How the records were decoded. Default: ``DecodeOptions()``.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort. Default: 10,000.
@@ -95,6 +97,7 @@ class TrainSettings:
     pooling: tuple[str, ...] = ("default",)
     dtype: str = "float16"
     expert_settings: tuple[str, ...] = ()
+    decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
     repeats: int = 3
     patients: int = 10_000
@@ -108,5 +111,10 @@ class TrainSettings:
     def stores(self) -> StoreSelection:
         """The stores to train from."""
         return StoreSelection(
-            self.experts, self.weights, self.pooling, self.dtype, self.expert_settings
+            self.experts,
+            self.weights,
+            self.pooling,
+            self.dtype,
+            self.expert_settings,
+            self.decoding,
         )

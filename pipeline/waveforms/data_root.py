@@ -3,7 +3,7 @@
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +13,12 @@ from pipeline.waveforms.record_files import STREAM_BYTES, RecordFiles
 from stores.url import OBJECT_SCHEMES, WEB_SCHEMES, check_url
 
 
-def open_root(root: str | Path, linked_folders: Sequence[str] = ()) -> RecordFiles:
+def open_root(root: str | Path) -> RecordFiles:
     """Open the root of a data set without connecting to a server.
 
     Args:
         root: A directory, or a URL: ``s3://BUCKET/PREFIX``, ``https://``, ``http://``, ``gs://``
             or ``az://``. A `UserError` is raised for another scheme or for credentials in the URL.
-        linked_folders: Folders in a directory that may be links to a place outside it.
 
     Returns:
         The files below the root.
@@ -30,7 +29,7 @@ def open_root(root: str | Path, linked_folders: Sequence[str] = ()) -> RecordFil
 
         check_url(root, noun="data set", schemes=(*OBJECT_SCHEMES, *WEB_SCHEMES), error=UserError)
         return ObjectFiles(root.rstrip("/"))
-    return DirectoryFiles(root, linked_folders)
+    return DirectoryFiles(root)
 
 
 def file_exists(files: RecordFiles, name: str) -> bool:

@@ -1,6 +1,8 @@
 """Decode a WFDB record to ten seconds of 12-lead ECG in mV at 500 Hz."""
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +10,16 @@ import numpy as np
 from jaxtyping import Bool, Float32, Integer
 from scipy.signal import resample_poly
 
-from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
+from enecg.signal import LEADS, SAMPLES, SECONDS
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.lead_selection import MissingLeadsError, select_leads
+from pipeline.waveforms.lead_selection import MissingLeadsError, parse_lead, select_leads
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from pipeline.waveforms.record_files import Content, OutsideRootError, RecordFiles
-from pipeline.waveforms.wfdb_header import Header, HeaderError, parse_header
-from pipeline.waveforms.wfdb_samples import bytes_needed, digital_samples
+from pipeline.waveforms.wfdb_header import Header, HeaderError, parse_header, parse_integer
+from pipeline.waveforms.wfdb_samples import bytes_needed, digital_samples, samples_in
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Part of the identity of every store; increase it with any change that alters a sample or a
 reason."""
 
@@ -29,12 +32,13 @@ REASONS = (
     "nan_samples",
     "flat_lead",
     "wrong_checksum",
+    "duplicate_lead",
 )
 """Reasons why a record cannot be decoded. Stores encode a record's status by the position in this
 tuple, with the words as CF `flag_meanings`: append new reasons, never reorder them."""
 
 MIN_SECONDS = 5.0
-"""Records of at least this duration are padded with zeros to 10 s."""
+"""Shortest record that `DecodeOptions.short_records` can fill up to 10 s."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 100, 2000
 """Range of supported sampling rates."""
@@ -47,35 +51,56 @@ class LeadSignals:
     """The twelve leads of a record before quality checks and resampling.
 
     Attributes:
+        location: Path or URL of the record, without suffix.
         mv: Up to the first ten seconds in mV, leads in the order of `LEADS`; NaN marks missing
             samples.
-        digital: The same samples in ADC units, as stored in the file.
+        digital: The same samples of the recorded leads in ADC units, as stored in the file.
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
+        derived: Leads that were computed from others.
+        repeated: Leads that several signals have, with the same samples.
         checksum_mismatches: Leads whose samples do not match the header's checksum.
     """
 
+    location: str
     mv: Float32[np.ndarray, "12 time"]
-    digital: Integer[np.ndarray, "12 time"]
-    rate_hz: int
+    digital: Integer[np.ndarray, "lead time"]
+    rate_hz: float
     names: tuple[str, ...]
+    derived: tuple[str, ...]
+    repeated: tuple[str, ...]
     checksum_mismatches: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the samples in s, at most about 10."""
+        return float(self.mv.shape[1] / self.rate_hz)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the record is shorter than 10 s."""
+        return bool(self.mv.shape[1] < _samples_in_full(self.rate_hz))
 
 
 def read_wfdb(
-    record: str | Path, files: RecordFiles | None = None, *, units_per_mv: float | None = None
+    record: str | Path,
+    files: RecordFiles | None = None,
+    *,
+    units_per_mv: float | None = None,
+    options: DecodeOptions = DEFAULT_OPTIONS,
 ) -> Float32[np.ndarray, "12 5000"]:
     """Read the first ten seconds of a record in mV at 500 Hz.
 
     The following rules apply in this order:
 
-    - ``missing_file``: the header or a signal file does not exist or is not a regular file.
-    - ``cut_file``: a signal file is shorter than the header states.
     - ``unreadable``: a file cannot be read, or the header is invalid, refers to a file outside its
-      folder, has no gain or a unit that is not a voltage, or its rate is not an integer from 100
-      to 2000 Hz.
-    - ``missing_lead``: one of the twelve leads is missing. Names match in any case.
-    - ``too_short``: the record is shorter than 5 s. Only the first 10 s are read.
+      folder, has no gain or a unit that is not a voltage, or its rate is not 100 to 2000 Hz. Only
+      the signals of the twelve leads matter.
+    - ``missing_lead``: one of the twelve leads is missing (see `lead_selection.parse_lead`).
+    - ``missing_file``: the header or a signal file does not exist or is not a regular file.
+    - ``cut_file``: a signal file is shorter than the header states, or empty.
+    - ``duplicate_lead``: two signals have the name of one lead and different samples.
+    - ``too_short``: the record is shorter than 10 s, or 5 s if `options` fill it up.
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
       experts would embed values that were not measured.
     - ``flat_lead``: all samples of a lead are equal.
@@ -83,14 +108,15 @@ def read_wfdb(
       without checksums or beyond 10 s, and checked last because the other reasons are more
       specific.
 
-    Other rates are resampled, with edge samples repeated beyond the ends. Records shorter than
-    10 s are padded with zeros at the end.
+    Only the first 10 s are read. Other rates are resampled, with edge samples repeated beyond the
+    ends.
 
     Args:
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
         units_per_mv: Replaces the header's gains, offsets and units, for sources where they are
             known to be wrong. By default the header's are used.
+        options: What to do with short records and missing leads.
 
     Returns:
         The leads in the order of `enecg.signal.LEADS`.
@@ -98,29 +124,22 @@ def read_wfdb(
     Raises:
         UnreadableRecord: One of the rules excludes the record.
     """
-    name, files = _split_path(record, files)
-    signals = read_leads(name, files, units_per_mv=units_per_mv)
-    where = files.location(name)
-    seconds = signals.mv.shape[1] / signals.rate_hz
-    if seconds < MIN_SECONDS:
-        raise UnreadableRecord(
-            "too_short",
-            f"{where}: record lasts {seconds:.1f} s, less than {MIN_SECONDS:g} s; exclude it.",
-        )
+    signals = read_leads(record, files, units_per_mv=units_per_mv, options=options)
     # NaN if any sample is missing.
     span = signals.mv.max(1) - signals.mv.min(1)
-    if not ((span > 0) & (span < np.inf)).all():
-        _check_voltages(signals.mv, files, name)
-    if signals.checksum_mismatches:
-        leads = ", ".join(signals.checksum_mismatches)
-        raise UnreadableRecord(
-            "wrong_checksum", f"{where}: checksum mismatch in {leads}; copy it again."
-        )
-    return _resample_and_pad(signals.mv, signals.rate_hz)
+    plain = ((span > 0) & (span < np.inf)).all()
+    if signals.is_short or signals.checksum_mismatches or not plain:
+        for failure in find_failures(signals, options):
+            raise UnreadableRecord(failure.reason, failure.detail)
+    return _resample(_fill_up(signals.mv, signals.rate_hz))
 
 
 def read_leads(
-    record: str | Path, files: RecordFiles | None = None, *, units_per_mv: float | None = None
+    record: str | Path,
+    files: RecordFiles | None = None,
+    *,
+    units_per_mv: float | None = None,
+    options: DecodeOptions = DEFAULT_OPTIONS,
 ) -> LeadSignals:
     """Read the twelve leads of a record: the first stage of `read_wfdb`.
 
@@ -128,67 +147,113 @@ def read_leads(
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
         units_per_mv: Replaces the header's gains, offsets and units. By default they are used.
+        options: Whether missing leads are derived.
 
     Returns:
         The samples as recorded, with missing samples and flat leads.
 
     Raises:
-        UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable`` or
-            ``missing_lead``.
+        UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable``,
+            ``missing_lead`` or ``duplicate_lead``.
     """
     name, files = _split_path(record, files)
+    where = files.location(name)
     try:
-        header = parse_header(_read_header(files, f"{name}.hea"))
+        header = parse_header(_read_header(files, name))
         rate = _check_rate(header.rate_hz)
-        length = min(header.length, SECONDS * rate)
-        samples = digital_samples(header, length, _read_signals(files, name, header, length))
-        selection = select_leads(header.signals, units_per_mv)
+        selection = select_leads(header.signals, units_per_mv, options.derive_leads)
+        names = header.signals.names
+        header, rows = header.keep(selection.rows)
+        length, contents = _read_signals(files, name, header, _samples_in_full(rate))
+        digital = digital_samples(header, length, contents)[rows]
+        # A checksum covers the whole signal.
+        checksums = [parse_integer(header.checksums[row]) for row in rows]
     except HeaderError as error:
         raise UnreadableRecord(
-            "unreadable",
-            f"{files.location(name)}.hea: {error}; copy it again, or exclude the record.",
+            "unreadable", f"{where}.hea: {error}; {error.remedy}, or exclude the record."
         ) from error
     except MissingLeadsError as error:
         raise UnreadableRecord(
-            "missing_lead",
-            f"{files.location(name)}.hea: missing leads: {error}; exclude the record, or rename "
-            "its signals.",
+            "missing_lead", f"{where}.hea: {error}; {error.remedy}, or exclude the record."
         ) from error
-    digital = samples[selection.rows]
-    # A checksum covers the whole signal.
-    checksums = header.checksums if length == header.length else ()
+    mv = selection.to_millivolts(digital)
+    if contradictions := selection.find_contradictions(mv):
+        spellings = ", ".join(n for n in names if parse_lead(n)[0] in contradictions)
+        raise UnreadableRecord(
+            "duplicate_lead",
+            f"{where}.hea: several signals are lead {', '.join(contradictions)} ({spellings}) with "
+            "different samples; rename or remove all but one, or exclude the record.",
+        )
+    recorded = digital[: selection.recorded]
     return LeadSignals(
-        mv=selection.to_millivolts(digital),
-        digital=digital,
+        location=where,
+        mv=selection.to_twelve(mv),
+        digital=recorded,
         rate_hz=rate,
-        names=header.signals.names,
-        checksum_mismatches=_checksum_mismatches(checksums, selection.rows, digital),
+        names=names,
+        derived=tuple(derivation.lead for derivation in selection.derivations),
+        repeated=selection.leads[selection.recorded :],
+        checksum_mismatches=_checksum_mismatches(checksums, selection.leads, recorded)
+        if length == header.length
+        else (),
     )
 
 
-def _check_voltages(mv: Float32[np.ndarray, "12 time"], files: RecordFiles, record: str) -> None:
-    """Raise UnreadableRecord for missing or infinite samples or a flat lead."""
-    where = files.location(record)
+@dataclass(frozen=True)
+class Failure:
+    """Why the leads of a record cannot be used.
+
+    Attributes:
+        reason: One of `REASONS`.
+        detail: A sentence that names the record and the remedy.
+        leads: Affected leads; empty if it concerns the whole record.
+    """
+
+    reason: str
+    detail: str
+    leads: tuple[str, ...] = ()
+
+
+def find_failures(signals: LeadSignals, options: DecodeOptions) -> list[Failure]:
+    """Return why the leads of a record cannot be used, in the order of the rules of `read_wfdb`."""
+    where = signals.location
+    failures = []
+
+    def add(reason: str, detail: str, leads: tuple[str, ...] = ()) -> None:
+        failures.append(Failure(reason, f"{where}: {detail}.", leads))
+
+    fills = options.short_records == "mirror"
+    if signals.is_short and not (fills and signals.seconds >= MIN_SECONDS):
+        advice = "" if signals.seconds < MIN_SECONDS else ", or add --short-records mirror"
+        add(
+            "too_short",
+            f"record lasts {signals.seconds:.5g} s, less than "
+            f"{MIN_SECONDS if fills else SECONDS:g} s; exclude it{advice}",
+        )
+    mv = signals.mv
     missing, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)
     if missing.any():
-        raise UnreadableRecord(
+        leads = _lead_names(missing)
+        add(
             "nan_samples",
-            f"{where}: missing samples in {_lead_names(missing)}; exclude the record, or repair "
-            "the file.",
+            f"missing samples in {', '.join(leads)}; exclude the record, or repair the file",
+            leads,
         )
-    if not np.isfinite(mv).all():
-        raise UnreadableRecord(
-            "unreadable",
-            f"{where}.hea: voltages are infinite; copy it again, or exclude the record.",
-        )
+    if np.isinf(mv).any():
+        add("unreadable", "voltages are infinite; copy it again, or exclude the record")
     if flat.any():
-        raise UnreadableRecord(
-            "flat_lead", f"{where}: flat signal in {_lead_names(flat)}; exclude the record."
-        )
+        leads = _lead_names(flat)
+        add("flat_lead", f"flat signal in {', '.join(leads)}; exclude the record", leads)
+    if signals.checksum_mismatches:
+        leads = signals.checksum_mismatches
+        add("wrong_checksum", f"checksum mismatch in {', '.join(leads)}; copy it again", leads)
+    return failures
 
 
 def _checksum_mismatches(
-    checksums: tuple[int | None, ...], rows: list[int], digital: Integer[np.ndarray, "12 time"]
+    checksums: Sequence[int | None],
+    leads: Sequence[str],
+    digital: Integer[np.ndarray, "lead time"],
 ) -> tuple[str, ...]:
     """Return the leads whose sum modulo 65536 differs from their checksum."""
     if not any(checksums):
@@ -198,30 +263,32 @@ def _checksum_mismatches(
     sums = np.add.reduce(digital, axis=1, dtype=digital.dtype).tolist()
     return tuple(
         lead
-        for lead, row, total in zip(LEADS, rows, sums, strict=True)
-        if (expected := checksums[row]) is not None and (expected - total) % 65536
+        for lead, expected, total in zip(leads, checksums, sums, strict=False)
+        if expected is not None and (expected - total) % 65536
     )
 
 
-def _resample_and_pad(
-    mv: Float32[np.ndarray, "12 time"], rate_hz: int
-) -> Float32[np.ndarray, "12 5000"]:
-    """Resample to 500 Hz and append zeros up to ten seconds."""
-    full, length = SECONDS * rate_hz, mv.shape[1]
-    if rate_hz != SAMPLE_RATE_HZ:
-        # Padding to ten seconds first keeps the resampling ratio a small fraction; repeating the
-        # last sample avoids ringing at the edge.
-        held = np.pad(mv, ((0, 0), (0, full - length)), mode="edge").astype(np.float64)
-        divisor = math.gcd(full, SAMPLES)
-        mv = resample_poly(
-            held, SAMPLES // divisor, full // divisor, axis=1, padtype="edge"
-        ).astype(np.float32)
-        length = round(length * SAMPLE_RATE_HZ / rate_hz)
-    if length >= SAMPLES:
+def _samples_in_full(rate_hz: float) -> int:
+    """Return the number of samples in ten seconds."""
+    return round(SECONDS * rate_hz)
+
+
+def _fill_up(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
+    """Append the end of a record shorter than ten seconds in reverse."""
+    missing = _samples_in_full(rate_hz) - mv.shape[1]
+    return np.pad(mv, ((0, 0), (0, missing)), mode="symmetric") if missing > 0 else mv
+
+
+def _resample(mv: Float32[np.ndarray, "12 full"]) -> Float32[np.ndarray, "12 5000"]:
+    """Resample ten seconds to 500 Hz."""
+    full = mv.shape[1]
+    if full == SAMPLES:
         return mv
-    padded = np.zeros((len(LEADS), SAMPLES), np.float32)
-    padded[:, :length] = mv[:, :length]
-    return padded
+    divisor = math.gcd(full, SAMPLES)
+    # Repeating the samples at the edges avoids ringing there.
+    return resample_poly(
+        mv.astype(np.float64), SAMPLES // divisor, full // divisor, axis=1, padtype="edge"
+    ).astype(np.float32)
 
 
 def _split_path(record: str | Path, files: RecordFiles | None) -> tuple[str, RecordFiles]:
@@ -231,58 +298,82 @@ def _split_path(record: str | Path, files: RecordFiles | None) -> tuple[str, Rec
     return path.name, DirectoryFiles(path.parent)
 
 
-def _check_rate(rate_hz: float) -> int:
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ or not rate_hz.is_integer():
+def _check_rate(rate_hz: float) -> float:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise HeaderError(
-            f"sampling rate {rate_hz:g} Hz is not an integer from {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+            f"sampling rate is {rate_hz:g} Hz, not {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
+            "resample the record",
         )
-    return int(rate_hz)
+    return rate_hz
 
 
-def _read_header(files: RecordFiles, name: str) -> bytes:
-    content = _read(files, name, _MAX_HEADER_BYTES)
+def _read_header(files: RecordFiles, record: str) -> bytes:
+    content = _read(files, f"{record}.hea", _MAX_HEADER_BYTES)
     if content.size > _MAX_HEADER_BYTES:
         raise HeaderError(f"header is larger than {_MAX_HEADER_BYTES:,} bytes")
     return content.data
 
 
-def _read_signals(files: RecordFiles, record: str, header: Header, length: int) -> list[bytes]:
-    """Read from each signal file the bytes that hold the first `length` samples."""
+def _read_signals(
+    files: RecordFiles, record: str, header: Header, length: int
+) -> tuple[int, list[bytes]]:
+    """Read the beginning of each signal file.
+
+    Args:
+        files: Files of the data set.
+        record: Name of the record.
+        header: Its header.
+        length: Number of samples to read per signal.
+
+    Returns:
+        The number of samples per signal, which is less than `length` for a shorter record, and the
+        bytes that contain them.
+
+    Raises:
+        UnreadableRecord: A file is missing, too short or unreadable.
+    """
     folder = record[: record.rfind("/") + 1]
     contents = []
+    if header.length is not None:
+        length = min(length, header.length)
     for file in header.files:
         expected, limit = bytes_needed(header, file, length)
         content = _read(files, folder + file.name, limit)
+        where = files.location(folder + file.name)
         if content.size < expected:
-            where = files.location(folder + file.name)
             raise UnreadableRecord(
                 "cut_file", f"{where}: file has {content.size} of {expected} bytes; copy it again."
             )
+        if header.length is None:
+            length = min(length, samples_in(header, file, content.size))
+            if length < 1:
+                raise UnreadableRecord("cut_file", f"{where}: file is empty; copy it again.")
         contents.append(content.data)
-    return contents
+    return length, contents
 
 
 def _read(files: RecordFiles, name: str, limit: int) -> Content:
     """Read the beginning of a file; raise UnreadableRecord where that fails."""
     where = files.location(name)
+    folder, _, file = name.rpartition("/")
+    stem, dot, suffix = file.rpartition(".")
+    # Files copied from a system that ignores case may have names in capitals.
+    spellings = (file, stem + dot + suffix.upper(), file.upper(), file.lower())
     try:
-        return files.read(name, limit)
-    except FileNotFoundError as error:
-        raise UnreadableRecord(
-            "missing_file", f"{where}: file not found; copy it, or exclude the record."
-        ) from error
+        for spelling in dict.fromkeys(spellings):
+            with suppress(FileNotFoundError):
+                return files.read(f"{folder}/{spelling}" if folder else spelling, limit)
     except OutsideRootError as error:
-        raise UnreadableRecord(
-            "unreadable",
-            f"{where}: path is outside the data set's folder; correct the path, or copy the file "
-            "into the folder.",
-        ) from error
+        raise UnreadableRecord("unreadable", f"{where}: {error}.") from error
     except OSError as error:
         raise UnreadableRecord(
             "unreadable",
             f"{where}: cannot be read ({error.strerror}); copy it again, or exclude the record.",
         ) from error
+    raise UnreadableRecord(
+        "missing_file", f"{where}: file not found; copy it, or exclude the record."
+    )
 
 
-def _lead_names(mask: Bool[np.ndarray, " 12"]) -> str:
-    return ", ".join(lead for lead, selected in zip(LEADS, mask, strict=True) if selected)
+def _lead_names(mask: Bool[np.ndarray, " 12"]) -> tuple[str, ...]:
+    return tuple(lead for lead, selected in zip(LEADS, mask, strict=True) if selected)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +16,9 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class DirectoryFiles:
     """Files below a directory.
 
-    Symbolic links are followed if they end inside the directory or inside one of the linked
-    folders, so records may be on another disk.
+    Links are followed if they end inside the directory. Links to folders may also lead out of it,
+    for records on another disk, if the link itself is in the directory: those found behind it lead
+    no further. Names without ``..`` cannot leave these folders.
 
     Attributes:
         root: Path of the directory, as passed.
@@ -26,16 +27,15 @@ class DirectoryFiles:
 
     threads = 1
 
-    def __init__(self, root: str | Path, linked_folders: Sequence[str] = ()) -> None:
-        """Resolve the directory and the linked folders; the directory is not opened.
-
-        Args:
-            root: The directory; may be a symbolic link.
-            linked_folders: Folders in `root` that may be links to a place outside it.
-        """
+    def __init__(self, root: str | Path) -> None:
+        """Resolve the directory, which may be a symbolic link, without opening it."""
         self.root = os.fspath(root)
-        paths = (root, *(f"{root}/{folder}" for folder in linked_folders))
-        self._allowed = tuple(os.path.realpath(path).rstrip("/") + "/" for path in paths)
+        self._real_root = os.path.realpath(root)
+        # Resolving a folder takes 20 us, which is 5 % of decoding a record.
+        self._real_path = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def __reduce__(self) -> tuple[type["DirectoryFiles"], tuple[str]]:
+        return DirectoryFiles, (self.root,)
 
     def read(self, name: str, limit: int) -> Content:
         """Read the first `limit` bytes of a file, or all of a shorter one."""
@@ -59,7 +59,8 @@ class DirectoryFiles:
 
     def _open(self, name: str) -> tuple[int, int]:
         """Return the descriptor and size of a regular file inside the root."""
-        path = f"{self.root}/{normalize_name(name)}"
+        name = normalize_name(name)
+        path = f"{self.root}/{name}"
         try:
             descriptor = os.open(path, _FLAGS)
         except NotADirectoryError as error:
@@ -69,12 +70,31 @@ class DirectoryFiles:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError(path)
-            if not _resolve(descriptor, path).startswith(self._allowed):
-                raise OutsideRootError(name)
+            real = _resolve(descriptor, path)
+            if not _is_below(real, self._real_root) and not self._is_linked(real, name):
+                raise OutsideRootError(
+                    f"path is outside the data set's folder, at {real}; link its folder from the "
+                    "data set's, or copy the file"
+                )
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor, status.st_size
+
+    def _is_linked(self, real: str, name: str) -> bool:
+        """Return whether a file is below the target of a folder's link in the directory."""
+        path = self.root
+        for folder in name.split("/")[:-1]:
+            path = f"{path}/{folder}"
+            target = self._real_path(path)
+            if not _is_below(target, self._real_root):
+                # The first link out of the directory: those after it are not in the directory.
+                return _is_below(real, target)
+        return False
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _resolve(descriptor: int, path: str) -> str:

@@ -1,5 +1,6 @@
 """Select the twelve leads among a record's signals and convert their samples to mV."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,38 +9,63 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
 from enecg.signal import LEADS
+from pipeline.waveforms.limb_leads import Derivation, derive_limb_leads
 from pipeline.waveforms.wfdb_header import FORMATS, HeaderError, Signals
 
 _MV_PER_UNIT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}
 _NO_MISSING_VALUE = np.iinfo(np.int64).min
 
+# In "lead-i" the minus sign is a hyphen; in "lead -avr" it inverts the lead.
+_LEAD = re.compile(
+    r"(?:(?:lead|ecg|ekg)(?:(?:[_:.-]\s*|\s*)(?=[a-z])|\s+(?=[-\u2212])))?"
+    r"([-\u2212]?)(i{1,3}|av[rlf]|v[1-6])"
+)
+_SPELLINGS = {lead.lower(): lead for lead in LEADS}
+
 
 class MissingLeadsError(Exception):
-    """A header without all twelve leads; the message lists the missing ones."""
+    """A header without all twelve leads; the message is a clause without the file's name.
+
+    Attributes:
+        remedy: What to do, as a clause.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, eq=False)
 class LeadSelection:
-    """The twelve leads among a record's signals and the scale of their samples.
+    """The signals of a record that are leads, and the scale of their samples.
+
+    Each array has one row per selected signal. The recorded leads come first, in the order of
+    `LEADS`; if several signals have the name of one lead, the further ones come last.
 
     Attributes:
-        rows: Signal number of each lead, in the order of `LEADS`.
-        gain: ADC units per physical unit; float32 if that is exact (see `_float32_is_exact`), else
-            float64.
+        rows: Number of each signal in the header.
+        leads: Lead of each signal.
+        recorded: Number of different leads.
+        gain: ADC units per physical unit, negative for an inverted lead; float32 if that is exact
+            (see `_float32_is_exact`), else float64.
         zero: ADC value at 0 V, in the dtype of `gain`.
         mv_per_unit: Millivolts per physical unit.
         missing: Digital value that marks a missing sample.
+        derivations: How to compute the leads that are not recorded.
     """
 
-    rows: list[int]
-    gain: Float[np.ndarray, "12 1"]
-    zero: Float[np.ndarray, "12 1"]
-    mv_per_unit: Float64[np.ndarray, "12 1"]
-    missing: Int64[np.ndarray, " 12"]
+    rows: tuple[int, ...]
+    leads: tuple[str, ...]
+    recorded: int
+    gain: Float[np.ndarray, "signal 1"]
+    zero: Float[np.ndarray, "signal 1"]
+    mv_per_unit: Float64[np.ndarray, "signal 1"]
+    missing: Int64[np.ndarray, " signal"]
+    derivations: tuple[Derivation, ...]
 
     def to_millivolts(
-        self, digital: Integer[np.ndarray, "12 time"]
-    ) -> Float32[np.ndarray, "12 time"]:
+        self, digital: Integer[np.ndarray, "signal time"]
+    ) -> Float32[np.ndarray, "signal time"]:
         """Return ``(digital - zero) / gain`` in mV with NaN for missing samples.
 
         The result is bit-identical to a computation in float64 that is rounded at the end.
@@ -56,29 +82,72 @@ class LeadSelection:
             mv[lead, digital[lead] == self.missing[lead]] = np.nan
         return mv
 
+    def find_contradictions(self, mv: Float32[np.ndarray, "signal time"]) -> tuple[str, ...]:
+        """Return the leads that several signals have with different samples."""
+        return tuple(
+            lead
+            for signal, lead in enumerate(self.leads[self.recorded :], self.recorded)
+            if not np.array_equal(mv[signal], mv[self.leads.index(lead)], equal_nan=True)
+        )
+
+    def to_twelve(self, mv: Float32[np.ndarray, "signal time"]) -> Float32[np.ndarray, "12 time"]:
+        """Return the twelve leads in the order of `LEADS`, with the derived ones."""
+        if not self.derivations:
+            return mv[: self.recorded]
+        twelve = np.empty((len(LEADS), mv.shape[1]), np.float32)
+        for signal, lead in enumerate(self.leads[: self.recorded]):
+            twelve[LEADS.index(lead)] = mv[signal]
+        for lead, sources, weights in self.derivations:
+            one, other = (mv[self.leads.index(source)].astype(np.float64) for source in sources)
+            twelve[LEADS.index(lead)] = weights[0] * one + weights[1] * other
+        return twelve
+
 
 @lru_cache(maxsize=32)
-def select_leads(signals: Signals, units_per_mv: float | None) -> LeadSelection:
-    """Select the twelve leads by name, in any case.
+def select_leads(
+    signals: Signals, units_per_mv: float | None, derive_leads: bool = False
+) -> LeadSelection:
+    """Select the signals of the twelve leads by name (see `parse_lead`).
 
     Args:
         signals: Signals of a header.
         units_per_mv: Replaces the header's gains, offsets and units unless None.
+        derive_leads: Whether missing limb leads are computed from two recorded ones.
 
     Returns:
         The rows and scales of the leads.
 
     Raises:
         MissingLeadsError: A lead is missing.
-        HeaderError: The unit of a lead is not a voltage.
+        HeaderError: The format, gain or unit of a lead is invalid.
     """
-    missing_leads = [lead for lead in LEADS if lead.lower() not in signals.index]
-    if missing_leads:
-        raise MissingLeadsError(", ".join(missing_leads))
-    rows = [signals.index[lead.lower()] for lead in LEADS]
+    found: dict[str, list[tuple[int, int]]] = {}
+    for row, name in enumerate(signals.names):
+        lead, sign = parse_lead(name)
+        found.setdefault(lead, []).append((row, sign))
+    recorded = [lead for lead in LEADS if lead in found]
+    derivations = derive_limb_leads(recorded)
+    missing_leads = [lead for lead in LEADS if lead not in found]
+    derivable = {derivation.lead for derivation in derivations}.issuperset(missing_leads)
+    if missing_leads and not (derivable and derive_leads):
+        names = ", ".join(name[:20] or "(no name)" for name in signals.names[:24])
+        raise MissingLeadsError(
+            f"missing leads: {', '.join(missing_leads)}; "
+            + (f"the signals are {names}" if any(signals.names) else "the signals have no names")
+            + (", ..." if len(signals) > 24 else ""),
+            "derive them by --derive-leads" if derivable else "name the leads in the header",
+        )
+    chosen = [(lead, *found[lead][0]) for lead in recorded]
+    chosen += [(lead, *signal) for lead in recorded for signal in found[lead][1:]]
+    leads, rows, signs = zip(*chosen, strict=True)
+    for error in filter(None, (signals.errors[row] for row in rows)):
+        raise HeaderError(*error)
     unknown = sorted({signals.units[row] for row in rows} - _MV_PER_UNIT.keys())
-    if unknown:
-        raise HeaderError(f"signal unit is {', '.join(unknown)[:100]}, not V, mV or uV")
+    if unknown and units_per_mv is None:
+        raise HeaderError(
+            f"signal unit is {', '.join(unknown)[:100]}, not V, mV or uV",
+            "correct the unit in the header",
+        )
     if units_per_mv is None:
         scales = [(signals.gains[row], signals.baselines[row], signals.units[row]) for row in rows]
     else:
@@ -88,14 +157,28 @@ def select_leads(signals: Signals, units_per_mv: float | None) -> LeadSelection:
     dtype = np.float32 if _float32_is_exact(scales) else np.float64
     return LeadSelection(
         rows=rows,
-        gain=_column(gains).astype(dtype),
+        leads=leads,
+        recorded=len(recorded),
+        gain=(_column(gains) * _column(signs)).astype(dtype),
         zero=_column(zeros).astype(dtype),
         mv_per_unit=_column([_MV_PER_UNIT[unit] for unit in units]),
         missing=np.array([_NO_MISSING_VALUE if v is None else v for v in missing], np.int64),
+        derivations=derivations,
     )
 
 
-def _column(values: Sequence[float]) -> Float64[np.ndarray, "12 1"]:
+def parse_lead(name: str) -> tuple[str, int]:
+    """Return the lead that a signal's name means, and -1 if it is inverted, else 1.
+
+    Case does not matter, nor does ``Lead``, ``ECG`` or ``EKG`` before the lead or a comment after
+    ``#``. A minus sign means an inverted lead, such as Cabrera's ``-aVR``. Other names are
+    returned as they are.
+    """
+    match = _LEAD.fullmatch(name.partition("#")[0].strip().lower())
+    return (name, 1) if match is None else (_SPELLINGS[match[2]], -1 if match[1] else 1)
+
+
+def _column(values: Sequence[float]) -> Float64[np.ndarray, "signal 1"]:
     return np.array(values, np.float64)[:, None]
 
 

@@ -12,20 +12,24 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from enecg.signal import LEADS
-from pipeline.waveforms.decode import MIN_SECONDS, LeadSignals
+from pipeline.waveforms.decode import LeadSignals, find_failures
+from pipeline.waveforms.limb_leads import LIMB_LEADS
+from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
-FINDINGS = (
-    "clipped",
-    "lead_off",
-    "duplicated_leads",
-    "swapped_leads",
-    "inconsistent_limb_leads",
-    "implausible_amplitude",
-)
-"""Findings that do not exclude a record."""
+DUPLICATE_RECORDING = "duplicate_recording"
 
-LIMB_LEADS = LEADS[:6]
-"""I, II, III, aVR, aVL, aVF: any two of them determine the others."""
+FINDINGS = {
+    "short_record": "record lasts less than 10 s, and was filled up with its end in reverse",
+    "clipped": "plateaus at the minimum or maximum of {leads}",
+    "lead_off": "constant signal, or a range below 10 uV, in {leads}",
+    "repeated_lead": "several signals, with the same samples, are lead {leads}",
+    "duplicated_leads": "the leads {leads} are equal",
+    "swapped_leads": "the leads {leads} are probably swapped",
+    "inconsistent_limb_leads": "the limb leads contradict each other",
+    "implausible_amplitude": "the gain or unit is probably wrong in {leads}",
+    DUPLICATE_RECORDING: "same samples as record {record} of patient {patient}",
+}
+"""Findings that do not exclude a record, and what they mean."""
 
 MIN_PLATEAU_SAMPLES = 5
 """Equal consecutive samples at a lead's minimum or maximum that form a plateau."""
@@ -56,13 +60,11 @@ LIMB_NOISE_MV = 0.03
 
 _RELATIONS = np.array(
     [
-        [1, -1, 1, 0, 0, 0],  # III = II - I (Einthoven)
-        [0.5, 0.5, 0, 1, 0, 0],  # aVR = -(I + II) / 2 (Goldberger)
-        [-1, 0.5, 0, 0, 1, 0],  # aVL = I - II / 2
-        [0.5, -1, 0, 0, 0, 1],  # aVF = II - I / 2
+        [*(-float(weight) for weight in weights), *np.eye(4)[row]]
+        for row, weights in enumerate(list(LIMB_LEADS.values())[2:])
     ]
 )
-"""Linear combinations of the limb leads that are 0 in every ECG."""
+"""Linear combinations of the limb leads that are 0 in every ECG, one for each but I and II."""
 
 _ORDERS = np.array(list(permutations(range(len(LIMB_LEADS)))))
 
@@ -74,43 +76,65 @@ class Finding:
     Attributes:
         reason: A word from `waveforms.decode.REASONS` or `FINDINGS`.
         leads: Affected leads; empty if it concerns the whole record.
+        detail: One sentence for the user that names the record.
     """
 
     reason: str
     leads: tuple[str, ...] = ()
+    detail: str = ""
 
     def __str__(self) -> str:
         return f"{self.reason} ({', '.join(self.leads)})" if self.leads else self.reason
 
 
-def examine(signals: LeadSignals) -> tuple[Finding, ...]:
-    """Return all findings on a record, first those that make it unreadable."""
+def examine(signals: LeadSignals, options: DecodeOptions = DEFAULT_OPTIONS) -> tuple[Finding, ...]:
+    """Return all findings on a record, first those that make it unreadable.
+
+    Args:
+        signals: The leads of the record.
+        options: What is done with short records.
+    """
     rate_hz = signals.rate_hz
-    missing = np.isnan(signals.mv).any(1)
     # An implausible gain may produce voltages whose squares overflow float32.
     voltage = np.nan_to_num(signals.mv).astype(np.float64)
     range_mv = np.ptp(voltage, axis=1)
-    flat = (range_mv == 0) & ~missing
-    usable = ~missing & ~flat
+    usable = ~np.isnan(signals.mv).any(1) & (range_mv > 0)
     lead_off = np.array([_longest_run(lead) >= LEAD_OFF_S * rate_hz for lead in voltage])
     lead_off |= range_mv < LEAD_OFF_RANGE_MV
     clipped = np.array([_clipped_samples(lead) >= MIN_CLIPPED_S * rate_hz for lead in voltage])
     masks = {
-        "nan_samples": missing,
-        "flat_lead": flat,
-        "wrong_checksum": np.isin(LEADS, signals.checksum_mismatches),
         "clipped": clipped & usable,
         "lead_off": lead_off & usable,
+        "repeated_lead": np.isin(LEADS, signals.repeated),
         "duplicated_leads": _duplicated(voltage) & usable,
         "implausible_amplitude": (np.abs(voltage) > MAX_AMPLITUDE_MV).any(1)
         | (usable.all() & (range_mv < MIN_RANGE_MV).all()),
     }
-    findings = [Finding(reason, _lead_names(mask)) for reason, mask in masks.items() if mask.any()]
-    if voltage.shape[1] < MIN_SECONDS * rate_hz:
-        findings.insert(0, Finding("too_short"))
+    failures = find_failures(signals, options)
+    findings = {reason: _lead_names(mask) for reason, mask in masks.items() if mask.any()}
+    if signals.is_short and "too_short" not in {failure.reason for failure in failures}:
+        findings = {"short_record": ()} | findings
     if usable[: len(LIMB_LEADS)].all():
-        findings += _check_limb_leads(voltage[: len(LIMB_LEADS)])
-    return tuple(findings)
+        findings |= _check_limb_leads(voltage[: len(LIMB_LEADS)])
+    return (
+        *(Finding(failure.reason, failure.leads, failure.detail) for failure in failures),
+        *(make_finding(reason, signals.location, leads) for reason, leads in findings.items()),
+    )
+
+
+def make_finding(
+    reason: str, location: str, leads: tuple[str, ...] = (), **details: object
+) -> Finding:
+    """Return a finding with its sentence.
+
+    Args:
+        reason: A key of `FINDINGS`.
+        location: Path or URL of the record.
+        leads: Affected leads.
+        **details: The other fields of the sentence.
+    """
+    sentence = FINDINGS[reason].format(leads=", ".join(leads), **details)
+    return Finding(reason, leads, f"{location}: {sentence}.")
 
 
 def _lead_names(mask: Bool[np.ndarray, "12"]) -> tuple[str, ...]:
@@ -152,19 +176,19 @@ def _duplicated(voltage: Float64[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12
     return np.array([contents.count(content) > 1 for content in contents])
 
 
-def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> list[Finding]:
+def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple[str, ...]]:
     """Find limb leads that contradict each other, swapped or otherwise inconsistent."""
     # Each lead has an arbitrary offset.
     voltage = voltage - voltage.mean(1, keepdims=True)
     products = voltage @ voltage.T / voltage.shape[1]
     if _relative_errors(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
-        return []
+        return {}
     errors = _relative_errors(products, _ORDERS)
     best = int(errors.argmin())
     if errors[best] > LIMB_TOLERANCE:
-        return [Finding("inconsistent_limb_leads")]
+        return {"inconsistent_limb_leads": ()}
     moved = _ORDERS[best] != np.arange(len(LIMB_LEADS))
-    return [Finding("swapped_leads", tuple(np.array(LIMB_LEADS)[moved].tolist()))]
+    return {"swapped_leads": tuple(np.array(list(LIMB_LEADS))[moved].tolist())}
 
 
 def _relative_errors(

@@ -22,7 +22,7 @@ class Content(NamedTuple):
 
 
 class OutsideRootError(Exception):
-    """A file name that points outside the root: absolute, with ``..``, or through a link."""
+    """A file outside the root; the message is a clause with the remedy, without a full stop."""
 
 
 @runtime_checkable
@@ -58,7 +58,9 @@ def normalize_name(name: str) -> str:
         OutsideRootError: The name is absolute or contains ``..``, a backslash or a NUL.
     """
     if name[:1] == "/" or "\\" in name or "\0" in name or ".." in name.split("/"):
-        raise OutsideRootError(name)
+        raise OutsideRootError(
+            "path is outside the data set's folder; correct the table or header that names it"
+        )
     return posixpath.normpath(name) if "//" in name or "./" in name else name
 
 

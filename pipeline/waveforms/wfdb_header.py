@@ -1,14 +1,16 @@
 """Parse WFDB headers, with bounds on every field.
 
-Supported are records in one segment whose signals have one sample per frame and no skew; anything
-else raises `HeaderError`. Missing optional fields have the defaults of the wfdb package. Format:
-https://physionet.org/physiotools/wag/header-5.htm.
+Supported are records in one segment whose signals have one sample per frame and no skew. Missing
+optional fields have the defaults of the format
+(https://physionet.org/physiotools/wag/header-5.htm), except the gain: a signal without one is not
+calibrated. What is wrong with a single signal or file only matters if it is used, see
+`Header.keep`.
 """
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import NamedTuple
@@ -46,28 +48,44 @@ _MAX_INTEGER = 2**31
 
 # Repetitions are possessive and bounded, so that matching takes linear time on any text.
 _NUMBER = r"[-+]?\d{1,30}+(?:\.\d{0,30}+)?(?:[eE][-+]?\d{1,5}+)?"
+# The counter frequency after the rate, and the time and date after the length, are ignored.
 _RECORD = re.compile(
-    rf"\s*+[^\s/]++(?P<segments>/\S*+)?\s++(?P<signals>\d{{1,9}}+)\s++(?P<rate>{_NUMBER})"
-    r"(?:[/(]\S*+)?\s++(?P<length>\d{1,15}+)(?:\s.*+)?",
+    rf"\s*+(?P<name>\S++)\s++(?P<signals>\d{{1,9}}+)"
+    rf"(?:\s++(?P<rate>{_NUMBER})(?:[/(]\S*+)?(?:\s++(?P<length>\d{{1,15}}+)(?:\s.*+)?)?)?\s*+",
     re.ASCII,
 )
+_SEGMENTS = re.compile(r".*/\d++", re.ASCII)
+_SEGMENT = re.compile(r"\s*+\S++\s++\d++\s*+", re.ASCII)
 # File, format and gain; then, each only after the one before it, resolution, ADC zero, initial
 # value, checksum and block size; then the name.
 _SIGNAL = re.compile(
-    r"\s*+(\S++)\s++(\S++)\s++(\S++)"
+    r"\s*+(\S++)\s++(\S++)(?:\s++(\S++)"
     r"(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)"
     r"(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S))?)?)?)?)?"
-    r"(?:\s++(\S.*+))?+\s*+",
+    r"(?:\s++(\S.*+))?+)?+\s*+",
     re.ASCII,
 )
 # One sample per frame (x1) and no skew (:0) may be explicit.
 _FORMAT = re.compile(r"(\d{1,3}+)(?:x1)?(?::0)?(?:\+(\d{1,10}+))?", re.ASCII)
-_GAIN = re.compile(rf"({_NUMBER})(?:\(([-+]?\d++)\))?(?:/(\S++))?", re.ASCII)
-_PATH_CHARACTERS = frozenset("/\\:\0")
+_GAIN = re.compile(rf"({_NUMBER})(?:\(([-+]?\d++)(?:\.0*+)?\))?(?:/(\S++))?", re.ASCII)
+_PATH_CHARACTERS = frozenset("\\:\0")
+
+_CONVERT = "convert it to format 16 with one sample per frame"
+
+_DEFAULT_RATE_HZ = "250"
+"""Sampling rate of a header without one, as in the WFDB library (``WFDB_DEFFREQ``)."""
 
 
 class HeaderError(ValueError):
-    """An invalid header; the message is a clause without the file's name or a full stop."""
+    """An invalid or unsupported header; the message is a clause without the file's name.
+
+    Attributes:
+        remedy: What to do other than excluding the record, as a clause.
+    """
+
+    def __init__(self, message: str, remedy: str = "copy it again") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +95,13 @@ class Signals:
     Each tuple has one element per signal.
 
     Attributes:
-        formats: Keys of `FORMATS`.
+        formats: Keys of `FORMATS`; empty if invalid.
         offsets: Byte offset of the samples in the signal's file.
         gains: ADC units per physical unit.
         baselines: ADC value at 0 physical units.
         units: Physical unit in lower case.
         names: Signal names as spelled; empty if there is none.
+        errors: Arguments of the `HeaderError` if the signal is used, else None.
     """
 
     formats: tuple[str, ...]
@@ -91,6 +110,7 @@ class Signals:
     baselines: tuple[int, ...]
     units: tuple[str, ...]
     names: tuple[str, ...]
+    errors: tuple[tuple[str, str] | None, ...]
 
     def __len__(self) -> int:
         """Return the number of signals."""
@@ -101,10 +121,10 @@ class Signals:
         """Whether all signals are in format 16 without a byte offset."""
         return set(self.formats) == {"16"} and not any(self.offsets)
 
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """Signal number by lower-case name; of several equal names, the first."""
-        return {name.lower(): n for n, name in reversed(list(enumerate(self.names)))}
+    def take(self, rows: Sequence[int]) -> "Signals":
+        """Return the signals of these numbers."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Signals(*(tuple(column[row] for row in rows) for column in columns))
 
 
 class SignalFile(NamedTuple):
@@ -127,19 +147,60 @@ class Header:
 
     Attributes:
         rate_hz: Samples per second.
-        length: Samples per signal, at least 1.
+        length: Samples per signal, at least 1; None if the header does not state it.
         files: Signal files in the order of their signals.
         initial: Initial value per signal as digits; None if missing.
-        checksums: Sum of the samples modulo 65536 per signal; None if missing.
+        checksums: Sum of the samples modulo 65536 per signal as digits; None if missing.
         signals: All other fields of the signals.
     """
 
     rate_hz: float
-    length: int
+    length: int | None
     files: tuple[SignalFile, ...]
     initial: tuple[str | None, ...]
-    checksums: tuple[int | None, ...]
+    checksums: tuple[str | None, ...]
     signals: Signals
+
+    def keep(self, rows: Sequence[int]) -> tuple["Header", list[int]]:
+        """Drop the files without a signal in `rows`.
+
+        Args:
+            rows: Numbers of the signals to read.
+
+        Returns:
+            The header, and the numbers of the signals in it.
+
+        Raises:
+            HeaderError: One of the other files is invalid or not supported.
+        """
+        files = [f for f in self.files if any(f.first <= row < f.end for row in rows)]
+        for error in filter(None, map(self._file_error, files)):
+            raise HeaderError(*error)
+        if len(files) == len(self.files):
+            return self, list(rows)
+        kept = [row for file in files for row in range(file.first, file.end)]
+        signals = self.signals.take(kept)
+        header = Header(
+            rate_hz=self.rate_hz,
+            length=self.length,
+            files=_signal_files([f.name for f in files for _ in range(f.first, f.end)]),
+            initial=tuple(self.initial[row] for row in kept),
+            checksums=tuple(self.checksums[row] for row in kept),
+            signals=signals,
+        )
+        return header, [kept.index(row) for row in rows]
+
+    def _file_error(self, file: SignalFile) -> tuple[str, str] | None:
+        folders = {*file.name.split("/")}
+        if folders & {"", ".", ".."} or not _PATH_CHARACTERS.isdisjoint(file.name):
+            return "a signal file is outside the header's folder", "correct the header"
+        if [other.name for other in self.files].count(file.name) > 1:
+            return "signals of one file are not listed together", "correct the header"
+        formats = self.signals.formats[file.first : file.end]
+        if len(set(formats)) > 1:
+            return "signals of one file have different formats", _CONVERT
+        # The layout of the file depends on all its signals.
+        return None if formats[0] else self.signals.errors[file.first]
 
 
 def parse_header(content: bytes) -> Header:
@@ -152,7 +213,7 @@ def parse_header(content: bytes) -> Header:
         HeaderError: The content is not a supported header. No other exception is raised.
     """
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     # str.splitlines would also split at characters such as \x85 inside a comment.
@@ -160,29 +221,29 @@ def parse_header(content: bytes) -> Header:
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
-        raise HeaderError("first line has no number of signals, sampling rate or length")
-    if record["segments"]:
-        raise HeaderError("records in several segments are not supported")
-    count, length = int(record["signals"]), int(record["length"])
+        raise HeaderError("first line has no number of signals")
+    if _SEGMENTS.fullmatch(record["name"]) and all(map(_SEGMENT.fullmatch, lines[1:])):
+        raise HeaderError(
+            "records in several segments are not supported", "convert it to a single segment"
+        )
+    count = int(record["signals"])
     if not 1 <= count <= _MAX_SIGNALS:
         raise HeaderError(f"number of signals is {count}, not 1 to {_MAX_SIGNALS}")
     if count != len(lines) - 1:
         raise HeaderError(f"first line states {count} signals, but {len(lines) - 1} follow")
-    if length < 1:
-        raise HeaderError("length is 0")
     matches = [_SIGNAL.fullmatch(line) for line in lines[1:]]
-    fields = [match.groups() for match in matches if match is not None]
-    if len(fields) < count:
-        raise HeaderError("a signal has no file, format or gain")
-    files, formats, gains, _, zeros, initial, checksums, _, names = zip(*fields, strict=True)
-    signals = _parse_signals(formats, gains, zeros, names)
+    columns = [match.groups() for match in matches if match is not None]
+    if len(columns) < count:
+        raise HeaderError("a signal has no file or format")
+    files, formats, gains, _, zeros, initial, checksums, _, names = zip(*columns, strict=True)
     return Header(
-        rate_hz=float(record["rate"]),
-        length=length,
-        files=_signal_files(files, signals),
+        rate_hz=float(record["rate"] or _DEFAULT_RATE_HZ),
+        # A length of 0 is not stated either.
+        length=int(record["length"] or 0) or None,
+        files=_signal_files(files),
         initial=initial,
-        checksums=tuple(map(parse_integer, checksums)),
-        signals=signals,
+        checksums=checksums,
+        signals=_parse_signals(formats, gains, zeros, names),
     )
 
 
@@ -190,22 +251,23 @@ def parse_header(content: bytes) -> Header:
 @lru_cache(maxsize=32)
 def _parse_signals(
     formats: tuple[str, ...],
-    gains: tuple[str, ...],
+    gains: tuple[str | None, ...],
     zeros: tuple[str | None, ...],
     names: tuple[str | None, ...],
 ) -> Signals:
     """Parse the columns of text of a header."""
-    labels = tuple((name or "").strip() for name in names)
-    parsed = [_parse_format(text) for text in formats]
-    scales = [_parse_gain(*fields) for fields in zip(gains, zeros, labels, strict=True)]
-    return Signals(
-        formats=tuple(sample_format for sample_format, _ in parsed),
-        offsets=tuple(offset for _, offset in parsed),
-        gains=tuple(gain for gain, _, _ in scales),
-        baselines=tuple(baseline for _, baseline, _ in scales),
-        units=tuple(unit for _, _, unit in scales),
-        names=labels,
-    )
+    parsed = []
+    for sample_format, gain, zero, name in zip(formats, gains, zeros, names, strict=True):
+        label = (name or "").strip()
+        stored, offset, scale, error = "", 0, (math.nan, 0, ""), None
+        try:
+            stored, offset = _parse_format(sample_format)
+            scale = _parse_gain(gain, zero, label)
+        except HeaderError as invalid:
+            error = (str(invalid), invalid.remedy)
+        parsed.append((stored, offset, *scale, label, error))
+    stored_as, offsets, all_gains, baselines, units, labels, errors = zip(*parsed, strict=True)
+    return Signals(stored_as, offsets, all_gains, baselines, units, labels, errors)
 
 
 @lru_cache(maxsize=32)
@@ -213,20 +275,23 @@ def _parse_format(text: str) -> tuple[str, int]:
     """Return the sample format and the byte offset of the samples."""
     match = _FORMAT.fullmatch(text)
     if match is None or match[1] not in FORMATS:
-        raise HeaderError(f"signal format {text[:20]} is not supported")
+        raise HeaderError(f"signal format {text[:20]} is not supported", _CONVERT)
     offset = parse_integer(match[2]) or 0
     if offset > _MAX_BYTE_OFFSET:
         raise HeaderError(f"byte offset of the samples is {offset}, above {_MAX_BYTE_OFFSET}")
     return match[1], offset
 
 
-def _parse_gain(text: str, zero: str | None, name: str) -> tuple[float, int, str]:
+def _parse_gain(text: str | None, zero: str | None, name: str) -> tuple[float, int, str]:
     """Return the gain, the baseline (default: the ADC zero) and the unit (default: mV)."""
-    match = _GAIN.fullmatch(text)
+    match = None if text is None else _GAIN.fullmatch(text)
     gain = float(match[1]) if match is not None else 0.0
     if match is None or gain == 0 or not math.isfinite(gain):
-        value = text if match is None else match[1]
-        raise HeaderError(f"gain is {value[:20]} in lead {name[:20]}")
+        value = "missing" if text is None else text[:20] if match is None else match[1][:20]
+        raise HeaderError(
+            f"gain is {value} in lead {name[:20] or 'without a name'}",
+            "write the ADC units per mV into the header",
+        )
     baseline = parse_integer(match[2] if match[2] is not None else zero)
     return gain, baseline or 0, (match[3] or "mV").lower()
 
@@ -240,18 +305,12 @@ def parse_integer(text: str | None) -> int | None:
     return value
 
 
-def _signal_files(names: Sequence[str], signals: Signals) -> tuple[SignalFile, ...]:
+def _signal_files(names: Sequence[str]) -> tuple[SignalFile, ...]:
     """Group the signals by file."""
     files = []
     first = 0
     for name, group in groupby(names):
         end = first + len(list(group))
-        if name in (".", "..") or not _PATH_CHARACTERS.isdisjoint(name):
-            raise HeaderError("a signal file is outside the header's folder")
-        if len(set(signals.formats[first:end])) > 1:
-            raise HeaderError("signals of one file have different formats")
         files.append(SignalFile(name, first, end))
         first = end
-    if len({file.name for file in files}) < len(files):
-        raise HeaderError("signals of one file are not listed together")
     return tuple(files)

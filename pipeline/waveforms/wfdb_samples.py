@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,18 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
     offset = header.signals.offsets[file.first]
     frame = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
     return (
-        offset + int(header.length * frame),
+        offset + int((header.length or 0) * frame),
         math.ceil(offset + length * frame) + _MAX_BLOCK_BYTES,
     )
+
+
+def samples_in(header: Header, file: SignalFile, size: int) -> int:
+    """Return the number of samples per signal in a signal file of `size` bytes."""
+    sample = FORMATS[header.signals.formats[file.first]].width
+    stored = (
+        Fraction(size - header.signals.offsets[file.first]) / Fraction(sample).limit_denominator()
+    )
+    return int(stored) // (file.end - file.first)
 
 
 def digital_samples(

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wfdb_files import WfdbRecord, random_walk
 
-from enecg.signal import LEADS
 from pipeline.waveforms.decode import REASONS, LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.lead_selection import select_leads
 from pipeline.waveforms.wfdb_header import parse_header
 from pipeline.waveforms.wfdb_samples import decode_by_wfdb
 
@@ -83,11 +83,12 @@ def check_header(record: Path, content: bytes) -> None:
         return
     COUNT["accepted"] += 1
     parsed = parse_header(content)
-    files = [record.with_name(file.name).read_bytes() for file in parsed.files]
+    selection = select_leads(parsed.signals, None)
+    header, kept = parsed.keep(selection.rows)
+    files = [(record.parent / file.name).read_bytes() for file in header.files]
     length = signals.digital.shape[1]
-    rows = [parsed.signals.index[lead.lower()] for lead in LEADS]
-    assert (decode_by_wfdb(parsed, length, files)[rows] == signals.digital).all()
-    compare_with_wfdb(record, signals, rows)
+    assert (decode_by_wfdb(header, length, files)[kept[:12]] == signals.digital).all()
+    compare_with_wfdb(record, signals, list(selection.rows[:12]))
     try:
         ecg = read_wfdb(record)
     except UnreadableRecord as error:

@@ -189,6 +189,11 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
         original, linked = (PtbXl(folder, rate_hz=rate) for folder in (root, changed))
         np.testing.assert_array_equal(linked.read(3), original.read(3))
         assert linked.read_leads(3).rate_hz == rate
+    shutil.rmtree(folder)
+    folder.symlink_to(root / "records500/00000")
+    np.testing.assert_array_equal(PtbXl(changed).read(3), PtbXl(root).read(3))
+    folder.unlink()
+    shutil.copytree(root / "records500/00000", folder)
     (folder / "00001_hr.dat").unlink()
     (folder / "00001_hr.dat").symlink_to(root / "ptbxl_database.csv")
     with pytest.raises(UnreadableRecord, match="outside the data set's folder"):

@@ -205,54 +205,121 @@ def test_percent_encoded_paths_do_not_leave_the_root(tmp_path: Path, web: Web) -
         ObjectFiles(f"{web.address}/data").read("%2e%2e%2fsecret", 10)
 
 
-@pytest.mark.parametrize("linked", ["file", "header", "folder", "dangling"])
-def test_links_are_followed_only_within_the_root(tmp_path: Path, linked: str) -> None:
+@pytest.mark.parametrize("linked", ["file", "header", "dangling"])
+def test_links_of_files_are_followed_only_within_the_root(tmp_path: Path, linked: str) -> None:
     outside = WfdbRecord(random_walk()).write(tmp_path / "outside")
     inside = WfdbRecord(random_walk()).write(tmp_path / "root" / "inside")
     files = DirectoryFiles(tmp_path / "root")
     for target in (outside, inside):
         folder = tmp_path / "root" / f"linked-{target.parent.name}"
-        if linked == "folder":
-            folder.symlink_to(target.parent)
-        else:
-            shutil.copytree(inside.parent, folder)
-            suffix = ".dat" if linked in ("file", "dangling") else ".hea"
-            (folder / f"ecg{suffix}").unlink()
-            to = Path(f"{target}.gone") if linked == "dangling" else Path(f"{target}{suffix}")
-            (folder / f"ecg{suffix}").symlink_to(to)
-    expected = "missing_file" if linked == "dangling" else "unreadable"
+        shutil.copytree(inside.parent, folder)
+        suffix = ".hea" if linked == "header" else ".dat"
+        (folder / f"ecg{suffix}").unlink()
+        to = Path(f"{target}.gone") if linked == "dangling" else Path(f"{target}{suffix}")
+        (folder / f"ecg{suffix}").symlink_to(to)
     with pytest.raises(UnreadableRecord) as failure:
         read_wfdb("linked-outside/ecg", files)
-    assert failure.value.reason == expected
+    assert failure.value.reason == ("missing_file" if linked == "dangling" else "unreadable")
     if linked != "dangling":
+        assert f"outside the data set's folder, at {outside.parent}/ecg" in failure.value.detail
+        assert "link its folder" in failure.value.detail
         assert read_wfdb("linked-inside/ecg", files).any()
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:
-    WfdbRecord(random_walk()).write(tmp_path / "real")
+    WfdbRecord(random_walk()).write(tmp_path / "real" / "data")
+    WfdbRecord(random_walk()).write(tmp_path / "disk")
+    (tmp_path / "real" / "disk").symlink_to(tmp_path / "disk")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert read_wfdb("ecg", DirectoryFiles(tmp_path / "link")).any()
-    assert read_wfdb(tmp_path / "link" / "ecg").any()
+    for name in ("data/ecg", "disk/ecg"):
+        assert read_wfdb(name, DirectoryFiles(tmp_path / "link")).any()
+    assert read_wfdb(tmp_path / "link" / "data" / "ecg").any()
 
 
-def test_only_linked_folders_may_be_outside_the_root(tmp_path: Path) -> None:
-    for name in ("disk/p1", "other/p1"):
+LINKS = {
+    "a top-level folder": ("p1", "{disk}"),
+    "a subfolder": ("files/p1/q2", "{disk}"),
+    "a relative link": ("files/p1", "../../disk"),
+    "a link to a link": ("files/p1", "{chain}"),
+    "a folder reached through a link in the root": ("inner/p1", "{disk}"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
+def test_linked_folders_are_followed_at_any_depth(
+    tmp_path: Path, kind: str, proc: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not proc:
+        monkeypatch.setattr("pipeline.waveforms.directory_files._PROC_FD", "/nowhere")
+    WfdbRecord(random_walk()).write(tmp_path / "disk" / "deep" / "er")
+    (tmp_path / "chain").symlink_to(tmp_path / "disk")
+    (tmp_path / "root" / "real").mkdir(parents=True)
+    (tmp_path / "root" / "inner").symlink_to("real")
+    name, target = LINKS[kind]
+    link = tmp_path / "root" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target.format(disk=tmp_path / "disk", chain=tmp_path / "chain"))
+    files = pickle.loads(pickle.dumps(DirectoryFiles(tmp_path / "root")))
+    assert read_wfdb(f"{name}/deep/er/ecg", files).any()
+
+
+@pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
+def test_links_in_a_linked_folder_lead_no_further(
+    tmp_path: Path, proc: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data set's owner makes the links of the root, but perhaps not those behind them."""
+    if not proc:
+        monkeypatch.setattr("pipeline.waveforms.directory_files._PROC_FD", "/nowhere")
+    for name in ("disk/p1", "disk-2/p1", "other/p1", "root/own"):
         WfdbRecord(random_walk()).write(tmp_path / name)
-    (tmp_path / "root").mkdir()
     (tmp_path / "root" / "files").symlink_to(tmp_path / "disk")
-    (tmp_path / "root" / "more").symlink_to(tmp_path / "other")
-    (tmp_path / "disk" / "p2").symlink_to(tmp_path / "other" / "p1")
-    files = DirectoryFiles(tmp_path / "root", linked_folders=("files",))
-    assert read_wfdb("files/p1/ecg", files).any()
-    for name in ("more/p1/ecg", "files/p2/ecg"):
-        with pytest.raises(UnreadableRecord) as failure:
+    for name, target in (("out", "other/p1"), ("beside", "disk-2/p1"), ("up", "other/..")):
+        (tmp_path / "disk" / name).symlink_to(tmp_path / target)
+    (tmp_path / "disk" / "p3").symlink_to("p1")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "root" / "own")
+    (tmp_path / "disk" / "p1" / "file.hea").symlink_to(tmp_path / "other" / "p1" / "ecg.hea")
+    files = DirectoryFiles(tmp_path / "root")
+    for name in ("files/p1/ecg", "files/p3/ecg", "files/back/ecg"):
+        assert read_wfdb(name, files).any()
+    outside = ("files/out/ecg", "files/beside/ecg", "files/up/other/p1/ecg", "files/p1/file")
+    for name in outside:
+        with pytest.raises(UnreadableRecord, match="outside the data set's folder") as failure:
             read_wfdb(name, files)
         assert failure.value.reason == "unreadable"
 
 
-def test_links_are_checked_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.waveforms.directory_files._PROC_FD", "/nowhere")
-    test_links_are_followed_only_within_the_root(tmp_path, "folder")
+HOSTILE_PATHS = [
+    "../secret/ecg",
+    "files/../../secret/ecg",
+    "files/p1/../../../secret/ecg",
+    "files/p1/../ecg",
+    "{tmp}/secret/ecg",
+    "//{tmp}/secret/ecg",
+    "./../secret/ecg",
+    "files\\..\\..\\secret\\ecg",
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS)
+def test_a_table_cannot_leave_the_data_set_through_a_linked_folder(
+    tmp_path: Path, path: str
+) -> None:
+    for name in ("secret", "disk/p1", "disk"):
+        WfdbRecord(random_walk()).write(tmp_path / name)
+    (tmp_path / "root" / "files").mkdir(parents=True)
+    (tmp_path / "root" / "files" / "p1").symlink_to(tmp_path / "disk" / "p1")
+    rows = [path.format(tmp=tmp_path), "files/p1/ecg"]
+    (tmp_path / "root" / "record_list.csv").write_text(
+        "subject_id,study_id,file_name,ecg_time,path\n"
+        + "".join(f"1,{n},{n},2150-01-01 00:00:00,{row}\n" for n, row in enumerate(rows))
+    )
+    dataset = open_dataset(f"mimic-iv-ecg:{tmp_path / 'root'}")
+    assert dataset.read(1).any()
+    for read in (dataset.read, dataset.read_leads):
+        with pytest.raises(UnreadableRecord, match="path is outside the data set's fo") as failure:
+            read(0)
+        assert failure.value.reason == "unreadable"
 
 
 @pytest.mark.parametrize("which", ["hea", "dat"])

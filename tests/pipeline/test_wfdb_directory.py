@@ -132,9 +132,22 @@ def test_digests_of_text_ids_differ_and_the_digest_of_integers_is_pinned(empty: 
 
 def test_records_are_sorted_and_hidden_ones_ignored(empty: Path):
     create_files(empty, "b/2.hea", "b/10.hea", "b-1.hea", "a.b.hea", "b/2.dat", "c.HEA", ".hea")
+    create_files(empty, "B/d.Hea", "hea", "x.heat")
     create_files(empty, ".git/x.hea", "b/.~2.hea", "b/.snapshot/2.hea")
     (empty / "folder.hea").mkdir()
-    assert find_records(empty) == ["a.b", "b-1", "b/10", "b/2"]
+    assert find_records(empty) == ["B/d", "a.b", "b-1", "b/10", "b/2", "c"]
+
+
+def test_two_headers_of_one_record_are_refused(empty: Path):
+    create_files(empty, "b/2.hea", "b/2.HEA", "a.hea", "A.hea")
+    with pytest.raises(UserError, match="several headers of the record b/2, whose suffixes differ"):
+        find_records(empty)
+
+
+def test_ids_in_a_table_may_have_the_suffix_in_capitals(empty: Path):
+    create_files(empty, "1.HEA", "2.hea")
+    (empty / "labels.csv").write_text("record_id,sex\n1.HEA,M\n2,F\n")
+    assert WfdbDirectory("lab", empty).labels()["sex"].tolist() == [1.0, 0.0]
 
 
 def test_each_folder_is_visited_once_despite_links(empty: Path, tmp_path: Path):
@@ -155,7 +168,7 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
 ):
     """git-annex stores files as links; a lab may keep the records on another disk."""
     write_record(empty / ".git/annex/objects/1", source.ecgs[1], LEADS)
-    for place in ("disk", "other"):
+    for place in ("disk", "other", "third"):
         write_record(tmp_path / place / "1", source.ecgs[1], LEADS)
     (empty / "annexed").mkdir()
     (empty / "out").mkdir()
@@ -163,13 +176,16 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
         (empty / "annexed" / name).symlink_to(f"../.git/annex/objects/{name}")
         (empty / "out" / name).symlink_to(tmp_path / "other" / name)
     (empty / "disk").symlink_to(tmp_path / "disk")
+    (empty / "sub/folder").mkdir(parents=True)
+    (empty / "sub/folder/disk").symlink_to(tmp_path / "third")
     dataset = WfdbDirectory("lab", empty)
-    assert dataset.index().record_id.tolist() == ["annexed/1", "disk/1", "out/1"]
-    for row in (0, 1):
+    names = ["annexed/1", "disk/1", "out/1", "sub/folder/disk/1"]
+    assert dataset.index().record_id.tolist() == names
+    for row in (0, 1, 3):
         np.testing.assert_allclose(dataset.read(row), source.ecgs[1], atol=6e-4)
         assert dataset.read_leads(row).rate_hz == 500
     with pytest.raises(
-        UnreadableRecord, match=r"out/1.hea: path is outside the data set's folder"
+        UnreadableRecord, match=r"out/1.hea: path is outside the data set's folder, at .*other/1"
     ) as failure:
         dataset.read(2)
     assert failure.value.reason == "unreadable"

@@ -69,7 +69,7 @@ def test_numpy_and_wfdb_agree_to_the_bit(
     assert signals.names == tuple(spec.names)
     assert signals.checksum_mismatches == ()
     rows = [[n.lower() for n in spec.names].index(lead.lower()) for lead in LEADS]
-    assert (signals.digital == spec.samples[: 10 * signals.rate_hz, rows].T).all()
+    assert (signals.digital == spec.samples[: round(10 * signals.rate_hz), rows].T).all()
     header = parse_header(Path(f"{record}.hea").read_bytes())
     content = Path(f"{record}.dat").read_bytes()
     by_numpy = decode_format16(header, header.length, content)
@@ -141,7 +141,7 @@ def test_signed_and_unsigned_checksums_are_equivalent(tmp_path: Path) -> None:
     for total in sums:
         header = header.replace(f" {total} 0 ", f" {total - 65536} 0 ")
     Path(f"{record}.hea").write_text(header)
-    assert parse_header(header.encode()).checksums[0] < 0
+    assert parse_header(header.encode()).checksums[0].startswith("-")
     read_wfdb(record)
 
 
@@ -169,14 +169,6 @@ def test_equivalent_headers_give_equal_samples(tmp_path: Path, old: str, new: st
     header.write_text(header.read_text().replace(old, new), encoding="utf-8", newline="")
     assert header.read_bytes() != plain.with_suffix(".hea").read_bytes()
     np.testing.assert_array_equal(read_wfdb(record), read_wfdb(plain))
-
-
-def test_the_first_of_two_signals_with_equal_names_is_used(tmp_path: Path) -> None:
-    samples = random_walk(signals=13)
-    names = (*FILE_ORDER, "ii")
-    twice = WfdbRecord(samples, gains=("200.0(0)/mV",) * 13, names=names).write(tmp_path / "twice")
-    once = WfdbRecord(samples[:, :12]).write(tmp_path / "once")
-    np.testing.assert_array_equal(read_wfdb(twice), read_wfdb(once))
 
 
 def test_missing_samples_and_flat_leads_take_precedence_over_a_wrong_checksum(

@@ -12,31 +12,31 @@ from pipeline.extraction.request import provenance
 from stores.identity import compute_identity
 
 WITHOUT_WEIGHTS = {
-    "dlinear": "49bfac4ab0ad58cd",
-    "timesnet": "c8089cd1c21bd469",
-    "moment": "1effdba7da9abc96",
-    "moment-base": "e820a48d827fa572",
-    "moment-large": "a5627f157bb190b9",
-    "moment-windows": "66c76dc593da8394",
-    "moment-base-windows": "8456e56f9d253159",
-    "moment-large-windows": "fc9d11e285e4c79d",
-    "tempo": "511f55870972e395",
-    "ecg-fm": "4715f93c7fbb0211",
-    "leads": "1ed84f4aa7dee2a5",
+    "dlinear": "a5de561a5ebbd7f1",
+    "timesnet": "abc47a056c07264b",
+    "moment": "7a74264a3e396ece",
+    "moment-base": "1ddc2ecbf8e6d434",
+    "moment-large": "2f862993515264eb",
+    "moment-windows": "b9f186d4f6c47ee6",
+    "moment-base-windows": "fd9abddea851e32d",
+    "moment-large-windows": "9b2f30f7267556b4",
+    "tempo": "085c5e6ef9dd8a2e",
+    "ecg-fm": "631fcd6f3839cf27",
+    "leads": "418c56cc5ded7abe",
 }
 """Identities with `random:0`, without the SHA-256 of the drawn weights."""
 
 SMALL = {
-    "dlinear": "07cb0cb2658c08d7",
-    "timesnet": "a7da92f0a5614497",
-    "moment": "a1370375be797c74",
-    "moment-windows": "eb0bfb37d718d87b",
+    "dlinear": "4f63d562d6f57bc4",
+    "timesnet": "855aafec1d1f3ac8",
+    "moment": "3466a7ea26d58721",
+    "moment-windows": "cf85f9081007fd6c",
 }
 LARGE = {
-    "moment-base": "47217fd1988cf189",
-    "moment-large": "ed901304e9c1d6fa",
-    "tempo": "da721b0df3eacc74",
-    "ecg-fm": "f02352c5548752f2",
+    "moment-base": "49217ebf1855f5d9",
+    "moment-large": "25ef15967ff186ed",
+    "tempo": "c710b08388ecac96",
+    "ecg-fm": "c0bc70ef861209d5",
 }
 """Identities with `random:0`.
 

@@ -1,0 +1,50 @@
+"""Options of decoding. Imports no numpy, so the command line can read the defaults."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from enecg.errors import UserError
+
+ShortRecords = Literal["refuse", "mirror"]
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How records that are not ten seconds of twelve leads are decoded.
+
+    Both options are part of a store's identity.
+
+    Attributes:
+        short_records: ``refuse`` makes records shorter than 10 s unreadable; ``mirror`` fills those
+            of at least 5 s up to 10 s with their end in reverse.
+        derive_leads: Whether missing limb leads are computed from two recorded ones.
+    """
+
+    short_records: ShortRecords = "refuse"
+    derive_leads: bool = False
+
+    def __post_init__(self) -> None:
+        if self.short_records not in get_args(ShortRecords):
+            raise UserError(
+                f"short_records is {self.short_records!r}; it must be "
+                f"{' or '.join(get_args(ShortRecords))}."
+            )
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "DecodeOptions":
+        """Return the options in a store's provenance; the defaults for fields that it lacks."""
+        names = (field.name for field in fields(cls))
+        return cls(**{name: document[name] for name in names if name in document})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, as they are stored in a store's provenance."""
+        return asdict(self)
+
+    def as_arguments(self) -> tuple[str, ...]:
+        """Return the command-line options that differ from the defaults."""
+        short = (f"--short-records {self.short_records}",) if self.short_records != "refuse" else ()
+        return (*short, *(("--derive-leads",) if self.derive_leads else ()))
+
+
+DEFAULT_OPTIONS = DecodeOptions()

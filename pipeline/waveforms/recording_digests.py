@@ -1,0 +1,49 @@
+"""Digests of recordings, to find the same one under several ids."""
+
+import hashlib
+
+import numpy as np
+
+from pipeline.waveforms.decode import LeadSignals
+
+DIGEST_BYTES = 16
+
+
+def digest_recording(signals: LeadSignals) -> bytes | None:
+    """Return a digest of the samples and their rate; None if every lead is constant or missing."""
+    # The comparison with NaN is false.
+    if not (signals.mv.max(1) > signals.mv.min(1)).any():
+        return None
+    # Adding 0 turns -0 into 0.
+    samples = (signals.mv + np.float32(0)).tobytes()
+    rate = f"{signals.rate_hz:g}".encode()
+    return hashlib.blake2b(samples, digest_size=DIGEST_BYTES, salt=rate).digest()
+
+
+class DigestTable:
+    """A hash table of digests in 24 to 32 bytes per record.
+
+    Args:
+        capacity: Largest number of records.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._digests = np.zeros(capacity, f"V{DIGEST_BYTES}")
+        # Record numbers plus one, at the first free place from that of the digest.
+        self._slots = np.zeros(1 << (2 * capacity).bit_length(), np.int32)
+
+    def find_or_add(self, number: int, digest: bytes) -> int | None:
+        """Return the number of an earlier record with this digest; if there is none, add it.
+
+        Args:
+            number: Number of the record, from 0 and below the capacity.
+            digest: Its digest.
+        """
+        slot = int.from_bytes(digest[:8], "little") % len(self._slots)
+        while other := int(self._slots[slot]):
+            if self._digests[other - 1].tobytes() == digest:
+                return other - 1
+            slot = (slot + 1) % len(self._slots)
+        self._slots[slot] = number + 1
+        self._digests[number] = digest
+        return None
