@@ -120,7 +120,7 @@ def test_executable_reports_a_user_error_in_one_line(run_executable, command: li
 
 
 def test_bug_is_not_reported_as_user_error(monkeypatch: pytest.MonkeyPatch, run_enecg):
-    def broken(_: str) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     # Imported first, so that it does not bind the broken function.
