@@ -1,4 +1,4 @@
-"""Prediction tasks: the five of EnECG (arXiv 2511.22935) and user-defined ones."""
+"""Prediction tasks: the five tasks of EnECG (arXiv 2511.22935) and user-defined tasks."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -22,15 +22,15 @@ class Task:
         title: Heading in tables.
         kind: Kind of target.
         column: Column of the label table that holds the labels.
-        unit: Unit of a regression's values and errors, empty for classes.
+        unit: Unit of the values and errors of a regression; empty for other kinds.
         metric_name: Name of the primary metric.
-        metric: Primary metric, a function of true and predicted values.
-        classes: Names of classes 0 and 1 of a binary task. Empty if they are derived from the
-            labels, as those of a multiclass task always are.
+        metric: Primary metric, called as ``metric(truth, predicted)``.
+        classes: Names of classes 0 and 1 of a binary task. Empty if the names are derived from the
+            labels, as always for a multiclass task.
         positive: Requested name of class 1 of a binary task whose classes are derived from the
             labels. Empty selects the last one in sorted order.
-        other_class: Class of all infrequent labels of a multiclass task. Empty if every label of
-            the training patients has its own class.
+        other_class: Name of the class that all infrequent labels of a multiclass task are assigned
+            to. Empty if every label of the training patients has its own class.
     """
 
     name: str
@@ -51,7 +51,8 @@ class Task:
 
 
 ARRHYTHMIA_CLASSES = 15
-"""The 14 most frequent diagnoses of the training patients, and `OTHER_CLASS`."""
+"""Number of classes: the 14 most frequent diagnoses of the training patients and `OTHER_CLASS`."""
+
 OTHER_CLASS = "Others"
 
 _PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
@@ -90,7 +91,7 @@ TASKS = {
         _paper_task("arrhythmia", "Arrhythmia", "multiclass", "diagnosis", other_class=OTHER_CLASS),
     )
 }
-"""The paper's tasks, in its order."""
+"""The tasks of the paper, in its order."""
 
 ALL = "all"
 """Value of `--tasks` that selects every task with labels."""
@@ -118,30 +119,30 @@ def parse_task(spec: str) -> Task:
     kind = next((kind for kind in _PRIMARY_METRICS if kind == kind_text), None)
     if kind is None:
         raise UserError(
-            f"{spec!r} is not a task: write NAME:KIND, KIND one of {', '.join(_PRIMARY_METRICS)}, "
-            "NAME:regression:UNIT or NAME:binary:POSITIVE."
+            f"{spec!r} is not a valid task; use NAME:KIND (KIND is one of "
+            f"{', '.join(_PRIMARY_METRICS)}), NAME:regression:UNIT or NAME:binary:POSITIVE."
         )
     if colon and kind == "multiclass":
         raise UserError(
             f"{spec!r} has a unit or a positive class, which a multiclass task does not accept; "
-            f"write {name}:{kind}."
+            f"use {name}:{kind}."
         )
     if colon and kind == "binary" and not detail:
         raise UserError(
-            f"{spec!r} does not name the positive class; write {name}:binary:POSITIVE with one of "
+            f"{spec!r} does not name the positive class; use {name}:binary:POSITIVE with one of "
             f"the column's two values, or {name}:binary."
         )
     if "|" in detail:
         part = "unit" if kind == "regression" else "positive class"
-        raise UserError(f"The {part} of {spec!r} contains '|', which would break table cells.")
-    if name in TASKS or name == ALL:
         raise UserError(
-            f"{name!r} is a built-in value of --tasks; give the column of your task another name."
+            f"The {part} of {spec!r} contains '|', which would break table cells; use another one."
         )
+    if name in TASKS or name == ALL:
+        raise UserError(f"{name!r} is a built-in value of --tasks; rename the column of your task.")
     if not _NAME.fullmatch(name) or _is_reserved(name):
         raise UserError(
-            f"{name!r} cannot name a task: use letters, digits, _, - and spaces, and no name "
-            "reserved by torch or peft; give the column another name."
+            f"{name!r} is not a valid task name; rename the column. Names consist of letters, "
+            "digits, _, - and spaces, and must not be reserved by torch or peft."
         )
     task = custom_task(name, kind, detail if kind == "regression" else "")
     return replace(task, positive=detail) if kind == "binary" else task
@@ -157,18 +158,18 @@ def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] 
         classes: Names of the classes, if known.
 
     Returns:
-        The task. Its labels have a column separate from those of the paper's tasks.
+        The task. Its `column` differs from the columns of the paper's tasks.
     """
     title = name.replace("_", " ")
     return Task(name, title, kind, f"own:{name}", unit, *_PRIMARY_METRICS[kind], classes)
 
 
 def _is_reserved(name: str) -> bool:
-    """Whether a head of this name would shadow an attribute of torch modules or peft adapters."""
-    # Deferred, so that printing result tables does not import torch.
+    """Return whether a head of this name would conflict with names that torch or peft uses."""
+    # Imported here so that printing result tables does not import torch.
     from torch import nn
 
-    # peft matches the output layer by the end of a module's name.
+    # peft finds the output layer by the suffix of the module name.
     ambiguous = (
         name in _LAYERS or name.endswith("prediction") or any(mark in name for mark in _PEFT_MARKS)
     )
@@ -179,7 +180,7 @@ def parse_tasks(specs: Iterable[str]) -> tuple[Task, ...]:
     """Parse user-defined tasks.
 
     Args:
-        specs: Specs as `parse_task` takes them.
+        specs: Specs in the format of `parse_task`.
 
     Returns:
         The tasks, in order.
@@ -200,7 +201,7 @@ def select_tasks(names: Iterable[str], own: tuple[Task, ...] = ()) -> tuple[Task
 
     Args:
         names: Names of tasks; duplicates are ignored.
-        own: User-defined tasks that can be selected besides the paper's.
+        own: User-defined tasks that can be selected in addition to those of the paper.
 
     Returns:
         The tasks, in the order of `names`.

@@ -4,7 +4,7 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS, parse_task, parse_tasks, select_tasks
 
 
-def test_task_spec_is_a_column_a_kind_and_an_optional_unit():
+def test_task_spec_has_a_column_a_kind_and_an_optional_unit():
     task = parse_task("ejection_fraction:regression:%")
     assert (task.name, task.title, task.kind, task.unit) == (
         "ejection_fraction",
@@ -23,23 +23,23 @@ def test_third_part_of_a_binary_task_is_its_positive_class():
     assert parse_task("rhythm:binary").positive == ""
 
 
-def test_custom_task_does_not_share_a_column_with_the_papers_tasks():
+def test_custom_task_has_its_own_label_column():
     assert parse_task("diagnosis:multiclass").column != TASKS["arrhythmia"].column
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("lvef", "is not a task: write NAME:KIND"),
-        ("lvef:ordinal", "KIND one of regression, binary, multiclass"),
-        ("nyha:multiclass:mV", "which a multiclass task does not accept; write nyha:multiclass"),
-        ("ablation:binary:", "does not name the positive class; write ablation:binary:POSITIVE"),
+        ("lvef", "is not a valid task; use NAME:KIND"),
+        ("lvef:ordinal", "KIND is one of regression, binary, multiclass"),
+        ("nyha:multiclass:mV", "which a multiclass task does not accept; use nyha:multiclass"),
+        ("ablation:binary:", "does not name the positive class; use ablation:binary:POSITIVE"),
         ("ablation:binary:a|b", "positive class of .* would break table cells"),
         ("lvef:regression:a|b", "would break table cells"),
         ("age:regression", "'age' is a built-in value"),
         ("all:binary", "'all' is a built-in value"),
-        ("lv.ef:regression", "cannot name a task"),
-        (":regression", "cannot name a task"),
+        ("lv.ef:regression", "is not a valid task name"),
+        (":regression", "is not a valid task name"),
         ("type:binary", "reserved by torch or peft"),
         ("hidden:binary", "reserved by torch or peft"),
         ("lora_x:binary", "reserved by torch or peft"),
