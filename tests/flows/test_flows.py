@@ -20,7 +20,7 @@ from flows.sweep import sweep
 from flows.train import train
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.extraction.options import ExtractOptions
-from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -151,20 +151,22 @@ def defaults(flow: Flow[Any, Any]) -> dict[str, Any]:
     }
 
 
+def check_defaults(flow: Flow[Any, Any], options: Any, *nested: str) -> None:
+    """Compare a flow's defaults with the fields of a dataclass and of its nested dataclasses."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in nested:
+            check_defaults(flow, value)
+        elif field.name not in ("flush_seconds", "shard_rows"):
+            assert defaults(flow)[field.name] == value, field.name
+
+
 def test_train_flow_has_the_defaults_of_the_settings():
-    settings = TrainSettings()
-    for field in fields(TrainSettings):
-        if field.name != "fit":
-            assert defaults(train)[field.name] == getattr(settings, field.name), field.name
-    for field in fields(FitSettings):
-        assert defaults(train)[field.name] == getattr(settings.fit, field.name), field.name
+    check_defaults(train, TrainSettings(), "fit", "decoding")
 
 
 def test_extract_flow_has_the_defaults_of_the_options():
-    options = ExtractOptions()
-    for field in fields(ExtractOptions):
-        if field.name not in ("flush_seconds", "shard_rows"):
-            assert defaults(extract)[field.name] == getattr(options, field.name), field.name
+    check_defaults(extract, ExtractOptions(), "decoding")
 
 
 def test_label_flow_has_the_defaults_of_the_rules():
