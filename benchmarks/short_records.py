@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from enecg.ecg_format import SAMPLE_RATE_HZ, SAMPLES
 from enecg.experts import Expert, load_expert
-from enecg.signal import SAMPLE_RATE_HZ, SAMPLES
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.waveforms.errors import UnreadableRecord

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from enecg.ecg_format import LEADS
 from enecg.experts.base import ExpertSpec
 from enecg.experts.preprocessing import Preprocessing
 from enecg.names import LEADS_SAMPLE
-from enecg.signal import LEADS, resample
+from enecg.signal import resample
 
 SAMPLED_LEADS = ("II", "V1", "V5")
 """A limb lead, a right precordial lead and a left precordial lead, the usual rhythm strips."""

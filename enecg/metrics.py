@@ -10,18 +10,10 @@ probability of each class.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    f1_score,
-    recall_score,
-    roc_auc_score,
-)
-from sklearn.metrics import mean_absolute_error as _mean_absolute_error
-from sklearn.metrics import root_mean_squared_error as _root_mean_squared_error
 
 BINS = 10
 """Number of probability bins of equal width for calibration; each includes its lower edge."""
@@ -30,18 +22,25 @@ NAN = float("nan")
 """Value of undefined metrics. A single object, so that tuples that contain it compare equal."""
 
 
+def _sklearn() -> Any:
+    # Imported here because tasks refer to their metrics, also where none is computed.
+    import sklearn.metrics
+
+    return sklearn.metrics
+
+
 def mean_absolute_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
     """Compute the mean absolute error, in the unit of the values."""
-    return float(_mean_absolute_error(truth, predicted))
+    return float(_sklearn().mean_absolute_error(truth, predicted))
 
 
 def root_mean_squared_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
     """Compute the root mean squared error, in the unit of the values."""
-    return float(_root_mean_squared_error(truth, predicted))
+    return float(_sklearn().root_mean_squared_error(truth, predicted))
 
 
 def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]) -> float:
@@ -61,12 +60,14 @@ def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " recor
 
 def macro_f1(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
     """Average the F1 of classes 0 and 1; the F1 of a class without a correct prediction is 0."""
-    return float(f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0))
+    return float(
+        _sklearn().f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0)
+    )
 
 
 def accuracy(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
     """Compute the fraction of correctly classified records."""
-    return float(accuracy_score(truth, predicted))
+    return float(_sklearn().accuracy_score(truth, predicted))
 
 
 def macro_f1_of_present(
@@ -74,7 +75,9 @@ def macro_f1_of_present(
 ) -> float:
     """Average the F1 over the classes that have a test record."""
     present = np.unique(truth)
-    return float(f1_score(truth, predicted, labels=present, average="macro", zero_division=0))
+    return float(
+        _sklearn().f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
+    )
 
 
 def balanced_accuracy(
@@ -82,7 +85,9 @@ def balanced_accuracy(
 ) -> float:
     """Average the recall over the classes that have a test record."""
     present = np.unique(truth)
-    return float(recall_score(truth, predicted, labels=present, average="macro", zero_division=0))
+    return float(
+        _sklearn().recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
+    )
 
 
 def auroc(
@@ -99,7 +104,7 @@ def auroc(
     """
     if len(np.unique(truth)) < 2:
         return NAN
-    return float(roc_auc_score(truth, probability[:, 1]))
+    return float(_sklearn().roc_auc_score(truth, probability[:, 1]))
 
 
 def auprc(
@@ -116,7 +121,7 @@ def auprc(
     """
     if len(np.unique(truth)) < 2:
         return NAN
-    return float(average_precision_score(truth, probability[:, 1]))
+    return float(_sklearn().average_precision_score(truth, probability[:, 1]))
 
 
 def macro_auroc(
@@ -135,7 +140,9 @@ def macro_auroc(
     if len(present) < 2:
         return NAN
     return float(
-        np.mean([roc_auc_score(truth == label, probability[:, label]) for label in present])
+        np.mean(
+            [_sklearn().roc_auc_score(truth == label, probability[:, label]) for label in present]
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""Constants of decoded ECGs (12 leads, 10 s at 500 Hz, in mV), and functions on signals."""
+"""Resampling and standardization of ECGs as tensors."""
 
 import math
 from functools import lru_cache
@@ -8,13 +8,6 @@ import torch
 from jaxtyping import Float
 from scipy.signal import resample_poly
 from torch import Tensor
-
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-"""Order of the leads in every decoded record, as in the standard 12-lead printout."""
-
-SAMPLE_RATE_HZ = 500
-SECONDS = 10
-SAMPLES = SAMPLE_RATE_HZ * SECONDS
 
 STANDARDIZE_EPSILON = 1e-5
 """Added to the variance, as by the Non-stationary Transformer (arXiv 2205.14415)."""

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.checkpoints import model_sha256
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import HubFile, Weights
 from enecg.pooling import POOLINGS, pool, pooled_size
-from enecg.signal import LEADS, standardize
+from enecg.signal import standardize
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, open_checkpoint
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
-from enecg.signal import LEADS, moving_average, resample, standardize
+from enecg.signal import moving_average, resample, standardize
 
 STEPS = 500
 FORECAST_STEPS = 96

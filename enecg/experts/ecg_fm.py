@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ, SAMPLES
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict
 from enecg.experts.ecg_fm_checkpoint import Architecture, published_name, read_ecg_fm_checkpoint
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
-from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES
 
 SEGMENT_SECONDS = 5
 """The length that ECG-FM was trained on, into which fairseq-signals cuts records."""

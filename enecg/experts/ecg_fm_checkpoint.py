@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ
 from enecg.errors import UserError
 from enecg.experts.checkpoint_file import detect_format, read_torch_file
 from enecg.experts.checkpoints import remove_wrappers
-from enecg.signal import LEADS, SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
-from enecg.signal import LEADS, resample
+from enecg.signal import resample
 
 STEPS = 512
 """The length that MOMENT was pretrained on; 10 s at 51.2 Hz."""

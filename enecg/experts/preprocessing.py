@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from enecg.signal import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
+from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
 
 Normalization = Literal["none", "zscore", "zscore-record", "model"]
 Resampling = Literal["none", "polyphase"]

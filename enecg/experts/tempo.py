@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2Model
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import check_finite, load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.weights import HubFile, Weights
-from enecg.signal import LEADS, moving_average, resample, standardize
+from enecg.signal import moving_average, resample, standardize
 
 STEPS = 336
 """The length that TEMPO was trained on; 10 s at 33.6 Hz."""

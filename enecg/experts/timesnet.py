@@ -17,13 +17,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, open_checkpoint
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
-from enecg.signal import LEADS, resample, standardize
+from enecg.signal import resample, standardize
 
 STEPS = 500
 MODEL_SIZE = 32

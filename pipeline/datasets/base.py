@@ -105,7 +105,7 @@ class Dataset(Protocol):
             row: Row in the index.
 
         Returns:
-            Ten seconds at 500 Hz in mV, leads in the order of `enecg.signal.LEADS`.
+            Ten seconds at 500 Hz in mV, leads in the order of `enecg.ecg_format.LEADS`.
 
         Raises:
             UnreadableRecord: The record cannot be decoded.

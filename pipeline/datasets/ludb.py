@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import wfdb
 from jaxtyping import Float32
 
+from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.errors import UserError
-from enecg.signal import SAMPLE_RATE_HZ
 from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import parse_integers
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
@@ -112,6 +111,9 @@ class Ludb:
         path = self.root / "data" / str(record)
         if not path.with_name(f"{record}.ii").is_file():
             return float("nan")
+        # Imported here because only the RR intervals need it.
+        import wfdb
+
         annotation = wfdb.rdann(str(path), "ii")
         peaks = annotation.sample[np.array(annotation.symbol) == _R_PEAK]
         if len(peaks) < 2:

@@ -17,8 +17,8 @@ from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.labels import MimicTables, label_mimic_records
-from pipeline.datasets.mimic_tables.records import read_records
-from pipeline.synthetic.synthesize import MARKER, UNFINISHED_MARKER
+from pipeline.datasets.mimic_tables.records import read_paths, read_records
+from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
@@ -89,37 +89,45 @@ class MimicIvEcg:
         """
         if isinstance(self.files, DirectoryFiles):
             return Path(self.files.root)
-        copy = Path(tempfile.mkdtemp(prefix="enecg-"))
-        weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
         for name in _LABEL_TABLES:
             table = find_table(self.files, name)
             if table is not None:
-                copy_file(self.files, table, copy / table)
+                copy_file(self.files, table, self._copies / table)
+        return self._copies
+
+    @cached_property
+    def _copies(self) -> Path:
+        """A temporary directory for copies of a URL's tables."""
+        copies = Path(tempfile.mkdtemp(prefix="enecg-"))
+        weakref.finalize(self, shutil.rmtree, copies, ignore_errors=True)
+        return copies
+
+    @cached_property
+    def _record_list(self) -> Path:
+        """The record list; for a URL, a copy of it."""
+        if isinstance(self.files, DirectoryFiles):
+            return Path(self.files.root) / self._table
+        copy = self._copies / self._table
+        copy_file(self.files, self._table, copy)
         return copy
 
     @cached_property
     def _paths(self) -> pa.Array:
-        # Indexing an Arrow array is much faster than a DataFrame, relative to decoding an ECG.
-        paths = pa.chunked_array([self._records["path"].fillna("").to_numpy(object)], pa.string())
-        return paths.combine_chunks()
+        # Separate from `_records` because only reading ECGs needs them. Indexing an Arrow array is
+        # much faster than a DataFrame, relative to decoding an ECG.
+        return read_paths(self._record_list)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return the state without `root`: each process makes its own temporary copy."""
-        return {name: value for name, value in vars(self).items() if name != "root"}
+        """Return the state without temporary copies: each process makes its own."""
+        copies = ("root", "_copies", "_record_list")
+        return {name: value for name, value in vars(self).items() if name not in copies}
 
     @cached_property
     def _records(self) -> pd.DataFrame:
-        location = self.files.location(self._table)
-        try:
-            with local_copy(self.files, self._table) as table:
-                records = read_records(table)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            raise UserError(
-                f"{location} is not MIMIC-IV-ECG's record list ({str(error).splitlines()[0]}); "
-                "copy it again."
-            ) from error
-        if records["record_id"].duplicated().any() or records["record_id"].isna().any():
-            raise UserError(f"{location} has a repeated or missing study_id; copy it again.")
+        records = read_records(self._record_list)
+        if records["record_id"].duplicated().any():
+            location = self.files.location(self._table)
+            raise UserError(f"{location} has a repeated study_id; copy it again.")
         return records
 
     @cached_property
@@ -128,8 +136,8 @@ class MimicIvEcg:
         if file_exists(self.files, MARKER):
             with local_copy(self.files, MARKER) as marker:
                 return str(json.loads(marker.read_text())["namespace"])
-        paths = self._records["path"]
-        full = len(paths) > 0 and _FULL_PATH.match(str(paths.iloc[0])) is not None
+        first = read_paths(self._record_list, limit=1)
+        full = len(first) > 0 and _FULL_PATH.match(first[0].as_py()) is not None
         return NAMESPACE if full else DEMO_NAMESPACE
 
     def index(self) -> RecordIndex:

@@ -11,7 +11,7 @@ from enecg.errors import UserError
 from pipeline.datasets.absence_reasons import NOT_STATED, REASONS, first_reason, reason_column
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.label_rules import LabelRules
-from pipeline.datasets.mimic_tables.dask_parts import connect_scheduler
+from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler
 from pipeline.datasets.mimic_tables.labels import HasMimicTables, Progress, label_mimic_records
 from pipeline.datasets.record_labels import RecordLabels, arrange_columns
 from pipeline.labels.parquet_file import prepare_folder, write_labels
@@ -90,7 +90,7 @@ def collect_labels(
         dataset: The data set.
         rules: Rules for deriving labels from MIMIC's tables; ignored for other data sets.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler, as for `reduce_with_dask`; None reads in this process.
+        scheduler: Dask scheduler, as for `run_on_scheduler`; None reads in this process.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,7 @@ METADATA_KEY = b"enecg.labels"
 FORMAT = 1
 
 _ROWS_PER_GROUP = 100_000
+_ROWS_PER_STEP = 50_000
 _REASON = pa.dictionary(pa.int8(), pa.string())
 _TYPES = {
     "rr_interval": pa.float64(),
@@ -77,23 +78,42 @@ def content_digest(table: pa.Table) -> str:
         SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
-    ordered = table.take(pc.sort_indices(table["record_id"]))
-    for name in ordered.column_names:
-        column = ordered[name].combine_chunks()
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
+    order = pc.sort_indices(table["record_id"])
+    # In steps, because a sorted copy of the table would double the memory.
+    steps = [order[at : at + _ROWS_PER_STEP] for at in range(0, len(order), _ROWS_PER_STEP)]
+    for name in table.column_names:
+        column = table[name]
         digest.update(name.encode() + b"\0")
-        digest.update(pc.is_valid(column).cast(pa.uint8()).to_numpy().tobytes())
-        values = column.drop_null()
-        if pa.types.is_integer(values.type):
-            digest.update(values.cast(pa.int64()).to_numpy().astype("<i8").tobytes())
-        elif pa.types.is_floating(values.type):
-            digest.update(values.cast(pa.float64()).to_numpy().astype("<f8").tobytes())
-        else:
-            text = values.cast(pa.large_binary())
-            digest.update(pc.binary_length(text).cast(pa.int64()).to_numpy().tobytes())
-            digest.update(b"".join(text.to_pylist()))
+        for encode in (_encode_presence, *_encoders(column.type)):
+            for rows in steps:
+                digest.update(encode(column.take(rows).combine_chunks()))
     return digest.hexdigest()
+
+
+def _encoders(kind: pa.DataType) -> tuple[Callable[[pa.Array], bytes], ...]:
+    """Return functions whose results for all rows, one after the other, encode the values."""
+    if pa.types.is_integer(kind):
+        return (lambda column: _to_bytes(column.drop_null().cast(pa.int64()), "<i8"),)
+    if pa.types.is_floating(kind):
+        return (lambda column: _to_bytes(column.drop_null().cast(pa.float64()), "<f8"),)
+    return _encode_lengths, _encode_text
+
+
+def _encode_presence(column: pa.Array) -> bytes:
+    return _to_bytes(column.is_valid().cast(pa.uint8()), "u1")
+
+
+def _encode_lengths(column: pa.Array) -> bytes:
+    return _to_bytes(pc.binary_length(column.drop_null().cast(pa.string())), "<i8")
+
+
+def _encode_text(column: pa.Array) -> bytes:
+    return b"".join(column.drop_null().cast(pa.string()).cast(pa.binary()).to_pylist())
+
+
+def _to_bytes(numbers: pa.Array, dtype: str) -> bytes:
+    encoded: bytes = numbers.to_numpy().astype(dtype, copy=False).tobytes()
+    return encoded
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:

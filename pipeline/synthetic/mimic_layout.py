@@ -12,7 +12,7 @@ import wfdb
 from jaxtyping import Int16
 from numpy.random import Generator
 
-from enecg.signal import SAMPLE_RATE_HZ
+from enecg.ecg_format import SAMPLE_RATE_HZ
 from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 from pipeline.synthetic.laboratory import LAB_COLUMNS, lab_events
 from pipeline.synthetic.patient import Patient

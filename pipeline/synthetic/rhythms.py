@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.random import Generator
 
-from enecg.signal import SECONDS
+from enecg.ecg_format import SECONDS
 
 Atria = Literal["sinus", "ectopic", "paced", "fibrillating", "fluttering", "none", "retrograde"]
 Premature = Literal["", "ventricular", "atrial"]

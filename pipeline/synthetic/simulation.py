@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int16
 from numpy.random import Generator
 
-from enecg.signal import SAMPLE_RATE_HZ, SAMPLES
+from enecg.ecg_format import SAMPLE_RATE_HZ, SAMPLES
 from pipeline.synthetic.patient import Patient
 from pipeline.synthetic.rhythms import ATRIAL, NORMAL, VENTRICULAR, Rhythm, draw_beats
 from pipeline.synthetic.waves import (
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
     """A simulated ECG and its true measurements.
 
     Attributes:
-        ecg_mv: The ECG in mV at 500 Hz, leads in the order of `enecg.signal.LEADS`.
+        ecg_mv: The ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
         beats_s: Times of the R peaks in seconds.
         rr_ms: Mean RR interval in ms.
         p_ms: P duration in ms; NaN without P waves.
@@ -213,7 +213,7 @@ def _r_peak(qrs: list[Wave]) -> float:
 def derive_leads(
     independent_leads: Float[np.ndarray, "8 time"],
 ) -> Float[np.ndarray, "12 time"]:
-    """Derive all leads, in the order of `enecg.signal.LEADS`, from I, II and V1-V6."""
+    """Derive all leads, in the order of `enecg.ecg_format.LEADS`, from I, II and V1-V6."""
     i, ii, *chest = independent_leads
     return np.stack([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2, *chest])
 
@@ -222,7 +222,7 @@ def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time
     """Convert an ECG in mV to file units of 5 uV.
 
     Args:
-        ecg_mv: The ECG in mV, with leads in the order of `enecg.signal.LEADS`.
+        ecg_mv: The ECG in mV, with leads in the order of `enecg.ecg_format.LEADS`.
 
     Returns:
         Integers in the range of WFDB format 16, without -32768, which marks a missing sample. Lead

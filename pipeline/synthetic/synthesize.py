@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.signal import LEADS
 from pipeline.mimic_codes import UNMEASURED
+from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.synthetic.mimic_layout import (
     FILE_LEADS,
     Row,
@@ -24,13 +25,6 @@ from pipeline.synthetic.simulation import quantize, simulate
 
 GENERATOR_VERSION = 1
 """Part of the namespace; incremented whenever signals or labels change."""
-
-MARKER = "synthetic.json"
-"""File in the root of a complete synthetic data set, written last. It contains the parameters, the
-namespace and the ids of defective records."""
-
-UNFINISHED_MARKER = "synthetic.unfinished.json"
-"""File in the root of an incomplete synthetic data set."""
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
 """Defects of spoiled records. The first four make a record unreadable and are reason codes of

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer
-from scipy.signal import resample_poly
 
-from enecg.signal import LEADS, SAMPLES, SECONDS
+from enecg.ecg_format import LEADS, SAMPLES, SECONDS
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.lead_selection import MissingLeadsError, parse_lead, select_leads
@@ -119,7 +118,7 @@ def read_wfdb(
         options: What to do with short records and missing leads.
 
     Returns:
-        The leads in the order of `enecg.signal.LEADS`.
+        The leads in the order of `enecg.ecg_format.LEADS`.
 
     Raises:
         UnreadableRecord: One of the rules excludes the record.
@@ -284,11 +283,15 @@ def _resample(mv: Float32[np.ndarray, "12 full"]) -> Float32[np.ndarray, "12 500
     full = mv.shape[1]
     if full == SAMPLES:
         return mv
+    # Imported here because records at 500 Hz do not need it.
+    from scipy.signal import resample_poly
+
     divisor = math.gcd(full, SAMPLES)
     # Repeating the samples at the edges avoids ringing there.
-    return resample_poly(
+    resampled: Float32[np.ndarray, "12 5000"] = resample_poly(
         mv.astype(np.float64), SAMPLES // divisor, full // divisor, axis=1, padtype="edge"
     ).astype(np.float32)
+    return resampled
 
 
 def _split_path(record: str | Path, files: RecordFiles | None) -> tuple[str, RecordFiles]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.waveforms.limb_leads import Derivation, derive_limb_leads
 from pipeline.waveforms.wfdb_header import FORMATS, HeaderError, Signals
 

@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.waveforms.decode import LeadSignals, find_failures
 from pipeline.waveforms.limb_leads import LIMB_LEADS
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions

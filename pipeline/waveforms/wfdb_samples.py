@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import wfdb
 from jaxtyping import Int16, Integer
 
 from enecg.errors import UserError
@@ -103,6 +102,9 @@ def decode_by_wfdb(
         HeaderError: wfdb cannot decode the samples.
         UserError: The temporary folder cannot be written.
     """
+    # Imported here because format 16, the usual one, is decoded without wfdb.
+    import wfdb
+
     lines = [f"record {len(header.signals)} {header.rate_hz:g} {length}"]
     for number, file in enumerate(header.files):
         for n in range(file.first, file.end):

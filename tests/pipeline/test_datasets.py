@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from written_records import read_ecgs, write_record
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.signal import LEADS
 from pipeline.datasets.base import LABEL_COLUMNS, Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
-from pipeline.synthetic.synthesize import MARKER, UNFINISHED_MARKER
+from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import is_text
 

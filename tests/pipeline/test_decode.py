@@ -7,7 +7,7 @@ import pytest
 import wfdb
 from wfdb_files import FILE_ORDER
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.waveforms.decode import REASONS, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 

@@ -14,12 +14,11 @@ from label_tables import ECG_TIME, records
 from enecg.errors import UserError
 from pipeline.datasets.absence_reasons import REASONS, reason_column
 from pipeline.datasets.label_rules import LabelRules
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
-from pipeline.datasets.mimic_tables.dask_parts import reduce_with_dask, split_table
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows
 from pipeline.datasets.mimic_tables.machine import read_machine_labels
 from pipeline.datasets.mimic_tables.patients import read_patient_labels
-from pipeline.datasets.mimic_tables.potassium import EcgTimes, merge_potassium, reduce_part
-from pipeline.datasets.mimic_tables.records import read_records
+from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
+from pipeline.datasets.mimic_tables.records import read_paths, read_records
 
 RECORDS = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
 
@@ -27,6 +26,7 @@ RECORDS = records((7, 1, ECG_TIME), (8, 1, None), (9, 2, "2150-03-01 12:30:00"))
 def _records(path: Path) -> None:
     read = read_records(path)
     assert str(read["record_id"].dtype) == "int64"
+    assert len(read_paths(path)) == len(read)
 
 
 def _machine(path: Path) -> None:
@@ -39,12 +39,9 @@ def _patients(path: Path) -> None:
 
 
 def _potassium(path: Path) -> None:
-    ecgs = EcgTimes.of(RECORDS)
     for rules in (LabelRules(), LabelRules(match="nearest", window_hours=8000)):
-        labels, _ = merge_potassium(ecgs, [reduce_part(path, ecgs, rules)])
+        labels, _ = read_potassium_labels(path, RECORDS, rules)
         _check(labels)
-        split_table(path, 20)
-    reduce_with_dask(path, ecgs, LabelRules(), "synchronous", part_bytes=60)
 
 
 def _check(labels: object) -> None:

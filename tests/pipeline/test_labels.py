@@ -10,10 +10,10 @@ from label_tables import ECG_TIME, labs, records, write
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows
 from pipeline.datasets.mimic_tables.machine import read_machine_labels
 from pipeline.datasets.mimic_tables.patients import read_patient_labels
-from pipeline.datasets.mimic_tables.potassium import EcgTimes, merge_potassium, reduce_part
+from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
 from pipeline.datasets.mimic_tables.records import read_records
 from pipeline.labels import LabelRules, collect_labels
 
@@ -21,8 +21,7 @@ from pipeline.labels import LabelRules, collect_labels
 def potassium(
     path: Path, ecg_records: pd.DataFrame, **rules: object
 ) -> tuple[pd.DataFrame, SkippedRows]:
-    ecgs = EcgTimes.of(ecg_records)
-    return merge_potassium(ecgs, [reduce_part(path, ecgs, LabelRules(**rules))])  # type: ignore[arg-type]
+    return read_potassium_labels(path, ecg_records, LabelRules(**rules))  # type: ignore[arg-type]
 
 
 def label_one(path: Path, **rules: object) -> tuple[float, float]:
@@ -225,7 +224,8 @@ def test_unreadable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     assert dict(+skipped) == {
         "labevents.csv: rows whose number of fields differs, skipped": 1,
         "labevents.csv: potassium rows whose valuenum is unreadable, skipped": 2,
-        "labevents.csv: potassium rows whose charttime is unreadable, skipped": 3,
+        "labevents.csv: rows that are not UTF-8, skipped": 1,
+        "labevents.csv: potassium rows whose charttime is unreadable, skipped": 2,
         "labevents.csv: potassium rows whose subject_id is unreadable, skipped": 1,
     }
 
@@ -307,10 +307,7 @@ def test_row_of_another_patient_is_skipped(tmp_path: Path) -> None:
     assert dict(+skipped) == {key: 2}
 
 
-def test_first_row_of_a_patient_is_used_across_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.datasets.mimic_tables.csv_blocks.BLOCK_BYTES", 1 << 12)
+def test_first_row_of_a_patient_is_used(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     others = "".join(f"{n},F,40,2150\n" for n in range(1000, 2000))
     path.write_text(f"subject_id,gender,anchor_age,anchor_year\n1,M,52,2150\n{others}1,F,70,2150\n")

@@ -9,7 +9,7 @@ import wfdb
 from test_wfdb_samples import encode
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.datasets.wfdb_directory import WfdbDirectory
 from pipeline.waveforms.decode import read_leads, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord

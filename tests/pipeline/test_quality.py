@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.check import COLUMNS, SignalReport, check_signals
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.wfdb_directory import WfdbDirectory

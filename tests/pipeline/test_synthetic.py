@@ -9,13 +9,14 @@ import pytest
 import wfdb
 from scipy.signal import find_peaks
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.signal import LEADS
 from pipeline.mimic_codes import UNMEASURED
+from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.synthetic.patient import Patient, draw_patient
 from pipeline.synthetic.rhythms import RHYTHMS
 from pipeline.synthetic.simulation import Recording, quantize, simulate
-from pipeline.synthetic.synthesize import DEFECTS, MARKER, UNFINISHED_MARKER, synthesize
+from pipeline.synthetic.synthesize import DEFECTS, synthesize
 
 RHYTHM_BY_REPORT = {rhythm.report: rhythm for rhythm in RHYTHMS}
 

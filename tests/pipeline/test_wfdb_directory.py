@@ -12,8 +12,8 @@ from test_datasets import check_dataset
 from test_train import QUICK, RANDOM, extract_random
 from written_records import Source, read_ecgs, write_record
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.signal import LEADS
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import read_record_ids, select_records

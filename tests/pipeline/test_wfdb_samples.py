@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk, read_with_wfdb
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.decode import read_leads, read_wfdb
@@ -100,7 +100,7 @@ def test_synthetic_records_match_their_checksums_with_any_defect(
 ) -> None:
     dataset = MimicIvEcg(synthetic_dir)
     read = 0
-    for path in dataset._records["path"]:
+    for path in dataset._paths.to_pylist():
         try:
             signals = read_leads(path, dataset.files)
         except UnreadableRecord:  # truncated or missing

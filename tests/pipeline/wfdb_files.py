@@ -8,7 +8,7 @@ import numpy as np
 import wfdb
 from jaxtyping import Float32, Int16
 
-from enecg.signal import LEADS
+from enecg.ecg_format import LEADS
 
 FILE_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 

@@ -2,16 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Float64
-
 from enecg.errors import UserError
-from pipeline.datasets.label_columns import MISSING_VALUES
 from pipeline.datasets.label_rules import Criterion, LabelRules
-from pipeline.datasets.mimic_tables.csv_blocks import read_header
-from pipeline.datasets.mimic_tables.fields import parse_numbers, parse_text
+from pipeline.datasets.mimic_tables import columns
+from pipeline.datasets.mimic_tables.csv_file import read_header
+from pipeline.datasets.mimic_tables.sql import quote_text
 from pipeline.mimic_codes import ABNORMAL_FLAG
 
 _COLUMNS: dict[Criterion, tuple[str, ...]] = {
@@ -34,13 +29,13 @@ def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
     Raises:
         UserError: The table lacks the columns of the criterion in the rules.
     """
-    names = set(read_header(path).names)
+    names = set(read_header(path))
     if rules.abnormal is None:
-        return next(name for name, columns in _COLUMNS.items() if names.issuperset(columns))
-    columns = _COLUMNS[rules.abnormal]
-    if not names.issuperset(columns):
+        return next(name for name, needed in _COLUMNS.items() if names.issuperset(needed))
+    needed = _COLUMNS[rules.abnormal]
+    if not names.issuperset(needed):
         raise UserError(
-            f"{path} has no column {' or '.join(columns)}, which --abnormal {rules.abnormal} "
+            f"{path} has no column {' or '.join(needed)}, which --abnormal {rules.abnormal} "
             "needs; omit the option or use --abnormal thresholds."
         )
     return rules.abnormal
@@ -51,36 +46,25 @@ def criterion_columns(criterion: Criterion) -> tuple[str, ...]:
     return _COLUMNS[criterion]
 
 
-def classify_results(
-    results: pa.RecordBatch,
-    value: Float64[np.ndarray, " result"],
-    rules: LabelRules,
-    criterion: Criterion,
-) -> Float64[np.ndarray, " result"]:
-    """Classify potassium results as normal or abnormal.
+def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
+    """Return a BOOLEAN expression over the lab table's columns.
 
     Args:
-        results: Rows of the lab table with `criterion_columns`.
-        value: Potassium of each row, mmol/L.
-        rules: The thresholds; values equal to a limit are normal.
         criterion: Result of `choose_criterion`.
+        value: Expression of the potassium, mmol/L.
+        rules: The thresholds; values equal to a limit are normal.
 
     Returns:
-        1 abnormal, 0 normal, NaN where the flag is an unknown word.
+        The expression, NULL where the flag is an unknown word.
     """
     if criterion == "flag":
-        flag = pc.fill_null(parse_text(results["flag"]), "")
-        normal = pc.is_in(flag, value_set=pa.array(MISSING_VALUES))
-        abnormal = pc.equal(pc.utf8_lower(flag), ABNORMAL_FLAG)
-        return np.where(_to_numpy(normal), 0.0, np.where(_to_numpy(abnormal), 1.0, np.nan))
-    low = np.full(len(value), rules.potassium_low)
-    high = np.full(len(value), rules.potassium_high)
+        flag = columns.text("flag")
+        return (
+            f"CASE WHEN ({flag}) IS NULL THEN false "
+            f"WHEN lower({flag}) = {quote_text(ABNORMAL_FLAG)} THEN true END"
+        )
+    low, high = f"DOUBLE '{rules.potassium_low}'", f"DOUBLE '{rules.potassium_high}'"
     if criterion == "range":
-        lower, upper = (parse_numbers(results[column]) for column in _COLUMNS["range"])
-        low = np.where(lower.known, lower.values, low)
-        high = np.where(upper.known, upper.values, high)
-    return ((value < low) | (value > high)).astype(np.float64)
-
-
-def _to_numpy(column: pa.Array) -> Bool[np.ndarray, " result"]:
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+        lower, upper = map(columns.number, _COLUMNS["range"])
+        low, high = f"coalesce({lower}, {low})", f"coalesce({upper}, {high})"
+    return f"({value}) NOT BETWEEN {low} AND {high}"

@@ -1,6 +1,6 @@
 """Labels of MIMIC-IV-ECG's records, from MIMIC's tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,16 +11,11 @@ import pandas as pd
 from enecg.errors import UserError
 from pipeline.datasets.label_rules import Criterion, LabelRules
 from pipeline.datasets.mimic_tables.abnormality import choose_criterion
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows
-from pipeline.datasets.mimic_tables.dask_parts import reduce_with_dask
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows
+from pipeline.datasets.mimic_tables.dask_scheduler import run_on_scheduler
 from pipeline.datasets.mimic_tables.machine import read_machine_labels
 from pipeline.datasets.mimic_tables.patients import read_patient_labels
-from pipeline.datasets.mimic_tables.potassium import (
-    EcgTimes,
-    PartialResults,
-    merge_potassium,
-    reduce_part,
-)
+from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
 from pipeline.datasets.record_labels import RecordLabels, arrange_columns
 from pipeline.waveforms.data_root import find_table
 from pipeline.waveforms.directory_files import DirectoryFiles
@@ -72,6 +67,15 @@ class MimicTables:
         known = (self.machine, self.patients, self.labevents)
         return tuple(path for path in known if path is not None)
 
+    def missing_labels(self) -> dict[str, str]:
+        """Return the labels that need a table that does not exist, with that table."""
+        tables = (
+            ("machine_measurements", self.machine, ("rr_interval", "diagnosis")),
+            ("hosp/patients", self.patients, ("age", "sex")),
+            ("hosp/labevents", self.labevents, ("potassium",)),
+        )
+        return {label: name for name, path, labels in tables if path is None for label in labels}
+
 
 @runtime_checkable
 class HasMimicTables(Protocol):
@@ -117,8 +121,8 @@ def label_mimic_records(
     Args:
         tables: The tables.
         rules: How labels are derived.
-        scheduler: Dask scheduler that reads the lab table in parts, as for `reduce_with_dask`.
-            None: read it once in this process.
+        scheduler: Dask scheduler that reads the lab table, as for `run_on_scheduler`. None reads
+            it in this process.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:
@@ -126,37 +130,31 @@ def label_mimic_records(
     """
     records, skipped = tables.records, SkippedRows()
     columns = [pd.DataFrame({"patient_id": records["patient_id"].to_numpy(np.int64)})]
-    missing: dict[str, str] = {}
     criterion: Criterion | None = None
     bytes_read = _BytesRead(tables.paths(), progress)
-    if tables.machine is None:
-        missing |= dict.fromkeys(("rr_interval", "diagnosis"), "machine_measurements")
-    else:
-        report = bytes_read.start(tables.machine)
-        columns.append(read_machine_labels(tables.machine, records, rules, skipped, report))
-    if tables.patients is None:
-        missing |= dict.fromkeys(("age", "sex"), "hosp/patients")
-    else:
-        report = bytes_read.start(tables.patients)
-        columns.append(read_patient_labels(tables.patients, records, skipped, report))
-    if tables.labevents is None:
-        missing["potassium"] = "hosp/labevents"
-    else:
+    # The largest table first, when the fewest labels are in memory.
+    if tables.labevents is not None:
         criterion = choose_criterion(tables.labevents, rules)
-        ecgs = EcgTimes.of(records)
         report = bytes_read.start(tables.labevents)
         if scheduler is None:
-            parts: Sequence[PartialResults] = [
-                reduce_part(tables.labevents, ecgs, rules, None, report)
-            ]
+            potassium, skipped_results = read_potassium_labels(
+                tables.labevents, records, rules, report
+            )
         else:
-            parts = reduce_with_dask(tables.labevents, ecgs, rules, scheduler)
-        potassium, skipped_results = merge_potassium(ecgs, parts)
+            potassium, skipped_results = run_on_scheduler(
+                scheduler, read_potassium_labels, tables.labevents.absolute(), records, rules
+            )
         columns.append(potassium)
         skipped.update(skipped_results)
+    if tables.machine is not None:
+        report = bytes_read.start(tables.machine)
+        columns.append(read_machine_labels(tables.machine, records, rules, skipped, report))
+    if tables.patients is not None:
+        report = bytes_read.start(tables.patients)
+        columns.append(read_patient_labels(tables.patients, records, skipped, report))
     bytes_read.finish()
     table = arrange_columns(pd.concat(columns, axis=1), records["record_id"].to_numpy(np.int64))
-    return RecordLabels(table, missing, criterion, +skipped, tables.paths())
+    return RecordLabels(table, tables.missing_labels(), criterion, +skipped, tables.paths())
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -173,13 +171,13 @@ class _BytesRead:
         self.progress = progress
         self.before = 0
 
-    def start(self, path: Path) -> Callable[[int], None] | None:
-        """Return a callback for the bytes read of the next table."""
+    def start(self, path: Path) -> Callable[[float], None] | None:
+        """Return a callback for the fraction read of the next table."""
         if self.progress is None:
             return None
-        progress, before, total = self.progress, self.before, self.total
-        self.before += self.sizes[path]
-        return lambda done: progress(before + done, total)
+        progress, before, total, size = self.progress, self.before, self.total, self.sizes[path]
+        self.before += size
+        return lambda fraction: progress(before + int(fraction * size), total)
 
     def finish(self) -> None:
         """Report that all tables are read."""

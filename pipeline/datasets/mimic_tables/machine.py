@@ -1,21 +1,83 @@
 """The ECG machine's measurements: RR interval and diagnosis of each record."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Int64
 
 from enecg.errors import UserError
-from pipeline.datasets.absence_reasons import first_reason
+from pipeline.datasets.label_columns import MISSING_VALUES
 from pipeline.datasets.label_rules import PLAUSIBLE_RR_MS, LabelRules
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks, read_header
-from pipeline.datasets.mimic_tables.fields import parse_integers, parse_numbers, parse_text
+from pipeline.datasets.mimic_tables import columns
+from pipeline.datasets.mimic_tables.csv_file import read_header
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, count_skipped, scan_csv
+from pipeline.datasets.mimic_tables.engine import (
+    fetch,
+    open_engine,
+    register_records,
+    run,
+    to_frame,
+)
+from pipeline.datasets.mimic_tables.reasons import first_reason
+from pipeline.datasets.mimic_tables.sql import quote_list
 from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
+
+_LINE_SEPARATOR = "chr(31)"
+"""ASCII's unit separator, between the lines of a report."""
+
+_NORMALIZED_LINE = r"regexp_replace(regexp_replace(line, '\s+', ' ', 'g'), '[\s.,;:]+$', '')"
+_NORMALIZED_REPORT = f"""
+    array_to_string(list_transform(
+        string_split(report, {_LINE_SEPARATOR}), lambda line: trim({_NORMALIZED_LINE})
+    ), '; ')
+"""
+# A table has millions of lines, but only a few hundred distinct ones.
+_DIAGNOSES = f"""
+    CREATE TABLE diagnoses AS
+    SELECT report, {_NORMALIZED_REPORT} AS diagnosis FROM (SELECT DISTINCT report FROM listed)
+"""
+_DIAGNOSIS_TYPE = """
+    CREATE TYPE diagnosis AS ENUM (
+        SELECT DISTINCT diagnosis FROM diagnoses WHERE diagnosis IS NOT NULL
+    )
+"""
+
+_MATCHED = """
+    CREATE TABLE matched AS
+    SELECT
+        records.row::INT AS row,
+        listed.rowid::INT AS place,
+        coalesce(listed.patient_id <> records.patient_id, false) AS other_patient
+    FROM listed JOIN records USING (record_id)
+"""
+_USED = """
+    CREATE TABLE used AS
+    SELECT row, place, rr_interval, unreadable_rr_interval, diagnosis::diagnosis AS diagnosis
+    FROM (
+        SELECT row, min(place) FILTER (WHERE NOT other_patient) AS place FROM matched GROUP BY row
+    )
+    LEFT JOIN listed ON listed.rowid = place
+    LEFT JOIN diagnoses USING (report)
+"""
+
+_SHORTEST, _LONGEST = PLAUSIBLE_RR_MS
+_IS_PLAUSIBLE = f"rr_interval BETWEEN {_SHORTEST} AND {_LONGEST}"
+_UNMATCHED = (("used.row IS NULL", "not_listed"), ("place IS NULL", "other_patient"))
+_RR_ABSENT = first_reason(
+    "rr_interval",
+    *_UNMATCHED,
+    ("unreadable_rr_interval", "unreadable"),
+    (f"rr_interval IS NULL OR rr_interval = {UNMEASURED}", "not_measured"),
+    (f"NOT ({_IS_PLAUSIBLE})", "implausible"),
+)
+_DIAGNOSIS_ABSENT = first_reason("diagnosis", *_UNMATCHED, ("diagnosis IS NULL", "no_report"))
+_LABELS = f"""
+    SELECT
+        if({_IS_PLAUSIBLE}, rr_interval, NULL) AS rr_interval, {_RR_ABSENT},
+        diagnosis, {_DIAGNOSIS_ABSENT}
+    FROM records LEFT JOIN used USING (row)
+    ORDER BY row
+"""
 
 
 def read_machine_labels(
@@ -23,7 +85,7 @@ def read_machine_labels(
     records: pd.DataFrame,
     rules: LabelRules,
     skipped: SkippedRows,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Read RR interval and diagnosis from `machine_measurements.csv`.
 
@@ -36,61 +98,59 @@ def read_machine_labels(
         records: Result of `read_records`.
         rules: Selects the report lines.
         skipped: Updated with the number of rows skipped, by description.
-        progress: Called with the position in the file, in bytes.
+        progress: Called with the fraction of the file that is read, 0 to 1.
 
     Returns:
         One row per record: `rr_interval` (ms), `diagnosis`, and their reasons for absence.
     """
     reports = _report_columns(path, rules)
-    subject = ["subject_id"] if "subject_id" in read_header(path).names else []
-    studies = _Studies.of(records)
-    rr = np.full(len(records), np.nan)
-    unreadable = np.zeros(len(records), bool)
-    diagnoses = _Categories(len(records))
-    columns = ("study_id", "rr_interval", *subject, *reports)
-    for batch in read_blocks(path, columns, skipped, progress=progress):
-        row, place = studies.match(batch, path, skipped)
-        measured = parse_numbers(batch["rr_interval"].take(place))
-        skipped[f"{path.name}: rows whose rr_interval is not a number"] += measured.unreadable
-        rr[row] = measured.values
-        filled = pc.is_valid(batch["rr_interval"].take(place)).to_numpy(zero_copy_only=False)
-        unreadable[row] = filled & ~measured.known
-        diagnoses.put(row, _diagnose([batch[name].take(place) for name in reports], rules))
-    lowest, highest = PLAUSIBLE_RR_MS
-    plausible = (rr >= lowest) & (rr <= highest)
-    diagnosis = diagnoses.column()
-    unmatched = (
-        (~studies.listed & ~studies.other_patient, "not_listed"),
-        (~studies.listed, "other_patient"),
-    )
-    return pd.DataFrame(
-        {
-            "rr_interval": np.where(plausible, rr, np.nan),
-            "rr_interval_absent": first_reason(
-                "rr_interval",
-                *unmatched,
-                (unreadable, "unreadable"),
-                (np.isnan(rr) | (rr == UNMEASURED), "not_measured"),
-                (~plausible, "implausible"),
+    subject = ["subject_id"] if "subject_id" in read_header(path) else []
+    load = f"""
+        CREATE TABLE listed AS SELECT
+            {columns.integer("study_id")} AS record_id,
+            {columns.integer("subject_id") if subject else "NULL::BIGINT"} AS patient_id,
+            {columns.parsed("rr_interval", columns.number)},
+            {_report(reports, rules)} AS report
+        FROM csv
+    """
+    needed = ("study_id", "rr_interval", *subject, *reports)
+    with open_engine() as connection:
+        scan_csv(connection, path, needed, skipped, lambda: run(connection, load, progress))
+        register_records(connection, records)
+        for statement in (_MATCHED, _DIAGNOSES, _DIAGNOSIS_TYPE, _USED):
+            run(connection, statement)
+        for table, description, count in (
+            (
+                "listed",
+                "rows whose study_id is not an integer, skipped",
+                "count_if(record_id IS NULL)",
             ),
-            "diagnosis": diagnosis,
-            "diagnosis_absent": first_reason(
-                "diagnosis", *unmatched, (diagnosis.isna().to_numpy(), "no_report")
+            (
+                "matched",
+                "rows whose subject_id differs from the record's, skipped",
+                "count_if(other_patient)",
             ),
-        }
-    )
-
-
-def normalize_report(lines: pa.Array) -> pa.Array:
-    """Collapse whitespace and strip final punctuation; null where nothing remains."""
-    text = pc.replace_substring_regex(lines, r"\s+", " ")
-    text = pc.replace_substring_regex(text, r"[\s.,;:]+$", "")
-    text = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+            (
+                "matched",
+                "repeated rows of a study, skipped",
+                "count_if(NOT other_patient) - count(DISTINCT if(other_patient, NULL, row))",
+            ),
+            (
+                "used",
+                "rows whose rr_interval is not a number",
+                "count_if(unreadable_rr_interval)",
+            ),
+        ):
+            count_skipped(connection, table, path, skipped, {description: count})
+        run(connection, "DROP TABLE listed")  # memory
+        labels = fetch(connection, _LABELS)
+    words = labels["diagnosis"].combine_chunks().dictionary_decode()
+    place = labels.column_names.index("diagnosis")
+    return to_frame(labels.set_column(place, "diagnosis", words))
 
 
 def _report_columns(path: Path, rules: LabelRules) -> list[str]:
-    available = read_header(path).names
+    available = read_header(path)
     every = rules.report in ("first", "all")
     wanted = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
     found = [name for name in wanted if name in available]
@@ -101,87 +161,13 @@ def _report_columns(path: Path, rules: LabelRules) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class _Studies:
-    """The records by study id.
-
-    Attributes:
-        index: Study id of each record.
-        patient: Patient of each record.
-        listed: Whether a row for this record has been read.
-        other_patient: Whether a row for this record with another patient has been read.
-    """
-
-    index: "pd.Index[int]"
-    patient: Int64[np.ndarray, " record"]
-    listed: Bool[np.ndarray, " record"]
-    other_patient: Bool[np.ndarray, " record"]
-
-    @classmethod
-    def of(cls, records: pd.DataFrame) -> "_Studies":
-        none = np.zeros(len(records), bool)
-        patient = records["patient_id"].to_numpy(np.int64)
-        return cls(pd.Index(records["record_id"]), patient, none, none.copy())
-
-    def match(
-        self, batch: pa.RecordBatch, path: Path, skipped: SkippedRows
-    ) -> tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]:
-        """Return the records first listed in a block and their rows in it; mark them listed."""
-        ids = parse_integers(batch["study_id"])
-        skipped[f"{path.name}: rows whose study_id is not an integer, skipped"] += int(
-            (~ids.known).sum()
-        )
-        row = np.where(ids.known, self.index.get_indexer(pd.Index(ids.values)), -1)
-        if "subject_id" in batch.schema.names:
-            subject = parse_integers(batch["subject_id"])
-            other = (row >= 0) & subject.known & (subject.values != self.patient[row])
-            skipped[f"{path.name}: rows whose subject_id differs from the record's, skipped"] += (
-                int(other.sum())
-            )
-            self.other_patient[row[other]] = True
-            row = np.where(other, -1, row)
-        known = np.flatnonzero(row >= 0)
-        found, first = np.unique(row[known], return_index=True)
-        new = ~self.listed[found]
-        skipped[f"{path.name}: repeated rows of a study, skipped"] += len(known) - int(new.sum())
-        self.listed[found[new]] = True
-        return found[new], known[first[new]]
-
-
-def _diagnose(reports: list[pa.Array], rules: LabelRules) -> pa.Array:
-    lines = [_normalize_distinct(report) for report in reports]
-    if rules.report != "all":
-        return pc.coalesce(*lines)
-    joined = lines[0]
-    for line in lines[1:]:
-        # Joining all lines at once with null_handling="skip" loses rows in pyarrow 26.
-        both = pc.binary_join_element_wise(joined, line, "; ")
-        joined = pc.coalesce(both, joined, line)
-    return joined
-
-
-def _normalize_distinct(report: pa.Array) -> pa.Array:
-    # There are only a few hundred distinct sentences.
-    encoded = report.dictionary_encode()
-    return normalize_report(parse_text(encoded.dictionary)).take(encoded.indices)
-
-
-class _Categories:
-    """A column of text with few distinct values."""
-
-    def __init__(self, size: int) -> None:
-        self.code = np.full(size, -1, np.int32)
-        self.words: dict[str, int] = {}
-
-    def put(self, row: Int64[np.ndarray, " found"], words: pa.Array) -> None:
-        encoded = words.dictionary_encode()
-        codes = [
-            self.words.setdefault(word, len(self.words)) for word in encoded.dictionary.to_pylist()
-        ]
-        place = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-        self.code[row] = np.array([*codes, -1], np.int32)[place]
-
-    def column(self) -> pd.Series:
-        codes = pa.array(self.code, mask=self.code < 0)
-        words = pa.array(self.words, pa.string())
-        return pd.Series(words.take(codes).to_pandas(), dtype="string")
+def _report(reports: list[str], rules: LabelRules) -> str:
+    """Return an expression for the selected lines that have a word."""
+    lines = ", ".join(
+        f"CASE WHEN {line} NOT IN {quote_list(MISSING_VALUES)} "
+        rf"AND regexp_matches({line}, '[^\s.,;:]') THEN {line} END"
+        for line in reports
+    )
+    if rules.report == "all":
+        return f"nullif(concat_ws({_LINE_SEPARATOR}, {lines}), '')"
+    return f"coalesce({lines})"

@@ -3,23 +3,65 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
-from pipeline.datasets.absence_reasons import NOT_STATED, first_reason
+from pipeline.datasets.absence_reasons import NOT_STATED
 from pipeline.datasets.label_rules import PLAUSIBLE_AGE_YEARS
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks
-from pipeline.datasets.mimic_tables.fields import parse_integers, parse_numbers, parse_text
+from pipeline.datasets.mimic_tables import columns
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, count_skipped, scan_csv
+from pipeline.datasets.mimic_tables.engine import (
+    fetch,
+    open_engine,
+    register_records,
+    run,
+    to_frame,
+)
+from pipeline.datasets.mimic_tables.reasons import first_reason
 
 _COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
+
+_LOAD = f"""
+    CREATE TABLE listed AS SELECT
+        {columns.integer("subject_id")} AS patient_id,
+        {columns.parsed("anchor_age", columns.number)},
+        {columns.parsed("anchor_year", columns.number)},
+        CASE upper({columns.text("gender")}) WHEN 'M' THEN 1.0 WHEN 'F' THEN 0.0 END AS sex
+    FROM csv
+"""
+
+_FIRST_ROWS = """
+    CREATE TABLE patients AS
+    SELECT *, row_number() OVER (PARTITION BY patient_id ORDER BY rowid) AS occurrence
+    FROM listed WHERE patient_id IN (SELECT patient_id FROM records)
+"""
+
+_YOUNGEST, _OLDEST = PLAUSIBLE_AGE_YEARS
+_IS_PLAUSIBLE = f"age BETWEEN {_YOUNGEST} AND {_OLDEST}"
+_AGE_ABSENT = first_reason(
+    "age",
+    ("ecg_time IS NULL", "no_ecg_time"),
+    ("NOT listed", "patient_not_listed"),
+    (f"NOT ({_IS_PLAUSIBLE})", "implausible"),
+    ("age IS NULL", NOT_STATED),
+)
+_SEX_ABSENT = first_reason("sex", ("NOT listed", "patient_not_listed"), ("sex IS NULL", NOT_STATED))
+_LABELS = f"""
+    SELECT if({_IS_PLAUSIBLE}, age, NULL) AS age, {_AGE_ABSENT}, sex::DOUBLE AS sex, {_SEX_ABSENT}
+    FROM (
+        SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
+            year(ecg_time) - anchor_year + anchor_age AS age
+        FROM records LEFT JOIN patients
+            ON records.patient_id = patients.patient_id AND occurrence = 1
+    )
+    ORDER BY row
+"""
 
 
 def read_patient_labels(
     path: Path,
     records: pd.DataFrame,
     skipped: SkippedRows,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Read age and sex from `patients.csv`.
 
@@ -32,50 +74,22 @@ def read_patient_labels(
         path: The table, plain or gzipped.
         records: Result of `read_records`.
         skipped: Updated with the number of rows skipped, or used in part, by description.
-        progress: Called with the position in the file, in bytes.
+        progress: Called with the fraction of the file that is read, 0 to 1.
 
     Returns:
         One row per record: `age` (years), `sex` (1 male, 0 female), and their reasons for absence.
     """
-    patient, patients = pd.factorize(records["patient_id"])
-    index = pd.Index(patients)
-    birth_year, male = np.full((2, len(index)), np.nan)
-    listed = np.zeros(len(index), bool)
-    for batch in read_blocks(path, _COLUMNS, skipped, progress=progress):
-        ids = parse_integers(batch["subject_id"])
-        row = np.where(ids.known, index.get_indexer(pd.Index(ids.values)), -1)
-        known = np.flatnonzero(row >= 0)
-        found, first = np.unique(row[known], return_index=True)
-        new = ~listed[found]
-        skipped[f"{path.name}: repeated rows of a patient, skipped"] += len(known) - int(new.sum())
-        found, place = found[new], known[first[new]]
-        listed[found] = True
-        age = parse_numbers(batch["anchor_age"].take(place))
-        year = parse_numbers(batch["anchor_year"].take(place))
-        skipped[f"{path.name}: anchor ages and years that are not numbers"] += (
-            age.unreadable + year.unreadable
-        )
-        birth_year[found] = year.values - age.values
-        gender = pc.utf8_upper(parse_text(batch["gender"].take(place)))
-        male[found] = pd.Series(gender.to_pandas()).map({"M": 1.0, "F": 0.0}).to_numpy(np.float64)
-    ecg_year = records["ecg_time"].dt.year.to_numpy(np.float64)
-    unlisted = ~listed[patient]
-    age_at_ecg, sex = ecg_year - birth_year[patient], male[patient]
-    youngest, oldest = PLAUSIBLE_AGE_YEARS
-    implausible = (age_at_ecg < youngest) | (age_at_ecg > oldest)
-    return pd.DataFrame(
-        {
-            "age": np.where(implausible, np.nan, age_at_ecg),
-            "age_absent": first_reason(
-                "age",
-                (np.isnan(ecg_year), "no_ecg_time"),
-                (unlisted, "patient_not_listed"),
-                (implausible, "implausible"),
-                (np.isnan(age_at_ecg), NOT_STATED),
-            ),
-            "sex": sex,
-            "sex_absent": first_reason(
-                "sex", (unlisted, "patient_not_listed"), (np.isnan(sex), NOT_STATED)
+    with open_engine() as connection:
+        scan_csv(connection, path, _COLUMNS, skipped, lambda: run(connection, _LOAD, progress))
+        register_records(connection, records)
+        run(connection, _FIRST_ROWS)
+        counts = {
+            "repeated rows of a patient, skipped": "count_if(occurrence > 1)",
+            "anchor ages and years that are not numbers": (
+                "count_if(occurrence = 1 AND unreadable_anchor_age) "
+                "+ count_if(occurrence = 1 AND unreadable_anchor_year)"
             ),
         }
-    )
+        count_skipped(connection, "patients", path, skipped, counts)
+        labels = fetch(connection, _LABELS)
+    return to_frame(labels)

@@ -2,91 +2,103 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int64, Shaped
 
 from enecg.errors import UserError
-from pipeline.datasets.mimic_tables.csv_blocks import SkippedRows, read_blocks
-from pipeline.datasets.mimic_tables.fields import parse_integers, parse_text, parse_times
+from pipeline.datasets.mimic_tables import columns
+from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, scan_csv
+from pipeline.datasets.mimic_tables.engine import Connection, fetch, open_engine, to_frame
 
 _COLUMNS = ("subject_id", "study_id", "ecg_time", "path")
 
-_EMPTY = pd.DataFrame({"record_id": [], "patient_id": [], "ecg_time": [], "path": []}).astype(
-    {"record_id": "int64", "patient_id": "int64", "ecg_time": "datetime64[s]", "path": "str"}
-)
+# The rows between two stray quotes are one field.
+_PATH_IS_BROKEN = "coalesce(contains(path, chr(10)) OR contains(path, chr(13)), false)"
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """Read the record list.
+    """Read the record list, except for the paths, which take most of the memory.
 
     Args:
         path: `record_list.csv`, plain or gzipped.
 
     Returns:
         One row per record in the list's order: `record_id` (study_id) and `patient_id`
-        (subject_id) as int64, `ecg_time` (datetime64[s], NaT if missing or unreadable), `path`
-        without suffix.
+        (subject_id) as int64, `ecg_time` (datetime64[s], NaT if missing or unreadable).
 
     Raises:
-        UserError: A row has the wrong number of fields, an id is not an integer, a study_id is
-            negative, or a path contains a line end.
+        UserError: A row has the wrong number of fields or is not UTF-8, an id is not an integer, a
+            study_id is negative, or a path contains a line end.
     """
+    query = f"""
+        SELECT
+            {columns.integer("study_id")} AS record_id,
+            {columns.integer("subject_id")} AS patient_id,
+            ({columns.time("ecg_time")})::TIMESTAMP_S AS ecg_time,
+            {_PATH_IS_BROKEN} AS path_is_broken
+        FROM csv
+    """
+    with open_engine() as connection:
+        records = _scan(connection, path, query)
+        _check(connection, path, records)
+    return to_frame(records.drop_columns("path_is_broken"))
+
+
+def read_paths(path: Path, limit: int | None = None) -> pa.Array:
+    """Read the paths of a record list, without suffix.
+
+    Args:
+        path: `record_list.csv`, plain or gzipped.
+        limit: Number of records to read. Default: all.
+
+    Returns:
+        Strings in the list's order, empty where missing. A list that `read_records` does not
+        accept may raise UserError.
+    """
+    query = f"SELECT coalesce({columns.text('path')}, '') AS path FROM csv"
+    with open_engine() as connection:
+        found = _scan(connection, path, query if limit is None else f"{query} LIMIT {limit}")
+    return found["path"].combine_chunks()
+
+
+def _scan(connection: Connection, path: Path, query: str) -> pa.Table:
     skipped = SkippedRows()
-    blocks = [
-        {
-            "record_id": _check_not_negative(path, _parse_ids(path, batch, "study_id")),
-            "patient_id": _parse_ids(path, batch, "subject_id"),
-            "ecg_time": _to_datetime(batch["ecg_time"]),
-            "path": _check_one_line(path, parse_text(batch["path"])).to_pandas(),
-        }
-        for batch in read_blocks(path, _COLUMNS, skipped)
-    ]
-    if skipped:
+    found = scan_csv(connection, path, _COLUMNS, skipped, lambda: fetch(connection, query))
+    if count := skipped.total():
         raise UserError(
-            f"{path} has {skipped.total()} rows whose number of fields differs from the header's; "
-            "download it again."
+            f"{path} has {count} rows whose number of fields differs from the header's or that are "
+            "not UTF-8; download it again."
         )
-    return pd.concat([_EMPTY, *map(pd.DataFrame, blocks)], ignore_index=True)
+    return found
 
 
-def _to_datetime(column: pa.Array) -> Shaped[np.ndarray, " record"]:
-    times = parse_times(column)
-    return np.where(times.known, times.values, np.iinfo(np.int64).min).astype("datetime64[s]")
-
-
-def _parse_ids(path: Path, batch: pa.RecordBatch, name: str) -> Int64[np.ndarray, " record"]:
-    ids = parse_integers(batch[name])
-    if not ids.known.all():
-        first = batch[name][int(np.argmin(ids.known))].as_py()
-        example = "an empty field" if first is None else repr(first.decode(errors="replace"))
-        raise UserError(
-            f"{path} has {int((~ids.known).sum())} rows whose {name} is not an integer, such as "
-            f"{example}; download it again."
-        )
-    return ids.values
-
-
-def _check_not_negative(
-    path: Path, study_id: Int64[np.ndarray, " record"]
-) -> Int64[np.ndarray, " record"]:
+def _check(connection: Connection, path: Path, records: pa.Table) -> None:
+    """Raise UserError if an id or a path is invalid."""
+    for name, column in (("study_id", "record_id"), ("subject_id", "patient_id")):
+        if count := records[column].null_count:
+            example = _first(connection, name, f"({columns.integer(name)}) IS NULL")
+            raise UserError(
+                f"{path} has {count} rows whose {name} is not an integer, such as "
+                f"{'an empty field' if example is None else repr(example)}; download it again."
+            )
     # Stores use -1 for rows that are not written.
-    if (negative := study_id[study_id < 0]).size:
+    negative = records["record_id"].filter(pc.less(records["record_id"], 0))
+    if len(negative):
         raise UserError(
-            f"{path} has {negative.size} rows with a negative study_id, such as {negative[0]}; use "
+            f"{path} has {len(negative)} rows with a negative study_id, such as {negative[0]}; use "
             "numbers from 0 up."
         )
-    return study_id
-
-
-def _check_one_line(path: Path, paths: pa.Array) -> pa.Array:
-    # The rows between two stray quotes are one field.
-    broken = paths.filter(pc.match_substring_regex(paths, "[\r\n]"))
-    if len(broken):
+    if pc.any(records["path_is_broken"]).as_py():
+        example = str(_first(connection, "path", _PATH_IS_BROKEN))
         raise UserError(
-            f"{path} has a path with a line end, starting with {broken[0].as_py()[:60]!r}; correct "
-            "its quotes or download the table again."
+            f"{path} has a path with a line end, starting with {example[:60]!r}; correct its "
+            "quotes or download the table again."
         )
-    return paths
+
+
+def _first(connection: Connection, column: str, condition: str) -> str | None:
+    """Return a field of the first row that meets a condition."""
+    found = fetch(connection, f"SELECT {column} FROM csv WHERE {condition} LIMIT 1")
+    text: str | None = found[column][0].as_py()
+    return text

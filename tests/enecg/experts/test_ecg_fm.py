@@ -17,11 +17,11 @@ from conformance.expert_tests import ExpertTests
 from safetensors.torch import save_file
 from torch import Tensor
 
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts import get_definition, list_experts, load_expert
 from enecg.experts.ecg_fm import EcgFm, EcgFmExpert, standardize_leads
 from enecg.experts.ecg_fm_checkpoint import Architecture, parse_convolutions, published_name
-from enecg.signal import LEADS
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5

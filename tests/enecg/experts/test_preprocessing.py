@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from enecg.ecg_format import LEADS
 from enecg.experts import Preprocessing
-from enecg.signal import LEADS
 
 
 def test_default_describes_the_decoded_record():

@@ -1,0 +1,65 @@
+"""Running one task on a Dask scheduler."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from enecg.errors import UserError
+
+LOCAL_SCHEDULERS = ("threads", "processes", "synchronous")
+"""Dask schedulers on this machine, which need no address."""
+
+Result = TypeVar("Result")
+
+
+def run_on_scheduler(scheduler: Any, function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function as one task.
+
+    Args:
+        scheduler: Any scheduler of `dask.compute`.
+        function: The function.
+        *arguments: Its arguments; paths must be valid on the worker.
+
+    Returns:
+        Its result.
+    """
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    shared = [delayed(argument, traverse=False, pure=False) for argument in arguments]
+    results: tuple[Result] = compute(delayed(function, pure=False)(*shared), scheduler=scheduler)
+    return results[0]
+
+
+@contextmanager
+def connect_scheduler(name: str) -> Iterator[Any]:
+    """Connect to a Dask scheduler.
+
+    Args:
+        name: Address such as ``tcp://HOST:8786``, or one of `LOCAL_SCHEDULERS`.
+
+    Yields:
+        A scheduler for `run_on_scheduler`.
+
+    Raises:
+        UserError: The scheduler is unreachable, or `distributed` is not installed.
+    """
+    if name in LOCAL_SCHEDULERS:
+        yield name
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError(
+            f"The Dask scheduler {name} needs the package distributed; run pip install "
+            "distributed, or omit --scheduler."
+        ) from error
+    try:
+        client = Client(name)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The Dask scheduler {name} is unreachable ({error}); start it with `dask scheduler`, "
+            "or correct --scheduler."
+        ) from error
+    with client:
+        yield client

@@ -1,0 +1,18 @@
+"""SQL expressions for the reasons why labels are absent."""
+
+from pipeline.datasets.absence_reasons import REASONS, reason_column
+from pipeline.datasets.mimic_tables.sql import quote_list, quote_text
+
+
+def first_reason(label: str, *reasons: tuple[str, str]) -> str:
+    """Return the column of reasons for a label.
+
+    Args:
+        label: A key of `REASONS`.
+        *reasons: Conditions with the reason for each, in order of precedence.
+
+    Returns:
+        An expression of type ENUM over all reasons of the label, NULL where no condition holds.
+    """
+    cases = " ".join(f"WHEN {condition} THEN {quote_text(why)}" for condition, why in reasons)
+    return f"(CASE {cases} END)::ENUM{quote_list(REASONS[label])} AS {reason_column(label)}"
