@@ -32,6 +32,7 @@ def label(
     potassium_low: lp.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
     potassium_high: lp.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
     report: lp.ReportLine = "first",
+    skip_lines: lp.SkipLines = None,
     scheduler: lp.Scheduler = None,
 ) -> tuple[str, ...]:
     """Make the label table for `train --labels` from the data set's tables.
@@ -52,6 +53,7 @@ def label(
         potassium_low=potassium_low,
         potassium_high=potassium_high,
         report=report,
+        skip_lines=skip_lines,
     )
     with run_progress("label", "MB", f"Labels of {dataset}", scale=10**6) as progress:
         lines = label_records(
@@ -74,10 +76,11 @@ def label_rules(
     potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0],
     potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1],
     report: str = "first",
+    skip_lines: Path | None = None,
 ) -> "LabelRules":
     """Return the rules for the flow's parameters; raise UserError if one is out of range."""
     from enecg.errors import UserError
-    from pipeline.datasets.label_rules import LabelRules
+    from pipeline.datasets.label_rules import NON_DIAGNOSTIC, LabelRules, read_phrases
 
     items = p.split(potassium_items)
     # Python raises ValueError for an integer of several thousand digits.
@@ -95,6 +98,7 @@ def label_rules(
         potassium_low=potassium_low,
         potassium_high=potassium_high,
         report=report,
+        skip_lines=NON_DIAGNOSTIC if skip_lines is None else read_phrases(skip_lines),
     )
 
 

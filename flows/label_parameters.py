@@ -46,10 +46,10 @@ PotassiumItems = Annotated[
     ),
 ]
 Abnormal = Annotated[
-    Literal["flag", "range", "thresholds"] | None,
+    Literal["range", "flag", "thresholds"] | None,
     Parameter(
         group=LABEL_RULES,
-        help="Criterion for abnormal potassium: the laboratory's flag, the row's reference range, "
+        help="Criterion for abnormal potassium: the row's reference range, the laboratory's flag, "
         "or the thresholds; by default the first of these that the table has columns for.",
     ),
 ]
@@ -65,8 +65,17 @@ ReportLine = Annotated[
     str,
     Parameter(
         group=LABEL_RULES,
-        help="Line of the machine report to use as the diagnosis: first (the first non-empty "
-        "line), all, or a line number from 0 to 17.",
+        help="Line of the machine report to use as the diagnosis: first (the first that is not "
+        "skipped), all, or a line number from 0 to 17.",
+    ),
+]
+SkipLines = Annotated[
+    Path | None,
+    Parameter(
+        group=LABEL_RULES,
+        help="Text file with one phrase per line: report lines that contain one of them are "
+        "skipped as no diagnosis. An empty file skips none; by default the phrases in "
+        "docs/labels.md.",
     ),
 ]
 Scheduler = Annotated[

@@ -19,7 +19,7 @@ REASONS = {
         *("no_ecg_time", "no_result", "none_in_window", "implausible", "unknown_flag"),
         NOT_STATED,
     ),
-    "diagnosis": ("not_listed", "other_patient", "no_report", NOT_STATED),
+    "diagnosis": ("not_listed", "other_patient", "no_report", "no_diagnosis", NOT_STATED),
 }
 """Reasons by label.
 
@@ -27,13 +27,14 @@ REASONS = {
 - ``other_patient``: the record is listed there under another patient.
 - ``not_measured``: the machine reported 29999 or nothing.
 - ``unreadable``: the field is not a number.
-- ``implausible``: the value is outside the limits in `label_rules`.
+- ``implausible``: the value is outside the range in `plausibility`.
 - ``no_ecg_time``: the record list has no time for this ECG.
 - ``patient_not_listed``: the patient is not in `patients`.
 - ``no_result``: the patient has no potassium result.
 - ``none_in_window``: the patient has results, but none in the window around this ECG.
 - ``unknown_flag``: the laboratory's flag is neither empty nor `abnormal`.
 - ``no_report``: the selected report lines are empty.
+- ``no_diagnosis``: all selected report lines are skipped, because they are not diagnoses.
 - ``not_stated``: the field is empty or has an unknown value.
 """
 

@@ -38,9 +38,6 @@ LABEL_COLUMNS = {
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
 """Prefixes of namespaces that share patient ids because they are releases of one collection."""
 
-AGE_OVER_89 = 90.0
-"""Age in years where a source only states that the patient is over 89."""
-
 
 @dataclass(frozen=True)
 class RecordIndex:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from enecg.errors import UserError
 from enecg.tasks import Task
-from pipeline.datasets.label_rules import PLAUSIBLE_RR_MS
+from pipeline.datasets.plausibility import PLAUSIBLE
 
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
 """Fields of a CSV that mean missing. `None` is a word: it may be a severity."""
@@ -25,8 +25,8 @@ def parse_paper_labels(task: Task, column: pd.Series, source: str) -> pd.Series:
         source: Name of the table, for error messages.
 
     Returns:
-        Labels as in `LABEL_COLUMNS`, NaN where missing. RR intervals outside `PLAUSIBLE_RR_MS` are
-        missing.
+        Labels as in `LABEL_COLUMNS`, NaN where missing. RR intervals outside the plausible range
+        are missing.
 
     Raises:
         UserError: A value cannot be a label of this task.
@@ -36,7 +36,7 @@ def parse_paper_labels(task: Task, column: pd.Series, source: str) -> pd.Series:
     if task.kind == "regression":
         numbers = parse_numbers(column, task.column, source)
         if task.name == "rr_interval":
-            numbers = numbers.where(numbers.between(*PLAUSIBLE_RR_MS))
+            numbers = numbers.where(numbers.between(*PLAUSIBLE["rr_interval"]))
         return numbers
     spellings = (*_BINARY_SPELLINGS, task.classes, *(_SEX_SPELLINGS if task.name == "sex" else ()))
     number = {word: float(place) for pair in spellings for place, word in enumerate(pair)}

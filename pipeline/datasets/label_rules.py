@@ -1,23 +1,33 @@
 """How MIMIC's tables become labels: the rules that a user may change, with their defaults."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from enecg.errors import UserError
 from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L, POTASSIUM_ITEMS, REPORT_LINES
 
-PLAUSIBLE_POTASSIUM_MMOL_L = (1.0, 20.0)
-"""Values outside are not labels.
+NON_DIAGNOSTIC = (
+    "data quality",
+    "poor quality",
+    "interpretation may be",
+    "unsuitable for analysis",
+    "please repeat",
+    "leads are missing",
+    "analysis error",
+    "measurement error",
+    "lead reversal",
+    "external noise",
+    "pediatric criteria",
+    "pediatric ecg",
+    "report made without",
+    "age not entered",
+    "unconfirmed",
+)
+"""Report lines that contain one of these phrases, in any case, are not diagnoses."""
 
-Ion-selective electrodes measure about 1.5 to 10 mmol/L in serum. The limits are twice as wide:
-they keep hemolyzed samples and exclude placeholders such as -1 and 999999.
-"""
-
-PLAUSIBLE_AGE_YEARS = (0, 120)
-"""Ages outside are not labels."""
-
-PLAUSIBLE_RR_MS = (200, 3000)
-"""RR intervals outside (300 to 20 beats per minute) are not labels."""
+FIRST_LINE_SKIPPED = "reports whose first line is no diagnosis, skipped"
+"""Description of the number of reports that start with a skipped line."""
 
 _MAX_ITEM = 10**18 - 1
 """Largest integer that the table reader parses."""
@@ -25,7 +35,7 @@ _MAX_ITEM = 10**18 - 1
 _MAX_WINDOW_HOURS = 24 * 365.0
 
 Match = Literal["first", "nearest"]
-Criterion = Literal["flag", "range", "thresholds"]
+Criterion = Literal["range", "flag", "thresholds"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,14 @@ class LabelRules:
         match: ``"first"``: earliest result in [ECG, ECG + window]; ``"nearest"``: result nearest
             to the ECG in [ECG - window, ECG + window]. Ties go to the earlier row of the table.
         potassium_items: Item ids in MIMIC-IV's `d_labitems`.
-        abnormal: ``"flag"``: the laboratory's flag; ``"range"``: the row's reference range, or the
-            thresholds where it has none; ``"thresholds"``: outside `potassium_low` to
+        abnormal: ``"range"``: the row's reference range, or the thresholds where it has none;
+            ``"flag"``: the laboratory's flag; ``"thresholds"``: outside `potassium_low` to
             `potassium_high`. None: the first of these that the table has columns for.
         potassium_low: Lowest normal value, mmol/L.
         potassium_high: Highest normal value, mmol/L.
-        report: Report line used as diagnosis: ``"first"`` non-empty line, ``"all"`` lines joined
-            by ``"; "``, or a line number, ``"0"`` to ``"17"``.
+        report: Report line used as diagnosis: ``"first"`` line, ``"all"`` lines joined by
+            ``"; "``, or a line number, ``"0"`` to ``"17"``; among lines that are not skipped.
+        skip_lines: Report lines that contain one of these phrases are skipped; case is ignored.
 
     Raises:
         UserError: A value is out of range or unknown.
@@ -56,6 +67,7 @@ class LabelRules:
     potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0]
     potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1]
     report: str = "first"
+    skip_lines: tuple[str, ...] = NON_DIAGNOSTIC
 
     def __post_init__(self) -> None:
         if not 0 < self.window_hours <= _MAX_WINDOW_HOURS:
@@ -77,7 +89,7 @@ class LabelRules:
             )
         if self.abnormal not in (None, "flag", "range", "thresholds"):
             raise UserError(
-                f"Unknown criterion {self.abnormal!r} for abnormal potassium; use flag, range or "
+                f"Unknown criterion {self.abnormal!r} for abnormal potassium; use range, flag or "
                 "thresholds."
             )
         if not 0 <= self.potassium_low < self.potassium_high:
@@ -112,3 +124,25 @@ class LabelRules:
             "range": f"the row's reference range, or {limits} if it has none",
             "thresholds": f"the thresholds {limits}",
         }[used]
+
+
+def read_phrases(path: Path) -> tuple[str, ...]:
+    """Read a list of phrases for `LabelRules.skip_lines`.
+
+    Args:
+        path: Text file in UTF-8 with one phrase per line. Empty lines are ignored.
+
+    Returns:
+        The phrases.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a list of phrases ({error}); give a text file in UTF-8 "
+            "with one phrase per line."
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())

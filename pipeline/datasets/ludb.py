@@ -12,8 +12,9 @@ from jaxtyping import Float32
 
 from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.errors import UserError
-from pipeline.datasets.base import AGE_OVER_89, LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.id_columns import parse_integers
+from pipeline.datasets.plausibility import AGE_OVER_89
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions

@@ -173,8 +173,9 @@ def test_label_flow_has_the_defaults_of_the_rules():
     rules = LabelRules()
     items = tuple(map(int, defaults(label)["potassium_items"]))
     assert items == rules.potassium_items
+    assert defaults(label)["skip_lines"] is None
     for field in fields(LabelRules):
-        if field.name != "potassium_items":
+        if field.name not in ("potassium_items", "skip_lines"):
             assert defaults(label)[field.name] == getattr(rules, field.name), field.name
 
 

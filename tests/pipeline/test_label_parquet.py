@@ -70,7 +70,8 @@ def test_metadata_has_rules_tables_counts_and_digest(made: LabelResult, dataset:
     assert metadata["rules"] == {
         **asdict(LabelRules()),
         "potassium_items": [50971, 50822],
-        "abnormal": "flag",
+        "abnormal": "range",
+        "skip_lines": list(LabelRules().skip_lines),
     }
     assert set(metadata["tables"]) == {"machine_measurements.csv", "patients.csv", "labevents.csv"}
     records = len(dataset.index())
@@ -109,7 +110,7 @@ def test_summary_has_every_label_abnormal_share_and_agreement(
     assert "abnormal (" in potassium
     assert "mmol/L" in potassium
     assert "none_in_window" in potassium
-    assert any("the laboratory's flag" in line for line in made.lines)
+    assert any("the row's reference range" in line for line in made.lines)
     assert any("data use agreement" in line for line in made.lines)
     assert made.lines[-1] == f"Digest: {made.digest}"
 

@@ -97,7 +97,7 @@ def test_labels_do_not_depend_on_threads_blocks_or_compression(
         for threads, buffer_bytes in LAYOUTS:
             layout(threads, buffer_bytes)
             labels, skipped = read_potassium_labels(path, ecgs, rules)
-            assert not +skipped
+            assert all("contradicts" in description for description in +skipped)
             assert labels["potassium"].notna().any()
             found.add(bits(labels))
     assert len(found) == 1
@@ -135,7 +135,7 @@ def test_dask_gives_the_same_labels(
     there = run_on_scheduler(scheduler, read_potassium_labels, path, ecgs, rules)
     assert bits(there[0]) == bits(here[0])
     assert there[1] == here[1]
-    assert sum(here[1].values()) == 1
+    assert here[1]["labevents.csv: rows whose number of fields differs, skipped"] == 1
 
 
 def test_best_result_matches_exhaustive_search(

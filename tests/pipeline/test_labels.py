@@ -9,6 +9,7 @@ import pytest
 from label_tables import ECG_TIME, labs, records, write
 
 from enecg.errors import UserError
+from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, read_phrases
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows
 from pipeline.datasets.mimic_tables.machine import read_machine_labels
@@ -71,8 +72,9 @@ def test_window_is_one_hour_including_both_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "abnormal"),
     [
-        ({}, 0.0),  # not flagged
-        ({"abnormal": "range"}, 1.0),  # 3.3 to 5.1
+        ({}, 1.0),  # by range, 3.3 to 5.1
+        ({"abnormal": "range"}, 1.0),
+        ({"abnormal": "flag"}, 0.0),
         ({"abnormal": "thresholds"}, 1.0),
         ({"abnormal": "thresholds", "potassium_high": 5.5}, 0.0),
     ],
@@ -107,16 +109,48 @@ def test_limits_are_normal(tmp_path: Path, value: float, abnormal: float) -> Non
     ],
 )
 def test_flag_is_abnormal_or_empty(tmp_path: Path, flag: str, abnormal: float) -> None:
-    assert label_one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))) == (abnormal, 4.0)
+    path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))
+    assert label_one(path, abnormal="flag") == (abnormal, 4.0)
 
 
 @pytest.mark.parametrize("flag", ["normal", "delta", "None", "0"])
 def test_unknown_flag_is_not_a_label(tmp_path: Path, flag: str) -> None:
     path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 4.0, flag))
-    found, _ = potassium(path, records((7, 1, ECG_TIME)))
+    found, _ = potassium(path, records((7, 1, ECG_TIME)), abnormal="flag")
     assert np.isnan(found["potassium"].iloc[0])
     assert found["potassium_mmol_l"].tolist() == [4.0]
     assert found["potassium_absent"].tolist() == ["unknown_flag"]
+
+
+@pytest.mark.parametrize(
+    ("value", "flag", "direction", "by_flag"),
+    [
+        (6.8, "", "not flagged, but outside", 0.0),
+        (2.1, "", "not flagged, but outside", 0.0),
+        (4.2, "abnormal", "flagged, but inside", 1.0),
+        (5.1, "abnormal", "flagged, but inside", 1.0),
+    ],
+)
+def test_flag_that_contradicts_the_range_is_counted_and_the_range_preferred(
+    tmp_path: Path, value: float, flag: str, direction: str, by_flag: float
+) -> None:
+    path = labs(
+        tmp_path / "labevents.csv",
+        (1, 50971, ECG_TIME, value, flag),
+        (1, 50971, "2150-03-01 12:30:00", value, flag),  # not the label of any ECG
+        (2, 50971, ECG_TIME, 4.0, ""),
+        (3, 50971, ECG_TIME, 6.0, "abnormal"),
+        (4, 50971, ECG_TIME, 999, ""),  # implausible
+        (5, 50971, ECG_TIME, 6.0, "delta"),
+    )
+    ecg_records = records(*((n, n, ECG_TIME) for n in range(1, 6)))
+    for rules, label in (({}, 1 - by_flag), ({"abnormal": "flag"}, by_flag)):
+        found, skipped = potassium(path, ecg_records, **rules)
+        assert found["potassium"].iloc[0] == label
+        assert dict(+skipped) == {
+            "labevents.csv: potassium labels whose flag contradicts the row's reference range "
+            f"({direction})": 1
+        }
 
 
 @pytest.mark.parametrize("value", [-1, 0, 0.99, 20.01, 999999])
@@ -246,16 +280,78 @@ def test_diagnosis_is_selected_report_line(tmp_path: Path) -> None:
         found = read_machine_labels(path, ecg_records, LabelRules(report=report), SkippedRows())
         return found["diagnosis"].fillna(found["diagnosis_absent"].astype("string")).tolist()
 
-    first = ["Sinus rhythm", "Sinus rhythm", "Atrial fibrillation", "Sinus rhythm with PVC(s)"]
+    first = ["sinus rhythm", "sinus rhythm", "atrial fibrillation", "sinus rhythm with pvc(s)"]
     assert diagnoses("first") == [*first, "no_report", "not_listed"]
     assert diagnoses("all")[:3] == [
-        "Sinus rhythm; Normal ECG",
+        "sinus rhythm; normal ecg",
         first[1],
-        "Atrial fibrillation; Old",
+        "atrial fibrillation; old",
     ]
-    assert diagnoses("1") == ["Normal ECG", *["no_report"] * 4, "not_listed"]
+    assert diagnoses("1") == ["normal ecg", *["no_report"] * 4, "not_listed"]
     with pytest.raises(UserError, match="no column report_3"):
         diagnoses("3")
+
+
+NOT_DIAGNOSES = (
+    "--- Warning: Data quality may affect interpretation ---",
+    "WARNING: DATA QUALITY MAY AFFECT INTERPRETATION.",
+    "--- Recording unsuitable for analysis - please repeat ---",
+    "Lead(s) unsuitable for analysis: V1",
+    "All 12 leads are missing",
+    "Analysis error",
+    "--- Possible measurement error ---",
+    "--- Suspect arm lead reversal",
+    "*** report made without knowing patient's sex ***",
+    "age not entered, assumed to be 50 years old for purpose of ECG interpretation",
+    "--- Pediatric criteria used ---",
+    "PACER DETECTION SUSPENDED DUE TO EXTERNAL NOISE-REVIEW ADVISED",
+)
+
+
+def read_diagnoses(path: Path, *reports: tuple[str, ...], **rules: object) -> tuple[list[str], int]:
+    """Return diagnoses or reasons, and the number of reports with a skipped first line."""
+    width = max(map(len, reports))
+    lines = [[*report, *[""] * (width - len(report))] for report in reports]
+    table = pd.DataFrame(lines, columns=[f"report_{line}" for line in range(width)])
+    table.assign(study_id=range(len(reports)), rr_interval=800).to_csv(path, index=False)
+    ecg_records = records(*((n, 1, ECG_TIME) for n in range(len(reports))))
+    rules = LabelRules(**rules)  # type: ignore[arg-type]
+    found = read_machine_labels(path, ecg_records, rules, skipped := SkippedRows())
+    diagnoses = found["diagnosis"].fillna(found["diagnosis_absent"].astype("string"))
+    return diagnoses.tolist(), skipped[f"{path.name}: {FIRST_LINE_SKIPPED}"]
+
+
+@pytest.mark.parametrize("line", NOT_DIAGNOSES)
+def test_line_that_is_no_diagnosis_is_skipped_and_counted(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "machine_measurements.csv"
+    reports = (("Sinus rhythm", line), (line, "Sinus rhythm"), (line, "", "Flutter"), (line, ""))
+    expected = ["sinus rhythm", "sinus rhythm", "flutter", "no_diagnosis"]
+    assert read_diagnoses(path, *reports) == (expected, 3)
+    assert read_diagnoses(path, *reports, report="all") == (expected, 3)
+    assert read_diagnoses(path, *reports, report="0")[0] == ["sinus rhythm", *["no_diagnosis"] * 3]
+
+
+def test_skipped_phrases_can_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "machine_measurements.csv"
+    reports = (("Analysis error", "Sinus rhythm"), ("Note (1.5): x", "Flutter"), ("Note (1x5): x",))
+    assert read_diagnoses(path, *reports, skip_lines=()) == (
+        ["analysis error", "note (1.5): x", "note (1x5): x"],
+        0,
+    )
+    assert read_diagnoses(path, *reports, skip_lines=("note (1.5)",)) == (
+        ["analysis error", "flutter", "note (1x5): x"],
+        1,
+    )
+
+
+def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
+    spellings = (
+        *("Atrial Fibrillation", "ATRIAL FIBRILLATION.", " atrial  fibrillation...", "-- atrial"),
+        *("*** Atrial fibrillation ***", "--- atrial fibrillation. ---"),
+    )
+    reports = [(spelling,) for spelling in spellings]
+    found, _ = read_diagnoses(tmp_path / "machine_measurements.csv", *reports)
+    assert found == [*["atrial fibrillation"] * 3, "atrial", *["atrial fibrillation"] * 2]
 
 
 def test_implausible_rr_interval_is_not_a_label(tmp_path: Path) -> None:
@@ -264,6 +360,9 @@ def test_implausible_rr_interval_is_not_a_label(tmp_path: Path) -> None:
         "29999": "not_measured",
         "": "not_measured",
         "0": "implausible",
+        "65535": "implausible",
+        "32767": "implausible",
+        "-32768": "implausible",
         "199": "implausible",
         "3001": "implausible",
         "fast": "unreadable",
@@ -272,10 +371,10 @@ def test_implausible_rr_interval_is_not_a_label(tmp_path: Path) -> None:
     }
     rows = [f"1,{n},Sinus rhythm,{value}" for n, value in enumerate(reasons)]
     path.write_text("\n".join(["subject_id,study_id,report_0,rr_interval", *rows]) + "\n")
-    ecg_records = records(*((n, 1, ECG_TIME) for n in range(9)))
+    ecg_records = records(*((n, 1, ECG_TIME) for n in range(12)))
     found = read_machine_labels(path, ecg_records, LabelRules(), skipped := SkippedRows())
     assert found["rr_interval_absent"].astype(object).tolist() == [*reasons.values(), "not_listed"]
-    np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 6 + [200, 3000, np.nan])
+    np.testing.assert_array_equal(found["rr_interval"], [np.nan] * 9 + [200, 3000, np.nan])
     assert +skipped == {"machine_measurements.csv: rows whose rr_interval is not a number": 1}
 
 
@@ -287,7 +386,7 @@ def test_first_row_of_a_study_is_used(tmp_path: Path) -> None:
     found = read_machine_labels(
         path, records((4, 1, ECG_TIME)), LabelRules(), skipped := SkippedRows()
     )
-    assert found[["rr_interval", "diagnosis"]].iloc[0].tolist() == [800, "Sinus rhythm"]
+    assert found[["rr_interval", "diagnosis"]].iloc[0].tolist() == [800, "sinus rhythm"]
     assert sorted((+skipped).values()) == [1, 1]
 
 
@@ -318,13 +417,36 @@ def test_first_row_of_a_patient_is_used(tmp_path: Path) -> None:
 
 def test_implausible_age_is_not_a_label(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
-    ages = (-1, 0, 120, 121)
+    ages = (-1, 0, 89, 120, 121, 300, 999)
     rows = "".join(f"{n},M,{age},2150\n" for n, age in enumerate(ages))
     path.write_text(f"subject_id,gender,anchor_age,anchor_year\n{rows}")
-    found = read_patient_labels(path, records(*((n, n, ECG_TIME) for n in range(4))), SkippedRows())
-    np.testing.assert_array_equal(found["age"], [np.nan, 0, 120, np.nan])
+    ecg_records = records(*((n, n, ECG_TIME) for n in range(len(ages))))
+    found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
+    np.testing.assert_array_equal(found["age"], [np.nan, 0, 89, 90, *[np.nan] * 3])
     reasons = found["age_absent"].astype(object).tolist()
-    assert reasons == ["implausible", np.nan, np.nan, "implausible"]
+    assert reasons == ["implausible", *[np.nan] * 3, *["implausible"] * 3]
+    assert dict(+skipped) == {"patients.csv: ages over 89, set to 90": 1}
+
+
+def test_age_over_89_has_one_value_before_and_after_the_anchor_year(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("subject_id,gender,anchor_age,anchor_year\n1,M,91,2150\n2,F,85,2150\n")
+    times = ("2147-01-01 12:00:00", ECG_TIME, "2157-01-01 12:00:00")
+    ecg_records = records(*((n, 1 + n // 3, times[n % 3]) for n in range(6)))
+    found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
+    np.testing.assert_array_equal(found["age"], [90, 90, 90, 82, 85, 90])
+    assert dict(+skipped) == {"patients.csv: ages over 89, set to 90": 4}
+
+
+def test_unknown_gender_is_absent_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text(
+        "subject_id,gender,anchor_age,anchor_year\n1,Unknown,40,2150\n2,,40,2150\n3,f,40,2150\n"
+    )
+    ecg_records = records(*((n, n, ECG_TIME) for n in (1, 2, 3)))
+    found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
+    np.testing.assert_array_equal(found["sex"], [np.nan, np.nan, 0])
+    assert dict(+skipped) == {"patients.csv: patients whose gender is neither M nor F": 1}
 
 
 def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
@@ -343,7 +465,7 @@ def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
     )
     found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
     nan = np.nan
-    np.testing.assert_array_equal(found["age"], [92, 52, 62, nan, nan, nan])
+    np.testing.assert_array_equal(found["age"], [90, 52, 62, nan, nan, nan])
     np.testing.assert_array_equal(found["sex"], [0, 1, 1, nan, nan, 1])
     assert found["age_absent"].astype(object).tolist()[3:] == [
         "patient_not_listed",
@@ -351,7 +473,7 @@ def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
         "no_ecg_time",
     ]
     assert found["sex_absent"].astype(object).tolist()[3:5] == ["patient_not_listed", "not_stated"]
-    assert list((+skipped).values()) == [1]
+    assert list((+skipped).values()) == [1, 1]
 
 
 def test_record_without_readable_time_is_kept(tmp_path: Path) -> None:
@@ -399,7 +521,7 @@ def test_mimic_demo_label_counts_match_independent_count(
     shutil.copy(mimic_demo / "potassium_labs_from_meds.csv", tmp_path / "hosp" / "labevents.csv")
     labels = collect_labels(MimicIvEcg(tmp_path), LabelRules(**rules))  # type: ignore[arg-type]
     assert labels.table["potassium_mmol_l"].notna().sum() == counted
-    assert (labels.table["age"].min(), labels.table["age"].max()) == (21, 92)
+    assert (labels.table["age"].min(), labels.table["age"].max()) == (21, 90)
     assert labels.criterion == "thresholds"
     assert set(labels.missing_tables) == {"rr_interval", "diagnosis"}
 
@@ -422,3 +544,13 @@ def test_mimic_demo_label_counts_match_independent_count(
 def test_invalid_rule_is_reported(rules: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$"):
         LabelRules(**rules)  # type: ignore[arg-type]
+
+
+def test_phrases_are_read_from_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "phrases.txt", "Analysis error\n\n  no ECG  \n")
+    assert read_phrases(path) == ("Analysis error", "no ECG")
+    assert read_phrases(write(tmp_path / "empty.txt", "")) == ()
+    path.write_bytes(b"\xff\xfe")
+    for bad in (path, tmp_path / "missing.txt"):
+        with pytest.raises(UserError, match=r"cannot be read as a list of phrases"):
+            read_phrases(bad)

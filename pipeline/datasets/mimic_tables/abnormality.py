@@ -9,9 +9,10 @@ from pipeline.datasets.mimic_tables.csv_file import read_header
 from pipeline.datasets.mimic_tables.sql import quote_text
 from pipeline.mimic_codes import ABNORMAL_FLAG
 
+# In order of preference. The flag contradicts the row's own reference range in some reports.
 _COLUMNS: dict[Criterion, tuple[str, ...]] = {
-    "flag": ("flag",),
     "range": ("ref_range_lower", "ref_range_upper"),
+    "flag": ("flag",),
     "thresholds": (),
 }
 
@@ -41,9 +42,15 @@ def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
     return rules.abnormal
 
 
-def criterion_columns(criterion: Criterion) -> tuple[str, ...]:
-    """Return the columns of the lab table that a criterion needs."""
-    return _COLUMNS[criterion]
+def available_columns(path: Path) -> tuple[str, ...]:
+    """Return the columns of any criterion that the lab table has, which must be complete."""
+    names = set(read_header(path))
+    return tuple(
+        column
+        for columns_needed in _COLUMNS.values()
+        if names.issuperset(columns_needed)
+        for column in columns_needed
+    )
 
 
 def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
@@ -58,13 +65,38 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
         The expression, NULL where the flag is an unknown word.
     """
     if criterion == "flag":
-        flag = columns.text("flag")
-        return (
-            f"CASE WHEN ({flag}) IS NULL THEN false "
-            f"WHEN lower({flag}) = {quote_text(ABNORMAL_FLAG)} THEN true END"
-        )
+        return is_flagged()
     low, high = f"DOUBLE '{rules.potassium_low}'", f"DOUBLE '{rules.potassium_high}'"
     if criterion == "range":
         lower, upper = map(columns.number, _COLUMNS["range"])
         low, high = f"coalesce({lower}, {low})", f"coalesce({upper}, {high})"
     return f"({value}) NOT BETWEEN {low} AND {high}"
+
+
+def is_flagged() -> str:
+    """Return a BOOLEAN expression for the laboratory's flag, NULL where it is an unknown word."""
+    flag = columns.text("flag")
+    return (
+        f"CASE WHEN ({flag}) IS NULL THEN false "
+        f"WHEN lower({flag}) = {quote_text(ABNORMAL_FLAG)} THEN true END"
+    )
+
+
+def contradicts_flag(value: str, available: tuple[str, ...]) -> str:
+    """Return a BOOLEAN expression for a flag that contradicts the row's reference range.
+
+    Args:
+        value: Expression of the potassium, mmol/L.
+        available: Result of `available_columns`.
+
+    Returns:
+        The expression, false where the row has no range or an unknown flag.
+    """
+    if not {"flag", *_COLUMNS["range"]}.issubset(available):
+        return "false"
+    lower, upper = map(columns.number, _COLUMNS["range"])
+    # A row may state one limit only.
+    low, high = f"coalesce({lower}, '-inf'::DOUBLE)", f"coalesce({upper}, 'inf'::DOUBLE)"
+    has_range = f"(({lower}) IS NOT NULL OR ({upper}) IS NOT NULL)"
+    outside = f"({value}) NOT BETWEEN {low} AND {high}"
+    return f"coalesce({has_range} AND ({is_flagged()}) <> ({outside}), false)"

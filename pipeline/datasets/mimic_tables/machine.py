@@ -1,5 +1,6 @@
 """The ECG machine's measurements: RR interval and diagnosis of each record."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.label_columns import MISSING_VALUES
-from pipeline.datasets.label_rules import PLAUSIBLE_RR_MS, LabelRules
+from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, LabelRules
 from pipeline.datasets.mimic_tables import columns
 from pipeline.datasets.mimic_tables.csv_file import read_header
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, count_skipped, scan_csv
@@ -19,16 +20,21 @@ from pipeline.datasets.mimic_tables.engine import (
     to_frame,
 )
 from pipeline.datasets.mimic_tables.reasons import first_reason
-from pipeline.datasets.mimic_tables.sql import quote_list
+from pipeline.datasets.mimic_tables.sql import quote_list, quote_text
+from pipeline.datasets.plausibility import PLAUSIBLE
 from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 
 _LINE_SEPARATOR = "chr(31)"
 """ASCII's unit separator, between the lines of a report."""
 
-_NORMALIZED_LINE = r"regexp_replace(regexp_replace(line, '\s+', ' ', 'g'), '[\s.,;:]+$', '')"
+# The same diagnosis occurs in several spellings, such as `*** Atrial Fibrillation. ***`.
+_DECORATION = r"^[\s.,;:*-]+|[\s.,;:*-]+$"
+_NORMALIZED_LINE = (
+    rf"lower(regexp_replace(regexp_replace(line, '\s+', ' ', 'g'), '{_DECORATION}', '', 'g'))"
+)
 _NORMALIZED_REPORT = f"""
     array_to_string(list_transform(
-        string_split(report, {_LINE_SEPARATOR}), lambda line: trim({_NORMALIZED_LINE})
+        string_split(report, {_LINE_SEPARATOR}), lambda line: {_NORMALIZED_LINE}
     ), '; ')
 """
 # A table has millions of lines, but only a few hundred distinct ones.
@@ -52,7 +58,9 @@ _MATCHED = """
 """
 _USED = """
     CREATE TABLE used AS
-    SELECT row, place, rr_interval, unreadable_rr_interval, diagnosis::diagnosis AS diagnosis
+    SELECT
+        row, place, rr_interval, unreadable_rr_interval, has_skipped_line,
+        diagnosis::diagnosis AS diagnosis
     FROM (
         SELECT row, min(place) FILTER (WHERE NOT other_patient) AS place FROM matched GROUP BY row
     )
@@ -60,7 +68,7 @@ _USED = """
     LEFT JOIN diagnoses USING (report)
 """
 
-_SHORTEST, _LONGEST = PLAUSIBLE_RR_MS
+_SHORTEST, _LONGEST = PLAUSIBLE["rr_interval"]
 _IS_PLAUSIBLE = f"rr_interval BETWEEN {_SHORTEST} AND {_LONGEST}"
 _UNMATCHED = (("used.row IS NULL", "not_listed"), ("place IS NULL", "other_patient"))
 _RR_ABSENT = first_reason(
@@ -70,7 +78,12 @@ _RR_ABSENT = first_reason(
     (f"rr_interval IS NULL OR rr_interval = {UNMEASURED}", "not_measured"),
     (f"NOT ({_IS_PLAUSIBLE})", "implausible"),
 )
-_DIAGNOSIS_ABSENT = first_reason("diagnosis", *_UNMATCHED, ("diagnosis IS NULL", "no_report"))
+_DIAGNOSIS_ABSENT = first_reason(
+    "diagnosis",
+    *_UNMATCHED,
+    ("diagnosis IS NULL AND has_skipped_line", "no_diagnosis"),
+    ("diagnosis IS NULL", "no_report"),
+)
 _LABELS = f"""
     SELECT
         if({_IS_PLAUSIBLE}, rr_interval, NULL) AS rr_interval, {_RR_ABSENT},
@@ -110,6 +123,7 @@ def read_machine_labels(
             {columns.integer("study_id")} AS record_id,
             {columns.integer("subject_id") if subject else "NULL::BIGINT"} AS patient_id,
             {columns.parsed("rr_interval", columns.number)},
+            {_has_skipped_line(reports, rules)} AS has_skipped_line,
             {_report(reports, rules)} AS report
         FROM csv
     """
@@ -140,6 +154,11 @@ def read_machine_labels(
                 "rows whose rr_interval is not a number",
                 "count_if(unreadable_rr_interval)",
             ),
+            (
+                "used",
+                FIRST_LINE_SKIPPED,
+                "count_if(has_skipped_line)",
+            ),
         ):
             count_skipped(connection, table, path, skipped, {description: count})
         run(connection, "DROP TABLE listed")  # memory
@@ -162,12 +181,28 @@ def _report_columns(path: Path, rules: LabelRules) -> list[str]:
 
 
 def _report(reports: list[str], rules: LabelRules) -> str:
-    """Return an expression for the selected lines that have a word."""
+    """Return an expression for the selected lines that are diagnoses."""
     lines = ", ".join(
-        f"CASE WHEN {line} NOT IN {quote_list(MISSING_VALUES)} "
-        rf"AND regexp_matches({line}, '[^\s.,;:]') THEN {line} END"
+        f"CASE WHEN {_has_word(line)} AND NOT {_is_skipped(line, rules)} THEN {line} END"
         for line in reports
     )
     if rules.report == "all":
         return f"nullif(concat_ws({_LINE_SEPARATOR}, {lines}), '')"
     return f"coalesce({lines})"
+
+
+def _has_skipped_line(reports: list[str], rules: LabelRules) -> str:
+    """Return a BOOLEAN expression: whether the first selected line with a word is skipped."""
+    first = ", ".join(f"CASE WHEN {_has_word(line)} THEN {line} END" for line in reports)
+    return f"coalesce({_is_skipped(f'coalesce({first})', rules)}, false)"
+
+
+def _has_word(line: str) -> str:
+    return rf"{line} NOT IN {quote_list(MISSING_VALUES)} AND regexp_matches({line}, '[^\s.,;:*-]')"
+
+
+def _is_skipped(line: str, rules: LabelRules) -> str:
+    if not rules.skip_lines:
+        return "false"
+    phrases = "|".join(map(re.escape, rules.skip_lines))
+    return f"regexp_matches({line}, {quote_text(phrases)}, 'i')"

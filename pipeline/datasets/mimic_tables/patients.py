@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.datasets.absence_reasons import NOT_STATED
-from pipeline.datasets.label_rules import PLAUSIBLE_AGE_YEARS
 from pipeline.datasets.mimic_tables import columns
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, count_skipped, scan_csv
 from pipeline.datasets.mimic_tables.engine import (
@@ -17,6 +16,7 @@ from pipeline.datasets.mimic_tables.engine import (
     to_frame,
 )
 from pipeline.datasets.mimic_tables.reasons import first_reason
+from pipeline.datasets.plausibility import AGE_OVER_89, PLAUSIBLE
 
 _COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
 
@@ -25,7 +25,8 @@ _LOAD = f"""
         {columns.integer("subject_id")} AS patient_id,
         {columns.parsed("anchor_age", columns.number)},
         {columns.parsed("anchor_year", columns.number)},
-        CASE upper({columns.text("gender")}) WHEN 'M' THEN 1.0 WHEN 'F' THEN 0.0 END AS sex
+        CASE upper({columns.text("gender")}) WHEN 'M' THEN 1.0 WHEN 'F' THEN 0.0 END AS sex,
+        {columns.is_stated("gender")} AS gender_stated
     FROM csv
 """
 
@@ -35,7 +36,20 @@ _FIRST_ROWS = """
     FROM listed WHERE patient_id IN (SELECT patient_id FROM records)
 """
 
-_YOUNGEST, _OLDEST = PLAUSIBLE_AGE_YEARS
+# MIMIC-IV replaces anchor ages over 89 by 91, so years before or after the anchor say nothing.
+_AGES = f"""
+    CREATE TABLE ages AS
+    SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
+        CASE
+            WHEN anchor_age >= {AGE_OVER_89}
+            THEN greatest({AGE_OVER_89}, year(ecg_time) - anchor_year + anchor_age)
+            ELSE year(ecg_time) - anchor_year + anchor_age
+        END AS age
+    FROM records LEFT JOIN patients
+        ON records.patient_id = patients.patient_id AND occurrence = 1
+"""
+
+_YOUNGEST, _OLDEST = PLAUSIBLE["age"]
 _IS_PLAUSIBLE = f"age BETWEEN {_YOUNGEST} AND {_OLDEST}"
 _AGE_ABSENT = first_reason(
     "age",
@@ -46,13 +60,10 @@ _AGE_ABSENT = first_reason(
 )
 _SEX_ABSENT = first_reason("sex", ("NOT listed", "patient_not_listed"), ("sex IS NULL", NOT_STATED))
 _LABELS = f"""
-    SELECT if({_IS_PLAUSIBLE}, age, NULL) AS age, {_AGE_ABSENT}, sex::DOUBLE AS sex, {_SEX_ABSENT}
-    FROM (
-        SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
-            year(ecg_time) - anchor_year + anchor_age AS age
-        FROM records LEFT JOIN patients
-            ON records.patient_id = patients.patient_id AND occurrence = 1
-    )
+    SELECT
+        if({_IS_PLAUSIBLE}, least(age, {AGE_OVER_89}), NULL) AS age, {_AGE_ABSENT},
+        sex::DOUBLE AS sex, {_SEX_ABSENT}
+    FROM ages
     ORDER BY row
 """
 
@@ -65,10 +76,10 @@ def read_patient_labels(
 ) -> pd.DataFrame:
     """Read age and sex from `patients.csv`.
 
-    Age is `anchor_age` plus the years from `anchor_year` to the ECG. MIMIC-IV replaces anchor ages
-    over 89 by 91, so an age of 90 or more only means at least 90. Ages outside
-    `PLAUSIBLE_AGE_YEARS` are missing. If a patient is listed twice, the first row is used. A table
-    that cannot be read or lacks a column raises UserError.
+    Age is `anchor_age` plus the years from `anchor_year` to the ECG. Ages over 89, and those of
+    patients whose anchor age is over 89, are `AGE_OVER_89`. Ages outside the plausible range are
+    missing. If a patient is listed twice, the first row is used. A table that cannot be read or
+    lacks a column raises UserError.
 
     Args:
         path: The table, plain or gzipped.
@@ -89,7 +100,15 @@ def read_patient_labels(
                 "count_if(occurrence = 1 AND unreadable_anchor_age) "
                 "+ count_if(occurrence = 1 AND unreadable_anchor_year)"
             ),
+            "patients whose gender is neither M nor F": (
+                "count_if(occurrence = 1 AND gender_stated AND sex IS NULL)"
+            ),
         }
         count_skipped(connection, "patients", path, skipped, counts)
+        run(connection, _AGES)
+        over_89 = f"count_if(age >= {AGE_OVER_89} AND {_IS_PLAUSIBLE})"
+        count_skipped(
+            connection, "ages", path, skipped, {f"ages over 89, set to {AGE_OVER_89:g}": over_89}
+        )
         labels = fetch(connection, _LABELS)
     return to_frame(labels)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets.label_rules import PLAUSIBLE_POTASSIUM_MMOL_L, LabelRules
+from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables import columns
 from pipeline.datasets.mimic_tables.abnormality import (
+    available_columns,
     choose_criterion,
-    criterion_columns,
+    contradicts_flag,
     is_abnormal,
+    is_flagged,
 )
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, count_skipped, scan_csv
 from pipeline.datasets.mimic_tables.engine import (
@@ -22,6 +24,7 @@ from pipeline.datasets.mimic_tables.engine import (
 )
 from pipeline.datasets.mimic_tables.reasons import first_reason
 from pipeline.datasets.mimic_tables.sql import quote_list
+from pipeline.datasets.plausibility import PLAUSIBLE
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
@@ -34,7 +37,9 @@ memory than a struct; seconds are less than 2^25, a year."""
 
 _RESULTS = """
     CREATE VIEW results AS
-    SELECT subject_id AS patient_id, charttime, valuenum AS value, abnormal, rowid AS place
+    SELECT
+        subject_id AS patient_id, charttime, valuenum AS value, abnormal, contradictory, flagged,
+        rowid AS place
     FROM loaded
     WHERE NOT unreadable_itemid AND subject_id IS NOT NULL AND charttime IS NOT NULL
         AND valuenum IS NOT NULL
@@ -52,7 +57,7 @@ _SKIPPED = {
     ),
 }
 
-_LOWEST, _HIGHEST = PLAUSIBLE_POTASSIUM_MMOL_L
+_LOWEST, _HIGHEST = PLAUSIBLE["potassium_mmol_l"]
 _IS_PLAUSIBLE = f"value BETWEEN {_LOWEST} AND {_HIGHEST}"
 _ABSENT = first_reason(
     "potassium",
@@ -62,6 +67,23 @@ _ABSENT = first_reason(
     (f"NOT ({_IS_PLAUSIBLE})", "implausible"),
     ("abnormal IS NULL", "unknown_flag"),
 )
+_LABELS = f"""
+    SELECT
+        if({_IS_PLAUSIBLE}, abnormal::DOUBLE, NULL) AS potassium,
+        if({_IS_PLAUSIBLE}, value, NULL) AS potassium_mmol_l,
+        {_ABSENT}
+    FROM records LEFT JOIN best USING (row)
+    ORDER BY row
+"""
+_CONTRADICTIONS = {
+    f"potassium labels whose flag contradicts the row's reference range ({description})": (
+        f"count_if(contradictory AND {_IS_PLAUSIBLE} AND {condition})"
+    )
+    for description, condition in (
+        ("flagged, but inside", "flagged"),
+        ("not flagged, but outside", "NOT flagged"),
+    )
+}
 
 
 def read_potassium_labels(
@@ -86,35 +108,41 @@ def read_potassium_labels(
         One row per record: `potassium` (1 abnormal, 0 normal), `potassium_mmol_l`, and the reasons
         for absence; and the number of rows skipped, by description.
     """
-    criterion = choose_criterion(path, rules)
-    needed = (*RESULT_COLUMNS, *criterion_columns(criterion))
+    criterion, available = choose_criterion(path, rules), available_columns(path)
+    value = columns.number("valuenum")
     load = f"""
         CREATE TABLE loaded AS SELECT
             {_ITEM} IS NULL AS unreadable_itemid,
             {columns.parsed("subject_id", columns.integer)},
             {columns.parsed("charttime", columns.time)},
             {columns.parsed("valuenum", columns.number)},
-            {is_abnormal(criterion, columns.number("valuenum"), rules)} AS abnormal
+            {is_abnormal(criterion, value, rules)} AS abnormal,
+            {contradicts_flag(value, available)} AS contradictory,
+            {is_flagged() if "flag" in available else "false"} AS flagged
         FROM csv
         WHERE CASE
             WHEN {_ITEM} IS NULL THEN {columns.is_stated("itemid")}
             ELSE {_ITEM} IN {quote_list(rules.potassium_items)}
         END
     """
+    needed = (*RESULT_COLUMNS, *available)
     skipped = SkippedRows()
     with open_engine() as connection:
         scan_csv(connection, path, needed, skipped, lambda: run(connection, load, progress))
         count_skipped(connection, "loaded", path, skipped, _SKIPPED)
         register_records(connection, records)
         run(connection, _RESULTS)
-        labels = fetch(connection, _labels(rules))
+        run(connection, _choose_results(rules))
+        count_skipped(connection, "best", path, skipped, _CONTRADICTIONS)
+        labels = fetch(connection, _LABELS)
     return to_frame(labels), skipped
 
 
-def _labels(rules: LabelRules) -> str:
-    """Return the query for the labels."""
+def _choose_results(rules: LabelRules) -> str:
+    """Return the statement that creates the table of each record's result."""
     before = rules.window_seconds if rules.match == "nearest" else 0
     return f"""
+        CREATE TABLE best AS
         WITH chosen AS (
             SELECT row,
                 min(abs(epoch(charttime) - epoch(ecg_time))::BIGINT * {_PLACES} + place) AS nearest
@@ -122,14 +150,7 @@ def _labels(rules: LabelRules) -> str:
             WHERE charttime BETWEEN ecg_time - to_seconds({before})
                 AND ecg_time + to_seconds({rules.window_seconds})
             GROUP BY row
-        ), best AS (
-            SELECT row, value, abnormal
-            FROM chosen JOIN results ON place = nearest % {_PLACES}
         )
-        SELECT
-            if({_IS_PLAUSIBLE}, abnormal::DOUBLE, NULL) AS potassium,
-            if({_IS_PLAUSIBLE}, value, NULL) AS potassium_mmol_l,
-            {_ABSENT}
-        FROM records LEFT JOIN best USING (row)
-        ORDER BY row
+        SELECT row, value, abnormal, contradictory, flagged
+        FROM chosen JOIN results ON place = nearest % {_PLACES}
     """

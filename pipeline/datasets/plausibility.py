@@ -1,0 +1,99 @@
+"""Plausible ranges of known label columns, and suspicious values in other columns."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+_AXIS_DEGREES = (-180, 180)
+_ONSET_MS = (0, 3000)
+
+PLAUSIBLE = {
+    # 300 to 20 beats per minute.
+    "rr_interval": (200, 3000),
+    "age": (0, 120),
+    # Ion-selective electrodes measure about 1.5 to 10 mmol/L in serum. The limits are twice as
+    # wide: they keep hemolyzed samples and exclude placeholders such as -1 and 999999.
+    "potassium_mmol_l": (1.0, 20.0),
+    **dict.fromkeys(("p_axis", "qrs_axis", "t_axis"), _AXIS_DEGREES),
+    **dict.fromkeys(("p_onset", "p_end", "qrs_onset", "qrs_end", "t_end"), _ONSET_MS),
+    "heart_rate": (20, 300),
+    "pr_interval": (40, 1000),
+    "qrs_duration": (20, 400),
+    **dict.fromkeys(("qt_interval", "qtc_interval"), (100, 1200)),
+}
+"""Lowest and highest plausible value by column; values outside are not labels.
+
+RR interval, onsets, ends, intervals and durations are in ms, ages in years, axes in degrees and
+heart rates in beats per minute. The ranges exclude the codes of ECG machines for "not measured":
+29999, 65535, 32767, -32768, and 0 for an RR interval.
+"""
+
+AGE_OVER_89 = 90.0
+"""Age in years of every patient over 89, because sources that protect privacy state no more."""
+
+PTB_XL_OVER_89 = 300.0
+"""PTB-XL's code for an age over 89."""
+
+MAX_GAP = 2.0
+"""Gap between neighboring values beyond which a value is suspicious, relative to the range of the
+values on the inner side of the gap."""
+
+MIN_DISTINCT = 5
+"""Minimum number of distinct values for which gaps are assessed."""
+
+
+def remove_implausible(name: str, numbers: pd.Series, counts: Counter[str]) -> pd.Series:
+    """Remove values outside the column's plausible range, and replace ages over 89.
+
+    Args:
+        name: Name of the column; columns that are not in `PLAUSIBLE` are returned as they are.
+        numbers: The column as float64, NaN where missing.
+        counts: Updated with the number of values that are removed or replaced, by description.
+
+    Returns:
+        The column, NaN where the value is missing or implausible.
+    """
+    if name not in PLAUSIBLE:
+        return numbers
+    low, high = PLAUSIBLE[name]
+    if name == "age":
+        numbers = numbers.mask(numbers == PTB_XL_OVER_89, AGE_OVER_89)
+    kept = numbers.where(numbers.between(low, high))
+    counts[f"{name}: values outside {low:g} to {high:g}, treated as missing"] += int(
+        (numbers.notna() & kept.isna()).sum()
+    )
+    if name == "age":
+        # 89.5 years may be a fraction of 89.
+        over = kept >= AGE_OVER_89
+        counts[f"ages over 89, set to {AGE_OVER_89:g}"] += int(over.sum())
+        kept = kept.mask(over, AGE_OVER_89)
+    return kept
+
+
+def find_suspicious_values(numbers: pd.Series) -> dict[float, int]:
+    """Find values far outside the rest of a column, such as codes for missing values.
+
+    Starting from the middle half of the distinct values, the accepted range grows outward until
+    the gap to the next value is more than `MAX_GAP` times the range.
+
+    Args:
+        numbers: The column as float64, NaN where missing.
+
+    Returns:
+        The values outside the range in ascending order, with the number of their occurrences.
+    """
+    distinct, occurrences = np.unique(numbers.dropna().to_numpy(np.float64), return_counts=True)
+    if len(distinct) < MIN_DISTINCT:
+        return {}
+    first, last = (len(distinct) - 1) // 4, 3 * (len(distinct) - 1) // 4
+    while True:
+        limit = MAX_GAP * (distinct[last] - distinct[first])
+        if first > 0 and distinct[first] - distinct[first - 1] <= limit:
+            first -= 1
+        elif last + 1 < len(distinct) and distinct[last + 1] - distinct[last] <= limit:
+            last += 1
+        else:
+            break
+    outside = [*range(first), *range(last + 1, len(distinct))]
+    return {float(distinct[place]): int(occurrences[place]) for place in outside}

@@ -1,0 +1,69 @@
+"""Plausible ranges of known columns, and suspicious values of other columns."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.datasets.plausibility import PLAUSIBLE, find_suspicious_values, remove_implausible
+
+CODES = (29999, 65535, 32767, -32768, -9999, 99999)
+
+
+@pytest.mark.parametrize("name", PLAUSIBLE)
+def test_codes_and_values_outside_the_range_are_removed_and_counted(name: str):
+    low, high = PLAUSIBLE[name]
+    column = pd.Series([*CODES, low - 1, high + 1, low, (low + high) / 2, np.nan], dtype=float)
+    found = remove_implausible(name, column, counts := Counter())
+    assert found.notna().tolist() == [False] * 8 + [True, True, False]
+    assert counts[f"{name}: values outside {low:g} to {high:g}, treated as missing"] == 8
+
+
+def test_zero_is_no_rr_interval_but_an_axis():
+    zero = pd.Series([0.0])
+    assert remove_implausible("rr_interval", zero, Counter()).isna().all()
+    assert remove_implausible("p_axis", zero, Counter()).tolist() == [0]
+
+
+def test_age_over_89_has_one_value_and_is_counted():
+    ages = pd.Series([0, 89, 90, 91, 120, 300, 999, -1, np.nan], dtype=float)
+    found = remove_implausible("age", ages, counts := Counter())
+    np.testing.assert_array_equal(found, [0, 89, *[90] * 4, *[np.nan] * 3])
+    assert dict(counts) == {
+        "age: values outside 0 to 120, treated as missing": 2,
+        "ages over 89, set to 90": 4,
+    }
+
+
+def test_unknown_column_is_kept():
+    column = pd.Series([1.0, 29999.0])
+    assert remove_implausible("lvef", column, counts := Counter()) is column
+    assert not counts
+
+
+@pytest.mark.parametrize(
+    ("codes", "times"), [((29999,), 1), ((-32768, 32767), 40), ((-999,), 500), ((9999, 99999), 3)]
+)
+def test_values_far_outside_the_rest_are_found(codes: tuple[int, ...], times: int):
+    values = np.random.default_rng(0).normal(60, 15, 300)
+    column = pd.Series([*values, *np.repeat(codes, times), np.nan], dtype=float)
+    assert find_suspicious_values(column) == dict.fromkeys(sorted(map(float, codes)), times)
+    grades = pd.Series([*np.arange(200) % 5, *np.repeat(codes, times)], dtype=float)
+    assert find_suspicious_values(grades) == dict.fromkeys(sorted(map(float, codes)), times)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).lognormal(0, 1, 2000),
+        np.random.default_rng(0).standard_cauchy(300).clip(-50, 50),
+        np.arange(100),
+        np.repeat([0, 1, 100], 50),
+        np.repeat(7, 100),
+        np.empty(0),
+    ],
+    ids=["lognormal", "heavy-tailed", "uniform", "three", "one", "none"],
+)
+def test_ordinary_columns_have_no_suspicious_values(values: np.ndarray):
+    assert find_suspicious_values(pd.Series(values, dtype=float)) == {}
