@@ -201,12 +201,24 @@ def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
     )
 
 
+def _outdated(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Describe the versions in which a store differs from what this release extracts."""
+    current = {"decode_version": DECODE_VERSION}
+    if provenance["expert"] in list_experts():
+        current["code_version"] = get_definition(provenance["expert"]).code_version
+    return tuple(
+        f"{key} {provenance.get(key)} instead of {value}"
+        for key, value in current.items()
+        if provenance.get(key) != value
+    )
+
+
 def _not_found(
     root: str | Path, namespace: str, what: str, selection: StoreSelection, found: FoundStores
 ) -> str:
     def describe(provenance: Mapping[str, Any]) -> str:
         options = DecodeOptions.from_json(provenance).as_arguments()
-        details = (provenance["weights"], provenance["dtype"], *options)
+        details = (provenance["weights"], provenance["dtype"], *options, *_outdated(provenance))
         return f"{provenance['expert']} ({', '.join(details)})"
 
     stores = sorted(

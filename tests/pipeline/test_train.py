@@ -27,6 +27,7 @@ from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, table_with_notes
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
+from pipeline.training import cache
 from pipeline.training.settings import FitSettings, TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
@@ -277,6 +278,14 @@ def test_stores_with_other_weights_or_dtype_are_not_used(
         run(dataset, store, tmp_path / "run", weights=("random:1",))
     with pytest.raises(UserError, match="no float32 embeddings of dlinear"):
         run(dataset, store, tmp_path / "run", dtype="float32", experts=("dlinear",))
+
+
+def test_stores_of_another_decode_version_are_named(
+    dataset: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache, "DECODE_VERSION", 99)
+    with pytest.raises(UserError, match=r"dlinear \(random:0, float16, decode_version \d+ .* 99\)"):
+        run(dataset, store, tmp_path / "run")
 
 
 def test_error_for_missing_records_contains_the_extract_command(
