@@ -1,6 +1,6 @@
-"""Fast checks of flow parameters, which report common user errors before a server starts.
+"""Fast checks of parameters, which report common user errors before a Prefect server starts.
 
-The flows themselves detect all user errors. Imports are local because importing torch would delay
+The jobs themselves detect all user errors. Imports are local because importing torch would delay
 `--help`.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flows.label import label_rules
+from flows.jobs.label import label_rules
+from flows.jobs.sweep import search_space
 from flows.parameters import split
-from flows.sweep import search_space
 from pipeline.extraction.options import DEFAULT_EXPERTS
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions, ShortRecords
 

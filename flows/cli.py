@@ -1,4 +1,4 @@
-"""The command line `enecg`. The command `prefect run` runs the same flows."""
+"""The command line `enecg`. The command `prefect run` runs the same jobs as Prefect flows."""
 
 import os
 import sys
@@ -9,18 +9,18 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from flows import parameters as p
-from flows.environment import set_defaults, use_temporary_home
+from flows.environment import names_prefect_server, set_defaults, use_temporary_home
 from flows.progress import log_to_stderr
 from flows.run_app import run_app
 
-FLOWS = {
+JOBS = {
     "extract": "Compute the embeddings that the store is missing.",
     "label": "Make the label table for train --labels from the data set's tables.",
     "train": "Train heads and gate on stored embeddings and evaluate them on test patients.",
     "sweep": "Search for the head and gate settings that score best on validation patients.",
     "refresh": "Extract new records, then train. Intended for a schedule.",
 }
-"""Commands that run a flow, with their help."""
+"""Commands that run a job, with their help."""
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
@@ -30,7 +30,7 @@ COMMANDS = {
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
     "runs": ("flows.runs:app", "List, show and compare runs."),
 }
-"""Commands that do not use Prefect: import path and help."""
+"""Other commands: import path and help."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -40,8 +40,8 @@ def _format_default(value: Any) -> str | None:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def flow_app(name: str) -> App:
-    """Return an app with one command per flow, imported only when it is called."""
+def job_app(name: str, module: str) -> App:
+    """Return an app with one command per job, imported from `module` only when it is called."""
     app: App = App(
         name=name,
         help="Extract ECG embeddings with frozen experts into shared stores, and train heads and "
@@ -50,14 +50,14 @@ def flow_app(name: str) -> App:
         # No `--no-X` or `--empty-X` options.
         default_parameter=Parameter(negative=(), show_default=_format_default),
     )
-    for flow, text in FLOWS.items():
-        app.command(f"flows.commands:{flow}", name=flow, help=text)
+    for job, text in JOBS.items():
+        app.command(f"{module}:{job}", name=job, help=text)
     return app
 
 
 def enecg() -> App:
-    """Return the app `enecg`: the flows, and the commands that do not use Prefect."""
-    app = flow_app("enecg")
+    """Return the app `enecg`."""
+    app = job_app("enecg", "flows.commands")
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
@@ -84,5 +84,6 @@ def synthesize(
 def main() -> None:
     """Run `enecg` with the arguments of this process and exit."""
     set_defaults(os.environ, quiet=True)
-    use_temporary_home(os.environ, log_to_stderr)
+    if names_prefect_server(os.environ):
+        use_temporary_home(os.environ, log_to_stderr)
     sys.exit(run_app(enecg(), sys.argv[1:]))

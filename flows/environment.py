@@ -1,8 +1,9 @@
 """Default environment variables for Prefect and the model hub."""
 
 import os
+import re
 import tempfile
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
 DEFAULTS = {
@@ -45,6 +46,35 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
         for name, value in QUIET.items():
             environ.setdefault(name, value)
     _bypass_proxies(environ)
+
+
+def names_prefect_server(environ: Mapping[str, str]) -> bool:
+    """Return whether Prefect's settings name a server, without importing Prefect if none can.
+
+    Args:
+        environ: Environment variables.
+
+    Returns:
+        Whether PREFECT_API_URL is set in the environment, the active profile or a settings file.
+    """
+    if environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(environ.get("PREFECT_HOME") or Path(environ.get("HOME", "~"), ".prefect"))
+    profiles = Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    files = (profiles, *map(Path, ("prefect.toml", "pyproject.toml", ".env")))
+    if not any(_mentions_server(file.expanduser()) for file in files):
+        return False
+    from prefect.settings import get_current_settings
+
+    return bool(get_current_settings().api.url)
+
+
+def _mentions_server(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"PREFECT_API_URL|^\[(tool\.prefect\.)?api\]", text, re.M) is not None
 
 
 def use_temporary_home(environ: MutableMapping[str, str], log: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli import flow_app
+from flows.cli import job_app
 from flows.run_app import run_app
 
 # Prefect's app would exit with 1 on a user error and would handle --help itself. So this command
@@ -18,4 +18,4 @@ def run(
     *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
 ) -> None:
     """Run a flow of EnECG in this process."""
-    sys.exit(run_app(flow_app("prefect run"), arguments))
+    sys.exit(run_app(job_app("prefect run", "flows.prefect_commands"), arguments))

@@ -172,10 +172,39 @@ def test_extract_runs_in_any_folder_and_prints_only_progress_to_stderr(
     assert done.returncode == 0, done.stderr
     assert " rows computed, 0 already complete, " in done.stdout.splitlines()[0]
     assert f"Store of dlinear: {tmp_path / 'store'}" in done.stdout
-    starting, *progress = done.stderr.splitlines()
-    assert starting.startswith("Starting the embedded Prefect server")
-    assert progress
-    assert all(line.startswith("extract: ") for line in progress)
+    assert done.stderr
+    assert all(line.startswith("extract: ") for line in done.stderr.splitlines())
+
+
+COMMANDS = {
+    "extract": ("--experts", "dlinear", "--weights", "random:0", "--limit", "4"),
+    "label": ("--out", "labels.parquet"),
+    "train": ("--out", "run", "--weights", "random:0"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_without_a_server_does_not_import_prefect(
+    command: str, run_executable, synthetic_dir: Path, tmp_path: Path
+):
+    words = [command, "--dataset", f"mimic-iv-ecg:{synthetic_dir}", *COMMANDS[command]]
+    if command != "label":
+        words += ["--store", str(tmp_path / "store")]
+    code = (
+        "import sys; from flows.cli import enecg; from flows.run_app import run_app; "
+        f"code = run_app(enecg(), {words}); print(int(code), 'prefect' in sys.modules)"
+    )
+    expected = "2 False" if command == "train" else "0 False"  # no embeddings to train on
+    done = run_executable("python", "-c", code)
+    assert done.stdout.splitlines()[-1] == expected, done.stderr
+
+
+def test_command_uses_the_configured_server(run_executable, synthetic_dir: Path, tmp_path: Path):
+    command = ("enecg", "label", "--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--out")
+    address = "http://127.0.0.1:9/api"
+    done = run_executable(*command, str(tmp_path / "a.parquet"), PREFECT_API_URL=address)
+    assert done.returncode == 2
+    assert f"The Prefect server at PREFECT_API_URL={address} does not respond" in done.stderr
 
 
 def test_version_is_printed(run_executable):

@@ -2,7 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import DEFAULTS, set_defaults, use_temporary_home
+from flows.environment import (
+    DEFAULTS,
+    set_defaults,
+    use_temporary_home,
+)
 
 
 def test_telemetry_is_off_by_default():
@@ -68,3 +72,38 @@ def test_a_usable_or_explicit_prefect_home_is_kept(environ: dict[str, str], tmp_
     before = dict(environ)
     use_temporary_home(environ, pytest.fail)
     assert environ == before
+
+
+PROFILE = 'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab:4200/api"\n'
+
+
+@pytest.mark.parametrize(
+    ("environ", "files", "named"),
+    [
+        ({}, {}, False),
+        ({"PREFECT_API_URL": "http://lab:4200/api"}, {}, True),
+        ({"PREFECT_API_URL": ""}, {}, False),
+        ({}, {"home/profiles.toml": PROFILE}, True),
+        ({}, {"home/profiles.toml": PROFILE.replace("active", "# active")}, False),
+        ({}, {"home/profiles.toml": 'active = "a"\n[profiles.a]\n'}, False),
+        ({}, {"prefect.toml": '[api]\nurl = "http://lab:4200/api"\n'}, True),
+        ({}, {"pyproject.toml": '[project]\nname = "lab"\n'}, False),
+    ],
+)
+def test_server_is_found_in_the_environment_profile_and_settings_files(
+    environ: dict[str, str], files: dict[str, str], named: bool, run_executable, tmp_path: Path
+):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "home").mkdir(exist_ok=True)
+    code = (
+        "import os, sys; from flows.environment import names_prefect_server as n; "
+        "print(n(os.environ), 'prefect' in sys.modules)"
+    )
+    environ = {"PREFECT_HOME": str(tmp_path / "home"), **environ}
+    done = run_executable("python", "-c", code, folder=tmp_path, **environ)
+    found, imported = done.stdout.split()
+    assert found == str(named), done.stderr
+    assert imported == str(any("url" in text.lower() for text in files.values()))

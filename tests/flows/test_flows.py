@@ -12,7 +12,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.utilities.schema_tools import validate
 
 from enecg.errors import UserError
-from flows.extract import extract, extract_shards
+from flows.extract import extract
+from flows.jobs.extract import extract as extract_job
 from flows.label import label
 from flows.parameters import split
 from flows.refresh import refresh
@@ -71,7 +72,12 @@ def test_user_error_in_label_fails_the_run(parameters: dict[str, Any], tmp_path:
         )
 
 
-def test_failed_task_is_retried(parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("run", [extract, extract_job], ids=["flow", "job"])
+def test_failed_step_is_retried(
+    run: Callable[..., tuple[str, ...]],
+    parameters: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
     import pipeline.extraction.ranges as ranges
 
     calls = []
@@ -83,8 +89,8 @@ def test_failed_task_is_retried(parameters: dict[str, Any], monkeypatch: pytest.
         return real(*args, **named)
 
     monkeypatch.setattr(ranges, "extract_range", fail_once)
-    monkeypatch.setattr(extract_shards, "retry_delay_seconds", 0)
-    assert not extract(**parameters, limit=4)[0].startswith("0 rows computed")
+    monkeypatch.setattr("flows.jobs.extract.RETRY_SECONDS", (0,))
+    assert not run(**parameters, limit=4)[0].startswith("0 rows computed")
     assert len(calls) == 2
 
 

@@ -1,0 +1,158 @@
+"""Stage one: extract the embeddings of the frozen experts into the shared stores."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from enecg.errors import UserError
+from flows import parameters as p
+from flows.job import current_job
+from flows.progress import JobProgress, forward_logs, log_to_stderr
+from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
+from pipeline.waveforms.options import DecodeOptions, ShortRecords
+
+if TYPE_CHECKING:
+    from pipeline.extraction.plan import ExtractionPlan, ShardRange
+    from pipeline.extraction.summary import ExtractionSummary
+
+MAX_STEPS = 24
+"""Maximum steps per extraction; Prefect's default, SQLite, stalls at about a hundred task runs."""
+
+RETRY_SECONDS = (10, 60)
+
+
+def extract(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    experts: p.Experts = DEFAULT_EXPERTS,
+    weights: p.Weights = ("published",),
+    pooling: p.Pooling = ("default",),
+    expert_settings: p.ExpertSettings = (),
+    batch_size: p.BatchSize = 64,
+    device: p.Device = "auto",
+    dtype: p.Dtype = "float16",
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
+    limit: p.Limit = None,
+    records: p.Records = None,
+    retry_failed: p.RetryFailed = False,
+    dry_run: p.DryRun = False,
+    wait_minutes: p.WaitMinutes = 0.0,
+) -> tuple[str, ...]:
+    """Compute and write the missing embeddings. An interrupted extraction resumes."""
+    options = {
+        "weights": weights,
+        "pooling": pooling,
+        "expert_settings": expert_settings,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "short_records": short_records,
+        "derive_leads": derive_leads,
+        "limit": limit,
+        "records": records,
+        "retry_failed": retry_failed,
+        "wait_minutes": wait_minutes,
+    }
+    run = estimate if dry_run else _extract
+    return tuple(run(dataset, store, experts, **options))
+
+
+def estimate(
+    dataset: str, store: str, experts: Iterable[str] = DEFAULT_EXPERTS, **options: Any
+) -> list[str]:
+    """Estimate the work of an extraction without creating or writing anything.
+
+    Args:
+        dataset: Data set as ``SOURCE:FOLDER``.
+        store: Root folder or URL of the stores.
+        experts: Names of experts; a value may contain several, separated by commas.
+        **options: Fields of `ExtractOptions` and `DecodeOptions`.
+
+    Returns:
+        Lines of text.
+    """
+    # Imported here because `--help` should not wait for torch.
+    from pipeline.extraction.estimate import estimate_extraction, format_estimates
+    from pipeline.extraction.request import resolve_request
+
+    with forward_logs("enecg", log_to_stderr):
+        request = resolve_request(dataset, store, p.split(experts), _options(**options))
+    return format_estimates(estimate_extraction(request))
+
+
+def _options(
+    weights: Iterable[str] = ("published",),
+    pooling: Iterable[str] = ("default",),
+    expert_settings: Iterable[str] = (),
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
+    **options: Any,
+) -> ExtractOptions:
+    return ExtractOptions(
+        weights=p.split(weights),
+        pooling=p.split(pooling),
+        expert_settings=p.split(expert_settings),
+        decoding=DecodeOptions(short_records, derive_leads),
+        **options,
+    )
+
+
+def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -> list[str]:
+    from pipeline import extract as stage
+
+    job = current_job()
+
+    def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
+        with job.progress("extract", "records", f"Extraction of {dataset}") as run:
+            progress = JobProgress(plan.total_records, run)
+            for shards in plan.ranges(MAX_STEPS):
+                name = f"shards {shards.first} to {shards.last}"
+                job.step(
+                    name,
+                    extract_shards,
+                    *(plan, shards, summary, progress),
+                    retry_seconds=RETRY_SECONDS,
+                )
+
+    with forward_logs("enecg", job.log):
+        summary = stage.extract(
+            dataset,
+            store,
+            p.split(experts),
+            options=_options(**options),
+            log=job.log,
+            run_plan=run_plan,
+        )
+    lines = summary.lines()
+    job.publish("extraction", extraction_page(summary, lines))
+    if summary.error is not None:
+        for line in lines:
+            job.log(line)
+        raise UserError(summary.error)
+    return lines
+
+
+def extract_shards(
+    plan: "ExtractionPlan",
+    shards: "ShardRange",
+    summary: "ExtractionSummary",
+    progress: JobProgress,
+) -> None:
+    """Extract a range of shards. A retry computes only the rows that are still missing."""
+    from pipeline.extraction.ranges import extract_range
+
+    with progress.part() as part_progress:
+        extract_range(plan, shards, summary, part_progress)
+
+
+def extraction_page(summary: "ExtractionSummary", lines: Sequence[str]) -> str:
+    """Format an extraction in Markdown: a table of row counts, followed by the report."""
+    table = (
+        "| rows | |\n|---|--:|\n"
+        f"| computed | {summary.computed:,} |\n"
+        f"| already complete | {summary.already_complete:,} |\n"
+        f"| failed | {summary.failed.total():,} |"
+    )
+    report = "\n".join(lines)
+    return f"# Extraction\n\n{table}\n\n```text\n{report}\n```\n"

@@ -1,0 +1,105 @@
+"""The label step: MIMIC's tables to one Parquet file of labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import label_parameters as lp
+from flows import parameters as p
+from flows.job import current_job
+from flows.progress import Progress
+from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L
+
+if TYPE_CHECKING:
+    from pipeline.datasets.label_rules import LabelRules
+
+
+def label(
+    *,
+    dataset: p.Dataset,
+    out: lp.LabelsOut,
+    hosp: lp.Hosp = None,
+    window_hours: lp.WindowHours = 1.0,
+    match: lp.Match = "first",
+    potassium_items: lp.PotassiumItems = lp.DEFAULT_POTASSIUM_ITEMS,
+    abnormal: lp.Abnormal = None,
+    potassium_low: lp.PotassiumLow = NORMAL_POTASSIUM_MMOL_L[0],
+    potassium_high: lp.PotassiumHigh = NORMAL_POTASSIUM_MMOL_L[1],
+    report: lp.ReportLine = "first",
+    skip_lines: lp.SkipLines = None,
+    scheduler: lp.Scheduler = None,
+) -> tuple[str, ...]:
+    """Make the label table for `train --labels` from the data set's tables.
+
+    Labels whose table is missing are omitted and listed in the report.
+
+    Returns:
+        Lines of the report.
+    """
+    rules = label_rules(
+        window_hours=window_hours,
+        match=match,
+        potassium_items=potassium_items,
+        abnormal=abnormal,
+        potassium_low=potassium_low,
+        potassium_high=potassium_high,
+        report=report,
+        skip_lines=skip_lines,
+    )
+    job = current_job()
+    with job.progress("label", "MB", f"Labels of {dataset}", scale=10**6) as progress:
+        lines = job.step(
+            f"label {dataset}", label_records, *(dataset, out, hosp, rules, scheduler, progress)
+        )
+    job.publish("labels", "\n\n".join(lines))
+    return lines
+
+
+def label_rules(
+    *,
+    window_hours: float = 1.0,
+    match: lp.Match = "first",
+    potassium_items: tuple[str, ...] = lp.DEFAULT_POTASSIUM_ITEMS,
+    abnormal: lp.Abnormal = None,
+    potassium_low: float = NORMAL_POTASSIUM_MMOL_L[0],
+    potassium_high: float = NORMAL_POTASSIUM_MMOL_L[1],
+    report: str = "first",
+    skip_lines: Path | None = None,
+) -> "LabelRules":
+    """Return the rules for the flow's parameters; raise UserError if one is out of range."""
+    from enecg.errors import UserError
+    from pipeline.datasets.label_rules import NON_DIAGNOSTIC, LabelRules, read_phrases
+
+    items = p.split(potassium_items)
+    # Python raises ValueError for an integer of several thousand digits.
+    invalid = [item for item in items if not item.isdecimal() or len(item) > 18]
+    if invalid:
+        raise UserError(
+            f"Invalid item id {invalid[0][:30]!r} in --potassium-items. Use item ids of "
+            "MIMIC-IV's d_labitems, such as 50971,50822."
+        )
+    return LabelRules(
+        window_hours=window_hours,
+        match=match,
+        potassium_items=tuple(map(int, items)),
+        abnormal=abnormal,
+        potassium_low=potassium_low,
+        potassium_high=potassium_high,
+        report=report,
+        skip_lines=NON_DIAGNOSTIC if skip_lines is None else read_phrases(skip_lines),
+    )
+
+
+def label_records(
+    dataset: str,
+    out: Path,
+    hosp: Path | None,
+    rules: "LabelRules",
+    scheduler: str | None,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Make the label table and return the lines of its report."""
+    from pipeline.datasets.registry import open_dataset
+    from pipeline.labels.label_step import make_labels
+
+    source = open_dataset(dataset)
+    return make_labels(source, out, rules, hosp=hosp, scheduler=scheduler, progress=progress).lines

@@ -1,0 +1,73 @@
+"""The nightly job: extract new records, then train."""
+
+from datetime import datetime
+
+from flows import parameters as p
+from flows import training_parameters as tp
+from flows.job import current_job
+from flows.jobs.extract import extract
+from flows.jobs.train import train
+from pipeline.extraction.options import DEFAULT_EXPERTS
+
+
+def refresh(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    out: p.RefreshOut,
+    experts: p.Experts = DEFAULT_EXPERTS,
+    weights: p.Weights = ("published",),
+    pooling: p.Pooling = ("default",),
+    expert_settings: p.ExpertSettings = (),
+    tasks: tp.Tasks = (),
+    own_tasks: tp.OwnTasks = (),
+    labels: p.Labels = None,
+    repeats: tp.Repeats = 3,
+    patients: tp.Patients = 10_000,
+    seed: p.Seed = 0,
+    device: p.Device = "auto",
+    dtype: p.Dtype = "float16",
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
+    batch_size: p.BatchSize = 64,
+    limit: p.Limit = None,
+) -> tuple[str, ...]:
+    """Extract new records, then train into a new folder named by the current time."""
+    job = current_job()
+    extracted = job.run(
+        extract,
+        dataset=dataset,
+        store=store,
+        experts=experts,
+        weights=weights,
+        pooling=pooling,
+        expert_settings=expert_settings,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        short_records=short_records,
+        derive_leads=derive_leads,
+        limit=limit,
+    )
+    trained = job.run(
+        train,
+        dataset=dataset,
+        store=store,
+        out=out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}",
+        tasks=tasks,
+        own_tasks=own_tasks,
+        labels=labels,
+        experts=experts,
+        weights=weights,
+        pooling=pooling,
+        expert_settings=expert_settings,
+        dtype=dtype,
+        short_records=short_records,
+        derive_leads=derive_leads,
+        device=device,
+        repeats=repeats,
+        patients=patients,
+        seed=seed,
+        limit=limit,
+    )
+    return (*extracted, *trained)

@@ -1,0 +1,117 @@
+"""Stage two: train heads and gate on stored embeddings, and evaluate them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import parameters as p
+from flows import training_parameters as tp
+from flows.job import current_job
+from flows.progress import Progress
+
+if TYPE_CHECKING:
+    from pipeline.train import Results
+    from pipeline.training.settings import TrainSettings
+
+
+def train(
+    *,
+    dataset: p.Dataset,
+    store: p.Store,
+    out: tp.Out,
+    tasks: tp.Tasks = (),
+    own_tasks: tp.OwnTasks = (),
+    labels: p.Labels = None,
+    experts: p.StoredExperts = (),
+    weights: p.Weights = ("published",),
+    pooling: p.Pooling = ("default",),
+    dtype: p.Dtype = "float16",
+    expert_settings: p.ExpertSettings = (),
+    short_records: p.ShortRecords = "refuse",
+    derive_leads: p.DeriveLeads = False,
+    device: p.Device = "auto",
+    batch_size: tp.TrainBatchSize = 64,
+    repeats: tp.Repeats = 3,
+    patients: tp.Patients = 10_000,
+    ecgs: tp.Ecgs = "all",
+    seed: p.Seed = 0,
+    limit: p.Limit = None,
+    base: tp.Base = None,
+    epochs: tp.Epochs = 100,
+    patience: tp.Patience = 10,
+    adaptation: tp.Adaptation = "lora",
+    rank: tp.Rank = 8,
+    alpha: tp.Alpha = 16.0,
+    dropout: tp.Dropout = 0.1,
+    hidden: tp.Hidden = 128,
+    learning_rate: tp.LearningRate = 1e-3,
+    gate_depth: tp.GateDepth = 1,
+    gate_hidden: tp.GateHidden = 128,
+    gate_weights: tp.GateWeights = "task",
+    top_k: tp.TopK = 0,
+    balance: tp.Balance = 0.0,
+) -> tuple[str, ...]:
+    """Train heads and gate on stored embeddings and evaluate them on test patients.
+
+    Reads no waveform and runs no expert.
+
+    Returns:
+        Lines of the report.
+    """
+    # Imported here because `--help` should not wait for torch.
+    from pipeline.training.settings import FitSettings, TrainSettings
+    from pipeline.waveforms.options import DecodeOptions
+
+    settings = TrainSettings(
+        tasks=p.split(tasks),
+        own_tasks=p.split(own_tasks),
+        labels=None if labels is None else str(labels),
+        experts=p.split(experts),
+        weights=p.split(weights),
+        pooling=p.split(pooling),
+        dtype=dtype,
+        expert_settings=p.split(expert_settings),
+        decoding=DecodeOptions(short_records, derive_leads),
+        device=device,
+        repeats=repeats,
+        patients=patients,
+        ecgs=ecgs,
+        seed=seed,
+        limit=limit,
+        base=None if base is None else str(base),
+        fit=FitSettings(
+            batch_size=batch_size,
+            epochs=epochs,
+            patience=patience,
+            adaptation=adaptation,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            hidden=hidden,
+            learning_rate=learning_rate,
+            gate_depth=gate_depth,
+            gate_hidden=gate_hidden,
+            gate_weights=gate_weights,
+            top_k=top_k,
+            balance=balance,
+        ),
+    )
+    job = current_job()
+    with job.progress("train", "steps", f"Training on {dataset}") as progress:
+        results = job.step(
+            f"train on {dataset}", train_heads, *(dataset, store, out, settings, progress)
+        )
+    job.publish("results", results.markdown)
+    return (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
+
+
+def train_heads(
+    dataset: str,
+    store: str,
+    out: Path,
+    settings: "TrainSettings",
+    progress: Progress,
+) -> "Results":
+    """Train and evaluate all tasks and repeats."""
+    from pipeline.train import train as train_stage
+
+    return train_stage(dataset, store, out, settings=settings, progress=progress)

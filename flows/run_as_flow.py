@@ -1,0 +1,37 @@
+"""Running a job as a Prefect flow in this process."""
+
+from typing import Any
+
+from prefect.settings import get_current_settings
+
+from flows.embedded_server import start_server
+from flows.job_command import Check, Job
+from flows.prefect_job import as_flow
+from flows.preflight import check_prefect
+from flows.progress import log_to_stderr
+
+
+def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
+    """Check the parameters of a job and run it as a flow, with an embedded server if none is set.
+
+    Args:
+        job: One of `flows.job_command.JOBS`.
+        check: Its check.
+        parameters: Its parameters.
+
+    Returns:
+        Lines of the job's report.
+    """
+    if parameters.get("dry_run"):
+        return job(**parameters)
+    # Before `check`, which imports torch.
+    check_prefect()
+    check(**parameters)
+    if not get_current_settings().api.url:
+        log_to_stderr(
+            "Starting the embedded Prefect server, which takes about ten seconds. "
+            "Set PREFECT_API_URL to use a running server."
+        )
+        start_server()
+    lines: tuple[str, ...] = as_flow(job)(**parameters)
+    return lines
