@@ -11,6 +11,7 @@ def evaluate(
     labels: p.Labels = None,
     out: p.EvaluationOut = None,
     limit: p.Limit = None,
+    records: p.Records = None,
     device: p.Device = "auto",
 ) -> None:
     """Evaluate a run on patients that it was not trained on, from the same or another data set.
@@ -21,7 +22,7 @@ def evaluate(
     from pipeline.evaluate import evaluate as evaluate_run
 
     evaluation = evaluate_run(
-        run, dataset, store, labels=labels, out=out, limit=limit, device=device
+        run, dataset, store, labels=labels, out=out, limit=limit, records=records, device=device
     )
     print(evaluation.markdown, end="")
     if evaluation.folder is not None:

@@ -4,6 +4,7 @@ The command line and the Prefect UI both read them here. Parameters of training 
 `training_parameters.py`, those of the label step in `label_parameters.py`.
 """
 
+import csv
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -218,8 +219,21 @@ WaitMinutes = Annotated[
 
 
 def split(values: Iterable[str]) -> tuple[str, ...]:
-    """Split values at commas, so that names may be repeated or comma-separated."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    """Split values at commas, so that names may be repeated or comma-separated.
+
+    Args:
+        values: Texts with one or more names. A name that contains a comma is in double quotes, as
+            in CSV: ``"grade:binary:mild, early"``.
+
+    Returns:
+        The names.
+    """
+    names = (
+        name
+        for value in values
+        for name in next(csv.reader([" ".join(value.splitlines())], skipinitialspace=True), [])
+    )
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def documented(function: Function) -> Function:

@@ -43,7 +43,7 @@ OwnTasks = Annotated[
         help="Custom task as NAME:KIND, NAME:regression:UNIT or NAME:binary:POSITIVE. NAME is a "
         "label column; KIND is regression, binary or multiclass; POSITIVE is the value of the "
         "positive class, by default the last in sorted order. Repeat or separate by commas for "
-        "several.",
+        "several; put one that contains a comma in double quotes.",
     ),
 ]
 

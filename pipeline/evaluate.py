@@ -12,6 +12,7 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS, Task
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
+from pipeline.datasets.selection import select_records
 from pipeline.evaluation.evaluable_tasks import select_tasks
 from pipeline.evaluation.predictions import TaskPredictions, predictions_table
 from pipeline.evaluation.scores import Score, compute_scores
@@ -58,6 +59,7 @@ def evaluate(
     labels: str | Path | None = None,
     out: str | Path | None = None,
     limit: int | None = None,
+    records: str | Path | None = None,
     device: str = "auto",
 ) -> Evaluation:
     """Evaluate a run on patients that were used neither for its training nor for its validation.
@@ -73,6 +75,8 @@ def evaluate(
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
         out: Output folder for scores, tables and predictions. Default: nothing is written.
         limit: Use only the first `limit` records of the data set's index. Default: all.
+        records: File of the ids of the records to use, as read by `read_record_ids`; applied
+            before `limit`. Default: all.
         device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
 
     Returns:
@@ -96,7 +100,7 @@ def evaluate(
         tuple(settings.get("expert_settings", ())),
         DecodeOptions.from_json(settings.get("decoding", {})),
     )
-    command = extract_command(dataset, store, selection, limit)
+    command = extract_command(dataset, store, selection, limit, records)
     cache = open_by_provenance(store, source.namespace, saved.stores, command)
     predictors = [load_run(saved.folder, repeat, device) for repeat in repeats]
     trained = [targets.task for targets in predictors[0].targets.values()]
@@ -104,13 +108,13 @@ def evaluate(
     paper_tasks = [task for task in trained if task.name in TASKS]
     label_source = resolve_labels(source, labels, own_tasks, paper_tasks, trained=True)
 
-    record_id = source.index().record_id[:limit]
+    record_id = select_records(source.index().record_id, limit=limit, records=records)
     table = label_source.table.reindex(record_id)
-    unseen = find_unseen(saved, source, limit)
+    unseen = find_unseen(saved, source, record_id)
     columns = [task.column for task in trained if task.column in table]
     labeled = table[columns].notna().any(axis=1).to_numpy()
-    records = find_complete(cache, record_id[labeled & unseen.any(0)], command)
-    is_complete = np.isin(record_id, records.record_id)
+    complete = find_complete(cache, record_id[labeled & unseen.any(0)], command)
+    is_complete = np.isin(record_id, complete.record_id)
     table, unseen = table[is_complete], unseen[:, is_complete]
     tasks, notes = select_tasks([predictor.targets for predictor in predictors], table, unseen)
     if not tasks:
@@ -118,7 +122,7 @@ def evaluate(
             f"{saved.folder} has no task that can be evaluated on {source.namespace}. "
             f"{' '.join(notes)} Choose another data set, or pass a label file as --labels."
         )
-    features = read_features(cache, records.record_id, device)
+    features = read_features(cache, complete.record_id, device)
     predictions = tuple(
         prediction
         for repeat in repeats
@@ -136,8 +140,8 @@ def evaluate(
         "seeds": [cohort["seed"] for cohort in saved.cohorts],
         "tasks": [task.name for task in tasks],
         "experts": list(saved.experts),
-        "records": len(records.record_id),
-        "records_left_out": records.skipped,
+        "records": len(complete.record_id),
+        "records_left_out": complete.skipped,
         "notes": [*note_changed_index(saved, source), *label_source.notes, *notes],
     }
     text = to_markdown(evaluation_tables(saved, config, tasks, scores))

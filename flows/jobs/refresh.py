@@ -31,6 +31,7 @@ def refresh(
     derive_leads: p.DeriveLeads = False,
     batch_size: p.BatchSize = 64,
     limit: p.Limit = None,
+    records: p.Records = None,
 ) -> tuple[str, ...]:
     """Extract new records, then train into a new folder named by the current time."""
     job = current_job()
@@ -48,6 +49,7 @@ def refresh(
         short_records=short_records,
         derive_leads=derive_leads,
         limit=limit,
+        records=records,
     )
     trained = job.run(
         train,
@@ -69,5 +71,6 @@ def refresh(
         patients=patients,
         seed=seed,
         limit=limit,
+        records=records,
     )
     return (*extracted, *trained)

@@ -40,6 +40,7 @@ def sweep(
     ecgs: tp.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
+    records: p.Records = None,
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
 ) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ def sweep(
         ecgs=ecgs,
         seed=seed,
         limit=limit,
+        records=None if records is None else str(records),
         fit=FitSettings(batch_size=batch_size, epochs=epochs, patience=patience),
     )
     space = search_space(

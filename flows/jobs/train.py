@@ -35,6 +35,7 @@ def train(
     ecgs: tp.Ecgs = "all",
     seed: p.Seed = 0,
     limit: p.Limit = None,
+    records: p.Records = None,
     base: tp.Base = None,
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
@@ -77,6 +78,7 @@ def train(
         ecgs=ecgs,
         seed=seed,
         limit=limit,
+        records=None if records is None else str(records),
         base=None if base is None else str(base),
         fit=FitSettings(
             batch_size=batch_size,

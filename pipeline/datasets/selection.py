@@ -21,7 +21,7 @@ def select_records(
     index: RecordIds,
     *,
     limit: int | None = None,
-    records: Path | None = None,
+    records: str | Path | None = None,
     sample: int | None = None,
     seed: int = 0,
 ) -> RecordIds:
@@ -44,7 +44,7 @@ def select_records(
     """
     selected = index
     if records is not None:
-        ids = read_record_ids(records, text=is_text(index))
+        ids = read_record_ids(Path(records), text=is_text(index))
         ids = np.unique(match_ids(ids, index) if is_text(index) else ids)
         unknown = np.setdiff1d(ids, index)
         if len(unknown):

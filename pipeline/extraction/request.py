@@ -1,5 +1,6 @@
 """The extraction request: records of a data set, experts, and the location of each store."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,11 +164,23 @@ def _parse_option(name: str, values: Sequence[str], experts: Sequence[str]) -> E
 
 
 def extract_command(
-    dataset: object, store: object, selection: StoreSelection, limit: int | None
+    dataset: object,
+    store: object,
+    selection: StoreSelection,
+    limit: int | None = None,
+    records: object = None,
 ) -> str:
     """Return the ``enecg extract`` command that fills the selected stores.
 
-    Values for other experts are omitted.
+    Args:
+        dataset: Spec of the data set.
+        store: Root folder or URL of the stores.
+        selection: The stores; values for other experts are omitted.
+        limit: Number of first records; None selects all.
+        records: File of record ids; None selects all.
+
+    Returns:
+        The command, quoted for a shell.
     """
 
     def join(option: str, values: Sequence[str]) -> str:
@@ -178,15 +191,16 @@ def extract_command(
     settings = [
         text for text in selection.expert_settings if text.split(".")[0] in selection.experts
     ]
-    return (
-        f"enecg extract --dataset {dataset} --store {store} "
-        f"--experts {','.join(selection.experts)} "
-        f"--weights {join('--weights', selection.weights)} "
-        f"--pooling {join('--pooling', selection.pooling)} --dtype {selection.dtype}"
-        + (f" --expert-setting {','.join(settings)}" if settings else "")
-        + (f" --limit {limit}" if limit else "")
-        + "".join(f" {option}" for option in selection.decoding.as_arguments())
-    )
+    words = [
+        *("enecg", "extract", "--dataset", str(dataset), "--store", str(store)),
+        *("--experts", ",".join(selection.experts)),
+        *("--weights", join("--weights", selection.weights)),
+        *("--pooling", join("--pooling", selection.pooling), "--dtype", selection.dtype),
+        *(("--expert-setting", ",".join(settings)) if settings else ()),
+        *(("--records", str(records)) if records is not None else ()),
+        *(("--limit", str(limit)) if limit is not None else ()),
+    ]
+    return " ".join((shlex.join(words), *selection.decoding.as_arguments()))
 
 
 def resolve_device(device: str) -> str:

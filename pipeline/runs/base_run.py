@@ -57,6 +57,7 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         ecgs=inherited["ecgs"],
         seed=inherited["seed"],
         limit=inherited["limit"],
+        records=inherited.get("records"),
         fit=replace(settings.fit, adaptation=SHARED, hidden=inherited["fit"]["hidden"]),
     )
 

@@ -1,14 +1,16 @@
 """Records of patients that were used neither for training nor for validation of a saved run."""
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool
 
 from pipeline.datasets.base import Dataset, same_patients
 from pipeline.runs.saved_run import SavedRun
+from stores.record_ids import RecordIds
 
 
 def find_unseen(
-    saved: SavedRun, dataset: Dataset, limit: int | None = None
+    saved: SavedRun, dataset: Dataset, record_id: RecordIds
 ) -> Bool[np.ndarray, "repeat record"]:
     """For each repeat, find the records of patients not used for training or validation.
 
@@ -19,7 +21,7 @@ def find_unseen(
     Args:
         saved: The saved run.
         dataset: Data set to evaluate on.
-        limit: Use only the first `limit` records of the index. Default: all.
+        record_id: Ids of the records to evaluate, which are in the index.
 
     Returns:
         Boolean mask, True for records of unseen patients. It is True everywhere if the data set
@@ -28,14 +30,15 @@ def find_unseen(
     index = dataset.index()
     trained_on = saved.config["dataset"]
     if not same_patients(trained_on, dataset.namespace):
-        return np.ones((len(saved.cohorts), len(index.record_id[:limit])), bool)
+        return np.ones((len(saved.cohorts), len(record_id)), bool)
+    selected = pd.Index(index.record_id).get_indexer(pd.Index(record_id))
     masks = []
     for repeat in range(len(saved.cohorts)):
         seen = np.isin(index.patient_id, saved.patients_seen(repeat))
         if dataset.namespace == trained_on:
             used = np.isin(index.record_id, saved.records_seen(repeat))
             seen |= np.isin(index.patient_id, index.patient_id[used])
-        masks.append(~seen[:limit])
+        masks.append(~seen[selected])
     return np.stack(masks)
 
 

@@ -11,6 +11,7 @@ from enecg.errors import UserError
 from enecg.tasks import ALL, TASKS, Task, parse_tasks, select_tasks
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
+from pipeline.datasets.selection import select_records
 from pipeline.extraction.request import extract_command
 from pipeline.labels.label_source import LabelSource, resolve_labels
 from pipeline.training.cache import Cache, open_by_provenance, open_cache
@@ -73,11 +74,14 @@ def prepare_inputs(
     if provenances is None:
         cache = open_cache(store, source.namespace, selection)
     else:
-        command = extract_command(dataset, store, selection, settings.limit)
+        command = extract_command(dataset, store, selection, settings.limit, settings.records)
         cache = open_by_provenance(store, source.namespace, provenances, command)
     selection = replace(selection, experts=tuple(cache.experts))
-    command = extract_command(dataset, store, selection, settings.limit)
-    complete = find_complete(cache, source.index().record_id[: settings.limit], command)
+    command = extract_command(dataset, store, selection, settings.limit, settings.records)
+    record_id = select_records(
+        source.index().record_id, limit=settings.limit, records=settings.records
+    )
+    complete = find_complete(cache, record_id, command)
     paper_tasks = [task for task in TASKS.values() if every_task or task in chosen]
     labels = resolve_labels(source, settings.labels, own_tasks, paper_tasks)
     labels = replace(labels, table=labels.table.reindex(complete.record_id))

@@ -84,6 +84,8 @@ class TrainSettings:
         seed: Seed of the first repeat; later repeats use ``seed + 1``, ``seed + 2``, ...
             Default: 0.
         limit: Use only the first `limit` records of the index. Default: all.
+        records: File of the ids of the records to use, as read by `read_record_ids`; applied
+            before `limit`. Default: all.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.
@@ -104,6 +106,7 @@ class TrainSettings:
     ecgs: EcgsPerPatient = "all"
     seed: int = 0
     limit: int | None = None
+    records: str | None = None
     base: str | None = None
     fit: FitSettings = field(default_factory=FitSettings)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -54,7 +55,7 @@ def open_study(
     file = folder / DEFINITION
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.read_text() != text:
+        if file.exists() and _add_defaults(file.read_text()) != json.loads(text):
             raise UserError(
                 f"{folder} contains a sweep with other options, data or library versions (see "
                 f"{DEFINITION}); repeat its options to resume it, or choose another --out."
@@ -105,6 +106,20 @@ def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         # With missing ranks, pandas would convert the column to float.
         table["rank"] = table["rank"].astype("Int64")
     return table.sort_values("loss", kind="stable").reset_index(drop=True)
+
+
+def _add_defaults(text: str) -> Any:
+    """Parse a definition, with the defaults of settings that did not exist when it was written."""
+    defaults = json.loads(json.dumps(asdict(TrainSettings())))
+    try:
+        definition = json.loads(text)
+        settings = definition["settings"]
+        for group in ("fit", "decoding"):
+            settings[group] = defaults[group] | settings.get(group, {})
+        definition["settings"] = defaults | settings
+    except (ValueError, TypeError, KeyError):
+        return None
+    return definition
 
 
 def _digest_labels(inputs: Inputs) -> str:

@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 import time
 from importlib.metadata import version
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from flows.cli import enecg
 from flows.run_app import run_app
+from pipeline.extraction.request import StoreSelection, extract_command
+from pipeline.waveforms.options import DecodeOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -223,3 +227,26 @@ def test_dry_run_starts_no_server_and_writes_nothing(
     assert "dlinear: 4 rows to compute" in outcome.out
     assert "Nothing was computed or written" in outcome.out
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("folder", ["plain", "with space & 'quote'"])
+def test_suggested_extract_command_is_accepted_by_the_command_line(folder: str, tmp_path: Path):
+    selection = StoreSelection(
+        ("dlinear", "timesnet"),
+        ("random:0", "timesnet@random:1", "moment@random:2"),
+        ("default",),
+        "float32",
+        ("dlinear.moving_average=15", "tempo.x=1"),
+        DecodeOptions("mirror", derive_leads=True),
+    )
+    place = tmp_path / folder
+    command = extract_command(f"mimic-iv-ecg:{place}", place, selection, 5, place / "ids.txt")
+    words = shlex.split(command)
+    assert words[:2] == ["enecg", "extract"]
+    _, bound, _ = enecg().parse_args(words[1:], exit_on_error=False)
+    assert bound.arguments["dataset"] == f"mimic-iv-ecg:{place}"
+    assert bound.arguments["records"] == place / "ids.txt"
+    assert bound.arguments["limit"] == 5
+    assert bound.arguments["expert_settings"] == ("dlinear.moving_average=15",)
+    assert bound.arguments["weights"] == ("random:0,timesnet@random:1",)
+    assert bound.arguments["derive_leads"]

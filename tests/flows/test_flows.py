@@ -209,3 +209,8 @@ def test_prefect_server_rejects_store_urls_with_credentials(flow: Flow[Any, Any]
 
 def test_names_may_be_repeated_or_comma_separated():
     assert split(("dlinear, timesnet", "moment", "")) == ("dlinear", "timesnet", "moment")
+    assert split(('"grade:binary:mild, early", af:binary', 'x:binary:a "b"')) == (
+        "grade:binary:mild, early",
+        "af:binary",
+        'x:binary:a "b"',
+    )

@@ -1,5 +1,6 @@
 """Hyperparameter search on the stores of the synthetic data set."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.report.sweep_page import plot_trials, write_sweep
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.sweep import Sweep, SweepSettings, sweep
 from pipeline.training.sweep_space import Space, check_space
-from pipeline.training.sweep_study import tabulate_trials
+from pipeline.training.sweep_study import DEFINITION, tabulate_trials
 
 SETTINGS = TrainSettings(
     weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)
@@ -47,6 +48,22 @@ def test_sweep_resumes_and_reports_all_trials(dataset: str, store: Path, tmp_pat
     assert set(first.trials["loss"]) <= set(resumed.trials["loss"])
     assert resumed.loss == resumed.trials["loss"].min() <= first.loss
     assert len(set(resumed.trials["learning_rate"])) == 6  # no trial is repeated
+    definition = tmp_path / "sweep" / DEFINITION
+    older = json.loads(definition.read_text())
+    # Settings that did not exist when the sweep was started.
+    del (
+        older["settings"]["records"],
+        older["settings"]["decoding"],
+        older["settings"]["fit"]["balance"],
+    )
+    definition.write_text(json.dumps(older))
+    assert len(run(dataset, store, tmp_path / "sweep", 6).trials) == 6
+    definition.write_text(json.dumps(older | {"settings": older["settings"] | {"seed": 7}}))
+    with pytest.raises(UserError, match="contains a sweep with other options"):
+        run(dataset, store, tmp_path / "sweep", 6)
+    definition.write_text("[]")
+    with pytest.raises(UserError, match="contains a sweep with other options"):
+        run(dataset, store, tmp_path / "sweep", 6)
     saved = pd.read_csv(tmp_path / "sweep" / "trials.csv")
     assert saved["loss"].tolist() == pytest.approx(resumed.trials["loss"].tolist())
     text, page = write_sweep(resumed), (tmp_path / "sweep" / "sweep.html").read_text()

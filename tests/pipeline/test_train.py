@@ -17,7 +17,9 @@ from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import FFN
 from enecg.metrics import SECONDARY_METRICS
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
+from pipeline.evaluate import evaluate
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
 from pipeline.extract import extract
@@ -297,6 +299,32 @@ def test_error_for_missing_records_contains_the_extract_command(
         run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
     few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))
     assert few.scores[0].n[0] < 10
+
+
+def test_records_of_a_file_are_used_for_training_and_evaluation(
+    dataset: Path, store: Path, tmp_path: Path
+):
+    index = MimicIvEcg(dataset).index()
+    chosen = index.record_id[np.isin(index.patient_id, np.unique(index.patient_id)[:15])]
+    file = tmp_path / "chosen.txt"
+    file.write_text("\n".join(map(str, chosen)))
+    given = {"records": str(file), "tasks": ("age",), "repeats": 1}
+    few = run(dataset, store, tmp_path / "run", **given)
+    (cohort,) = json.loads((few.folder / "cohorts.json").read_text())
+    used = {record for part in ("train", "validation", "test") for record in cohort[part]}
+    assert used
+    assert used <= set(chosen.tolist())
+    assert json.loads((few.folder / "config.json").read_text())["settings"]["records"] == str(file)
+
+    others = tmp_path / "others.csv"
+    unused = index.record_id[~np.isin(index.record_id, chosen)][:7]
+    pd.DataFrame({"record_id": unused}).to_csv(others, index=False)
+    evaluation = evaluate(few.folder, f"mimic-iv-ecg:{dataset}", store, records=others)
+    found = {record for one in evaluation.predictions for record in one.record_id.tolist()}
+    assert found <= set(unused.tolist())
+    file.write_text("12345")
+    with pytest.raises(UserError, match=r"chosen.txt lists 1 records that are not in the data set"):
+        run(dataset, store, tmp_path / "other", **given)
 
 
 def test_part_without_labels_is_rejected_before_training(
