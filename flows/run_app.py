@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+RESUME = "Run the same command again: extractions, sweeps and copies resume, others restart."
+
 SERVER_UNREACHABLE = "Failed to reach API at"
 """Start of Prefect's error message when no server answers."""
 
@@ -44,6 +46,7 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
 
     Raises:
         RuntimeError: Anything but an unreachable Prefect server, as for other bugs.
+        SystemExit: A command exited by itself.
     """
     app.suppress_keyboard_interrupt = False
     try:
@@ -75,8 +78,13 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
         )
         return ExitCode.USER_ERROR
     except KeyboardInterrupt:
-        log_to_stderr("Interrupted. Run the same command again to resume.")
+        log_to_stderr(f"Interrupted. {RESUME}")
         return ExitCode.INTERRUPTED
+    except SystemExit as error:
+        if error.code != ExitCode.TERMINATED:
+            raise
+        log_to_stderr(f"Terminated. {RESUME}")
+        return ExitCode.TERMINATED
     return code if isinstance(code, int) else ExitCode.OK
 
 

@@ -106,14 +106,19 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
     def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
         with job.progress("extract", "records", f"Extraction of {dataset}") as run:
             progress = JobProgress(plan.total_records, run)
-            for shards in plan.ranges(MAX_STEPS):
-                name = f"shards {shards.first} to {shards.last}"
-                job.step(
-                    name,
-                    extract_shards,
-                    *(plan, shards, summary, progress),
-                    retry_seconds=RETRY_SECONDS,
-                )
+            try:
+                for shards in plan.ranges(MAX_STEPS):
+                    name = f"shards {shards.first} to {shards.last}"
+                    job.step(
+                        name,
+                        extract_shards,
+                        *(plan, shards, summary, progress),
+                        retry_seconds=RETRY_SECONDS,
+                    )
+            except (KeyboardInterrupt, SystemExit):
+                for line in summary.lines():
+                    job.log(line)
+                raise
 
     with forward_logs("enecg", job.log):
         summary = stage.extract(

@@ -1,6 +1,9 @@
+import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -149,9 +152,52 @@ def test_ctrl_c_is_reported_and_sigterm_exits_through_cleanup(capfd: pytest.Capt
 
     assert run_app(app, ["interrupted"]) == 130
     assert capfd.readouterr().err.startswith("Interrupted.")
-    with pytest.raises(SystemExit) as exit_info:
-        run_app(app, ["terminated"])
-    assert exit_info.value.code == 143
+    assert run_app(app, ["terminated"]) == 143
+    assert capfd.readouterr().err.startswith("Terminated.")
+
+
+@pytest.mark.parametrize(
+    ("sent", "interrupt", "code", "word"),
+    [
+        (signal.SIGINT, signal.SIG_DFL, 130, "Interrupted."),
+        (signal.SIGTERM, signal.SIG_DFL, 143, "Terminated."),
+        # As for a process in the background.
+        (signal.SIGTERM, signal.SIG_IGN, 143, "Terminated."),
+    ],
+)
+def test_stopped_extraction_prints_its_summary_and_resumes(
+    sent: signal.Signals,
+    interrupt: signal.Handlers,
+    code: int,
+    word: str,
+    synthetic_dir: Path,
+    tmp_path: Path,
+):
+    executable = Path(sys.executable).with_name("enecg")
+    if not executable.exists():
+        pytest.skip(f"{executable} does not exist; install the project in this environment")
+    process = subprocess.Popen(
+        [
+            *(executable, "extract", "--dataset", f"mimic-iv-ecg:{synthetic_dir}"),
+            *("--store", tmp_path / "store", "--experts", "timesnet", "--weights", "random:0"),
+            *("--batch-size", "2"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
+    )
+    with process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(sent)
+        rest = process.stderr.read()
+    assert first.startswith("extract: "), first + rest
+    assert process.returncode == code
+    assert "rows computed, " in rest
+    assert rest.splitlines()[-1].startswith(word)
+    assert "resume" in rest.splitlines()[-1]
+    (record,) = (tmp_path / "store").glob("synthetic/*/runs/timesnet/*/*.json")
+    assert json.loads(record.read_text())["finished"] is False
 
 
 def test_closed_pipe_is_not_success(monkeypatch: pytest.MonkeyPatch):
