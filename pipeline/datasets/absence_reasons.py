@@ -13,29 +13,33 @@ REASONS = {
         *("not_listed", "other_patient", "not_measured", "unreadable", "implausible"),
         NOT_STATED,
     ),
-    "age": ("no_ecg_time", "patient_not_listed", "implausible", NOT_STATED),
-    "sex": ("patient_not_listed", NOT_STATED),
+    "age": ("no_ecg_time", "patient_not_listed", "unreadable", "implausible", NOT_STATED),
+    "sex": ("patient_not_listed", "unknown_word", NOT_STATED),
     "potassium": (
         *("no_ecg_time", "no_result", "none_in_window", "implausible", "unknown_flag"),
+        *("unknown_word", NOT_STATED),
+    ),
+    "diagnosis": (
+        *("not_listed", "other_patient", "no_report", "no_diagnosis", "unreadable"),
         NOT_STATED,
     ),
-    "diagnosis": ("not_listed", "other_patient", "no_report", "no_diagnosis", NOT_STATED),
 }
 """Reasons by label.
 
 - ``not_listed``: the record is not in `machine_measurements`.
 - ``other_patient``: the record is listed there under another patient.
 - ``not_measured``: the machine reported 29999 or nothing.
-- ``unreadable``: the field is not a number.
+- ``unreadable``: the field is not a number, or not in the source's format.
 - ``implausible``: the value is outside the range in `plausibility`.
 - ``no_ecg_time``: the record list has no time for this ECG.
 - ``patient_not_listed``: the patient is not in `patients`.
 - ``no_result``: the patient has no potassium result.
 - ``none_in_window``: the patient has results, but none in the window around this ECG.
 - ``unknown_flag``: the laboratory's flag is neither empty nor `abnormal`.
+- ``unknown_word``: the word does not state either class.
 - ``no_report``: the selected report lines are empty.
 - ``no_diagnosis``: all selected report lines are skipped, because they are not diagnoses.
-- ``not_stated``: the field is empty or has an unknown value.
+- ``not_stated``: the source has no value.
 """
 
 

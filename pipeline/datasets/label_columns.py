@@ -1,87 +1,38 @@
-"""Columns of labels in users' tables, parsed to numbers, two classes or words."""
+"""Columns of users' tables, parsed to numbers, words or two classes."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
 
-from enecg.errors import UserError
-from enecg.tasks import Task
-from pipeline.datasets.plausibility import PLAUSIBLE
-
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
 """Fields of a CSV that mean missing. `None` is a word: it may be a severity."""
 
-_BINARY_SPELLINGS = (("0", "1"), ("false", "true"))
-_SEX_SPELLINGS = (("f", "m"),)
 _EXAMPLES = 3
+_EXAMPLE_LENGTH = 40
 
 
-def parse_paper_labels(task: Task, column: pd.Series, source: str) -> pd.Series:
-    """Parse a column of labels for one of the paper's tasks.
-
-    Args:
-        task: One of `enecg.tasks.TASKS`.
-        column: Column of a user's table.
-        source: Name of the table, for error messages.
-
-    Returns:
-        Labels as in `LABEL_COLUMNS`, NaN where missing. RR intervals outside the plausible range
-        are missing.
-
-    Raises:
-        UserError: A value cannot be a label of this task.
-    """
-    if task.kind == "multiclass":
-        return parse_words(column)
-    if task.kind == "regression":
-        numbers = parse_numbers(column, task.column, source)
-        if task.name == "rr_interval":
-            numbers = numbers.where(numbers.between(*PLAUSIBLE["rr_interval"]))
-        return numbers
-    spellings = (*_BINARY_SPELLINGS, task.classes, *(_SEX_SPELLINGS if task.name == "sex" else ()))
-    number = {word: float(place) for pair in spellings for place, word in enumerate(pair)}
-    words = parse_words(column).str.lower()
-    unknown = [word for word in list_classes(parse_words(column)) if word.lower() not in number]
-    if unknown:
-        allowed = ", ".join(" or ".join(map(repr, pair)) for pair in spellings)
-        raise UserError(
-            f"{source}: column {task.column} has values such as {quote_examples(unknown)}; use "
-            f"{allowed}."
-        )
-    return words.map(number).astype("float64")
-
-
-def parse_numbers(column: pd.Series, name: str, source: str) -> pd.Series:
+def parse_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Parse a column of finite numbers.
 
     Args:
-        column: Column of a user's table.
-        name: Name of the column, for error messages.
-        source: Name of the table, for error messages.
+        column: Text or numbers.
 
     Returns:
-        float64, NaN where missing.
-
-    Raises:
-        UserError: A value is a word or infinite.
+        The numbers as float64, NaN where there is none, and a mask of the values that are neither
+        missing nor finite numbers.
     """
-    known = column if column.dtype.kind in "iuf" else parse_words(column)
-    numbers = pd.to_numeric(known, errors="coerce").astype("float64")
-    wrong = (numbers.isna() & known.notna()) | numbers.isin([float("inf"), float("-inf")])
-    if wrong.any():
-        raise UserError(
-            f"{source}: column {name} has {int(wrong.sum())} values that are not numbers, such as "
-            f"'{column[wrong].iloc[0]}'; leave unknown values empty, or make the task binary or "
-            "multiclass."
-        )
-    return numbers
+    stated = column if column.dtype.kind in "iuf" else parse_stated_words(column)
+    numbers = pd.to_numeric(stated, errors="coerce").astype("float64")
+    finite = numbers.notna() & ~numbers.isin([float("inf"), float("-inf")])
+    return numbers.where(finite), (stated.notna() & ~finite).astype(bool)
 
 
 def parse_words(column: pd.Series) -> pd.Series:
     """Parse a column of words: stripped, NaN where missing.
 
     Args:
-        column: Column of a user's table.
+        column: Text or numbers.
 
     Returns:
         Strings. Whole numbers lose their point (`1.0` is `1`); `true` and `false` become lower
@@ -91,6 +42,12 @@ def parse_words(column: pd.Series) -> pd.Series:
     words = pd.Series([*map(_word, distinct), None], dtype="string")
     taken = words.take(codes.tolist()).set_axis(column.index)
     return taken.mask(taken == "")
+
+
+def parse_stated_words(column: pd.Series) -> pd.Series:
+    """Parse a column of words like `parse_words`, NaN also for `MISSING_VALUES`."""
+    words = parse_words(column)
+    return words.mask(words.isin(MISSING_VALUES))
 
 
 def _word(value: object) -> str:
@@ -109,28 +66,23 @@ def list_classes(words: pd.Series) -> list[str]:
         return sorted(found)
 
 
-def encode_binary(words: pd.Series, classes: tuple[str, ...], name: str, source: str) -> pd.Series:
-    """Encode a column of words as class numbers 0 and 1.
+def count_missing(
+    counts: Counter[str], selected: pd.Series, column: pd.Series, description: str
+) -> None:
+    """Count values that are treated as missing, with the first one and its record as an example.
 
     Args:
-        words: Column from `parse_words`.
-        classes: The words of class 0 and class 1.
-        name: Name of the column, for error messages.
-        source: Name of the table, for error messages.
-
-    Returns:
-        float64, NaN where missing.
-
-    Raises:
-        UserError: There is a word that is neither class.
+        counts: Updated with the number of selected values, if any, by description.
+        selected: Mask of the values to count.
+        column: The column, indexed by record id.
+        description: What is counted, such as ``"labels.csv: values of age that are not numbers"``.
     """
-    unknown = [word for word in list_classes(words) if word not in classes]
-    if unknown:
-        raise UserError(
-            f"{source}: column {name} has values other than {classes[0]!r} and {classes[1]!r}, "
-            f"such as {quote_examples(unknown)}; use these two."
-        )
-    return words.map({word: float(place) for place, word in enumerate(classes)}).astype("float64")
+    if selected.any():
+        example = column[selected].iloc[[0]]
+        value = repr(_word(example.iloc[0])[:_EXAMPLE_LENGTH])
+        counts[
+            f"{description}, such as {value} of record {example.index[0]}, treated as missing"
+        ] += int(selected.sum())
 
 
 def quote_examples(values: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 Kalyakulina et al., IEEE Access 8:186181 (2020); https://physionet.org/content/ludb/1.0.1/, ODC-By.
 """
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from jaxtyping import Float32
 
 from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.id_columns import parse_integers
-from pipeline.datasets.plausibility import AGE_OVER_89
+from pipeline.datasets.base import RecordIndex
+from pipeline.datasets.label_values import parse_label
+from pipeline.datasets.published_table import read_published_table
+from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACE = "ludb/1.0.1"
+
+TABLE = "ludb.csv"
 
 UNITS_PER_MV = 1000.0
 """Units of a LUDB file per millivolt, in all leads.
@@ -53,27 +57,20 @@ class Ludb:
         self.decoding = decoding
         if not self.root.is_dir():
             raise UserError(f"{self.root} does not exist; give the directory of LUDB 1.0.1.")
-        if not (self.root / "ludb.csv").is_file():
+        if not (self.root / TABLE).is_file():
             raise UserError(
-                f"{self.root} does not contain ludb.csv; give the root directory of LUDB 1.0.1."
+                f"{self.root} does not contain {TABLE}; give the root directory of LUDB 1.0.1."
             )
         self._files = DirectoryFiles(self.root)
 
     @cached_property
+    def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
+        """The table's valid rows, and the number of others by description."""
+        return read_published_table(self.root / TABLE, ("ID",), ("Sex", "Age", "Rhythms"))
+
+    @property
     def _table(self) -> pd.DataFrame:
-        path = self.root / "ludb.csv"
-        try:
-            table = pd.read_csv(path, dtype="string")
-            if missing := sorted({"ID", "Sex", "Age", "Rhythms"} - set(table.columns)):
-                raise ValueError(f"missing columns: {', '.join(missing)}")
-            ids, known = parse_integers(table["ID"])
-            if not known.all():
-                raise ValueError(f"row {int(known.argmin()) + 1} has no ID")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} is not LUDB's table ({str(error).splitlines()[0]}); copy it again."
-            ) from error
-        return table.set_index(pd.Index(ids, name="record_id"))
+        return self._rows[0]
 
     def index(self) -> RecordIndex:
         """Return the 200 records in the order of ``ludb.csv``."""
@@ -92,30 +89,40 @@ class Ludb:
 
     def labels(self) -> pd.DataFrame:
         """Return RR interval (from the R peaks annotated in lead II), age, sex and first rhythm."""
-        table = self._table
-        years = table["Age"].str.strip()
-        age = pd.to_numeric(years.where(years != ">89"), errors="coerce").astype("float64")
-        labels = pd.DataFrame(
-            {
-                "patient_id": table.index,
-                "rr_interval": [self._rr_ms(record) for record in table.index],
-                "age": age.where((years != ">89").fillna(True), AGE_OVER_89),
-                "sex": table["Sex"].str.strip().map({"M": 1.0, "F": 0.0}),
-                "diagnosis": table["Rhythms"].str.strip().str.split("\n").str[0].str.strip(),
-            },
-            index=table.index,
-        )
-        return labels.astype({str(name): LABEL_COLUMNS[str(name)] for name in labels})
+        return self.record_labels().values()
 
-    def _rr_ms(self, record: int) -> float:
-        """Return the mean interval between R peaks, NaN with fewer than two."""
+    def record_labels(self, progress: Progress | None = None) -> RecordLabels:
+        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        table, skipped = self._rows[0], self._rows[1].copy()
+        rr_ms = table["ID"].map(self._rr_ms).astype(object)
+        rhythms = table["Rhythms"].str.strip().str.split("\n").str[0]
+        parts = (
+            parse_label("rr_interval", rr_ms, "R peaks", skipped),
+            parse_label("age", table["Age"], TABLE, skipped),
+            parse_label("sex", table["Sex"], TABLE, skipped),
+            parse_label("diagnosis", rhythms, TABLE, skipped),
+        )
+        return assemble_labels(self.index(), parts, skipped)
+
+    def _rr_ms(self, record: int) -> float | str:
+        """Return the mean interval between R peaks, NaN with fewer than two.
+
+        Args:
+            record: Id of the record.
+
+        Returns:
+            The interval in ms, or a description of the file if it cannot be read.
+        """
         path = self.root / "data" / str(record)
         if not path.with_name(f"{record}.ii").is_file():
             return float("nan")
         # Imported here because only the RR intervals need it.
         import wfdb
 
-        annotation = wfdb.rdann(str(path), "ii")
+        try:
+            annotation = wfdb.rdann(str(path), "ii")
+        except (OSError, ValueError, IndexError):
+            return f"data/{record}.ii cannot be read"
         peaks = annotation.sample[np.array(annotation.symbol) == _R_PEAK]
         if len(peaks) < 2:
             return float("nan")

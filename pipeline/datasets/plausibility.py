@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
+from pipeline.datasets.label_columns import count_missing
+
 _AXIS_DEGREES = (-180, 180)
 _ONSET_MS = (0, 3000)
 
@@ -43,12 +45,15 @@ MIN_DISTINCT = 5
 """Minimum number of distinct values for which gaps are assessed."""
 
 
-def remove_implausible(name: str, numbers: pd.Series, counts: Counter[str]) -> pd.Series:
+def remove_implausible(
+    name: str, numbers: pd.Series, source: str, counts: Counter[str]
+) -> pd.Series:
     """Remove values outside the column's plausible range, and replace ages over 89.
 
     Args:
         name: Name of the column; columns that are not in `PLAUSIBLE` are returned as they are.
-        numbers: The column as float64, NaN where missing.
+        numbers: The column as float64 by record id, NaN where missing.
+        source: Name of the table, for descriptions.
         counts: Updated with the number of values that are removed or replaced, by description.
 
     Returns:
@@ -58,17 +63,19 @@ def remove_implausible(name: str, numbers: pd.Series, counts: Counter[str]) -> p
         return numbers
     low, high = PLAUSIBLE[name]
     if name == "age":
-        numbers = numbers.mask(numbers == PTB_XL_OVER_89, AGE_OVER_89)
-    kept = numbers.where(numbers.between(low, high))
-    counts[f"{name}: values outside {low:g} to {high:g}, treated as missing"] += int(
-        (numbers.notna() & kept.isna()).sum()
-    )
-    if name == "age":
         # 89.5 years may be a fraction of 89.
-        over = kept >= AGE_OVER_89
-        counts[f"ages over 89, set to {AGE_OVER_89:g}"] += int(over.sum())
-        kept = kept.mask(over, AGE_OVER_89)
-    return kept
+        over_89 = numbers.between(AGE_OVER_89, high) | (numbers == PTB_XL_OVER_89)
+        numbers = numbers.mask(over_89, AGE_OVER_89)
+        if over_89.any():
+            counts[f"{source}: ages over 89, set to {AGE_OVER_89:g}"] += int(over_89.sum())
+    outside = numbers.notna() & ~numbers.between(low, high)
+    seconds = outside & (name == "rr_interval") & numbers.between(low / 1000, high / 1000)
+    for selected, kind in (
+        (seconds, f"from {low / 1000:g} to {high / 1000:g}, which look like seconds instead of ms"),
+        (outside & ~seconds, f"outside {low:g} to {high:g}"),
+    ):
+        count_missing(counts, selected, numbers, f"{source}: values of {name} {kind}")
+    return numbers.mask(outside)
 
 
 def find_suspicious_values(numbers: pd.Series) -> dict[float, int]:

@@ -4,8 +4,9 @@ Wagner et al., Scientific Data 7:154 (2020); https://physionet.org/content/ptb-x
 """
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,12 @@ import pandas as pd
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.id_columns import parse_integers
-from pipeline.datasets.plausibility import AGE_OVER_89
+from pipeline.datasets.absence_reasons import NOT_STATED, first_reason, reason_column
+from pipeline.datasets.base import RecordIndex
+from pipeline.datasets.label_columns import count_missing, parse_stated_words
+from pipeline.datasets.label_values import parse_label
+from pipeline.datasets.published_table import read_published_table
+from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
@@ -27,10 +31,7 @@ NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
 TABLE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
 
-MAX_STATED_AGE = 89
-"""Highest age in the table, in years; ages above are given as 300."""
-
-SEXES = {0.0: 1.0, 1.0: 0.0}
+SEXES = {"0": 1.0, "1": 0.0}
 """From the table's coding (0 male, 1 female) to that of `LABEL_COLUMNS` (1 male, 0 female)."""
 
 RHYTHMS = {
@@ -62,9 +63,6 @@ _PARSE_ERRORS = (
     *(MemoryError, RecursionError, OverflowError),
 )
 """Errors of parsing a cell of `scp_codes` that is not a dict of likelihoods."""
-
-_IDS = ("ecg_id", "patient_id")
-_COLUMNS = (*_IDS, "age", "sex", "scp_codes")
 
 
 class PtbXl:
@@ -101,31 +99,18 @@ class PtbXl:
             )
 
     @cached_property
+    def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
+        """The table's valid rows, and the number of others by description."""
+        columns = ("age", "sex", "scp_codes", self._path_column)
+        # Some id columns have a decimal point.
+        return read_published_table(self._file, ("ecg_id", "patient_id"), columns)
+
+    @property
     def _table(self) -> pd.DataFrame:
-        """The required columns, indexed by `record_id`."""
-        required = (*_COLUMNS, self._path_column)
-        try:
-            table = pd.read_csv(
-                self._file,
-                usecols=lambda name: name in required,
-                dtype=dict.fromkeys(_IDS, str),
-            )
-            if missing := sorted({*required} - {*table.columns}):
-                raise ValueError(f"missing columns: {', '.join(missing)}")
-            # Some id columns have a decimal point.
-            ids = {name: _parse_ids(table[name]) for name in _IDS}
-            if ids["ecg_id"].duplicated().any():
-                raise ValueError("an ecg_id is repeated")
-            numbers = {name: pd.to_numeric(table[name]).astype(float) for name in ("age", "sex")}
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self._file} is not PTB-XL's table ({str(error).splitlines()[0].rstrip('.')}); "
-                "copy it again."
-            ) from error
-        return table.assign(**ids, **numbers).set_index("ecg_id").rename_axis("record_id")
+        return self._rows[0]
 
     def index(self) -> RecordIndex:
-        """Return all records in the order of ``ptbxl_database.csv``."""
+        """Return the records with valid ids in the order of ``ptbxl_database.csv``."""
         return RecordIndex(
             record_id=self._table.index.to_numpy(np.int64),
             patient_id=self._table["patient_id"].to_numpy(np.int64),
@@ -153,31 +138,35 @@ class PtbXl:
         Returns:
             The labels by `record_id`, with `scp_superclass` only if ``scp_statements.csv`` exists.
         """
-        table = self._table
-        likelihoods = [self._parse_codes(*row) for row in table["scp_codes"].items()]
-        columns = {
-            "patient_id": table["patient_id"],
-            "age": table["age"].mask(table["age"] > MAX_STATED_AGE, AGE_OVER_89),
-            "sex": table["sex"].map(SEXES),
-            "diagnosis": [RHYTHMS.get(_likeliest(one, tuple(RHYTHMS))) for one in likelihoods],
-            "scp_codes": table["scp_codes"],
-        }
-        if (self.root / STATEMENTS).is_file():
-            classes = self._superclasses()
-            sums = [_sum_by_class(one, classes) for one in likelihoods]
-            columns["scp_superclass"] = [_likeliest(one, SUPERCLASSES) or None for one in sums]
-        dtypes = {name: LABEL_COLUMNS.get(name, "string") for name in columns}
-        return pd.DataFrame(columns, index=table.index).astype(dtypes)
+        return self.record_labels().values()
 
-    def _parse_codes(self, record: object, cell: object) -> Likelihoods:
-        try:
-            codes = ast.literal_eval(str(cell))
-            return {str(code): float(likelihood) for code, likelihood in codes.items()}
-        except _PARSE_ERRORS as error:
-            raise UserError(
-                f"{self._file}: scp_codes of ecg_id {record} are not a Python dict of "
-                f"likelihoods: {str(cell)[:60]!r}; copy the file again."
-            ) from error
+    def record_labels(self, progress: Progress | None = None) -> RecordLabels:
+        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        table, skipped = self._table, self._rows[1].copy()
+        codes = parse_stated_words(table["scp_codes"])
+        parsed = [None if cell is pd.NA else _parse_codes(cell) for cell in codes]
+        likelihoods = pd.Series(parsed, codes.index, dtype=object)
+        invalid = codes.notna() & likelihoods.isna()
+        description = f"{TABLE}: values of scp_codes that are not a dict of likelihoods"
+        count_missing(skipped, invalid, codes, description)
+        rhythms = likelihoods.map(_find_rhythm, na_action="ignore").astype("string")
+        reasons = first_reason(
+            "diagnosis",
+            (invalid.to_numpy(), "unreadable"),
+            (rhythms.isna().to_numpy(), NOT_STATED),
+        )
+        diagnoses = {"diagnosis": rhythms, reason_column("diagnosis"): reasons}
+        columns: list[pd.DataFrame | pd.Series] = [
+            parse_label("age", table["age"], TABLE, skipped),
+            parse_label("sex", table["sex"], TABLE, skipped, SEXES),
+            pd.DataFrame(diagnoses, index=table.index),
+            table["scp_codes"],
+        ]
+        if (self.root / STATEMENTS).is_file():
+            find = partial(_find_superclass, classes=self._superclasses())
+            superclass = likelihoods.map(find, na_action="ignore").astype("string")
+            columns.append(superclass.rename("scp_superclass"))
+        return assemble_labels(self.index(), columns, skipped)
 
     def _superclasses(self) -> dict[str, str]:
         """Return the superclass of each diagnostic statement."""
@@ -194,19 +183,25 @@ class PtbXl:
         return {str(code): str(name) for code, name in diagnostic.items()}
 
 
-def _parse_ids(column: "pd.Series[int]") -> "pd.Series[int]":
-    numbers, known = parse_integers(column)
-    if not known.all():
-        raise ValueError(f"row {int(known.argmin()) + 1} has no {column.name}")
-    return pd.Series(numbers, column.index)
+def _parse_codes(cell: str) -> Likelihoods | None:
+    """Parse a cell of `scp_codes`, a Python dict; return None if it is not one."""
+    try:
+        codes = ast.literal_eval(cell)
+        return {str(code): float(likelihood) for code, likelihood in codes.items()}
+    except _PARSE_ERRORS:
+        return None
 
 
-def _sum_by_class(codes: Likelihoods, classes: Mapping[str, str]) -> Likelihoods:
+def _find_rhythm(likelihoods: Likelihoods) -> str | None:
+    return RHYTHMS.get(_likeliest(likelihoods, tuple(RHYTHMS)))
+
+
+def _find_superclass(likelihoods: Likelihoods, classes: Mapping[str, str]) -> str | None:
     sums: dict[str, float] = {}
-    for code, likelihood in codes.items():
+    for code, likelihood in likelihoods.items():
         if code in classes:
             sums[classes[code]] = sums.get(classes[code], 0.0) + likelihood
-    return sums
+    return _likeliest(sums, SUPERCLASSES) or None
 
 
 def _likeliest(likelihoods: Likelihoods, names: tuple[str, ...]) -> str:

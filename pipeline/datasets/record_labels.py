@@ -1,22 +1,28 @@
 """Labels of a data set's records, with a reason for each label that is missing."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from pipeline.datasets.absence_reasons import REASONS, reason_column
-from pipeline.datasets.base import LABEL_COLUMNS
+from pipeline.datasets.absence_reasons import REASONS, labels_in, reason_column
+from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.label_columns import parse_words
-from pipeline.datasets.label_rules import Criterion
+from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, Criterion
 from stores.record_ids import RecordIds
 
 STANDARD_COLUMNS = frozenset(
     ("record_id", "patient_id", "subject_id", *LABEL_COLUMNS, *map(reason_column, REASONS))
 )
 """Columns that every data set may have: ids, labels and reasons."""
+
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)``."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class RecordLabels:
             a column of reasons for each label, then extra columns, float64 or words.
         missing_tables: For each label without a column, the table that is missing.
         criterion: What makes potassium abnormal; None if there is no lab table.
-        skipped: Number of rows not used, or used in part, by description.
+        skipped: Number of rows and values that are not used, used in part or replaced, by
+            description.
         sources: Paths of the tables.
     """
 
@@ -43,9 +50,66 @@ class RecordLabels:
         """Columns besides ids, labels and reasons."""
         return tuple(str(name) for name in self.table if name not in STANDARD_COLUMNS)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each description in `skipped`."""
+        return describe_skipped(self.skipped, len(self.table))
+
     def values(self) -> pd.DataFrame:
-        """Return the label columns alone, as `Dataset.labels` does."""
-        return self.table[[name for name in LABEL_COLUMNS if name in self.table]]
+        """Return the table without reasons, as `Dataset.labels` does."""
+        return self.table.drop(columns=[reason_column(name) for name in labels_in(self.table)])
+
+
+@runtime_checkable
+class HasRecordLabels(Protocol):
+    """A data set that knows why its labels are absent."""
+
+    def record_labels(self, progress: Progress | None = None) -> RecordLabels:
+        """Return the labels of all records.
+
+        Args:
+            progress: Called as ``progress(done, total)`` with numbers of records, if reading
+                their labels takes long.
+        """
+
+
+def assemble_labels(
+    index: RecordIndex, columns: Iterable[pd.DataFrame | pd.Series], skipped: Counter[str]
+) -> RecordLabels:
+    """Combine the labels of a data set other than MIMIC.
+
+    Args:
+        index: The data set's records and patients.
+        columns: Labels with reasons from `parse_label`, and extra columns, each with one row per
+            record in the order of the index.
+        skipped: Number of rows and values that are not used, by description.
+
+    Returns:
+        The labels.
+    """
+    parts = [part.reset_index(drop=True) for part in columns]
+    table = pd.concat([pd.DataFrame({"patient_id": index.patient_id}), *parts], axis=1)
+    missing_tables = {name: "the data set's own tables" for name in REASONS if name not in table}
+    return RecordLabels(arrange_columns(table, index.record_id), missing_tables, skipped=+skipped)
+
+
+def describe_skipped(skipped: Counter[str], records: int) -> tuple[str, ...]:
+    """Return a sentence for each description, in alphabetical order.
+
+    Args:
+        skipped: Counts by description.
+        records: Number of records of the data set.
+
+    Returns:
+        The sentences, with the share of the records where the description counts reports.
+    """
+    notes = []
+    for description, count in sorted(skipped.items()):
+        share = ""
+        if description.endswith(FIRST_LINE_SKIPPED):
+            share = f" ({count / records:.1%} of the ECGs)"
+        notes.append(f"{description}: {count:,}{share}.")
+    return tuple(notes)
 
 
 def arrange_columns(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from jaxtyping import Bool
 
 from enecg.errors import UserError
 from pipeline.datasets.id_columns import (
@@ -43,6 +44,8 @@ class RecordTable:
             no patient column.
         columns: Names of all columns of the file.
         unknown_records: Record ids of the file that are not in the data set.
+        invalid_rows: Number and example of the rows without a valid record id, which are skipped;
+            empty if there are none.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class RecordTable:
     patients: pd.Series | None
     columns: tuple[str, ...]
     unknown_records: RecordIds
+    invalid_rows: str = ""
 
 
 def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
@@ -66,7 +70,7 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         The columns, joined by record id.
 
     Raises:
-        UserError: The file cannot be read as a table, a record id is missing, a record has two
+        UserError: The file cannot be read as a table, has no valid record id, a record has two
             different rows or two patients, or no record is in the data set.
     """
     path = path.expanduser()
@@ -85,9 +89,13 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
     for name in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
         if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
             raise UserError(f"{path}: column {name} contains lists; use one value per row.")
-    ids = _text_ids(table[key], record_id, path) if text else _integer_ids(table[key], path)
+    ids, known, invalid_rows = _parse_ids(table[key], text)
+    if not known.any():
+        raise UserError(f"{path} has {invalid_rows}; every row needs a record id.")
+    table, ids = table[known], ids[known]
     patients = _patient_columns(table, key, text, path)
-    table = table.drop(columns=list(patients)).assign(**{key: ids})
+    table = table.drop(columns=list(patients))
+    table[key] = match_ids(ids, record_id) if text else ids
     if patients:
         first, *others = patients.values()
         table[_PATIENT] = first.fillna(others[0]) if others else first
@@ -98,8 +106,8 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
             f"{path} has {len(repeated)} records with several different rows, such as "
             f"{repeated[0]}; keep one row of each."
         )
-    known = rows.index.isin(record_id)
-    if not known.any():
+    in_dataset = rows.index.isin(record_id)
+    if not in_dataset.any():
         example = f" (such as {rows.index[0]})" if len(rows) else ""
         raise UserError(
             f"None of the {len(rows)} records of {path}{example} is in the data set; check "
@@ -111,7 +119,8 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         table=joined.drop(columns=_PATIENT, errors="ignore"),
         patients=joined.get(_PATIENT),
         columns=names,
-        unknown_records=rows.index[~known].to_numpy(),
+        unknown_records=rows.index[~in_dataset].to_numpy(),
+        invalid_rows=invalid_rows,
     )
 
 
@@ -185,26 +194,21 @@ def _parse_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _text_ids(column: pd.Series, record_id: RecordIds, path: Path) -> RecordIds:
-    ids = parse_text_ids(column)
-    if ids.isna().any():
-        raise UserError(
-            f"{path} has {int(ids.isna().sum())} rows without {column.name}; every row needs a "
-            "record id."
-        )
-    return match_ids(ids, record_id)
-
-
-def _integer_ids(column: pd.Series, path: Path) -> RecordIds:
-    numbers, known = parse_integers(column)
-    if not known.all():
+def _parse_ids(column: pd.Series, text: bool) -> tuple[RecordIds, Bool[np.ndarray, " row"], str]:
+    """Return the ids, a mask of the valid ones, and a description of the others."""
+    if text:
+        stated = parse_text_ids(column)
+        ids, known, problem = stated.to_numpy(), stated.notna().to_numpy(), f"without {column.name}"
+    else:
+        ids, known = parse_integers(column)
+        problem = f"whose {column.name} is not an exact integer"
+    if known.all():
+        return ids, known, ""
+    if not text:
         first = column[~known].iloc[0]
         example = "an empty field" if pd.isna(first) or first in MISSING_VALUES else repr(first)
-        raise UserError(
-            f"{path} has {int((~known).sum())} rows whose {column.name} is not an exact integer, "
-            f"such as {example}; every row needs a record id."
-        )
-    return numbers
+        problem += f", such as {example}"
+    return ids, known, f"{int((~known).sum())} rows {problem}"
 
 
 def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> dict[str, pd.Series]:

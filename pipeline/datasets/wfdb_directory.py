@@ -8,7 +8,7 @@ same for every copy of the directory and does not change when records are added.
 import errno
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from functools import cached_property
 from itertools import pairwise
@@ -19,10 +19,10 @@ import pandas as pd
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from enecg.tasks import TASKS
-from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
+from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.id_columns import HEADER_SUFFIX, ID_COLUMNS, PATIENT_COLUMNS
-from pipeline.datasets.label_columns import parse_paper_labels
+from pipeline.datasets.label_values import parse_table
+from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
@@ -97,19 +97,18 @@ class WfdbDirectory:
 
     def labels(self) -> pd.DataFrame:
         """Return the columns of ``labels.csv``, or only `patient_id` without that file."""
-        index = self._index
-        labels = pd.DataFrame(
-            {"patient_id": index.patient_id}, index=pd.Index(index.record_id, name="record_id")
-        )
-        if not self._labels.is_file():
-            return labels
-        columns = set(read_column_names(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
-        table = self._read_labels(index.record_id, columns).table
-        paper_tasks = {task.column: task for task in TASKS.values()}
-        for name in table.columns.difference([*ID_COLUMNS, *PATIENT_COLUMNS], sort=False):
-            task, column = paper_tasks.get(name), table[name]
-            labels[name] = parse_paper_labels(task, column, str(self._labels)) if task else column
-        return labels.astype({name: LABEL_COLUMNS[name] for name in paper_tasks if name in labels})
+        return self.record_labels().values()
+
+    def record_labels(self, progress: Progress | None = None) -> RecordLabels:
+        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        index, skipped = self._index, Counter[str]()
+        columns: list[pd.DataFrame | pd.Series] = []
+        if self._labels.is_file():
+            names = set(read_column_names(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
+            table = self._read_labels(index.record_id, names).table
+            table = table.drop(columns=list(ID_COLUMNS), errors="ignore")
+            columns += parse_table(table, LABELS, skipped)
+        return assemble_labels(index, columns, skipped)
 
     @property
     def _labels(self) -> Path:
@@ -117,7 +116,9 @@ class WfdbDirectory:
 
     def _read_labels(self, records: RecordIds, columns: Collection[str]) -> RecordTable:
         table = read_record_table(self._labels, records, columns)
-        # A misspelled record id would leave its record without labels and patient.
+        # A missing or misspelled record id would leave its record without labels and patient.
+        if table.invalid_rows:
+            raise UserError(f"{table.path} has {table.invalid_rows}; every row needs a record id.")
         if len(table.unknown_records):
             raise UserError(
                 f"{table.path} has {len(table.unknown_records)} records that are not below "

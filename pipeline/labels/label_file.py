@@ -35,6 +35,8 @@ class LabelFile:
         name, unknown = self.rows.path.name, len(self.rows.unknown_records)
         digest = f"; label digest {self.digest[:12]}" if self.digest else ""
         notes = [f"Labels from {name} (SHA-256 {self.sha256[:12]}{digest})."]
+        if self.rows.invalid_rows:
+            notes.append(f"Skipped {self.rows.invalid_rows}, in {name}.")
         if unknown:
             notes.append(f"{unknown} records of {name} are not in the data set.")
         return tuple(notes)

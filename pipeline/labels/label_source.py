@@ -1,5 +1,6 @@
 """Labels for training and evaluation, read from a data set or a label file."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,15 @@ from enecg.tasks import Task
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.id_columns import ID_COLUMNS, PATIENT_COLUMNS
 from pipeline.datasets.label_columns import (
-    encode_binary,
+    count_missing,
     list_classes,
     parse_numbers,
-    parse_paper_labels,
     parse_words,
     quote_examples,
 )
+from pipeline.datasets.label_values import parse_label
+from pipeline.datasets.record_labels import describe_skipped
+from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.label_file import read_label_file
 
 MAX_CLASSES = 50
@@ -34,6 +37,7 @@ class LabelSource:
         source: "the data set", or the path of the label file.
         from_file: Whether the labels were read from a label file.
         notes: Sentences to print below every results table.
+        unused: Those of the notes that count values which are not used or are replaced.
     """
 
     table: pd.DataFrame
@@ -41,6 +45,7 @@ class LabelSource:
     source: str
     from_file: bool
     notes: tuple[str, ...]
+    unused: tuple[str, ...]
 
     def has(self, task: Task) -> bool:
         """Return whether any record has a label for this task."""
@@ -73,20 +78,22 @@ def resolve_labels(
         UserError: The column of a custom task is missing, or a column contains values that its task
             does not accept.
     """
+    skipped: Counter[str] = Counter()
+    notes: tuple[str, ...] = ()
     if file is None:
-        raw = dataset.labels()
-        source, table, columns = "the data set", raw.copy(), tuple(raw.columns)
-        notes: tuple[str, ...] = ()
+        labels = read_dataset_labels(dataset)
+        raw = labels.values()
+        source, table, columns = "the data set", raw.copy(), tuple(map(str, raw))
+        skipped += labels.skipped
     else:
         wanted = {task.name for task in own} | {task.column for task in paper}
         index = dataset.index()
-        labels = read_label_file(Path(file), index, wanted)
-        raw, columns = labels.rows.table, labels.rows.columns
-        source, notes = str(file), labels.notes
+        found = read_label_file(Path(file), index, wanted)
+        raw, columns, notes = found.rows.table, found.rows.columns, found.notes
+        source = str(found.rows.path)
         table = pd.DataFrame({"patient_id": index.patient_id}, index=raw.index)
-        for task in paper:
-            if task.column in raw:
-                table[task.column] = parse_paper_labels(task, raw[task.column], source)
+        for label in [task.column for task in paper if task.column in raw]:
+            table[label] = parse_label(label, raw[label], found.rows.path.name, skipped)[label]
     complete, defaults = [], []
     for task in own:
         if task.name not in raw or task.name in PATIENT_COLUMNS:
@@ -100,7 +107,7 @@ def resolve_labels(
             )
         column = raw[task.name]
         if task.kind == "regression":
-            column = parse_numbers(column, task.name, source)
+            column = _parse_numbers(column, task, source, skipped)
         else:
             column = parse_words(column)
         if not trained:
@@ -108,10 +115,41 @@ def resolve_labels(
             if task.kind == "binary" and not task.positive:
                 defaults.append(_describe_default(task))
         if task.kind == "binary":
-            column = encode_binary(column, task.classes, task.name, source)
+            column = _encode_binary(column, task, source, skipped)
         table[task.column] = column
         complete.append(task)
-    return LabelSource(table, tuple(complete), source, file is not None, (*notes, *defaults))
+    unused = describe_skipped(skipped, len(table))
+    notes = (*notes, *unused, *defaults)
+    return LabelSource(table, tuple(complete), source, file is not None, notes, unused)
+
+
+def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
+    """Return the numbers of a column, NaN where there is none; raise UserError if there is none."""
+    numbers, unreadable = parse_numbers(column)
+    if unreadable.any() and numbers.isna().all():
+        raise UserError(
+            f"{source}: column {task.name} has no numbers, but values such as "
+            f"{quote_examples(list_classes(parse_words(column)))}; make the task binary or "
+            "multiclass."
+        )
+    where = f"{Path(source).name}: values of {task.name}"
+    count_missing(skipped, unreadable, column, f"{where} that are not numbers")
+    return numbers
+
+
+def _encode_binary(words: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
+    """Return class numbers 0 and 1, NaN for other words; raise UserError if all are other words."""
+    numbers = words.map({word: float(n) for n, word in enumerate(task.classes)}).astype("float64")
+    unknown = words.notna() & numbers.isna()
+    one, other = task.classes
+    if unknown.any() and numbers.isna().all():
+        raise UserError(
+            f"{source}: column {task.name} has neither {one!r} nor {other!r}, but values such "
+            f"as {quote_examples(list_classes(words))}; use these two."
+        )
+    where = f"{Path(source).name}: values of {task.name}"
+    count_missing(skipped, unknown, words, f"{where} other than {one!r} and {other!r}")
+    return numbers
 
 
 def _describe_default(task: Task) -> str:

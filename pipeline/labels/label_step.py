@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from enecg.errors import UserError
-from pipeline.datasets.absence_reasons import NOT_STATED, REASONS, first_reason, reason_column
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler
-from pipeline.datasets.mimic_tables.labels import HasMimicTables, Progress, label_mimic_records
-from pipeline.datasets.record_labels import RecordLabels, arrange_columns
+from pipeline.datasets.mimic_tables.labels import HasMimicTables, label_mimic_records
+from pipeline.datasets.record_labels import Progress, RecordLabels
+from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.parquet_file import prepare_folder, write_labels
 from pipeline.labels.summary import AGREEMENT, summarize
 
@@ -54,7 +52,8 @@ def make_labels(
         rules: Rules for deriving labels from MIMIC's tables; None uses `LabelRules()`.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
         scheduler: Dask scheduler for the lab table; see `connect_scheduler`.
-        progress: Called as ``progress(bytes_read, total_bytes)``.
+        progress: Called as ``progress(done, total)``, with bytes of MIMIC's tables or numbers of
+            records.
 
     Returns:
         The labels and their summary.
@@ -91,7 +90,8 @@ def collect_labels(
         rules: Rules for deriving labels from MIMIC's tables; ignored for other data sets.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
         scheduler: Dask scheduler, as for `run_on_scheduler`; None reads in this process.
-        progress: Called as ``progress(bytes_read, total_bytes)``.
+        progress: Called as ``progress(done, total)``, with bytes of MIMIC's tables or numbers of
+            records.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.
@@ -104,12 +104,4 @@ def collect_labels(
         return label_mimic_records(tables, rules, scheduler=scheduler, progress=progress)
     if hosp is not None:
         raise UserError(f"{dataset.namespace} has no labels in MIMIC-IV's tables; omit --hosp.")
-    index = dataset.index()
-    table = dataset.labels().reindex(pd.Index(index.record_id, name="record_id"))
-    table = table.reset_index(drop=True).assign(patient_id=index.patient_id)
-    for name in REASONS:
-        if name in table:
-            missing = (table[name].isna().to_numpy(), NOT_STATED)
-            table[reason_column(name)] = first_reason(name, missing)
-    missing_tables = {name: "the data set's own tables" for name in REASONS if name not in table}
-    return RecordLabels(arrange_columns(table, index.record_id), missing_tables)
+    return read_dataset_labels(dataset, progress)

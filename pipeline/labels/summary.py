@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, LabelRules
+from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.record_labels import RecordLabels
 from pipeline.labels.parquet_file import count_labels
 
@@ -52,11 +52,7 @@ def summarize(labels: RecordLabels, rules: LabelRules) -> tuple[str, ...]:
         tables.setdefault(table, []).append(name)
     for table, names in tables.items():
         lines.append(f"No labels for {', '.join(names)}: not found in {table}.")
-    for description, number in sorted(labels.skipped.items()):
-        of_ecgs = description.endswith(FIRST_LINE_SKIPPED)
-        share = f" ({number / len(labels.table):.1%} of the ECGs)" if of_ecgs else ""
-        lines.append(f"{description}: {number:,}{share}.")
-    return tuple(lines)
+    return (*lines, *labels.notes)
 
 
 def _describe_values(name: str, table: pd.DataFrame) -> str:

@@ -105,16 +105,18 @@ def _select_tasks(
     missing = [task for task in chosen if task.name not in by_name]
     if missing or not labeled:
         names = ", ".join(task.name for task in missing) or "any task"
+        unused = "".join(f" {note}" for note in labels.unused)
         if labels.from_file:
             columns = " and ".join(task.column for task in missing)
             raise UserError(
                 f"{labels.source} has no labels for {names}; add "
                 + (f"the column {columns}" if columns else "a column of labels")
                 + ", or define tasks for its columns with --task."
+                + unused
             )
         raise UserError(
             f"The data set has no labels for {names} (available: {', '.join(by_name) or 'none'}). "
-            "docs/labels.md lists the tables that each label requires."
+            f"docs/labels.md lists the tables that each label requires.{unused}"
         )
     return tuple(labeled) if every_task else tuple(by_name[task.name] for task in chosen)
 

@@ -11,8 +11,10 @@ from written_records import read_ecgs, write_record
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from pipeline.datasets.base import LABEL_COLUMNS, Dataset
+from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
+from pipeline.labels import make_labels
 from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import is_text
@@ -143,8 +145,9 @@ def test_records_of_ludb_may_be_on_another_disk(synthetic_dir: Path, tmp_path: P
     ("table", "message"),
     [
         ("ID,Sex\n1,F\n", r"missing columns: Age, Rhythms\); copy it again"),
-        ("ID,Sex,Age,Rhythms\none,F,51,Sinus\n", r"row 1 has no ID\); copy it again"),
-        ("", "ludb.csv is not LUDB's table"),
+        ("ID,Sex,Age,Rhythms\none,F,51,Sinus\n", r"no row has a valid ID\); copy it again"),
+        ('ID,Sex,Age,Rhythms\n1,F,51,"Sinus\n', r"unexpected end of data\); copy it again"),
+        ("", "ludb.csv is not the published table"),
     ],
 )
 def test_an_invalid_table_of_ludb_is_refused(tmp_path: Path, table: str, message: str) -> None:
@@ -164,6 +167,59 @@ def test_labels_of_ludb_are_the_published_ones(ludb: Path) -> None:
     rate = 60_000 / labels["rr_interval"]
     assert (rate[labels["diagnosis"] == "Sinus bradycardia"] < 62).all()
     assert (rate[labels["diagnosis"] == "Sinus tachycardia"] > 90).all()
+
+
+LUDB_ROWS = """\
+ID,Sex,Age,Rhythms
+1,"F\n","51\n",Sinus bradycardia
+2,M,abc,Sinus rhythm
+3,x,999,
+one,M,40,Sinus rhythm
+5,M,>89,"Sinus rhythm\nother"
+6,M
+7,M,-1,Sinus rhythm
+7,F,30,Sinus rhythm
+8,,,Sinus rhythm
+"""
+
+
+def test_bad_cells_of_ludb_are_counted_and_the_other_labels_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "ludb.csv").write_text(LUDB_ROWS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/1.ii").write_bytes(b"\0\1\2")
+    dataset = Ludb(tmp_path)
+    assert dataset.index().record_id.tolist() == [1, 2, 3, 5, 8]
+    labels = dataset.record_labels()
+    table = labels.table
+    np.testing.assert_array_equal(table["age"], [51, np.nan, np.nan, 90, np.nan])
+    np.testing.assert_array_equal(table["sex"], [0, 1, np.nan, 1, np.nan])
+    assert table["diagnosis"].fillna("").tolist() == [
+        *("Sinus bradycardia", "Sinus rhythm", "", "Sinus rhythm", "Sinus rhythm"),
+    ]
+    reasons = {name: table[f"{name}_absent"].tolist() for name in ("rr_interval", "age", "sex")}
+    missing = float("nan")
+    np.testing.assert_array_equal(
+        reasons["age"], [missing, "unreadable", "implausible", missing, "not_stated"]
+    )
+    np.testing.assert_array_equal(
+        reasons["sex"], [missing, missing, "unknown_word", missing, "not_stated"]
+    )
+    assert reasons["rr_interval"] == ["unreadable", *["not_stated"] * 4]
+    assert labels.notes == (
+        "R peaks: values of rr_interval that are not numbers, such as 'data/1.ii cannot be read' "
+        "of record 1, treated as missing: 1.",
+        "ludb.csv: ages over 89, set to 90: 1.",
+        "ludb.csv: different rows with the same ID, such as 7, skipped: 2.",
+        "ludb.csv: rows whose number of fields differs, skipped: 1.",
+        "ludb.csv: rows without a valid ID, such as 'one' in line 7, skipped: 1.",
+        "ludb.csv: values of age outside 0 to 120, such as '999' of record 3, treated as missing: "
+        "1.",
+        "ludb.csv: values of age that are not numbers, such as 'abc' of record 2, treated as "
+        "missing: 1.",
+        "ludb.csv: values of sex other than 0, 1, false, true, female, male, f and m, such as 'x' "
+        "of record 3, treated as missing: 1.",
+    )
+    assert make_labels(dataset, tmp_path / "labels.parquet").lines[-1].startswith("Digest")
 
 
 def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> None:

@@ -73,10 +73,9 @@ def test_paper_tasks_are_read_from_file(source: MimicIvEcg, tmp_path: Path):
         potassium=["normal", "abnormal", ""],
         diagnosis=["Sinus rhythm", " Sinus rhythm ", ""],
     )
-    with pytest.raises(
-        UserError, match=r"column sex has values such as 'man', 'woman'; use '0' or '1', 'false'"
-    ):
-        resolve(source, file, tmp_path, paper=tuple(TASKS))
+    found = resolve(source, file, tmp_path, paper=tuple(TASKS))
+    assert not found.has(TASKS["sex"])
+    assert [note for note in found.notes if "such as 'man' of record" in note]
     for letters in (["M", "F", ""], ["m", "f", None], ["Male", "female", None], [1, "FEMALE", ""]):
         file["sex"] = letters
         sexes = resolve(source, file, tmp_path, paper=tuple(TASKS)).table["sex"].head(3)
@@ -184,7 +183,7 @@ INVALID = {
         "record_id,lvef\na,1\n",
         "1 rows whose record_id is not an exact integer.*'a'",
     ),
-    "missing id": ("record_id,lvef\n,1\n5,2\n", "such as an empty field"),
+    "missing id": ("record_id,lvef\n,1\n", "such as an empty field"),
     "no rows": ("record_id,lvef\n", "has no rows; give"),
     "semicolons": (
         "record_id;lvef\n5;1\n",
@@ -204,6 +203,25 @@ def test_invalid_file_is_reported(name: str, source: MimicIvEcg, tmp_path: Path)
     text, message = INVALID[name]
     with pytest.raises(UserError, match=message):
         resolve(source, text, tmp_path, "lvef:regression")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("broken", ["x1", "1.5", "", None])
+def test_rows_without_a_valid_id_are_skipped_and_counted(
+    source: MimicIvEcg, tmp_path: Path, suffix: str, broken: str | None
+):
+    rows = table(source, lvef=[50.0, 60.0, 70.0]).astype({"record_id": object})
+    rows.loc[1, "record_id"] = broken
+    path = tmp_path / f"mine{suffix}"
+    rows = rows.astype({"record_id": "string"})
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
+    found = resolve_labels(source, path, parse_tasks(["lvef:regression"]), [])
+    np.testing.assert_array_equal(found.table["own:lvef"].head(3), [50, np.nan, 70])
+    example = repr(broken) if broken else "an empty field"
+    assert (
+        f"Skipped 1 rows whose record_id is not an exact integer, such as {example}, in "
+        f"mine{suffix}."
+    ) in found.notes
 
 
 def test_missing_file_is_reported(source: MimicIvEcg, tmp_path: Path):
@@ -236,8 +254,8 @@ def test_record_assigned_to_another_patient_is_an_error(source: MimicIvEcg, tmp_
         ([1, 2, 3], "other:regression", "No label column 'other' in .* available columns: x"),
         ([1, 2, 3], "patient_id:regression", "No label column 'patient_id'"),
         ([1, 2, 3], "x:binary", "3 distinct values \\('1', '2', '3'\\), but a binary task has 2"),
-        (["1", "high", "2"], "x:regression", "1 values that are not numbers, such as 'high'"),
-        (["1", "inf", "2"], "x:regression", "1 values that are not numbers"),
+        (["low", "high", ""], "x:regression", "x has no numbers, but values such as 'high', 'low'"),
+        (["inf", "", "-inf"], "x:regression", "has no numbers, but values such as '-inf', 'inf'"),
         ([1, 1, 1], "x:binary", "1 distinct values .* omit the task"),
         ([None, None, None], "x:multiclass", "0 distinct values"),
         ([7, 7, None], "x:regression", "1 distinct values"),
@@ -249,6 +267,53 @@ def test_column_unsuitable_for_its_task_is_an_error(
 ):
     with pytest.raises(UserError, match=message):
         resolve(source, table(source, x=list(column)), tmp_path, task)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("word", ["high", "inf", "5,1", "-"])
+def test_one_bad_cell_of_a_regression_is_counted_with_its_record(
+    source: MimicIvEcg, tmp_path: Path, suffix: str, word: str
+):
+    rows = table(source, x=["1", word, "2.5", None])
+    path = tmp_path / f"mine{suffix}"
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
+    found = resolve_labels(source, path, parse_tasks(["x:regression"]), [])
+    np.testing.assert_array_equal(found.table["own:x"].head(4), [1, np.nan, 2.5, np.nan])
+    assert (
+        f"mine{suffix}: values of x that are not numbers, such as {word!r} of record "
+        f"{rows['record_id'][1]}, treated as missing: 1."
+    ) in found.notes
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_bad_cells_of_the_papers_tasks_are_counted(source: MimicIvEcg, tmp_path: Path, suffix: str):
+    rows = table(
+        source,
+        age=["40", "abc", "300", "999"],
+        sex=["M", "Unknown", "f", None],
+        rr_interval=["0.9", "800", "29999", "1.2"],
+        potassium=["normal", "abnormal", "high", None],
+    )
+    path = tmp_path / f"mine{suffix}"
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
+    found = resolve_labels(source, path, [], TASKS.values())
+    known = found.table.head(4)
+    np.testing.assert_array_equal(known["age"], [40, np.nan, 90, np.nan])
+    np.testing.assert_array_equal(known["sex"], [1, np.nan, 0, np.nan])
+    np.testing.assert_array_equal(known["rr_interval"], [np.nan, 800, np.nan, np.nan])
+    np.testing.assert_array_equal(known["potassium"], [0, 1, np.nan, np.nan])
+    records = rows["record_id"].tolist()
+    where = f"mine{suffix}: values of"
+    for note in (
+        f"mine{suffix}: ages over 89, set to 90: 1.",
+        f"{where} age that are not numbers, such as 'abc' of record {records[1]}, treated as "
+        "missing: 1.",
+        f"{where} rr_interval from 0.2 to 3, which look like seconds instead of ms, such as '0.9' "
+        f"of record {records[0]}, treated as missing: 2.",
+        f"{where} sex other than 0, 1, false, true, female, male, f and m, such as 'Unknown' of "
+        f"record {records[1]}, treated as missing: 1.",
+    ):
+        assert note in found.notes
 
 
 def test_sentinels_of_the_measurement_table_are_missing_values(

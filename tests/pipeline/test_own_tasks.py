@@ -129,6 +129,9 @@ def test_own_tasks_are_trained_in_addition_to_named_tasks(
     none.to_csv(tmp_path / "none.csv", index=False)
     with pytest.raises(UserError, match=r"none.csv has no labels for any task; add a column"):
         run(dataset, store, tmp_path / "none", labels=str(tmp_path / "none.csv"))
+    none.assign(sex="Unknown").to_csv(tmp_path / "unknown.csv", index=False)
+    with pytest.raises(UserError, match=r"no labels for any task; .* such as 'Unknown' of record"):
+        run(dataset, store, tmp_path / "none", labels=str(tmp_path / "unknown.csv"))
 
 
 def test_single_training_class_is_reported_before_training(
@@ -325,10 +328,16 @@ def test_own_tasks_need_the_same_classes_on_other_data(
     mine.to_csv(tmp_path / "mine.csv", index=False)
     judged = evaluate(*given, labels=tmp_path / "mine.csv")
     assert "rhythm group is skipped: no label is one of the run's classes" in judged.markdown
+    mine.loc[mine.index[:2], "fast"] = "perhaps"
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    judged = evaluate(*given, labels=tmp_path / "mine.csv")
+    assert "mine.csv: values of fast other than 'yes' and 'no', such as 'perhaps' of" in (
+        judged.markdown
+    )
     mine["fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
     with pytest.raises(
-        UserError, match=r"column fast has values other than 'yes' and 'no', such as 'perhaps'"
+        UserError, match=r"column fast has neither 'yes' nor 'no', but values such as 'perhaps'"
     ):
         evaluate(*given, labels=tmp_path / "mine.csv")
 

@@ -15,30 +15,32 @@ CODES = (29999, 65535, 32767, -32768, -9999, 99999)
 def test_codes_and_values_outside_the_range_are_removed_and_counted(name: str):
     low, high = PLAUSIBLE[name]
     column = pd.Series([*CODES, low - 1, high + 1, low, (low + high) / 2, np.nan], dtype=float)
-    found = remove_implausible(name, column, counts := Counter())
+    found = remove_implausible(name, column, "mine.csv", counts := Counter())
     assert found.notna().tolist() == [False] * 8 + [True, True, False]
-    assert counts[f"{name}: values outside {low:g} to {high:g}, treated as missing"] == 8
+    description = f"mine.csv: values of {name} outside {low:g} to {high:g}, such as '29999' of "
+    assert counts[f"{description}record 0, treated as missing"] == 8
 
 
 def test_zero_is_no_rr_interval_but_an_axis():
     zero = pd.Series([0.0])
-    assert remove_implausible("rr_interval", zero, Counter()).isna().all()
-    assert remove_implausible("p_axis", zero, Counter()).tolist() == [0]
+    assert remove_implausible("rr_interval", zero, "mine.csv", Counter()).isna().all()
+    assert remove_implausible("p_axis", zero, "mine.csv", Counter()).tolist() == [0]
 
 
 def test_age_over_89_has_one_value_and_is_counted():
     ages = pd.Series([0, 89, 90, 91, 120, 300, 999, -1, np.nan], dtype=float)
-    found = remove_implausible("age", ages, counts := Counter())
+    found = remove_implausible("age", ages, "mine.csv", counts := Counter())
     np.testing.assert_array_equal(found, [0, 89, *[90] * 4, *[np.nan] * 3])
+    implausible = "mine.csv: values of age outside 0 to 120, such as '999' of record 6"
     assert dict(counts) == {
-        "age: values outside 0 to 120, treated as missing": 2,
-        "ages over 89, set to 90": 4,
+        f"{implausible}, treated as missing": 2,
+        "mine.csv: ages over 89, set to 90": 4,
     }
 
 
 def test_unknown_column_is_kept():
     column = pd.Series([1.0, 29999.0])
-    assert remove_implausible("lvef", column, counts := Counter()) is column
+    assert remove_implausible("lvef", column, "mine.csv", counts := Counter()) is column
     assert not counts
 
 

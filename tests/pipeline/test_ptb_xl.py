@@ -209,19 +209,7 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
             "patient",
             r"missing columns: patient_id\); copy it again",
         ),
-        ("ptbxl_database.csv", "1,15000.0", "1,", r"row 1 has no patient_id\); copy it again"),
-        ("ptbxl_database.csv", "\n2,15000.0", "\n1,15000.0", "an ecg_id is repeated"),
-        ("ptbxl_database.csv", ",56.0,", ",young,", "is not PTB-XL's table"),
-        (
-            "ptbxl_database.csv",
-            "{'NORM': 80.0",
-            "{exit()",
-            r"scp_codes of ecg_id 2 are not .*: \"\{exit\(\)",
-        ),
-        ("ptbxl_database.csv", "{'NORM': 80.0", "{'NORM': " + "1" * 400, "scp_codes of ecg_id 2"),
-        ("ptbxl_database.csv", "{'NORM': 80.0", "-" * 50000 + "{'A': 1", "scp_codes of ecg_id 2"),
-        ("ptbxl_database.csv", "1,15000.0", "1,1e300", r"row 1 has no patient_id\); copy"),
-        ("ptbxl_database.csv", "1,15000.0", f"{2**64},15000.0", r"row 1 has no ecg_id\); copy"),
+        ("ptbxl_database.csv", ",56.0,", ',"56.0,', r"expected after .*\); copy it again"),
         ("scp_statements.csv", "diagnostic,", "diag,", "scp_statements.csv is not PTB-XL's table"),
         ("scp_statements.csv", ",STTC,", ",OTHER,", "unknown diagnostic_class OTHER"),
     ],
@@ -232,6 +220,111 @@ def test_an_invalid_table_of_ptb_xl_is_refused(
     replace(changed / file, old, new)
     with pytest.raises(UserError, match=message):
         PtbXl(changed).labels()
+
+
+MALFORMED = ("{exit()", "{'NORM': " + "1" * 400 + "}", "-" * 50000 + "{'A': 1}", "[1]", "NORM")
+
+BAD_CELLS = {
+    # old cell, new cell; label, reason in record 1 or 2, note
+    "age is a word": (
+        (",56.0,", ",young,"),
+        ("age", 1, "unreadable"),
+        "values of age that are not numbers, such as 'young' of record 1, treated as missing: 1.",
+    ),
+    "age is impossible": (
+        (",56.0,", ",999,"),
+        ("age", 1, "implausible"),
+        "values of age outside 0 to 120, such as '999' of record 1, treated as missing: 1.",
+    ),
+    "age is negative": (
+        (",56.0,", ",-1,"),
+        ("age", 1, "implausible"),
+        "values of age outside 0 to 120, such as '-1' of record 1, treated as missing: 1.",
+    ),
+    "sex is a word": (
+        (",56.0,1,", ",56.0,Unknown,"),
+        ("sex", 1, "unknown_word"),
+        "values of sex other than 0 and 1, such as 'Unknown' of record 1, treated as missing: 1.",
+    ),
+    "sex is another number": (
+        (",56.0,1,", ",56.0,2.0,"),
+        ("sex", 1, "unknown_word"),
+        "values of sex other than 0 and 1, such as '2.0' of record 1, treated as missing: 1.",
+    ),
+    "codes are missing": (
+        ("{'NORM': 80.0, 'SBRAD': 0.0}", ""),
+        ("diagnosis", 2, "not_stated"),
+        None,
+    ),
+    **{
+        f"codes are malformed, {number}": (
+            ("{'NORM': 80.0, 'SBRAD': 0.0}", codes),
+            ("diagnosis", 2, "unreadable"),
+            f"values of scp_codes that are not a dict of likelihoods, such as {codes[:40]!r} of "
+            "record 2, treated as missing: 1.",
+        )
+        for number, codes in enumerate(MALFORMED)
+    },
+}
+
+
+@pytest.mark.parametrize("name", BAD_CELLS)
+def test_one_bad_cell_is_counted_and_the_other_labels_are_kept(
+    root: Path, changed: Path, name: str
+):
+    edit, (label, record, reason), note = BAD_CELLS[name]
+    replace(changed / "ptbxl_database.csv", *edit)
+    before, labels = PtbXl(root).record_labels(), PtbXl(changed).record_labels()
+    assert labels.table.loc[record, f"{label}_absent"] == reason
+    assert pd.isna(labels.table.loc[record, label])
+    assert pd.isna(labels.table.loc[2, "scp_superclass"]) == (record == 2)
+    assert labels.table.drop(record).equals(before.table.drop(record))
+    lines = make_labels(PtbXl(changed), changed / "labels.parquet").lines
+    assert "ptbxl_database.csv: ages over 89, set to 90: 1." in lines
+    added = set(labels.notes) - set(before.notes)
+    assert added == ({f"ptbxl_database.csv: {note}"} if note else set())
+    assert added < set(lines)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost", "note"),
+    [
+        ("\n1,15000.0", "\nx,15000.0", [1], "without a valid ecg_id, such as 'x' in line 2"),
+        ("\n1,15000.0", "\n-1,15000.0", [1], "without a valid ecg_id, such as '-1' in line 2"),
+        ("\n1,15000.0", f"\n{2**64},1.0", [1], f"without a valid ecg_id, such as '{2**64}' in"),
+        ("\n1,15000.0", "\n1,", [1], "without a valid patient_id, such as '' in line 2"),
+        ("\n1,15000.0", "\n1,1e300", [1], "without a valid patient_id, such as '1e300' in"),
+        ("\n2,15000.0", "\n1,15000.0", [1, 2], "with the same ecg_id, such as 1"),
+        ("56.0,1,", "56.0,1,1,", [1], "whose number of fields differs"),
+        ("56.0,1,", "56.0,", [1], "whose number of fields differs"),
+    ],
+)
+def test_a_row_without_a_valid_id_is_skipped_logged_and_counted(
+    root: Path,
+    changed: Path,
+    caplog: pytest.LogCaptureFixture,
+    old: str,
+    new: str,
+    lost: list[int],
+    note: str,
+):
+    replace(changed / "ptbxl_database.csv", old, new)
+    dataset = PtbXl(changed)
+    with caplog.at_level("INFO"):
+        assert dataset.index().record_id.tolist() == sorted({*range(1, RECORDS + 1)} - {*lost})
+    (message,) = caplog.messages
+    assert note in message
+    assert message in dataset.record_labels().notes
+    before = PtbXl(root).labels().drop(lost)
+    pd.testing.assert_frame_equal(dataset.labels(), before)
+
+
+def test_rows_that_are_equal_count_once(root: Path, changed: Path):
+    table = changed / "ptbxl_database.csv"
+    _, *rows = table.read_text().splitlines(keepends=True)
+    with table.open("a") as file:
+        file.writelines(rows)
+    assert PtbXl(changed).index().digest == PtbXl(root).index().digest
 
 
 def test_a_directory_without_the_table_is_refused(tmp_path: Path):

@@ -21,6 +21,7 @@ from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
+from pipeline.labels import make_labels
 from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
@@ -232,7 +233,6 @@ def test_an_invalid_spec_is_refused(empty: Path, spec: str, message: str):
             "record_id,sex\n1,M\n3,F\n4,F\n",
             "has 2 records that are not below .* such as 3; correct",
         ),
-        ("record_id,sex\n1,man\n", "column sex has values such as 'man'; use '0' or '1'"),
     ],
 )
 def test_an_invalid_table_is_refused(empty: Path, table: str, message: str):
@@ -240,6 +240,34 @@ def test_an_invalid_table_is_refused(empty: Path, table: str, message: str):
     (empty / "labels.csv").write_text(table)
     with pytest.raises(UserError, match=message):
         WfdbDirectory("lab", empty).labels()
+
+
+def test_bad_cells_of_the_table_are_counted_and_other_labels_are_kept(empty: Path):
+    create_files(empty, "1.hea", "2.hea", "3.hea")
+    (empty / "labels.csv").write_text(
+        "record_id,sex,age,rr_interval,potassium_mmol_l,potassium,lvef\n"
+        "1,Unknown,abc,0.8,x,?,high\n2,F,300,800,4.1,abnormal,50\n3,M,999,1.1,999,normal,60\n"
+    )
+    dataset = WfdbDirectory("lab", empty)
+    labels = dataset.labels()
+    np.testing.assert_array_equal(labels["sex"], [np.nan, 0, 1])
+    np.testing.assert_array_equal(labels["age"], [np.nan, 90, np.nan])
+    np.testing.assert_array_equal(labels["rr_interval"], [np.nan, 800, np.nan])
+    np.testing.assert_array_equal(labels["potassium_mmol_l"], [np.nan, 4.1, np.nan])
+    np.testing.assert_array_equal(labels["potassium"], [np.nan, 1, 0])
+    lines = make_labels(dataset, empty / "labels.parquet").lines
+    assert "| age | 1 | 1 | 90.0 ± n/a, 90 to 90 years | unreadable 1, implausible 1 |" in lines[0]
+    where = "labels.csv: values of"
+    for line in (
+        "labels.csv: ages over 89, set to 90: 1.",
+        f"{where} age outside 0 to 120, such as '999' of record 3, treated as missing: 1.",
+        f"{where} age that are not numbers, such as 'abc' of record 1, treated as missing: 1.",
+        f"{where} rr_interval from 0.2 to 3, which look like seconds instead of ms, such as '0.8' "
+        "of record 1, treated as missing: 2.",
+        f"{where} sex other than 0, 1, false, true, female, male, f and m, such as 'Unknown' of "
+        "record 1, treated as missing: 1.",
+    ):
+        assert line in lines
 
 
 def test_a_name_that_is_not_utf8_is_refused(empty: Path):

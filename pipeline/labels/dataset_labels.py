@@ -1,0 +1,33 @@
+"""Labels of a data set with reasons, also for data sets that only have a table of labels."""
+
+from collections import Counter
+
+import pandas as pd
+
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.label_values import parse_table
+from pipeline.datasets.record_labels import (
+    HasRecordLabels,
+    Progress,
+    RecordLabels,
+    assemble_labels,
+)
+
+
+def read_dataset_labels(dataset: Dataset, progress: Progress | None = None) -> RecordLabels:
+    """Read the labels of a data set.
+
+    Args:
+        dataset: The data set. If it is not `HasRecordLabels`, its `labels` are parsed like those of
+            a user's table.
+        progress: Called as ``progress(done, total)`` with numbers of records.
+
+    Returns:
+        Labels in the order of the data set's index, with a reason for each missing label.
+    """
+    if isinstance(dataset, HasRecordLabels):
+        return dataset.record_labels(progress)
+    index, skipped = dataset.index(), Counter[str]()
+    table = dataset.labels().reindex(pd.Index(index.record_id, name="record_id"))
+    parts = parse_table(table, dataset.namespace, skipped)
+    return assemble_labels(index, parts, skipped)
