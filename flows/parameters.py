@@ -189,6 +189,16 @@ Labels = Annotated[
     ),
 ]
 
+MissingValues = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--missing-value",
+        group=TASKS,
+        help="Value of a label column that means missing, as COLUMN=VALUE. Repeat or separate by "
+        "commas for several.",
+    ),
+]
+
 BatchSize = Annotated[
     int,
     *number("Records per forward pass. Does not change the embeddings.", EXECUTION, ge=1),

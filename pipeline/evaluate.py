@@ -106,7 +106,14 @@ def evaluate(
     trained = [targets.task for targets in predictors[0].targets.values()]
     own_tasks = [task for task in trained if task.name not in TASKS]
     paper_tasks = [task for task in trained if task.name in TASKS]
-    label_source = resolve_labels(source, labels, own_tasks, paper_tasks, trained=True)
+    label_source = resolve_labels(
+        source,
+        labels,
+        own_tasks,
+        paper_tasks,
+        missing_values=settings.get("missing_values", ()),
+        trained=True,
+    )
 
     record_id = select_records(source.index().record_id, limit=limit, records=records)
     table = label_source.table.reindex(record_id)

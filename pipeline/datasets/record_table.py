@@ -23,11 +23,7 @@ from pipeline.datasets.id_columns import (
     parse_text_ids,
 )
 from pipeline.datasets.label_columns import MISSING_VALUES
-from pipeline.mimic_codes import UNMEASURED
 from stores.record_ids import RecordIds, is_text
-
-MACHINE_COLUMNS = {"cart_id", "p_onset", "qrs_onset", "t_end"}
-"""A table with these columns is MIMIC-IV-ECG's `machine_measurements.csv`."""
 
 _PATIENT = PATIENT_COLUMNS[0]
 
@@ -174,8 +170,6 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
             skipinitialspace=True,
             low_memory=False,
         )
-        if set(columns) >= MACHINE_COLUMNS:
-            table = table.replace(UNMEASURED, np.nan)
         return columns, table[chosen].rename(columns=renamed)
 
 

@@ -1,7 +1,7 @@
 """Labels for training and evaluation, read from a data set or a label file."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipeline.datasets.label_columns import (
     quote_examples,
 )
 from pipeline.datasets.label_values import parse_label
+from pipeline.datasets.plausibility import find_suspicious_values, remove_implausible
 from pipeline.datasets.record_labels import describe_skipped
 from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.label_file import read_label_file
@@ -58,6 +59,7 @@ def resolve_labels(
     own: Sequence[Task],
     paper: Collection[Task],
     *,
+    missing_values: Sequence[str] = (),
     trained: bool = False,
 ) -> LabelSource:
     """Return the labels for custom tasks and tasks of the paper.
@@ -68,6 +70,7 @@ def resolve_labels(
             the data set.
         own: Custom tasks.
         paper: Tasks of the paper.
+        missing_values: Values that mean missing, as parsed by `parse_missing_values`.
         trained: Whether the tasks come from a run. Their classes are then already set, and tasks
             without a column are omitted.
 
@@ -80,20 +83,27 @@ def resolve_labels(
     """
     skipped: Counter[str] = Counter()
     notes: tuple[str, ...] = ()
+    codes = parse_missing_values(missing_values)
     if file is None:
         labels = read_dataset_labels(dataset)
-        raw = labels.values()
+        raw = _remove_codes(labels.values(), codes)
         source, table, columns = "the data set", raw.copy(), tuple(map(str, raw))
         skipped += labels.skipped
     else:
         wanted = {task.name for task in own} | {task.column for task in paper}
         index = dataset.index()
         found = read_label_file(Path(file), index, wanted)
-        raw, columns, notes = found.rows.table, found.rows.columns, found.notes
+        raw, columns = _remove_codes(found.rows.table, codes), found.rows.columns
+        notes = found.notes
         source = str(found.rows.path)
         table = pd.DataFrame({"patient_id": index.patient_id}, index=raw.index)
         for label in [task.column for task in paper if task.column in raw]:
             table[label] = parse_label(label, raw[label], found.rows.path.name, skipped)[label]
+    if not trained and (unknown := sorted(codes.keys() - set(columns))):
+        raise UserError(
+            f"--missing-value names column {unknown[0]!r}, which {source} does not have; available "
+            f"columns: {', '.join(columns)}."
+        )
     complete, defaults = [], []
     for task in own:
         if task.name not in raw or task.name in PATIENT_COLUMNS:
@@ -108,6 +118,7 @@ def resolve_labels(
         column = raw[task.name]
         if task.kind == "regression":
             column = _parse_numbers(column, task, source, skipped)
+            defaults += _describe_suspicious(column, task)
         else:
             column = parse_words(column)
         if not trained:
@@ -134,7 +145,55 @@ def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[
         )
     where = f"{Path(source).name}: values of {task.name}"
     count_missing(skipped, unreadable, column, f"{where} that are not numbers")
-    return numbers
+    return remove_implausible(task.name, numbers, Path(source).name, skipped)
+
+
+def parse_missing_values(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Parse values that mean missing.
+
+    Args:
+        specs: ``COLUMN=VALUE`` each; a column may occur several times.
+
+    Returns:
+        The values by column.
+
+    Raises:
+        UserError: A spec has no column or no value.
+    """
+    codes: dict[str, tuple[str, ...]] = {}
+    for spec in specs:
+        name, _, value = (part.strip() for part in spec.partition("="))
+        if not name or not value:
+            raise UserError(
+                f"{spec!r} is not valid in --missing-value; use COLUMN=VALUE, such as p_axis=-999."
+            )
+        codes[name] = (*codes.get(name, ()), value)
+    return codes
+
+
+def _remove_codes(table: pd.DataFrame, codes: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Return the table without values that mean missing."""
+    for name, values in codes.items():
+        if name in table:
+            numbers, _ = parse_numbers(table[name])
+            known, _ = parse_numbers(pd.Series(values))
+            is_code = parse_words(table[name]).isin(values) | numbers.isin(known.dropna())
+            table = table.assign(**{name: table[name].mask(is_code)})
+    return table
+
+
+def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
+    """Return a note about values far outside the others, which may be codes for missing values."""
+    suspicious = find_suspicious_values(numbers)
+    if not suspicious:
+        return []
+    listed = ", ".join(f"{value:g} ({count:,} ECGs)" for value, count in suspicious.items())
+    rest = numbers[~numbers.isin(list(suspicious))]
+    options = " ".join(f"--missing-value {task.name}={value:g}" for value in suspicious)
+    return [
+        f"{task.title} has values far outside the others ({rest.min():g} to {rest.max():g}): "
+        f"{listed}. If they mean missing, add {options}."
+    ]
 
 
 def _encode_binary(words: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
@@ -168,8 +227,12 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
     distinct = column.nunique()
     problem = f"{source}: column {task.name} has {distinct} distinct values"
     if distinct < 2:
+        labeled = column.notna().sum()
+        found = f"only the value {column.dropna().iloc[0]!s}" if labeled else "no value"
         raise UserError(
-            f"{problem} among the data set's records, but a task needs at least 2; omit the task."
+            f"{source}: column {task.name} has {found} in the {labeled:,} labeled of "
+            f"{len(column):,} records of the data set, but a task needs at least 2 values; "
+            "complete the column, or omit the task."
         )
     if task.kind == "binary":
         if distinct > 2:

@@ -83,7 +83,13 @@ def prepare_inputs(
     )
     complete = find_complete(cache, record_id, command)
     paper_tasks = [task for task in TASKS.values() if every_task or task in chosen]
-    labels = resolve_labels(source, settings.labels, own_tasks, paper_tasks)
+    labels = resolve_labels(
+        source,
+        settings.labels,
+        own_tasks,
+        paper_tasks,
+        missing_values=settings.missing_values,
+    )
     labels = replace(labels, table=labels.table.reindex(complete.record_id))
     return Inputs(
         source,

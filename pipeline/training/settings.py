@@ -70,6 +70,7 @@ class TrainSettings:
             ``NAME:binary:POSITIVE``, as parsed by `enecg.tasks.parse_task`. They are always
             trained.
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
+        missing_values: Values of label columns that mean missing, ``COLUMN=VALUE`` each.
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
@@ -94,6 +95,7 @@ class TrainSettings:
     tasks: tuple[str, ...] = ()
     own_tasks: tuple[str, ...] = ()
     labels: str | None = None
+    missing_values: tuple[str, ...] = ()
     experts: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)

@@ -256,9 +256,9 @@ def test_record_assigned_to_another_patient_is_an_error(source: MimicIvEcg, tmp_
         ([1, 2, 3], "x:binary", "3 distinct values \\('1', '2', '3'\\), but a binary task has 2"),
         (["low", "high", ""], "x:regression", "x has no numbers, but values such as 'high', 'low'"),
         (["inf", "", "-inf"], "x:regression", "has no numbers, but values such as '-inf', 'inf'"),
-        ([1, 1, 1], "x:binary", "1 distinct values .* omit the task"),
-        ([None, None, None], "x:multiclass", "0 distinct values"),
-        ([7, 7, None], "x:regression", "1 distinct values"),
+        ([1, 1, 1], "x:binary", "only the value 1 in the 3 labeled of .* omit the task"),
+        ([None, None, None], "x:multiclass", "no value in the 0 labeled"),
+        ([7, 7, None], "x:regression", "only the value 7.0 in the 2 labeled"),
         (range(51), "x:multiclass", "51 distinct values, but a multiclass task has at most 50"),
     ],
 )
@@ -316,12 +316,82 @@ def test_bad_cells_of_the_papers_tasks_are_counted(source: MimicIvEcg, tmp_path:
         assert note in found.notes
 
 
-def test_sentinels_of_the_measurement_table_are_missing_values(
-    source: MimicIvEcg, synthetic_dir: Path
+@pytest.mark.parametrize("code", [29999, 32767, -32768, 65535, 181])
+@pytest.mark.parametrize("subset", [False, True])
+def test_codes_of_ecg_machines_are_missing_values_in_any_table(
+    code: int, subset: bool, source: MimicIvEcg, synthetic_dir: Path, tmp_path: Path
 ):
-    path = synthetic_dir / "machine_measurements.csv"
-    measured = pd.read_csv(path)["p_axis"]
-    assert (measured == 29999).any()
-    found = resolve_labels(source, path, parse_tasks(["p_axis:regression"]), []).table["own:p_axis"]
-    assert found.max() < 1000
-    assert found.isna().sum() >= (measured == 29999).sum()
+    measured = pd.read_csv(synthetic_dir / "machine_measurements.csv")
+    measured["p_axis"] = measured["p_axis"].replace(29999, code)
+    count = int((measured["p_axis"] == code).sum())
+    assert count
+    path = tmp_path / "machine_measurements.csv"
+    measured[["study_id", "p_axis"] if subset else measured.columns].to_csv(path, index=False)
+    found = resolve_labels(source, path, parse_tasks(["p_axis:regression"]), [])
+    assert found.table["own:p_axis"].between(-180, 180).sum() == len(found.table) - count
+    assert found.table["own:p_axis"].isna().sum() == count
+    assert any(
+        note.startswith("machine_measurements.csv: values of p_axis outside -180 to 180")
+        and str(count) in note
+        for note in found.notes
+    )
+
+
+def test_suspicious_values_are_reported_and_can_be_declared_missing(
+    source: MimicIvEcg, tmp_path: Path
+):
+    records = len(source.index())
+    lvef = [55.0 + n % 20 for n in range(records)]
+    lvef[3] = lvef[7] = -999.0
+    lvef[5] = 12345.0
+    file = table(source, lvef=lvef)
+    found = resolve(source, file, tmp_path, "lvef:regression")
+    (note,) = [note for note in found.notes if "far outside" in note]
+    assert note == (
+        "lvef has values far outside the others (55 to 74): -999 (2 ECGs), 12345 (1 ECGs). If they "
+        "mean missing, add --missing-value lvef=-999 --missing-value lvef=12345."
+    )
+    path = tmp_path / "mine.csv"
+    file.to_csv(path, index=False)
+    found = resolve_labels(
+        source,
+        path,
+        parse_tasks(["lvef:regression"]),
+        [],
+        missing_values=("lvef=-999", "lvef=12345.0"),
+    )
+    assert found.table["own:lvef"].isna().sum() == 3
+    assert not [note for note in found.notes if "far outside" in note]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("lvef", "'lvef' is not valid in --missing-value"),
+        ("=3", "is not valid in --missing-value"),
+        ("height=3", "names column 'height', which .* does not have; available columns: "),
+    ],
+)
+def test_invalid_missing_value_is_reported(
+    spec: str, message: str, source: MimicIvEcg, tmp_path: Path
+):
+    path = tmp_path / "mine.csv"
+    table(source, lvef=[50.0, 60.0]).to_csv(path, index=False)
+    with pytest.raises(UserError, match=message):
+        resolve_labels(source, path, parse_tasks(["lvef:regression"]), [], missing_values=(spec,))
+
+
+def test_missing_values_apply_to_words_and_to_tasks_of_the_paper(
+    source: MimicIvEcg, tmp_path: Path
+):
+    path = tmp_path / "mine.csv"
+    table(source, grade=["none", "mild", "U"], age=[1, 50, 60]).to_csv(path, index=False)
+    found = resolve_labels(
+        source,
+        path,
+        parse_tasks(["grade:multiclass"]),
+        [TASKS["age"]],
+        missing_values=("grade=U", "age=1"),
+    )
+    assert found.table["own:grade"].iloc[:3].isna().tolist() == [False, False, True]
+    assert found.table["age"].iloc[:3].isna().tolist() == [True, False, False]
