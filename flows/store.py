@@ -75,7 +75,7 @@ def verify(
     url: Url,
     /,
     *,
-    mend: Annotated[
+    repair: Annotated[
         bool,
         Parameter(help="Set damaged rows to absent, so that the next extraction computes them."),
     ] = False,
@@ -109,7 +109,7 @@ def verify(
     device: p.Device = "auto",
     seed: p.Seed = 0,
 ) -> int:
-    """Read every shard and report damage. Writes only with --mend.
+    """Read every shard and report damage. Writes only with --repair.
 
     Returns:
         Exit code 1 if a store is damaged or a recomputed row differs, else 0.
@@ -131,7 +131,7 @@ def verify(
     damaged = _print_errors(resolved.found.errors) != ExitCode.OK
     for store in resolved.found.stores:
         try:
-            result = _verify(store, mend)
+            result = _verify(store, repair)
             print("\n".join(store_report.verification(result)))
             damaged |= not result.intact
             if dataset is not None and result.intact:
@@ -249,14 +249,14 @@ def _print_errors(errors: Sequence[StoreError]) -> ExitCode:
     return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
 
 
-def _verify(store: EmbeddingStore, mend: bool) -> Verification:
+def _verify(store: EmbeddingStore, repair: bool) -> Verification:
     from stores import verify
     from stores.layout import dataset_name
 
     title = f"verify {dataset_name(store.location)} {store.location.parent.name}"
     with progress_bar(title, "rows", log_to_stderr) as progress:
         result = verify.verify(store, progress=progress)
-        if mend and any(finding.repairable for finding in result.findings):
+        if repair and any(finding.repairable for finding in result.findings):
             result = verify.repair_store(store.location, log=log_to_stderr, progress=progress)
     return result
 

@@ -82,7 +82,7 @@ def verification(result: Verification) -> list[str]:
         lines.append(
             f"  Set {lost:,} lost rows to absent; the next extraction computes them."
             if result.repaired
-            else f"  {lost:,} rows are lost; --mend sets them to absent."
+            else f"  {lost:,} rows are lost; --repair sets them to absent."
         )
     return lines
 

@@ -62,13 +62,13 @@ def damaged_store_error(location: object, problem: str, *, repairable: bool = Tr
     Args:
         location: Location of the store.
         problem: What is damaged.
-        repairable: Whether ``enecg store verify --mend`` can repair it.
+        repairable: Whether ``enecg store verify --repair`` can repair it.
 
     Returns:
         The error, to be raised by the caller.
     """
     remedy = (
-        "run `enecg store verify --mend` to mark the damaged rows as absent, then extract again"
+        "run `enecg store verify --repair` to mark the damaged rows as absent, then extract again"
         if repairable
         else "remove its folder, then restore it with `enecg store copy` from another root or "
         "extract again"

@@ -88,9 +88,9 @@ def test_verify_exits_with_1_until_damage_is_repaired(tmp_path: Path, run_enecg)
     assert damaged.code == 1
     assert "damaged, 2 of 10 rows complete" in damaged.out_lines[0]
     assert damaged.out_lines[1] == ("  shard 0: 4 rows in chunks that do not match their checksum")
-    assert damaged.out_lines[2] == "  4 rows are lost; --mend sets them to absent."
+    assert damaged.out_lines[2] == "  4 rows are lost; --repair sets them to absent."
     assert "intact" in damaged.out_lines[3]
-    repaired = run_enecg("store", "verify", store.location, "--mend")
+    repaired = run_enecg("store", "verify", store.location, "--repair")
     assert repaired.code == 0
     assert "repaired" in repaired.out_lines[0]
     assert run_enecg("store", "verify", store.location).code == 0
