@@ -1,7 +1,7 @@
 """Ensembles that EnECG's gate is compared with (arXiv 2511.22935, Table 3).
 
-All of them combine the predictions of the same heads: standardized values of a regression, or
-class probabilities.
+All ensembles combine the predictions of the same heads: standardized values for regression tasks,
+class probabilities for other tasks.
 """
 
 from enecg.ensembles.averages import Confidence, Mean

@@ -23,7 +23,7 @@ from enecg.ensembles.base import (
 from enecg.errors import UserError
 
 ITERATIONS = 300
-"""Maximum number of solver iterations: a few seconds for 10,000 records and 15 classes."""
+"""Maximum number of solver iterations, which take a few seconds for 10,000 records, 15 classes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _fit(
 ) -> Any:
     """Fit a model on standardized inputs."""
     with warnings.catch_warnings():
-        # A solver that stops early only regularizes more, and validation selects the model.
+        # Stopping early has the effect of a stronger penalty, and validation selects the penalty.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), model).fit(inputs, truth)
 

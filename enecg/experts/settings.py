@@ -118,9 +118,10 @@ def parse_settings(
             raise UserError(f"{OPTION} {text} is not EXPERT.NAME=VALUE, such as timesnet.top_k=5.")
         if expert not in experts:
             raise UserError(f"{OPTION} refers to expert {expert!r}, which is not among --experts.")
-        setting = next((one for one in known[expert] if one.name == name), None)
+        by_name = {setting.name: setting for setting in known[expert]}
+        setting = by_name.get(name)
         if setting is None:
-            available = ", ".join(one.name for one in known[expert]) or "none"
+            available = ", ".join(by_name) or "none"
             raise UserError(
                 f"{OPTION} {text}: {expert} has no setting {name!r}; available: {available}."
             )
