@@ -24,10 +24,10 @@ _SPELLINGS = {lead.lower(): lead for lead in LEADS}
 
 
 class MissingLeadsError(Exception):
-    """A header without all twelve leads; the message is a clause without the file's name.
+    """A header lacks some of the twelve leads.
 
     Attributes:
-        remedy: What to do, as a clause.
+        remedy: What to do. Like the message, it is a clause without the name of the file.
     """
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -40,12 +40,12 @@ class LeadSelection:
     """The signals of a record that are leads, and the scale of their samples.
 
     Each array has one row per selected signal. The recorded leads come first, in the order of
-    `LEADS`; if several signals have the name of one lead, the further ones come last.
+    `LEADS`. If several signals have the name of the same lead, all but the first come last.
 
     Attributes:
-        rows: Number of each signal in the header.
+        rows: Index of each signal in the header.
         leads: Lead of each signal.
-        recorded: Number of different leads.
+        recorded: Number of distinct leads.
         gain: ADC units per physical unit, negative for an inverted lead; float32 if that is exact
             (see `_float32_is_exact`), else float64.
         zero: ADC value at 0 V, in the dtype of `gain`.
@@ -83,7 +83,7 @@ class LeadSelection:
         return mv
 
     def find_contradictions(self, mv: Float32[np.ndarray, "signal time"]) -> tuple[str, ...]:
-        """Return the leads that several signals have with different samples."""
+        """Return the leads for which several signals have different samples."""
         return tuple(
             lead
             for signal, lead in enumerate(self.leads[self.recorded :], self.recorded)
@@ -91,15 +91,15 @@ class LeadSelection:
         )
 
     def to_twelve(self, mv: Float32[np.ndarray, "signal time"]) -> Float32[np.ndarray, "12 time"]:
-        """Return the twelve leads in the order of `LEADS`, with the derived ones."""
+        """Return the twelve leads in the order of `LEADS`, including the derived ones."""
         if not self.derivations:
             return mv[: self.recorded]
         twelve = np.empty((len(LEADS), mv.shape[1]), np.float32)
         for signal, lead in enumerate(self.leads[: self.recorded]):
             twelve[LEADS.index(lead)] = mv[signal]
         for lead, sources, weights in self.derivations:
-            one, other = (mv[self.leads.index(source)].astype(np.float64) for source in sources)
-            twelve[LEADS.index(lead)] = weights[0] * one + weights[1] * other
+            first, second = (mv[self.leads.index(source)].astype(np.float64) for source in sources)
+            twelve[LEADS.index(lead)] = weights[0] * first + weights[1] * second
         return twelve
 
 
@@ -115,7 +115,7 @@ def select_leads(
         derive_leads: Whether missing limb leads are computed from two recorded ones.
 
     Returns:
-        The rows and scales of the leads.
+        The selected signals, with the scales of their samples.
 
     Raises:
         MissingLeadsError: A lead is missing.
@@ -135,7 +135,7 @@ def select_leads(
             f"missing leads: {', '.join(missing_leads)}; "
             + (f"the signals are {names}" if any(signals.names) else "the signals have no names")
             + (", ..." if len(signals) > 24 else ""),
-            "derive them by --derive-leads" if derivable else "name the leads in the header",
+            "derive them with --derive-leads" if derivable else "name the leads in the header",
         )
     chosen = [(lead, *found[lead][0]) for lead in recorded]
     chosen += [(lead, *signal) for lead in recorded for signal in found[lead][1:]]
@@ -168,7 +168,7 @@ def select_leads(
 
 
 def parse_lead(name: str) -> tuple[str, int]:
-    """Return the lead that a signal's name means, and -1 if it is inverted, else 1.
+    """Return the lead named by a signal, and -1 if the lead is inverted, else 1.
 
     Case does not matter, nor does ``Lead``, ``ECG`` or ``EKG`` before the lead or a comment after
     ``#``. A minus sign means an inverted lead, such as Cabrera's ``-aVR``. Other names are
@@ -183,7 +183,7 @@ def _column(values: Sequence[float]) -> Float64[np.ndarray, "signal 1"]:
 
 
 def _float32_is_exact(scales: list[tuple[float, int, str]]) -> bool:
-    """Return whether 16-bit samples can be divided in float32 with the bits of float64.
+    """Return whether float32 division of 16-bit samples gives the same bits as float64 division.
 
     Rounding a quotient of two float32 numbers to float64 and then to float32 equals rounding it
     once, because 53 >= 2 * 24 + 2 (Figueroa, SIGNUM Newsletter 30(3), 1995). Both operands must

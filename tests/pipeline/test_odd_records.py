@@ -202,7 +202,7 @@ EXTRA = {
     "an unsupported format": "resp.dat 516 200(0)/mV 16 0 0 0 0 RESP",
     "several samples per frame": "resp.dat 16x4 200(0)/mV 16 0 0 0 0 RESP",
     "no gain": "resp.dat 16 0 16 0 0 0 0 RESP",
-    "a unit that is no voltage": "resp.dat 16 200(0)/mmHg 16 0 0 0 0 ABP",
+    "a unit that is not a voltage": "resp.dat 16 200(0)/mmHg 16 0 0 0 0 ABP",
     "a checksum that is out of range": f"resp.dat 16 200(0)/mV 16 0 0 {'9' * 30} 0 RESP",
     "no name": "resp.dat 16",
 }
@@ -377,7 +377,7 @@ def test_missing_limb_leads_are_derived_from_any_two(
     assert signals.digital.shape == (len(recorded) + 6, 5000)
     error = failure(record)
     assert error.reason == "missing_lead"
-    assert "derive them by --derive-leads, or exclude the record" in error.detail
+    assert "derive them with --derive-leads, or exclude the record" in error.detail
 
 
 def test_leads_of_an_eight_lead_record_are_derived_exactly(tmp_path: Path) -> None:
