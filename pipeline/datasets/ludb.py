@@ -40,7 +40,7 @@ _R_PEAK = "N"
 class Ludb:
     """LUDB in its published layout, one record per patient.
 
-    A record's id, and its patient's id, is its number.
+    The number of a record is both its record id and its patient id.
 
     Args:
         directory: Directory with ``ludb.csv`` and ``data/1.{dat,hea,ii,...}``.
@@ -88,7 +88,7 @@ class Ludb:
         return read_leads(record, self._files, units_per_mv=UNITS_PER_MV, options=self.decoding)
 
     def labels(self) -> pd.DataFrame:
-        """Return RR interval (from the R peaks annotated in lead II), age, sex and first rhythm."""
+        """Return the RR interval (from R peaks annotated in lead II), age, sex and first rhythm."""
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
@@ -105,7 +105,7 @@ class Ludb:
         return assemble_labels(self.index(), parts, skipped)
 
     def _rr_ms(self, record: int) -> float | str:
-        """Return the mean interval between R peaks, NaN with fewer than two.
+        """Return the mean interval between R peaks, NaN if there are fewer than two.
 
         Args:
             record: Id of the record.

@@ -30,13 +30,14 @@ class RecordLabels:
     """Labels of all records of a data set.
 
     Attributes:
-        table: One row per record in the data set's order, indexed by `record_id`: `LABEL_COLUMNS`,
-            a column of reasons for each label, then extra columns, float64 or words.
+        table: One row per record in the order of the data set, indexed by `record_id`:
+            `LABEL_COLUMNS`, a column of reasons for each label, then extra columns (float64 or
+            strings).
         missing_tables: For each label without a column, the table that is missing.
-        criterion: What makes potassium abnormal; None if there is no lab table.
-        skipped: Number of rows and values that are not used, used in part or replaced, by
-            description.
-        sources: Paths of the tables.
+        criterion: Definition of abnormal potassium; None if there is no lab table.
+        skipped: Number of rows and values that were ignored, in whole or in part, or replaced, for
+            each reason.
+        sources: Paths of the source tables.
     """
 
     table: pd.DataFrame
@@ -113,15 +114,15 @@ def describe_skipped(skipped: Counter[str], records: int) -> tuple[str, ...]:
 
 
 def arrange_columns(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:
-    """Put columns in their order and dtypes.
+    """Sort the columns of a label table and convert them to their dtypes.
 
     Args:
-        table: One row per record: `patient_id`, labels, reasons, extra columns.
+        table: One row per record with patients, labels, reasons and extra columns, in any order.
         record_id: Record id of each row.
 
     Returns:
         Patients, labels, reasons and extra columns, indexed by `record_id`. `patient_id` keeps its
-        dtype; extra columns become float64 or words.
+        dtype; extra columns become float64 or strings.
     """
     dtypes = {name: dtype for name, dtype in LABEL_COLUMNS.items() if name in table}
     dtypes.pop("patient_id")
