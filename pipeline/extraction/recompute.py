@@ -19,7 +19,7 @@ from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
 RELATIVE_TOLERANCE = 2.0**-10
-"""One unit in the last place of float16, the expected difference between machines."""
+"""Relative spacing of float16 numbers, the expected difference between machines."""
 
 ABSOLUTE_TOLERANCE = 1e-4
 """Absolute tolerance for values near zero, in the units of the embedding."""
@@ -33,7 +33,7 @@ class RecomputeResult:
         rows: Number of recomputed rows.
         equal: Number of rows that are bitwise equal.
         close: Number of other rows within `RELATIVE_TOLERANCE` and `ABSOLUTE_TOLERANCE`.
-        different: A message per row that differs by more, or whose ECG is unreadable.
+        different: A message for each row that differs by more, or whose ECG is unreadable.
     """
 
     rows: int
@@ -58,14 +58,14 @@ def recompute(
         store: Store to check.
         dataset: Data set that the store was extracted from.
         count: Number of rows to recompute.
-        weights: Weights as for an extraction; empty selects those in the store's provenance
-            (``random:SEED``) or the published checkpoint.
+        weights: Weights, as in the options of an extraction. By default, the random weights
+            ``random:SEED`` of the store's provenance, else the published checkpoint.
         device: Torch device.
         seed: Seed of the sample.
         batch_size: Records per forward pass.
 
     Returns:
-        Counts of equal and close rows, and a message per different row.
+        Numbers of equal and close rows, and a message for each different row.
 
     Raises:
         UserError: The provenance of the rebuilt expert differs from the store's.
@@ -86,7 +86,7 @@ def recompute(
     different: list[str] = []
     equal = close = 0
     for first in range(0, len(rows), batch_size):
-        signals, expected, records = [], [], []
+        signals, expected, record_ids = [], [], []
         for position in range(first, min(first + batch_size, len(rows))):
             record_id = store.record_id[rows[position]].item()
             try:
@@ -95,19 +95,20 @@ def recompute(
                 different.append(f"Record {record_id} is unreadable: {error}")
                 continue
             expected.append(stored[position])
-            records.append(record_id)
+            record_ids.append(record_id)
         if not signals:
             continue
         with torch.inference_mode():
             ecg = torch.from_numpy(np.stack(signals)).to(device)
             computed = expert.embed(ecg).float().cpu().numpy().astype(stored.dtype)
-        for record_id, new, old in zip(records, computed, expected, strict=True):
+        for record_id, new, old in zip(record_ids, computed, expected, strict=True):
             if np.array_equal(new, old):
                 equal += 1
             elif _is_close(new, old):
                 close += 1
             else:
-                different.append(f"Record {record_id} differs by up to {_distance(new, old):.3g}.")
+                largest = _max_difference(new, old)
+                different.append(f"Record {record_id} differs by up to {largest:.3g}.")
     return RecomputeResult(len(rows), equal, close, tuple(different))
 
 
@@ -129,7 +130,9 @@ def _is_close(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " featu
     )
 
 
-def _distance(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> float:
+def _max_difference(
+    new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]
+) -> float:
     return float(np.abs(new.astype(np.float64) - old.astype(np.float64)).max())
 
 
@@ -141,26 +144,26 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
     if name == LeadsSample.spec.name:
         expert = LeadsSample()
     else:
-        label = str(expected["weights"])
-        default = label if label.startswith("random:") else "published"
+        stored_weights = str(expected["weights"])
+        default = stored_weights if stored_weights.startswith("random:") else "published"
         option = ExpertOption.parse("--weights", weights or (default,))
         settings = {
-            one.name: expected["architecture"][one.architecture_key]
-            for one in get_definition(name).settings
+            setting.name: expected["architecture"][setting.architecture_key]
+            for setting in get_definition(name).settings
         }
         expert = load_expert(name, option.get(name), expected["pooling"], settings)
     current = provenance(expert.spec, dataset.namespace, expected["dtype"], decoding_of(dataset))
     # The JSON round trip converts tuples to lists, as in the stored document.
-    if differences := _differences(json.loads(json.dumps(current)), expected):
+    if differences := _describe_differences(json.loads(json.dumps(current)), expected):
         raise UserError(
-            f"{store.location} cannot be recomputed because of a different provenance: "
+            f"{store.location} cannot be recomputed because the provenance differs: "
             f"{differences}; use the --dataset, --weights and library versions of its extraction."
         )
     return expert
 
 
-def _differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
-    """List the keys whose values differ between two provenance documents, with short values."""
+def _describe_differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
+    """List the keys with different values in two provenance documents; omit long values."""
 
     def describe(key: str) -> str:
         new, stored = str(current.get(key)), str(expected.get(key))
