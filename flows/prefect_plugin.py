@@ -1,7 +1,7 @@
 """Prefect plugin that adds the command `prefect run`.
 
 Every process that imports Prefect loads this module if plugins are enabled. It therefore imports
-only the default environment variables, and an error in it only leaves out `prefect run`.
+only the default environment variables, and an error in it only disables `prefect run`.
 """
 
 import os

@@ -96,7 +96,7 @@ def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tup
         counts = _draw(most_repeats, seed)
         scores |= {key: compute_score(groups[key], counts) for key in keys}
         constant = groups.get((CONSTANT, task), [])
-        if constant and all(one.probability is not None for one in constant):
+        if constant and all(prediction.probability is not None for prediction in constant):
             scores[CHANCE, task] = _chance_score(constant, counts)
     order = {key: None for key in groups if key[0] == CONSTANT}
     order |= {key: None for key in scores if key[0] == CHANCE}
@@ -137,7 +137,9 @@ def _chance_score(constant: Sequence[TaskPredictions], counts: RepeatCounts) -> 
     """Score chance on one task from the predictions of the constant predictor."""
 
     def measure(metric: metrics.Metric) -> Measure:
-        measured = [measure_chance(one, metric, counts[one.repeat]) for one in constant]
+        measured = [
+            measure_chance(prediction, metric, counts[prediction.repeat]) for prediction in constant
+        ]
         return _summarize(
             metric, [value for value, _ in measured], np.stack([draws for _, draws in measured])
         )
@@ -221,7 +223,9 @@ def _measure(
         predicted = prediction.probability if metric.by_probability else prediction.predicted
         assert predicted is not None
         values.append(metric.compute(prediction.truth, predicted))
-    draws = [bootstrap_metric(one, metric, counts[one.repeat]) for one in repeats]
+    draws = [
+        bootstrap_metric(prediction, metric, counts[prediction.repeat]) for prediction in repeats
+    ]
     return _summarize(metric, values, np.stack(draws))
 
 

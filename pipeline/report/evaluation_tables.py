@@ -1,4 +1,4 @@
-"""Result tables of the evaluation of a run on other data."""
+"""Result tables for the evaluation of a saved run on another data set."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,8 +25,8 @@ def evaluation_tables(
         scores: Scores of all methods and tasks.
 
     Returns:
-        A table of the main metrics and one table of other metrics per task; the last table has
-        the notes.
+        A table of the main metrics, then one table of the other metrics per task. The notes are
+        below the last table.
     """
     results = RunResults(
         folder=saved.folder,
@@ -37,7 +37,7 @@ def evaluation_tables(
         scores=tuple(scores),
     )
     main = score_table(results, results.methods, f"{saved.folder} on {config['dataset']}")
-    # Evaluations do not count parameters, so drop the last column.
+    # Drop the last column, the number of parameters, because an evaluation does not count them.
     main = replace(main, heading=main.heading[:-1], rows=tuple(row[:-1] for row in main.rows))
     tables = [main, *other_metrics_tables(results, results.methods)]
     notes = (*run_notes(results), *other_metrics_notes(results))

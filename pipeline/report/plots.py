@@ -17,7 +17,7 @@ OTHER_ENSEMBLE_COLOR = "#c98b2b"
 def plot_scores(run: RunResults) -> Figure:
     """Plot the main metric of each task by method, with 95% intervals."""
     # Untrained heads are omitted: their large errors would set the scale.
-    methods = [one for one in run.methods if not one.startswith(ZERO_SHOT)][::-1]
+    methods = [name for name in run.methods if not name.startswith(ZERO_SHOT)][::-1]
     figure = Figure(figsize=(11, 1.4 + 0.28 * len(methods)), layout="constrained")
     grid = figure.subplots(1, len(run.tasks), squeeze=False)[0]
     for axes, task in zip(grid, run.tasks.values(), strict=True):

@@ -106,7 +106,7 @@ def find_measure(run: RunResults, method: str, task: TaskSummary, metric: str) -
     score = run.score(method, task.name)
     if score is None or score.metric == metric:
         return score
-    return next((one for one in score.others if one.metric == metric), None)
+    return next((measure for measure in score.others if measure.metric == metric), None)
 
 
 def find_best_cells(
@@ -120,9 +120,9 @@ def find_best_cells(
         columns: Columns of the table, from its second.
 
     Returns:
-        (row, column) of the best method of each column whose 95% interval is disjoint from that of
-        every baseline. Classifications in results without chance have none: the constant predictor
-        is no lower bound of macro-F1.
+        (row, column) of the best method of each column whose 95% interval is better than those of
+        all baselines. Results without the chance baseline have no bold cells for classification
+        tasks, because the constant predictor is not a lower bound of macro-F1.
     """
     best = set()
     for place, (task, metric, higher_is_better) in enumerate(columns, start=1):
@@ -130,9 +130,9 @@ def find_best_cells(
             continue
         measures = {method: find_measure(run, method, task, metric) for method in run.methods}
         defined = {
-            method: one
-            for method, one in measures.items()
-            if one is not None and not math.isnan(one.mean)
+            method: measure
+            for method, measure in measures.items()
+            if measure is not None and not math.isnan(measure.mean)
         }
         sign = 1 if higher_is_better else -1
         candidates = [method for method in methods if method in defined]
@@ -140,14 +140,14 @@ def find_best_cells(
         baselines = [defined[method] for method in BASELINES if method in defined]
         if first is None or first in BASELINES or not baselines:
             continue
-        if all(_is_better(defined[first], one, higher_is_better) for one in baselines):
+        if all(_is_better(defined[first], baseline, higher_is_better) for baseline in baselines):
             best.add((methods.index(first), place))
     return frozenset(best)
 
 
-def _is_better(one: Measure, other: Measure, higher_is_better: bool) -> bool:
-    """Whether an interval lies entirely on the better side of another one."""
-    return one.low > other.high if higher_is_better else one.high < other.low
+def _is_better(measure: Measure, baseline: Measure, higher_is_better: bool) -> bool:
+    """Return whether an interval lies entirely on the better side of a baseline's interval."""
+    return measure.low > baseline.high if higher_is_better else measure.high < baseline.low
 
 
 def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSummary) -> Table | None:
@@ -163,14 +163,16 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
     """
     scores = {method: run.score(method, task.name) for method in methods}
     scored = [method for method in methods if scores[method] is not None]
-    names = {one.metric for score in scores.values() if score is not None for one in score.others}
+    names = {
+        measure.metric for score in scores.values() if score is not None for measure in score.others
+    }
     metrics = [metric for metric in SECONDARY_METRICS[task.kind] if metric.name in names]
     if not metrics:
         return None
     rows = tuple(
         (
             method_label(method, run),
-            *(format_measure(find_measure(run, method, task, one.name)) for one in metrics),
+            *(format_measure(find_measure(run, method, task, metric.name)) for metric in metrics),
         )
         for method in scored
     )

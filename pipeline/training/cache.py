@@ -184,7 +184,10 @@ def _find_matching(
 def _stored_settings(name: str, store: EmbeddingStore) -> Settings:
     """Return the settings of the expert that made a store."""
     architecture = store.provenance["architecture"]
-    return {one.name: architecture[one.architecture_key] for one in get_definition(name).settings}
+    return {
+        setting.name: architecture[setting.architecture_key]
+        for setting in get_definition(name).settings
+    }
 
 
 def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:

@@ -44,7 +44,7 @@ def draw_cohort(
     seed: int,
     ecgs: EcgsPerPatient = "all",
 ) -> Cohort:
-    """Draw random patients and split them into training, validation and test (70/20/10).
+    """Draw patients at random and split them into training, validation and test (70/20/10).
 
     Args:
         record_id: Ids of the available records.
@@ -60,18 +60,18 @@ def draw_cohort(
         UserError: There are too few patients for three parts.
     """
     distinct = np.unique(patient_id)
-    random = np.random.default_rng(seed)
-    chosen = random.permutation(distinct)[:patients]
-    last_train = round(FRACTIONS["train"] * len(chosen))
-    last_validation = round((FRACTIONS["train"] + FRACTIONS["validation"]) * len(chosen))
-    parts = np.split(chosen, [last_train, last_validation])
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(distinct)[:patients]
+    train_end = round(FRACTIONS["train"] * len(chosen))
+    validation_end = round((FRACTIONS["train"] + FRACTIONS["validation"]) * len(chosen))
+    parts = np.split(chosen, [train_end, validation_end])
     if not all(len(part) for part in parts):
         raise UserError(
             f"{len(chosen)} patients are too few to split 70/20/10; at least 6 are needed. "
             "Extract more records, or omit --limit and --patients."
         )
     if ecgs == "one":
-        order = random.permutation(len(record_id))
+        order = rng.permutation(len(record_id))
         _, first = np.unique(patient_id[order], return_index=True)
         record_id, patient_id = record_id[order[first]], patient_id[order[first]]
     ids = [np.sort(record_id[np.isin(patient_id, part)]) for part in parts]

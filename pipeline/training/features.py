@@ -69,7 +69,7 @@ def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteR
         missing = int((status == ABSENT).sum())
         if missing:
             raise StoreError(
-                f"{store.location} has no embeddings of {missing} of {len(record_id)} records; "
+                f"{store.location} has no embeddings for {missing} of {len(record_id)} records; "
                 f"extract them with {command}, or use fewer records with --limit."
             )
         complete &= status == WHOLE
@@ -88,15 +88,15 @@ def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
         The embeddings; row i belongs to ``record_id[i]``.
 
     Raises:
-        UserError: A store has no embedding of some of the records.
+        UserError: A store has no embeddings for some of the records.
     """
 
     def read(store: EmbeddingStore) -> Tensor:
         missing = record_id[_read_status(store, record_id) != WHOLE]
         if len(missing):
             raise UserError(
-                f"{store.location} has no embeddings of {len(missing)} of {len(record_id)} "
-                f"records, such as {missing[0]}; extract them, or do not request them."
+                f"{store.location} has no embeddings for {len(missing)} of {len(record_id)} "
+                f"records, such as {missing[0]}; extract them or omit them."
             )
         return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
 
@@ -105,7 +105,7 @@ def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
 
 
 def _read_status(store: EmbeddingStore, record_id: RecordIds) -> np.ndarray:
-    """Return the status of each record; `ABSENT` for ids that are not in the store."""
-    # `rows_by_id` returns -1 for these ids, which selects the appended element.
+    """Return the status of each record, `ABSENT` for ids that are not in the store."""
+    # `rows_by_id` returns -1 for unknown ids, which selects the appended element.
     status: np.ndarray = np.append(store.status(), ABSENT)[store.rows_by_id(record_id)]
     return status

@@ -243,10 +243,10 @@ def test_records_without_embedding_are_reported(results: Results, store: Path, s
     ids = SavedRun(results.folder).cohorts[0]["test"][:2]
     features = read_run_features(results.folder, store, np.array(ids))
     assert features.record_id.tolist() == ids
-    with pytest.raises(UserError, match=r"no embeddings of 1 of 3 records, such as 7;"):
+    with pytest.raises(UserError, match=r"no embeddings for 1 of 3 records, such as 7;"):
         read_run_features(results.folder, store, np.array([*ids, 7]))
     spoiled = set(index.tolist()) - set(records_with_leads(store, results))
-    with pytest.raises(UserError, match=r"no embeddings of 1 of 1 records"):
+    with pytest.raises(UserError, match=r"no embeddings for 1 of 1 records"):
         read_run_features(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
     with pytest.raises(UserError, match=r"expects \d+ features of timesnet, none were given"):
@@ -264,18 +264,18 @@ def test_evaluation_on_own_data_reproduces_test_scores(
     results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
     """All patients are in the cohort, so a repeat's unseen patients are its test patients."""
-    judged = evaluate(
-        results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "judged"
+    evaluated = evaluate(
+        results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "evaluated"
     )
     before = {(one.method, one.task): one for one in results.scores}
-    assert {one.task for one in judged.scores} == {"age", *NAMES}
-    assert {one.method for one in judged.scores} == {CONSTANT, CHANCE, *EXPERTS, ENSEMBLE}
-    for one in judged.scores:
+    assert {one.task for one in evaluated.scores} == {"age", *NAMES}
+    assert {one.method for one in evaluated.scores} == {CONSTANT, CHANCE, *EXPERTS, ENSEMBLE}
+    for one in evaluated.scores:
         then = before[one.method, one.task]
         assert (one.n, one.patients) == (then.n, then.patients)
         np.testing.assert_allclose(one.values, then.values, rtol=1e-4)
-    assert (tmp_path / "judged" / "results.md").read_text() == judged.markdown
-    answers = pd.read_parquet(tmp_path / "judged" / "predictions.parquet")
+    assert (tmp_path / "evaluated" / "results.md").read_text() == evaluated.markdown
+    answers = pd.read_parquet(tmp_path / "evaluated" / "predictions.parquet")
     for number, cohort in enumerate(SavedRun(results.folder).cohorts):
         mine = answers.loc[answers["repeat"] == number]
         assert set(mine["record_id"]) <= set(cohort["test"])
@@ -304,13 +304,13 @@ def both_stores(store: Path, elsewhere: Path) -> Path:
 def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
     results: Results, elsewhere: Path, both_stores: Path
 ):
-    judged = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
-    assert {one.task for one in judged.scores} == {"age"}
-    assert "Skipped without labels: heart_rate, fast, rhythm group, male" in judged.markdown
+    evaluated = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    assert {one.task for one in evaluated.scores} == {"age"}
+    assert "Skipped without labels: heart_rate, fast, rhythm group, male" in evaluated.markdown
     known = MimicIvEcg(elsewhere).labels()["age"]
-    for one in judged.predictions:
+    for one in evaluated.predictions:
         np.testing.assert_allclose(one.truth, known[one.record_id], rtol=1e-5)
-    constants = [one for one in judged.predictions if one.method == CONSTANT]
+    constants = [one for one in evaluated.predictions if one.method == CONSTANT]
     for repeat, one in enumerate(constants):
         assert set(one.predicted) == {load_run(results.folder, repeat).targets["age"].constant}
         assert len(one.truth) > 10
@@ -322,17 +322,17 @@ def test_own_tasks_need_the_same_classes_on_other_data(
     mine = own_labels(elsewhere)
     mine.to_csv(tmp_path / "mine.csv", index=False)
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
-    judged = evaluate(*given, labels=tmp_path / "mine.csv")
-    assert {one.task for one in judged.scores} == {"age", *NAMES}
+    evaluated = evaluate(*given, labels=tmp_path / "mine.csv")
+    assert {one.task for one in evaluated.scores} == {"age", *NAMES}
     mine["rhythm group"] = "unknown class"
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    judged = evaluate(*given, labels=tmp_path / "mine.csv")
-    assert "rhythm group is skipped: no label is one of the run's classes" in judged.markdown
+    evaluated = evaluate(*given, labels=tmp_path / "mine.csv")
+    assert "rhythm group is skipped: no label is one of the run's classes" in evaluated.markdown
     mine.loc[mine.index[:2], "fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    judged = evaluate(*given, labels=tmp_path / "mine.csv")
+    evaluated = evaluate(*given, labels=tmp_path / "mine.csv")
     assert "mine.csv: values of fast other than 'yes' and 'no', such as 'perhaps' of" in (
-        judged.markdown
+        evaluated.markdown
     )
     mine["fast"] = "perhaps"
     mine.to_csv(tmp_path / "mine.csv", index=False)
@@ -352,7 +352,7 @@ def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
     with pytest.raises(StoreError, match=r"available: dtype 'float32' instead of 'float16'"):
         evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
-    words = r"no embeddings of \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
+    words = r"no embeddings for \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
     with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
         evaluate(*given)
     assert evaluate(*given, limit=6).scores[0].n[0] <= 6

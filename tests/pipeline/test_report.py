@@ -177,7 +177,7 @@ def every_table(run: RunResults) -> list[Table]:
 
 def test_no_cell_is_marked_if_labels_are_shuffled(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", shuffled=True, records=200))
-    # The constant is no lower bound of macro-F1: its interval is below that of methods without
+    # The constant is not a lower bound of macro-F1: its interval is below that of methods without
     # any signal.
     constant, best = run.score(CONSTANT, "sex"), run.score(ENSEMBLE, "sex")
     assert constant is not None

@@ -294,7 +294,7 @@ def test_error_for_missing_records_contains_the_extract_command(
     synthetic_dir: Path, tmp_path: Path
 ):
     extract_random(f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab", "dlinear", limit=20)
-    message = r"no embeddings of \d+ of \d+ records; extract them with enecg extract"
+    message = r"no embeddings for \d+ of \d+ records; extract them with enecg extract"
     with pytest.raises(StoreError, match=message):
         run(synthetic_dir, tmp_path / "lab", tmp_path / "run")
     few = run(synthetic_dir, tmp_path / "lab", tmp_path / "run", limit=20, tasks=("age",))
