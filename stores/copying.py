@@ -1,4 +1,4 @@
-"""Copying stores from one root to another, joined by record id.
+"""Copy stores from one root to another, joined by record id.
 
 A copy writes the rows that are whole in the source and missing in the target, then reads each shard
 back to compare it. An interrupted copy resumes when it is run again. Two roots that contain

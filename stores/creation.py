@@ -1,4 +1,4 @@
-"""Creating stores, and appending rows for new records."""
+"""Create stores, and append rows for new records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import xarray
 
 ATTEMPTS = 5
-"""Maximum attempts to read or write a shard that another writer changes concurrently."""
+"""Maximum number of attempts to access a shard that another writer changes concurrently."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,14 @@ class EmbeddingStore:
                 pass
         return out
 
-    def read_shard(self, shard: int, pick: slice = slice(None)) -> Float[np.ndarray, "row feature"]:
+    def read_shard(
+        self, shard: int, selection: slice = slice(None)
+    ) -> Float[np.ndarray, "row feature"]:
         """Read a shard, or some of its rows; absent rows are NaN.
 
         Args:
             shard: Number of the shard.
-            pick: Rows to read, relative to the shard's first row.
+            selection: Rows to read, relative to the shard's first row.
 
         Returns:
             The embeddings, with the store's data type.
@@ -192,7 +194,7 @@ class EmbeddingStore:
             DamagedStore: A chunk does not match its checksum.
         """
         span = self.shard_slice(shard)
-        rows = np.arange(span.stop - span.start)[pick]
+        rows = np.arange(span.stop - span.start)[selection]
         out = np.empty((len(rows), self.features), self.layout.dtype)
         self._read_rows(shard, rows, out, np.arange(len(rows)))
         return out
@@ -205,7 +207,7 @@ class EmbeddingStore:
     ) -> None:
         """Write all rows of a shard durably, first their data and then their status.
 
-        On S3, rows that a stale writer completes concurrently are kept.
+        On S3, rows are kept if a writer that has lost the lease completes them concurrently.
 
         Args:
             shard: Number of the shard.
@@ -240,7 +242,7 @@ class EmbeddingStore:
         )
 
     def track_shard(self, shard: int) -> None:
-        """Track a shard's versions; later writes by this writer replace only these."""
+        """Record the versions of a shard; later writes fail if another writer has changed it."""
         for name in ("embedding", "status"):
             self.writer.track_version(self.shard_key(name, shard))
 

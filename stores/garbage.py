@@ -1,4 +1,4 @@
-"""Finding and removing files that interrupted writers left in a store root.
+"""Find and remove files that interrupted writers left in a store root.
 
 Rows of a store and files of a possibly running lease holder are never garbage.
 """

@@ -1,4 +1,4 @@
-"""Finding and opening stores, and counting their rows."""
+"""Find and open stores, and count their rows."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reading records from several stores, all at once or in shuffled batches."""
+"""Read records from several stores, all at once or in shuffled batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,22 +31,23 @@ def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " 
 
 
 def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
-    """Return the row of each record; every record must be whole.
+    """Return the row of each record; every record must have the status `WHOLE`.
 
     Raises:
-        StoreError: A record has no row, is not extracted yet, or failed.
+        StoreError: A record has no row, has not been extracted, or failed.
     """
     rows = find_rows(store, record_id)
     status = store.status()[rows]
     if (missing := record_id[status == ABSENT]).size:
         raise StoreError(
-            f"{store.location} is missing {len(missing):,} of {len(record_id):,} records, such as "
-            f"{missing[0]}, which are not extracted yet; extract them first."
+            f"{store.location} has no embeddings yet for {len(missing):,} of {len(record_id):,} "
+            f"records, such as {missing[0]}; extract them first."
         )
     if (failed := record_id[status != WHOLE]).size:
         raise StoreError(
-            f"{store.location} has no embedding for {len(failed):,} of {len(record_id):,} records, "
-            f"such as {failed[0]}, whose extraction failed; select only records with status 1."
+            f"{store.location} has no embeddings for {len(failed):,} of {len(record_id):,} "
+            f"records, such as {failed[0]}, because their extraction failed; select only records "
+            "with status 1."
         )
     return rows
 
@@ -60,7 +61,7 @@ def read_aligned(
 
     Args:
         stores: The stores to read from.
-        record_id: Ids of the records, which must be whole in every store.
+        record_id: Ids of the records, which must have the status `WHOLE` in every store.
         dtype: Data type of the arrays; None keeps that of each store.
 
     Returns:
@@ -85,12 +86,12 @@ def iter_batches(
 
     Args:
         stores: The stores to read from.
-        record_id: Ids of the records, which must be whole in every store.
+        record_id: Ids of the records, which must have the status `WHOLE` in every store.
         batch_size: Records per batch; the last batch may be smaller.
         seed: Seed of the order.
         dtype: Data type of the arrays; None keeps that of each store.
-        block_rows: Rows per store that are held in memory and shuffled together. Only if all
-            records fit into one block, every order is equally likely.
+        block_rows: Rows per store that are held in memory and shuffled together. Every order is
+            equally likely only if all records fit into one block.
 
     Yields:
         The record ids of a batch, and one array of shape (batch, features) per store.
@@ -98,14 +99,14 @@ def iter_batches(
     Raises:
         StoreError: A record is not whole in one of the stores.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = [find_whole_rows(store, record_id) for store in stores]
     chunk_of = rows[0] // stores[0].layout.chunk_rows
     # Sort the records by chunk, with the chunks in random order.
-    rank = random.permutation(int(chunk_of.max(initial=-1)) + 1)
+    rank = rng.permutation(int(chunk_of.max(initial=-1)) + 1)
     order = np.argsort(rank[chunk_of], kind="stable")
     for begin in range(0, len(order), block_rows):
-        block = random.permutation(order[begin : begin + block_rows])
+        block = rng.permutation(order[begin : begin + block_rows])
         arrays = [
             store.read(store_rows[block], dtype)
             for store, store_rows in zip(stores, rows, strict=True)

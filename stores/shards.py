@@ -1,4 +1,4 @@
-"""Encoding and decoding of shards, in the format of the Zarr v3 codec `sharding_indexed`.
+"""Encode and decode shards, in the format of the Zarr v3 codec `sharding_indexed`.
 
 A shard consists of its chunks, each followed by its CRC-32C; then the index, which contains the
 offset and length of each chunk as little-endian uint64 (all bits set for a missing chunk); then the

@@ -4,9 +4,13 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 ABSENT = 0
+"""The embedding of the row has not been computed."""
+
 WHOLE = 1
+"""The row contains an embedding."""
+
 FIRST_REASON = 2
-"""Lowest failure status; statuses index the store's `flags`."""
+"""Lowest status of a failed row; a status is an index into `EmbeddingStore.flags`."""
 
 
 def pending_rows(

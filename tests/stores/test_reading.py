@@ -95,11 +95,11 @@ def test_missing_or_failed_record_raises_store_error_with_its_id(
         read_aligned(stores, np.array([3, 5000]))
     for read in (read_aligned, lambda *arguments: next(iter_batches(*arguments, 64, seed=0))):
         with pytest.raises(
-            StoreError, match=r"is missing 3 of 5 records, such as \d+, which are not ex"
+            StoreError, match=r"has no embeddings yet for 3 of 5 records, such as \d+; extract"
         ):
             read(stores[:1], IDS[[-3, -2, -1, 0, 1]])
         with pytest.raises(
-            StoreError, match=r"no embedding for 1 of 2 records, such as .* extraction failed"
+            StoreError, match=r"no embeddings for 1 of 2 records, such as .* extraction failed"
         ):
             read([fill_with_failure(tmp_path)], IDS[:2])
 
