@@ -32,7 +32,7 @@ LABEL_COLUMNS = {
 - ``age``: years; `AGE_OVER_89` for all ages over 89.
 - ``sex``: 1 male, 0 female.
 - ``potassium``: 1 abnormal, 0 normal.
-- ``diagnosis``: the rhythm, in the source's words.
+- ``diagnosis``: the rhythm, as named in the source.
 """
 
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
@@ -41,7 +41,7 @@ SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-10
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """The records of a data set, in its order, with their patients.
+    """The records of a data set in order, with their patients.
 
     Attributes:
         record_id: Unique ids, int64 or text.
@@ -76,7 +76,7 @@ def same_patients(namespace: str, other: str) -> bool:
 
 
 def decoding_of(dataset: "Dataset") -> DecodeOptions:
-    """Return the options of decoding of a data set; the defaults if it has none."""
+    """Return the decoding options of a data set, or the defaults if it has none."""
     options: DecodeOptions = getattr(dataset, "decoding", DEFAULT_OPTIONS)
     return options
 

@@ -1,4 +1,4 @@
-"""Selecting records of a data set: by a file of ids, a limit or a random sample."""
+"""Select records of a data set: by a file of ids, a limit or a random sample."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Running one task on a Dask scheduler."""
+"""Run one task on a Dask scheduler."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

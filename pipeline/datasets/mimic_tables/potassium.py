@@ -32,8 +32,9 @@ RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 _ITEM = "try_cast(itemid AS DOUBLE)"
 
 _PLACES = 1 << 38
-"""Greater than any row number. Seconds and row number are compared as one integer, which needs less
-memory than a struct; seconds are less than 2^25, a year."""
+"""Upper limit of row numbers. The distance in time and the row number are packed into one integer,
+which needs less memory than a struct. Distances are less than 2^25 s (a year), so 63 bits suffice.
+"""
 
 _RESULTS = """
     CREATE VIEW results AS
@@ -94,19 +95,22 @@ def read_potassium_labels(
 ) -> tuple[pd.DataFrame, SkippedRows]:
     """Read the potassium of each record from `labevents.csv`, in one pass over the table.
 
-    Only the result selected by the rules counts: if it is implausible there is no label; if its
-    flag is unknown there is only a value. Results without a number are skipped. A table that cannot
-    be read or lacks a column raises UserError.
+    Only the result selected by the rules is used. If it is implausible, there is neither a label
+    nor a value; if its flag is unknown, there is only a value. Results without a number are
+    skipped.
 
     Args:
         path: The table, plain or gzipped.
         records: Result of `read_records`.
-        rules: Which results are used, and which are abnormal.
-        progress: Called with the fraction of the file that is read, 0 to 1.
+        rules: Rules that select results and define which are abnormal.
+        progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:
-        One row per record: `potassium` (1 abnormal, 0 normal), `potassium_mmol_l`, and the reasons
-        for absence; and the number of rows skipped, by description.
+        One row per record with `potassium` (1 abnormal, 0 normal), `potassium_mmol_l` and the
+        reasons for absence; and the number of skipped rows for each reason.
+
+    Raises:
+        UserError: The table cannot be read, or lacks a column.
     """
     criterion, available = choose_criterion(path, rules), available_columns(path)
     value = columns.number("valuenum")
@@ -139,7 +143,7 @@ def read_potassium_labels(
 
 
 def _choose_results(rules: LabelRules) -> str:
-    """Return the statement that creates the table of each record's result."""
+    """Return the SQL statement that selects the result of each record."""
     before = rules.window_seconds if rules.match == "nearest" else 0
     return f"""
         CREATE TABLE best AS

@@ -13,7 +13,7 @@ from pipeline.datasets.mimic_tables.engine import Connection, fetch, open_engine
 
 _COLUMNS = ("subject_id", "study_id", "ecg_time", "path")
 
-# The rows between two stray quotes are one field.
+# A stray quote merges all rows up to the next quote into one field.
 _PATH_IS_BROKEN = "coalesce(contains(path, chr(10)) OR contains(path, chr(13)), false)"
 
 
@@ -87,7 +87,7 @@ def _check(connection: Connection, path: Path, records: pa.Table) -> None:
     if len(negative):
         raise UserError(
             f"{path} has {len(negative)} rows with a negative study_id, such as {negative[0]}; use "
-            "numbers from 0 up."
+            "nonnegative integers."
         )
     if pc.any(records["path_is_broken"]).as_py():
         example = str(_first(connection, "path", _PATH_IS_BROKEN))
@@ -98,7 +98,7 @@ def _check(connection: Connection, path: Path, records: pa.Table) -> None:
 
 
 def _first(connection: Connection, column: str, condition: str) -> str | None:
-    """Return a field of the first row that meets a condition."""
+    """Return a field of the first row that satisfies a condition."""
     found = fetch(connection, f"SELECT {column} FROM csv WHERE {condition} LIMIT 1")
     text: str | None = found[column][0].as_py()
     return text
