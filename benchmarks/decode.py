@@ -32,7 +32,7 @@ from pipeline.waveforms import decode
 from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.wfdb_samples import decode_by_wfdb
+from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 
 BATCH = 64
 """Records decoded between two checks of the time, and kept in memory until then."""
@@ -131,7 +131,7 @@ def measure_rate(
 def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
     """Decode records in format 16 like those in other formats."""
     original = decode.digital_samples
-    decode.digital_samples = decode_by_wfdb
+    decode.digital_samples = decode_with_wfdb
     try:
         return measure_rate(read, records, seconds)
     finally:

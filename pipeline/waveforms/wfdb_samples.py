@@ -1,4 +1,4 @@
-"""Digital samples from the bytes of a record's signal files."""
+"""Decode digital samples from the bytes of a record's signal files."""
 
 import math
 import tempfile
@@ -17,7 +17,7 @@ _MAX_BLOCK_BYTES = 4
 
 
 def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, int]:
-    """Return the expected size of a signal file and how much of it to read.
+    """Return the expected size of a signal file, and the number of bytes of it to read.
 
     Args:
         header: Header of the record.
@@ -26,29 +26,27 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
 
     Returns:
         The smallest size in bytes that matches the header, and the number of bytes that contain
-        the first `length` samples.
+        the first `length` samples of each signal.
     """
     offset = header.signals.offsets[file.first]
-    frame = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
+    frame_bytes = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
     return (
-        offset + int((header.length or 0) * frame),
-        math.ceil(offset + length * frame) + _MAX_BLOCK_BYTES,
+        offset + int((header.length or 0) * frame_bytes),
+        math.ceil(offset + length * frame_bytes) + _MAX_BLOCK_BYTES,
     )
 
 
 def samples_in(header: Header, file: SignalFile, size: int) -> int:
     """Return the number of samples per signal in a signal file of `size` bytes."""
-    sample = FORMATS[header.signals.formats[file.first]].width
-    stored = (
-        Fraction(size - header.signals.offsets[file.first]) / Fraction(sample).limit_denominator()
-    )
+    sample_bytes = Fraction(FORMATS[header.signals.formats[file.first]].width).limit_denominator()
+    stored = Fraction(size - header.signals.offsets[file.first]) / sample_bytes
     return int(stored) // (file.end - file.first)
 
 
 def digital_samples(
     header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
-    """Decode the first samples of every signal, or raise `HeaderError`.
+    """Decode the first samples of every signal.
 
     Args:
         header: Header of the record.
@@ -58,10 +56,14 @@ def digital_samples(
 
     Returns:
         The samples in ADC units.
+
+    Raises:
+        HeaderError: wfdb cannot decode the samples.
+        UserError: The temporary folder for wfdb cannot be written.
     """
     if len(contents) == 1 and header.signals.is_plain_format16:
         return decode_format16(header, length, contents[0])
-    return decode_by_wfdb(header, length, contents)
+    return decode_with_wfdb(header, length, contents)
 
 
 def decode_format16(
@@ -81,14 +83,14 @@ def decode_format16(
     return np.frombuffer(content, "<i2", length * signals).reshape(length, signals).T
 
 
-def decode_by_wfdb(
+def decode_with_wfdb(
     header: Header, length: int, contents: Sequence[bytes]
 ) -> Integer[np.ndarray, "signal time"]:
     """Decode any supported format with wfdb.
 
-    wfdb reads a header written here, in a temporary folder. From the original header it would
-    follow file names out of the folder or to the network, allocate memory for any stated length,
-    and guess at fields that it cannot parse.
+    wfdb reads copies of the files in a temporary folder, with a newly written header. With the
+    original header it could open files outside of the folder or on the network, allocate memory for
+    any stated length, and guess fields that it cannot parse.
 
     Args:
         header: Header of the record.
@@ -102,7 +104,7 @@ def decode_by_wfdb(
         HeaderError: wfdb cannot decode the samples.
         UserError: The temporary folder cannot be written.
     """
-    # Imported here because format 16, the usual one, is decoded without wfdb.
+    # Imported here because the usual format, 16, is decoded without wfdb.
     import wfdb
 
     lines = [f"record {len(header.signals)} {header.rate_hz:g} {length}"]

@@ -17,7 +17,7 @@ from pipeline.waveforms.decode import REASONS, LeadSignals, read_leads, read_wfd
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.lead_selection import select_leads
 from pipeline.waveforms.wfdb_header import parse_header
-from pipeline.waveforms.wfdb_samples import decode_by_wfdb
+from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 
 HOSTILE = [
     *("", "0", "-1", "1", "2", "13", "99999999999999999999", "9" * 400, "1e400", "-1e400", "nan"),
@@ -87,7 +87,7 @@ def check_header(record: Path, content: bytes) -> None:
     header, kept = parsed.keep(selection.rows)
     files = [(record.parent / file.name).read_bytes() for file in header.files]
     length = signals.digital.shape[1]
-    assert (decode_by_wfdb(header, length, files)[kept[:12]] == signals.digital).all()
+    assert (decode_with_wfdb(header, length, files)[kept[:12]] == signals.digital).all()
     compare_with_wfdb(record, signals, list(selection.rows[:12]))
     try:
         ecg = read_wfdb(record)

@@ -16,7 +16,7 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.decode import read_leads, read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_header import parse_header
-from pipeline.waveforms.wfdb_samples import decode_by_wfdb, decode_format16
+from pipeline.waveforms.wfdb_samples import decode_format16, decode_with_wfdb
 
 GAINS = st.one_of(
     st.sampled_from(
@@ -73,7 +73,7 @@ def test_numpy_and_wfdb_agree_to_the_bit(
     header = parse_header(Path(f"{record}.hea").read_bytes())
     content = Path(f"{record}.dat").read_bytes()
     by_numpy = decode_format16(header, header.length, content)
-    assert (decode_by_wfdb(header, header.length, [content]) == by_numpy).all()
+    assert (decode_with_wfdb(header, header.length, [content]) == by_numpy).all()
 
 
 def _canonical_nan(mv: np.ndarray) -> np.ndarray:
