@@ -19,11 +19,11 @@ BINS = 10
 """Number of probability bins of equal width for calibration; each includes its lower edge."""
 
 NAN = float("nan")
-"""Value of undefined metrics. A single object, so that tuples that contain it compare equal."""
+"""Value of undefined metrics: a single object, so that tuples that contain it compare equal."""
 
 
 def _sklearn() -> Any:
-    # Imported here because tasks refer to their metrics, also where none is computed.
+    # Imported here because every task refers to metrics, even if none is computed.
     import sklearn.metrics
 
     return sklearn.metrics
@@ -184,8 +184,8 @@ def calibration_error(
         probability: Probability of each class.
 
     Returns:
-        The absolute difference between mean probability and observed frequency, averaged over the
-        bins with their numbers of records as weights; 0 to 1.
+        The absolute difference between mean probability and observed frequency, averaged over bins
+        weighted by their numbers of records; 0 to 1.
     """
     confidence, outcome = calibration_pairs(truth, probability)
     gap = np.bincount(bin_indices(confidence), weights=confidence - outcome, minlength=BINS)
@@ -239,9 +239,9 @@ class Metric:
     Attributes:
         name: Name in tables and result files.
         compute: Called as ``compute(truth, predicted)``, or as ``compute(truth, probability)`` if
-            `by_probability` is true.
+            `uses_probability` is true.
         higher_is_better: Whether a larger value is better.
-        by_probability: Whether `compute` takes class probabilities.
+        uses_probability: Whether `compute` takes class probabilities.
         has_unit: Whether the metric has the unit of the task.
         biased: Whether the metric is systematically higher or lower on bootstrap samples than on
             the full sample. Bootstrap samples repeat records, which increases the calibration
@@ -252,12 +252,12 @@ class Metric:
     name: str
     compute: Callable[[np.ndarray, np.ndarray], float]
     higher_is_better: bool
-    by_probability: bool = False
+    uses_probability: bool = False
     has_unit: bool = False
     biased: bool = False
 
 
-_CALIBRATION = Metric("ECE", calibration_error, False, by_probability=True, biased=True)
+_CALIBRATION = Metric("ECE", calibration_error, False, uses_probability=True, biased=True)
 
 SECONDARY_METRICS = {
     "regression": (
@@ -265,14 +265,14 @@ SECONDARY_METRICS = {
         Metric("R2", r2, True),
     ),
     "binary": (
-        Metric("AUROC", auroc, True, by_probability=True),
-        Metric("AUPRC", auprc, True, by_probability=True),
+        Metric("AUROC", auroc, True, uses_probability=True),
+        Metric("AUPRC", auprc, True, uses_probability=True),
         _CALIBRATION,
     ),
     "multiclass": (
         Metric("macro-F1", macro_f1_of_present, True, biased=True),
         Metric("balanced accuracy", balanced_accuracy, True, biased=True),
-        Metric("macro AUROC", macro_auroc, True, by_probability=True, biased=True),
+        Metric("macro AUROC", macro_auroc, True, uses_probability=True, biased=True),
         _CALIBRATION,
     ),
 }

@@ -1,4 +1,4 @@
-"""Training many FFNs of the same shape in one pass: repeats, tasks and sweep trials.
+"""Train many FFNs of the same shape in one pass: repeats, tasks and sweep trials.
 
 A single head is so small that calling torch takes longer than the arithmetic. Here the layers of
 `groups` x `tasks` FFNs are computed as one batched matrix product. Each FFN has its own parameters,

@@ -1,4 +1,4 @@
-"""The flow `extract`, entry point of its deployment."""
+"""The Prefect flow `extract`, the entry point of its deployment."""
 
 from flows.jobs.extract import extract as job
 from flows.prefect_job import as_flow

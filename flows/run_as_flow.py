@@ -1,4 +1,4 @@
-"""Running a job as a Prefect flow in this process."""
+"""Run a job as a Prefect flow in this process."""
 
 from typing import Any
 

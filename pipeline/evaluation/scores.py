@@ -127,7 +127,7 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
         [
             _measure(metric, repeats, counts)
             for metric in others
-            if has_probabilities or not metric.by_probability
+            if has_probabilities or not metric.uses_probability
         ],
         _compute_reliability(repeats, probabilities) if has_probabilities else (),
     )
@@ -220,7 +220,7 @@ def _measure(
 ) -> Measure:
     values = []
     for prediction in repeats:
-        predicted = prediction.probability if metric.by_probability else prediction.predicted
+        predicted = prediction.probability if metric.uses_probability else prediction.predicted
         assert predicted is not None
         values.append(metric.compute(prediction.truth, predicted))
     draws = [

@@ -1,4 +1,4 @@
-"""Writing the run records of an extraction, one beside each store."""
+"""Write the run records of an extraction, one beside each store."""
 
 from datetime import datetime
 
@@ -13,12 +13,12 @@ from stores.runs import write_run
 def write_run_records(
     plan: ExtractionPlan, summary: ExtractionSummary, *, finished: bool = True
 ) -> tuple[Location, ...]:
-    """Write a run record beside each store in which the plan has rows to compute.
+    """Write a run record beside each store for which the plan has rows to compute.
 
     Args:
         plan: Plan of the extraction.
         summary: Results of the extraction.
-        finished: Whether the extraction finished, instead of being interrupted.
+        finished: False if the extraction was interrupted.
 
     Returns:
         Locations of the run records.

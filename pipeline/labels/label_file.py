@@ -1,4 +1,4 @@
-"""Reading a user's label file, joined to the records of a data set by record id."""
+"""Read a user's label file, joined to the records of a data set by record id."""
 
 import hashlib
 from collections.abc import Collection

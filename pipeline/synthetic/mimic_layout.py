@@ -1,4 +1,4 @@
-"""Writing synthetic ECGs in the file layout and table format of MIMIC-IV-ECG."""
+"""Write synthetic ECGs in the file layout and table format of MIMIC-IV-ECG."""
 
 import csv
 import os

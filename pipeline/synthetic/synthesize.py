@@ -1,4 +1,4 @@
-"""Writing a synthetic data set in the layout of MIMIC-IV-ECG."""
+"""Write a synthetic data set in the layout of MIMIC-IV-ECG."""
 
 import json
 import os

@@ -121,7 +121,7 @@ def test_vectorized_metrics_match_plain_metrics_when_every_patient_counts_once()
         )
         kind = "binary" if classes == 2 else "multiclass"
         for metric in metrics.SECONDARY_METRICS[kind]:
-            given = of.probability if metric.by_probability else of.predicted
+            given = of.probability if metric.uses_probability else of.predicted
             plain = metric.compute(of.truth, given)
             vectorized = compute_draws(metric.compute, once)[0]
             assert vectorized == pytest.approx(plain, rel=1e-6), metric.name
