@@ -1,6 +1,7 @@
 """`enecg evaluate`: evaluate a run on other data, without a Prefect server."""
 
 from flows import parameters as p
+from flows.progress import forward_logs, log_to_stderr
 
 
 def evaluate(
@@ -21,9 +22,10 @@ def evaluate(
     # Imported here because `--help` should not wait for torch.
     from pipeline.evaluate import evaluate as evaluate_run
 
-    evaluation = evaluate_run(
-        run, dataset, store, labels=labels, out=out, limit=limit, records=records, device=device
-    )
+    with forward_logs("pipeline", log_to_stderr):
+        evaluation = evaluate_run(
+            run, dataset, store, labels=labels, out=out, limit=limit, records=records, device=device
+        )
     print(evaluation.markdown, end="")
     if evaluation.folder is not None:
         print(f"Evaluation: {evaluation.folder}")

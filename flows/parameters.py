@@ -74,8 +74,8 @@ Dataset = Annotated[
     Parameter(
         group=DATA,
         help="Data set as SOURCE:FOLDER. Sources: mimic-iv-ecg (also as mimic-iv-ecg:URL), ludb, "
-        "ptb-xl, ptb-xl-100, and wfdb:NAME=FOLDER for any folder of WFDB records, with NAME as "
-        "the name of its stores.",
+        "ptb-xl, ptb-xl-100, and wfdb:NAME=FOLDER (also as wfdb:NAME=URL) for any folder of WFDB "
+        "records, with NAME as the name of its stores.",
     ),
 ]
 Limit = Annotated[int | None, *number("Use only the first LIMIT records of the index.", DATA, ge=1)]

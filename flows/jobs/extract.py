@@ -76,7 +76,7 @@ def estimate(
     from pipeline.extraction.estimate import estimate_extraction, format_estimates
     from pipeline.extraction.request import resolve_request
 
-    with forward_logs("enecg", log_to_stderr):
+    with forward_logs("enecg", log_to_stderr), forward_logs("pipeline", log_to_stderr):
         request = resolve_request(dataset, store, p.split(experts), _options(**options))
     return format_estimates(estimate_extraction(request))
 
@@ -120,7 +120,7 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
                     job.log(line)
                 raise
 
-    with forward_logs("enecg", job.log):
+    with forward_logs("enecg", job.log), forward_logs("pipeline", job.log):
         summary = stage.extract(
             dataset,
             store,

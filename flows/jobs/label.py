@@ -1,4 +1,4 @@
-"""The label step: MIMIC's tables to one Parquet file of labels."""
+"""The label step: a data set's labels to one Parquet file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,9 @@ def label(
         skip_lines=skip_lines,
     )
     job = current_job()
-    with job.progress("label", "MB", f"Labels of {dataset}", scale=10**6) as progress:
+    # MIMIC's tables are counted in bytes, other data sets in records.
+    unit, scale = ("MB", 10**6) if dataset.startswith("mimic-iv-ecg:") else ("records", 1)
+    with job.progress("label", unit, f"Labels of {dataset}", scale=scale) as progress:
         lines = job.step(
             f"label {dataset}", label_records, *(dataset, out, hosp, rules, scheduler, progress)
         )

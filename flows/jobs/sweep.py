@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from flows import parameters as p
 from flows import training_parameters as tp
 from flows.job import current_job
-from flows.progress import Progress
+from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
     from pipeline.training.settings import TrainSettings
@@ -82,7 +82,10 @@ def sweep(
         poolings=poolings,
     )
     job = current_job()
-    with job.progress("sweep", "trials", f"Sweep on {dataset}") as progress:
+    with (
+        forward_logs("pipeline", job.log),
+        job.progress("sweep", "trials", f"Sweep on {dataset}") as progress,
+    ):
         lines = job.step(
             f"sweep on {dataset}",
             try_settings,

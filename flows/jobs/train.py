@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flows import parameters as p
 from flows import training_parameters as tp
 from flows.job import current_job
-from flows.progress import Progress
+from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
     from pipeline.train import Results
@@ -100,7 +100,10 @@ def train(
         ),
     )
     job = current_job()
-    with job.progress("train", "steps", f"Training on {dataset}") as progress:
+    with (
+        forward_logs("pipeline", job.log),
+        job.progress("train", "steps", f"Training on {dataset}") as progress,
+    ):
         results = job.step(
             f"train on {dataset}", train_heads, *(dataset, store, out, settings, progress)
         )

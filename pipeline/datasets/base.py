@@ -35,6 +35,9 @@ LABEL_COLUMNS = {
 - ``diagnosis``: the rhythm, as named in the source.
 """
 
+CODE_COLUMNS = ("dx",)
+"""Further columns, which are text: codes separated by commas, such as those of diagnoses."""
+
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
 """Prefixes of namespaces that share patient ids because they are releases of one collection."""
 

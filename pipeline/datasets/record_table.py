@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool
 
 from enecg.errors import UserError
+from pipeline.datasets.base import CODE_COLUMNS
 from pipeline.datasets.id_columns import (
     ID_COLUMNS,
     PATIENT_COLUMNS,
@@ -146,6 +147,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
     renamed = dict(zip(_raw_column_names(path), columns, strict=True))
     chosen = [name for name, plain in renamed.items() if plain in wanted]
     ids = [name for name, plain in renamed.items() if plain in (*ID_COLUMNS, *PATIENT_COLUMNS)]
+    exact = [*ids, *(name for name, plain in renamed.items() if plain in CODE_COLUMNS)]
     with _parse_errors(path), warnings.catch_warnings():
         # pandas only warns of rows with more fields than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -153,7 +155,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
             read = pq.read_table(path, columns=chosen)
             # Without pandas' metadata, an index is a column too.
             table = read.to_pandas(ignore_metadata=True)
-            for name in set(ids) & set(chosen):
+            for name in set(exact) & set(chosen):
                 # pandas converts integers to float where one is missing.
                 table[name] = pd.Series(read[name].to_pylist(), dtype=object)
             for name in table.select_dtypes("category"):
@@ -163,7 +165,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
         table = pd.read_csv(
             path,
             index_col=False,
-            dtype=dict.fromkeys(ids, str),
+            dtype=dict.fromkeys(exact, str),
             keep_default_na=False,
             # "NA" may be a record's or a patient's id.
             na_values={name: [""] if name in ids else list(MISSING_VALUES) for name in renamed},

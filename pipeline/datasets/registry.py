@@ -86,7 +86,7 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
         raise UserError(
             f"{source} does not support --short-records or --derive-leads; omit these options."
         )
-    if source in NAMED_DATASETS:
-        return constructor(name, Path(directory).expanduser(), **options)
     root = directory if "://" in directory else Path(directory).expanduser()
+    if source in NAMED_DATASETS:
+        return constructor(name, root, **options)
     return constructor(root, **options)

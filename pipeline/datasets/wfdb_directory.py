@@ -5,13 +5,10 @@ A record is identified by its path in the directory, and two laboratories may bo
 same for every copy of the directory and does not change when records are added.
 """
 
-import errno
-import os
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +17,13 @@ from jaxtyping import Float32
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
+from pipeline.datasets.header_labels import SOURCE, read_header_labels
 from pipeline.datasets.id_columns import HEADER_SUFFIX, ID_COLUMNS, PATIENT_COLUMNS
 from pipeline.datasets.label_values import parse_table
 from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
+from pipeline.datasets.wfdb_listing import find_records, find_records_at_url
+from pipeline.waveforms.data_root import file_exists, local_copy, open_root
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
@@ -33,8 +33,9 @@ LABELS = "labels.csv"
 """Optional table with a column `record_id`, and any of `patient_id` or `subject_id`,
 `LABEL_COLUMNS` and further columns."""
 
+_WEB_SERVERS = ("http://", "https://")
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class WfdbDirectory:
@@ -46,42 +47,63 @@ class WfdbDirectory:
     Args:
         name: Name of the data set: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, starting
             with a letter or digit.
-        directory: Directory of the records.
+        directory: Directory of the records, or URL such as ``s3://BUCKET/PREFIX``. At a URL,
+            records are downloaded when they are read.
         decoding: What to do with short records and missing leads.
 
     Raises:
-        UserError: The name is invalid, or the directory does not exist.
+        UserError: The name is invalid, the directory does not exist, or the files at the URL cannot
+            be listed.
     """
 
     def __init__(
         self, name: str, directory: str | Path, *, decoding: DecodeOptions = DEFAULT_OPTIONS
     ) -> None:
-        self.root = Path(directory)
+        self.directory = str(directory)
         self.decoding = decoding
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{name!r} is not a valid name of a data set; use up to 64 of a-z, 0-9, '.', '_' "
                 "and '-', such as wfdb:my-lab-2024=DIRECTORY."
             )
-        if not self.root.is_dir():
-            raise UserError(f"{self.root} does not exist; give a directory of WFDB records.")
         self.namespace = f"wfdb/{name}"
-        self._files = DirectoryFiles(self.root)
+        self._files = open_root(directory)
+        if isinstance(self._files, DirectoryFiles):
+            if not Path(directory).is_dir():
+                raise UserError(f"{directory} does not exist; give a directory of WFDB records.")
+        elif self.directory.startswith(_WEB_SERVERS):
+            raise UserError(
+                f"{directory} is on a web server, which does not list its files; give a directory "
+                "or s3://BUCKET/PREFIX."
+            )
+
+    @property
+    def threads(self) -> int:
+        """Number of records worth reading concurrently; more than 1 at a URL."""
+        return self._files.threads
 
     @cached_property
     def _index(self) -> RecordIndex:
-        records = as_ids(find_records(self.root))
+        records = as_ids(self._find_records())
         if not len(records):
             raise UserError(
-                f"{self.root} contains no WFDB record (no {HEADER_SUFFIX} file in it or below); "
-                "give the directory of the records."
+                f"{self.directory} contains no WFDB record (no {HEADER_SUFFIX} file in it or "
+                "below); give the directory of the records."
             )
-        if not self._labels.is_file():
+        table = self._read_labels(records, ())
+        if table is None or table.patients is None:
             return RecordIndex(records, records)
-        patients = self._read_labels(records, ()).patients
-        if patients is None:
-            return RecordIndex(records, records)
+        patients = table.patients
         return RecordIndex(records, as_ids(patients.where(patients.notna(), records)))
+
+    def _find_records(self) -> list[str]:
+        if isinstance(self._files, DirectoryFiles):
+            return find_records(Path(self.directory))
+        # Imported here: obstore is not needed for a directory.
+        from pipeline.waveforms.object_files import ObjectFiles
+
+        assert isinstance(self._files, ObjectFiles)
+        return find_records_at_url(self._files)
 
     def index(self) -> RecordIndex:
         """Return all records, found by the names of their headers; no header is opened."""
@@ -96,98 +118,40 @@ class WfdbDirectory:
         return read_leads(str(self._index.record_id[row]), self._files, options=self.decoding)
 
     def labels(self) -> pd.DataFrame:
-        """Return the columns of ``labels.csv``, or only `patient_id` without that file."""
+        """Return the columns of ``labels.csv`` and the fields of header comments.
+
+        A column of ``labels.csv`` replaces the header's field of the same name.
+        """
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
         """Return the same labels with reasons (see `HasRecordLabels`)."""
         index, skipped = self._index, Counter[str]()
         columns: list[pd.DataFrame | pd.Series] = []
-        if self._labels.is_file():
-            names = set(read_column_names(self._labels)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
-            table = self._read_labels(index.record_id, names).table
-            table = table.drop(columns=list(ID_COLUMNS), errors="ignore")
-            columns += parse_table(table, LABELS, skipped)
-        return assemble_labels(index, columns, skipped)
+        fields = read_header_labels(index.record_id, self._files, skipped, progress)
+        table = self._read_labels(index.record_id)
+        if table is not None:
+            labels = table.table.drop(columns=list(ID_COLUMNS), errors="ignore")
+            columns += parse_table(labels, LABELS, skipped)
+            fields = fields.drop(columns=list(labels), errors="ignore")
+        return assemble_labels(index, [*columns, *parse_table(fields, SOURCE, skipped)], skipped)
 
-    @property
-    def _labels(self) -> Path:
-        return self.root / LABELS
-
-    def _read_labels(self, records: RecordIds, columns: Collection[str]) -> RecordTable:
-        table = read_record_table(self._labels, records, columns)
+    def _read_labels(
+        self, records: RecordIds, columns: Collection[str] | None = None
+    ) -> RecordTable | None:
+        """Read columns of ``labels.csv``, by default all but ids; None if it does not exist."""
+        if not file_exists(self._files, LABELS):
+            return None
+        with local_copy(self._files, LABELS) as path:
+            if columns is None:
+                columns = set(read_column_names(path)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
+            table = read_record_table(path, records, columns)
         # A missing or misspelled record id would leave its record without labels and patient.
         if table.invalid_rows:
             raise UserError(f"{table.path} has {table.invalid_rows}; every row needs a record id.")
         if len(table.unknown_records):
             raise UserError(
                 f"{table.path} has {len(table.unknown_records)} records that are not below "
-                f"{self.root}, such as {table.unknown_records[0]}; correct or remove them."
+                f"{self.directory}, such as {table.unknown_records[0]}; correct or remove them."
             )
         return table
-
-
-def find_records(root: Path) -> list[str]:
-    """Find all WFDB records in a directory and its subdirectories.
-
-    Hidden files and folders are ignored. Each folder is visited once, under its own path if it is
-    inside the directory, otherwise under that of a link to it.
-
-    Args:
-        root: The directory.
-
-    Returns:
-        Sorted paths of the headers relative to the directory, without ``.hea``.
-
-    Raises:
-        UserError: A folder cannot be read, a file name is not valid UTF-8, or a record has two
-            headers.
-    """
-    records: list[str] = []
-    visited: set[tuple[int, int]] = set()
-    # Links go to the end, so that a folder is visited under its own path before a link's.
-    queue = deque([""])
-    while queue:
-        folder = queue.popleft()
-        try:
-            status = (root / folder).stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(root / folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-            for entry in listed:
-                path = f"{folder}/{entry.name}".lstrip("/")
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    (queue.append if entry.is_symlink() else queue.appendleft)(path)
-                elif entry.name.lower().endswith(HEADER_SUFFIX):
-                    records.append(path[: -len(HEADER_SUFFIX)])
-        except OSError as error:
-            raise UserError(
-                f"{root / folder} cannot be read ({error.strerror}); change its permissions, or "
-                "move it out of the data set."
-            ) from error
-    # Python represents bytes that are not valid UTF-8 as surrogates.
-    if invalid := next((record for record in records if _SURROGATE.search(record)), None):
-        raise UserError(
-            f"{root} has a record whose name is not valid UTF-8, {invalid!r}; rename its files."
-        )
-    records.sort()
-    if repeated := next((one for one, other in pairwise(records) if one == other), None):
-        raise UserError(
-            f"{root} has several headers of the record {repeated}, whose suffixes differ only in "
-            f"case ({HEADER_SUFFIX}, {HEADER_SUFFIX.upper()}); keep one of them."
-        )
-    return records
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        # A link to itself is not a folder.
-        if error.errno == errno.ELOOP:
-            return False
-        raise

@@ -1,5 +1,7 @@
 """Labels of a data set with reasons, also for data sets that only have a table of labels."""
 
+import logging
+import time
 from collections import Counter
 
 import pandas as pd
@@ -13,6 +15,11 @@ from pipeline.datasets.record_labels import (
     assemble_labels,
 )
 
+_log = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+"""Minimum time between two log lines of progress."""
+
 
 def read_dataset_labels(dataset: Dataset, progress: Progress | None = None) -> RecordLabels:
     """Read the labels of a data set.
@@ -20,14 +27,27 @@ def read_dataset_labels(dataset: Dataset, progress: Progress | None = None) -> R
     Args:
         dataset: The data set. If it is not `HasRecordLabels`, its `labels` are parsed like those of
             a user's table.
-        progress: Called as ``progress(done, total)`` with numbers of records.
+        progress: Called as ``progress(done, total)`` with numbers of records. By default, these are
+            logged every `LOG_SECONDS`.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.
     """
     if isinstance(dataset, HasRecordLabels):
-        return dataset.record_labels(progress)
+        return dataset.record_labels(progress or _log_progress())
     index, skipped = dataset.index(), Counter[str]()
     table = dataset.labels().reindex(pd.Index(index.record_id, name="record_id"))
     parts = parse_table(table, dataset.namespace, skipped)
     return assemble_labels(index, parts, skipped)
+
+
+def _log_progress() -> Progress:
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_SECONDS:
+            last = time.monotonic()
+            _log.info("Read the labels of %s of %s records.", f"{done:,}", f"{total:,}")
+
+    return progress

@@ -21,6 +21,7 @@ from pipeline.datasets.label_columns import (
 from pipeline.datasets.label_values import parse_label
 from pipeline.datasets.plausibility import find_suspicious_values, remove_implausible
 from pipeline.datasets.record_labels import describe_skipped
+from pipeline.labels.code_columns import add_code_columns, describe_code_task, split_name
 from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.label_file import read_label_file
 
@@ -91,6 +92,7 @@ def resolve_labels(
         skipped += labels.skipped
     else:
         wanted = {task.name for task in own} | {task.column for task in paper}
+        wanted |= {split_name(task.name)[0] for task in own}
         index = dataset.index()
         found = read_label_file(Path(file), index, wanted)
         raw, columns = _remove_codes(found.rows.table, codes), found.rows.columns
@@ -105,6 +107,7 @@ def resolve_labels(
             f"columns: {', '.join(columns)}."
         )
     complete, defaults = [], []
+    raw, own = add_code_columns(raw, own, source, trained=trained)
     for task in own:
         if task.name not in raw or task.name in PATIENT_COLUMNS:
             if trained:
@@ -239,6 +242,7 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
             raise UserError(
                 f"{problem} ({quote_examples(classes)}), but a binary task has 2; change the kind "
                 "of the task to multiclass or regression, or leave unknown values empty."
+                f"{describe_code_task(task)}"
             )
         if task.positive:
             classes = _order_classes(task, classes, source)
@@ -246,7 +250,7 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
     if task.kind == "multiclass" and distinct > MAX_CLASSES:
         raise UserError(
             f"{problem}, but a multiclass task has at most {MAX_CLASSES}; merge classes, or change "
-            "the kind of the task to regression."
+            f"the kind of the task to regression.{describe_code_task(task)}"
         )
     return task
 

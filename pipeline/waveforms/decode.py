@@ -158,7 +158,7 @@ def read_leads(
     name, files = _split_path(record, files)
     where = files.location(name)
     try:
-        header = parse_header(_read_header(files, name))
+        header = parse_header(read_header(files, name))
         rate = _check_rate(header.rate_hz)
         selection = select_leads(header.signals, units_per_mv, options.derive_leads)
         names = header.signals.names
@@ -310,7 +310,20 @@ def _check_rate(rate_hz: float) -> float:
     return rate_hz
 
 
-def _read_header(files: RecordFiles, record: str) -> bytes:
+def read_header(files: RecordFiles, record: str) -> bytes:
+    """Read the header file of a record.
+
+    Args:
+        files: Files of the data set.
+        record: Record name without ``.hea``.
+
+    Returns:
+        Content of the file.
+
+    Raises:
+        UnreadableRecord: The file does not exist or cannot be read.
+        HeaderError: The file is too large for a header.
+    """
     content = _read(files, f"{record}.hea", _MAX_HEADER_BYTES)
     if content.size > _MAX_HEADER_BYTES:
         raise HeaderError(f"header is larger than {_MAX_HEADER_BYTES:,} bytes")

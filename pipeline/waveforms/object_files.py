@@ -75,6 +75,21 @@ class ObjectFiles:
                 yield file
         self._last_read = name
 
+    def list_names(self, suffix: str) -> Iterator[str]:
+        """List the files below the root, one request per thousand files.
+
+        Args:
+            suffix: End of the names, in any case.
+
+        Yields:
+            Names relative to the root.
+        """
+        with self._translate_errors(""):
+            for batch in obstore.list(self._client, chunk_size=1000):
+                for entry in batch:
+                    if entry["path"].lower().endswith(suffix):
+                        yield entry["path"]
+
     def location(self, name: str) -> str:
         """Return the URL of a file, for messages."""
         return f"{self.url}/{name}"

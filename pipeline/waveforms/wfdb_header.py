@@ -212,13 +212,7 @@ def parse_header(content: bytes) -> Header:
     Raises:
         HeaderError: The content is not a supported header. No other exception is raised.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    # str.splitlines would also split at characters such as \x85 inside a comment.
-    lines = text.replace("\r", "\n").split("\n")
-    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = [line for line in split_lines(content) if not is_comment(line)]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
         raise HeaderError("first line has no number of signals")
@@ -245,6 +239,21 @@ def parse_header(content: bytes) -> Header:
         checksums=checksums,
         signals=_parse_signals(formats, gains, zeros, names),
     )
+
+
+def split_lines(content: bytes) -> list[str]:
+    """Return the lines of a header that are not blank."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    # str.splitlines would also split at characters such as \x85 inside a comment.
+    return [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
+
+
+def is_comment(line: str) -> bool:
+    """Return whether a line of a header is a comment."""
+    return line.lstrip().startswith("#")
 
 
 # Cached because these fields are equal in all headers of a data set such as MIMIC-IV-ECG.

@@ -17,7 +17,8 @@ from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.datasets.selection import read_record_ids, select_records
-from pipeline.datasets.wfdb_directory import WfdbDirectory, find_records
+from pipeline.datasets.wfdb_directory import WfdbDirectory
+from pipeline.datasets.wfdb_listing import find_records
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions

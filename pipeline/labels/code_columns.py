@@ -1,0 +1,71 @@
+"""Binary labels for single codes in a column of lists, such as `dx_164889003` from `dx`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from enecg.errors import UserError
+from enecg.tasks import Task
+from pipeline.datasets.base import CODE_COLUMNS
+from pipeline.datasets.label_columns import parse_stated_words, quote_examples
+
+ABSENT, PRESENT = "absent", "present"
+"""Labels of a record whose list lacks, or has, the code."""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the column and the code in the name of a task such as ``dx_164889003``, else ""."""
+    column, _, code = name.partition("_")
+    return (column, code) if column in CODE_COLUMNS and code else ("", "")
+
+
+def add_code_columns(
+    table: pd.DataFrame, tasks: Sequence[Task], source: str, *, trained: bool
+) -> tuple[pd.DataFrame, list[Task]]:
+    """Add a column for each task that refers to a code.
+
+    Args:
+        table: Columns of labels. One with the name of a task is not replaced.
+        tasks: Custom tasks.
+        source: Name of the table, for error messages.
+        trained: Whether the tasks come from a run, so that the table need not have their codes.
+
+    Returns:
+        The table with a column of `ABSENT` and `PRESENT` for each such task, missing where a record
+        has no list; and the tasks, with `PRESENT` as the default positive class.
+
+    Raises:
+        UserError: No record has the code of a task.
+    """
+    completed = []
+    for task in tasks:
+        column, code = split_name(task.name)
+        if column in table and task.name not in table:
+            lists = [_split(text) for text in parse_stated_words(table[column]).fillna("")]
+            counts = Counter(item for items in lists for item in dict.fromkeys(items))
+            if code not in counts and not trained:
+                raise UserError(
+                    f"{source}: no record has the code {code!r} in the column {column} (most "
+                    f"frequent: {quote_examples([item for item, _ in counts.most_common()])}); "
+                    "correct the code or omit the task."
+                )
+            labels = [(PRESENT if code in items else ABSENT) if items else None for items in lists]
+            table = table.assign(**{task.name: pd.Series(labels, table.index, dtype="string")})
+            if task.kind == "binary" and not task.positive:
+                task = replace(task, positive=PRESENT)
+        completed.append(task)
+    return table, completed
+
+
+def describe_code_task(task: Task) -> str:
+    """Return the remedy for a task with a column of lists, as the end of an error message."""
+    if task.name not in CODE_COLUMNS:
+        return ""
+    return f" For a single code, write --task {task.name}_{task.positive or 'CODE'}:binary."
+
+
+def _split(text: str) -> list[str]:
+    items = (item.strip() for item in text.replace(";", ",").split(","))
+    return [item for item in items if item]
