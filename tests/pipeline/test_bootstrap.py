@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -218,7 +219,7 @@ def test_plain_metrics_are_not_called_per_draw(monkeypatch: pytest.MonkeyPatch):
     calls = {"roc_auc_score": 0, "f1_score": 0, "recall_score": 0, "accuracy_score": 0}
 
     def count(name: str):
-        function = getattr(metrics, name)
+        function = getattr(sklearn.metrics, name)
 
         def counted(*args: object, **options: object) -> float:
             calls[name] += 1
@@ -227,7 +228,7 @@ def test_plain_metrics_are_not_called_per_draw(monkeypatch: pytest.MonkeyPatch):
         return counted
 
     for name in calls:
-        monkeypatch.setattr(metrics, name, count(name))
+        monkeypatch.setattr(sklearn.metrics, name, count(name))
     rng = np.random.default_rng(0)
     truth, probability = rng.integers(0, 15, 20_000), rng.dirichlet(np.ones(15), 20_000)
     score = compute_score([make_predictions("arrhythmia", truth, probability)])
