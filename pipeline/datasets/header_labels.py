@@ -34,7 +34,7 @@ def read_header_labels(
     Args:
         records: Record names without ``.hea``.
         files: Files of the data set. If it has several threads, headers are read in parallel.
-        skipped: Updated with the number of headers that cannot be read, by description.
+        skipped: Updated with the number of headers that cannot be read, keyed by description.
         progress: Called as ``progress(done, total)`` with numbers of records.
 
     Returns:

@@ -72,7 +72,7 @@ def count_missing(
     """Count values that are treated as missing, with the first one and its record as an example.
 
     Args:
-        counts: Updated with the number of selected values, if any, by description.
+        counts: Updated with the number of selected values, if any, keyed by description.
         selected: Mask of the values to count.
         column: The column, indexed by record id.
         description: What is counted, such as ``"labels.csv: values of age that are not numbers"``.

@@ -1,6 +1,6 @@
-"""Labels from text or numbers, with a reason for each that is absent.
+"""Parse labels from text or numbers, with a reason for each missing label.
 
-A value that cannot be a label is absent and counted; it never ends a run.
+Invalid values are counted and treated as missing; they never raise an exception.
 """
 
 import re
@@ -48,13 +48,14 @@ def parse_label(
     Args:
         name: One of `LABEL_COLUMNS` other than `patient_id`.
         column: Text or numbers, indexed by record id.
-        source: Name of the table or of the kind of files, which starts each description.
+        source: Name of the table or kind of files, the prefix of each description.
         skipped: Updated with the number of values that are not used or are replaced, by
             description.
         words: Words for 0 and 1, in lower case. Default: those of `WORDS`.
 
     Returns:
-        A column of the label, NaN where absent, and a column of reasons if `REASONS` has the label.
+        A column of the label, NaN where absent, and a column of reasons if the label is in
+        `REASONS`.
     """
     words = words or WORDS.get(name)
     reasons: _Reasons = []
@@ -103,7 +104,7 @@ def _parse_classes(
 ) -> tuple[pd.Series, _Reasons]:
     """Return 0 and 1, and the masks of absent values with their reasons."""
     stated = parse_stated_words(column).str.lower()
-    # A column of numbers with one word is text.
+    # If any value of a column is text, pandas also reads its numbers as text, such as `1.0`.
     stated = stated.str.replace(_WHOLE, r"\1", regex=True)
     values = stated.map(words).astype("float64")
     unknown = stated.notna() & values.isna()

@@ -65,7 +65,7 @@ class Ludb:
 
     @cached_property
     def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
-        """The table's valid rows, and the number of others by description."""
+        """The table's valid rows, and the number of others keyed by description."""
         return read_published_table(self.root / TABLE, ("ID",), ("Sex", "Age", "Rhythms"))
 
     @property

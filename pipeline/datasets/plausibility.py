@@ -54,7 +54,7 @@ def remove_implausible(
         name: Name of the column; columns that are not in `PLAUSIBLE` are returned as they are.
         numbers: The column as float64 by record id, NaN where missing.
         source: Name of the table, for descriptions.
-        counts: Updated with the number of values that are removed or replaced, by description.
+        counts: Updated with the number of removed or replaced values, keyed by description.
 
     Returns:
         The column, NaN where the value is missing or implausible.

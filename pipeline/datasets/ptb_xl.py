@@ -100,7 +100,7 @@ class PtbXl:
 
     @cached_property
     def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
-        """The table's valid rows, and the number of others by description."""
+        """The table's valid rows, and the number of others keyed by description."""
         columns = ("age", "sex", "scp_codes", self._path_column)
         # Some id columns have a decimal point.
         return read_published_table(self._file, ("ecg_id", "patient_id"), columns)

@@ -29,7 +29,7 @@ def read_published_table(
 
     Returns:
         The rows in the file's order, with ids as int64 and other columns as text, indexed by
-        `record_id`; and the number of skipped rows by description.
+        `record_id`; and the number of skipped rows keyed by description.
 
     Raises:
         UserError: The table cannot be read, lacks a column, or has no valid row.

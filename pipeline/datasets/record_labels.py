@@ -83,7 +83,7 @@ def assemble_labels(
         index: The data set's records and patients.
         columns: Labels with reasons from `parse_label`, and extra columns, each with one row per
             record in the order of the index.
-        skipped: Number of rows and values that are not used, by description.
+        skipped: Number of rows and values that are not used, keyed by description.
 
     Returns:
         The labels.
@@ -98,7 +98,7 @@ def describe_skipped(skipped: Counter[str], records: int) -> tuple[str, ...]:
     """Return a sentence for each description, in alphabetical order.
 
     Args:
-        skipped: Counts by description.
+        skipped: Counts keyed by description.
         records: Number of records of the data set.
 
     Returns:

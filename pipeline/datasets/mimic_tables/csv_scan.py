@@ -42,7 +42,7 @@ as an error, but not if it stores rejected rows: then it loses rows.
 """
 
 SkippedRows = Counter[str]
-"""Number of rows skipped, or used in part, by description."""
+"""Number of rows skipped, or used in part, keyed by description."""
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ def scan_csv(
         connection: Result of `open_engine`; one file per connection.
         path: Plain or gzipped CSV file.
         columns: Columns of the view, which the file must have exactly once.
-        skipped: Updated with the number of rows skipped, by description.
+        skipped: Updated with the number of rows skipped, keyed by description.
         query: Reads the view, whose rows are in the file's order. Called again if the file has an
             invalid row.
 
@@ -106,7 +106,7 @@ def scan_csv(
 def count_skipped(
     connection: Connection, table: str, path: Path, skipped: SkippedRows, counts: dict[str, str]
 ) -> None:
-    """Count skipped rows by description.
+    """Count skipped rows keyed by description.
 
     Args:
         connection: Result of `open_engine`.

@@ -44,8 +44,6 @@ class MimicTables:
     def find(cls, records: pd.DataFrame, root: Path, hosp: Path | None = None) -> "MimicTables":
         """Find the tables, plain or gzipped.
 
-        A `hosp` that is not MIMIC-IV's folder raises UserError.
-
         Args:
             records: Result of `read_records`.
             root: Directory of MIMIC-IV-ECG.
@@ -53,6 +51,9 @@ class MimicTables:
 
         Returns:
             The tables; those that do not exist are None.
+
+        Raises:
+            UserError: `hosp` is not MIMIC-IV's folder.
         """
         hosp = root / "hosp" if hosp is None else check_hosp(hosp)
         return cls(
@@ -116,17 +117,18 @@ def label_mimic_records(
 ) -> RecordLabels:
     """Label MIMIC-IV-ECG's records from the tables that exist.
 
-    A table that is damaged or lacks a column raises UserError.
-
     Args:
         tables: The tables.
-        rules: How labels are derived.
+        rules: Rules by which labels are derived.
         scheduler: Dask scheduler that reads the lab table, as for `run_on_scheduler`. None reads
             it in this process.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:
-        The labels. Each label whose table is missing has no column.
+        The labels. Labels whose table is missing have no column.
+
+    Raises:
+        UserError: A table is damaged or lacks a column.
     """
     records, skipped = tables.records, SkippedRows()
     columns = [pd.DataFrame({"patient_id": records["patient_id"].to_numpy(np.int64)})]

@@ -103,18 +103,20 @@ def read_machine_labels(
     """Read RR interval and diagnosis from `machine_measurements.csv`.
 
     Rows whose `subject_id` differs from the record's patient are skipped. If a study is listed
-    twice, the first row is used. A table that cannot be read or lacks a column, such as the
-    selected report line, raises UserError.
+    twice, the first row is used.
 
     Args:
         path: The table, plain or gzipped.
         records: Result of `read_records`.
-        rules: Selects the report lines.
-        skipped: Updated with the number of rows skipped, by description.
-        progress: Called with the fraction of the file that is read, 0 to 1.
+        rules: Rules that select the report lines.
+        skipped: Updated with the number of rows skipped, keyed by description.
+        progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:
         One row per record: `rr_interval` (ms), `diagnosis`, and their reasons for absence.
+
+    Raises:
+        UserError: The table cannot be read or lacks a column, such as the selected report line.
     """
     reports = _report_columns(path, rules)
     subject = ["subject_id"] if "subject_id" in read_header(path) else []

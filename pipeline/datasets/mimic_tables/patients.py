@@ -36,7 +36,7 @@ _FIRST_ROWS = """
     FROM listed WHERE patient_id IN (SELECT patient_id FROM records)
 """
 
-# MIMIC-IV replaces anchor ages over 89 by 91, so years before or after the anchor say nothing.
+# MIMIC-IV replaces anchor ages over 89 by 91, so the exact age in other years is unknown.
 _AGES = f"""
     CREATE TABLE ages AS
     SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
@@ -78,17 +78,19 @@ def read_patient_labels(
 
     Age is `anchor_age` plus the years from `anchor_year` to the ECG. Ages over 89, and those of
     patients whose anchor age is over 89, are `AGE_OVER_89`. Ages outside the plausible range are
-    missing. If a patient is listed twice, the first row is used. A table that cannot be read or
-    lacks a column raises UserError.
+    missing. If a patient is listed twice, the first row is used.
 
     Args:
         path: The table, plain or gzipped.
         records: Result of `read_records`.
-        skipped: Updated with the number of rows skipped, or used in part, by description.
-        progress: Called with the fraction of the file that is read, 0 to 1.
+        skipped: Updated with the number of rows skipped, or used in part, keyed by description.
+        progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:
         One row per record: `age` (years), `sex` (1 male, 0 female), and their reasons for absence.
+
+    Raises:
+        UserError: The table cannot be read or lacks a column.
     """
     with open_engine() as connection:
         scan_csv(connection, path, _COLUMNS, skipped, lambda: run(connection, _LOAD, progress))
