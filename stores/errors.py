@@ -25,7 +25,7 @@ DISK_REMEDIES = {
         "check the disk or its connection",
     ),
 }
-"""Advice by `OSError.errno`; other values are not translated."""
+"""Remedy for each `OSError.errno`; errors with other values are not translated."""
 ACCESS_DENIED_PATTERNS = (
     *("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
 )

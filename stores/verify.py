@@ -201,13 +201,13 @@ def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
             findings.append(Finding(shard, message, lost, harmless=harmless))
 
     if is_status_damaged:
-        findings.append(Finding(shard, "its status does not match its checksum"))
+        findings.append(Finding(shard, "status does not match its checksum"))
         is_unmarked = np.zeros_like(is_unmarked)
     add(is_damaged, "{rows} in chunks that do not match their checksum")
     if _exists(store, shard):
         add(is_lost & ~is_damaged, "{rows} with status whole but with NaN or infinity")
     else:
-        add(is_lost & ~is_damaged, "its file is missing, with {rows} of status whole")
+        add(is_lost & ~is_damaged, "the file of {rows} with status whole is missing")
     add(is_unknown, "{rows} with an undefined status")
     add(is_partial, "{rows} with partial data although the status is not whole")
     add(
@@ -270,7 +270,7 @@ def _check_and_repair(store: EmbeddingStore, shard: int) -> _ShardCheck:
 
 
 def _repair_shard(store: EmbeddingStore, shard: int, check: _ShardCheck) -> bool:
-    """Write the repaired contents; return False if a stale writer has changed the shard."""
+    """Write the repaired contents; return False if another writer has changed the shard."""
     assert store.ticket is not None
     with translate_errors(store.location):
         store.ticket.check()

@@ -93,7 +93,7 @@ def test_repair_sets_damaged_rows_to_absent_so_that_they_can_be_rewritten(
 def test_repair_sets_rows_of_a_missing_shard_to_absent(root: str):
     store = fill(root)
     damage(store.location, "embedding/c/1/0", None)
-    assert messages(store) == ["shard 1: its file is missing, with 3 rows of status whole"]
+    assert messages(store) == ["shard 1: the file of 3 rows with status whole is missing"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(1).tolist() == [0, 3, 0, 0]
 
@@ -102,7 +102,7 @@ def test_repair_sets_rows_of_a_missing_shard_to_absent(root: str):
 def test_repair_restores_damaged_status_from_data(root: str, kind: str):
     store = fill(root)
     change(store, "status/c/1", DAMAGES[kind])
-    assert messages(store) == ["shard 1: its status does not match its checksum"]
+    assert messages(store) == ["shard 1: status does not match its checksum"]
     assert repair_store(store.location).intact
     again = open_store(store.location)
     assert again.status().tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
