@@ -72,44 +72,43 @@ def _dipole(axis_deg: float, x_y_mv: float, z_mv: float) -> Float64[np.ndarray, 
     return np.array([*(x_y_mv * x_y / np.linalg.norm(x_y)), z_mv])
 
 
-def qrs_waves(p: Patient, qrs_s: float, kind: str, focus: int) -> list[Wave]:
+def qrs_waves(patient: Patient, qrs_s: float, conduction: str, focus: int) -> list[Wave]:
     """Return the waves of ventricular depolarization.
 
     Args:
-        p: The patient.
+        patient: The patient.
         qrs_s: QRS duration in seconds.
-        kind: Conduction: ``""`` (normal), ``"left"`` or ``"right"`` bundle branch block,
+        conduction: ``""`` (normal), ``"left"`` or ``"right"`` bundle branch block,
             ``"paced"`` from the right apex, or ``"ectopic"``.
         focus: Origin of an ectopic beat: 0 for the outflow tract, 1 for the left ventricle.
 
     Returns:
         The waves, sorted by time.
     """
-    v = p.voltage
     # (center, width, dipole): center and width as fractions of the QRS duration, dipole in mV.
     parts: list[tuple[float, float, Sequence[float] | np.ndarray]]
-    if kind == "":
+    if conduction == "":
         parts = [
             (0.20, 0.085, (-0.10, -0.06, -0.32)),
-            (0.46, 0.120, _dipole(p.axis_deg, 1.15, 0.5 * p.posterior)),
-            (0.60, 0.110, (0.18, 0.06, 1.15 * p.posterior)),
+            (0.46, 0.120, _dipole(patient.axis_deg, 1.15, 0.5 * patient.posterior)),
+            (0.60, 0.110, (0.18, 0.06, 1.15 * patient.posterior)),
             (0.79, 0.095, (-0.16, -0.08, 0.22)),
         ]
-    elif kind == "right":
+    elif conduction == "right":
         parts = [
             (0.13, 0.060, (-0.10, -0.06, -0.30)),
-            (0.30, 0.080, _dipole(p.axis_deg, 1.1, 0.5 * p.posterior)),
-            (0.42, 0.080, (0.15, 0.05, 0.7 * p.posterior)),
+            (0.30, 0.080, _dipole(patient.axis_deg, 1.1, 0.5 * patient.posterior)),
+            (0.42, 0.080, (0.15, 0.05, 0.7 * patient.posterior)),
             (0.72, 0.120, (-0.50, -0.02, -0.55)),
         ]
-    elif kind == "left":
+    elif conduction == "left":
         parts = [
             (0.22, 0.100, (0.30, 0.20, 0.15)),
-            (0.42, 0.110, _dipole(p.axis_deg - 20, 0.85, 0.75)),
-            (0.66, 0.120, _dipole(p.axis_deg - 35, 0.80, 0.70)),
+            (0.42, 0.110, _dipole(patient.axis_deg - 20, 0.85, 0.75)),
+            (0.66, 0.120, _dipole(patient.axis_deg - 35, 0.80, 0.70)),
             (0.86, 0.070, (0.15, -0.05, 0.25)),
         ]
-    elif kind == "paced":
+    elif conduction == "paced":
         parts = [
             (0.25, 0.110, _dipole(-50, 0.45, 0.25)),
             (0.48, 0.130, _dipole(-68, 1.00, 0.75)),
@@ -122,34 +121,43 @@ def qrs_waves(p: Patient, qrs_s: float, kind: str, focus: int) -> list[Wave]:
             (0.50, 0.140, _dipole(axis, 1.45, z)),
             (0.76, 0.110, _dipole(axis + 25, 0.5, 0.6 * z)),
         ]
-    return [Wave(c * qrs_s, w * qrs_s, w * qrs_s, v * np.asarray(d)) for c, w, d in parts]
+    return [
+        Wave(c * qrs_s, w * qrs_s, w * qrs_s, patient.voltage * np.asarray(d)) for c, w, d in parts
+    ]
 
 
 def repolarization_waves(
-    p: Patient, qrs: list[Wave], qrs_s: float, qt_s: float, kind: str, effects: PotassiumEffects
+    patient: Patient,
+    qrs: list[Wave],
+    qrs_s: float,
+    qt_s: float,
+    conduction: str,
+    effects: PotassiumEffects,
 ) -> list[Wave]:
-    """Return ST segment, T wave and U wave; after a wide QRS, T has the opposite direction.
+    """Return the ST segment, T wave and U wave; after a wide QRS, T has the opposite direction.
 
     Args:
-        p: The patient.
+        patient: The patient.
         qrs: Waves of the QRS complex.
         qrs_s: QRS duration in seconds.
         qt_s: QT interval in seconds.
-        kind: Conduction, as in `qrs_waves`.
+        conduction: As in `qrs_waves`.
         effects: Effects of potassium.
 
     Returns:
         The three waves in this order.
     """
-    if kind in ("left", "paced", "ectopic"):
+    if conduction in ("left", "paced", "ectopic"):
         area = sum((w.dipole * w.before_s for w in qrs), np.zeros(3))
-        t = -0.42 * p.voltage * area / np.linalg.norm(area)
+        t = -0.42 * patient.voltage * area / np.linalg.norm(area)
         j = 0.25 * t
     else:
-        t = _dipole(p.t_axis_deg, p.t_wave, -(0.25 + 0.25 * p.male) * p.t_wave)
-        if kind == "right":
-            t = t + np.array([0, 0, 0.8 * p.t_wave])
-        j = np.array([0.3, 0.2, -1.0]) * p.j_point
+        t = _dipole(
+            patient.t_axis_deg, patient.t_wave, -(0.25 + 0.25 * patient.male) * patient.t_wave
+        )
+        if conduction == "right":
+            t = t + np.array([0, 0, 0.8 * patient.t_wave])
+        j = np.array([0.3, 0.2, -1.0]) * patient.j_point
     after = 0.095 * qt_s * effects.t_width
     before = 0.135 * qt_s * effects.t_width
     peak = qt_s - 2.3 * 0.095 * qt_s
@@ -159,11 +167,11 @@ def repolarization_waves(
     return [st, Wave(peak, before, after, effects.t_gain * t), u]
 
 
-def p_waves(p: Patient, pr_s: float, gain: float, upward: bool) -> list[Wave]:
+def p_waves(patient: Patient, pr_s: float, gain: float, upward: bool) -> list[Wave]:
     """Return the P waves of the right and the left atrium.
 
     Args:
-        p: The patient.
+        patient: The patient.
         pr_s: Seconds from the P onset to the QRS onset; negative if P follows the QRS.
         gain: Multiplier of the amplitude.
         upward: Whether the atria are activated from below, which inverts P in lead II.
@@ -172,13 +180,13 @@ def p_waves(p: Patient, pr_s: float, gain: float, upward: bool) -> list[Wave]:
         The right and the left wave.
     """
     right, left = np.array([0.30, 0.75, -0.55]), np.array([0.60, 0.50, 0.45])
-    size = p.p_wave * gain
+    size = patient.p_wave * gain
     if upward:
         right, left = -right * (1, 1, 0.3), -left * (0.6, 1, -0.5)
-    width = 0.17 * p.p_s
+    width = 0.17 * patient.p_s
     return [
-        Wave(-pr_s + 0.36 * p.p_s, width, width, size * right),
-        Wave(-pr_s + 0.62 * p.p_s, width, width, size * left),
+        Wave(-pr_s + 0.36 * patient.p_s, width, width, size * right),
+        Wave(-pr_s + 0.62 * patient.p_s, width, width, size * left),
     ]
 
 
