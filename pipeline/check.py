@@ -1,4 +1,4 @@
-"""Check the signals of a data set: how many records have which finding."""
+"""Check the signals of a data set, and count the records with each finding."""
 
 import csv
 from collections import Counter, deque
@@ -45,7 +45,7 @@ class CheckedRecord:
         findings: All findings; empty for a record without any.
         missing_share: Share of missing samples, 0 to 1; NaN if the record cannot be read.
         location: Path or URL of the record; empty if it cannot be read.
-        digest: Identifies the samples; None if there are none.
+        digest: Digest of the samples; None if there are none.
         duplicate_of: Id of an earlier record with the same samples.
     """
 
@@ -114,13 +114,15 @@ def check_signals(
         dataset: The data set to read.
         rows: Rows of the data set's index.
         threads: Number of records to read in parallel.
-        out: CSV file to write, with the columns `COLUMNS` and one row per flagged record. A
-            `UserError` is raised if it cannot be written.
+        out: CSV file to write, with the columns `COLUMNS` and one row per flagged record.
         only: Findings counted in `SignalReport.selected`; empty selects all.
         progress: Called as ``progress(done, total)`` with record counts.
 
     Returns:
         Counts and examples per finding.
+
+    Raises:
+        UserError: The CSV file cannot be written.
     """
     report = SignalReport()
     index, digests = dataset.index(), DigestTable(len(rows))
@@ -141,7 +143,7 @@ def check_signals(
 def _check_records(
     dataset: Dataset, rows: Int[np.ndarray, " pick"], threads: int
 ) -> Iterator[CheckedRecord]:
-    """Yield the records in the order of `rows`, reading ahead with threads."""
+    """Check the records at the given rows in order, while threads read the next ones."""
     index = dataset.index()
 
     def check_record(row: int) -> CheckedRecord:

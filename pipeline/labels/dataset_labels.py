@@ -1,4 +1,4 @@
-"""Labels of a data set with reasons, also for data sets that only have a table of labels."""
+"""Read the labels of any data set, with a reason for each missing label."""
 
 import logging
 import time
@@ -25,10 +25,10 @@ def read_dataset_labels(dataset: Dataset, progress: Progress | None = None) -> R
     """Read the labels of a data set.
 
     Args:
-        dataset: The data set. If it is not `HasRecordLabels`, its `labels` are parsed like those of
-            a user's table.
-        progress: Called as ``progress(done, total)`` with numbers of records. By default, these are
-            logged every `LOG_SECONDS`.
+        dataset: The data set. If it does not implement `HasRecordLabels`, its `labels` are parsed
+            like those of a user's table.
+        progress: Called as ``progress(done, total)`` with numbers of records. By default, the
+            numbers are logged every `LOG_SECONDS`.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.

@@ -18,13 +18,16 @@ def open_root(root: str | Path) -> RecordFiles:
 
     Args:
         root: A directory, or a URL: ``s3://BUCKET/PREFIX``, ``https://``, ``http://``, ``gs://``
-            or ``az://``. A `UserError` is raised for another scheme or for credentials in the URL.
+            or ``az://``.
 
     Returns:
         The files below the root.
+
+    Raises:
+        UserError: The URL has another scheme or contains credentials.
     """
     if isinstance(root, str) and "://" in root:
-        # Imported here: obstore is not needed for a directory.
+        # Imported here because a directory does not need obstore.
         from pipeline.waveforms.object_files import ObjectFiles
 
         check_url(root, noun="data set", schemes=(*OBJECT_SCHEMES, *WEB_SCHEMES), error=UserError)
@@ -33,10 +36,10 @@ def open_root(root: str | Path) -> RecordFiles:
 
 
 def file_exists(files: RecordFiles, name: str) -> bool:
-    """Return whether a file exists; in a directory it may be a link to any place.
+    """Return whether a file exists; in a directory it may be a link to a file outside of it.
 
-    Use this for file names set in code. Names read from a table go through `RecordFiles.read`,
-    which stays inside the root.
+    Use this only for file names set in code. For names read from a table use `RecordFiles.read`,
+    which rejects files outside of the root.
     """
     if isinstance(files, DirectoryFiles):
         return Path(files.root, name).is_file()

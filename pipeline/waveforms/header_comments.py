@@ -7,7 +7,8 @@ from pipeline.waveforms.wfdb_header import is_comment, split_lines
 COMMENT_FIELDS = ("age", "sex", "dx", "rx", "hx", "sx")
 """Age, sex, diagnoses, prescriptions, history and symptoms.
 
-The PhysioNet/CinC challenges of 2020 and 2021 write a line for each, ``#Age: 56`` or ``# Age: 56``.
+Headers of the PhysioNet/CinC challenges of 2020 and 2021 contain a line for each, such as
+``#Age: 56`` or ``# Age: 56``.
 """
 
 # `#<age>: 65 <sex>: F <diagnoses> ...` of the WFDB library, on one line or several.
@@ -22,8 +23,8 @@ def parse_comments(content: bytes) -> dict[str, str]:
         content: Content of a header file, of which only the comments need to be valid.
 
     Returns:
-        The text of each field of `COMMENT_FIELDS` that has one. Different texts of one field are
-        joined by ``", "``.
+        The text of each field in `COMMENT_FIELDS` that the header states. Different texts of the
+        same field are joined by ``", "``.
     """
     found: dict[str, dict[str, None]] = {}
     for line in filter(is_comment, split_lines(content)):

@@ -29,12 +29,12 @@ _CHUNK_BYTES = 1 << 20
 class ObjectFiles:
     """Files below a URL.
 
-    S3 credentials come from the usual places of boto3. Without any, requests are not signed, as for
-    public buckets such as ``s3://physionet-open``.
+    S3 credentials are read from the same places as by boto3. Without credentials, requests are not
+    signed, which suffices for public buckets such as ``s3://physionet-open``.
 
-    A connection lost for more than a minute, or a refused request, raises `UserError`, because it
-    affects all records. If the server still provides the file that was read before, only this file
-    is affected, and `OSError` is raised.
+    Methods raise `UserError` if the connection is lost for more than a minute or the server refuses
+    a request, because this affects all records. If the server still returns the file that was read
+    before, only the current file is affected, and they raise `OSError`.
 
     Attributes:
         url: URL of the root without a trailing slash.

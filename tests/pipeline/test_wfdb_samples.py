@@ -1,4 +1,4 @@
-"""Samples: numpy and wfdb agree to the bit; checksums; other formats."""
+"""Samples: numpy and wfdb return the same bits; checksums; other formats."""
 
 import tracemalloc
 from pathlib import Path
