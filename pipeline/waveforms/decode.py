@@ -34,7 +34,7 @@ REASONS = (
     "duplicate_lead",
 )
 """Reasons why a record cannot be decoded. Stores encode a record's status by the position in this
-tuple, with the words as CF `flag_meanings`: append new reasons, never reorder them."""
+tuple, with the reasons as CF `flag_meanings`: append new reasons, never reorder them."""
 
 MIN_SECONDS = 5.0
 """Shortest record that `DecodeOptions.short_records` can fill up to 10 s."""
@@ -57,7 +57,7 @@ class LeadSignals:
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
         derived: Leads that were computed from others.
-        repeated: Leads that several signals have, with the same samples.
+        repeated: Leads for which several signals have the same samples.
         checksum_mismatches: Leads whose samples do not match the header's checksum.
     """
 
@@ -78,7 +78,7 @@ class LeadSignals:
     @property
     def is_short(self) -> bool:
         """Whether the record is shorter than 10 s."""
-        return bool(self.mv.shape[1] < _samples_in_full(self.rate_hz))
+        return bool(self.mv.shape[1] < _full_length(self.rate_hz))
 
 
 def read_wfdb(
@@ -98,8 +98,8 @@ def read_wfdb(
     - ``missing_lead``: one of the twelve leads is missing (see `lead_selection.parse_lead`).
     - ``missing_file``: the header or a signal file does not exist or is not a regular file.
     - ``cut_file``: a signal file is shorter than the header states, or empty.
-    - ``duplicate_lead``: two signals have the name of one lead and different samples.
-    - ``too_short``: the record is shorter than 10 s, or 5 s if `options` fill it up.
+    - ``duplicate_lead``: two signals have the same lead name but different samples.
+    - ``too_short``: the record is shorter than 10 s, or than 5 s if short records are filled up.
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
       experts would embed values that were not measured.
     - ``flat_lead``: all samples of a lead are equal.
@@ -124,10 +124,10 @@ def read_wfdb(
         UnreadableRecord: One of the rules excludes the record.
     """
     signals = read_leads(record, files, units_per_mv=units_per_mv, options=options)
-    # NaN if any sample is missing.
+    # The range is NaN if any sample is missing.
     span = signals.mv.max(1) - signals.mv.min(1)
-    plain = ((span > 0) & (span < np.inf)).all()
-    if signals.is_short or signals.checksum_mismatches or not plain:
+    is_valid = ((span > 0) & (span < np.inf)).all()
+    if signals.is_short or signals.checksum_mismatches or not is_valid:
         for failure in find_failures(signals, options):
             raise UnreadableRecord(failure.reason, failure.detail)
     return _resample(_fill_up(signals.mv, signals.rate_hz))
@@ -149,7 +149,7 @@ def read_leads(
         options: Whether missing leads are derived.
 
     Returns:
-        The samples as recorded, with missing samples and flat leads.
+        The samples as recorded, in which samples may be missing and leads may be flat.
 
     Raises:
         UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable``,
@@ -163,9 +163,9 @@ def read_leads(
         selection = select_leads(header.signals, units_per_mv, options.derive_leads)
         names = header.signals.names
         header, rows = header.keep(selection.rows)
-        length, contents = _read_signals(files, name, header, _samples_in_full(rate))
+        length, contents = _read_signals(files, name, header, _full_length(rate))
         digital = digital_samples(header, length, contents)[rows]
-        # A checksum covers the whole signal.
+        # Checksums cover whole signals, so they are only compared if all samples were read.
         checksums = [parse_integer(header.checksums[row]) for row in rows]
     except HeaderError as error:
         raise UnreadableRecord(
@@ -180,7 +180,7 @@ def read_leads(
         spellings = ", ".join(n for n in names if parse_lead(n)[0] in contradictions)
         raise UnreadableRecord(
             "duplicate_lead",
-            f"{where}.hea: several signals are lead {', '.join(contradictions)} ({spellings}) with "
+            f"{where}.hea: several signals of lead {', '.join(contradictions)} ({spellings}) have "
             "different samples; rename or remove all but one, or exclude the record.",
         )
     recorded = digital[: selection.recorded]
@@ -239,13 +239,14 @@ def find_failures(signals: LeadSignals, options: DecodeOptions) -> list[Failure]
             leads,
         )
     if np.isinf(mv).any():
-        add("unreadable", "voltages are infinite; copy it again, or exclude the record")
+        add("unreadable", "voltages are infinite; copy the files again, or exclude the record")
     if flat.any():
         leads = _lead_names(flat)
         add("flat_lead", f"flat signal in {', '.join(leads)}; exclude the record", leads)
     if signals.checksum_mismatches:
         leads = signals.checksum_mismatches
-        add("wrong_checksum", f"checksum mismatch in {', '.join(leads)}; copy it again", leads)
+        detail = f"checksum mismatch in {', '.join(leads)}; copy the files again"
+        add("wrong_checksum", detail, leads)
     return failures
 
 
@@ -267,14 +268,14 @@ def _checksum_mismatches(
     )
 
 
-def _samples_in_full(rate_hz: float) -> int:
+def _full_length(rate_hz: float) -> int:
     """Return the number of samples in ten seconds."""
     return round(SECONDS * rate_hz)
 
 
 def _fill_up(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
     """Append the end of a record shorter than ten seconds in reverse."""
-    missing = _samples_in_full(rate_hz) - mv.shape[1]
+    missing = _full_length(rate_hz) - mv.shape[1]
     return np.pad(mv, ((0, 0), (0, missing)), mode="symmetric") if missing > 0 else mv
 
 
@@ -369,11 +370,11 @@ def _read_signals(
 
 
 def _read(files: RecordFiles, name: str, limit: int) -> Content:
-    """Read the beginning of a file; raise UnreadableRecord where that fails."""
+    """Read the beginning of a file; raise UnreadableRecord if that fails."""
     where = files.location(name)
     folder, _, file = name.rpartition("/")
     stem, dot, suffix = file.rpartition(".")
-    # Files copied from a system that ignores case may have names in capitals.
+    # File names may be in capitals if they were copied from a case-insensitive file system.
     spellings = (file, stem + dot + suffix.upper(), file.upper(), file.lower())
     try:
         for spelling in dict.fromkeys(spellings):

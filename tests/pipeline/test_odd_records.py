@@ -315,7 +315,7 @@ def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
         else:
             error = failure(record)
             assert error.reason == "duplicate_lead"
-            assert "several signals are lead V2 (" in error.detail
+            assert "several signals of lead V2 (" in error.detail
             assert name in error.detail
             assert "rename or remove all but one" in error.detail
 

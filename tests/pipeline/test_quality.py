@@ -235,7 +235,7 @@ def odd_records() -> dict[str, tuple[np.ndarray | WfdbRecord, str, str]]:
         "twice": (
             WfdbRecord(other, gains=gains, names=("V2", *FILE_ORDER)),
             "duplicate_lead",
-            "several signals are lead V2 (V2, V2) with different samples; rename or remove",
+            "several signals of lead V2 (V2, V2) have different samples; rename or remove",
         ),
         "twice_same": (
             WfdbRecord(same, gains=gains, names=names),

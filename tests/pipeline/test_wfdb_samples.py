@@ -125,7 +125,7 @@ def test_a_changed_sample_is_a_checksum_mismatch_in_its_lead(tmp_path: Path) -> 
     samples[1234, FILE_ORDER.index("aVL")] += 1
     samples.tofile(f"{record}.dat")
     with pytest.raises(
-        UnreadableRecord, match=r"checksum mismatch in aVL; copy it again\.$"
+        UnreadableRecord, match=r"checksum mismatch in aVL; copy the files again\.$"
     ) as error:
         read_wfdb(record)
     assert error.value.reason == "wrong_checksum"
