@@ -39,10 +39,10 @@ def table(
     out: Out = None,
 ) -> None:
     """Print a run's results in the layout of one of the paper's tables."""
-    from pipeline.report.paper_tables import table_with_notes
+    from pipeline.report.paper_tables import tables_with_notes
     from pipeline.runs.results import read_results
 
-    _output(table_with_notes(read_results(run), which, extra=extra), out)
+    _output(tables_with_notes(read_results(run), which, extra=extra), out)
 
 
 @app.command(name="ls")

@@ -1,6 +1,6 @@
 """Tables 1 to 3 of the paper (EnECG, arXiv 2511.22935) for a run, with the paper's values.
 
-`paper.json` holds the known values of the paper by method and task, as printed.
+`paper.json` contains the known values of the paper by method and task, as printed.
 """
 
 import json
@@ -66,7 +66,7 @@ def paper_table(run: RunResults, number: str) -> Table:
     if not has_table(run, number):
         missing = {"1": "experts with untrained heads", "3": "ensembles besides EnECG"}
         raise UserError(
-            f"{run.folder} has no {missing.get(number, 'experts')}, which table {number} shows. "
+            f"{run.folder} has no {missing.get(number, 'experts')} for table {number}. "
             "Train again with this version."
         )
     methods = table_methods(run, number)
@@ -74,15 +74,15 @@ def paper_table(run: RunResults, number: str) -> Table:
     rows = list(table.rows)
     best = set(table.best)
     for name, printed in _paper_values(run, methods).items():
-        place = methods.index(name) + 1 + len(rows) - len(table.rows)
+        position = methods.index(name) + 1 + len(rows) - len(table.rows)
         values = (
             printed.get(task.name, NOT_AVAILABLE)
             if metric == task.metric_name and task.name in TASKS
             else NOT_APPLICABLE
             for task, metric, _ in score_columns(run)
         )
-        rows.insert(place, (f"{name} (paper)", *values, NOT_AVAILABLE))
-        best = {(row + (row >= place), column) for row, column in best}
+        rows.insert(position, (f"{name} (paper)", *values, NOT_AVAILABLE))
+        best = {(row + (row >= position), column) for row, column in best}
     return replace(table, rows=tuple(rows), best=frozenset(best))
 
 
@@ -119,7 +119,7 @@ def _paper_values(run: RunResults, methods: Sequence[str]) -> dict[str, dict[str
     }
 
 
-def table_with_notes(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
+def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
     """Build the tables that ``enecg table`` prints.
 
     Args:
@@ -128,7 +128,7 @@ def table_with_notes(run: RunResults, which: str, *, extra: bool = False) -> lis
         extra: Add tables of the other metrics.
 
     Returns:
-        The tables; the last one has the notes.
+        The tables, with the notes below the last one.
 
     Raises:
         UserError: The run has no methods for this table.
@@ -145,7 +145,7 @@ def table_with_notes(run: RunResults, which: str, *, extra: bool = False) -> lis
 
 
 def all_tables(run: RunResults) -> list[Table]:
-    """Build tables 2, 3 and 1 as far as the run has them; the last one has the notes."""
+    """Build those of tables 2, 3 and 1 that the run has, with the notes below the last one."""
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     methods = [method for number in numbers for method in table_methods(run, number)]
     tables = [paper_table(run, number) for number in numbers]

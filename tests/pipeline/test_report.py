@@ -26,7 +26,7 @@ from pipeline.report.paper_tables import (
     all_tables,
     other_metrics_tables,
     paper_table,
-    table_with_notes,
+    tables_with_notes,
 )
 from pipeline.report.prediction_plots import describe_thresholds
 from pipeline.report.table import NOT_APPLICABLE, Table, format_measure, method_label
@@ -115,7 +115,7 @@ def test_parameters_are_trainable_and_total_and_untrained_heads_train_none(run: 
     assert find_row(paper_table(run, "1"), "moment")[PARAMETERS] == "0 / 34,000"
     assert find_row(paper_table(run, "3"), "mean")[PARAMETERS] == "not counted"
     assert "heads and gate only, without the frozen experts" in to_markdown(
-        table_with_notes(run, "2")
+        tables_with_notes(run, "2")
     )
 
 
@@ -126,12 +126,12 @@ def test_paper_values_come_from_the_file_and_others_are_not_available(run: RunRe
     assert row["Age"] == "12.97"
     assert row["Sex"] == row["Arrhythmia"] == row[PARAMETERS] == NOT_AVAILABLE
     assert not [row for row in paper_table(run, "1").rows if "(paper)" in row[0]]
-    assert "n/a: value of the paper not available." in to_markdown(table_with_notes(run, "2"))
+    assert "n/a: value of the paper not available." in to_markdown(tables_with_notes(run, "2"))
 
 
 def test_paper_has_no_row_without_a_value_for_any_task(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", tasks=("sex",)))
-    text = to_markdown(table_with_notes(run, "2"))
+    text = to_markdown(tables_with_notes(run, "2"))
     assert "(paper)" not in text
     assert "Its values are not available." in text
 
@@ -224,7 +224,7 @@ def test_regressions_have_no_chance(run: RunResults):
     assert row["Age"] == NOT_APPLICABLE
     assert "±" in row["Sex"]
     assert "±" in row["Arrhythmia"]
-    assert "compare them with the constant predictor" in to_markdown(table_with_notes(run, "2"))
+    assert "compare them with the constant predictor" in to_markdown(tables_with_notes(run, "2"))
 
 
 def test_results_without_chance_are_read_and_mark_no_classification(tmp_path: Path):
@@ -251,7 +251,7 @@ def test_unsupported_task_has_an_empty_cell(run: RunResults):
 
 
 def test_notes_name_seeds_intervals_and_skipped_records(run: RunResults):
-    text = to_markdown(table_with_notes(run, "2"))
+    text = to_markdown(tables_with_notes(run, "2"))
     assert "2 repeats (seeds 0, 1): mean ± SD over repeats [95% interval, bootstrap by" in text
     assert "with the trained models fixed" in text
     assert "is given by the SD over repeats." in text
@@ -280,13 +280,13 @@ def test_thresholds_are_kept_by_repeat_and_may_be_infinite(run: RunResults):
 
 
 def test_extra_adds_every_other_metric_of_every_task(run: RunResults):
-    text = to_markdown(table_with_notes(run, "2", extra=True))
+    text = to_markdown(tables_with_notes(run, "2", extra=True))
     for task in run.tasks.values():
         assert f"{task.title}: other metrics" in text
         assert all(metric.name in text for metric in SECONDARY_METRICS[task.kind])
     assert "10 equal-width bins" in text
     assert "200 draws" in text
-    assert "other metrics" not in to_markdown(table_with_notes(run, "2"))
+    assert "other metrics" not in to_markdown(tables_with_notes(run, "2"))
 
 
 def test_undefined_metric_is_explained(tmp_path: Path):
@@ -297,13 +297,13 @@ def test_undefined_metric_is_explained(tmp_path: Path):
             if one["metric"] == "AUROC":
                 one |= {"mean": None, "low": None, "high": None, "values": [None, None]}
     (folder / "results.json").write_text(json.dumps(document))
-    text = to_markdown(table_with_notes(read_results(folder), "2", extra=True))
+    text = to_markdown(tables_with_notes(read_results(folder), "2", extra=True))
     assert " undefined " in text
     assert "Sex: AUROC is undefined in 2 of 2 repeats" in text
 
 
 def test_figure_3_has_rates_and_names_what_is_not_recorded(run: RunResults):
-    (table,) = table_with_notes(run, "figure3")
+    (table,) = tables_with_notes(run, "figure3")
     row = find_row(table, "extraction: moment")
     assert row["ECGs/s"] == "30.0 on cuda"
     assert row["kB per ECG in the store"] == "1.0"
@@ -317,7 +317,7 @@ def test_figure_3_has_rates_and_names_what_is_not_recorded(run: RunResults):
 
 
 def test_csv_and_html_have_the_same_cells(run: RunResults):
-    tables = table_with_notes(run, "2")
+    tables = tables_with_notes(run, "2")
     cell = find_row(tables[0], ENSEMBLE)["Age"]
     assert cell in to_csv(tables).replace('"', "")
     assert cell.partition(" [")[0] in to_html(tables)
@@ -327,7 +327,7 @@ def test_csv_and_html_have_the_same_cells(run: RunResults):
 def test_table_without_methods_is_an_error(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", methods=(CONSTANT, *EXPERTS, ENSEMBLE)))
     for number in "13":
-        with pytest.raises(UserError, match=f"which table {number} shows"):
+        with pytest.raises(UserError, match=f" for table {number}. "):
             paper_table(run, number)
     assert [table.title[:7] for table in all_tables(run)] == ["Table 2"]
 

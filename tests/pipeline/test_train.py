@@ -26,7 +26,7 @@ from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
-from pipeline.report.paper_tables import all_tables, other_metrics_tables, table_with_notes
+from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
 from pipeline.training import cache
@@ -161,7 +161,7 @@ def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     run = runs.read_results(results.folder)
     assert run.scores == results.scores
     assert to_markdown(all_tables(run)) == results.markdown
-    (resources,) = table_with_notes(run, "figure3")
+    (resources,) = tables_with_notes(run, "figure3")
     assert [row[0].split()[1] for row in resources.rows[:-1]] == ["dlinear", "timesnet", "leads"]
     assert "GB" in resources.rows[-1][3]
 
