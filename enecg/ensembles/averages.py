@@ -20,7 +20,7 @@ class Confidence:
 
     Based on the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
     Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence. Here the weights
-    average probabilities. Does not support regressions.
+    average probabilities. Does not support regression tasks.
     """
 
     name = "confidence"

@@ -1,7 +1,7 @@
 """DLinear (Zeng et al., AAAI 2023, arXiv 2205.13504): one linear layer each for trend and season.
 
-Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so that its
-checkpoints load, with layers shared by all leads or one per lead (`individual=True`).
+Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so that its checkpoints
+can be loaded. Their layers are shared by all leads, or there is one per lead (`individual=True`).
 """
 
 import re
@@ -21,6 +21,7 @@ from enecg.experts.weights import Weights
 from enecg.signal import moving_average, resample, standardize
 
 STEPS = 500
+"""Samples per lead after resampling to 50 Hz."""
 FORECAST_STEPS = 96
 """The shortest long-term forecast of the Time-Series-Library."""
 MOVING_AVERAGE = 25
@@ -33,7 +34,7 @@ class DLinear(nn.Module):
     Args:
         forecast_steps: Number of outputs of each branch.
         individual: Whether each lead has its own layers.
-        kernel: Samples of the moving average that is the trend; odd.
+        kernel: Window of the moving average that defines the trend, in samples; odd.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class DLinear(nn.Module):
             "moving_average": kernel,
         }
 
-        # torch's default initialization. With the published one (all weights 1/steps), both
-        # branches would output only the mean of their input.
+        # Use torch's default initialization, because with the published one (all weights 1/steps)
+        # both branches would output only the mean of their input.
         def branch() -> nn.Module:
             if not individual:
                 return nn.Linear(STEPS, forecast_steps)
@@ -103,7 +104,7 @@ def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     return (len(layers[0]), True) if layers else (FORECAST_STEPS, False)
 
 
-MOVING_AVG = ExpertSetting(
+MOVING_AVERAGE_SETTING = ExpertSetting(
     "moving_avg", "moving_average", default=MOVING_AVERAGE, minimum=1, maximum=STEPS - 1, odd=True
 )
 
@@ -118,7 +119,9 @@ def _build(
     else:
         checkpoint = open_checkpoint(weights.path)
         sizes = _infer_sizes(checkpoint.tensors, weights.path)
-        kernel = MOVING_AVG.resolve(definition.name, moving_avg, checkpoint.config, weights.path)
+        kernel = MOVING_AVERAGE_SETTING.resolve(
+            definition.name, moving_avg, checkpoint.config, weights.path
+        )
         model = DLinear(*sizes, kernel)
         load_strict(model, checkpoint.tensors, weights.path)
     spec = definition.spec(
@@ -144,5 +147,5 @@ DLINEAR = ExpertDefinition(
     embedding_size=2328,
     parameters=96_192,
     build=_build,
-    settings=(MOVING_AVG,),
+    settings=(MOVING_AVERAGE_SETTING,),
 )

@@ -1,4 +1,4 @@
-"""How MIMIC's tables become labels: the rules that a user may change, with their defaults."""
+"""Rules by which labels are derived from MIMIC's tables, with their defaults."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class LabelRules:
     """Rules for labels from MIMIC's tables.
 
     Attributes:
-        window_hours: Hours around the ECG in which a potassium result counts, in (0, 8760].
+        window_hours: Hours around the ECG in which a potassium result is used, in (0, 8760].
         match: ``"first"``: earliest result in [ECG, ECG + window]; ``"nearest"``: result nearest
             to the ECG in [ECG - window, ECG + window]. Ties go to the earlier row of the table.
         potassium_items: Item ids in MIMIC-IV's `d_labitems`.
@@ -111,13 +111,13 @@ class LabelRules:
         return round(self.window_hours * 3600)
 
     def describe_window(self) -> str:
-        """Describe which result is used, as part of a sentence."""
+        """Describe the result that is used, as part of a sentence."""
         if self.match == "first":
             return f"the first result in [ECG, ECG + {self.window_hours:g} h]"
         return f"the result nearest to the ECG within {self.window_hours:g} h"
 
     def describe_criterion(self, used: Criterion) -> str:
-        """Describe what makes a result abnormal, as part of a sentence."""
+        """Describe the definition of an abnormal result, as part of a sentence."""
         limits = f"{self.potassium_low:g} to {self.potassium_high:g} mmol/L"
         return {
             "flag": "the laboratory's flag",

@@ -38,11 +38,11 @@ class StoreTarget:
 
 @dataclass(frozen=True)
 class ExtractionRequest:
-    """Which records to extract, by which experts, into which stores.
+    """The records, experts and stores of an extraction.
 
     Attributes:
         dataset: Source of the ECGs.
-        targets: One per store. The gate's sampled leads are always included and come last.
+        targets: One target per store. The gate's sampled leads are always included and come last.
         record_ids: Requested record ids, in index order.
         device: Torch device, such as ``cpu`` or ``cuda:0``.
         options: Options that the request was resolved with.
@@ -57,15 +57,15 @@ class ExtractionRequest:
 
 @dataclass(frozen=True)
 class StoreSelection:
-    """Which stores of a data set to use, as selected by the options of ``enecg extract``.
+    """The stores of a data set to use, selected by options of ``enecg extract``.
 
     Attributes:
         experts: Names of the experts. Default: all that are available.
-        weights: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``published``.
-        pooling: ``CHOICE`` for all experts, ``EXPERT@CHOICE`` for one. Default: ``default``.
+        weights: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``published``.
+        pooling: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``default``.
         dtype: ``float16`` or ``float32``. Default: ``float16``.
-        expert_settings: ``EXPERT.NAME=VALUE``. Default: any value in the store.
-        decoding: How the records were decoded.
+        expert_settings: ``EXPERT.NAME=VALUE``. Default: stores with any settings.
+        decoding: Options by which the records were decoded.
     """
 
     experts: tuple[str, ...] = ()
@@ -84,8 +84,8 @@ def provenance(
     Args:
         spec: Spec of the expert.
         namespace: Namespace of the data set, such as ``ludb/1.0.1``.
-        dtype: Stored number format, ``float16`` or ``float32``.
-        decoding: How the records are decoded.
+        dtype: Data type of the embeddings, ``float16`` or ``float32``.
+        decoding: Options by which the records are decoded.
     """
     return {
         "dataset": namespace,
@@ -141,10 +141,8 @@ def resolve_request(
     ]
     targets: dict[Location, StoreTarget] = {}
     for expert in (*loaded, LeadsSample()):
-        identified_by = provenance(
-            expert.spec, source.namespace, options.dtype, decoding_of(source)
-        )
-        location = store_location(root, identified_by)
+        document = provenance(expert.spec, source.namespace, options.dtype, decoding_of(source))
+        location = store_location(root, document)
         targets.setdefault(location, StoreTarget(expert, location))
     return ExtractionRequest(
         dataset=source,
@@ -185,13 +183,15 @@ def extract_command(
 
     def join(option: str, values: Sequence[str]) -> str:
         parsed = ExpertOption.parse(option, values)
-        single = (f"{name}@{one}" for name, one in parsed.overrides if name in selection.experts)
-        return ",".join((parsed.default, *single))
+        overrides = (
+            f"{name}@{value}" for name, value in parsed.overrides if name in selection.experts
+        )
+        return ",".join((parsed.default, *overrides))
 
     settings = [
         text for text in selection.expert_settings if text.split(".")[0] in selection.experts
     ]
-    words = [
+    arguments = [
         *("enecg", "extract", "--dataset", str(dataset), "--store", str(store)),
         *("--experts", ",".join(selection.experts)),
         *("--weights", join("--weights", selection.weights)),
@@ -200,7 +200,7 @@ def extract_command(
         *(("--records", str(records)) if records is not None else ()),
         *(("--limit", str(limit)) if limit is not None else ()),
     ]
-    return " ".join((shlex.join(words), *selection.decoding.as_arguments()))
+    return " ".join((shlex.join(arguments), *selection.decoding.as_arguments()))
 
 
 def resolve_device(device: str) -> str:
