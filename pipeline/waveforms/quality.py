@@ -1,8 +1,8 @@
 """Signal quality: findings on the leads of a record.
 
-A finding is named by a word from `waveforms.decode.REASONS` if it makes the record unreadable, or
-from `FINDINGS` if the record is used as it is. Precordial leads do not determine each other, so
-a swap among them is not found.
+The reason of a finding is in `waveforms.decode.REASONS` if the record is unreadable, and in
+`FINDINGS` if it is used regardless. Swapped precordial leads are not detected, because there are no
+equations between them.
 """
 
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ FINDINGS = {
     "short_record": "record lasts less than 10 s, and was filled up with its end in reverse",
     "clipped": "plateaus at the minimum or maximum of {leads}",
     "lead_off": "constant signal, or a range below 10 uV, in {leads}",
-    "repeated_lead": "several signals, with the same samples, are lead {leads}",
+    "repeated_lead": "several signals of lead {leads} have the same samples",
     "duplicated_leads": "the leads {leads} are equal",
     "swapped_leads": "the leads {leads} are probably swapped",
     "inconsistent_limb_leads": "the limb leads contradict each other",
     "implausible_amplitude": "the gain or unit is probably wrong in {leads}",
     DUPLICATE_RECORDING: "same samples as record {record} of patient {patient}",
 }
-"""Findings that do not exclude a record, and what they mean."""
+"""Findings that do not exclude a record, with their descriptions."""
 
 MIN_PLATEAU_SAMPLES = 5
-"""Equal consecutive samples at a lead's minimum or maximum that form a plateau."""
+"""Minimum number of equal consecutive samples of a plateau at a lead's minimum or maximum."""
 
 MIN_CLIPPED_S = 0.02
-"""Total duration of the plateaus of a clipped lead; a wave has a single peak."""
+"""Minimum total duration of a clipped lead's plateaus; a single rounded peak is shorter."""
 
 MIN_CLIPPED_RANGE_MV = 0.2
 """Smallest range of a clipped lead; plateaus of smaller leads result from the file's resolution."""
 
 LEAD_OFF_S = 1.0
-"""Duration of a constant signal that indicates a detached electrode: a cardiac pause has noise."""
+"""Minimum duration of a constant signal due to a detached electrode; a cardiac pause has noise."""
 
 LEAD_OFF_RANGE_MV = 0.01
-"""Range below which a lead has no electrode: two units of MIMIC-IV-ECG's files."""
+"""Range below which an electrode is considered detached: two units of MIMIC-IV-ECG's files."""
 
 MAX_AMPLITUDE_MV = 20.0
 """Largest plausible amplitude; above it, the gain or unit is wrong, or a defibrillator fired."""
@@ -74,7 +74,7 @@ class Finding:
     """A quality problem of a record.
 
     Attributes:
-        reason: A word from `waveforms.decode.REASONS` or `FINDINGS`.
+        reason: One of `waveforms.decode.REASONS` or a key of `FINDINGS`.
         leads: Affected leads; empty if it concerns the whole record.
         detail: One sentence for the user that names the record.
     """
@@ -88,11 +88,14 @@ class Finding:
 
 
 def examine(signals: LeadSignals, options: DecodeOptions = DEFAULT_OPTIONS) -> tuple[Finding, ...]:
-    """Return all findings on a record, first those that make it unreadable.
+    """Return all findings on a record.
 
     Args:
         signals: The leads of the record.
-        options: What is done with short records.
+        options: Decoding options, which determine the treatment of short records.
+
+    Returns:
+        The findings; those that make the record unreadable come first.
     """
     rate_hz = signals.rate_hz
     # An implausible gain may produce voltages whose squares overflow float32.
@@ -131,7 +134,7 @@ def make_finding(
         reason: A key of `FINDINGS`.
         location: Path or URL of the record.
         leads: Affected leads.
-        **details: The other fields of the sentence.
+        **details: Values of the other fields in the description.
     """
     sentence = FINDINGS[reason].format(leads=", ".join(leads), **details)
     return Finding(reason, leads, f"{location}: {sentence}.")
@@ -180,10 +183,10 @@ def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple
     """Find limb leads that contradict each other, swapped or otherwise inconsistent."""
     # Each lead has an arbitrary offset.
     voltage = voltage - voltage.mean(1, keepdims=True)
-    products = voltage @ voltage.T / voltage.shape[1]
-    if _relative_errors(products, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
+    covariance = voltage @ voltage.T / voltage.shape[1]
+    if _relative_errors(covariance, _ORDERS[:1])[0] <= LIMB_TOLERANCE:
         return {}
-    errors = _relative_errors(products, _ORDERS)
+    errors = _relative_errors(covariance, _ORDERS)
     best = int(errors.argmin())
     if errors[best] > LIMB_TOLERANCE:
         return {"inconsistent_limb_leads": ()}
@@ -192,11 +195,11 @@ def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple
 
 
 def _relative_errors(
-    products: Float64[np.ndarray, "6 6"], orders: np.ndarray
+    covariance: Float64[np.ndarray, "6 6"], orders: np.ndarray
 ) -> Float64[np.ndarray, " order"]:
-    """Compute from the covariance the largest error of `_RELATIONS` for each order of the leads."""
-    permuted = products[orders[:, :, None], orders[:, None, :]]
+    """Compute the largest error of `_RELATIONS` for each order of the leads."""
+    permuted = covariance[orders[:, :, None], orders[:, None, :]]
     squares = np.einsum("ki,oij,kj->ok", _RELATIONS, permuted, _RELATIONS).clip(0)
-    scale = max(np.sqrt(np.trace(products) / len(LIMB_LEADS)), LIMB_NOISE_MV / LIMB_TOLERANCE)
+    scale = max(np.sqrt(np.trace(covariance) / len(LIMB_LEADS)), LIMB_NOISE_MV / LIMB_TOLERANCE)
     errors: np.ndarray = np.sqrt(squares.max(1)) / scale
     return errors

@@ -240,7 +240,7 @@ def odd_records() -> dict[str, tuple[np.ndarray | WfdbRecord, str, str]]:
         "twice_same": (
             WfdbRecord(same, gains=gains, names=names),
             "repeated_lead (V2)",
-            "several signals, with the same samples, are lead V2.",
+            "several signals of lead V2 have the same samples.",
         ),
         "no_v6": (
             WfdbRecord(good[:, :11], gains=gains[:11], names=FILE_ORDER[:11]),
