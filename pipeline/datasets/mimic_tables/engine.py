@@ -19,7 +19,10 @@ SCAN_MEMORY_MB = 64
 
 JOIN_MEMORY_MB = 128
 JOIN_BYTES_PER_RECORD = 100
-"""Memory limit of joins. Other rows are spilled to a temporary folder, at either limit."""
+"""Memory limit of joins: a constant and bytes per record of the record list.
+
+At this limit and at `SCAN_MEMORY_MB`, DuckDB moves rows to a temporary folder.
+"""
 
 PROGRESS_SECONDS = 0.2
 
@@ -44,7 +47,7 @@ def open_engine() -> Iterator[Connection]:
             "memory_limit": f"{SCAN_MEMORY_MB}MB",
             "temp_directory": folder,
             "threads": THREADS,
-            # It turns an IN with many values into a join, which changes the order of rows.
+            # This optimizer turns an IN with many values into a join, which reorders rows.
             "disabled_optimizers": "in_clause",
             # No downloads, and no Python variables as tables.
             "autoinstall_known_extensions": False,
@@ -73,9 +76,9 @@ def run(
     Args:
         connection: Result of `open_engine`.
         statement: One SQL statement.
-        progress: Called with the fraction that is done, 0 to 1.
+        progress: Called with the completed fraction, 0 to 1.
     """
-    # DuckDB runs a statement only as far as its rows are fetched.
+    # DuckDB executes a statement lazily, while its rows are fetched.
     _wait(connection, lambda: connection.execute(statement).fetchall(), progress)
 
 
@@ -96,8 +99,8 @@ def register_records(connection: Connection, records: pd.DataFrame) -> None:
 
     Args:
         connection: Result of `open_engine`.
-        records: Result of `read_records`. Columns are `record_id`, `patient_id`, `ecg_time` and
-            `row`, the row number from 0.
+        records: Result of `read_records`. The registered columns are `record_id`, `patient_id`,
+            `ecg_time` and `row`, the row number from 0.
     """
     names = ["record_id", "patient_id", "ecg_time"]
     columns = {name: records[name].to_numpy() for name in names} | {"row": np.arange(len(records))}
@@ -112,7 +115,7 @@ def _wait(
     call: Callable[[], Result],
     progress: Callable[[float], None] | None = None,
 ) -> Result:
-    """Call in a thread, so that this one reports progress and receives Ctrl-C."""
+    """Call a function in another thread while this one reports progress and receives Ctrl-C."""
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(call)
         try:
