@@ -67,7 +67,7 @@ def fit_gates(
             depth=settings.gate_depth,
             top_k=settings.top_k,
         ).to(leads.device)
-        data.set_standardise(gate.standardise, index)
+        data.copy_standardization(gate.standardise, index)
         model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
         stack.copy_to(index, list(gate.ffn.values()))
         validation = {task: history[:, index, n].tolist() for n, task in enumerate(data.tasks)}

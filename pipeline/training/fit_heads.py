@@ -173,16 +173,16 @@ def _fit_stack(
         dropout=settings.dropout,
     )
 
-    def draw(config: StackConfig) -> StackedFFN:
+    def initialize(config: StackConfig) -> StackedFFN:
         stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups])
         return stack.to(data.embedding.device)
 
     if settings.adaptation != "shared-lora":
-        stack = draw(config)
+        stack = initialize(config)
         return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
-    stack = draw(replace(config, shared=True))
+    stack = initialize(replace(config, shared=True))
     if bases is None:
-        base = draw(replace(config, lora=False, shared=True))
+        base = initialize(replace(config, lora=False, shared=True))
         train_stack(base, _head_losses(base, data, groups), groups, settings, joint=True)
         with torch.no_grad():
             stack.weight[0].copy_(base.weight[0])
@@ -190,7 +190,7 @@ def _fit_stack(
             stack.prediction.copy_(base.prediction)
             stack.prediction_bias.copy_(base.prediction_bias)
     else:
-        # Both folds use the layer that was trained on all training records, for other tasks.
+        # Both folds use the layer that was trained for other tasks on all training records.
         layers = [bases[group.repeat] for group in groups]
         with torch.no_grad():
             stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))
@@ -230,6 +230,6 @@ def _extract_heads(
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)
-    data.set_standardise(heads.standardise, repeat)
+    data.copy_standardization(heads.standardise, repeat)
     stack.copy_to(position, list(heads.ffn.values()))
     return heads.eval()

@@ -56,9 +56,9 @@ class StackedData:
         device = embedding.device
         fitted = []
         for repeat in repeats:
-            standardise = Standardize(embedding.shape[1]).to(device)
-            standardise.fit(embedding[repeat.rows[repeat.train]])
-            fitted.append(standardise)
+            standardization = Standardize(embedding.shape[1]).to(device)
+            standardization.fit(embedding[repeat.rows[repeat.train]])
+            fitted.append(standardization)
         longest = max(len(repeat.rows) for repeat in repeats)
         encoded = torch.full((len(repeats), len(tasks), longest), float("nan"), device=device)
         rows = torch.zeros((len(repeats), longest), dtype=torch.long, device=device)
@@ -77,17 +77,17 @@ class StackedData:
             tasks,
             rows,
             encoded,
-            torch.stack([fit.mean for fit in fitted]),
-            torch.stack([fit.scale for fit in fitted]),
+            torch.stack([standardization.mean for standardization in fitted]),
+            torch.stack([standardization.scale for standardization in fitted]),
             torch.tensor([kind == "regression" for kind in kinds], device=device),
             (torch.arange(outputs) < counts.unsqueeze(-1)).to(device),
             outputs,
         )
 
-    def set_standardise(self, standardise: Standardize, repeat: int) -> None:
+    def copy_standardization(self, target: Standardize, repeat: int) -> None:
         """Copy the training statistics of a repeat into a `Standardize` module."""
-        standardise.mean = self.mean[repeat].clone()
-        standardise.scale = self.scale[repeat].clone()
+        target.mean = self.mean[repeat].clone()
+        target.scale = self.scale[repeat].clone()
 
     def features(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
