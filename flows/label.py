@@ -1,4 +1,4 @@
-"""The flow `label`, entry point of its deployment."""
+"""The Prefect flow `label`, the entry point of its deployment."""
 
 from flows.jobs.label import label as job
 from flows.prefect_job import as_flow

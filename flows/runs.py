@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app: App = App(name="runs", help="List finished runs, show one, or compare several.")
 
-Folder = Annotated[Path, Parameter(help="Run folder, as given to train by --out.")]
+Folder = Annotated[Path, Parameter(help="Run folder, as given to train with --out.")]
 Out = Annotated[
     Path | None,
     Parameter(help="Write to this .md, .csv or .html file instead of the terminal."),
@@ -47,7 +47,9 @@ def table(
 
 @app.command(name="ls")
 def list_runs(
-    folder: Annotated[Path, Parameter(help="Folder that contains runs, at any of three levels.")],
+    folder: Annotated[
+        Path, Parameter(help="Folder that contains runs, directly or up to three levels below.")
+    ],
     /,
 ) -> None:
     """List the runs in a folder: data set, experts, date, and EnECG's scores."""
@@ -107,7 +109,7 @@ def _output(tables: Sequence[Table], out: Path | None) -> None:
         print(to_markdown(tables), end="")
     else:
         write_tables(tables, out)
-        print(f"Written: {out}")
+        print(f"Wrote {out}.")
 
 
 def _print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The flow `train`, entry point of its deployment."""
+"""The Prefect flow `train`, the entry point of its deployment."""
 
 from flows.jobs.train import train as job
 from flows.prefect_job import as_flow

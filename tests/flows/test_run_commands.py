@@ -28,7 +28,7 @@ def test_table_is_written_in_the_format_of_the_suffix(folder: Path, tmp_path: Pa
     for suffix, start in ((".md", "**Table 2"), (".csv", "Table 2"), (".html", "<!doctype html>")):
         out = tmp_path / f"table{suffix}"
         table = run_enecg("table", "2", folder / "first", "--extra", "--out", out)
-        assert (table.code, table.out) == (0, f"Written: {out}\n")
+        assert (table.code, table.out) == (0, f"Wrote {out}.\n")
         assert out.read_text().startswith(start)
         assert "AUROC" in out.read_text()
 
