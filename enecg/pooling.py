@@ -1,7 +1,8 @@
 """Pooling of an expert's hidden states into one vector per record.
 
 The name of the pooling is part of the expert's spec. States have the axes (record, series, token,
-feature). A series is a lead or a segment of the record, and its tokens are consecutive in time.
+feature); S is the number of series and F the number of features. A series is a lead or a segment of
+the record, and its tokens are consecutive in time.
 Averaging over tokens discards the rhythm; averaging over leads discards the electrical axis.
 """
 
@@ -23,7 +24,7 @@ def mean(states: States) -> Pooled:
 
 
 def mean_std(states: States) -> Pooled:
-    """Average mean and standard deviation over tokens over all series; returns 2F features."""
+    """Average the mean and standard deviation over tokens over all series; returns 2F features."""
     return torch.cat([states.mean((1, 2)), states.std(2, unbiased=False).mean(1)], dim=-1)
 
 
@@ -38,7 +39,7 @@ def per_series_mean_std(states: States) -> Pooled:
 
 
 SEGMENTS = 4
-"""Number of parts in time for the pooling `segments`."""
+"""Number of consecutive parts in the pooling `segments`."""
 
 
 def segments(states: States) -> Pooled:

@@ -22,7 +22,7 @@ STEPS = 512
 """The length that MOMENT was pretrained on; 10 s at 51.2 Hz."""
 
 WINDOWS = 4
-"""Windows of 2.5 s in the `-windows` experts."""
+"""Number of windows of 2.5 s in the `-windows` experts."""
 
 # The flan-T5 encoders of MOMENT-1-small, -base and -large, from their published config.json.
 _T5_SIZES = {
@@ -72,7 +72,7 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
         "transformer_backbone": "defined by t5_config",
     }
     with warnings.catch_warnings():
-        # The warning concerns heads; embeddings do not use one.
+        # The warning concerns heads, which embeddings do not use.
         warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
         model: nn.Module = MOMENT(Namespace(**{**config, **forced}))
     return model

@@ -1,4 +1,4 @@
-"""Extraction of the missing rows in a range of shards."""
+"""Extract the missing rows in a range of shards."""
 
 import time
 from collections.abc import Callable, Sequence
