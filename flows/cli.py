@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from flows import parameters as p
 from flows.environment import names_prefect_server, set_defaults, use_temporary_home
-from flows.progress import log_to_stderr
+from flows.output import log_to_stderr, print_text
 from flows.run_app import run_app
 
 JOBS = {
@@ -78,7 +78,7 @@ def synthesize(
 
     with progress_bar("synthesize", "records", log_to_stderr) as progress:
         write(directory, patients=patients, seed=seed, progress=progress)
-    print(f"Data set: mimic-iv-ecg:{directory}")
+    print_text(f"Data set: mimic-iv-ecg:{directory}")
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ def check(
     import numpy as np
 
     from enecg.errors import UserError
-    from flows.progress import log_to_stderr, progress_bar
+    from flows.output import log_to_stderr, print_text
+    from flows.progress import progress_bar
     from pipeline.check import check_signals
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
@@ -85,7 +86,7 @@ def check(
         index.record_id, limit=limit, records=records, sample=sample, seed=seed
     )
     patients = len(np.unique(index.patient_id))
-    print(
+    print_text(
         f"{source.namespace}: {len(index):,} records of {patients:,} patients, "
         f"index {index.digest[:12]}"
     )
@@ -98,9 +99,9 @@ def check(
             only=selected_findings,
             progress=progress,
         )
-    print("\n".join(_format_report(report)))
+    print_text("\n".join(_format_report(report)))
     if out is not None:
-        print(f"Records with findings: {out}")
+        print_text(f"Records with findings: {out}")
     share = report.percent(report.selected)
     if at_most is None or share <= at_most:
         return ExitCode.OK

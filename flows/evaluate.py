@@ -1,7 +1,8 @@
 """`enecg evaluate`: evaluate a run on other data, without a Prefect server."""
 
 from flows import parameters as p
-from flows.progress import forward_logs, log_to_stderr
+from flows.output import log_to_stderr, print_text
+from flows.progress import forward_logs
 
 
 def evaluate(
@@ -26,6 +27,6 @@ def evaluate(
         evaluation = evaluate_run(
             run, dataset, store, labels=labels, out=out, limit=limit, records=records, device=device
         )
-    print(evaluation.markdown, end="")
+    print_text(evaluation.markdown, end="")
     if evaluation.folder is not None:
-        print(f"Evaluation: {evaluation.folder}")
+        print_text(f"Evaluation: {evaluation.folder}")

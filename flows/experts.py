@@ -4,6 +4,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from flows.output import print_text
+
 app: App = App(name="experts")
 
 
@@ -23,13 +25,13 @@ def show() -> None:
                 weights = f"{definition.published}, downloaded"
             except UserError:
                 weights = f"{definition.published}, not downloaded"
-        print(
+        print_text(
             f"{definition.name:22}{definition.embedding_size:>6,} features"
             f"{definition.parameters:>13,} parameters   {definition.license}, {definition.source}"
         )
-        print(f"  input    {definition.preprocessing}")
-        print(f"  pooling  {definition.pooling} (available: {', '.join(definition.poolings)})")
-        print(f"  weights  {weights}\n")
+        print_text(f"  input    {definition.preprocessing}")
+        print_text(f"  pooling  {definition.pooling} (available: {', '.join(definition.poolings)})")
+        print_text(f"  weights  {weights}\n")
 
 
 @app.command
@@ -49,4 +51,4 @@ def fetch(
         raise UserError("No expert is given, such as: enecg experts fetch moment tempo ecg-fm.")
     for definition in [get_definition(name) for name in experts]:
         weights = find_weights(definition.name, "published", definition.published)
-        print(f"{definition.name}: {weights.path}")
+        print_text(f"{definition.name}: {weights.path}")

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from flows.progress import Progress, log_to_stderr, progress_bar
+from flows.output import log_to_stderr
+from flows.progress import Progress, progress_bar
 from flows.tasks import USER_ERRORS
 
 P = ParamSpec("P")

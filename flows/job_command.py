@@ -10,6 +10,7 @@ from flows.jobs.label import label as label_job
 from flows.jobs.refresh import refresh as refresh_job
 from flows.jobs.sweep import sweep as sweep_job
 from flows.jobs.train import train as train_job
+from flows.output import print_text
 from stores.url import check_url
 
 Job = Callable[..., tuple[str, ...]]
@@ -45,6 +46,6 @@ def as_command(name: str, run: RunJob) -> Callable[..., None]:
         if "store" in parameters:
             check_url(parameters["store"])
         for line in run(job, check, parameters):
-            print(line)
+            print_text(line)
 
     return command

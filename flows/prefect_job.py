@@ -15,6 +15,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from flows.job import use_job
+from flows.output import printable
 from flows.parameters import documented
 from flows.progress import Progress, progress_bar, run_log, throttle
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
@@ -56,8 +57,9 @@ class PrefectJob:
             yield progress
 
     def publish(self, key: str, markdown: str) -> None:
-        """Create a Markdown artifact."""
-        create_markdown_artifact(key=key, markdown=markdown)
+        """Create a Markdown artifact, in which names of classes cannot be HTML."""
+        escaped = printable(markdown).replace("<", "&lt;")
+        create_markdown_artifact(key=key, markdown=escaped)
 
     def step(
         self,

@@ -10,16 +10,13 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.text import Text
 
+from flows.output import log_to_stderr
+
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``; there is no limit on the number of calls."""
 
 Log = Callable[[str], None]
 """Called with one line of text."""
-
-
-def log_to_stderr(line: str) -> None:
-    """Print a line to standard error; standard output is reserved for results."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:

@@ -10,7 +10,7 @@ from enum import IntEnum
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from flows.progress import log_to_stderr
+from flows.output import log_to_stderr
 from flows.tasks import USER_ERRORS
 
 

@@ -6,9 +6,9 @@ from prefect.settings import get_current_settings
 
 from flows.embedded_server import start_server
 from flows.job_command import Check, Job
+from flows.output import log_to_stderr
 from flows.prefect_job import as_flow
 from flows.preflight import check_prefect
-from flows.progress import log_to_stderr
 
 
 def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:

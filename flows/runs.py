@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from flows.output import print_text
 from flows.tables import format_table
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ def list_runs(
             errors.append(str(error))
     if runs:
         listing = comparison.list_runs(runs)
-        print("\n".join(format_table(listing.heading, listing.rows)))
+        print_text("\n".join(format_table(listing.heading, listing.rows)))
     elif not errors:
-        print(f"No runs in {folder}.")
+        print_text(f"No runs in {folder}.")
     for message in errors:
-        print(message)
+        print_text(message)
 
 
 @app.command
@@ -79,12 +80,12 @@ def show(run: Folder, /) -> None:
     from pipeline.runs.results import read_results
 
     results = read_results(run)
-    print(results.folder)
+    print_text(results.folder)
     _print_pairs(_flatten(results.config))
     for store in results.config["stores"]:
-        print(f"\n{store['location']}")
+        print_text(f"\n{store['location']}")
         _print_pairs(results.provenance[store["identity"]].items())
-    print()
+    print_text()
     _output(all_tables(results), None)
 
 
@@ -106,17 +107,17 @@ def _output(tables: Sequence[Table], out: Path | None) -> None:
     from pipeline.report.formats import to_markdown, write_tables
 
     if out is None:
-        print(to_markdown(tables), end="")
+        print_text(to_markdown(tables), end="")
     else:
         write_tables(tables, out)
-        print(f"Wrote {out}.")
+        print_text(f"Wrote {out}.")
 
 
 def _print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     pairs = list(pairs)
     width = max(len(key) for key, _ in pairs)
     for key, value in pairs:
-        print(f"  {key:<{width}}  {value}")
+        print_text(f"  {key:<{width}}  {value}")
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

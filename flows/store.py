@@ -9,7 +9,8 @@ from cyclopts import App, Parameter
 
 from flows import parameters as p
 from flows import store_report
-from flows.progress import log_to_stderr, progress_bar
+from flows.output import log_to_stderr, print_text
+from flows.progress import progress_bar
 from flows.run_app import ExitCode
 from flows.tables import format_bytes, format_table
 
@@ -49,7 +50,7 @@ def list_stores(url: Url, /) -> int:
     ]
     head = "data set,expert,weights,pooling,dtype,rows,complete,missing,failed,size,identity,writer"
     if rows:
-        print("\n".join(format_table(head.split(","), rows)))
+        print_text("\n".join(format_table(head.split(","), rows)))
     return _print_errors(errors)
 
 
@@ -66,7 +67,7 @@ def show(
         lines = store_report.describe(store, counts)
         if failed:
             lines += store_report.failed_records(store)
-        print("\n".join(lines), end="\n\n")
+        print_text("\n".join(lines), end="\n\n")
     return _print_errors(errors)
 
 
@@ -132,7 +133,7 @@ def verify(
     for store in resolved.found.stores:
         try:
             result = _verify(store, repair)
-            print("\n".join(store_report.verification(result)))
+            print_text("\n".join(store_report.verification(result)))
             damaged |= not result.intact
             if dataset is not None and result.intact:
                 damaged |= _recompute(
@@ -142,7 +143,7 @@ def verify(
             # With several stores, an error in one does not stop the verification of the others.
             if resolved.is_single_store:
                 raise
-            print(error)
+            print_text(error)
             damaged = True
     return ExitCode.ISSUES_FOUND if damaged else ExitCode.OK
 
@@ -157,19 +158,23 @@ def gc(
     """List or remove unused files of killed writers. Removes no row of a store."""
     from stores import garbage
     from stores.locate import locate
+    from stores.regular_files import describe_link
 
-    found = garbage.find_garbage(locate(root))
+    location = locate(root)
+    found = garbage.find_garbage(location)
+    for link, target in garbage.find_links(location):
+        log_to_stderr(describe_link(link, target))
     if remove:
         found = list(garbage.remove_garbage(found))
     for item in found:
         path = f"{item.location}{'/' if item.is_folder else ''}"
-        print(f"{format_bytes(item.size_bytes):>10}  {path}  ({item.reason})")
+        print_text(f"{format_bytes(item.size_bytes):>10}  {path}  ({item.reason})")
     count = f"{len(found):,} item{'s' if len(found) > 1 else ''}"
     total = f"{count}, {format_bytes(sum(item.size_bytes for item in found))}"
     if not found:
-        print("Removed nothing." if remove else "Nothing to remove.")
+        print_text("Removed nothing." if remove else "Nothing to remove.")
     else:
-        print(f"Removed {total}." if remove else f"Total: {total}. --remove removes them.")
+        print_text(f"Removed {total}." if remove else f"Total: {total}. --remove removes them.")
 
 
 @app.command
@@ -216,7 +221,7 @@ def copy(
             progress=progress,
         )
         for copied in copies:
-            print(
+            print_text(
                 f"{copied.location}: {copied.whole:,} rows copied, {copied.failed:,} failed rows "
                 f"recorded, {copied.already_present:,} rows already present"
             )
@@ -245,7 +250,7 @@ def _count_stores(
 
 def _print_errors(errors: Sequence[StoreError]) -> ExitCode:
     for error in errors:
-        print(error)
+        print_text(error)
     return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
 
 
@@ -278,5 +283,5 @@ def _recompute(
     store = open_store(verified.location)
     source = open_dataset(dataset, DecodeOptions.from_json(store.provenance))
     result = recompute(store, source, sample, weights=p.split(weights), device=device, seed=seed)
-    print("\n".join(store_report.recomputation(result)))
+    print_text("\n".join(store_report.recomputation(result)))
     return bool(result.different)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 from enecg.errors import UserError
+from flows.output import printable
 from stores.errors import StoreError
+from stores.url import redact
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +51,7 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
             from prefect.states import Failed
 
             # Typed as the flow's result because Prefect raises `error` in the flow's caller.
-            return cast(T, Failed(message=str(error), data=error))
+            return cast(T, Failed(message=printable(redact(str(error))), data=error))
 
     return wrapper
 

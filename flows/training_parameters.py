@@ -23,6 +23,14 @@ Out = Annotated[
         "when the new one is complete.",
     ),
 ]
+Share = Annotated[
+    bool,
+    Parameter(
+        group=OUTPUT,
+        help="Let other users read the run folder, as far as the umask permits. By default only "
+        "its owner can, because it contains patient ids and labels.",
+    ),
+]
 SweepOut = Annotated[
     Path, Parameter(group=OUTPUT, help="Sweep folder. An existing sweep is resumed.")
 ]

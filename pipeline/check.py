@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset, RecordIndex, decoding_of
+from pipeline.report.formats import csv_cell
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.quality import (
     DUPLICATE_RECORDING,
@@ -200,6 +201,7 @@ def _csv_writer(out: Path | None) -> Iterator[Callable[[CheckedRecord], None]]:
             findings = "; ".join(map(str, record.findings))
             missing = "" if np.isnan(record.missing_share) else f"{record.missing_share:.4g}"
             detail = " ".join(finding.detail for finding in record.findings)
-            table.writerow((record.record_id, record.patient_id, findings, missing, detail))
+            fields = (record.record_id, record.patient_id, findings, missing, detail)
+            table.writerow([csv_cell(str(field)) for field in fields])
 
         yield write

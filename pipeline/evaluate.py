@@ -21,7 +21,7 @@ from pipeline.labels.label_source import resolve_labels
 from pipeline.report.evaluation_tables import evaluation_tables
 from pipeline.report.formats import to_markdown
 from pipeline.report.page import TABLES
-from pipeline.runs.output_folder import check_output, replace_output, translate_write_errors
+from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.predictor import load_run
 from pipeline.runs.repeat_predictions import predict_repeat
 from pipeline.runs.results import RESULTS, results_document
@@ -154,7 +154,7 @@ def evaluate(
     text = to_markdown(evaluation_tables(saved, config, tasks, scores))
     evaluation = Evaluation(text, scores, predictions, folder)
     if folder is not None:
-        with replace_output(folder, EVALUATION) as unfinished, translate_write_errors(folder):
+        with replace_output(folder, EVALUATION) as unfinished:
             _write_evaluation(unfinished, config, tasks, evaluation)
     return evaluation
 

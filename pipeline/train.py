@@ -58,6 +58,7 @@ def train(
     *,
     settings: TrainSettings | None = None,
     progress: Progress | None = None,
+    share: bool = False,
 ) -> Results:
     """Train heads and gate, evaluate them on test patients, and write a run folder.
 
@@ -71,6 +72,7 @@ def train(
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
         progress: Called as ``progress(done, total)`` after each expert's heads, the gates and the
             ensembles.
+        share: Whether other users may read the run folder; by default only its owner can.
 
     Returns:
         Scores, tables and paths.
@@ -114,7 +116,7 @@ def train(
         *_note_unknown_classes(cohorts, inputs),
     )
     inputs = replace(inputs, notes=notes)
-    with replace_output(folder) as unfinished:
+    with replace_output(folder, share=share) as unfinished:
         log = RunLog(unfinished)
         log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
         for note in notes:

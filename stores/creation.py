@@ -13,12 +13,12 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from stores.embeddings import EmbeddingStore
+from stores.embeddings import ARRAYS, EmbeddingStore
 from stores.errors import StoreError, damaged_store_error, translate_errors
 from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
 from stores.location import FencedWriter, Location
-from stores.opening import ARRAYS, FORMAT, open_store, open_with
+from stores.opening import FORMAT, open_store, open_with
 from stores.record_ids import (
     UNWRITTEN,
     RecordIds,

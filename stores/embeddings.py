@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import dask.array
     import xarray
 
+ARRAYS = ("embedding", "status", "record_id")
+
 ATTEMPTS = 5
 """Maximum number of attempts to access a shard that another writer changes concurrently."""
 
@@ -167,9 +169,13 @@ class EmbeddingStore:
             positions = order[begin:end]
             shard = int(shard_of[begin])
             self._read_rows(shard, rows[positions] - shard * self.shard_rows, out, positions)
-            # Rows are either entirely finite or entirely NaN, so it suffices to check one feature.
-            if np.isnan(out[positions, 0]).any():
-                problem = f"shard {shard} has no data for rows with status whole"
+            broken = ~finite_rows(out[positions])
+            if broken.any():
+                first = self.record_id[rows[positions[broken][0]]]
+                problem = (
+                    f"shard {shard} has NaN or infinity in {int(broken.sum()):,} rows with status "
+                    f"whole, such as record {first}"
+                )
                 raise damaged_store_error(self.location, problem)
 
         with ThreadPoolExecutor(self.location.root.read_threads) as pool:
@@ -331,7 +337,8 @@ class EmbeddingStore:
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
-        return dict(self.group.arrays())
+        # Not `group.arrays()`: others may have added arrays.
+        return {name: cast("zarr.Array[Any]", self.group[name]) for name in ARRAYS}
 
     @cached_property
     def _sorted_ids(self) -> tuple[Int[np.ndarray, " record"], RecordIds]:

@@ -52,12 +52,21 @@ class LeaseLost(StoreError):
     """Another process has taken over the lease, so this process may no longer write."""
 
 
+class UnsafeFile(StoreError):
+    """A file or folder in a store is a link, not a regular file, or too large to be read."""
+
+
 class VersionConflict(Exception):
     """Another process changed a value after its version was tracked or opened."""
 
 
 def damaged_store_error(location: object, problem: str, *, repairable: bool = True) -> DamagedStore:
-    """Return the error for a damaged store.
+    """Return the error for a damaged store, to be raised by the caller; see `describe_damage`."""
+    return DamagedStore(describe_damage(location, problem, repairable=repairable))
+
+
+def describe_damage(location: object, problem: str, *, repairable: bool = True) -> str:
+    """Return the message for a damaged store.
 
     Args:
         location: Location of the store.
@@ -65,7 +74,7 @@ def damaged_store_error(location: object, problem: str, *, repairable: bool = Tr
         repairable: Whether ``enecg store verify --repair`` can repair it.
 
     Returns:
-        The error, to be raised by the caller.
+        The message, with the remedy.
     """
     remedy = (
         "run `enecg store verify --repair` to mark the damaged rows as absent, then extract again"
@@ -73,7 +82,12 @@ def damaged_store_error(location: object, problem: str, *, repairable: bool = Tr
         else "remove its folder, then restore it with `enecg store copy` from another root or "
         "extract again"
     )
-    return DamagedStore(f"{location} is damaged: {problem}; {remedy}.")
+    return f"{location} is damaged: {problem}; {remedy}."
+
+
+def too_large(location: object, size: int) -> str:
+    """Return the message for a document that is too large to be read."""
+    return f"{location} has {size:,} bytes, too many for a document of a store; remove it."
 
 
 @contextmanager

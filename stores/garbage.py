@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stores.errors import StoreError, translate_errors
+from stores.embeddings import ARRAYS
+from stores.errors import StoreError, UnsafeFile, translate_errors
 from stores.layout import RESERVED_FOLDERS, dataset_folders, leases_folder, runs_folder
 from stores.lease import LeaseHeld, Ticket, acquire, parse_lease_number, read_holder
 from stores.lease_record import LeaseRecord
 from stores.local import CLEARED, PARTIAL, LocalRoot
 from stores.location import Location
-from stores.opening import ARRAYS, open_store
+from stores.opening import open_store
 
 STALE_SECONDS = 3600.0
 """Age above which a partial file is considered abandoned; writing one takes seconds."""
@@ -58,6 +59,27 @@ def find_garbage(root: Location) -> list[GarbageItem]:
             for store in _all_stores(root)
             for item in (*_garbage_in_store(store), *_garbage_beside_store(store))
         ]
+
+
+def find_links(root: Location) -> list[tuple[Location, str]]:
+    """Find links below the folders of data sets, which are neither followed nor removed.
+
+    Returns:
+        Location and target of each link.
+
+    Raises:
+        StoreError: The root cannot be read.
+    """
+    found: list[tuple[Location, str]] = []
+    if not isinstance(root.root, LocalRoot):
+        return found
+    with translate_errors(root):
+        folders = [*dataset_folders(root)]
+        while folders:
+            folder = folders.pop()
+            found += [(folder / name, target) for name, target in root.root.links(folder.key)]
+            folders += folder.folders()
+    return sorted(found, key=lambda link: str(link[0]))
 
 
 def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
@@ -181,7 +203,10 @@ def _may_be_running(holder: LeaseRecord | None) -> bool:
 
 def _is_readable(folder: Location, number: int) -> bool:
     """Return whether a lease document can be parsed; an incomplete one cannot."""
-    return LeaseRecord.parse((folder / f"{number:08d}.json").read()) is not None
+    try:
+        return LeaseRecord.parse((folder / f"{number:08d}.json").read()) is not None
+    except UnsafeFile:
+        return False
 
 
 def _store_exists(store: Location) -> bool:

@@ -5,16 +5,21 @@ deep (name and version). Its leases and run records are outside the group, in
 ``ROOT/<dataset>/leases/<expert>/<identity>`` and ``ROOT/<dataset>/runs/<expert>/<identity>``.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stores.errors import StoreError
 from stores.identity import compute_identity
 from stores.locate import locate
 from stores.location import Location
 
 RESERVED_FOLDERS = ("leases", "runs")
 """Subfolders of a data set that are not experts."""
+_PLAIN = re.compile(r"\w(?:[\w.+ -]*[\w+-])?")
+"""A name that is one folder on any file system, and never ``.`` or ``..``."""
+
 STORE_DEPTH = 4
 """Depth of a store below the root: data set name, data set version, expert, identity."""
 
@@ -27,11 +32,34 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
         provenance: JSON values, including ``dataset`` and ``expert``.
 
     Raises:
-        StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
+        StoreError: The URL or the name of the data set or expert is invalid, or the bucket is
+            unreachable or does not exist.
     """
     root = root if isinstance(root, Location) else locate(root)
-    expert = root / str(provenance["dataset"]) / str(provenance["expert"])
-    return expert / compute_identity(provenance)
+    dataset, expert = str(provenance["dataset"]), str(provenance["expert"])
+    check_dataset_name(dataset)
+    if not _PLAIN.fullmatch(expert) or expert in RESERVED_FOLDERS:
+        raise StoreError(
+            f"{expert!r} is not a valid name of an expert; use letters, digits, '.', '_' and '-'."
+        )
+    return root / dataset / expert / compute_identity(provenance)
+
+
+def check_dataset_name(name: str) -> None:
+    """Check that the name of a data set is one folder for the name and one for the version.
+
+    Args:
+        name: Name and version, such as ``ludb/1.0.1``.
+
+    Raises:
+        StoreError: The name is another, such as one that leaves the root.
+    """
+    parts = name.split("/")
+    if len(parts) != 2 or not all(_PLAIN.fullmatch(part) for part in parts):
+        raise StoreError(
+            f"{name!r} is not a valid name of a data set; use NAME/VERSION, each of letters, "
+            "digits, spaces, '.', '_', '+' and '-'."
+        )
 
 
 def dataset_name(store: Location) -> str:

@@ -6,7 +6,8 @@ The holder renews the lease by rewriting its document every 10 s, and marks it a
 end. A process that wants the lease polls the document. If the document does not change for 45 s,
 measured by the polling process's own clock, the lease has expired, and the polling process may
 create the document with the next number. No file locks are used, and clocks of different machines
-are never compared.
+are never compared. A document that is not a valid lease record, such as one with `expires` out of
+bounds, counts as one that is not renewed: its lease expires after 45 s.
 
 A holder that was suspended may resume after its lease has expired and try to write. The store roots
 reject such writes (`local.py`, `objects.py`).
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from stores.errors import LeaseLost, StoreError, translate_errors
+from stores.errors import LeaseLost, StoreError, UnsafeFile, translate_errors
 from stores.layout import leases_folder, store_beside
 from stores.lease_record import EXPIRE_SECONDS, RELEASED_TOKENS, LeaseRecord
 from stores.location import Location
@@ -207,7 +208,7 @@ def read_holder(store: Location) -> LeaseRecord | None:
 def parse_lease_number(location: Location) -> int:
     """Return the number in the name of a lease document or staging folder, or 0 for other names."""
     # Match the complete name, because random names of partial files may begin with digits.
-    match = re.fullmatch(r"(\d{8,})(\.json|-[0-9a-f]{12})", location.name)
+    match = re.fullmatch(r"([0-9]{8,18})(\.json|-[0-9a-f]{12})", location.name)
     return int(match[1]) if match else 0
 
 
@@ -261,7 +262,12 @@ def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
     """Return the highest lease number, or 0, and its record, or None if it is unreadable."""
     with translate_errors(folder):
         number = max((parse_lease_number(file) for file in folder.files()), default=0)
-        return number, LeaseRecord.parse(_document(folder, number).read()) if number else None
+        if not number:
+            return 0, None
+        try:
+            return number, LeaseRecord.parse(_document(folder, number).read())
+        except UnsafeFile:
+            return number, None
 
 
 def _document(folder: Location, number: int) -> Location:

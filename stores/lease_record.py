@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 import socket
 import uuid
 from dataclasses import asdict, dataclass, fields
@@ -10,11 +11,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from stores.documents import parse_document
+
 EXPIRE_SECONDS = 45.0
 """Default seconds without a renewal after which a lease expires."""
 RELEASED_TOKENS: set[str] = set()
 """Tokens of leases that this process has released, including those whose documents could not be
 marked as released."""
+
+MAX_EXPIRE_SECONDS = 3600.0
+"""A record with a longer time is invalid."""
+
+_TOKEN = re.compile("[0-9a-f]{12}")
+_MAX_TEXT = 1000
+_MAX_PROCESS = 2**31 - 1
+_MAX_BEAT = 2**53
 
 _TYPES: dict[Any, Any] = {str: str, int: int, bool: bool, float: (int, float)}
 
@@ -72,12 +83,25 @@ class LeaseRecord:
         types = {field.name: field.type for field in fields(cls)}
         try:
             # Ignore keys that a later version of EnECG may add.
-            known = {key: item for key, item in json.loads(value or b"").items() if key in types}
+            known = {key: item for key, item in parse_document(value).items() if key in types}
             if not all(isinstance(item, _TYPES[types[key]]) for key, item in known.items()):
                 return None
-            return cls(**known)
+            record = cls(**known)
         except (ValueError, TypeError, AttributeError):
             return None
+        return record if record.is_valid else None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the values are within bounds; others would lock the store for too long."""
+        texts = (self.who, self.since, self.machine)
+        return (
+            _TOKEN.fullmatch(self.token) is not None
+            and all(len(text) <= _MAX_TEXT for text in texts)
+            and 0 < self.process <= _MAX_PROCESS
+            and 0 <= self.beat <= _MAX_BEAT
+            and 0 < self.expires <= MAX_EXPIRE_SECONDS
+        )
 
     def __str__(self) -> str:
         suffix = ", no longer running" if self.known_inactive else ""

@@ -9,17 +9,21 @@ import asyncio
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from stores.errors import LeaseLost, VersionConflict
+from stores.documents import MAX_DOCUMENT_BYTES
+from stores.errors import LeaseLost, UnsafeFile, VersionConflict, too_large
 from stores.location import BytesLike
+from stores.regular_files import check_regular, describe_link, open_regular, read_open_file
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Error codes of file systems without hard links."""
@@ -29,6 +33,12 @@ PARTIAL = ".partial"
 """Suffix of a file that is still being written."""
 CLEARED = ".cleared"
 """Suffix of a staging folder that is being removed."""
+
+
+DATASET_DEPTH = 2
+"""Depth of the folder of a data set below the root; links below it are not followed."""
+MAX_VALUE_BYTES = 1 << 30
+"""Maximum size of a chunk of record ids or status, which is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +59,27 @@ class LocalRoot:
 
     def read(self, key: str) -> bytes | None:
         """Return a file's contents, or None if it does not exist."""
+        path = safe_path(self.directory, key)
         while True:
             try:
-                return (self.directory / key).read_bytes()
+                descriptor = open_regular(path)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
+            try:
+                return read_open_file(descriptor, path, MAX_DOCUMENT_BYTES)
             except OSError as error:
                 # On NFS, another machine has replaced the file; read the new one.
                 if error.errno != errno.ESTALE:
                     raise
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileReader | None"]:
         """Open a file; if it is replaced, the reader keeps the old contents."""
         try:
-            descriptor = os.open(self.directory / key, os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError):
+            descriptor = open_regular(safe_path(self.directory, key))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             yield None
             return
         except OSError as error:
@@ -76,14 +91,14 @@ class LocalRoot:
 
     def write(self, key: str, value: bytes) -> None:
         """Write a file and rename it into place."""
-        path = self.directory / key
+        path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_durably(value, _partial_name(path.parent)).replace(path)
         _sync_folders(path.parent, self.directory)
 
     def create(self, key: str, value: bytes) -> bool:
         """Write a file if it does not exist, using a hard link, which is atomic on NFS too."""
-        path = self.directory / key
+        path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _write_durably(value, _partial_name(path.parent))
         try:
@@ -107,17 +122,33 @@ class LocalRoot:
 
     def delete(self, key: str) -> None:
         """Delete a file if it exists."""
-        (self.directory / key).unlink(missing_ok=True)
+        safe_path(self.directory, key).unlink(missing_ok=True)
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
         """Return the names of folders and files in a folder; none if it does not exist."""
+        follows = _depth(key) < DATASET_DEPTH
         try:
-            with os.scandir(self.directory / key) as entries:
-                found = sorted((entry.name, entry.is_dir()) for entry in entries)
+            with os.scandir(safe_path(self.directory, key)) as entries:
+                found = sorted(
+                    (entry.name, entry.is_dir())
+                    for entry in entries
+                    if follows or not entry.is_symlink()
+                )
         except (FileNotFoundError, NotADirectoryError):
             return [], []
         folders = [name for name, is_folder in found if is_folder]
         return folders, [name for name, is_folder in found if not is_folder]
+
+    def links(self, key: str) -> list[tuple[str, str]]:
+        """Return the names and targets of the links in a folder that `children` omits."""
+        if _depth(key) < DATASET_DEPTH:
+            return []
+        try:
+            with os.scandir(safe_path(self.directory, key)) as entries:
+                links = sorted(entry.name for entry in entries if entry.is_symlink())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [(name, str((self.directory / key / name).resolve())) for name in links]
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
         """Yield the key and the size in bytes of every file below a folder."""
@@ -126,7 +157,7 @@ class LocalRoot:
             file = f"{key}/{name}".strip("/")
             # Another process may delete the file at any time.
             try:
-                yield file, (self.directory / file).stat().st_size
+                yield file, (self.directory / file).lstat().st_size
             except FileNotFoundError:
                 continue
         for name in folders:
@@ -138,15 +169,15 @@ class LocalRoot:
 
     def zarr_reader(self) -> LocalStore:
         """Return a read-only Zarr store."""
-        return LocalStore(self.directory, read_only=True)
+        return RegularFileStore(self.directory, read_only=True)
 
     def create_staging(self, key: str) -> None:
         """Create a staging folder."""
-        (self.directory / key).mkdir(parents=True)
+        safe_path(self.directory, key).mkdir(parents=True)
 
     def remove_staging(self, key: str) -> None:
         """Remove a staging folder and its files, even while its owner creates more."""
-        folder = self.directory / key
+        folder = safe_path(self.directory, key)
         # Once the folder is renamed, its owner can no longer write. Deleting the files may fail,
         # because another user owns them or NFS keeps a file that a process has open.
         cleared = folder.with_name(f"{uuid.uuid4().hex}{CLEARED}")
@@ -172,7 +203,33 @@ class FileReader:
             raise _translate_stale(error, "an open file") from error
 
 
-class FencedLocalStore(LocalStore):
+class RegularFileStore(LocalStore):
+    """Zarr's `LocalStore` that reads only regular files, which are not links."""
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read a value or a part of it; raise UnsafeFile if it is not a small regular file."""
+        await asyncio.to_thread(self._check, key)
+        return await super().get(key, prototype, byte_range)
+
+    def _check(self, key: str) -> None:
+        path = safe_path(self.root, key)
+        try:
+            status = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISDIR(status.st_mode):
+            return
+        check_regular(path, status)
+        if status.st_size > MAX_VALUE_BYTES:
+            raise UnsafeFile(too_large(path, status.st_size))
+
+
+class FencedLocalStore(RegularFileStore):
     """Zarr's `LocalStore` with durable writes, which fail once the staging folder is removed.
 
     Every write is synced before it returns, so a status never reaches the disk before its data.
@@ -201,7 +258,7 @@ class FencedLocalStore(LocalStore):
             LeaseLost: The staging folder has been removed.
             OSError: The value cannot be written for another reason.
         """
-        path = self.root / key
+        path = safe_path(self.root, key)
         is_new_folder = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -214,6 +271,34 @@ class FencedLocalStore(LocalStore):
                 "renew its lease in time; run the same command again after the other one finishes."
             ) from error
         _sync_folders(path.parent, self.root if is_new_folder else path.parent)
+
+
+def safe_path(root: Path, key: str) -> Path:
+    """Return the path of a key below a root.
+
+    Args:
+        root: Directory of the root, which may be a link, as may the folders of data sets.
+        key: The key.
+
+    Returns:
+        The path; its last part may be a link.
+
+    Raises:
+        UnsafeFile: A folder below that of the data set is a link, or the key leaves the root.
+    """
+    parts = key.split("/") if key else []
+    path = root
+    for depth, part in enumerate(parts):
+        if part in ("", ".", ".."):
+            raise UnsafeFile(f"{root}/{key} is not a valid location in a store.")
+        path = path / part
+        if DATASET_DEPTH <= depth < len(parts) - 1 and path.is_symlink():
+            raise UnsafeFile(describe_link(path, path.resolve()))
+    return path
+
+
+def _depth(key: str) -> int:
+    return len(key.split("/")) if key else 0
 
 
 def _translate_stale(error: OSError, name: str) -> Exception:

@@ -66,7 +66,11 @@ class StoreRoot(Protocol):
         ...
 
     def read(self, key: str) -> bytes | None:
-        """Return a value, or None if it does not exist."""
+        """Return a small value, or None if it does not exist.
+
+        Raises:
+            UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, or not a regular file.
+        """
         ...
 
     def open(self, key: str) -> AbstractContextManager[RangeReader | None]:
@@ -86,7 +90,14 @@ class StoreRoot(Protocol):
         ...
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Return the names directly below a key, sorted: folders, then values."""
+        """Return the names directly below a key, sorted: folders, then values.
+
+        Links below the folder of a data set are omitted.
+        """
+        ...
+
+    def links(self, key: str) -> list[tuple[str, str]]:
+        """Return the names and targets of the links directly below a key, which are not listed."""
         ...
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:

@@ -17,7 +17,15 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, 
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
 
-from stores.errors import MISSING_BUCKET_MESSAGE, StoreError, VersionConflict, translate_errors
+from stores.documents import MAX_DOCUMENT_BYTES
+from stores.errors import (
+    MISSING_BUCKET_MESSAGE,
+    StoreError,
+    UnsafeFile,
+    VersionConflict,
+    too_large,
+    translate_errors,
+)
 from stores.location import BytesLike
 from stores.object_client import connect_object_store
 
@@ -65,11 +73,14 @@ class ObjectRoot:
         return 16
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's contents, or None if it does not exist."""
+        """Return a small object's contents, or None if it does not exist."""
         try:
-            return bytes(retry_unsent(obstore.get, self.client, key).bytes())
+            found = retry_unsent(obstore.get, self.client, key)
         except FileNotFoundError:
             return None
+        if found.meta["size"] > MAX_DOCUMENT_BYTES:
+            raise UnsafeFile(too_large(f"{self.url}/{key}", found.meta["size"]))
+        return bytes(found.bytes())
 
     @contextmanager
     def open(self, key: str) -> Iterator["ObjectReader | None"]:
@@ -106,6 +117,10 @@ class ObjectRoot:
         found = retry_unsent(obstore.list_with_delimiter, self.client, prefix)
         folders = sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
         return folders, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
+
+    def links(self, key: str) -> list[tuple[str, str]]:
+        """Return nothing: there are no links in an object store."""
+        return []
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
         """Yield the key and the size in bytes of every object below a prefix."""

@@ -1,23 +1,26 @@
 """Find and open stores, and count their rows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import zarr
+from obstore.exceptions import BaseError
 from zarr.abc.store import Store
 
-from stores.embeddings import EmbeddingStore
+from stores.embeddings import ARRAYS, EmbeddingStore
 from stores.errors import StoreError, damaged_store_error, translate_errors
 from stores.identity import compute_identity
 from stores.layout import RESERVED_FOLDERS, STORE_DEPTH, dataset_folders
 from stores.lease import Ticket
 from stores.locate import locate
 from stores.location import Location
+from stores.metadata import check_arrays, check_documents
+from stores.regular_files import describe_link
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 FORMAT = "enecg-embeddings/1"
-ARRAYS = ("embedding", "status", "record_id")
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,24 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
 def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> EmbeddingStore:
     """Open a store like `open_store`, but through a given Zarr store."""
     with translate_errors(location):
+        check_documents(location)
         try:
             group = zarr.open_group(
                 zarr_store,
                 path=location.key,
                 mode="r" if ticket is None else "r+",
                 zarr_format=3,
+                # It could differ from the documents that are checked.
+                use_consolidated=False,
             )
             arrays = [group.get(name) for name in ARRAYS]
         except FileNotFoundError as error:
             raise StoreError(f"There is no store at {location}; extract into it first.") from error
-        except (ValueError, KeyError, TypeError) as error:
-            problem = "one of its zarr.json files is unreadable"
+        except (StoreError, OSError, BaseError):
+            raise
+        except Exception as error:
+            # zarr raises errors of many types for invalid metadata.
+            problem = "one of its zarr.json files is invalid"
             raise damaged_store_error(location, problem, repairable=False) from error
     found_format = group.attrs.get("format")
     if found_format != FORMAT:
@@ -116,6 +125,7 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
         problem = f"the zarr.json of {' and '.join(missing)} is missing"
         raise damaged_store_error(location, problem, repairable=False)
     store = EmbeddingStore(location, group, ticket)
+    check_arrays(store)
     identity = compute_identity(store.provenance)
     if identity != location.name:
         raise StoreError(
@@ -153,7 +163,25 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
                             stores.append(store)
                     except StoreError as error:
                         errors.append(error)
+            links = find_links(folder)
+            errors += [StoreError(describe_link(link, target)) for link, target in links]
     return FoundStores(tuple(stores), tuple(errors))
+
+
+def find_links(dataset: Location) -> Iterator[tuple[Location, str]]:
+    """Yield the links in place of an expert's folder or a store, with their targets.
+
+    They are not followed.
+
+    Args:
+        dataset: Folder of a data set.
+
+    Yields:
+        Location of the link, and its target.
+    """
+    for folder in (dataset, *dataset.folders()):
+        for name, target in folder.root.links(folder.key):
+            yield folder / name, target
 
 
 def resolve(url: str | Path) -> ResolvedUrl:

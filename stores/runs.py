@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from stores.documents import parse_document
 from stores.embeddings import EmbeddingStore
-from stores.errors import translate_errors
+from stores.errors import UnsafeFile, translate_errors
 from stores.layout import runs_folder
 from stores.location import Location
 
@@ -47,8 +48,8 @@ def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
             if not file.name.endswith(".json"):
                 continue
             try:
-                run = json.loads(file.read() or b"")
-            except ValueError:
+                run = parse_document(file.read())
+            except (ValueError, UnsafeFile):
                 continue
             if isinstance(run, dict):
                 yield run

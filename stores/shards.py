@@ -118,6 +118,8 @@ class ShardLayout:
                 if offset == MISSING_CHUNK:
                     out[positions[first:last]] = np.nan
                     continue
+                if length != self.chunk_bytes or offset + length > reader.size:
+                    raise WrongChecksum
                 stored = tail[offset - begin : offset - begin + length] if begin == 0 else b""
                 values = self._decode_chunk(stored or reader.read(offset, offset + length))
                 out[positions[first:last]] = values[rows[first:last] - chunk * self.chunk_rows]

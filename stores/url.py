@@ -1,5 +1,6 @@
 """Validation of the URLs of store roots and data sets."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,15 @@ from stores.errors import StoreError
 OBJECT_SCHEMES = ("s3", "gs", "az")
 WEB_SCHEMES = ("https", "http")
 STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
+
+
+_SECRET = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})[^\s/@:]*:[^\s@]*@")
+"""A URL, well-formed or not, with user and password."""
+
+
+def redact(text: str) -> str:
+    """Replace user and password of every URL in a text by ``***``."""
+    return _SECRET.sub(r"\1***@", text)
 
 
 def check_url(
@@ -40,7 +50,7 @@ def check_url(
     scheme, separator, rest = text.partition("://")
     if not separator:
         if text.startswith(tuple(f"{name}:" for name in (*STORE_SCHEMES, *WEB_SCHEMES))):
-            raise error(f"{text}: the {noun} URL has no `://` after its scheme; {advice}.")
+            raise error(f"{redact(text)}: the {noun} URL has no `://` after its scheme; {advice}.")
         return ""
     host = rest.partition("/")[0]
     if scheme == "file" and scheme in schemes and host in ("", "localhost"):
@@ -60,5 +70,5 @@ def check_url(
             "remove them, and set credentials in the environment."
         )
     if scheme not in schemes or not host:
-        raise error(f"{text}: not a valid {noun} URL; {advice}.")
+        raise error(f"{redact(text)}: not a valid {noun} URL; {advice}.")
     return scheme

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from stores.embeddings import ATTEMPTS, EmbeddingStore
+from stores.embeddings import ARRAYS, ATTEMPTS, EmbeddingStore
 from stores.errors import DamagedStore, StoreError, VersionConflict, translate_errors
 from stores.layout import leases_folder
 from stores.lease import acquire
 from stores.location import Location
-from stores.opening import ARRAYS, open_store
+from stores.opening import open_store
 from stores.record_ids import as_ids, is_unwritten
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 

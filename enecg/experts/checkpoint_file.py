@@ -46,6 +46,8 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
     Raises:
         UserError: The file is in another format. The message names it and the remedy.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file; give the file that contains the weights.")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -89,6 +91,12 @@ def _check_zip(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
+        # torch.save does not compress; a small file could take up all memory.
+        compressed = [part for part in archive.infolist() if part.compress_type]
+    if compressed:
+        raise UserError(
+            f"{path} is a compressed zip archive, which torch.save does not write; {_UNPACK}."
+        )
     parts = {name.partition("/")[2] for name in names} | set(names)
     if "constants.pkl" in parts:
         raise UserError(

@@ -235,6 +235,10 @@ def load_strict(
     model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
 
 
+SMALL_FILE_BYTES = 64 << 20
+"""Size up to which the digest of a file is always computed, in a fraction of a second."""
+
+
 def model_sha256(model: nn.Module) -> str:
     """Compute the SHA-256 of a model's state dict: names, dtypes, shapes and bytes, by name."""
     sha = hashlib.sha256()
@@ -245,13 +249,23 @@ def model_sha256(model: nn.Module) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, hexadecimal; cached until size or modification time change."""
+    """Compute the SHA-256 of a file, hexadecimal.
+
+    The digest of a large file is cached until its size, inode, or time of modification or of status
+    change differs. A user can restore the time of modification, but not that of the status change.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The digest.
+    """
     resolved = path.resolve()
     status = resolved.stat()
-    stamp = [status.st_size, status.st_mtime_ns]
-    cached = _read_cache().get(str(resolved))
-    if cached is not None and cached[:2] == stamp:
-        return str(cached[2])
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    cached = _read_cache().get(str(resolved)) if status.st_size > SMALL_FILE_BYTES else None
+    if isinstance(cached, list) and cached[:-1] == stamp:
+        return str(cached[-1])
     with resolved.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     _write_cache({**_read_cache(), str(resolved): [*stamp, sha256]})

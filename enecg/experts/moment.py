@@ -32,6 +32,10 @@ _T5_SIZES = {
 }
 
 
+_MAX_SIZE = 10**6
+"""Maximum of any number in config.json; the largest is the vocabulary's size, 32,128."""
+
+
 def _default_config(size: str) -> dict[str, Any]:
     t5 = {
         **_T5_SIZES[size],
@@ -106,6 +110,11 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
             f"{file}: t5_config is {json.dumps(config['t5_config'])[:40]} instead of an object "
             "with the encoder's sizes; download the file again."
         )
+    for name, value in {**config, **config["t5_config"]}.items():
+        if isinstance(value, int | float) and not abs(value) <= _MAX_SIZE:
+            raise UserError(
+                f"{file}: {name} is {value:g}, more than any MOMENT has; download the file again."
+            )
     config["d_model"] = given.get("d_model") or config["t5_config"].get("d_model")
     width, expected = config["t5_config"].get("d_model"), _T5_SIZES[size]["d_model"]
     if width != expected:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from enecg.errors import UserError
 from flows import parameters as p
 from flows.job import current_job
-from flows.progress import JobProgress, forward_logs, log_to_stderr
+from flows.output import log_to_stderr
+from flows.progress import JobProgress, forward_logs
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 from pipeline.waveforms.options import DecodeOptions, ShortRecords
 

@@ -51,6 +51,7 @@ def train(
     gate_weights: tp.GateWeights = "task",
     top_k: tp.TopK = 0,
     balance: tp.Balance = 0.0,
+    share: tp.Share = False,
 ) -> tuple[str, ...]:
     """Train heads and gate on stored embeddings and evaluate them on test patients.
 
@@ -105,7 +106,7 @@ def train(
         job.progress("train", "steps", f"Training on {dataset}") as progress,
     ):
         results = job.step(
-            f"train on {dataset}", train_heads, *(dataset, store, out, settings, progress)
+            f"train on {dataset}", train_heads, *(dataset, store, out, settings, progress, share)
         )
     job.publish("results", results.markdown)
     return (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
@@ -117,8 +118,9 @@ def train_heads(
     out: Path,
     settings: "TrainSettings",
     progress: Progress,
+    share: bool,
 ) -> "Results":
     """Train and evaluate all tasks and repeats."""
     from pipeline.train import train as train_stage
 
-    return train_stage(dataset, store, out, settings=settings, progress=progress)
+    return train_stage(dataset, store, out, settings=settings, progress=progress, share=share)

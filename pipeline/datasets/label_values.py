@@ -30,6 +30,9 @@ WORDS = {
 _Reasons = list[tuple[pd.Series, str]]
 """Masks of absent values with their reasons."""
 
+_DECORATION = re.compile(r"^[\s.,;:*-]+|[\s.,;:*-]+$")
+"""Punctuation around a diagnosis, such as `*** Atrial fibrillation. ***`."""
+
 _WHOLE = re.compile(r"^([0-9]+)\.0*$")
 _OVER_89 = re.compile(r"> ?89|(>=|≥) ?90|90 ?\+")
 
@@ -60,7 +63,7 @@ def parse_label(
     words = words or WORDS.get(name)
     reasons: _Reasons = []
     if name == "diagnosis":
-        values = parse_words(column)
+        values = normalize_diagnoses(parse_words(column))
     elif words is not None:
         values, reasons = _parse_classes(name, column, source, skipped, words)
     else:
@@ -71,6 +74,16 @@ def parse_label(
         masks = [(mask.to_numpy(bool), reason) for mask, reason in reasons]
         labels[reason_column(name)] = first_reason(name, *masks, not_stated)
     return labels
+
+
+def normalize_diagnoses(words: pd.Series) -> pd.Series:
+    """Return diagnoses in lower case, with single spaces and without surrounding punctuation.
+
+    Different spellings of a diagnosis are then one class.
+    """
+    spaced = words.str.replace(r"\s+", " ", regex=True)
+    plain = spaced.str.replace(_DECORATION, "", regex=True).str.lower()
+    return plain.mask(plain == "")
 
 
 def parse_table(

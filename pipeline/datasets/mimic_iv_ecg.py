@@ -1,6 +1,5 @@
 """MIMIC-IV-ECG: the full release, its demo, or synthetic data in the same layout."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -18,11 +17,15 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.labels import MimicTables, label_mimic_records
 from pipeline.datasets.mimic_tables.records import read_paths, read_records
+from pipeline.datasets.record_labels import Progress, RecordLabels
 from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
 from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
+from stores.documents import parse_document
+from stores.errors import StoreError
+from stores.layout import check_dataset_name
 
 NAMESPACE = "mimic-iv-ecg/1.0"
 DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
@@ -135,7 +138,7 @@ class MimicIvEcg:
         """``mimic-iv-ecg/1.0``, ``mimic-iv-ecg-demo/0.1``, or that of a synthetic data set."""
         if file_exists(self.files, MARKER):
             with local_copy(self.files, MARKER) as marker:
-                return str(json.loads(marker.read_text())["namespace"])
+                return _synthetic_namespace(marker.read_bytes(), self.files.location(MARKER))
         first = read_paths(self._record_list, limit=1)
         full = len(first) > 0 and _FULL_PATH.match(first[0].as_py()) is not None
         return NAMESPACE if full else DEMO_NAMESPACE
@@ -171,5 +174,31 @@ class MimicIvEcg:
 
     def labels(self) -> pd.DataFrame:
         """Return RR interval, diagnosis, age, sex and potassium, each if its table exists."""
+        return self.record_labels().values()
+
+    def record_labels(self, progress: Progress | None = None) -> RecordLabels:
+        """Return the labels with reasons and counts.
+
+        Args:
+            progress: Called as ``progress(bytes_read, total_bytes)``.
+
+        Returns:
+            The labels, by the default rules apart from the window.
+        """
         rules = LabelRules(window_hours=self.window_hours)
-        return label_mimic_records(self.tables(), rules).values()
+        return label_mimic_records(self.tables(), rules, progress=progress)
+
+
+def _synthetic_namespace(marker: bytes, location: str) -> str:
+    """Return the namespace in the marker of a synthetic data set, which must be a synthetic one."""
+    try:
+        namespace = str(parse_document(marker)["namespace"])
+        check_dataset_name(namespace)
+    except (ValueError, TypeError, KeyError, StoreError):
+        namespace = ""
+    if not namespace.startswith("synthetic/"):
+        raise UserError(
+            f"{location} does not name a synthetic data set (synthetic/NAME); write the data set "
+            "again with enecg synthesize."
+        )
+    return namespace

@@ -47,11 +47,8 @@ def write_run_records(
             "embedded": summary.embedded[name],
             "embedding_seconds": round(summary.embedding_seconds.get(name, 0.0), 3),
             "failures": [
-                {
-                    "record_id": failure.record_id,
-                    "reason": failure.reason,
-                    "detail": failure.detail,
-                }
+                # Without the detail: its paths contain ids of patients, and the store is shared.
+                {"record_id": failure.record_id, "reason": failure.reason}
                 for failure in summary.failures
                 if failure.expert in (None, name)
             ],

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from enecg.errors import UserError
 from pipeline.report.table import Table
+
+_NUMBER = re.compile(r"[+-]\d+(\.\d+)?(e[+-]?\d+)?( [±\[][\d .,±\[\]-]*)?")
+"""A number with sign, and possibly with its deviation and interval."""
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
@@ -33,9 +37,15 @@ def to_csv(tables: Sequence[Table]) -> str:
     for index, table in enumerate(tables):
         if index:
             buffer.write("\n")
-        writer.writerow((table.title, *table.heading[1:]))
-        writer.writerows(table.rows)
+        for row in ((table.title, *table.heading[1:]), *table.rows):
+            writer.writerow(map(csv_cell, row))
     return buffer.getvalue()
+
+
+def csv_cell(text: str) -> str:
+    """Return a CSV field that a spreadsheet does not evaluate as a formula."""
+    is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text
 
 
 def to_html(tables: Sequence[Table]) -> str:

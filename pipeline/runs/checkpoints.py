@@ -8,15 +8,19 @@ with its adapter and output layer. A hidden layer that all tasks share is stored
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from enecg.gate import Gate
-from enecg.heads import TaskHeads
+from enecg.heads import HIDDEN_LAYERS, TaskHeads, with_lora
+from pipeline.runs.results import read_document
 
 BASE = "base.safetensors"
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+_MAX_RANK = 4096
 
 _TRAINABLE = ("lora_", ".modules_to_save.")
 _PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
@@ -160,9 +164,20 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> PeftModel:
-    # Without this check, peft tries to download missing files from the Hugging Face Hub.
-    for name in (ADAPTER, "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing")
-    adapted: PeftModel = PeftModel.from_pretrained(module, str(folder))
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights} is missing")
+    config = read_document(folder / ADAPTER)
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    # The configuration is made from these two numbers alone. A file could contain a regular
+    # expression that is slow, or settings that select other code of peft.
+    if config["target_modules"] != HIDDEN_LAYERS or not 1 <= rank <= _MAX_RANK:
+        raise ValueError(f"{folder / ADAPTER} is not a LoRA configuration of EnECG")
+    adapted = with_lora(module, rank=rank, alpha=alpha, dropout=0.0)
+    tensors = load_file(weights)
+    # peft does not report missing tensors.
+    differ = {*get_peft_model_state_dict(adapted)} ^ {*tensors}
+    if differ:
+        raise KeyError(f"{weights}: {min(differ)}")
+    set_peft_model_state_dict(adapted, tensors)
     return adapted

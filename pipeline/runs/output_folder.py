@@ -1,9 +1,13 @@
 """Output folders of runs and evaluations, replaced only when the new files are complete."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from enecg.errors import UserError
 from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
@@ -42,7 +46,7 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
 
 
 @contextmanager
-def replace_output(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
+def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -> Iterator[Path]:
     """Replace the contents of `folder` if the `with` block succeeds.
 
     Args:
@@ -50,40 +54,74 @@ def replace_output(folder: Path, marker: str = CONFIG) -> Iterator[Path]:
         marker: Name of the file that identifies the folder as a run. The old one is deleted
             before any file is replaced, and the new one is moved into place last, so an
             interrupted replacement is not mistaken for a complete run.
+        share: Whether other users may read the files, as far as the process's umask permits. By
+            default only their owner can, because they contain patient ids and labels.
 
     Yields:
         A new subfolder for the files. When the block ends, they replace those of an earlier run;
         if it raises an exception, they are deleted.
 
     Raises:
-        UserError: The folder is not writable.
+        UserError: The folder is not writable, or another process is writing to it.
     """
     unfinished = folder / UNFINISHED
+    folder_mode = 0o777 if share else 0o700
     with translate_write_errors(folder):
         new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-    try:
-        yield unfinished
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=folder_mode, exist_ok=True)
+    with _lock(folder):
         with translate_write_errors(folder):
-            (folder / marker).unlink(missing_ok=True)
-            for earlier in folder.glob("repeat-[0-9]*"):
-                shutil.rmtree(earlier)
-            for path in sorted(unfinished.iterdir(), key=lambda path: path.name == marker):
-                path.replace(folder / path.name)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(mode=folder_mode)
+        try:
+            with translate_write_errors(folder):
+                yield unfinished
+                if not share:
+                    for path in unfinished.rglob("*"):
+                        path.chmod(0o700 if path.is_dir() else 0o600)
+                (folder / marker).unlink(missing_ok=True)
+                for earlier in folder.glob("repeat-[0-9]*"):
+                    shutil.rmtree(earlier)
+                for path in sorted(unfinished.iterdir(), key=lambda path: path.name == marker):
+                    path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if new and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes of this machine, until the block or process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"Another process is writing to {folder}; wait until it finishes, or choose another "
+            "--out."
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+        os.close(descriptor)
 
 
 @contextmanager
 def translate_write_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError into a UserError that names the output folder."""
+    """Turn an error of writing files into a UserError that names the output folder."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}); choose another --out."
+            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+            "--out."
+        ) from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error}); free some space, or choose another --out."
         ) from error

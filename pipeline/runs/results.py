@@ -1,6 +1,5 @@
 """Results of a finished run: `results.json`, `config.json` and `provenance.json`."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,9 @@ from enecg.metrics import NAN, Bin
 from enecg.tasks import Kind, Task
 from pipeline.evaluation.predictions import BASELINES, ZERO_SHOT
 from pipeline.evaluation.scores import Measure, Score
+from stores.documents import parse_document
+from stores.errors import UnsafeFile
+from stores.regular_files import read_regular
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -26,6 +28,12 @@ CONFIG_KEYS = {
 Thresholds = Mapping[str, Mapping[str, Sequence[float]]]
 """Thresholds by method, binary task and repeat: the lowest probability for which class 1 is
 predicted; infinity if class 1 is never predicted."""
+MAX_DOCUMENT_BYTES = 1 << 28
+"""Maximum size of a JSON document in a run folder; record ids of large cohorts take megabytes."""
+
+MAX_CLASSES = 1000
+"""Maximum number of classes of a task in a run folder."""
+
 SEARCH_DEPTH = 3
 """Levels of subfolders that `find_runs` searches."""
 
@@ -179,10 +187,7 @@ def read_results(folder: Path) -> RunResults:
             folder=folder,
             config=config,
             provenance=provenance,
-            tasks={
-                task["name"]: TaskSummary(**task | {"classes": tuple(task["classes"])})
-                for task in document["tasks"]
-            },
+            tasks={task["name"]: _parse_task(task) for task in document["tasks"]},
             parameters={
                 name: (trainable, total)
                 for name, (trainable, total) in document["parameters"].items()
@@ -192,16 +197,35 @@ def read_results(folder: Path) -> RunResults:
         )
 
 
+def read_document(file: Path) -> Any:
+    """Read a JSON document of a run folder.
+
+    Args:
+        file: The document.
+
+    Returns:
+        Its value.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+        UnsafeFile: It is not a regular file, or too large.
+        OSError: It cannot be read.
+    """
+    return parse_document(read_regular(file, MAX_DOCUMENT_BYTES), finite=False)
+
+
 @contextmanager
 def _open_json(file: Path) -> Iterator[Any]:
     """Yield a JSON document; turn errors in the `with` block into a UserError naming the file."""
     try:
-        yield json.loads(file.read_text())
+        yield read_document(file)
     except FileNotFoundError as error:
         raise UserError(
             f"{file.parent} is incomplete: {file.name} is missing. Train again."
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UnsafeFile as error:
+        raise UserError(str(error)) from error
+    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(_damaged_message(file)) from error
 
 
@@ -233,6 +257,13 @@ def _find_runs(folder: Path, depth: int) -> Iterator[Path]:
     elif depth:
         for subfolder in sorted(path for path in folder.iterdir() if path.is_dir()):
             yield from _find_runs(subfolder, depth - 1)
+
+
+def _parse_task(document: dict[str, Any]) -> TaskSummary:
+    classes = tuple(map(str, document["classes"]))
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f"{len(classes)} classes")
+    return TaskSummary(**document | {"classes": classes})
 
 
 def _parse_score(document: dict[str, Any]) -> Score:

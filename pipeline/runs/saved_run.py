@@ -1,6 +1,5 @@
 """Lazy access to a run folder: configuration, cohorts, targets and trained models."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,14 @@ from enecg.errors import UserError
 from enecg.heads import TaskHeads
 from pipeline.labels.targets import Targets
 from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
-from pipeline.runs.results import CONFIG, CONFIG_KEYS, PROVENANCE, check_run_folder
+from pipeline.runs.results import (
+    CONFIG,
+    CONFIG_KEYS,
+    PROVENANCE,
+    check_run_folder,
+    read_document,
+)
+from stores.errors import UnsafeFile
 from stores.record_ids import RecordIds, as_ids
 
 _LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
@@ -57,7 +63,11 @@ class SavedRun:
     @cached_property
     def stores(self) -> tuple[dict[str, Any], ...]:
         """Provenance of each store that the run was trained from."""
-        return tuple(self._read(PROVENANCE).values())
+        document = self._read(PROVENANCE)
+        stores = tuple(document.values()) if isinstance(document, dict) else ()
+        if not stores or not all(isinstance(one, dict) and "expert" in one for one in stores):
+            raise UserError(f"{self.folder / PROVENANCE} is damaged. Train again.")
+        return stores
 
     @cached_property
     def cohorts(self) -> tuple[dict[str, Any], ...]:
@@ -133,7 +143,9 @@ class SavedRun:
     def _read(self, name: str) -> Any:
         path = self.folder / name
         try:
-            return json.loads(path.read_text())
+            return read_document(path)
+        except UnsafeFile as error:
+            raise UserError(str(error)) from error
         except OSError as error:
             raise UserError(f"{path} is missing or unreadable. Train again.") from error
         except ValueError as error:

@@ -135,7 +135,7 @@ class StoreTests:
         with writable_store(root) as store:
             store.write_shard(0, random_rows(0), whole_status())
         damage(store.location, "embedding/c/0/0", None)
-        with pytest.raises(StoreError, match="has no data for rows with status whole"):
+        with pytest.raises(StoreError, match=r"NaN or infinity in . rows with status whole"):
             store.read(np.array([2]))
 
     def test_store_open_for_reading_cannot_be_written(self, root: str):
@@ -261,7 +261,7 @@ class StoreTests:
             pass
         damage(store.location, file, b"{ garbage")
         with (
-            pytest.raises(StoreError, match=r"is damaged: one of its zarr.json"),
+            pytest.raises(StoreError, match=r"is damaged: .*zarr.json is"),
             writable_store(root),
         ):
             pass

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quick_runs import QUICK
 from safetensors.torch import load_file
 from test_own_tasks import dataset, labels, store  # noqa: F401  (fixtures)
-from test_train import QUICK, run
+from test_train import run
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_train import QUICK, RANDOM
+from quick_runs import QUICK, RANDOM
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk
 from written_records import read_ecgs
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quick_runs import QUICK, RANDOM, extract_random
 from test_record_files import assert_equal
-from test_train import QUICK, RANDOM, extract_random
 from written_records import Source, read_ecgs, write_record
 
 from enecg.ecg_format import LEADS

@@ -85,7 +85,7 @@ def test_paper_tasks_are_read_from_file(source: MimicIvEcg, tmp_path: Path):
     np.testing.assert_array_equal(found["rr_interval"], [800, np.nan, np.nan])
     np.testing.assert_array_equal(found["sex"], [1, 0, np.nan])
     np.testing.assert_array_equal(found["potassium"], [0, 1, np.nan])
-    assert found["diagnosis"].tolist()[:2] == ["Sinus rhythm"] * 2
+    assert found["diagnosis"].tolist()[:2] == ["sinus rhythm"] * 2
     assert found["diagnosis"].isna().tolist() == [False, False, True]
 
 

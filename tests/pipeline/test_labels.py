@@ -10,6 +10,7 @@ from label_tables import ECG_TIME, labs, records, write
 
 from enecg.errors import UserError
 from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, read_phrases
+from pipeline.datasets.label_values import normalize_diagnoses
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows
 from pipeline.datasets.mimic_tables.machine import read_machine_labels
@@ -431,10 +432,12 @@ def test_implausible_age_is_not_a_label(tmp_path: Path) -> None:
 def test_age_over_89_has_one_value_before_and_after_the_anchor_year(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("subject_id,gender,anchor_age,anchor_year\n1,M,91,2150\n2,F,85,2150\n")
-    times = ("2147-01-01 12:00:00", ECG_TIME, "2157-01-01 12:00:00")
-    ecg_records = records(*((n, 1 + n // 3, times[n % 3]) for n in range(6)))
+    times = ("2147-01-01 12:00:00", ECG_TIME, "2157-01-01 12:00:00", None)
+    ecg_records = records(*((n, 1 + n // 4, times[n % 4]) for n in range(8)))
     found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
-    np.testing.assert_array_equal(found["age"], [90, 90, 90, 82, 85, 90])
+    nan = np.nan
+    np.testing.assert_array_equal(found["age"], [90, 90, 90, nan, 82, 85, 90, nan])
+    assert found["age_absent"].astype(object).tolist()[3::4] == ["no_ecg_time"] * 2
     assert dict(+skipped) == {"patients.csv: ages over 89, set to 90": 4}
 
 
@@ -554,3 +557,15 @@ def test_phrases_are_read_from_a_file(tmp_path: Path) -> None:
     for bad in (path, tmp_path / "missing.txt"):
         with pytest.raises(UserError, match=r"cannot be read as a list of phrases"):
             read_phrases(bad)
+
+
+def test_diagnoses_of_other_sources_are_spelled_as_those_of_mimic(tmp_path: Path) -> None:
+    lines = [
+        *("Sinus  rhythm.", " *** Atrial Fibrillation. ***", "--- A-V block; 1st degree, ", "AF"),
+        *("Sinus rhythm with PVC(s)", "ST elevation\t(V1-V3):", "...", "ÄÖ Rhythmus"),
+    ]
+    table = tmp_path / "machine_measurements.csv"
+    found, _ = read_diagnoses(table, *((line,) for line in lines), skip_lines=())
+    plain = normalize_diagnoses(pd.Series(lines, dtype="string")).fillna("no_report").tolist()
+    assert plain == found
+    assert plain[:2] == ["sinus rhythm", "atrial fibrillation"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_train import EXPERTS, QUICK, RANDOM, extract_random, run
+from quick_runs import QUICK, RANDOM, extract_random
+from test_train import EXPERTS, run
 
 from enecg.errors import UserError
 from pipeline.datasets.base import same_patients

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quick_runs import QUICK, RANDOM, extract_random
 from test_datasets import check_dataset
-from test_train import QUICK, RANDOM, extract_random
 from written_records import UNITS_PER_MV, Source, read_ecgs, write_record
 
 from enecg.errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from test_train import RANDOM, extract_random
+from quick_runs import RANDOM, extract_random
 
 from enecg.errors import UserError
 from pipeline.report.sweep_page import plot_trials, write_sweep

@@ -3,13 +3,13 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
+from quick_runs import QUICK, RANDOM, extract_random
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
@@ -22,27 +22,18 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import evaluate
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
-from pipeline.extract import extract
-from pipeline.extraction.options import ExtractOptions
 from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
 from pipeline.train import Results, train
 from pipeline.training import cache
-from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import open_stores
 
-RANDOM = ("random:0",)
-QUICK = FitSettings(epochs=3, hidden=16)
 EXPERTS = ("dlinear", "timesnet")
-
-
-def extract_random(dataset: str, store: Path, *experts: str, **options: Any) -> None:
-    """Extract embeddings by experts with random weights."""
-    extract(dataset, store, experts, options=ExtractOptions(weights=RANDOM, **options))
 
 
 @pytest.fixture(scope="module")

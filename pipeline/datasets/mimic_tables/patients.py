@@ -40,13 +40,14 @@ _FIRST_ROWS = """
 _AGES = f"""
     CREATE TABLE ages AS
     SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
-        CASE
-            WHEN anchor_age >= {AGE_OVER_89}
-            THEN greatest({AGE_OVER_89}, year(ecg_time) - anchor_year + anchor_age)
-            ELSE year(ecg_time) - anchor_year + anchor_age
-        END AS age
-    FROM records LEFT JOIN patients
-        ON records.patient_id = patients.patient_id AND occurrence = 1
+        -- `greatest` would ignore a missing ECG time.
+        CASE WHEN anchor_age >= {AGE_OVER_89} AND age_now < {AGE_OVER_89} THEN {AGE_OVER_89}
+        ELSE age_now END AS age
+    FROM (
+        SELECT *, year(ecg_time) - anchor_year + anchor_age AS age_now
+        FROM records LEFT JOIN patients
+            ON records.patient_id = patients.patient_id AND occurrence = 1
+    )
 """
 
 _YOUNGEST, _OLDEST = PLAUSIBLE["age"]

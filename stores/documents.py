@@ -1,0 +1,50 @@
+"""Reading JSON documents that anyone who can write to a store root may have written."""
+
+import json
+from typing import Any
+
+MAX_DOCUMENT_BYTES = 4 << 20
+"""Maximum size of a document; the largest, the provenance of a store, has a few kilobytes."""
+
+MAX_DEPTH = 32
+
+
+class InvalidDocument(ValueError):
+    """A document is not JSON, or is nested too deeply."""
+
+
+def parse_document(value: bytes | None, *, finite: bool = True) -> Any:
+    """Parse a JSON document.
+
+    Args:
+        value: The document in UTF-8; None if it does not exist.
+        finite: Whether NaN and infinity are invalid, which Python writes and JSON excludes.
+
+    Returns:
+        Its value, nested at most `MAX_DEPTH` deep.
+
+    Raises:
+        InvalidDocument: The document is missing, not JSON, or nested too deeply.
+    """
+    try:
+        parse_constant = _reject_constant if finite else None
+        document = json.loads(value or b"", parse_constant=parse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocument(f"not valid JSON ({type(error).__name__})") from error
+    level, depth = [document], 0
+    while level:
+        if depth >= MAX_DEPTH:
+            raise InvalidDocument(f"nested more than {MAX_DEPTH} deep")
+        level = [child for parent in level for child in _children(parent)]
+        depth += 1
+    return document
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,0 +1,132 @@
+"""Checks of a store's zarr.json documents, before anything is allocated by their numbers."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from stores.documents import InvalidDocument, parse_document
+from stores.embeddings import ARRAYS, EmbeddingStore
+from stores.errors import DamagedStore, damaged_store_error, describe_damage
+from stores.location import Location
+
+MAX_ROWS = 10**9
+"""Maximum number of rows; MIMIC-IV-ECG has 800,035."""
+MAX_FEATURES = 10**6
+MAX_SHARD_BYTES = 1 << 30
+
+_LISTED_ROWS = 10**7
+"""Number of rows beyond which the chunks of record ids are counted."""
+
+_Length = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+_Size = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+
+
+class _ChunkShape(BaseModel):
+    chunk_shape: Annotated[list[_Size], Field(min_length=1, max_length=2)]
+
+
+class _ChunkGrid(BaseModel):
+    name: Literal["regular"]
+    configuration: _ChunkShape
+
+
+class _ArrayDocument(BaseModel):
+    zarr_format: Literal[3]
+    node_type: Literal["array"]
+    shape: Annotated[list[_Length], Field(min_length=1, max_length=2)]
+    chunk_grid: _ChunkGrid
+    attributes: dict[str, Any] = {}
+
+
+class _GroupDocument(BaseModel):
+    zarr_format: Literal[3]
+    node_type: Literal["group"]
+    attributes: dict[str, Any] = {}
+
+
+class _Provenance(BaseModel):
+    dataset: str
+    expert: str
+
+
+class _StatusAttributes(BaseModel):
+    flag_meanings: str
+
+
+def check_documents(location: Location) -> None:
+    """Check the zarr.json documents of a store that exist; the others are reported when opened.
+
+    Args:
+        location: Location of the store.
+
+    Raises:
+        DamagedStore: A document is not JSON, or a value has the wrong type or is out of bounds.
+        UnsafeFile: A document is a link, not a regular file, or too large.
+    """
+    models: dict[str, type[BaseModel]] = {
+        "zarr.json": _GroupDocument,
+        **{f"{name}/zarr.json": _ArrayDocument for name in ARRAYS},
+    }
+    for key, model in models.items():
+        value = location.root.read(f"{location.key}/{key}")
+        if value is not None:
+            _validate(location, key, model, _parse(location, key, value))
+
+
+def check_arrays(store: EmbeddingStore) -> None:
+    """Check that the arrays of a store fit together.
+
+    Args:
+        store: The opened store.
+
+    Raises:
+        DamagedStore: Shapes, chunks, data types or attributes are invalid.
+    """
+    location, attributes = store.location, dict(store.group.attrs)
+    _validate(location, "provenance", _Provenance, attributes.get("provenance"))
+    _validate(location, "status", _StatusAttributes, dict(store.array("status").attrs))
+    problem = _find_problem(store)
+    if problem:
+        raise DamagedStore(describe_damage(location, problem, repairable=False))
+
+
+def _find_problem(store: EmbeddingStore) -> str:
+    """Return what is wrong with the arrays of a store, or an empty string."""
+    embedding, status, ids = map(store.array, ARRAYS)
+    if embedding.ndim != 2 or status.ndim != 1 or ids.ndim != 1:
+        return "its arrays have the wrong number of dimensions"
+    if embedding.dtype not in (np.float16, np.float32) or status.dtype != np.uint8:
+        return "its arrays have other data types than a store of EnECG"
+    features = embedding.shape[1]
+    if not 1 <= features <= MAX_FEATURES:
+        return f"it has {features:,} features per record"
+    if embedding.shards is None or embedding.shards[0] % embedding.chunks[0]:
+        return "its shards are not a multiple of its chunks"
+    shard_bytes = embedding.shards[0] * features * embedding.dtype.itemsize
+    widths = {embedding.shards[1], embedding.chunks[1]}
+    if widths != {features} or shard_bytes > MAX_SHARD_BYTES:
+        return "the size of its shards is out of bounds"
+    if ids.shape[0] > _LISTED_ROWS:
+        chunks = len((store.location / "record_id" / "c").files())
+        if chunks * ids.chunks[0] < ids.shape[0]:
+            return f"it has {ids.shape[0]:,} rows, but {chunks:,} chunks of record ids"
+    return ""
+
+
+def _parse(location: Location, key: str, value: bytes) -> Any:
+    try:
+        return parse_document(value)
+    except InvalidDocument as error:
+        problem = f"{key} is {error}"
+        raise damaged_store_error(location, problem, repairable=False) from error
+
+
+def _validate(location: Location, key: str, model: type[BaseModel], value: Any) -> None:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"{key} is invalid ({where + ': ' if where else ''}{first['msg']})"
+        raise damaged_store_error(location, problem, repairable=False) from error

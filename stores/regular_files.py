@@ -1,0 +1,89 @@
+"""Reading files that are regular files, in folders that others can write to."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from stores.errors import UnsafeFile, too_large
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a regular file or a link to one.
+
+    Args:
+        path: The file.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The contents.
+
+    Raises:
+        UnsafeFile: The file is not a regular file, such as a FIFO, or is too large.
+        OSError: The file cannot be read.
+    """
+    descriptor = open_regular(path, follow=True)
+    try:
+        return read_open_file(descriptor, path, limit)
+    finally:
+        os.close(descriptor)
+
+
+def read_open_file(descriptor: int, path: Path, limit: int) -> bytes:
+    """Read an open file; raise UnsafeFile if it has more than `limit` bytes."""
+    size = os.fstat(descriptor).st_size
+    if size > limit:
+        raise UnsafeFile(too_large(path, size))
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(limit)
+
+
+def open_regular(path: Path, *, follow: bool = False) -> int:
+    """Open a regular file for reading, without waiting for the writer of a FIFO.
+
+    Args:
+        path: The file.
+        follow: Whether the file may be a link.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        UnsafeFile: The file is not a regular file, or a link.
+        IsADirectoryError: It is a folder.
+        OSError: The file cannot be opened.
+    """
+    no_links = 0 if follow else os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | no_links)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise UnsafeFile(describe_link(path, path.resolve())) from error
+        if error.errno == errno.ENXIO:
+            raise UnsafeFile(f"{path} is not a regular file; remove it.") from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        check_regular(path, status)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_regular(path: Path, status: os.stat_result) -> None:
+    """Raise UnsafeFile unless `status` is that of a regular file."""
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsafeFile(describe_link(path, path.resolve()))
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFile(f"{path} is not a regular file; remove it.")
+
+
+def describe_link(path: object, target: object) -> str:
+    """Return the message for a link that is not followed."""
+    return (
+        f"{path} is a link to {target}; links below the folder of a data set are not followed. "
+        "Replace it by the folder itself."
+    )

@@ -1,0 +1,247 @@
+"""Metadata, leases and run records that others wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conformance.store_tests import random_rows, whole_status, writable_store
+
+from flows.cli import enecg
+from flows.run_app import run_app
+from stores.documents import MAX_DEPTH, MAX_DOCUMENT_BYTES, InvalidDocument, parse_document
+from stores.embeddings import EmbeddingStore
+from stores.errors import DamagedStore, StoreError
+from stores.layout import leases_folder, runs_folder, store_location
+from stores.lease import acquire
+from stores.lease_record import LeaseRecord
+from stores.locate import locate
+from stores.location import Location
+from stores.opening import open_store, open_stores
+from stores.runs import read_runs
+from stores.shards import append_checksum
+
+pytestmark = pytest.mark.hostile
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def fill(root: str) -> str:
+    with writable_store(root) as store:
+        store.write_shard(0, random_rows(0), whole_status())
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return fill(str(tmp_path))
+
+
+@pytest.fixture(params=["disk", "s3"])
+def any_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return fill(str(request.getfixturevalue("s3_root") if request.param == "s3" else tmp_path))
+
+
+def change(location: Location, key: str, **changes: Any) -> None:
+    """Change keys of a JSON document; ``a__b`` is the key b of the object a."""
+    full = f"{location.key}/{key}"
+    document = json.loads(location.root.read(full) or b"")
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        target = document
+        for part in path:
+            target = target[part]
+        target[last] = value
+    location.root.write(full, json.dumps(document).encode())
+
+
+ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "many rows": ("record_id/zarr.json", {"shape": [10**12]}),
+    "rows without chunks": ("record_id/zarr.json", {"shape": [10**9]}),
+    "many features": ("embedding/zarr.json", {"shape": [10, 10**9]}),
+    "negative shape": ("status/zarr.json", {"shape": [-1]}),
+    "no shape": ("status/zarr.json", {"shape": []}),
+    "three dimensions": ("embedding/zarr.json", {"shape": [1, 1, 1]}),
+    "text as shape": ("status/zarr.json", {"shape": ["x"]}),
+    "chunk 0": ("status/zarr.json", {"chunk_grid__configuration__chunk_shape": [0]}),
+    "huge chunk": ("status/zarr.json", {"chunk_grid__configuration__chunk_shape": [10**15]}),
+    "huge shard": (
+        "embedding/zarr.json",
+        {"chunk_grid__configuration__chunk_shape": [10**9, 8]},
+    ),
+    "no chunk grid": ("embedding/zarr.json", {"chunk_grid": None}),
+    "no codecs": ("embedding/zarr.json", {"codecs": []}),
+    "codecs of another type": ("embedding/zarr.json", {"codecs": {"name": "x"}}),
+    "unknown codec": ("embedding/zarr.json", {"codecs": [{"name": "evil"}]}),
+    "unknown data type": ("embedding/zarr.json", {"data_type": "evil"}),
+    "float64": ("embedding/zarr.json", {"data_type": "float64"}),
+    "attributes as a list": ("status/zarr.json", {"attributes": []}),
+    "no flag meanings": ("status/zarr.json", {"attributes": {}}),
+    "flag meanings as a number": ("status/zarr.json", {"attributes": {"flag_meanings": 3}}),
+    "no provenance": ("zarr.json", {"attributes": {"format": "enecg-embeddings/1"}}),
+    "provenance as a list": ("zarr.json", {"attributes__provenance": []}),
+    "provenance without data set": ("zarr.json", {"attributes__provenance": {"expert": "x"}}),
+    "another format": ("zarr.json", {"attributes__format": {"x": 1}}),
+    "group as array": ("zarr.json", {"node_type": "array"}),
+    "zarr 2": ("zarr.json", {"zarr_format": 2}),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_invalid_metadata_is_an_error_of_one_store(name: str, root: str):
+    key, changes = ARRAYS[name]
+    (store,) = open_stores(root).stores
+    change(store.location, key, **changes)
+    assert_one_bad_store(root, store)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"\xff", DEEP, b'{"a": NaN}', b"1"])
+@pytest.mark.parametrize("key", ["zarr.json", "embedding/zarr.json", "record_id/zarr.json"])
+def test_documents_that_are_no_objects_are_errors_of_one_store(value: bytes, key: str, root: str):
+    (store,) = open_stores(root).stores
+    store.location.root.write(f"{store.location.key}/{key}", value)
+    assert_one_bad_store(root, store)
+
+
+def test_large_document_is_not_read(any_root: str):
+    root = any_root
+    (store,) = open_stores(root).stores
+    store.location.root.write(f"{store.location.key}/zarr.json", b" " * (MAX_DOCUMENT_BYTES + 1))
+    with pytest.raises(StoreError, match="too many for a document of a store"):
+        open_store(store.location)
+    assert_one_bad_store(root, store)
+
+
+def assert_one_bad_store(root: str, store: EmbeddingStore) -> None:
+    """Assert that a store is reported by every command, and that others are still listed."""
+    with writable_store(root, dataset="other/1") as other:
+        other.write_shard(0, random_rows(0), whole_status())
+    with pytest.raises(StoreError):
+        open_store(store.location)
+    found = open_stores(root)
+    assert len(found.stores) == len(found.errors) == 1
+    for command in ("ls", "show", "verify"):
+        assert run_app(enecg(), ["store", command, root]) == 1
+    assert run_app(enecg(), ["store", "gc", root]) == 0
+
+
+@pytest.mark.parametrize("offset", [0, 7, 2**40, 2**63, 2**64 - 2])
+@pytest.mark.parametrize("length", [0, 5, 2**40, 2**63])
+def test_wrong_index_of_a_shard_is_damage(offset: int, length: int, root: str):
+    (store,) = open_stores(root).stores
+    key = store.shard_key("embedding", 0)
+    with store.location.root.open(key) as reader:
+        assert reader is not None
+        shard = bytearray(reader.read(0, reader.size))
+    layout = store.layout
+    index = np.frombuffer(shard, "<u8", offset=len(shard) - layout.index_bytes, count=2).copy()
+    index[:] = offset, length
+    shard[-layout.index_bytes :] = append_checksum(index.view(np.uint8))
+    store.location.root.write(key, bytes(shard))
+    with pytest.raises(DamagedStore):
+        open_store(store.location).read(np.arange(4))
+
+
+LEASES: dict[str, Any] = {
+    "NaN": {"expires": float("nan")},
+    "infinite": {"expires": float("inf")},
+    "1e300": {"expires": 1e300},
+    "negative": {"expires": -5},
+    "process": {"process": 10**30},
+    "negative process": {"process": -1},
+    "token": {"token": "../../x"},
+    "text": {"who": "x" * 10**6},
+    "beat": {"beat": 10**30},
+    "wrong type": {"expires": "soon"},
+}
+
+
+@pytest.mark.parametrize("value", [*LEASES.values(), DEEP, b"[]", b"{}", b"", b"null"], ids=str)
+def test_invalid_lease_expires(value: Any, root: str, monkeypatch: pytest.MonkeyPatch):
+    (store,) = open_stores(root).stores
+    folder = leases_folder(store.location)
+    if isinstance(value, dict):
+        record = json.loads(LeaseRecord.for_this_process(45.0).json()) | {"machine": "elsewhere"}
+        value = json.dumps(record | value).encode()
+    folder.root.write(f"{folder.key}/00000050.json", value)
+    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
+    with acquire(folder, expire_seconds=0.2) as lease:
+        assert lease.ticket.number == 51
+
+
+def test_lease_with_a_number_of_many_digits_is_ignored(any_root: str):
+    (store,) = open_stores(any_root).stores
+    folder = leases_folder(store.location)
+    folder.root.write(f"{folder.key}/{'9' * 200}.json", b"{}")
+    with acquire(folder) as lease:
+        assert lease.ticket.number < 100
+
+
+@pytest.mark.parametrize("value", [b"[]", DEEP, b"", b'"x"', b'{"started": {"a": []}}', b"\xff"])
+def test_invalid_run_record_is_skipped_or_shown(value: bytes, root: str):
+    (store,) = open_stores(root).stores
+    folder = runs_folder(store.location)
+    folder.root.write(f"{folder.key}/20260101T000000Z-00000000.json", value)
+    assert len(read_runs(store)) <= 1
+    assert run_app(enecg(), ["store", "show", root]) == 0
+
+
+@pytest.mark.parametrize("position", [0, 3, 7])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_row_that_is_not_finite_is_neither_written_nor_read(
+    position: int, value: float, tmp_path: Path
+):
+    rows = random_rows(1)
+    rows[2, position] = value
+    with writable_store(tmp_path) as store:
+        with pytest.raises(ValueError, match="a whole row is not finite"):
+            store.write_shard(1, rows, whole_status())
+        store.put_data(1, rows)
+        store.put_status(1, whole_status())
+    (store,) = open_stores(tmp_path).stores
+    with pytest.raises(DamagedStore, match=r"NaN or infinity in 1 rows .* such as record 6; run"):
+        store.read(np.arange(4, 8))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        "../escaped/x",
+        "..",
+        "a",
+        "a/b/c",
+        "/etc/x",
+        "a/..",
+        "./x",
+        "a//b",
+        "a/b\n",
+        "",
+        "a/ ",
+        "~/x",
+    ],
+)
+def test_name_of_a_data_set_cannot_leave_the_root(dataset: str, tmp_path: Path):
+    with pytest.raises(StoreError, match="not a valid name of a data set"):
+        store_location(tmp_path, {"dataset": dataset, "expert": "x"})
+
+
+@pytest.mark.parametrize("expert", ["..", "a/b", "", "leases", "runs", "a\n", "."])
+def test_name_of_an_expert_cannot_leave_the_data_set(expert: str, tmp_path: Path):
+    with pytest.raises(StoreError, match="not a valid name of an expert"):
+        store_location(tmp_path, {"dataset": "a/b", "expert": expert})
+
+
+def test_nesting_is_limited():
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    assert parse_document(deepest) is not None
+    with pytest.raises(InvalidDocument, match="nested more than"):
+        parse_document(b"[" + deepest + b"]")
+
+
+def test_location_outside_a_local_root_is_refused(tmp_path: Path):
+    root = locate(tmp_path / "root").root
+    for key in ("../x", "a/../../x", "/x", "a//x"):
+        for method in (root.read, root.children, root.delete):
+            with pytest.raises(StoreError, match="not a valid location"):
+                method(key)

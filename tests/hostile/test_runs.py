@@ -1,0 +1,190 @@
+"""Run folders that others wrote, and what a run folder discloses."""
+
+import json
+import os
+import shutil
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quick_runs import QUICK, RANDOM, extract_random
+
+from enecg.errors import UserError
+from flows.cli import enecg
+from flows.run_app import run_app
+from pipeline.evaluate import evaluate
+from pipeline.runs.output_folder import replace_output
+from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+pytestmark = pytest.mark.hostile
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stores")
+    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, "dlinear")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(synthetic_dir: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK, tasks=("age", "sex"))
+    train(f"mimic-iv-ecg:{synthetic_dir}", store, folder, settings=settings)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "run"))
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+DOCUMENTS = ("config.json", "results.json", "provenance.json", "cohorts.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "1", DEEP, "{", '{"experts": 3}'])
+@pytest.mark.parametrize("name", [*DOCUMENTS, "repeat-0/targets.json"])
+def test_invalid_document_is_a_user_error(
+    name: str, text: str, run: Path, synthetic_dir: Path, store: Path, finished: Path
+):
+    (run / name).write_text(text)
+    shutil.copytree(finished, run.parent / "good")
+    if name == "results.json":  # not needed for an evaluation
+        assert run_app(enecg(), ["runs", "show", str(run)]) == 2
+    else:
+        with pytest.raises(UserError):
+            evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
+    assert run_app(enecg(), ["runs", "show", str(run)]) in (0, 2)
+    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) == 0
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "cohorts.json", "repeat-0/targets.json"])
+def test_fifo_is_a_user_error(name: str, run: Path, synthetic_dir: Path, store: Path):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(UserError, match="is not a regular file"):
+        evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
+    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) == 0
+
+
+def test_large_document_is_a_user_error(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipeline.runs.results.MAX_DOCUMENT_BYTES", 100)
+    assert run_app(enecg(), ["runs", "show", str(run)]) == 2
+
+
+def test_many_classes_are_a_user_error(run: Path, capsys: pytest.CaptureFixture[str]):
+    results = json.loads((run / "results.json").read_text())
+    results["tasks"][1]["classes"] = [str(n) for n in range(10**6)]
+    (run / "results.json").write_text(json.dumps(results))
+    assert run_app(enecg(), ["runs", "show", str(run)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": "(a+)+$"},
+        {"target_modules": ["prediction"]},
+        {"r": 10**9},
+        {"r": 0},
+        {"r": "x"},
+        {"lora_alpha": "x"},
+    ],
+    ids=str,
+)
+def test_invalid_adapter_is_a_user_error(
+    changes: dict[str, Any], run: Path, synthetic_dir: Path, store: Path
+):
+    change(run / "repeat-0" / "heads" / "dlinear" / "age" / "adapter_config.json", **changes)
+    with pytest.raises(UserError, match="incomplete, damaged or of another version"):
+        evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
+
+
+def test_expert_in_a_configuration_cannot_leave_the_root(
+    run: Path, synthetic_dir: Path, store: Path
+):
+    document = json.loads((run / "provenance.json").read_text())
+    for provenance in document.values():
+        provenance["expert"] = "../../outside"
+    (run / "provenance.json").write_text(json.dumps(document))
+    change(run / "config.json", experts=["../../outside"])
+    with pytest.raises(Exception, match="not a valid name of an expert"):
+        evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
+
+
+def test_run_folder_is_private_unless_shared(
+    finished: Path, synthetic_dir: Path, store: Path, tmp_path: Path
+):
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in finished.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert stat.S_IMODE(finished.stat().st_mode) == 0o700
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK, tasks=("age",))
+    before = os.umask(0o022)
+    try:
+        dataset = f"mimic-iv-ecg:{synthetic_dir}"
+        train(dataset, store, tmp_path / "shared", settings=settings, share=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "shared" / "config.json").stat().st_mode) == 0o644
+
+
+def test_second_writer_is_refused_and_the_first_finishes(tmp_path: Path):
+    folder = tmp_path / "run"
+    entered, leave = threading.Event(), threading.Event()
+
+    def write_first() -> None:
+        with replace_output(folder) as unfinished:
+            (unfinished / "config.json").write_text("first")
+            entered.set()
+            leave.wait(30)
+
+    first = threading.Thread(target=write_first)
+    first.start()
+    assert entered.wait(30)
+    with (
+        pytest.raises(UserError, match=f"Another process is writing to {folder}"),
+        replace_output(folder),
+    ):
+        pass
+    leave.set()
+    first.join()
+    assert (folder / "config.json").read_text() == "first"
+    with replace_output(folder) as unfinished:
+        (unfinished / "config.json").write_text("second")
+    assert (folder / "config.json").read_text() == "second"
+
+
+def test_full_disk_is_a_user_error_and_keeps_the_earlier_run(
+    finished: Path, synthetic_dir: Path, store: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from safetensors import SafetensorError
+
+    def fail(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("pipeline.runs.checkpoints.save_file", fail)
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK, tasks=("age",))
+    with pytest.raises(UserError, match=r"No space left on device.*free some space"):
+        train(f"mimic-iv-ecg:{synthetic_dir}", store, run, settings=settings)
+    assert (run / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_run_records_in_the_shared_store_contain_no_paths(tmp_path: Path, synthetic_dir: Path):
+    data = tmp_path / "data"
+    shutil.copytree(synthetic_dir, data)
+    for file in sorted(data.rglob("*.dat"))[:3]:
+        file.unlink()
+    extract_random(f"mimic-iv-ecg:{data}", tmp_path / "lab", "dlinear", limit=30)
+    (record,) = (tmp_path / "lab").glob("synthetic/*/runs/dlinear/*/*.json")
+    assert json.loads(record.read_text())["failures"]
+    assert "files/p" not in record.read_text()
+    assert str(data) not in record.read_text()
