@@ -103,6 +103,17 @@ def compare(
     _output(compare_runs([read_results(folder) for folder in (run, *others)]), out)
 
 
+@app.command
+def export(
+    run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
+) -> None:
+    """Copy a run's tables, page and predictions without record and patient ids, to share them."""
+    from pipeline.runs.export import export_run
+
+    export_run(run, out)
+    print_text(f"Export: {out}")
+
+
 def _output(tables: Sequence[Table], out: Path | None) -> None:
     from pipeline.report.formats import to_markdown, write_tables
 

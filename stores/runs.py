@@ -4,13 +4,33 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from stores.documents import parse_document
 from stores.embeddings import EmbeddingStore
 from stores.errors import UnsafeFile, translate_errors
 from stores.layout import runs_folder
 from stores.location import Location
+
+
+class _Failure(BaseModel):
+    record_id: int | str
+    reason: str
+
+
+class _Run(BaseModel):
+    """The values of a run record that are read; others may be added."""
+
+    started: str = ""
+    by: str = ""
+    device: str = ""
+    finished: bool = True
+    embedded: Annotated[int, Field(ge=0)] = 0
+    embedding_seconds: Annotated[float, Field(ge=0)] = 0
+    rows_failed: Annotated[int, Field(ge=0)] = 0
+    failures: list[_Failure] = []
 
 
 def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
@@ -49,7 +69,7 @@ def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 run = parse_document(file.read())
+                _Run.model_validate(run)
             except (ValueError, UnsafeFile):
                 continue
-            if isinstance(run, dict):
-                yield run
+            yield run

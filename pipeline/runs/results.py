@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field
 
 from enecg.errors import UserError
 from enecg.metrics import NAN, Bin
@@ -36,6 +38,51 @@ MAX_CLASSES = 1000
 
 SEARCH_DEPTH = 3
 """Levels of subfolders that `find_runs` searches."""
+
+
+_Number = Annotated[float, Field(ge=0)]
+
+
+class _Extraction(BaseModel):
+    started: str | None = None
+    device: str | None = None
+    embedded: _Number | None = None
+    embedding_seconds: _Number | None = None
+
+
+class _Store(BaseModel):
+    expert: str
+    identity: str
+    location: str
+    features: int
+    extractions: list[_Extraction]
+
+
+class _Config(BaseModel):
+    """The types of `CONFIG_KEYS` in a run folder, which others may have written."""
+
+    dataset: str
+    index_digest: str
+    finished: str
+    settings: dict[str, Any]
+    device: str
+    seeds: list[int]
+    cohorts_digest: str
+    tasks: list[str]
+    notes: list[str]
+    experts: Annotated[list[str], Field(min_length=1)]
+    records: int
+    patients: int
+    records_left_out: int
+    seconds: _Number
+    peak_memory_bytes: dict[str, int]
+    stores: list[_Store]
+    versions: dict[str, str]
+
+
+class _Provenance(BaseModel):
+    expert: str
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -177,10 +224,11 @@ def read_results(folder: Path) -> RunResults:
     folder = folder.expanduser()
     check_run_folder(folder)
     with _open_json(folder / CONFIG) as config:
-        if not config.keys() >= CONFIG_KEYS or not config["experts"]:
-            raise UserError(_damaged_message(folder / CONFIG))
+        _Config.model_validate(config)
     with _open_json(folder / PROVENANCE) as provenance:
-        if not {store["expert"] for store in provenance.values()} >= set(config["experts"]):
+        stores = [_Provenance.model_validate(store) for store in provenance.values()]
+        known = {store["identity"] for store in config["stores"]} <= provenance.keys()
+        if not known or not {store.expert for store in stores} >= set(config["experts"]):
             raise UserError(_damaged_message(folder / PROVENANCE))
     with _open_json(folder / RESULTS) as document:
         return RunResults(

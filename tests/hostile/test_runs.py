@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from quick_runs import QUICK, RANDOM, extract_random
 
@@ -188,3 +189,21 @@ def test_run_records_in_the_shared_store_contain_no_paths(tmp_path: Path, synthe
     assert json.loads(record.read_text())["failures"]
     assert "files/p" not in record.read_text()
     assert str(data) not in record.read_text()
+
+
+def test_export_contains_no_ids(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "export"
+    assert run_app(enecg(), ["runs", "export", str(run), str(out)]) == 0
+    ids = pq.read_table(run / "predictions.parquet", columns=["record_id", "patient_id"])
+    exported = pq.read_table(out / "predictions.parquet")
+    assert not {"record_id", "patient_id"} & set(exported.column_names)
+    assert len(exported) == len(ids)
+    assert not (out / "cohorts.json").exists()
+    texts = [path.read_text() for path in out.iterdir() if path.suffix != ".parquet"]
+    assert len(texts) == 5
+    for name in ids.column_names:
+        for value in {str(value) for value in ids[name].to_pylist()}:
+            assert not any(value in text for text in texts)
+    capsys.readouterr()
+    assert run_app(enecg(), ["runs", "export", str(run), str(out)]) == 2
+    assert "exists; choose a new folder" in capsys.readouterr().err
