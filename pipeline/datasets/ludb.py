@@ -44,7 +44,7 @@ class Ludb:
 
     Args:
         directory: Directory with ``ludb.csv`` and ``data/1.{dat,hea,ii,...}``.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
 
     Raises:
         UserError: The directory or its table does not exist.

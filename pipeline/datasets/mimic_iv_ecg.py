@@ -45,7 +45,7 @@ class MimicIvEcg:
         directory: Directory, or URL such as ``s3://physionet-open/mimic-iv-ecg/1.0``, with
             ``record_list.csv`` and ``files/``. At a URL, ECGs are downloaded when they are read.
         window_hours: Hours after an ECG in which a potassium result is its label.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
 
     Raises:
         UserError: The directory or its record list does not exist.

@@ -72,7 +72,7 @@ class PtbXl:
         directory: Directory with ``ptbxl_database.csv``, ``records500/`` or ``records100/``, and
             optionally ``scp_statements.csv``.
         rate_hz: Sampling rate of the files to read.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
 
     Raises:
         UserError: The directory or its table does not exist.

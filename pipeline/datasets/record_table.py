@@ -213,7 +213,7 @@ def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> d
     for name in (name for name in PATIENT_COLUMNS if name in table):
         patients = normalize_unicode(parse_text_ids(table[name]))
         if not text:
-            # `5.0` and `5` are one patient; words stay as they are and match nobody.
+            # `5.0` and `5` are the same patient. Text is not changed, and matches no patient.
             numbers, known = parse_integers(table[name])
             patients = patients.mask(patients.isin(MISSING_VALUES)).mask(
                 known, pd.Series(numbers.astype(str), patients.index)

@@ -31,7 +31,7 @@ def resolve_dataset(dataset: str | Dataset, decoding: DecodeOptions) -> Dataset:
 
     Args:
         dataset: A data set, or its spec.
-        decoding: What to do with short records and missing leads. A data set object may have been
+        decoding: Options for short records and missing leads. A data set object may have been
             created with other options only if these are the default.
 
     Returns:
@@ -56,7 +56,7 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
     Args:
         spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
             ``SOURCE:NAME=DIRECTORY`` for those in `NAMED_DATASETS`.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
 
     Returns:
         The data set.

@@ -49,7 +49,7 @@ class WfdbDirectory:
             with a letter or digit.
         directory: Directory of the records, or URL such as ``s3://BUCKET/PREFIX``. At a URL,
             records are downloaded when they are read.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
 
     Raises:
         UserError: The name is invalid, the directory does not exist, or the files at the URL cannot
