@@ -20,7 +20,8 @@ DRAWS_PER_SAMPLE = 5
 def has_chance(metric: Metric) -> bool:
     """Return whether a metric has a chance level.
 
-    A calibration error has none: the training shares are calibrated, random scores are not.
+    A calibration error has no chance level: the training shares are calibrated, but random scores
+    are not.
     """
     return metric.compute is not calibration_error
 
@@ -62,7 +63,7 @@ def measure_chance(
     Args:
         constant: Predictions of the constant predictor.
         metric: The metric.
-        counts: How often each bootstrap draw contains each patient, patients in sorted order.
+        counts: Number of times that each bootstrap draw contains each patient, in sorted order.
 
     Returns:
         The mean over random predictions for all test records, and the metric of bootstrap draws

@@ -19,13 +19,13 @@ UNFINISHED = "unfinished"
 """Subfolder for new files, until they replace those of an earlier run."""
 
 
-def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str = "run") -> Path:
+def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
     """Check that `folder` can be used for output: it is new, empty, or contains an earlier run.
 
     Args:
         folder: Output folder; need not exist.
         markers: Names of files that identify an earlier run.
-        what: Kind of output for error messages, ``"run"`` or ``"evaluation"``.
+        kind: Kind of output for error messages, ``"run"`` or ``"evaluation"``.
 
     Returns:
         The folder with ``~`` expanded.
@@ -35,11 +35,11 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, what: str =
     """
     folder = folder.expanduser()
     if folder.is_file():
-        raise UserError(f"{folder} is a file, not a folder for the {what}; choose another --out.")
+        raise UserError(f"{folder} is a file, not a folder for the {kind}; choose another --out.")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names - {UNFINISHED} and not names.issuperset(markers):
         raise UserError(
-            f"{folder} is not empty and does not contain an earlier {what} (it contains "
+            f"{folder} is not empty and does not contain an earlier {kind} (it contains "
             f"{min(names)}); choose another --out."
         )
     return folder

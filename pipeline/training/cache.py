@@ -73,11 +73,11 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
         if matching:
             experts[name] = matching[0]
         elif selection.experts:
-            what = f"{selection.dtype} embeddings of {name} with weights {weights.get(name)}"
-            raise UserError(_not_found(root, namespace, what, selection, found))
+            requested = f"{selection.dtype} embeddings of {name} with weights {weights.get(name)}"
+            raise UserError(_not_found(root, namespace, requested, selection, found))
     if not experts:
-        what = f"{selection.dtype} embeddings with weights {', '.join(selection.weights)}"
-        raise UserError(_not_found(root, namespace, what, selection, found))
+        requested = f"{selection.dtype} embeddings with weights {', '.join(selection.weights)}"
+        raise UserError(_not_found(root, namespace, requested, selection, found))
     leads = provenance(LeadsSample.spec, namespace, selection.dtype, selection.decoding)
     return Cache(experts, open_store(store_location(root, leads)))
 
@@ -102,29 +102,30 @@ def open_by_provenance(
     stores: dict[str, EmbeddingStore] = {}
     for provenance_of_run in provenances:
         expert = str(provenance_of_run["expert"])
-        wanted = {**provenance_of_run, "dataset": namespace}
-        location = store_location(root, wanted)
+        required = {**provenance_of_run, "dataset": namespace}
+        location = store_location(root, required)
         if (location / "zarr.json").read() is None:
             others = [
                 store.provenance
                 for store in open_stores(root, namespace).stores
                 if store.provenance["expert"] == expert
             ]
+            differences = _describe_differences(required, others)
             raise StoreError(
                 f"{root} has no embeddings of {expert} for {namespace} that match the run's "
-                f"(available: {_differences(wanted, others)}). Extract them with {command}."
+                f"(available: {differences}). Extract them with {command}."
             )
         stores[expert] = open_store(location)
     leads = stores.pop(LeadsSample.spec.name)
     return Cache(stores, leads)
 
 
-def _differences(wanted: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """Describe how the provenance of other stores differs from `wanted`."""
+def _describe_differences(required: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Describe how the provenance of other stores differs from `required`."""
     stores = (
         ", ".join(
             f"{key} {other.get(key)!r} instead of {value!r}"
-            for key, value in wanted.items()
+            for key, value in required.items()
             if other.get(key) != value
         )
         for other in others
@@ -158,7 +159,7 @@ def _find_matching(
     """Return the stores of an expert with these weights, pooling and settings."""
     definition = get_definition(name)
     resolved = find_weights(name, weights, definition.published, fetch=False)
-    wanted = {
+    required = {
         "expert": definition.name,
         "code_version": definition.code_version,
         "preprocessing": definition.preprocessing.as_json(),
@@ -171,7 +172,7 @@ def _find_matching(
     matching = [
         store
         for store in found.stores
-        if all(store.provenance.get(key) == value for key, value in wanted.items())
+        if all(store.provenance.get(key) == value for key, value in required.items())
         and settings.items() <= _stored_settings(name, store).items()
     ]
     # Hashing a checkpoint takes seconds, so it is done only if there is a store to compare.
@@ -182,7 +183,7 @@ def _find_matching(
 
 
 def _stored_settings(name: str, store: EmbeddingStore) -> Settings:
-    """Return the settings of the expert that made a store."""
+    """Return the settings of the expert whose embeddings a store contains."""
     architecture = store.provenance["architecture"]
     return {
         setting.name: architecture[setting.architecture_key]
@@ -205,7 +206,7 @@ def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
 
 
 def _outdated(provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Describe the versions in which a store differs from what this release extracts."""
+    """Describe the versions of a store that differ from those of this release."""
     current = {"decode_version": DECODE_VERSION}
     if provenance["expert"] in list_experts():
         current["code_version"] = get_definition(provenance["expert"]).code_version
@@ -217,7 +218,7 @@ def _outdated(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _not_found(
-    root: str | Path, namespace: str, what: str, selection: StoreSelection, found: FoundStores
+    root: str | Path, namespace: str, requested: str, selection: StoreSelection, found: FoundStores
 ) -> str:
     def describe(provenance: Mapping[str, Any]) -> str:
         options = DecodeOptions.from_json(provenance).as_arguments()
@@ -232,7 +233,7 @@ def _not_found(
     arguments = "".join(f" and {option}" for option in selection.decoding.as_arguments())
     damaged = [f"an unusable store ({str(error).rstrip('.')})" for error in found.errors]
     return (
-        f"{root} has no {what}{arguments} for {namespace} "
+        f"{root} has no {requested}{arguments} for {namespace} "
         f"(available: {', '.join((*stores, *damaged)) or 'none'}). Run enecg extract "
         "first, or select available weights with --weights."
     )

@@ -8,7 +8,7 @@ from pipeline.training.cohorts import EcgsPerPatient
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 Adaptation = Literal["lora", "full", "linear", "shared-lora"]
-"""How the heads are trained:
+"""Method of training the heads:
 
 - ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
   trained (EnECG, arXiv 2511.22935).
@@ -28,7 +28,7 @@ class FitSettings:
         epochs: Maximum number of epochs, at least 1. Default: 100.
         patience: Number of epochs without improvement of the validation loss after which the
             training of a task stops, at least 1. Default: 10.
-        adaptation: How the heads are trained; see `Adaptation`. Default: ``lora``.
+        adaptation: Method of training the heads; see `Adaptation`. Default: ``lora``.
         rank: Rank of the LoRA update, 1 to 1,024. Default: 8.
         alpha: LoRA alpha, above 0; the update is scaled by ``alpha / rank``. Default: 16.
         dropout: Dropout probability in heads and gate, in [0, 1). Default: 0.1.
@@ -77,7 +77,7 @@ class TrainSettings:
         dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
             ``float16``.
         expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
-        decoding: How the records were decoded. Default: ``DecodeOptions()``.
+        decoding: Options by which the records were decoded. Default: ``DecodeOptions()``.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort. Default: 10,000.
