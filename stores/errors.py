@@ -70,7 +70,7 @@ def describe_damage(location: object, problem: str, *, repairable: bool = True) 
 
     Args:
         location: Location of the store.
-        problem: What is damaged.
+        problem: Description of the damage.
         repairable: Whether ``enecg store verify --repair`` can repair it.
 
     Returns:

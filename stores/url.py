@@ -32,7 +32,7 @@ def check_url(
 
     Args:
         url: A URL or a directory.
-        noun: What the URL names, for error messages.
+        noun: Kind of resource at the URL, for error messages.
         schemes: Accepted schemes.
         error: Exception class to raise.
 

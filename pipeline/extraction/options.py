@@ -25,7 +25,7 @@ class ExtractOptions:
         pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
         expert_settings: Hyperparameters that weights do not determine, ``EXPERT.NAME=VALUE``.
         dtype: Stored number format, ``float16`` or ``float32``.
-        decoding: What to do with short records and missing leads.
+        decoding: Options for short records and missing leads.
         device: Torch device; ``auto`` selects a GPU if there is one.
         batch_size: Records on the device at once, at least 1.
         limit: Extract only the first records of the index; None extracts all.

@@ -29,7 +29,7 @@ class StoreTarget:
 
     Attributes:
         expert: Expert with its weights loaded.
-        location: Where its store is, or will be created.
+        location: Location of its store, which may not exist yet.
     """
 
     expert: Expert

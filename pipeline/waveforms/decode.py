@@ -115,7 +115,7 @@ def read_wfdb(
         files: Files of the data set.
         units_per_mv: Replaces the header's gains, offsets and units, for sources where they are
             known to be wrong. By default the header's are used.
-        options: What to do with short records and missing leads.
+        options: Options for short records and missing leads.
 
     Returns:
         The leads in the order of `enecg.ecg_format.LEADS`.

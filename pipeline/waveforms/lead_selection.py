@@ -27,7 +27,8 @@ class MissingLeadsError(Exception):
     """A header lacks some of the twelve leads.
 
     Attributes:
-        remedy: What to do. Like the message, it is a clause without the name of the file.
+        remedy: Alternative to excluding the record. Like the message, it is a clause without the
+            name of the file.
     """
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -51,7 +52,7 @@ class LeadSelection:
         zero: ADC value at 0 V, in the dtype of `gain`.
         mv_per_unit: Millivolts per physical unit.
         missing: Digital value that marks a missing sample.
-        derivations: How to compute the leads that are not recorded.
+        derivations: Derivations of the leads that are not recorded.
     """
 
     rows: tuple[int, ...]

@@ -11,7 +11,7 @@ ShortRecords = Literal["refuse", "mirror"]
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How records that are not ten seconds of twelve leads are decoded.
+    """Options for decoding short records and records with missing leads.
 
     Both options are part of a store's identity.
 
@@ -33,7 +33,7 @@ class DecodeOptions:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "DecodeOptions":
-        """Return the options in a store's provenance; the defaults for fields that it lacks."""
+        """Return the options in a store's provenance, with defaults for missing fields."""
         names = (field.name for field in fields(cls))
         return cls(**{name: document[name] for name in names if name in document})
 

@@ -77,10 +77,11 @@ _DEFAULT_RATE_HZ = "250"
 
 
 class HeaderError(ValueError):
-    """An invalid or unsupported header; the message is a clause without the file's name.
+    """A header is invalid or unsupported.
 
     Attributes:
-        remedy: What to do other than excluding the record, as a clause.
+        remedy: Alternative to excluding the record. Like the message, it is a clause without the
+            name of the file.
     """
 
     def __init__(self, message: str, remedy: str = "copy it again") -> None:
