@@ -1,10 +1,10 @@
-"""How a record shorter than 10 s changes the embedding, for several ways to fill it up to 10 s.
+"""Measure embeddings of records shorter than 10 s, for several ways to fill them up to 10 s.
 
     python benchmarks/short_records.py ptb-xl:data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
 
 Ten-second records are cut and filled again. Distances are Euclidean, with every feature
-standardized over the patients, and relative to the median distance between two patients. Yardstick:
-the distance between two records of the same patient.
+standardized over the patients, and relative to the median distance between two patients. The
+distance between two records of the same patient is printed for comparison.
 """
 
 import argparse

@@ -118,8 +118,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         reading = time.perf_counter() - started
         run_repeats(cohorts, inputs, features, settings, lambda name, fits: None)
         total = time.perf_counter() - started
-        what = f"EnECG: reading ({reading:.1f} s), heads, gate, ensembles"
-        print_row(batch_size, what, total, total)
+        procedure = f"EnECG: reading ({reading:.1f} s), heads, gate, ensembles"
+        print_row(batch_size, procedure, total, total)
         started = time.perf_counter()
         for name in EXPERTS:
             labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
@@ -132,8 +132,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         per_record = time_experts(options.device)
         passes = options.epochs * len(TASKS) * REPEATS * 0.7
         paper = per_record * options.records * passes
-        what = f"(a) the paper's procedure, {per_record:.2f} s per ECG through five experts"
-        print_row("-", what, paper, total)
+        procedure = f"(a) the paper's procedure, {per_record:.2f} s per ECG through five experts"
+        print_row("-", procedure, paper, total)
         extraction = per_record * options.records
         print_row("-", "EnECG and one extraction", extraction + total, extraction + total)
         ratio = paper / (extraction + total)
@@ -145,8 +145,10 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     print(f"\nPeak memory {peak:.2f} GB.")
 
 
-def print_row(batch_size: object, what: str, seconds: float, reference: float) -> None:
-    print(f"| {batch_size} | {what} | {seconds:,.1f} | {seconds / reference:,.1f} |", flush=True)
+def print_row(batch_size: object, procedure: str, seconds: float, reference: float) -> None:
+    print(
+        f"| {batch_size} | {procedure} | {seconds:,.1f} | {seconds / reference:,.1f} |", flush=True
+    )
 
 
 def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:

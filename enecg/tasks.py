@@ -21,7 +21,7 @@ class Task:
         name: Identifier in options and result files.
         title: Heading in tables.
         kind: Kind of target.
-        column: Column of the label table that holds the labels.
+        column: Column of the label table that contains the labels.
         unit: Unit of the values and errors of a regression; empty for other kinds.
         metric_name: Name of the primary metric.
         metric: Primary metric, called as ``metric(truth, predicted)``.

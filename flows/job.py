@@ -1,4 +1,4 @@
-"""How a running job reports: on the terminal, or through Prefect (see `prefect_job`)."""
+"""Progress and log messages of a running job, on the terminal or in Prefect (see `prefect_job`)."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

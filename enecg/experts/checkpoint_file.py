@@ -117,7 +117,7 @@ def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) 
 
     Args:
         path: A file written by `torch.save`.
-        remedy: What to do about a file that contains other objects, for the error message.
+        remedy: Remedy for a file that contains other objects, for the error message.
         safe_types: Types allowed besides tensors, plain containers and `argparse.Namespace`, as
             `torch.serialization.safe_globals` takes them.
 

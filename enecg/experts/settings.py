@@ -41,7 +41,7 @@ class ExpertSetting:
 
         Args:
             value: An integer, or its text.
-            where: What states the value, for the error message.
+            where: Option or file that contains the value, for the error message.
 
         Raises:
             UserError: The value is not in the range.
