@@ -53,12 +53,22 @@ class FFN(nn.Module):
         outputs: Number of outputs.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers; with 0, the network is a single linear layer.
+        linear: Whether the outputs of a linear layer on the input are added. It is fitted in closed
+            form, and the rest of the network then learns what it leaves.
     """
 
     def __init__(
-        self, features: int, hidden: int, outputs: int, dropout: float, depth: int = 1
+        self,
+        features: int,
+        hidden: int,
+        outputs: int,
+        dropout: float,
+        depth: int = 1,
+        *,
+        linear: bool = False,
     ) -> None:
         super().__init__()
+        self.linear = nn.Linear(features, outputs) if linear else None
         if depth:
             self.hidden = nn.Linear(features, hidden)
         self.more = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(depth - 1)])
@@ -72,7 +82,7 @@ class FFN(nn.Module):
         for layer in [self.hidden, *self.more] if self.depth else []:
             states = self.dropout(nn.functional.gelu(layer(states)))
         result: Tensor = self.prediction(states)
-        return result
+        return result if self.linear is None else result + self.linear(features)
 
 
 class TaskHeads(nn.Module):
@@ -85,6 +95,7 @@ class TaskHeads(nn.Module):
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers.
         shared: Whether all tasks share the same first hidden layer.
+        linear: Whether each FFN has a linear path; see `FFN`.
     """
 
     def __init__(
@@ -96,13 +107,17 @@ class TaskHeads(nn.Module):
         dropout: float,
         depth: int = 1,
         shared: bool = False,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         self.shared = shared
         # British spelling, kept because the state-dict keys of saved runs contain it.
         self.standardise = Standardize(features)
         self.ffn = nn.ModuleDict(
-            {task: FFN(features, hidden, size, dropout, depth) for task, size in outputs.items()}
+            {
+                task: FFN(features, hidden, size, dropout, depth, linear=linear)
+                for task, size in outputs.items()
+            }
         )
         if shared:
             first = next(iter(self.ffn.values()))

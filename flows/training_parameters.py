@@ -81,12 +81,13 @@ LearningRate = Annotated[float, *number("Learning rate of AdamW.", TRAINING, gt=
 Dropout = Annotated[float, *number("Dropout probability.", TRAINING, ge=0, lt=1)]
 
 Adaptation = Annotated[
-    Literal["lora", "full", "linear", "shared-lora"],
+    Literal["linear-lora", "lora", "full", "linear", "shared-lora"],
     Parameter(
         group=HEADS,
-        help="Head type: lora (frozen hidden layer with a low-rank update, as in the paper), full "
-        "(all FFN layers trained), linear (one layer), or shared-lora (one hidden layer per "
-        "expert, trained on all tasks and then frozen, with an adapter per task).",
+        help="Head type: linear-lora (a regularized linear layer in closed form, plus the head of "
+        "lora as a correction), lora (frozen hidden layer with a low-rank update, as in the "
+        "paper), full (all FFN layers trained), linear (one layer), or shared-lora (one hidden "
+        "layer per expert, trained on all tasks and then frozen, with an adapter per task).",
     ),
 ]
 Rank = Annotated[int, *number("Rank of the LoRA matrices in heads and gate.", HEADS, ge=1, le=1024)]
@@ -125,7 +126,10 @@ LearningRates = Annotated[
 Ranks = Annotated[tuple[int, ...], Parameter(group=SEARCH, help="LoRA ranks.")]
 Adaptations = Annotated[
     tuple[str, ...],
-    Parameter(group=SEARCH, help="Head types, comma-separated: lora, full, linear, shared-lora."),
+    Parameter(
+        group=SEARCH,
+        help="Head types, comma-separated: linear-lora, lora, full, linear, shared-lora.",
+    ),
 ]
 GateDepths = Annotated[
     tuple[int, ...], Parameter(group=SEARCH, help="Numbers of hidden layers in the gate.")

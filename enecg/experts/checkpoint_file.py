@@ -93,10 +93,6 @@ def _check_zip(path: Path) -> None:
         names = archive.namelist()
         # torch.save does not compress; a small file could take up all memory.
         compressed = [part for part in archive.infolist() if part.compress_type]
-    if compressed:
-        raise UserError(
-            f"{path} is a compressed zip archive, which torch.save does not write; {_UNPACK}."
-        )
     parts = {name.partition("/")[2] for name in names} | set(names)
     if "constants.pkl" in parts:
         raise UserError(
@@ -109,6 +105,10 @@ def _check_zip(path: Path) -> None:
         raise UserError(
             f"{path} is a zip archive that torch.save did not write (it contains "
             f"{', '.join(names[:3]) or 'no files'}); {_UNPACK}."
+        )
+    if compressed:
+        raise UserError(
+            f"{path} is a compressed zip archive, which torch.save does not write; {_UNPACK}."
         )
 
 

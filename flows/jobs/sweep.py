@@ -22,7 +22,7 @@ def sweep(
     at_once: tp.AtOnce = 8,
     learning_rates: tp.LearningRates = (1e-4, 1e-2),
     ranks: tp.Ranks = (2, 4, 8, 16),
-    adaptations: tp.Adaptations = ("lora", "full", "linear", "shared-lora"),
+    adaptations: tp.Adaptations = ("linear-lora", "lora", "full", "linear", "shared-lora"),
     gate_depths: tp.GateDepths = (1, 2),
     poolings: tp.Poolings = ("default",),
     tasks: tp.Tasks = (),

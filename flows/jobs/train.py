@@ -40,7 +40,7 @@ def train(
     base: tp.Base = None,
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
-    adaptation: tp.Adaptation = "lora",
+    adaptation: tp.Adaptation = "linear-lora",
     rank: tp.Rank = 8,
     alpha: tp.Alpha = 16.0,
     dropout: tp.Dropout = 0.1,

@@ -72,6 +72,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
             dropout=0.0,
             depth=0 if bias is None else 1,
             shared=shared,
+            linear=f"ffn.{first}.linear.weight" in base,
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)

@@ -10,6 +10,7 @@ from enecg.gate import Gate, expert_weights
 from enecg.heads import with_lora
 from enecg.stacked import StackConfig, StackedFFN
 from pipeline.training.fit_heads import FittedModel, count_parameters
+from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
@@ -51,8 +52,15 @@ def fit_gates(
     )
     groups = [Group.of(index, repeat, settings) for index, repeat in enumerate(repeats)]
     stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
-    losses = _gate_losses(stack, data, groups, predictions, settings)
+    priors = torch.stack(
+        [fit_prior(repeat, fold) for repeat, fold in zip(repeats, out_of_fold, strict=True)]
+    )
+    if settings.balance:  # asks for equal weights
+        priors = torch.zeros_like(priors)
+    losses = _gate_losses(stack, data, groups, predictions, priors, settings)
     history = train_stack(stack, losses, groups, settings)
+    with torch.no_grad():
+        stack.prediction_bias.add_(priors.repeat(1, 1, config.outputs // experts))
     fits = []
     for index, repeat in enumerate(repeats):
         gate = Gate(
@@ -97,6 +105,7 @@ def _gate_losses(
     data: StackedData,
     groups: Sequence[Group],
     predictions: Float[Tensor, "repeat task record output expert"],
+    priors: Float[Tensor, "repeat task expert"],
     settings: FitSettings,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
@@ -107,7 +116,7 @@ def _gate_losses(
 
     def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
         output = stack(data.features(repeats, rows), first(rows))
-        logits = output.unflatten(-1, (-1, experts))
+        logits = output.unflatten(-1, (-1, experts)) + priors[repeats][:, :, None, None]
         weights = expert_weights(logits, settings.top_k)
         if settings.top_k and stack.training:
             # Straight-through estimator: the gradient is that of the weights over all experts.

@@ -12,6 +12,7 @@ from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.linear_path import LinearPaths, fit_linear_paths
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
 from pipeline.training.stack_data import (
@@ -49,7 +50,9 @@ class FittedHeads(FittedModel):
 
     Attributes:
         module: The heads.
-        outputs: Predictions by task.
+        outputs: Predictions by task. With ``linear-lora``, those of test records are from `module`,
+            and those of the other records from heads whose linear path was fitted on training
+            records only.
         out_of_fold: Same as `outputs`, except that each training record is predicted by heads that
             were trained on the other fold of the training patients. The gate and the ensembles
             are trained on these, because heads overfit their own training records.
@@ -90,13 +93,18 @@ def fit_heads(
         for index, repeat in enumerate(repeats)
         for fold in (None, 0, 1)
     ]
-    stack, history = _fit_stack(data, groups, settings, bases)
+    with_paths = settings.adaptation == "linear-lora"
+    paths, refit = fit_linear_paths(data, groups) if with_paths else (None, None)
+    stack, history = _fit_stack(data, groups, settings, bases, paths)
     modules = {
-        (group.repeat, group.fold): _extract_heads(stack, position, data, group.repeat, settings)
+        (group.repeat, group.fold): _extract_heads(
+            stack, position, data, group.repeat, settings, paths
+        )
         for position, group in enumerate(groups)
     }
     losses = {group.repeat: history[:, n] for n, group in enumerate(groups) if group.fold is None}
-    untrained = StackedFFN(stack.config, len(data.tasks), [repeat.seed for repeat in repeats])
+    initial = replace(stack.config, zero_prediction=False)
+    untrained = StackedFFN(initial, len(data.tasks), [repeat.seed for repeat in repeats])
     untrained = untrained.to(embedding.device)
     fits = []
     for index, repeat in enumerate(repeats):
@@ -109,6 +117,13 @@ def fit_heads(
             for task, output in predict_heads(other_heads, features[rows], repeat.targets).items():
                 out_of_fold[task][rows] = output
         untrained_heads = _extract_heads(untrained, index, data, index, settings)
+        if refit is not None:
+            # Only predictions for test records may use the labels of validation records.
+            refit.copy_to(3 * index, list(heads.ffn.values()))
+            tested = predict_heads(heads, features[repeat.test], repeat.targets)
+            for task, output in tested.items():
+                outputs[task][repeat.test] = output
+                out_of_fold[task][repeat.test] = output
         fits.append(
             FittedHeads(
                 heads,
@@ -160,6 +175,7 @@ def _fit_stack(
     groups: Sequence[Group],
     settings: FitSettings,
     bases: Sequence[nn.Linear] | None,
+    paths: LinearPaths | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the heads of all groups and return their stack and validation losses."""
     config = StackConfig(
@@ -167,7 +183,9 @@ def _fit_stack(
         hidden=settings.hidden,
         outputs=data.outputs,
         depth=0 if settings.adaptation == "linear" else 1,
-        lora=settings.adaptation in ("lora", "shared-lora"),
+        lora=settings.adaptation in ("lora", "shared-lora", "linear-lora"),
+        # With a linear path, the rest starts as a correction of 0.
+        zero_prediction=paths is not None,
         rank=settings.rank,
         alpha=settings.alpha,
         dropout=settings.dropout,
@@ -179,7 +197,9 @@ def _fit_stack(
 
     if settings.adaptation != "shared-lora":
         stack = initialize(config)
-        return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
+        offset = None if paths is None else paths.predict(data, groups)
+        losses = _head_losses(stack, data, groups, offset)
+        return stack, train_stack(stack, losses, groups, settings)
     stack = initialize(replace(config, shared=True))
     if bases is None:
         base = initialize(replace(config, lora=False, shared=True))
@@ -199,15 +219,22 @@ def _fit_stack(
 
 
 def _head_losses(
-    stack: StackedFFN, data: StackedData, groups: Sequence[Group]
+    stack: StackedFFN,
+    data: StackedData,
+    groups: Sequence[Group],
+    offset: Float[Tensor, "group task record output"] | None = None,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
+    every_group = torch.arange(len(groups), device=data.embedding.device).unsqueeze(1)
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
     valid = data.valid[repeats].unsqueeze(2)
 
     def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
         output = stack(data.features(repeats, rows), first(rows))
+        if offset is not None:
+            # Indexing tensors separated by a slice put the indexed axes first.
+            output = output + offset[every_group, :, rows].movedim(2, 1)
         logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
         return sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
 
@@ -215,7 +242,12 @@ def _head_losses(
 
 
 def _extract_heads(
-    stack: StackedFFN, position: int, data: StackedData, repeat: int, settings: FitSettings
+    stack: StackedFFN,
+    position: int,
+    data: StackedData,
+    repeat: int,
+    settings: FitSettings,
+    paths: LinearPaths | None = None,
 ) -> TaskHeads:
     """Copy one group of the stack into a `TaskHeads` module, which can be saved."""
     targets = data.repeats[repeat].targets
@@ -226,7 +258,10 @@ def _extract_heads(
         dropout=settings.dropout,
         depth=stack.config.depth,
         shared=stack.config.shared,
+        linear=paths is not None,
     )
+    if paths is not None:
+        paths.copy_to(position, list(heads.ffn.values()))
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)

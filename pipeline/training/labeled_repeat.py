@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,6 +29,7 @@ class LabeledRepeat:
         validation: Indices into `rows` of the validation records.
         test: Indices into `rows` of the test records.
         folds: `train`, split in two by patient.
+        patients: Patient of each record, in the order of `rows`, as numbers from 0.
         seed: Seed of the repeat.
         learning_rate: Overrides the learning rate of the settings. Default: None.
     """
@@ -39,6 +41,7 @@ class LabeledRepeat:
     validation: Int[Tensor, " row"]
     test: Int[Tensor, " row"]
     folds: tuple[Int[Tensor, " row"], Int[Tensor, " row"]]
+    patients: Int[Tensor, " record"]
     seed: int
     learning_rate: float | None = None
 
@@ -83,6 +86,7 @@ def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledR
         validation,
         test,
         _split_in_half(cohort.seed, as_ids(training["patient_id"]), train),
+        torch.from_numpy(pd.factorize(labels["patient_id"])[0]).long().to(device),
         cohort.seed,
     )
 

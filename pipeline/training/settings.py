@@ -7,9 +7,11 @@ from pipeline.extraction.request import StoreSelection
 from pipeline.training.cohorts import EcgsPerPatient
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
-Adaptation = Literal["lora", "full", "linear", "shared-lora"]
+Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 """Method of training the heads:
 
+- ``linear-lora``: a regularized linear layer in closed form, plus the head of ``lora`` as a
+  correction that starts at 0.
 - ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
   trained (EnECG, arXiv 2511.22935).
 - ``full``: all layers are trained.
@@ -28,7 +30,7 @@ class FitSettings:
         epochs: Maximum number of epochs, at least 1. Default: 100.
         patience: Number of epochs without improvement of the validation loss after which the
             training of a task stops, at least 1. Default: 10.
-        adaptation: Method of training the heads; see `Adaptation`. Default: ``lora``.
+        adaptation: Method of training the heads; see `Adaptation`. Default: ``linear-lora``.
         rank: Rank of the LoRA update, 1 to 1,024. Default: 8.
         alpha: LoRA alpha, above 0; the update is scaled by ``alpha / rank``. Default: 16.
         dropout: Dropout probability in heads and gate, in [0, 1). Default: 0.1.
@@ -46,7 +48,7 @@ class FitSettings:
     batch_size: int = 64
     epochs: int = 100
     patience: int = 10
-    adaptation: Adaptation = "lora"
+    adaptation: Adaptation = "linear-lora"
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.1

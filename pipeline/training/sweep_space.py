@@ -25,7 +25,7 @@ class Space:
 
     learning_rate: tuple[float, float] = (1e-4, 1e-2)
     rank: tuple[int, ...] = (2, 4, 8, 16)
-    adaptation: tuple[str, ...] = ("lora", "full", "linear", "shared-lora")
+    adaptation: tuple[str, ...] = ("linear-lora", "lora", "full", "linear", "shared-lora")
     gate_depth: tuple[int, ...] = (1, 2)
     pooling: tuple[str, ...] = ("default",)
 
@@ -72,7 +72,7 @@ def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, F
     """
     adaptation = trial.suggest_categorical("adaptation", space.adaptation)
     rank = fit.rank
-    if adaptation in ("lora", "shared-lora"):
+    if adaptation in ("linear-lora", "lora", "shared-lora"):
         rank = trial.suggest_categorical("rank", space.rank)
     chosen = replace(
         fit,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from enecg.errors import UserError
-from flows.extract import estimate
+from flows.jobs.extract import estimate
 from pipeline.datasets.registry import open_dataset
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions

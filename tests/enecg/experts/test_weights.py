@@ -127,6 +127,7 @@ def test_file_digest_is_cached_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("enecg.experts.checkpoints.SMALL_FILE_BYTES", 0)
     path = tmp_path / "a.pth"
     path.write_bytes(b"one")
     first = file_sha256(path)

@@ -1,0 +1,119 @@
+"""Ridge regression for many penalties at once, with leave-one-group-out predictions."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MIN_EIGENVALUE = 1e-10
+"""Smallest eigenvalue that is kept, relative to the largest."""
+
+
+@dataclass(frozen=True)
+class RidgeDesign:
+    """A decomposed matrix of features, from which ridge regressions follow in closed form.
+
+    The intercept is not penalized.
+
+    Attributes:
+        mean: Mean of each feature.
+        left: Left singular vectors of the centered features.
+        singular: Singular values.
+        right: Right singular vectors.
+        group: Group of each record, such as its patient: 0, 1, ...
+    """
+
+    mean: Float[Tensor, " feature"]
+    left: Float[Tensor, "record rank"]
+    singular: Float[Tensor, " rank"]
+    right: Float[Tensor, "rank feature"]
+    group: Int[Tensor, " record"]
+
+    @classmethod
+    def decompose(
+        cls, features: Float[Tensor, "record feature"], group: Int[Tensor, " record"]
+    ) -> "RidgeDesign":
+        """Decompose features through the eigenvalues of the smaller Gram matrix.
+
+        Args:
+            features: Features of the records to fit on.
+            group: Group of each record; predictions leave out one group.
+
+        Returns:
+            The decomposition, in float64.
+        """
+        values = features.double()
+        mean = values.mean(0)
+        centered = values - mean
+        wide = centered.shape[0] < centered.shape[1]
+        gram = centered @ centered.T if wide else centered.T @ centered
+        squares, vectors = torch.linalg.eigh(gram)
+        kept = squares > MIN_EIGENVALUE * squares[-1].clamp_min(1e-300)
+        singular, vectors = squares[kept].sqrt(), vectors[:, kept]
+        if wide:
+            left, right = vectors, (vectors.T @ centered) / singular.unsqueeze(1)
+        else:
+            left, right = (centered @ vectors) / singular, vectors.T
+        _, codes = group.unique(return_inverse=True)
+        return cls(mean, left, singular, right, codes)
+
+    @property
+    def scale(self) -> float:
+        """Mean of the squared singular values, to which penalties are relative."""
+        return float(self.singular.square().mean()) if len(self.singular) else 1.0
+
+    def coefficients(
+        self, targets: Float[Tensor, "record output"], penalty: float
+    ) -> tuple[Float[Tensor, "output feature"], Float[Tensor, " output"]]:
+        """Fit a ridge regression.
+
+        Args:
+            targets: Targets of the records.
+            penalty: Penalty on the squared coefficients.
+
+        Returns:
+            Coefficients and intercepts.
+        """
+        center = targets.mean(0)
+        filtered = self.singular / (self.singular.square() + penalty)
+        weight = ((self.left.T @ (targets - center)) * filtered.unsqueeze(1)).T @ self.right
+        return weight, center - weight @ self.mean
+
+    def predict_left_out(
+        self, targets: Float[Tensor, "record output"], penalties: Float[Tensor, " penalty"]
+    ) -> Float[Tensor, "penalty record output"]:
+        """Predict each record by the regression that is fitted without the record's group.
+
+        With the hat matrix H and residuals r of the fit on all records, the residuals of a group B
+        that is left out are (I - H_BB)^-1 r_B.
+
+        Args:
+            targets: Targets of the records.
+            penalties: Penalties of the regressions.
+
+        Returns:
+            The predictions.
+        """
+        count = len(targets)
+        squares = self.singular.square()
+        shrink = squares / (squares + penalties.unsqueeze(1))
+        center = targets.mean(0)
+        projected = self.left.T @ (targets - center)
+        fitted = self.left @ (shrink.unsqueeze(2) * projected) + center
+        residual = targets - fitted
+        order = self.group.argsort(stable=True)
+        sizes = self.group.bincount()
+        left_out = torch.empty_like(residual)
+        for size in sizes.unique().tolist():
+            # All groups of one size are solved in one batch.
+            groups = (sizes == size).nonzero()[:, 0]
+            starts = (sizes.cumsum(0) - sizes)[groups]
+            rows = order[starts.unsqueeze(1) + torch.arange(size, device=order.device)]
+            for part in rows.split(max(1, 4_000_000 // max(1, size * self.left.shape[1]))):
+                basis = self.left[part]
+                scaled = shrink[:, None, None, :] * basis
+                hat = scaled @ basis.transpose(1, 2) + 1 / count
+                identity = torch.eye(size, dtype=hat.dtype, device=hat.device)
+                left_out[:, part] = torch.linalg.solve(identity - hat, residual[:, part])
+        return targets - left_out
