@@ -120,7 +120,7 @@ def test_base_without_shared_hidden_layers_is_rejected(
     settings = {"own_tasks": ("male:binary",), "labels": str(labels), "repeats": 1}
     lora = run(dataset, store, tmp_path / "lora", tasks=("male",), **settings)
     with pytest.raises(
-        UserError, match="with --adaptation lora, so its tasks share no hidden layer"
+        UserError, match="with --adaptation linear-lora, so its tasks share no hidden layer"
     ):
         run(dataset, store, tmp_path / "new", base=str(lora.folder), **settings)
     assert not (tmp_path / "new").exists()

@@ -328,7 +328,10 @@ def test_linear_path_is_refitted_only_for_test_records():
     refitted = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
     for rows, equal in ((repeat.test, True), (repeat.validation, False), (repeat.train, False)):
         for outputs in (fit.outputs, fit.out_of_fold):
-            found = torch.allclose(outputs["age"][rows], refitted["age"][rows], atol=1e-4)
+            # Age is linear in the features, so that the number of records hardly matters.
+            found = torch.allclose(
+                outputs["arrhythmia"][rows], refitted["arrhythmia"][rows], atol=1e-4
+            )
             assert found == equal
 
 

@@ -148,7 +148,9 @@ def test_trials_trained_in_one_pass_equal_trials_trained_separately(
 
 def test_unknown_adaptation_is_rejected(dataset: str, store: Path, tmp_path: Path):
     settings = SweepSettings(SETTINGS, Space(adaptation=("magic",)), trials=1)
-    with pytest.raises(UserError, match=r"Unknown adaptation 'magic' .*available: lora, full"):
+    with pytest.raises(
+        UserError, match=r"Unknown adaptation 'magic' .*available: linear-lora, lora"
+    ):
         sweep(dataset, store, tmp_path / "x", settings)
 
 
@@ -168,7 +170,7 @@ def test_sweep_supports_own_tasks(dataset: str, store: Path, synthetic_dir: Path
             {"learning_rate": (1e-2, float("inf"))},
             r"--learning-rates must be .* \(given: 0.01, inf\)",
         ),
-        ({"adaptation": ("lore",)}, r"Unknown adaptation 'lore' .*available: lora, full"),
+        ({"adaptation": ("lore",)}, r"Unknown adaptation 'lore' .*available: linear-lora, lora"),
         ({"pooling": ()}, "--adaptations and --poolings must each have at least one value"),
     ],
 )

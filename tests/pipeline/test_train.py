@@ -248,7 +248,11 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
     folder = results.folder / "repeat-0" / "heads" / "dlinear"
     age = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]["age"]
     base = load_file(folder / "base.safetensors")
-    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout)
+    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout, linear=True)
+    assert ffn.linear is not None
+    ffn.linear.load_state_dict(
+        {part: base[f"ffn.age.linear.{part}"] for part in ("weight", "bias")}
+    )
     ffn.hidden.load_state_dict(
         {part: base[f"ffn.age.hidden.{part}"] for part in ("weight", "bias")}
     )
