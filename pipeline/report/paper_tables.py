@@ -106,8 +106,6 @@ def _paper_notes(run: RunResults, methods: Sequence[str]) -> tuple[str, ...]:
                 else "Its values are not available."
             )
         )
-        if "age" in printed.get(ENSEMBLE, {}):
-            notes.append("The paper's age MAE is close to that of a constant predictor.")
     return tuple(notes)
 
 
