@@ -26,6 +26,10 @@ from pipeline.datasets.id_columns import (
 from pipeline.datasets.label_columns import MISSING_VALUES
 from stores.record_ids import RecordIds, is_text
 
+MAX_ROWS = 10**7
+"""Maximum number of rows of a label table; MIMIC-IV-ECG has 800,035 records."""
+MAX_COLUMNS = 10_000
+
 _PATIENT = PATIENT_COLUMNS[0]
 
 
@@ -137,8 +141,21 @@ def read_column_names(path: Path) -> tuple[str, ...]:
 def _raw_column_names(path: Path) -> tuple[str, ...]:
     with _parse_errors(path):
         if path.suffix == ".parquet":
+            metadata = pq.read_metadata(path)
+            _check_size(path, metadata.num_rows, metadata.num_columns)
             return tuple(pq.read_schema(path).names)
-        return tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
+        names = tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
+        _check_size(path, 0, len(names))
+        return names
+
+
+def _check_size(path: Path, rows: int, columns: int) -> None:
+    """Raise UserError for a table that would take up all memory, as a small file can."""
+    if rows > MAX_ROWS or columns > MAX_COLUMNS:
+        raise UserError(
+            f"{path} has {rows:,} rows and {columns:,} columns; a label table has at most "
+            f"{MAX_ROWS:,} rows and {MAX_COLUMNS:,} columns."
+        )
 
 
 def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:

@@ -148,7 +148,7 @@ def all_tables(run: RunResults) -> list[Table]:
     methods = [method for number in numbers for method in table_methods(run, number)]
     tables = [paper_table(run, number) for number in numbers]
     notes = (*run_notes(run), *_paper_notes(run, methods))
-    return [*tables[:-1], replace(tables[-1], notes=notes)]
+    return [*tables[:-1], replace(tables[-1], notes=notes)] if tables else []
 
 
 def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from enecg.errors import UserError
-from enecg.metrics import NAN, Bin
+from enecg.metrics import NAN
 from enecg.tasks import Kind, Task
 from pipeline.evaluation.predictions import BASELINES, ZERO_SHOT
-from pipeline.evaluation.scores import Measure, Score
+from pipeline.evaluation.scores import Score
 from stores.documents import parse_document
 from stores.errors import UnsafeFile
 from stores.regular_files import read_regular
@@ -231,16 +231,20 @@ def read_results(folder: Path) -> RunResults:
         if not known or not {store.expert for store in stores} >= set(config["experts"]):
             raise UserError(_damaged_message(folder / PROVENANCE))
     with _open_json(folder / RESULTS) as document:
+        tasks = {task["name"]: _parse_task(task) for task in document["tasks"]}
+        scores = tuple(_parse_score(score) for score in document["scores"])
+        repeats = len(config["seeds"])
+        for score in scores:
+            lengths = {len(score.values), len(score.n), len(score.patients)}
+            if score.task not in tasks or lengths != {repeats}:
+                raise UserError(_damaged_message(folder / RESULTS))
         return RunResults(
             folder=folder,
             config=config,
             provenance=provenance,
-            tasks={task["name"]: _parse_task(task) for task in document["tasks"]},
-            parameters={
-                name: (trainable, total)
-                for name, (trainable, total) in document["parameters"].items()
-            },
-            scores=tuple(_parse_score(score) for score in document["scores"]),
+            tasks=tasks,
+            parameters=_PARAMETERS.validate_python(document["parameters"]),
+            scores=scores,
             thresholds=_parse_thresholds(document.get("thresholds", {})),
         )
 
@@ -281,6 +285,11 @@ def _damaged_message(file: Path) -> str:
     return f"{file} is damaged or was written by another version of EnECG. Train again."
 
 
+_TASK = TypeAdapter(TaskSummary)
+_SCORE = TypeAdapter(Score)
+_PARAMETERS = TypeAdapter(dict[str, tuple[int, int]])
+
+
 def find_runs(folder: Path) -> Iterator[Path]:
     """Find run folders in a folder and in up to `SEARCH_DEPTH` levels of its subfolders.
 
@@ -311,14 +320,12 @@ def _parse_task(document: dict[str, Any]) -> TaskSummary:
     classes = tuple(map(str, document["classes"]))
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"{len(classes)} classes")
-    return TaskSummary(**document | {"classes": classes})
+    return _TASK.validate_python(document | {"classes": classes})
 
 
 def _parse_score(document: dict[str, Any]) -> Score:
-    others = tuple(Measure(**_parse_measure(measure)) for measure in document["others"])
-    bins = tuple(Bin(**values) for values in document["reliability"])
-    counts = {name: tuple(document[name]) for name in ("n", "patients")}
-    return Score(**_parse_measure(document) | counts | {"others": others, "reliability": bins})
+    others = [_parse_measure(measure) for measure in document["others"]]
+    return _SCORE.validate_python(_parse_measure(document) | {"others": others})
 
 
 def _parse_thresholds(document: dict[str, dict[str, list[float | None]]]) -> Thresholds:

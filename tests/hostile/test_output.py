@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from enecg.experts import checkpoints
 from enecg.experts.checkpoint_file import detect_format
 from flows.output import log_to_stderr, print_text, printable
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.datasets.record_table import read_record_table
 from pipeline.report.formats import csv_cell, to_csv
 from pipeline.report.table import Table
 from stores.errors import StoreError
@@ -125,3 +129,15 @@ def test_compressed_checkpoint_is_refused(tmp_path: Path):
         detect_format(tmp_path / "bomb.pt")
     with pytest.raises(UserError, match="not a regular file"):
         detect_format(Path("/dev/zero"))
+
+
+def test_label_tables_of_absurd_size_are_refused(tmp_path: Path):
+    bomb = tmp_path / "bomb.parquet"
+    column = pa.repeat(1, 10**7 + 1)
+    pq.write_table(pa.table({"record_id": column, "age": column}), bomb)
+    assert bomb.stat().st_size < 10**6
+    wide = tmp_path / "wide.csv"
+    wide.write_text(",".join(["record_id", *(f"c{n}" for n in range(20_000))]) + "\n")
+    for path in (bomb, wide):
+        with pytest.raises(UserError, match="a label table has at most"):
+            read_record_table(path, np.arange(3), {"age"})
