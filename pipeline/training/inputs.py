@@ -97,13 +97,13 @@ def prepare_inputs(
         complete.record_id,
         complete.skipped,
         labels.table,
-        _select_tasks(chosen, labels, every_task),
+        _select_tasks(chosen, labels, every_task, source.namespace),
         (*labels.notes, *_note_unlabeled(labels)),
     )
 
 
 def _select_tasks(
-    chosen: tuple[Task, ...], labels: LabelSource, every_task: bool
+    chosen: tuple[Task, ...], labels: LabelSource, every_task: bool, namespace: str
 ) -> tuple[Task, ...]:
     """Return the chosen tasks or, for `every_task`, all tasks that have labels."""
     labeled = [task for task in (*TASKS.values(), *labels.own) if labels.has(task)]
@@ -120,9 +120,12 @@ def _select_tasks(
                 + ", or define tasks for its columns with --task."
                 + unused
             )
+        columns = ", ".join(task.column for task in missing or TASKS.values())
         raise UserError(
-            f"The data set has no labels for {names} (available: {', '.join(by_name) or 'none'}). "
-            f"docs/labels.md lists the tables that each label requires.{unused}"
+            f"The data set {namespace} has no labels for {names} "
+            f"(available: {', '.join(by_name) or 'none'}). Pass a table with a column record_id "
+            f"and the columns {columns} as --labels, or add the data set's tables that "
+            f"docs/labels.md lists for them.{unused}"
         )
     return tuple(labeled) if every_task else tuple(by_name[task.name] for task in chosen)
 

@@ -357,7 +357,10 @@ def test_task_without_labels_is_rejected_by_name_and_skipped_by_default(
     bare = tmp_path / "bare"
     shutil.copytree(dataset, bare)
     (bare / "hosp" / "labevents.csv").unlink()
-    with pytest.raises(UserError, match=r"no labels for potassium \(available: rr_interval"):
+    with pytest.raises(
+        UserError,
+        match=r"synthetic/\S+ has no labels for potassium \(available: rr_.*columns potassium as",
+    ):
         run(bare, store, tmp_path / "run", tasks=("potassium",))
     results = run(bare, store, tmp_path / "run", repeats=1)
     assert "potassium" not in {score.task for score in results.scores}
