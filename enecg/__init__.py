@@ -11,6 +11,7 @@ _SOURCES = {
     "ExtractOptions": "pipeline.extraction.options",
     "ExtractionSummary": "pipeline.extraction.summary",
     "FitSettings": "pipeline.training.settings",
+    "Folds": "pipeline.labels.folds",
     "LabelRules": "pipeline.datasets.label_rules",
     "Results": "pipeline.train",
     "TrainSettings": "pipeline.training.settings",

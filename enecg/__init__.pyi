@@ -8,6 +8,7 @@ from pipeline.evaluate import evaluate as evaluate
 from pipeline.extract import extract as extract
 from pipeline.extraction.options import ExtractOptions as ExtractOptions
 from pipeline.extraction.summary import ExtractionSummary as ExtractionSummary
+from pipeline.labels.folds import Folds as Folds
 from pipeline.labels.label_step import make_labels as make_labels
 from pipeline.runs.predictor import load_run as load_run
 from pipeline.runs.predictor import read_run_features as read_run_features

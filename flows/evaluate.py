@@ -14,18 +14,29 @@ def evaluate(
     out: p.EvaluationOut = None,
     limit: p.Limit = None,
     records: p.Records = None,
+    folds: p.Folds = None,
+    fold_column: p.FoldColumn = "fold",
+    test_folds: p.TestFolds = (),
     device: p.Device = "auto",
 ) -> None:
     """Evaluate a run on patients that it was not trained on, from the same or another data set.
 
-    The store must hold embeddings of that data set by the run's experts and weights.
+    The store must hold embeddings of that data set by the run's experts and weights. With --folds,
+    only the records of the test folds are evaluated.
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.evaluate import evaluate as evaluate_run
+    from pipeline.labels.folds import fold_options
 
     with forward_logs("pipeline", log_to_stderr):
         evaluation = evaluate_run(
-            run, dataset, store, labels=labels, out=out, limit=limit, records=records, device=device
+            *(run, dataset, store),
+            labels=labels,
+            out=out,
+            limit=limit,
+            records=records,
+            folds=fold_options(folds, fold_column, test=p.split(test_folds)),
+            device=device,
         )
     print_text(evaluation.markdown, end="")
     if evaluation.folder is not None:

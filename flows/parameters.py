@@ -87,6 +87,36 @@ Records = Annotated[
         "table with a record_id column.",
     ),
 ]
+Folds = Annotated[
+    Path | None,
+    Parameter(
+        group=COHORT,
+        help="CSV or Parquet table of folds with a record_id (or study_id, ecg_id) column, such as "
+        "ptbxl_database.csv. Splits the records instead of a random draw of patients.",
+    ),
+]
+FoldColumn = Annotated[
+    str,
+    Parameter(
+        group=COHORT,
+        help="Column of the folds, with the values train, validation and test, or with folds that "
+        "the following options name.",
+    ),
+]
+TrainFolds = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=COHORT,
+        help="Folds of the training records, comma-separated; by default all other folds.",
+    ),
+]
+ValidationFolds = Annotated[
+    tuple[str, ...],
+    Parameter(group=COHORT, help="Folds of the validation records, comma-separated."),
+]
+TestFolds = Annotated[
+    tuple[str, ...], Parameter(group=COHORT, help="Folds of the test records, comma-separated.")
+]
 ShortRecords = Annotated[
     Literal["refuse", "mirror"],
     Parameter(
@@ -184,8 +214,8 @@ Labels = Annotated[
     Path | None,
     Parameter(
         group=TASKS,
-        help="CSV or Parquet table of labels with a record_id (or study_id) column. Replaces the "
-        "data set's own labels.",
+        help="CSV or Parquet table of labels with a record_id (or study_id, ecg_id) column. "
+        "Replaces the data set's own labels.",
     ),
 ]
 

@@ -56,12 +56,18 @@ OwnTasks = Annotated[
 ]
 
 Repeats = Annotated[
-    int, *number("Trainings on different patients, for the mean ± SD.", COHORT, ge=1)
+    int,
+    *number(
+        "Trainings for the mean ± SD, on different patients or, with --folds, with other seeds.",
+        COHORT,
+        ge=1,
+    ),
 ]
 Patients = Annotated[
     int,
     *number(
-        "Patients drawn per repeat, split 70/20/10 into training, validation and test.",
+        "Patients drawn per repeat, split 70/20/10 into training, validation and test; not with "
+        "--folds.",
         COHORT,
         ge=1,
     ),

@@ -17,6 +17,7 @@ from pipeline.evaluation.evaluable_tasks import select_tasks
 from pipeline.evaluation.predictions import TaskPredictions, predictions_table
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import StoreSelection, extract_command, resolve_device
+from pipeline.labels.folds import Folds, describe_test_folds, read_folds
 from pipeline.labels.label_source import resolve_labels
 from pipeline.report.evaluation_tables import evaluation_tables
 from pipeline.report.formats import to_markdown
@@ -60,6 +61,7 @@ def evaluate(
     out: str | Path | None = None,
     limit: int | None = None,
     records: str | Path | None = None,
+    folds: Folds | None = None,
     device: str = "auto",
 ) -> Evaluation:
     """Evaluate a run on patients that were used neither for its training nor for its validation.
@@ -77,6 +79,7 @@ def evaluate(
         limit: Use only the first `limit` records of the data set's index. Default: all.
         records: File of the ids of the records to use, as read by `read_record_ids`; applied
             before `limit`. Default: all.
+        folds: Table of folds; only the records of its test folds are evaluated. Default: all.
         device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
 
     Returns:
@@ -116,6 +119,9 @@ def evaluate(
     )
 
     record_id = select_records(source.index().record_id, limit=limit, records=records)
+    assignment = None if folds is None else read_folds(folds, source.index(), parts=("test",))
+    if assignment is not None:
+        record_id = record_id[assignment.part.reindex(record_id).notna().to_numpy()]
     table = label_source.table.reindex(record_id)
     unseen = find_unseen(saved, source, record_id)
     columns = [task.column for task in trained if task.column in table]
@@ -149,8 +155,15 @@ def evaluate(
         "experts": list(saved.experts),
         "records": len(complete.record_id),
         "records_left_out": complete.skipped,
-        "notes": [*note_changed_index(saved, source), *label_source.notes, *notes],
+        "notes": [
+            *note_changed_index(saved, source),
+            *label_source.notes,
+            *notes,
+            *([] if assignment is None else [describe_test_folds(assignment, len(record_id))]),
+        ],
     }
+    if assignment is not None:
+        config["evaluated_folds"] = assignment.to_document()
     text = to_markdown(evaluation_tables(saved, config, tasks, scores))
     evaluation = Evaluation(text, scores, predictions, folder)
     if folder is not None:

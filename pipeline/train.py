@@ -18,15 +18,15 @@ from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_lay
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.run_log import RunLog
 from pipeline.runs.write_run import write_run
-from pipeline.training.cohorts import Cohort, draw_cohort
+from pipeline.training.cohorts import Cohort
 from pipeline.training.features import read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.repeat import LogFit, run_repeats
 from pipeline.training.settings import TrainSettings
+from pipeline.training.splits import Splits, make_splits
 from pipeline.training.torch_state import single_thread
-from stores.record_ids import as_ids
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
@@ -96,23 +96,16 @@ def train(
             f"({len(inputs.cache.experts)}); use a smaller number, or 0 to use all."
         )
     if base is None:
-        cohorts = [
-            draw_cohort(
-                inputs.record_id,
-                as_ids(inputs.labels["patient_id"]),
-                patients=settings.patients,
-                seed=settings.seed + repeat,
-                ecgs=settings.ecgs,
-            )
-            for repeat in range(settings.repeats)
-        ]
+        splits = make_splits(settings, inputs)
     else:
-        cohorts = load_cohorts(base, inputs.record_id, inputs.dataset.index())
+        loaded = load_cohorts(base, inputs.record_id, inputs.dataset.index())
+        splits = Splits(tuple(loaded), folds=base.config.get("folds"))
+    cohorts = splits.cohorts
     for cohort in cohorts:
         check_labels(cohort, inputs)
     notes = (
         *inputs.notes,
-        *_note_patients(settings, inputs),
+        *splits.notes,
         *_note_unknown_classes(cohorts, inputs),
     )
     inputs = replace(inputs, notes=notes)
@@ -132,23 +125,14 @@ def train(
             [prediction for repeat in repeats for prediction in repeat.predictions]
         )
         seconds = time.monotonic() - started
-        write_run(unfinished, settings, device, inputs, repeats, scores, seconds)
+        write_run(
+            unfinished, settings, device, inputs, repeats, scores, seconds, folds=splits.folds
+        )
         run = runs.read_results(unfinished)
         text = write_markdown(run)
         page = write_page(run, repeats)
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, folder / page.name, text, scores, seconds)
-
-
-def _note_patients(settings: TrainSettings, inputs: Inputs) -> tuple[str, ...]:
-    """Return a note if fewer patients are available than requested."""
-    available = inputs.labels["patient_id"].nunique()
-    if available >= settings.patients:
-        return ()
-    return (
-        f"{settings.patients:,} patients were requested; all {available:,} available patients are "
-        "used.",
-    )
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:

@@ -35,6 +35,11 @@ def train(
     patients: tp.Patients = 10_000,
     ecgs: tp.Ecgs = "all",
     seed: p.Seed = 0,
+    folds: p.Folds = None,
+    fold_column: p.FoldColumn = "fold",
+    train_folds: p.TrainFolds = (),
+    validation_folds: p.ValidationFolds = (),
+    test_folds: p.TestFolds = (),
     limit: p.Limit = None,
     records: p.Records = None,
     base: tp.Base = None,
@@ -61,6 +66,7 @@ def train(
         Lines of the report.
     """
     # Imported here because `--help` should not wait for torch.
+    from pipeline.labels.folds import fold_options
     from pipeline.training.settings import FitSettings, TrainSettings
     from pipeline.waveforms.options import DecodeOptions
 
@@ -76,6 +82,13 @@ def train(
         expert_settings=p.split(expert_settings),
         decoding=DecodeOptions(short_records, derive_leads),
         device=device,
+        folds=fold_options(
+            folds,
+            fold_column,
+            train=p.split(train_folds),
+            validation=p.split(validation_folds),
+            test=p.split(test_folds),
+        ),
         repeats=repeats,
         patients=patients,
         ecgs=ecgs,

@@ -60,7 +60,8 @@ class RecordTable:
 def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
     """Read columns of a table for these records.
 
-    Id columns (`record_id` or `study_id`; `patient_id` or `subject_id`) are found in any case.
+    Id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) are found in any
+    case.
 
     Args:
         path: CSV, gzipped CSV or Parquet file.
@@ -82,8 +83,8 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         separated = len(names) == 1 and any(mark in names[0] for mark in ";\t")
         remedy = "separate columns by commas" if separated else "rename the column of record ids"
         raise UserError(
-            f"{path} has no column {' or '.join(ID_COLUMNS)}, only {', '.join(names[:8])}; "
-            f"{remedy}."
+            f"{path} has no column {', '.join(ID_COLUMNS[:-1])} or {ID_COLUMNS[-1]}, only "
+            f"{', '.join(names[:8])}; {remedy}."
         )
     if table.empty:
         raise UserError(f"{path} has no rows; give a table of labels.")

@@ -58,7 +58,7 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
     """
     rows = read_record_table(path, index.record_id, columns)
     if rows.patients is not None:
-        _check_patients(rows.patients, index, rows.path)
+        check_patients(rows.patients, index, rows.path)
     with rows.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     metadata = read_metadata(rows.path) if rows.path.suffix == ".parquet" else None
@@ -66,7 +66,17 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
     return LabelFile(rows, sha256, digest)
 
 
-def _check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None:
+def check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None:
+    """Check that a file assigns no record to a different patient than the data set.
+
+    Args:
+        patients: Patient of each record as text, missing where the file has none.
+        index: The data set's records and patients.
+        path: The file, for the message.
+
+    Raises:
+        UserError: The file names another patient for at least one record.
+    """
     expected = normalize_unicode(pd.Series(index.patient_id.astype(str), patients.index))
     differ = (patients.notna() & (patients != expected)).to_numpy(bool)
     if differ.any():

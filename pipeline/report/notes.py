@@ -9,6 +9,7 @@ from pipeline.evaluation.predictions import CHANCE
 from pipeline.runs.results import RunResults, TaskSummary
 
 TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
+TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."
 
 
 def untrained_warning(experts: Sequence[str]) -> str:
@@ -23,22 +24,22 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
     """Return the notes that apply to all tables of a run or an evaluation."""
     seeds = run.config["seeds"]
     interval = f"[95% interval, bootstrap by patient, {DRAWS:,} draws]"
+    folds = run.config.get("folds")
+    varied = "training" if folds else "the drawn patients and with training"
     if len(seeds) > 1:
         notes = [
             f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
             f"{interval}.",
             "Intervals show the uncertainty from the sample of test patients, with the trained "
-            "models fixed. The variation with the drawn patients and with training is given by "
-            "the SD over repeats.",
+            f"models fixed. The variation with {varied} is given by the SD over repeats.",
         ]
     else:
         notes = [
             f"1 repeat (seed {seeds[0]}): score {interval}.",
             "Intervals show the uncertainty from the sample of test patients, with the trained "
-            "model fixed. The variation with the drawn patients and with training cannot be "
-            "estimated from one repeat.",
+            f"model fixed. The variation with {varied} cannot be estimated from one repeat.",
         ]
-    notes.append(run.config.get("judged_on", TEST_PATIENTS))
+    notes.append(run.config.get("judged_on", TEST_FOLDS if folds else TEST_PATIENTS))
     notes += _baseline_notes(run)
     binary = [task for task in run.tasks.values() if task.kind == "binary"]
     if binary:

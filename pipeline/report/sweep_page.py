@@ -70,9 +70,9 @@ def trials_table(sweep: Sweep) -> Table:
         f"{len(sweep.trials)} trials. Relative loss: validation loss of the gated mixture divided "
         "by that of the constant predictor, mean over tasks. 1 is no better than the constant "
         "predictor.",
-        "Patients are split 70/20/10. The losses are for validation patients; train with the best "
-        "settings to get scores for test patients. Repeats with other seeds may test on patients "
-        "that were training or validation patients here.",
+        f"Patients are split {sweep.summary.split}. The losses are for validation patients; train "
+        "with the best settings to get scores for test patients. Without folds, repeats with other "
+        "seeds may test on patients that were training or validation patients here.",
         *sweep.summary.notes,
     )
     return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)

@@ -42,8 +42,15 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
 
     Returns:
         Settings with the stores, cohorts and hidden size of the base run.
+
+    Raises:
+        UserError: The settings have a table of folds.
     """
     inherited: dict[str, Any] = base.config["settings"]
+    if settings.folds is not None:
+        raise UserError(
+            f"--base {settings.base} determines the patients of every repeat; omit --folds."
+        )
     return replace(
         settings,
         experts=base.experts,

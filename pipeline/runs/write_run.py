@@ -1,7 +1,7 @@
 """Write a run folder.
 
-- `config.json`: settings, library versions, duration, peak memory, and the stores with their
-  extraction rates.
+- `config.json`: settings, the table of folds with its digest, library versions, duration, peak
+  memory, and the stores with their extraction rates.
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.
@@ -18,7 +18,7 @@ import hashlib
 import json
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -52,6 +52,8 @@ def write_run(
     repeats: Sequence[Repeat],
     scores: Sequence[Score],
     seconds: float,
+    *,
+    folds: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all files of a run folder except the log, the tables and the HTML page.
 
@@ -63,6 +65,7 @@ def write_run(
         repeats: The trained repeats.
         scores: Scores of all methods and tasks.
         seconds: Duration of the run.
+        folds: Provenance of the table of folds; None if the patients were drawn at random.
 
     Raises:
         UserError: The folder is not writable.
@@ -96,6 +99,8 @@ def write_run(
         "stores": [_describe_store(store) for store in inputs.cache.stores],
         "versions": {name: version(name) for name in _LIBRARIES},
     }
+    if folds is not None:
+        config["folds"] = dict(folds)
     stores = {store.identity: store.provenance for store in inputs.cache.stores}
     results = results_document(inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats))
     with translate_write_errors(folder):

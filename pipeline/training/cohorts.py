@@ -1,9 +1,10 @@
-"""Random cohorts of patients, split into training, validation and test records."""
+"""Cohorts of patients, split into training, validation and test records."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from enecg.errors import UserError
 from stores.record_ids import RecordIds
@@ -71,8 +72,55 @@ def draw_cohort(
             "Extract more records, or omit --limit and --patients."
         )
     if ecgs == "one":
-        order = rng.permutation(len(record_id))
-        _, first = np.unique(patient_id[order], return_index=True)
-        record_id, patient_id = record_id[order[first]], patient_id[order[first]]
+        kept = _draw_one(patient_id, rng)
+        record_id, patient_id = record_id[kept], patient_id[kept]
     ids = [np.sort(record_id[np.isin(patient_id, part)]) for part in parts]
     return Cohort(seed, *ids)
+
+
+def split_by_part(
+    record_id: RecordIds,
+    patient_id: RecordIds,
+    part: pd.Series,
+    *,
+    seed: int,
+    ecgs: EcgsPerPatient = "all",
+) -> Cohort:
+    """Split records by the parts that they are assigned to.
+
+    Args:
+        record_id: Ids of the available records.
+        patient_id: Patient of each record.
+        part: ``train``, ``validation`` or ``test`` by record id; records without a part are
+            not used.
+        seed: Seed of the repeat.
+        ecgs: ``"all"`` keeps all ECGs of a patient, ``"one"`` keeps one at random.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        UserError: A part has no available record.
+    """
+    assigned = part.reindex(record_id)
+    known = assigned.notna().to_numpy()
+    record_id, patient_id, names = record_id[known], patient_id[known], assigned[known].to_numpy()
+    if ecgs == "one":
+        kept = _draw_one(patient_id, np.random.default_rng(seed))
+        record_id, names = record_id[kept], names[kept]
+    ids = {name: np.sort(record_id[names == name]) for name in FRACTIONS}
+    for name, records in ids.items():
+        if not len(records):
+            raise UserError(
+                f"No record of the {name} folds has an embedding; extract more records, or select "
+                "other folds."
+            )
+    return Cohort(seed, **ids)
+
+
+def _draw_one(patient_id: RecordIds, rng: np.random.Generator) -> np.ndarray:
+    """Draw one record of each patient and return its position."""
+    order = rng.permutation(len(patient_id))
+    _, first = np.unique(patient_id[order], return_index=True)
+    drawn: np.ndarray = order[first]
+    return drawn

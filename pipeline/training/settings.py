@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.extraction.request import StoreSelection
+from pipeline.labels.folds import Folds
 from pipeline.training.cohorts import EcgsPerPatient
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
@@ -81,8 +82,10 @@ class TrainSettings:
         expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
         decoding: Options by which the records were decoded. Default: ``DecodeOptions()``.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
+        folds: Table of folds that splits the records instead of a random draw of patients;
+            repeats then differ only in their seeds. Default: None.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
-        patients: Number of patients per cohort. Default: 10,000.
+        patients: Number of patients per cohort; not used with `folds`. Default: 10,000.
         ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.
         seed: Seed of the first repeat; later repeats use ``seed + 1``, ``seed + 2``, ...
             Default: 0.
@@ -105,6 +108,7 @@ class TrainSettings:
     expert_settings: tuple[str, ...] = ()
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
+    folds: Folds | None = None
     repeats: int = 3
     patients: int = 10_000
     ecgs: EcgsPerPatient = "all"

@@ -18,7 +18,6 @@ from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_constant
-from pipeline.training.cohorts import Cohort, draw_cohort
 from pipeline.training.features import Features, read_features
 from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import FittedModel, fit_heads
@@ -26,10 +25,10 @@ from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
 from pipeline.training.repeat import stack_out_of_fold
 from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.splits import Splits, make_splits
 from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
 from pipeline.training.sweep_study import count_finished, open_study, tabulate_trials
 from pipeline.training.torch_state import single_thread
-from stores.record_ids import as_ids
 
 TABLE = "trials.csv"
 
@@ -62,7 +61,8 @@ class SweepSummary:
         records: Number of records in the cohort, including those of the unused test patients.
         patients: Number of patients in the cohort, including the unused test patients.
         weights: Weights by expert, such as ``"published"`` or ``"random:0"``.
-        notes: Notes on the labels.
+        notes: Notes on the labels and the split.
+        split: How patients are split into training, validation and test patients.
         finished: Time of completion in ISO 8601 format.
     """
 
@@ -72,6 +72,7 @@ class SweepSummary:
     patients: int
     weights: dict[str, str]
     notes: tuple[str, ...]
+    split: str
     finished: str
 
     @property
@@ -134,17 +135,16 @@ def sweep(
         for pooling in settings.space.pooling
     }
     _check_experts(inputs)
-    study = open_study(out, settings.train, settings.space, inputs)
+    splits = {
+        pooling: make_splits(replace(settings.train, repeats=1), each)
+        for pooling, each in inputs.items()
+    }
+    folds = next(iter(splits.values())).folds or {}
+    study = open_study(out, settings.train, settings.space, inputs, folds.get("sha256", ""))
     features: dict[str, Features] = {}
     labeled: dict[str, LabeledRepeat] = {}
     for pooling, pooling_inputs in inputs.items():
-        cohort = draw_cohort(
-            pooling_inputs.record_id,
-            as_ids(pooling_inputs.labels["patient_id"]),
-            patients=settings.train.patients,
-            seed=settings.train.seed,
-            ecgs=settings.train.ecgs,
-        )
+        cohort = splits[pooling].cohorts[0]
         check_labels(cohort, pooling_inputs)
         record_id = np.sort(cohort.record_id)
         features[pooling] = read_features(pooling_inputs.cache, record_id, device)
@@ -164,19 +164,21 @@ def sweep(
     table = tabulate_trials(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
     return Sweep(
-        out, table, study.best_params, study.best_value, _summarize(pooling_inputs, cohort)
+        out, table, study.best_params, study.best_value, _summarize(pooling_inputs, splits[pooling])
     )
 
 
-def _summarize(inputs: Inputs, cohort: Cohort) -> SweepSummary:
+def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:
     """Summarize the inputs of any pooling; all have the same data set, tasks and experts."""
+    cohort = splits.cohorts[0]
     return SweepSummary(
         dataset=inputs.dataset.namespace,
         tasks=tuple(task.title for task in inputs.tasks),
         records=len(cohort.record_id),
         patients=int(inputs.labels.loc[cohort.record_id, "patient_id"].nunique()),
         weights={name: store.provenance["weights"] for name, store in inputs.cache.experts.items()},
-        notes=inputs.notes,
+        notes=(*inputs.notes, *splits.notes),
+        split="by folds" if splits.folds else "70/20/10",
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
 

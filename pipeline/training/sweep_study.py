@@ -25,7 +25,11 @@ DEFINITION = "question.json"
 
 
 def open_study(
-    folder: Path, settings: TrainSettings, space: Space, inputs: dict[str, Inputs]
+    folder: Path,
+    settings: TrainSettings,
+    space: Space,
+    inputs: dict[str, Inputs],
+    folds: str = "",
 ) -> optuna.Study:
     """Open the study in a folder, or create it if the folder is new or empty.
 
@@ -34,6 +38,7 @@ def open_study(
         settings: Settings that all trials share.
         space: Search space.
         inputs: Inputs, by pooling.
+        folds: SHA-256 of the table of folds; empty without one.
 
     Returns:
         The study.
@@ -41,7 +46,7 @@ def open_study(
     Raises:
         UserError: The folder contains a different sweep or other files, or is not writable.
     """
-    definition = {
+    definition: dict[str, Any] = {
         "settings": asdict(replace(settings, device="")),
         "space": asdict(space),
         "stores": {
@@ -51,6 +56,8 @@ def open_study(
         "labels": {pooling: _digest_labels(each) for pooling, each in inputs.items()},
         "versions": {name: version(name) for name in ("enecg", "torch")},
     }
+    if folds:
+        definition["folds"] = folds
     text = json.dumps(definition, indent=1)
     file = folder / DEFINITION
     try:
