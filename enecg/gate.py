@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from enecg.heads import FFN, Standardize
 
+LARGEST_LOGIT_DIFFERENCE = 80.0
+"""Largest difference of the logits of two selected experts; exp(-80) is a normal float32."""
+
 
 class Gate(nn.Module):
     """Predicts the experts' weights for each record and task from the sampled leads.
@@ -79,6 +82,8 @@ def expert_weights(
     if 0 < top_k < logits.shape[-1]:
         kept = logits.topk(top_k, dim=-1).indices
         dropped = torch.ones_like(logits, dtype=torch.bool).scatter(-1, kept, False)
+        # The weight of a kept expert must not underflow to 0.
+        logits = logits.clamp_min(logits.amax(-1, keepdim=True) - LARGEST_LOGIT_DIFFERENCE)
         logits = logits.masked_fill(dropped, float("-inf"))
     return logits.softmax(-1)
 

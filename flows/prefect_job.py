@@ -57,8 +57,8 @@ class PrefectJob:
             yield progress
 
     def publish(self, key: str, markdown: str) -> None:
-        """Create a Markdown artifact, in which names of classes cannot be HTML."""
-        escaped = printable(markdown).replace("<", "&lt;")
+        """Create a Markdown artifact, in which names of classes are neither HTML nor links."""
+        escaped = printable(markdown).replace("<", "&lt;").replace("[", "&#91;")
         create_markdown_artifact(key=key, markdown=escaped)
 
     def step(

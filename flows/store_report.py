@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def writer(store: EmbeddingStore) -> str | None:
-    """Return the holder of a store's lease; None if there is no lease."""
+    """Return the holder of a store's lease, or why it is unknown; None if there is no lease."""
+    from stores.errors import UnsafeFile
     from stores.lease import read_holder
 
-    holder = read_holder(store.location)
+    try:
+        holder = read_holder(store.location)
+    except UnsafeFile as error:
+        return f"unknown: {error}"
     return None if holder is None else str(holder)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 MAX_DOCUMENT_BYTES = 4 << 20
 """Maximum size of a document; the largest, the provenance of a store, has a few kilobytes."""
+MAX_VALUE_BYTES = 1 << 30
+"""Maximum size of a chunk of record ids or status, which is read as a whole."""
 
 MAX_DEPTH = 32
 

@@ -45,7 +45,7 @@ class GarbageItem:
 
 
 def find_garbage(root: Location) -> list[GarbageItem]:
-    """Find everything in a store root that may be removed.
+    """Find everything in a store root that may be removed, except in stores with links.
 
     Returns:
         Folders and files, grouped by store.
@@ -53,12 +53,13 @@ def find_garbage(root: Location) -> list[GarbageItem]:
     Raises:
         StoreError: The root cannot be read.
     """
+    found: list[GarbageItem] = []
     with translate_errors(root):
-        return [
-            item
-            for store in _all_stores(root)
-            for item in (*_garbage_in_store(store), *_garbage_beside_store(store))
-        ]
+        for store in _all_stores(root):
+            # `find_links` reports links.
+            with suppress(UnsafeFile):
+                found += [*_garbage_in_store(store), *_garbage_beside_store(store)]
+    return found
 
 
 def find_links(root: Location) -> list[tuple[Location, str]]:
@@ -95,24 +96,26 @@ def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
         StoreError: A root cannot be read or written.
     """
     for store in dict.fromkeys(item.store for item in items):
-        store_items = [item for item in items if item.store == store]
-        if any(item.needs_lease for item in store_items):
-            try:
-                with acquire(leases_folder(store)) as lease, translate_errors(store):
-                    current = {item.location for item in _garbage_in_store(store, is_held=True)}
-                    for item in store_items:
-                        if item.needs_lease and item.location in current:
-                            yield _remove(item, lease.ticket)
-            except LeaseHeld:
-                continue
-            if leases_folder(store) in current:
-                with translate_errors(store):
-                    _remove_own_lease(lease.ticket)
-        with translate_errors(store):
-            current = {item.location for item in _garbage_beside_store(store)}
-            for item in store_items:
-                if not item.needs_lease and item.location in current:
-                    yield _remove(item)
+        # Skip the rest of a store in which a link appeared after `find_garbage`.
+        with suppress(LeaseHeld, UnsafeFile):
+            yield from _remove_from_store(store, [item for item in items if item.store == store])
+
+
+def _remove_from_store(store: Location, items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
+    if any(item.needs_lease for item in items):
+        with acquire(leases_folder(store)) as lease, translate_errors(store):
+            current = {item.location for item in _garbage_in_store(store, is_held=True)}
+            for item in items:
+                if item.needs_lease and item.location in current:
+                    yield _remove(item, lease.ticket)
+        if leases_folder(store) in current:
+            with translate_errors(store):
+                _remove_own_lease(lease.ticket)
+    with translate_errors(store):
+        current = {item.location for item in _garbage_beside_store(store)}
+        for item in items:
+            if not item.needs_lease and item.location in current:
+                yield _remove(item)
 
 
 def _all_stores(root: Location) -> list[Location]:
@@ -121,7 +124,8 @@ def _all_stores(root: Location) -> list[Location]:
     for dataset in dataset_folders(root):
         experts = [folder for folder in dataset.folders() if folder.name not in RESERVED_FOLDERS]
         for kind in RESERVED_FOLDERS:
-            experts += (dataset / kind).folders()
+            with suppress(UnsafeFile):
+                experts += (dataset / kind).folders()
         keys = {(expert.name, identity.name) for expert in experts for identity in expert.folders()}
         found += [dataset / expert / identity for expert, identity in sorted(keys)]
     return found

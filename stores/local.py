@@ -20,7 +20,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from stores.documents import MAX_DOCUMENT_BYTES
+from stores.documents import MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
 from stores.errors import LeaseLost, UnsafeFile, VersionConflict, too_large
 from stores.location import BytesLike
 from stores.regular_files import check_regular, describe_link, open_regular, read_open_file
@@ -37,8 +37,6 @@ CLEARED = ".cleared"
 
 DATASET_DEPTH = 2
 """Depth of the folder of a data set below the root; links below it are not followed."""
-MAX_VALUE_BYTES = 1 << 30
-"""Maximum size of a chunk of record ids or status, which is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,14 @@ class LocalRoot:
         safe_path(self.directory, key).unlink(missing_ok=True)
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Return the names of folders and files in a folder; none if it does not exist."""
+        """Return the names of folders and files in a folder; none if it does not exist.
+
+        Raises:
+            UnsafeFile: The folder, or one above it, is a link below the folder of a data set.
+        """
         follows = _depth(key) < DATASET_DEPTH
         try:
-            with os.scandir(safe_path(self.directory, key)) as entries:
+            with os.scandir(_safe_folder(self.directory, key)) as entries:
                 found = sorted(
                     (entry.name, entry.is_dir())
                     for entry in entries
@@ -144,7 +146,7 @@ class LocalRoot:
         if _depth(key) < DATASET_DEPTH:
             return []
         try:
-            with os.scandir(safe_path(self.directory, key)) as entries:
+            with os.scandir(_safe_folder(self.directory, key)) as entries:
                 links = sorted(entry.name for entry in entries if entry.is_symlink())
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -294,6 +296,14 @@ def safe_path(root: Path, key: str) -> Path:
         path = path / part
         if DATASET_DEPTH <= depth < len(parts) - 1 and path.is_symlink():
             raise UnsafeFile(describe_link(path, path.resolve()))
+    return path
+
+
+def _safe_folder(root: Path, key: str) -> Path:
+    """Return a folder's path like `safe_path`; also raise UnsafeFile if the folder is a link."""
+    path = safe_path(root, key)
+    if _depth(key) > DATASET_DEPTH and path.is_symlink():
+        raise UnsafeFile(describe_link(path, path.resolve()))
     return path
 
 

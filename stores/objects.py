@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-from stores.documents import MAX_DOCUMENT_BYTES
+from stores.documents import MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
 from stores.errors import (
     MISSING_BUCKET_MESSAGE,
     StoreError,
@@ -134,7 +135,7 @@ class ObjectRoot:
 
     def zarr_reader(self) -> ObjectStore[Any]:
         """Return a read-only Zarr store."""
-        return ObjectStore(self.client, read_only=True)
+        return BoundedObjectStore(self.client, read_only=True)
 
     def create_staging(self, key: str) -> None:
         """Do nothing, because puts are atomic."""
@@ -170,7 +171,26 @@ class ObjectReader:
             raise VersionConflict(self.key) from error
 
 
-class ConditionalObjectStore(ObjectStore[Any]):
+class BoundedObjectStore(ObjectStore[Any]):
+    """Zarr's `ObjectStore` that reads only objects of a limited size."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Read an object or a part of it; raise UnsafeFile if the whole object is too large."""
+        if byte_range is not None:
+            return await super().get(key, prototype, byte_range)
+        try:
+            # Only the response's header is read here.
+            found = await obstore.get_async(self.store, key)
+        except FileNotFoundError:
+            return None
+        if (size := found.meta["size"]) > MAX_VALUE_BYTES:
+            raise UnsafeFile(too_large(key, size))
+        return prototype.buffer.from_bytes(memoryview(await found.bytes_async()))
+
+
+class ConditionalObjectStore(BoundedObjectStore):
     """Zarr's `ObjectStore` with conditional puts.
 
     A put replaces only the version that `track_version` or the last put recorded. If no version is

@@ -60,11 +60,15 @@ def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
     """Yield the run records of a store, newest first; each is read when it is requested.
 
-    Unreadable run records are skipped, because they do not affect the embeddings.
+    Unreadable run records and links are skipped, because they do not affect the embeddings.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):
-        for file in reversed(folder.files()):
+        try:
+            files = folder.files()
+        except UnsafeFile:
+            return
+        for file in reversed(files):
             if not file.name.endswith(".json"):
                 continue
             try:

@@ -12,13 +12,23 @@ WEB_SCHEMES = ("https", "http")
 STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
 
 
-_SECRET = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})[^\s/@:]*:[^\s@]*@")
-"""A URL, well-formed or not, with user and password."""
+_SECRET = re.compile(
+    # Secrets of object stores may contain slashes; the path of a web URL may contain "@".
+    rf"(\b(?:{'|'.join(OBJECT_SCHEMES)}):/{{0,3}})[^\s@]*@"
+    r"|(\b(?:https?|ftp)://)[^\s/@]*@"
+    r"|(\b(?:https?|ftp):(?:/?(?!/)|///))[^\s@]*@"
+    r"|(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})[^\s/@:]*:[^\s@]*@",
+    re.IGNORECASE,
+)
+"""Start of a URL, well-formed or not, up to the ``@`` after its credentials.
+
+With an unknown scheme, which may be the name of a data set, only ``user:password`` is a secret.
+"""
 
 
 def redact(text: str) -> str:
-    """Replace user and password of every URL in a text by ``***``."""
-    return _SECRET.sub(r"\1***@", text)
+    """Replace the credentials of every URL in a text by ``***``."""
+    return _SECRET.sub(lambda match: f"{match[match.lastindex or 0]}***@", text)
 
 
 def check_url(

@@ -113,6 +113,22 @@ def test_large_document_is_not_read(any_root: str):
     assert_one_bad_store(root, store)
 
 
+@pytest.mark.parametrize("key", ["record_id/c/0", "status/c/0"])
+def test_large_chunk_is_not_read(any_root: str, key: str, monkeypatch: pytest.MonkeyPatch):
+    (store,) = open_stores(any_root).stores
+    for module in ("local", "objects"):
+        monkeypatch.setattr(f"stores.{module}.MAX_VALUE_BYTES", 600_000)
+    store.location.root.write(f"{store.location.key}/{key}", b"\0" * 600_001)
+    with pytest.raises(StoreError, match="600,001 bytes, too many"):
+        read_ids_and_status(store.location)
+
+
+def read_ids_and_status(location: Location) -> None:
+    store = open_store(location)
+    store.rows_by_id(store.record_id)
+    store.status()
+
+
 def assert_one_bad_store(root: str, store: EmbeddingStore) -> None:
     """Assert that a store is reported by every command, and that others are still listed."""
     with writable_store(root, dataset="other/1") as other:

@@ -61,6 +61,8 @@ LINKS = {
     "a folder of leases": lambda root: "leases/other/0123456789abcdef",
     "a lease": lambda root: f"leases/dlinear/{identity(root)}/00000000-ffffffffffff",
     "a folder of runs": lambda root: "runs/other/0123456789abcdef",
+    "all leases": lambda root: "leases",
+    "all runs": lambda root: "runs",
 }
 
 
@@ -70,7 +72,13 @@ def test_garbage_behind_links_is_kept_and_the_target_is_named(
 ):
     link = root / DATASET / LINKS[place](root)
     link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        link.rename(outside / "moved")
     link.symlink_to(outside)
+    with writable_store(root, dataset="other/1") as other:
+        other.write_shard(0, random_rows(0), whole_status())
+    (stale := Path(str(other.location)) / "x.partial").touch()
+    os.utime(stale, (0, 0))
     before = contents(outside)
     assert run_app(enecg(), ["store", "gc", str(root)]) == 0
     assert f"{link} is a link to {outside}" in capsys.readouterr().err
@@ -80,6 +88,26 @@ def test_garbage_behind_links_is_kept_and_the_target_is_named(
     assert contents(outside) == before
     # A link in a folder that is garbage is removed with it, but not its target.
     assert link.is_symlink() or place == "a chunk"
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("place", ["leases", "runs", "leases/dlinear", "runs/dlinear"])
+def test_stores_beside_linked_leases_and_runs_are_listed(
+    place: str, root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
+):
+    link = root / DATASET / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        link.rename(outside / "moved")
+    link.symlink_to(outside)
+    before = contents(outside)
+    for command in (["ls"], ["show"], ["verify"]):
+        # The link is reported as an error of the listing, after the store.
+        assert run_app(enecg(), ["store", *command, str(root)]) in (0, 1)
+        printed = capsys.readouterr()
+        assert identity(root)[:8] in printed.out, command
+        assert f"{link} is a link to" in printed.err + printed.out, command
+    assert contents(outside) == before
 
 
 @pytest.mark.parametrize("part", ["", "embedding", "embedding/c", "embedding/c/1", "status/c"])

@@ -1,5 +1,6 @@
 """Text from others does not control the terminal, a page or a spreadsheet."""
 
+import html
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from enecg.errors import UserError
 from enecg.experts import checkpoints
 from enecg.experts.checkpoint_file import detect_format
 from flows.output import log_to_stderr, print_text, printable
+from flows.prefect_job import PrefectJob
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.record_table import read_record_table
 from pipeline.report.formats import csv_cell, to_csv
@@ -47,6 +49,10 @@ def test_control_characters_are_printed_as_escapes(escape: str, capsys: pytest.C
         "S3://KEY:SECRET@bucket",
         "ftp://user:SECRET@host",
         "s3://KEY:SEC/RET:SECRET@bucket",
+        "https:/SECRET@host/x",
+        "s3:SECRET@bucket",
+        "s3:/PART/SECRET@bucket",
+        "S3:///SECRET@bucket/x",
     ],
 )
 def test_secrets_of_malformed_urls_are_not_repeated(url: str, capsys: pytest.CaptureFixture[str]):
@@ -64,6 +70,8 @@ def test_secrets_of_malformed_urls_are_not_repeated(url: str, capsys: pytest.Cap
         "mimic-iv-ecg:/data/a@b",
         "at 12:30, mail a@b",
         "s3://lab/x",
+        "https://host/v1@2/x",
+        "file:///data/a@b",
         "hub:REPO@REVISION/FILE",
     ],
 )
@@ -76,6 +84,18 @@ def test_formulas_are_quoted_in_csv(text: str):
     assert csv_cell(text) == f"'{text}"
     table = Table(title="t", heading=("", text), rows=((text, "1"),))
     assert f",{text}" not in to_csv([table])
+
+
+def test_artifacts_contain_neither_html_nor_links(monkeypatch: pytest.MonkeyPatch):
+    published: list[str] = []
+    monkeypatch.setattr(
+        "flows.prefect_job.create_markdown_artifact",
+        lambda key, markdown: published.append(markdown),
+    )
+    PrefectJob().publish("results", "<img src=x> ![x](https://host/x) 0.5 [0.4, 0.6] \x1b[2J")
+    (markdown,) = published
+    assert not {"<", "[", "\x1b"} & {*markdown}
+    assert html.unescape(markdown).startswith("<img src=x> ![x](https://host/x) 0.5 [0.4, 0.6]")
 
 
 @pytest.mark.parametrize("text", ["-0.5", "+3", "-1.5 ± 0.2", "-1.2 [-3.1, 0.5]", "1e-5", "text"])

@@ -1,0 +1,106 @@
+"""Other users of a store root, and tables that decompress to a multiple of their size."""
+
+import gzip
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conformance.store_tests import random_rows, whole_status, writable_store
+
+from enecg.errors import UserError
+from pipeline.datasets.label_rules import LabelRules
+from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
+from stores.opening import open_stores
+from stores.verify import verify
+
+pytestmark = pytest.mark.hostile
+
+NOBODY = 65_534
+LAB_HEADER = b"subject_id,itemid,charttime,valuenum,ref_range_lower,ref_range_upper,flag\n"
+
+
+def run_as(user: int, group: int, function: Callable[[], None]) -> None:
+    """Call a function in a forked process of another user, and assert that it succeeds."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(group)
+            os.setuid(user)
+            function()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_users_of_one_group_write_to_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = tmp_path / "root"
+    root.mkdir()
+    os.chown(root, 0, NOBODY)
+    root.chmod(0o2775)
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+    def write(shard: int) -> None:
+        os.umask(0o002)
+        with writable_store(root) as store:
+            store.write_shard(shard, random_rows(shard), whole_status())
+
+    before = os.umask(0o002)
+    try:
+        write(0)
+        run_as(NOBODY, NOBODY, lambda: write(1))
+        write(0)
+    finally:
+        os.umask(before)
+    (store,) = open_stores(root).stores
+    assert (store.status()[:8] == 1).all()
+    assert verify(store).intact
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o777])
+def test_mask_of_the_writer_does_not_hide_rows_from_the_writer(mask: int, tmp_path: Path):
+    before = os.umask(mask)
+    try:
+        with writable_store(tmp_path / "root") as store:
+            store.write_shard(0, random_rows(0), whole_status())
+    finally:
+        os.umask(before)
+    (opened,) = open_stores(tmp_path / "root").stores
+    assert (opened.status()[:4] == 1).all()
+
+
+def decompressing(path: Path, body: bytes) -> tuple[Path, pd.DataFrame]:
+    """Write a compressed lab table, and return it with a record to label."""
+    path.write_bytes(gzip.compress(LAB_HEADER + body, 1))
+    assert path.stat().st_size < len(body) / 100
+    time = pd.to_datetime(["2150-03-01"]).astype("datetime64[s]")
+    return path, pd.DataFrame({"record_id": [7], "patient_id": [1], "ecg_time": time})
+
+
+def test_lab_table_of_many_short_rows_is_read(tmp_path: Path):
+    body = b"1,2,,,,,\n" * 7_000_000
+    labels, skipped = read_potassium_labels(
+        *decompressing(tmp_path / "labevents.csv.gz", body), LabelRules()
+    )
+    assert labels["potassium"].isna().all()
+    assert not +skipped
+
+
+@pytest.mark.parametrize("size", [3_000_000, 9_000_000, 60_000_000])
+def test_lab_table_with_a_very_long_row_is_a_user_error(size: int, tmp_path: Path):
+    body = b"1" * size + b"\n1,2,,,,,\n"
+    table, records = decompressing(tmp_path / "labevents.csv.gz", body)
+    with pytest.raises(UserError):
+        read_potassium_labels(table, records, LabelRules())
