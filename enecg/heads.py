@@ -5,10 +5,15 @@ initial weights and learn a low-rank update (`W0 + BA`); the output layer is tra
 save and load the modules defined here. `stacked.py` trains many of them in one pass.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    # peft imports transformers, which takes seconds.
+    from peft import PeftModel
 
 HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 """Regular expression for the names of the layers that LoRA adapts (peft's `target_modules`)."""
@@ -85,6 +90,13 @@ class FFN(nn.Module):
         return result if self.linear is None else result + self.linear(features)
 
 
+def base_ffn(module: nn.Module) -> FFN:
+    """Return an `FFN`, without the adapter of `with_lora` if it has one."""
+    ffn = module if isinstance(module, FFN) else module.get_base_model()  # type: ignore[operator]
+    assert isinstance(ffn, FFN)
+    return ffn
+
+
 class TaskHeads(nn.Module):
     """One FFN per task on the standardized embedding of one expert.
 
@@ -137,7 +149,7 @@ class TaskHeads(nn.Module):
         return {task: ffn(features) for task, ffn in self.ffn.items()}
 
 
-def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> PeftModel:
+def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":
     """Add LoRA to the hidden layers of a module; its `prediction` layers are trained directly.
 
     Args:
@@ -149,6 +161,8 @@ def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> 
     Returns:
         The peft model. All other parameters are frozen.
     """
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

@@ -6,7 +6,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.signal import resample_poly
 from torch import Tensor
 
 STANDARDIZE_EPSILON = 1e-5
@@ -15,6 +14,9 @@ STANDARDIZE_EPSILON = 1e-5
 
 @lru_cache(maxsize=8)
 def _resampling_matrix(time: int, steps: int) -> Float[Tensor, "time steps"]:
+    # Imported here because training, which does not resample, should not wait for scipy.signal.
+    from scipy.signal import resample_poly
+
     common = math.gcd(time, steps)
     # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
     matrix = resample_poly(np.eye(time), steps // common, time // common, axis=1, padtype="edge")

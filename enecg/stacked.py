@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enecg.heads import FFN
+from enecg.heads import FFN, base_ffn
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,7 @@ class StackedFFN(nn.Module):
         """
         with torch.no_grad():
             for task, adapted in enumerate(ffns):
-                ffn = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
-                assert isinstance(ffn, FFN)
+                ffn = base_ffn(adapted)
                 layers = [ffn.hidden, *ffn.more] if ffn.depth else []
                 for depth, layer in enumerate(layers):
                     shared = min(task, self.weight[depth].shape[1] - 1)

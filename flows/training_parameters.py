@@ -31,6 +31,9 @@ Share = Annotated[
         "its owner can, because it contains patient ids and labels.",
     ),
 ]
+NoPage = Annotated[
+    bool, Parameter(group=OUTPUT, help="Write tables and files, but do not draw the results page.")
+]
 SweepOut = Annotated[
     Path, Parameter(group=OUTPUT, help="Sweep folder. An existing sweep is resumed.")
 ]

@@ -21,7 +21,7 @@ from pipeline.labels.folds import Folds, describe_test_folds, read_folds
 from pipeline.labels.label_source import resolve_labels
 from pipeline.report.evaluation_tables import evaluation_tables
 from pipeline.report.formats import to_markdown
-from pipeline.report.page import TABLES
+from pipeline.report.results_file import TABLES
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.predictor import load_run
 from pipeline.runs.repeat_predictions import predict_repeat

@@ -12,7 +12,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
-from pipeline.report.page import write_markdown, write_page
+from pipeline.report.results_file import write_markdown
 from pipeline.runs import results as runs
 from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_layers, open_base
 from pipeline.runs.output_folder import check_output, replace_output
@@ -23,7 +23,7 @@ from pipeline.training.features import read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
-from pipeline.training.repeat import LogFit, run_repeats
+from pipeline.training.repeat import LogFit, Repeat, run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.torch_state import single_thread
@@ -38,14 +38,14 @@ class Results:
 
     Attributes:
         folder: The run folder.
-        page: The HTML page of results.
+        page: The HTML page of results; None if it was not requested.
         markdown: The result tables in Markdown.
         scores: Scores of all methods and tasks.
         seconds: Duration of the run.
     """
 
     folder: Path
-    page: Path
+    page: Path | None
     markdown: str
     scores: tuple[Score, ...]
     seconds: float
@@ -59,6 +59,7 @@ def train(
     settings: TrainSettings | None = None,
     progress: Progress | None = None,
     share: bool = False,
+    page: bool = True,
 ) -> Results:
     """Train heads and gate, evaluate them on test patients, and write a run folder.
 
@@ -70,9 +71,10 @@ def train(
         store: Root folder or URL of the stores.
         out: The run folder.
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
-        progress: Called as ``progress(done, total)`` after each expert's heads, the gates and the
-            ensembles.
+        progress: Called as ``progress(done, total)`` before training, and after each expert's
+            heads, the gates and the ensembles.
         share: Whether other users may read the run folder; by default only its owner can.
+        page: Whether to draw the HTML page of results.
 
     Returns:
         Scores, tables and paths.
@@ -114,11 +116,11 @@ def train(
         log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
         for note in notes:
             log.write(note)
+        log_fit = _make_log_callback(log, progress, len(inputs.cache.experts) + 2)
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
         features = read_features(inputs.cache, record_id, device)
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
-        log_fit = _make_log_callback(log, progress, len(inputs.cache.experts) + 2)
         with single_thread():
             repeats = run_repeats(cohorts, inputs, features, settings.fit, log_fit, bases)
         scores = compute_scores(
@@ -130,9 +132,17 @@ def train(
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)
-        page = write_page(run, repeats)
+        name = _draw_page(run, repeats) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
-    return Results(folder, folder / page.name, text, scores, seconds)
+    return Results(folder, None if name is None else folder / name, text, scores, seconds)
+
+
+def _draw_page(run: runs.RunResults, repeats: Sequence[Repeat]) -> str:
+    """Draw the page of results in the run folder and return its name."""
+    # Imported here because matplotlib is needed for nothing else.
+    from pipeline.report.page import write_page
+
+    return write_page(run, repeats).name
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
@@ -153,8 +163,10 @@ def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str
 
 
 def _make_log_callback(log: RunLog, progress: Progress | None, total: int) -> LogFit:
-    """Return a callback that logs each finished step and reports the progress."""
+    """Report that no step is done; return a callback that logs and reports each finished step."""
     done = 0
+    if progress is not None:
+        progress(done, total)
 
     def log_fit(name: str, fits: Sequence[FittedModel]) -> None:
         nonlocal done

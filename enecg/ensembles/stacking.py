@@ -7,10 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from enecg.ensembles.base import (
@@ -52,6 +48,9 @@ class Stacking:
                 "The training records of one of the tasks have only one class, so stacking cannot "
                 "be fitted; remove the task or use more records."
             )
+        # Imported here because scikit-learn takes a second.
+        from sklearn.linear_model import LogisticRegression, Ridge
+
         inputs = _to_numpy(concatenate(heads.kind, heads.out_of_fold)[train])
         truth = _to_numpy(heads.encoded[train])
         all_inputs = _to_numpy(concatenate(heads.kind, heads.outputs))
@@ -75,6 +74,10 @@ def _fit(
     model: Any, inputs: Float[np.ndarray, "train feature"], truth: Shaped[np.ndarray, " train"]
 ) -> Any:
     """Fit a model on standardized inputs."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     with warnings.catch_warnings():
         # Stopping early has the effect of a stronger penalty, and validation selects the penalty.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -57,6 +57,7 @@ def train(
     top_k: tp.TopK = 0,
     balance: tp.Balance = 0.0,
     share: tp.Share = False,
+    no_page: tp.NoPage = False,
 ) -> tuple[str, ...]:
     """Train heads and gate on stored embeddings and evaluate them on test patients.
 
@@ -119,10 +120,13 @@ def train(
         job.progress("train", "steps", f"Training on {dataset}") as progress,
     ):
         results = job.step(
-            f"train on {dataset}", train_heads, *(dataset, store, out, settings, progress, share)
+            f"train on {dataset}",
+            train_heads,
+            *(dataset, store, out, settings, progress, share, not no_page),
         )
     job.publish("results", results.markdown)
-    return (results.markdown, f"Run: {results.folder}", f"Page: {results.page}")
+    page = () if results.page is None else (f"Page: {results.page}",)
+    return (results.markdown, f"Run: {results.folder}", *page)
 
 
 def train_heads(
@@ -132,8 +136,11 @@ def train_heads(
     settings: "TrainSettings",
     progress: Progress,
     share: bool,
+    page: bool,
 ) -> "Results":
     """Train and evaluate all tasks and repeats."""
     from pipeline.train import train as train_stage
 
-    return train_stage(dataset, store, out, settings=settings, progress=progress, share=share)
+    return train_stage(
+        dataset, store, out, settings=settings, progress=progress, share=share, page=page
+    )

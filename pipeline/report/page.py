@@ -1,4 +1,4 @@
-"""Results page of a run, a self-contained HTML file, and its tables in Markdown."""
+"""Results page of a run, a self-contained HTML file."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from enecg.metrics import BINS
-from pipeline.report.formats import templates, to_markdown
+from pipeline.report.formats import templates
 from pipeline.report.gate_plot import plot_gate_weights
 from pipeline.report.notes import other_metrics_notes, untrained_warning
 from pipeline.report.paper_tables import all_tables, other_metrics_tables
@@ -26,14 +26,6 @@ from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
 
 PAGE = "results.html"
-TABLES = "results.md"
-
-
-def write_markdown(run: RunResults) -> str:
-    """Write the tables of a run to `results.md` in its folder and return them."""
-    text = to_markdown(all_tables(run))
-    (run.folder / TABLES).write_text(text)
-    return text
 
 
 def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:

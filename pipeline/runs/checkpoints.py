@@ -6,15 +6,19 @@ with its adapter and output layer. A hidden layer that all tasks share is stored
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from enecg.gate import Gate
-from enecg.heads import HIDDEN_LAYERS, TaskHeads, with_lora
+from enecg.heads import FFN, HIDDEN_LAYERS, TaskHeads, with_lora
 from pipeline.runs.results import read_document
+
+if TYPE_CHECKING:
+    # peft imports transformers, which takes seconds.
+    from peft import PeftModel
 
 BASE = "base.safetensors"
 ADAPTER = "adapter_config.json"
@@ -32,8 +36,8 @@ def save_heads(heads: TaskHeads, folder: Path) -> None:
     folder.mkdir(parents=True)
     base = _frozen_tensors(heads)
     for task, ffn in heads.ffn.items():
-        if isinstance(ffn, PeftModel):
-            _save_adapter(ffn, folder / task)
+        if not isinstance(ffn, FFN):
+            _save_adapter(cast("PeftModel", ffn), folder / task)
             # The adapter contains the trained output layer; the initial one is not needed.
             base = {name: base[name] for name in base if ".prediction." not in name}
         if heads.shared:
@@ -98,12 +102,12 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
 def save_gate(gate: nn.Module, folder: Path) -> None:
     """Save a gate into a new folder."""
     folder.mkdir(parents=True)
-    if isinstance(gate, PeftModel):
-        _save_adapter(gate, folder)
+    if not isinstance(gate, Gate):
+        _save_adapter(cast("PeftModel", gate), folder)
     save_file(_frozen_tensors(gate), folder / BASE)
 
 
-def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> PeftModel:
+def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "PeftModel":
     """Load a gate.
 
     Args:
@@ -158,13 +162,15 @@ def _load_base(folder: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _save_adapter(model: PeftModel, folder: Path) -> None:
+def _save_adapter(model: "PeftModel", folder: Path) -> None:
     model.save_pretrained(str(folder))
     # peft writes an empty model card template.
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def _load_adapter(module: nn.Module, folder: Path) -> PeftModel:
+def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} is missing")

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
 
@@ -118,15 +117,16 @@ class SavedRun:
         with self._translate_errors():
             return load_hidden_layer(self._repeat_folder(repeat) / "heads" / expert)
 
-    def gate(self, repeat: int) -> PeftModel:
+    def gate(self, repeat: int) -> nn.Module:
         """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""
         with self._translate_errors():
-            return load_gate(
+            gate: nn.Module = load_gate(
                 self._repeat_folder(repeat) / "gate",
                 list(self._targets_file(repeat)["targets"]),
                 len(self.experts),
                 int(self.config["settings"]["fit"]["top_k"]),
             )
+        return gate
 
     def _repeat_folder(self, repeat: int) -> Path:
         if not 0 <= repeat < len(self.cohorts):

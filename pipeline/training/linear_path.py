@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enecg.heads import FFN
+from enecg.heads import base_ffn
 from enecg.ridge import RidgeDesign
 from pipeline.training.stack import Group
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
@@ -41,8 +40,7 @@ class LinearPaths:
     def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
         """Copy the linear paths of a group to one `FFN` per task, wrapped by peft or not."""
         for task, adapted in enumerate(ffns):
-            ffn = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
-            assert isinstance(ffn, FFN)
+            ffn = base_ffn(adapted)
             assert ffn.linear is not None
             outputs = ffn.linear.out_features
             with torch.no_grad():

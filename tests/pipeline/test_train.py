@@ -70,6 +70,23 @@ def find_score(results: Results, task: str, method: str) -> Score:
     return next(score for score in results.scores if (score.task, score.method) == (task, method))
 
 
+def test_run_without_page_draws_no_figure(dataset: Path, store: Path, tmp_path: Path):
+    steps: list[tuple[int, int]] = []
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK, tasks=("sex",))
+    plain = train(
+        f"mimic-iv-ecg:{dataset}",
+        store,
+        tmp_path / "run",
+        settings=settings,
+        progress=lambda done, total: steps.append((done, total)),
+        page=False,
+    )
+    assert plain.page is None
+    assert not list(plain.folder.rglob("*.html"))
+    assert (plain.folder / "results.md").read_text() == plain.markdown
+    assert steps == [(done, 4) for done in range(5)]
+
+
 def test_training_without_waveforms_scores_every_method_and_task(results: Results):
     assert {score.task for score in results.scores} == {
         "rr_interval",

@@ -1,0 +1,14 @@
+"""The tables of a run or an evaluation in Markdown, written into its folder."""
+
+from pipeline.report.formats import to_markdown
+from pipeline.report.paper_tables import all_tables
+from pipeline.runs.results import RunResults
+
+TABLES = "results.md"
+
+
+def write_markdown(run: RunResults) -> str:
+    """Write the tables of a run to `results.md` in its folder and return them."""
+    text = to_markdown(all_tables(run))
+    (run.folder / TABLES).write_text(text)
+    return text
