@@ -132,6 +132,7 @@ def acquire(
     wait_seconds: float = 0.0,
     log: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    permitted: threading.Event | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
 ) -> Lease:
@@ -145,6 +146,8 @@ def acquire(
         wait_seconds: Minimum wait before `LeaseHeld` is raised.
         log: Called once with a message when the wait begins.
         stop: Event that another thread sets to end the wait.
+        permitted: Event that another thread sets when the lease may be acquired. Until then, this
+            function only observes whether the lease is renewed.
         heartbeat_seconds: Interval of renewals of the acquired lease.
         expire_seconds: Seconds without a renewal after which the acquired lease expires.
 
@@ -169,11 +172,13 @@ def acquire(
             renewed = last_seen is not None and last_seen[0] == number
             last_seen, last_change = (number, record), time.monotonic()
         is_free = number == 0 or (record is not None and (record.released or record.known_inactive))
-        if is_free or now - last_change > (record.expires if record else expire_seconds):
+        is_expired = now - last_change > (record.expires if record else expire_seconds)
+        is_permitted = permitted is None or permitted.is_set()
+        if (is_free or is_expired) and is_permitted:
             if lease := _create_lease(folder, number + 1, heartbeat_seconds, expire_seconds):
                 return lease
             continue
-        if record is not None:
+        if record is not None and not is_free and not is_expired:
             if (renewed and now - start >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
                     f"{store_beside(folder)} is being written by {record}; run the same command "
@@ -196,7 +201,7 @@ def acquire(
                 f"{store_beside(folder)} is being written by another process; run the same command "
                 "later."
             )
-        stop.wait(POLL_SECONDS)
+        (stop if permitted is None or is_permitted else permitted).wait(POLL_SECONDS)
 
 
 def read_holder(store: Location) -> LeaseRecord | None:

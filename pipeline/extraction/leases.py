@@ -1,7 +1,6 @@
 """Acquisition of the leases of all stores of an extraction: either all or none."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,36 +34,41 @@ def acquire_leases(
     """
     *experts, leads = [target.location for target in request.targets]
     # Acquiring one lease first ensures that of two extractions of the same stores that start at the
-    # same time, one gets all leases. The others are acquired concurrently because detecting an
+    # same time, one gets all leases. The others are observed meanwhile, because detecting an
     # expired lease takes up to 45 s.
-    first, *others = sorted(experts, key=str) or [leads]
-    concurrent = [*others, leads] if experts else []
-    deadline = time.monotonic() + 60 * request.options.wait_minutes
+    first, *others = [*sorted(experts, key=str), leads]
+    wait_seconds = 60 * request.options.wait_minutes
+    stop, first_is_held = threading.Event(), threading.Event()
     held: dict[Location, Lease] = {}
-    leads_busy: str | None = None
+
+    def acquire_one(location: Location) -> str | None:
+        """Acquire a lease; return the message if that of the gate's leads is held by another."""
+        try:
+            held[location] = acquire(
+                leases_folder(location),
+                wait_seconds=wait_seconds,
+                log=log,
+                stop=stop,
+                permitted=None if location == first else first_is_held,
+            )
+        except LeaseHeld as error:
+            if not experts or location != leads:
+                raise
+            return str(error)
+        return None
+
     try:
-        for group in ([first], concurrent):
-            stop = threading.Event()
-
-            def acquire_one(location: Location, stop: threading.Event = stop) -> str | None:
-                remaining = max(0.0, deadline - time.monotonic())
-                try:
-                    held[location] = acquire(
-                        leases_folder(location), wait_seconds=remaining, log=log, stop=stop
-                    )
-                except LeaseHeld as error:
-                    if not experts or location != leads:
-                        raise
-                    return str(error)
-                return None
-
-            with ThreadPoolExecutor(max_workers=len(request.targets)) as pool:
-                try:
-                    for message in pool.map(acquire_one, group):
-                        leads_busy = message or leads_busy
-                finally:
-                    # After an error or Ctrl-C, the other threads must stop waiting.
-                    stop.set()
+        with ThreadPoolExecutor(max_workers=len(request.targets)) as pool:
+            try:
+                waiting = [pool.submit(acquire_one, location) for location in (first, *others)]
+                waiting[0].result()
+                first_is_held.set()
+                for acquired in waiting[1:-1]:
+                    acquired.result()
+                leads_busy = waiting[-1].result()
+            finally:
+                # After an error or Ctrl-C, the other threads must stop waiting.
+                stop.set()
     except BaseException:
         for lease in held.values():
             lease.release()

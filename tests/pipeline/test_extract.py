@@ -633,21 +633,39 @@ def test_ctrl_c_ends_the_wait_for_another_extraction(tmp_path: Path, experts: tu
         assert lease_threads() == before
 
 
-def test_the_wait_for_all_stores_together_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_all_leases_are_observed_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     waits = []
+    # Broken after the timeout if one lease is only observed after another has been acquired.
+    all_started = threading.Barrier(3)
 
     def recording_acquire(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
         waits.append(wait_seconds)
-        time.sleep(0.2)
+        all_started.wait(timeout=30)
         return acquire(folder, wait_seconds=wait_seconds, **options)
 
     monkeypatch.setattr("pipeline.extraction.leases.acquire", recording_acquire)
     with plan(ConstantDataset(range(20)), tmp_path, *map(MeanExpert, "ab"), wait_minutes=60):
         pass
-    assert 3000 < waits[0] <= 3600
-    assert max(waits[1:]) <= waits[0] - 0.2
+    assert waits == [3600.0] * 3
+
+
+def test_no_lease_is_acquired_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.02)
+    request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert("other"))
+    first = min(leases_folder(target.location).key for target in request.targets[:-1])
+    created: list[str] = []
+
+    def slow_acquire(folder: Location, **options: Any) -> Lease:
+        if folder.key == first:
+            time.sleep(0.3)
+        lease = acquire(folder, **options)
+        created.append(folder.key)
+        return lease
+
+    monkeypatch.setattr("pipeline.extraction.leases.acquire", slow_acquire)
+    with plan_extraction(request):
+        assert created[0] == first
+        assert len(created) == 3
 
 
 def test_all_leases_are_released_when_one_cannot_be_acquired(
