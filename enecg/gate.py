@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.heads import FFN, Standardize
+from enecg.tasks import Kind
 
 LARGEST_LOGIT_DIFFERENCE = 80.0
 """Largest difference of the logits of two selected experts; exp(-80) is a normal float32."""
@@ -91,18 +92,22 @@ def expert_weights(
 def mix(
     weights: Float[Tensor, "*batch output_or_1 expert"],
     predictions: Float[Tensor, "expert *batch output"],
+    *,
+    kind: Kind = "multiclass",
 ) -> Float[Tensor, "*batch output"]:
     """Compute the weighted mean of the experts' predictions, `sum_i W_i y_i`.
 
     Args:
         weights: Expert weights, one vector per record or one per record and output.
-        predictions: Standardized values (regression) or class probabilities.
+        predictions: Standardized values (regression) or probabilities of classes or labels.
+        kind: Kind of the task.
 
     Returns:
-        The mixed predictions: standardized values or class probabilities. With one weight vector
-        per output, the class probabilities are renormalized to sum to 1.
+        The mixed predictions: standardized values or probabilities. With one weight vector per
+        output, class probabilities are renormalized to sum to 1; those of the labels of a
+        multilabel task are not.
     """
     mixed = (weights * predictions.movedim(0, -1)).sum(-1)
-    if weights.shape[-2] > 1:
+    if weights.shape[-2] > 1 and kind != "multilabel":
         mixed = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-12)
     return mixed

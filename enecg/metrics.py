@@ -5,9 +5,11 @@ a class that has no test record, or if it needs variance and all true values are
 
 Parameters have the same meaning in all functions: `truth` contains true values or class numbers,
 `predicted` contains predicted values or class numbers, and `probability` contains the predicted
-probability of each class.
+probability of each class. Metrics of multilabel tasks are in
+`enecg.label_metrics`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from enecg.label_metrics import auprc_of_labels, f1_of_labels
+
 BINS = 10
 """Number of probability bins of equal width for calibration; each includes its lower edge."""
 
-NAN = float("nan")
+NAN = math.nan
 """Value of undefined metrics: a single object, so that tuples that contain it compare equal."""
 
 
@@ -274,6 +278,10 @@ SECONDARY_METRICS = {
         Metric("balanced accuracy", balanced_accuracy, True, biased=True),
         Metric("macro AUROC", macro_auroc, True, uses_probability=True, biased=True),
         _CALIBRATION,
+    ),
+    "multilabel": (
+        Metric("macro-F1", f1_of_labels, True, biased=True),
+        Metric("macro-AUPRC", auprc_of_labels, True, uses_probability=True, biased=True),
     ),
 }
 """Metrics reported in addition to the paper's, by kind of task."""

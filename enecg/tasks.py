@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from enecg import metrics
+from enecg import label_metrics, metrics
 from enecg.errors import UserError
 
-Kind = Literal["regression", "binary", "multiclass"]
+Kind = Literal["regression", "binary", "multiclass", "multilabel"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ class Task:
         column: Column of the label table that contains the labels.
         unit: Unit of the values and errors of a regression; empty for other kinds.
         metric_name: Name of the primary metric.
-        metric: Primary metric, called as ``metric(truth, predicted)``.
+        metric: Primary metric, called as ``metric(truth, predicted)``, or as ``metric(truth,
+            probability)`` for a multilabel task.
         classes: Names of classes 0 and 1 of a binary task. Empty if the names are derived from the
             labels, as always for a multiclass task.
         positive: Requested name of class 1 of a binary task whose classes are derived from the
             labels. Empty selects the last one in sorted order.
+        columns: Columns of a multilabel task that has one column per label. Empty if the labels
+            are codes in one column.
         other_class: Name of the class that all infrequent labels of a multiclass task are assigned
             to. Empty if every label of the training patients has its own class.
     """
@@ -43,6 +46,7 @@ class Task:
     classes: tuple[str, ...] = ()
     other_class: str = ""
     positive: str = ""
+    columns: tuple[str, ...] = ()
 
     @property
     def higher_is_better(self) -> bool:
@@ -59,8 +63,10 @@ _PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float
     "regression": ("MAE", metrics.mean_absolute_error),
     "binary": ("macro-F1", metrics.macro_f1),
     "multiclass": ("accuracy", metrics.accuracy),
+    "multilabel": ("macro-AUROC", label_metrics.auroc_of_labels),
 }
-"""The paper's metric of each kind of task."""
+"""The paper's metric of each kind of task; for multilabel tasks, which it does not have, that of
+PTB-XL's benchmark."""
 
 
 def _paper_task(
@@ -105,8 +111,9 @@ def parse_task(spec: str) -> Task:
     """Parse a user-defined task.
 
     Args:
-        spec: `NAME:KIND`, `NAME:regression:UNIT` or `NAME:binary:POSITIVE`; NAME is the column of
-            the label file, POSITIVE its value for the positive class.
+        spec: `NAME:KIND`, `NAME:regression:UNIT`, `NAME:binary:POSITIVE` or
+            `NAME:multilabel:COLUMN+COLUMN...`; NAME is the column of the label file, POSITIVE its
+            value for the positive class, and each COLUMN a label.
 
     Returns:
         The task. The classes of a binary task are empty until its labels are read.
@@ -120,7 +127,8 @@ def parse_task(spec: str) -> Task:
     if kind is None:
         raise UserError(
             f"{spec!r} is not a valid task; use NAME:KIND (KIND is one of "
-            f"{', '.join(_PRIMARY_METRICS)}), NAME:regression:UNIT or NAME:binary:POSITIVE."
+            f"{', '.join(_PRIMARY_METRICS)}), NAME:regression:UNIT, NAME:binary:POSITIVE or "
+            "NAME:multilabel:COLUMN+COLUMN."
         )
     if colon and kind == "multiclass":
         raise UserError(
@@ -132,8 +140,15 @@ def parse_task(spec: str) -> Task:
             f"{spec!r} does not name the positive class; use {name}:binary:POSITIVE with one of "
             f"the column's two values, or {name}:binary."
         )
+    columns = tuple(part.strip() for part in detail.split("+")) if kind == "multilabel" else ()
+    if colon and kind == "multilabel" and (len(set(columns)) < 2 or "" in columns):
+        raise UserError(
+            f"{spec!r} does not name two or more different columns; use "
+            f"{name}:multilabel:COLUMN+COLUMN, or {name}:multilabel for a column of codes."
+        )
     if "|" in detail:
-        part = "unit" if kind == "regression" else "positive class"
+        parts = {"regression": "unit", "binary": "positive class"}
+        part = parts.get(kind, "label column")
         raise UserError(
             f"The {part} of {spec!r} contains '|', which would break table cells; use another one."
         )
@@ -145,6 +160,8 @@ def parse_task(spec: str) -> Task:
             "digits, _, - and spaces, and must not be reserved by torch or peft."
         )
     task = custom_task(name, kind, detail if kind == "regression" else "")
+    if kind == "multilabel":
+        return replace(task, columns=columns if colon else ())
     return replace(task, positive=detail) if kind == "binary" else task
 
 

@@ -23,6 +23,7 @@ from pipeline.training.features import read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
+from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import Splits, make_splits
@@ -109,6 +110,7 @@ def train(
         *inputs.notes,
         *splits.notes,
         *_note_unknown_classes(cohorts, inputs),
+        *note_rare_labels(cohorts, inputs),
     )
     inputs = replace(inputs, notes=notes)
     with replace_output(folder, share=share) as unfinished:

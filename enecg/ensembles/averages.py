@@ -18,6 +18,8 @@ class Mean:
 class Confidence:
     """Weights each expert by its confidence: the probability of its predicted class.
 
+    For a multilabel task, this is the mean over labels of the probability of what is predicted.
+
     Based on the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
     Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence. Here the weights
     average probabilities. Does not support regression tasks.
@@ -29,4 +31,7 @@ class Confidence:
         """Combine the heads; see `Ensemble.__call__`."""
         if heads.kind == "regression":
             return None
+        if heads.kind == "multilabel":
+            likelier = torch.maximum(heads.outputs, 1 - heads.outputs)
+            return combine(heads, likelier.mean(-1).T)
         return combine(heads, heads.outputs.amax(-1).T)

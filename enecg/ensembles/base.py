@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,10 +22,11 @@ class HeadOutputs:
 
     Attributes:
         kind: Kind of the task.
-        outputs: Standardized values (regression, one output) or class probabilities.
+        outputs: Standardized values (regression, one output), class probabilities, or
+            probabilities of the labels (multilabel).
         out_of_fold: Like `outputs`, except that the predictions of training records come from heads
             that were not trained on the same patient.
-        encoded: Labels as standardized values or class numbers; NaN where missing.
+        encoded: Labels as standardized values, class numbers or indicators; NaN where missing.
         train: Rows of the training records.
         validation: Rows of the validation records.
     """
@@ -33,7 +34,7 @@ class HeadOutputs:
     kind: Kind
     outputs: Float[Tensor, "expert record output"]
     out_of_fold: Float[Tensor, "expert record output"]
-    encoded: Float[Tensor, " record"]
+    encoded: Float[Tensor, "record *label"]
     train: Int[Tensor, " train"]
     validation: Int[Tensor, " validation"]
 
@@ -82,21 +83,30 @@ class Ensemble(Protocol):
 
 
 def task_loss(
-    kind: Kind, prediction: Float[Tensor, "record output"], encoded: Float[Tensor, " record"]
+    kind: Kind, prediction: Float[Tensor, "record output"], encoded: Float[Tensor, "record *label"]
 ) -> Float[Tensor, ""]:
     """Compute the training loss of heads and gate.
 
     Args:
         kind: Kind of the task.
-        prediction: Standardized values or class probabilities.
-        encoded: Labels as standardized values or class numbers; none may be NaN.
+        prediction: Standardized values or probabilities of classes or labels.
+        encoded: Labels as standardized values, class numbers or indicators; none may be NaN.
 
     Returns:
-        The smooth L1 loss (regression) or the cross-entropy, averaged over records.
+        The smooth L1 loss (regression), the cross-entropy, or the binary cross-entropy averaged
+        over labels (multilabel); averaged over records.
     """
     if kind == "regression":
         return functional.smooth_l1_loss(prediction[:, 0], encoded.to(prediction))
+    if kind == "multilabel":
+        probability = prediction.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        return functional.binary_cross_entropy(probability, encoded.to(prediction))
     return functional.nll_loss(prediction.clamp_min(MIN_PROBABILITY).log(), encoded.long())
+
+
+def is_labeled(encoded: Float[Tensor, "record *label"]) -> Bool[Tensor, " record"]:
+    """Return a mask of the records whose label is not missing."""
+    return ~encoded.flatten(1).isnan().any(1) if encoded.dim() > 1 else ~encoded.isnan()
 
 
 def labeled_rows(
@@ -115,7 +125,7 @@ def labeled_rows(
         UserError: No record in this part has a label.
     """
     rows = heads.train if part == "training" else heads.validation
-    rows = rows[~heads.encoded[rows].isnan()]
+    rows = rows[is_labeled(heads.encoded[rows])]
     if not len(rows):
         raise UserError(
             f"No {part} record has a label for one of the tasks, so ensembles cannot be fitted; "
@@ -127,8 +137,18 @@ def labeled_rows(
 def concatenate(
     kind: Kind, outputs: Float[Tensor, "expert record output"]
 ) -> Float[Tensor, "record feature"]:
-    """Concatenate the outputs of all experts for each record, as log-probabilities for classes."""
-    if kind != "regression":
+    """Concatenate the outputs of all experts for each record.
+
+    Args:
+        kind: Kind of the task.
+        outputs: Outputs of the experts.
+
+    Returns:
+        Values (regression), log-probabilities of classes, or log-odds of labels.
+    """
+    if kind == "multilabel":
+        outputs = outputs.logit(MIN_PROBABILITY)
+    elif kind != "regression":
         outputs = outputs.clamp_min(MIN_PROBABILITY).log()
     return torch.cat(outputs.unbind(), dim=-1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from enecg.ensembles.base import (
@@ -30,7 +30,8 @@ class Stacking:
     log-probabilities for the other kinds, both on standardized inputs. It is fitted on the
     `out_of_fold` predictions of training records, once per penalty. The model with the lowest
     validation loss is used; ties go to the strongest penalty. There are no expert weights. A class
-    without a training record gets probability 0.
+    without a training record gets probability 0. A multilabel task has one logistic regression per
+    label, on the log-probabilities of that label by all experts.
 
     Attributes:
         penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of
@@ -43,6 +44,8 @@ class Stacking:
     def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
         """Combine the heads; see `Ensemble.__call__`."""
         train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
+        if heads.kind == "multilabel":
+            return self._stack_labels(heads, train, validation)
         if heads.kind != "regression" and len(heads.encoded[train].unique()) < 2:
             raise UserError(
                 "The training records of one of the tasks have only one class, so stacking cannot "
@@ -67,6 +70,24 @@ class Stacking:
             loss = float(task_loss(heads.kind, prediction[validation], heads.encoded[validation]))
             if loss < best_loss:
                 best, best_loss = prediction, loss
+        return EnsembleOutput(best, None)
+
+    def _stack_labels(
+        self, heads: HeadOutputs, train: Int[Tensor, " row"], validation: Int[Tensor, " row"]
+    ) -> EnsembleOutput:
+        best = heads.outputs.mean(0)
+        for label in range(best.shape[1]):
+            truth = heads.encoded[:, label]
+            one_label = HeadOutputs(
+                "binary",
+                torch.stack([1 - heads.outputs[..., label], heads.outputs[..., label]], -1),
+                torch.stack([1 - heads.out_of_fold[..., label], heads.out_of_fold[..., label]], -1),
+                truth,
+                train,
+                validation,
+            )
+            if len(truth[train].unique()) > 1:
+                best[:, label] = self(one_label, 0).prediction[:, 1]
         return EnsembleOutput(best, None)
 
 

@@ -28,7 +28,8 @@ class WeightGenerator:
     model, and is trained with the loss of the weighted sum. This implementation differs in four
     ways:
 
-    - The inputs are the standardized outputs of the experts (log-probabilities for classes).
+    - The inputs are the standardized outputs of the experts (log-probabilities for classes,
+      log-odds for labels).
     - The weights are normalized by a softmax, and average probabilities instead of logits.
     - The network is trained on the `out_of_fold` predictions of training records, because heads
       overfit the records that they were trained on.

@@ -128,15 +128,19 @@ class PtbXl:
         return str(self._table[self._path_column].iloc[row])
 
     def labels(self) -> pd.DataFrame:
-        """Return age, sex and rhythm, and `scp_codes` and `scp_superclass` as extra columns.
+        """Return age, sex and rhythm, and columns of statements.
 
         The rhythm is the statement with the highest likelihood, the superclass the one with the
         highest sum of likelihoods. Ties go to the one that is rarer in PTB-XL, which carries more
         information: bigeminal pattern rather than sinus rhythm. Most likelihoods of rhythms are 0,
         which means not stated.
 
+        The columns are `scp_codes`, all statements; `scp_superclass`; and `scp_superclasses`, the
+        superclasses of all diagnostic statements, separated by semicolons, whatever their
+        likelihood, as in the benchmark of Strodthoff et al. (IEEE J-BHI 25:1519, 2021).
+
         Returns:
-            The labels by `record_id`, with `scp_superclass` only if ``scp_statements.csv`` exists.
+            The labels by `record_id`, with superclasses only if ``scp_statements.csv`` exists.
         """
         return self.record_labels().values()
 
@@ -166,6 +170,9 @@ class PtbXl:
             find = partial(_find_superclass, classes=self._superclasses())
             superclass = likelihoods.map(find, na_action="ignore").astype("string")
             columns.append(superclass.rename("scp_superclass"))
+            find_all = partial(_list_superclasses, classes=self._superclasses())
+            superclasses = likelihoods.map(find_all, na_action="ignore").astype("string")
+            columns.append(superclasses.rename("scp_superclasses"))
         return assemble_labels(self.index(), columns, skipped)
 
     def _superclasses(self) -> dict[str, str]:
@@ -202,6 +209,11 @@ def _find_superclass(likelihoods: Likelihoods, classes: Mapping[str, str]) -> st
         if code in classes:
             sums[classes[code]] = sums.get(classes[code], 0.0) + likelihood
     return _likeliest(sums, SUPERCLASSES) or None
+
+
+def _list_superclasses(likelihoods: Likelihoods, classes: Mapping[str, str]) -> str | None:
+    stated = {classes[code] for code in likelihoods if code in classes}
+    return ";".join(name for name in SUPERCLASSES if name in stated) or None
 
 
 def _likeliest(likelihoods: Likelihoods, names: tuple[str, ...]) -> str:

@@ -6,13 +6,13 @@ with these weights, for all draws at once.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from enecg import metrics
+from enecg import label_metrics, metrics
 
 Draws = Float[np.ndarray, " draw"]
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
@@ -29,15 +29,15 @@ class Resamples:
     """Test records and bootstrap draws of their patients.
 
     Attributes:
-        truth: True values in the task's unit or class indices.
-        predicted: Predicted values in the task's unit or class indices.
-        probability: Class probabilities; None for a regression task.
+        truth: True values in the task's unit, class indices, or indicators of labels.
+        predicted: Predictions, like `truth`.
+        probability: Probabilities of classes or labels; None for a regression task.
         patient: Column in `counts` of the patient of each record.
         counts: Number of times that each draw contains each patient.
     """
 
-    truth: Float[np.ndarray, " record"]
-    predicted: Float[np.ndarray, " record"]
+    truth: Float[np.ndarray, "record *label"]
+    predicted: Float[np.ndarray, "record *label"]
     probability: Float[np.ndarray, "record class"] | None
     patient: Int[np.ndarray, " record"]
     counts: Float[np.ndarray, "draw patient"]
@@ -193,6 +193,34 @@ def macro_auroc(resamples: Resamples) -> Draws:
     return _mean_of_present(areas, ~np.isnan(areas))
 
 
+def auroc_of_labels(resamples: Resamples) -> Draws:
+    """See `label_metrics.auroc_of_labels`."""
+    areas = np.stack([auroc(label) for label in _split_labels(resamples)])
+    return _mean_of_present(areas, ~np.isnan(areas))
+
+
+def auprc_of_labels(resamples: Resamples) -> Draws:
+    """See `label_metrics.auprc_of_labels`."""
+    areas = np.stack([auprc(label) for label in _split_labels(resamples)])
+    return _mean_of_present(areas, ~np.isnan(areas))
+
+
+def f1_of_labels(resamples: Resamples) -> Draws:
+    """See `label_metrics.f1_of_labels`."""
+    truth, predicted = resamples.truth.T, resamples.predicted.T
+    correct, actual, guessed = (
+        np.stack([resamples.sum(column) for column in columns])
+        for columns in (truth * predicted, truth, predicted)
+    )
+    return _mean_of_present(divide(2 * correct, actual + guessed, 0), actual)
+
+
+def _split_labels(resamples: Resamples) -> Iterator[Resamples]:
+    """Yield the resamples of each label as those of a task with two classes."""
+    for truth, positive in zip(resamples.truth.T, _probability(resamples).T, strict=True):
+        yield replace(resamples, truth=truth, probability=np.stack([1 - positive, positive], 1))
+
+
 def calibration_error(resamples: Resamples) -> Draws:
     """See `metrics.calibration_error`."""
     probability, outcome = metrics.calibration_pairs(resamples.truth, _probability(resamples))
@@ -226,10 +254,19 @@ VECTORIZED: dict[MetricFunction, Callable[[Resamples], Draws]] = {
     metrics.auprc: auprc,
     metrics.macro_auroc: macro_auroc,
     metrics.calibration_error: calibration_error,
+    label_metrics.auroc_of_labels: auroc_of_labels,
+    label_metrics.auprc_of_labels: auprc_of_labels,
+    label_metrics.f1_of_labels: f1_of_labels,
 }
 """Vectorized version of each metric that has one."""
 
-RANKED = (metrics.auroc, metrics.auprc, metrics.macro_auroc)
+RANKED = (
+    metrics.auroc,
+    metrics.auprc,
+    metrics.macro_auroc,
+    label_metrics.auroc_of_labels,
+    label_metrics.auprc_of_labels,
+)
 
 
 def draw_limit(metric: MetricFunction) -> int:

@@ -29,9 +29,10 @@ def has_chance(metric: Metric) -> bool:
 def sample_chance(constant: TaskPredictions, samples: int) -> Iterator[TaskPredictions]:
     """Draw random predictions.
 
-    Classes are drawn by their shares among the training records, independently for each record.
-    Class probabilities are uniform random numbers; only their order has a meaning. Samples come in
-    antithetic pairs: the second one has the opposite order, so that an AUROC averages to 0.5.
+    Classes are drawn by their shares among the training records, independently for each record,
+    and labels of a multilabel task independently of each other. Class probabilities are uniform
+    random numbers; only their order has a meaning. Samples come in antithetic pairs: the second one
+    has the opposite order, so that an AUROC averages to 0.5.
 
     Args:
         constant: Predictions of the constant predictor; its probabilities are the shares.
@@ -41,6 +42,9 @@ def sample_chance(constant: TaskPredictions, samples: int) -> Iterator[TaskPredi
         Predictions for the same records.
     """
     assert constant.probability is not None
+    if constant.labels:
+        yield from _sample_labels(constant, samples)
+        return
     records, classes = constant.probability.shape
     edges = np.cumsum(constant.probability[0])[:-1]
     rng = np.random.default_rng((SEED, constant.repeat))
@@ -53,6 +57,18 @@ def sample_chance(constant: TaskPredictions, samples: int) -> Iterator[TaskPredi
         for number, of_class in ((uniform, score), (1 - uniform, 1 - score)):
             predicted = np.asarray(np.searchsorted(edges, number, "right"), np.float64)
             yield replace(constant, method=CHANCE, predicted=predicted, probability=of_class)
+
+
+def _sample_labels(constant: TaskPredictions, samples: int) -> Iterator[TaskPredictions]:
+    """Draw random predictions of a multilabel task, independently for each label."""
+    assert constant.probability is not None
+    shares = constant.probability[0]
+    rng = np.random.default_rng((SEED, constant.repeat))
+    for _ in range(samples // 2):
+        uniform = rng.random(constant.probability.shape)
+        for score in (uniform, 1 - uniform):
+            predicted = (score > 1 - shares).astype(np.float64)
+            yield replace(constant, method=CHANCE, predicted=predicted, probability=score)
 
 
 def measure_chance(

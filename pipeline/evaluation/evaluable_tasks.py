@@ -7,13 +7,8 @@ import pandas as pd
 from jaxtyping import Bool
 
 from enecg.tasks import Task
+from pipeline.labels.label_lists import count_labels
 from pipeline.labels.targets import Targets
-
-
-def has_target(targets: Targets, labels: pd.DataFrame) -> Bool[np.ndarray, " record"]:
-    """Return a mask of the records with a label that the targets can encode."""
-    known: np.ndarray = ~np.isnan(targets.encode(labels[targets.task.column]))
-    return known
 
 
 def select_tasks(
@@ -49,8 +44,15 @@ def select_tasks(
                     f"{task.title}: {unknown} of {len(known_labels)} labels are not among the "
                     f"run's classes and {handling}."
                 )
+        if task.kind == "multilabel":
+            counts = count_labels(known_labels)
+            if unknown_labels := sorted(counts.keys() - set(first.classes)):
+                notes.append(
+                    f"{task.title}: ignored {len(unknown_labels)} labels that are not among the "
+                    f"run's, such as {unknown_labels[0]} ({counts[unknown_labels[0]]} records)."
+                )
         if not all(
-            (has_target(by_task[name], labels) & mask).any()
+            (by_task[name].known(labels[task.column]) & mask).any()
             for by_task, mask in zip(targets, unseen, strict=True)
         ):
             notes.append(

@@ -1,7 +1,7 @@
 """Predictions of a method for test records, and their Parquet table."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,12 @@ class TaskPredictions:
         repeat: Index of the repeat.
         record_id: Record id of each test record.
         patient_id: Patient id of each test record.
-        truth: True values in the task's unit or class indices.
-        predicted: Predicted values in the task's unit or class indices.
-        probability: Class probabilities; None for a regression task.
+        truth: True values in the task's unit or class indices; for a multilabel task 1 where a
+            record has a label, else 0, with a column per label.
+        predicted: Predictions, like `truth`.
+        probability: Class probabilities, or probabilities of the labels of a multilabel task; None
+            for a regression task.
+        labels: Names of the labels of a multilabel task; empty for other tasks.
     """
 
     task: Task
@@ -41,9 +44,23 @@ class TaskPredictions:
     repeat: int
     record_id: RecordIds
     patient_id: RecordIds
-    truth: Float[np.ndarray, " record"]
-    predicted: Float[np.ndarray, " record"]
+    truth: Float[np.ndarray, "record *label"]
+    predicted: Float[np.ndarray, "record *label"]
     probability: Float[np.ndarray, "record class"] | None = None
+    labels: tuple[str, ...] = ()
+
+    def by_label(self) -> Iterator["TaskPredictions"]:
+        """Yield the predictions of each label as those of a task with two classes."""
+        assert self.probability is not None
+        for column, name in enumerate(self.labels):
+            positive = self.probability[:, column]
+            yield replace(
+                self,
+                truth=self.truth[:, column],
+                predicted=self.predicted[:, column],
+                probability=np.stack([1 - positive, positive], 1),
+                labels=(name,),
+            )
 
 
 def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
@@ -53,25 +70,35 @@ def predictions_table(predictions: Sequence[TaskPredictions]) -> pa.Table:
         predictions: Predictions of all methods, tasks and repeats.
 
     Returns:
-        One row per record with columns task, method, repeat, record_id, patient_id, truth,
-        predicted and probability (list of float32, one per class, or null).
+        One row per record with columns task, method, repeat, record_id, patient_id, label, truth,
+        predicted and probability (list of float32, one per class, or null). A multilabel task has
+        one row per record and label, with the probabilities of its absence and presence; `label`
+        is null for other tasks.
     """
     return pa.concat_tables(
         [
-            pa.table(
-                {
-                    "task": pa.repeat(prediction.task.name, len(prediction.truth)),
-                    "method": pa.repeat(prediction.method, len(prediction.truth)),
-                    "repeat": np.full(len(prediction.truth), prediction.repeat),
-                    "record_id": pa.array(prediction.record_id),
-                    "patient_id": pa.array(prediction.patient_id),
-                    "truth": prediction.truth,
-                    "predicted": prediction.predicted,
-                    "probability": _make_list_array(prediction.probability, len(prediction.truth)),
-                }
-            )
+            _build_table(part)
             for prediction in predictions
+            for part in (prediction.by_label() if prediction.labels else (prediction,))
         ]
+    )
+
+
+def _build_table(prediction: TaskPredictions) -> pa.Table:
+    rows = len(prediction.truth)
+    label = pa.scalar(next(iter(prediction.labels), None), pa.string())
+    return pa.table(
+        {
+            "task": pa.repeat(prediction.task.name, rows),
+            "method": pa.repeat(prediction.method, rows),
+            "repeat": np.full(rows, prediction.repeat),
+            "record_id": pa.array(prediction.record_id),
+            "patient_id": pa.array(prediction.patient_id),
+            "label": pa.repeat(label, rows),
+            "truth": prediction.truth,
+            "predicted": prediction.predicted,
+            "probability": _make_list_array(prediction.probability, rows),
+        }
     )
 
 

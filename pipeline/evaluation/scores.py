@@ -57,7 +57,7 @@ class Score(Measure):
         n: Number of test records in each repeat.
         patients: Number of test patients in each repeat.
         others: The other metrics.
-        reliability: Calibration bins over all repeats; empty for a regression task.
+        reliability: Calibration bins over all repeats; empty for regression and multilabel tasks.
     """
 
     task: str
@@ -129,7 +129,9 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
             for metric in others
             if has_probabilities or not metric.uses_probability
         ],
-        _compute_reliability(repeats, probabilities) if has_probabilities else (),
+        _compute_reliability(repeats, probabilities)
+        if has_probabilities and task.kind != "multilabel"
+        else (),
     )
 
 
@@ -169,7 +171,15 @@ def _build_score(
 
 def _metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
     """Return the main metric of a task and its other ones."""
-    main = metrics.Metric(task.metric_name, task.metric, task.higher_is_better)
+    labels = task.kind == "multilabel"
+    main = metrics.Metric(
+        task.metric_name,
+        task.metric,
+        task.higher_is_better,
+        uses_probability=labels,
+        # Bootstrap samples omit rare labels.
+        biased=labels,
+    )
     others = metrics.SECONDARY_METRICS[task.kind]
     return main, [metric for metric in others if metric.name != main.name]
 

@@ -1,10 +1,16 @@
-"""Decision thresholds of binary tasks."""
+"""Decision thresholds of binary tasks and of the labels of multilabel tasks."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from pipeline.evaluation.bootstrap import macro_f1_from_counts
 from pipeline.labels.targets import Targets
+
+Threshold = float | tuple[float, ...]
+"""Lowest probability for which class 1, or each label, is predicted."""
+
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of a label without a positive validation record."""
 
 
 def choose_threshold(
@@ -39,20 +45,51 @@ def choose_threshold(
     return float(thresholds[candidates[np.argmax(f1[candidates])]])
 
 
+def choose_label_thresholds(
+    probability: Float[np.ndarray, "record label"], truth: Float[np.ndarray, "record label"]
+) -> tuple[float, ...]:
+    """Choose the threshold of each label with the highest F1 on validation records.
+
+    Args:
+        probability: Probability of each label.
+        truth: 1 where a record has the label, else 0.
+
+    Returns:
+        For each label the lowest probability for which it is predicted: an element of
+        `probability`; the largest of those with the same F1. `DEFAULT_THRESHOLD` for a label
+        without a positive record.
+    """
+    thresholds = []
+    for score, positive in zip(probability.T, truth.T, strict=True):
+        order = np.argsort(-score, kind="stable")
+        ranked, correct = score[order], np.cumsum(positive[order])
+        f1 = 2 * correct / (np.arange(1, len(order) + 1) + correct[-1])
+        # A threshold cannot separate records with equal probability.
+        separable = np.append(ranked[1:] < ranked[:-1], True)
+        best = int(np.argmax(np.where(separable, f1, -1)))
+        thresholds.append(float(ranked[best]) if correct[-1] else DEFAULT_THRESHOLD)
+    return tuple(thresholds)
+
+
 def decide(
-    targets: Targets, output: Float[np.ndarray, "record output"], threshold: float
-) -> Float[np.ndarray, " record"]:
+    targets: Targets, output: Float[np.ndarray, "record output"], threshold: Threshold
+) -> Float[np.ndarray, "record *label"]:
     """Convert the outputs for a task to predictions.
 
     Args:
         targets: Fitted targets of the task.
-        output: Standardized values for a regression task, otherwise class probabilities.
-        threshold: Lowest probability for which class 1 of a binary task is predicted; ignored for
-            other tasks.
+        output: Standardized values for a regression task, otherwise probabilities of classes or
+            labels.
+        threshold: Lowest probability for which class 1 of a binary task, or each label of a
+            multilabel task, is predicted; ignored for other tasks.
 
     Returns:
-        Values in the task's unit or class indices.
+        Values in the task's unit or class indices; for a multilabel task 1 where a label is
+        predicted, else 0.
     """
+    if targets.task.kind == "multilabel":
+        indicators: np.ndarray = (output >= np.asarray(threshold)).astype(np.float64)
+        return indicators
     if targets.task.kind == "regression":
         return targets.decode(output[:, 0])
     if targets.task.kind == "binary":

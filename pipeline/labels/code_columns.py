@@ -63,7 +63,8 @@ def describe_code_task(task: Task) -> str:
     """Return the remedy for a task with a column of lists, as the end of an error message."""
     if task.name not in CODE_COLUMNS:
         return ""
-    return f" For a single code, write --task {task.name}_{task.positive or 'CODE'}:binary."
+    single = f"{task.name}_{task.positive or 'CODE'}:binary"
+    return f" For a single code, write --task {single}; for all, {task.name}:multilabel."
 
 
 def _split(text: str) -> list[str]:

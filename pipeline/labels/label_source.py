@@ -24,6 +24,7 @@ from pipeline.datasets.record_labels import describe_skipped
 from pipeline.labels.code_columns import add_code_columns, describe_code_task, split_name
 from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.label_file import read_label_file
+from pipeline.labels.label_lists import check_lists, read_lists
 
 MAX_CLASSES = 50
 """Maximum number of classes of a custom task; a column with more is probably not categorical."""
@@ -93,6 +94,7 @@ def resolve_labels(
     else:
         wanted = {task.name for task in own} | {task.column for task in paper}
         wanted |= {split_name(task.name)[0] for task in own}
+        wanted |= {name for task in own for name in task.columns}
         index = dataset.index()
         found = read_label_file(Path(file), index, wanted)
         raw, columns = _remove_codes(found.rows.table, codes), found.rows.columns
@@ -109,15 +111,23 @@ def resolve_labels(
     complete, defaults = [], []
     raw, own = add_code_columns(raw, own, source, trained=trained)
     for task in own:
-        if task.name not in raw or task.name in PATIENT_COLUMNS:
+        needed = task.columns or (task.name,)
+        missing = [name for name in needed if name not in raw or name in PATIENT_COLUMNS]
+        if missing:
             if trained:
                 continue
             available = ", ".join(
                 name for name in columns if name not in (*ID_COLUMNS, *PATIENT_COLUMNS)
             )
             raise UserError(
-                f"No label column {task.name!r} in {source}; available columns: {available}."
+                f"No label column {missing[0]!r} in {source}; available columns: {available}."
             )
+        if task.kind == "multilabel":
+            table[task.column] = read_lists(raw, task, source, skipped)
+            if not trained:
+                check_lists(table[task.column], task, source)
+            complete.append(task)
+            continue
         column = raw[task.name]
         if task.kind == "regression":
             column = _parse_numbers(column, task, source, skipped)

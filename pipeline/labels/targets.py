@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from enecg.errors import UserError
 from enecg.tasks import ARRHYTHMIA_CLASSES, TASKS, Kind, Task, custom_task
+from pipeline.labels.label_lists import count_labels, encode_lists
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,15 @@ class Targets:
 
     Attributes:
         task: The task.
-        classes: Class names, indexed by class number; empty for a regression.
+        classes: Class names, indexed by class number; empty for a regression. For a multilabel
+            task, the labels that have a positive and a negative training record.
         mean: Mean of the training labels, in the task's unit (regression).
         scale: Standard deviation of the training labels, in the task's unit (regression).
         constant: Prediction of the constant predictor: the median of the training labels in the
-            task's unit (regression), or the number of their most frequent class.
-        shares: Fraction of each class among the training labels; empty for a regression.
+            task's unit (regression), or the number of their most frequent class; 0 for a
+            multilabel task, whose prediction follows from `shares`.
+        shares: Fraction of each class among the training labels, or fraction of training records
+            with each label; empty for a regression.
     """
 
     task: Task
@@ -37,16 +41,19 @@ class Targets:
         """Number of outputs of a head for this task."""
         return 1 if self.task.kind == "regression" else len(self.classes)
 
-    def encode(self, labels: pd.Series) -> Float[np.ndarray, " record"]:
-        """Encode labels as standardized values or class numbers.
+    def encode(self, labels: pd.Series) -> Float[np.ndarray, "record *label"]:
+        """Encode labels as standardized values, class numbers, or indicators.
 
         Args:
             labels: The task's column of the label table.
 
         Returns:
             The encoded labels as float64; NaN where missing. Labels that are not among `classes`
-            are encoded as `task.other_class`, or as NaN if the task has no such class.
+            are encoded as `task.other_class`, or as NaN if the task has no such class. For a
+            multilabel task, one column per label, without those that are not among `classes`.
         """
+        if self.task.kind == "multilabel":
+            return encode_lists(labels, self.classes)
         if self.task.kind == "regression":
             return (labels.to_numpy(np.float64) - self.mean) / self.scale
         if self.task.kind == "binary":
@@ -55,6 +62,11 @@ class Targets:
         if self.task.other_class:
             labels = labels.where(labels.isin(self.classes) | labels.isna(), self.task.other_class)
         return labels.map(numbers).to_numpy(np.float64, na_value=np.nan, copy=True)
+
+    def known(self, labels: pd.Series) -> Bool[np.ndarray, " record"]:
+        """Return a mask of the records with a label that can be encoded."""
+        mask: np.ndarray = is_known(self.encode(labels))
+        return mask
 
     def decode(self, standardized: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
         """Convert a regression's standardized values to the task's unit."""
@@ -70,6 +82,7 @@ class Targets:
             "scale": self.scale,
             "constant": self.constant,
             "shares": list(self.shares),
+            "columns": list(self.task.columns),
         }
 
     @classmethod
@@ -86,6 +99,7 @@ class Targets:
         kind, classes = document["kind"], tuple(document["classes"])
         own_classes = classes if kind == "binary" else ()
         task = TASKS.get(name) or custom_task(name, kind, document["unit"], own_classes)
+        task = replace(task, columns=tuple(document.get("columns", ())))
         return cls(
             task,
             classes,
@@ -96,25 +110,32 @@ class Targets:
         )
 
 
+def is_known(encoded: Float[np.ndarray, "record *label"]) -> Bool[np.ndarray, " record"]:
+    """Return a mask of the records whose encoded label is not missing."""
+    mask: np.ndarray = ~np.isnan(encoded.reshape(len(encoded), -1)).any(1)
+    return mask
+
+
 class Constant(NamedTuple):
     """The best constant prediction for some labels.
 
     Attributes:
-        value: Median of the labels (regression), or the number of the most frequent class.
-        shares: Fraction of each class; empty for a regression.
+        value: Median of the labels (regression), or the number of the most frequent class; 0 for
+            a multilabel task.
+        shares: Fraction of each class, or of records with each label; empty for a regression.
     """
 
     value: np.floating
     shares: Float[np.ndarray, " class"]
 
 
-def fit_constant(kind: Kind, labels: Float[np.ndarray, " record"], outputs: int) -> Constant:
+def fit_constant(kind: Kind, labels: Float[np.ndarray, "record *label"], outputs: int) -> Constant:
     """Fit the constant predictor.
 
     Args:
         kind: Kind of the task.
-        labels: Labels of the training records, without missing ones: values (regression) or class
-            numbers.
+        labels: Labels of the training records, without missing ones: values (regression), class
+            numbers, or indicators (multilabel).
         outputs: Number of classes; ignored for a regression.
 
     Returns:
@@ -122,6 +143,8 @@ def fit_constant(kind: Kind, labels: Float[np.ndarray, " record"], outputs: int)
     """
     if kind == "regression":
         return Constant(np.median(labels), np.empty(0))
+    if kind == "multilabel":
+        return Constant(np.float64(0), labels.mean(0))
     shares = np.bincount(labels.astype(int), minlength=outputs) / len(labels)
     return Constant(np.float64(shares.argmax()), shares)
 
@@ -137,9 +160,14 @@ def fit_targets(task: Task, labels: pd.Series) -> Targets:
         The targets.
 
     Raises:
-        UserError: There are fewer than two distinct labels.
+        UserError: There are fewer than two distinct labels, or no label of a multilabel task has
+            a positive and a negative record.
     """
     known = labels.dropna()
+    if task.kind == "multilabel":
+        targets = Targets(task, _fit_labels(task, known, len(labels)))
+        shares = targets.encode(known).mean(0)
+        return replace(targets, shares=tuple(shares.tolist()))
     if known.nunique() < 2:
         raise UserError(
             f"{task.name} has {known.nunique()} distinct labels among the training patients "
@@ -155,6 +183,21 @@ def fit_targets(task: Task, labels: pd.Series) -> Targets:
     constant = fit_constant(task.kind, encoded, targets.outputs)
     shares = tuple(constant.shares.tolist())
     return replace(targets, constant=float(constant.value), shares=shares)
+
+
+def _fit_labels(task: Task, known: pd.Series, records: int) -> tuple[str, ...]:
+    """Return the labels that some but not all records have, by decreasing frequency."""
+    counts = count_labels(known)
+    labels = sorted(
+        (label for label, count in counts.items() if count < len(known)),
+        key=lambda label: (-counts[label], label),
+    )
+    if not labels:
+        raise UserError(
+            f"{task.name} has no label that some but not all training records have ({len(known)} "
+            f"of {records} records are labeled); remove it from --task, or use more records."
+        )
+    return tuple(labels)
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
+from pipeline.evaluation.predictions import TaskPredictions
 from pipeline.report.prediction_plots import one_line, select_predictions, sum_confusions
 from pipeline.training.repeat import Repeat
 
@@ -69,28 +70,46 @@ def group_gate_weights(
 
     Returns:
         Name, number of records and mean weights of each group. The first group has an empty name
-        and contains all records. The others are the true classes, or thirds of the true values of
-        a regression task.
+        and contains all records. The others are the true classes, the records with each label of a
+        multilabel task, or thirds of the true values of a regression task.
     """
-    weights, names = [], []
+    task_kind = repeats[0].targets[task].task.kind
+    weights, members = [], []
     for repeat, predictions in zip(repeats, select_predictions(repeats, task), strict=True):
         order = np.argsort(repeat.cohort.test)
         rows = order[np.searchsorted(repeat.cohort.test, predictions.record_id, sorter=order)]
         # Average over the outputs, in case each has its own weights.
         weights.append(repeat.gate_weights[task][rows].mean(1))
-        if predictions.task.kind == "regression":
-            edges = np.quantile(predictions.truth, (1 / 3, 2 / 3))
-            names += [THIRDS[third] for third in np.searchsorted(edges, predictions.truth)]
-        else:
-            names += [repeat.targets[task].classes[int(label)] for label in predictions.truth]
-    all_weights, all_names = np.concatenate(weights), np.array(names)
-    regression = repeats[0].targets[task].task.kind == "regression"
-    groups = [("", len(all_names), all_weights.mean(0))]
-    for name in THIRDS if regression else sum_confusions(repeats, task)[0]:
-        in_group = all_names == name
+        members.append(_find_members(predictions, repeat.targets[task].classes))
+    all_weights = np.concatenate(weights)
+    groups = [("", len(all_weights), all_weights.mean(0))]
+    names = {
+        "regression": THIRDS,
+        "multilabel": dict.fromkeys(name for by_name in members for name in by_name),
+    }
+    for name in names.get(task_kind) or sum_confusions(repeats, task)[0]:
+        in_group = np.concatenate(
+            [
+                by_name.get(name, np.zeros(len(part), bool))
+                for by_name, part in zip(members, weights, strict=True)
+            ]
+        )
         if in_group.any():
             groups.append((name, int(in_group.sum()), all_weights[in_group].mean(0)))
     return groups
+
+
+def _find_members(
+    predictions: TaskPredictions, classes: Sequence[str]
+) -> dict[str, Bool[np.ndarray, " record"]]:
+    """Return a mask of the records of each group of one repeat."""
+    truth = predictions.truth
+    if predictions.task.kind == "multilabel":
+        return {name: truth[:, column] == 1 for column, name in enumerate(classes)}
+    if predictions.task.kind == "regression":
+        third = np.searchsorted(np.quantile(truth, (1 / 3, 2 / 3)), truth)
+        return {name: third == number for number, name in enumerate(THIRDS)}
+    return {name: truth == number for number, name in enumerate(classes)}
 
 
 def _draw_bar(axes: Any, height: float, weights: np.ndarray, *, all_records: bool) -> None:

@@ -48,6 +48,14 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             f"Positive class of binary tasks: {positive}. Intervals of AUROC are based on "
             f"{RANK_DRAWS} draws."
         )
+    if any(task.kind == "multilabel" for task in run.tasks.values()):
+        notes.append(
+            "Multilabel tasks: macro-AUROC is the mean over the labels that some but not all test "
+            "records have, macro-F1 that of the positive class over the labels that some test "
+            "records have. The threshold of each label has the "
+            f"highest F1 on validation records. Intervals of macro-AUROC are based on {RANK_DRAWS} "
+            "draws, and all are corrected for bootstrap bias."
+        )
     if run.parameters:
         notes.append("Parameters: heads and gate only, without the frozen experts.")
     if run.config["records_left_out"]:
@@ -68,9 +76,9 @@ def _baseline_notes(run: RunResults) -> list[str]:
             "classification has a cell in bold. Train again to add it."
         ]
     return [
-        "Chance: classes drawn at random by their shares among the training records; expected "
-        "score, and the interval of such predictions. Regressions have no chance level: compare "
-        "them with the constant predictor."
+        "Chance: classes or labels drawn at random by their shares among the training records; "
+        "expected score, and the interval of such predictions. Regressions have no chance level: "
+        "compare them with the constant predictor."
     ]
 
 
@@ -78,7 +86,7 @@ def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
     """Return notes that explain the other metrics of the run's tasks."""
     kinds = {task.kind for task in run.tasks.values()}
     notes = []
-    if kinds - {"regression"}:
+    if kinds & {"binary", "multiclass"}:
         notes += [
             f"Intervals of AUROC and AUPRC are based on {RANK_DRAWS} draws. The AUPRC of a "
             "constant prediction is the share of the positive class. For AUROC and AUPRC, chance "

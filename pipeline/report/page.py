@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from enecg.metrics import BINS
 from pipeline.report.formats import templates
 from pipeline.report.gate_plot import plot_gate_weights
+from pipeline.report.label_table import label_tables
 from pipeline.report.notes import other_metrics_notes, untrained_warning
 from pipeline.report.paper_tables import all_tables, other_metrics_tables
 from pipeline.report.plots import plot_learning_curves, plot_scores
@@ -46,6 +47,7 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
             config=run.config,
             tables=all_tables(run),
             others=other_metrics_tables(run, run.methods),
+            labels=label_tables(repeats),
             others_notes=other_metrics_notes(run),
             warning=untrained_warning(run.untrained),
             resources=resource_table(run),
@@ -89,7 +91,7 @@ def _plot_figures(
         (
             "Gate weights per expert",
             "Weights sum to 1 for each record and task. Below each task: test records by true "
-            "class, or by thirds of the true value (number of records).",
+            "class or label, or by thirds of the true value (number of records).",
             plot_gate_weights(repeats, [method_label(name, run) for name in run.weights]),
         ),
         (

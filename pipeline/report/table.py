@@ -12,7 +12,8 @@ from pipeline.runs.results import RunResults, TaskSummary
 NOT_APPLICABLE = "–"
 UNDEFINED = "undefined"
 PARAMETERS = "parameters of heads and gate, trainable / total"
-AUROC = "AUROC"
+SECOND_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
+"""Metric beside the main one in `score_table`, by kind of task."""
 
 Column = tuple[TaskSummary, str, bool]
 """Task, metric, and whether a higher value is better."""
@@ -53,7 +54,7 @@ def method_label(method: str, run: RunResults) -> str:
 
 
 def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
-    """Build a table of the main metric of every task, and of the AUROC of binary tasks.
+    """Build a table of the main metric of every task, and of those of `SECOND_METRICS`.
 
     Args:
         run: Results of a run.
@@ -96,7 +97,7 @@ def score_columns(run: RunResults) -> list[Column]:
         for task in run.tasks.values()
         for column in (
             (task, task.metric_name, task.higher_is_better),
-            *([(task, AUROC, True)] if task.kind == "binary" else []),
+            *([(task, SECOND_METRICS[task.kind], True)] if task.kind in SECOND_METRICS else []),
         )
     ]
 

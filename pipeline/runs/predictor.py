@@ -18,7 +18,7 @@ from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.heads import TaskHeads
 from pipeline.evaluation.predictions import ENSEMBLE
-from pipeline.evaluation.thresholds import decide
+from pipeline.evaluation.thresholds import Threshold, decide
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import Targets
 from pipeline.runs.saved_run import SavedRun
@@ -28,9 +28,11 @@ from pipeline.training.fit_heads import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
-"""Standardized values of regression tasks and class probabilities of others, by method and task."""
-Predictions = dict[str, dict[str, Float[np.ndarray, " record"]]]
-"""Values in the unit of regression tasks and class indices of others, by method and task."""
+"""Standardized values of regression tasks, probabilities of labels for multilabel tasks, and class
+probabilities of others, by method and task."""
+Predictions = dict[str, dict[str, Float[np.ndarray, "record *label"]]]
+"""Values in the unit of regression tasks, indicators of labels for multilabel tasks, and class
+indices of others, by method and task."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class Predictor:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
         gate: The gate; `enecg.gate.Gate` with its adapter.
-        thresholds: Decision thresholds of binary tasks, by method and task.
+        thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
     """
 
     targets: dict[str, Targets]
     heads: dict[str, TaskHeads]
     gate: nn.Module
-    thresholds: dict[str, dict[str, float]]
+    thresholds: dict[str, dict[str, Threshold]]
 
     def outputs(self, features: Features) -> Outputs:
         """Compute the outputs of every expert's heads and of EnECG.
@@ -78,7 +80,11 @@ class Predictor:
         }
         by_expert = list(outputs.values())
         outputs[ENSEMBLE] = {
-            task: mix(weight, torch.stack([by_task[task] for by_task in by_expert]))
+            task: mix(
+                weight,
+                torch.stack([by_task[task] for by_task in by_expert]),
+                kind=self.targets[task].task.kind,
+            )
             for task, weight in self.gate_weights(features).items()
         }
         return outputs
@@ -118,7 +124,8 @@ class Predictor:
             features: Embeddings by all experts of the run, and the gate's input.
 
         Returns:
-            See `Predictions`. Classes are indices into `targets[task].classes`. Element i is the
+            See `Predictions`. Classes are indices into `targets[task].classes`, and labels of a
+            multilabel task are in that order. Element i is the
             prediction for `features.record_id[i]`.
 
         Raises:

@@ -7,7 +7,6 @@ import pandas as pd
 from jaxtyping import Bool
 
 from enecg.tasks import Task
-from pipeline.evaluation.evaluable_tasks import has_target
 from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
 from pipeline.runs.predictor import Predictions, Predictor
 from pipeline.training.features import Features
@@ -41,11 +40,13 @@ def predict_repeat(
     for method, by_task in by_method.items():
         for task in tasks:
             targets = predictor.targets[task.name]
-            known = unseen & has_target(targets, labels)
+            known = unseen & targets.known(labels[task.column])
             truth = targets.encode(labels[task.column])[known]
             if method == CONSTANT:
                 predicted = np.full(len(truth), targets.constant)
                 probability = np.tile(targets.shares, (len(truth), 1))
+                if task.kind == "multilabel":
+                    predicted = (probability >= 0.5).astype(float)
             else:
                 predicted = by_task[task.name][known]
                 probability = outputs[method][task.name].cpu().numpy()[known]
@@ -60,6 +61,7 @@ def predict_repeat(
                     truth=targets.decode(truth) if regression else truth,
                     predicted=predicted.astype(np.float64),
                     probability=None if regression else probability.astype(np.float64),
+                    labels=targets.classes if task.kind == "multilabel" else (),
                 )
             )
     return predictions

@@ -12,6 +12,7 @@ from torch import nn
 
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
 from pipeline.runs.results import (
@@ -95,14 +96,11 @@ class SavedRun:
                 name: Targets.from_document(name, document) for name, document in documents.items()
             }
 
-    def thresholds(self, repeat: int) -> dict[str, dict[str, float]]:
-        """Return the decision thresholds of a repeat, by method and binary task."""
+    def thresholds(self, repeat: int) -> dict[str, dict[str, Threshold]]:
+        """Return the decision thresholds of a repeat, by method and binary or multilabel task."""
         with self._translate_errors():
             return {
-                method: {
-                    task: float("inf") if value is None else float(value)
-                    for task, value in by_task.items()
-                }
+                method: {task: _parse_threshold(value) for task, value in by_task.items()}
                 for method, by_task in self._targets_file(repeat)["thresholds"].items()
             }
 
@@ -161,3 +159,9 @@ class SavedRun:
                 f"{self.folder} is incomplete, damaged or of another version "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}). Train again."
             ) from error
+
+
+def _parse_threshold(value: float | list[float] | None) -> Threshold:
+    if isinstance(value, list):
+        return tuple(map(float, value))
+    return float("inf") if value is None else float(value)

@@ -148,11 +148,14 @@ def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
 
 
 def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
-    return {
-        method: {task: [repeat.thresholds[method][task] for repeat in repeats] for task in by_task}
-        for method, by_task in repeats[0].thresholds.items()
-        if by_task
-    }
+    """Collect the thresholds of binary tasks."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    for repeat in repeats:
+        for method, by_task in repeat.thresholds.items():
+            for task, value in by_task.items():
+                if isinstance(value, float):
+                    collected.setdefault(method, {}).setdefault(task, []).append(value)
+    return collected
 
 
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
@@ -160,7 +163,9 @@ def _write_repeat(folder: Path, repeat: Repeat) -> None:
     documents = {name: targets.to_document() for name, targets in repeat.targets.items()}
     # JSON does not support infinity, the threshold if class 1 is never predicted: store null.
     thresholds = {
-        method: {task: value if np.isfinite(value) else None for task, value in by_task.items()}
+        method: {
+            task: value if np.isfinite(value).all() else None for task, value in by_task.items()
+        }
         for method, by_task in repeat.thresholds.items()
     }
     _write_json(folder / "targets.json", {"targets": documents, "thresholds": thresholds})

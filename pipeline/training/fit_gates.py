@@ -128,12 +128,14 @@ def _gate_losses(
         mixed = (weights * picked).sum(-1)
         # With a set of weights per class, the mixed probabilities do not sum to 1.
         probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
-        total, known = sum_losses(
+        sums = sum_losses(
             mixed[..., 0],
             probability.clamp_min(1e-7).log(),
             data.targets(repeats, rows),
             data.regression,
         )
+        present, absent = (share.clamp_min(1e-7).log() for share in (mixed, 1 - mixed))
+        total, known = data.add_label_losses(sums, repeats, rows, present, absent)
         if settings.balance and stack.training:
             # For each set of weights: 0 if the mean weights of all experts are equal, experts - 1
             # if one expert has the total weight.

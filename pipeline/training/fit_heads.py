@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN
+from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.linear_path import LinearPaths, fit_linear_paths
@@ -46,7 +48,8 @@ class FittedModel:
 class FittedHeads(FittedModel):
     """The heads of one expert and repeat, and their predictions for the repeat's records.
 
-    Predictions are standardized values for regression tasks and class probabilities for others.
+    Predictions are standardized values for regression tasks, probabilities of labels for multilabel
+    tasks, and class probabilities for others.
 
     Attributes:
         module: The heads.
@@ -148,16 +151,24 @@ def predict_heads(
         targets: Fitted targets, by task.
 
     Returns:
-        Standardized values of regression tasks and class probabilities of others, by task.
+        Standardized values of regression tasks, and probabilities of classes or labels, by task.
     """
     heads.eval()
     with torch.no_grad():
         parts = [heads(part) for part in embedding.split(PREDICTION_BATCH_SIZE)]
     outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
     return {
-        name: output if targets[name].task.kind == "regression" else output.softmax(-1)
-        for name, output in outputs.items()
+        name: to_predictions(targets[name].task.kind, output) for name, output in outputs.items()
     }
+
+
+def to_predictions(
+    kind: Kind, output: Float[Tensor, "record output"]
+) -> Float[Tensor, "record output"]:
+    """Convert the outputs of a head: values of a regression unchanged, logits to probabilities."""
+    if kind == "regression":
+        return output
+    return output.sigmoid() if kind == "multilabel" else output.softmax(-1)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -236,7 +247,9 @@ def _head_losses(
             # Indexing tensors separated by a slice put the indexed axes first.
             output = output + offset[every_group, :, rows].movedim(2, 1)
         logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
-        return sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
+        sums = sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
+        present, absent = functional.logsigmoid(output), functional.logsigmoid(-output)
+        return data.add_label_losses(sums, repeats, rows, present, absent)
 
     return losses
 

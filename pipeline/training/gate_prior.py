@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.ensembles.base import task_loss
+from enecg.ensembles.base import is_labeled, task_loss
 from enecg.gate import mix
 from enecg.tasks import Kind
 from pipeline.training.labeled_repeat import LabeledRepeat
@@ -33,7 +33,7 @@ def fit_prior(
     logits = []
     for task, targets in repeat.targets.items():
         encoded = repeat.encoded[task]
-        parts = [rows[~encoded[rows].isnan()] for rows in (repeat.train, repeat.validation)]
+        parts = [rows[is_labeled(encoded[rows])] for rows in (repeat.train, repeat.validation)]
         fits = [
             _fit_logits(targets.task.kind, out_of_fold[task][:, rows], encoded[rows])
             for rows in parts
@@ -45,7 +45,7 @@ def fit_prior(
 def _fit_logits(
     kind: Kind,
     predictions: Float[Tensor, "expert record output"],
-    encoded: Float[Tensor, " record"],
+    encoded: Float[Tensor, "record *label"],
 ) -> Float[Tensor, " expert"]:
     """Minimize the loss of the mixture, which is convex in the weights."""
     predictions = predictions.detach().double()

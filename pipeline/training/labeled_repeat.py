@@ -23,8 +23,8 @@ class LabeledRepeat:
     Attributes:
         targets: Encoding of each task's labels, fitted on the training records.
         rows: Row of each record in `Features`: training, then validation, then test records.
-        encoded: Labels by task, in the order of `rows`: standardized values or class indices; NaN
-            where unknown.
+        encoded: Labels by task, in the order of `rows`: standardized values, class indices, or
+            indicators of labels; NaN where unknown.
         train: Indices into `rows` of the training records.
         validation: Indices into `rows` of the validation records.
         test: Indices into `rows` of the test records.
@@ -36,7 +36,7 @@ class LabeledRepeat:
 
     targets: dict[str, Targets]
     rows: Int[Tensor, " record"]
-    encoded: dict[str, Float[Tensor, " record"]]
+    encoded: dict[str, Float[Tensor, "record *label"]]
     train: Int[Tensor, " row"]
     validation: Int[Tensor, " row"]
     test: Int[Tensor, " row"]

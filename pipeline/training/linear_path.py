@@ -120,6 +120,7 @@ class _Part:
         self.features = data.features(index, rows.unsqueeze(0))[0]
         self.encoded = data.encoded[repeat][:, rows]
         self.patients = data.repeats[repeat].patients[rows]
+        self.indicators = {task: labels[repeat][rows] for task, labels in data.indicators.items()}
         self.designs: dict[bytes, RidgeDesign] = {}
 
     def known(self, task: int) -> Bool[Tensor, " row"]:
@@ -135,7 +136,9 @@ class _Part:
         return self.designs[key]
 
     def targets(self, task: int, classes: int) -> Float[Tensor, "record output"]:
-        """Return values, or indicators of the classes, of the records with a label."""
+        """Return values, or indicators of classes or labels, of the records with a label."""
+        if task in self.indicators:
+            return self.indicators[task][self.known(task)][:, :classes].double()
         encoded = self.encoded[task][self.known(task)]
         if not classes:
             return encoded.double().unsqueeze(1)
@@ -158,7 +161,8 @@ class _Choice:
         if not classes:
             return weight, bias
         shares = _shares(targets)
-        return self.scale * weight, shares.log() + self.scale * (bias - shares)
+        offset = shares.logit() if task in part.indicators else shares.log()
+        return self.scale * weight, offset + self.scale * (bias - shares)
 
 
 def _choose(train: _Part, validation: _Part, task: int, classes: int) -> _Choice:
@@ -178,14 +182,23 @@ def _choose(train: _Part, validation: _Part, task: int, classes: int) -> _Choice
         losses = functional.smooth_l1_loss(scores[..., 0], expected, reduction="none").mean(1)
         return _Choice(PENALTIES[int(losses.argmin())], 1.0)
     shares, labels = _shares(targets), truth.long().expand(len(scores), -1)
+    indicators = torch.cat([targets, validation.targets(task, classes)]).expand(scores.shape)
     by_scale = []
     for scale in SCALES:
-        logits = (shares.log() + scale * (scores - shares)).movedim(-1, 1)
+        moved = scale * (scores - shares)
+        if task in train.indicators:
+            loss = functional.binary_cross_entropy_with_logits(
+                shares.logit() + moved, indicators, reduction="none"
+            )
+            by_scale.append(loss.mean((1, 2)))
+            continue
+        logits = (shares.log() + moved).movedim(-1, 1)
         by_scale.append(functional.cross_entropy(logits, labels, reduction="none").mean(1))
     best = int(torch.stack(by_scale).argmin())
     return _Choice(PENALTIES[best % len(PENALTIES)], SCALES[best // len(PENALTIES)])
 
 
 def _shares(targets: Float[Tensor, "record output"]) -> Float[Tensor, " output"]:
-    """Return the share of each class, above 0 for classes without a record."""
-    return targets.mean(0).clamp_min(0.5 / len(targets))
+    """Return the share of each class or label, strictly between 0 and 1."""
+    least = 0.5 / len(targets)
+    return targets.mean(0).clamp(least, 1 - least)

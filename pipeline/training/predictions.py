@@ -7,8 +7,13 @@ import pandas as pd
 from torch import Tensor
 
 from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
-from pipeline.evaluation.thresholds import choose_threshold, decide
-from pipeline.labels.targets import fit_constant
+from pipeline.evaluation.thresholds import (
+    Threshold,
+    choose_label_thresholds,
+    choose_threshold,
+    decide,
+)
+from pipeline.labels.targets import fit_constant, is_known
 from pipeline.training.labeled_repeat import LabeledRepeat
 from stores.record_ids import RecordIds, as_ids
 
@@ -37,23 +42,35 @@ class PredictionBuilder:
             "test": repeat.test.cpu().numpy(),
         }
 
-    def choose_threshold(self, task: str, output: Tensor) -> float:
-        """Choose the decision threshold of a binary task on the validation records.
+    def choose_threshold(self, task: str, output: Tensor) -> Threshold:
+        """Choose the decision threshold of a binary or multilabel task on the validation records.
 
         Args:
-            task: Name of a binary task.
-            output: Class probabilities, shape (record, 2).
+            task: Name of a binary or multilabel task.
+            output: Class probabilities, shape (record, 2), or probabilities of labels, shape
+                (record, label).
 
         Returns:
             The threshold with the highest macro-F1: the lowest probability for which class 1 is
-            predicted, or infinity if predicting class 0 for all records is best.
+            predicted, or infinity if predicting class 0 for all records is best. One threshold per
+            label of a multilabel task; see `choose_label_thresholds`.
         """
         rows = self._labeled_rows(task, "validation")
+        if self.targets[task].task.kind == "multilabel":
+            return choose_label_thresholds(output.cpu().numpy()[rows], self.encoded[task][rows])
         probability = output[:, 1].cpu().numpy()[rows]
         return choose_threshold(probability, self.encoded[task][rows].astype(int))
 
     def predict_constant(self, task: str) -> TaskPredictions:
-        """Predict the median or most frequent class of the training labels for all test records."""
+        """Predict the median or most frequent class of the training labels for all test records.
+
+        Args:
+            task: Name of the task.
+
+        Returns:
+            The predictions. For a multilabel task, the labels that at least half of the training
+            records have.
+        """
         targets = self.targets[task]
         training = self.encoded[task][self._labeled_rows(task, "train")]
         value, class_frequencies = fit_constant(targets.task.kind, training, targets.outputs)
@@ -62,6 +79,10 @@ class PredictionBuilder:
             values = np.full(len(rows), float(targets.decode(np.asarray(value))))
             return self._build(CONSTANT, task, rows, values, None)
         probability = np.tile(class_frequencies, (len(rows), 1))
+        if targets.task.kind == "multilabel":
+            return self._build(
+                CONSTANT, task, rows, (probability >= 0.5).astype(float), probability
+            )
         return self._build(CONSTANT, task, rows, np.full(len(rows), float(value)), probability)
 
     def predict_untrained(self, method: str, task: str, output: Tensor) -> TaskPredictions:
@@ -78,20 +99,25 @@ class PredictionBuilder:
         """
         rows = self._labeled_rows(task, "test")
         values = output.cpu().numpy()[rows]
-        if self.targets[task].task.kind == "regression":
+        kind = self.targets[task].task.kind
+        if kind == "regression":
             return self._build(method, task, rows, values[:, 0], None)
+        if kind == "multilabel":
+            return self._build(method, task, rows, (values >= 0.5).astype(float), values)
         return self._build(method, task, rows, values.argmax(1), values)
 
-    def predict(self, method: str, task: str, output: Tensor, threshold: float) -> TaskPredictions:
+    def predict(
+        self, method: str, task: str, output: Tensor, threshold: Threshold
+    ) -> TaskPredictions:
         """Convert the outputs of a trained method.
 
         Args:
             method: Name of the method.
             task: Name of the task.
             output: Standardized values, shape (record, 1), for a regression task; otherwise class
-                probabilities, shape (record, class).
-            threshold: Lowest probability for which class 1 of a binary task is predicted; ignored
-                for other tasks.
+                probabilities, shape (record, class), or probabilities of labels.
+            threshold: Lowest probability for which class 1 of a binary task, or each label of a
+                multilabel task, is predicted; ignored for other tasks.
 
         Returns:
             The predictions.
@@ -105,7 +131,7 @@ class PredictionBuilder:
     def _labeled_rows(self, task: str, split: Literal["train", "validation", "test"]) -> np.ndarray:
         """Return the rows of a split whose label is known."""
         rows = self.rows[split]
-        labeled: np.ndarray = rows[~np.isnan(self.encoded[task][rows])]
+        labeled: np.ndarray = rows[is_known(self.encoded[task][rows])]
         return labeled
 
     def _build(
@@ -130,4 +156,5 @@ class PredictionBuilder:
             truth=truth,
             predicted=predicted.astype(np.float64),
             probability=None if probability is None else probability.astype(np.float64),
+            labels=targets.classes if targets.task.kind == "multilabel" else (),
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from enecg.ensembles import ENSEMBLES, HeadOutputs
 from enecg.gate import mix
 from pipeline.evaluation.predictions import ENSEMBLE, ZERO_SHOT, TaskPredictions
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.training.cohorts import Cohort
 from pipeline.training.features import Features
@@ -35,7 +36,7 @@ class Repeat:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
         gate: The gate.
-        thresholds: Decision thresholds of binary tasks, by method and task.
+        thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
             all outputs of a task share their weights.
         predictions: Predictions of every method for every task that it supports.
@@ -46,7 +47,7 @@ class Repeat:
     targets: dict[str, Targets]
     heads: dict[str, FittedHeads]
     gate: FittedModel
-    thresholds: dict[str, dict[str, float]]
+    thresholds: dict[str, dict[str, Threshold]]
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
     predictions: tuple[TaskPredictions, ...]
     parameters: dict[str, tuple[int, int]]
@@ -143,18 +144,21 @@ def _compute_outputs(
             combined = ensemble(head_outputs, repeat.seed)
             if combined is not None:
                 ensembles[name][task] = combined.prediction
-    mixed = {task: mix(weight, stacked[task]) for task, weight in weights.items()}
+    mixed = {
+        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind)
+        for task, weight in weights.items()
+    }
     return experts | ensembles | {ENSEMBLE: mixed}
 
 
 def _choose_thresholds(
     outputs: dict[str, dict[str, Tensor]], builder: PredictionBuilder
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Threshold]]:
     return {
         method: {
             task: builder.choose_threshold(task, output)
             for task, output in by_task.items()
-            if builder.targets[task].task.kind == "binary"
+            if builder.targets[task].task.kind in ("binary", "multilabel")
         }
         for method, by_task in outputs.items()
     }
@@ -164,7 +168,7 @@ def _predict(
     builder: PredictionBuilder,
     heads: dict[str, FittedHeads],
     outputs: dict[str, dict[str, Tensor]],
-    thresholds: dict[str, dict[str, float]],
+    thresholds: dict[str, dict[str, Threshold]],
 ) -> list[TaskPredictions]:
     """Predict the test records with every method, the baselines first."""
     predictions = [builder.predict_constant(task) for task in builder.targets]

@@ -1,7 +1,7 @@
 """Training data of a stack: records and labels of several repeats in padded tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,6 +34,8 @@ class StackedData:
         regression: Mask of the regression tasks.
         valid: Mask of the outputs of each task, since some have fewer than `outputs`.
         outputs: Largest number of outputs of any task.
+        indicators: Indicators of the labels of each multilabel task, by its position among the
+            tasks; 0 where unknown and for padding. `encoded` of such a task is 0 where known.
     """
 
     embedding: Float[Tensor, "all feature"]
@@ -46,6 +48,7 @@ class StackedData:
     regression: Bool[Tensor, " task"]
     valid: Bool[Tensor, "repeat task output"]
     outputs: int
+    indicators: dict[int, Float[Tensor, "repeat record output"]] = field(default_factory=dict)
 
     @classmethod
     def from_repeats(
@@ -65,12 +68,22 @@ class StackedData:
         for index, repeat in enumerate(repeats):
             rows[index, : len(repeat.rows)] = repeat.rows
             for position, task in enumerate(tasks):
-                encoded[index, position, : len(repeat.rows)] = repeat.encoded[task]
+                labels = repeat.encoded[task]
+                # The first indicator is missing where all indicators are.
+                labels = 0 * labels[:, 0] if labels.dim() > 1 else labels
+                encoded[index, position, : len(repeat.rows)] = labels
         counts = torch.tensor(
             [[repeat.targets[task].outputs for task in tasks] for repeat in repeats]
         )
         outputs = int(counts.max())
         kinds = [repeats[0].targets[task].task.kind for task in tasks]
+        indicators = {}
+        for position in (n for n, kind in enumerate(kinds) if kind == "multilabel"):
+            padded = torch.zeros((len(repeats), longest, outputs), device=device)
+            for index, repeat in enumerate(repeats):
+                labels = repeat.encoded[tasks[position]].nan_to_num()
+                padded[index, : len(labels), : labels.shape[1]] = labels
+            indicators[position] = padded
         return cls(
             embedding,
             tuple(repeats),
@@ -82,6 +95,7 @@ class StackedData:
             torch.tensor([kind == "regression" for kind in kinds], device=device),
             (torch.arange(outputs) < counts.unsqueeze(-1)).to(device),
             outputs,
+            indicators,
         )
 
     def copy_standardization(self, target: Standardize, repeat: int) -> None:
@@ -115,6 +129,41 @@ class StackedData:
         """
         picked = self.encoded[repeats.unsqueeze(1), :, rows].movedim(1, 2)
         return picked.masked_fill((rows == PADDING).unsqueeze(1), float("nan"))
+
+    def add_label_losses(
+        self,
+        sums: tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]],
+        repeats: Int[Tensor, " group"],
+        rows: Int[Tensor, "group batch"],
+        log_present: Float[Tensor, "group task batch output"],
+        log_absent: Float[Tensor, "group task batch output"],
+    ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
+        """Replace the losses of multilabel tasks by the binary cross-entropy.
+
+        Args:
+            sums: Result of `sum_losses`.
+            repeats: Repeat of each group.
+            rows: Indices of records within that repeat, or `PADDING`.
+            log_present: Log probability that a record has a label; ignored for other tasks.
+            log_absent: Log probability that a record does not have a label.
+
+        Returns:
+            The summed losses, averaged over the labels of a task, and the numbers of known labels.
+        """
+        if not self.indicators:
+            return sums
+        total, known = sums
+        by_task = list(total.unbind(1))
+        is_known = ~self.targets(repeats, rows).isnan()
+        for position, indicators in self.indicators.items():
+            truth = indicators[repeats.unsqueeze(1), rows]
+            valid = self.valid[repeats, position].unsqueeze(1)
+            losses = -torch.where(
+                truth > 0, log_present[:, position], log_absent[:, position]
+            ).where(valid, 0.0)
+            mean = losses.sum(-1) / valid.sum(-1)
+            by_task[position] = mean.where(is_known[:, position], 0.0).sum(-1)
+        return torch.stack(by_task, 1), known
 
 
 def precompute_first_layer(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from enecg.ensembles.base import is_labeled, task_loss
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
 from pipeline.extraction.request import resolve_device
@@ -228,12 +229,15 @@ def _compute_constant_losses(repeat: LabeledRepeat) -> dict[str, float]:
     for task, targets in repeat.targets.items():
         encoded = repeat.encoded[task].cpu()
         training, truth = encoded[repeat.train.cpu()], encoded[repeat.validation.cpu()]
-        training, truth = training[~training.isnan()], truth[~truth.isnan()]
+        training, truth = training[is_labeled(training)], truth[is_labeled(truth)]
         value, class_frequencies = fit_constant(
             targets.task.kind, training.numpy(), targets.outputs
         )
         if targets.task.kind == "regression":
             loss = torch.nn.functional.smooth_l1_loss(torch.full_like(truth, float(value)), truth)
+        elif targets.task.kind == "multilabel":
+            shares = torch.from_numpy(class_frequencies).float()
+            loss = task_loss("multilabel", shares.expand_as(truth), truth)
         else:
             # Clamping keeps the logarithm finite for classes without training records.
             probability = (

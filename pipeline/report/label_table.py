@@ -1,0 +1,67 @@
+"""Table of the labels of a multilabel task: prevalence, and EnECG's AUROC and F1."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from enecg.label_metrics import f1_of_labels
+from enecg.metrics import auroc
+from enecg.tasks import Task
+from pipeline.report.prediction_plots import select_predictions
+from pipeline.report.table import NOT_APPLICABLE, Table
+from pipeline.training.repeat import Repeat
+
+
+def label_tables(repeats: Sequence[Repeat]) -> list[Table]:
+    """Build a table for each multilabel task.
+
+    Args:
+        repeats: The trained repeats of a run.
+
+    Returns:
+        Tables with one row per label that is trained in any repeat.
+    """
+    tasks = [targets.task for targets in repeats[0].targets.values()]
+    return [_build_table(task, repeats) for task in tasks if task.kind == "multilabel"]
+
+
+def _build_table(task: Task, repeats: Sequence[Repeat]) -> Table:
+    by_repeat = [
+        {one.labels[0]: one for one in predictions.by_label()}
+        for predictions in select_predictions(repeats, task.name)
+    ]
+    rows = []
+    for label in dict.fromkeys(label for by_label in by_repeat for label in by_label):
+        found = [by_label.get(label) for by_label in by_repeat]
+        share = [
+            targets.shares[targets.classes.index(label)]
+            for targets in (repeat.targets[task.name] for repeat in repeats)
+            if label in targets.classes
+        ]
+        positives = [0 if one is None else int(one.truth.sum()) for one in found]
+        areas, f1 = [], []
+        for one in found:
+            if one is not None and one.truth.any():
+                assert one.probability is not None
+                areas.append(auroc(one.truth.astype(int), one.probability))
+                f1.append(f1_of_labels(one.truth[:, None], one.predicted[:, None]))
+        rows.append(
+            (
+                label,
+                f"{100 * np.mean(share):.1f} %",
+                " / ".join(map(str, positives)),
+                _format(areas),
+                _format(f1),
+            )
+        )
+    heading = ("", "training records", "test records", "AUROC ↑", "F1 ↑")
+    note = "EnECG, mean ± SD over the repeats with a test record that has the label."
+    return Table(f"{task.title}: labels", heading, tuple(rows), notes=(note,))
+
+
+def _format(values: Sequence[float]) -> str:
+    defined = [value for value in values if not np.isnan(value)]
+    if not defined:
+        return NOT_APPLICABLE
+    deviation = f" ± {np.std(defined, ddof=1):.3f}" if len(defined) > 1 else ""
+    return f"{np.mean(defined):.3f}{deviation}"

@@ -1,0 +1,72 @@
+"""Notes on the labels of multilabel tasks that a part of the split cannot measure."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from enecg.tasks import Task
+from pipeline.labels.label_lists import count_labels
+from pipeline.labels.targets import fit_targets
+from pipeline.training.cohorts import Cohort
+from pipeline.training.inputs import Inputs
+
+_NAMES = 5
+
+
+def note_rare_labels(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
+    """Count the labels without a positive record in a part of the split.
+
+    Args:
+        cohorts: The cohort of each repeat.
+        inputs: Labels and tasks.
+
+    Returns:
+        Sentences to print below the result tables.
+    """
+    notes = []
+    for task in inputs.tasks:
+        if task.kind == "multilabel":
+            notes += _note_task(task, cohorts, inputs)
+    return notes
+
+
+def _note_task(task: Task, cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
+    column = inputs.labels[task.column]
+    every = set(count_labels(column))
+    untrained, unchosen, untested = Counter[str](), Counter[str](), Counter[str]()
+    for cohort in cohorts:
+        classes = fit_targets(task, column.loc[cohort.train]).classes
+        untrained.update(every - set(classes))
+        for counter, records in ((unchosen, cohort.validation), (untested, cohort.test)):
+            positives = count_labels(column.loc[records])
+            counter.update(label for label in classes if not positives[label])
+    title, repeats = task.title, len(cohorts)
+    notes = []
+    if untrained:
+        notes.append(
+            f"{title}: excluded {_list(untrained, repeats)}, which no training record or every "
+            "training record has."
+        )
+    if unchosen:
+        notes.append(
+            f"{title}: {_list(unchosen, repeats)} without a positive validation record; their "
+            "threshold is 0.5."
+        )
+    if untested:
+        notes.append(
+            f"{title}: excluded {_list(untested, repeats)} without a positive test record from "
+            "the means over labels."
+        )
+    return notes
+
+
+def _list(labels: Counter[str], repeats: int) -> str:
+    """List labels, with the number of repeats if it is not all of them."""
+    named = (
+        label if count == repeats else f"{label} in {count} of {repeats} repeats"
+        for label, count in sorted(labels.items())
+    )
+    return f"{len(labels)} labels ({', '.join(_first(named))}{', ...' * (len(labels) > _NAMES)})"
+
+
+def _first(names: Iterable[str]) -> list[str]:
+    return list(names)[:_NAMES]
