@@ -51,10 +51,12 @@ OwnTasks = Annotated[
     Parameter(
         name="--task",
         group=TASKS,
-        help="Custom task as NAME:KIND, NAME:regression:UNIT or NAME:binary:POSITIVE. NAME is a "
-        "label column; KIND is regression, binary or multiclass; POSITIVE is the value of the "
-        "positive class, by default the last in sorted order. Repeat or separate by commas for "
-        "several; put one that contains a comma in double quotes.",
+        help="Custom task as NAME:KIND, NAME:regression:UNIT, NAME:binary:POSITIVE or "
+        "NAME:multilabel:COLUMN+COLUMN. NAME is a label column; KIND is regression, binary, "
+        "multiclass or multilabel (a column of codes separated by ; or |); POSITIVE is the value "
+        "of the positive class, by default the last in sorted order; each COLUMN is a label of "
+        "0 and 1. Repeat or separate by commas for several; put one that contains a comma in "
+        "double quotes.",
     ),
 ]
 

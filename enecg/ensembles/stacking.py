@@ -73,7 +73,7 @@ class Stacking:
         return EnsembleOutput(best, None)
 
     def _stack_labels(
-        self, heads: HeadOutputs, train: Int[Tensor, " row"], validation: Int[Tensor, " row"]
+        self, heads: HeadOutputs, train: Int[Tensor, " train"], validation: Int[Tensor, " held_out"]
     ) -> EnsembleOutput:
         best = heads.outputs.mean(0)
         for label in range(best.shape[1]):

@@ -148,6 +148,11 @@ def test_rhythm_and_superclass_are_the_likeliest_and_ties_go_to_the_rarest(root:
     for column, place in (("scp_codes", 2), ("diagnosis", 3), ("scp_superclass", 4)):
         values = [None if pd.isna(value) else value for value in labels[column]]
         assert values == [row[place] for row in FIRST_ROWS], column
+    superclasses = [None if pd.isna(value) else value for value in labels["scp_superclasses"]]
+    assert superclasses == [
+        *("NORM", "NORM", None, "MI", "CD;HYP"),
+        *("MI;CD", "NORM;HYP", "NORM;STTC", None),
+    ]
 
 
 def test_without_scp_statements_there_is_no_superclass(changed: Path):
