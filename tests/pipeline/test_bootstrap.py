@@ -79,7 +79,7 @@ def test_class_metrics_match_scikit_learn_with_sample_weights(seed: int):
     draws = {
         metric: compute_draws(metric, resamples)
         for metric in VECTORIZED
-        if metric is not metrics.r2
+        if metric is not metrics.r2 and metric.__module__ == metrics.__name__
     }
     for draw in range(len(resamples.counts)):
         weights = record_weights(resamples, draw)
