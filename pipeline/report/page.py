@@ -12,7 +12,7 @@ from pipeline.report.formats import templates
 from pipeline.report.gate_plot import plot_gate_weights
 from pipeline.report.label_table import label_tables
 from pipeline.report.notes import other_metrics_notes, untrained_warning
-from pipeline.report.paper_tables import all_tables, other_metrics_tables
+from pipeline.report.paper_tables import all_tables, figure3, other_metrics_tables
 from pipeline.report.plots import plot_learning_curves, plot_scores
 from pipeline.report.prediction_plots import (
     describe_thresholds,
@@ -21,7 +21,6 @@ from pipeline.report.prediction_plots import (
     truncated_names,
 )
 from pipeline.report.reliability_plot import MIN_BIN_RECORDS, plot_reliability
-from pipeline.report.resource_table import resource_table
 from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
@@ -50,7 +49,7 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
             labels=label_tables(repeats),
             others_notes=other_metrics_notes(run),
             warning=untrained_warning(run.untrained),
-            resources=resource_table(run),
+            resources=figure3(run),
             figures=[
                 (title, caption, encode_png(figure))
                 for title, caption, figure in _plot_figures(run, repeats)

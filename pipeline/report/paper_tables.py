@@ -1,10 +1,10 @@
 """Tables 1 to 3 of the paper (EnECG, arXiv 2511.22935) for a run, with the paper's values.
 
-`paper.json` contains the known values of the paper by method and task, as printed.
+`paper.json` contains the values of the paper by table, method and task, as printed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -24,7 +24,6 @@ from pipeline.report.table import (
 )
 from pipeline.runs.results import RunResults
 
-NOT_AVAILABLE = "n/a"
 PAPER_DATASET = "mimic-iv-ecg/"
 
 TITLES = {
@@ -71,50 +70,55 @@ def paper_table(run: RunResults, number: str) -> Table:
         )
     methods = table_methods(run, number)
     table = score_table(run, methods, TITLES[number])
-    rows = list(table.rows)
-    best = set(table.best)
-    for name, printed in _paper_values(run, methods).items():
-        position = methods.index(name) + 1 + len(rows) - len(table.rows)
-        values = (
-            printed.get(task.name, NOT_AVAILABLE)
-            if metric == task.metric_name and task.name in TASKS
-            else NOT_APPLICABLE
-            for task, metric, _ in score_columns(run)
-        )
-        rows.insert(position, (f"{name} (paper)", *values, NOT_AVAILABLE))
-        best = {(row + (row >= position), column) for row, column in best}
-    return replace(table, rows=tuple(rows), best=frozenset(best))
+    values = _paper_values(run, number)
+    rows: list[tuple[str, ...]] = []
+    position = {}
+    for index, (method, row) in enumerate(zip(methods, table.rows, strict=False)):
+        position[index] = len(rows)
+        rows.append(row)
+        if method in values:
+            rows.append(_paper_row(run, method, values.pop(method)))
+    rows += [_paper_row(run, method, printed) for method, printed in values.items()]
+    rows.append(table.rows[-1])
+    best = frozenset((position[row], column) for row, column in table.best)
+    return replace(table, rows=tuple(rows), best=best)
 
 
-def _paper_notes(run: RunResults, methods: Sequence[str]) -> tuple[str, ...]:
-    """Explain the parameters of ensembles and the paper's values in tables of these methods."""
+def _paper_row(run: RunResults, method: str, printed: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return the row of the paper's values for a method."""
+    values = (
+        printed.get(task.name) or NOT_APPLICABLE if metric == task.metric_name else NOT_APPLICABLE
+        for task, metric, _ in score_columns(run)
+    )
+    return (f"{method.removeprefix(ZERO_SHOT)} (paper)", *values, NOT_APPLICABLE)
+
+
+def _paper_notes(run: RunResults, numbers: Sequence[str]) -> tuple[str, ...]:
+    """Explain the parameters of ensembles and the paper's values in these tables."""
     notes = []
-    if set(methods) & set(run.ensembles) - {ENSEMBLE}:
+    methods = {method for number in numbers for method in table_methods(run, number)}
+    if methods & set(run.ensembles) - {ENSEMBLE}:
         notes.append(
             "Parameters of ensembles: all heads, and for EnECG also the gate; the parameters of "
             "other ensembling methods are not counted."
         )
     if TASKS.keys() & run.tasks:
-        printed = _paper_values(run, methods)
         same_source = run.config["dataset"].startswith(PAPER_DATASET)
-        sample = "10,000 patients of MIMIC-IV-ECG"
         notes.append(
-            f"Paper: {_paper()['source']}, {sample}{'' if same_source else ', not these ECGs'}. "
-            + (
-                f"{NOT_AVAILABLE}: value of the paper not available."
-                if printed
-                else "Its values are not available."
-            )
+            f"Paper: values of {_paper()['source']} (F1 of sex and potassium), mean ± SD over "
+            "three repeats of 10,000 patients of MIMIC-IV-ECG"
+            f"{'' if same_source else ', not these ECGs'}. A row of the paper that is not below a "
+            "row of the same name is a method that this run does not have."
         )
     return tuple(notes)
 
 
-def _paper_values(run: RunResults, methods: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the known values of the paper for these methods and the run's tasks."""
-    values = _paper()["figures"]
-    return {
-        name: values[name] for name in methods if name in values and values[name].keys() & run.tasks
-    }
+def _paper_values(run: RunResults, number: str) -> dict[str, dict[str, str | None]]:
+    """Return the paper's values in a table, by method; empty without a task of the paper."""
+    if not TASKS.keys() & run.tasks:
+        return {}
+    prefix = ZERO_SHOT if number == "1" else ""
+    return {prefix + name: values for name, values in _paper()["tables"][number].items()}
 
 
 def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> list[Table]:
@@ -132,10 +136,10 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
         UserError: The run has no methods for this table.
     """
     if which == "figure3":
-        return [resource_table(run)]
+        return [figure3(run)]
     methods = table_methods(run, which)
     tables = [paper_table(run, which)]
-    notes = (*run_notes(run), *_paper_notes(run, methods))
+    notes = (*run_notes(run), *_paper_notes(run, [which]))
     if extra:
         tables += other_metrics_tables(run, methods)
         notes += other_metrics_notes(run)
@@ -145,9 +149,8 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
 def all_tables(run: RunResults) -> list[Table]:
     """Build those of tables 2, 3 and 1 that the run has, with the notes below the last one."""
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
-    methods = [method for number in numbers for method in table_methods(run, number)]
     tables = [paper_table(run, number) for number in numbers]
-    notes = (*run_notes(run), *_paper_notes(run, methods))
+    notes = (*run_notes(run), *_paper_notes(run, numbers))
     return [*tables[:-1], replace(tables[-1], notes=notes)] if tables else []
 
 
@@ -155,6 +158,11 @@ def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]
     """Build a table of the other metrics for every task that has any."""
     tables = (other_metrics_table(run, methods, task) for task in run.tasks.values())
     return [table for table in tables if table is not None]
+
+
+def figure3(run: RunResults) -> Table:
+    """Build the table of memory and throughput, with the paper's values."""
+    return resource_table(run, _paper()["figure3"])
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import json
 import math
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from pipeline.evaluation.predictions import (
 from pipeline.report.comparison import compare_runs, list_runs
 from pipeline.report.formats import to_csv, to_html, to_markdown
 from pipeline.report.paper_tables import (
-    NOT_AVAILABLE,
     all_tables,
     other_metrics_tables,
     paper_table,
@@ -119,35 +117,56 @@ def test_parameters_are_trainable_and_total_and_untrained_heads_train_none(run: 
     )
 
 
-def test_paper_values_come_from_the_file_and_others_are_not_available(run: RunResults):
-    values = json.loads((files("pipeline.report") / "paper.json").read_text())["figures"]
-    assert values == {"EnECG": {"age": "12.97"}}
-    row = find_row(paper_table(run, "2"), "EnECG (paper)")
-    assert row["Age"] == "12.97"
-    assert row["Sex"] == row["Arrhythmia"] == row[PARAMETERS] == NOT_AVAILABLE
-    assert not [row for row in paper_table(run, "1").rows if "(paper)" in row[0]]
-    assert "n/a: value of the paper not available." in to_markdown(tables_with_notes(run, "2"))
+@pytest.mark.parametrize(
+    ("number", "row", "values"),
+    [
+        ("1", "moment (paper)", ("62.61 ± 0.37", "0.34 ± 0.00", "0.03 ± 0.02")),
+        ("2", "EnECG (paper)", ("12.97 ± 0.61", "0.69 ± 0.01", "0.76 ± 0.01")),
+        ("2", "tempo (paper)", ("13.52 ± 0.31", "0.54 ± 0.01", "0.54 ± 0.14")),
+        ("3", "confidence (paper)", (NOT_APPLICABLE, "0.60 ± 0.05", "0.21 ± 0.03")),
+        ("3", "weight generator (paper)", ("13.07 ± 1.03", "0.57 ± 0.01", "0.78 ± 0.02")),
+    ],
+)
+def test_tables_have_the_values_of_the_paper(
+    run: RunResults, number: str, row: str, values: tuple[str, ...]
+):
+    found = find_row(paper_table(run, number), row)
+    assert (found["Age"], found["Sex"], found["Arrhythmia"]) == values
+    assert found["Sex AUROC"] == found[PARAMETERS] == NOT_APPLICABLE
+    text = to_markdown(tables_with_notes(run, number))
+    assert "Paper: values of arXiv 2511.22935" in text
+    assert "not these ECGs" not in text
 
 
-def test_paper_has_no_row_without_a_value_for_any_task(tmp_path: Path):
-    run = read_results(make_run(tmp_path / "run", tasks=("sex",)))
-    text = to_markdown(tables_with_notes(run, "2"))
-    assert "(paper)" not in text
-    assert "Its values are not available." in text
+def test_paper_rows_are_below_their_methods_and_others_at_the_end(run: RunResults):
+    names = [row[0] for row in paper_table(run, "2").rows]
+    assert names == [
+        *(CONSTANT, CHANCE, "dlinear (untrained, random:0)", "dlinear (paper)"),
+        *("moment", "moment (paper)", method_label(ENSEMBLE, run), "EnECG (paper)"),
+        *("timesnet (paper)", "tempo (paper)", "ecg-fm (paper)", "test records (patients)"),
+    ]
+
+
+def test_paper_has_no_row_without_its_tasks(tmp_path: Path):
+    made = make_run(tmp_path / "run", tasks=("sex",))
+    document = json.loads((made / "results.json").read_text())
+    text = json.dumps(document).replace('"sex"', '"gender"')
+    (made / "results.json").write_text(text)
+    assert "(paper)" not in to_markdown(all_tables(read_results(made)))
 
 
 def test_paper_row_is_below_its_method_and_does_not_change_the_best(
     run: RunResults, monkeypatch: pytest.MonkeyPatch
 ):
+    with_rows = paper_table(run, "2")
+    best = {with_rows.rows[row][0] for row, _ in with_rows.best}
+    monkeypatch.setattr(
+        "pipeline.report.paper_tables._paper", lambda: {"tables": {"2": {}}, "source": ""}
+    )
     without = paper_table(run, "2")
-    best = {without.rows[row][0] for row, _ in without.best}
-    values = {"dlinear": {"sex": "0.5"}, ENSEMBLE: {"age": "12.97"}}
-    monkeypatch.setattr("pipeline.report.paper_tables._paper", lambda: {"figures": values})
-    table = paper_table(run, "2")
-    names = [row[0] for row in table.rows]
-    assert names[2:4] == ["dlinear (untrained, random:0)", "dlinear (paper)"]
-    assert names[5:7] == [method_label(ENSEMBLE, run), "EnECG (paper)"]
-    assert {names[row] for row, _ in table.best} == best
+    assert "(paper)" not in str(without.rows)
+    assert {without.rows[row][0] for row, _ in without.best} == best
+    assert not any("(paper)" in name for name in best)
 
 
 def test_best_is_the_smallest_error_or_the_largest_score(run: RunResults):
@@ -265,7 +284,7 @@ def test_single_repeat_has_no_sd(run: RunResults, tmp_path: Path):
     text = to_markdown(all_tables(single))
     assert "1 repeat (seed 0): score [95% interval, bootstrap by patient, 1,000 draws]." in text
     assert "cannot be estimated from one repeat" in text
-    assert "SD" not in text
+    assert "SD" not in text.partition("Paper: values of")[0]
     assert "SD" not in to_markdown(compare_runs([single, single]))
     assert "Mean ± SD over repeats" in to_markdown(compare_runs([single, run]))
 
@@ -313,7 +332,8 @@ def test_figure_3_has_rates_and_names_what_is_not_recorded(run: RunResults):
     training = find_row(table, "training")
     assert (training["ECGs/s"], training["peak memory"]) == ("120", "1.50 GB")
     assert training[PARAMETERS] == "1,500 / 37,000"
-    assert "The values of the paper's figure 3 are not available." in table.notes
+    paper = find_row(table, "EnECG (paper)")
+    assert (paper["ECGs/s"], paper["peak memory"]) == ("> 10", "< 10 GB on the GPU")
 
 
 def test_csv_and_html_have_the_same_cells(run: RunResults):
