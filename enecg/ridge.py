@@ -9,6 +9,9 @@ from torch import Tensor
 MIN_EIGENVALUE = 1e-10
 """Smallest eigenvalue that is kept, relative to the largest."""
 
+PAIR_VALUES = 4_000_000
+"""Products of the left vectors of two records that are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class RidgeDesign:
@@ -100,8 +103,10 @@ class RidgeDesign:
         shrink = squares / (squares + penalties.unsqueeze(1))
         center = targets.mean(0)
         projected = self.left.T @ (targets - center)
-        fitted = self.left @ (shrink.unsqueeze(2) * projected) + center
-        residual = targets - fitted
+        # One product for all penalties: a batched one would copy the left vectors for each.
+        filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1)
+        fitted = (self.left @ filtered.flatten(1)).unflatten(1, filtered.shape[1:]).transpose(0, 1)
+        residual = targets - fitted - center
         order = self.group.argsort(stable=True)
         sizes = self.group.bincount()
         left_out = torch.empty_like(residual)
@@ -110,10 +115,10 @@ class RidgeDesign:
             groups = (sizes == size).nonzero()[:, 0]
             starts = (sizes.cumsum(0) - sizes)[groups]
             rows = order[starts.unsqueeze(1) + torch.arange(size, device=order.device)]
-            for part in rows.split(max(1, 4_000_000 // max(1, size * self.left.shape[1]))):
+            identity = torch.eye(size, dtype=targets.dtype, device=order.device)
+            for part in rows.split(max(1, PAIR_VALUES // max(1, size**2 * self.left.shape[1]))):
                 basis = self.left[part]
-                scaled = shrink[:, None, None, :] * basis
-                hat = scaled @ basis.transpose(1, 2) + 1 / count
-                identity = torch.eye(size, dtype=hat.dtype, device=hat.device)
+                pairs = (basis.unsqueeze(2) * basis.unsqueeze(1)).flatten(0, 2)
+                hat = (pairs @ shrink.T).T.unflatten(1, (-1, size, size)) + 1 / count
                 left_out[:, part] = torch.linalg.solve(identity - hat, residual[:, part])
         return targets - left_out

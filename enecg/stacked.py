@@ -56,11 +56,15 @@ class StackedFFN(nn.Module):
         config: Configuration of every FFN.
         tasks: Number of FFNs per group.
         seeds: One seed per group for its initial parameters; equal seeds give equal parameters.
+
+    Attributes:
+        generator: Generator of the dropout masks. Default: torch's global one.
     """
 
     def __init__(self, config: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
         super().__init__()
         self.config = config
+        self.generator: torch.Generator | None = None
         initial = {seed: _initialize(config, tasks, seed) for seed in set(seeds)}
 
         def stacked(name: str) -> nn.Parameter:
@@ -134,7 +138,10 @@ class StackedFFN(nn.Module):
         probability = self.config.dropout
         if not self.training or not probability:
             return states
-        kept = torch.rand(states.shape[-2:], device=states.device) >= probability
+        kept = (
+            torch.rand(states.shape[-2:], device=states.device, generator=self.generator)
+            >= probability
+        )
         return states * (kept / (1 - probability))
 
     def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
@@ -178,26 +185,33 @@ def _multiply(
 
 def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
     """Initialize the parameters of a group, with a leading task axis, as torch and peft do."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        ffns = [
-            FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
-            for _ in range(tasks)
-        ]
-        parameters = {
-            "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
-            "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
-        }
-        if config.zero_prediction:
-            parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        for depth in range(config.depth):
-            layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
-            kept = layers[:1] if config.shared else layers
-            parameters[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
-            parameters[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
-            lora_a = torch.empty(tasks, config.rank, layers[0].in_features)
-            for matrix in lora_a:
-                nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
-            parameters[f"lora_a{depth}"] = lora_a
-            parameters[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
+    generator = torch.Generator().manual_seed(seed)
+    ffns = [_initialize_ffn(config, generator) for _ in range(tasks)]
+    parameters = {
+        "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
+        "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
+    }
+    if config.zero_prediction:
+        parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for depth in range(config.depth):
+        layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
+        kept = layers[:1] if config.shared else layers
+        parameters[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
+        parameters[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
+        lora_a = torch.empty(tasks, config.rank, layers[0].in_features)
+        for matrix in lora_a:
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=generator)
+        parameters[f"lora_a{depth}"] = lora_a
+        parameters[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
     return parameters
+
+
+def _initialize_ffn(config: StackConfig, generator: torch.Generator) -> FFN:
+    """Build an FFN with the parameters that torch would draw from its global state."""
+    # The global state is shared with other threads.
+    ffn = FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
+    for layer in [*([ffn.hidden] if config.depth else []), *ffn.more, ffn.prediction]:
+        nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+        bound = 1 / math.sqrt(layer.in_features)
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return ffn

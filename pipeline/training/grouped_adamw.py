@@ -24,12 +24,12 @@ class GroupedAdamW:
             [nn.Parameter(parameter.detach()[group]) for parameter in self.parameters]
             for group in range(len(learning_rates))
         ]
+        # One call of the fused kernel per learning rate, rather than one per group.
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for slices, rate in zip(self.slices, learning_rates, strict=True):
+            by_rate.setdefault(rate, []).extend(slices)
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": slices, "lr": rate}
-                for slices, rate in zip(self.slices, learning_rates, strict=True)
-            ],
-            fused=True,
+            [{"params": slices, "lr": rate} for rate, slices in by_rate.items()], fused=True
         )
 
     def zero_grad(self) -> None:

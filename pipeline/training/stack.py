@@ -96,28 +96,29 @@ def train_stack(
     validation = _pad([group.validation for group in groups])
     stopping = _EarlyStopping(parameters, stack, settings.patience)
     history = []
-    with torch.random.fork_rng():
-        for epoch in range(settings.epochs + 1):
-            # Reseeding makes dropout independent of the number of batches of other groups.
-            torch.manual_seed(epoch)
-            if epoch:
-                stack.train()
-                rows = _pad(
-                    [
-                        _shuffle(group.train, group.steps * settings.batch_size, rng)
-                        for group, rng in zip(groups, rngs, strict=True)
-                    ]
-                )
-                for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
-                    optimizer.zero_grad()
-                    total, known = losses(batch)
-                    (total / known.clamp_min(1)).sum().backward()
-                    optimizer.step([step < group.steps for group in groups])
-            loss = _validation_loss(stack, losses, validation)
-            history.append(loss.where(stopping.active, torch.nan).cpu().numpy())
-            stopping.update(loss.sum(1, keepdim=True).expand_as(loss) if joint else loss)
-            if not stopping.active.any():
-                break
+    # A generator of its own, because other threads train other stacks.
+    stack.generator = torch.Generator(stack.prediction.device)
+    for epoch in range(settings.epochs + 1):
+        # Reseeding makes dropout independent of the number of batches of other groups.
+        stack.generator.manual_seed(epoch)
+        if epoch:
+            stack.train()
+            rows = _pad(
+                [
+                    _shuffle(group.train, group.steps * settings.batch_size, rng)
+                    for group, rng in zip(groups, rngs, strict=True)
+                ]
+            )
+            for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
+                optimizer.zero_grad()
+                total, known = losses(batch)
+                (total / known.clamp_min(1)).sum().backward()
+                optimizer.step([step < group.steps for group in groups])
+        loss = _validation_loss(stack, losses, validation)
+        history.append(loss.where(stopping.active, torch.nan).cpu().numpy())
+        stopping.update(loss.sum(1, keepdim=True).expand_as(loss) if joint else loss)
+        if not stopping.active.any():
+            break
     stopping.restore_best()
     return np.stack(history)
 
