@@ -82,6 +82,15 @@ Ecgs = Annotated[
     Parameter(group=COHORT, help="ECGs per patient: one drawn at random, or all."),
 ]
 
+Threads = Annotated[
+    int,
+    *number(
+        "Experts whose heads are trained at the same time on a CPU; 0 trains as many as there are "
+        "cores. Results do not depend on it.",
+        TRAINING,
+        ge=0,
+    ),
+]
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
 Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
 Patience = Annotated[

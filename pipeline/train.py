@@ -9,6 +9,7 @@ import numpy as np
 
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
+from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
@@ -23,6 +24,7 @@ from pipeline.training.features import read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
+from pipeline.training.parallel import count_cores
 from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, run_repeats
 from pipeline.training.settings import TrainSettings
@@ -89,6 +91,7 @@ def train(
     started = time.monotonic()
     folder = check_output(Path(out))
     device = resolve_device(settings.device)
+    threads = (settings.threads or count_cores()) if device == "cpu" else 1
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
         settings = adopt_settings(settings, base)
@@ -118,16 +121,18 @@ def train(
         log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
         for note in notes:
             log.write(note)
-        log_fit = _make_log_callback(log, progress, len(inputs.cache.experts) + 2)
+        experts = list(inputs.cache.experts)
+        steps = len(experts) + 2 if len(experts) > 1 else 1
+        log_fit = _make_log_callback(log, progress, steps)
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
         features = read_features(inputs.cache, record_id, device)
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
         with single_thread():
-            repeats = run_repeats(cohorts, inputs, features, settings.fit, log_fit, bases)
-        scores = compute_scores(
-            [prediction for repeat in repeats for prediction in repeat.predictions]
-        )
+            repeats = run_repeats(
+                cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
+            )
+        scores = _compute_scores(repeats, experts)
         seconds = time.monotonic() - started
         write_run(
             unfinished, settings, device, inputs, repeats, scores, seconds, folds=splits.folds
@@ -137,6 +142,15 @@ def train(
         name = _draw_page(run, repeats) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, None if name is None else folder / name, text, scores, seconds)
+
+
+def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[Score, ...]:
+    predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
+    if len(experts) > 1:
+        return compute_scores(predictions)
+    scores = compute_scores([each for each in predictions if each.method != ENSEMBLE])
+    copies = [replace(score, method=ENSEMBLE) for score in scores if score.method == experts[0]]
+    return (*scores, *copies)
 
 
 def _draw_page(run: runs.RunResults, repeats: Sequence[Repeat]) -> str:

@@ -30,6 +30,7 @@ def train(
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
     device: p.Device = "auto",
+    threads: tp.Threads = 0,
     batch_size: tp.TrainBatchSize = 64,
     repeats: tp.Repeats = 3,
     patients: tp.Patients = 10_000,
@@ -83,6 +84,7 @@ def train(
         expert_settings=p.split(expert_settings),
         decoding=DecodeOptions(short_records, derive_leads),
         device=device,
+        threads=threads,
         folds=fold_options(
             folds,
             fold_column,

@@ -56,6 +56,8 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             f"highest F1 on validation records. Intervals of macro-AUROC are based on {RANK_DRAWS} "
             "draws, and all are corrected for bootstrap bias."
         )
+    if len(run.weights) == 1:
+        notes.append("One expert: no gate and no ensembles. EnECG is the expert.")
     if run.parameters:
         notes.append("Parameters: heads and gate only, without the frozen experts.")
     if run.config["records_left_out"]:

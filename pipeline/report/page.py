@@ -91,7 +91,9 @@ def _plot_figures(
             "Gate weights per expert",
             "Weights sum to 1 for each record and task. Below each task: test records by true "
             "class or label, or by thirds of the true value (number of records).",
-            plot_gate_weights(repeats, [method_label(name, run) for name in run.weights]),
+            plot_gate_weights(repeats, [method_label(name, run) for name in run.weights])
+            if len(run.weights) > 1
+            else None,
         ),
         (
             "Learning curves",

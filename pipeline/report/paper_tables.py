@@ -37,7 +37,7 @@ def table_methods(run: RunResults, number: str) -> list[str]:
     """Return the methods of table ``"1"``, ``"2"`` or ``"3"``, the baselines first."""
     by_table = {
         "1": [method for method in run.methods if method.startswith(ZERO_SHOT)],
-        "2": [*run.weights, ENSEMBLE],
+        "2": [*run.weights, *([ENSEMBLE] if len(run.weights) > 1 else [])],
         "3": [method for method in run.ensembles if method != ENSEMBLE] + [ENSEMBLE],
     }
     return [method for method in (*BASELINES, *by_table[number]) if method in run.methods]
@@ -64,6 +64,8 @@ def paper_table(run: RunResults, number: str) -> Table:
     """
     if not has_table(run, number):
         missing = {"1": "experts with untrained heads", "3": "ensembles besides EnECG"}
+        if number == "3" and len(run.weights) == 1:
+            raise UserError(f"{run.folder} has one expert, and therefore no ensembles for table 3.")
         raise UserError(
             f"{run.folder} has no {missing.get(number, 'experts')} for table {number}. "
             "Train again with this version."

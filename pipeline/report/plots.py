@@ -60,9 +60,8 @@ def plot_learning_curves(repeats: Sequence[Repeat]) -> Figure:
     for axes, (name, targets) in zip(grid, first.targets.items(), strict=True):
         for expert, fit in first.heads.items():
             axes.plot(fit.validation_loss[name], label=expert, linewidth=1)
-        axes.plot(
-            first.gate.validation_loss[name], label=ENSEMBLE, color=ENSEMBLE_COLOR, linewidth=1.5
-        )
+        if gate := first.gate.validation_loss.get(name):
+            axes.plot(gate, label=ENSEMBLE, color=ENSEMBLE_COLOR, linewidth=1.5)
         axes.set_title(targets.task.title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from enecg.gate import Gate
 from enecg.heads import FFN, HIDDEN_LAYERS, TaskHeads, with_lora
+from enecg.one_expert import OneExpert
 from pipeline.runs.results import read_document
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
 
 
 def save_gate(gate: nn.Module, folder: Path) -> None:
-    """Save a gate into a new folder."""
+    """Save a gate into a new folder; a gate of one expert has no parameters to save."""
+    if isinstance(gate, OneExpert):
+        return
     folder.mkdir(parents=True)
     if not isinstance(gate, Gate):
         _save_adapter(cast("PeftModel", gate), folder)
@@ -163,9 +166,13 @@ def _load_base(folder: Path) -> dict[str, Tensor]:
 
 
 def _save_adapter(model: "PeftModel", folder: Path) -> None:
+    # peft would render an empty model card, which takes longer than writing the tensors.
+    model.create_or_update_model_card = _skip_model_card
     model.save_pretrained(str(folder))
-    # peft writes an empty model card template.
-    (folder / "README.md").unlink(missing_ok=True)
+
+
+def _skip_model_card(folder: str) -> None:
+    pass
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":

@@ -12,6 +12,7 @@ from torch import nn
 
 from enecg.errors import UserError
 from enecg.heads import TaskHeads
+from enecg.one_expert import OneExpert
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
@@ -117,10 +118,14 @@ class SavedRun:
 
     def gate(self, repeat: int) -> nn.Module:
         """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""
+        folder = self._repeat_folder(repeat) / "gate"
         with self._translate_errors():
+            tasks = list(self._targets_file(repeat)["targets"])
+            if len(self.experts) == 1 and not folder.exists():
+                return OneExpert(tasks)
             gate: nn.Module = load_gate(
-                self._repeat_folder(repeat) / "gate",
-                list(self._targets_file(repeat)["targets"]),
+                folder,
+                tasks,
                 len(self.experts),
                 int(self.config["settings"]["fit"]["top_k"]),
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, HeadOutputs
 from enecg.gate import mix
+from enecg.one_expert import OneExpert
 from pipeline.evaluation.predictions import ENSEMBLE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
@@ -19,6 +20,7 @@ from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import FittedHeads, FittedModel, fit_heads
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat
+from pipeline.training.parallel import map_in_threads
 from pipeline.training.predictions import PredictionBuilder
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
@@ -35,7 +37,7 @@ class Repeat:
         cohort: The repeat's records.
         targets: Fitted targets, by task.
         heads: Heads, by expert.
-        gate: The gate.
+        gate: The gate; `OneExpert` without losses if there is only one expert.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
             all outputs of a task share their weights.
@@ -60,8 +62,12 @@ def run_repeats(
     settings: FitSettings,
     log: LogFit,
     bases: Mapping[str, Sequence[nn.Linear]] | None = None,
+    *,
+    threads: int = 1,
 ) -> list[Repeat]:
     """Train the models of every cohort and predict its test records.
+
+    With one expert, no gate and no ensembles are trained, because they could only repeat it.
 
     Args:
         cohorts: The cohort of each repeat.
@@ -70,20 +76,29 @@ def run_repeats(
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
         bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
+        threads: Experts whose heads are trained at the same time. The results do not depend on it.
 
     Returns:
         The trained repeats, in the order of `cohorts`.
     """
     labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
-    heads: dict[str, list[FittedHeads]] = {}
-    for name, embedding in features.experts.items():
+
+    def fit(name: str) -> list[FittedHeads]:
         layers = None if bases is None else bases[name]
-        heads[name] = fit_heads(embedding, labeled, settings, layers)
-        log(name, heads[name])
+        return fit_heads(features.experts[name], labeled, settings, layers)
+
+    names = list(features.experts)
+    heads: dict[str, list[FittedHeads]] = {}
+    for name, fitted in zip(names, map_in_threads(fit, names, threads), strict=True):
+        heads[name] = fitted
+        log(name, fitted)
     by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
-    out_of_fold = [stack_out_of_fold(fits) for fits in by_repeat]
-    gates = fit_gates(features.leads, labeled, out_of_fold, settings)
-    log("gate", gates)
+    if len(heads) > 1:
+        out_of_fold = [stack_out_of_fold(fits) for fits in by_repeat]
+        gates = fit_gates(features.leads, labeled, out_of_fold, settings)
+        log("gate", gates)
+    else:
+        gates = [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in labeled]
     repeats = []
     for index, (cohort, repeat, fits, gate) in enumerate(
         zip(cohorts, labeled, by_repeat, gates, strict=True)
@@ -104,7 +119,8 @@ def run_repeats(
                 _count_parameters(fits, gate),
             )
         )
-    log("ensembles", ())
+    if len(heads) > 1:
+        log("ensembles", ())
     return repeats
 
 
@@ -130,6 +146,12 @@ def _compute_outputs(
     """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
     stacked, out_of_fold = _stack_experts(experts), stack_out_of_fold(heads)
+    mixed = {
+        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind)
+        for task, weight in weights.items()
+    }
+    if len(heads) == 1:
+        return experts | {ENSEMBLE: mixed}
     ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
     for task, targets in repeat.targets.items():
         head_outputs = HeadOutputs(
@@ -144,10 +166,6 @@ def _compute_outputs(
             combined = ensemble(head_outputs, repeat.seed)
             if combined is not None:
                 ensembles[name][task] = combined.prediction
-    mixed = {
-        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind)
-        for task, weight in weights.items()
-    }
     return experts | ensembles | {ENSEMBLE: mixed}
 
 
@@ -192,7 +210,7 @@ def _count_parameters(
     return (
         by_expert
         | {ZERO_SHOT + name: (0, fit.total) for name, fit in heads.items()}
-        | dict.fromkeys(ENSEMBLES, (trainable, total))
+        | dict.fromkeys(ENSEMBLES if len(heads) > 1 else (), (trainable, total))
         | {ENSEMBLE: (trainable + gate.trainable, total + gate.total)}
     )
 

@@ -84,6 +84,8 @@ class TrainSettings:
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         folds: Table of folds that splits the records instead of a random draw of patients;
             repeats then differ only in their seeds. Default: None.
+        threads: Experts whose heads are trained at the same time on a CPU, with one CPU thread
+            each; 0 trains as many as there are cores. Results do not depend on it. Default: 0.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort; not used with `folds`. Default: 10,000.
         ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.
@@ -108,6 +110,7 @@ class TrainSettings:
     expert_settings: tuple[str, ...] = ()
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
+    threads: int = 0
     folds: Folds | None = None
     repeats: int = 3
     patients: int = 10_000

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,9 @@ from pipeline.training.stack import PADDING, Group
 
 PREDICTION_BATCH_SIZE = 8192
 """Records per batch in inference; limits the memory for float32 copies of the embeddings."""
+
+STANDARDIZED_BYTES = 1 << 28
+"""Maximum size of the standardized features of all repeats. Larger ones are computed per batch."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,14 @@ class StackedData:
             indicators,
         )
 
+    @cached_property
+    def standardized(self) -> Float[Tensor, "repeat record feature"] | None:
+        """Standardized features of all records of each repeat; None if they are too large."""
+        if 4 * self.rows.numel() * self.embedding.shape[1] > STANDARDIZED_BYTES:
+            return None
+        repeats = torch.arange(len(self.rows), device=self.rows.device)
+        return self._standardize(repeats, self.rows)
+
     def copy_standardization(self, target: Standardize, repeat: int) -> None:
         """Copy the training statistics of a repeat into a `Standardize` module."""
         target.mean = self.mean[repeat].clone()
@@ -112,7 +124,15 @@ class StackedData:
             repeats: Repeat of each group.
             rows: Indices of records within that repeat.
         """
-        picked = self.embedding[self.rows[repeats.unsqueeze(1), rows]].float()
+        if self.standardized is not None:
+            return self.standardized[repeats.unsqueeze(1), rows]
+        return self._standardize(repeats, self.rows[repeats.unsqueeze(1), rows])
+
+    def _standardize(
+        self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
+    ) -> Float[Tensor, "group batch feature"]:
+        """Standardize rows of `embedding` with the statistics of a repeat each."""
+        picked = self.embedding[rows].float()
         return (picked - self.mean[repeats].unsqueeze(1)) / self.scale[repeats].unsqueeze(1)
 
     def targets(

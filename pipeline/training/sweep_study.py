@@ -47,7 +47,7 @@ def open_study(
         UserError: The folder contains a different sweep or other files, or is not writable.
     """
     definition: dict[str, Any] = {
-        "settings": asdict(replace(settings, device="")),
+        "settings": asdict(replace(settings, device="", threads=0)),
         "space": asdict(space),
         "stores": {
             pooling: [store.identity for store in each.cache.stores]

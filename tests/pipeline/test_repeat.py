@@ -1,6 +1,7 @@
 """Records on which heads, gate, ensembles and thresholds of a repeat are fitted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
+from enecg.one_expert import OneExpert
 from enecg.tasks import TASKS
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
 from pipeline.evaluation.thresholds import choose_threshold
 from pipeline.training import repeat as module
 from pipeline.training.cohorts import draw_cohort
@@ -90,6 +93,46 @@ def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
         assert any(
             torch.equal(out_of_fold, head_outputs.out_of_fold) for head_outputs in ensemble_inputs
         ), task
+
+
+def test_models_and_predictions_do_not_depend_on_the_number_of_threads(inputs: Inputs):
+    cohorts = [draw_cohort(IDS, PATIENTS, patients=120, seed=seed) for seed in (0, 1)]
+    settings = replace(QUICK, dropout=0.3)
+    state = torch.random.get_rng_state()
+    alone, together = (
+        run_repeats(cohorts, inputs, FEATURES, settings, lambda *_: None, threads=threads)
+        for threads in (1, 2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for first, second in zip(alone, together, strict=True):
+        for one, two in zip(first.predictions, second.predictions, strict=True):
+            assert np.array_equal(one.predicted, two.predicted)
+        for name, fit in first.heads.items():
+            tensors = second.heads[name].module.state_dict()
+            for key, tensor in fit.module.state_dict().items():
+                # peft's copy of the initial output layer is not used.
+                assert "original_module" in key or torch.equal(tensor, tensors[key]), key
+
+
+def test_one_expert_is_not_combined(inputs: Inputs):
+    cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
+    features = replace(FEATURES, experts={"first": FEATURES.experts["first"]})
+    logged: list[str] = []
+    (repeat,) = run_repeats([cohort], inputs, features, QUICK, lambda name, _: logged.append(name))
+    assert logged == ["first"]
+    assert isinstance(repeat.gate.module, OneExpert)
+    by_method = {
+        (prediction.method, prediction.task.name): prediction for prediction in repeat.predictions
+    }
+    assert {method for method, _ in by_method} == {
+        CONSTANT,
+        f"{ZERO_SHOT}first",
+        "first",
+        ENSEMBLE,
+    }
+    for task in ("age", "potassium"):
+        expert, mixture = by_method["first", task], by_method[ENSEMBLE, task]
+        assert np.array_equal(expert.predicted, mixture.predicted)
 
 
 def test_threshold_is_chosen_on_validation_records(inputs: Inputs):

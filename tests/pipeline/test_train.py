@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
+from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.train import Results, train
 from pipeline.training import cache
 from pipeline.training.settings import TrainSettings
@@ -68,6 +70,25 @@ def read_predictions(results: Results, task: str) -> pd.DataFrame:
 
 def find_score(results: Results, task: str, method: str) -> Score:
     return next(score for score in results.scores if (score.task, score.method) == (task, method))
+
+
+def test_run_of_one_expert_has_no_gate_and_no_ensembles(dataset: Path, store: Path, tmp_path: Path):
+    alone = run(dataset, store, tmp_path / "run", experts=("dlinear",), tasks=("sex", "age"))
+    assert {score.method for score in alone.scores} == {
+        *(CONSTANT, CHANCE, ENSEMBLE),
+        *(f"{ZERO_SHOT}dlinear", "dlinear"),
+    }
+    for task in ("sex", "age"):
+        expert, mixture = (find_score(alone, task, name) for name in ("dlinear", ENSEMBLE))
+        assert replace(mixture, method="dlinear") == expert
+    assert "no gate and no ensembles" in alone.markdown
+    assert "EnECG (" not in alone.markdown
+    assert not list(alone.folder.rglob("gate"))
+    record_id = open_stores(store).stores[0].record_id[:5]
+    predicted = load_run(alone.folder).predict(read_run_features(alone.folder, store, record_id))
+    assert np.array_equal(predicted[ENSEMBLE]["age"], predicted["dlinear"]["age"])
+    with pytest.raises(UserError, match="has one expert"):
+        tables_with_notes(runs.read_results(alone.folder), "3")
 
 
 def test_run_without_page_draws_no_figure(dataset: Path, store: Path, tmp_path: Path):

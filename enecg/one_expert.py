@@ -1,0 +1,26 @@
+"""Gate of a run with one expert, whose weight is 1 for every record."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class OneExpert(nn.Module):
+    """Takes the place of `enecg.gate.Gate` where there is nothing to choose from.
+
+    Args:
+        tasks: Names of the tasks.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    def forward(
+        self, leads: Float[Tensor, "batch feature"]
+    ) -> dict[str, Float[Tensor, "batch output expert"]]:
+        """Return weights of 1."""
+        ones = torch.ones((len(leads), 1, 1), device=leads.device)
+        return dict.fromkeys(self.tasks, ones)
