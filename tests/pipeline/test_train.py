@@ -82,7 +82,7 @@ def test_run_of_one_expert_has_no_gate_and_no_ensembles(dataset: Path, store: Pa
         expert, mixture = (find_score(alone, task, name) for name in ("dlinear", ENSEMBLE))
         assert replace(mixture, method="dlinear") == expert
     assert "no gate and no ensembles" in alone.markdown
-    assert "EnECG (" not in alone.markdown
+    assert "| EnECG (1 of 1" not in alone.markdown
     assert not list(alone.folder.rglob("gate"))
     record_id = open_stores(store).stores[0].record_id[:5]
     predicted = load_run(alone.folder).predict(read_run_features(alone.folder, store, record_id))
