@@ -241,6 +241,30 @@ Device = Annotated[
         validator=_check_device,
     ),
 ]
+Workers = Annotated[
+    int | None,
+    *number(
+        "Worker processes on this machine; by default one per device of --devices.",
+        EXECUTION,
+        ge=1,
+    ),
+]
+Devices = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=EXECUTION,
+        help="Devices of the worker processes, such as cuda:0,cuda:1; by default --device, or all "
+        "GPUs if it is auto.",
+        validator=lambda type_, values: [_check_device(type_, value) for value in split(values)],
+    ),
+]
+ExtractScheduler = Annotated[
+    str | None,
+    Parameter(
+        group=EXECUTION,
+        help="Address of a Dask scheduler (tcp://HOST:8786) whose workers see the same paths.",
+    ),
+]
 Seed = Annotated[int, *number("Seed of all random draws.", EXECUTION, ge=0)]
 RetryFailed = Annotated[
     bool, Parameter(group=EXECUTION, help="Retry records that failed in earlier runs.")

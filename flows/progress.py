@@ -72,34 +72,6 @@ def throttle(progress: Progress, seconds: float) -> Progress:
     return throttled
 
 
-class JobProgress:
-    """Progress of a job with several parts; a part that fails and is retried counts once.
-
-    Attributes:
-        total: Units of work in the job.
-        progress: Called as ``progress(done, total)`` for the job.
-        completed: Units of work in the completed parts.
-    """
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self.total = total
-        self.progress = progress
-        self.completed = 0
-
-    @contextmanager
-    def part(self) -> Iterator[Progress]:
-        """Yield the progress callback of one part, which adds the counts of the completed parts."""
-        done_in_part = 0
-
-        def progress(done: int, _: int) -> None:
-            nonlocal done_in_part
-            done_in_part = done
-            self.progress(self.completed + done, self.total)
-
-        yield progress
-        self.completed += done_in_part
-
-
 @contextmanager
 def progress_bar(
     title: str, unit: str, log: Log, *, scale: int = 1, seconds: float = 10

@@ -7,17 +7,21 @@ from pathlib import Path
 from enecg.errors import UserError
 from enecg.experts import Expert
 from pipeline.datasets.base import Dataset
+from pipeline.extraction.engine import Engine, open_engine, run_ranges
 from pipeline.extraction.leases import Log
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
-from pipeline.extraction.plan import ExtractionPlan, plan_extraction
-from pipeline.extraction.ranges import Progress, extract_range
+from pipeline.extraction.plan import ExtractionPlan, ShardRange, plan_extraction
+from pipeline.extraction.progress import JobProgress
+from pipeline.extraction.ranges import Progress
 from pipeline.extraction.request import resolve_request
 from pipeline.extraction.run_record import write_run_records
 from pipeline.extraction.summary import ExtractionSummary
 from stores.errors import StoreError
 
-RunPlan = Callable[[ExtractionPlan, ExtractionSummary], None]
-"""Calls `extract_range` for all shard ranges of a plan, in this process or in others."""
+RANGES_PER_WORKER = 8
+"""Shard ranges per worker, so that all workers finish at about the same time."""
+RunPlan = Callable[[ExtractionPlan, ExtractionSummary, Engine], None]
+"""Computes all shard ranges of a plan with an engine, by `run_ranges`."""
 
 
 def extract(
@@ -42,8 +46,8 @@ def extract(
         options: Weights, precision, device, record selection; None uses ``ExtractOptions()``.
         progress: Called as ``progress(done, total)`` with record counts.
         log: Called with a line of text while the extraction waits for another one.
-        run_plan: Called instead of the loop over shard ranges in this process. It reports progress
-            by its own means.
+        run_plan: Called instead of the loop over shard ranges. It reports progress by its own
+            means.
 
     Returns:
         Counts, failures with reasons, timings per expert, and the stores' locations. `error` is
@@ -55,15 +59,11 @@ def extract(
         StoreError: A store cannot be read or written.
     """
     request = resolve_request(dataset, store, experts, options)
-    with plan_extraction(request, log) as plan:
+    with plan_extraction(request, log) as plan, open_engine(plan, dataset, experts) as engine:
         summary = ExtractionSummary.of(plan)
         finished = False
         try:
-            if run_plan is not None:
-                run_plan(plan, summary)
-            else:
-                for shards in plan.ranges(1):
-                    extract_range(plan, shards, summary, progress)
+            (run_plan or _run_plan(progress))(plan, summary, engine)
             finished = True
             summary.find_experts_without_embeddings(plan)
         finally:
@@ -71,3 +71,16 @@ def extract(
             with suppress(*(() if finished else (UserError, StoreError))):
                 summary.run_records = write_run_records(plan, summary, finished=finished)
     return summary
+
+
+def _run_plan(progress: Progress | None) -> RunPlan:
+    def run(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        job = JobProgress(plan.total_records, progress or (lambda done, total: None))
+
+        def extract_one(shards: ShardRange) -> None:
+            with job.part() as part_progress:
+                engine.extract(shards, summary, part_progress)
+
+        run_ranges(engine, plan.ranges(RANGES_PER_WORKER * engine.workers), extract_one)
+
+    return run

@@ -135,6 +135,7 @@ def acquire(
     permitted: threading.Event | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     expire_seconds: float = EXPIRE_SECONDS,
+    note: str = "",
 ) -> Lease:
     """Acquire a lease, or take over an expired one.
 
@@ -150,6 +151,7 @@ def acquire(
             function only observes whether the lease is renewed.
         heartbeat_seconds: Interval of renewals of the acquired lease.
         expire_seconds: Seconds without a renewal after which the acquired lease expires.
+        note: Text that follows the holder's name in messages.
 
     Returns:
         The lease, to be released or used in a ``with`` block.
@@ -175,7 +177,8 @@ def acquire(
         is_expired = now - last_change > (record.expires if record else expire_seconds)
         is_permitted = permitted is None or permitted.is_set()
         if (is_free or is_expired) and is_permitted:
-            if lease := _create_lease(folder, number + 1, heartbeat_seconds, expire_seconds):
+            own = LeaseRecord.for_this_process(expire_seconds, note)
+            if lease := _create_lease(folder, number + 1, own, heartbeat_seconds):
                 return lease
             continue
         if record is not None and not is_free and not is_expired:
@@ -217,9 +220,10 @@ def parse_lease_number(location: Location) -> int:
     return int(match[1]) if match else 0
 
 
-def _create_lease(folder: Location, number: int, heartbeat: float, expires: float) -> Lease | None:
+def _create_lease(
+    folder: Location, number: int, record: LeaseRecord, heartbeat: float
+) -> Lease | None:
     """Create the lease with this number; return None if another process has created it."""
-    record = LeaseRecord.for_this_process(expires)
     ticket = Ticket(folder, number, record.token)
     root = folder.root
     lease = None

@@ -55,11 +55,12 @@ class LeaseRecord:
     released: bool = False
 
     @classmethod
-    def for_this_process(cls, expires: float) -> "LeaseRecord":
+    def for_this_process(cls, expires: float, note: str = "") -> "LeaseRecord":
         """Return the record of a new lease of this process.
 
         Args:
             expires: Seconds without a renewal after which the lease expires.
+            note: Appended to `who`.
 
         Returns:
             The record, with a random token and no renewals.
@@ -70,7 +71,7 @@ class LeaseRecord:
             user = f"user {os.getuid()}"
         return cls(
             token=uuid.uuid4().hex[:12],
-            who=f"{user}@{socket.gethostname()}, process {os.getpid()}",
+            who=f"{user}@{socket.gethostname()}, process {os.getpid()}{note}",
             since=f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
             machine=_machine(),
             process=os.getpid(),

@@ -7,15 +7,19 @@ from enecg.errors import UserError
 from flows import parameters as p
 from flows.job import current_job
 from flows.output import log_to_stderr
-from flows.progress import JobProgress, forward_logs
+from flows.progress import forward_logs
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
 from pipeline.waveforms.options import DecodeOptions, ShortRecords
 
 if TYPE_CHECKING:
+    from pipeline.extraction.engine import Engine
     from pipeline.extraction.plan import ExtractionPlan, ShardRange
+    from pipeline.extraction.progress import JobProgress
     from pipeline.extraction.summary import ExtractionSummary
 
-MAX_STEPS = 24
+STEPS = 24
+"""Steps of an extraction with one worker; with more workers, at least four per worker."""
+MAX_STEPS = 96
 """Maximum steps per extraction; Prefect's default, SQLite, stalls at about a hundred task runs."""
 
 RETRY_SECONDS = (10, 60)
@@ -31,6 +35,9 @@ def extract(
     expert_settings: p.ExpertSettings = (),
     batch_size: p.BatchSize = 64,
     device: p.Device = "auto",
+    workers: p.Workers = None,
+    devices: p.Devices = (),
+    scheduler: p.ExtractScheduler = None,
     dtype: p.Dtype = "float16",
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
@@ -47,6 +54,9 @@ def extract(
         "expert_settings": expert_settings,
         "batch_size": batch_size,
         "device": device,
+        "workers": workers,
+        "devices": p.split(devices),
+        "scheduler": scheduler,
         "dtype": dtype,
         "short_records": short_records,
         "derive_leads": derive_leads,
@@ -104,18 +114,24 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
 
     job = current_job()
 
-    def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary") -> None:
+    def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary", engine: "Engine") -> None:
+        from pipeline.extraction.engine import run_ranges
+        from pipeline.extraction.progress import JobProgress
+
         with job.progress("extract", "records", f"Extraction of {dataset}") as run:
             progress = JobProgress(plan.total_records, run)
+
+            def extract_one(shards: "ShardRange") -> None:
+                job.step(
+                    f"shards {shards.first} to {shards.last}",
+                    extract_shards,
+                    *(engine, shards, summary, progress),
+                    retry_seconds=RETRY_SECONDS,
+                )
+
+            steps = min(MAX_STEPS, max(STEPS, 4 * engine.workers))
             try:
-                for shards in plan.ranges(MAX_STEPS):
-                    name = f"shards {shards.first} to {shards.last}"
-                    job.step(
-                        name,
-                        extract_shards,
-                        *(plan, shards, summary, progress),
-                        retry_seconds=RETRY_SECONDS,
-                    )
+                run_ranges(engine, plan.ranges(steps), extract_one)
             except (KeyboardInterrupt, SystemExit):
                 for line in summary.lines():
                     job.log(line)
@@ -140,16 +156,14 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
 
 
 def extract_shards(
-    plan: "ExtractionPlan",
+    engine: "Engine",
     shards: "ShardRange",
     summary: "ExtractionSummary",
-    progress: JobProgress,
+    progress: "JobProgress",
 ) -> None:
     """Extract a range of shards. A retry computes only the rows that are still missing."""
-    from pipeline.extraction.ranges import extract_range
-
     with progress.part() as part_progress:
-        extract_range(plan, shards, summary, part_progress)
+        engine.extract(shards, summary, part_progress)
 
 
 def extraction_page(summary: "ExtractionSummary", lines: Sequence[str]) -> str:

@@ -27,12 +27,16 @@ def refresh(
     patients: tp.Patients = 10_000,
     seed: p.Seed = 0,
     device: p.Device = "auto",
+    workers: p.Workers = None,
+    devices: p.Devices = (),
+    scheduler: p.ExtractScheduler = None,
     dtype: p.Dtype = "float16",
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
     batch_size: p.BatchSize = 64,
     limit: p.Limit = None,
     records: p.Records = None,
+    wait_minutes: p.WaitMinutes = 60.0,
 ) -> tuple[str, ...]:
     """Extract new records, then train into a new folder named by the current time."""
     job = current_job()
@@ -46,6 +50,10 @@ def refresh(
         expert_settings=expert_settings,
         batch_size=batch_size,
         device=device,
+        workers=workers,
+        devices=devices,
+        scheduler=scheduler,
+        wait_minutes=wait_minutes,
         dtype=dtype,
         short_records=short_records,
         derive_leads=derive_leads,

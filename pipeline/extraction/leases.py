@@ -40,6 +40,8 @@ def acquire_leases(
     wait_seconds = 60 * request.options.wait_minutes
     stop, first_is_held = threading.Event(), threading.Event()
     held: dict[Location, Lease] = {}
+    scheduler = request.options.scheduler
+    note = f", Dask scheduler {scheduler}" if scheduler is not None else ""
 
     def acquire_one(location: Location) -> str | None:
         """Acquire a lease; return the message if that of the gate's leads is held by another."""
@@ -50,6 +52,7 @@ def acquire_leases(
                 log=log,
                 stop=stop,
                 permitted=None if location == first else first_is_held,
+                note=note,
             )
         except LeaseHeld as error:
             if not experts or location != leads:

@@ -27,6 +27,12 @@ class ExtractOptions:
         dtype: Stored number format, ``float16`` or ``float32``.
         decoding: Options for short records and missing leads.
         device: Torch device; ``auto`` selects a GPU if there is one.
+        workers: Number of worker processes on this machine; None starts one per device. One
+            worker is this process.
+        devices: Torch devices of the workers, such as ``("cuda:0", "cuda:1")``; empty uses
+            `device`, or all GPUs if `device` is ``auto``.
+        scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
+            machine.
         batch_size: Records on the device at once, at least 1.
         limit: Extract only the first records of the index; None extracts all.
         records: File of record ids to extract; None extracts all.
@@ -43,6 +49,9 @@ class ExtractOptions:
     dtype: str = "float16"
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
+    workers: int | None = None
+    devices: tuple[str, ...] = ()
+    scheduler: str | None = None
     batch_size: int = 64
     limit: int | None = None
     records: Path | None = None
@@ -54,5 +63,12 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"The batch size is {self.batch_size}; it must be 1 or more.")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"The number of workers is {self.workers}; it must be 1 or more.")
+        if self.scheduler is not None and (self.workers is not None or self.devices):
+            raise UserError(
+                "--workers and --devices start processes on this machine, but --scheduler uses "
+                "those of a Dask cluster; use one of them."
+            )
         if self.dtype not in DTYPES:
             raise UserError(f"The dtype is {self.dtype!r}; it must be {' or '.join(DTYPES)}.")

@@ -1,5 +1,6 @@
 """The extraction plan: the rows missing in each store, and how to split them by shard."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from pipeline.waveforms.decode import REASONS
 from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
-from stores.lease import Lease
+from stores.lease import Lease, Ticket
 from stores.location import Location
 from stores.opening import open_store
 from stores.record_ids import RecordIds
@@ -74,7 +75,8 @@ class ExtractionPlan:
     def close(self) -> None:
         """Release the leases."""
         for planned in self.stores:
-            planned.lease.release()
+            if planned.lease is not None:
+                planned.lease.release()
 
     @property
     def total_rows(self) -> int:
@@ -95,6 +97,12 @@ class ExtractionPlan:
         """Return the rows in a range of shards."""
         stop = min(shards.last * self.shard_rows, len(self.index_rows))
         return slice(shards.first * self.shard_rows, stop)
+
+    def count_records(self, shards: ShardRange) -> int:
+        """Return the number of records to decode in a range of shards."""
+        span = self.rows_of(shards)
+        missing = np.logical_or.reduce([planned.missing[span] for planned in self.stores])
+        return int(missing.sum())
 
     def ranges(self, count: int) -> tuple[ShardRange, ...]:
         """Split the shards that have missing rows into at most `count` ranges of similar size."""
@@ -127,6 +135,25 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
         for lease in held.values():
             lease.release()
         raise
+
+
+def join_extraction(
+    request: ExtractionRequest, tickets: Mapping[Location, Ticket]
+) -> ExtractionPlan:
+    """Plan a part of an extraction under the leases of another process.
+
+    Args:
+        request: The same request as in the process that holds the leases.
+        tickets: Tickets of the leases, by location of the store.
+
+    Returns:
+        The plan, which holds no leases.
+
+    Raises:
+        StoreError: A store cannot be opened, or the stores' rows do not match.
+    """
+    stores = {location: open_store(location, ticket) for location, ticket in tickets.items()}
+    return _find_missing(request, stores, {}, None)
 
 
 def _open_stores(
@@ -205,7 +232,7 @@ def _find_missing(
             StorePlan(
                 expert=target.expert,
                 store=store,
-                lease=held[target.location],
+                lease=held.get(target.location),
                 missing=missing,
                 written=np.zeros_like(missing),
             )

@@ -47,7 +47,7 @@ def extract_range(
         if isinstance(planned.expert, torch.nn.Module):
             planned.expert.to(plan.request.device)
     span = plan.rows_of(shards)
-    total = int(np.logical_or.reduce([store.missing[span] for store in plan.stores]).sum())
+    total = plan.count_records(shards)
     pending = np.logical_or.reduce([store.pending(span) for store in plan.stores])
     done = total - int(pending.sum())
     options = plan.request.options

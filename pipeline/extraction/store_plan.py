@@ -17,14 +17,14 @@ class StorePlan:
     Attributes:
         expert: Expert that computes the rows.
         store: The store, open for writing.
-        lease: Lease of the store.
+        lease: Lease of the store; None in a worker, which writes under another process's lease.
         missing: Mask of the requested rows to compute, as of the creation of the plan.
         written: Mask of the rows that this run has written, complete or failed; updated in place.
     """
 
     expert: Expert
     store: EmbeddingStore
-    lease: Lease
+    lease: Lease | None
     missing: Bool[np.ndarray, " row"]
     written: Bool[np.ndarray, " row"]
 

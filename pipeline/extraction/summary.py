@@ -53,6 +53,7 @@ class ExtractionSummary:
         leads_busy: Reason why the gate's leads were not extracted; None if they were.
         without_embeddings: For each expert whose requested records all failed, in this run or
             earlier, the number of records by reason.
+        workers: Number of processes that computed rows.
     """
 
     computed: int = 0
@@ -67,6 +68,7 @@ class ExtractionSummary:
     run_records: tuple[Location, ...] = ()
     leads_busy: str | None = None
     without_embeddings: dict[str, Counter[str]] = field(default_factory=dict)
+    workers: int = 1
 
     @classmethod
     def of(cls, plan: ExtractionPlan) -> "ExtractionSummary":
@@ -77,6 +79,21 @@ class ExtractionSummary:
             stores=tuple(planned.store.location for planned in plan.stores),
             leads_busy=plan.leads_busy,
         )
+
+    def add(self, part: "ExtractionSummary") -> None:
+        """Add the results of a worker.
+
+        Args:
+            part: Results of one range of shards.
+        """
+        self.computed += part.computed
+        self.already_complete += part.already_complete
+        self.failed += part.failed
+        self.failed_records += part.failed_records
+        self.failures += part.failures[: MAX_FAILURES - len(self.failures)]
+        self.embedded += part.embedded
+        for name, seconds in part.embedding_seconds.items():
+            self.embedding_seconds[name] += seconds
 
     def add_failure(self, failure: Failure, expert: str, *, repeated: bool) -> None:
         """Count a failed row.

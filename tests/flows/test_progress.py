@@ -1,6 +1,7 @@
 from contextlib import suppress
 
-from flows.progress import JobProgress, progress_bar, throttle
+from flows.progress import progress_bar, throttle
+from pipeline.extraction.progress import JobProgress
 
 
 def test_parts_add_up():

@@ -1,0 +1,210 @@
+"""Workers of an extraction as a Dask cluster: processes on this machine, or an existing cluster."""
+
+import logging
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from typing import Any
+
+import dask
+from distributed import Client, Event, KilledWorker, LocalCluster, get_client, get_worker, wait
+
+from enecg.errors import UserError
+from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler
+from pipeline.extraction.plan import ExtractionPlan, ShardRange
+from pipeline.extraction.ranges import Progress
+from pipeline.extraction.summary import ExtractionSummary
+from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, extract_work
+
+ALLOWED_FAILURES = 10
+"""Number of workers that may die while computing the same range before the extraction fails."""
+REPORT_SECONDS = 1.0
+"""Minimum time between two reports of a worker's progress."""
+
+
+class DaskEngine:
+    """Computes ranges on the workers of a Dask cluster.
+
+    Args:
+        client: Client of the cluster.
+        plan: Plan of the extraction.
+        work: Description of the work.
+        devices: Device of each worker, by the worker's name if that is a number.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        plan: ExtractionPlan,
+        work: ExtractionWork,
+        devices: tuple[str, ...],
+    ) -> None:
+        self.client = client
+        self.plan = plan
+        self.work = work
+        self.devices = devices
+        self.topic = f"enecg-{uuid.uuid4().hex}"
+        self._stop = Event(self.topic, client=client)
+        self._is_stopped = False
+        self._counts: dict[int, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+        client.subscribe_topic(self.topic, self._receive)
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+
+    @property
+    def concurrency(self) -> int:
+        """Number of ranges to submit at once: more than workers, because others may join."""
+        return 4 * self.workers
+
+    def extract(
+        self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
+    ) -> None:
+        """Compute and write the missing rows in a range of shards on any worker.
+
+        If the worker dies, another one computes what is left.
+
+        Raises:
+            UserError: Several workers died, or one has no access to the data set or an expert.
+            StoreError: A store cannot be read or written.
+        """
+        future = self.client.submit(
+            _extract_on_worker,
+            *(self.work, shards, self.devices, self.topic),
+            pure=False,
+            key=f"shards {shards.first} to {shards.last}-{uuid.uuid4().hex}",
+        )
+        reported = None
+        try:
+            while True:
+                # Progress may be slow to report, so it is not reported by the client's own thread.
+                counts = self._counts.get(shards.first)
+                if progress is not None and counts is not None and counts != reported:
+                    progress(*counts)
+                    reported = counts
+                with suppress(TimeoutError):
+                    wait(future, timeout=REPORT_SECONDS)
+                    break
+            part: ExtractionSummary = future.result()
+        except KilledWorker as error:
+            raise UserError(
+                f"{ALLOWED_FAILURES + 1} workers died while computing shards {shards.first} to "
+                f"{shards.last}, possibly because they ran out of memory; use a smaller "
+                "--batch-size or fewer --workers."
+            ) from error
+        with self._lock:
+            summary.add(part)
+            summary.workers = max(summary.workers, self.workers)
+        if progress is not None and not self._is_stopped:
+            records = self.plan.count_records(shards)
+            progress(records, records)
+
+    def stop(self) -> None:
+        """Make the workers write their rows and return."""
+        self._is_stopped = True
+        with suppress(OSError, TimeoutError):
+            self._stop.set()
+
+    def _receive(self, event: tuple[float, dict[str, int]]) -> None:
+        """Store the counts that a worker reports, in the client's thread."""
+        _, counts = event
+        self._counts[counts["first"]] = counts["done"], counts["total"]
+
+
+@contextmanager
+def open_dask_engine(
+    plan: ExtractionPlan, dataset: object, experts: Sequence[object], devices: tuple[str, ...]
+) -> Iterator[DaskEngine]:
+    """Start worker processes on this machine, or connect to the cluster of the options.
+
+    Args:
+        plan: Plan of the extraction.
+        dataset: Spec of the data set.
+        experts: Names of the experts.
+        devices: Device of each worker on this machine.
+
+    Yields:
+        The engine.
+
+    Raises:
+        UserError: The scheduler is unreachable or has no workers, or the data set or an expert is
+            an object.
+    """
+    address = plan.request.options.scheduler
+    threads = max(1, len(os.sched_getaffinity(0)) // len(devices)) if address is None else None
+    work = describe_work(plan, dataset, tuple(experts), threads)
+    if address is not None:
+        with connect_scheduler(address) as client:
+            if not isinstance(client, Client):
+                raise UserError(
+                    f"--scheduler {address} is not an address of a Dask scheduler, such as "
+                    "tcp://HOST:8786; use --workers for processes on this machine."
+                )
+            if not client.scheduler_info(n_workers=-1)["workers"]:
+                raise UserError(
+                    f"The Dask scheduler {address} has no workers; start some with `dask worker "
+                    f"{address} --nthreads 1`."
+                )
+            yield DaskEngine(client, plan, work, (plan.request.options.device,))
+        return
+    with _local_cluster(len(devices)) as client:
+        yield DaskEngine(client, plan, work, devices)
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[Client]:
+    """Start worker processes that a signal to the process group does not interrupt."""
+    settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            # The limit would count memory-mapped weights.
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        # Workers inherit the signal mask of the thread that starts them. Starting the first process
+        # would otherwise start the resource tracker, which unblocks the signals.
+        resource_tracker.ensure_running()
+        cluster.sync(_block_signals)
+        cluster.scale(workers)
+        client.wait_for_workers(workers)
+        yield client
+
+
+async def _block_signals() -> None:
+    """Block Ctrl-C and SIGTERM: the coordinating process receives them and stops the workers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _extract_on_worker(
+    work: ExtractionWork, shards: ShardRange, devices: tuple[str, ...], topic: str
+) -> ExtractionSummary:
+    worker: Any = get_worker()
+    index = worker.name if isinstance(worker.name, int) else 0
+    stop = Event(topic, client=get_client())
+    reported = -float("inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if done < total and now - reported < REPORT_SECONDS:
+            return
+        reported = now
+        worker.log_event(topic, {"first": shards.first, "done": done, "total": total})
+        if stop.is_set():
+            raise WorkStopped
+
+    return extract_work(work, shards, devices[index % len(devices)], progress)

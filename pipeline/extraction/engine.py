@@ -1,0 +1,116 @@
+"""Engines: where the shard ranges of an extraction are computed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Protocol
+
+from pipeline.extraction.devices import worker_devices
+from pipeline.extraction.plan import ExtractionPlan, ShardRange
+from pipeline.extraction.ranges import Progress, extract_range
+from pipeline.extraction.summary import ExtractionSummary
+
+ExtractOne = Callable[[ShardRange], None]
+"""Computes a range with `Engine.extract`; a repeated call computes only what is missing."""
+
+
+class Engine(Protocol):
+    """Computes shard ranges in this process or in others."""
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that compute ranges."""
+
+    @property
+    def concurrency(self) -> int:
+        """Number of calls of `extract` that may run at the same time."""
+
+    def extract(
+        self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
+    ) -> None:
+        """Compute and write the missing rows in a range of shards; see `extract_range`."""
+
+    def stop(self) -> None:
+        """Make the running calls of `extract` write their rows and return soon."""
+
+
+class InProcessEngine:
+    """Computes one range after another in this process.
+
+    Args:
+        plan: Plan of the extraction.
+    """
+
+    workers = 1
+    concurrency = 1
+
+    def __init__(self, plan: ExtractionPlan) -> None:
+        self.plan = plan
+
+    def extract(
+        self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
+    ) -> None:
+        """Compute and write the missing rows in a range of shards."""
+        extract_range(self.plan, shards, summary, progress)
+
+    def stop(self) -> None:
+        """Do nothing: an error in this process already ends the running call."""
+
+
+@contextmanager
+def open_engine(
+    plan: ExtractionPlan, dataset: object, experts: Sequence[object]
+) -> Iterator[Engine]:
+    """Start the engine that the options of a plan select.
+
+    Args:
+        plan: Plan of the extraction.
+        dataset: Data set as it was passed to `extract`. Other processes open it by its spec.
+        experts: Experts as they were passed to `extract`. Other processes load them by name.
+
+    Yields:
+        The engine.
+
+    Raises:
+        UserError: The workers cannot be started, or `dataset` or an expert is not a string.
+    """
+    options = plan.request.options
+    devices = worker_devices(options)
+    if options.scheduler is None and len(devices) == 1:
+        yield InProcessEngine(plan)
+        return
+    # Imported here because it takes a second.
+    from pipeline.extraction.dask_engine import open_dask_engine
+
+    with open_dask_engine(plan, dataset, experts, devices) as engine:
+        yield engine
+
+
+def run_ranges(engine: Engine, ranges: Sequence[ShardRange], extract_one: ExtractOne) -> None:
+    """Compute ranges, as many at a time as the engine allows.
+
+    Args:
+        engine: The engine.
+        ranges: The ranges.
+        extract_one: Called with each range, in a thread if several run at the same time.
+
+    Raises:
+        BaseException: Of the first call that fails. Ranges that have not started are not computed,
+            and running ones are stopped.
+    """
+    if engine.concurrency == 1:
+        for shards in ranges:
+            extract_one(shards)
+        return
+    with ThreadPoolExecutor(engine.concurrency) as pool:
+        # The context contains the running job and Prefect's run.
+        calls = [pool.submit(copy_context().run, extract_one, shards) for shards in ranges]
+        try:
+            for call in as_completed(calls):
+                call.result()
+        except BaseException:
+            for call in calls:
+                call.cancel()
+            engine.stop()
+            raise

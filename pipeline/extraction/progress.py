@@ -1,0 +1,40 @@
+"""Progress of an extraction whose shard ranges may be computed at the same time."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.extraction.ranges import Progress
+
+
+class JobProgress:
+    """Progress of a job with several parts; a part that fails and is retried counts once.
+
+    Args:
+        total: Units of work in the job.
+        progress: Called as ``progress(done, total)`` for the job, by one thread at a time.
+    """
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.total = total
+        self.progress = progress
+        self._completed = 0
+        self._running: dict[object, int] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def part(self) -> Iterator[Progress]:
+        """Yield the progress callback of one part, which adds the counts of the other parts."""
+        part = object()
+
+        def progress(done: int, _: int) -> None:
+            with self._lock:
+                self._running[part] = done
+                self.progress(self._completed + sum(self._running.values()), self.total)
+
+        try:
+            yield progress
+            with self._lock:
+                self._completed += self._running.get(part, 0)
+        finally:
+            self._running.pop(part, None)

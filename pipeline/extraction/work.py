@@ -1,0 +1,143 @@
+"""The work of an extraction as a description that any process can carry out.
+
+Data sets, models and record indexes stay in their process: a worker opens and loads its own once.
+"""
+
+import functools
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import torch
+
+from enecg.errors import UserError
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.plan import ExtractionPlan, ShardRange, join_extraction
+from pipeline.extraction.ranges import Progress, extract_range
+from pipeline.extraction.request import resolve_request
+from pipeline.extraction.summary import ExtractionSummary
+from stores.layout import leases_folder
+from stores.lease import Ticket
+from stores.locate import locate
+
+
+@dataclass(frozen=True)
+class StoreTicket:
+    """A lease of a store, from which a worker makes a `Ticket`.
+
+    Attributes:
+        store: Key of the store in the store root.
+        number: Number of the lease.
+        token: Token of the lease.
+    """
+
+    store: str
+    number: int
+    token: str
+
+
+@dataclass(frozen=True)
+class ExtractionWork:
+    """Everything that a worker needs to know of an extraction; small and picklable.
+
+    Attributes:
+        dataset: Spec of the data set.
+        store: Root folder or URL of the stores.
+        experts: Names of the experts.
+        options: Options of the extraction.
+        tickets: Leases under which workers write.
+        threads: Torch threads per worker; None keeps the worker's setting.
+    """
+
+    dataset: str
+    store: str
+    experts: tuple[str, ...]
+    options: ExtractOptions
+    tickets: tuple[StoreTicket, ...]
+    threads: int | None = None
+
+
+def describe_work(
+    plan: ExtractionPlan, dataset: object, experts: tuple[object, ...], threads: int | None
+) -> ExtractionWork:
+    """Describe the work of a plan.
+
+    Args:
+        plan: The plan, whose leases are held.
+        dataset: Spec of the data set.
+        experts: Names of the experts.
+        threads: Torch threads per worker; None keeps the worker's setting.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: The data set or an expert is an object.
+    """
+    names = tuple(expert for expert in experts if isinstance(expert, str))
+    if not isinstance(dataset, str) or len(names) < len(experts):
+        raise UserError(
+            "Several workers need a data set given as SOURCE:FOLDER and experts given by name, "
+            "because each worker opens its own; register them as entry points, or use one worker."
+        )
+    first = plan.stores[0].store.location
+    root = str(first).removesuffix(f"/{first.key}")
+    tickets = [
+        StoreTicket(
+            planned.store.location.key, planned.lease.ticket.number, planned.lease.ticket.token
+        )
+        for planned in plan.stores
+        if planned.lease is not None
+    ]
+    return ExtractionWork(dataset, root, names, plan.request.options, tuple(tickets), threads)
+
+
+def extract_work(
+    work: ExtractionWork, shards: ShardRange, device: str, progress: Progress | None = None
+) -> ExtractionSummary:
+    """Compute and write a range of shards under the leases of another process.
+
+    Args:
+        work: The work.
+        shards: Range of shards.
+        device: Torch device.
+        progress: Called after each batch with the record counts of this range. If it raises
+            `WorkStopped`, the rows computed so far are written.
+
+    Returns:
+        Counts, failures and timings of this range.
+
+    Raises:
+        UserError: The data set, an expert or the device is unavailable to this process, or differs.
+        StoreError: A store cannot be read or written.
+        LeaseLost: Another extraction has taken over a lease.
+    """
+    summary = ExtractionSummary()
+    plan = _join(work, device)
+    with suppress(WorkStopped):
+        extract_range(plan, shards, summary, progress)
+    return summary
+
+
+class WorkStopped(BaseException):
+    """The process that coordinates the extraction has asked the workers to stop."""
+
+
+# The last extraction is kept, so that each process opens stores and loads experts once.
+@functools.lru_cache(maxsize=1)
+def _join(work: ExtractionWork, device: str) -> ExtractionPlan:
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    options = replace(work.options, device=device, devices=(), scheduler=None, workers=1)
+    request = resolve_request(work.dataset, work.store, work.experts, options)
+    root = locate(work.store)
+    tickets = {}
+    for ticket in work.tickets:
+        location = root / ticket.store
+        tickets[location] = Ticket(leases_folder(location), ticket.number, ticket.token)
+    if unknown := tickets.keys() - {target.location for target in request.targets}:
+        raise UserError(
+            f"The worker's data set, weights or versions would write to other stores than "
+            f"{', '.join(map(str, sorted(unknown, key=str)))}; install the same versions on all "
+            "workers, and give them the same files."
+        )
+    return join_extraction(request, tickets)

@@ -1,0 +1,204 @@
+"""Extraction by worker processes: the same stores as with one process, whatever happens to them."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import LocalCluster
+
+from enecg.errors import UserError
+from enecg.leads import LeadsSample
+from pipeline.extract import extract
+from pipeline.extraction.dask_engine import DaskEngine
+from pipeline.extraction.devices import worker_devices
+from pipeline.extraction.engine import Engine, run_ranges
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.plan import ExtractionPlan, ShardRange
+from pipeline.extraction.summary import ExtractionSummary
+from stores.errors import StoreError
+from stores.opening import open_stores
+
+OPTIONS = ExtractOptions(weights=("random:0",), device="cpu", shard_rows=2, batch_size=1)
+
+
+def run(dataset: Path, store: Path, **changes: Any) -> ExtractionSummary:
+    options = replace(OPTIONS, **changes.pop("options", {}))
+    return extract(f"mimic-iv-ecg:{dataset}", store, ["dlinear"], options=options, **changes)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return the files of all stores, without leases and run records."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for store in open_stores(root).stores
+        for path in sorted(Path(str(store.location)).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ExtractionSummary:
+    return run(synthetic_dir, tmp_path_factory.mktemp("one") / "store")
+
+
+def files_of(summary: ExtractionSummary) -> dict[str, bytes]:
+    return contents(Path(str(summary.stores[0])).parents[3])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def on_cluster(cluster: LocalCluster) -> dict[str, Any]:
+    return {"options": {"scheduler": cluster.scheduler_address}}
+
+
+def test_workers_write_the_same_stores_as_one_process(
+    synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary
+):
+    calls: list[tuple[int, int]] = []
+    summary = run(
+        synthetic_dir,
+        tmp_path,
+        options={"workers": 2},
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert contents(tmp_path) == files_of(expected)
+    assert (summary.computed, summary.failed, summary.workers) == (
+        expected.computed,
+        expected.failed,
+        2,
+    )
+    assert {(failure.record_id, failure.reason) for failure in summary.failures} == {
+        (failure.record_id, failure.reason) for failure in expected.failures
+    }
+    assert calls[-1][0] == calls[-1][1] > 0
+    assert run(synthetic_dir, tmp_path, options={"workers": 2}).computed == 0
+
+
+def test_cluster_writes_the_same_stores_as_one_process(
+    synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
+):
+    summary = run(synthetic_dir, tmp_path, **on_cluster)
+    assert contents(tmp_path) == files_of(expected)
+    assert summary.computed == expected.computed
+    (run_record, *_) = [location.read() for location in summary.run_records]
+    assert b'"workers": 2' in (run_record or b"")
+
+
+def test_ranges_of_killed_workers_are_computed_by_others(
+    synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
+):
+    killed: list[int] = []
+
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        assert isinstance(engine, DaskEngine)
+
+        def extract_one(shards: ShardRange) -> None:
+            future = threading.Thread(target=engine.extract, args=(shards, summary))
+            future.start()
+            if len(killed) < 3:
+                pid = next(iter(engine.client.run(os.getpid).values()))
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+            future.join()
+
+        for shards in plan.ranges(6):
+            extract_one(shards)
+
+    summary = run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+    assert len(killed) == 3
+    assert contents(tmp_path) == files_of(expected)
+    # Rows that a killed worker wrote are complete when another one continues.
+    assert summary.computed + summary.already_complete == expected.computed
+
+
+def test_interruption_keeps_the_rows_and_a_second_run_computes_the_others(
+    synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        first, *others = plan.ranges(8)
+        engine.extract(first, summary)
+
+        def interrupt(shards: ShardRange) -> None:
+            raise KeyboardInterrupt
+
+        run_ranges(engine, others, interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+    rest = run(synthetic_dir, tmp_path, **on_cluster)
+    assert 0 < rest.computed < expected.computed
+    assert contents(tmp_path) == files_of(expected)
+
+
+def test_stopped_worker_writes_its_rows_and_returns(
+    synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        engine.stop()
+        for shards in plan.ranges(1):
+            engine.extract(shards, summary)
+
+    summary = run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+    assert 0 < summary.computed < expected.computed
+
+
+def test_worker_that_has_lost_the_lease_stops(
+    synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        for planned in plan.stores:
+            assert planned.lease is not None
+            staging = planned.lease.ticket.staging
+            staging.root.remove_staging(staging.key)
+        for shards in plan.ranges(1):
+            engine.extract(shards, summary)
+
+    with pytest.raises(StoreError, match="taken over by another extraction"):
+        run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+
+
+def test_objects_and_invalid_schedulers_are_user_errors(
+    synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
+):
+    dataset = f"mimic-iv-ecg:{synthetic_dir}"
+    options = replace(OPTIONS, **on_cluster["options"])
+    with pytest.raises(UserError, match="experts given by name"):
+        extract(dataset, tmp_path, [LeadsSample()], options=options)
+    with pytest.raises(UserError, match="is not an address of a Dask scheduler"):
+        run(synthetic_dir, tmp_path, options={"scheduler": "threads"})
+    with pytest.raises(UserError, match="use one of them"):
+        replace(options, workers=2)
+    with pytest.raises(UserError, match="must be 1 or more"):
+        replace(OPTIONS, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "devices"),
+    [
+        ({}, 0, ["auto"]),
+        ({"workers": 3}, 0, ["auto"] * 3),
+        ({}, 1, ["auto"]),
+        ({}, 2, ["cuda:0", "cuda:1"]),
+        ({"workers": 1}, 2, ["cuda:0"]),
+        ({"workers": 3}, 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ({"device": "cpu"}, 2, ["cpu"]),
+        ({"devices": ("cuda:1", "cuda:3")}, 4, ["cuda:1", "cuda:3"]),
+    ],
+)
+def test_each_device_gets_a_worker(
+    options: dict[str, Any], gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert [*worker_devices(ExtractOptions(**options))] == devices
