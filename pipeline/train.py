@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from enecg.errors import UserError
+from enecg.experts import Expert
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import Score, compute_scores
@@ -58,6 +59,7 @@ def train(
     dataset: str | Dataset,
     store: str | Path,
     out: str | Path,
+    experts: Sequence[str | Expert] = (),
     *,
     settings: TrainSettings | None = None,
     progress: Progress | None = None,
@@ -73,6 +75,8 @@ def train(
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
         out: The run folder.
+        experts: Names of the experts, or expert objects, which need not be registered: their
+            stores are found by their specs. Default: the experts of `settings`.
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
         progress: Called as ``progress(done, total)`` before training, and after each expert's
             heads, the gates and the ensembles.
@@ -95,7 +99,12 @@ def train(
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
         settings = adopt_settings(settings, base)
-    inputs = prepare_inputs(dataset, store, settings, None if base is None else base.stores)
+        if experts:
+            raise UserError(f"The base run {settings.base} determines the experts; omit them.")
+    inputs = prepare_inputs(
+        dataset, store, settings, None if base is None else base.stores, experts
+    )
+    settings = replace(settings, experts=tuple(inputs.cache.experts)) if experts else settings
     if settings.fit.top_k > len(inputs.cache.experts):
         raise UserError(
             f"--top-k {settings.fit.top_k} exceeds the number of experts "
@@ -121,8 +130,8 @@ def train(
         log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
         for note in notes:
             log.write(note)
-        experts = list(inputs.cache.experts)
-        steps = len(experts) + 2 if len(experts) > 1 else 1
+        names = list(inputs.cache.experts)
+        steps = len(names) + 2 if len(names) > 1 else 1
         log_fit = _make_log_callback(log, progress, steps)
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
         features = read_features(inputs.cache, record_id, device)
@@ -132,7 +141,7 @@ def train(
             repeats = run_repeats(
                 cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
             )
-        scores = _compute_scores(repeats, experts)
+        scores = _compute_scores(repeats, names)
         seconds = time.monotonic() - started
         write_run(
             unfinished, settings, device, inputs, repeats, scores, seconds, folds=splits.folds

@@ -1,12 +1,12 @@
 """Selection of the stores of a training run, by expert and weights or by provenance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from enecg.errors import UserError
-from enecg.experts import ExpertOption, get_definition, list_experts, parse_expert_settings
+from enecg.experts import Expert, ExpertOption, get_definition, list_experts, parse_expert_settings
 from enecg.experts.settings import Settings
 from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
@@ -17,6 +17,9 @@ from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.layout import store_location
 from stores.opening import FoundStores, open_store, open_stores
+
+EXTRACT_OBJECTS = "enecg.extract and the same experts"
+"""The command that extracts embeddings of expert objects, for error messages."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,44 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     return Cache(experts, open_store(store_location(root, leads)))
 
 
+def open_experts(
+    root: str | Path,
+    namespace: str,
+    experts: Sequence[str | Expert],
+    selection: StoreSelection,
+) -> Cache:
+    """Open the stores of experts, of which some may be objects that are not registered.
+
+    Args:
+        root: Root folder or URL of the stores.
+        namespace: Namespace of the data set.
+        experts: Names, or objects, whose stores are those of their specs.
+        selection: Weights and pooling of the experts that are given by name; data type and
+            decoding of all stores.
+
+    Returns:
+        The stores, in the order of `experts`.
+
+    Raises:
+        UserError: Two experts have the same name, or a named expert has no matching store.
+        StoreError: An object has no store, a store is damaged, or the sampled leads have not been
+            extracted.
+    """
+    names = [each if isinstance(each, str) else each.spec.name for each in experts]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"Two experts are named {repeated!r}; pass one, or rename one of them.")
+    registered = tuple(each for each in experts if isinstance(each, str))
+    stores: dict[str, EmbeddingStore] = {}
+    if registered:
+        stores |= open_cache(root, namespace, replace(selection, experts=registered)).experts
+    specs = [each.spec for each in experts if not isinstance(each, str)]
+    for spec in (*specs, LeadsSample.spec):
+        required = provenance(spec, namespace, selection.dtype, selection.decoding)
+        stores[spec.name] = _open_required(root, namespace, required, EXTRACT_OBJECTS)
+    return Cache({name: stores[name] for name in names}, stores[LeadsSample.spec.name])
+
+
 def open_by_provenance(
     root: str | Path, namespace: str, provenances: Sequence[Mapping[str, Any]], command: str
 ) -> Cache:
@@ -103,21 +144,28 @@ def open_by_provenance(
     for provenance_of_run in provenances:
         expert = str(provenance_of_run["expert"])
         required = {**provenance_of_run, "dataset": namespace}
-        location = store_location(root, required)
-        if (location / "zarr.json").read() is None:
-            others = [
-                store.provenance
-                for store in open_stores(root, namespace).stores
-                if store.provenance["expert"] == expert
-            ]
-            differences = _describe_differences(required, others)
-            raise StoreError(
-                f"{root} has no embeddings of {expert} for {namespace} that match the run's "
-                f"(available: {differences}). Extract them with {command}."
-            )
-        stores[expert] = open_store(location)
+        stores[expert] = _open_required(root, namespace, required, command)
     leads = stores.pop(LeadsSample.spec.name)
     return Cache(stores, leads)
+
+
+def _open_required(
+    root: str | Path, namespace: str, required: Mapping[str, Any], command: str
+) -> EmbeddingStore:
+    """Open the store with a provenance; raise StoreError if it does not exist or is damaged."""
+    location = store_location(root, required)
+    if (location / "zarr.json").read() is not None:
+        return open_store(location)
+    expert = required["expert"]
+    others = [
+        store.provenance
+        for store in open_stores(root, namespace).stores
+        if store.provenance["expert"] == expert
+    ]
+    raise StoreError(
+        f"{root} has no embeddings of {expert} for {namespace} with the required provenance "
+        f"(available: {_describe_differences(required, others)}). Extract them with {command}."
+    )
 
 
 def _describe_differences(required: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:

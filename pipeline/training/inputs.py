@@ -8,13 +8,20 @@ from typing import Any
 import pandas as pd
 
 from enecg.errors import UserError
+from enecg.experts import Expert
 from enecg.tasks import ALL, TASKS, Task, parse_tasks, select_tasks
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
 from pipeline.extraction.request import extract_command
 from pipeline.labels.label_source import LabelSource, resolve_labels
-from pipeline.training.cache import Cache, open_by_provenance, open_cache
+from pipeline.training.cache import (
+    EXTRACT_OBJECTS,
+    Cache,
+    open_by_provenance,
+    open_cache,
+    open_experts,
+)
 from pipeline.training.features import find_complete
 from pipeline.training.settings import TrainSettings
 from stores.record_ids import RecordIds
@@ -48,6 +55,7 @@ def prepare_inputs(
     store: str | Path,
     settings: TrainSettings,
     provenances: Sequence[Mapping[str, Any]] | None = None,
+    experts: Sequence[str | Expert] = (),
 ) -> Inputs:
     """Open the stores and labels that the settings select, and check the requested tasks.
 
@@ -56,6 +64,7 @@ def prepare_inputs(
         store: Root folder or URL of the stores.
         settings: Tasks, labels and experts.
         provenances: Provenance of each store to open. Default: the stores that `settings` select.
+        experts: Names of experts, or objects; see `open_experts`. Default: those of `settings`.
 
     Returns:
         The inputs.
@@ -71,13 +80,17 @@ def prepare_inputs(
     chosen = select_tasks(requested + [task.name for task in own_tasks], own_tasks)
     source = resolve_dataset(dataset, settings.decoding)
     selection = replace(settings.stores, decoding=decoding_of(source))
-    if provenances is None:
+    if experts:
+        cache = open_experts(store, source.namespace, experts, selection)
+    elif provenances is None:
         cache = open_cache(store, source.namespace, selection)
     else:
         command = extract_command(dataset, store, selection, settings.limit, settings.records)
         cache = open_by_provenance(store, source.namespace, provenances, command)
     selection = replace(selection, experts=tuple(cache.experts))
     command = extract_command(dataset, store, selection, settings.limit, settings.records)
+    if not all(isinstance(expert, str) for expert in experts):
+        command = EXTRACT_OBJECTS
     record_id = select_records(
         source.index().record_id, limit=settings.limit, records=settings.records
     )

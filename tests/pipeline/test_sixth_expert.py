@@ -1,9 +1,20 @@
-"""An expert of another package, registered by an entry point."""
+"""Experts that are not built in: registered by an entry point, or passed as objects."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from quick_runs import QUICK, RANDOM
+
+import enecg
+from enecg.errors import UserError
+from enecg.experts import ExpertSpec, Preprocessing
+from pipeline.evaluation.predictions import ENSEMBLE
+from stores.errors import StoreError
 
 PACKAGE = '''
 """A toy expert: mean and standard deviation of each lead in each second."""
@@ -71,3 +82,43 @@ def test_expert_of_another_package_is_extracted_and_trained(tmp_path: Path, synt
     assert run.returncode == 0, run.stderr
     assert "| toy (untrained, random:0)" in run.stdout
     assert "| dlinear (untrained, random:0)" in run.stdout
+
+
+class Amplitudes:
+    """Standard deviation of each lead, times a factor that is part of the spec."""
+
+    def __init__(self, factor: int = 1) -> None:
+        architecture = {"factor": factor}
+        self.spec = ExpertSpec(
+            "amplitudes", 1, architecture, Preprocessing(), "none", 12, "none", ""
+        )
+
+    def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+        return ecg.std(-1) * self.spec.architecture["factor"]
+
+
+def test_expert_object_is_extracted_trained_and_evaluated(tmp_path: Path, synthetic_dir: Path):
+    dataset, store = f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab"
+    experts = [Amplitudes(), "dlinear"]
+    enecg.extract(dataset, store, experts, options=enecg.ExtractOptions(weights=RANDOM))
+    settings = enecg.TrainSettings(weights=RANDOM, repeats=1, tasks=("age",), fit=QUICK)
+    run = enecg.train(dataset, store, tmp_path / "run", experts, settings=settings)
+    assert "| amplitudes " in run.markdown
+    assert "| dlinear (untrained, random:0)" in run.markdown
+    predictor = enecg.load_run(run.folder)
+    assert list(predictor.heads) == ["amplitudes", "dlinear"]
+    record_id = enecg.open_stores(store).stores[0].record_id[:4]
+    features = enecg.read_run_features(run.folder, store, record_id)
+    assert np.isfinite(predictor.predict(features)[ENSEMBLE]["age"]).all()
+    evaluation = enecg.evaluate(run.folder, dataset, store)
+    assert {"amplitudes", ENSEMBLE} <= {score.method for score in evaluation.scores}
+
+
+def test_expert_object_needs_the_store_of_its_spec(tmp_path: Path, synthetic_dir: Path):
+    dataset, store = f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab"
+    enecg.extract(dataset, store, [Amplitudes()])
+    other = Amplitudes(2)
+    with pytest.raises(StoreError, match=r"'factor': 1\} instead of \{'factor': 2\}"):
+        enecg.train(dataset, store, tmp_path / "run", [other])
+    with pytest.raises(UserError, match="Two experts are named 'amplitudes'"):
+        enecg.train(dataset, store, tmp_path / "run", [Amplitudes(), other])
