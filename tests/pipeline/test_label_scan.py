@@ -15,7 +15,7 @@ from label_tables import LAB_HEADER, write
 
 from enecg.errors import UserError
 from pipeline.datasets.label_rules import Criterion, LabelRules
-from pipeline.datasets.mimic_tables import csv_scan, engine
+from pipeline.datasets.mimic_tables import csv_scan, dask_scheduler, engine
 from pipeline.datasets.mimic_tables.csv_scan import SkippedRows, scan_csv
 from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler, run_on_scheduler
 from pipeline.datasets.mimic_tables.engine import fetch, open_engine
@@ -291,13 +291,11 @@ def test_full_temporary_folder_is_reported(
         read_potassium_labels(path, ecgs, LabelRules())
 
 
-def test_scheduler_address_needs_distributed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
+def test_unreachable_scheduler_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_scheduler, "CONNECT_SECONDS", 0.2)
     with (
-        pytest.raises(UserError, match=r"pip install distributed[^\n]+\.$"),
-        connect_scheduler("tcp://10.0.0.1:8786"),
+        pytest.raises(UserError, match=r"tcp://127.0.0.1:9 is unreachable .*start it with"),
+        connect_scheduler("tcp://127.0.0.1:9"),
     ):
         pass
 

@@ -9,6 +9,9 @@ from enecg.errors import UserError
 LOCAL_SCHEDULERS = ("threads", "processes", "synchronous")
 """Dask schedulers on this machine, which need no address."""
 
+CONNECT_SECONDS = 10.0
+"""Maximum time to wait for a scheduler."""
+
 Result = TypeVar("Result")
 
 
@@ -42,20 +45,16 @@ def connect_scheduler(name: str) -> Iterator[Any]:
         A scheduler for `run_on_scheduler`.
 
     Raises:
-        UserError: The scheduler is unreachable, or `distributed` is not installed.
+        UserError: The scheduler is unreachable.
     """
     if name in LOCAL_SCHEDULERS:
         yield name
         return
+    # Imported here because it takes a second.
+    from distributed import Client
+
     try:
-        from distributed import Client
-    except ImportError as error:
-        raise UserError(
-            f"The Dask scheduler {name} needs the package distributed; run pip install "
-            "distributed, or omit --scheduler."
-        ) from error
-    try:
-        client = Client(name)
+        client = Client(name, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"The Dask scheduler {name} is unreachable ({error}); start it with `dask scheduler`, "
