@@ -9,6 +9,9 @@ from torch import Tensor
 MIN_EIGENVALUE = 1e-10
 """Smallest eigenvalue that is kept, relative to the largest."""
 
+ROWS = 8192
+"""Records that are multiplied at a time."""
+
 PAIR_VALUES = 4_000_000
 """Products of the left vectors of two records that are in memory at a time."""
 
@@ -46,9 +49,9 @@ class RidgeDesign:
         Returns:
             The decomposition, in float64.
         """
-        values = features.double()
-        mean = values.mean(0)
-        centered = values - mean
+        centered = features.to(torch.float64, copy=True)
+        mean = centered.mean(0)
+        centered -= mean
         wide = centered.shape[0] < centered.shape[1]
         gram = centered @ centered.T if wide else centered.T @ centered
         squares, vectors = torch.linalg.eigh(gram)
@@ -57,7 +60,10 @@ class RidgeDesign:
         if wide:
             left, right = vectors, (vectors.T @ centered) / singular.unsqueeze(1)
         else:
-            left, right = (centered @ vectors) / singular, vectors.T
+            # In place, because this is the largest tensor.
+            for part in centered.split(ROWS):
+                part[:, : len(singular)] = (part @ vectors) / singular
+            left, right = centered[:, : len(singular)], vectors.T
         _, codes = group.unique(return_inverse=True)
         return cls(mean, left, singular, right, codes)
 

@@ -91,6 +91,16 @@ Threads = Annotated[
         ge=0,
     ),
 ]
+MemoryLimit = Annotated[
+    float,
+    *number(
+        "Memory in GB for embeddings and for what is computed from them. Where they do not fit, "
+        "one expert is in memory at a time and layers are in temporary files. Results do not "
+        "depend on it.",
+        TRAINING,
+        gt=0,
+    ),
+]
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
 Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
 Patience = Annotated[

@@ -20,8 +20,9 @@ from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_lay
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.run_log import RunLog
 from pipeline.runs.write_run import write_run
+from pipeline.training.cache import Cache
 from pipeline.training.cohorts import Cohort
-from pipeline.training.features import read_features
+from pipeline.training.features import embedding_bytes, read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
@@ -95,7 +96,6 @@ def train(
     started = time.monotonic()
     folder = check_output(Path(out))
     device = resolve_device(settings.device)
-    threads = (settings.threads or count_cores()) if device == "cpu" else 1
     base = None if settings.base is None else open_base(settings.base)
     if base is not None:
         settings = adopt_settings(settings, base)
@@ -134,9 +134,12 @@ def train(
         steps = len(names) + 2 if len(names) > 1 else 1
         log_fit = _make_log_callback(log, progress, steps)
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
-        features = read_features(inputs.cache, record_id, device)
+        features = read_features(
+            inputs.cache, record_id, device, max_bytes=settings.fit.max_cache_bytes
+        )
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
+        threads = _count_threads(settings, device, inputs.cache, len(record_id))
         with single_thread():
             repeats = run_repeats(
                 cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
@@ -151,6 +154,14 @@ def train(
         name = _draw_page(run, repeats) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, None if name is None else folder / name, text, scores, seconds)
+
+
+def _count_threads(settings: TrainSettings, device: str, cache: Cache, records: int) -> int:
+    """Return how many experts are trained at the same time."""
+    if device != "cpu":
+        return 1
+    largest = max(embedding_bytes(store, records) for store in cache.experts.values())
+    return min(settings.threads or count_cores(), settings.fit.max_threads(largest))
 
 
 def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[Score, ...]:

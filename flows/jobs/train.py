@@ -31,6 +31,7 @@ def train(
     derive_leads: p.DeriveLeads = False,
     device: p.Device = "auto",
     threads: tp.Threads = 0,
+    memory_limit: tp.MemoryLimit = 4.0,
     batch_size: tp.TrainBatchSize = 64,
     repeats: tp.Repeats = 3,
     patients: tp.Patients = 10_000,
@@ -114,6 +115,7 @@ def train(
             gate_weights=gate_weights,
             top_k=top_k,
             balance=balance,
+            memory_limit=memory_limit,
         ),
     )
     job = current_job()

@@ -1,5 +1,6 @@
 """Embeddings in memory, joined across stores by record id."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,12 @@ class Features:
 
     Attributes:
         record_id: Record id of each row.
-        experts: Embeddings by expert.
+        experts: Embeddings by expert; `StoredEmbeddings` reads them on each access.
         leads: Sampled leads, the input of the gate.
     """
 
     record_id: RecordIds
-    experts: dict[str, Float[Tensor, "record feature"]]
+    experts: Mapping[str, Float[Tensor, "record feature"]]
     leads: Float[Tensor, "record feature"]
 
     def find_rows(self, record_id: RecordIds) -> Tensor:
@@ -47,6 +48,30 @@ class Features:
         order = np.argsort(self.record_id)
         rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
         return torch.from_numpy(rows).to(self.leads.device)
+
+
+@dataclass(frozen=True)
+class StoredEmbeddings(Mapping[str, Tensor]):
+    """Embeddings by expert that are read from the stores on each access.
+
+    Attributes:
+        stores: Stores by expert.
+        record_id: Ids of the records.
+        device: Torch device of the embeddings.
+    """
+
+    stores: dict[str, EmbeddingStore]
+    record_id: RecordIds
+    device: str
+
+    def __getitem__(self, expert: str) -> Tensor:
+        return _read(self.stores[expert], self.record_id, self.device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stores)
+
+    def __len__(self) -> int:
+        return len(self.stores)
 
 
 def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteRecords:
@@ -76,13 +101,17 @@ def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteR
     return CompleteRecords(record_id[complete], int((~complete).sum()))
 
 
-def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
+def read_features(
+    cache: Cache, record_id: RecordIds, device: str, max_bytes: int | None = None
+) -> Features:
     """Read the embeddings of records from every store.
 
     Args:
         cache: The stores.
         record_id: Ids of the records.
         device: Torch device of the result.
+        max_bytes: If the embeddings of all experts are larger, those of an expert are read when
+            they are used. Default: unlimited.
 
     Returns:
         The embeddings; row i belongs to ``record_id[i]``.
@@ -90,18 +119,27 @@ def read_features(cache: Cache, record_id: RecordIds, device: str) -> Features:
     Raises:
         UserError: A store has no embeddings for some of the records.
     """
-
-    def read(store: EmbeddingStore) -> Tensor:
+    for store in cache.stores:
         missing = record_id[_read_status(store, record_id) != WHOLE]
         if len(missing):
             raise UserError(
                 f"{store.location} has no embeddings for {len(missing)} of {len(record_id)} "
                 f"records, such as {missing[0]}; extract them or omit them."
             )
-        return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
+    experts: Mapping[str, Tensor] = StoredEmbeddings(cache.experts, record_id, device)
+    size = sum(embedding_bytes(store, len(record_id)) for store in cache.experts.values())
+    if max_bytes is None or size <= max_bytes:
+        experts = dict(experts)
+    return Features(record_id, experts, _read(cache.leads, record_id, device))
 
-    experts = {name: read(store) for name, store in cache.experts.items()}
-    return Features(record_id, experts, read(cache.leads))
+
+def embedding_bytes(store: EmbeddingStore, records: int) -> int:
+    """Return the size of the embeddings of a number of records."""
+    return records * store.features * store.layout.dtype.itemsize
+
+
+def _read(store: EmbeddingStore, record_id: RecordIds, device: str) -> Tensor:
+    return torch.from_numpy(store.read(store.rows_by_id(record_id))).to(device)
 
 
 def _read_status(store: EmbeddingStore, record_id: RecordIds) -> np.ndarray:

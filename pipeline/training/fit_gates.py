@@ -36,7 +36,7 @@ def fit_gates(
     Returns:
         The gate of each repeat.
     """
-    data = StackedData.from_repeats(leads, repeats)
+    data = StackedData.from_repeats(leads, repeats, settings.max_tensor_bytes)
     predictions = _stack_predictions(out_of_fold, data)
     experts = predictions.shape[-1]
     per_output = settings.gate_weights == "output"

@@ -90,7 +90,7 @@ def fit_heads(
     Returns:
         The heads of each repeat.
     """
-    data = StackedData.from_repeats(embedding, repeats)
+    data = StackedData.from_repeats(embedding, repeats, settings.max_tensor_bytes)
     groups = [
         Group.of(index, repeat, settings, fold)
         for index, repeat in enumerate(repeats)

@@ -22,6 +22,11 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 """
 
 
+WORKING_COPIES = 8
+"""Memory while the heads of an expert are trained, relative to its embeddings in float16: these,
+the features in float32 and in float64 for ridge regressions, and parts of them."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """Hyperparameters of the heads and the gate.
@@ -44,6 +49,9 @@ class FitSettings:
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
+        memory_limit: Memory in GB for embeddings and for what is computed from them. Where they do
+            not fit, the embeddings of one expert are in memory at a time, and outputs of frozen
+            layers are in temporary files. Results do not depend on it. Default: 4.
     """
 
     batch_size: int = 64
@@ -60,6 +68,21 @@ class FitSettings:
     gate_weights: Literal["task", "output"] = "task"
     top_k: int = 0
     balance: float = 0.0
+    memory_limit: float = 4.0
+
+    @property
+    def max_tensor_bytes(self) -> int:
+        """Size above which a tensor that is computed from embeddings is in a temporary file."""
+        return int(self.memory_limit * 1e9 / 8)
+
+    @property
+    def max_cache_bytes(self) -> int:
+        """Size of all embeddings above which those of one expert are in memory at a time."""
+        return int(self.memory_limit * 1e9 / 4)
+
+    def max_threads(self, embedding_bytes: int) -> int:
+        """Return how many experts with float16 embeddings of this size fit into memory."""
+        return max(1, int(self.memory_limit * 1e9 / 2 / max(1, WORKING_COPIES * embedding_bytes)))
 
 
 @dataclass(frozen=True)

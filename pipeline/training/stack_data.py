@@ -12,13 +12,14 @@ from torch.nn import functional
 from enecg.heads import Standardize
 from enecg.stacked import StackedFFN
 from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack import PADDING, Group
 
 PREDICTION_BATCH_SIZE = 8192
 """Records per batch in inference; limits the memory for float32 copies of the embeddings."""
 
-STANDARDIZED_BYTES = 1 << 28
-"""Maximum size of the standardized features of all repeats. Larger ones are computed per batch."""
+LAYER_BYTES = 1 << 29
+"""Default of `StackedData.max_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class StackedData:
         outputs: Largest number of outputs of any task.
         indicators: Indicators of the labels of each multilabel task, by its position among the
             tasks; 0 where unknown and for padding. `encoded` of such a task is 0 where known.
+        max_bytes: Size above which outputs of a frozen layer are in a temporary file. Features are
+            standardized in advance up to half that size.
     """
 
     embedding: Float[Tensor, "all feature"]
@@ -53,10 +56,14 @@ class StackedData:
     valid: Bool[Tensor, "repeat task output"]
     outputs: int
     indicators: dict[int, Float[Tensor, "repeat record output"]] = field(default_factory=dict)
+    max_bytes: int = LAYER_BYTES
 
     @classmethod
     def from_repeats(
-        cls, embedding: Float[Tensor, "all feature"], repeats: Sequence[LabeledRepeat]
+        cls,
+        embedding: Float[Tensor, "all feature"],
+        repeats: Sequence[LabeledRepeat],
+        max_bytes: int = LAYER_BYTES,
     ) -> "StackedData":
         """Compute the training statistics of each repeat and pad the repeats to equal length."""
         tasks = tuple(repeats[0].targets)
@@ -100,12 +107,13 @@ class StackedData:
             (torch.arange(outputs) < counts.unsqueeze(-1)).to(device),
             outputs,
             indicators,
+            max_bytes,
         )
 
     @cached_property
     def standardized(self) -> Float[Tensor, "repeat record feature"] | None:
         """Standardized features of all records of each repeat; None if they are too large."""
-        if 4 * self.rows.numel() * self.embedding.shape[1] > STANDARDIZED_BYTES:
+        if 4 * self.rows.numel() * self.embedding.shape[1] > self.max_bytes // 2:
             return None
         repeats = torch.arange(len(self.rows), device=self.rows.device)
         return self._standardize(repeats, self.rows)
@@ -216,18 +224,19 @@ def precompute_first_layer(
         owner_of.append(same[0] if same else len(owners))
         if not same:
             owners.append(index)
-    rows = torch.arange(data.rows.shape[1], device=weights.device)
-    layers = []
-    for owner in owners:
+    shape = (len(owners), data.rows.shape[1], *weights.shape[1:3])
+    outputs = MappedTensor(shape, weights.dtype, weights.device, data.max_bytes)
+    for number, owner in enumerate(owners):
         repeat = torch.tensor([groups[owner].repeat], device=weights.device)
-        parts = [
-            stack.first_layer(owner, data.features(repeat, part.unsqueeze(0))[0])
-            for part in rows.split(PREDICTION_BATCH_SIZE)
-        ]
-        layers.append(torch.cat(parts))
-    outputs = torch.stack(layers)
+        for start in range(0, shape[1], PREDICTION_BATCH_SIZE):
+            rows = torch.arange(
+                start, min(start + PREDICTION_BATCH_SIZE, shape[1]), device=weights.device
+            )
+            part = stack.first_layer(owner, data.features(repeat, rows.unsqueeze(0))[0])
+            outputs.tensor[number, start : start + len(part)] = part
+            outputs.count(part)
     output_of_group = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
-    return lambda rows: outputs[output_of_group, rows]
+    return lambda rows: outputs.take((output_of_group, rows))
 
 
 def sum_losses(

@@ -28,12 +28,15 @@ from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
 from pipeline.runs.predictor import load_run, read_run_features
+from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results, train
 from pipeline.training import cache
+from pipeline.training.features import read_features
 from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.opening import open_stores
+from stores.status import WHOLE
 
 EXPERTS = ("dlinear", "timesnet")
 
@@ -89,6 +92,35 @@ def test_run_of_one_expert_has_no_gate_and_no_ensembles(dataset: Path, store: Pa
     assert np.array_equal(predicted[ENSEMBLE]["age"], predicted["dlinear"]["age"])
     with pytest.raises(UserError, match="has one expert"):
         tables_with_notes(runs.read_results(alone.folder), "3")
+
+
+def test_results_do_not_depend_on_the_memory_limit(
+    results: Results, dataset: Path, store: Path, tmp_path: Path
+):
+    small = run(dataset, store, tmp_path / "run", fit=replace(QUICK, memory_limit=1e-6))
+    assert small.scores == results.scores
+
+
+def test_embeddings_beyond_the_limit_are_read_expert_by_expert(
+    results: Results, store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stores = SavedRun(results.folder).stores
+    opened = cache.open_by_provenance(store, stores[0]["dataset"], stores, "")
+    record_id = opened.leads.record_id[opened.leads.status() == WHOLE]
+    eager = read_features(opened, record_id, "cpu")
+    read: list[str] = []
+
+    def record_read(self: EmbeddingStore, *args: object, **kwargs: object) -> np.ndarray:
+        read.append(self.provenance["expert"])
+        return original(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    original = EmbeddingStore.read
+    monkeypatch.setattr(EmbeddingStore, "read", record_read)
+    lazy = read_features(opened, record_id, "cpu", max_bytes=1000)
+    assert read == ["leads"]
+    assert list(lazy.experts) == list(eager.experts)
+    assert torch.equal(lazy.experts["timesnet"], eager.experts["timesnet"])
+    assert read == ["leads", "timesnet"]
 
 
 def test_run_without_page_draws_no_figure(dataset: Path, store: Path, tmp_path: Path):

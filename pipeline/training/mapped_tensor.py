@@ -1,0 +1,81 @@
+"""Large tensors in memory, or in memory-mapped temporary files above a limit."""
+
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from enecg.errors import UserError
+
+
+class MappedTensor:
+    """A tensor of which little is in memory if it is large.
+
+    Reads load pages of the file into memory; the number of bytes that have been read is counted,
+    and beyond the limit the pages are dropped. The values are the same in both cases.
+
+    Args:
+        shape: Shape of the tensor.
+        dtype: Data type.
+        device: Device. Only tensors on a CPU are written to a file.
+        max_bytes: Largest tensor to keep in memory.
+
+    Attributes:
+        tensor: The tensor. Its values are arbitrary until they are written.
+
+    Raises:
+        UserError: The folder of temporary files has too little space.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, max_bytes: int
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._row_bytes = dtype.itemsize * shape[-1]
+        self._read_bytes = 0
+        size = dtype.itemsize * math.prod(shape)
+        self._pages = None
+        if device.type != "cpu" or size <= max_bytes:
+            self.tensor = torch.empty(tuple(shape), dtype=dtype, device=device)
+            return
+        self._pages = _map_temporary_file(size)
+        self.tensor = torch.frombuffer(self._pages, dtype=dtype).view(*shape)
+
+    def take(self, index: tuple[Tensor, ...]) -> Tensor:
+        """Return a copy of some rows; `index` selects along the leading axes."""
+        taken = self.tensor[index]
+        self.count(taken)
+        return taken
+
+    def count(self, part: Tensor) -> None:
+        """Count a part that was read or written, and drop the pages from memory when due."""
+        if self._pages is None:
+            return
+        # The rows of a random selection are on different pages.
+        rows = part.numel() * part.element_size() // max(1, self._row_bytes)
+        self._read_bytes += rows * (self._row_bytes + mmap.PAGESIZE)
+        if self._read_bytes > self._max_bytes:
+            # Pages of a shared mapping stay in the file.
+            self._pages.madvise(mmap.MADV_DONTNEED)
+            self._read_bytes = 0
+
+
+def _map_temporary_file(size: int) -> mmap.mmap:
+    """Map a new file without a name, which is deleted with the mapping."""
+    with tempfile.TemporaryFile() as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # Without reserved space, a write to a full disk would end the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise UserError(
+                f"{tempfile.gettempdir()} has no space for a temporary file of {size / 1e9:.1f} GB "
+                f"({error.strerror}); set TMPDIR to another folder, or raise --memory-limit."
+            ) from error
+        return mmap.mmap(file.fileno(), size)
