@@ -10,6 +10,7 @@ import numpy as np
 from enecg.errors import UserError
 from enecg.experts import Expert
 from pipeline.datasets.base import Dataset
+from pipeline.evaluation.differences import compute_differences
 from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
@@ -28,7 +29,7 @@ from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.parallel import count_cores
 from pipeline.training.rare_labels import note_rare_labels
-from pipeline.training.repeat import LogFit, Repeat, run_repeats
+from pipeline.training.repeat import LogFit, Repeat, choose_references, run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.torch_state import single_thread
@@ -145,9 +146,15 @@ def train(
                 cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
             )
         scores = _compute_scores(repeats, names)
+        differences = compute_differences(
+            [prediction for repeat in repeats for prediction in repeat.predictions],
+            choose_references(repeats),
+        )
         seconds = time.monotonic() - started
         write_run(
-            unfinished, settings, device, inputs, repeats, scores, seconds, folds=splits.folds
+            *(unfinished, settings, device, inputs, repeats, scores, seconds),
+            differences=differences,
+            folds=splits.folds,
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)

@@ -15,6 +15,8 @@ CHANCE = "chance"
 """Classes drawn at random by their shares among the training records; not for regressions."""
 BASELINES = (CONSTANT, CHANCE)
 """Methods that use no ECG."""
+RIDGE = "ridge regression"
+"""Ridge regression on the embedding of one expert, chosen on validation records."""
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
 """Prefix of an expert's name for the method that uses it with untrained heads."""
@@ -26,8 +28,8 @@ class TaskPredictions:
 
     Attributes:
         task: The task.
-        method: Name of an expert or ensemble, `CONSTANT`, `CHANCE`, `ENSEMBLE`, or `ZERO_SHOT` +
-            expert.
+        method: Name of an expert or ensemble, `CONSTANT`, `CHANCE`, `RIDGE`, `ENSEMBLE`, or
+            `ZERO_SHOT` + expert.
         repeat: Index of the repeat.
         record_id: Record id of each test record.
         patient_id: Patient id of each test record.

@@ -20,6 +20,9 @@ from pipeline.evaluation.bootstrap import (
 from pipeline.evaluation.chance import has_chance, measure_chance
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
 
+SECOND_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
+"""Metric shown beside the main one, by kind of task."""
+
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution: a 95% interval."""
 
@@ -93,7 +96,7 @@ def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tup
     for task in dict.fromkeys(task for _, task in groups):
         keys = [key for key in groups if key[1] == task]
         most_repeats = max((groups[key] for key in keys), key=len)
-        counts = _draw(most_repeats, seed)
+        counts = draw_patients(most_repeats, seed)
         scores |= {key: compute_score(groups[key], counts) for key in keys}
         constant = groups.get((CONSTANT, task), [])
         if constant and all(prediction.probability is not None for prediction in constant):
@@ -114,12 +117,12 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
         The score.
     """
     task = repeats[0].task
-    counts = _draw(repeats, 0) if counts is None else counts
+    counts = draw_patients(repeats, 0) if counts is None else counts
     probabilities = [
         prediction.probability for prediction in repeats if prediction.probability is not None
     ]
     has_probabilities = len(probabilities) == len(repeats)
-    main, others = _metrics(task)
+    main, others = task_metrics(task)
     return _build_score(
         repeats[0].method,
         repeats,
@@ -142,11 +145,11 @@ def _chance_score(constant: Sequence[TaskPredictions], counts: RepeatCounts) -> 
         measured = [
             measure_chance(prediction, metric, counts[prediction.repeat]) for prediction in constant
         ]
-        return _summarize(
+        return summarize(
             metric, [value for value, _ in measured], np.stack([draws for _, draws in measured])
         )
 
-    main, others = _metrics(constant[0].task)
+    main, others = task_metrics(constant[0].task)
     by_metric = [measure(metric) for metric in others if has_chance(metric)]
     return _build_score(CHANCE, constant, measure(main), by_metric)
 
@@ -169,7 +172,7 @@ def _build_score(
     )
 
 
-def _metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
+def task_metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
     """Return the main metric of a task and its other ones."""
     labels = task.kind == "multilabel"
     main = metrics.Metric(
@@ -215,7 +218,16 @@ def bootstrap_metric(
     return values
 
 
-def _draw(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts:
+def draw_patients(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts:
+    """Draw the patients of all repeats with replacement.
+
+    Args:
+        repeats: Predictions of a method in each repeat.
+        seed: Seed of the draws.
+
+    Returns:
+        The draws of each repeat.
+    """
     # A patient of several repeats has the same count in all of them.
     patients = np.unique(np.concatenate([prediction.patient_id for prediction in repeats]))
     counts = draw_counts(len(patients), DRAWS, np.random.default_rng(seed))
@@ -228,23 +240,35 @@ def _draw(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts:
 def _measure(
     metric: metrics.Metric, repeats: Sequence[TaskPredictions], counts: RepeatCounts
 ) -> Measure:
-    values = []
-    for prediction in repeats:
-        predicted = prediction.probability if metric.uses_probability else prediction.predicted
-        assert predicted is not None
-        values.append(metric.compute(prediction.truth, predicted))
+    values = [compute_metric(metric, prediction) for prediction in repeats]
     draws = [
         bootstrap_metric(prediction, metric, counts[prediction.repeat]) for prediction in repeats
     ]
-    return _summarize(metric, values, np.stack(draws))
+    return summarize(metric, values, np.stack(draws))
 
 
-def _summarize(
+def compute_metric(metric: metrics.Metric, predictions: TaskPredictions) -> float:
+    """Compute a metric of the predictions for all test records of a repeat."""
+    predicted = predictions.probability if metric.uses_probability else predictions.predicted
+    assert predicted is not None
+    return metric.compute(predictions.truth, predicted)
+
+
+def summarize(
     metric: metrics.Metric,
     values: Sequence[float],
     draws_by_repeat: Float[np.ndarray, "repeat draw"],
 ) -> Measure:
-    """Summarize a metric's values and bootstrap draws of all repeats."""
+    """Summarize the values and the bootstrap draws of a metric.
+
+    Args:
+        metric: The metric.
+        values: Value in each repeat.
+        draws_by_repeat: Value in each bootstrap draw of each repeat.
+
+    Returns:
+        Mean, deviation and interval over the repeats.
+    """
     draws = _mean_of_defined(draws_by_repeat)
     draws = draws[~np.isnan(draws)]
     defined = [value for value in values if not np.isnan(value)]

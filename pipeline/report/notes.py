@@ -5,11 +5,20 @@ from collections.abc import Sequence
 
 from enecg.metrics import BINS
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
-from pipeline.evaluation.predictions import CHANCE
+from pipeline.evaluation.predictions import CHANCE, RIDGE
 from pipeline.runs.results import RunResults, TaskSummary
 
 TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
 TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."
+
+RIDGE_NOTE = (
+    "Ridge regression: a linear regression with an L2 penalty, in closed form, on the standardized "
+    "embedding of one expert, which is chosen for each task and repeat by its loss on validation "
+    "patients. For classes and labels it is fitted on their indicators, and logits = log share (of "
+    "a label: log odds) + scale * (score - share). Penalty and scale have the lowest loss for "
+    "training patients that are left out in turn and for validation patients; it is then fitted "
+    "again on both."
+)
 
 
 def untrained_warning(experts: Sequence[str]) -> str:
@@ -41,6 +50,8 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
         ]
     notes.append(run.config.get("judged_on", TEST_FOLDS if folds else TEST_PATIENTS))
     notes += _baseline_notes(run)
+    if RIDGE in run.methods:
+        notes.append(RIDGE_NOTE)
     binary = [task for task in run.tasks.values() if task.kind == "binary"]
     if binary:
         positive = ", ".join(f"{task.classes[1]} ({task.title})" for task in binary)

@@ -12,7 +12,8 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RIDGE, ZERO_SHOT
+from pipeline.report.difference_table import difference_table
 from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.resource_table import resource_table
 from pipeline.report.table import (
@@ -40,12 +41,13 @@ def table_methods(run: RunResults, number: str) -> list[str]:
         "2": [*run.weights, *([ENSEMBLE] if len(run.weights) > 1 else [])],
         "3": [method for method in run.ensembles if method != ENSEMBLE] + [ENSEMBLE],
     }
-    return [method for method in (*BASELINES, *by_table[number]) if method in run.methods]
+    return [method for method in (*BASELINES, RIDGE, *by_table[number]) if method in run.methods]
 
 
 def has_table(run: RunResults, number: str) -> bool:
     """Return whether a run has the methods of a table."""
-    methods = [method for method in table_methods(run, number) if method not in BASELINES]
+    baselines = (*BASELINES, RIDGE)
+    methods = [method for method in table_methods(run, number) if method not in baselines]
     return len(methods) > (1 if number == "3" else 0)
 
 
@@ -149,9 +151,19 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
 
 
 def all_tables(run: RunResults) -> list[Table]:
-    """Build those of tables 2, 3 and 1 that the run has, with the notes below the last one."""
+    """Build the tables of a run's results page.
+
+    Args:
+        run: Results of a run.
+
+    Returns:
+        Tables 2, 3 and 1 and the differences, as far as the run has them, with the notes below the
+        last one.
+    """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     tables = [paper_table(run, number) for number in numbers]
+    if tables and run.differences:
+        tables.insert(1, difference_table(run))
     notes = (*run_notes(run), *_paper_notes(run, numbers))
     return [*tables[:-1], replace(tables[-1], notes=notes)] if tables else []
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.predictions import BASELINES, CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, CONSTANT, ENSEMBLE, RIDGE, ZERO_SHOT
 from pipeline.report.table import method_label
 from pipeline.runs.results import RunResults
 from pipeline.training.repeat import Repeat
@@ -45,7 +45,7 @@ def plot_scores(run: RunResults) -> Figure:
 
 
 def _color(method: str, run: RunResults) -> str:
-    if method in BASELINES:
+    if method in (*BASELINES, RIDGE):
         return "grey"
     if method in run.weights:
         return EXPERT_COLOR

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.evaluation.predictions import BASELINES, CHANCE, ZERO_SHOT
-from pipeline.evaluation.scores import Measure
+from pipeline.evaluation.scores import SECOND_METRICS, Measure
 from pipeline.runs.results import RunResults, TaskSummary
 
 NOT_APPLICABLE = "–"
 UNDEFINED = "undefined"
 PARAMETERS = "parameters of heads and gate, trainable / total"
-SECOND_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
-"""Metric beside the main one in `score_table`, by kind of task."""
 
 Column = tuple[TaskSummary, str, bool]
 """Task, metric, and whether a higher value is better."""

@@ -6,7 +6,7 @@ years = load_run("runs/first").predict(features)["EnECG"]["age"]
 ```
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.heads import TaskHeads
-from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.evaluation.predictions import ENSEMBLE, RIDGE
 from pipeline.evaluation.thresholds import Threshold, decide
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import Targets
@@ -39,19 +39,22 @@ indices of others, by method and task."""
 class Predictor:
     """Heads and gate of one repeat.
 
-    The methods are the names of the experts and ``"EnECG"``, the gated mixture.
+    The methods are the names of the experts, ``"EnECG"``, the gated mixture, and ``"ridge
+    regression"``, the baseline.
 
     Attributes:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
         gate: The gate; `enecg.gate.Gate` with its adapter.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
+        ridge: Expert and ridge regressions of each task; empty for runs of versions without them.
     """
 
     targets: dict[str, Targets]
     heads: dict[str, TaskHeads]
     gate: nn.Module
     thresholds: dict[str, dict[str, Threshold]]
+    ridge: dict[str, tuple[str, TaskHeads]] = field(default_factory=dict)
 
     def outputs(self, features: Features) -> Outputs:
         """Compute the outputs of every expert's heads and of EnECG.
@@ -87,6 +90,11 @@ class Predictor:
             )
             for task, weight in self.gate_weights(features).items()
         }
+        if self.ridge:
+            outputs[RIDGE] = {
+                task: predict_heads(heads, features.experts[expert], self.targets)[task]
+                for task, (expert, heads) in self.ridge.items()
+            }
         return outputs
 
     def gate_weights(self, features: Features) -> dict[str, Float[Tensor, "record output expert"]]:
@@ -156,6 +164,7 @@ def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predic
         {name: run.heads(repeat, name).to(device) for name in run.experts},
         run.gate(repeat).to(device),
         run.thresholds(repeat),
+        {task: (expert, heads.to(device)) for task, (expert, heads) in run.ridge(repeat).items()},
     )
 
 

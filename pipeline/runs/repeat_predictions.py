@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from enecg.tasks import Task
-from pipeline.evaluation.predictions import CONSTANT, TaskPredictions
+from pipeline.evaluation.predictions import CONSTANT, RIDGE, TaskPredictions
 from pipeline.runs.predictor import Predictions, Predictor
 from pipeline.training.features import Features
 from stores.record_ids import as_ids
@@ -32,10 +32,13 @@ def predict_repeat(
         tasks: Tasks to predict.
 
     Returns:
-        One element per method and task, the constant predictor first.
+        One element per method and task, the baselines first.
     """
     outputs = predictor.outputs(features)
-    by_method: Predictions = {CONSTANT: {}} | predictor.decode(outputs)
+    decoded = predictor.decode(outputs)
+    by_method: Predictions = {CONSTANT: {}}
+    by_method |= {RIDGE: decoded[RIDGE]} if RIDGE in decoded else {}
+    by_method |= decoded
     predictions = []
     for method, by_task in by_method.items():
         for task in tasks:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from enecg.errors import UserError
 from enecg.metrics import NAN
 from enecg.tasks import Kind, Task
-from pipeline.evaluation.predictions import BASELINES, ZERO_SHOT
+from pipeline.evaluation.differences import Difference
+from pipeline.evaluation.predictions import BASELINES, RIDGE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
 from stores.documents import parse_document
 from stores.errors import UnsafeFile
@@ -126,6 +127,8 @@ class RunResults:
         parameters: Numbers of trainable and of all parameters by method; empty for an evaluation.
         scores: Scores of all methods and tasks.
         thresholds: See `Thresholds`; empty for an evaluation.
+        differences: Differences between EnECG and other methods; empty for an evaluation and for
+            runs of versions without them.
     """
 
     folder: Path
@@ -135,6 +138,7 @@ class RunResults:
     parameters: dict[str, tuple[int, int]]
     scores: tuple[Score, ...]
     thresholds: Thresholds = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
 
     @property
     def weights(self) -> dict[str, str]:
@@ -158,7 +162,7 @@ class RunResults:
         return [
             method
             for method in self.methods
-            if method not in BASELINES
+            if method not in (*BASELINES, RIDGE)
             and method not in self.weights
             and not method.startswith(ZERO_SHOT)
         ]
@@ -176,6 +180,7 @@ def results_document(
     parameters: Mapping[str, tuple[int, int]],
     scores: Sequence[Score],
     thresholds: Thresholds | None = None,
+    differences: Sequence[Difference] = (),
 ) -> dict[str, Any]:
     """Build the contents of `results.json`.
 
@@ -184,6 +189,7 @@ def results_document(
         parameters: Numbers of trainable and of all parameters by method.
         scores: Scores of all methods and tasks.
         thresholds: See `Thresholds`.
+        differences: Differences between EnECG and other methods.
 
     Returns:
         JSON-serializable values, with None in place of NaN and infinity.
@@ -194,6 +200,7 @@ def results_document(
             "parameters": {name: list(counts) for name, counts in parameters.items()},
             "thresholds": thresholds or {},
             "scores": [asdict(score) for score in scores],
+            "differences": [asdict(difference) for difference in differences],
         }
     )
     return document
@@ -246,6 +253,7 @@ def read_results(folder: Path) -> RunResults:
             parameters=_PARAMETERS.validate_python(document["parameters"]),
             scores=scores,
             thresholds=_parse_thresholds(document.get("thresholds", {})),
+            differences=tuple(map(_parse_difference, document.get("differences", ()))),
         )
 
 
@@ -287,6 +295,7 @@ def _damaged_message(file: Path) -> str:
 
 _TASK = TypeAdapter(TaskSummary)
 _SCORE = TypeAdapter(Score)
+_DIFFERENCE = TypeAdapter(Difference)
 _PARAMETERS = TypeAdapter(dict[str, tuple[int, int]])
 
 
@@ -327,6 +336,10 @@ def _parse_task(document: dict[str, Any]) -> TaskSummary:
 def _parse_score(document: dict[str, Any]) -> Score:
     others = [_parse_measure(measure) for measure in document["others"]]
     return _SCORE.validate_python(_parse_measure(document) | {"others": others})
+
+
+def _parse_difference(document: dict[str, Any]) -> Difference:
+    return _DIFFERENCE.validate_python(_parse_measure(document))
 
 
 def _parse_thresholds(document: dict[str, dict[str, list[float | None]]]) -> Thresholds:

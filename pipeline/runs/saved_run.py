@@ -111,6 +111,26 @@ class SavedRun:
         with self._translate_errors():
             return load_heads(self._repeat_folder(repeat) / "heads" / expert, outputs)
 
+    def ridge(self, repeat: int) -> dict[str, tuple[str, TaskHeads]]:
+        """Load the baseline of ridge regression.
+
+        Args:
+            repeat: Index of the repeat.
+
+        Returns:
+            Expert and regressions by task; empty for runs of versions without this baseline.
+        """
+        outputs = {task: targets.outputs for task, targets in self.targets(repeat).items()}
+        with self._translate_errors():
+            chosen: dict[str, str] = self._targets_file(repeat).get("ridge", {})
+            folder = self._repeat_folder(repeat) / "ridge"
+            heads = {
+                expert: load_heads(folder / expert, outputs)
+                for expert in self.experts
+                if expert in chosen.values()
+            }
+            return {task: (expert, heads[expert]) for task, expert in chosen.items()}
+
     def hidden_layer(self, repeat: int, expert: str) -> nn.Linear:
         """Load the hidden layer that all heads of an expert share."""
         with self._translate_errors():

@@ -10,8 +10,9 @@
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
 - `log.txt`: progress with timestamps, and validation losses of heads and gates.
-- `repeat-K/`: `targets.json` (classes, scales, constants and thresholds) and the subfolders of
-  heads and gate; see `pipeline.runs.checkpoints`.
+- `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
+  regressions) and the subfolders of heads, ridge regressions and gate; see
+  `pipeline.runs.checkpoints`.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ import numpy as np
 import pyarrow.parquet
 import torch
 
+from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.predictions import predictions_table
 from pipeline.evaluation.scores import Score
 from pipeline.runs.checkpoints import save_gate, save_heads
@@ -53,6 +55,7 @@ def write_run(
     scores: Sequence[Score],
     seconds: float,
     *,
+    differences: Sequence[Difference] = (),
     folds: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all files of a run folder except the log, the tables and the HTML page.
@@ -65,6 +68,7 @@ def write_run(
         repeats: The trained repeats.
         scores: Scores of all methods and tasks.
         seconds: Duration of the run.
+        differences: Differences between EnECG and other methods.
         folds: Provenance of the table of folds; None if the patients were drawn at random.
 
     Raises:
@@ -102,7 +106,9 @@ def write_run(
     if folds is not None:
         config["folds"] = dict(folds)
     stores = {store.identity: store.provenance for store in inputs.cache.stores}
-    results = results_document(inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats))
+    results = results_document(
+        inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats), differences
+    )
     with translate_write_errors(folder):
         _write_json(folder / CONFIG, config)
         _write_json(folder / PROVENANCE, stores)
@@ -168,7 +174,12 @@ def _write_repeat(folder: Path, repeat: Repeat) -> None:
         }
         for method, by_task in repeat.thresholds.items()
     }
-    _write_json(folder / "targets.json", {"targets": documents, "thresholds": thresholds})
+    _write_json(
+        folder / "targets.json",
+        {"targets": documents, "thresholds": thresholds, "ridge": repeat.ridge.chosen},
+    )
+    for name, heads in repeat.ridge.heads.items():
+        save_heads(heads, folder / "ridge" / name)
     for name, fit in repeat.heads.items():
         save_heads(fit.module, folder / "heads" / name)
     save_gate(repeat.gate.module, folder / "gate")

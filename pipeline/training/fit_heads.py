@@ -15,6 +15,7 @@ from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.linear_path import LinearPaths, fit_linear_paths
+from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
 from pipeline.training.stack_data import (
@@ -60,12 +61,16 @@ class FittedHeads(FittedModel):
             were trained on the other fold of the training patients. The gate and the ensembles
             are trained on these, because heads overfit their own training records.
         untrained: Predictions of the heads at initialization.
+        ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
+        ridge_trained: The same, fitted on training records only.
     """
 
     module: TaskHeads
     outputs: dict[str, Float[Tensor, "record output"]]
     out_of_fold: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
+    ridge: TaskHeads
+    ridge_trained: TaskHeads
 
 
 @preserve_random_state
@@ -97,7 +102,10 @@ def fit_heads(
         for fold in (None, 0, 1)
     ]
     with_paths = settings.adaptation == "linear-lora"
-    paths, refit = fit_linear_paths(data, groups) if with_paths else (None, None)
+    # Other heads have no linear path, but the baseline of ridge regression needs it.
+    fitted = groups if with_paths else [group for group in groups if group.fold is None]
+    ridge_trained, ridge = fit_linear_paths(data, fitted)
+    paths, refit = (ridge_trained, ridge) if with_paths else (None, None)
     stack, history = _fit_stack(data, groups, settings, bases, paths)
     modules = {
         (group.repeat, group.fold): _extract_heads(
@@ -127,6 +135,7 @@ def fit_heads(
             for task, output in tested.items():
                 outputs[task][repeat.test] = output
                 out_of_fold[task][repeat.test] = output
+        ridge_position = 3 * index if with_paths else index
         fits.append(
             FittedHeads(
                 heads,
@@ -135,6 +144,8 @@ def fit_heads(
                 outputs=outputs,
                 out_of_fold=out_of_fold,
                 untrained=predict_heads(untrained_heads, features, repeat.targets),
+                ridge=extract_ridge(ridge, ridge_position, data, index),
+                ridge_trained=extract_ridge(ridge_trained, ridge_position, data, index),
             )
         )
     return fits

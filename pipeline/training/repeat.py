@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from enecg.ensembles import ENSEMBLES, HeadOutputs
 from enecg.gate import mix
 from enecg.one_expert import OneExpert
-from pipeline.evaluation.predictions import ENSEMBLE, ZERO_SHOT, TaskPredictions
+from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.training.cohorts import Cohort
@@ -22,6 +22,7 @@ from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat
 from pipeline.training.parallel import map_in_threads
 from pipeline.training.predictions import PredictionBuilder
+from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge, validation_loss
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
@@ -43,6 +44,8 @@ class Repeat:
             all outputs of a task share their weights.
         predictions: Predictions of every method for every task that it supports.
         parameters: Numbers of trainable and of all parameters, by method.
+        ridge: The baseline of ridge regression.
+        validation_loss: Loss on validation records, by method and task.
     """
 
     cohort: Cohort
@@ -53,6 +56,8 @@ class Repeat:
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
     predictions: tuple[TaskPredictions, ...]
     parameters: dict[str, tuple[int, int]]
+    ridge: RidgeBaseline
+    validation_loss: dict[str, dict[str, float]]
 
 
 def run_repeats(
@@ -105,7 +110,8 @@ def run_repeats(
     ):
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
         weights = _compute_gate_weights(gate, features.leads[repeat.rows])
-        outputs = _compute_outputs(repeat, fits, weights)
+        ridge = choose_ridge(fits, features, repeat)
+        outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights)
         thresholds = _choose_thresholds(outputs, builder)
         repeats.append(
             Repeat(
@@ -116,12 +122,50 @@ def run_repeats(
                 thresholds,
                 {task: weight[repeat.test].cpu().numpy() for task, weight in weights.items()},
                 tuple(_predict(builder, fits, outputs, thresholds)),
-                _count_parameters(fits, gate),
+                _count_parameters(fits, gate)
+                | {RIDGE: (ridge.count_parameters(), ridge.count_parameters())},
+                ridge,
+                {
+                    method: {
+                        task: validation_loss(repeat, task, output)
+                        for task, output in by_task.items()
+                    }
+                    for method, by_task in outputs.items()
+                },
             )
         )
     if len(heads) > 1:
         log("ensembles", ())
     return repeats
+
+
+def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str]]]:
+    """Choose the methods that EnECG is compared with, by their validation loss.
+
+    Args:
+        repeats: The trained repeats.
+
+    Returns:
+        The method in each repeat by task, for the best of several experts, the best ensemble
+        besides EnECG, and ridge regression. Comparisons without a method are missing.
+    """
+    experts = list(repeats[0].heads)
+    candidates = {
+        "best expert": experts if len(experts) > 1 else [],
+        "best other ensemble": [name for name in ENSEMBLES if name in repeats[0].validation_loss],
+        RIDGE: [RIDGE],
+    }
+    chosen: dict[str, dict[str, list[str]]] = {}
+    for reference, methods in candidates.items():
+        for task in repeats[0].targets if methods else ():
+            chosen.setdefault(reference, {})[task] = [
+                min(
+                    (method for method in methods if task in repeat.validation_loss[method]),
+                    key=lambda method: repeat.validation_loss[method][task],
+                )
+                for repeat in repeats
+            ]
+    return chosen
 
 
 def stack_out_of_fold(

@@ -16,7 +16,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import same_patients
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.evaluate import evaluate
-from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE
+from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, RIDGE
 from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
@@ -270,7 +270,7 @@ def test_evaluation_on_own_data_reproduces_test_scores(
     )
     before = {(one.method, one.task): one for one in results.scores}
     assert {one.task for one in evaluated.scores} == {"age", *NAMES}
-    assert {one.method for one in evaluated.scores} == {CONSTANT, CHANCE, *EXPERTS, ENSEMBLE}
+    assert {one.method for one in evaluated.scores} == {CONSTANT, CHANCE, RIDGE, *EXPERTS, ENSEMBLE}
     for one in evaluated.scores:
         then = before[one.method, one.task]
         assert (one.n, one.patients) == (then.n, then.patients)

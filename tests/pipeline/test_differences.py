@@ -1,0 +1,92 @@
+"""Paired differences between methods, and their table."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import make_run, predict
+
+from enecg.tasks import TASKS
+from pipeline.evaluation.differences import compute_differences
+from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, TaskPredictions
+from pipeline.evaluation.scores import compute_score
+from pipeline.report.difference_table import difference_table
+from pipeline.report.paper_tables import all_tables
+from pipeline.runs.results import read_results
+
+
+def predictions(task: str, *methods: str) -> list[TaskPredictions]:
+    return [predict(task, method, repeat) for method in methods for repeat in (0, 1)]
+
+
+def test_difference_is_that_of_the_methods_chosen_in_each_repeat():
+    made = predictions("age", "dlinear", "moment", ENSEMBLE)
+    choices = {"best expert": {"age": ["dlinear", "moment"]}}
+    (difference,) = compute_differences(made, choices)
+    scores = {
+        name: compute_score([one for one in made if one.method == name]).values
+        for name in ("dlinear", "moment", ENSEMBLE)
+    }
+    assert difference.chosen == ("dlinear", "moment")
+    assert difference.values == pytest.approx(
+        (
+            scores[ENSEMBLE][0] - scores["dlinear"][0],
+            scores[ENSEMBLE][1] - scores["moment"][1],
+        )
+    )
+    assert difference.low < difference.mean < difference.high
+
+
+def test_binary_task_has_the_difference_of_auroc_too():
+    made = predictions("sex", "moment", ENSEMBLE)
+    found = compute_differences(made, {"best expert": {"sex": ["moment", "moment"]}})
+    assert [one.metric for one in found] == ["macro-F1", "AUROC"]
+
+
+def test_paired_interval_is_narrower_than_that_of_independent_methods():
+    """Both methods share a large error of the same records, which cancels in the difference."""
+    rng = np.random.default_rng(0)
+    ids = np.arange(200)
+    truth = rng.normal(60, 15, 200)
+    shared = rng.exponential(10, 200)
+    one = TaskPredictions(TASKS["age"], ENSEMBLE, 0, ids, ids, truth, truth + shared)
+    other = replace(one, method="dlinear", predicted=truth + shared + 0.2 + 0.1 * rng.random(200))
+    (difference,) = compute_differences([one, other], {"best expert": {"age": ["dlinear"]}})
+    score = compute_score([one])
+    assert difference.high < 0
+    assert difference.high - difference.low < 0.1 * (score.high - score.low)
+
+
+def test_equal_methods_have_no_difference():
+    ours = predict("sex", ENSEMBLE, 0)
+    same = replace(ours, method="dlinear")
+    for one in compute_differences([ours, same], {"best expert": {"sex": ["dlinear"]}}):
+        assert (one.mean, one.low, one.high) == (0, 0, 0)
+
+
+def test_table_names_the_chosen_methods(tmp_path: Path):
+    run = read_results(make_run(tmp_path / "run", tasks=("age", "sex")))
+    made = [
+        *predictions("age", "dlinear", "moment", ENSEMBLE),
+        *predictions("sex", "moment", ENSEMBLE),
+    ]
+    differences = compute_differences(
+        made,
+        {
+            "best expert": {"age": ["dlinear", "moment"], "sex": ["moment", "moment"]},
+            RIDGE: {"age": ["moment", "moment"]},
+        },
+    )
+    run = replace(run, differences=differences)
+    table = difference_table(run)
+    assert [row[0] for row in table.rows] == [
+        "EnECG − best expert",
+        "EnECG − ridge regression",
+    ]
+    assert "dlinear 1/2, moment 1/2" in table.rows[0][1]
+    assert table.rows[0][2].endswith("; moment")
+    assert ";" not in table.rows[1][1]
+    assert table.rows[1][2] == "–"
+    assert table.title in [one.title for one in all_tables(run)]
+    assert table.title not in [one.title for one in all_tables(replace(run, differences=()))]
