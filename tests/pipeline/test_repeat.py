@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.one_expert import OneExpert
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, ZERO_SHOT
 from pipeline.evaluation.thresholds import choose_threshold
 from pipeline.training import repeat as module
 from pipeline.training.cohorts import draw_cohort
@@ -21,8 +22,8 @@ from pipeline.training.features import Features
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
 from pipeline.training.predictions import PredictionBuilder
-from pipeline.training.repeat import run_repeats
-from pipeline.training.settings import FitSettings
+from pipeline.training.repeat import choose_references, run_repeats
+from pipeline.training.settings import Adaptation, FitSettings
 
 RECORDS = 240
 IDS = np.arange(1000, 1000 + RECORDS)
@@ -127,12 +128,40 @@ def test_one_expert_is_not_combined(inputs: Inputs):
     assert {method for method, _ in by_method} == {
         CONSTANT,
         f"{ZERO_SHOT}first",
+        RIDGE,
         "first",
         ENSEMBLE,
     }
     for task in ("age", "potassium"):
         expert, mixture = by_method["first", task], by_method[ENSEMBLE, task]
         assert np.array_equal(expert.predicted, mixture.predicted)
+
+
+@pytest.mark.parametrize("adaptation", ["linear-lora", "lora"])
+def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
+    adaptation: Adaptation, inputs: Inputs
+):
+    age = torch.tensor(inputs.labels["age"].to_numpy(copy=True)).float()
+    told = FEATURES.experts["second"].clone()
+    told[:, 0] = age + 0.1 * torch.randn(RECORDS, generator=torch.Generator().manual_seed(1))
+    features = replace(FEATURES, experts={**FEATURES.experts, "second": told})
+    cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
+    settings = replace(QUICK, adaptation=adaptation)
+    (repeat,) = run_repeats([cohort], inputs, features, settings, lambda name, _: None)
+    assert repeat.ridge.chosen["age"] == "second"
+    ours = next(one for one in repeat.predictions if (one.method, one.task.name) == (RIDGE, "age"))
+    # The penalty hardly matters for this feature, so any small one gives the same regression.
+    fitted = np.isin(IDS, np.concatenate([cohort.train, cohort.validation]))
+    expected = Ridge(1e-3).fit(told[fitted].numpy(), age[fitted].numpy())
+    tested = told[torch.from_numpy(ours.record_id - IDS[0])].numpy()
+    np.testing.assert_allclose(ours.predicted, expected.predict(tested), atol=0.1)
+    losses = {name: loss["age"] for name, loss in repeat.validation_loss.items() if "age" in loss}
+    assert losses[RIDGE] < losses["first"]
+    best = min(("first", "second"), key=losses.__getitem__)
+    assert choose_references([repeat])["best expert"]["age"] == [best]
+    outputs = repeat.ridge.heads["second"](told)["age"][:, 0]
+    decoded = repeat.targets["age"].decode(outputs.detach().numpy())
+    np.testing.assert_allclose(decoded[ours.record_id - IDS[0]], ours.predicted, rtol=1e-5)
 
 
 def test_threshold_is_chosen_on_validation_records(inputs: Inputs):
