@@ -62,7 +62,8 @@ class FittedHeads(FittedModel):
             are trained on these, because heads overfit their own training records.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
-        ridge_trained: The same, fitted on training records only.
+        ridge_outputs: Predictions of the ridge regressions by task; those of training and
+            validation records are from regressions that were fitted on training records only.
     """
 
     module: TaskHeads
@@ -70,7 +71,7 @@ class FittedHeads(FittedModel):
     out_of_fold: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
     ridge: TaskHeads
-    ridge_trained: TaskHeads
+    ridge_outputs: dict[str, Float[Tensor, "record output"]]
 
 
 @preserve_random_state
@@ -136,6 +137,11 @@ def fit_heads(
                 outputs[task][repeat.test] = output
                 out_of_fold[task][repeat.test] = output
         ridge_position = 3 * index if with_paths else index
+        final = extract_ridge(ridge, ridge_position, data, index)
+        trained = extract_ridge(ridge_trained, ridge_position, data, index)
+        ridge_outputs = predict_heads(trained, features, repeat.targets)
+        for task, output in predict_heads(final, features[repeat.test], repeat.targets).items():
+            ridge_outputs[task][repeat.test] = output
         fits.append(
             FittedHeads(
                 heads,
@@ -144,8 +150,8 @@ def fit_heads(
                 outputs=outputs,
                 out_of_fold=out_of_fold,
                 untrained=predict_heads(untrained_heads, features, repeat.targets),
-                ridge=extract_ridge(ridge, ridge_position, data, index),
-                ridge_trained=extract_ridge(ridge_trained, ridge_position, data, index),
+                ridge=final,
+                ridge_outputs=ridge_outputs,
             )
         )
     return fits

@@ -110,7 +110,7 @@ def run_repeats(
     ):
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
         weights = _compute_gate_weights(gate, features.leads[repeat.rows])
-        ridge = choose_ridge(fits, features, repeat)
+        ridge = choose_ridge(fits, repeat)
         outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights)
         thresholds = _choose_thresholds(outputs, builder)
         repeats.append(

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from enecg.ensembles.base import is_labeled, task_loss
 from enecg.heads import TaskHeads
-from pipeline.training.features import Features
-from pipeline.training.fit_heads import FittedHeads, predict_heads
+from pipeline.training.fit_heads import FittedHeads
 from pipeline.training.labeled_repeat import LabeledRepeat
 
 
@@ -39,43 +38,28 @@ class RidgeBaseline:
         )
 
 
-def choose_ridge(
-    fits: Mapping[str, FittedHeads], features: Features, repeat: LabeledRepeat
-) -> RidgeBaseline:
+def choose_ridge(fits: Mapping[str, FittedHeads], repeat: LabeledRepeat) -> RidgeBaseline:
     """Choose the expert of each task on validation records.
 
     Args:
         fits: The fitted heads of each expert, with their ridge regressions.
-        features: Embeddings of all records.
         repeat: Records and labels.
 
     Returns:
         The baseline.
     """
-    trained = {
-        expert: predict_heads(
-            fit.ridge_trained, features.experts[expert][repeat.rows], repeat.targets
-        )
-        for expert, fit in fits.items()
-    }
-    chosen, outputs = {}, {}
+    chosen = {}
     for task in repeat.targets:
         losses = {
-            expert: validation_loss(repeat, task, by_task[task])
-            for expert, by_task in trained.items()
+            expert: validation_loss(repeat, task, fit.ridge_outputs[task])
+            for expert, fit in fits.items()
         }
         chosen[task] = min(losses, key=lambda expert: losses[expert])
-    heads = {expert: fits[expert].ridge for expert in dict.fromkeys(chosen.values())}
-    tested = {
-        expert: predict_heads(
-            ridge, features.experts[expert][repeat.rows[repeat.test]], repeat.targets
-        )
-        for expert, ridge in heads.items()
-    }
-    for task, expert in chosen.items():
-        outputs[task] = trained[expert][task].clone()
-        outputs[task][repeat.test] = tested[expert][task]
-    return RidgeBaseline(heads, chosen, outputs)
+    return RidgeBaseline(
+        {expert: fits[expert].ridge for expert in dict.fromkeys(chosen.values())},
+        chosen,
+        {task: fits[expert].ridge_outputs[task] for task, expert in chosen.items()},
+    )
 
 
 def validation_loss(
