@@ -200,6 +200,7 @@ def _open_target(
         dtype=str(source.array("embedding").dtype),
         reasons=source.flags[FIRST_REASON:],
         shard_rows=shard_rows,
+        feature_names=source.feature_names,
     )
 
 

@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 
 from stores.embeddings import ARRAYS, EmbeddingStore
 from stores.errors import StoreError, damaged_store_error, translate_errors
+from stores.feature_names import UNIT, FeatureNames, write_feature_names
 from stores.layout import leases_folder, store_location
 from stores.lease import Ticket, acquire
 from stores.location import FencedWriter, Location
@@ -76,6 +77,7 @@ def create_or_grow(
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int | None = None,
+    feature_names: FeatureNames | None = None,
 ) -> EmbeddingStore:
     """Open a store for writing; create it if necessary, and append rows for new records.
 
@@ -89,6 +91,7 @@ def create_or_grow(
         dtype: ``float16`` or ``float32``.
         reasons: Names of the failure reasons, which become status 2, 3, ...
         shard_rows: Rows per shard of a new store; None selects `default_shard_rows`.
+        feature_names: Names and units of the features, which a new store describes itself with.
 
     Returns:
         The store, open for writing.
@@ -104,7 +107,9 @@ def create_or_grow(
         zarr_store = location.root.zarr_writer(ticket.staging.key)
         if (location / "zarr.json").read() is None:
             id_type = zarr_data_type(record_id)
-            documents = _empty_store(provenance, id_type, features, dtype, reasons, shard_rows)
+            documents = _empty_store(
+                provenance, id_type, features, dtype, reasons, shard_rows, feature_names
+            )
             _create(location, ticket, zarr_store, documents)
         return _grow(location, ticket, zarr_store, record_id)
 
@@ -137,8 +142,9 @@ def _empty_store(
     dtype: str,
     reasons: Sequence[str],
     shard_rows: int,
+    feature_names: FeatureNames | None,
 ) -> dict[str, bytes]:
-    """Return the zarr.json documents of a store without rows."""
+    """Return the zarr.json documents of a store without rows, and the chunks of its names."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(
@@ -157,8 +163,14 @@ def _empty_store(
         compressors=checksum,
         fill_value=np.nan,
         dimension_names=["record", "feature"],
-        attributes={"long_name": f"{provenance['expert']} embedding"},
+        attributes={
+            "long_name": f"{provenance['expert']} embedding",
+            # By the CF conventions, which xarray follows.
+            **({"coordinates": UNIT} if feature_names else {}),
+        },
     )
+    if feature_names:
+        write_feature_names(group, feature_names)
     group.create_array(
         "status",
         shape=(0,),

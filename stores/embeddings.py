@@ -15,6 +15,7 @@ import zarr
 from jaxtyping import Float, Int, UInt8
 
 from stores.errors import StoreError, VersionConflict, damaged_store_error, translate_errors
+from stores.feature_names import NAME, UNIT, FeatureNames, read_feature_names
 from stores.lease import Ticket
 from stores.location import FencedWriter, Location
 from stores.record_ids import RecordIds, as_ids, is_unwritten
@@ -73,6 +74,16 @@ class EmbeddingStore:
     def features(self) -> int:
         """Features per record."""
         return int(self.array("embedding").shape[1])
+
+    @cached_property
+    def feature_names(self) -> FeatureNames | None:
+        """Names and units of the features; None if they have no names."""
+        with translate_errors(self.location):
+            try:
+                return read_feature_names(self.group, self.features)
+            except ValueError as error:
+                problem = "the names of its features do not match their checksum"
+                raise damaged_store_error(self.location, problem, repairable=False) from error
 
     @property
     def shard_rows(self) -> int:
@@ -272,15 +283,22 @@ class EmbeddingStore:
         return lazy
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return embeddings (lazy), status and record ids as a dataset with named dimensions."""
+        """Return embeddings (lazy), status and record ids as a dataset with named dimensions.
+
+        If the features have names, these are the index of the dimension `feature`.
+        """
         import xarray
 
+        coordinates: dict[str, Any] = {"record_id": ("record", self.record_id)}
+        if self.feature_names is not None:
+            coordinates[NAME] = ("feature", list(self.feature_names.names))
+            coordinates[UNIT] = ("feature", list(self.feature_names.units))
         return xarray.Dataset(
             {
                 "embedding": (("record", "feature"), self.to_dask()),
                 "status": ("record", self.status(), dict(self.array("status").attrs)),
             },
-            coords={"record_id": ("record", self.record_id)},
+            coords=coordinates,
             attrs={"provenance": self.provenance},
         )
 

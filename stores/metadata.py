@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 from stores.documents import InvalidDocument, parse_document
 from stores.embeddings import ARRAYS, EmbeddingStore
 from stores.errors import DamagedStore, damaged_store_error, describe_damage
+from stores.feature_names import NAME, UNIT
 from stores.location import Location
 
 MAX_ROWS = 10**9
@@ -66,7 +67,7 @@ def check_documents(location: Location) -> None:
     """
     models: dict[str, type[BaseModel]] = {
         "zarr.json": _GroupDocument,
-        **{f"{name}/zarr.json": _ArrayDocument for name in ARRAYS},
+        **{f"{name}/zarr.json": _ArrayDocument for name in (*ARRAYS, NAME, UNIT)},
     }
     for key, model in models.items():
         value = location.root.read(f"{location.key}/{key}")
