@@ -40,7 +40,6 @@ def check_experts(
 ) -> None:
     """Check that the data set opens and that each expert has the pooling and the weights."""
     from enecg.experts import ExpertOption, get_definition, parse_expert_settings
-    from enecg.experts.weights import find_weights
 
     check_dataset(dataset, records, DecodeOptions(short_records, derive_leads))
     weights_of = ExpertOption.parse("--weights", split(weights))
@@ -48,7 +47,7 @@ def check_experts(
     parse_expert_settings(split(expert_settings), split(experts))
     for definition in [get_definition(expert) for expert in split(experts)]:
         definition.resolve_pooling(pooling_of.get(definition.name))
-        find_weights(definition.name, weights_of.get(definition.name), definition.published)
+        definition.find_weights(weights_of.get(definition.name))
 
 
 def check_tasks(tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None) -> None:

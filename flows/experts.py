@@ -15,13 +15,12 @@ def show() -> None:
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
     from enecg.experts import get_definition, list_experts
-    from enecg.experts.weights import find_weights
 
     for definition in map(get_definition, list_experts()):
-        weights = "none published"
+        weights = "none published" if definition.has_weights else "none (no training)"
         if definition.published is not None:
             try:
-                find_weights(definition.name, "published", definition.published, fetch=False)
+                definition.find_weights("published", fetch=False)
                 weights = f"{definition.published}, downloaded"
             except UserError:
                 weights = f"{definition.published}, not downloaded"
@@ -41,14 +40,15 @@ def fetch(
     """Download the published weights of experts from the hub, and print their paths.
 
     Raises:
-        UserError: No expert is given, or one has no published weights.
+        UserError: No expert is given, or one has no published weights or none at all.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition
-    from enecg.experts.weights import find_weights
 
     if not experts:
         raise UserError("No expert is given, such as: enecg experts fetch moment tempo ecg-fm.")
     for definition in [get_definition(name) for name in experts]:
-        weights = find_weights(definition.name, "published", definition.published)
+        if not definition.has_weights:
+            raise UserError(f"{definition.name} has no weights; it needs no download.")
+        weights = definition.find_weights("published")
         print_text(f"{definition.name}: {weights.path}")

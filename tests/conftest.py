@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "enecg.ensembles",
+        "enecg.experts.measurements",
         "enecg.signal",
         "pipeline.datasets.base",
         "pipeline.datasets.ludb",

@@ -1,8 +1,8 @@
 """The interface of experts: frozen models whose spec determines their embeddings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from enecg.errors import UserError
 from enecg.experts.checkpoints import model_sha256
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.settings import ExpertSetting
-from enecg.experts.weights import HubFile, Weights
+from enecg.experts.weights import HubFile, Weights, find_weights
 from enecg.pooling import POOLINGS, pool, pooled_size
 from enecg.signal import standardize
 
@@ -68,6 +68,27 @@ class Expert(Protocol):
         Returns:
             Embeddings, float32. Row i depends only on record i.
         """
+
+
+class NamedFeature(Protocol):
+    """A feature of an embedding that has a meaning of its own."""
+
+    @property
+    def name(self) -> str:
+        """Name, unique among the features of the expert."""
+
+    @property
+    def unit(self) -> str:
+        """Unit; `1` for numbers without a unit."""
+
+
+@runtime_checkable
+class HasNamedFeatures(Protocol):
+    """An expert whose features have names, which are stored along with the embeddings."""
+
+    @property
+    def named_features(self) -> Sequence[NamedFeature]:
+        """The features, in the order of the embedding."""
 
 
 class FrozenExpert(nn.Module):
@@ -131,6 +152,7 @@ class ExpertDefinition:
         poolings: Supported poolings, all of `POOLINGS` by default.
         settings: Hyperparameters that tensors do not determine. `build` takes those that are set
             as further keyword arguments.
+        has_weights: Whether the expert has weights. Without, `--weights` does not apply to it.
     """
 
     name: str
@@ -145,6 +167,24 @@ class ExpertDefinition:
     build: Callable[..., Expert]
     poolings: tuple[str, ...] = tuple(POOLINGS)
     settings: tuple[ExpertSetting, ...] = ()
+    has_weights: bool = True
+
+    def find_weights(self, choice: str, *, fetch: bool = True) -> Weights:
+        """Resolve the value of `--weights`; see `weights.find_weights`.
+
+        Args:
+            choice: Value of the option. An expert without weights ignores it.
+            fetch: Whether to download a hub file that is not in the local cache.
+
+        Returns:
+            The weights; neither seed nor path for an expert without weights.
+
+        Raises:
+            UserError: The value is malformed, or the file does not exist or cannot be downloaded.
+        """
+        if not self.has_weights:
+            return Weights()
+        return find_weights(self.name, choice, self.published, fetch=fetch)
 
     def resolve_pooling(self, pooling: str) -> str:
         """Resolve the value of `--pooling`.

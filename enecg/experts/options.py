@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enecg.errors import UserError
+from enecg.experts.registry import get_definition
 
 DEFAULTS = {"--weights": "published", "--pooling": "default"}
 """Value of each option for experts that it does not mention."""
@@ -66,10 +67,12 @@ class ExpertOption:
             experts: Names of the requested experts.
 
         Raises:
-            UserError: An override names another expert.
+            UserError: An override names another expert, or is weights of an expert without any.
         """
-        for expert, _ in self.overrides:
+        for expert, value in self.overrides:
             if expert not in experts:
                 raise UserError(
                     f"{self.option} refers to expert {expert!r}, which is not among --experts."
                 )
+            if self.option == "--weights" and not get_definition(expert).has_weights:
+                raise UserError(f"{expert} has no weights; remove {expert}@{value} from --weights.")

@@ -7,7 +7,6 @@ from importlib.metadata import entry_points
 from enecg.errors import UserError
 from enecg.experts.base import Expert, ExpertDefinition
 from enecg.experts.settings import Settings, parse_settings
-from enecg.experts.weights import find_weights
 
 _BUILT_IN = {
     "dlinear": "enecg.experts.dlinear:DLINEAR",
@@ -20,6 +19,7 @@ _BUILT_IN = {
     "moment-large-windows": "enecg.experts.moment:MOMENT_LARGE_WINDOWS",
     "tempo": "enecg.experts.tempo:TEMPO",
     "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
+    "measurements": "enecg.experts.measurements.expert:MEASUREMENTS",
 }
 
 
@@ -71,7 +71,8 @@ def load_expert(
 
     Args:
         name: Name in the registry.
-        weights: `published`, `hub:REPO@REVISION/FILE`, `random:SEED` or a path.
+        weights: `published`, `hub:REPO@REVISION/FILE`, `random:SEED` or a path. An expert without
+            weights ignores it.
         pooling: Name of a pooling, or `default`.
         settings: Hyperparameters that the weights do not determine, by name, such as
             `{"top_k": 5}`; see `ExpertDefinition.settings`.
@@ -80,7 +81,7 @@ def load_expert(
         The expert, on the CPU.
     """
     definition = get_definition(name)
-    found = find_weights(name, weights, definition.published)
+    found = definition.find_weights(weights)
     values = [f"{name}.{key}={value}" for key, value in (settings or {}).items()]
     checked = parse_settings(values, [name], {name: definition.settings}).get(name, {})
     return definition.build(definition, found, definition.resolve_pooling(pooling), **checked)

@@ -37,7 +37,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """Resolved weights: either a seed or a checkpoint file.
+    """Resolved weights: a seed, a checkpoint file, or neither for an expert without weights.
 
     Attributes:
         seed: Seed of random weights.
@@ -49,11 +49,13 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """`random:SEED` for untrained weights, `checkpoint` for a file."""
-        return "checkpoint" if self.seed is None else f"random:{self.seed}"
+        """`random:SEED` for untrained weights, `checkpoint` for a file, `none` for no weights."""
+        if self.path is not None:
+            return "checkpoint"
+        return "none" if self.seed is None else f"random:{self.seed}"
 
     def sha256(self) -> str | None:
-        """Return the SHA-256 of the checkpoint file, hexadecimal; None for random weights."""
+        """Return the SHA-256 of the checkpoint file, hexadecimal; None for no file."""
         return None if self.path is None else file_sha256(self.path)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 from jaxtyping import Int
 
+from enecg.experts.base import Expert, HasNamedFeatures
 from pipeline.datasets.base import decoding_of
 from pipeline.extraction.leases import Log, acquire_leases
 from pipeline.extraction.request import ExtractionRequest, provenance
@@ -15,6 +16,7 @@ from pipeline.waveforms.decode import REASONS
 from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
+from stores.feature_names import FeatureNames
 from stores.lease import Lease, Ticket
 from stores.location import Location
 from stores.opening import open_store
@@ -177,10 +179,20 @@ def _open_stores(
             dtype=options.dtype,
             reasons=(*REASONS, NOT_FINITE),
             shard_rows=shard_rows,
+            feature_names=_feature_names(target.expert),
         )
         for target in request.targets
         if target.location in held
     }
+
+
+def _feature_names(expert: Expert) -> FeatureNames | None:
+    if not isinstance(expert, HasNamedFeatures):
+        return None
+    features = expert.named_features
+    return FeatureNames(
+        tuple(feature.name for feature in features), tuple(feature.unit for feature in features)
+    )
 
 
 def _row_order(request: ExtractionRequest) -> tuple[RecordIds, int | None]:

@@ -8,7 +8,6 @@ from typing import Any
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, get_definition, list_experts, parse_expert_settings
 from enecg.experts.settings import Settings
-from enecg.experts.weights import find_weights
 from enecg.leads import LeadsSample
 from pipeline.extraction.request import StoreSelection, provenance
 from pipeline.waveforms.decode import DECODE_VERSION
@@ -184,7 +183,7 @@ def _describe_differences(required: Mapping[str, Any], others: Sequence[Mapping[
 def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool:
     """Return whether the weights of an expert that was not requested by name are available."""
     try:
-        find_weights(name, weights.get(name), get_definition(name).published, fetch=False)
+        get_definition(name).find_weights(weights.get(name), fetch=False)
     except UserError:
         # Weights requested for this expert, or extracted before, must not be ignored silently.
         existing = {
@@ -206,7 +205,7 @@ def _find_matching(
 ) -> list[EmbeddingStore]:
     """Return the stores of an expert with these weights, pooling and settings."""
     definition = get_definition(name)
-    resolved = find_weights(name, weights, definition.published, fetch=False)
+    resolved = definition.find_weights(weights, fetch=False)
     required = {
         "expert": definition.name,
         "code_version": definition.code_version,

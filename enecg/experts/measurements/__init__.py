@@ -1,0 +1,1 @@
+"""The expert `measurements`: standard ECG measurements as an embedding, without weights."""

@@ -1,0 +1,55 @@
+"""The description of a feature of the expert `measurements`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+Values = Mapping[str, np.ndarray]
+"""Measured values by the name of the feature, each of shape (record,); NaN where not measurable."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A measurement.
+
+    Attributes:
+        name: Name, unique among the features.
+        unit: Unit; `1` for counts, shares, ratios and flags.
+        description: What is measured.
+        default: Value where it cannot be measured: close to that of a normal ECG.
+        flag: Name of the feature that is 0 where this one has its default, and 1 where it is
+            measured; empty if it is always measured.
+    """
+
+    name: str
+    unit: str
+    description: str
+    default: float = 0.0
+    flag: str = ""
+
+
+def impute(features: Sequence[Feature], values: Values) -> Float64[np.ndarray, "record feature"]:
+    """Stack the features, with the default where a feature's flag is 0 or its value is NaN.
+
+    Args:
+        features: The features, in order.
+        values: A value for each feature, and for no other.
+
+    Returns:
+        The features of each record.
+
+    Raises:
+        ValueError: The names of features and values differ.
+    """
+    if values.keys() != {feature.name for feature in features}:
+        different = values.keys() ^ {feature.name for feature in features}
+        raise ValueError(f"Features and values differ: {', '.join(sorted(different))}.")
+    columns = []
+    for feature in features:
+        column = np.asarray(values[feature.name], np.float64)
+        if feature.flag:
+            column = np.where(values[feature.flag] > 0, column, feature.default)
+        columns.append(np.nan_to_num(column, nan=feature.default))
+    return np.stack(columns, axis=1)

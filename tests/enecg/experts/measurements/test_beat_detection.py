@@ -1,0 +1,187 @@
+"""Beats are found in constructed ECGs with the faults of real ones, and not in noise."""
+
+import numpy as np
+import pytest
+from constructed_ecgs import QRS, SECONDS, make_ecg, measure_one, regular, twelve_leads
+
+from enecg.experts.measurements.analysis import analyze
+from enecg.experts.measurements.pacing import remove_spikes
+
+BEATS = regular()
+
+
+def positions(ecg: np.ndarray) -> np.ndarray:
+    """Return the positions of the beats in s."""
+    return analyze(ecg[None].astype(np.float32)).beats.position / 500
+
+
+def assert_found(ecg: np.ndarray, expected: np.ndarray = BEATS, tolerance: float = 0.012) -> None:
+    found = positions(ecg)
+    assert len(found) == len(expected), found
+    # The fiducial point may be elsewhere in the complex, but it must be the same in all beats.
+    offset = found - expected
+    assert np.abs(offset - np.median(offset)).max() < tolerance
+    assert abs(np.median(offset)) < 0.03
+
+
+def test_beats_and_rr_intervals_are_exact():
+    assert_found(make_ecg(BEATS), tolerance=0.002)
+    values = measure_one(make_ecg(BEATS))
+    assert values["beat_count"] == len(BEATS)
+    assert values["rr_mean"] == pytest.approx(800, abs=0.5)
+    assert values["rr_sd"] < 2
+    assert values["heart_rate"] == pytest.approx(75, abs=0.1)
+
+
+def test_irregular_intervals_are_measured():
+    rr = np.array([0.6, 0.9, 0.7, 1.1, 0.65, 1.0, 0.8, 0.55, 0.95, 0.7])
+    beats = 0.5 + np.append(0, np.cumsum(rr))
+    values = measure_one(make_ecg(beats))
+    assert values["rr_mean"] == pytest.approx(1000 * rr.mean(), abs=1)
+    assert values["rr_sd"] == pytest.approx(1000 * rr.std(), abs=3)
+    assert values["rr_rmssd"] == pytest.approx(1000 * np.sqrt((np.diff(rr) ** 2).mean()), abs=3)
+
+
+@pytest.mark.parametrize("rr", [0.3, 0.4, 1.2, 1.9])
+def test_fast_and_slow_rhythms(rr: float):
+    beats = regular(rr)
+    t = (0.17, 0.03, 0.25) if rr < 0.5 else (0.27, 0.045, 0.3)
+    p = None if rr < 0.35 else (-0.12, 0.02, 0.12)
+    assert_found(make_ecg(beats, t=t, p=p), beats)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 5.0])
+def test_voltage_does_not_matter(scale: float):
+    ecg = make_ecg(BEATS)
+    np.testing.assert_allclose(positions(scale * ecg), positions(ecg), atol=2e-3)
+
+
+def test_inverted_leads():
+    assert_found(-make_ecg(BEATS))
+    swapped = make_ecg(BEATS)
+    swapped[0] *= -1
+    assert_found(swapped)
+
+
+@pytest.mark.parametrize("before_s", [(0.06,), (0.2, 0.06)], ids=["ventricular", "two-chamber"])
+def test_pacemaker_spikes_are_removed(before_s: tuple[float, ...]):
+    ecg = make_ecg(BEATS)
+    for at in before_s:
+        rows = np.rint((BEATS - at) * 500).astype(int)
+        ecg[:, rows] += 2.0
+        ecg[:, rows + 1] += 0.6
+        ecg[:, rows + 2] += 0.2
+    assert_found(ecg)
+    values = measure_one(ecg)
+    assert values["removed_spikes"] == len(before_s) * len(BEATS)
+    assert values["qrs_duration"] == pytest.approx(
+        measure_one(make_ecg(BEATS))["qrs_duration"], abs=12
+    )
+
+
+def test_signals_without_spikes_are_not_changed():
+    leads = make_ecg(BEATS)[None]
+    cleaned, count = remove_spikes(leads)
+    assert count.tolist() == [0]
+    assert np.array_equal(cleaned, leads)
+
+
+def test_burst_in_one_lead():
+    ecg = make_ecg(BEATS)
+    rng = np.random.default_rng(1)
+    ecg[8, 2000:3000] += 1.5 * rng.standard_normal(1000)
+    ecg[10, 4000:4020] += 3.0
+    assert_found(ecg, tolerance=0.02)
+
+
+def test_burst_in_all_leads_between_beats():
+    ecg = make_ecg(regular(1.2))
+    rng = np.random.default_rng(1)
+    ecg[:, 900:1020] += 0.25 * rng.standard_normal((12, 120)).astype(np.float32)
+    assert_found(ecg, regular(1.2))
+
+
+def test_lead_without_contact():
+    ecg = make_ecg(BEATS)
+    ecg[6:9] = 0
+    assert_found(ecg)
+    assert measure_one(ecg)["flat_leads"] == 3
+
+
+@pytest.mark.parametrize("hz", [50, 60])
+def test_mains_interference(hz: float):
+    hum = 0.5 * np.sin(2 * np.pi * hz * SECONDS)
+    assert_found(make_ecg(BEATS) + hum.astype(np.float32))
+
+
+def test_baseline_wander():
+    wander = 1.5 * np.sin(2 * np.pi * 0.3 * SECONDS)
+    assert_found(make_ecg(BEATS) + wander.astype(np.float32))
+
+
+def test_muscle_noise():
+    assert_found(make_ecg(BEATS, noise_mv=0.12), tolerance=0.014)
+
+
+def test_tall_t_waves_are_not_beats():
+    assert_found(make_ecg(BEATS, t=(0.25, 0.03, 1.2)))
+
+
+def test_ectopic_beat_of_another_shape_is_a_beat():
+    ventricular = make_ecg(
+        [4.1], p=None, qrs=((0.0, 0.03, -1.5), (0.07, 0.03, 0.8)), t=(0.35, 0.06, 0.5), noise_mv=0
+    )
+    sinus = np.delete(BEATS, 5)  # the beat at 4.4 s
+    beats = np.sort(np.append(sinus, 4.1))
+    found = positions(make_ecg(sinus) + ventricular)
+    assert len(found) == len(beats)
+    assert np.abs(found - beats).max() < 0.06
+    values = measure_one(make_ecg(sinus) + ventricular)
+    assert values["dominant_share"] == pytest.approx(len(sinus) / len(beats))
+
+
+@pytest.mark.parametrize("beats", [[3.0, 7.5], [1.0, 4.5, 8.5]])
+def test_few_beats(beats: list[float]):
+    found = positions(make_ecg(beats))
+    assert len(found) == len(beats)
+    values = measure_one(make_ecg(beats))
+    assert values["has_beats"] == 1
+    assert values["has_rr"] == (len(beats) > 1)
+    assert values["has_rr_changes"] == (len(beats) > 2)
+    if len(beats) == 1:
+        assert values["rr_mean"] == 850  # the default
+
+
+def noise(kind: str, rng: np.random.Generator) -> np.ndarray:
+    white = rng.standard_normal((8, 5000))
+    if kind == "white":
+        return twelve_leads(0.1 * white)
+    if kind == "wander":
+        return twelve_leads(0.02 * white.cumsum(1))
+    if kind == "common":
+        return twelve_leads(np.outer(rng.standard_normal(8), 0.1 * white[0]) + 0.01 * white)
+    return twelve_leads(np.outer(rng.standard_normal(8), np.sin(2 * np.pi * 50 * SECONDS)))
+
+
+@pytest.mark.parametrize("kind", ["white", "wander", "common", "mains"])
+def test_noise_has_no_beats(kind: str):
+    rng = np.random.default_rng(0)
+    ecgs = np.stack([noise(kind, rng) for _ in range(40)]).astype(np.float32)
+    assert analyze(ecgs).beats.count.tolist() == [0] * 40
+
+
+def test_flat_record_has_no_beats_and_finite_features():
+    values = measure_one(np.zeros((12, 5000), np.float32))
+    assert values["has_beats"] == 0
+    assert values["qt_interval"] == 390  # the default
+    assert np.isfinite(list(values.values())).all()
+
+
+def test_same_beats_at_any_gain_of_single_leads():
+    ecg = make_ecg(BEATS)
+    louder = ecg * np.array([1, 1, 1, 1, 1, 1, 0.05, 8, 1, 1, 0.1, 1])[:, None]
+    np.testing.assert_allclose(positions(louder), positions(ecg), atol=4e-3)
+
+
+def test_qrs_template_needs_no_particular_polarity():
+    assert_found(make_ecg(BEATS, qrs=[(at, width, -height) for at, width, height in QRS]))
