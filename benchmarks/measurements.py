@@ -1,0 +1,266 @@
+"""Accuracy and speed of the expert `measurements` on LUDB, beside two detectors in the same run.
+
+    python benchmarks/measurements.py --ludb data/ludb
+
+The reference are the cardiologists' marks. A beat is detected if it is within 150 ms of a mark in
+lead II (ANSI/AAMI EC57); only the time between the first and the last mark counts, because LUDB's
+first and last beats are often not annotated. Errors of waves are those of a record: the position
+in the average beat minus the median over the beats of the mark's distance from the detected beat,
+in lead II or as the median over the leads that have it. Settings were tuned on the records with
+odd numbers; errors of waves are those of the even ones. Rates are per second of CPU time.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import wfdb
+import wfdb.processing
+from scipy.signal import butter, find_peaks, sosfiltfilt
+
+from enecg.ecg_format import LEADS
+from enecg.experts.measurements.analysis import Analysis, analyze
+from enecg.experts.measurements.average_beat import BEFORE
+from enecg.experts.measurements.measure import FEATURES, measure
+from pipeline.datasets.ludb import Ludb
+
+TOLERANCE = 75
+"""Samples: 150 ms."""
+WAVES = ("P onset", "P offset", "QRS onset", "QRS offset", "T end")
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Marks of one lead: samples at 500 Hz of each wave.
+
+    Attributes:
+        r: Peaks of the QRS complexes.
+        rows: For each QRS complex, the position of each of `WAVES`, NaN where it is not marked.
+    """
+
+    r: np.ndarray
+    rows: np.ndarray
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ludb", type=Path, required=True, help="folder of LUDB 1.0.1")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of the speed measurement")
+    arguments = parser.parse_args()
+    data = Ludb(arguments.ludb)
+    ids = data.index().record_id.tolist()
+    ecgs = np.stack([data.read(row) for row in range(len(ids))])
+    marks = [
+        {lead: read_marks(arguments.ludb / "data" / str(number), lead) for lead in LEADS}
+        for number in ids
+    ]
+    analysis = analyze(ecgs)
+    report_detection(ecgs, marks, analysis)
+    tested = [row for row, number in enumerate(ids) if number % 2 == 0]
+    for leads in (("II",), LEADS):
+        report_waves(analysis, marks, tested, leads)
+    report_p_waves(analysis, marks, tested)
+    report_rates(ecgs, arguments.repeats)
+
+
+def read_marks(path: Path, lead: str) -> Marks:
+    """Read the annotation of a lead: `(`, a peak (`p`, `N` or `t`) and `)` for each wave."""
+    annotation = wfdb.rdann(str(path), lead.lower())
+    waves: dict[str, list[tuple[float, float, float]]] = {"p": [], "N": [], "t": []}
+    onset, peak = np.nan, None
+    # A wave may lack its onset or its end.
+    for sample, symbol in [*zip(annotation.sample, annotation.symbol, strict=True), (np.nan, "(")]:
+        if symbol in waves:
+            peak = (symbol, sample)
+            continue
+        if peak is not None:
+            waves[peak[0]].append((onset, peak[1], sample if symbol == ")" else np.nan))
+        onset, peak = (sample if symbol == "(" else np.nan), None
+    beats = waves["N"]
+    rows = []
+    for number, (start, r, stop) in enumerate(beats):
+        previous = beats[number - 1][1] if number else -np.inf
+        following = beats[number + 1][1] if number + 1 < len(beats) else np.inf
+        p = [wave for wave in waves["p"] if previous < wave[1] < r]
+        t = [wave for wave in waves["t"] if r < wave[1] < following]
+        p_onset, _, p_offset = p[-1] if p else (np.nan,) * 3
+        rows.append((p_onset, p_offset, start, stop, t[0][2] if t else np.nan))
+    return Marks(np.array([beat[1] for beat in beats]), np.array(rows).reshape(-1, len(WAVES)))
+
+
+def beats_of(analysis: Analysis, row: int) -> np.ndarray:
+    return analysis.beats.position[analysis.beats.record == row]
+
+
+def report_detection(
+    ecgs: np.ndarray, marks: Sequence[dict[str, Marks]], analysis: Analysis
+) -> None:
+    print("| detector | sensitivity | positive predictive value | missed | false | RR, MAE ms |")
+    print("|---|--:|--:|--:|--:|--:|")
+    methods: dict[str, Callable[[int], np.ndarray]] = {
+        "`measurements`": lambda row: beats_of(analysis, row),
+        "`scipy.signal.find_peaks`, lead II": lambda row: detect_by_scipy(ecgs[row, 1]),
+        "`wfdb.processing.xqrs_detect`, lead II": lambda row: detect_by_wfdb(ecgs[row, 1]),
+    }
+    for name, detect in methods.items():
+        hits = missed = false = 0
+        rr_errors = []
+        for row, leads in enumerate(marks):
+            reference, found = leads["II"].r, detect(row)
+            if len(reference) < 2:
+                continue
+            matched = match(reference, found)
+            hits += len(matched)
+            missed += len(reference) - len(matched)
+            between = (found >= reference[0]) & (found <= reference[-1])
+            false += int((between & ~np.isin(np.arange(len(found)), matched)).sum())
+            inside = found[
+                (found >= reference[0] - TOLERANCE) & (found <= reference[-1] + TOLERANCE)
+            ]
+            true_rr = np.diff(reference).mean()
+            rr = np.diff(inside).mean() if len(inside) > 1 else 0.0
+            rr_errors.append(2 * abs(rr - true_rr))
+        sensitivity, predictive = hits / (hits + missed), hits / (hits + false)
+        print(
+            f"| {name} | {sensitivity:.4f} | {predictive:.4f} | {missed} | {false} "
+            f"| {np.mean(rr_errors):.2f} |"
+        )
+    print()
+
+
+def match(reference: np.ndarray, found: np.ndarray) -> list[int]:
+    """Return the index in `found` of the beat that matches each mark, without repetition."""
+    matched: list[int] = []
+    for mark in reference:
+        if len(found):
+            nearest = int(np.abs(found - mark).argmin())
+            if abs(found[nearest] - mark) <= TOLERANCE and nearest not in matched:
+                matched.append(nearest)
+    return matched
+
+
+def detect_by_scipy(lead: np.ndarray) -> np.ndarray:
+    """Detect peaks of the band-passed lead above 40 % of its 99th percentile, 250 ms apart."""
+    sections = butter(2, (5, 30), "bandpass", fs=500, output="sos")
+    size = np.abs(sosfiltfilt(sections, lead))
+    peaks, _ = find_peaks(size, height=0.4 * np.quantile(size, 0.99), distance=125)
+    return peaks
+
+
+def detect_by_wfdb(lead: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peaks = wfdb.processing.xqrs_detect(lead.astype(float), fs=500, verbose=False)
+    return np.asarray(peaks)
+
+
+def reference_offsets(
+    marks: dict[str, Marks], beats: np.ndarray, leads: Sequence[str]
+) -> tuple[np.ndarray, float]:
+    """Return the typical distance in samples of each wave from the detected beats, over the leads.
+
+    The second value is the share of marked QRS complexes with a marked P wave.
+    """
+    by_lead, shares = [], []
+    for lead in leads:
+        mark = marks[lead]
+        if not len(mark.r) or not len(beats):
+            continue
+        nearest = beats[np.abs(beats - mark.r[:, None]).argmin(1)]
+        close = np.abs(nearest - mark.r) <= TOLERANCE
+        if close.any():
+            by_lead.append(nanmedian(mark.rows[close] - nearest[close, None]))
+            shares.append(np.isfinite(mark.rows[close, 0]).mean())
+    return nanmedian(np.array(by_lead)), float(np.median(shares))
+
+
+def nanmedian(values: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmedian(values, axis=0)
+
+
+def measured_offsets(analysis: Analysis, row: int) -> np.ndarray:
+    waves = analysis.waves
+    p, qrs, t = waves.p, waves.qrs, waves.t
+    found = (waves.has_p, waves.has_p, True, True, waves.has_t)
+    positions = (p.onset, p.offset, qrs.onset, qrs.offset, t.end)
+    return np.array(
+        [
+            position[row] - BEFORE if flag is True or flag[row] else np.nan
+            for position, flag in zip(positions, found, strict=True)
+        ]
+    )
+
+
+def report_waves(
+    analysis: Analysis,
+    marks: Sequence[dict[str, Marks]],
+    rows: Sequence[int],
+    leads: Sequence[str],
+) -> None:
+    errors = []
+    for row in rows:
+        reference, p_share = reference_offsets(marks[row], beats_of(analysis, row), leads)
+        error = 2 * (measured_offsets(analysis, row) - reference)
+        error[:2] = np.where(p_share >= 0.5, error[:2], np.nan)
+        errors.append(error)
+    name = "median of the leads" if len(leads) > 1 else f"lead {leads[0]}"
+    print(f"| reference: {name} | records | mean ± SD, ms | median | mean absolute |")
+    print("|---|--:|--:|--:|--:|")
+    table = np.array(errors)
+    qt, pr, qrs = (table[:, stop] - table[:, start] for start, stop in ((2, 4), (0, 2), (2, 3)))
+    columns = {
+        **dict(zip(WAVES, table.T, strict=True)),
+        "PR interval": pr,
+        "QRS duration": qrs,
+        "QT interval": qt,
+    }
+    for wave, column in columns.items():
+        known = column[np.isfinite(column)]
+        print(
+            f"| {wave} | {len(known)} | {known.mean():+.1f} ± {known.std():.1f} "
+            f"| {np.median(known):+.0f} | {np.abs(known).mean():.1f} |"
+        )
+    print()
+
+
+def report_p_waves(
+    analysis: Analysis, marks: Sequence[dict[str, Marks]], rows: Sequence[int]
+) -> None:
+    shares = [reference_offsets(marks[row], beats_of(analysis, row), LEADS)[1] for row in rows]
+    marked = np.array(shares) >= 0.5
+    found = analysis.waves.has_p[list(rows)]
+    print(f"Records with P waves: found in {found[marked].sum()} of {marked.sum()}.")
+    print(f"Records without: reported in {found[~marked].sum()} of {(~marked).sum()}.\n")
+
+
+def report_rates(ecgs: np.ndarray, repeats: int) -> None:
+    methods: dict[str, tuple[int, Callable[[np.ndarray], object]]] = {
+        f"`measurements`, {len(FEATURES)} features, batches of {BATCH}": (BATCH, measure),
+        "`measurements`, one record at a time": (1, measure),
+        "beats and waves only": (BATCH, analyze),
+        "`scipy.signal.find_peaks`, lead II": (1, lambda ecg: detect_by_scipy(ecg[0, 1])),
+        "`wfdb.processing.xqrs_detect`, lead II": (1, lambda ecg: detect_by_wfdb(ecg[0, 1])),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(repeats):
+        for name, (size, function) in methods.items():
+            count = BATCH if size == BATCH else 16
+            batches = [ecgs[start : start + size] for start in range(0, count, size)]
+            started = time.process_time()
+            for batch in batches:
+                function(batch)
+            rates[name].append(count / (time.process_time() - started))
+    print("| method | records/s of a core |\n|---|--:|")
+    for name, each in rates.items():
+        print(f"| {name} | {np.median(each):,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
