@@ -55,7 +55,7 @@ def analyze(ecg: Float32[np.ndarray, "record 12 time"]) -> Analysis:
     leads, spikes = remove_spikes(ecg[:, INDEPENDENT_ROWS])
     filtered = filter_leads(leads)
     envelope = compute_envelope(filtered.detection)
-    beats = detect_beats(envelope)
+    beats = detect_beats(envelope, filtered.clean)
     noise = measure_noise(leads, filtered.clean)
     average = make_average_beat(filtered.clean, beats)
     waves = find_waves(average, noise.weight, median_rr_s(beats))

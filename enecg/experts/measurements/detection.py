@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float32, Float64, Int
 
 from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.experts.measurements.averaging import average_beats
+from enecg.experts.measurements.bursts import is_smooth
 from enecg.experts.measurements.candidates import Candidates
 from enecg.experts.measurements.envelope import Envelope
 from enecg.experts.measurements.filtering import DETECTION_RATE_HZ
@@ -54,14 +55,15 @@ class Beats:
         return np.bincount(self.record, minlength=self.records)
 
 
-def detect_beats(envelope: Envelope) -> Beats:
+def detect_beats(envelope: Envelope, clean: Float32[np.ndarray, "record lead time"]) -> Beats:
     """Detect the beats of a batch.
 
     Peaks of the envelope are beats if they resemble the record's template of the QRS complex, or
-    if they are high, isolated and present in most leads, as ectopic beats are.
+    if they are high, isolated, smooth and present in most leads, as ectopic beats are.
 
     Args:
         envelope: The detection envelope.
+        clean: Filtered leads at 500 Hz.
 
     Returns:
         The beats.
@@ -81,7 +83,10 @@ def detect_beats(envelope: Envelope) -> Beats:
     template = _make_template(shifted, like, record, records)
     lag, correlation = _align(windows, template, record)
     candidates = Candidates(record, peak + lag, height, correlation)
-    accepted = initial | ((correlation > LIKE_TEMPLATE) & (height > 0.2))
+    like = correlation > LIKE_TEMPLATE
+    accepted = (initial & is_smooth(clean, record, 2 * peak, initial & like)) | (
+        like & (height > 0.2)
+    )
     accepted = remove_close_peaks(candidates, accepted)
     accepted = search_gaps(candidates, accepted, envelope)
     typical = _typical(correlation, accepted, record, records)
