@@ -1,0 +1,183 @@
+"""CPU and wall time of training, relative to scikit-learn on the same embeddings and splits.
+
+    python benchmarks/training_cost.py --folder /tmp/bench          # 10,000 records, 1,024 features
+    python benchmarks/training_cost.py --folder /tmp/bench --experts 5 --repeats 3
+    python benchmarks/training_cost.py --folder /tmp/bench --dataset mimic-iv-ecg:data/demo \
+        --store stores-data/lab
+
+Without `--dataset`, the stores of synthetic experts are filled first: five binary labels that
+depend on the embeddings, one record per patient. scikit-learn fits one logistic regression (C 0.01)
+per task, expert and repeat, and for regressions a ridge regression with cross-validation, on
+standardized embeddings. Every method runs in a process of its own. Times are those of the training
+after imports; the memory is that of the process.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from heads import probe
+
+from enecg.experts import ExpertSpec, Preprocessing
+from enecg.leads import LeadsSample
+from pipeline.datasets.base import RecordIndex
+from pipeline.extraction.request import provenance
+from pipeline.train import train
+from pipeline.training.features import read_features
+from pipeline.training.inputs import prepare_inputs
+from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.splits import make_splits
+from stores.creation import open_for_writing
+
+TASKS = 5
+NOISE = 1.0
+SCIKIT_LEARN = "scikit-learn"
+METHODS = ("linear-lora", "lora", "linear")
+
+
+class SyntheticDataset:
+    """Data set with one record per patient, five binary labels and no waveforms."""
+
+    namespace = "benchmark/1"
+
+    def __init__(self, records: int) -> None:
+        self.ids = np.arange(records)
+        self.signal = np.random.default_rng(0).normal(size=(records, TASKS))
+
+    def index(self) -> RecordIndex:
+        return RecordIndex(self.ids, self.ids)
+
+    def read(self, row: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def labels(self) -> pd.DataFrame:
+        noise = np.random.default_rng(1).normal(scale=NOISE, size=self.signal.shape)
+        positive = self.signal + noise > 0.5 * np.arange(TASKS)
+        columns = {f"t{number}": positive[:, number].astype(float) for number in range(TASKS)}
+        return pd.DataFrame({"patient_id": self.ids, **columns}, index=self.ids)
+
+
+class SyntheticExpert:
+    """Expert whose embeddings are written by `fill_stores`."""
+
+    def __init__(self, number: int, features: int) -> None:
+        self.spec = ExpertSpec(
+            f"expert-{number}", 1, {}, Preprocessing(), "none", features, "random:0", "0" * 64
+        )
+
+    def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="folder for stores and runs")
+    parser.add_argument("--records", type=int, default=10_000, help="records, one per patient")
+    parser.add_argument("--features", type=int, default=1024, help="features of each expert")
+    parser.add_argument("--experts", type=int, default=1, help="number of experts")
+    parser.add_argument("--repeats", type=int, default=1, help="number of repeats")
+    parser.add_argument("--dataset", help="data set instead of synthetic records")
+    parser.add_argument("--store", help="store root of --dataset, with random:0 experts")
+    parser.add_argument("--methods", nargs="+", default=[SCIKIT_LEARN, *METHODS])
+    parser.add_argument("--threads", type=int, default=0, help="threads of enecg train")
+    parser.add_argument("--memory-limit", type=float, default=4.0, help="GB, of enecg train")
+    parser.add_argument("--epochs", type=int, default=100, help="maximum number of epochs")
+    parser.add_argument("--method", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.method:
+        print(json.dumps(run_method(options)))
+        return
+    if options.dataset is None:
+        fill_stores(options)
+    print("| method | CPU s | wall s | CPU ratio | wall ratio | peak memory, GB |")
+    print("|---|--:|--:|--:|--:|--:|", flush=True)
+    reference: dict[str, float] = {}
+    for method in options.methods:
+        measured = start(method)
+        reference = reference or measured
+        ratios = (measured[name] / reference[name] for name in ("cpu", "wall"))
+        cells = (measured["cpu"], measured["wall"], *ratios, measured["peak"])
+        print(f"| {method} | {' | '.join(f'{cell:,.1f}' for cell in cells)} |", flush=True)
+
+
+def start(method: str) -> dict[str, float]:
+    """Run a method in a new process and return its times and its peak memory in GB."""
+    command = [sys.executable, *sys.argv, "--method", method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{method} failed")
+    times: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return times | {"peak": usage.ru_maxrss / 1e6}
+
+
+def run_method(options: argparse.Namespace) -> dict[str, float]:
+    """Train with a method and return its CPU and wall time in seconds."""
+    synthetic = options.dataset is None
+    dataset = SyntheticDataset(options.records) if synthetic else options.dataset
+    store = options.folder / "stores" if synthetic else options.store
+    experts = make_experts(options) if synthetic else []
+    settings = TrainSettings(
+        own_tasks=tuple(f"t{number}:binary" for number in range(TASKS)) if synthetic else (),
+        weights=("random:0",),
+        repeats=options.repeats,
+        patients=options.records,
+        threads=options.threads,
+        fit=FitSettings(epochs=options.epochs, memory_limit=options.memory_limit),
+    )
+    if options.method == SCIKIT_LEARN:
+        inputs = prepare_inputs(dataset, store, settings, experts=experts)
+        cohorts = list(make_splits(settings, inputs).cohorts)
+        features = read_features(inputs.cache, inputs.record_id, "cpu")
+        return measure(lambda: dict(probe(inputs, features, cohorts)))
+    fit = replace(settings.fit, adaptation=options.method)
+    settings = replace(settings, fit=fit)
+    out = options.folder / f"run-{options.method}"
+    return measure(lambda: train(dataset, store, out, experts, settings=settings))
+
+
+def measure(work: Callable[[], object]) -> dict[str, float]:
+    """Call a function and return its CPU and wall time in seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+
+
+def make_experts(options: argparse.Namespace) -> list[SyntheticExpert]:
+    return [SyntheticExpert(number, options.features) for number in range(options.experts)]
+
+
+def fill_stores(options: argparse.Namespace) -> None:
+    """Fill the stores of the experts and of the leads, unless they exist."""
+    dataset = SyntheticDataset(options.records)
+    for number, spec in enumerate(
+        [*(expert.spec for expert in make_experts(options)), LeadsSample.spec]
+    ):
+        random = np.random.default_rng(number + 2)
+        mixing = random.normal(scale=0.15, size=(TASKS, spec.embedding_size))
+        document = provenance(spec, dataset.namespace, "float16")
+        layout = {"features": spec.embedding_size, "dtype": "float16", "reasons": []}
+        with open_for_writing(
+            options.folder / "stores", document, record_id=dataset.ids, **layout
+        ) as store:
+            for shard in range(store.shards):
+                rows = store.shard_slice(shard)
+                noise = random.normal(size=(rows.stop - rows.start, spec.embedding_size))
+                values = dataset.signal[rows] @ mixing + noise
+                store.write_shard(shard, values.astype(np.float16), np.ones(len(values), np.uint8))
+
+
+if __name__ == "__main__":
+    main()
