@@ -1,8 +1,9 @@
 """Copy stores from one root to another, joined by record id.
 
-A copy writes the rows that are whole in the source and missing in the target, then reads each shard
-back to compare it. An interrupted copy resumes when it is run again. Two roots that contain
-different rows of a store can be synchronized by copying in both directions.
+A copy writes the rows that have an embedding (status `WHOLE`) in the source but not in the target.
+It reads each written shard back and compares it with the data in memory. An interrupted copy
+resumes when it is run again. Two roots that contain different rows of a store can be synchronized
+by copying in both directions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +29,10 @@ class CopyResult:
 
     Attributes:
         location: The target store.
-        whole: Number of whole rows written.
-        failed: Number of failed rows, of which only the reason was written.
-        already_present: Number of rows that were already present in the target.
-        damaged: One message for each damaged part of the source; it was skipped.
+        whole: Number of rows whose embedding was written.
+        failed: Number of failed rows of the source for which the reason was written.
+        already_present: Number of rows that the target already contained.
+        damaged: One message for each part of the source that was skipped because it is damaged.
     """
 
     location: Location
@@ -52,7 +53,8 @@ def select_stores(
 
     Args:
         source: The stores to choose from.
-        reference: Expert whose stores are also copied for each selected data set.
+        reference: Name of the expert whose stores are copied for every selected data set, even if
+            `experts` does not contain it.
         datasets: Names and versions of data sets, such as ``ludb/1.0.1``; empty selects all.
         experts: Names of experts; empty selects all.
 
@@ -106,12 +108,14 @@ def copy_stores(
     Args:
         stores: The stores to copy.
         target: The target root.
-        reference: Expert whose stores in the target define the rows of new stores.
+        reference: Name of an expert. Its stores in the target define which row of a new store
+            belongs to which record.
         log: Called with a message while waiting for a lease (`lease.acquire`).
-        progress: Called with the number of processed rows and the total.
+        progress: Called with the number of processed rows and the total, both over all stores.
 
     Yields:
-        One result per store. A store with damaged status is skipped; its result has a message.
+        One result per store. A store whose `status` array is damaged is skipped; `damaged` of its
+        result contains the message.
 
     Raises:
         LeaseHeld: Another process writes to a target store.
@@ -151,7 +155,7 @@ def copy_store(
         target: The target root.
         reference: As for `copy_stores`.
         log: As for `copy_stores`.
-        progress: As for `copy_stores`.
+        progress: Called with the number of processed rows and the total, both of this store.
 
     Returns:
         The result of the copy.
@@ -178,7 +182,7 @@ def _open_target(
     lease: Lease,
     reference: str,
 ) -> EmbeddingStore:
-    """Open the target store; create it or append rows so that it has a row for each record."""
+    """Open the target store; create it, or append rows for records of the source, if necessary."""
     # Within a root, all stores of a data set have the same records in the same rows and shards. The
     # target's stores of the `reference` expert define this layout.
     found = open_stores(target, source.provenance["dataset"]).stores
@@ -208,7 +212,8 @@ def _copy_rows(
     target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
 ) -> CopyResult:
     """Copy the rows that exist only in the source, one shard of the target at a time."""
-    # Append an absent row, which row number -1 (a record that is not in the source) selects.
+    # `rows_by_id` returns -1 for a record that is not in the source. Append an element, which this
+    # index selects, so that the record counts as absent.
     source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
     whole = failed = already_present = done = 0
@@ -241,7 +246,7 @@ def _copy_rows(
 
 
 def _translate_status(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " row"]:
-    """Translate the source's status to the target's flags; unknown reasons become absent."""
+    """Return the source's status in the target's flags; reasons without a flag become absent."""
     value_of = {flag: value for value, flag in enumerate(target.flags)}
     translated: Int[np.ndarray, " flag"] = np.array(
         [value_of.get(flag, ABSENT) for flag in source.flags]

@@ -33,10 +33,13 @@ from stores.shards import append_checksum
 from stores.status import ABSENT
 
 SHARD_ROWS = 8192
+"""Default rows per shard."""
 SMALL_SHARD_ROWS = 1024
-"""Rows per shard for small data sets, because even a shard with one row has its full size."""
+"""Default rows per shard for up to `SHARD_ROWS` records: a shard always occupies its full size."""
 CHUNK_ROWS = 512
+"""Maximum rows per chunk of the embeddings; a shard consists of chunks."""
 RECORD_ID_CHUNK_ROWS = 65_536
+"""Rows per chunk of the record ids."""
 
 
 def default_shard_rows(records: int) -> int:
@@ -97,8 +100,9 @@ def create_or_grow(
         The store, open for writing.
 
     Raises:
-        StoreError: The store is damaged, has another format or cannot be written, or a record id
-            is a duplicate, an empty string or -1.
+        StoreError: The store is damaged, has another format or cannot be written; a record id is a
+            duplicate, an empty string or -1; or the ids are text and those of the store integers,
+            or vice versa.
         LeaseLost: Another process has taken over the lease.
     """
     _check_ids(location, record_id)
@@ -127,8 +131,8 @@ def _create(
     if (location / "zarr.json").read() is not None:
         return
     if (location / "embedding" / "c").folders():
-        # The store has rows, so only its group's zarr.json is missing. Restore this document from
-        # the provenance, and keep the arrays.
+        # Shards exist, so the store was complete, and its group's zarr.json was removed. Restore
+        # only this document, and keep the arrays.
         documents = {"zarr.json": documents["zarr.json"]}
     # Write the group's zarr.json last, because a store without it is not opened.
     for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
@@ -236,13 +240,14 @@ def _grow(
     ids = pad_ids(np.concatenate([store.record_id, new]), -(-length // chunk_rows) * chunk_rows)
     for name in ("embedding", "status"):
         _extend(store.array(name), length)
-    # Write the chunks in reverse order: until the first one is written, readers ignore the rest.
+    # Readers ignore all ids after the first row without an id. Write the chunks in reverse order,
+    # so that readers ignore all of them until the first chunk, written last, closes the gap.
     for chunk in reversed(_new_id_chunks(store, length)):
         chunk_ids = ids[chunk * chunk_rows : (chunk + 1) * chunk_rows]
         encoded = np.frombuffer(encode_chunk(chunk_ids), np.uint8)
         store.writer.put(f"{location.key}/record_id/c/{chunk}", append_checksum(encoded))
-    # Extend record_id last: if this is interrupted, readers ignore the rows without an id, and the
-    # next growth reuses them.
+    # Extend record_id last. If the growth is interrupted before, readers ignore the rows without an
+    # id, and the next growth reuses them.
     _extend(store.array("record_id"), length)
     return open_store(location, ticket)
 

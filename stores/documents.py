@@ -1,14 +1,18 @@
-"""Reading JSON documents that anyone who can write to a store root may have written."""
+"""Parsing of JSON documents in a store root.
+
+The documents are not trusted, because anyone with write permission may have changed them.
+"""
 
 import json
 from typing import Any
 
 MAX_DOCUMENT_BYTES = 4 << 20
-"""Maximum size of a document; the largest, the provenance of a store, has a few kilobytes."""
+"""Maximum size of a document; a store's zarr.json with its provenance has a few kilobytes."""
 MAX_VALUE_BYTES = 1 << 30
-"""Maximum size of a chunk of record ids or status, which is read as a whole."""
+"""Maximum size of a chunk of record ids or status; such a chunk is read into memory at once."""
 
 MAX_DEPTH = 32
+"""Maximum nesting of lists and objects in a document."""
 
 
 class InvalidDocument(ValueError):
@@ -20,10 +24,11 @@ def parse_document(value: bytes | None, *, finite: bool = True) -> Any:
 
     Args:
         value: The document in UTF-8; None if it does not exist.
-        finite: Whether NaN and infinity are invalid, which Python writes and JSON excludes.
+        finite: Whether to reject NaN and infinity, which JSON does not allow but Python's `json`
+            module writes by default.
 
     Returns:
-        Its value, nested at most `MAX_DEPTH` deep.
+        The parsed value, nested at most `MAX_DEPTH` levels deep.
 
     Raises:
         InvalidDocument: The document is missing, not JSON, or nested too deeply.

@@ -2,7 +2,7 @@
 
 A store is a Zarr v3 group that zarr, xarray and dask can open (see ``docs/store-format.md``). It
 has one row per record; rows are only appended. A row contains an embedding if its status is
-`WHOLE`, which is written after the data.
+`WHOLE`. The status of a row is written after its embedding.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -161,14 +161,16 @@ class EmbeddingStore:
 
         Args:
             rows: Row numbers; duplicates are allowed.
-            dtype: Data type of the result; None keeps that of the store.
-            out: Array to read into, instead of a new one.
+            dtype: Data type of the result if `out` is None; None selects that of the store.
+            out: Array to write the embeddings to; None allocates a new one.
 
         Returns:
             The embeddings, in the order of `rows`.
 
         Raises:
-            DamagedStore: A chunk does not match its checksum, or a row is not whole.
+            DamagedStore: A chunk does not match its checksum, or a row is not finite although its
+                status must be `WHOLE`.
+            StoreError: A shard cannot be read, or was replaced during each attempt to read it.
         """
         if out is None:
             out = np.empty((len(rows), self.features), dtype or self.layout.dtype)
@@ -224,7 +226,8 @@ class EmbeddingStore:
     ) -> None:
         """Write all rows of a shard durably, first their data and then their status.
 
-        On S3, rows are kept if a writer that has lost the lease completes them concurrently.
+        On S3, a writer that has lost the lease may still complete rows of the same shard during
+        this call. Rows completed in this way are kept.
 
         Args:
             shard: Number of the shard.
@@ -259,16 +262,16 @@ class EmbeddingStore:
         )
 
     def track_shard(self, shard: int) -> None:
-        """Record the versions of a shard; later writes fail if another writer has changed it."""
+        """Record the shard's current version; later writes fail if another writer changes it."""
         for name in ("embedding", "status"):
             self.writer.track_version(self.shard_key(name, shard))
 
     def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
-        """Write a shard's data but not its status; for repairs only (see `write_shard`)."""
+        """Write a shard's data but not its status. Only repairs may use this; see `write_shard`."""
         self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
 
     def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
-        """Write a shard's status but not its data; for repairs only (see `write_shard`)."""
+        """Write a shard's status but not its data. Only repairs may use this; see `write_shard`."""
         padded = np.full(self.shard_rows, ABSENT, np.uint8)
         padded[: len(status)] = status
         self.writer.put(self.shard_key("status", shard), append_checksum(padded))
@@ -308,7 +311,7 @@ class EmbeddingStore:
         embedding: Float[np.ndarray, "row feature"],
         status: UInt8[np.ndarray, " row"],
     ) -> tuple[Float[np.ndarray, "row feature"], UInt8[np.ndarray, " row"]]:
-        """Merge the rows to write with the current version of the shard."""
+        """Return the rows and the status to write, merged with the shard's current version."""
         # Treat a current row with finite data as whole regardless of its status, because the other
         # writer may have written its data but not its status yet. Then no put removes a row, and
         # the status that is written last marks only rows with data as whole.
@@ -355,7 +358,7 @@ class EmbeddingStore:
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
-        # Not `group.arrays()`: others may have added arrays.
+        # Do not call `group.arrays()`, because other programs may have added arrays to the group.
         return {name: cast("zarr.Array[Any]", self.group[name]) for name in ARRAYS}
 
     @cached_property

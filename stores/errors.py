@@ -53,11 +53,11 @@ class LeaseLost(StoreError):
 
 
 class UnsafeFile(StoreError):
-    """A file or folder in a store is a link, not a regular file, or too large to be read."""
+    """A file or folder in a store is a symbolic link, is not a regular file, or is too large."""
 
 
 class VersionConflict(Exception):
-    """Another process changed a value after its version was tracked or opened."""
+    """Another process changed a value after this process had tracked its version or opened it."""
 
 
 def damaged_store_error(location: object, problem: str, *, repairable: bool = True) -> DamagedStore:

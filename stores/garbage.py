@@ -30,8 +30,8 @@ class GarbageItem:
         location: The folder or file.
         is_folder: Whether it is a folder, which is removed recursively.
         store: The store to which it belongs.
-        needs_lease: Whether the store's lease must be held while it is removed, because a writer
-            could otherwise start to use it.
+        needs_lease: Whether the store's lease must be held while the item is removed, because a
+            writer could otherwise start to use the item.
         size_bytes: Total size of its files.
         reason: Why it is garbage.
     """
@@ -63,7 +63,7 @@ def find_garbage(root: Location) -> list[GarbageItem]:
 
 
 def find_links(root: Location) -> list[tuple[Location, str]]:
-    """Find links below the folders of data sets, which are neither followed nor removed.
+    """Find symbolic links below the folders of data sets; they are neither followed nor removed.
 
     Returns:
         Location and target of each link.
@@ -167,7 +167,7 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
         chunks = store / name / "c"
         for shard in chunks.folders() if name == "embedding" else chunks.files():
             if shard.name.isdecimal() and int(shard.name) >= shards:
-                reason = f"a shard of {name} beyond the last of its {array.shape[0]:,} rows"
+                reason = f"a shard beyond the last row of {name} ({array.shape[0]:,} rows)"
                 yield item(shard, reason, is_folder=name == "embedding")
 
 
@@ -192,7 +192,8 @@ def _garbage_beside_store(store: Location) -> Iterator[GarbageItem]:
     )
     for staging in folder.folders():
         number = parse_lease_number(staging)
-        # A number above the highest belongs to a process that is about to create a lease.
+        # A staging folder with a higher number belongs to a process that is about to create a
+        # lease.
         is_old = 0 < number <= highest or staging.name.endswith(CLEARED)
         is_unreadable = number == highest and not _is_readable(folder, highest)
         if is_old and staging.name != current and not is_unreadable:
@@ -244,7 +245,13 @@ def _size(location: Location, is_folder: bool) -> int:
 
 
 def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
-    """Remove an item; from the folder of the ticket's lease, only leases with lower numbers."""
+    """Remove an item.
+
+    If the item is the folder that contains the ticket's own lease, remove only the older leases.
+
+    Returns:
+        The item.
+    """
     root = item.location.root
     if ticket is not None and item.location == ticket.folder:
         for file in item.location.files():
@@ -263,7 +270,7 @@ def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
 def _delete_folder(location: Location) -> None:
     for key, _ in list(location.root.sizes(location.key)):
         location.root.delete(key)
-    # On a file system, empty folders remain.
+    # On a file system, the emptied folders remain, so remove them too.
     location.root.remove_staging(location.key)
 
 

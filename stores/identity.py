@@ -10,7 +10,7 @@ IDENTITY_LENGTH = 16
 
 
 def compute_identity(provenance: Mapping[str, Any]) -> str:
-    """Return the digest of a provenance document (JSON values), independent of key order.
+    """Return the digest of a provenance document (JSON values); key order does not matter.
 
     Raises:
         ValueError: A number is NaN or infinite.

@@ -18,7 +18,7 @@ from stores.location import Location
 RESERVED_FOLDERS = ("leases", "runs")
 """Subfolders of a data set that are not experts."""
 _PLAIN = re.compile(r"\w(?:[\w.+ -]*[\w+-])?")
-"""A name that is one folder on any file system, and never ``.`` or ``..``."""
+"""Names that are valid for a folder on any file system; ``.`` and ``..`` do not match."""
 
 STORE_DEPTH = 4
 """Depth of a store below the root: data set name, data set version, expert, identity."""
@@ -46,13 +46,13 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
 
 
 def check_dataset_name(name: str) -> None:
-    """Check that the name of a data set is one folder for the name and one for the version.
+    """Check that the name of a data set has the form ``NAME/VERSION``, both valid folder names.
 
     Args:
         name: Name and version, such as ``ludb/1.0.1``.
 
     Raises:
-        StoreError: The name is another, such as one that leaves the root.
+        StoreError: The name has another form; for example, it could point outside the root.
     """
     parts = name.split("/")
     if len(parts) != 2 or not all(_PLAIN.fullmatch(part) for part in parts):

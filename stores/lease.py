@@ -51,7 +51,7 @@ class Ticket:
 
     @property
     def staging(self) -> Location:
-        """Staging folder, in which values are written before they are renamed into place."""
+        """Staging folder, to which values are written before they are renamed into place."""
         return self.folder / f"{self.number:08d}-{self.token}"
 
     def check(self) -> None:
@@ -208,7 +208,11 @@ def acquire(
 
 
 def read_holder(store: Location) -> LeaseRecord | None:
-    """Return the record of a store's current lease, expired or not, or None if released."""
+    """Return the record of a store's current lease, which may have expired.
+
+    Returns:
+        The record, or None if there is no lease, it was released, or its document is invalid.
+    """
     _, record = _read_highest(leases_folder(store))
     return None if record is None or record.released else record
 
@@ -248,7 +252,8 @@ def _create_lease(
             root.remove_staging(ticket.staging.key)
             return None
     except BaseException:
-        # The document may exist; mark its token so that this process does not wait for its expiry.
+        # The lease document may exist. Mark its token as released, so that this process can acquire
+        # the lease again without waiting until it expires.
         RELEASED_TOKENS.add(record.token)
         with suppress(OSError):
             root.remove_staging(ticket.staging.key)
@@ -268,7 +273,7 @@ def _remove_lower(folder: Location, number: int) -> None:
 
 
 def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
-    """Return the highest lease number, or 0, and its record, or None if it is unreadable."""
+    """Return the highest lease number (0 if there is none) and its record (None if invalid)."""
     with translate_errors(folder):
         number = max((parse_lease_number(file) for file in folder.files()), default=0)
         if not number:

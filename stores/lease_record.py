@@ -20,7 +20,7 @@ RELEASED_TOKENS: set[str] = set()
 marked as released."""
 
 MAX_EXPIRE_SECONDS = 3600.0
-"""A record with a longer time is invalid."""
+"""Maximum of `LeaseRecord.expires`; a record with a larger value is invalid."""
 
 _TOKEN = re.compile("[0-9a-f]{12}")
 _MAX_TEXT = 1000
@@ -94,7 +94,7 @@ class LeaseRecord:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the values are within bounds; others would lock the store for too long."""
+        """Whether the values are within bounds; otherwise, a lease might not expire for years."""
         texts = (self.who, self.since, self.machine)
         return (
             _TOKEN.fullmatch(self.token) is not None

@@ -1,8 +1,8 @@
 """Store roots in a directory, local or on a network file system.
 
-No file locks are used. A lease holder writes each value to its staging folder, then renames it into
-place. A process that takes over the lease removes this folder, so later renames by the previous
-holder fail.
+No file locks are used. A lease holder writes each value to its own staging folder, then renames it
+into place. A process that takes over the lease removes the previous holder's staging folder, so
+later renames by the previous holder fail.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from stores.location import BytesLike
 from stores.regular_files import check_regular, describe_link, open_regular, read_open_file
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""Error codes of file systems without hard links."""
+"""Error codes of `os.link` on file systems without hard links."""
 FILE_GONE = {errno.ENOENT, errno.ESTALE}
 """Error codes for a removed file; NFS reports ESTALE."""
 PARTIAL = ".partial"
@@ -36,7 +36,7 @@ CLEARED = ".cleared"
 
 
 DATASET_DEPTH = 2
-"""Depth of the folder of a data set below the root; links below it are not followed."""
+"""Depth of a data set's folder below the root; links inside this folder are not followed."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class LocalRoot:
         safe_path(self.directory, key).unlink(missing_ok=True)
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Return the names of folders and files in a folder; none if it does not exist.
+        """Return the names of folders and files in a folder; empty lists if it does not exist.
 
         Raises:
-            UnsafeFile: The folder, or one above it, is a link below the folder of a data set.
+            UnsafeFile: The folder, or one above it, is a symbolic link inside a data set's folder.
         """
         follows = _depth(key) < DATASET_DEPTH
         try:
@@ -206,7 +206,7 @@ class FileReader:
 
 
 class RegularFileStore(LocalStore):
-    """Zarr's `LocalStore` that reads only regular files, which are not links."""
+    """Zarr's `LocalStore`, restricted to regular files; symbolic links to files are rejected."""
 
     async def get(
         self,
@@ -246,7 +246,7 @@ class FencedLocalStore(RegularFileStore):
         return type(self)(self.root, read_only=read_only, staging=self.staging)
 
     def track_version(self, key: str) -> None:
-        """Do nothing, because removing the staging folder already rejects stale writes."""
+        """Do nothing: once the lease is lost, writes fail because the staging folder is removed."""
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a complete value durably."""
@@ -279,14 +279,16 @@ def safe_path(root: Path, key: str) -> Path:
     """Return the path of a key below a root.
 
     Args:
-        root: Directory of the root, which may be a link, as may the folders of data sets.
-        key: The key.
+        root: Directory of the store root. This directory and the folders of data sets may be
+            symbolic links.
+        key: Key below the root, in the form ``a/b/c``.
 
     Returns:
-        The path; its last part may be a link.
+        The path. Its last part is not checked and may be a link.
 
     Raises:
-        UnsafeFile: A folder below that of the data set is a link, or the key leaves the root.
+        UnsafeFile: A folder inside a data set's folder is a link, or a part of the key is empty,
+            ``.`` or ``..``.
     """
     parts = key.split("/") if key else []
     path = root

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from stores.local import LocalRoot
 from stores.location import Location
+from stores.objects import ObjectRoot
 from stores.url import check_url
 
 
@@ -27,7 +28,5 @@ def locate(url: str | Path) -> Location:
         return Location(LocalRoot(Path(text).expanduser().absolute()))
     if scheme == "file":
         return Location(LocalRoot(Path(unquote(urlsplit(text).path))))
-    # Import obstore and boto3 only for object stores, because both are slow to import.
-    from stores.objects import ObjectRoot
 
     return Location(ObjectRoot.connect(text.rstrip("/")))

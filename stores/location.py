@@ -74,7 +74,7 @@ class StoreRoot(Protocol):
         ...
 
     def open(self, key: str) -> AbstractContextManager[RangeReader | None]:
-        """Open the current version of a value, or None if it does not exist."""
+        """Open the current version of a value in a ``with`` block; None if it does not exist."""
         ...
 
     def write(self, key: str, value: bytes) -> None:
@@ -82,7 +82,10 @@ class StoreRoot(Protocol):
         ...
 
     def create(self, key: str, value: bytes) -> bool:
-        """Write a value if the key does not exist; return True for only one concurrent caller."""
+        """Write a value if the key does not exist, and return whether it was written.
+
+        If several processes call this concurrently, exactly one of them receives True.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -90,14 +93,14 @@ class StoreRoot(Protocol):
         ...
 
     def children(self, key: str) -> tuple[list[str], list[str]]:
-        """Return the names directly below a key, sorted: folders, then values.
+        """Return the sorted names directly below a key: one list of folders, one of values.
 
-        Links below the folder of a data set are omitted.
+        Symbolic links inside a data set's folder are omitted.
         """
         ...
 
     def links(self, key: str) -> list[tuple[str, str]]:
-        """Return the names and targets of the links directly below a key, which are not listed."""
+        """Return names and targets of the symbolic links that `children` omits for this key."""
         ...
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
@@ -105,7 +108,12 @@ class StoreRoot(Protocol):
         ...
 
     def zarr_writer(self, staging: str) -> Store:
-        """Return a Zarr store that is also a `FencedWriter`, valid while `staging` exists."""
+        """Return a Zarr store that is also a `FencedWriter`.
+
+        Args:
+            staging: Key of the lease holder's staging folder. In a directory, writes fail once
+                this folder has been removed.
+        """
         ...
 
     def zarr_reader(self) -> Store:

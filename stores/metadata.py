@@ -1,4 +1,4 @@
-"""Checks of a store's zarr.json documents, before anything is allocated by their numbers."""
+"""Validation of a store's zarr.json documents, before memory is allocated for their shapes."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,10 +14,12 @@ from stores.location import Location
 MAX_ROWS = 10**9
 """Maximum number of rows; MIMIC-IV-ECG has 800,035."""
 MAX_FEATURES = 10**6
+"""Maximum number of features per record."""
 MAX_SHARD_BYTES = 1 << 30
+"""Maximum size of a shard."""
 
 _LISTED_ROWS = 10**7
-"""Number of rows beyond which the chunks of record ids are counted."""
+"""If a store has more rows, check that its record ids exist, by counting their chunks."""
 
 _Length = Annotated[int, Field(ge=0, le=MAX_ROWS)]
 _Size = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -56,7 +58,7 @@ class _StatusAttributes(BaseModel):
 
 
 def check_documents(location: Location) -> None:
-    """Check the zarr.json documents of a store that exist; the others are reported when opened.
+    """Check the zarr.json documents of a store; missing ones are reported when it is opened.
 
     Args:
         location: Location of the store.
@@ -98,16 +100,23 @@ def _find_problem(store: EmbeddingStore) -> str:
     if embedding.ndim != 2 or status.ndim != 1 or ids.ndim != 1:
         return "its arrays have the wrong number of dimensions"
     if embedding.dtype not in (np.float16, np.float32) or status.dtype != np.uint8:
-        return "its arrays have other data types than a store of EnECG"
+        return (
+            f"its arrays have data types {embedding.dtype} (embedding) and {status.dtype} "
+            "(status) instead of float16 or float32, and uint8"
+        )
     features = embedding.shape[1]
     if not 1 <= features <= MAX_FEATURES:
-        return f"it has {features:,} features per record"
+        return (
+            f"it has {features:,} features per record, which is not between 1 and {MAX_FEATURES:,}"
+        )
     if embedding.shards is None or embedding.shards[0] % embedding.chunks[0]:
-        return "its shards are not a multiple of its chunks"
+        return "its shard length is not a multiple of its chunk length"
     shard_bytes = embedding.shards[0] * features * embedding.dtype.itemsize
     widths = {embedding.shards[1], embedding.chunks[1]}
     if widths != {features} or shard_bytes > MAX_SHARD_BYTES:
-        return "the size of its shards is out of bounds"
+        return (
+            f"its shards do not contain complete rows, or have more than {MAX_SHARD_BYTES:,} bytes"
+        )
     if ids.shape[0] > _LISTED_ROWS:
         chunks = len((store.location / "record_id" / "c").files())
         if chunks * ids.chunks[0] < ids.shape[0]:

@@ -38,7 +38,7 @@ RETRY_TIMEOUT = timedelta(minutes=3)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 """Maximum time for which the first request is retried; short, because the URL may be wrong."""
 NOT_SENT = "error sending request"
-"""Text of an obstore error for a request that received no response."""
+"""Text of obstore's error if the connection breaks before a response arrives."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class ObjectRoot:
         return BoundedObjectStore(self.client, read_only=True)
 
     def create_staging(self, key: str) -> None:
-        """Do nothing, because puts are atomic."""
+        """Do nothing: a put is atomic, so no staging folder is needed."""
 
     def remove_staging(self, key: str) -> None:
         """Do nothing, because there is no staging folder."""
@@ -246,9 +246,10 @@ class ConditionalObjectStore(BoundedObjectStore):
 
 
 def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call an obstore function; retry for up to `RETRY_TIMEOUT` if the request cannot be sent.
+    """Call an obstore function; retry for up to `RETRY_TIMEOUT` if sending the request fails.
 
-    obstore itself retries requests, unless a pooled connection breaks just before it is used.
+    obstore itself retries failed requests, except if a pooled connection breaks just before it is
+    reused.
 
     Args:
         request: The obstore function.

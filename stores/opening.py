@@ -21,6 +21,7 @@ from stores.regular_files import describe_link
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 
 FORMAT = "enecg-embeddings/1"
+"""Value of the group attribute `format`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ResolvedUrl:
 
     Attributes:
         root: The store root.
-        found: The stores and errors; exactly one in total if `is_single_store` is set.
+        found: The stores and errors. If `is_single_store` is set, this is one store or one error.
         is_single_store: Whether the URL refers to one store rather than to a root.
     """
 
@@ -102,12 +103,14 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
                 path=location.key,
                 mode="r" if ticket is None else "r+",
                 zarr_format=3,
-                # It could differ from the documents that are checked.
+                # Consolidated metadata could differ from the documents checked above.
                 use_consolidated=False,
             )
             arrays = [group.get(name) for name in ARRAYS]
         except FileNotFoundError as error:
-            raise StoreError(f"There is no store at {location}; extract into it first.") from error
+            raise StoreError(
+                f"There is no store at {location}; run `enecg extract` first, or correct the path."
+            ) from error
         except (StoreError, OSError, BaseError):
             raise
         except Exception as error:
@@ -169,9 +172,9 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
 
 
 def find_links(dataset: Location) -> Iterator[tuple[Location, str]]:
-    """Yield the links in place of an expert's folder or a store, with their targets.
+    """Yield the symbolic links in place of the folder of an expert or of a store.
 
-    They are not followed.
+    Such links are not followed.
 
     Args:
         dataset: Folder of a data set.

@@ -1,4 +1,4 @@
-"""Reading files that are regular files, in folders that others can write to."""
+"""Reading of regular files of limited size, in folders to which other users can write."""
 
 import errno
 import os
@@ -39,18 +39,20 @@ def read_open_file(descriptor: int, path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: Path, *, follow: bool = False) -> int:
-    """Open a regular file for reading, without waiting for the writer of a FIFO.
+    """Open a regular file for reading.
+
+    If the path is a FIFO, this fails at once instead of waiting for a writer.
 
     Args:
         path: The file.
-        follow: Whether the file may be a link.
+        follow: Whether the path may be a symbolic link to the file.
 
     Returns:
-        The descriptor.
+        The file descriptor.
 
     Raises:
-        UnsafeFile: The file is not a regular file, or a link.
-        IsADirectoryError: It is a folder.
+        UnsafeFile: The path is not a regular file, or is a link although `follow` is not set.
+        IsADirectoryError: The path is a folder.
         OSError: The file cannot be opened.
     """
     no_links = 0 if follow else os.O_NOFOLLOW
@@ -74,7 +76,7 @@ def open_regular(path: Path, *, follow: bool = False) -> int:
 
 
 def check_regular(path: Path, status: os.stat_result) -> None:
-    """Raise UnsafeFile unless `status` is that of a regular file."""
+    """Raise UnsafeFile unless `status`, the result of `lstat`, describes a regular file."""
     if stat.S_ISLNK(status.st_mode):
         raise UnsafeFile(describe_link(path, path.resolve()))
     if not stat.S_ISREG(status.st_mode):
@@ -85,5 +87,5 @@ def describe_link(path: object, target: object) -> str:
     """Return the message for a link that is not followed."""
     return (
         f"{path} is a link to {target}; links below the folder of a data set are not followed. "
-        "Replace it by the folder itself."
+        "Replace the link by its target."
     )

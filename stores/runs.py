@@ -21,7 +21,7 @@ class _Failure(BaseModel):
 
 
 class _Run(BaseModel):
-    """The values of a run record that are read; others may be added."""
+    """The keys of a run record that EnECG reads; a run record may contain other keys."""
 
     started: str = ""
     by: str = ""
@@ -38,10 +38,10 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
 
     Args:
         store: The store that the run wrote to.
-        run: JSON values.
+        run: Contents of the run record, which must be serializable as JSON.
 
     Returns:
-        Location of the run record; names of run records sort by time.
+        Location of the run record. Sorting run records by name sorts them by time.
     """
     now = datetime.now(UTC)
     # Start with the microseconds, so that runs within one second also sort by time.
@@ -58,9 +58,9 @@ def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the run records of a store, newest first; each is read when it is requested.
+    """Yield the run records of a store, newest first, reading each only when it is yielded.
 
-    Unreadable run records and links are skipped, because they do not affect the embeddings.
+    Invalid run records and links are skipped, because they do not affect the embeddings.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):

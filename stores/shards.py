@@ -2,8 +2,8 @@
 
 A shard consists of its chunks, each followed by its CRC-32C; then the index, which contains the
 offset and length of each chunk as little-endian uint64 (all bits set for a missing chunk); then the
-CRC-32C of the index. This module writes all chunks of a shard, so each has a fixed offset.
-zarr-python reads and writes the same bytes several times slower (``benchmarks/store.py``).
+CRC-32C of the index. This module writes all chunks of a shard, so each has a fixed offset. It is
+used because zarr-python reads and writes the same bytes more slowly (``benchmarks/store.py``).
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class ShardLayout:
         return self.chunk_rows * self.features * self.dtype.itemsize + CHECKSUM_BYTES
 
     def encode(self, rows: Num[np.ndarray, "row feature"]) -> memoryview:
-        """Encode the first rows of a shard; its remaining rows become NaN."""
+        """Encode a shard whose first rows are `rows` and whose remaining rows are NaN."""
         index_offset = self.chunks * self.chunk_bytes
         shard = np.empty(index_offset + self.index_bytes, np.uint8)
         for chunk in range(self.chunks):
@@ -89,7 +89,8 @@ class ShardLayout:
     ) -> None:
         """Read rows of one version of a shard into ``out[positions]``.
 
-        If at most half of the shard's chunks are needed, only these are read.
+        If at most half of the shard's chunks are needed, read only these; otherwise read the whole
+        shard at once.
 
         Args:
             shard: Location of the shard.

@@ -51,8 +51,8 @@ def check_url(
 
     Raises:
         Exception: The URL is malformed, its scheme is not accepted, or it contains credentials, a
-            query or a fragment. The class is `error`. The message repeats the URL only if it
-            cannot contain credentials, because messages are logged.
+            query or a fragment. The class of the exception is `error`. Because messages are
+            logged, they contain no credentials: the URL is redacted or omitted.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
@@ -71,8 +71,8 @@ def check_url(
         raise error(
             f"The {noun} URL has an invalid host, such as an unclosed bracket; {advice}."
         ) from malformed
-    # Unless it is a web URL, reject "@" anywhere, because a secret may contain slashes, and ":" in
-    # the host, because bucket names cannot contain it.
+    # In URLs of object stores, reject "@" anywhere, because a secret before it may contain slashes,
+    # and ":" in the host, because bucket names cannot contain a colon.
     is_web = scheme in WEB_SCHEMES and scheme in schemes
     if "@" in (host if is_web else rest) or (":" in host and not is_web) or set(rest) & {*"?#"}:
         raise error(

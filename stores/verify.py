@@ -30,9 +30,9 @@ class Finding:
     Attributes:
         shard: Number of the shard, or None if the finding concerns the store.
         message: Description of the finding.
-        rows: Number of whole rows that are lost.
-        harmless: Whether it is an incomplete write of an interrupted or running writer, which does
-            not affect readers and which the next extraction completes.
+        rows: Number of rows with status whole whose embedding is lost.
+        harmless: Whether the finding is only an incomplete write by an interrupted or running
+            writer. It does not affect readers, and the next extraction completes it.
         repairable: Whether `repair_store` can repair it.
     """
 
@@ -54,7 +54,8 @@ class Verification:
         location: The store.
         rows: Total number of rows.
         shards: Number of shards.
-        whole: Number of intact rows with status whole.
+        whole: Number of rows with an intact embedding, including rows that are not yet marked as
+            whole.
         findings: All findings.
         repaired: Whether the repairable findings were repaired.
     """
@@ -85,7 +86,7 @@ def repair_store(
     Args:
         location: The store.
         log: Called with a message while waiting for a lease (`lease.acquire`).
-        progress: Called after each shard.
+        progress: Called after each shard with the number of verified rows and the total.
 
     Returns:
         The findings before the repair.
@@ -109,7 +110,7 @@ def verify(
     Args:
         store: The store; must be open for writing if `repair` is set.
         repair: Whether to repair each shard.
-        progress: Called after each shard.
+        progress: Called after each shard with the number of verified rows and the total.
 
     Returns:
         The findings, before any repair.
