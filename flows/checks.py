@@ -32,6 +32,7 @@ def check_experts(
     experts: Iterable[str] = DEFAULT_EXPERTS,
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    precision: Iterable[str] = ("float32",),
     expert_settings: Iterable[str] = (),
     records: Path | None = None,
     short_records: ShortRecords = "refuse",
@@ -40,13 +41,16 @@ def check_experts(
 ) -> None:
     """Check that the data set opens and that each expert has the pooling and the weights."""
     from enecg.experts import ExpertOption, get_definition, parse_expert_settings
+    from enecg.experts.registry import check_precision
 
     check_dataset(dataset, records, DecodeOptions(short_records, derive_leads))
     weights_of = ExpertOption.parse("--weights", split(weights))
     pooling_of = ExpertOption.parse("--pooling", split(pooling))
+    precision_of = ExpertOption.parse("--precision", split(precision))
     parse_expert_settings(split(expert_settings), split(experts))
     for definition in [get_definition(expert) for expert in split(experts)]:
         definition.resolve_pooling(pooling_of.get(definition.name))
+        check_precision(definition.name, precision_of.get(definition.name))
         definition.find_weights(weights_of.get(definition.name))
 
 
@@ -72,6 +76,7 @@ def check_training(
     experts: Iterable[str] = (),
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    precision: Iterable[str] = ("float32",),
     dtype: str = "float16",
     expert_settings: Iterable[str] = (),
     short_records: ShortRecords = "refuse",
@@ -93,7 +98,8 @@ def check_training(
         return
     decoding = DecodeOptions(short_records, derive_leads)
     selection = StoreSelection(
-        split(experts), split(weights), split(pooling), dtype, split(expert_settings), decoding
+        *(split(experts), split(weights), split(pooling), dtype, split(expert_settings), decoding),
+        split(precision),
     )
     open_cache(store, open_dataset(dataset, decoding).namespace, selection)
 
@@ -107,6 +113,7 @@ def check_sweep(
     experts: Iterable[str] = (),
     weights: Iterable[str] = ("published",),
     poolings: Iterable[str] = ("default",),
+    precision: Iterable[str] = ("float32",),
     dtype: str = "float16",
     expert_settings: Iterable[str] = (),
     short_records: ShortRecords = "refuse",
@@ -125,7 +132,8 @@ def check_sweep(
     namespace = open_dataset(dataset, decoding).namespace
     for pooling in split(poolings):
         selection = StoreSelection(
-            split(experts), split(weights), (pooling,), dtype, split(expert_settings), decoding
+            *(split(experts), split(weights), (pooling,), dtype, split(expert_settings), decoding),
+            split(precision),
         )
         open_cache(store, namespace, selection)
 

@@ -188,6 +188,14 @@ ExpertSettings = Annotated[
         "the store's identity.",
     ),
 ]
+Precision = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=STORES,
+        help="Precision of an expert's matrix products and convolutions: float32, bfloat16 or "
+        "float16. EXPERT@PRECISION sets one expert. Part of the store's identity.",
+    ),
+]
 Dtype = Annotated[
     Literal["float16", "float32"],
     Parameter(

@@ -102,6 +102,7 @@ def evaluate(
         settings["dtype"],
         tuple(settings.get("expert_settings", ())),
         DecodeOptions.from_json(settings.get("decoding", {})),
+        tuple(settings.get("precision", ("float32",))),
     )
     command = extract_command(dataset, store, selection, limit, records)
     cache = open_by_provenance(store, source.namespace, saved.stores, command)

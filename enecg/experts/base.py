@@ -19,6 +19,13 @@ from enecg.signal import standardize
 
 Model = TypeVar("Model", bound=nn.Module)
 
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Number formats of the model's computation. Signal processing and pooling are always float32."""
+
 
 @dataclass(frozen=True)
 class ExpertSpec:
@@ -35,6 +42,7 @@ class ExpertSpec:
             experts without weights.
         weights_sha256: SHA-256 of the checkpoint file or of the drawn weights, hexadecimal; empty
             for experts without weights.
+        precision: A key of `PRECISIONS`, in which matrix products and convolutions are computed.
     """
 
     name: str
@@ -45,6 +53,7 @@ class ExpertSpec:
     embedding_size: int
     weights: str
     weights_sha256: str
+    precision: str = "float32"
 
     @property
     def untrained(self) -> bool:
@@ -129,7 +138,11 @@ class FrozenExpert(nn.Module):
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
         """Compute the embeddings of a batch; see `Expert.embed`."""
         _, mean, scale = standardize(ecg)
-        pooled = pool(self.spec.pooling, self.states(ecg)).float()
+        precision = PRECISIONS[self.spec.precision]
+        is_lower = precision != torch.float32
+        with torch.autocast(ecg.device.type, precision if is_lower else None, enabled=is_lower):
+            states = self.states(ecg)
+        pooled = pool(self.spec.pooling, states.float())
         return torch.cat([pooled, mean[..., 0], scale[..., 0]], dim=-1)
 
 

@@ -1,12 +1,15 @@
 """MOMENT (Goswami et al., ICML 2024, arXiv 2402.03885), run by its authors' package momentfm."""
 
 import json
+import math
 import warnings
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -82,6 +85,30 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
     return model
 
 
+def _initialize(model: nn.Module) -> nn.Module:
+    """Initialize the tensors again whose last bits depend on the CPU, through `exp` and QR.
+
+    Args:
+        model: A MOMENT with random weights.
+
+    Returns:
+        The model. Its tensors are computed in float64, so that the differences between CPUs vanish
+        when they are rounded to float32.
+    """
+    embedding: Any = model.patch_embedding
+    weight = torch.empty_like(embedding.value_embedding.weight, dtype=torch.float64)
+    # The gain is momentfm's default.
+    nn.init.orthogonal_(weight, gain=1.41)
+    _, steps, size = embedding.position_embedding.pe.shape
+    frequency = np.exp(np.arange(0, size, 2) * (-math.log(10_000.0) / size))
+    angle = torch.from_numpy(np.arange(steps)[:, None] * frequency)
+    with torch.no_grad():
+        embedding.value_embedding.weight.copy_(weight)
+        embedding.position_embedding.pe[0, :, 0::2] = angle.sin()
+        embedding.position_embedding.pe[0, :, 1::2] = angle.cos()
+    return model
+
+
 class MomentExpert(FrozenExpert):
     """The encoder's states of each lead, one token per patch of 8 samples.
 
@@ -129,7 +156,7 @@ def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: s
     if weights.path is None:
         assert weights.seed is not None
         config = _default_config(size)
-        model = build_seeded(lambda: _build_model(config), weights.seed)
+        model = build_seeded(lambda: _initialize(_build_model(config)), weights.seed)
     else:
         path = weights.path
         config = _read_config(path, size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enecg.errors import UserError
 from enecg.experts.registry import get_definition
 
-DEFAULTS = {"--weights": "published", "--pooling": "default"}
+DEFAULTS = {"--weights": "published", "--pooling": "default", "--precision": "float32"}
 """Value of each option for experts that it does not mention."""
 
 

@@ -1,11 +1,12 @@
 """The registry of experts: a built-in table, and the entry point group `enecg.experts`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from enecg.errors import UserError
-from enecg.experts.base import Expert, ExpertDefinition
+from enecg.experts.base import PRECISIONS, Expert, ExpertDefinition, FrozenExpert
 from enecg.experts.settings import Settings, parse_settings
 
 _BUILT_IN = {
@@ -61,13 +62,22 @@ def parse_expert_settings(values: Iterable[str], experts: Sequence[str]) -> dict
     return parse_settings(values, experts, known)
 
 
+def check_precision(name: str, precision: str) -> None:
+    """Raise `UserError` if `precision`, of the expert `name`, is not a key of `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"Unknown precision {precision!r} of {name}; available: {', '.join(PRECISIONS)}."
+        )
+
+
 def load_expert(
     name: str,
     weights: str = "published",
     pooling: str = "default",
     settings: Mapping[str, int] | None = None,
+    precision: str = "float32",
 ) -> Expert:
-    """Load an expert with its weights; `UserError` if any of the arguments is unavailable.
+    """Load an expert with its weights.
 
     Args:
         name: Name in the registry.
@@ -76,12 +86,23 @@ def load_expert(
         pooling: Name of a pooling, or `default`.
         settings: Hyperparameters that the weights do not determine, by name, such as
             `{"top_k": 5}`; see `ExpertDefinition.settings`.
+        precision: A key of `base.PRECISIONS`.
 
     Returns:
         The expert, on the CPU.
+
+    Raises:
+        UserError: An argument is unavailable for this expert.
     """
     definition = get_definition(name)
     found = definition.find_weights(weights)
     values = [f"{name}.{key}={value}" for key, value in (settings or {}).items()]
     checked = parse_settings(values, [name], {name: definition.settings}).get(name, {})
-    return definition.build(definition, found, definition.resolve_pooling(pooling), **checked)
+    check_precision(name, precision)
+    expert = definition.build(definition, found, definition.resolve_pooling(pooling), **checked)
+    if precision == "float32":
+        return expert
+    if not isinstance(expert, FrozenExpert):
+        raise UserError(f"{name} computes in float32 only; use --precision {name}@float32.")
+    expert.spec = replace(expert.spec, precision=precision)
+    return expert

@@ -38,6 +38,7 @@ def extract(
     workers: p.Workers = None,
     devices: p.Devices = (),
     scheduler: p.ExtractScheduler = None,
+    precision: p.Precision = ("float32",),
     dtype: p.Dtype = "float16",
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
@@ -57,6 +58,7 @@ def extract(
         "workers": workers,
         "devices": p.split(devices),
         "scheduler": scheduler,
+        "precision": precision,
         "dtype": dtype,
         "short_records": short_records,
         "derive_leads": derive_leads,
@@ -95,6 +97,7 @@ def estimate(
 def _options(
     weights: Iterable[str] = ("published",),
     pooling: Iterable[str] = ("default",),
+    precision: Iterable[str] = ("float32",),
     expert_settings: Iterable[str] = (),
     short_records: ShortRecords = "refuse",
     derive_leads: bool = False,
@@ -103,6 +106,7 @@ def _options(
     return ExtractOptions(
         weights=p.split(weights),
         pooling=p.split(pooling),
+        precision=p.split(precision),
         expert_settings=p.split(expert_settings),
         decoding=DecodeOptions(short_records, derive_leads),
         **options,

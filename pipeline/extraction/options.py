@@ -16,13 +16,15 @@ DTYPES = ("float16", "float32")
 class ExtractOptions:
     """Options of an extraction.
 
-    ``weights``, ``pooling``, ``dtype``, ``decoding`` and ``expert_settings`` are part of a store's
-    identity; the others are not.
+    ``weights``, ``pooling``, ``precision``, ``dtype``, ``decoding`` and ``expert_settings`` are
+    part of a store's identity; the others are not.
 
     Attributes:
         weights: Weights of all experts (``published``, ``random:SEED``, ``hub:...`` or a path), or
             ``EXPERT@WEIGHTS`` for one.
         pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
+        precision: Precision of the computation of all experts (``float32``, ``bfloat16`` or
+            ``float16``), or ``EXPERT@PRECISION`` for one.
         expert_settings: Hyperparameters that weights do not determine, ``EXPERT.NAME=VALUE``.
         dtype: Stored number format, ``float16`` or ``float32``.
         decoding: Options for short records and missing leads.
@@ -45,6 +47,7 @@ class ExtractOptions:
 
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
+    precision: tuple[str, ...] = ("float32",)
     expert_settings: tuple[str, ...] = ()
     dtype: str = "float16"
     decoding: DecodeOptions = DEFAULT_OPTIONS

@@ -151,7 +151,13 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
             setting.name: expected["architecture"][setting.architecture_key]
             for setting in get_definition(name).settings
         }
-        expert = load_expert(name, option.get(name), expected["pooling"], settings)
+        expert = load_expert(
+            name,
+            option.get(name),
+            expected["pooling"],
+            settings,
+            expected.get("precision", "float32"),
+        )
     current = provenance(expert.spec, dataset.namespace, expected["dtype"], decoding_of(dataset))
     # The JSON round trip converts tuples to lists, as in the stored document.
     if differences := _describe_differences(json.loads(json.dumps(current)), expected):

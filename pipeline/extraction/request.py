@@ -66,6 +66,7 @@ class StoreSelection:
         dtype: ``float16`` or ``float32``. Default: ``float16``.
         expert_settings: ``EXPERT.NAME=VALUE``. Default: stores with any settings.
         decoding: Options by which the records were decoded.
+        precision: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``float32``.
     """
 
     experts: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class StoreSelection:
     dtype: str = "float16"
     expert_settings: tuple[str, ...] = ()
     decoding: DecodeOptions = DEFAULT_OPTIONS
+    precision: tuple[str, ...] = ("float32",)
 
 
 def provenance(
@@ -94,6 +96,8 @@ def provenance(
         "architecture": dict(spec.architecture),
         "preprocessing": spec.preprocessing.as_json(),
         "pooling": spec.pooling,
+        # Omitted at its default, so that identities of earlier stores do not change.
+        **({"precision": spec.precision} if spec.precision != "float32" else {}),
         "embedding_size": spec.embedding_size,
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
@@ -132,9 +136,16 @@ def resolve_request(
     names = [expert for expert in requested if isinstance(expert, str)]
     weights = _parse_option("--weights", options.weights, names)
     pooling = _parse_option("--pooling", options.pooling, names)
+    precision = _parse_option("--precision", options.precision, names)
     settings = parse_expert_settings(options.expert_settings, names)
     loaded = [
-        load_expert(expert, weights.get(expert), pooling.get(expert), settings.get(expert))
+        load_expert(
+            expert,
+            weights.get(expert),
+            pooling.get(expert),
+            settings.get(expert),
+            precision.get(expert),
+        )
         if isinstance(expert, str)
         else expert
         for expert in requested
@@ -197,6 +208,11 @@ def extract_command(
         *("--weights", join("--weights", selection.weights)),
         *("--pooling", join("--pooling", selection.pooling), "--dtype", selection.dtype),
         *(("--expert-setting", ",".join(settings)) if settings else ()),
+        *(
+            ("--precision", join("--precision", selection.precision))
+            if selection.precision != ("float32",)
+            else ()
+        ),
         *(("--records", str(records)) if records is not None else ()),
         *(("--limit", str(limit)) if limit is not None else ()),
     ]

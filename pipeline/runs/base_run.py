@@ -58,6 +58,7 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         pooling=tuple(inherited["pooling"]),
         dtype=inherited["dtype"],
         expert_settings=tuple(inherited.get("expert_settings", ())),
+        precision=tuple(inherited.get("precision", ("float32",))),
         decoding=DecodeOptions.from_json(inherited.get("decoding", {})),
         repeats=inherited["repeats"],
         patients=inherited["patients"],

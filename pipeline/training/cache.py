@@ -59,7 +59,8 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     """
     weights = ExpertOption.parse("--weights", selection.weights)
     pooling = ExpertOption.parse("--pooling", selection.pooling)
-    for option in (weights, pooling):
+    precision = ExpertOption.parse("--precision", selection.precision)
+    for option in (weights, pooling, precision):
         option.check_experts(selection.experts or list_experts())
     settings = parse_expert_settings(selection.expert_settings, selection.experts or list_experts())
     found = open_stores(root, namespace)
@@ -68,7 +69,12 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     ]
     experts: dict[str, EmbeddingStore] = {}
     for name in selected:
-        choice = (weights.get(name), pooling.get(name), settings.get(name, {}))
+        choice = (
+            weights.get(name),
+            pooling.get(name),
+            precision.get(name),
+            settings.get(name, {}),
+        )
         matching = _find_matching(found, name, *choice, selection)
         if len(matching) > 1:
             raise UserError(_ambiguous(name, matching))
@@ -200,10 +206,11 @@ def _find_matching(
     name: str,
     weights: str,
     pooling: str,
+    precision: str,
     settings: Settings,
     selection: StoreSelection,
 ) -> list[EmbeddingStore]:
-    """Return the stores of an expert with these weights, pooling and settings."""
+    """Return the stores of an expert with these weights, pooling, precision and settings."""
     definition = get_definition(name)
     resolved = definition.find_weights(weights, fetch=False)
     required = {
@@ -220,6 +227,7 @@ def _find_matching(
         store
         for store in found.stores
         if all(store.provenance.get(key) == value for key, value in required.items())
+        and store.provenance.get("precision", "float32") == precision
         and settings.items() <= _stored_settings(name, store).items()
     ]
     # Hashing a checkpoint takes seconds, so it is done only if there is a store to compare.

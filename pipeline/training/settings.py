@@ -100,6 +100,8 @@ class TrainSettings:
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
+        precision: Precision of the experts' computation, ``CHOICE`` or ``EXPERT@CHOICE``.
+            Default: ``float32``.
         dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
             ``float16``.
         expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
@@ -129,6 +131,7 @@ class TrainSettings:
     experts: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
+    precision: tuple[str, ...] = ("float32",)
     dtype: str = "float16"
     expert_settings: tuple[str, ...] = ()
     decoding: DecodeOptions = DEFAULT_OPTIONS
@@ -154,4 +157,5 @@ class TrainSettings:
             self.dtype,
             self.expert_settings,
             self.decoding,
+            self.precision,
         )
