@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+WEIGHT_DECAY = 1e-2
+"""Defaults of `torch.optim.AdamW`."""
 
 
 class GroupedAdamW:
@@ -11,7 +17,8 @@ class GroupedAdamW:
 
     The first axis of a stacked parameter is the group. `torch.optim.AdamW` has one step count per
     tensor, so the groups could not take different numbers of steps. Therefore each group's slice,
-    a view of the parameter, is optimized as a separate parameter.
+    a view of the parameter, is optimized as a separate parameter. The functional form of AdamW
+    updates all slices in one call of the fused kernel.
 
     Args:
         parameters: Stacked parameters, updated in place.
@@ -20,17 +27,11 @@ class GroupedAdamW:
 
     def __init__(self, parameters: Sequence[nn.Parameter], learning_rates: Sequence[float]) -> None:
         self.parameters = list(parameters)
-        self.slices = [
-            [nn.Parameter(parameter.detach()[group]) for parameter in self.parameters]
+        self.learning_rates = list(learning_rates)
+        self.groups = [
+            [_Slice(parameter.detach()[group]) for parameter in self.parameters]
             for group in range(len(learning_rates))
         ]
-        # One call of the fused kernel per learning rate, rather than one per group.
-        by_rate: dict[float, list[nn.Parameter]] = {}
-        for slices, rate in zip(self.slices, learning_rates, strict=True):
-            by_rate.setdefault(rate, []).extend(slices)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": slices, "lr": rate} for rate, slices in by_rate.items()], fused=True
-        )
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
@@ -39,8 +40,39 @@ class GroupedAdamW:
 
     def step(self, active: Sequence[bool]) -> None:
         """Update the active groups; parameters and optimizer state of the others do not change."""
-        for group, (slices, update) in enumerate(zip(self.slices, active, strict=True)):
-            for parameter, view in zip(self.parameters, slices, strict=True):
-                gradient = parameter.grad
-                view.grad = gradient[group] if update and gradient is not None else None
-        self.optimizer.step()
+        by_rate: dict[float, list[tuple[_Slice, Tensor]]] = {}
+        for number, (group, rate) in enumerate(zip(self.groups, self.learning_rates, strict=True)):
+            if active[number]:
+                by_rate.setdefault(rate, []).extend(
+                    (part, parameter.grad[number])
+                    for part, parameter in zip(group, self.parameters, strict=True)
+                    if parameter.grad is not None
+                )
+        with torch.no_grad():
+            for rate, updates in by_rate.items():
+                adamw(
+                    [part.value for part, _ in updates],
+                    [gradient for _, gradient in updates],
+                    [part.mean for part, _ in updates],
+                    [part.square for part, _ in updates],
+                    [],
+                    [part.step for part, _ in updates],
+                    fused=True,
+                    amsgrad=False,
+                    beta1=BETAS[0],
+                    beta2=BETAS[1],
+                    lr=rate,
+                    weight_decay=WEIGHT_DECAY,
+                    eps=EPSILON,
+                    maximize=False,
+                )
+
+
+class _Slice:
+    """One group's view of a stacked parameter, and the state of the optimizer."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self.mean = torch.zeros_like(value)
+        self.square = torch.zeros_like(value)
+        self.step = torch.zeros((), dtype=torch.float32, device=value.device)

@@ -1,7 +1,7 @@
 """Calls of a function in several threads, with one CPU thread of PyTorch each."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,19 +19,19 @@ def count_cores() -> int:
 
 
 def map_in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
 ) -> Iterator[Result]:
     """Call a function for each item.
 
     Args:
         function: Must not depend on PyTorch's global random state, which all threads share.
         items: The items.
-        threads: Number of threads; with 1, the calling thread is used.
+        threads: Maximum number of threads; with one thread or item, it is the calling one.
 
     Yields:
         The results, in the order of the items.
     """
-    if threads == 1:
+    if min(threads, len(items)) <= 1:
         yield from map(function, items)
         return
     with (
