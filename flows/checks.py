@@ -1,7 +1,7 @@
 """Fast checks of parameters, which report common user errors before a Prefect server starts.
 
-The jobs themselves detect all user errors. Imports are local because importing torch would delay
-`--help`.
+They need not be complete, because the jobs validate their parameters themselves. Imports are local
+because importing torch would delay `--help`.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions, ShortReco
 def check_dataset(
     dataset: str, records: Path | None = None, decoding: DecodeOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Check that the data set opens and has the selected records."""
+    """Check that the data set can be opened and contains the selected records."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
 
@@ -39,7 +39,7 @@ def check_experts(
     derive_leads: bool = False,
     **_: Any,
 ) -> None:
-    """Check that the data set opens and that each expert has the pooling and the weights."""
+    """Check the data set, and the names, weights, poolings and settings of the experts."""
     from enecg.experts import ExpertOption, get_definition, parse_expert_settings
     from enecg.experts.registry import check_precision
 
@@ -84,7 +84,7 @@ def check_training(
     base: Path | None = None,
     **_: Any,
 ) -> None:
-    """Check the tasks, the run folder, and the stores or the base run."""
+    """Check the tasks, the run folder, and the base run or, without one, the stores."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
     from pipeline.runs.base_run import open_base
@@ -120,7 +120,7 @@ def check_sweep(
     derive_leads: bool = False,
     **parameters: Any,
 ) -> None:
-    """Check the search space, the tasks and the stores of every pooling."""
+    """Check the search space, the tasks, and that there are stores for every pooling."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
     from pipeline.training.cache import open_cache

@@ -20,7 +20,7 @@ JOBS = {
     "sweep": "Search for the head and gate settings that score best on validation patients.",
     "refresh": "Extract new records, then train. Intended for a schedule.",
 }
-"""Commands that run a job, with their help."""
+"""Help text of each command that runs a job, by name."""
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
@@ -30,7 +30,7 @@ COMMANDS = {
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
     "runs": ("flows.runs:app", "List, show and compare runs."),
 }
-"""Other commands: import path and help."""
+"""Import path and help text of each other command, by name."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -41,13 +41,21 @@ def _format_default(value: Any) -> str | None:
 
 
 def job_app(name: str, module: str) -> App:
-    """Return an app with one command per job, imported from `module` only when it is called."""
+    """Return an app with one command per job.
+
+    Args:
+        name: Name of the app.
+        module: Module that contains the commands; it is imported only when one of them is called.
+
+    Returns:
+        The app.
+    """
     app: App = App(
         name=name,
         help="Extract ECG embeddings with frozen experts into shared stores, and train heads and "
         "a gate on them.",
         version_flags=[],
-        # No `--no-X` or `--empty-X` options.
+        # Do not add options of the form `--no-X` or `--empty-X`.
         default_parameter=Parameter(negative=(), show_default=_format_default),
     )
     for job, text in JOBS.items():
@@ -72,7 +80,7 @@ def synthesize(
     patients: Annotated[int, *p.number("Number of patients.", p.DATA, ge=1)] = 200,
     seed: p.Seed = 0,
 ) -> None:
-    """Write a synthetic data set in MIMIC-IV-ECG's layout, with the labels in the signals."""
+    """Write a synthetic data set in MIMIC-IV-ECG's layout, whose signals depend on the labels."""
     from flows.progress import progress_bar
     from pipeline.synthetic.synthesize import synthesize as write
 

@@ -1,4 +1,4 @@
-"""Commands of `enecg` that run a job: without Prefect, unless a Prefect server is configured."""
+"""Commands of `enecg` that run a job. They use Prefect only if a Prefect server is configured."""
 
 import os
 from typing import Any

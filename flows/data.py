@@ -1,4 +1,4 @@
-"""`enecg data`: check the signals of a data set. Needs no Prefect and no torch."""
+"""`enecg data`: check the signals of a data set. This module imports neither Prefect nor torch."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def check(
     at_most: Annotated[
         float | None,
         *p.number(
-            "Exit with 1 if more than this percentage of the records has findings.",
+            "Exit with 1 if more than this percentage of the records is unusable or has findings.",
             p.OUTPUT,
             ge=0,
             le=100,
@@ -42,18 +42,21 @@ def check(
         tuple[str, ...],
         Parameter(
             group=p.OUTPUT,
-            help="Findings that count toward --at-most, comma-separated; by default all.",
+            help="Findings and reasons for unusable records that count toward --at-most, "
+            "comma-separated; by default all.",
         ),
     ] = (),
     out: Annotated[
         Path | None,
-        Parameter(group=p.OUTPUT, help="CSV file for the records with findings, one per row."),
+        Parameter(
+            group=p.OUTPUT, help="CSV file for the unusable records and those with findings."
+        ),
     ] = None,
     threads: Annotated[
         int | None,
         *p.number(
-            "Records to read in parallel; by default the number of CPUs, or more for a data set "
-            "behind a URL.",
+            "Number of records to read in parallel; by default the number of CPUs, or more if the "
+            "data set is at a URL.",
             p.EXECUTION,
             ge=1,
         ),

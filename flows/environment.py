@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
 DEFAULTS = {
-    # No telemetry of Prefect's server and client, and of the hub.
+    # Disable telemetry of Prefect's server, its client and the hub.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # A cold start takes 35 s on a busy machine; Prefect's default is 20 s.
+    # A cold start of the embedded server takes 35 s on a busy machine; Prefect's default timeout is
+    # 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
 """Variables that every command sets unless the user has set them."""
@@ -24,21 +25,22 @@ QUIET = {
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Hosts of the embedded Prefect server, which no proxy can reach."""
+"""Hosts of the embedded Prefect server; a proxy on another machine cannot connect to it."""
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+"""Environment variables of proxies, which are also read in upper case."""
 
 
 def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
-    """Set the variables that the user has not set, and exempt loopback from proxies.
+    """Set the default variables that the user has not set, and exempt loopback from proxies.
 
     Prefect reads its settings at import, so call this before `import prefect` or from one of
     Prefect's start-up hooks.
 
     Args:
         environ: Environment to change.
-        quiet: Keep log lines off the terminal, where they would break the progress bar. Ignored if
-            the user has set PREFECT_LOGGING_LEVEL.
+        quiet: Whether to keep log lines of Prefect and the hub off the terminal, where they would
+            break the progress bar. Ignored if the user has set PREFECT_LOGGING_LEVEL.
     """
     for name, value in DEFAULTS.items():
         environ.setdefault(name, value)
@@ -49,7 +51,10 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
 
 
 def names_prefect_server(environ: Mapping[str, str]) -> bool:
-    """Return whether Prefect's settings name a server, without importing Prefect if none can.
+    """Return whether a Prefect server is configured.
+
+    Prefect, which is slow to import, is imported only if one of its settings files may configure a
+    server.
 
     Args:
         environ: Environment variables.
@@ -82,7 +87,7 @@ def use_temporary_home(environ: MutableMapping[str, str], log: Callable[[str], N
 
     Args:
         environ: Environment to change. PREFECT_HOME is kept if the user has set it.
-        log: Called with a line if the folder is temporary.
+        log: Called with a message if PREFECT_HOME was set to a temporary folder.
     """
     if "PREFECT_HOME" in environ:
         return
@@ -98,7 +103,7 @@ def use_temporary_home(environ: MutableMapping[str, str], log: Callable[[str], N
 
 
 def _bypass_proxies(environ: MutableMapping[str, str]) -> None:
-    """Add loopback to NO_PROXY if a proxy is set."""
+    """Add the loopback hosts to NO_PROXY if a proxy is set."""
     if not any(name in environ or name.upper() in environ for name in PROXIES):
         return
     excluded = environ.get("no_proxy") or environ.get("NO_PROXY", "")

@@ -21,8 +21,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run on patients that it was not trained on, from the same or another data set.
 
-    The store must hold embeddings of that data set by the run's experts and weights. With --folds,
-    only the records of the test folds are evaluated.
+    The store must contain embeddings of this data set by the run's experts with the same weights.
+    With --folds, only the records of the test folds are evaluated.
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.evaluate import evaluate as evaluate_run

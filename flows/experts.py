@@ -11,7 +11,10 @@ app: App = App(name="experts")
 
 @app.default
 def show() -> None:
-    """List the experts: embedding size, parameters, license, source, input, pooling, weights."""
+    """List the experts with embedding size, parameters, license, source, input, pooling, weights.
+
+    Published weights are marked as downloaded or not downloaded.
+    """
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
     from enecg.experts import get_definition, list_experts
@@ -40,15 +43,17 @@ def fetch(
     """Download the published weights of experts from the hub, and print their paths.
 
     Raises:
-        UserError: No expert is given, or one has no published weights or none at all.
+        UserError: No expert is named, or an expert has no weights, or no published ones.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition
 
     if not experts:
-        raise UserError("No expert is given, such as: enecg experts fetch moment tempo ecg-fm.")
+        raise UserError(
+            "No expert is named; name one or more, as in: enecg experts fetch moment tempo ecg-fm."
+        )
     for definition in [get_definition(name) for name in experts]:
         if not definition.has_weights:
-            raise UserError(f"{definition.name} has no weights; it needs no download.")
+            raise UserError(f"{definition.name} has no weights, so there is nothing to download.")
         weights = definition.find_weights("published")
         print_text(f"{definition.name}: {weights.path}")

@@ -1,4 +1,4 @@
-"""Progress and log messages of a running job, on the terminal or in Prefect (see `prefect_job`)."""
+"""Interface between a running job and its environment: the terminal, or Prefect (`prefect_job`)."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,28 +16,28 @@ Lines = tuple[str, ...]
 
 
 class Job(Protocol):
-    """The running command."""
+    """Methods through which a running job reports and executes its steps."""
 
     def log(self, line: str) -> None:
-        """Report a line."""
+        """Report one line of text."""
 
     def progress(
         self, title: str, unit: str, description: str, *, scale: int = 1
     ) -> AbstractContextManager[Progress]:
-        """Show progress.
+        """Report progress during a ``with`` block.
 
         Args:
-            title: Name of the work.
+            title: Name of the work, for the progress bar.
             unit: Unit of work, in the plural, such as ``records``.
-            description: Description for a page.
-            scale: Divides the counts before display, as in `progress_bar`.
+            description: Description of the work, for Prefect's UI.
+            scale: Divisor of the counts before display, as in `progress_bar`.
 
         Returns:
-            Context of a callback that takes the units done and the total.
+            Context manager that yields a callback, which takes the units done and the total.
         """
 
     def publish(self, key: str, markdown: str) -> None:
-        """Publish a page of results; `key` names the page."""
+        """Publish a page of results in Markdown under the name `key`."""
 
     def step(
         self,
@@ -50,20 +50,21 @@ class Job(Protocol):
 
         Args:
             name: Name of the step.
-            function: Idempotent function.
-            *arguments: Its arguments.
-            retry_seconds: Waiting time before each retry after an error that is not the user's.
+            function: Function to call. It must be idempotent if `retry_seconds` is not empty.
+            *arguments: Arguments of the function.
+            retry_seconds: Seconds to wait before each retry; empty disables retries. User errors
+                are never retried.
 
         Returns:
             The result of the function.
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run another job as a part of this one."""
+        """Run another job as a part of this one, and return its report."""
 
 
 class TerminalJob:
-    """A command that reports on the terminal."""
+    """A job that runs without Prefect and reports on the terminal."""
 
     def log(self, line: str) -> None:
         """Print a line to standard error."""
@@ -78,7 +79,7 @@ class TerminalJob:
             yield progress
 
     def publish(self, key: str, markdown: str) -> None:
-        """Do nothing: the command prints its results."""
+        """Do nothing, because the command prints the results at the end."""
 
     def step(
         self,
@@ -87,7 +88,7 @@ class TerminalJob:
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
     ) -> Result:
-        """Call a function, and retry it after an error that is not the user's."""
+        """Call a function, and retry it after an exception other than a user error."""
         for seconds in retry_seconds:
             try:
                 return function(*arguments)
@@ -109,13 +110,13 @@ _CURRENT: ContextVar[Job] = ContextVar("job", default=TerminalJob())  # noqa: B0
 
 
 def current_job() -> Job:
-    """Return the running job; by default one that reports on the terminal."""
+    """Return the running job: that of `use_job`, or else one that reports on the terminal."""
     return _CURRENT.get()
 
 
 @contextmanager
 def use_job(job: Job) -> Iterator[None]:
-    """Make `job` the running job."""
+    """Make `current_job` return `job` during a ``with`` block."""
     token = _CURRENT.set(job)
     try:
         yield

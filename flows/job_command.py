@@ -1,4 +1,4 @@
-"""The jobs and their checks, and commands that run them."""
+"""Table of the jobs and their parameter checks, and construction of commands that run a job."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,9 @@ from flows.output import print_text
 from stores.url import check_url
 
 Job = Callable[..., tuple[str, ...]]
+"""A function in `flows.jobs`, which returns the lines of its report."""
 Check = Callable[..., None]
+"""A function that is called with a job's parameters and raises an error if they are invalid."""
 
 JOBS: dict[str, tuple[Job, Check]] = {
     "extract": (extract_job, checks.check_experts),
@@ -23,17 +25,18 @@ JOBS: dict[str, tuple[Job, Check]] = {
     "sweep": (sweep_job, checks.check_sweep),
     "refresh": (refresh_job, checks.check_refresh),
 }
-"""Jobs with a fast check of their parameters."""
+"""Each job by name, with a fast check of its parameters."""
 
 RunJob = Callable[[Job, Check, dict[str, Any]], tuple[str, ...]]
+"""A function that checks the parameters, runs the job with them, and returns the job's report."""
 
 
 def as_command(name: str, run: RunJob) -> Callable[..., None]:
-    """Return a command with the parameters of a job that prints the job's lines.
+    """Return a command that has the parameters of a job and prints the job's report.
 
     Args:
-        name: Name of the job.
-        run: Runs the job with these parameters.
+        name: Name of the job in `JOBS`.
+        run: Called with the job, its check and the command's arguments by parameter name.
 
     Returns:
         The command.
@@ -42,7 +45,7 @@ def as_command(name: str, run: RunJob) -> Callable[..., None]:
 
     @functools.wraps(job)
     def command(**parameters: Any) -> None:
-        # Must come first: Prefect stores the parameters, and a URL may contain credentials.
+        # Check the URL before Prefect stores the parameters, because it may contain credentials.
         if "store" in parameters:
             check_url(parameters["store"])
         for line in run(job, check, parameters):

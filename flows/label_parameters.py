@@ -22,13 +22,15 @@ LabelsOut = Annotated[
     Path,
     Parameter(
         group=OUTPUT,
-        help="Parquet file for the labels. A folder that is created for it is accessible to its "
-        "owner only.",
+        help="Parquet file for the labels. If its folder does not exist, it is created with access "
+        "for its owner only.",
     ),
 ]
 WindowHours = Annotated[
     float,
-    *number("Hours from the ECG within which a potassium result counts.", LABEL_RULES, gt=0),
+    *number(
+        "Maximum hours between an ECG and its potassium result; see --match.", LABEL_RULES, gt=0
+    ),
 ]
 Match = Annotated[
     Literal["first", "nearest"],
@@ -55,11 +57,11 @@ Abnormal = Annotated[
 ]
 PotassiumLow = Annotated[
     float,
-    *number("Lowest normal potassium for the thresholds, in mmol/L.", LABEL_RULES, ge=0),
+    *number("Lowest normal potassium in mmol/L for --abnormal thresholds.", LABEL_RULES, ge=0),
 ]
 PotassiumHigh = Annotated[
     float,
-    *number("Highest normal potassium for the thresholds, in mmol/L.", LABEL_RULES, gt=0),
+    *number("Highest normal potassium in mmol/L for --abnormal thresholds.", LABEL_RULES, gt=0),
 ]
 ReportLine = Annotated[
     str,
@@ -73,16 +75,17 @@ SkipLines = Annotated[
     Path | None,
     Parameter(
         group=LABEL_RULES,
-        help="Text file with one phrase per line: report lines that contain one of them are "
-        "skipped as no diagnosis. An empty file skips none; by default the phrases in "
-        "docs/labels.md.",
+        help="Text file with one phrase per line. Report lines that contain one of these phrases "
+        "are skipped, because they are not diagnoses; an empty file skips none. The default "
+        "phrases are listed in docs/labels.md.",
     ),
 ]
 Scheduler = Annotated[
     str | None,
     Parameter(
         group=EXECUTION,
-        help="Dask scheduler for reading the tables: an address (tcp://HOST:8786) whose workers "
-        "see the same paths, or threads or processes on this machine; by default one process.",
+        help="Dask scheduler for reading the tables: the address of a cluster (tcp://HOST:8786), "
+        "whose workers must see the tables at the same paths, or threads or processes on this "
+        "machine; by default one process reads them.",
     ),
 ]

@@ -1,4 +1,8 @@
-"""Text for the terminal, without control characters and secrets from stores, runs and URLs."""
+"""Output to the terminal.
+
+Control characters, which files of a shared store or run may contain, are escaped. In log lines,
+credentials in URLs are redacted.
+"""
 
 import re
 import sys
@@ -6,11 +10,11 @@ import sys
 from stores.url import redact
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters other than tab and newline, and those that change the direction of text."""
+"""Control characters except tab and newline, and characters that change the text direction."""
 
 
 def printable(text: str) -> str:
-    """Return a text in which control characters are hexadecimal escapes."""
+    """Return a text with its control characters replaced by hexadecimal escapes."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -1,7 +1,7 @@
-"""Parameters of the flows and commands: type, range, help and group of each.
+"""Types of the parameters of flows and commands, annotated with range, help text and group.
 
-The command line and the Prefect UI both read them here. Parameters of training and sweeps are in
-`training_parameters.py`, those of the label step in `label_parameters.py`.
+The command line and the Prefect UI both read these annotations. Parameters of training and sweeps
+are in `training_parameters.py`, those of the label step in `label_parameters.py`.
 """
 
 import csv
@@ -66,7 +66,7 @@ def number(
 
 def _check_device(_: type, value: str) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError("A device is auto, cpu, cuda or cuda:N.")
+        raise ValueError("The device must be auto, cpu, cuda or cuda:N.")
 
 
 Dataset = Annotated[
@@ -121,8 +121,8 @@ ShortRecords = Annotated[
     Literal["refuse", "mirror"],
     Parameter(
         group=DATA,
-        help="Records shorter than 10 s: refuse excludes them; mirror fills those of at least 5 s "
-        "with their end in reverse, which changes the embeddings. Part of the store's identity.",
+        help="Treatment of records shorter than 10 s: refuse excludes them; mirror extends those "
+        "of at least 5 s to 10 s with their end in reverse. Part of the store's identity.",
     ),
 ]
 DeriveLeads = Annotated[
@@ -141,8 +141,8 @@ Store = Annotated[
         group=STORES,
         help="Root of the shared Zarr stores: a folder or a URL (s3://BUCKET/PREFIX, file://PATH).",
     ),
-    # Same rule as `check_url`. A Prefect server applies it before it saves the parameters of a
-    # deployment, so that it never saves the credentials in a URL.
+    # This pattern follows the rule of `check_url`. A Prefect server applies it before it saves the
+    # parameters of a deployment, so it never saves a URL with credentials.
     Field(json_schema_extra={"pattern": r"^(file://|(?![^/]+://)|[^/]+://[^/:@?]+(/[^@?]*)?$)"}),
 ]
 Experts = Annotated[
@@ -157,7 +157,8 @@ StoredExperts = Annotated[
     tuple[str, ...],
     Parameter(
         group=STORES,
-        help="Experts to use, comma-separated; by default all in the store with these weights.",
+        help="Experts to use, comma-separated; by default all whose embeddings with these weights "
+        "are in the store.",
     ),
 ]
 Weights = Annotated[
@@ -165,8 +166,8 @@ Weights = Annotated[
     Parameter(
         group=STORES,
         help="Weights of the experts, comma-separated: published, hub:REPO@REVISION/FILE, "
-        "random:SEED (untrained, marked in every table) or a path. EXPERT@WEIGHTS sets one "
-        "expert.",
+        "random:SEED (untrained, marked in every table) or a path. EXPERT@WEIGHTS sets the weights "
+        "of one expert.",
     ),
 ]
 Pooling = Annotated[
@@ -174,8 +175,8 @@ Pooling = Annotated[
     Parameter(
         group=STORES,
         help="Pooling of an expert's states into an embedding: default (the expert's own), mean, "
-        "mean-std, per-series, per-series-mean-std or segments. EXPERT@POOLING sets one expert. "
-        "Part of the store's identity.",
+        "mean-std, per-series, per-series-mean-std or segments. EXPERT@POOLING sets the pooling of "
+        "one expert. Part of the store's identity.",
     ),
 ]
 ExpertSettings = Annotated[
@@ -291,7 +292,7 @@ WaitMinutes = Annotated[
 
 
 def split(values: Iterable[str]) -> tuple[str, ...]:
-    """Split values at commas, so that names may be repeated or comma-separated.
+    """Split values at commas, so that an option accepts a list and may also be repeated.
 
     Args:
         values: Texts with one or more names. A name that contains a comma is in double quotes, as
@@ -309,7 +310,7 @@ def split(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def documented(function: Function) -> Function:
-    """Append the parameters' help to a flow's docstring, where Prefect reads it."""
+    """Append the help texts of the parameters to a flow's docstring, which Prefect's UI shows."""
     lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
     for name, hint in get_type_hints(function, include_extras=True).items():
         for annotation in getattr(hint, "__metadata__", ()):

@@ -1,4 +1,4 @@
-"""Jobs as Prefect flows: steps are task runs, and results and progress are artifacts."""
+"""Prefect flows that run a job: steps become task runs; results and progress become artifacts."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +57,7 @@ class PrefectJob:
             yield progress
 
     def publish(self, key: str, markdown: str) -> None:
-        """Create a Markdown artifact, in which names of classes are neither HTML nor links."""
+        """Create a Markdown artifact; names of classes must not become HTML or links."""
         escaped = printable(markdown).replace("<", "&lt;").replace("[", "&#91;")
         create_markdown_artifact(key=key, markdown=escaped)
 
@@ -91,10 +91,10 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
     """Return the flow of a job, with the same name and parameters.
 
     Args:
-        job: A function of `flows.jobs` that returns lines of text.
+        job: A function in `flows.jobs`, which returns the lines of its report.
 
     Returns:
-        The flow, which also logs the lines.
+        The flow, which logs the report and returns it.
     """
 
     @functools.wraps(job)

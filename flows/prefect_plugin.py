@@ -1,7 +1,7 @@
 """Prefect plugin that adds the command `prefect run`.
 
-Every process that imports Prefect loads this module if plugins are enabled. It therefore imports
-only the default environment variables, and an error in it only disables `prefect run`.
+If plugins are enabled, every process that imports Prefect loads this module. It therefore imports
+little, and an error in it only disables `prefect run`.
 """
 
 import os
@@ -27,11 +27,12 @@ def setup_environment(*, ctx: HookContext) -> None:
     if arguments is None:
         return
     command = _subcommand(arguments)
-    # `config` and `profile` show and change the settings, so they must see the user's own.
+    # `config` and `profile` show and change the user's settings, so do not set defaults for them.
     if command not in ("config", "profile"):
         set_defaults(os.environ, quiet=command == "run")
     try:
-        # Prefect has no public way to add a command; `enecg` does not depend on this one.
+        # Prefect has no public interface to add a command. If this private one changes, the command
+        # `enecg` still works.
         from prefect.cli._app import _app
 
         _app.command("flows.prefect_command:app", name="run", help="Run a flow of EnECG.")

@@ -26,8 +26,9 @@ def check_prefect() -> None:
     """Check what Prefect needs to run a flow.
 
     Raises:
-        UserError: A proxy cannot be used, Prefect's home or database is unusable, or the server at
-            PREFECT_API_URL does not respond or has another major version.
+        UserError: A SOCKS proxy is set without the package for it, Prefect's home or database is
+            unusable, or the server at PREFECT_API_URL does not respond or has another major
+            version than the installed Prefect.
     """
     settings = get_current_settings()
     check_socks_proxy(os.environ)
@@ -56,7 +57,7 @@ def check_socks_proxy(environ: Mapping[str, str]) -> None:
     ):
         if environ.get(name, "").lower().startswith("socks"):
             raise UserError(
-                f"{name} names a SOCKS proxy, which needs the package socksio; run `pip install "
+                f"{name} names a SOCKS proxy, which requires the package socksio; run `pip install "
                 f"socksio`, or unset {name}."
             )
 
@@ -114,10 +115,11 @@ def check_server(url: str) -> None:
     """Check that a Prefect server responds and is compatible.
 
     Args:
-        url: Address of its API.
+        url: URL of the server's API.
 
     Raises:
-        UserError: It does not respond, or has another major version than the installed Prefect.
+        UserError: The server does not respond, is not a Prefect server, or has another major
+            version than the installed Prefect.
     """
     try:
         response = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=SERVER_TIMEOUT_SECONDS)
@@ -128,7 +130,8 @@ def check_server(url: str) -> None:
             "server."
         ) from error
     if not response.is_success:
-        return  # such as a server with authentication, for which Prefect has the credentials
+        # The server may require authentication, and only Prefect has the credentials.
+        return
     try:
         version = str(response.json())
         major = int(version.split(".")[0])

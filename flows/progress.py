@@ -20,7 +20,7 @@ Log = Callable[[str], None]
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
-    """Return a function that logs at INFO, or prints to standard error if no handler shows INFO."""
+    """Return a function that logs a line at INFO, and prints it if no handler shows INFO."""
 
     def log(line: str) -> None:
         logger.info(line)
@@ -34,7 +34,7 @@ def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> L
 
 @contextmanager
 def forward_logs(logger_name: str, log: Log) -> Iterator[None]:
-    """Send a library's log lines at INFO and above to `log` instead of the root's handlers.
+    """Send a library's log lines at INFO and above to `log` instead of the root logger's handlers.
 
     Args:
         logger_name: Name of the library's logger, such as ``enecg``.
@@ -76,14 +76,14 @@ def throttle(progress: Progress, seconds: float) -> Progress:
 def progress_bar(
     title: str, unit: str, log: Log, *, scale: int = 1, seconds: float = 10
 ) -> Iterator[Progress]:
-    """Show progress with the rate and the time left.
+    """Show progress with the rate and the estimated time left.
 
     Args:
         title: Name of the job.
         unit: Unit of work, in the plural, such as ``records``.
-        log: Receives a line per update if standard error is not a terminal.
-        scale: Divides the counts before display, such as 10**6 for bytes shown in MB.
-        seconds: Minimum time between two log lines.
+        log: Called with one line per update if standard error is not a terminal.
+        scale: Divisor of the counts before display, such as 10**6 to show bytes as MB.
+        seconds: Minimum seconds between two lines.
 
     Yields:
         A callback that takes the units done and the total.
@@ -119,7 +119,7 @@ def _log_lines(title: str, unit: str, log: Log) -> Progress:
 
 
 def _format_rate(done: float, seconds: float, unit: str) -> str:
-    """Format as units per second, or as seconds per unit if slower than one per second."""
+    """Format a rate in units per second, or, below one unit per second, in seconds per unit."""
     if not done or not seconds:
         return f"0 {unit}/s"
     if done >= seconds:

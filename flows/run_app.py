@@ -15,11 +15,11 @@ from flows.tasks import USER_ERRORS
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the commands. A bug exits with 1 and a traceback."""
+    """Exit codes of the commands. After a bug, Python prints a traceback and exits with 1."""
 
     OK = 0
     ISSUES_FOUND = 1
-    """The command completed and found damaged data or failed a threshold."""
+    """The command completed, and found damaged data or more findings than a threshold allows."""
     USER_ERROR = 2
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -42,11 +42,11 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
         arguments: Command-line arguments without the program name.
 
     Returns:
-        Exit code. A command may return its own; None means success.
+        The exit code that the command returned, `OK` if it returned none, or the code of an error.
 
     Raises:
-        RuntimeError: Anything but an unreachable Prefect server, as for other bugs.
-        SystemExit: A command exited by itself.
+        RuntimeError: A command raised it, and the reason is not an unreachable Prefect server.
+        SystemExit: A command raised it, and the reason is not SIGTERM.
     """
     app.suppress_keyboard_interrupt = False
     try:
@@ -65,8 +65,8 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
         log_to_stderr(str(error))
         return ExitCode.USER_ERROR
     except BrokenPipeError:
-        # The reader closed the pipe early, as `head` does. Python flushes standard output at
-        # exit, which must not raise again.
+        # The reader of standard output closed the pipe early, as `head` does. Replace standard
+        # output, so that Python's flush at exit does not raise the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except RuntimeError as error:

@@ -12,19 +12,21 @@ from flows.preflight import check_prefect
 
 
 def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
-    """Check the parameters of a job and run it as a flow, with an embedded server if none is set.
+    """Check the parameters of a job, and run it as a flow.
+
+    If no Prefect server is configured, an embedded one is started. A dry run runs without Prefect.
 
     Args:
-        job: One of `flows.job_command.JOBS`.
-        check: Its check.
-        parameters: Its parameters.
+        job: A job of `flows.job_command.JOBS`.
+        check: The check of the job's parameters.
+        parameters: Arguments of the job by parameter name.
 
     Returns:
         Lines of the job's report.
     """
     if parameters.get("dry_run"):
         return job(**parameters)
-    # Before `check`, which imports torch.
+    # Call this before `check`, which is slow because it imports torch.
     check_prefect()
     check(**parameters)
     if not get_current_settings().api.url:

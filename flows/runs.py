@@ -99,7 +99,7 @@ def compare(
     from pipeline.runs.results import read_results
 
     if not others:
-        raise UserError("One run cannot be compared; name two or more.")
+        raise UserError("Only one run is named; name two or more to compare.")
     _output(compare_runs([read_results(folder) for folder in (run, *others)]), out)
 
 
@@ -107,7 +107,7 @@ def compare(
 def export(
     run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
 ) -> None:
-    """Copy a run's tables, page and predictions without record and patient ids, to share them."""
+    """Copy a run's tables, page and predictions to a folder for sharing, without any ids."""
     from pipeline.runs.export import export_run
 
     export_run(run, out)

@@ -1,4 +1,4 @@
-"""`enecg store`: list, show, verify, repair, clean up and copy stores. Needs no Prefect."""
+"""`enecg store`: list, show, verify, repair, clean up and copy stores, without Prefect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Url = Annotated[
     str, Parameter(help="Folder or URL of one store, or of a root for all stores below it.")
 ]
 DEFAULT_SAMPLE = 16
-"""Rows of a store that `verify --recompute` compares."""
+"""Default number of rows per store that `verify --recompute` compares."""
 
 
 @app.command(name="ls")
@@ -84,7 +84,8 @@ def verify(
         bool,
         Parameter(
             group=p.RECOMPUTATION,
-            help="Recompute some rows from the ECGs and compare them; needs --dataset.",
+            help="Recompute some rows from the ECGs and compare them with the stored rows; "
+            "requires --dataset.",
         ),
     ] = False,
     sample: Annotated[
@@ -103,8 +104,8 @@ def verify(
         tuple[str, ...],
         Parameter(
             group=p.RECOMPUTATION,
-            help="Weights to recompute with, as for extract; by default those that the store "
-            "names, or the published ones.",
+            help="Weights to recompute with, as for extract; by default those in the store's "
+            "provenance, or the published ones.",
         ),
     ] = (),
     device: p.Device = "auto",
@@ -116,8 +117,8 @@ def verify(
         Exit code 1 if a store is damaged or a recomputed row differs, else 0.
 
     Raises:
-        UserError: Options are missing, or the expert of a single store cannot be rebuilt.
-        StoreError: A single store cannot be read or repaired.
+        UserError: Options are missing; or `url` is one store, and its expert cannot be built again.
+        StoreError: `url` is one store, and it cannot be read or repaired.
     """
     from enecg.errors import UserError
     from stores.errors import StoreError
@@ -125,8 +126,8 @@ def verify(
 
     if recompute != (dataset is not None) or (sample is not None and not recompute):
         raise UserError(
-            "--recompute needs --dataset, and --dataset and --sample need --recompute: "
-            "enecg store verify URL --recompute --dataset SOURCE:FOLDER."
+            "--recompute requires --dataset, and --dataset and --sample require --recompute, as "
+            "in: enecg store verify URL --recompute --dataset SOURCE:FOLDER."
         )
     resolved = resolve(url)
     damaged = _print_errors(resolved.found.errors) != ExitCode.OK
@@ -155,7 +156,7 @@ def gc(
     *,
     remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List or remove unused files of killed writers. Removes no row of a store."""
+    """List or remove files that killed writers left behind. Rows of a store are never removed."""
     from stores import garbage
     from stores.locate import locate
     from stores.regular_files import describe_link
@@ -174,7 +175,9 @@ def gc(
     if not found:
         print_text("Removed nothing." if remove else "Nothing to remove.")
     else:
-        print_text(f"Removed {total}." if remove else f"Total: {total}. --remove removes them.")
+        print_text(
+            f"Removed {total}." if remove else f"Total: {total}. Run with --remove to delete."
+        )
 
 
 @app.command
@@ -192,9 +195,10 @@ def copy(
         Parameter(help="Copy only these data sets, comma-separated, such as ludb/1.0.1."),
     ] = (),
 ) -> int:
-    """Copy the complete rows that the target root is missing, and compare each copied shard.
+    """Copy the complete rows that are missing in the target root.
 
-    An interrupted copy resumes when it is run again. Readers of both roots are not blocked.
+    Each written shard is read back and compared. An interrupted copy resumes when it is run again.
+    Both roots remain readable during the copy.
 
     Returns:
         Exit code 1 if a store or shard of the source is damaged, else 0.

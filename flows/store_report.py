@@ -59,7 +59,7 @@ def _runs(store: EmbeddingStore) -> list[str]:
 
 
 def failed_records(store: EmbeddingStore) -> list[str]:
-    """List failed records with their reason, separated by a tab."""
+    """List the failed records, one per line: id and reason, separated by a tab."""
     from stores.status import FIRST_REASON
 
     reasons = dict(enumerate(store.flags))
@@ -94,7 +94,7 @@ def verification(result: Verification) -> list[str]:
 def recomputation(result: RecomputeResult) -> list[str]:
     """Describe how recomputed rows compare with the stored ones."""
     return [
-        f"  {result.rows:,} rows recomputed: {result.equal:,} bitwise equal, {result.close:,} "
-        f"within one unit of float16, {len(result.different):,} different",
+        f"  {result.rows:,} rows recomputed: {result.equal:,} equal, {result.close:,} within one "
+        f"unit of float16, {len(result.different):,} different",
         *(f"  {difference}" for difference in result.different),
     ]

@@ -8,8 +8,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> lis
 
     Args:
         header: Column titles.
-        rows: Cells by row. Integers are formatted with thousands separators. A column is
-            right-aligned if its first cell is an integer.
+        rows: The rows, each a sequence of cells. Integers are formatted with thousands separators.
+            A column is right-aligned if its first cell is an integer.
 
     Returns:
         The header line and one line per row.

@@ -1,4 +1,4 @@
-"""Helpers for flows and tasks: handling of user errors, and passing of large arguments."""
+"""Handling of user errors in Prefect flows and tasks, and passing of large task arguments."""
 
 import functools
 from collections.abc import Callable
@@ -19,14 +19,14 @@ USER_ERRORS = (UserError, StoreError)
 def return_user_errors(function: Callable[P, T]) -> Callable[P, T | Exception]:
     """Decorate a task so that it returns a user error instead of raising it.
 
-    Prefect would log the traceback of a raised error and retry the task. The flow must raise the
-    returned error.
+    If the task raised it, Prefect would log the traceback and retry the task. The flow must raise
+    the returned error.
 
     Args:
         function: Function of the task.
 
     Returns:
-        The function, which may return an exception.
+        The decorated function, which returns the result or a user error.
     """
 
     @functools.wraps(function)
@@ -50,17 +50,18 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
             # Imported here because `--help` should not wait for Prefect.
             from prefect.states import Failed
 
-            # Typed as the flow's result because Prefect raises `error` in the flow's caller.
+            # The cast is correct for callers of the flow, because Prefect does not return the
+            # state to them, but raises `error`.
             return cast(T, Failed(message=printable(redact(str(error))), data=error))
 
     return wrapper
 
 
 def by_reference(value: T) -> T:
-    """Return `value` wrapped so that Prefect passes it to a task unchanged.
+    """Return `value` wrapped so that Prefect passes it to a task without inspecting it.
 
-    Otherwise Prefect would search the value for futures, which is slow for a plan that contains
-    models and a record index.
+    Otherwise, Prefect would search the value for futures, which is slow for an extraction plan
+    that contains models and a record index.
     """
     from prefect.utilities.annotations import quote
 

@@ -11,8 +11,8 @@ Base = Annotated[
     Path | None,
     Parameter(
         group=DATA,
-        help="Run folder of a training with --adaptation shared-lora. New tasks are trained on "
-        "its frozen hidden layers, with its stores, patients and repeats.",
+        help="Folder of an earlier run with --adaptation shared-lora. New tasks are trained on "
+        "the frozen hidden layers of that run, with the same stores, patients and repeats.",
     ),
 ]
 Out = Annotated[
@@ -42,8 +42,8 @@ Tasks = Annotated[
     tuple[str, ...],
     Parameter(
         group=TASKS,
-        help="Tasks, comma-separated: rr_interval, age, sex, potassium, arrhythmia, or all that "
-        "have labels; by default those given by --task, or all if there are none.",
+        help="Tasks, comma-separated: rr_interval, age, sex, potassium, arrhythmia, or all for "
+        "every task that has labels; by default the tasks given by --task, or all without --task.",
     ),
 ]
 OwnTasks = Annotated[
@@ -55,15 +55,16 @@ OwnTasks = Annotated[
         "NAME:multilabel:COLUMN+COLUMN. NAME is a label column; KIND is regression, binary, "
         "multiclass or multilabel (a column of codes separated by ; or |); POSITIVE is the value "
         "of the positive class, by default the last in sorted order; each COLUMN is a label of "
-        "0 and 1. Repeat or separate by commas for several; put one that contains a comma in "
-        "double quotes.",
+        "0 and 1. Repeat the option or separate by commas for several tasks; put a task that "
+        "contains a comma in double quotes.",
     ),
 ]
 
 Repeats = Annotated[
     int,
     *number(
-        "Trainings for the mean ± SD, on different patients or, with --folds, with other seeds.",
+        "Number of trainings, each on other random patients or, with --folds, with another seed; "
+        "results are their mean ± SD.",
         COHORT,
         ge=1,
     ),
@@ -131,7 +132,11 @@ GateDepth = Annotated[int, *number("Number of hidden layers.", GATE, ge=1)]
 GateHidden = Annotated[int, *number("Units in each hidden layer.", GATE, ge=1, le=16_384)]
 GateWeights = Annotated[
     Literal["task", "output"],
-    Parameter(group=GATE, help="One weight per expert and task, or per expert and output class."),
+    Parameter(
+        group=GATE,
+        help="task: one weight per expert and task; output: one weight per expert and output, "
+        "such as a class.",
+    ),
 ]
 TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
@@ -153,18 +158,21 @@ AtOnce = Annotated[
 LearningRates = Annotated[
     tuple[float, float], Parameter(group=SEARCH, help="Lowest and highest learning rate.")
 ]
-Ranks = Annotated[tuple[int, ...], Parameter(group=SEARCH, help="LoRA ranks.")]
+Ranks = Annotated[tuple[int, ...], Parameter(group=SEARCH, help="LoRA ranks to try.")]
 Adaptations = Annotated[
     tuple[str, ...],
     Parameter(
         group=SEARCH,
-        help="Head types, comma-separated: linear-lora, lora, full, linear, shared-lora.",
+        help="Head types to try, comma-separated: linear-lora, lora, full, linear, shared-lora.",
     ),
 ]
 GateDepths = Annotated[
-    tuple[int, ...], Parameter(group=SEARCH, help="Numbers of hidden layers in the gate.")
+    tuple[int, ...], Parameter(group=SEARCH, help="Numbers of hidden layers in the gate to try.")
 ]
 Poolings = Annotated[
     tuple[str, ...],
-    Parameter(group=SEARCH, help="Poolings that the store has, comma-separated."),
+    Parameter(
+        group=SEARCH,
+        help="Poolings to try, comma-separated; the store must contain embeddings with each.",
+    ),
 ]

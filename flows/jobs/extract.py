@@ -23,6 +23,7 @@ MAX_STEPS = 96
 """Maximum steps per extraction; Prefect's default, SQLite, stalls at about a hundred task runs."""
 
 RETRY_SECONDS = (10, 60)
+"""Seconds to wait before each retry of a failed step."""
 
 
 def extract(
@@ -48,7 +49,13 @@ def extract(
     dry_run: p.DryRun = False,
     wait_minutes: p.WaitMinutes = 0.0,
 ) -> tuple[str, ...]:
-    """Compute and write the missing embeddings. An interrupted extraction resumes."""
+    """Compute and write the missing embeddings.
+
+    An interrupted extraction resumes when it is run again.
+
+    Returns:
+        Lines of the report.
+    """
     options = {
         "weights": weights,
         "pooling": pooling,
@@ -74,7 +81,7 @@ def extract(
 def estimate(
     dataset: str, store: str, experts: Iterable[str] = DEFAULT_EXPERTS, **options: Any
 ) -> list[str]:
-    """Estimate the work of an extraction without creating or writing anything.
+    """Estimate the work of an extraction, without writing to the stores.
 
     Args:
         dataset: Data set as ``SOURCE:FOLDER``.
@@ -83,7 +90,7 @@ def estimate(
         **options: Fields of `ExtractOptions` and `DecodeOptions`.
 
     Returns:
-        Lines of text.
+        Lines of the report.
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.extraction.estimate import estimate_extraction, format_estimates
@@ -127,7 +134,7 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
 
             def extract_one(shards: "ShardRange") -> None:
                 job.step(
-                    f"shards {shards.first} to {shards.last}",
+                    f"shards {shards.first} to {shards.last - 1}",
                     extract_shards,
                     *(engine, shards, summary, progress),
                     retry_seconds=RETRY_SECONDS,

@@ -1,4 +1,4 @@
-"""The label step: a data set's labels to one Parquet file."""
+"""The label step, which writes a data set's labels to one Parquet file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ def label(
         skip_lines=skip_lines,
     )
     job = current_job()
-    # MIMIC's tables are counted in bytes, other data sets in records.
+    # Progress is measured in bytes of the tables for MIMIC-IV-ECG, and in records otherwise.
     unit, scale = ("MB", 10**6) if dataset.startswith("mimic-iv-ecg:") else ("records", 1)
     with job.progress("label", unit, f"Labels of {dataset}", scale=scale) as progress:
         lines = job.step(

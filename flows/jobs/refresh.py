@@ -39,7 +39,11 @@ def refresh(
     records: p.Records = None,
     wait_minutes: p.WaitMinutes = 60.0,
 ) -> tuple[str, ...]:
-    """Extract new records, then train into a new folder named by the current time."""
+    """Extract new records, then train into a new folder named by the current time.
+
+    Returns:
+        Lines of both reports.
+    """
     job = current_job()
     extracted = job.run(
         extract,

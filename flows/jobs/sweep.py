@@ -1,4 +1,4 @@
-"""A sweep: search for settings on stored embeddings and validation patients."""
+"""Search for the head and gate settings that score best on validation patients."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def sweep(
 ) -> tuple[str, ...]:
     """Search for the head and gate settings that score best on validation patients.
 
-    An interrupted sweep resumes. A finished sweep continues if `trials` is larger.
+    An interrupted sweep resumes. A finished sweep continues if `trials` is larger than before.
 
     Returns:
         Lines of the report.

@@ -64,7 +64,7 @@ def train(
 ) -> tuple[str, ...]:
     """Train heads and gate on stored embeddings and evaluate them on test patients.
 
-    Reads no waveform and runs no expert.
+    Training reads no waveforms and runs no experts.
 
     Returns:
         Lines of the report.

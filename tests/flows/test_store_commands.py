@@ -115,7 +115,7 @@ def test_gc_removes_only_with_remove(tmp_path: Path, run_enecg):
     (extra / "0").write_bytes(b"x" * 2500)
     listing = run_enecg("store", "gc", tmp_path).out_lines
     assert listing[0].startswith("    2.5 kB")
-    assert listing[-1] == "Total: 1 item, 2.5 kB. --remove removes them."
+    assert listing[-1] == "Total: 1 item, 2.5 kB. Run with --remove to delete."
     assert extra.exists()
     removal = run_enecg("store", "gc", tmp_path, "--remove").out_lines
     assert removal[-1] == "Removed 1 item, 2.5 kB."
@@ -151,9 +151,9 @@ USER_ERRORS = {
     "verify": (["nowhere"], "There are no stores below"),
     "copy": (["nowhere", "there"], "There are no stores below"),
     "gc": (["gopher://x"], "not a valid store URL"),
-    "verify x --sample 3": ([], "--recompute needs --dataset"),
-    "verify x --recompute": ([], "--recompute needs --dataset"),
-    "verify x --dataset ludb:x": ([], "--recompute needs --dataset"),
+    "verify x --sample 3": ([], "--recompute requires --dataset"),
+    "verify x --recompute": ([], "--recompute requires --dataset"),
+    "verify x --dataset ludb:x": ([], "--recompute requires --dataset"),
 }
 
 
@@ -196,10 +196,10 @@ def recompute_options(synthetic_dir: Path) -> tuple[object, ...]:
     return ("--recompute", "--sample", 5, "--dataset", f"mimic-iv-ecg:{synthetic_dir}")
 
 
-def test_recomputed_rows_are_bitwise_equal(extracted: Path, recompute_options, run_enecg):
+def test_recomputed_rows_are_equal(extracted: Path, recompute_options, run_enecg):
     verified = run_enecg("store", "verify", extracted, *recompute_options)
     assert verified.code == 0
-    equal = "  5 rows recomputed: 5 bitwise equal, 0 within one unit of float16, 0 different"
+    equal = "  5 rows recomputed: 5 equal, 0 within one unit of float16, 0 different"
     assert verified.out_lines.count(equal) == 2
 
 
@@ -223,5 +223,5 @@ def test_recompute_reports_other_weights_and_different_rows(
             writable.write_shard(shard, changed, writable.status(shard))
     verified = run_enecg("store", "verify", leads, *recompute_options)
     assert verified.code == 1
-    assert "0 bitwise equal, 0 within one unit of float16, 5 different" in verified.out_lines[1]
+    assert "0 equal, 0 within one unit of float16, 5 different" in verified.out_lines[1]
     assert "differs by up to 1" in verified.out_lines[2]
