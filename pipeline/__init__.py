@@ -1,1 +1,1 @@
-"""The two stages as plain functions: data sets, labels, cohorts, extraction, training, report."""
+"""The two stages, extraction and training, as plain functions that do not depend on Prefect."""

@@ -25,13 +25,14 @@ from pipeline.waveforms.quality import (
 from pipeline.waveforms.recording_digests import DigestTable, digest_recording
 
 MAX_EXAMPLES = 3
-"""Record ids kept per finding."""
+"""Maximum number of record ids kept per finding."""
 
 COLUMNS = ("record_id", "patient_id", "findings", "missing_share", "detail")
-"""Columns of the CSV file of flagged records; `findings` are separated by semicolons, `detail` has
-a sentence for each."""
+"""Columns of the CSV file of flagged records. `findings` are separated by semicolons, and `detail`
+has one sentence per finding."""
 
 _READ_AHEAD = 64
+"""Number of records that are read ahead of the one being counted."""
 
 Progress = Callable[[int, int], None]
 
@@ -64,10 +65,10 @@ class SignalReport:
     """Running counts of findings; its size does not depend on the number of records.
 
     Attributes:
-        records: Records checked.
-        unusable: Records that extraction skips.
-        flagged: Records with any finding, including the unusable ones.
-        selected: Records with one of the selected findings (see `check_signals`).
+        records: Number of checked records.
+        unusable: Number of records that an extraction skips.
+        flagged: Number of records with at least one finding, including the unusable ones.
+        selected: Number of records with one of the findings in `only` of `check_signals`.
         counts: Number of records per finding.
         examples: The first `MAX_EXAMPLES` record ids per finding.
         leads: Number of records per finding and lead.
@@ -82,7 +83,7 @@ class SignalReport:
     leads: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, record: CheckedRecord, only: Collection[str]) -> None:
-        """Count a record; `only` as in `check_signals`."""
+        """Count a record; `only` is that of `check_signals`."""
         self.records += 1
         self.flagged += bool(record.findings)
         self.selected += any(f.reason in only or not only for f in record.findings)

@@ -66,9 +66,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on patients that were used neither for its training nor for its validation.
 
-    This reads embeddings by the run's experts from the stores, and no waveforms. If the data set
-    shares patients with the run's, each repeat is evaluated only on patients that are not among its
-    training and validation patients; otherwise on all patients.
+    This reads embeddings by the run's experts from the stores, and no waveforms. If the run was
+    trained on the same data set or on one with the same patients, each repeat is evaluated only on
+    patients that are not among its training and validation patients; otherwise on all patients.
 
     Args:
         run: The run folder.

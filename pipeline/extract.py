@@ -19,9 +19,9 @@ from pipeline.extraction.summary import ExtractionSummary
 from stores.errors import StoreError
 
 RANGES_PER_WORKER = 8
-"""Shard ranges per worker, so that all workers finish at about the same time."""
+"""Number of shard ranges per worker. With several, all workers finish at about the same time."""
 RunPlan = Callable[[ExtractionPlan, ExtractionSummary, Engine], None]
-"""Computes all shard ranges of a plan with an engine, by `run_ranges`."""
+"""A function that computes all shard ranges of a plan with an engine, by calling `run_ranges`."""
 
 
 def extract(
@@ -45,9 +45,8 @@ def extract(
         experts: Names from the registry, or expert objects.
         options: Weights, precision, device, record selection; None uses ``ExtractOptions()``.
         progress: Called as ``progress(done, total)`` with record counts.
-        log: Called with a line of text while the extraction waits for another one.
-        run_plan: Called instead of the loop over shard ranges. It reports progress by its own
-            means.
+        log: Called with a line of text when the extraction starts to wait for another one.
+        run_plan: Called instead of the loop over shard ranges; `progress` is then not called.
 
     Returns:
         Counts, failures with reasons, timings per expert, and the stores' locations. `error` is
@@ -67,7 +66,8 @@ def extract(
             finished = True
             summary.find_experts_without_embeddings(plan)
         finally:
-            # Also written after an interruption, whose error an error here must not replace.
+            # Write the run records after an interruption too. In this case, suppress errors of this
+            # write, so that they do not replace the original error.
             with suppress(*(() if finished else (UserError, StoreError))):
                 summary.run_records = write_run_records(plan, summary, finished=finished)
     return summary

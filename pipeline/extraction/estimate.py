@@ -22,9 +22,9 @@ class StoreEstimate:
     Attributes:
         expert: Name of the expert.
         location: Location of the store, which need not exist.
-        complete: Requested rows that are complete.
-        failed: Requested rows that failed in earlier runs.
-        missing: Rows to compute.
+        complete: Number of requested rows that are complete.
+        failed: Number of requested rows that failed in earlier runs.
+        missing: Number of rows to compute; includes the failed rows if they are to be retried.
         bytes: Size in bytes of the shards to create.
         records_per_second: Rate of the expert in the newest run on the same type of device; None
             if there is no such run.
@@ -42,13 +42,13 @@ class StoreEstimate:
 
     @property
     def hours(self) -> float | None:
-        """Estimated duration in hours; None if no rate has been measured."""
+        """Estimated duration in hours; None if there is no earlier run to estimate it from."""
         rate = self.records_per_second
         return self.missing / rate / 3600 if rate else None
 
 
 def estimate_extraction(request: ExtractionRequest) -> tuple[StoreEstimate, ...]:
-    """Estimate the work in each store without creating or writing anything."""
+    """Estimate the work in each store, without writing to any store."""
     return tuple(_estimate(request, target) for target in request.targets)
 
 
@@ -108,7 +108,8 @@ def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
         )
         lines.append(
             f"{store.expert}: {store.missing:,} rows to compute, {store.bytes / 1e6:,.1f} MB to "
-            f"add, {duration}; {store.complete:,} complete, {store.failed:,} failed before. "
+            f"add, {duration}; {store.complete:,} complete, {store.failed:,} failed in earlier "
+            "runs. "
             f"{store.location}" + (f" (writer: {store.writer})" if store.writer else "")
         )
     hours = [store.hours for store in estimates if store.hours is not None]

@@ -18,24 +18,25 @@ def acquire_leases(
 ) -> tuple[dict[Location, Lease], str | None]:
     """Acquire the leases of all stores of a request.
 
-    If another extraction holds the lease of the gate's leads, their lease is skipped. A request for
-    the leads alone fails instead.
+    Every request includes the store of the gate's leads. If another extraction holds the lease of
+    this store, a request with experts proceeds without it, and a request without experts fails.
 
     Args:
         request: The request. ``options.wait_minutes`` limits the total time to wait for leases.
         log: Called with a line for each store that the extraction waits for.
 
     Returns:
-        The leases by store location, and the message of the `LeaseHeld` error if the lease of the
-        gate's leads was skipped, else None.
+        The leases by store location; and a message if the lease of the gate's leads is held by
+        another extraction, else None.
 
     Raises:
-        LeaseHeld: Another extraction is writing to one of the stores.
+        LeaseHeld: Another extraction is writing to an expert's store, or to the store of the gate's
+            leads, and the request includes no expert.
     """
     *experts, leads = [target.location for target in request.targets]
-    # Acquiring one lease first ensures that of two extractions of the same stores that start at the
-    # same time, one gets all leases. The others are observed meanwhile, because detecting an
-    # expired lease takes up to 45 s.
+    # First acquire a single lease. If two extractions of the same stores start at the same time,
+    # only the one that gets this lease continues, so it gets the others too. Observe the others
+    # meanwhile, because detecting an expired lease takes up to 45 s.
     first, *others = [*sorted(experts, key=str), leads]
     wait_seconds = 60 * request.options.wait_minutes
     stop, first_is_held = threading.Event(), threading.Event()

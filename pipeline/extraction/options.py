@@ -1,4 +1,4 @@
-"""Options of an extraction. Imports no torch, so the command line can read the defaults."""
+"""Options of an extraction, without importing torch, which would slow down the command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ DEFAULT_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
 """The five experts of EnECG (arXiv 2511.22935)."""
 
 DTYPES = ("float16", "float32")
+"""Supported data types of stored embeddings."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,22 @@ class ExtractOptions:
         pooling: Pooling of all experts, or ``EXPERT@POOLING`` for one.
         precision: Precision of the computation of all experts (``float32``, ``bfloat16`` or
             ``float16``), or ``EXPERT@PRECISION`` for one.
-        expert_settings: Hyperparameters that weights do not determine, ``EXPERT.NAME=VALUE``.
-        dtype: Stored number format, ``float16`` or ``float32``.
+        expert_settings: Hyperparameters that the weights do not determine, each in the form
+            ``EXPERT.NAME=VALUE``.
+        dtype: Data type of the stored embeddings, ``float16`` or ``float32``.
         decoding: Options for short records and missing leads.
         device: Torch device; ``auto`` selects a GPU if there is one.
-        workers: Number of worker processes on this machine; None starts one per device. One
-            worker is this process.
+        workers: Number of worker processes on this machine; None starts one per device. If the
+            number is 1, no process is started: this process is the worker.
         devices: Torch devices of the workers, such as ``("cuda:0", "cuda:1")``; empty uses
             `device`, or all GPUs if `device` is ``auto``.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
-        batch_size: Records on the device at once, at least 1.
-        limit: Extract only the first records of the index; None extracts all.
-        records: File of record ids to extract; None extracts all.
-        retry_failed: Retry records that failed in earlier runs.
-        wait_minutes: Maximum minutes to wait for stores that another extraction writes.
+        batch_size: Records per forward pass, at least 1.
+        limit: Extract only the first `limit` records of the index; None extracts all.
+        records: File with the ids of the records to extract; None extracts all.
+        retry_failed: Whether to retry records that failed in earlier runs.
+        wait_minutes: Maximum minutes to wait for stores that another extraction is writing.
         flush_seconds: Maximum seconds between flushes of a partially filled shard. A killed
             process loses at most this much work.
         shard_rows: Rows per shard of a new store; None selects it from the size of the data set.

@@ -32,8 +32,8 @@ class ShardRange:
     """A range of shards.
 
     Attributes:
-        first: First shard.
-        last: End of the range, exclusive.
+        first: Number of the first shard.
+        last: Number of the last shard plus 1.
     """
 
     first: int
@@ -44,8 +44,8 @@ class ShardRange:
 class ExtractionPlan:
     """The rows that an extraction computes in each store.
 
-    All stores hold the same records in the same rows. The plan holds the stores' leases until
-    `close`, or until the end of its ``with`` block.
+    All stores contain the same records in the same rows. The plan holds the stores' leases until
+    `close` is called or its ``with`` block ends.
 
     Attributes:
         request: The request that the plan was made for.
@@ -87,7 +87,7 @@ class ExtractionPlan:
 
     @property
     def total_records(self) -> int:
-        """Number of records to decode: those missing in at least one store."""
+        """Number of records to decode, which are those to compute in at least one store."""
         return len(self._missing_anywhere())
 
     @property
@@ -161,7 +161,7 @@ def join_extraction(
 def _open_stores(
     request: ExtractionRequest, held: dict[Location, Lease]
 ) -> dict[Location, EmbeddingStore]:
-    """Create the stores whose lease is held, or append the records that they are missing."""
+    """Open the stores whose lease is held; create them or append rows for new records if needed."""
     options = request.options
     record_ids, shard_rows = _row_order(request)
     return {

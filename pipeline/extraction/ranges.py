@@ -41,7 +41,8 @@ def extract_range(
         UserError: An expert runs out of device memory.
         StoreError: A store cannot be read or written.
     """
-    # With TF32, embeddings would differ between GPU models and from the CPU.
+    # Disable TF32, because it would make embeddings differ between GPU models, and between GPU and
+    # CPU.
     torch.backends.cudnn.allow_tf32 = False
     for planned in plan.stores:
         if isinstance(planned.expert, torch.nn.Module):
@@ -70,10 +71,11 @@ def extract_range(
                     _write(buffers)
                     flushed = time.monotonic()
         except StoreError:
-            # Another write to an unreachable store would only wait for a timeout again.
+            # Do not try to write the buffers: the store may be unreachable, and each further write
+            # would wait for a timeout.
             raise
         except BaseException:
-            # Write the rows computed so far on Ctrl-C or an error in an expert or a data set.
+            # After Ctrl-C, or an error in an expert or a data set, write the rows computed so far.
             _write(buffers)
             raise
         _write(buffers)
@@ -87,7 +89,7 @@ def _write(buffers: Sequence[ShardBuffer]) -> None:
 def _embed_batch(
     buffers: Sequence[ShardBuffer], batch: Sequence[DecodedRecord], device: str
 ) -> None:
-    """Embed a batch with each expert, skipping records that its store already has."""
+    """Embed a batch with each expert, except the records that are not missing in its store."""
     first_row = buffers[0].span.start
     rows, signals = [], []
     for record in batch:

@@ -19,10 +19,11 @@ from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
 RELATIVE_TOLERANCE = 2.0**-10
-"""Relative spacing of float16 numbers, the expected difference between machines."""
+"""Relative tolerance of close rows: the spacing of float16 numbers. Embeddings that are computed on
+different machines are expected to differ by at most one such step."""
 
 ABSOLUTE_TOLERANCE = 1e-4
-"""Absolute tolerance for values near zero, in the units of the embedding."""
+"""Absolute tolerance of close rows, for values near zero, in the units of the embedding."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ class RecomputeResult:
     """The result of comparing recomputed rows with the stored ones.
 
     Attributes:
-        rows: Number of recomputed rows.
-        equal: Number of rows that are bitwise equal.
-        close: Number of other rows within `RELATIVE_TOLERANCE` and `ABSOLUTE_TOLERANCE`.
-        different: A message for each row that differs by more, or whose ECG is unreadable.
+        rows: Number of rows in the sample.
+        equal: Number of rows whose recomputed values all equal the stored ones.
+        close: Number of other rows that `numpy.allclose` accepts with `RELATIVE_TOLERANCE` and
+            `ABSOLUTE_TOLERANCE`.
+        different: A message for each row that differs by more, or whose ECG cannot be read.
     """
 
     rows: int
@@ -57,18 +59,20 @@ def recompute(
     Args:
         store: Store to check.
         dataset: Data set that the store was extracted from.
-        count: Number of rows to recompute.
-        weights: Weights, as in the options of an extraction. By default, the random weights
-            ``random:SEED`` of the store's provenance, else the published checkpoint.
-        device: Torch device.
-        seed: Seed of the sample.
+        count: Maximum number of rows to recompute; if the store has fewer, all are recomputed.
+        weights: Weights, as in `ExtractOptions.weights`. If empty, the weights in the store's
+            provenance if they are ``random:SEED``, else the published checkpoint.
+        device: Torch device; ``auto`` selects a GPU if there is one.
+        seed: Seed of the random sample.
         batch_size: Records per forward pass.
 
     Returns:
         Numbers of equal and close rows, and a message for each different row.
 
     Raises:
-        UserError: The provenance of the rebuilt expert differs from the store's.
+        UserError: The device or the weights are unavailable, or the provenance of the expert
+            loaded now differs from the store's.
+        StoreError: The store cannot be read.
     """
     device = resolve_device(device)
     expert = _rebuild_expert(store, dataset, weights)
@@ -81,7 +85,7 @@ def recompute(
     }
     if isinstance(expert, torch.nn.Module):
         expert.to(device)
-    # As in an extraction: with TF32, embeddings would differ between GPU models.
+    # Disable TF32, as extractions do.
     torch.backends.cudnn.allow_tf32 = False
     different: list[str] = []
     equal = close = 0
@@ -92,7 +96,7 @@ def recompute(
             try:
                 signals.append(_read(dataset, index_rows, record_id))
             except UnreadableRecord as error:
-                different.append(f"Record {record_id} is unreadable: {error}")
+                different.append(f"Record {record_id} cannot be recomputed. {error}")
                 continue
             expected.append(stored[position])
             record_ids.append(record_id)
@@ -121,7 +125,7 @@ def _read(
 
 
 def _is_close(new: Float[np.ndarray, " feature"], old: Float[np.ndarray, " feature"]) -> bool:
-    # Compared in float64, because float16 cannot represent sums with the absolute tolerance.
+    # Compare in float64, because adding the absolute tolerance in float16 would round it away.
     return np.allclose(
         new.astype(np.float64),
         old.astype(np.float64),
@@ -137,7 +141,7 @@ def _max_difference(
 
 
 def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str, ...]) -> Expert:
-    """Load the expert of a store, and check that its provenance equals the store's."""
+    """Load the expert of a store, and check that it has the provenance in the store."""
     expected = store.provenance
     name = expected["expert"]
     expert: Expert
@@ -163,13 +167,14 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
     if differences := _describe_differences(json.loads(json.dumps(current)), expected):
         raise UserError(
             f"{store.location} cannot be recomputed because the provenance differs: "
-            f"{differences}; use the --dataset, --weights and library versions of its extraction."
+            f"{differences}; use the --dataset, the --weights and the EnECG version with which the "
+            "store was extracted."
         )
     return expert
 
 
 def _describe_differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
-    """List the keys with different values in two provenance documents; omit long values."""
+    """List the keys with different values in two provenance documents, and values if short."""
 
     def describe(key: str) -> str:
         new, stored = str(current.get(key)), str(expected.get(key))

@@ -29,7 +29,7 @@ class StoreTarget:
 
     Attributes:
         expert: Expert with its weights loaded.
-        location: Location of its store, which may not exist yet.
+        location: Location of the expert's store, which may not exist yet.
     """
 
     expert: Expert
@@ -65,7 +65,7 @@ class StoreSelection:
         pooling: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``default``.
         dtype: ``float16`` or ``float32``. Default: ``float16``.
         expert_settings: ``EXPERT.NAME=VALUE``. Default: stores with any settings.
-        decoding: Options by which the records were decoded.
+        decoding: Options with which the records were decoded.
         precision: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``float32``.
     """
 
@@ -87,7 +87,7 @@ def provenance(
         spec: Spec of the expert.
         namespace: Namespace of the data set, such as ``ludb/1.0.1``.
         dtype: Data type of the embeddings, ``float16`` or ``float32``.
-        decoding: Options by which the records are decoded.
+        decoding: Options with which the records are decoded.
     """
     return {
         "dataset": namespace,
@@ -113,13 +113,13 @@ def resolve_request(
     experts: Sequence[str | Expert],
     options: ExtractOptions | None = None,
 ) -> ExtractionRequest:
-    """Open the data set, load the experts and select the records; create nothing.
+    """Open the data set, load the experts and select the records, without creating a store.
 
     Args:
         dataset: A data set, or its spec such as ``ludb:/data/ludb``.
         store: Root folder or URL of the stores.
         experts: Names from the registry, or expert objects.
-        options: Defaults to ``ExtractOptions()``.
+        options: Options of the extraction; None selects ``ExtractOptions()``.
 
     Returns:
         The request. Experts that share a store are included once.
@@ -179,14 +179,14 @@ def extract_command(
     limit: int | None = None,
     records: object = None,
 ) -> str:
-    """Return the ``enecg extract`` command that fills the selected stores.
+    """Return the ``enecg extract`` command that computes the missing rows of the selected stores.
 
     Args:
         dataset: Spec of the data set.
         store: Root folder or URL of the stores.
         selection: The stores; values for other experts are omitted.
-        limit: Number of first records; None selects all.
-        records: File of record ids; None selects all.
+        limit: Value of the option ``--limit``; None omits the option.
+        records: Value of the option ``--records``; None omits the option.
 
     Returns:
         The command, quoted for a shell.

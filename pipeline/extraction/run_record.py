@@ -18,7 +18,7 @@ def write_run_records(
     Args:
         plan: Plan of the extraction.
         summary: Results of the extraction.
-        finished: False if the extraction was interrupted.
+        finished: Whether the extraction ran to its end, that is, was not interrupted.
 
     Returns:
         Locations of the run records.
@@ -48,7 +48,8 @@ def write_run_records(
             "embedded": summary.embedded[name],
             "embedding_seconds": round(summary.embedding_seconds.get(name, 0.0), 3),
             "failures": [
-                # Without the detail: its paths contain ids of patients, and the store is shared.
+                # Omit the detail, because it may contain paths with patient ids, and the store is
+                # shared.
                 {"record_id": failure.record_id, "reason": failure.reason}
                 for failure in summary.failures
                 if failure.expert in (None, name)

@@ -36,10 +36,11 @@ class ShardBuffer:
         self.span = planned.store.shard_slice(shard)
         pending = planned.pending(self.span)
         if pending.any():
-            # Must precede reading, so that a later write replaces exactly the version read here.
+            # Track the version before reading, so that a later write replaces only the version that
+            # is read here.
             planned.store.track_shard(shard)
         self.status = planned.store.status(shard)
-        # An earlier write that was interrupted may have stored some of the pending rows.
+        # An earlier attempt that was interrupted may have written some of the pending rows.
         self.missing = pending & (self.status != WHOLE)
         self.computed = np.zeros_like(self.missing)
         self.embedding: Float[np.ndarray, "row feature"] = (
@@ -90,8 +91,8 @@ class ShardBuffer:
         """Write the shard and update the summary if rows were computed since the last write.
 
         Args:
-            shard_buffers: Buffers of the same shard in all stores, including this one. With them,
-                an unreadable record is listed once in the summary instead of once per store.
+            shard_buffers: Buffers of the same shard in all stores, including this one. They are
+                needed to list an unreadable record once in the summary, not once per store.
         """
         if not self.computed.any():
             return

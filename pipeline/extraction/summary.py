@@ -126,7 +126,7 @@ class ExtractionSummary:
 
     @property
     def error(self) -> str | None:
-        """Why an expert has no embedding at all; None if each has one or no record failed."""
+        """Message if an expert has no embedding of any requested record, else None."""
         if not self.without_embeddings:
             return None
         reasons = Counter[str]()
@@ -148,7 +148,7 @@ class ExtractionSummary:
     def lines(self) -> list[str]:
         """Return the summary as lines of text."""
         retry = (
-            f", {self.previously_failed} failed before (--retry-failed retries them)"
+            f", {self.previously_failed} failed in earlier runs (--retry-failed retries them)"
             if self.previously_failed
             else ""
         )
@@ -162,7 +162,7 @@ class ExtractionSummary:
                 f"{name} {count / self.embedding_seconds[name]:.3g}"
                 for name, count in self.embedded.items()
             )
-            lines.append(f"Records/s per expert, without decoding and writing: {rates}.")
+            lines.append(f"Records/s per expert, excluding decoding and writing: {rates}.")
         lines += self._failure_lines()
         lines += [f"Store of {location.parent.name}: {location}" for location in self.stores]
         lines += [f"Run record: {location}" for location in self.run_records]
@@ -182,7 +182,7 @@ class ExtractionSummary:
         ]
         if total > MAX_FAILURES_SHOWN:
             lines.append(
-                f"  ... and {total - MAX_FAILURES_SHOWN} more; list all with `enecg store show "
-                "--failed` and a store below."
+                f"  ... and {total - MAX_FAILURES_SHOWN} more; list all with `enecg store show URL "
+                "--failed`, where URL is one of the stores below."
             )
         return lines

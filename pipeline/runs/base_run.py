@@ -73,7 +73,8 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
 def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
     """Load the cohorts of a base run.
 
-    With other cohorts, its hidden layers might have been trained on test patients.
+    New tasks must use these cohorts. With others, patients on whom the base run's hidden layers
+    were trained could be test patients.
 
     Args:
         base: The base run.
@@ -94,7 +95,7 @@ def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> li
         if missing:
             raise UserError(
                 f"{missing} of the {len(cohort.record_id)} records of {base.folder} have no "
-                "embedding; pass the --dataset and --store that it was trained from."
+                "embedding; pass the --dataset and --store that the run was trained from."
             )
         _check_patients(base, cohort, index)
         cohorts.append(cohort)
@@ -108,9 +109,9 @@ def _check_patients(base: SavedRun, cohort: Cohort, index: RecordIndex) -> None:
         both = np.intersect1d(ids, other_ids)
         if len(both):
             raise UserError(
-                f"{len(both)} patients (such as {both[0]}) have records in both {part} and "
-                f"{other} of {base.folder}, because the data set's patients have changed since "
-                "the run was trained. Train it again."
+                f"{len(both)} patients (such as {both[0]}) have records in both the {part} and the "
+                f"{other} part of {base.folder}, because the data set's patient ids have changed "
+                "since the run was trained. Train it again."
             )
 
 
@@ -119,10 +120,10 @@ def load_hidden_layers(base: SavedRun, device: str) -> dict[str, Sequence[nn.Lin
 
     Args:
         base: The base run.
-        device: Device of the layers.
+        device: Torch device of the layers, such as ``"cuda:0"``.
 
     Returns:
-        One layer per repeat, by expert.
+        The layers by expert, one per repeat.
     """
     return {
         expert: [

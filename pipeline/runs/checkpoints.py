@@ -1,8 +1,9 @@
-"""Save and load trained heads and gates: frozen weights as safetensors, adapters in peft's format.
+"""Save and load trained heads and gates: LoRA adapters in peft's format, the rest as safetensors.
 
 The folder of an expert's heads contains `base.safetensors` and, with LoRA, one subfolder per task
-with its adapter and output layer. A hidden layer that all tasks share is stored only once, in
-`base.safetensors`. The folder of a gate contains `base.safetensors` and one adapter for all tasks.
+with the task's adapter and output layer. A hidden layer that all tasks share is stored only once,
+in `base.safetensors`. The folder of a gate contains `base.safetensors` and one adapter for all
+tasks.
 """
 
 from pathlib import Path
@@ -26,8 +27,10 @@ ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _MAX_RANK = 4096
+"""Maximum LoRA rank of a loaded adapter."""
 
 _TRAINABLE = ("lora_", ".modules_to_save.")
+"""Substrings of the names of tensors that belong to an adapter."""
 _PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
 """Substrings that peft inserts into the names of wrapped tensors."""
 
@@ -39,7 +42,7 @@ def save_heads(heads: TaskHeads, folder: Path) -> None:
     for task, ffn in heads.ffn.items():
         if not isinstance(ffn, FFN):
             _save_adapter(cast("PeftModel", ffn), folder / task)
-            # The adapter contains the trained output layer; the initial one is not needed.
+            # The adapter contains the trained output layer, so do not save the initial one.
             base = {name: base[name] for name in base if ".prediction." not in name}
         if heads.shared:
             base = {name.replace(f"ffn.{task}.hidden", "hidden"): base[name] for name in base}
@@ -69,7 +72,8 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         layer = base.pop(f"hidden.{part}")
         base |= {f"ffn.{task}.hidden.{part}": layer for task in outputs}
     bias = base.get(f"ffn.{first}.hidden.bias")
-    with torch.random.fork_rng():  # initial weights are drawn, then overwritten
+    # The constructor draws random initial weights, which are overwritten; restore the generator.
+    with torch.random.fork_rng():
         heads = TaskHeads(
             len(base["standardise.mean"]),
             outputs,
@@ -148,7 +152,7 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "Peft
 
 
 def _frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that are not part of an adapter, under their names before wrapping."""
+    """Return the tensors outside of adapters, under the names they had before peft wrapped them."""
     frozen = {}
     for name, tensor in module.state_dict().items():
         if not any(part in name for part in _TRAINABLE):
@@ -183,13 +187,13 @@ def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":
         raise FileNotFoundError(f"{weights} is missing")
     config = read_document(folder / ADAPTER)
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    # The configuration is made from these two numbers alone. A file could contain a regular
-    # expression that is slow, or settings that select other code of peft.
+    # Create the configuration from these two numbers alone, because the file is not trusted: it
+    # could contain a slow regular expression, or settings that select other code of peft.
     if config["target_modules"] != HIDDEN_LAYERS or not 1 <= rank <= _MAX_RANK:
         raise ValueError(f"{folder / ADAPTER} is not a LoRA configuration of EnECG")
     adapted = with_lora(module, rank=rank, alpha=alpha, dropout=0.0)
     tensors = load_file(weights)
-    # peft does not report missing tensors.
+    # Compare the names here, because peft does not report missing tensors.
     differ = {*get_peft_model_state_dict(adapted)} ^ {*tensors}
     if differ:
         raise KeyError(f"{weights}: {min(differ)}")

@@ -1,4 +1,4 @@
-"""Output folders of runs and evaluations, replaced only when the new files are complete."""
+"""Output folders of runs and evaluations, whose files are replaced only by complete new ones."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ RUN_FILES = (CONFIG, PROVENANCE, RESULTS)
 """Files that every version of EnECG writes into a run folder."""
 
 UNFINISHED = "unfinished"
-"""Subfolder for new files, until they replace those of an earlier run."""
+"""Name of the subfolder that contains the new files until they are complete."""
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
@@ -51,8 +51,8 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
 
     Args:
         folder: Output folder; created if missing.
-        marker: Name of the file that identifies the folder as a run. The old one is deleted
-            before any file is replaced, and the new one is moved into place last, so an
+        marker: Name of the file that identifies the folder as a run. The old marker is deleted
+            before any file is replaced, and the new marker is moved into place last, so an
             interrupted replacement is not mistaken for a complete run.
         share: Whether other users may read the files, as far as the process's umask permits. By
             default only their owner can, because they contain patient ids and labels.
@@ -104,7 +104,8 @@ def _lock(folder: Path) -> Iterator[None]:
             "--out."
         ) from error
     except OSError:
-        pass  # a file system without locks
+        # The file system does not support locks.
+        pass
     try:
         yield
     finally:

@@ -28,19 +28,19 @@ from pipeline.training.fit_heads import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
-"""Standardized values of regression tasks, probabilities of labels for multilabel tasks, and class
-probabilities of others, by method and task."""
+"""Outputs by method and task: standardized values (regression), the probability of each label
+(multilabel), or class probabilities (other kinds)."""
 Predictions = dict[str, dict[str, Float[np.ndarray, "record *label"]]]
-"""Values in the unit of regression tasks, indicators of labels for multilabel tasks, and class
-indices of others, by method and task."""
+"""Predictions by method and task: values in the task's unit (regression), 0 or 1 for each label
+(multilabel), or class indices (other kinds)."""
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Heads and gate of one repeat.
 
-    The methods are the names of the experts, ``"EnECG"``, the gated mixture, and ``"ridge
-    regression"``, the baseline.
+    A method is an expert, under its name; ``"EnECG"``, the gated mixture of all experts; or
+    ``"ridge regression"``, the baseline.
 
     Attributes:
         targets: Fitted targets, by task.
@@ -104,15 +104,15 @@ class Predictor:
             features: Embeddings; only the gate's input is used.
 
         Returns:
-            Weights by task, in the order of `heads`; they sum to 1 over the experts. The second
-            axis has length 1 if all outputs of a task share their weights.
+            Weights by task. The experts, on the last axis, are in the order of `heads`, and their
+            weights sum to 1. The second axis has length 1 if all outputs of a task share weights.
         """
         with torch.no_grad():
             parts = [self.gate(part) for part in features.leads.split(PREDICTION_BATCH_SIZE)]
         return {task: torch.cat([part[task] for part in parts]) for task in self.targets}
 
     def decode(self, outputs: Outputs) -> Predictions:
-        """Convert outputs to values in the task's unit or class indices."""
+        """Convert outputs to predictions (see `Outputs` and `Predictions`)."""
         return {
             method: {
                 task: decide(
@@ -176,21 +176,22 @@ def read_run_features(
     namespace: str | None = None,
     device: str = "cpu",
 ) -> Features:
-    """Read the features of records that a run needs for prediction.
+    """Read the features that a run needs to predict for the given records.
 
     Args:
         folder: Run folder.
         store: Root folder or URL of the shared stores.
         record_id: Ids of the records.
-        namespace: Data set of the records, such as ``"ludb/1.0.1"``. Default: the run's.
-        device: Device of the tensors; see `load_run`.
+        namespace: Data set of the records, such as ``"ludb/1.0.1"``. Default: the data set that
+            the run was trained on.
+        device: Torch device of the tensors; see `load_run`.
 
     Returns:
         Embeddings by the run's experts, and the gate's input, in the order of `record_id`.
 
     Raises:
         UserError: `folder` is not a run folder, or a record has no embedding.
-        StoreError: The data set has no embeddings by an expert of the run with the same weights.
+        StoreError: The data set has no store of one of the run's experts with the same weights.
     """
     run = SavedRun(Path(folder).expanduser())
     namespace = namespace or run.config["dataset"]

@@ -21,14 +21,15 @@ def predict_repeat(
     unseen: Bool[np.ndarray, " record"],
     tasks: Sequence[Task],
 ) -> list[TaskPredictions]:
-    """Predict with every method of a repeat and with the constant predictor.
+    """Predict with each expert, with EnECG and with the constant predictor of a repeat.
 
     Args:
         repeat: Index of the repeat.
         predictor: Heads and gate of the repeat.
         features: Embeddings, in the order of `labels`.
         labels: Label table with `patient_id`, one row per record.
-        unseen: Mask of the records to predict; records without a label are skipped.
+        unseen: Mask of the records to predict. Records without a label of a task are skipped for
+            this task.
         tasks: Tasks to predict.
 
     Returns:

@@ -29,8 +29,8 @@ CONFIG_KEYS = {
 }
 """Required keys of `config.json`."""
 Thresholds = Mapping[str, Mapping[str, Sequence[float]]]
-"""Thresholds by method, binary task and repeat: the lowest probability for which class 1 is
-predicted; infinity if class 1 is never predicted."""
+"""Thresholds by method, binary task and repeat. Class 1 is predicted if its probability is at least
+the threshold; if the threshold is infinite, class 1 is never predicted."""
 MAX_DOCUMENT_BYTES = 1 << 28
 """Maximum size of a JSON document in a run folder; record ids of large cohorts take megabytes."""
 
@@ -60,7 +60,7 @@ class _Store(BaseModel):
 
 
 class _Config(BaseModel):
-    """The types of `CONFIG_KEYS` in a run folder, which others may have written."""
+    """Types of the required keys of `config.json`, which is validated because it is not trusted."""
 
     dataset: str
     index_digest: str
@@ -168,7 +168,7 @@ class RunResults:
         ]
 
     def score(self, method: str, task: str) -> Score | None:
-        """Return the score of a method on a task; None if the method does not support the task."""
+        """Return the score of a method on a task; None if there is none."""
         for score in self.scores:
             if (score.method, score.task) == (method, task):
                 return score
@@ -264,12 +264,12 @@ def read_document(file: Path) -> Any:
         file: The document.
 
     Returns:
-        Its value.
+        The parsed value.
 
     Raises:
-        ValueError: It is not JSON, or nested too deeply.
-        UnsafeFile: It is not a regular file, or too large.
-        OSError: It cannot be read.
+        ValueError: The file is not JSON, or is nested too deeply.
+        UnsafeFile: The file is not a regular file, or is too large.
+        OSError: The file cannot be read.
     """
     return parse_document(read_regular(file, MAX_DOCUMENT_BYTES), finite=False)
 

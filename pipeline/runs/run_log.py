@@ -24,7 +24,7 @@ class RunLog:
             file.write(f"{now} {line}\n")
 
     def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:
-        """Append one line per task with the best validation loss of each repeat."""
+        """Append one line per task with the lowest validation loss of each repeat and its epoch."""
         self.write(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():
             losses = [np.array(fit.validation_loss[task]) for fit in fits]

@@ -32,7 +32,7 @@ _LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, Safet
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run folder, read on demand.
+    """A run folder whose files are read when they are first needed.
 
     All methods and properties raise UserError if a file is missing or damaged.
 
@@ -72,7 +72,7 @@ class SavedRun:
 
     @cached_property
     def cohorts(self) -> tuple[dict[str, Any], ...]:
-        """For each repeat: its seed, the record ids of each part, and `patients_seen`."""
+        """For each repeat: seed, record ids of each part, training and validation patients."""
         cohorts = self._read("cohorts.json")
         if not (cohorts and isinstance(cohorts, list)):
             raise UserError(f"{self.folder / 'cohorts.json'} contains no cohorts. Train again.")
@@ -181,7 +181,7 @@ class SavedRun:
             yield
         except _LOAD_ERRORS as error:
             raise UserError(
-                f"{self.folder} is incomplete, damaged or of another version "
+                f"{self.folder} is incomplete, damaged or was written by another version of EnECG "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}). Train again."
             ) from error
 

@@ -21,11 +21,11 @@ def find_unseen(
     Args:
         saved: The saved run.
         dataset: Data set to evaluate on.
-        record_id: Ids of the records to evaluate, which are in the index.
+        record_id: Ids of the records to evaluate; all must be in the data set's index.
 
     Returns:
         Boolean mask, True for records of unseen patients. It is True everywhere if the data set
-        shares no patients with the run's.
+        and the one that the run was trained on have no patients in common.
     """
     index = dataset.index()
     trained_on = saved.config["dataset"]
@@ -43,7 +43,7 @@ def find_unseen(
 
 
 def describe_patients(saved: SavedRun, namespace: str) -> str:
-    """Return a sentence on the patients that a run is evaluated on."""
+    """Return a sentence that describes which patients a run is evaluated on."""
     trained_on = saved.config["dataset"]
     if same_patients(trained_on, namespace):
         return (

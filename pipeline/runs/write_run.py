@@ -1,18 +1,21 @@
-"""Write a run folder.
+"""Write a run folder, which consists of these files.
 
 - `config.json`: settings, the table of folds with its digest, library versions, duration, peak
   memory, and the stores with their extraction rates.
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.
-- `results.json`: all metrics of all methods, and the decision thresholds of binary tasks;
-  `results.md` and `results.html` present the same numbers.
+- `results.json`: all metrics of all methods, and the decision thresholds of binary tasks.
+- `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report.page`).
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
-- `log.txt`: progress with timestamps, and validation losses of heads and gates.
+- `log.txt`: progress with timestamps, and validation losses of heads and gates
+  (`pipeline.runs.run_log`).
 - `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
-  regressions) and the subfolders of heads, ridge regressions and gate; see
-  `pipeline.runs.checkpoints`.
+  regressions) and the subfolders of heads, ridge regressions and gate
+  (`pipeline.runs.checkpoints`).
+
+`write_run` writes all files but `log.txt`, `results.md` and `results.html`.
 """
 
 import hashlib
@@ -58,7 +61,7 @@ def write_run(
     differences: Sequence[Difference] = (),
     folds: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all files of a run folder except the log, the tables and the HTML page.
+    """Write all files of a run folder but the log, the Markdown tables and the HTML page.
 
     Args:
         folder: Existing empty folder.
@@ -125,7 +128,14 @@ def write_run(
 
 
 def _peak_memory(device: str) -> dict[str, int]:
-    """Return the peak memory of this process and of its GPU in bytes."""
+    """Return the peak memory of this process, and the peak that torch allocated on a GPU, in bytes.
+
+    Args:
+        device: Resolved device of the run.
+
+    Returns:
+        Bytes under ``"process"`` and, if the device is a GPU, under ``"gpu"``.
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
     memory = {"process": peak if sys.platform == "darwin" else 1024 * peak}
@@ -147,7 +157,7 @@ def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
-    """Return the training and validation patients, which no evaluation may use."""
+    """Return the ids of the training and validation patients, who must not be evaluated on."""
     seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
     patients: list[int | str] = np.unique(as_ids(inputs.labels.loc[seen, "patient_id"])).tolist()
     return patients
@@ -167,7 +177,7 @@ def _thresholds(repeats: Sequence[Repeat]) -> Thresholds:
 def _write_repeat(folder: Path, repeat: Repeat) -> None:
     folder.mkdir()
     documents = {name: targets.to_document() for name, targets in repeat.targets.items()}
-    # JSON does not support infinity, the threshold if class 1 is never predicted: store null.
+    # A threshold is infinite if class 1 is never predicted. JSON has no infinity, so write null.
     thresholds = {
         method: {
             task: value if np.isfinite(value).all() else None for task, value in by_task.items()

@@ -105,7 +105,7 @@ def test_invalid_adapter_is_a_user_error(
     changes: dict[str, Any], run: Path, synthetic_dir: Path, store: Path
 ):
     change(run / "repeat-0" / "heads" / "dlinear" / "age" / "adapter_config.json", **changes)
-    with pytest.raises(UserError, match="incomplete, damaged or of another version"):
+    with pytest.raises(UserError, match="incomplete, damaged or was written by another version"):
         evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
 
 

@@ -174,7 +174,7 @@ def test_rerunning_a_finished_extraction_computes_nothing(tmp_path: Path):
     assert (summary.computed, summary.already_complete, summary.failed.total()) == (0, 38, 0)
     assert summary.previously_failed == 2
     assert write_run_records(again, summary) == ()
-    assert "2 failed before (--retry-failed" in summary.lines()[0]
+    assert "2 failed in earlier runs (--retry-failed" in summary.lines()[0]
 
 
 def test_only_missing_rows_of_an_expert_are_computed(tmp_path: Path):

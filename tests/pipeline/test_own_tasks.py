@@ -223,7 +223,9 @@ def test_incomplete_run_is_reported(results: Results, tmp_path: Path):
             load_run(broken)
     targets = broken / "repeat-1" / "targets.json"
     targets.write_text(targets.read_text().replace('"constant"', '"another"'))
-    with pytest.raises(UserError, match=r"or of another version \(KeyError: 'const"):
+    with pytest.raises(
+        UserError, match=r"or was written by another version of EnECG \(KeyError: 'const"
+    ):
         load_run(broken, 1)
 
 
