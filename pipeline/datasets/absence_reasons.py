@@ -1,4 +1,4 @@
-"""Reasons why a record has no label: a short closed list for each label."""
+"""Reasons why a record has no label. Each label has a fixed list of possible reasons."""
 
 from collections.abc import Hashable, Iterable
 
@@ -36,7 +36,7 @@ REASONS = {
 - ``no_result``: the patient has no potassium result.
 - ``none_in_window``: the patient has results, but none in the window around this ECG.
 - ``unknown_flag``: the laboratory's flag is neither empty nor `abnormal`.
-- ``unknown_word``: the word does not state either class.
+- ``unknown_word``: the value is none of the words for the label's two classes.
 - ``no_report``: the selected report lines are empty.
 - ``no_diagnosis``: all selected report lines are skipped, because they are not diagnoses.
 - ``not_stated``: the source has no value.
@@ -58,7 +58,7 @@ def first_reason(
         *reasons: Masks over the records with the reason for each, in order of precedence.
 
     Returns:
-        One reason per record, null where no mask applies because the label is present.
+        One reason per record; null where no mask applies, so the label is present.
     """
     words = REASONS[label]
     codes = np.select(

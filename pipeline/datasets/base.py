@@ -36,7 +36,8 @@ LABEL_COLUMNS = {
 """
 
 CODE_COLUMNS = ("dx",)
-"""Further columns, which are text: codes separated by commas, such as those of diagnoses."""
+"""Columns that may follow `LABEL_COLUMNS`: text with codes separated by commas, such as codes of
+diagnoses."""
 
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
 """Prefixes of namespaces that share patient ids because they are releases of one collection."""
@@ -72,7 +73,7 @@ class RecordIndex:
 
 
 def same_patients(namespace: str, other: str) -> bool:
-    """Return whether equal patient ids in two namespaces are the same person."""
+    """Return whether equal patient ids in two namespaces refer to the same person."""
     return namespace == other or any(
         namespace.startswith(prefixes) and other.startswith(prefixes) for prefixes in SAME_PATIENTS
     )
@@ -87,8 +88,8 @@ def decoding_of(dataset: "Dataset") -> DecodeOptions:
 class Dataset(Protocol):
     """A source of 12-lead ECGs.
 
-    A data set may have an attribute ``threads``, the number of records worth reading concurrently
-    (default 1), and an attribute ``decoding`` with its `DecodeOptions`.
+    A data set may have an attribute ``threads``, the recommended number of records to read
+    concurrently (default 1), and an attribute ``decoding`` with its `DecodeOptions`.
     """
 
     @property
@@ -125,6 +126,7 @@ class Dataset(Protocol):
         """Return the labels of all records, without opening a waveform.
 
         Returns:
-            A table indexed by `record_id`: ``patient_id``, the `LABEL_COLUMNS` that the source
-            has, and further columns (float64 or text) for custom tasks of the same name.
+            A table indexed by `record_id` with ``patient_id``, those of the `LABEL_COLUMNS` that
+            the source has, and further columns (float64 or text). A custom task is named like the
+            column that it uses.
         """

@@ -15,7 +15,7 @@ from pipeline.waveforms.wfdb_header import HeaderError
 from stores.record_ids import RecordIds
 
 SOURCE = "header comments"
-"""Source of these labels in descriptions."""
+"""Name of the source in descriptions of skipped values."""
 
 _TEXT_FIELDS = ("dx", "rx", "hx", "sx")
 _UNKNOWN = ("", "unknown", "nan")
@@ -38,8 +38,8 @@ def read_header_labels(
         progress: Called as ``progress(done, total)`` with numbers of records.
 
     Returns:
-        Text by record id, in a column for each field that any record has. `dx`, `rx`, `hx` and `sx`
-        are lists joined by commas, missing where they are unknown.
+        A table of text, indexed by record id, with a column for each field that at least one record
+        has. `dx`, `rx`, `hx` and `sx` are lists joined by commas, missing where they are unknown.
     """
     columns: dict[str, list[str | None]] = {name: [] for name in COMMENT_FIELDS}
     errors: list[str] = []
@@ -54,7 +54,7 @@ def read_header_labels(
         return {}
 
     with ThreadPoolExecutor(files.threads) as executor:
-        # In batches, because the executor queues all tasks of a call.
+        # Submit the records in batches, because the executor queues all tasks of a call at once.
         for first in range(0, len(records), _BATCH):
             batch = records[first : first + _BATCH].tolist()
             run = executor.map if files.threads > 1 else map

@@ -21,7 +21,7 @@ PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Names of columns of patient ids."""
 
 HEADER_SUFFIX = ".hea"
-"""File suffix of WFDB headers; in capitals on some systems."""
+"""File suffix of WFDB headers in lower case; some systems write it in capitals."""
 
 EXACT_FLOAT = 2**53
 """Largest integer up to which float64 represents every integer."""
@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
 
 
 def normalize_column_name(header: object) -> str:
-    """Return a column's name; those of id columns in lower case, without surrounding spaces."""
+    """Return a column's name; the name of an id column is stripped and in lower case."""
     name = str(header)
     plain = name.strip().lower()
     return plain if plain in (*ID_COLUMNS, *PATIENT_COLUMNS) else name
@@ -43,11 +43,12 @@ def parse_integers(
     """Parse a column of integers exactly.
 
     Args:
-        column: Integers, floats or text. ``5.0`` is an integer; floats beyond `EXACT_FLOAT` are
-            not, because they may have been rounded.
+        column: Integers, floats or text. ``5.0`` counts as an integer. Floats beyond `EXACT_FLOAT`
+            do not, because they may have been rounded.
 
     Returns:
-        The integers, 0 where a field is not one, and a mask of the fields that are.
+        The integers, with 0 where a field is not an integer; and a mask of the fields that are
+        integers.
     """
     if column.dtype == np.int64:
         return column.to_numpy(), np.ones(len(column), bool)
@@ -57,10 +58,10 @@ def parse_integers(
 
 
 def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Return ids as text without surrounding spaces, NaN where there is none.
+    """Return ids as text without surrounding spaces, NaN where an id is missing.
 
-    Integers in a column of floats become text without a decimal point: pandas converts a column
-    of integers to floats if one is missing.
+    Integers in a column of floats become text without a decimal point, because pandas converts a
+    column of integers to floats if a value is missing.
     """
     text = column.map(_format_id, na_action="ignore").astype("str").str.strip()
     return text.mask(text == "")
@@ -69,8 +70,9 @@ def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
 def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
     """Replace text ids by the data set's spelling of them.
 
-    Ids match without surrounding spaces. If there is no such match, they match with the suffix
-    ``.hea`` removed, or in another Unicode normal form if only one record has it.
+    Surrounding spaces are ignored. An id that equals none of the data set's ids is also looked up
+    without the suffix ``.hea`` and, ignoring differences in Unicode normalization, with and without
+    this suffix. A match in the last way must be unique.
 
     Args:
         ids: Ids from a table.

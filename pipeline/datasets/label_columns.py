@@ -1,4 +1,4 @@
-"""Columns of users' tables, parsed to numbers, words or two classes."""
+"""Parsing of the columns of users' tables to numbers or words."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""Fields of a CSV that mean missing. `None` is a word: it may be a severity."""
+"""Fields of a CSV that mean missing. `None` does not, because it may be a class, such as a
+severity."""
 
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 40
@@ -19,8 +20,8 @@ def parse_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
         column: Text or numbers.
 
     Returns:
-        The numbers as float64, NaN where there is none, and a mask of the values that are neither
-        missing nor finite numbers.
+        The numbers as float64, NaN where a value is not a finite number; and a mask of the values
+        that are neither missing nor finite numbers.
     """
     stated = column if column.dtype.kind in "iuf" else parse_stated_words(column)
     numbers = pd.to_numeric(stated, errors="coerce").astype("float64")
@@ -29,14 +30,14 @@ def parse_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def parse_words(column: pd.Series) -> pd.Series:
-    """Parse a column of words: stripped, NaN where missing.
+    """Parse a column of words.
 
     Args:
         column: Text or numbers.
 
     Returns:
-        Strings. Whole numbers lose their point (`1.0` is `1`); `true` and `false` become lower
-        case.
+        Strings without surrounding spaces, NaN where missing or empty. Whole numbers have no
+        decimal point (`1.0` becomes `1`), and `true` and `false` are in lower case.
     """
     codes, distinct = pd.factorize(column)
     words = pd.Series([*map(_word, distinct), None], dtype="string")
@@ -45,7 +46,7 @@ def parse_words(column: pd.Series) -> pd.Series:
 
 
 def parse_stated_words(column: pd.Series) -> pd.Series:
-    """Parse a column of words like `parse_words`, NaN also for `MISSING_VALUES`."""
+    """Parse a column of words like `parse_words`, and replace `MISSING_VALUES` by NaN."""
     words = parse_words(column)
     return words.mask(words.isin(MISSING_VALUES))
 
@@ -58,7 +59,7 @@ def _word(value: object) -> str:
 
 
 def list_classes(words: pd.Series) -> list[str]:
-    """Return the distinct words, sorted as numbers if all are numbers, else alphabetically."""
+    """Return the distinct words, sorted numerically if all are numbers, else alphabetically."""
     found = [str(word) for word in words.dropna().unique()]
     try:
         return sorted(found, key=float)

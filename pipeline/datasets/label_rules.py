@@ -1,4 +1,4 @@
-"""Rules by which labels are derived from MIMIC's tables, with their defaults."""
+"""Rules for deriving labels from MIMIC's tables, with their defaults."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ NON_DIAGNOSTIC = (
     "age not entered",
     "unconfirmed",
 )
-"""Report lines that contain one of these phrases, in any case, are not diagnoses."""
+"""Report lines that contain one of these phrases, in upper or lower case, are not diagnoses."""
 
-FIRST_LINE_SKIPPED = "reports whose first line is no diagnosis, skipped"
-"""Description of the number of reports that start with a skipped line."""
+FIRST_LINE_SKIPPED = "reports whose first line was skipped, because it is not a diagnosis"
+"""Description under which these reports are counted."""
 
 _MAX_ITEM = 10**18 - 1
 """Largest integer that the table reader parses."""
@@ -43,17 +43,19 @@ class LabelRules:
     """Rules for labels from MIMIC's tables.
 
     Attributes:
-        window_hours: Hours around the ECG in which a potassium result is used, in (0, 8760].
-        match: ``"first"``: earliest result in [ECG, ECG + window]; ``"nearest"``: result nearest
-            to the ECG in [ECG - window, ECG + window]. Ties go to the earlier row of the table.
-        potassium_items: Item ids in MIMIC-IV's `d_labitems`.
-        abnormal: ``"range"``: the row's reference range, or the thresholds where it has none;
-            ``"flag"``: the laboratory's flag; ``"thresholds"``: outside `potassium_low` to
-            `potassium_high`. None: the first of these that the table has columns for.
-        potassium_low: Lowest normal value, mmol/L.
-        potassium_high: Highest normal value, mmol/L.
-        report: Report line used as diagnosis: ``"first"`` line, ``"all"`` lines joined by
-            ``"; "``, or a line number, ``"0"`` to ``"17"``; among lines that are not skipped.
+        window_hours: Maximum hours between an ECG and its potassium result, in (0, 8760].
+        match: ``"first"`` selects the earliest result in [ECG, ECG + window]; ``"nearest"`` selects
+            the result nearest to the ECG in [ECG - window, ECG + window]. Of several such results,
+            the first in the table is selected.
+        potassium_items: Item ids of potassium in MIMIC-IV's `d_labitems`.
+        abnormal: Criterion for an abnormal result. ``"range"``: outside the row's reference range,
+            or outside the thresholds if the row has no range; ``"flag"``: the laboratory's flag;
+            ``"thresholds"``: outside `potassium_low` to `potassium_high`. None selects the first of
+            these that the table has columns for.
+        potassium_low: Lowest normal value in mmol/L.
+        potassium_high: Highest normal value in mmol/L.
+        report: Report line to use as the diagnosis, of those that are not skipped: ``"first"``, a
+            line number from ``"0"`` to ``"17"``, or ``"all"``, joined by ``"; "``.
         skip_lines: Report lines that contain one of these phrases are skipped; case is ignored.
 
     Raises:
@@ -111,13 +113,20 @@ class LabelRules:
         return round(self.window_hours * 3600)
 
     def describe_window(self) -> str:
-        """Describe the result that is used, as part of a sentence."""
+        """Describe which potassium result is used, as part of a sentence."""
         if self.match == "first":
             return f"the first result in [ECG, ECG + {self.window_hours:g} h]"
         return f"the result nearest to the ECG within {self.window_hours:g} h"
 
     def describe_criterion(self, used: Criterion) -> str:
-        """Describe the definition of an abnormal result, as part of a sentence."""
+        """Describe when a result is abnormal, as part of a sentence.
+
+        Args:
+            used: The criterion that is used; differs from `abnormal` only if that is None.
+
+        Returns:
+            The description.
+        """
         limits = f"{self.potassium_low:g} to {self.potassium_high:g} mmol/L"
         return {
             "flag": "the laboratory's flag",

@@ -25,10 +25,10 @@ WORDS = {
     "sex": {**_TWO_CLASSES, "female": 0.0, "male": 1.0, "f": 0.0, "m": 1.0},
     "potassium": {**_TWO_CLASSES, "normal": 0.0, "abnormal": 1.0},
 }
-"""Words for 0 and 1 in lower case, by label."""
+"""For each label with two classes, the class number (0 or 1) of each word in lower case."""
 
 _Reasons = list[tuple[pd.Series, str]]
-"""Masks of absent values with their reasons."""
+"""Masks of the values that are absent for a reason, each with the reason."""
 
 _DECORATION = re.compile(r"^[\s.,;:*-]+|[\s.,;:*-]+$")
 """Punctuation around a diagnosis, such as `*** Atrial fibrillation. ***`."""
@@ -51,10 +51,10 @@ def parse_label(
     Args:
         name: One of `LABEL_COLUMNS` other than `patient_id`.
         column: Text or numbers, indexed by record id.
-        source: Name of the table or kind of files, the prefix of each description.
-        skipped: Updated with the number of values that are not used or are replaced, by
+        source: Name of the table or kind of files, with which each description begins.
+        skipped: Updated with the number of values that are not used or are replaced, keyed by
             description.
-        words: Words for 0 and 1, in lower case. Default: those of `WORDS`.
+        words: Class number (0 or 1) of each word in lower case. Default: those of `WORDS`.
 
     Returns:
         A column of the label, NaN where absent, and a column of reasons if the label is in
@@ -79,7 +79,7 @@ def parse_label(
 def normalize_diagnoses(words: pd.Series) -> pd.Series:
     """Return diagnoses in lower case, with single spaces and without surrounding punctuation.
 
-    Different spellings of a diagnosis are then one class.
+    As a result, different spellings of a diagnosis become one class.
     """
     spaced = words.str.replace(r"\s+", " ", regex=True)
     plain = spaced.str.replace(_DECORATION, "", regex=True).str.lower()
@@ -97,8 +97,8 @@ def parse_table(
         skipped: Updated as by `parse_label`.
 
     Returns:
-        Result of `parse_label` for each label, and extra columns unchanged. Ids and reasons for
-        absence are omitted.
+        The result of `parse_label` for each label column, and the other columns unchanged. Columns
+        of ids and of reasons for absence are omitted.
     """
     labels = LABEL_COLUMNS.keys() - {"patient_id"}
     return [
@@ -115,7 +115,7 @@ def _parse_classes(
     skipped: Counter[str],
     words: Mapping[str, float],
 ) -> tuple[pd.Series, _Reasons]:
-    """Return 0 and 1, and the masks of absent values with their reasons."""
+    """Return class numbers, NaN where absent, and the masks of absent values with their reasons."""
     stated = parse_stated_words(column).str.lower()
     # If any value of a column is text, pandas also reads its numbers as text, such as `1.0`.
     stated = stated.str.replace(_WHOLE, r"\1", regex=True)

@@ -28,13 +28,14 @@ TABLE = "ludb.csv"
 UNITS_PER_MV = 1000.0
 """Units of a LUDB file per millivolt, in all leads.
 
-The headers' gains are wrong: in each lead, the gain is the range of that lead, so that every lead
-would span 1 mV. The samples of all 200 records obey Einthoven's law (III = II - I) exactly, which
-they could not with different gains. With 1 uV per unit the R waves have plausible amplitudes:
-median 0.9 mV in II and 1.4 mV in V5.
+The headers' gains are wrong: the gain of each lead is the range of its samples, so with these gains
+every lead would have a range of 1 mV. The samples of all 200 records obey Einthoven's law (III = II
+- I) exactly, so all leads must have the same gain. With 1 uV per unit, the R waves have plausible
+amplitudes: median 0.9 mV in II and 1.4 mV in V5.
 """
 
 _R_PEAK = "N"
+"""Symbol of an R peak in the annotation files."""
 
 
 class Ludb:
@@ -65,7 +66,7 @@ class Ludb:
 
     @cached_property
     def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
-        """The table's valid rows, and the number of others keyed by description."""
+        """The valid rows of the table, and the numbers of skipped rows keyed by description."""
         return read_published_table(self.root / TABLE, ("ID",), ("Sex", "Age", "Rhythms"))
 
     @property
@@ -88,7 +89,10 @@ class Ludb:
         return read_leads(record, self._files, units_per_mv=UNITS_PER_MV, options=self.decoding)
 
     def labels(self) -> pd.DataFrame:
-        """Return the RR interval (from R peaks annotated in lead II), age, sex and first rhythm."""
+        """Return RR interval (from the R peaks annotated in lead II), age, sex and rhythm.
+
+        If a record has several rhythms, the first one in the table is used.
+        """
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
@@ -111,7 +115,8 @@ class Ludb:
             record: Id of the record.
 
         Returns:
-            The interval in ms, or a description of the file if it cannot be read.
+            The interval in ms. If the annotations cannot be read, a text that says so, which
+            `parse_label` counts as unreadable.
         """
         path = self.root / "data" / str(record)
         if not path.with_name(f"{record}.ii").is_file():

@@ -32,6 +32,7 @@ DEMO_NAMESPACE = "mimic-iv-ecg-demo/0.1"
 
 _LABEL_TABLES = ("machine_measurements", "hosp/patients", "hosp/labevents")
 _FULL_PATH = re.compile(r"files/p\d{4}/p\d+/")
+"""Beginning of a record's path in the full release; paths in the demo have no level ``p1000``."""
 
 
 class MimicIvEcg:
@@ -44,7 +45,7 @@ class MimicIvEcg:
     Args:
         directory: Directory, or URL such as ``s3://physionet-open/mimic-iv-ecg/1.0``, with
             ``record_list.csv`` and ``files/``. At a URL, ECGs are downloaded when they are read.
-        window_hours: Hours after an ECG in which a potassium result is its label.
+        window_hours: Maximum hours from an ECG to the potassium result that is its label.
         decoding: Options for short records and missing leads.
 
     Raises:
@@ -81,14 +82,14 @@ class MimicIvEcg:
 
     @property
     def threads(self) -> int:
-        """Number of records worth reading concurrently; more than 1 at a URL."""
+        """Recommended number of records to read concurrently; more than 1 at a URL."""
         return self.files.threads
 
     @cached_property
     def root(self) -> Path:
-        """The directory; for a URL, a temporary one with a copy of the tables of labels.
+        """The directory; for a URL, a temporary directory with copies of the label tables.
 
-        The copy is deleted with this object.
+        The copies are deleted when this object is garbage-collected.
         """
         if isinstance(self.files, DirectoryFiles):
             return Path(self.files.root)
@@ -116,12 +117,12 @@ class MimicIvEcg:
 
     @cached_property
     def _paths(self) -> pa.Array:
-        # Separate from `_records` because only reading ECGs needs them. Indexing an Arrow array is
-        # much faster than a DataFrame, relative to decoding an ECG.
+        # The paths are separate from `_records` because only reading ECGs requires them. They are
+        # in an Arrow array because indexing a DataFrame takes noticeable time per ECG.
         return read_paths(self._record_list)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return the state without temporary copies: each process makes its own."""
+        """Return the state without the temporary copies, of which each process makes its own."""
         copies = ("root", "_copies", "_record_list")
         return {name: value for name, value in vars(self).items() if name not in copies}
 
@@ -183,14 +184,14 @@ class MimicIvEcg:
             progress: Called as ``progress(bytes_read, total_bytes)``.
 
         Returns:
-            The labels, by the default rules apart from the window.
+            The labels, derived by the default `LabelRules` with this object's `window_hours`.
         """
         rules = LabelRules(window_hours=self.window_hours)
         return label_mimic_records(self.tables(), rules, progress=progress)
 
 
 def _synthetic_namespace(marker: bytes, location: str) -> str:
-    """Return the namespace in the marker of a synthetic data set, which must be a synthetic one."""
+    """Return the namespace in a marker; raise UserError unless it starts with `synthetic/`."""
     try:
         namespace = str(parse_document(marker)["namespace"])
         check_dataset_name(namespace)

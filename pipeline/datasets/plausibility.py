@@ -24,7 +24,7 @@ PLAUSIBLE = {
     "qrs_duration": (20, 400),
     **dict.fromkeys(("qt_interval", "qtc_interval"), (100, 1200)),
 }
-"""Lowest and highest plausible value by column; values outside are not labels.
+"""Lowest and highest plausible value by column; other values are treated as missing.
 
 RR interval, onsets, ends, intervals and durations are in ms, ages in years, axes in degrees and
 heart rates in beats per minute. The ranges exclude the codes of ECG machines for "not measured":
@@ -32,14 +32,15 @@ heart rates in beats per minute. The ranges exclude the codes of ECG machines fo
 """
 
 AGE_OVER_89 = 90.0
-"""Age in years of every patient over 89, because sources that protect privacy state no more."""
+"""Age in years that is used for every patient over 89, because de-identified sources do not state
+the exact age."""
 
 PTB_XL_OVER_89 = 300.0
 """PTB-XL's code for an age over 89."""
 
 MAX_GAP = 2.0
-"""Gap between neighboring values beyond which a value is suspicious, relative to the range of the
-values on the inner side of the gap."""
+"""Maximum gap between neighboring values, relative to the range of the values on the inner side of
+the gap. Values beyond a larger gap are suspicious."""
 
 MIN_DISTINCT = 5
 """Minimum number of distinct values for which gaps are assessed."""
@@ -63,7 +64,7 @@ def remove_implausible(
         return numbers
     low, high = PLAUSIBLE[name]
     if name == "age":
-        # 89.5 years may be a fraction of 89.
+        # An age such as 89.5 is not over 89 in whole years, so it is kept.
         over_89 = numbers.between(AGE_OVER_89, high) | (numbers == PTB_XL_OVER_89)
         numbers = numbers.mask(over_89, AGE_OVER_89)
         if over_89.any():

@@ -26,13 +26,14 @@ from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
-"""Namespaces by sampling rate in Hz; the resampled 100 Hz files have other embeddings."""
+"""Namespaces by sampling rate in Hz. They differ because the files at 100 Hz, which are resampled,
+have other embeddings."""
 
 TABLE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
 
 SEXES = {"0": 1.0, "1": 0.0}
-"""From the table's coding (0 male, 1 female) to that of `LABEL_COLUMNS` (1 male, 0 female)."""
+"""Codes of `LABEL_COLUMNS` (1 male, 0 female) by code in the table (0 male, 1 female)."""
 
 RHYTHMS = {
     "SR": "sinus rhythm",
@@ -55,14 +56,14 @@ SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 """Diagnostic superclasses, most frequent first."""
 
 Likelihoods = Mapping[str, float]
-"""Likelihood of each statement in percent; 0 if it is not stated."""
+"""Likelihood of each statement in percent; 0 if the likelihood is not stated."""
 
 _PARSE_ERRORS = (
     *(ValueError, SyntaxError, AttributeError, TypeError),
     # Deeply nested input, and integers beyond float64.
     *(MemoryError, RecursionError, OverflowError),
 )
-"""Errors of parsing a cell of `scp_codes` that is not a dict of likelihoods."""
+"""Exceptions that parsing a cell of `scp_codes` raises if it is not a dict of likelihoods."""
 
 
 class PtbXl:
@@ -100,9 +101,8 @@ class PtbXl:
 
     @cached_property
     def _rows(self) -> tuple[pd.DataFrame, Counter[str]]:
-        """The table's valid rows, and the number of others keyed by description."""
+        """The valid rows of the table, and the numbers of skipped rows keyed by description."""
         columns = ("age", "sex", "scp_codes", self._path_column)
-        # Some id columns have a decimal point.
         return read_published_table(self._file, ("ecg_id", "patient_id"), columns)
 
     @property
@@ -130,10 +130,11 @@ class PtbXl:
     def labels(self) -> pd.DataFrame:
         """Return age, sex and rhythm, and columns of statements.
 
-        The rhythm is the statement with the highest likelihood, the superclass the one with the
-        highest sum of likelihoods. Ties go to the one that is rarer in PTB-XL, which carries more
-        information: bigeminal pattern rather than sinus rhythm. Most likelihoods of rhythms are 0,
-        which means not stated.
+        The rhythm is the rhythm statement with the highest likelihood. The superclass is the one
+        whose diagnostic statements have the highest sum of likelihoods. Of several with the same
+        likelihood, the one that is rarer in PTB-XL is used, because it carries more information,
+        such as bigeminal pattern instead of sinus rhythm. The likelihood of most rhythm statements
+        is 0, which means that it is not stated.
 
         The columns are `scp_codes`, all statements; `scp_superclass`; and `scp_superclasses`, the
         superclasses of all diagnostic statements, separated by semicolons, whatever their
@@ -217,6 +218,6 @@ def _list_superclasses(likelihoods: Likelihoods, classes: Mapping[str, str]) -> 
 
 
 def _likeliest(likelihoods: Likelihoods, names: tuple[str, ...]) -> str:
-    """Return the likeliest of these names, the last one of equals, or "" if none is stated."""
+    """Return the likeliest name, the last of several equally likely, or "" if none is stated."""
     stated = [(likelihoods[name], i) for i, name in enumerate(names) if name in likelihoods]
     return names[max(stated)[1]] if stated else ""

@@ -19,12 +19,14 @@ def read_published_table(
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """Read a table as text, indexed by record id.
 
-    Skipped, counted and logged are rows whose number of fields differs from the header's, rows with
-    an invalid id, and different rows of one record, because the id of one of them is wrong.
+    A row is skipped, counted and logged if its number of fields differs from the header's, if one
+    of its ids is invalid, or if another row with other values has the same record id, because the
+    id of one of the two must be wrong.
 
     Args:
         path: CSV file.
-        ids: Names of the id columns, that of the record id first.
+        ids: Names of the id columns; the first one is the column of the record id. Ids may be
+            written with a decimal point.
         columns: Names of the other columns to read.
 
     Returns:
@@ -55,7 +57,8 @@ def _read_rows(path: Path, required: Collection[str], skipped: Counter[str]) -> 
     """Return the rows as text, indexed by the line in which they start."""
     rows, lines = [], []
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        # Strict: a quote that is not closed would lose all rows after it.
+        # Use the strict mode, in which a quote that is not closed is an error. Otherwise, all rows
+        # after the quote would become one field.
         reader = csv.reader(file, strict=True)
         header = next(reader, [])
         if missing := sorted({*required} - {*header}):
@@ -77,7 +80,7 @@ def _select_valid_rows(
     """Return the rows with valid ids, which are replaced by integers."""
     for column in ids:
         numbers, known = parse_integers(table[column])
-        # Stores use negative ids for rows that are not written.
+        # Negative ids are invalid, because stores use -1 for rows without a record.
         known &= numbers >= 0
         if not known.all():
             example = table[column][~known].iloc[[0]]

@@ -21,6 +21,9 @@ STANDARD_COLUMNS = frozenset(
 """Columns that every data set may have: ids, labels and reasons."""
 
 
+OWN_TABLES = "the data set's own tables"
+"""Stands for the missing table of a label that a data set other than MIMIC does not have."""
+
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
 
@@ -30,13 +33,14 @@ class RecordLabels:
     """Labels of all records of a data set.
 
     Attributes:
-        table: One row per record in the order of the data set, indexed by `record_id`:
-            `LABEL_COLUMNS`, a column of reasons for each label, then extra columns (float64 or
-            strings).
-        missing_tables: For each label without a column, the table that is missing.
-        criterion: Definition of abnormal potassium; None if there is no lab table.
-        skipped: Number of rows and values that were ignored, in whole or in part, or replaced, for
-            each reason.
+        table: One row per record in the order of the data set, indexed by `record_id`. The columns
+            are those of `LABEL_COLUMNS`, a column of reasons for each label, and extra columns
+            (float64 or strings).
+        missing_tables: For each label without a column, the table that is missing, or
+            `OWN_TABLES`.
+        criterion: Criterion for abnormal potassium; None if there is no lab table.
+        skipped: Numbers of rows and values that were replaced or ignored, wholly or in part, keyed
+            by description.
         sources: Paths of the source tables.
     """
 
@@ -63,14 +67,15 @@ class RecordLabels:
 
 @runtime_checkable
 class HasRecordLabels(Protocol):
-    """A data set that knows why its labels are absent."""
+    """A data set that provides the reasons why its labels are absent."""
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
         """Return the labels of all records.
 
         Args:
-            progress: Called as ``progress(done, total)`` with numbers of records, if reading
-                their labels takes long.
+            progress: Called as ``progress(done, total)``, with numbers of records unless the data
+                set documents another unit. A data set that reads its labels quickly may never call
+                it.
         """
 
 
@@ -81,8 +86,8 @@ def assemble_labels(
 
     Args:
         index: The data set's records and patients.
-        columns: Labels with reasons from `parse_label`, and extra columns, each with one row per
-            record in the order of the index.
+        columns: Results of `parse_label` (labels with reasons), and extra columns. Each has one row
+            per record, in the order of the index.
         skipped: Number of rows and values that are not used, keyed by description.
 
     Returns:
@@ -90,7 +95,7 @@ def assemble_labels(
     """
     parts = [part.reset_index(drop=True) for part in columns]
     table = pd.concat([pd.DataFrame({"patient_id": index.patient_id}), *parts], axis=1)
-    missing_tables = {name: "the data set's own tables" for name in REASONS if name not in table}
+    missing_tables = {name: OWN_TABLES for name in REASONS if name not in table}
     return RecordLabels(arrange_columns(table, index.record_id), missing_tables, skipped=+skipped)
 
 
@@ -102,7 +107,8 @@ def describe_skipped(skipped: Counter[str], records: int) -> tuple[str, ...]:
         records: Number of records of the data set.
 
     Returns:
-        The sentences, with the share of the records where the description counts reports.
+        The sentences. The one for `FIRST_LINE_SKIPPED`, which counts reports, also states their
+        share of the records.
     """
     notes = []
     for description, count in sorted(skipped.items()):

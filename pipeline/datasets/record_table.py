@@ -39,14 +39,15 @@ class RecordTable:
 
     Attributes:
         path: The file.
-        table: The requested columns as they are in the file, one row per record of the data set in
-            its order, indexed by `record_id`, NaN where the file has no value.
+        table: The requested columns, with values as in the file and NaN where the file has none.
+            There is one row per record of the data set, in the data set's order, indexed by
+            `record_id`.
         patients: Patient of each record as text, NaN where the file has none. None if the file has
             no patient column.
         columns: Names of all columns of the file.
         unknown_records: Record ids of the file that are not in the data set.
-        invalid_rows: Number and example of the rows without a valid record id, which are skipped;
-            empty if there are none.
+        invalid_rows: Description of the skipped rows without a valid record id: their number and
+            an example. Empty if there are none.
     """
 
     path: Path
@@ -58,10 +59,10 @@ class RecordTable:
 
 
 def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
-    """Read columns of a table for these records.
+    """Read columns of a table for the records of a data set.
 
-    Id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) are found in any
-    case.
+    The names of id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) may be
+    in upper or lower case.
 
     Args:
         path: CSV, gzipped CSV or Parquet file.
@@ -69,7 +70,7 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
         columns: Names of the columns to read; those that do not exist are ignored.
 
     Returns:
-        The columns, joined by record id.
+        The columns, joined to the data set's records by record id.
 
     Raises:
         UserError: The file cannot be read as a table, has no valid record id, a record has two
@@ -151,7 +152,7 @@ def _raw_column_names(path: Path) -> tuple[str, ...]:
 
 
 def _check_size(path: Path, rows: int, columns: int) -> None:
-    """Raise UserError for a table that would take up all memory, as a small file can."""
+    """Raise UserError if a table is too large for the memory; its compressed file may be small."""
     if rows > MAX_ROWS or columns > MAX_COLUMNS:
         raise UserError(
             f"{path} has {rows:,} rows and {columns:,} columns; a label table has at most "
@@ -160,7 +161,7 @@ def _check_size(path: Path, rows: int, columns: int) -> None:
 
 
 def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """Return the names of all columns, and the wanted columns; ids as they are written."""
+    """Return the names of all columns, and the wanted columns with ids as written in the file."""
     columns = read_column_names(path)
     renamed = dict(zip(_raw_column_names(path), columns, strict=True))
     chosen = [name for name, plain in renamed.items() if plain in wanted]
@@ -171,7 +172,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
         warnings.simplefilter("error", pd.errors.ParserWarning)
         if path.suffix == ".parquet":
             read = pq.read_table(path, columns=chosen)
-            # Without pandas' metadata, an index is a column too.
+            # Ignore pandas' metadata, so that the index of a data frame is read as a column.
             table = read.to_pandas(ignore_metadata=True)
             for name in set(exact) & set(chosen):
                 # pandas converts integers to float where one is missing.
@@ -179,13 +180,13 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
             for name in table.select_dtypes("category"):
                 table[name] = table[name].astype(table[name].cat.categories.dtype)
             return columns, table.rename(columns=renamed)
-        # With usecols, pandas would not notice rows with too many fields.
+        # Read all columns, because with `usecols` pandas does not report rows with too many fields.
         table = pd.read_csv(
             path,
             index_col=False,
             dtype=dict.fromkeys(exact, str),
             keep_default_na=False,
-            # "NA" may be a record's or a patient's id.
+            # In id columns, only empty fields are missing, because "NA" may be an id.
             na_values={name: [""] if name in ids else list(MISSING_VALUES) for name in renamed},
             skipinitialspace=True,
             low_memory=False,
@@ -195,7 +196,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
 
 @contextmanager
 def _parse_errors(path: Path) -> Iterator[None]:
-    """Raise errors of the parsers as UserError."""
+    """Translate the exceptions of the parsers to UserError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -231,7 +232,8 @@ def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> d
     for name in (name for name in PATIENT_COLUMNS if name in table):
         patients = normalize_unicode(parse_text_ids(table[name]))
         if not text:
-            # `5.0` and `5` are the same patient. Text is not changed, and matches no patient.
+            # Convert integers, because `5.0` and `5` are the same patient. Keep other text, which
+            # equals none of the data set's patients.
             numbers, known = parse_integers(table[name])
             patients = patients.mask(patients.isin(MISSING_VALUES)).mask(
                 known, pd.Series(numbers.astype(str), patients.index)

@@ -1,4 +1,4 @@
-"""Data sets by their specs, such as ``ludb:DIRECTORY`` or ``wfdb:NAME=DIRECTORY``."""
+"""Open data sets by specs such as ``ludb:DIRECTORY`` or ``wfdb:NAME=DIRECTORY``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +19,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "ptb-xl": PtbXl,
     "ptb-xl-100": partial(PtbXl, rate_hz=100),
 }
-"""Constructors by source, with the directory or URL as argument. A new source is one module and one
-line here; its constructor may have a parameter `decoding`."""
+"""Constructors by source, with the directory or URL as argument. To add a source, write a module
+and add a line here. The constructor may have a parameter `decoding`."""
 
 NAMED_DATASETS: dict[str, Callable[..., Dataset]] = {"wfdb": WfdbDirectory}
 """Constructors of sources whose data sets need a name, which is the first argument."""
@@ -31,8 +31,8 @@ def resolve_dataset(dataset: str | Dataset, decoding: DecodeOptions) -> Dataset:
 
     Args:
         dataset: A data set, or its spec.
-        decoding: Options for short records and missing leads. A data set object may have been
-            created with other options only if these are the default.
+        decoding: Options for short records and missing leads. If `dataset` is an object, they must
+            be those with which it was created, or the defaults, which are then ignored.
 
     Returns:
         The data set.
@@ -62,8 +62,8 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
         The data set.
 
     Raises:
-        UserError: The source is unknown or does not support the options of decoding, or the
-            directory or a required table does not exist.
+        UserError: The source is unknown or does not support the decoding options, or the directory
+            or a required table does not exist.
     """
     source, _, rest = spec.partition(":")
     forms = {name: f"{name}:DIRECTORY" for name in DATASETS}

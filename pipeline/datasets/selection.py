@@ -31,7 +31,7 @@ def select_records(
 
     Args:
         index: All record ids of a data set.
-        limit: Number of first records to select; None selects all.
+        limit: Select only the first `limit` records; None selects all.
         records: File of the ids to select (see `read_record_ids`); None selects all.
         sample: Number of records to draw at random; None selects all.
         seed: Seed of the sample.

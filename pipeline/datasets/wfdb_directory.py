@@ -1,8 +1,8 @@
-"""Any directory of WFDB records, under a name that its owner chooses.
+"""Any directory of WFDB records, under a name that the user chooses.
 
-A record is identified by its path in the directory, and two laboratories may both have a
-``data/0001``. The name in ``wfdb:NAME=DIR`` therefore becomes part of the namespace, which is the
-same for every copy of the directory and does not change when records are added.
+A record is identified by its path in the directory. Because two laboratories may both have a record
+``data/0001``, the name in ``wfdb:NAME=DIR`` becomes part of the namespace. The namespace is the
+same for every copy of the directory, and does not change when records are added.
 """
 
 import re
@@ -30,8 +30,8 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, as_ids
 
 LABELS = "labels.csv"
-"""Optional table with a column `record_id`, and any of `patient_id` or `subject_id`,
-`LABEL_COLUMNS` and further columns."""
+"""Name of an optional table. It has a column `record_id`, and may have a column `patient_id` or
+`subject_id`, any of the `LABEL_COLUMNS`, and further columns."""
 
 _WEB_SERVERS = ("http://", "https://")
 
@@ -42,7 +42,8 @@ class WfdbDirectory:
     """All WFDB records in a directory and its subdirectories, sorted by id.
 
     A record's id is the path of its header relative to the directory, with ``/`` and without
-    ``.hea`` (in any case). Its patient is the one in ``labels.csv``, or else the record's own id.
+    ``.hea`` (in upper or lower case). A record's patient is the one in ``labels.csv``; if there is
+    none, the record's id is also its patient id.
 
     Args:
         name: Name of the data set: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, starting
@@ -79,7 +80,7 @@ class WfdbDirectory:
 
     @property
     def threads(self) -> int:
-        """Number of records worth reading concurrently; more than 1 at a URL."""
+        """Recommended number of records to read concurrently; more than 1 at a URL."""
         return self._files.threads
 
     @cached_property
@@ -99,7 +100,7 @@ class WfdbDirectory:
     def _find_records(self) -> list[str]:
         if isinstance(self._files, DirectoryFiles):
             return find_records(Path(self.directory))
-        # Imported here: obstore is not needed for a directory.
+        # Imported here because a directory does not need obstore.
         from pipeline.waveforms.object_files import ObjectFiles
 
         assert isinstance(self._files, ObjectFiles)
@@ -146,7 +147,8 @@ class WfdbDirectory:
             if columns is None:
                 columns = set(read_column_names(path)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
             table = read_record_table(path, records, columns)
-        # A missing or misspelled record id would leave its record without labels and patient.
+        # Do not skip such rows: the record whose id is missing or misspelled in the table would
+        # have neither labels nor a patient.
         if table.invalid_rows:
             raise UserError(f"{table.path} has {table.invalid_rows}; every row needs a record id.")
         if len(table.unknown_records):

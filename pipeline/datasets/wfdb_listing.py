@@ -20,8 +20,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def find_records(root: Path) -> list[str]:
     """Find all WFDB records in a directory and its subdirectories.
 
-    Hidden files and folders are ignored. Each folder is visited once, under its own path if it is
-    inside the directory, otherwise under that of a link to it.
+    Hidden files and folders are ignored. Each folder is visited once: under its own path if it is
+    inside the directory, otherwise under the path of a link to it.
 
     Args:
         root: The directory.
@@ -35,7 +35,7 @@ def find_records(root: Path) -> list[str]:
     """
     records: list[str] = []
     visited: set[tuple[int, int]] = set()
-    # Links go to the end, so that a folder is visited under its own path before a link's.
+    # Append links to the end, so that a folder is visited under its own path before a link to it.
     queue = deque([""])
     while queue:
         folder = queue.popleft()
@@ -102,7 +102,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        # A link to itself is not a folder.
+        # A link that leads back to itself is not a folder.
         if error.errno == errno.ELOOP:
             return False
         raise

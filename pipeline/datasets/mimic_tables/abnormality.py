@@ -9,7 +9,8 @@ from pipeline.datasets.mimic_tables.csv_file import read_header
 from pipeline.datasets.mimic_tables.sql import quote_text
 from pipeline.mimic_codes import ABNORMAL_FLAG
 
-# In order of preference. The flag contradicts the row's own reference range in some reports.
+# The columns that each criterion requires, in order of preference. The reference range is preferred
+# to the flag, which contradicts the range in some rows.
 _COLUMNS: dict[Criterion, tuple[str, ...]] = {
     "range": ("ref_range_lower", "ref_range_upper"),
     "flag": ("flag",),
@@ -37,13 +38,13 @@ def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
     if not names.issuperset(needed):
         raise UserError(
             f"{path} has no column {' or '.join(needed)}, which --abnormal {rules.abnormal} "
-            "needs; omit the option or use --abnormal thresholds."
+            "requires; omit the option or use --abnormal thresholds."
         )
     return rules.abnormal
 
 
 def available_columns(path: Path) -> tuple[str, ...]:
-    """Return the columns of any criterion that the lab table has, which must be complete."""
+    """Return the columns of each criterion for which the lab table has all columns."""
     names = set(read_header(path))
     return tuple(
         column
@@ -54,12 +55,12 @@ def available_columns(path: Path) -> tuple[str, ...]:
 
 
 def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
-    """Return a BOOLEAN expression over the lab table's columns.
+    """Return a BOOLEAN expression for whether a row of the lab table is abnormal.
 
     Args:
         criterion: Result of `choose_criterion`.
-        value: Expression of the potassium, mmol/L.
-        rules: The thresholds; values equal to a limit are normal.
+        value: Expression for the potassium in mmol/L.
+        rules: Rules with the thresholds; values equal to a limit are normal.
 
     Returns:
         The expression, NULL where the flag is an unknown word.
@@ -83,10 +84,10 @@ def is_flagged() -> str:
 
 
 def contradicts_flag(value: str, available: tuple[str, ...]) -> str:
-    """Return a BOOLEAN expression for a flag that contradicts the row's reference range.
+    """Return a BOOLEAN expression for whether a row's flag contradicts its reference range.
 
     Args:
-        value: Expression of the potassium, mmol/L.
+        value: Expression for the potassium in mmol/L.
         available: Result of `available_columns`.
 
     Returns:
@@ -95,7 +96,7 @@ def contradicts_flag(value: str, available: tuple[str, ...]) -> str:
     if not {"flag", *_COLUMNS["range"]}.issubset(available):
         return "false"
     lower, upper = map(columns.number, _COLUMNS["range"])
-    # A row may state one limit only.
+    # A row may state only one of the limits.
     low, high = f"coalesce({lower}, '-inf'::DOUBLE)", f"coalesce({upper}, 'inf'::DOUBLE)"
     has_range = f"(({lower}) IS NOT NULL OR ({upper}) IS NOT NULL)"
     outside = f"({value}) NOT BETWEEN {low} AND {high}"

@@ -1,7 +1,7 @@
 """SQL expressions that read values from text columns of MIMIC's tables.
 
-An expression is NULL where the field is a missing value or unreadable. Spaces around a field are
-ignored.
+Each function takes the name of a column and returns an expression. The expression is NULL where the
+field is missing or unreadable. Spaces around a field are ignored.
 """
 
 from collections.abc import Callable
@@ -16,39 +16,44 @@ _TIME_LENGTH = len("2150-03-01 12:40:00")
 
 
 def text(column: str) -> str:
-    """Text without surrounding spaces."""
+    """Return an expression for text without surrounding spaces."""
     trimmed = f"trim({quote_name(column)})"
     return f"CASE WHEN {trimmed} NOT IN {quote_list(MISSING_VALUES)} THEN {trimmed} END"
 
 
 def integer(column: str) -> str:
-    """BIGINT of at most 18 digits; ``12.0`` is an integer."""
+    """Return an expression for a BIGINT of at most 18 digits; ``12.0`` is an integer."""
     return _cast(column, _INTEGER, quote_name(column), "BIGINT")
 
 
 def number(column: str) -> str:
-    """Finite DOUBLE."""
+    """Return an expression for a finite DOUBLE."""
     value = _cast(column, _NUMBER, quote_name(column), "DOUBLE")
     return f"CASE WHEN isfinite({value}) THEN {value} END"
 
 
 def time(column: str) -> str:
-    """TIMESTAMP in whole seconds; a date without a time of day is unreadable."""
-    # A date alone would place a result at midnight.
+    """Return an expression for a TIMESTAMP in whole seconds; a date alone is unreadable."""
+    # Without a time of day, a result would be placed at midnight.
     return _cast(column, _TIME, f"left(ltrim({quote_name(column)}), {_TIME_LENGTH})", "TIMESTAMP")
 
 
 def is_stated(column: str) -> str:
-    """Whether a field is not a missing value."""
+    """Return a BOOLEAN expression for whether a field is not missing; it is never NULL."""
     return f"({text(column)}) IS NOT NULL"
 
 
 def parsed(column: str, expression: Callable[[str], str]) -> str:
-    """Return two columns: the value, and `unreadable_COLUMN` where it is stated but unreadable.
+    """Return two columns for a SELECT: the value, and whether it is stated but unreadable.
+
+    The second column is named `unreadable_COLUMN`.
 
     Args:
-        column: Name of a text column, and of the column of values.
+        column: Name of the text column, which is also the name of the column of values.
         expression: `integer`, `number` or `time`.
+
+    Returns:
+        The two columns, separated by a comma.
     """
     value = expression(column)
     unreadable = f"CASE WHEN ({value}) IS NULL THEN {is_stated(column)} ELSE false END"
@@ -56,6 +61,6 @@ def parsed(column: str, expression: Callable[[str], str]) -> str:
 
 
 def _cast(column: str, pattern: str, value: str, kind: str) -> str:
-    # The cast alone accepts more, such as 0x10 and 1_0.
+    # Match the pattern first, because the cast also accepts text such as 0x10 and 1_0.
     matches = f"regexp_full_match({quote_name(column)}, ' *({pattern}) *')"
     return f"CASE WHEN {matches} THEN try_cast({value} AS {kind}) END"

@@ -14,7 +14,8 @@ _MAX_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 
 _QUOTES = re.compile(rb'(?P<field_start>[,\r\n] *)?(?P<quotes>"+)')
-"""Two quotes are an escaped quote, or an empty field."""
+"""A run of quotes and, if it starts a field, what precedes it. A run of even length does not open
+or close a field: it consists of escaped quotes, or is an empty field."""
 
 
 def is_compressed(path: Path) -> bool:
@@ -88,7 +89,8 @@ def find_open_quote(path: Path) -> int | None:
         while True:
             block = file.read(_BLOCK_BYTES)
             data = rest + block
-            # Quotes that may continue in the next block are left to it.
+            # Leave quotes at the end of the block to the next iteration, because they may continue
+            # in the next block.
             kept = data.rstrip(b'"').rstrip(b" ").rstrip(b",\r\n") if block else data
             for found in _QUOTES.finditer(data, 0, len(kept)):
                 if len(found["quotes"]) % 2 == 0:

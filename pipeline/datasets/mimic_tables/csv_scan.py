@@ -22,23 +22,25 @@ from pipeline.datasets.mimic_tables.engine import Connection, fetch, run
 from pipeline.datasets.mimic_tables.sql import quote_list, quote_name, quote_text
 
 BUFFER_BYTES = 8 << 20
-"""Bytes read at a time, at least `MAX_ROW_BYTES`."""
+"""Bytes that DuckDB reads at a time; must be at least `MAX_ROW_BYTES`."""
 
 MAX_ROW_BYTES = 2 << 20
+"""Maximum length of a row; a longer one indicates a quote that is not closed."""
 
 _RAGGED = ("MISSING COLUMNS", "TOO MANY COLUMNS")
 _UNQUOTED = ("UNQUOTED VALUE", "LINE SIZE OVER MAXIMUM")
 """DuckDB's types of rejected rows."""
 
 _MIXED_LINE_ENDS = "invalid state"
-"""Part of DuckDB's error message."""
+"""Part of DuckDB's error message for a file whose line ends differ."""
 
 _FAST = "parallel = true"
 _COUNTING = "parallel = false, store_rejects = true, rejects_limit = 0, rejects_table = 'rejects'"
-"""Options of `read_csv`.
+"""Options of DuckDB's `read_csv`: a fast one for valid files, and one that counts rejected rows.
 
-A thread that reads from the middle of a file may begin inside a quoted field. DuckDB reports this
-as an error, but not if it stores rejected rows: then it loses rows.
+A thread that starts to read in the middle of a file may start inside a quoted field. DuckDB reports
+this as an error, except if it stores rejected rows: then it silently loses rows. Therefore, the
+options that store rejected rows use only one thread.
 """
 
 SkippedRows = Counter[str]
@@ -54,18 +56,18 @@ def scan_csv(
     skipped: SkippedRows,
     query: Callable[[], Result],
 ) -> Result:
-    """Run a query over the view `csv` of a file, whose columns are text.
+    """Create the view `csv` of a file, whose columns are text, and run a query over the view.
 
     Rows whose number of fields differs from the header's, and rows that are not UTF-8 in a column
     of the query, are skipped and counted.
 
     Args:
-        connection: Result of `open_engine`; one file per connection.
+        connection: Result of `open_engine`. Use a connection for only one file.
         path: Plain or gzipped CSV file.
         columns: Columns of the view, which the file must have exactly once.
         skipped: Updated with the number of rows skipped, keyed by description.
-        query: Reads the view, whose rows are in the file's order. Called again if the file has an
-            invalid row.
+        query: Function that runs the query. The rows of the view are in the file's order. The
+            function is called again if the file has an invalid row.
 
     Returns:
         Result of the query.
@@ -84,7 +86,7 @@ def scan_csv(
         _create_view(connection, path, header, columns, _COUNTING)
         result = query()
         rejected = _count_rejected(connection)
-        # DuckDB does not reject a row that continues to the end of the file, but loses it.
+        # DuckDB loses, instead of rejecting, a row that continues to the end of the file.
         quote = rejected.unquoted or find_open_quote(path)
         if quote is not None:
             line = find_line(path, quote)
@@ -111,9 +113,9 @@ def count_skipped(
     Args:
         connection: Result of `open_engine`.
         table: Table or view of a file's rows.
-        path: The file, whose name starts each description.
+        path: The file; its name is added to the beginning of each description.
         skipped: Updated with the counts.
-        counts: Aggregate over the table's columns for each description.
+        counts: For each description, an SQL aggregate over the table that counts the rows.
     """
     row = fetch(connection, f"SELECT {', '.join(counts.values())} FROM {table}")
     for description, count in zip(counts, row.columns, strict=True):
@@ -123,7 +125,7 @@ def count_skipped(
 def _create_view(
     connection: Connection, path: Path, header: Sequence[str], columns: Sequence[str], options: str
 ) -> None:
-    # The other columns may have any name; only their number matters.
+    # The other columns are needed only for their number, so they may have any name.
     names = [
         name if name in columns else f"unused column {position}"
         for position, name in enumerate(header)
@@ -161,7 +163,7 @@ class _Rejected:
 
 
 def _count_rejected(connection: Connection) -> _Rejected:
-    # A row has one entry for each column that it lacks.
+    # DuckDB stores one entry for each missing column of a row, so count rows instead of entries.
     rows = fetch(
         connection,
         f"""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from enecg.errors import UserError
 
 LOCAL_SCHEDULERS = ("threads", "processes", "synchronous")
-"""Dask schedulers on this machine, which need no address."""
+"""Names of Dask schedulers on this machine."""
 
 CONNECT_SECONDS = 10.0
 """Maximum time to wait for a scheduler."""
@@ -16,15 +16,15 @@ Result = TypeVar("Result")
 
 
 def run_on_scheduler(scheduler: Any, function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function as one task.
+    """Call a function as one Dask task.
 
     Args:
-        scheduler: Any scheduler of `dask.compute`.
+        scheduler: A scheduler, as accepted by `dask.compute`.
         function: The function.
-        *arguments: Its arguments; paths must be valid on the worker.
+        *arguments: Arguments of the function; paths must be valid on the worker.
 
     Returns:
-        Its result.
+        The result of the function.
     """
     from dask.base import compute
     from dask.delayed import delayed
@@ -50,7 +50,7 @@ def connect_scheduler(name: str) -> Iterator[Any]:
     if name in LOCAL_SCHEDULERS:
         yield name
         return
-    # Imported here because it takes a second.
+    # Imported here because importing it takes a second.
     from distributed import Client
 
     try:

@@ -15,18 +15,21 @@ import pyarrow as pa
 from enecg.errors import UserError
 
 SCAN_MEMORY_MB = 64
-"""Memory limit while a file is read; DuckDB keeps blocks of the file up to the limit."""
+"""Memory limit while a file is read; DuckDB caches blocks of the file up to the limit."""
 
 JOIN_MEMORY_MB = 128
 JOIN_BYTES_PER_RECORD = 100
-"""Memory limit of joins: a constant and bytes per record of the record list.
+"""The memory limit of joins is `JOIN_MEMORY_MB` plus this number of bytes for each record of the
+record list.
 
-At this limit and at `SCAN_MEMORY_MB`, DuckDB moves rows to a temporary folder.
+When this limit or `SCAN_MEMORY_MB` is reached, DuckDB moves rows to a temporary folder.
 """
 
 PROGRESS_SECONDS = 0.2
+"""Seconds between two progress reports."""
 
 THREADS = min(4, os.cpu_count() or 1)
+"""Number of threads that read a file."""
 
 Connection = duckdb.DuckDBPyConnection
 Result = TypeVar("Result")
@@ -49,13 +52,13 @@ def open_engine() -> Iterator[Connection]:
             "threads": THREADS,
             # This optimizer turns an IN with many values into a join, which reorders rows.
             "disabled_optimizers": "in_clause",
-            # No downloads, and no Python variables as tables.
+            # Do not download extensions, and do not use Python variables as tables.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
         }
         with duckdb.connect(config=settings) as connection:
-            # `query_progress` needs the progress bar, which is not shown.
+            # `query_progress` works only if the progress bar is enabled; do not print it.
             run(connection, "SET enable_progress_bar_print = false")
             run(connection, "SET enable_progress_bar = true")
             try:
@@ -115,7 +118,7 @@ def _wait(
     call: Callable[[], Result],
     progress: Callable[[float], None] | None = None,
 ) -> Result:
-    """Call a function in another thread while this one reports progress and receives Ctrl-C."""
+    """Call a function in another thread, while this one reports progress and handles Ctrl-C."""
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(call)
         try:

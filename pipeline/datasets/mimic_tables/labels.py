@@ -69,7 +69,7 @@ class MimicTables:
         return tuple(path for path in known if path is not None)
 
     def missing_labels(self) -> dict[str, str]:
-        """Return the labels that need a table that does not exist, with that table."""
+        """Return the name of the missing table for each label whose table does not exist."""
         tables = (
             ("machine_measurements", self.machine, ("rr_interval", "diagnosis")),
             ("hosp/patients", self.patients, ("age", "sex")),
@@ -119,9 +119,9 @@ def label_mimic_records(
 
     Args:
         tables: The tables.
-        rules: Rules by which labels are derived.
-        scheduler: Dask scheduler that reads the lab table, as for `run_on_scheduler`. None reads
-            it in this process.
+        rules: Rules for deriving the labels.
+        scheduler: Dask scheduler for the task that reads the lab table; see `run_on_scheduler`.
+            None reads the table in this process.
         progress: Called as ``progress(bytes_read, total_bytes)``.
 
     Returns:
@@ -134,7 +134,7 @@ def label_mimic_records(
     columns = [pd.DataFrame({"patient_id": records["patient_id"].to_numpy(np.int64)})]
     criterion: Criterion | None = None
     bytes_read = _BytesRead(tables.paths(), progress)
-    # The largest table first, when the fewest labels are in memory.
+    # Read the largest table first, while there are no other labels in memory.
     if tables.labevents is not None:
         criterion = choose_criterion(tables.labevents, rules)
         report = bytes_read.start(tables.labevents)
@@ -174,7 +174,7 @@ class _BytesRead:
         self.before = 0
 
     def start(self, path: Path) -> Callable[[float], None] | None:
-        """Return a callback for the fraction read of the next table."""
+        """Return the progress callback of the next table, which takes the fraction read."""
         if self.progress is None:
             return None
         progress, before, total, size = self.progress, self.before, self.total, self.sizes[path]

@@ -25,7 +25,7 @@ from pipeline.datasets.plausibility import PLAUSIBLE
 from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 
 _LINE_SEPARATOR = "chr(31)"
-"""ASCII's unit separator, between the lines of a report."""
+"""SQL expression for the ASCII unit separator, which separates the lines of a report."""
 
 # The same diagnosis occurs in several spellings, such as `*** Atrial Fibrillation. ***`.
 _DECORATION = r"^[\s.,;:*-]+|[\s.,;:*-]+$"
@@ -163,7 +163,8 @@ def read_machine_labels(
             ),
         ):
             count_skipped(connection, table, path, skipped, {description: count})
-        run(connection, "DROP TABLE listed")  # memory
+        # Free memory before the labels are fetched.
+        run(connection, "DROP TABLE listed")
         labels = fetch(connection, _LABELS)
     words = labels["diagnosis"].combine_chunks().dictionary_decode()
     place = labels.column_names.index("diagnosis")
@@ -183,7 +184,7 @@ def _report_columns(path: Path, rules: LabelRules) -> list[str]:
 
 
 def _report(reports: list[str], rules: LabelRules) -> str:
-    """Return an expression for the selected lines that are diagnoses."""
+    """Return an expression for the selected report lines that are diagnoses."""
     lines = ", ".join(
         f"CASE WHEN {_has_word(line)} AND NOT {_is_skipped(line, rules)} THEN {line} END"
         for line in reports
@@ -194,7 +195,7 @@ def _report(reports: list[str], rules: LabelRules) -> str:
 
 
 def _has_skipped_line(reports: list[str], rules: LabelRules) -> str:
-    """Return a BOOLEAN expression: whether the first selected line with a word is skipped."""
+    """Return a BOOLEAN expression for whether the first selected line with a word is skipped."""
     first = ", ".join(f"CASE WHEN {_has_word(line)} THEN {line} END" for line in reports)
     return f"coalesce({_is_skipped(f'coalesce({first})', rules)}, false)"
 

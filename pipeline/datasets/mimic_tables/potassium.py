@@ -28,7 +28,7 @@ from pipeline.datasets.plausibility import PLAUSIBLE
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
-# Faster than `columns.integer`; items are far from the limit of exact integers in float64.
+# This is faster than `columns.integer`, and exact because item ids are far below 2**53.
 _ITEM = "try_cast(itemid AS DOUBLE)"
 
 _PLACES = 1 << 38
@@ -95,9 +95,9 @@ def read_potassium_labels(
 ) -> tuple[pd.DataFrame, SkippedRows]:
     """Read the potassium of each record from `labevents.csv`, in one pass over the table.
 
-    Only the result selected by the rules is used. If it is implausible, there is neither a label
-    nor a value; if its flag is unknown, there is only a value. Results without a number are
-    skipped.
+    For each record, only the result that the rules select is used. If this result is implausible,
+    the record has neither a label nor a value; if its flag is unknown, only a value. Results
+    without a number are skipped before the selection.
 
     Args:
         path: The table, plain or gzipped.

@@ -5,7 +5,7 @@ from pipeline.datasets.mimic_tables.sql import quote_list, quote_text
 
 
 def first_reason(label: str, *reasons: tuple[str, str]) -> str:
-    """Return the column of reasons for a label.
+    """Return an SQL expression for the column of reasons of a label.
 
     Args:
         label: A key of `REASONS`.

@@ -53,8 +53,8 @@ def read_paths(path: Path, limit: int | None = None) -> pa.Array:
         limit: Number of records to read. Default: all.
 
     Returns:
-        Strings in the list's order, empty where missing. A list that `read_records` does not
-        accept may raise UserError.
+        Strings in the list's order, empty where missing. As in `read_records`, an invalid list may
+        raise UserError.
     """
     query = f"SELECT coalesce({columns.text('path')}, '') AS path FROM csv"
     with open_engine() as connection:
@@ -82,7 +82,7 @@ def _check(connection: Connection, path: Path, records: pa.Table) -> None:
                 f"{path} has {count} rows whose {name} is not an integer, such as "
                 f"{'an empty field' if example is None else repr(example)}; download it again."
             )
-    # Stores use -1 for rows that are not written.
+    # Negative ids are invalid, because stores use -1 for rows without a record.
     negative = records["record_id"].filter(pc.less(records["record_id"], 0))
     if len(negative):
         raise UserError(
