@@ -36,10 +36,10 @@ def open_root(root: str | Path) -> RecordFiles:
 
 
 def file_exists(files: RecordFiles, name: str) -> bool:
-    """Return whether a file exists; in a directory it may be a link to a file outside of it.
+    """Return whether a file exists. In a directory, it may be a link to a file outside of it.
 
-    Use this only for file names set in code. For names read from a table use `RecordFiles.read`,
-    which rejects files outside of the root.
+    Use this only for file names that are written in the code. For names that are read from a table,
+    use `RecordFiles.read`, which rejects files outside of the root.
     """
     if isinstance(files, DirectoryFiles):
         return Path(files.root, name).is_file()
@@ -71,10 +71,10 @@ def local_copy(files: RecordFiles, name: str) -> Iterator[Path]:
 
     Args:
         files: The files of a data set.
-        name: Name of one of them.
+        name: Name of the file.
 
     Yields:
-        The path, valid inside the context.
+        The path, valid inside the ``with`` block.
     """
     if isinstance(files, DirectoryFiles):
         yield Path(files.root) / name

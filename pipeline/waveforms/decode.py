@@ -37,7 +37,7 @@ REASONS = (
 tuple, with the reasons as CF `flag_meanings`: append new reasons, never reorder them."""
 
 MIN_SECONDS = 5.0
-"""Shortest record that `DecodeOptions.short_records` can fill up to 10 s."""
+"""Duration of the shortest record that ``short_records="mirror"`` extends to 10 s."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 100, 2000
 """Range of supported sampling rates."""
@@ -103,18 +103,18 @@ def read_wfdb(
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
       experts would embed values that were not measured.
     - ``flat_lead``: all samples of a lead are equal.
-    - ``wrong_checksum``: the samples of a lead do not match the header's checksum. Not checked
-      without checksums or beyond 10 s, and checked last because the other reasons are more
-      specific.
+    - ``wrong_checksum``: the samples of a lead do not match the header's checksum. This is checked
+      last, because the other reasons are more specific, and only if the header has checksums and
+      the record is not longer than 10 s.
 
-    Only the first 10 s are read. Other rates are resampled, with edge samples repeated beyond the
-    ends.
+    Only the first 10 s are read. Records with another rate are resampled; for the filter, the first
+    and the last sample are repeated beyond the ends.
 
     Args:
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
-        units_per_mv: Replaces the header's gains, offsets and units, for sources where they are
-            known to be wrong. By default the header's are used.
+        units_per_mv: ADC units per mV of all leads, instead of the header's gains, offsets and
+            units, for sources where these are known to be wrong. None uses the header's.
         options: Options for short records and missing leads.
 
     Returns:
@@ -145,8 +145,8 @@ def read_leads(
     Args:
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
-        units_per_mv: Replaces the header's gains, offsets and units. By default they are used.
-        options: Whether missing leads are derived.
+        units_per_mv: As for `read_wfdb`.
+        options: Decoding options, of which only `derive_leads` matters.
 
     Returns:
         The samples as recorded, in which samples may be missing and leads may be flat.
@@ -165,7 +165,7 @@ def read_leads(
         header, rows = header.keep(selection.rows)
         length, contents = _read_signals(files, name, header, _full_length(rate))
         digital = digital_samples(header, length, contents)[rows]
-        # Checksums cover whole signals, so they are only compared if all samples were read.
+        # Parse the checksums even if they are not compared below, to detect invalid ones.
         checksums = [parse_integer(header.checksums[row]) for row in rows]
     except HeaderError as error:
         raise UnreadableRecord(
@@ -192,6 +192,7 @@ def read_leads(
         names=names,
         derived=tuple(derivation.lead for derivation in selection.derivations),
         repeated=selection.leads[selection.recorded :],
+        # Checksums cover whole signals, so compare them only if all samples were read.
         checksum_mismatches=_checksum_mismatches(checksums, selection.leads, recorded)
         if length == header.length
         else (),
@@ -205,7 +206,7 @@ class Failure:
     Attributes:
         reason: One of `REASONS`.
         detail: A sentence that names the record and the remedy.
-        leads: Affected leads; empty if it concerns the whole record.
+        leads: Affected leads; empty if the whole record is affected.
     """
 
     reason: str
@@ -255,7 +256,7 @@ def _checksum_mismatches(
     leads: Sequence[str],
     digital: Integer[np.ndarray, "lead time"],
 ) -> tuple[str, ...]:
-    """Return the leads whose sum modulo 65536 differs from their checksum."""
+    """Return the leads whose samples have a sum modulo 65536 that differs from the checksum."""
     if not any(checksums):
         # Programs without checksum support write 0 for every signal.
         return ()
@@ -274,7 +275,7 @@ def _full_length(rate_hz: float) -> int:
 
 
 def _fill_up(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
-    """Append the end of a record shorter than ten seconds in reverse."""
+    """Extend a record to ten seconds with its end in reverse."""
     missing = _full_length(rate_hz) - mv.shape[1]
     return np.pad(mv, ((0, 0), (0, missing)), mode="symmetric") if missing > 0 else mv
 
@@ -374,7 +375,7 @@ def _read(files: RecordFiles, name: str, limit: int) -> Content:
     where = files.location(name)
     folder, _, file = name.rpartition("/")
     stem, dot, suffix = file.rpartition(".")
-    # File names may be in capitals if they were copied from a case-insensitive file system.
+    # Files that were copied from a case-insensitive file system may have names in capitals.
     spellings = (file, stem + dot + suffix.upper(), file.upper(), file.lower())
     try:
         for spelling in dict.fromkeys(spellings):

@@ -11,7 +11,7 @@ Headers of the PhysioNet/CinC challenges of 2020 and 2021 contain a line for eac
 ``#Age: 56`` or ``# Age: 56``.
 """
 
-# `#<age>: 65 <sex>: F <diagnoses> ...` of the WFDB library, on one line or several.
+# The form `#<age>: 65 <sex>: F <diagnoses> ...` of the WFDB library, on one or several lines.
 _TAG = re.compile(r"<(\w++)>\s*+:?([^<]*+)")
 _FIELD = re.compile(r"\s*+#[#\s]*+(\w++)\s*+[:=](.*+)")
 

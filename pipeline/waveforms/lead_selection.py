@@ -112,7 +112,8 @@ def select_leads(
 
     Args:
         signals: Signals of a header.
-        units_per_mv: Replaces the header's gains, offsets and units unless None.
+        units_per_mv: ADC units per mV of all leads, instead of the header's gains, offsets and
+            units; None uses the header's.
         derive_leads: Whether missing limb leads are computed from two recorded ones.
 
     Returns:
@@ -171,9 +172,15 @@ def select_leads(
 def parse_lead(name: str) -> tuple[str, int]:
     """Return the lead named by a signal, and -1 if the lead is inverted, else 1.
 
-    Case does not matter, nor does ``Lead``, ``ECG`` or ``EKG`` before the lead or a comment after
-    ``#``. A minus sign means an inverted lead, such as Cabrera's ``-aVR``. Other names are
-    returned as they are.
+    Upper and lower case are equal; ``Lead``, ``ECG`` or ``EKG`` before the lead and a comment after
+    ``#`` are ignored. A minus sign means an inverted lead, such as Cabrera's ``-aVR``.
+
+    Args:
+        name: Name of a signal.
+
+    Returns:
+        The lead as spelled in `LEADS`, or the unchanged name if it is not that of a lead; and the
+        sign.
     """
     match = _LEAD.fullmatch(name.partition("#")[0].strip().lower())
     return (name, 1) if match is None else (_SPELLINGS[match[2]], -1 if match[1] else 1)

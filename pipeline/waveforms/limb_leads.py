@@ -24,7 +24,7 @@ class Derivation(NamedTuple):
     Attributes:
         lead: The derived lead.
         sources: The two recorded leads.
-        weights: Their factors.
+        weights: Factor of each source in the sum.
     """
 
     lead: str
@@ -33,11 +33,14 @@ class Derivation(NamedTuple):
 
 
 def derive_limb_leads(recorded: Collection[str]) -> tuple[Derivation, ...]:
-    """Return how to compute the missing limb leads; nothing if fewer than two are recorded.
+    """Return how to compute the missing limb leads.
 
     Args:
         recorded: Names of the recorded leads. The first two limb leads among them, in the order of
             `LIMB_LEADS`, are the sources.
+
+    Returns:
+        One derivation per missing limb lead; none if fewer than two limb leads are recorded.
     """
     first = tuple(islice((lead for lead in LIMB_LEADS if lead in recorded), 2))
     if len(first) < 2:

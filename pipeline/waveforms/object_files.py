@@ -29,16 +29,16 @@ _CHUNK_BYTES = 1 << 20
 class ObjectFiles:
     """Files below a URL.
 
-    S3 credentials are read from the same places as by boto3. Without credentials, requests are not
-    signed, which suffices for public buckets such as ``s3://physionet-open``.
+    boto3 finds the S3 credentials. Without credentials, requests are not signed, which suffices for
+    public buckets such as ``s3://physionet-open``.
 
-    Methods raise `UserError` if the connection is lost for more than a minute or the server refuses
-    a request, because this affects all records. If the server still returns the file that was read
-    before, only the current file is affected, and they raise `OSError`.
+    If a request fails for more than a minute or is refused, methods raise `UserError`, because all
+    records are probably affected. If the server still has the file that was read last, only the
+    current file is affected, so they raise `OSError` instead.
 
     Attributes:
         url: URL of the root without a trailing slash.
-        threads: Number of files worth reading in parallel.
+        threads: Recommended number of files to read in parallel.
     """
 
     threads = 16
@@ -52,8 +52,8 @@ class ObjectFiles:
 
     def read(self, name: str, limit: int) -> Content:
         """Read the first `limit` bytes of a file, or all of a shorter one."""
-        # No range request: some web servers do not support them, and S3 refuses them for an empty
-        # object.
+        # Do not send a range request, because some web servers do not support it, and S3 refuses it
+        # for an empty object.
         with self._translate_errors(name):
             response = obstore.get(self._client, normalize_name(name))
             size = response.meta["size"]

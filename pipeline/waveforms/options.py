@@ -1,4 +1,4 @@
-"""Options of decoding. Imports no numpy, so the command line can read the defaults."""
+"""Options of decoding, without importing numpy, which would slow down the command line."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -16,8 +16,8 @@ class DecodeOptions:
     Both options are part of a store's identity.
 
     Attributes:
-        short_records: ``refuse`` makes records shorter than 10 s unreadable; ``mirror`` fills those
-            of at least 5 s up to 10 s with their end in reverse.
+        short_records: ``refuse`` makes records shorter than 10 s unreadable; ``mirror`` extends
+            those of at least 5 s to 10 s with their end in reverse.
         derive_leads: Whether missing limb leads are computed from two recorded ones.
     """
 

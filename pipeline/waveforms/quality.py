@@ -1,8 +1,8 @@
 """Signal quality: findings on the leads of a record.
 
-The reason of a finding is in `waveforms.decode.REASONS` if the record is unreadable, and in
-`FINDINGS` if it is used regardless. Swapped precordial leads are not detected, because there are no
-equations between them.
+The reason of a finding is in `waveforms.decode.REASONS` if the finding makes the record unreadable,
+and in `FINDINGS` if the record is used nevertheless. Swapped precordial leads are not detected,
+because no equations relate them to each other.
 """
 
 from dataclasses import dataclass
@@ -41,22 +41,23 @@ MIN_CLIPPED_RANGE_MV = 0.2
 """Smallest range of a clipped lead; plateaus of smaller leads result from the file's resolution."""
 
 LEAD_OFF_S = 1.0
-"""Minimum duration of a constant signal due to a detached electrode; a cardiac pause has noise."""
+"""Minimum duration of a constant signal for which an electrode is considered detached. During a
+cardiac pause, noise keeps the signal from being constant."""
 
 LEAD_OFF_RANGE_MV = 0.01
-"""Range below which an electrode is considered detached: two units of MIMIC-IV-ECG's files."""
+"""Range of a lead below which an electrode is considered detached: two units of MIMIC-IV-ECG."""
 
 MAX_AMPLITUDE_MV = 20.0
-"""Largest plausible amplitude; above it, the gain or unit is wrong, or a defibrillator fired."""
+"""Largest plausible amplitude. A larger one indicates a wrong gain or unit, or a defibrillation."""
 
 MIN_RANGE_MV = 0.1
 """If all leads have a smaller range, the gain or unit is wrong."""
 
 LIMB_TOLERANCE = 0.1
-"""Largest error of `_RELATIONS` (RMS), relative to the RMS of the limb leads."""
+"""Largest tolerated RMS error of `_RELATIONS`, relative to the RMS of the limb leads."""
 
 LIMB_NOISE_MV = 0.03
-"""Error of `_RELATIONS` (RMS) that is always tolerated, for noise in small ECGs."""
+"""RMS error of `_RELATIONS` that is always tolerated, because of noise in ECGs of low voltage."""
 
 _RELATIONS = np.array(
     [
@@ -64,9 +65,10 @@ _RELATIONS = np.array(
         for row, weights in enumerate(list(LIMB_LEADS.values())[2:])
     ]
 )
-"""Linear combinations of the limb leads that are 0 in every ECG, one for each but I and II."""
+"""Linear combinations of the limb leads that are 0 in every ECG: one for each lead but I and II."""
 
 _ORDERS = np.array(list(permutations(range(len(LIMB_LEADS)))))
+"""All orders of the limb leads; the first one is that of `LIMB_LEADS`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Finding:
 
     Attributes:
         reason: One of `waveforms.decode.REASONS` or a key of `FINDINGS`.
-        leads: Affected leads; empty if it concerns the whole record.
+        leads: Affected leads; empty if the whole record is affected.
         detail: One sentence for the user that names the record.
     """
 
@@ -167,7 +169,7 @@ def _clipped_samples(lead: Float64[np.ndarray, " time"]) -> int:
         # An extreme near the median is the baseline, not a peak.
         if abs(extreme - middle) >= range_mv / 2:
             plateau = (lead[first] == extreme) & (length >= MIN_PLATEAU_SAMPLES)
-            # Filters repeat the first and the last sample of a record.
+            # Ignore plateaus at the ends, where filters repeat the first and the last sample.
             plateau[[0, -1]] = False
             most = max(most, int(length[plateau].sum()))
     return most
@@ -181,7 +183,7 @@ def _duplicated(voltage: Float64[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12
 
 def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple[str, ...]]:
     """Find limb leads that contradict each other, swapped or otherwise inconsistent."""
-    # Each lead has an arbitrary offset.
+    # Remove the mean, because each lead has an arbitrary offset.
     voltage = voltage - voltage.mean(1, keepdims=True)
     covariance = voltage @ voltage.T / voltage.shape[1]
     if _relative_errors(covariance, _ORDERS[:1])[0] <= LIMB_TOLERANCE:

@@ -22,7 +22,7 @@ class Content(NamedTuple):
 
 
 class OutsideRootError(Exception):
-    """A file outside the root; the message is a clause with the remedy, without a full stop."""
+    """A file is outside the root. The message includes the remedy and has no final period."""
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ class RecordFiles(Protocol):
 
     @property
     def threads(self) -> int:
-        """Number of files worth reading in parallel."""
+        """Recommended number of files to read in parallel."""
         ...
 
     def read(self, name: str, limit: int) -> Content:

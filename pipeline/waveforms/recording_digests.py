@@ -11,7 +11,7 @@ DIGEST_BYTES = 16
 
 def digest_recording(signals: LeadSignals) -> bytes | None:
     """Return a digest of the samples and their rate; None if every lead is constant or missing."""
-    # The comparison with NaN is false.
+    # If samples are missing, the comparison with NaN is false, so the lead is ignored.
     if not (signals.mv.max(1) > signals.mv.min(1)).any():
         return None
     # Adding 0 turns -0 into 0.
@@ -29,15 +29,19 @@ class DigestTable:
 
     def __init__(self, capacity: int) -> None:
         self._digests = np.zeros(capacity, f"V{DIGEST_BYTES}")
-        # Record numbers plus one, at the first free place from that of the digest.
+        # Open addressing: a slot contains the number of a record plus 1, or 0 if it is free. The
+        # search for a digest starts at the slot given by its first bytes.
         self._slots = np.zeros(1 << (2 * capacity).bit_length(), np.int32)
 
     def find_or_add(self, number: int, digest: bytes) -> int | None:
-        """Return the number of an earlier record with this digest; if there is none, add it.
+        """Find an earlier record with this digest; if there is none, add the record.
 
         Args:
-            number: Number of the record, from 0 and below the capacity.
-            digest: Its digest.
+            number: Number of the record, at least 0 and less than the capacity.
+            digest: Digest of the record.
+
+        Returns:
+            The number of the earlier record, or None if the record was added.
         """
         slot = int.from_bytes(digest[:8], "little") % len(self._slots)
         while other := int(self._slots[slot]):

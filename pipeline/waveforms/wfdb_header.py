@@ -2,9 +2,9 @@
 
 Supported are records in one segment whose signals have one sample per frame and no skew. Missing
 optional fields have the defaults of the format
-(https://physionet.org/physiotools/wag/header-5.htm), except the gain: a signal without one is not
-calibrated. What is wrong with a single signal or file only matters if it is used, see
-`Header.keep`.
+(https://physionet.org/physiotools/wag/header-5.htm), except the gain, without which a signal is not
+calibrated. An invalid signal or file is an error only if it is used (see `Signals.errors` and
+`Header.keep`).
 """
 
 import math
@@ -102,7 +102,7 @@ class Signals:
         baselines: ADC value at 0 physical units.
         units: Physical unit in lower case.
         names: Signal names as spelled; empty if there is none.
-        errors: Arguments of the `HeaderError` if the signal is used, else None.
+        errors: Arguments of the `HeaderError` to raise if the signal is used; None if it is valid.
     """
 
     formats: tuple[str, ...]
@@ -123,18 +123,18 @@ class Signals:
         return set(self.formats) == {"16"} and not any(self.offsets)
 
     def take(self, rows: Sequence[int]) -> "Signals":
-        """Return the signals of these numbers."""
+        """Return the signals with the given numbers."""
         columns = (getattr(self, field.name) for field in fields(self))
         return Signals(*(tuple(column[row] for row in rows) for column in columns))
 
 
 class SignalFile(NamedTuple):
-    """A signal file, whose signals share one format and the byte offset of the first.
+    """A signal file. Its signals have the same format, and the byte offset of the first signal.
 
     Attributes:
         name: File name in the header's folder.
-        first: Number of its first signal.
-        end: Number after its last signal.
+        first: Number of the first signal in the file.
+        end: Number of the last signal in the file plus 1.
     """
 
     name: str
@@ -233,7 +233,7 @@ def parse_header(content: bytes) -> Header:
     files, formats, gains, _, zeros, initial, checksums, _, names = zip(*columns, strict=True)
     return Header(
         rate_hz=float(record["rate"] or _DEFAULT_RATE_HZ),
-        # A length of 0 is not stated either.
+        # A length of 0 means that the length is not stated.
         length=int(record["length"] or 0) or None,
         files=_signal_files(files),
         initial=initial,
@@ -265,7 +265,7 @@ def _parse_signals(
     zeros: tuple[str | None, ...],
     names: tuple[str | None, ...],
 ) -> Signals:
-    """Parse the columns of text of a header."""
+    """Parse the fields of all signals in a header."""
     parsed = []
     for sample_format, gain, zero, name in zip(formats, gains, zeros, names, strict=True):
         label = (name or "").strip()

@@ -88,9 +88,9 @@ def decode_with_wfdb(
 ) -> Integer[np.ndarray, "signal time"]:
     """Decode any supported format with wfdb.
 
-    wfdb reads copies of the files in a temporary folder, with a newly written header. With the
-    original header it could open files outside of the folder or on the network, allocate memory for
-    any stated length, and guess fields that it cannot parse.
+    wfdb reads copies of the files in a temporary folder, with a newly written header. If wfdb read
+    the original header, it could open files outside of the folder or on the network, allocate
+    memory for any stated length, and guess fields that it cannot parse.
 
     Args:
         header: Header of the record.
