@@ -54,7 +54,7 @@ def write_record(
         units: Samples in units of 5 uV, with leads in the order of `FILE_LEADS`. Modified in place
             by some defects.
         defect: One of `pipeline.synthetic.synthesize.DEFECTS`, or None.
-        rng: Random generator of the ECG, for the position and extent of the defect.
+        rng: Random generator of the ECG, which determines position and extent of the defect.
     """
     if defect == "nan_samples":
         lead, start = int(rng.integers(12)), int(rng.integers(units.shape[1] - 600))
@@ -104,7 +104,8 @@ def measurement_row(ecg: PlannedEcg, patient: Patient, recording: Recording, rng
         reports.append("Left axis deviation")
     normal = ecg.rhythm.report == "Sinus rhythm" and len(reports) == 1
     reports += ["", "Normal ECG" if normal else "Abnormal ECG"]
-    if rng.random() < 0.1:  # some ECG carts end each line with a period
+    # Some ECG carts end each line with a period.
+    if rng.random() < 0.1:
         reports = [f"{line}." if line else line for line in reports]
     has_p = np.isfinite(recording.p_ms)
     p_onset = 40

@@ -23,7 +23,7 @@ DOWER = np.array(
 
 @dataclass(frozen=True)
 class Patient:
-    """Properties of the heart and torso of a patient. Axes are in the frontal plane.
+    """Properties of a patient's heart and torso. All axes are in the frontal plane.
 
     Attributes:
         age: Age in years.

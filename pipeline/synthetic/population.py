@@ -24,7 +24,7 @@ class Person:
         patient: Properties of the heart and torso.
         anchor_age: Age in years in `anchor_year`; 91 for all patients over 89, as in MIMIC-IV.
         anchor_year: Year of the first ECG, shifted for de-identification as in MIMIC-IV.
-        anchor_year_group: Three-year period that contains the unshifted `anchor_year`.
+        anchor_year_group: Three-year period that contains the anchor year before it was shifted.
     """
 
     subject_id: int
@@ -44,7 +44,7 @@ class PlannedEcg:
         time: Time of the recording.
         rhythm: Rhythm during the recording.
         potassium_mmol_l: Potassium concentration in mmol/L.
-        stream: Index of the ECG, which seeds its random generator.
+        stream: Index of the ECG; part of the seed of the ECG's random generator.
     """
 
     subject_id: int

@@ -16,7 +16,8 @@ NORMAL, VENTRICULAR, ATRIAL = 0, 1, 2
 """Beat types: regular, premature ventricular, premature atrial."""
 
 _MARGIN_S = 1.5
-"""Beats are also drawn in this margin, since their waves extend into the recording."""
+"""Seconds before and after the recording in which beats are drawn too, because their waves may
+extend into the recording."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ RHYTHMS = (
     Rhythm("Ectopic atrial rhythm", 1.2, (55, 95), "ectopic"),
     Rhythm("Supraventricular tachycardia", 1.1, (155, 200), "none", 0.004, breathing=0.0),
 )
-"""All rhythms by decreasing frequency. Their order is that of the machine reports of MIMIC-IV-ECG;
-the weights imitate the imbalance in a hospital and are not counts from MIMIC-IV-ECG."""
+"""All rhythms by decreasing frequency, in the same order as in the machine reports of MIMIC-IV-ECG.
+The weights imitate the imbalance in a hospital; they are not counts from MIMIC-IV-ECG."""
 
 
 @dataclass(frozen=True)

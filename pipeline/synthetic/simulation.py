@@ -7,8 +7,8 @@ Clin Cardiol 3:87, 1980); the other four leads are derived from I and II, so Ein
 
 Every label affects the signal: the RR interval and the rhythm determine the beat times; potassium
 changes the T, U and P waves and the QRS width; age and sex change voltages, axes, intervals and T
-waves, with enough variation between patients that neither can be predicted with certainty. The ECGs
-are simulated; scores on them do not predict performance on real ECGs.
+waves, with so much variation between patients that neither can be predicted with certainty. Because
+the ECGs are simulated, scores on them do not predict performance on real ECGs.
 """
 
 from typing import NamedTuple
@@ -228,7 +228,8 @@ def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time
         Integers in the range of WFDB format 16, without -32768, which marks a missing sample. Lead
         III is exactly II - I; the augmented leads are rounded.
     """
-    limit = 16_000  # the absolute value of II - I is at most twice as large
+    # Clip I and II, so that II - I, whose absolute value is at most twice as large, fits in int16.
+    limit = 16_000
     independent_leads = np.rint(ecg_mv[[0, 1, 6, 7, 8, 9, 10, 11]] * UNITS_PER_MV)
     clipped = np.clip(independent_leads, -limit, limit)
     units: np.ndarray = np.rint(derive_leads(clipped)).astype(np.int16)

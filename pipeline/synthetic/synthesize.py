@@ -27,8 +27,8 @@ GENERATOR_VERSION = 1
 """Part of the namespace; incremented whenever signals or labels change."""
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
-"""Defects of spoiled records. The first four make a record unreadable and are reason codes of
-`waveforms.decode.REASONS`. The defect `unknown_rr` is a missing RR interval."""
+"""Defects that are added to some records. The first four make a record unreadable, and are named
+like its reason in `waveforms.decode.REASONS`. `unknown_rr` is a missing RR interval."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class SyntheticDataset:
 
     Attributes:
         directory: Root of the data set.
-        namespace: Name that identifies the signals.
+        namespace: Namespace of the data set; data sets with different signals have different ones.
         patients: Number of patients.
         records: Number of ECGs.
-        spoiled: Record ids per defect.
+        spoiled: Ids of the records with each defect.
         already_existed: Whether the complete data set existed before the call.
     """
 
@@ -72,12 +72,12 @@ def synthesize(
         directory: A new or empty directory, or one that contains this data set.
         patients: Number of patients, at least 1.
         seed: Seed of all random numbers, at least 0.
-        spoiled_fraction: Fraction of records with one of `DEFECTS`, 0 to 1. From 40 records on,
-            every defect occurs at least once, unless the fraction is 0.
+        spoiled_fraction: Fraction of records with one of `DEFECTS`, 0 to 1. If there are at least
+            40 records, every defect occurs at least once, unless the fraction is 0.
         progress: Called as ``progress(done, total)`` with record counts.
 
     Returns:
-        A description of the data set.
+        The description of the data set.
 
     Raises:
         UserError: A parameter is out of range, or the directory contains other files.
