@@ -12,11 +12,11 @@ from pipeline.datasets.base import CODE_COLUMNS
 from pipeline.datasets.label_columns import parse_stated_words, quote_examples
 
 ABSENT, PRESENT = "absent", "present"
-"""Labels of a record whose list lacks, or has, the code."""
+"""Labels of a record whose list does not contain, or contains, the code."""
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the column and the code in the name of a task such as ``dx_164889003``, else ""."""
+    """Return column and code of a task named such as ``dx_164889003``; else two empty strings."""
     column, _, code = name.partition("_")
     return (column, code) if column in CODE_COLUMNS and code else ("", "")
 
@@ -27,14 +27,14 @@ def add_code_columns(
     """Add a column for each task that refers to a code.
 
     Args:
-        table: Columns of labels. One with the name of a task is not replaced.
+        table: Table of labels. A column that already has the name of a task is kept.
         tasks: Custom tasks.
         source: Name of the table, for error messages.
-        trained: Whether the tasks come from a run, so that the table need not have their codes.
+        trained: Whether the tasks come from a run. In this case, a code may occur in no record.
 
     Returns:
-        The table with a column of `ABSENT` and `PRESENT` for each such task, missing where a record
-        has no list; and the tasks, with `PRESENT` as the default positive class.
+        The table, with a column of `ABSENT` and `PRESENT` for each such task, in which a record
+        without a list has no value; and the tasks, with `PRESENT` as the default positive class.
 
     Raises:
         UserError: No record has the code of a task.
@@ -60,7 +60,7 @@ def add_code_columns(
 
 
 def describe_code_task(task: Task) -> str:
-    """Return the remedy for a task with a column of lists, as the end of an error message."""
+    """Return the remedy for a task whose column contains lists, as the end of an error message."""
     if task.name not in CODE_COLUMNS:
         return ""
     single = f"{task.name}_{task.positive or 'CODE'}:binary"

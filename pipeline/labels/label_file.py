@@ -54,7 +54,7 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
         columns: Names of the columns to read.
 
     Returns:
-        The labels. The patient column of the file is only compared with the data set's patients.
+        The labels. A patient column in the file is only compared with the data set's patients.
     """
     rows = read_record_table(path, index.record_id, columns)
     if rows.patients is not None:

@@ -36,11 +36,11 @@ class LabelSource:
 
     Attributes:
         table: `patient_id` and one column per task, indexed by `record_id`.
-        own: The custom tasks. Binary tasks include the names of their classes.
-        source: "the data set", or the path of the label file.
+        own: The custom tasks, with the names of the classes if they are binary.
+        source: ``"the data set"``, or the path of the label file.
         from_file: Whether the labels were read from a label file.
         notes: Sentences to print below every results table.
-        unused: Those of the notes that count values which are not used or are replaced.
+        unused: The part of the notes that states how many values are not used or are replaced.
     """
 
     table: pd.DataFrame
@@ -68,11 +68,11 @@ def resolve_labels(
 
     Args:
         dataset: The data set.
-        file: Label file; the data set's label tables are then not opened. None reads the labels of
-            the data set.
+        file: Path of a label file, which replaces the data set's own labels. None reads the labels
+            of the data set.
         own: Custom tasks.
         paper: Tasks of the paper.
-        missing_values: Values that mean missing, as parsed by `parse_missing_values`.
+        missing_values: Values that mean missing; see `parse_missing_values`.
         trained: Whether the tasks come from a run. Their classes are then already set, and tasks
             without a column are omitted.
 
@@ -148,7 +148,7 @@ def resolve_labels(
 
 
 def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return the numbers of a column, NaN where there is none; raise UserError if there is none."""
+    """Return a column as numbers, NaN for other values; raise UserError if no value is a number."""
     numbers, unreadable = parse_numbers(column)
     if unreadable.any() and numbers.isna().all():
         raise UserError(
@@ -185,7 +185,7 @@ def parse_missing_values(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _remove_codes(table: pd.DataFrame, codes: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """Return the table without values that mean missing."""
+    """Return the table with the given values, which mean missing, replaced by NaN."""
     for name, values in codes.items():
         if name in table:
             numbers, _ = parse_numbers(table[name])
@@ -210,14 +210,14 @@ def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
 
 
 def _encode_binary(words: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return class numbers 0 and 1, NaN for other words; raise UserError if all are other words."""
+    """Return class numbers 0 and 1, NaN for other words; raise UserError if no word is a class."""
     numbers = words.map({word: float(n) for n, word in enumerate(task.classes)}).astype("float64")
     unknown = words.notna() & numbers.isna()
     one, other = task.classes
     if unknown.any() and numbers.isna().all():
         raise UserError(
             f"{source}: column {task.name} has neither {one!r} nor {other!r}, but values such "
-            f"as {quote_examples(list_classes(words))}; use these two."
+            f"as {quote_examples(list_classes(words))}; replace them by {one!r} and {other!r}."
         )
     where = f"{Path(source).name}: values of {task.name}"
     count_missing(skipped, unknown, words, f"{where} other than {one!r} and {other!r}")

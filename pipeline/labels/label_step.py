@@ -52,8 +52,8 @@ def make_labels(
         rules: Rules for deriving labels from MIMIC's tables; None uses `LabelRules()`.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
         scheduler: Dask scheduler for the lab table; see `connect_scheduler`.
-        progress: Called as ``progress(done, total)``, with bytes of MIMIC's tables or numbers of
-            records.
+        progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
+            records for other data sets.
 
     Returns:
         The labels and their summary.
@@ -89,9 +89,10 @@ def collect_labels(
         dataset: The data set.
         rules: Rules for deriving labels from MIMIC's tables; ignored for other data sets.
         hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler, as for `run_on_scheduler`; None reads in this process.
-        progress: Called as ``progress(done, total)``, with bytes of MIMIC's tables or numbers of
-            records.
+        scheduler: Dask scheduler for the lab table; see `run_on_scheduler`. None reads the table
+            in this process.
+        progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
+            records for other data sets.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = b"enecg.labels"
 FORMAT = 1
+"""Version of the file's format; part of the metadata."""
 
 _ROWS_PER_GROUP = 100_000
 _ROWS_PER_STEP = 50_000
@@ -62,7 +63,7 @@ def to_arrow(labels: RecordLabels) -> pa.Table:
 
 
 def content_digest(table: pa.Table) -> str:
-    """Compute a digest of the contents that does not depend on the order of the rows.
+    """Compute a digest of the contents that is independent of the order of the rows.
 
     The rows are sorted by record id. For each column in order, the SHA-256 covers:
 
@@ -79,7 +80,7 @@ def content_digest(table: pa.Table) -> str:
     """
     digest = hashlib.sha256()
     order = pc.sort_indices(table["record_id"])
-    # In steps, because a sorted copy of the table would double the memory.
+    # Sort and encode in steps, because a sorted copy of the whole table would double the memory.
     steps = [order[at : at + _ROWS_PER_STEP] for at in range(0, len(order), _ROWS_PER_STEP)]
     for name in table.column_names:
         column = table[name]
@@ -91,7 +92,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 def _encoders(kind: pa.DataType) -> tuple[Callable[[pa.Array], bytes], ...]:
-    """Return functions whose results for all rows, one after the other, encode the values."""
+    """Return the functions that encode a column's values; apply each to all rows in turn."""
     if pa.types.is_integer(kind):
         return (lambda column: _to_bytes(column.drop_null().cast(pa.int64()), "<i8"),)
     if pa.types.is_floating(kind):
@@ -117,7 +118,7 @@ def _to_bytes(numbers: pa.Array, dtype: str) -> bytes:
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
-    """Count the labeled `ecgs` and `patients` of each label, and the other ECGs by reason."""
+    """Count, for each label, the labeled `ecgs` and `patients`, and the other ECGs by reason."""
     counts = {}
     for name in labels_in(labels.table):
         present = labels.table[name].notna()

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pipeline.datasets.label_rules import LabelRules
-from pipeline.datasets.record_labels import RecordLabels
+from pipeline.datasets.record_labels import OWN_TABLES, RecordLabels
 from pipeline.labels.parquet_file import count_labels
 
 _UNITS = {"rr_interval": "ms", "age": "years"}
@@ -51,7 +51,8 @@ def summarize(labels: RecordLabels, rules: LabelRules) -> tuple[str, ...]:
     for name, table in labels.missing_tables.items():
         tables.setdefault(table, []).append(name)
     for table, names in tables.items():
-        lines.append(f"No labels for {', '.join(names)}: not found in {table}.")
+        reason = f"not found in {table}" if table == OWN_TABLES else f"{table} is missing"
+        lines.append(f"No labels for {', '.join(names)}: {reason}.")
     return (*lines, *labels.notes)
 
 

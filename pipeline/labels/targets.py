@@ -201,7 +201,7 @@ def _fit_labels(task: Task, known: pd.Series, records: int) -> tuple[str, ...]:
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
-    """Return the classes of a task: as defined by a binary task, else by decreasing frequency."""
+    """Return the classes: those set in a binary task, or all found, by decreasing frequency."""
     if task.kind == "binary":
         return task.classes
     # Ties are broken by name, so that the order of records does not matter.

@@ -135,11 +135,9 @@ def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path)
     bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     made = make_labels(bare, tmp_path / "labels.parquet")
     assert pq.read_schema(made.path).names == ["record_id", "subject_id"]
-    assert "No labels for rr_interval, diagnosis: not found in machine_measurements." in (
-        made.lines
-    )
-    assert "No labels for age, sex: not found in hosp/patients." in made.lines
-    assert "No labels for potassium: not found in hosp/labevents." in made.lines
+    assert "No labels for rr_interval, diagnosis: machine_measurements is missing." in (made.lines)
+    assert "No labels for age, sex: hosp/patients is missing." in made.lines
+    assert "No labels for potassium: hosp/labevents is missing." in made.lines
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
     assert set(elsewhere.labels.missing_tables) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
