@@ -6,3 +6,4 @@ LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V
 SAMPLE_RATE_HZ = 500
 SECONDS = 10
 SAMPLES = SAMPLE_RATE_HZ * SECONDS
+"""Samples per lead."""

@@ -1,4 +1,4 @@
-"""LeadsSample, the input of the gate: three resampled leads (EnECG, arXiv 2511.22935).
+"""The input of the gate: three leads, resampled to 50 Hz (EnECG, arXiv 2511.22935).
 
 It is stored in the same way as an expert's embedding, so that training reads no waveforms.
 """
@@ -14,7 +14,7 @@ from enecg.names import LEADS_SAMPLE
 from enecg.signal import resample
 
 SAMPLED_LEADS = ("II", "V1", "V5")
-"""A limb lead, a right precordial lead and a left precordial lead, the usual rhythm strips."""
+"""A limb lead, a right precordial and a left precordial lead: the usual leads of rhythm strips."""
 
 STEPS = 500
 """Samples per lead: 10 s at 50 Hz."""

@@ -1,7 +1,7 @@
 """Metrics of the paper and additional ones, most of them computed with scikit-learn.
 
-An undefined metric is NaN, without a warning or an exception. A metric is undefined if it needs
-a class that has no test record, or if it needs variance and all true values are equal.
+An undefined metric is NaN; there is no warning or exception. A metric is undefined if it depends on
+a class without a test record, or on the variance of the true values and all of them are equal.
 
 Parameters have the same meaning in all functions: `truth` contains true values or class numbers,
 `predicted` contains predicted values or class numbers, and `probability` contains the predicted
@@ -20,10 +20,11 @@ from jaxtyping import Float, Int
 from enecg.label_metrics import auprc_of_labels, f1_of_labels
 
 BINS = 10
-"""Number of probability bins of equal width for calibration; each includes its lower edge."""
+"""Number of probability bins of equal width for calibration; a bin includes its lower edge."""
 
 NAN = math.nan
-"""Value of undefined metrics: a single object, so that tuples that contain it compare equal."""
+"""Value of undefined metrics. It is always the same object, so that tuples with it compare equal.
+"""
 
 
 def _sklearn() -> Any:
@@ -48,15 +49,15 @@ def root_mean_squared_error(
 
 
 def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]) -> float:
-    """Compute the coefficient of determination, relative to the mean of the test records.
+    """Compute the coefficient of determination.
 
     Args:
         truth: True values.
         predicted: Predicted values.
 
     Returns:
-        A value of at most 1: 0 for predicting that mean, negative for worse predictions, NaN if all
-        true values are equal.
+        At most 1. It is 0 if every prediction is the mean of the true values, negative for worse
+        predictions, and NaN if all true values are equal.
     """
     total = float(((truth - truth.mean()) ** 2).sum())
     return 1 - float(((truth - predicted) ** 2).sum()) / total if total > 0 else NAN
@@ -155,15 +156,16 @@ def calibration_pairs(
 ) -> tuple[Float[np.ndarray, " record"], Float[np.ndarray, " record"]]:
     """Return the probabilities whose calibration is measured, and the outcomes.
 
-    With two classes these are the probabilities of class 1; with more classes, those of the
-    predicted class.
+    With two classes, the calibration of the probability of class 1 is measured; with more classes,
+    that of the probability of the predicted class.
 
     Args:
         truth: Class numbers.
         probability: Probability of each class.
 
     Returns:
-        The probability of that class for each record, and 1.0 if it is the true class, else 0.0.
+        For each record, the probability of this class, and the outcome: 1.0 if the class is the
+        true one, else 0.0.
     """
     if probability.shape[1] == 2:
         return probability[:, 1], (truth == 1).astype(np.float64)
@@ -188,8 +190,8 @@ def calibration_error(
         probability: Probability of each class.
 
     Returns:
-        The absolute difference between mean probability and observed frequency, averaged over bins
-        weighted by their numbers of records; 0 to 1.
+        The absolute difference between the mean probability and the observed frequency of a bin,
+        averaged over the bins, which are weighted by their numbers of records; 0 to 1.
     """
     confidence, outcome = calibration_pairs(truth, probability)
     gap = np.bincount(bin_indices(confidence), weights=confidence - outcome, minlength=BINS)

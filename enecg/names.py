@@ -1,4 +1,4 @@
 """Names shared with packages that do not import torch."""
 
 LEADS_SAMPLE = "leads"
-"""Expert name of `enecg.leads.LeadsSample`, the gate's input, in the stores."""
+"""Name under which `enecg.leads.LeadsSample`, the gate's input, is stored like an expert."""

@@ -2,8 +2,8 @@
 
 The name of the pooling is part of the expert's spec. States have the axes (record, series, token,
 feature); S is the number of series and F the number of features. A series is a lead or a segment of
-the record, and its tokens are consecutive in time.
-Averaging over tokens discards the rhythm; averaging over leads discards the electrical axis.
+the record, and its tokens are consecutive in time. Averaging over tokens discards the rhythm;
+averaging over leads discards the electrical axis.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,14 @@ def mean(states: States) -> Pooled:
 
 
 def mean_std(states: States) -> Pooled:
-    """Average the mean and standard deviation over tokens over all series; returns 2F features."""
+    """Compute mean and SD over the tokens of each series, and average both over all series.
+
+    Args:
+        states: Hidden states.
+
+    Returns:
+        2F features.
+    """
     return torch.cat([states.mean((1, 2)), states.std(2, unbiased=False).mean(1)], dim=-1)
 
 
@@ -34,7 +41,7 @@ def per_series(states: States) -> Pooled:
 
 
 def per_series_mean_std(states: States) -> Pooled:
-    """Compute mean and standard deviation over tokens per series; returns S x 2F features."""
+    """Compute mean and SD over the tokens of each series; returns S x 2F features."""
     return torch.cat([states.mean(2), states.std(2, unbiased=False)], dim=-1).flatten(1)
 
 
@@ -55,7 +62,8 @@ POOLINGS: dict[str, tuple[Callable[[States], Pooled], Callable[[int, int], int]]
     "per-series-mean-std": (per_series_mean_std, lambda series, size: 2 * series * size),
     "segments": (segments, lambda series, size: SEGMENTS * size),
 }
-"""Poolings by name, each with a function `(series, size) -> features` for the pooled size."""
+"""Poolings by name, each with a function that returns the number of pooled features from the number
+of series and the number of features of a token."""
 
 
 def pool(name: str, states: States) -> Pooled:

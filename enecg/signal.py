@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 STANDARDIZE_EPSILON = 1e-5
-"""Added to the variance, as by the Non-stationary Transformer (arXiv 2205.14415)."""
+"""Constant added to the variance, as in the Non-stationary Transformer (arXiv 2205.14415)."""
 
 
 @lru_cache(maxsize=8)
@@ -20,7 +20,7 @@ def _resampling_matrix(time: int, steps: int) -> Float[Tensor, "time steps"]:
     common = math.gcd(time, steps)
     # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
     matrix = resample_poly(np.eye(time), steps // common, time // common, axis=1, padtype="edge")
-    # The cached matrix must not be an inference tensor: autograd could not use it later.
+    # The cached matrix must not be an inference tensor, because autograd could not use it later.
     with torch.inference_mode(mode=False):
         return torch.from_numpy(matrix.astype(np.float32))
 

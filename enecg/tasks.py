@@ -32,8 +32,8 @@ class Task:
             labels. Empty selects the last one in sorted order.
         columns: Columns of a multilabel task that has one column per label. Empty if the labels
             are codes in one column.
-        other_class: Name of the class that all infrequent labels of a multiclass task are assigned
-            to. Empty if every label of the training patients has its own class.
+        other_class: Name of the class to which all infrequent labels of a multiclass task are
+            assigned. Empty if every label of the training patients is a class of its own.
     """
 
     name: str
@@ -58,6 +58,7 @@ ARRHYTHMIA_CLASSES = 15
 """Number of classes: the 14 most frequent diagnoses of the training patients and `OTHER_CLASS`."""
 
 OTHER_CLASS = "Others"
+"""Class of all less frequent diagnoses."""
 
 _PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
     "regression": ("MAE", metrics.mean_absolute_error),
@@ -104,7 +105,9 @@ ALL = "all"
 
 _NAME = re.compile(r"[^\W_][\w -]*")
 _LAYERS = ("hidden", "prediction", "base_layer", "original_module")
+"""Names of layers in heads and in modules that peft wraps."""
 _PEFT_MARKS = ("lora_", "modules_to_save")
+"""Substrings of the names of tensors that peft adds."""
 
 
 def parse_task(spec: str) -> Task:
@@ -112,8 +115,9 @@ def parse_task(spec: str) -> Task:
 
     Args:
         spec: `NAME:KIND`, `NAME:regression:UNIT`, `NAME:binary:POSITIVE` or
-            `NAME:multilabel:COLUMN+COLUMN...`; NAME is the column of the label file, POSITIVE its
-            value for the positive class, and each COLUMN a label.
+            `NAME:multilabel:COLUMN+COLUMN...`. NAME is a column of the label file, KIND the kind of
+            the task, and POSITIVE the column's value for the positive class; with COLUMNs, NAME is
+            only a name, and each COLUMN contains a label.
 
     Returns:
         The task. The classes of a binary task are empty until its labels are read.
@@ -150,7 +154,7 @@ def parse_task(spec: str) -> Task:
         parts = {"regression": "unit", "binary": "positive class"}
         part = parts.get(kind, "label column")
         raise UserError(
-            f"The {part} of {spec!r} contains '|', which would break table cells; use another one."
+            f"The {part} of {spec!r} contains '|', which separates table cells; use another {part}."
         )
     if name in TASKS or name == ALL:
         raise UserError(f"{name!r} is a built-in value of --tasks; rename the column of your task.")

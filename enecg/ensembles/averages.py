@@ -16,13 +16,13 @@ class Mean:
 
 
 class Confidence:
-    """Weights each expert by its confidence: the probability of its predicted class.
+    """Mean of the experts, weighted by confidence: the probability of the expert's predicted class.
 
     For a multilabel task, this is the mean over labels of the probability of what is predicted.
 
     Based on the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
-    Vision-Language Models" (arXiv 2311.17091), which scales logits by confidence. Here the weights
-    average probabilities. Does not support regression tasks.
+    Vision-Language Models" (arXiv 2311.17091). That ensemble scales logits by confidence, whereas
+    this one averages probabilities. Regression tasks are not supported.
     """
 
     name = "confidence"

@@ -12,8 +12,8 @@ class Greedy:
     """Ensemble selection with replacement.
 
     Starting from an empty bag, each round adds the expert that minimizes the validation loss of
-    the bag's mean. The bag with the lowest loss is used; ties go to the smallest bag. The weight of
-    an expert is its share of that bag.
+    the bag's mean. Of the bags after each round, the one with the lowest loss is used, or the
+    smallest of several such bags. The weight of an expert is its share of this bag.
 
     The algorithm is that of Caruana et al., "Ensemble Selection from Libraries of Models" (ICML
     2004), without bagging of experts. It corresponds to the training-free ensemble of arXiv

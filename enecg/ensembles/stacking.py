@@ -19,7 +19,7 @@ from enecg.ensembles.base import (
 from enecg.errors import UserError
 
 ITERATIONS = 300
-"""Maximum number of solver iterations, which take a few seconds for 10,000 records, 15 classes."""
+"""Maximum number of solver iterations; takes a few seconds for 10,000 records and 15 classes."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Stacking:
     The model is ridge regression for a regression task, and logistic regression on
     log-probabilities for the other kinds, both on standardized inputs. It is fitted on the
     `out_of_fold` predictions of training records, once per penalty. The model with the lowest
-    validation loss is used; ties go to the strongest penalty. There are no expert weights. A class
-    without a training record gets probability 0. A multilabel task has one logistic regression per
-    label, on the log-probabilities of that label by all experts.
+    validation loss is used, or of several such models the one with the strongest penalty. There are
+    no expert weights. The probability of a class without a training record is 0. For a multilabel
+    task, one logistic regression per label is fitted on the log-probabilities of this label by all
+    experts.
 
     Attributes:
         penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of
@@ -100,7 +101,8 @@ def _fit(
     from sklearn.preprocessing import StandardScaler
 
     with warnings.catch_warnings():
-        # Stopping early has the effect of a stronger penalty, and validation selects the penalty.
+        # A solver that stops before it converges has the effect of a stronger penalty, and the
+        # penalty is selected on validation records, so the warning is not relevant.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), model).fit(inputs, truth)
 

@@ -33,8 +33,8 @@ class WeightGenerator:
     - The weights are normalized by a softmax, and average probabilities instead of logits.
     - The network is trained on the `out_of_fold` predictions of training records, because heads
       overfit the records that they were trained on.
-    - The initial network is the unweighted mean. The state with the lowest validation loss is used,
-      which may be the initial one.
+    - The initial network weights all experts equally. The state with the lowest validation loss is
+      used, which may be the initial one.
 
     The network is an `FFN` with one hidden layer, trained with AdamW.
 
@@ -107,7 +107,7 @@ class WeightGenerator:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the context and restore the previous random state on exit."""
+    """Seed torch inside the ``with`` block, and restore the previous random state on exit."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

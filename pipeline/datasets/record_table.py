@@ -61,8 +61,8 @@ class RecordTable:
 def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
     """Read columns of a table for the records of a data set.
 
-    The names of id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) may be
-    in upper or lower case.
+    The names of id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) may
+    be in upper or lower case.
 
     Args:
         path: CSV, gzipped CSV or Parquet file.
