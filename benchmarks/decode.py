@@ -3,10 +3,10 @@
     python benchmarks/decode.py                          # 300 synthetic records
     python benchmarks/decode.py --folder data/ludb       # LUDB, or MIMIC-IV-ECG
 
-All methods read the same files from the page cache. Each runs for `--seconds`, in turn with the
-others, and the median of `--repeats` rounds is reported, because timings on a shared machine vary.
-Records per second of a core are based on CPU time, records per second elapsed on wall-clock time,
-which is what several threads improve.
+All methods read the same files from the page cache. In each of `--repeats` rounds, every method
+runs for `--seconds`, and the median over the rounds is reported, because timings on a shared
+machine vary. Rates are given per second of CPU time and per second of wall-clock time. Several
+threads improve only the latter.
 """
 
 import argparse
@@ -35,15 +35,19 @@ from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 
 BATCH = 64
-"""Records decoded between two checks of the time, and kept in memory until then."""
+"""Number of records that are decoded, and kept in memory, between two checks of the time."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="LUDB or MIMIC-IV-ECG; default: synthetic")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of LUDB or MIMIC-IV-ECG; default: synthetic records"
+    )
     parser.add_argument("--records", type=int, default=300, help="maximum number of records")
-    parser.add_argument("--repeats", type=int, default=7, help="rounds per method")
-    parser.add_argument("--seconds", type=float, default=1.0, help="duration of a method per round")
+    parser.add_argument("--repeats", type=int, default=7, help="number of rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="duration of each method in a round"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.folder or Path(temporary) / "synthetic"
@@ -73,8 +77,8 @@ class Rate:
     """Records per second.
 
     Attributes:
-        core: Per second of CPU time.
-        elapsed: Per second of wall-clock time.
+        core: Records per second of CPU time.
+        elapsed: Records per second of wall-clock time.
     """
 
     core: float
@@ -97,7 +101,7 @@ def measure(
         "`wfdb.rdrecord`": lambda: measure_rate(
             lambda record: wfdb.rdrecord(f"{files.root}/{record}"), records, seconds
         ),
-        "`read_wfdb` by wfdb": lambda: measure_by_wfdb(read, records, seconds),
+        "`read_wfdb` through wfdb": lambda: measure_by_wfdb(read, records, seconds),
         "`read_wfdb`": lambda: measure_rate(read, records, seconds),
         "`read_wfdb`, 2 threads": lambda: measure_rate(read, records, seconds, threads=2),
     }
@@ -129,7 +133,7 @@ def measure_rate(
 
 
 def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
-    """Decode records in format 16 like those in other formats."""
+    """Measure `read` if it decodes format 16 through wfdb, as it does for other formats."""
     original = decode.digital_samples
     decode.digital_samples = decode_with_wfdb
     try:
@@ -152,9 +156,9 @@ def report(rates: dict[str, list[Rate]]) -> None:
         for field in ("core", "elapsed")
     )
     print(
-        "| method | records/s of a core | time relative to `fromfile` "
+        "| method | records per s of CPU time | time relative to `fromfile` "
         "| time relative to `fromfile, astype` | rate relative to `rdrecord` "
-        "| records/s elapsed |\n|---|--:|--:|--:|--:|--:|"
+        "| records per s of wall-clock time |\n|---|--:|--:|--:|--:|--:|"
     )
     fromfile, astype, rdrecord, *_ = core.values()
     for name, rate in core.items():

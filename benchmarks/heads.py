@@ -2,11 +2,12 @@
 
     python benchmarks/heads.py ludb:LUDB --store stores-data/lab [--repeats 5] [--task NAME:KIND]
 
-Every expert with untrained weights in the store is used, on the same random cohorts. scikit-learn's
-ridge regression (penalty by cross-validation) and logistic regression (C 0.01) are fitted on
-standardized embeddings of training and validation patients. Prints a Markdown table of means over
-the repeats: MAE in the task's unit (lower is better), AUROC of binary tasks and accuracy of
-multiclass tasks (higher is better).
+All experts with the weights random:0 in the store are used, and all methods use the same random
+cohorts. scikit-learn's ridge regression (penalty selected by cross-validation) and logistic
+regression (C = 0.01) are fitted on standardized embeddings of training and validation patients. The
+benchmark prints a Markdown table of means over the repeats: MAE in the task's unit for regression
+(lower is better), AUROC for binary tasks and accuracy for multiclass tasks (higher is better). The
+column titles contain the CPU time.
 """
 
 import argparse
@@ -36,7 +37,9 @@ from stores.record_ids import as_ids
 
 ADAPTATIONS: tuple[Adaptation, ...] = ("linear-lora", "lora")
 PENALTIES = np.logspace(-1, 6, 15)
+"""Values of `alpha` for ridge regression."""
 INVERSE_PENALTY = 0.01
+"""Value of `C` for logistic regression."""
 
 
 def main() -> None:

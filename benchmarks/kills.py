@@ -1,11 +1,12 @@
-"""Cost of killing an extraction: rows lost, rows that differ, and rows computed again.
+"""Effects of killing an extraction: rows lost, rows that differ, and rows computed again.
 
     python benchmarks/kills.py [--kills 100] [--root URL] [--seconds-per-row 0.002]
 
 A child process extracts with two fast experts whose embeddings are known, and is killed (SIGKILL)
 at a random time. Then the stores are compared with the known embeddings, and the next child
-resumes. When an extraction finishes, the next one gets another data set. Children are forked, so
-that imports are not repeated, from a process that has not used obstore or threads.
+resumes. After an extraction has finished, the next one extracts another data set. Children are
+forked, so that they need not repeat the imports. This requires that the parent uses neither obstore
+nor threads.
 """
 
 import argparse
@@ -85,9 +86,9 @@ class Tally:
         kills: Killed processes.
         finished: Completed extractions.
         computed: Rows computed, including repeated ones.
-        needed: Rows of the completed extractions, without leads.
-        lost: Whole rows that disappeared.
-        differing: Whole rows that differ from the known embedding or from before.
+        needed: Rows of the completed extractions, without the gate's leads.
+        lost: Whole rows that are no longer whole after a later kill.
+        differing: Whole rows that differ from the known embedding, or from their earlier value.
     """
 
     kills: int = 0
@@ -103,7 +104,7 @@ Rows = dict[tuple[str, int], bytes]
 
 
 def whole_rows(name: str, root: str) -> tuple[Rows, int]:
-    """Return the whole rows, and how many of them are wrong."""
+    """Return the whole rows, and how many of them differ from the known embedding."""
     found = open_stores(root, f"{name}/1")
     if found.errors:
         raise SystemExit(f"A store cannot be opened after a kill: {found.errors[0]}")
@@ -123,7 +124,11 @@ def whole_rows(name: str, root: str) -> tuple[Rows, int]:
 
 
 def fork(work: Callable[[int], None]) -> tuple[int, int]:
-    """Run a function in a child, with the end of a pipe; return the child's id and other end."""
+    """Run a function in a child process with the write end of a pipe.
+
+    Returns:
+        The process id of the child, and the read end of the pipe.
+    """
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -140,7 +145,7 @@ def fork(work: Callable[[int], None]) -> tuple[int, int]:
 
 
 def wait_for(child: int, pipe: int) -> tuple[int, bytes]:
-    """Wait for a child; return the signal that killed it (0 for none) and what it wrote."""
+    """Wait for a child; return the signal that killed it (0 if none) and the bytes it wrote."""
     with os.fdopen(pipe, "rb") as file:
         written = file.read()
     _, outcome = os.waitpid(child, 0)
@@ -150,7 +155,7 @@ def wait_for(child: int, pipe: int) -> tuple[int, bytes]:
 
 
 def compare(name: str, root: str, before: Rows, tally: Tally) -> Rows:
-    """Compare the whole rows with the known embeddings and with the rows before."""
+    """Compare the whole rows with the known embeddings, and with the whole rows `before`."""
 
     def send(pipe: int) -> None:
         with os.fdopen(pipe, "wb") as file:

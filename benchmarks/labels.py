@@ -2,11 +2,12 @@
 
     python benchmarks/labels.py --folder /tmp/bench-labels          # 5, 10 and 20 million rows
 
-Writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients) and a lab table that grows from
-one size to the next, with all columns, 2 % potassium, charted around the ECGs. Record index and
-labels are computed in separate processes by this project and by pandas (lab table in chunks of a
-million rows, required columns only, times parsed after filtering). Both must find the same number
-of labels. Prints a Markdown table and removes the folder.
+The benchmark writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients), and a lab table to
+which rows are appended for each size. The lab table has all of MIMIC-IV's columns; 2 % of its rows
+are potassium results, at times near those of the ECGs. EnECG and pandas compute the record index
+and the labels, each in a separate process. pandas reads the lab table in chunks of a million rows,
+with only the required columns, and parses the times after filtering. Both must find the same number
+of labels. The benchmark prints a Markdown table and removes the folder.
 """
 
 import argparse
@@ -32,9 +33,13 @@ from pipeline.mimic_codes import (
 
 RECORDS, PATIENTS = 800_035, 161_352
 BLOCK = 1_000_000
+"""Rows of the lab table that are written at a time."""
 POTASSIUM = 0.02
+"""Fraction of potassium results among the lab rows."""
 CHUNK = 1_000_000
+"""Rows of the lab table that pandas reads at a time."""
 START = np.datetime64("2130-01-01T00:00:00", "s")
+"""Time of the earliest ECG."""
 
 
 def main() -> None:
@@ -45,13 +50,13 @@ def main() -> None:
     arguments.add_argument("--step", choices=STEPS, help="run one step on existing tables")
     given = arguments.parse_args()
     if given.step:
-        # Imports are not timed.
+        # Import before the timer starts.
         import pipeline.labels  # noqa: F401
 
         began = time.perf_counter()
         found = STEPS[given.step](given.folder)
         seconds = time.perf_counter() - began
-        # Not getrusage's peak: a process inherits its parent's.
+        # Do not use getrusage, whose peak is at least that of the parent process.
         status = Path("/proc/self/status").read_text()
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
@@ -70,7 +75,7 @@ def measure(folder: Path, millions: list[int]) -> None:
     began = time.perf_counter()
     ecgs = write_small_tables(folder)
     print(f"Small tables written in {time.perf_counter() - began:.0f} s.\n", flush=True)
-    print("| step | lab rows | by | seconds | lab rows/s | peak MB | relative to pandas |")
+    print("| step | lab rows | method | seconds | lab rows/s | peak MB | relative to pandas |")
     print("|---|--:|---|--:|--:|--:|--:|")
     compare("index", folder, 0)
     rows = 0
@@ -230,7 +235,7 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> None:
-    """Append a block of rows with random patients and times."""
+    """Append a block of rows to the lab table, for random ECGs and at random times near them."""
     random = np.random.default_rng([1, first])
     subject, when = ecgs
     about = random.integers(0, RECORDS, BLOCK)
@@ -259,7 +264,7 @@ def text(times: np.ndarray) -> pa.Array:
 
 
 def write(path: Path, *columns: dict[str, object]) -> None:
-    """Append rows to a table; only fields that need quotes have them, as in MIMIC."""
+    """Append rows to a table. As in MIMIC, only the fields that require quotes have them."""
     given = {name: value for some in columns for name, value in some.items()}
     size = max(len(value) for value in given.values() if isinstance(value, np.ndarray))
     fields = [as_text(value, size) for value in given.values()]

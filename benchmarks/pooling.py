@@ -3,9 +3,10 @@
     python benchmarks/pooling.py DATASET [--experts ...] [--weights random:0] [--records 200]
 
 An expert embeds each ECG once, and its states are pooled in all ways. Heads are trained with the
-settings and cohorts of `enecg train`. The score of a pooling is its error relative to the constant
-predictor, averaged over tasks (for classes, the error is 1 minus the metric): 1 is no better than
-the constant, 0 is perfect. Since it selects the default pooling, it uses validation patients only.
+settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided by
+the error of the constant predictor, averaged over tasks; for classes, the error is 1 minus the
+metric. A score of 1 is no better than the constant predictor, and 0 is perfect. Because the score
+is used to select the default pooling, it is computed on validation patients, not on test patients.
 """
 
 import argparse
@@ -34,7 +35,11 @@ REPEATS = 3
 def embed(
     expert: FrozenExpert, poolings: tuple[str, ...], ecgs: list[np.ndarray]
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Embed ECGs with every pooling; return (record, feature) each, and the seconds it took."""
+    """Embed ECGs with every pooling.
+
+    Returns:
+        Embeddings of shape (record, feature) by pooling, and the duration in seconds.
+    """
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in poolings}
     start_time = time.monotonic()
     with torch.inference_mode():
@@ -50,11 +55,11 @@ def embed(
 
 
 def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Train heads; return their error on validation patients relative to the constant, by task."""
+    """Train heads, and return their error relative to that of the constant predictor, by task."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
     row_of = {record: row for row, record in enumerate(ids)}
-    # A third of the validation patients is used for early stopping, the rest for the score.
+    # Use a third of the validation patients for early stopping, and the rest for the score.
     third = len(cohort.validation) // 3
     parts = {
         "train": cohort.train,

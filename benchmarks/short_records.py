@@ -1,10 +1,11 @@
-"""Measure embeddings of records shorter than 10 s, for several ways to fill them up to 10 s.
+"""Compare ways to extend records shorter than 10 s to 10 s, by the effect on their embeddings.
 
     python benchmarks/short_records.py ptb-xl:data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
 
-Ten-second records are cut and filled again. Distances are Euclidean, with every feature
-standardized over the patients, and relative to the median distance between two patients. The
-distance between two records of the same patient is printed for comparison.
+Ten-second records are cut and extended to 10 s again. The benchmark measures the Euclidean distance
+between the embeddings of the extended and the original record. Every feature is standardized over
+the patients, and distances are divided by the median distance between two patients. For comparison,
+the distance between two records of the same patient is printed as "another record".
 """
 
 import argparse
@@ -30,11 +31,18 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return an ECG of each of the first patients, and another one of those who have several."""
+    """Return one ECG per patient, and another ECG of those who have several.
+
+    Args:
+        dataset: The data set.
+        count: Number of patients; those with several records come first.
+
+    Returns:
+        The ECGs, and the other ECGs by the position of the patient.
+    """
     rows: dict[int | str, list[int]] = {}
     for row, patient in enumerate(dataset.index().patient_id.tolist()):
         rows.setdefault(patient, []).append(row)
-    # Patients with several records come first.
     ordered = sorted(rows.values(), key=lambda patient_rows: len(patient_rows) == 1)
     first: list[np.ndarray] = []
     second: dict[int, np.ndarray] = {}
@@ -107,7 +115,7 @@ def main() -> None:
     ecgs, second = read_patients(open_dataset(given.dataset), given.patients)
     print(f"{len(ecgs)} patients, {len(second)} with another record; weights {given.weights}")
     print(
-        "| expert | input | median distance | 95th percentile | further than the nearest patient |"
+        "| expert | input | median distance | 95th percentile | farther than the nearest patient |"
     )
     print("|---|---|--:|--:|--:|")
     for name in given.experts.split(","):

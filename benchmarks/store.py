@@ -4,8 +4,9 @@
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
 A ratio is the other method's time divided by EnECG's: at 0.5, EnECG takes twice as long. Times are
-medians of `--repeats` turns, each of which runs all methods, so that a noisy machine affects all of
-them. "Cold" means that the files were dropped from the page cache (posix_fadvise) before.
+medians over `--repeats` turns. Each turn runs all methods, so that noise of the machine affects all
+of them. "Cold" means that the files were dropped from the page cache (posix_fadvise) before each
+method.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="folder for temporary files")
     parser.add_argument("--rows", type=int, default=800_035, help="rows to write and read")
-    parser.add_argument("--repeats", type=int, default=3, help="turns, of which to take medians")
+    parser.add_argument("--repeats", type=int, default=3, help="number of turns")
     parser.add_argument(
         "--s3-rows", type=int, default=20_480, help="rows to write to S3; 0 skips it"
     )
@@ -50,7 +51,7 @@ def main() -> None:
         machine = f"{os.cpu_count()} cores, zarr {zarr.__version__}"
         print(f"{options.rows:,} x {FEATURES} float16, {machine}\n")
         print(
-            "| operation | EnECG, s | compared with | s | ratio |\n|---|--:|---|--:|--:|",
+            "| operation | EnECG, s | other method | other, s | ratio |\n|---|--:|---|--:|--:|",
             flush=True,
         )
         measure(folder, options.rows, options.repeats)
@@ -88,7 +89,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     native = ours.array("embedding")
 
     def mapped() -> np.ndarray:
-        # Map it for each use, as pages of a mapped file cannot be dropped from the cache.
+        # Map the file for each use, because pages of a mapped file stay in the page cache.
         return np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
 
     readers: dict[str, Callable[[], object]] = {
@@ -173,7 +174,8 @@ store = open_stores(sys.argv[1]).stores[0]
 rows = store.rows_by_id(store.record_id)
 missing = pending_rows(store.status(), retry_failed=False)[rows].sum()
 passed = time.perf_counter() - began
-status = open("/proc/self/status").read()  # getrusage would include the parent
+# Do not use getrusage, whose peak is at least that of the parent process.
+status = open("/proc/self/status").read()
 print(passed, status.split("VmHWM:")[1].split()[0])
 """
 
@@ -195,7 +197,7 @@ def planning(root: Path, rows: int) -> None:
 
 
 def measure_s3(folder: Path, rows: int) -> None:
-    """Time a store on S3; moto on loopback is a lower bound, as it is one Python process."""
+    """Time a store on S3. The server is slow, because it is moto in one Python process."""
     import boto3
     from moto.server import ThreadedMotoServer
 
