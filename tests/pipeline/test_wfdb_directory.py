@@ -424,7 +424,8 @@ def test_patients_added_later_are_recognized_by_their_training_records(
     assert [note for note in notes if "have changed since the run was trained" in note]
     added = TrainSettings(weights=RANDOM, fit=fit, own_tasks=("ward:binary",), tasks=("ward",))
     with pytest.raises(
-        UserError, match=r"1 patients \(such as s.*\) have records in both the train and the test part of"
+        UserError,
+        match=r"1 patients \(such as s.*\) have records in both the train and the test part of",
     ):
         train(
             f"wfdb:lab={copy}",
