@@ -102,6 +102,15 @@ MemoryLimit = Annotated[
         gt=0,
     ),
 ]
+LabelFractions = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=COHORT,
+        help="Fractions of the training and validation patients to train on in addition, "
+        "comma-separated, such as 0.01,0.1,1, for label-efficiency curves on the page.",
+    ),
+]
+
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
 Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
 Patience = Annotated[

@@ -26,6 +26,11 @@ from pipeline.training.cohorts import Cohort
 from pipeline.training.features import embedding_bytes, read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
+from pipeline.training.label_efficiency import (
+    LabelEfficiency,
+    parse_fractions,
+    train_fractions,
+)
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.parallel import count_cores
 from pipeline.training.rare_labels import note_rare_labels
@@ -111,6 +116,7 @@ def train(
             f"--top-k {settings.fit.top_k} exceeds the number of experts "
             f"({len(inputs.cache.experts)}); use a smaller number, or 0 to use all."
         )
+    fractions = [each for each in parse_fractions(settings.label_fractions) if each < 1]
     if base is None:
         splits = make_splits(settings, inputs)
     else:
@@ -133,7 +139,7 @@ def train(
             log.write(note)
         names = list(inputs.cache.experts)
         steps = len(names) + 2 if len(names) > 1 else 1
-        log_fit = _make_log_callback(log, progress, steps)
+        log_fit = _make_log_callback(log, progress, steps * (1 + len(fractions)))
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
         features = read_features(
             inputs.cache, record_id, device, max_bytes=settings.fit.max_cache_bytes
@@ -146,6 +152,14 @@ def train(
                 cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
             )
         scores = _compute_scores(repeats, names)
+        efficiency = LabelEfficiency()
+        if settings.label_fractions:
+            with single_thread():
+                efficiency = train_fractions(
+                    *(fractions, repeats, inputs, features, settings.fit, log_fit),
+                    threads=threads,
+                )
+            inputs = replace(inputs, notes=(*notes, *efficiency.notes))
         differences = compute_differences(
             [prediction for repeat in repeats for prediction in repeat.predictions],
             choose_references(repeats),
@@ -154,6 +168,7 @@ def train(
         write_run(
             *(unfinished, settings, device, inputs, repeats, scores, seconds),
             differences=differences,
+            label_fractions=efficiency.fractions,
             folds=splits.folds,
         )
         run = runs.read_results(unfinished)

@@ -43,6 +43,7 @@ def train(
     train_folds: p.TrainFolds = (),
     validation_folds: p.ValidationFolds = (),
     test_folds: p.TestFolds = (),
+    label_fractions: tp.LabelFractions = (),
     limit: p.Limit = None,
     records: p.Records = None,
     base: tp.Base = None,
@@ -71,6 +72,7 @@ def train(
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.labels.folds import fold_options
+    from pipeline.training.label_efficiency import parse_fractions
     from pipeline.training.settings import FitSettings, TrainSettings
     from pipeline.waveforms.options import DecodeOptions
 
@@ -97,6 +99,7 @@ def train(
         ),
         repeats=repeats,
         patients=patients,
+        label_fractions=parse_fractions(p.split(label_fractions)),
         ecgs=ecgs,
         seed=seed,
         limit=limit,

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from enecg.metrics import BINS
 from pipeline.report.formats import templates
 from pipeline.report.gate_plot import plot_gate_weights
+from pipeline.report.label_efficiency_plot import plot_label_efficiency
 from pipeline.report.label_table import label_tables
 from pipeline.report.notes import other_metrics_notes, untrained_warning
 from pipeline.report.paper_tables import all_tables, figure3, other_metrics_tables
@@ -73,6 +74,12 @@ def _plot_figures(
             + "Lines: 95% interval, bootstrap by patient. Dashed: constant predictor. "
             "Dotted: chance.",
             plot_scores(run),
+        ),
+        (
+            "Label efficiency",
+            "Scores on test patients by fraction of the training and validation patients, mean "
+            "over repeats. Area: 95% interval of EnECG.",
+            plot_label_efficiency(run),
         ),
         (
             "Regression",

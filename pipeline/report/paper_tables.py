@@ -14,6 +14,7 @@ from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RIDGE, ZERO_SHOT
 from pipeline.report.difference_table import difference_table
+from pipeline.report.label_efficiency_table import label_efficiency_table
 from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.resource_table import resource_table
 from pipeline.report.table import (
@@ -157,15 +158,19 @@ def all_tables(run: RunResults) -> list[Table]:
         run: Results of a run.
 
     Returns:
-        Tables 2, 3 and 1 and the differences, as far as the run has them, with the notes below the
-        last one.
+        Tables 2, 3 and 1, the differences and the label efficiency, as far as the run has them,
+        with the notes below the last one.
     """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     tables = [paper_table(run, number) for number in numbers]
     if tables and run.differences:
         tables.insert(1, difference_table(run))
+    if tables and run.label_fractions:
+        tables.append(label_efficiency_table(run))
     notes = (*run_notes(run), *_paper_notes(run, numbers))
-    return [*tables[:-1], replace(tables[-1], notes=notes)] if tables else []
+    if not tables:
+        return []
+    return [*tables[:-1], replace(tables[-1], notes=(*tables[-1].notes, *notes))]
 
 
 def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]:

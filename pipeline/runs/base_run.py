@@ -44,9 +44,14 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
         Settings with the stores, cohorts and hidden size of the base run.
 
     Raises:
-        UserError: The settings have a table of folds.
+        UserError: The settings have a table of folds or label fractions.
     """
     inherited: dict[str, Any] = base.config["settings"]
+    if settings.label_fractions:
+        raise UserError(
+            f"The hidden layers of --base {settings.base} were trained on all of its training "
+            "patients; omit --label-fractions."
+        )
     if settings.folds is not None:
         raise UserError(
             f"--base {settings.base} determines the patients of every repeat; omit --folds."

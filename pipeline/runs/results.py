@@ -13,6 +13,7 @@ from enecg.errors import UserError
 from enecg.metrics import NAN
 from enecg.tasks import Kind, Task
 from pipeline.evaluation.differences import Difference
+from pipeline.evaluation.label_fractions import LabelFraction
 from pipeline.evaluation.predictions import BASELINES, RIDGE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
 from stores.documents import parse_document
@@ -129,6 +130,8 @@ class RunResults:
         thresholds: See `Thresholds`; empty for an evaluation.
         differences: Differences between EnECG and other methods; empty for an evaluation and for
             runs of versions without them.
+        label_fractions: Scores after training on fractions of the patients; empty for a run
+            without them.
     """
 
     folder: Path
@@ -139,6 +142,7 @@ class RunResults:
     scores: tuple[Score, ...]
     thresholds: Thresholds = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
+    label_fractions: tuple[LabelFraction, ...] = ()
 
     @property
     def weights(self) -> dict[str, str]:
@@ -180,7 +184,9 @@ def results_document(
     parameters: Mapping[str, tuple[int, int]],
     scores: Sequence[Score],
     thresholds: Thresholds | None = None,
+    *,
     differences: Sequence[Difference] = (),
+    label_fractions: Sequence[LabelFraction] = (),
 ) -> dict[str, Any]:
     """Build the contents of `results.json`.
 
@@ -190,6 +196,7 @@ def results_document(
         scores: Scores of all methods and tasks.
         thresholds: See `Thresholds`.
         differences: Differences between EnECG and other methods.
+        label_fractions: Scores after training on fractions of the patients.
 
     Returns:
         JSON-serializable values, with None in place of NaN and infinity.
@@ -201,6 +208,7 @@ def results_document(
             "thresholds": thresholds or {},
             "scores": [asdict(score) for score in scores],
             "differences": [asdict(difference) for difference in differences],
+            "label_fractions": [asdict(fraction) for fraction in label_fractions],
         }
     )
     return document
@@ -254,6 +262,7 @@ def read_results(folder: Path) -> RunResults:
             scores=scores,
             thresholds=_parse_thresholds(document.get("thresholds", {})),
             differences=tuple(map(_parse_difference, document.get("differences", ()))),
+            label_fractions=tuple(map(_parse_fraction, document.get("label_fractions", ()))),
         )
 
 
@@ -340,6 +349,14 @@ def _parse_score(document: dict[str, Any]) -> Score:
 
 def _parse_difference(document: dict[str, Any]) -> Difference:
     return _DIFFERENCE.validate_python(_parse_measure(document))
+
+
+def _parse_fraction(document: dict[str, Any]) -> LabelFraction:
+    return LabelFraction(
+        float(document["fraction"]),
+        tuple(map(int, document["patients"])),
+        tuple(map(_parse_score, document["scores"])),
+    )
 
 
 def _parse_thresholds(document: dict[str, dict[str, list[float | None]]]) -> Thresholds:

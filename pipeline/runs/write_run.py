@@ -34,6 +34,7 @@ import pyarrow.parquet
 import torch
 
 from pipeline.evaluation.differences import Difference
+from pipeline.evaluation.label_fractions import LabelFraction
 from pipeline.evaluation.predictions import predictions_table
 from pipeline.evaluation.scores import Score
 from pipeline.runs.checkpoints import save_gate, save_heads
@@ -59,6 +60,7 @@ def write_run(
     seconds: float,
     *,
     differences: Sequence[Difference] = (),
+    label_fractions: Sequence[LabelFraction] = (),
     folds: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all files of a run folder but the log, the Markdown tables and the HTML page.
@@ -72,6 +74,7 @@ def write_run(
         scores: Scores of all methods and tasks.
         seconds: Duration of the run.
         differences: Differences between EnECG and other methods.
+        label_fractions: Scores after training on fractions of the patients.
         folds: Provenance of the table of folds; None if the patients were drawn at random.
 
     Raises:
@@ -110,7 +113,12 @@ def write_run(
         config["folds"] = dict(folds)
     stores = {store.identity: store.provenance for store in inputs.cache.stores}
     results = results_document(
-        inputs.tasks, repeats[0].parameters, scores, _thresholds(repeats), differences
+        inputs.tasks,
+        repeats[0].parameters,
+        scores,
+        _thresholds(repeats),
+        differences=differences,
+        label_fractions=label_fractions,
     )
     with translate_write_errors(folder):
         _write_json(folder / CONFIG, config)

@@ -26,6 +26,9 @@ from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge, valida
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
+BEST_EXPERT = "best expert"
+"""The expert with the lowest validation loss, in each repeat."""
+
 LogFit = Callable[[str, Sequence[FittedModel]], None]
 """Called after each training step with its name and the trained models, one per repeat."""
 
@@ -151,7 +154,7 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
     """
     experts = list(repeats[0].heads)
     candidates = {
-        "best expert": experts if len(experts) > 1 else [],
+        BEST_EXPERT: experts if len(experts) > 1 else [],
         "best other ensemble": [name for name in ENSEMBLES if name in repeats[0].validation_loss],
         RIDGE: [RIDGE],
     }

@@ -119,6 +119,8 @@ class TrainSettings:
         limit: Use only the first `limit` records of the index. Default: all.
         records: File of the ids of the records to use, as read by `read_record_ids`; applied
             before `limit`. Default: all.
+        label_fractions: Fractions of the training and validation patients to train on in
+            addition, for label-efficiency curves, each above 0 and at most 1. Default: none.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.
@@ -144,6 +146,7 @@ class TrainSettings:
     seed: int = 0
     limit: int | None = None
     records: str | None = None
+    label_fractions: tuple[float, ...] = ()
     base: str | None = None
     fit: FitSettings = field(default_factory=FitSettings)
 

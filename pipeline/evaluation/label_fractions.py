@@ -1,0 +1,30 @@
+"""Scores of models that are trained on a fraction of the training patients."""
+
+from dataclasses import dataclass
+
+from pipeline.evaluation.scores import Score
+
+
+@dataclass(frozen=True)
+class LabelFraction:
+    """Scores on the test patients after training on a fraction of the patients.
+
+    Attributes:
+        fraction: Fraction of the training and validation patients.
+        patients: Number of training and validation patients in each repeat.
+        scores: Scores by method and task.
+    """
+
+    fraction: float
+    patients: tuple[int, ...]
+    scores: tuple[Score, ...]
+
+    def score(self, method: str, task: str) -> Score | None:
+        """Return the score of a method on a task; None if it has too few labels."""
+        found = (one for one in self.scores if (one.method, one.task) == (method, task))
+        return next(found, None)
+
+
+def format_fraction(fraction: float) -> str:
+    """Format a fraction as a percentage without trailing zeros, such as ``"0.5 %"``."""
+    return f"{100 * fraction:.4g} %"

@@ -1,0 +1,46 @@
+"""Table of scores after training on fractions of the patients."""
+
+from pipeline.evaluation.label_fractions import LabelFraction, format_fraction
+from pipeline.report.table import Table, format_measure, score_heading
+from pipeline.runs.results import RunResults
+
+TITLE = "Label efficiency: training on a fraction of the patients"
+
+
+def label_efficiency_table(run: RunResults) -> Table:
+    """Build a table with one row per fraction and method, and one column per task.
+
+    Args:
+        run: Results of a run with fractions.
+
+    Returns:
+        Main metrics on the test patients.
+    """
+    rows = [
+        (
+            _describe(one),
+            method,
+            *(format_measure(one.score(method, task)) for task in run.tasks),
+        )
+        for one in run.label_fractions
+        for method in list_methods(run)
+    ]
+    heading = ("patients", "", *(score_heading(task) for task in run.tasks.values()))
+    note = (
+        "Label efficiency: heads, gate and baselines are trained on this fraction of the training "
+        "patients, and stopped and chosen on this fraction of the validation patients (numbers: "
+        "both together, by repeat); smaller fractions are subsets of larger ones. Test patients "
+        "are the same, but classes and labels that no training patient has are not scored."
+    )
+    return Table(TITLE, heading, tuple(rows), notes=(note,))
+
+
+def list_methods(run: RunResults) -> list[str]:
+    """Return the methods of the curves, the baselines first."""
+    scores = (score for one in run.label_fractions for score in one.scores)
+    return list(dict.fromkeys(score.method for score in scores))
+
+
+def _describe(one: LabelFraction) -> str:
+    counts = dict.fromkeys(f"{patients:,}" for patients in one.patients)
+    return f"{format_fraction(one.fraction)} ({' / '.join(counts)})"
