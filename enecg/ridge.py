@@ -72,22 +72,49 @@ class RidgeDesign:
         """Mean of the squared singular values, to which penalties are relative."""
         return float(self.singular.square().mean()) if len(self.singular) else 1.0
 
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
     def coefficients(
-        self, targets: Float[Tensor, "record output"], penalty: float
+        self,
+        targets: Float[Tensor, "record output"],
+        penalties: Float[Tensor, " penalty"],
+        weights: Float[Tensor, " penalty"],
     ) -> tuple[Float[Tensor, "output feature"], Float[Tensor, " output"]]:
-        """Fit a ridge regression.
+        """Fit one ridge regression per penalty and return their weighted sum.
 
         Args:
             targets: Targets of the records.
-            penalty: Penalty on the squared coefficients.
+            penalties: Penalties on the squared coefficients.
+            weights: Weight of each regression in the sum.
 
         Returns:
-            Coefficients and intercepts.
+            Coefficients and intercepts. The intercepts are those for which the mean prediction is
+            the mean of the targets, whatever the sum of the weights.
         """
         center = targets.mean(0)
-        filtered = self.singular / (self.singular.square() + penalty)
+        squares = self.singular.square() + penalties.unsqueeze(1)
+        filtered = self.singular * (weights.unsqueeze(1) / squares).sum(0)
         weight = ((self.left.T @ (targets - center)) * filtered.unsqueeze(1)).T @ self.right
         return weight, center - weight @ self.mean
+
+    def left_out_means(
+        self, targets: Float[Tensor, "record output"]
+    ) -> Float[Tensor, "record output"]:
+        """Compute the mean of the targets of all other groups.
+
+        Args:
+            targets: Targets of the records.
+
+        Returns:
+            The mean for each record.
+        """
+        sizes = self.group.bincount().to(targets).unsqueeze(1)
+        sums = targets.new_zeros(len(sizes), targets.shape[1]).index_add(0, self.group, targets)
+        rest = (len(targets) - sizes).clamp_min(1)
+        return ((targets.sum(0) - sums) / rest)[self.group]
 
     def predict_left_out(
         self, targets: Float[Tensor, "record output"], penalties: Float[Tensor, " penalty"]

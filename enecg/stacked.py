@@ -134,6 +134,12 @@ class StackedFFN(nn.Module):
             states = self._drop(functional.gelu(before))
         return _multiply(states, self.prediction) + self.prediction_bias.unsqueeze(2)
 
+    def scale_predictions(self, factors: Float[Tensor, "group task"]) -> None:
+        """Multiply the outputs of each FFN by a factor, through its output layer."""
+        with torch.no_grad():
+            self.prediction.mul_(factors[..., None, None])
+            self.prediction_bias.mul_(factors[..., None])
+
     def _drop(self, states: Tensor) -> Tensor:
         probability = self.config.dropout
         if not self.training or not probability:

@@ -13,8 +13,9 @@ from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
+from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
 from pipeline.training.labeled_repeat import LabeledRepeat
-from pipeline.training.linear_path import LinearPaths, fit_linear_paths
+from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_paths
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
@@ -58,8 +59,10 @@ class FittedHeads(FittedModel):
             and those of the other records from heads whose linear path was fitted on training
             records only.
         out_of_fold: Same as `outputs`, except that each training record is predicted by heads that
-            were trained on the other fold of the training patients. The gate and the ensembles
-            are trained on these, because heads overfit their own training records.
+            were trained on the other fold of the training patients. With ``linear-lora``, this
+            holds for the correction, and the linear path is fitted without the record's patient.
+            The gate and the ensembles are trained on these, because heads overfit their own
+            training records.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
         ridge_outputs: Predictions of the ridge regressions by task; those of training and
@@ -100,52 +103,48 @@ def fit_heads(
     groups = [
         Group.of(index, repeat, settings, fold)
         for index, repeat in enumerate(repeats)
-        for fold in (None, 0, 1)
+        for fold in FOLDS
     ]
-    with_paths = settings.adaptation == "linear-lora"
     # Other heads have no linear path, but the baseline of ridge regression needs it.
-    fitted = groups if with_paths else [group for group in groups if group.fold is None]
-    ridge_trained, ridge = fit_linear_paths(data, fitted)
-    paths, refit = (ridge_trained, ridge) if with_paths else (None, None)
+    ridge = fit_linear_paths(data)
+    paths = ridge if settings.adaptation == "linear-lora" else None
     stack, history = _fit_stack(data, groups, settings, bases, paths)
-    modules = {
-        (group.repeat, group.fold): _extract_heads(
-            stack, position, data, group.repeat, settings, paths
-        )
-        for position, group in enumerate(groups)
-    }
-    losses = {group.repeat: history[:, n] for n, group in enumerate(groups) if group.fold is None}
     initial = replace(stack.config, zero_prediction=False)
-    untrained = StackedFFN(initial, len(data.tasks), [repeat.seed for repeat in repeats])
-    untrained = untrained.to(embedding.device)
+    seeds = [repeat.seed for repeat in repeats]
+    untrained = StackedFFN(initial, len(data.tasks), seeds).to(embedding.device)
+    if paths is not None:
+        stack.scale_predictions(fit_factors(history, data, groups))
+    others = predict_other_folds(stack, data, groups)
     fits = []
     for index, repeat in enumerate(repeats):
-        features = embedding[repeat.rows]
-        heads = modules[index, None]
+        features, position = embedding[repeat.rows], index * len(FOLDS)
+        train_paths = None if paths is None else paths.train
+        heads = _extract_heads(stack, position, data, index, settings, train_paths)
         outputs = predict_heads(heads, features, repeat.targets)
         out_of_fold = {task: output.clone() for task, output in outputs.items()}
         for fold, rows in enumerate(repeat.folds):
-            other_heads = modules[index, 1 - fold]
-            for task, output in predict_heads(other_heads, features[rows], repeat.targets).items():
-                out_of_fold[task][rows] = output
+            by_task = others[position + FOLDS.index(1 - fold)]
+            for number, (task, target) in enumerate(repeat.targets.items()):
+                output = by_task[number, : len(rows), : target.outputs]
+                if paths is not None:
+                    output = output + paths.left_out[index, number, rows, : target.outputs]
+                out_of_fold[task][rows] = to_predictions(target.task.kind, output)
         untrained_heads = _extract_heads(untrained, index, data, index, settings)
-        if refit is not None:
+        if paths is not None:
             # Only predictions for test records may use the labels of validation records.
-            refit.copy_to(3 * index, list(heads.ffn.values()))
+            paths.refit.copy_to(index, list(heads.ffn.values()))
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
                 outputs[task][repeat.test] = output
                 out_of_fold[task][repeat.test] = output
-        ridge_position = 3 * index if with_paths else index
-        final = extract_ridge(ridge, ridge_position, data, index)
-        trained = extract_ridge(ridge_trained, ridge_position, data, index)
+        final, trained = (extract_ridge(one, data, index) for one in (ridge.refit, ridge.train))
         ridge_outputs = predict_heads(trained, features, repeat.targets)
         for task, output in predict_heads(final, features[repeat.test], repeat.targets).items():
             ridge_outputs[task][repeat.test] = output
         fits.append(
             FittedHeads(
                 heads,
-                {task: losses[index][:, n].tolist() for n, task in enumerate(data.tasks)},
+                {task: history[:, position, n].tolist() for n, task in enumerate(data.tasks)},
                 *count_parameters(heads),
                 outputs=outputs,
                 out_of_fold=out_of_fold,
@@ -203,7 +202,7 @@ def _fit_stack(
     groups: Sequence[Group],
     settings: FitSettings,
     bases: Sequence[nn.Linear] | None,
-    paths: LinearPaths | None,
+    paths: FittedPaths | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the heads of all groups and return their stack and validation losses."""
     config = StackConfig(
@@ -225,8 +224,7 @@ def _fit_stack(
 
     if settings.adaptation != "shared-lora":
         stack = initialize(config)
-        offset = None if paths is None else paths.predict(data, groups)
-        losses = _head_losses(stack, data, groups, offset)
+        losses = _head_losses(stack, data, groups, None if paths is None else paths.outputs)
         return stack, train_stack(stack, losses, groups, settings)
     stack = initialize(replace(config, shared=True))
     if bases is None:
@@ -250,10 +248,9 @@ def _head_losses(
     stack: StackedFFN,
     data: StackedData,
     groups: Sequence[Group],
-    offset: Float[Tensor, "group task record output"] | None = None,
+    offset: Float[Tensor, "repeat task record output"] | None = None,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
-    every_group = torch.arange(len(groups), device=data.embedding.device).unsqueeze(1)
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
     valid = data.valid[repeats].unsqueeze(2)
@@ -262,7 +259,7 @@ def _head_losses(
         output = stack(data.features(repeats, rows), first(rows))
         if offset is not None:
             # Indexing tensors separated by a slice put the indexed axes first.
-            output = output + offset[every_group, :, rows].movedim(2, 1)
+            output = output + offset[repeats.unsqueeze(1), :, rows].movedim(2, 1)
         logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
         sums = sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
         present, absent = functional.logsigmoid(output), functional.logsigmoid(-output)
@@ -291,7 +288,7 @@ def _extract_heads(
         linear=paths is not None,
     )
     if paths is not None:
-        paths.copy_to(position, list(heads.ffn.values()))
+        paths.copy_to(repeat, list(heads.ffn.values()))
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)

@@ -1,8 +1,9 @@
-"""The linear path of heads: ridge regressions in closed form, one per repeat, fold and task.
+"""The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-The penalty, and for classes the scale of the logits, minimize the loss of predictions for patients
-that the regression was not fitted on: the training patients, each left out in turn, and the
-validation patients.
+Regressions with many penalties, and for classes many scales of the logits, are averaged. Their
+weights follow from the likelihood of the predictions for training patients that are left out, as in
+pseudo-Bayesian model averaging. Where the features say little, the best of many penalties is chosen
+by noise, and the average is closer to the constant predictor.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from torch.nn import functional
 
 from enecg.heads import base_ffn
 from enecg.ridge import RidgeDesign
-from pipeline.training.stack import Group
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
@@ -27,83 +27,105 @@ SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 @dataclass(frozen=True)
 class LinearPaths:
-    """The linear paths of all groups and tasks.
+    """The linear paths of all repeats and tasks.
 
     Attributes:
         weight: Coefficients on standardized features.
         bias: Intercepts.
     """
 
-    weight: Float[Tensor, "group task output feature"]
-    bias: Float[Tensor, "group task output"]
+    weight: Float[Tensor, "repeat task output feature"]
+    bias: Float[Tensor, "repeat task output"]
 
-    def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy the linear paths of a group to one `FFN` per task, wrapped by peft or not."""
+    def copy_to(self, repeat: int, ffns: Sequence[nn.Module]) -> None:
+        """Copy the linear paths of a repeat to one `FFN` per task, wrapped by peft or not."""
         for task, adapted in enumerate(ffns):
             ffn = base_ffn(adapted)
             assert ffn.linear is not None
             outputs = ffn.linear.out_features
             with torch.no_grad():
-                ffn.linear.weight.copy_(self.weight[group, task, :outputs])
-                ffn.linear.bias.copy_(self.bias[group, task, :outputs])
+                ffn.linear.weight.copy_(self.weight[repeat, task, :outputs])
+                ffn.linear.bias.copy_(self.bias[repeat, task, :outputs])
 
-    def predict(
-        self, data: StackedData, groups: Sequence[Group]
-    ) -> Float[Tensor, "group task record output"]:
-        """Compute the outputs for all records of each group's repeat."""
+    def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
+        """Compute the outputs of all tasks for all records of a repeat."""
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
-        outputs = []
-        for position, group in enumerate(groups):
-            repeat = torch.tensor([group.repeat], device=rows.device)
-            weight = self.weight[position].flatten(0, 1).T
-            parts = [
-                data.features(repeat, part.unsqueeze(0))[0] @ weight
-                for part in rows.split(PREDICTION_BATCH_SIZE)
-            ]
-            output = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
-            outputs.append(output + self.bias[position].unsqueeze(1))
-        return torch.stack(outputs)
+        index = torch.tensor([repeat], device=rows.device)
+        weight = self.weight[repeat].flatten(0, 1).T
+        parts = [
+            data.features(index, part.unsqueeze(0))[0] @ weight
+            for part in rows.split(PREDICTION_BATCH_SIZE)
+        ]
+        output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
+        return output + self.bias[repeat].unsqueeze(1)
 
 
-def fit_linear_paths(data: StackedData, groups: Sequence[Group]) -> tuple[LinearPaths, LinearPaths]:
-    """Fit the linear paths of all groups and tasks.
+@dataclass(frozen=True)
+class FittedPaths:
+    """Linear paths and their predictions.
+
+    Attributes:
+        train: Paths fitted on training records.
+        refit: Paths fitted on training and validation records.
+        outputs: Predictions of `train` for all records.
+        left_out: Same as `outputs`, except that each training record is predicted by a path that is
+            fitted without the record's patient.
+    """
+
+    train: LinearPaths
+    refit: LinearPaths
+    outputs: Float[Tensor, "repeat task record output"]
+    left_out: Float[Tensor, "repeat task record output"]
+
+
+def fit_linear_paths(data: StackedData) -> FittedPaths:
+    """Fit the linear paths of all repeats and tasks.
 
     Args:
         data: Features, labels and splits.
-        groups: The groups, each of which is fitted on its training records.
 
     Returns:
-        The paths, and those that are fitted again with the same penalties on training and
-        validation records; for a fold they are the same.
+        The paths and their predictions.
     """
-    shape = (len(groups), len(data.tasks), data.outputs)
+    shape = (len(data.repeats), len(data.tasks), data.outputs)
     device = data.embedding.device
     weight = torch.zeros((2, *shape, data.embedding.shape[1]), device=device)
     bias = torch.zeros((2, *shape), device=device)
-    fitted: dict[tuple[int, int | None], int] = {}
-    for position, group in enumerate(groups):
+    left_out: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    fitted: dict[int, int] = {}
+    for index, repeat in enumerate(data.repeats):
         # Trials of a sweep have the same records.
-        same = (id(data.repeats[group.repeat].rows), group.fold)
-        if same in fitted:
-            weight[:, position], bias[:, position] = (
-                weight[:, fitted[same]],
-                bias[:, fitted[same]],
-            )
+        same = fitted.setdefault(id(repeat.rows), index)
+        if same != index:
+            weight[:, index], bias[:, index] = weight[:, same], bias[:, same]
             continue
-        fitted[same] = position
-        train = _Part(data, group.repeat, group.train)
-        validation = _Part(data, group.repeat, group.validation)
-        both = _Part(data, group.repeat, torch.cat([group.train, group.validation]))
+        parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
+        for version, rows in enumerate(parts):
+            part = _Part(data, index, rows)
+            for task in range(len(data.tasks)):
+                size = int(data.valid[index, task].sum())
+                fit = part.fit(task, 0 if data.regression[task] else size)
+                weight[version, index, task, :size] = fit.weight.to(weight)
+                bias[version, index, task, :size] = fit.bias.to(bias)
+                if version == 0:
+                    left_out[index, task] = (rows[part.known(task)], fit.left_out.to(weight))
+    train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
+    outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
+    replaced = outputs.clone()
+    for index, repeat in enumerate(data.repeats):
         for task in range(len(data.tasks)):
-            outputs = int(data.valid[group.repeat, task].sum())
-            classes = 0 if data.regression[task] else outputs
-            choice = _choose(train, validation, task, classes)
-            fits = [choice.fit(train, task, classes)]
-            fits.append(choice.fit(both, task, classes) if group.fold is None else fits[0])
-            for version, (fit_weight, fit_bias) in enumerate(fits):
-                weight[version, position, task, :outputs] = fit_weight.to(weight)
-                bias[version, position, task, :outputs] = fit_bias.to(bias)
-    return LinearPaths(weight[0], bias[0]), LinearPaths(weight[1], bias[1])
+            rows, predictions = left_out[fitted[id(repeat.rows)], task]
+            replaced[index, task, rows, : predictions.shape[1]] = predictions
+    return FittedPaths(train, refit, outputs, replaced)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Coefficients, intercepts and left-out predictions of the labeled records of one task."""
+
+    weight: Float[Tensor, "output feature"]
+    bias: Float[Tensor, " output"]
+    left_out: Float[Tensor, "record output"]
 
 
 class _Part:
@@ -127,78 +149,73 @@ class _Part:
         """Return a mask of the records with a label."""
         return ~self.encoded[task].isnan()
 
-    def design(self, task: int) -> RidgeDesign:
-        """Return the decomposition of the records with a label."""
+    def fit(self, task: int, classes: int) -> _Fit:
+        """Fit the path of one task, of a regression if `classes` is 0."""
         known = self.known(task)
+        encoded = self.encoded[task][known]
         key = known.cpu().numpy().tobytes()
         if key not in self.designs:
             self.designs[key] = RidgeDesign.decompose(self.features[known], self.patients[known])
-        return self.designs[key]
-
-    def targets(self, task: int, classes: int) -> Float[Tensor, "record output"]:
-        """Return values, or indicators of classes or labels, of the records with a label."""
+        design = self.designs[key]
         if task in self.indicators:
-            return self.indicators[task][self.known(task)][:, :classes].double()
-        encoded = self.encoded[task][self.known(task)]
-        if not classes:
-            return encoded.double().unsqueeze(1)
-        return functional.one_hot(encoded.long(), classes).double()
+            return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)
+        if classes:
+            return _fit_logits(design, functional.one_hot(encoded.long(), classes).double(), False)
+        return _fit_values(design, encoded.double().unsqueeze(1))
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """The penalty, relative to the design's scale, and the scale of the logits."""
-
-    penalty: float
-    scale: float
-
-    def fit(
-        self, part: _Part, task: int, classes: int
-    ) -> tuple[Float[Tensor, "output feature"], Float[Tensor, " output"]]:
-        """Return coefficients and intercepts."""
-        design, targets = part.design(task), part.targets(task, classes)
-        weight, bias = design.coefficients(targets, self.penalty * design.scale)
-        if not classes:
-            return weight, bias
-        shares = _shares(targets)
-        offset = shares.logit() if task in part.indicators else shares.log()
-        return self.scale * weight, offset + self.scale * (bias - shares)
+def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit:
+    """Average regressions on values."""
+    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+    left_out = design.predict_left_out(targets, penalties)
+    losses = functional.smooth_l1_loss(
+        left_out, targets.expand_as(left_out), reduction="none"
+    ).mean((1, 2))
+    # The log-likelihood of normal errors with unknown variance, with the loss of the heads.
+    weights = (-design.groups / 2 * losses.clamp_min(1e-12).log()).softmax(0)
+    weight, bias = design.coefficients(targets, penalties, weights)
+    return _Fit(weight, bias, torch.einsum("p,pro->ro", weights, left_out))
 
 
-def _choose(train: _Part, validation: _Part, task: int, classes: int) -> _Choice:
-    """Choose the penalty and the scale with the lowest loss for patients that are left out."""
-    design, targets = train.design(task), train.targets(task, classes)
-    penalties = torch.tensor(PENALTIES, dtype=torch.float64, device=targets.device)
-    left_out = design.predict_left_out(targets, penalties * design.scale)
-    features = validation.features[validation.known(task)].double()
-    held_out = []
-    for penalty in PENALTIES:
-        weight, bias = design.coefficients(targets, penalty * design.scale)
-        held_out.append(features @ weight.T + bias)
-    scores = torch.cat([left_out, torch.stack(held_out)], dim=1)
-    truth = torch.cat([part.encoded[task][part.known(task)] for part in (train, validation)])
-    if not classes:
-        expected = truth.expand(len(scores), -1).double()
-        losses = functional.smooth_l1_loss(scores[..., 0], expected, reduction="none").mean(1)
-        return _Choice(PENALTIES[int(losses.argmin())], 1.0)
-    shares, labels = _shares(targets), truth.long().expand(len(scores), -1)
-    indicators = torch.cat([targets, validation.targets(task, classes)]).expand(scores.shape)
-    by_scale = []
-    for scale in SCALES:
-        moved = scale * (scores - shares)
-        if task in train.indicators:
-            loss = functional.binary_cross_entropy_with_logits(
-                shares.logit() + moved, indicators, reduction="none"
-            )
-            by_scale.append(loss.mean((1, 2)))
-            continue
-        logits = (shares.log() + moved).movedim(-1, 1)
-        by_scale.append(functional.cross_entropy(logits, labels, reduction="none").mean(1))
-    best = int(torch.stack(by_scale).argmin())
-    return _Choice(PENALTIES[best % len(PENALTIES)], SCALES[best // len(PENALTIES)])
+def _fit_logits(
+    design: RidgeDesign, targets: Float[Tensor, "record output"], multilabel: bool
+) -> _Fit:
+    """Average regressions on indicators, with scales from their scores to logits.
 
+    Args:
+        design: The decomposed features.
+        targets: Indicators of classes, or of labels for `multilabel`.
+        multilabel: Whether a record can have several labels.
 
-def _shares(targets: Float[Tensor, "record output"]) -> Float[Tensor, " output"]:
-    """Return the share of each class or label, strictly between 0 and 1."""
+    Returns:
+        The average, whose outputs are logits.
+    """
+    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+    # A left-out mean is lower for records of the class than for others, which a scale would turn
+    # into logits for the wrong class.
+    scores = design.predict_left_out(targets, penalties) - design.left_out_means(targets)
     least = 0.5 / len(targets)
-    return targets.mean(0).clamp(least, 1 - least)
+    shares = targets.mean(0).clamp(least, 1 - least)
+    offset = shares.logit() if multilabel else shares.log()
+    scales = torch.tensor(SCALES).to(targets)
+    losses = torch.stack([_loss(offset + scale * scores, targets, multilabel) for scale in scales])
+    weights = (-design.groups * losses).flatten().softmax(0).view_as(losses)
+    # Logits are linear in the scores, so that averages over the scales are weights of penalties.
+    by_penalty = (scales.unsqueeze(1) * weights).sum(0)
+    weight, _ = design.coefficients(targets, penalties, by_penalty)
+    left_out = offset + torch.einsum("p,pro->ro", by_penalty, scores)
+    return _Fit(weight, offset - weight @ design.mean, left_out)
+
+
+def _loss(
+    logits: Float[Tensor, "penalty record output"],
+    targets: Float[Tensor, "record output"],
+    multilabel: bool,
+) -> Float[Tensor, " penalty"]:
+    """Return the mean loss of each penalty."""
+    if multilabel:
+        losses = functional.binary_cross_entropy_with_logits(
+            logits, targets.expand_as(logits), reduction="none"
+        )
+        return losses.mean((1, 2))
+    return -(logits.log_softmax(-1) * targets).sum(-1).mean(1)

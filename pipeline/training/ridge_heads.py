@@ -7,14 +7,13 @@ from pipeline.training.linear_path import LinearPaths
 from pipeline.training.stack_data import StackedData
 
 
-def extract_ridge(paths: LinearPaths, position: int, data: StackedData, repeat: int) -> TaskHeads:
-    """Copy the linear paths of a group into heads that consist of one linear layer.
+def extract_ridge(paths: LinearPaths, data: StackedData, repeat: int) -> TaskHeads:
+    """Copy the linear paths of a repeat into heads that consist of one linear layer.
 
     Args:
         paths: The linear paths.
-        position: Index of the group in `paths`.
         data: Data of the repeats.
-        repeat: Index of the group's repeat.
+        repeat: Index of the repeat.
 
     Returns:
         The heads, in evaluation mode.
@@ -29,6 +28,6 @@ def extract_ridge(paths: LinearPaths, position: int, data: StackedData, repeat: 
         for number, ffn in enumerate(heads.ffn.values()):
             assert isinstance(ffn, FFN)
             size = ffn.prediction.out_features
-            ffn.prediction.weight.copy_(paths.weight[position, number, :size])
-            ffn.prediction.bias.copy_(paths.bias[position, number, :size])
+            ffn.prediction.weight.copy_(paths.weight[repeat, number, :size])
+            ffn.prediction.bias.copy_(paths.bias[repeat, number, :size])
     return heads.eval()

@@ -16,11 +16,16 @@ def make_data(records: int, features: int) -> tuple[torch.Tensor, torch.Tensor, 
     return x, y.double(), groups
 
 
+def single(penalty: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the arguments of `coefficients` for one penalty."""
+    return torch.tensor([penalty], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(("records", "features"), [(40, 8), (20, 60), (30, 30)])
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
 def test_coefficients_equal_those_of_scikit_learn(records: int, features: int, penalty: float):
     x, y, groups = make_data(records, features)
-    weight, bias = RidgeDesign.decompose(x, groups).coefficients(y, penalty)
+    weight, bias = RidgeDesign.decompose(x, groups).coefficients(y, *single(penalty))
     expected = Ridge(alpha=penalty).fit(x.double().numpy(), y.numpy())
     np.testing.assert_allclose(x.double() @ weight.T + bias, expected.predict(x.double().numpy()))
 
@@ -42,6 +47,27 @@ def test_predictions_leave_out_the_group(records: int, features: int):
 
 def test_constant_features_predict_the_mean():
     y = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    weight, bias = RidgeDesign.decompose(torch.ones(2, 3), torch.arange(2)).coefficients(y, 1.0)
+    design = RidgeDesign.decompose(torch.ones(2, 3), torch.arange(2))
+    weight, bias = design.coefficients(y, *single(1))
     assert weight.abs().max() == 0
     assert bias.item() == 2
+
+
+def test_coefficients_are_the_weighted_sum_of_those_of_each_penalty():
+    x, y, groups = make_data(40, 8)
+    design = RidgeDesign.decompose(x, groups)
+    penalties, weights = torch.tensor([0.1, 10.0]).double(), torch.tensor([0.7, 2.0]).double()
+    weight, bias = design.coefficients(y, penalties, weights)
+    expected = sum(
+        share * design.coefficients(y, *single(float(penalty)))[0]
+        for penalty, share in zip(penalties, weights, strict=True)
+    )
+    torch.testing.assert_close(weight, expected)
+    torch.testing.assert_close((x.double() @ weight.T + bias).mean(0), y.mean(0))
+
+
+def test_left_out_means_omit_the_group():
+    y = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    design = RidgeDesign.decompose(torch.randn(3, 2), torch.tensor([5, 5, 7]))
+    assert design.groups == 2
+    assert design.left_out_means(y).flatten().tolist() == [6.0, 6.0, 1.5]

@@ -13,11 +13,14 @@ from enecg.gate import mix
 from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
+from pipeline.training.correction import fit_factors
 from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import FittedHeads, fit_heads, predict_heads
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import Adaptation, FitSettings
+from pipeline.training.stack import Group
+from pipeline.training.stack_data import StackedData
 
 QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3)
 RECORDS, FEATURES = 400, 24
@@ -209,10 +212,54 @@ def test_out_of_fold_predictions_do_not_depend_on_labels_of_their_fold():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     fold = repeat.folds[0]
-    (fit,) = fit_heads(embedding, [repeat], QUICK)
-    (changed,) = fit_heads(embedding, [change_labels(repeat, fold)], QUICK)
+    settings = replace(QUICK, adaptation="lora")
+    (fit,) = fit_heads(embedding, [repeat], settings)
+    (changed,) = fit_heads(embedding, [change_labels(repeat, fold)], settings)
     assert not torch.allclose(fit.outputs["sex"], changed.outputs["sex"])
     torch.testing.assert_close(fit.out_of_fold["sex"][fold], changed.out_of_fold["sex"][fold])
+
+
+def mean_losses(output: dict[str, torch.Tensor], repeat: LabeledRepeat, part: str) -> float:
+    """Return the mean over tasks of the loss relative to that of the constant predictor."""
+    rows = getattr(repeat, part)
+    ratios = []
+    for task, targets in TARGETS.items():
+        kind, truth = targets.task.kind, repeat.encoded[task]
+        constant = torch.zeros(len(truth), 1)
+        if kind != "regression":
+            shares = truth[repeat.train].long().bincount(minlength=targets.outputs)
+            constant = (shares / shares.sum()).expand(len(truth), -1)
+        loss, expected = (
+            task_loss(kind, predicted[rows], truth[rows]) for predicted in (output[task], constant)
+        )
+        ratios.append(float(loss / expected))
+    return float(np.mean(ratios))
+
+
+def test_heads_on_useless_features_predict_like_the_constant_and_leak_no_label():
+    embedding = torch.randn(RECORDS, 600, generator=torch.Generator().manual_seed(3))
+    losses = []
+    for seed in range(4):
+        repeat = make_repeat(make_embedding(), seed, shuffled=True)
+        (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=20))
+        parts = ((fit.outputs, "test"), (fit.out_of_fold, "train"))
+        losses.append([mean_losses(output, repeat, part) for output, part in parts])
+    tested, out_of_fold = np.mean(losses, axis=0)
+    assert 0.98 < tested < 1.02
+    # Training records would be predicted better than the constant if their labels were used.
+    assert 0.99 < out_of_fold < 1.02
+
+
+def test_correction_is_scaled_by_the_evidence_of_validation_patients():
+    repeat = make_repeat(embedding := make_embedding())
+    data = StackedData.from_repeats(embedding, [repeat])
+    # Ages: no gain. Sex: gains on noise, and training that stopped. Arrhythmia: a large gain.
+    useless, noise, useful = [1.0, 1.1, 1.2], [0.69, 0.685, np.nan], [1.0, 0.8, 0.6]
+    history = np.array([useless, noise, useful]).T[:, None]
+    factors = fit_factors(history, data, [Group.of(0, repeat, QUICK)])[0].tolist()
+    assert factors[0] < 0.05
+    assert factors[1] == pytest.approx(1 / (1 + np.exp(-80 * 0.005)))
+    assert factors[2] > 0.99
 
 
 def test_training_is_reproducible_and_preserves_the_random_state():

@@ -87,9 +87,9 @@ def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
         train = head_outputs.train
         unseen = torch.cat([head_outputs.validation, torch.arange(len(head_outputs.encoded))[-24:]])
         assert torch.equal(head_outputs.out_of_fold[:, unseen], head_outputs.outputs[:, unseen])
-        assert not torch.isclose(
-            head_outputs.out_of_fold[:, train], head_outputs.outputs[:, train]
-        ).any()
+        equal = torch.isclose(head_outputs.out_of_fold[:, train], head_outputs.outputs[:, train])
+        # A few predictions of two models are equal by chance.
+        assert equal.float().mean() < 0.05
     for task, out_of_fold in gate_inputs[0].items():
         assert any(
             torch.equal(out_of_fold, head_outputs.out_of_fold) for head_outputs in ensemble_inputs
