@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from enecg.roc import roc_area
+
 
 def varying_labels(truth: Float[np.ndarray, "record label"]) -> Int[np.ndarray, " varying"]:
     """Return the labels that have a positive and a negative record."""
@@ -30,10 +32,8 @@ def auroc_of_labels(
     Returns:
         The mean over the labels with a positive and a negative record; NaN if there are none.
     """
-    import sklearn.metrics
-
     labels = varying_labels(truth)
-    return _mean_over_labels(sklearn.metrics.roc_auc_score, truth, probability, labels)
+    return _mean_over_labels(roc_area, truth == 1, probability, labels)
 
 
 def auprc_of_labels(

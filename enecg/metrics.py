@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from enecg.label_metrics import auprc_of_labels, f1_of_labels
+from enecg.roc import roc_area
 
 BINS = 10
 """Number of probability bins of equal width for calibration; a bin includes its lower edge."""
@@ -109,7 +110,7 @@ def auroc(
     """
     if len(np.unique(truth)) < 2:
         return NAN
-    return float(_sklearn().roc_auc_score(truth, probability[:, 1]))
+    return roc_area(truth == 1, probability[:, 1])
 
 
 def auprc(
@@ -144,11 +145,7 @@ def macro_auroc(
     present = np.unique(truth).astype(int)
     if len(present) < 2:
         return NAN
-    return float(
-        np.mean(
-            [_sklearn().roc_auc_score(truth == label, probability[:, label]) for label in present]
-        )
-    )
+    return float(np.mean([roc_area(truth == label, probability[:, label]) for label in present]))
 
 
 def calibration_pairs(

@@ -20,6 +20,8 @@ MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 DRAWS = 1000
 RANK_DRAWS = 200
 """Number of draws for slow metrics: those that rank records or are not vectorized."""
+DENSE_CELLS = 20_000
+"""Cells of a histogram up to which a dense matrix is faster than a sparse one."""
 DRAWS_PER_BLOCK = 20
 """Number of draws per block of rank metrics, so that a block fits in the CPU cache."""
 
@@ -59,7 +61,7 @@ class Resamples:
 
     def histogram(
         self, bins: int, index: Int[np.ndarray, " selected"], rows: Int[np.ndarray, " selected"]
-    ) -> csr_array:
+    ) -> csr_array | Float[np.ndarray, "bin patient"]:
         """Count the selected records of each patient in each bin.
 
         Args:
@@ -68,10 +70,15 @@ class Resamples:
             rows: Selected records.
 
         Returns:
-            Sparse float32 matrix (bin, patient).
+            Float32 matrix (bin, patient), sparse if it is large. Products of its counts are exact.
         """
+        patients = self.counts.shape[1]
+        if bins * patients <= DENSE_CELLS:
+            cells = np.bincount(index * patients + self.patient[rows], minlength=bins * patients)
+            dense: np.ndarray = cells.reshape(bins, patients).astype(np.float32)
+            return dense
         ones = np.ones(len(rows), np.float32)
-        return csr_array((ones, (index, self.patient[rows])), shape=(bins, self.counts.shape[1]))
+        return csr_array((ones, (index, self.patient[rows])), shape=(bins, patients))
 
 
 def draw_counts(

@@ -83,6 +83,8 @@ def fit_heads(
     repeats: Sequence[LabeledRepeat],
     settings: FitSettings,
     bases: Sequence[nn.Linear] | None = None,
+    *,
+    combined: bool = True,
 ) -> list[FittedHeads]:
     """Train the heads of one expert, for each repeat on all training records and on each fold.
 
@@ -95,15 +97,19 @@ def fit_heads(
         settings: Hyperparameters.
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
+        combined: Whether the heads are combined with those of other experts. If not, heads on folds
+            are trained only where ``linear-lora`` needs them, and `FittedHeads.out_of_fold` may
+            equal the outputs. Default: True.
 
     Returns:
         The heads of each repeat.
     """
+    folds = FOLDS if combined or settings.adaptation == "linear-lora" else FOLDS[:1]
     data = StackedData.from_repeats(embedding, repeats, settings.max_tensor_bytes)
     groups = [
         Group.of(index, repeat, settings, fold)
         for index, repeat in enumerate(repeats)
-        for fold in FOLDS
+        for fold in folds
     ]
     # Other heads have no linear path, but the baseline of ridge regression needs it.
     ridge = fit_linear_paths(data)
@@ -117,12 +123,12 @@ def fit_heads(
     others = predict_other_folds(stack, data, groups)
     fits = []
     for index, repeat in enumerate(repeats):
-        features, position = embedding[repeat.rows], index * len(FOLDS)
+        features, position = embedding[repeat.rows], index * len(folds)
         train_paths = None if paths is None else paths.train
         heads = _extract_heads(stack, position, data, index, settings, train_paths)
         outputs = predict_heads(heads, features, repeat.targets)
         out_of_fold = {task: output.clone() for task, output in outputs.items()}
-        for fold, rows in enumerate(repeat.folds):
+        for fold, rows in enumerate(repeat.folds if len(folds) > 1 else ()):
             by_task = others[position + FOLDS.index(1 - fold)]
             for number, (task, target) in enumerate(repeat.targets.items()):
                 output = by_task[number, : len(rows), : target.outputs]

@@ -93,7 +93,8 @@ def run_repeats(
 
     def fit(name: str) -> list[FittedHeads]:
         layers = None if bases is None else bases[name]
-        return fit_heads(features.experts[name], labeled, settings, layers)
+        combined = len(names) > 1
+        return fit_heads(features.experts[name], labeled, settings, layers, combined=combined)
 
     names = list(features.experts)
     heads: dict[str, list[FittedHeads]] = {}

@@ -109,6 +109,20 @@ def test_repeats_trained_in_one_pass_equal_repeats_trained_separately(adaptation
     assert len(epochs) > 1, "all FFNs stopped at the same epoch, so the test is not meaningful"
 
 
+@pytest.mark.parametrize("adaptation", ["linear-lora", "lora", "linear"])
+def test_heads_that_are_not_combined_equal_those_that_are(adaptation: Adaptation):
+    embedding = make_embedding()
+    repeats = [make_repeat(embedding, seed) for seed in (0, 1)]
+    settings = replace(QUICK, adaptation=adaptation, dropout=0.2)
+    alone = fit_heads(embedding, repeats, settings, combined=False)
+    combined = fit_heads(embedding, repeats, settings)
+    for fit, other in zip(alone, combined, strict=True):
+        for task in TARGETS:
+            torch.testing.assert_close(fit.outputs[task], other.outputs[task], rtol=1e-4, atol=1e-5)
+            same = torch.equal(fit.out_of_fold[task], fit.outputs[task])
+            assert same == (adaptation != "linear-lora")
+
+
 @pytest.mark.parametrize("model", ["heads", "gate"])
 def test_early_stopping_ignores_test_labels(model: str):
     embedding = make_embedding()

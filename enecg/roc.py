@@ -1,0 +1,30 @@
+"""Area under the ROC curve, with the arithmetic of scikit-learn but without its validation.
+
+A run computes it hundreds of times. For 40 records, `sklearn.metrics.roc_auc_score` takes 20 times
+as long.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def roc_area(positive: Bool[np.ndarray, " record"], score: Float[np.ndarray, " record"]) -> float:
+    """Compute the area under the ROC curve.
+
+    Args:
+        positive: Mask of the positive records, of which there is at least one, as of others.
+        score: Score of each record; higher for records that are more likely positive.
+
+    Returns:
+        The area, equal to that of `sklearn.metrics.roc_auc_score` in all bits.
+    """
+    order = np.argsort(score, kind="stable")[::-1]
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    true_positives = np.cumsum(positive[order], dtype=np.float64)[last]
+    false_positives = 1 + last - true_positives
+    # Points on a line between their neighbors do not change the area.
+    bends = np.diff(false_positives, 2).astype(bool) | np.diff(true_positives, 2).astype(bool)
+    kept = np.concatenate([[True], bends, [True]]) if len(last) > 2 else slice(None)
+    x = np.append(0, false_positives[kept]) / false_positives[-1]
+    y = np.append(0, true_positives[kept]) / true_positives[-1]
+    return float(np.trapezoid(y, x))
