@@ -109,6 +109,7 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
                 bias[version, index, task, :size] = fit.bias.to(bias)
                 if version == 0:
                     left_out[index, task] = (rows[part.known(task)], fit.left_out.to(weight))
+            del part  # before the next one is computed, because it is large
     train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
     outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
     replaced = outputs.clone()
@@ -155,7 +156,8 @@ class _Part:
         encoded = self.encoded[task][known]
         key = known.cpu().numpy().tobytes()
         if key not in self.designs:
-            self.designs[key] = RidgeDesign.decompose(self.features[known], self.patients[known])
+            features = self.features if known.all() else self.features[known]
+            self.designs[key] = RidgeDesign.decompose(features, self.patients[known])
         design = self.designs[key]
         if task in self.indicators:
             return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)

@@ -141,7 +141,8 @@ class StackedData:
     ) -> Float[Tensor, "group batch feature"]:
         """Standardize rows of `embedding` with the statistics of a repeat each."""
         picked = self.embedding[rows].float()
-        return (picked - self.mean[repeats].unsqueeze(1)) / self.scale[repeats].unsqueeze(1)
+        # In place: the features of all records are large.
+        return picked.sub_(self.mean[repeats].unsqueeze(1)).div_(self.scale[repeats].unsqueeze(1))
 
     def targets(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
