@@ -25,10 +25,11 @@ Out = Annotated[
 
 def table(
     which: Annotated[
-        Literal["1", "2", "3", "figure3"],
+        Literal["1", "2", "3", "figure3", "differences", "label-efficiency"],
         Parameter(
             help="1: experts with untrained heads; 2: fine-tuned experts and EnECG; 3: ensembles "
-            "of the experts; figure3: memory and throughput."
+            "of the experts; figure3: memory and throughput; differences: EnECG minus other "
+            "methods; label-efficiency: curves of train --label-fractions."
         ),
     ],
     run: Folder,
@@ -39,7 +40,7 @@ def table(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Print a run's results in the layout of one of the paper's tables."""
+    """Print a table of a run: one of the paper's, or a further one of its results page."""
     from pipeline.report.paper_tables import tables_with_notes
     from pipeline.runs.results import read_results
 

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -33,6 +33,23 @@ TITLES = {
     "2": "Table 2: fine-tuned experts and EnECG",
     "3": "Table 3: ensembles of the experts",
 }
+
+
+FURTHER_TABLES: dict[
+    str, tuple[Callable[[RunResults], Table], Callable[[RunResults], Sequence[Any]], str]
+] = {
+    "differences": (
+        difference_table,
+        lambda run: run.differences,
+        "Train again with this version.",
+    ),
+    "label-efficiency": (
+        label_efficiency_table,
+        lambda run: run.label_fractions,
+        "Train again with --label-fractions.",
+    ),
+}
+"""Tables that the paper does not have: how to build them, their values, and how to get them."""
 
 
 def table_methods(run: RunResults, number: str) -> list[str]:
@@ -131,7 +148,8 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
 
     Args:
         run: Results of a run.
-        which: ``"1"``, ``"2"``, ``"3"`` or ``"figure3"``.
+        which: ``"1"``, ``"2"``, ``"3"``, ``"figure3"``, ``"differences"`` or
+            ``"label-efficiency"``.
         extra: Add tables of the other metrics.
 
     Returns:
@@ -142,6 +160,12 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
     """
     if which == "figure3":
         return [figure3(run)]
+    if which in FURTHER_TABLES:
+        build, values, remedy = FURTHER_TABLES[which]
+        if not values(run):
+            raise UserError(f"{run.folder} has no values for this table. {remedy}")
+        table = build(run)
+        return [replace(table, notes=(*table.notes, *run_notes(run)))]
     methods = table_methods(run, which)
     tables = [paper_table(run, which)]
     notes = (*run_notes(run), *_paper_notes(run, [which]))

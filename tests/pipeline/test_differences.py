@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from made_runs import make_run, predict
 
+from enecg.errors import UserError
 from enecg.tasks import TASKS
 from pipeline.evaluation.differences import compute_differences
 from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, TaskPredictions
 from pipeline.evaluation.scores import compute_score
 from pipeline.report.difference_table import difference_table
-from pipeline.report.paper_tables import all_tables
+from pipeline.report.paper_tables import all_tables, tables_with_notes
 from pipeline.runs.results import read_results
 
 
@@ -89,4 +90,9 @@ def test_table_names_the_chosen_methods(tmp_path: Path):
     assert ";" not in table.rows[1][1]
     assert table.rows[1][2] == "–"
     assert table.title in [one.title for one in all_tables(run)]
+    (alone,) = tables_with_notes(run, "differences")
+    assert (alone.title, alone.rows) == (table.title, table.rows)
+    assert alone.notes[0] == table.notes[0]
+    with pytest.raises(UserError, match=r"has no values for this table\. Train again with --label"):
+        tables_with_notes(run, "label-efficiency")
     assert table.title not in [one.title for one in all_tables(replace(run, differences=()))]

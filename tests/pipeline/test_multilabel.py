@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from quick_runs import extract_random
+from quick_runs import RANDOM, extract_random
 from sklearn.metrics import roc_auc_score
 from test_train import find_score, run
 
@@ -16,7 +16,9 @@ from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE
 from pipeline.runs.predictor import load_run, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
-from pipeline.training.settings import FitSettings
+from pipeline.training.settings import FitSettings, TrainSettings
+from pipeline.training.sweep import SweepSettings, sweep
+from pipeline.training.sweep_space import Space
 
 TASKS = ("findings:multilabel", "pair:multilabel:slow+old")
 EXPERTS = ("dlinear", "timesnet")
@@ -161,6 +163,25 @@ def test_loaded_run_reproduces_predictions(
     weights = predictor.gate_weights(features)["findings"]
     assert weights.shape[1] == (3 if fit.get("gate_weights") == "output" else 1)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+
+
+def test_sweep_compares_with_the_constant_predictor(
+    synthetic_dir: Path, store: Path, labels: Path, tmp_path: Path
+):
+    settings = TrainSettings(
+        own_tasks=TASKS[:1],
+        labels=str(labels),
+        weights=RANDOM,
+        fit=FitSettings(epochs=2, hidden=8),
+    )
+    space = Space(adaptation=("linear-lora",), gate_depth=(1,))
+    made = sweep(
+        f"mimic-iv-ecg:{synthetic_dir}",
+        store,
+        tmp_path / "sweep",
+        SweepSettings(settings, space, 1),
+    )
+    assert 0.3 < made.loss < 1
 
 
 def test_evaluation_reproduces_test_scores_and_ignores_unknown_labels(
