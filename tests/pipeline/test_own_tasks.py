@@ -196,7 +196,7 @@ def test_loaded_run_reproduces_predictions(
         ids = mine["record_id"].unique()
         features = features_of(results, store, MimicIvEcg(dataset).namespace, ids)
         predicted = load_run(results.folder, repeat).predict(features)
-        assert list(predicted) == [*EXPERTS, ENSEMBLE]
+        assert list(predicted) == [*EXPERTS, ENSEMBLE, RIDGE]
         for method, of_tasks in predicted.items():
             assert list(of_tasks) == ["age", *NAMES]
             for task, values in of_tasks.items():
