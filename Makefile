@@ -18,7 +18,7 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/enecg synthesize data/demo --patients $(PATIENTS) --seed 0
-	$(BIN)/enecg extract --dataset mimic-iv-ecg:data/demo --store stores-data/lab --experts dlinear,timesnet,moment --weights random:0
+	$(BIN)/enecg extract --dataset mimic-iv-ecg:data/demo --store stores-data/lab --experts dlinear,timesnet,moment,measurements --weights random:0
 	$(BIN)/enecg train --dataset mimic-iv-ecg:data/demo --store stores-data/lab --out runs/demo --weights random:0
 	@echo "ECGs and tables: data/demo   stores: stores-data/lab   run: runs/demo   page: runs/demo/results.html"
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \

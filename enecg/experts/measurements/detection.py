@@ -18,16 +18,27 @@ HALF_WIDTH = 17
 MAX_LAG = 6
 """Largest correction of a beat's position in samples at 250 Hz: 24 ms."""
 
+_SIMILAR = 0.6
+"""Correlation of two peaks of the same shape, before they are aligned."""
+
+_STRONG, _ABOVE_NOISE = 0.42, 1.6
+"""Smallest height of a beat that does not resemble the template, relative to the level and to the
+envelope's median."""
+_EDGE = 15
+"""Samples at each end of a record in which a beat must resemble the template: 60 ms."""
+
 LIKE_TEMPLATE = 0.7
 """Correlation with the template above which a low peak is a beat."""
 MIN_TYPICAL_CORRELATION = 0.55
 """Smallest median correlation of a record's beats with their template; a record below has no
 repeated shape and therefore no beats. Noise has 0.3 to 0.5."""
 FEW_BEATS = 4
-MIN_CONTRAST, MIN_CONTRAST_FEW = 3.0, 5.0
-"""Smallest ratio of the envelope's level to its median, for records with beats and for those with
-fewer than `FEW_BEATS`, whose correlation with their own template is always high. Noise that is the
-same in all leads has up to 2.5, and the records of LUDB and PTB-XL have at least 5."""
+ALIKE = 0.8
+MIN_CONTRAST, MIN_CONTRAST_ALIKE, MIN_CONTRAST_FEW = 3.0, 2.5, 5.0
+"""Smallest ratio of the envelope's level to its median for records with beats: usually, with a
+typical correlation above `ALIKE`, and with fewer than `FEW_BEATS`, whose correlation with their own
+template is always high. Noise that is the same in all leads has up to 2.5 with a correlation of up
+to 0.83. Records of LUDB and PTB-XL have at least 5, and wide synthetic QRS complexes 2.9."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,13 @@ def detect_beats(envelope: Envelope, clean: Float32[np.ndarray, "record lead tim
     records = len(envelope.leads)
     record, peak = envelope.find_peaks()
     height = envelope.energy[record, peak] / np.maximum(envelope.level[record], 1e-9)
+    contrast = envelope.level / np.maximum(envelope.noise, 1e-9)
     windows = _cut_windows(envelope, record, peak)
     center = windows[..., MAX_LAG:-MAX_LAG]
-    strong = (height > 0.42) & _is_isolated(envelope, record, peak)
+    strong = (height > _STRONG) & _is_isolated(envelope, record, peak)
     initial = strong & _is_in_most_leads(center, strong, record, envelope)
-    template = _make_template(center, initial, record, records)
+    majority = _find_majority(center, initial, record)
+    template = _make_template(center, majority, record, records)
     lag, correlation = _align(windows, template, record)
     # The second template is made of aligned beats, and is sharper.
     shifted = _shift(windows, lag)
@@ -84,16 +97,22 @@ def detect_beats(envelope: Envelope, clean: Float32[np.ndarray, "record lead tim
     lag, correlation = _align(windows, template, record)
     candidates = Candidates(record, peak + lag, height, correlation)
     like = correlation > LIKE_TEMPLATE
-    accepted = (initial & is_smooth(clean, record, 2 * peak, initial & like)) | (
-        like & (height > 0.2)
-    )
+    # At the ends of a record, a part of a T wave may look like a beat.
+    time = envelope.energy.shape[1]
+    inner = (np.minimum(peak, time - 1 - peak) >= _EDGE) | (correlation > 0.5)
+    accepted = (
+        initial
+        & inner
+        & (height * contrast[record] > _ABOVE_NOISE)
+        & is_smooth(clean, record, 2 * peak, initial & like)
+    ) | (like & (height > 0.2))
     accepted = remove_close_peaks(candidates, accepted)
     accepted = search_gaps(candidates, accepted, envelope)
     typical = _typical(correlation, accepted, record, records)
     repeated = typical >= MIN_TYPICAL_CORRELATION
     few = np.bincount(record[accepted], minlength=records) < FEW_BEATS
-    contrast = envelope.level / np.maximum(envelope.noise, 1e-9)
-    distinct = contrast > np.where(few, MIN_CONTRAST_FEW, MIN_CONTRAST)
+    usual = np.where(typical > ALIKE, MIN_CONTRAST_ALIKE, MIN_CONTRAST)
+    distinct = contrast > np.where(few, MIN_CONTRAST_FEW, usual)
     accepted &= (repeated & distinct)[record]
     ratio = SAMPLE_RATE_HZ / DETECTION_RATE_HZ
     return Beats(
@@ -149,6 +168,23 @@ def _is_in_most_leads(
     share = (present * envelope.weight[record]).sum(1)
     most: np.ndarray = share >= 0.5
     return most
+
+
+def _find_majority(
+    windows: Float32[np.ndarray, "peak lead window"],
+    chosen: Bool[np.ndarray, " peak"],
+    record: Int[np.ndarray, " peak"],
+) -> Bool[np.ndarray, " peak"]:
+    """Return the largest group of chosen peaks of each record that resemble one of them."""
+    majority = np.zeros_like(chosen)
+    index = np.flatnonzero(chosen)
+    for own in np.split(index, np.flatnonzero(np.diff(record[index])) + 1):
+        flat = windows[own].reshape(len(own), windows.shape[1] * windows.shape[2])
+        flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+        similar = flat @ flat.T > _SIMILAR
+        if len(own):
+            majority[own[similar[similar.sum(1).argmax()]]] = True
+    return majority
 
 
 def _make_template(

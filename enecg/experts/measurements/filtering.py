@@ -81,7 +81,7 @@ def _gains(
     mains = np.prod([1 - np.exp(-(((hz - peak) / 1.0) ** 2)) for peak in (50, 60, 100)], axis=0)
     clean = _high_pass(hz, 0.5, 2) * _low_pass(hz, 100, 3) * mains
     half = hz[: length // 4 + 1]
-    detection = 0.5 * _high_pass(half, 8, 2) * _low_pass(half, 28, 2)
+    detection = 0.5 * _high_pass(half, 6.5, 2) * _low_pass(half, 28, 2)
     return clean.astype(np.float32), detection.astype(np.float32)
 
 

@@ -55,7 +55,7 @@ def _is_weak(
 ) -> Bool[np.ndarray, " pair"]:
     """Return whether a peak is unlike the template and much lower than its neighbor."""
     low = peaks.height[peak] < 0.62 * peaks.height[other]
-    weak: np.ndarray = low & (peaks.correlation[peak] < 0.5)
+    weak: np.ndarray = low & (peaks.correlation[peak] < 0.85)
     return weak
 
 

@@ -25,7 +25,7 @@ WITHOUT_WEIGHTS = {
     "moment-large-windows": "9b2f30f7267556b4",
     "tempo": "085c5e6ef9dd8a2e",
     "ecg-fm": "631fcd6f3839cf27",
-    "measurements": "5900c7de14e626ec",
+    "measurements": "bd67ab4951b0b9c3",
     "leads": "418c56cc5ded7abe",
 }
 """Identities with `random:0`, without the SHA-256 of the drawn weights."""

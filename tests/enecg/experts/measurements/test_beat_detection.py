@@ -140,6 +140,20 @@ def test_ectopic_beat_of_another_shape_is_a_beat():
     assert values["dominant_share"] == pytest.approx(len(sinus) / len(beats))
 
 
+def test_wide_smooth_complexes():
+    """Their T waves resemble them, and the contrast is low."""
+    rng = np.random.default_rng(3)
+    beats = 0.5 + np.cumsum(rng.uniform(0.5, 0.9, 12))
+    wide = ((0.0, 0.032, 1.0), (0.06, 0.03, 0.3))
+    assert_found(make_ecg(beats, p=None, qrs=wide, t=(0.34, 0.05, -0.5)), beats, tolerance=0.02)
+
+
+def test_t_wave_at_the_start_is_not_a_beat():
+    beats = regular(1.0, first=-0.25)
+    ecg = make_ecg(beats, qrs=((0.0, 0.02, 1.0),), t=(0.27, 0.05, 0.8))
+    assert_found(ecg, beats[1:], tolerance=0.02)
+
+
 @pytest.mark.parametrize("beats", [[3.0, 7.5], [1.0, 4.5, 8.5]])
 def test_few_beats(beats: list[float]):
     found = positions(make_ecg(beats))
