@@ -158,15 +158,19 @@ def gc(
 ) -> None:
     """List or remove files that killed writers left behind. Rows of a store are never removed."""
     from stores import garbage
+    from stores.links import find_links
     from stores.locate import locate
     from stores.regular_files import describe_link
 
     location = locate(root)
-    found = garbage.find_garbage(location)
-    for link, target in garbage.find_links(location):
+    denied: list[StoreError] = []
+    found = garbage.find_garbage(location, denied)
+    for link, target in find_links(location):
         log_to_stderr(describe_link(link, target))
     if remove:
-        found = list(garbage.remove_garbage(found))
+        found = list(garbage.remove_garbage(found, denied))
+    for error in denied:
+        log_to_stderr(str(error))
     for item in found:
         path = f"{item.location}{'/' if item.is_folder else ''}"
         print_text(f"{format_bytes(item.size_bytes):>10}  {path}  ({item.reason})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.tables import format_bytes
+from flows.tables import format_bytes, one_line
 
 if TYPE_CHECKING:
     from pipeline.extraction.recompute import RecomputeResult
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def writer(store: EmbeddingStore) -> str | None:
     """Return the holder of a store's lease, or why it is unknown; None if there is no lease."""
-    from stores.errors import UnsafeFile
+    from stores.errors import StoreError
     from stores.lease import read_holder
 
     try:
         holder = read_holder(store.location)
-    except UnsafeFile as error:
+    except StoreError as error:
         return f"unknown: {error}"
     return None if holder is None else str(holder)
 
@@ -28,7 +28,7 @@ def writer(store: EmbeddingStore) -> str | None:
 def describe(store: EmbeddingStore, counts: RowCounts) -> list[str]:
     """Describe a store: row counts, size, writer, provenance and runs."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.failed.items())
-    return [
+    lines = [
         str(store.location),
         f"  rows      {counts.rows:,}: {counts.whole:,} complete, {counts.missing:,} missing, "
         f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else ""),
@@ -38,6 +38,7 @@ def describe(store: EmbeddingStore, counts: RowCounts) -> list[str]:
         *(f"  {key:<18}{value}" for key, value in store.provenance.items()),
         *(f"  run       {line}" for line in _runs(store)),
     ]
+    return [one_line(line) for line in lines]
 
 
 def _runs(store: EmbeddingStore) -> list[str]:

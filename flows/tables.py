@@ -14,7 +14,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> lis
     Returns:
         The header line and one line per row.
     """
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    cells = [
+        [f"{cell:,}" if isinstance(cell, int) else one_line(str(cell)) for cell in row]
+        for row in rows
+    ]
     right_aligned = [bool(rows) and isinstance(rows[0][i], int) for i in range(len(header))]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
 
@@ -26,6 +29,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> lis
         return "  ".join(padded).rstrip()
 
     return [format_line(header), *map(format_line, cells)]
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, so that text from a store or run cannot imitate others."""
+    return text.replace("\n", "\\n")
 
 
 def format_bytes(count: float) -> str:

@@ -85,6 +85,14 @@ def describe_damage(location: object, problem: str, *, repairable: bool = True) 
     return f"{location} is damaged: {problem}; {remedy}."
 
 
+def access_denied_error(location: object, error: PermissionError) -> StoreError:
+    """Return the error for a file or folder of another user that this user may not read."""
+    return StoreError(
+        f"{location} cannot be read ({error.strerror}) and is skipped; ask its owner for "
+        "permission to read it."
+    )
+
+
 def too_large(location: object, size: int) -> str:
     """Return the message for a document that is too large to be read."""
     return f"{location} has {size:,} bytes, too many for a document of a store; remove it."

@@ -5,13 +5,20 @@ Rows of a store and files of a possibly running lease holder are never garbage.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stores.embeddings import ARRAYS
-from stores.errors import StoreError, UnsafeFile, translate_errors
-from stores.layout import RESERVED_FOLDERS, dataset_folders, leases_folder, runs_folder
+from stores.errors import StoreError, UnsafeFile, access_denied_error, translate_errors
+from stores.identity import is_identity
+from stores.layout import (
+    RESERVED_FOLDERS,
+    dataset_folders,
+    leases_folder,
+    list_folders,
+    runs_folder,
+)
 from stores.lease import LeaseHeld, Ticket, acquire, parse_lease_number, read_holder
 from stores.lease_record import LeaseRecord
 from stores.local import CLEARED, PARTIAL, LocalRoot
@@ -20,6 +27,8 @@ from stores.opening import open_store
 
 STALE_SECONDS = 3600.0
 """Age above which a partial file is considered abandoned; writing one takes seconds."""
+STORE_NAMES = {"zarr.json", *ARRAYS}
+"""Names in the folder of a store. A folder with others is not one, and is never removed."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,13 @@ class GarbageItem:
     reason: str
 
 
-def find_garbage(root: Location) -> list[GarbageItem]:
+def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list[GarbageItem]:
     """Find everything in a store root that may be removed, except in stores with links.
+
+    Args:
+        root: The store root.
+        denied: Receives the errors of folders and stores that this user may not read; they are
+            skipped.
 
     Returns:
         Folders and files, grouped by store.
@@ -54,40 +68,23 @@ def find_garbage(root: Location) -> list[GarbageItem]:
         StoreError: The root cannot be read.
     """
     found: list[GarbageItem] = []
+    denied = [] if denied is None else denied
     with translate_errors(root):
-        for store in _all_stores(root):
+        for store in _all_stores(root, denied):
             # `find_links` reports links.
-            with suppress(UnsafeFile):
+            with suppress(UnsafeFile), _skip_denied(store, denied):
                 found += [*_garbage_in_store(store), *_garbage_beside_store(store)]
     return found
 
 
-def find_links(root: Location) -> list[tuple[Location, str]]:
-    """Find symbolic links below the folders of data sets; they are neither followed nor removed.
-
-    Returns:
-        Location and target of each link.
-
-    Raises:
-        StoreError: The root cannot be read.
-    """
-    found: list[tuple[Location, str]] = []
-    if not isinstance(root.root, LocalRoot):
-        return found
-    with translate_errors(root):
-        folders = [*dataset_folders(root)]
-        while folders:
-            folder = folders.pop()
-            found += [(folder / name, target) for name, target in root.root.links(folder.key)]
-            folders += folder.folders()
-    return sorted(found, key=lambda link: str(link[0]))
-
-
-def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
+def remove_garbage(
+    items: Sequence[GarbageItem], denied: list[StoreError] | None = None
+) -> Iterator[GarbageItem]:
     """Remove the items that are still garbage.
 
     Args:
         items: Result of `find_garbage`.
+        denied: Receives the errors of stores that this user may not write to; they are skipped.
 
     Yields:
         Each item that was removed.
@@ -97,8 +94,24 @@ def remove_garbage(items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
     """
     for store in dict.fromkeys(item.store for item in items):
         # Skip the rest of a store in which a link appeared after `find_garbage`.
-        with suppress(LeaseHeld, UnsafeFile):
+        with (
+            suppress(LeaseHeld, UnsafeFile),
+            _skip_denied(store, [] if denied is None else denied),
+        ):
             yield from _remove_from_store(store, [item for item in items if item.store == store])
+
+
+@contextmanager
+def _skip_denied(store: Location, denied: list[StoreError]) -> Iterator[None]:
+    """Append the error of a store that this user may not read or write."""
+    try:
+        yield
+    except PermissionError as error:
+        denied.append(access_denied_error(store, error))
+    except StoreError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        denied.append(error)
 
 
 def _remove_from_store(store: Location, items: Sequence[GarbageItem]) -> Iterator[GarbageItem]:
@@ -118,15 +131,25 @@ def _remove_from_store(store: Location, items: Sequence[GarbageItem]) -> Iterato
                 yield _remove(item)
 
 
-def _all_stores(root: Location) -> list[Location]:
-    """Return the locations of all stores, including removed ones that left leases or runs."""
+def _all_stores(root: Location, denied: list[StoreError]) -> list[Location]:
+    """Return the locations of all stores, including removed ones that left leases or runs.
+
+    Folders that are not named by an identity are not stores: the root, or the target of a link in
+    place of a data set, may be any folder.
+    """
     found = []
-    for dataset in dataset_folders(root):
-        experts = [folder for folder in dataset.folders() if folder.name not in RESERVED_FOLDERS]
+    for dataset in dataset_folders(root, denied):
+        folders = list_folders(dataset, denied)
+        experts = [folder for folder in folders if folder.name not in RESERVED_FOLDERS]
         for kind in RESERVED_FOLDERS:
             with suppress(UnsafeFile):
-                experts += (dataset / kind).folders()
-        keys = {(expert.name, identity.name) for expert in experts for identity in expert.folders()}
+                experts += list_folders(dataset / kind, denied)
+        keys = {
+            (expert.name, store.name)
+            for expert in experts
+            for store in list_folders(expert, denied)
+            if is_identity(store.name)
+        }
         found += [dataset / expert / identity for expert, identity in sorted(keys)]
     return found
 
@@ -146,7 +169,8 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
         return GarbageItem(location, is_folder, store, True, _size(location, is_folder), reason)
 
     if not _store_exists(store):
-        if any(store.root.children(store.key)):
+        names = {entry.name for entry in (*store.folders(), *store.files())}
+        if names and all(name in STORE_NAMES or name.endswith(PARTIAL) for name in names):
             reason = "a store whose creation was interrupted before its first row"
             yield item(store, reason, is_folder=True)
         # Yield the leases last, because one of them is held while the other items are removed.

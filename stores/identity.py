@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,3 +18,8 @@ def compute_identity(provenance: Mapping[str, Any]) -> str:
     """
     text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_LENGTH]
+
+
+def is_identity(name: str) -> bool:
+    """Return whether a folder's name has the form of an identity."""
+    return re.fullmatch(f"[0-9a-f]{{{IDENTITY_LENGTH}}}", name) is not None

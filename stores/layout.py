@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stores.errors import StoreError
+from stores.errors import StoreError, access_denied_error
 from stores.identity import compute_identity
 from stores.locate import locate
 from stores.location import Location
@@ -68,10 +68,24 @@ def dataset_name(store: Location) -> str:
     return f"{version.parent.name}/{version.name}"
 
 
-def dataset_folders(root: Location) -> Iterator[Location]:
-    """Yield the folder of every version of every data set."""
+def dataset_folders(root: Location, denied: list[StoreError]) -> Iterator[Location]:
+    """Yield the folder of every version of every data set; see `list_folders` for `denied`."""
     for name in root.folders():
-        yield from name.folders()
+        yield from list_folders(name, denied)
+
+
+def list_folders(folder: Location, denied: list[StoreError]) -> list[Location]:
+    """Return the subfolders of a folder, none if this user may not list it.
+
+    Args:
+        folder: A folder below the root, which may belong to another user.
+        denied: Receives the error of a folder that this user may not list.
+    """
+    try:
+        return folder.folders()
+    except PermissionError as error:
+        denied.append(access_denied_error(folder, error))
+        return []
 
 
 def leases_folder(store: Location) -> Location:

@@ -29,6 +29,8 @@ HEARTBEAT_SECONDS = 10.0
 """Default interval of renewals."""
 POLL_SECONDS = 1.0
 """Interval at which a waiting process reads the lease document."""
+MAX_NUMBER = 10**18 - 1
+"""Highest number of a lease. It is never reached by counting, but others may write any number."""
 
 
 class LeaseHeld(StoreError):
@@ -177,6 +179,9 @@ def acquire(
         is_expired = now - last_change > (record.expires if record else expire_seconds)
         is_permitted = permitted is None or permitted.is_set()
         if (is_free or is_expired) and is_permitted:
+            if number == MAX_NUMBER:
+                _restart_numbers(folder)
+                continue
             own = LeaseRecord.for_this_process(expire_seconds, note)
             if lease := _create_lease(folder, number + 1, own, heartbeat_seconds):
                 return lease
@@ -272,10 +277,24 @@ def _remove_lower(folder: Location, number: int) -> None:
             folder.root.delete(file.key)
 
 
+def _restart_numbers(folder: Location) -> None:
+    """Remove an expired or released lease with the highest number, which has no successor."""
+    with translate_errors(folder):
+        # First the staging folders, so that the previous holder can no longer write.
+        for staging in folder.folders():
+            if parse_lease_number(staging) == MAX_NUMBER:
+                folder.root.remove_staging(staging.key)
+        folder.root.delete(_document(folder, MAX_NUMBER).key)
+
+
 def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
     """Return the highest lease number (0 if there is none) and its record (None if invalid)."""
     with translate_errors(folder):
-        number = max((parse_lease_number(file) for file in folder.files()), default=0)
+        # A folder or link in place of a document also prevents its creation.
+        folders = [entry for entry in folder.folders() if entry.name.endswith(".json")]
+        links = [folder / name for name, _ in folder.root.links(folder.key)]
+        documents = [*folder.files(), *folders, *links]
+        number = max(map(parse_lease_number, documents), default=0)
         if not number:
             return 0, None
         try:

@@ -1,6 +1,7 @@
 """Find and open stores, and count their rows."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from obstore.exceptions import BaseError
 from zarr.abc.store import Store
 
 from stores.embeddings import ARRAYS, EmbeddingStore
-from stores.errors import StoreError, damaged_store_error, translate_errors
+from stores.errors import (
+    StoreError,
+    access_denied_error,
+    damaged_store_error,
+    translate_errors,
+)
 from stores.identity import compute_identity
-from stores.layout import RESERVED_FOLDERS, STORE_DEPTH, dataset_folders
+from stores.layout import RESERVED_FOLDERS, STORE_DEPTH, dataset_folders, list_folders
 from stores.lease import Ticket
 from stores.locate import locate
 from stores.location import Location
@@ -156,16 +162,18 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
     stores: list[EmbeddingStore] = []
     errors: list[StoreError] = []
     with translate_errors(root):
-        for folder in dataset_folders(root) if dataset is None else [root / dataset]:
-            for expert in folder.folders():
+        for folder in dataset_folders(root, errors) if dataset is None else [root / dataset]:
+            for expert in list_folders(folder, errors):
                 if expert.name in RESERVED_FOLDERS:
                     continue
-                for location in expert.folders():
+                for location in list_folders(expert, errors):
                     try:
                         if store := _open_if_complete(location):
                             stores.append(store)
                     except StoreError as error:
                         errors.append(error)
+                    except PermissionError as error:
+                        errors.append(access_denied_error(location, error))
             links = find_links(folder)
             errors += [StoreError(describe_link(link, target)) for link, target in links]
     return FoundStores(tuple(stores), tuple(errors))
@@ -182,9 +190,11 @@ def find_links(dataset: Location) -> Iterator[tuple[Location, str]]:
     Yields:
         Location of the link, and its target.
     """
-    for folder in (dataset, *dataset.folders()):
-        for name, target in folder.root.links(folder.key):
-            yield folder / name, target
+    # `open_stores` reports the folders that this user may not list.
+    for folder in (dataset, *list_folders(dataset, [])):
+        with suppress(PermissionError):
+            for name, target in folder.root.links(folder.key):
+                yield folder / name, target
 
 
 def resolve(url: str | Path) -> ResolvedUrl:

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stores.documents import parse_document
 from stores.embeddings import EmbeddingStore
 from stores.errors import UnsafeFile, translate_errors
 from stores.layout import runs_folder
 from stores.location import Location
+
+_MAX_COUNT = 10**12
+
+_Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 
 
 class _Failure(BaseModel):
@@ -23,13 +27,16 @@ class _Failure(BaseModel):
 class _Run(BaseModel):
     """The keys of a run record that EnECG reads; a run record may contain other keys."""
 
+    # Strict, because readers use the values of the document, which pydantic would convert.
+    model_config = ConfigDict(strict=True)
+
     started: str = ""
     by: str = ""
     device: str = ""
     finished: bool = True
-    embedded: Annotated[int, Field(ge=0)] = 0
-    embedding_seconds: Annotated[float, Field(ge=0)] = 0
-    rows_failed: Annotated[int, Field(ge=0)] = 0
+    embedded: _Count = 0
+    embedding_seconds: Annotated[float, Field(ge=0, le=_MAX_COUNT)] = 0
+    rows_failed: _Count = 0
     failures: list[_Failure] = []
 
 
@@ -66,7 +73,7 @@ def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
     with translate_errors(folder):
         try:
             files = folder.files()
-        except UnsafeFile:
+        except (UnsafeFile, PermissionError):
             return
         for file in reversed(files):
             if not file.name.endswith(".json"):
@@ -74,6 +81,6 @@ def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
             try:
                 run = parse_document(file.read())
                 _Run.model_validate(run)
-            except (ValueError, UnsafeFile):
+            except (ValueError, UnsafeFile, PermissionError):
                 continue
             yield run

@@ -19,7 +19,7 @@ from stores.lease_record import LeaseRecord
 from stores.locate import locate
 from stores.location import Location
 from stores.opening import open_store, open_stores
-from stores.runs import read_runs
+from stores.runs import read_runs, write_run
 from stores.shards import append_checksum
 
 pytestmark = pytest.mark.hostile
@@ -194,13 +194,50 @@ def test_lease_with_a_number_of_many_digits_is_ignored(any_root: str):
         assert lease.ticket.number < 100
 
 
-@pytest.mark.parametrize("value", [b"[]", DEEP, b"", b'"x"', b'{"started": {"a": []}}', b"\xff"])
+@pytest.mark.parametrize("number", [10**18 - 1, 10**18 - 2])
+def test_highest_number_of_a_lease_does_not_lock_the_store(
+    number: int, any_root: str, monkeypatch: pytest.MonkeyPatch
+):
+    (store,) = open_stores(any_root).stores
+    folder = leases_folder(store.location)
+    folder.root.write(f"{folder.key}/{number}.json", b"{}")
+    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
+    for _ in range(3):
+        with acquire(folder, expire_seconds=0.2) as lease:
+            lease.ticket.check()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[]",
+        DEEP,
+        b"",
+        b'"x"',
+        b'{"started": {"a": []}}',
+        b"\xff",
+        b'{"embedded": "5", "embedding_seconds": "3"}',
+        b'{"rows_failed": "7"}',
+        b'{"embedding_seconds": 1, "embedded": 1' + b"0" * 400 + b"}",
+    ],
+)
 def test_invalid_run_record_is_skipped_or_shown(value: bytes, root: str):
     (store,) = open_stores(root).stores
     folder = runs_folder(store.location)
     folder.root.write(f"{folder.key}/20260101T000000Z-00000000.json", value)
     assert len(read_runs(store)) <= 1
     assert run_app(enecg(), ["store", "show", root]) == 0
+
+
+def test_text_of_a_run_record_cannot_imitate_other_lines(
+    root: str, capsys: pytest.CaptureFixture[str]
+):
+    (store,) = open_stores(root).stores
+    write_run(store, {"started": "now\n  writer    none", "by": "x\ny"})
+    assert run_app(enecg(), ["store", "show", root]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  writer") for line in lines) == 1
+    assert "y: 0 embedded, 0 failed on unknown device" not in lines
 
 
 @pytest.mark.parametrize("position", [0, 3, 7])

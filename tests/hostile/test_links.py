@@ -10,8 +10,10 @@ from conformance.store_tests import random_rows, whole_status, writable_store
 from flows.cli import enecg
 from flows.run_app import run_app
 from stores.errors import StoreError
-from stores.garbage import find_garbage, find_links, remove_garbage
+from stores.garbage import find_garbage, remove_garbage
 from stores.layout import leases_folder
+from stores.lease import acquire
+from stores.links import find_links
 from stores.locate import locate
 from stores.location import Location
 from stores.opening import open_store, open_stores
@@ -196,4 +198,36 @@ def test_irregular_lease_does_not_lock_the_store(
     before = contents(outside)
     with writable_store(root) as opened:
         opened.write_shard(1, random_rows(1), whole_status())
+    assert contents(outside) == before
+
+
+@pytest.mark.parametrize("link", [None, "evil", "evil/1"])
+def test_folders_that_are_not_stores_are_never_garbage(link: str | None, tmp_path: Path):
+    """A root may be mistyped, and the folder of a data set may be a link to anything."""
+    home = tmp_path / "home"
+    for name in ("a/b/c/d/e", "a/b/c/leases/0123456789abcdef0/x", "a/b/c/0123456789abcdef/x"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("precious")
+    root = home
+    if link is not None:
+        root = tmp_path / "root"
+        (root / link).parent.mkdir(parents=True, exist_ok=True)
+        (root / link).symlink_to(home if link == "evil" else home / "a")
+    before = contents(home)
+    assert find_garbage(locate(root)) == []
+    assert run_app(enecg(), ["store", "gc", str(root), "--remove"]) == 0
+    assert contents(home) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "symlink", "FIFO"])
+def test_obstacle_in_place_of_the_next_lease_does_not_block(
+    kind: str, root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (store,) = open_stores(root).stores
+    folder = leases_folder(store.location)
+    READERS[kind](Path(str(folder)) / "00000002.json", outside / "precious.txt")
+    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
+    before = contents(outside)
+    with acquire(folder, expire_seconds=0.2) as lease:
+        assert lease.ticket.number == 3
     assert contents(outside) == before

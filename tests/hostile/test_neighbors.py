@@ -1,6 +1,8 @@
 """Other users of a store root, and tables that decompress to a multiple of their size."""
 
+import contextlib
 import gzip
+import io
 import os
 import sys
 import traceback
@@ -12,9 +14,12 @@ import pytest
 from conformance.store_tests import random_rows, whole_status, writable_store
 
 from enecg.errors import UserError
+from flows.cli import enecg
+from flows.run_app import run_app
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
 from stores.opening import open_stores
+from stores.runs import write_run
 from stores.verify import verify
 
 pytestmark = pytest.mark.hostile
@@ -67,6 +72,51 @@ def test_users_of_one_group_write_to_one_store(tmp_path: Path, monkeypatch: pyte
     (store,) = open_stores(root).stores
     assert (store.status()[:8] == 1).all()
     assert verify(store).intact
+
+
+HIDDEN = {
+    "a data set": "ludb",
+    "a version": "ludb/1.0.1",
+    "an expert": "ludb/1.0.1/dlinear",
+    "a store": "ludb/1.0.1/dlinear/{identity}",
+    "an array": "ludb/1.0.1/dlinear/{identity}/embedding",
+    "leases": "ludb/1.0.1/leases/dlinear/{identity}",
+    "a lease": "ludb/1.0.1/leases/dlinear/{identity}/00000001.json",
+    "runs": "ludb/1.0.1/runs",
+    "runs of a store": "ludb/1.0.1/runs/dlinear/{identity}",
+}
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("place", HIDDEN)
+def test_what_a_user_hides_does_not_stop_the_commands_of_others(place: str, tmp_path: Path):
+    root = tmp_path / "root"
+    for dataset in ("ludb/1.0.1", "other/1"):
+        with writable_store(root, dataset=dataset) as store:
+            store.write_shard(0, random_rows(0), whole_status())
+            write_run(store, {})
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    identity = next((root / "ludb/1.0.1/dlinear").iterdir()).name
+    (root / HIDDEN[place].format(identity=identity)).chmod(0)
+    # Import the commands, which another user may not be able to.
+    for command in ("ls", "show", "verify", "gc"):
+        run_app(enecg(), ["store", command, str(root)])
+
+    def use() -> None:
+        for command in ("ls", "show", "verify"):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                assert run_app(enecg(), ["store", command, str(root)]) in (0, 1)
+            assert "other/1" in out.getvalue()
+        assert run_app(enecg(), ["store", "gc", str(root)]) == 0
+        assert run_app(enecg(), ["store", "gc", str(root), "--remove"]) == 0
+
+    run_as(NOBODY, NOBODY, use)
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o777])

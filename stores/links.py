@@ -1,0 +1,31 @@
+"""Find links in a store root that no command follows."""
+
+from contextlib import suppress
+
+from stores.errors import translate_errors
+from stores.layout import dataset_folders, list_folders
+from stores.local import LocalRoot
+from stores.location import Location
+
+
+def find_links(root: Location) -> list[tuple[Location, str]]:
+    """Find symbolic links below the folders of data sets; they are neither followed nor removed.
+
+    Returns:
+        Location and target of each link.
+
+    Raises:
+        StoreError: The root cannot be read.
+    """
+    found: list[tuple[Location, str]] = []
+    if not isinstance(root.root, LocalRoot):
+        return found
+    with translate_errors(root):
+        # `find_garbage` reports the folders that this user may not list.
+        folders = [*dataset_folders(root, [])]
+        while folders:
+            folder = folders.pop()
+            with suppress(PermissionError):
+                found += [(folder / name, target) for name, target in root.root.links(folder.key)]
+            folders += list_folders(folder, [])
+    return sorted(found, key=lambda link: str(link[0]))
