@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from enecg.errors import UserError
 from flows import checks
 from flows.jobs.extract import extract as extract_job
 from flows.jobs.label import label as label_job
@@ -11,7 +12,7 @@ from flows.jobs.refresh import refresh as refresh_job
 from flows.jobs.sweep import sweep as sweep_job
 from flows.jobs.train import train as train_job
 from flows.output import print_text
-from stores.url import check_url
+from stores.url import check_url, redact
 
 Job = Callable[..., tuple[str, ...]]
 """A function in `flows.jobs`, which returns the lines of its report."""
@@ -31,6 +32,18 @@ RunJob = Callable[[Job, Check, dict[str, Any]], tuple[str, ...]]
 """A function that checks the parameters, runs the job with them, and returns the job's report."""
 
 
+def check_secrets(parameters: dict[str, Any]) -> None:
+    """Raise UserError if a parameter contains the credentials of a URL."""
+    for name, value in parameters.items():
+        for text in map(str, value if isinstance(value, tuple) else (value,)):
+            if redact(text) != text:
+                option = name.replace("_", "-")
+                raise UserError(
+                    f"--{option}: {redact(text)} contains credentials, a query or a fragment, and "
+                    "parameters are logged; remove them, and set credentials in the environment."
+                )
+
+
 def as_command(name: str, run: RunJob) -> Callable[..., None]:
     """Return a command that has the parameters of a job and prints the job's report.
 
@@ -48,6 +61,7 @@ def as_command(name: str, run: RunJob) -> Callable[..., None]:
         # Check the URL before Prefect stores the parameters, because it may contain credentials.
         if "store" in parameters:
             check_url(parameters["store"])
+        check_secrets(parameters)
         for line in run(job, check, parameters):
             print_text(line)
 

@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 def print_text(text: object = "", end: str = "\n") -> None:
     """Print a text to standard output, which is reserved for results."""
-    print(printable(str(text)), end=end)
+    print(printable(redact(str(text))), end=end)
 
 
 def log_to_stderr(line: str) -> None:

@@ -14,11 +14,12 @@ from jaxtyping import Int, UInt8
 
 from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
-from stores.errors import DamagedStore, StoreError, translate_errors
-from stores.layout import dataset_name, leases_folder, runs_folder, store_location
+from stores.errors import DamagedStore, StoreError, UnsafeFile
+from stores.layout import dataset_name, leases_folder, store_location
 from stores.lease import Lease, acquire
 from stores.location import Location
 from stores.opening import ResolvedUrl, open_stores
+from stores.runs import copy_runs
 from stores.status import ABSENT, FIRST_REASON, WHOLE
 from stores.verify import Progress
 
@@ -136,7 +137,10 @@ def copy_stores(
             if progress is not None:
                 progress(done_before + done, sum(totals))
 
-        yield copy_store(store, target, reference=reference, log=log, progress=report)
+        try:
+            yield copy_store(store, target, reference=reference, log=log, progress=report)
+        except (DamagedStore, UnsafeFile) as error:
+            yield CopyResult(store_location(target, store.provenance), 0, 0, 0, (str(error),))
         done_before += rows
 
 
@@ -171,7 +175,7 @@ def copy_store(
         # Open the target only now, because it may have grown during the wait for the lease.
         target_store = _open_target(source, target, location, lease, reference)
         result = _copy_rows(target_store, source, progress)
-        _copy_runs(source, target_store)
+        copy_runs(source, target_store)
     return result
 
 
@@ -267,12 +271,3 @@ def _write_and_compare(
             f"Shard {shard} of {target.location} differs from what was written; check the disk or "
             "the network, and run the same command again."
         )
-
-
-def _copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
-    """Copy the run records that are missing in the target."""
-    with translate_errors(target.location):
-        for file in runs_folder(source.location).files():
-            if (run := file.read()) is not None and file.name.endswith(".json"):
-                copy = runs_folder(target.location) / file.name
-                copy.root.create(copy.key, run)

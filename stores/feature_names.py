@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, VLenUTF8Codec
 
 NAME, UNIT = "feature", "feature_unit"
 """Names of the arrays. xarray makes the first one the index of the dimension `feature`."""
+
+_CODECS = (VLenUTF8Codec, Crc32cCodec)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ def read_feature_names(group: zarr.Group, features: int) -> FeatureNames | None:
 
 
 def _read_text(array: Any, features: int) -> tuple[str, ...] | None:
-    if not isinstance(array, zarr.Array) or array.shape != (features,):
+    if not isinstance(array, zarr.Array) or not array.shape == array.chunks == (features,):
+        return None
+    # A small compressed file could fill the memory.
+    if not all(isinstance(codec, _CODECS) for codec in array.metadata.codecs):
         return None
     values: Sequence[Any] = np.asarray(array[:]).tolist()
     return tuple(values) if all(isinstance(value, str) for value in values) else None

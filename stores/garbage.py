@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stores.embeddings import ARRAYS
 from stores.errors import StoreError, UnsafeFile, access_denied_error, translate_errors
+from stores.feature_names import NAME, UNIT
 from stores.identity import is_identity
 from stores.layout import (
     RESERVED_FOLDERS,
@@ -27,7 +28,7 @@ from stores.opening import open_store
 
 STALE_SECONDS = 3600.0
 """Age above which a partial file is considered abandoned; writing one takes seconds."""
-STORE_NAMES = {"zarr.json", *ARRAYS}
+STORE_NAMES = {"zarr.json", *ARRAYS, NAME, UNIT}
 """Names in the folder of a store. A folder with others is not one, and is never removed."""
 
 

@@ -17,6 +17,10 @@ MAX_FEATURES = 10**6
 """Maximum number of features per record."""
 MAX_SHARD_BYTES = 1 << 30
 """Maximum size of a shard."""
+MAX_FLAGS = 256
+"""Maximum number of flags of a status of one byte."""
+MAX_ID_CHUNK_ROWS = 1 << 20
+"""Maximum number of record ids per chunk."""
 
 _LISTED_ROWS = 10**7
 """If a store has more rows, check that its record ids exist, by counting their chunks."""
@@ -40,6 +44,17 @@ class _ArrayDocument(BaseModel):
     shape: Annotated[list[_Length], Field(min_length=1, max_length=2)]
     chunk_grid: _ChunkGrid
     attributes: dict[str, Any] = {}
+
+
+class _PlainCodec(BaseModel):
+    name: Literal["bytes", "vlen-utf8", "crc32c"]
+
+
+class _PlainArrayDocument(_ArrayDocument):
+    """An array that is read as a whole; with compression, a small file could fill the memory."""
+
+    codecs: list[_PlainCodec]
+    fill_value: Literal[-1, 0, ""]
 
 
 class _GroupDocument(BaseModel):
@@ -69,7 +84,10 @@ def check_documents(location: Location) -> None:
     """
     models: dict[str, type[BaseModel]] = {
         "zarr.json": _GroupDocument,
-        **{f"{name}/zarr.json": _ArrayDocument for name in (*ARRAYS, NAME, UNIT)},
+        "embedding/zarr.json": _ArrayDocument,
+        "status/zarr.json": _PlainArrayDocument,
+        "record_id/zarr.json": _PlainArrayDocument,
+        **{f"{name}/zarr.json": _ArrayDocument for name in (NAME, UNIT)},
     }
     for key, model in models.items():
         value = location.root.read(f"{location.key}/{key}")
@@ -104,6 +122,8 @@ def _find_problem(store: EmbeddingStore) -> str:
             f"its arrays have data types {embedding.dtype} (embedding) and {status.dtype} "
             "(status) instead of float16 or float32, and uint8"
         )
+    if len(store.flags) > MAX_FLAGS:
+        return f"it has {len(store.flags):,} flags, more than {MAX_FLAGS}"
     features = embedding.shape[1]
     if not 1 <= features <= MAX_FEATURES:
         return (
@@ -116,6 +136,11 @@ def _find_problem(store: EmbeddingStore) -> str:
     if widths != {features} or shard_bytes > MAX_SHARD_BYTES:
         return (
             f"its shards do not contain complete rows, or have more than {MAX_SHARD_BYTES:,} bytes"
+        )
+    if ids.chunks[0] > MAX_ID_CHUNK_ROWS or status.chunks[0] != embedding.shards[0]:
+        return (
+            f"its record ids have chunks of more than {MAX_ID_CHUNK_ROWS:,} rows, or the chunks of "
+            "its status are not those of its shards"
         )
     if ids.shape[0] > _LISTED_ROWS:
         chunks = len((store.location / "record_id" / "c").files())

@@ -142,6 +142,13 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
             "name. The folder was renamed or the provenance was edited; undo this change, or "
             "remove the folder."
         )
+    name = f"{store.provenance['dataset']}/{store.provenance['expert']}"
+    # The URL of a single store may be its own root.
+    if location.key.count("/") == STORE_DEPTH - 1 and location.parent.key != name:
+        raise StoreError(
+            f"{location} is a store of {name}, but its folder is that of another data set or "
+            "expert; move or remove the folder."
+        )
     return store
 
 

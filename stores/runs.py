@@ -65,9 +65,24 @@ def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the run records of a store, newest first, reading each only when it is yielded.
+    """Yield the run records of a store, newest first; each is read when it is requested."""
+    for _, _, run in _iter_files(store):
+        yield run
 
-    Invalid run records and links are skipped, because they do not affect the embeddings.
+
+def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
+    """Copy the run records of a store that are missing in another."""
+    with translate_errors(target.location):
+        for file, value, _ in _iter_files(source):
+            copy = runs_folder(target.location) / file.name
+            copy.root.create(copy.key, value)
+
+
+def _iter_files(store: EmbeddingStore) -> Iterator[tuple[Location, bytes, dict[str, Any]]]:
+    """Yield the files, contents and values of the run records of a store, newest first.
+
+    Invalid run records and links are skipped, because they do not affect the embeddings; so are
+    those that this user may not read.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):
@@ -79,8 +94,9 @@ def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
             if not file.name.endswith(".json"):
                 continue
             try:
-                run = parse_document(file.read())
+                value = file.read() or b""
+                run = parse_document(value)
                 _Run.model_validate(run)
             except (ValueError, UnsafeFile, PermissionError):
                 continue
-            yield run
+            yield file, value, run

@@ -17,18 +17,26 @@ _SECRET = re.compile(
     rf"(\b(?:{'|'.join(OBJECT_SCHEMES)}):/{{0,3}})[^\s@]*@"
     r"|(\b(?:https?|ftp)://)[^\s/@]*@"
     r"|(\b(?:https?|ftp):(?:/?(?!/)|///))[^\s@]*@"
-    r"|(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})[^\s/@:]*:[^\s@]*@",
+    r"|(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})[^\s/@:]*:[^\s@]*@"
+    r"|(/)[^\s/:@]+:[^\s@]*@",
     re.IGNORECASE,
 )
 """Start of a URL, well-formed or not, up to the ``@`` after its credentials.
 
-With an unknown scheme, which may be the name of a data set, only ``user:password`` is a secret.
+With an unknown or no scheme, which may be the name of a data set, only ``user:password`` is a
+secret.
 """
+_QUERY = re.compile(
+    rf"((?:\b(?:{'|'.join((*OBJECT_SCHEMES, *WEB_SCHEMES))}):|\*\*\*@)[^\s?#]*[?#])[^\s'\"]+",
+    re.IGNORECASE,
+)
+"""A URL, with or without credentials, up to its query (often a signature) or its fragment."""
 
 
 def redact(text: str) -> str:
-    """Replace the credentials of every URL in a text by ``***``."""
-    return _SECRET.sub(lambda match: f"{match[match.lastindex or 0]}***@", text)
+    """Replace the credentials, queries and fragments of every URL in a text by ``***``."""
+    text = _SECRET.sub(lambda match: f"{match[match.lastindex or 0]}***@", text)
+    return _QUERY.sub(r"\1***", text)
 
 
 def check_url(

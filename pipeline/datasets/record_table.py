@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from jaxtyping import Bool
 
 from enecg.errors import UserError
@@ -24,11 +23,13 @@ from pipeline.datasets.id_columns import (
     parse_text_ids,
 )
 from pipeline.datasets.label_columns import MISSING_VALUES
+from pipeline.datasets.table_file import (
+    check_size,
+    open_csv,
+    read_parquet,
+    read_parquet_schema,
+)
 from stores.record_ids import RecordIds, is_text
-
-MAX_ROWS = 10**7
-"""Maximum number of rows of a label table; MIMIC-IV-ECG has 800,035 records."""
-MAX_COLUMNS = 10_000
 
 _PATIENT = PATIENT_COLUMNS[0]
 
@@ -143,21 +144,12 @@ def read_column_names(path: Path) -> tuple[str, ...]:
 def _raw_column_names(path: Path) -> tuple[str, ...]:
     with _parse_errors(path):
         if path.suffix == ".parquet":
-            metadata = pq.read_metadata(path)
-            _check_size(path, metadata.num_rows, metadata.num_columns)
-            return tuple(pq.read_schema(path).names)
-        names = tuple(pd.read_csv(path, nrows=0, skipinitialspace=True).columns.astype(str))
-        _check_size(path, 0, len(names))
+            return tuple(read_parquet_schema(path))
+        with open_csv(path) as file:
+            table = pd.read_csv(file, nrows=0, skipinitialspace=True)
+        names = tuple(table.columns.astype(str))
+        check_size(0, len(names))
         return names
-
-
-def _check_size(path: Path, rows: int, columns: int) -> None:
-    """Raise UserError if a table is too large for the memory; its compressed file may be small."""
-    if rows > MAX_ROWS or columns > MAX_COLUMNS:
-        raise UserError(
-            f"{path} has {rows:,} rows and {columns:,} columns; a label table has at most "
-            f"{MAX_ROWS:,} rows and {MAX_COLUMNS:,} columns."
-        )
 
 
 def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
@@ -171,7 +163,7 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
         # pandas only warns of rows with more fields than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         if path.suffix == ".parquet":
-            read = pq.read_table(path, columns=chosen)
+            read = read_parquet(path, chosen)
             # Ignore pandas' metadata, so that the index of a data frame is read as a column.
             table = read.to_pandas(ignore_metadata=True)
             for name in set(exact) & set(chosen):
@@ -181,16 +173,17 @@ def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...],
                 table[name] = table[name].astype(table[name].cat.categories.dtype)
             return columns, table.rename(columns=renamed)
         # Read all columns, because with `usecols` pandas does not report rows with too many fields.
-        table = pd.read_csv(
-            path,
-            index_col=False,
-            dtype=dict.fromkeys(exact, str),
-            keep_default_na=False,
-            # In id columns, only empty fields are missing, because "NA" may be an id.
-            na_values={name: [""] if name in ids else list(MISSING_VALUES) for name in renamed},
-            skipinitialspace=True,
-            low_memory=False,
-        )
+        with open_csv(path) as file:
+            table = pd.read_csv(
+                file,
+                index_col=False,
+                dtype=dict.fromkeys(exact, str),
+                keep_default_na=False,
+                # In id columns, only empty fields are missing, because "NA" may be an id.
+                na_values={name: [""] if name in ids else list(MISSING_VALUES) for name in renamed},
+                skipinitialspace=True,
+                low_memory=False,
+            )
         return columns, table[chosen].rename(columns=renamed)
 
 

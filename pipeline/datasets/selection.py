@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from enecg.errors import UserError
 from pipeline.datasets.id_columns import (
@@ -14,6 +13,7 @@ from pipeline.datasets.id_columns import (
     parse_integers,
     parse_text_ids,
 )
+from pipeline.datasets.table_file import open_csv, read_parquet, read_parquet_schema
 from stores.record_ids import RecordIds, as_ids, is_text
 
 
@@ -110,15 +110,16 @@ def _read_integer_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return _read_parquet(file)
     # utf-8-sig removes the byte order mark that some spreadsheets write.
-    rows = pd.read_csv(
-        file,
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        comment="#",
-        skipinitialspace=True,
-        encoding="utf-8-sig",
-    )
+    with open_csv(file) as opened:
+        rows = pd.read_csv(
+            opened,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            comment="#",
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+        )
     names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
     if parse_integers(rows.iloc[0])[1].any() and not set(ID_COLUMNS) & set(names):
         return rows
@@ -129,16 +130,18 @@ def _read_text_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return _read_parquet(file)
     if ".csv" in file.suffixes:
-        rows = pd.read_csv(
-            file,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
+        with open_csv(file) as opened:
+            rows = pd.read_csv(
+                opened,
+                header=None,
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+            )
     else:
-        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+        with open_csv(file) as opened:
+            lines = [line.strip() for line in opened.read().decode("utf-8-sig").splitlines()]
         rows = pd.DataFrame([line for line in lines if line and not line.startswith("#")])
     names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
     return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
@@ -146,7 +149,7 @@ def _read_text_table(file: Path) -> pd.DataFrame:
 
 def _read_parquet(file: Path) -> pd.DataFrame:
     """Read the id column as Python values; pandas would convert integers with gaps to floats."""
-    names = pq.read_schema(file).names
+    names = read_parquet_schema(file)
     id_names = [name for name in names if normalize_column_name(name) in ID_COLUMNS]
-    columns = pq.read_table(file, columns=id_names or names[:1]).to_pydict()
+    columns = read_parquet(file, id_names or names[:1]).to_pydict()
     return pd.DataFrame(columns, dtype=object).rename(columns=normalize_column_name)

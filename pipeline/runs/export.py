@@ -1,17 +1,22 @@
 """Copying a run without the ids of records and patients."""
 
-import shutil
+import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enecg.errors import UserError
-from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, read_results
+from pipeline.runs.results import CONFIG, MAX_DOCUMENT_BYTES, PROVENANCE, RESULTS, read_results
+from stores.errors import UnsafeFile
+from stores.regular_files import open_regular, read_open_file
 
 COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html")
 PREDICTIONS = "predictions.parquet"
-IDS = ("record_id", "patient_id")
+EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
+"""Columns of the predictions without ids."""
+MAX_PREDICTIONS_BYTES = 1 << 32
 
 
 def export_run(folder: Path, out: Path) -> None:
@@ -24,19 +29,48 @@ def export_run(folder: Path, out: Path) -> None:
         out: New folder.
 
     Raises:
-        UserError: `folder` is not a run folder, or `out` exists or cannot be written.
+        UserError: `folder` is not a run folder or contains links, or `out` exists or cannot be
+            written.
     """
     read_results(folder)
     folder, out = folder.expanduser(), out.expanduser()
+    # All files are read first, so that an error leaves no incomplete copy.
+    copied = {name: _read(folder / name) for name in COPIED if os.path.lexists(folder / name)}
+    predictions = _read_predictions(folder / PREDICTIONS)
     try:
         out.mkdir(parents=True)
-        for name in COPIED:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, out / name)
-        predictions = pq.read_table(folder / PREDICTIONS).drop_columns(list(IDS))
-        order = np.random.default_rng().permutation(len(predictions))
-        pq.write_table(predictions.take(order), out / PREDICTIONS)
+        for name, value in copied.items():
+            (out / name).write_bytes(value)
+        pq.write_table(predictions, out / PREDICTIONS)
     except FileExistsError as error:
         raise UserError(f"{out} exists; choose a new folder.") from error
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error}); choose another folder.") from error
+
+
+def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """Read a file of a run. A link could lead to a private file, which the copy would disclose."""
+    try:
+        descriptor = open_regular(file)
+        try:
+            return read_open_file(descriptor, file, limit)
+        finally:
+            os.close(descriptor)
+    except UnsafeFile as error:
+        raise UserError(
+            f"{file} is a link, not a regular file or too large for an export; replace it by the "
+            "file that EnECG wrote."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}). Train again.") from error
+
+
+def _read_predictions(file: Path) -> pa.Table:
+    """Read the columns that EnECG writes, except ids, in random order."""
+    try:
+        table = pq.read_table(pa.BufferReader(_read(file, MAX_PREDICTIONS_BYTES)))
+        names = [name for name in table.column_names if name in EXPORTED]
+        order = np.random.default_rng().permutation(len(table))
+        return table.select(names).replace_schema_metadata().take(order)
+    except (ValueError, OSError, LookupError) as error:
+        raise UserError(f"{file} is damaged ({error}). Train again.") from error

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from enecg.errors import UserError
 from enecg.metrics import NAN
@@ -45,14 +45,20 @@ SEARCH_DEPTH = 3
 _Number = Annotated[float, Field(ge=0)]
 
 
-class _Extraction(BaseModel):
+class _Strict(BaseModel):
+    """Base of models whose values are used as they are in the document, not as pydantic reads."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Extraction(_Strict):
     started: str | None = None
     device: str | None = None
     embedded: _Number | None = None
     embedding_seconds: _Number | None = None
 
 
-class _Store(BaseModel):
+class _Store(_Strict):
     expert: str
     identity: str
     location: str
@@ -60,7 +66,11 @@ class _Store(BaseModel):
     extractions: list[_Extraction]
 
 
-class _Config(BaseModel):
+class _Memory(_Strict):
+    process: int
+
+
+class _Config(_Strict):
     """Types of the required keys of `config.json`, which is validated because it is not trusted."""
 
     dataset: str
@@ -77,14 +87,15 @@ class _Config(BaseModel):
     patients: int
     records_left_out: int
     seconds: _Number
-    peak_memory_bytes: dict[str, int]
+    peak_memory_bytes: _Memory
     stores: list[_Store]
     versions: dict[str, str]
 
 
-class _Provenance(BaseModel):
+class _Provenance(_Strict):
     expert: str
     weights: str
+    dtype: Literal["float16", "float32"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Metadata, leases and run records that others wrote."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flows.run_app import run_app
 from stores.documents import MAX_DEPTH, MAX_DOCUMENT_BYTES, InvalidDocument, parse_document
 from stores.embeddings import EmbeddingStore
 from stores.errors import DamagedStore, StoreError
+from stores.identity import compute_identity
 from stores.layout import leases_folder, runs_folder, store_location
 from stores.lease import acquire
 from stores.lease_record import LeaseRecord
@@ -84,6 +86,17 @@ ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "provenance without data set": ("zarr.json", {"attributes__provenance": {"expert": "x"}}),
     "another format": ("zarr.json", {"attributes__format": {"x": 1}}),
     "group as array": ("zarr.json", {"node_type": "array"}),
+    "many flags": ("status/zarr.json", {"attributes": {"flag_meanings": "x " * 300}}),
+    "compressed record ids": (
+        "record_id/zarr.json",
+        {"codecs": [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": 1}}]},
+    ),
+    "compressed status": ("status/zarr.json", {"codecs": [{"name": "bytes"}, {"name": "gzip"}]}),
+    "large chunks of record ids": (
+        "record_id/zarr.json",
+        {"chunk_grid__configuration__chunk_shape": [10**8]},
+    ),
+    "long fill value": ("record_id/zarr.json", {"fill_value": 10**6}),
     "zarr 2": ("zarr.json", {"zarr_format": 2}),
 }
 
@@ -298,3 +311,42 @@ def test_location_outside_a_local_root_is_refused(tmp_path: Path):
         for method in (root.read, root.children, root.delete):
             with pytest.raises(StoreError, match="not a valid location"):
                 method(key)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dataset": "../escaped/x"}, {"dataset": "other/1"}, {"expert": "moment"}], ids=str
+)
+def test_store_cannot_claim_another_data_set_or_expert(
+    changes: dict[str, str], root: str, tmp_path_factory: pytest.TempPathFactory
+):
+    (store,) = open_stores(root).stores
+    provenance = store.provenance | changes
+    path = Path(str(store.location))
+    change(store.location, "zarr.json", attributes__provenance=provenance)
+    path.rename(path.with_name(compute_identity(provenance)))
+    with writable_store(root, dataset="zzz/1") as other:
+        other.write_shard(0, random_rows(0), whole_status())
+    target = tmp_path_factory.mktemp("target")
+    assert run_app(enecg(), ["store", "copy", root, str(target)]) == 1
+    assert [folder.name for folder in target.iterdir()] == ["zzz"]
+    assert len(open_stores(root).errors) == 1
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "link", "large"])
+def test_irregular_run_record_does_not_stop_a_copy(
+    kind: str, root: str, tmp_path_factory: pytest.TempPathFactory
+):
+    (store,) = open_stores(root).stores
+    runs = Path(str(runs_folder(store.location)))
+    if kind == "link":
+        runs.parent.parent.mkdir(exist_ok=True)
+        runs.parent.parent.rename(runs.parent.parent.with_name("moved"))
+        runs.parent.parent.symlink_to("/etc")
+    else:
+        runs.mkdir(parents=True, exist_ok=True)
+        path = runs / "20260101T000000Z-00000000.json"
+        os.mkfifo(path) if kind == "FIFO" else path.write_bytes(b" " * (MAX_DOCUMENT_BYTES + 1))
+    target = tmp_path_factory.mktemp("target")
+    # The link is reported.
+    assert run_app(enecg(), ["store", "copy", root, str(target)]) == (kind == "link")
+    assert (open_stores(target).stores[0].status(0) == 1).all()

@@ -1,7 +1,12 @@
 """Text from others does not control the terminal, a page or a spreadsheet."""
 
+import gzip
 import html
 import json
+import os
+import re
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +18,13 @@ import torch
 from enecg.errors import UserError
 from enecg.experts import checkpoints
 from enecg.experts.checkpoint_file import detect_format
+from flows.cli import enecg
 from flows.output import log_to_stderr, print_text, printable
 from flows.prefect_job import PrefectJob
+from flows.run_app import run_app
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.record_table import read_record_table
+from pipeline.datasets.selection import read_record_ids
 from pipeline.report.formats import csv_cell, to_csv
 from pipeline.report.table import Table
 from stores.errors import StoreError
@@ -61,6 +69,46 @@ def test_secrets_of_malformed_urls_are_not_repeated(url: str, capsys: pytest.Cap
     assert "SECRET" not in str(raised.value)
     log_to_stderr(f"mimic-iv-ecg:{url} does not exist; use another.")
     assert "SECRET" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/x?token=SECRET",
+        "https:/host/x?X-Amz-Signature=SECRET&a=1",
+        "s3:/bucket/x?sig=SECRET",
+        "s3://bucket/x#SECRET",
+        "az://account:SECRET@c/x?sv=SECRET",
+        "s3//KEY:SECRET@bucket/x",
+        "//user:SECRET@host/x",
+        "https:/user:SECRET@host/x",
+    ],
+)
+def test_no_option_repeats_or_stores_a_secret(url: str, capsys: pytest.CaptureFixture[str]):
+    """Paths lose a slash of ``://``, so every option must be redacted, not only URLs."""
+    train = ["train", "--store", "x", "--out", "y"]
+    commands = [
+        [*train, "--dataset", url],
+        [*train, "--dataset", f"mimic-iv-ecg:{url}"],
+        ["extract", "--dataset", "ludb:x", "--store", "x", "--weights", f"dlinear@{url}"],
+        ["label", "--dataset", "ludb:x", "--out", "y", "--hosp", url],
+        ["label", "--dataset", "ludb:x", "--out", "y", "--scheduler", url],
+        ["evaluate", "--run", url, "--dataset", "ludb:x", "--store", "x"],
+        ["store", "ls", url],
+        ["runs", "show", url],
+        ["runs", "ls", url],
+    ]
+    for option in ("--labels", "--folds", "--records", "--base"):
+        commands.append([*train, "--dataset", "ludb:x", option, url])
+    for command in commands:
+        run_app(enecg(), command)
+        captured = capsys.readouterr()
+        assert "SECRET" not in captured.out + captured.err, command
+
+
+def test_secret_in_an_error_on_standard_output_is_not_repeated(capsys: pytest.CaptureFixture[str]):
+    print_text("mimic-iv-ecg:https://user:SECRET@host/x cannot be read.")
+    assert capsys.readouterr().out == "mimic-iv-ecg:***@host/x cannot be read.\n"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +167,6 @@ def test_synthetic_data_set_cannot_claim_another_name(namespace: object, tmp_pat
 def test_changed_byte_with_restored_time_changes_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import os
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(checkpoints, "SMALL_FILE_BYTES", 10)
     path = tmp_path / "weights.bin"
@@ -161,3 +207,45 @@ def test_label_tables_of_absurd_size_are_refused(tmp_path: Path):
     for path in (bomb, wide):
         with pytest.raises(UserError, match="a label table has at most"):
             read_record_table(path, np.arange(3), {"age"})
+
+
+def table_files(folder: Path) -> Iterator[Path]:
+    """Make files that are no tables, or small files of large ones."""
+    for suffix in (".csv", ".parquet"):
+        for name in ("fifo", "folder", "device", "sparse"):
+            path = folder / f"{name}{suffix}"
+            if name == "fifo":
+                os.mkfifo(path)
+            elif name == "folder":
+                path.mkdir()
+            elif name == "device":
+                path.symlink_to("/dev/zero")
+            else:
+                path.write_bytes(b"record_id,age\n" if suffix == ".csv" else b"PAR1")
+                os.truncate(path, 10**9)
+            yield path
+    (folder / "long.csv").write_bytes(b"record_id," + b"x" * (5 << 20) + b"\n")
+    yield folder / "long.csv"
+    with gzip.open(folder / "rows.csv.gz", "wb", 1) as file:
+        file.write(b"record_id,age\n" + b"1,2\n" * 1002)
+    yield folder / "rows.csv.gz"
+    text = pa.DictionaryArray.from_arrays(pa.repeat(0, 900).cast(pa.int32()), ["x" * 10**6])
+    ids = pa.array(range(900))
+    pq.write_table(pa.table({"record_id": ids, "age": text}), folder / "text.parquet")
+    pq.write_table(pa.table({"record_id": text, "age": ids}), folder / "ids.parquet")
+    yield from (folder / "text.parquet", folder / "ids.parquet")
+
+
+def test_files_that_are_no_tables_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.datasets.table_file.MAX_BYTES", 10**8)
+    for path in table_files(tmp_path):
+        if path.name == "rows.csv.gz":
+            monkeypatch.setattr("pipeline.datasets.table_file.MAX_ROWS", 1000)
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            read_record_table(path, np.arange(3), {"age"})
+        if path.name not in ("text.parquet",):
+            with pytest.raises(UserError, match=re.escape(str(path))):
+                read_record_ids(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # in kB

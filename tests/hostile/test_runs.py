@@ -207,3 +207,53 @@ def test_export_contains_no_ids(run: Path, tmp_path: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert run_app(enecg(), ["runs", "export", str(run), str(out)]) == 2
     assert "exists; choose a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seconds": "5"},
+        {"records": "7"},
+        {"peak_memory_bytes": {}},
+        {"peak_memory_bytes": {"process": "12"}},
+        {"stores": [{"features": "7"}]},
+        {"stores": [{"extractions": [{"embedded": "7", "embedding_seconds": 1.0}]}]},
+        {"stores": [{"extractions": [{"embedded": 7, "embedding_seconds": "1"}]}]},
+    ],
+    ids=str,
+)
+def test_value_of_another_type_is_a_user_error(changes: dict[str, Any], run: Path):
+    if "stores" in changes:
+        config = json.loads((run / "config.json").read_text())
+        changes = {"stores": [config["stores"][0] | changes["stores"][0]]}
+    change(run / "config.json", **changes)
+    assert run_app(enecg(), ["table", "figure3", str(run)]) == 2
+
+
+@pytest.mark.parametrize("name", ["results.md", "results.html", "predictions.parquet"])
+@pytest.mark.parametrize("kind", ["link", "FIFO", "damaged"])
+def test_export_discloses_no_other_file(kind: str, name: str, run: Path, tmp_path: Path):
+    private = tmp_path / "private"
+    private.write_text("private key")
+    (run / name).unlink()
+    if kind == "link":
+        (run / name).symlink_to(private)
+    elif kind == "FIFO":
+        os.mkfifo(run / name)
+    elif name == "predictions.parquet":
+        (run / name).write_bytes(b"PAR1")
+    else:
+        pytest.skip("any text is a page")
+    assert run_app(enecg(), ["runs", "export", str(run), str(tmp_path / "export")]) == 2
+    assert not (tmp_path / "export").exists()
+
+
+def test_export_contains_only_known_columns(run: Path, tmp_path: Path):
+    file = run / "predictions.parquet"
+    table = pq.read_table(file)
+    extra = table.append_column("subject_id", table["patient_id"])
+    pq.write_table(extra.replace_schema_metadata({"patient": "1"}), file)
+    assert run_app(enecg(), ["runs", "export", str(run), str(tmp_path / "export")]) == 0
+    exported = pq.read_schema(tmp_path / "export" / "predictions.parquet")
+    assert exported.names == ["task", "method", "repeat", "truth", "predicted", "probability"]
+    assert not exported.metadata
