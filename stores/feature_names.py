@@ -77,7 +77,8 @@ def _read_text(array: Any, features: int) -> tuple[str, ...] | None:
     if not isinstance(array, zarr.Array) or not array.shape == array.chunks == (features,):
         return None
     # A small compressed file could fill the memory.
-    if not all(isinstance(codec, _CODECS) for codec in array.metadata.codecs):
+    codecs = getattr(array.metadata, "codecs", (None,))
+    if not all(isinstance(codec, _CODECS) for codec in codecs):
         return None
     values: Sequence[Any] = np.asarray(array[:]).tolist()
     return tuple(values) if all(isinstance(value, str) for value in values) else None

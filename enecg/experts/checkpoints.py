@@ -150,6 +150,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is unreadable or contains no JSON object.
     """
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
+        raise UserError(f"{path} is not a regular file or too large; download it again.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -235,6 +237,7 @@ def load_strict(
     model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
 
 
+MAX_CONFIG_BYTES = 1 << 20
 SMALL_FILE_BYTES = 64 << 20
 """Size up to which the digest of a file is always computed, in a fraction of a second."""
 

@@ -37,6 +37,12 @@ _T5_SIZES = {
 
 _MAX_SIZE = 10**6
 """Maximum of any number in config.json; the largest is the vocabulary's size, 32,128."""
+_MAX_SIZES = {
+    **{name: 4 * max(sizes[name] for sizes in _T5_SIZES.values()) for name in _T5_SIZES["large"]},
+    **{"num_decoder_layers": 96, "d_kv": 512, "vocab_size": 10**5},
+    **{"seq_len": 10**4, "patch_len": 10**4, "relative_attention_num_buckets": 10**4},
+}
+"""Maximum of the sizes, whose product is allocated before the weights are read."""
 
 
 def _default_config(size: str) -> dict[str, Any]:
@@ -138,9 +144,11 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
             "with the encoder's sizes; download the file again."
         )
     for name, value in {**config, **config["t5_config"]}.items():
-        if isinstance(value, int | float) and not abs(value) <= _MAX_SIZE:
+        limit = _MAX_SIZES.get(name, _MAX_SIZE)
+        if isinstance(value, int | float) and not abs(value) <= limit:
             raise UserError(
-                f"{file}: {name} is {value:g}, more than any MOMENT has; download the file again."
+                f"{file}: {name} is {str(value)[:20]}, more than any MOMENT has; download the file "
+                "again."
             )
     config["d_model"] = given.get("d_model") or config["t5_config"].get("d_model")
     width, expected = config["t5_config"].get("d_model"), _T5_SIZES[size]["d_model"]

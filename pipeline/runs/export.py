@@ -1,11 +1,14 @@
 """Copying a run without the ids of records and patients."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from markupsafe import escape
 
 from enecg.errors import UserError
 from pipeline.runs.results import CONFIG, MAX_DOCUMENT_BYTES, PROVENANCE, RESULTS, read_results
@@ -17,6 +20,11 @@ PREDICTIONS = "predictions.parquet"
 EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
 """Columns of the predictions without ids."""
 MAX_PREDICTIONS_BYTES = 1 << 32
+
+_EXAMPLE = re.compile(
+    r",? \(?such as .+?(?=, treated as missing|, in [^,]+\.$|\.$|: [\d,]+\.?$|$)", re.DOTALL
+)
+"""The example in a note: a value and the id of its record, or an invalid id."""
 
 
 def export_run(folder: Path, out: Path) -> None:
@@ -32,10 +40,11 @@ def export_run(folder: Path, out: Path) -> None:
         UserError: `folder` is not a run folder or contains links, or `out` exists or cannot be
             written.
     """
-    read_results(folder)
+    notes = read_results(folder).config["notes"]
     folder, out = folder.expanduser(), out.expanduser()
     # All files are read first, so that an error leaves no incomplete copy.
     copied = {name: _read(folder / name) for name in COPIED if os.path.lexists(folder / name)}
+    copied = {name: _without_examples(value, notes) for name, value in copied.items()}
     predictions = _read_predictions(folder / PREDICTIONS)
     try:
         out.mkdir(parents=True)
@@ -65,10 +74,22 @@ def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         raise UserError(f"{file} cannot be read ({error.strerror}). Train again.") from error
 
 
+def _without_examples(value: bytes, notes: list[str]) -> bytes:
+    """Remove the examples of notes on labels, which name a record, from a document or page."""
+    text = value.decode("utf-8", "surrogateescape")
+    for note in notes:
+        for example in _EXAMPLE.findall(note):
+            for written in (example, json.dumps(example)[1:-1], str(escape(example))):
+                text = text.replace(written, "")
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _read_predictions(file: Path) -> pa.Table:
     """Read the columns that EnECG writes, except ids, in random order."""
     try:
-        table = pq.read_table(pa.BufferReader(_read(file, MAX_PREDICTIONS_BYTES)))
+        source = pa.BufferReader(_read(file, MAX_PREDICTIONS_BYTES))
+        # Threads of pyarrow that still run when the process exits would abort it.
+        table = pq.read_table(source, use_threads=False, pre_buffer=False)
         names = [name for name in table.column_names if name in EXPORTED]
         order = np.random.default_rng().permutation(len(table))
         return table.select(names).replace_schema_metadata().take(order)

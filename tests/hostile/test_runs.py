@@ -15,6 +15,7 @@ from quick_runs import QUICK, RANDOM, extract_random
 from enecg.errors import UserError
 from flows.cli import enecg
 from flows.run_app import run_app
+from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import evaluate
 from pipeline.runs.output_folder import replace_output
 from pipeline.train import train
@@ -257,3 +258,25 @@ def test_export_contains_only_known_columns(run: Path, tmp_path: Path):
     exported = pq.read_schema(tmp_path / "export" / "predictions.parquet")
     assert exported.names == ["task", "method", "repeat", "truth", "predicted", "probability"]
     assert not exported.metadata
+
+
+def test_export_contains_no_record_that_a_note_names(
+    synthetic_dir: Path, store: Path, tmp_path: Path
+):
+    dataset = f"mimic-iv-ecg:{synthetic_dir}"
+    records = sorted(open_dataset(dataset).index().record_id.tolist())
+    rows = [f"{record},{40 + n}" for n, record in enumerate(records)]
+    rows[0], rows[1] = f"{records[0]},999", f"{records[1]},<young>"
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["record_id,age", *rows, "MRN123,5"]) + "\n")
+    settings = TrainSettings(
+        weights=RANDOM, repeats=1, fit=QUICK, tasks=("age",), labels=str(labels)
+    )
+    train(dataset, store, tmp_path / "run", settings=settings)
+    named = (str(records[0]), str(records[1]), "MRN123")
+    notes = " ".join(json.loads((tmp_path / "run" / "config.json").read_text())["notes"])
+    assert all(name in notes for name in named)
+    assert run_app(enecg(), ["runs", "export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    for path in (tmp_path / "out").iterdir():
+        assert not any(name.encode() in path.read_bytes() for name in named), path
+    assert len(json.loads((tmp_path / "out" / "config.json").read_text())["notes"]) >= 3
