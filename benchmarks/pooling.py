@@ -18,7 +18,7 @@ import torch
 
 from enecg.experts import FrozenExpert, get_definition, load_expert
 from enecg.pooling import pool
-from enecg.signal import standardize
+from enecg.signal import mean_and_scale
 from enecg.tasks import TASKS
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.thresholds import choose_threshold, decide
@@ -46,7 +46,7 @@ def embed(
         for start in range(0, len(ecgs), 8):
             ecg = torch.from_numpy(np.stack(ecgs[start : start + 8]))
             states = expert.states(ecg)
-            _, mean, scale = standardize(ecg)
+            mean, scale = mean_and_scale(ecg)
             for name in poolings:
                 amplitude = [mean[..., 0], scale[..., 0]]
                 parts[name].append(torch.cat([pool(name, states), *amplitude], dim=-1).half())

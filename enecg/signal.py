@@ -1,6 +1,7 @@
 """Resampling and standardization of ECGs as tensors."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,23 +13,55 @@ STANDARDIZE_EPSILON = 1e-5
 """Constant added to the variance, as in the Non-stationary Transformer (arXiv 2205.14415)."""
 
 
+BLOCK_STEPS = 10
+"""Minimum number of output samples per block of `resample`."""
+
+
+@dataclass(frozen=True)
+class _Resampler:
+    """A resampling filter as matrix products of overlapping blocks.
+
+    Attributes:
+        matrix: Input samples by output samples of one block.
+        before: Input samples of the first block that precede the signal.
+        stride: Input samples between the starts of consecutive blocks.
+        blocks: Number of blocks.
+    """
+
+    matrix: Float[Tensor, "window step"]
+    before: int
+    stride: int
+    blocks: int
+
+
 @lru_cache(maxsize=8)
-def _resampling_matrix(time: int, steps: int) -> Float[Tensor, "time steps"]:
+def _resampler(time: int, steps: int) -> _Resampler:
     # Imported here because training, which does not resample, should not wait for scipy.signal.
     from scipy.signal import resample_poly
 
     common = math.gcd(time, steps)
+    up, down = steps // common, time // common
     # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
-    matrix = resample_poly(np.eye(time), steps // common, time // common, axis=1, padtype="edge")
-    # The cached matrix must not be an inference tensor, because autograd could not use it later.
+    matrix = resample_poly(np.eye(time), up, down, axis=1, padtype="edge").astype(np.float32)
+    before, stride, blocks = 0, time, 1
+    periods = -(-BLOCK_STEPS // up)
+    middle = common // periods // 2
+    columns = matrix[:, middle * periods * up : (middle + 1) * periods * up]
+    used = np.flatnonzero(columns.any(1))
+    # Every `down` samples, the filter repeats. In a short signal, no block is free of its ends.
+    if used[0] > 0 and used[-1] < time - 1:
+        stride, blocks = periods * down, -(-common // periods)
+        before = middle * stride - int(used[0])
+        matrix = np.ascontiguousarray(columns[used[0] : used[-1] + 1])
+    # The cached matrix must not be an inference tensor: autograd could not use it later.
     with torch.inference_mode(mode=False):
-        return torch.from_numpy(matrix.astype(np.float32))
+        return _Resampler(torch.from_numpy(matrix), before, stride, blocks)
 
 
 def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*batch steps"]:
     """Resample each series to `steps` samples over the same duration, with an anti-aliasing filter.
 
-    The polyphase filter of `scipy.signal.resample_poly` is applied as a matrix product, so that it
+    The polyphase filter of `scipy.signal.resample_poly` is applied as matrix products, so that it
     runs on the tensor's device and is differentiable. Autocast is disabled.
 
     Args:
@@ -38,28 +71,35 @@ def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*b
     Returns:
         The resampled series; `ecg` itself if it already has `steps` samples.
     """
-    if ecg.shape[-1] == steps:
+    time = ecg.shape[-1]
+    if time == steps:
         return ecg
+    found = _resampler(time, steps)
+    window = len(found.matrix)
+    after = (found.blocks - 1) * found.stride + window - found.before - time
+    ends = [
+        ecg[..., :1].expand(*ecg.shape[:-1], found.before),
+        ecg[..., -1:].expand(*ecg.shape[:-1], max(0, after)),
+    ]
     with torch.autocast(ecg.device.type, enabled=False):
-        return ecg @ _resampling_matrix(ecg.shape[-1], steps).to(ecg)
+        blocks = torch.cat([ends[0], ecg, ends[1]], dim=-1).unfold(-1, window, found.stride)
+        return (blocks @ found.matrix.to(ecg)).flatten(-2)[..., :steps]
 
 
-def standardize(
+def mean_and_scale(
     series: Float[Tensor, "*batch time"],
-) -> tuple[Float[Tensor, "*batch time"], Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
-    """Standardize each series to mean 0 and variance 1 over time.
-
-    Args:
-        series: The series, usually in mV.
-
-    Returns:
-        The standardized series, and each series' mean and scale (standard deviation) in the unit of
-        the input.
-    """
+) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
+    """Return each series' mean and scale (standard deviation) in the unit of the input."""
     mean = series.mean(-1, keepdim=True)
-    variance = series.var(-1, keepdim=True, unbiased=False)
-    scale = torch.sqrt(variance + STANDARDIZE_EPSILON)
-    return (series - mean) / scale, mean, scale
+    # Several times as fast as `torch.var`.
+    variance = (series - mean).square().mean(-1, keepdim=True)
+    return mean, torch.sqrt(variance + STANDARDIZE_EPSILON)
+
+
+def standardize(series: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
+    """Standardize each series to mean 0 and variance 1 over time."""
+    mean, scale = mean_and_scale(series)
+    return (series - mean) / scale
 
 
 def moving_average(

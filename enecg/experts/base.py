@@ -15,7 +15,7 @@ from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import HubFile, Weights, find_weights
 from enecg.pooling import POOLINGS, pool, pooled_size
-from enecg.signal import standardize
+from enecg.signal import mean_and_scale
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -137,7 +137,7 @@ class FrozenExpert(nn.Module):
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
         """Compute the embeddings of a batch; see `Expert.embed`."""
-        _, mean, scale = standardize(ecg)
+        mean, scale = mean_and_scale(ecg)
         precision = PRECISIONS[self.spec.precision]
         is_lower = precision != torch.float32
         with torch.autocast(ecg.device.type, precision if is_lower else None, enabled=is_lower):

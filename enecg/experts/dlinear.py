@@ -86,7 +86,7 @@ class DLinearExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 1 feature"]:
         """Compute the states; see `FrozenExpert.states`."""
-        series, _, _ = standardize(resample(ecg, STEPS))
+        series = standardize(resample(ecg, STEPS))
         return torch.cat(self.model(series), dim=-1)[:, :, None]
 
 
@@ -137,7 +137,7 @@ def _build(
 
 DLINEAR = ExpertDefinition(
     name="dlinear",
-    code_version=1,
+    code_version=2,
     preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="per-series",
     poolings=("per-series", "mean"),

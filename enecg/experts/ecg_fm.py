@@ -133,7 +133,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgF
 
 ECG_FM = ExpertDefinition(
     name="ecg-fm",
-    code_version=1,
+    code_version=2,
     preprocessing=Preprocessing(
         windows=SEGMENTS,
         window_steps=SAMPLES // SEGMENTS,

@@ -193,7 +193,7 @@ def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: s
 def _define(name: str, size: str, parameters: int, windows: int = 1) -> ExpertDefinition:
     return ExpertDefinition(
         name=name,
-        code_version=1,
+        code_version=2,
         preprocessing=Preprocessing.resampled(STEPS, windows=windows, normalization="model"),
         pooling="mean-std",
         license="MIT",

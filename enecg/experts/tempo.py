@@ -133,7 +133,7 @@ class TempoExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 42 feature"]:
         """Compute the states; see `FrozenExpert.states`."""
-        series, _, _ = standardize(resample(ecg, STEPS))
+        series = standardize(resample(ecg, STEPS))
         size = CHUNK_SERIES.get(ecg.device.type, len(LEADS))
         chunks = series.flatten(0, 1).split(size)
         tokens = torch.cat([self.model(chunk) for chunk in chunks])
@@ -228,7 +228,7 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
 
 TEMPO = ExpertDefinition(
     name="tempo",
-    code_version=1,
+    code_version=2,
     preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="mean-std",
     license="Apache-2.0",

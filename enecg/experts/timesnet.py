@@ -70,7 +70,15 @@ class Inception(nn.Module):
             ]
         ).mean(0)
         bias = torch.stack([kernel.get_parameter("bias") for kernel in self.kernels]).mean(0)
-        return functional.conv2d(image, weight, bias, padding=widest)
+        # In a small image, the outer rows and columns of the kernel only meet padding.
+        rows, columns = (min(widest, size - 1) for size in image.shape[-2:])
+        weight = weight[
+            :, :, widest - rows : widest + rows + 1, widest - columns : widest + columns + 1
+        ]
+        if image.device.type == "cpu":
+            # 2.5 to 19 times as fast as the default layout with AVX2; as fast with AVX-512.
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(image, weight, bias, padding=(rows, columns))
 
 
 class TimesBlock(nn.Module):
@@ -130,8 +138,9 @@ class TimesBlock(nn.Module):
         steps = states.shape[1]
         rows = math.ceil(steps / period)
         padded = functional.pad(states, (0, 0, 0, rows * period - steps))
+        # In memory, channels come last.
         image = padded.reshape(len(states), rows, period, -1).permute(0, 3, 1, 2)
-        out: Tensor = self.conv(image.contiguous())
+        out: Tensor = self.conv(image if image.device.type == "cpu" else image.contiguous())
         return out.permute(0, 2, 3, 1).flatten(1, 2)[:, :steps]
 
 
@@ -236,7 +245,7 @@ class TimesNetExpert(FrozenExpert):
         self, ecg: Float[Tensor, "batch 12 5000"]
     ) -> Float[Tensor, "batch series 500 feature"]:
         """Compute the states; see `FrozenExpert.states`."""
-        series, _, _ = standardize(resample(ecg, STEPS))
+        series = standardize(resample(ecg, STEPS))
         states: Tensor = self.model(series)
         return states
 
@@ -300,7 +309,7 @@ def _build(
 
 TIMESNET = ExpertDefinition(
     name="timesnet",
-    code_version=1,
+    code_version=2,
     preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="mean-std",
     license="MIT",

@@ -15,32 +15,32 @@ from pipeline.extraction.request import provenance
 from stores.identity import compute_identity
 
 WITHOUT_WEIGHTS = {
-    "dlinear": "a5de561a5ebbd7f1",
-    "timesnet": "abc47a056c07264b",
-    "moment": "7a74264a3e396ece",
-    "moment-base": "1ddc2ecbf8e6d434",
-    "moment-large": "2f862993515264eb",
-    "moment-windows": "b9f186d4f6c47ee6",
-    "moment-base-windows": "fd9abddea851e32d",
-    "moment-large-windows": "9b2f30f7267556b4",
-    "tempo": "085c5e6ef9dd8a2e",
-    "ecg-fm": "631fcd6f3839cf27",
+    "dlinear": "ece55c690e1c1895",
+    "timesnet": "1b8e1eb435694321",
+    "moment": "17416b98c71b73bf",
+    "moment-base": "613327da10712d2e",
+    "moment-large": "ee4d4b8ed52996d5",
+    "moment-windows": "59e6c8c124526f59",
+    "moment-base-windows": "a813bd3275811b76",
+    "moment-large-windows": "f8c3fc5f06c44563",
+    "tempo": "461a5fb11abe80eb",
+    "ecg-fm": "79dedb1f4e57bf99",
     "measurements": "bd67ab4951b0b9c3",
     "leads": "418c56cc5ded7abe",
 }
 """Identities with `random:0`, without the SHA-256 of the drawn weights."""
 
 SMALL = {
-    "dlinear": "4f63d562d6f57bc4",
-    "timesnet": "855aafec1d1f3ac8",
-    "moment": "8f45f45a37708af8",
-    "moment-windows": "9009209103850d2c",
+    "dlinear": "b2b29abf7b8f449e",
+    "timesnet": "156f752251333b05",
+    "moment": "ee000a01f80587d5",
+    "moment-windows": "ea5e512fcef58c7a",
 }
 LARGE = {
-    "moment-base": "4526466dfe2a4c4e",
-    "moment-large": "31b89ea93689e80d",
-    "tempo": "c710b08388ecac96",
-    "ecg-fm": "c0bc70ef861209d5",
+    "moment-base": "182b04a8ee1ddc1f",
+    "moment-large": "891ade01d04f6866",
+    "tempo": "ec5e63ee9c0e76e7",
+    "ecg-fm": "e72d4e05451e97a9",
 }
 """Identities with `random:0`.
 
