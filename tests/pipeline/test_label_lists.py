@@ -248,7 +248,7 @@ def test_ensembles_prefer_the_better_expert_of_a_multilabel_task(name: str):
         ("dx:multilabel:a", "does not name two or more different columns; use dx:multilabel:COL"),
         ("dx:multilabel:a+a", "does not name two or more different columns"),
         ("dx:multilabel:a+", "does not name two or more different columns"),
-        ("dx:multilabel:a+b|c", "label column of .* would break table cells"),
+        ("dx:multilabel:a+b|c", "label column of .* separates table cells"),
     ],
 )
 def test_invalid_multilabel_spec_is_an_error(spec: str, message: str):
