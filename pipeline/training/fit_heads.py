@@ -115,7 +115,8 @@ def fit_heads(
     ridge = fit_linear_paths(data)
     paths = ridge if settings.adaptation == "linear-lora" else None
     stack, history = _fit_stack(data, groups, settings, bases, paths)
-    initial = replace(stack.config, zero_prediction=False)
+    # The update of an untrained adapter is 0, so that none is needed.
+    initial = replace(stack.config, zero_prediction=False, lora=False)
     seeds = [repeat.seed for repeat in repeats]
     untrained = StackedFFN(initial, len(data.tasks), seeds).to(embedding.device)
     if paths is not None:
