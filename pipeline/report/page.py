@@ -2,10 +2,13 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from enecg.metrics import BINS
 from pipeline.report.formats import templates
@@ -29,6 +32,8 @@ from pipeline.training.repeat import Repeat
 PAGE = "results.html"
 
 
+# Names of tasks and classes may contain "$", which is not a formula.
+@matplotlib.rc_context({"text.parse_math": False})
 def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
     """Write the results page of a run.
 
@@ -126,5 +131,10 @@ def _describe_confusions(run: RunResults, repeats: Sequence[Repeat]) -> str:
 def encode_png(figure: Figure) -> str:
     """Render a figure as PNG and encode it in base64 for an HTML page."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with warnings.catch_warnings():
+        # The warning repeats characters of class names, which may control the terminal.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="png", dpi=130)
     return base64.b64encode(buffer.getvalue()).decode()

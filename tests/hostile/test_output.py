@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from enecg.errors import UserError
 from enecg.experts import checkpoints
@@ -26,6 +27,7 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.record_table import read_record_table
 from pipeline.datasets.selection import read_record_ids
 from pipeline.report.formats import csv_cell, to_csv
+from pipeline.report.page import encode_png
 from pipeline.report.table import Table
 from stores.errors import StoreError
 from stores.url import check_url, redact
@@ -249,3 +251,12 @@ def test_files_that_are_no_tables_are_refused_at_once(
             with pytest.raises(UserError, match=re.escape(str(path))):
                 read_record_ids(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # in kB
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["US$5 to $\\nothing{$", "\x1b[2J", "<b>", "$$"])
+def test_names_in_plots_are_neither_formulas_nor_warnings(name: str):
+    figure = Figure()
+    axes = figure.add_subplot(title=name)
+    axes.set_xticks([0, 1], labels=[name, name])
+    assert encode_png(figure)
