@@ -223,8 +223,8 @@ Labels = Annotated[
     Path | None,
     Parameter(
         group=TASKS,
-        help="CSV or Parquet table of labels with a record_id (or study_id, ecg_id) column. "
-        "Replaces the data set's own labels.",
+        help="CSV or Parquet table of labels with a record_id (or study_id) column. Replaces the "
+        "data set's own labels.",
     ),
 ]
 

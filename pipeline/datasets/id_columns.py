@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int64
 from enecg.errors import UserError
 from stores.record_ids import RecordIds
 
-ID_COLUMNS = ("record_id", "study_id", "ecg_id")
-"""Names of columns of record ids, in order of precedence; the last is that of PTB-XL."""
+ID_COLUMNS = ("record_id", "study_id")
+"""Names of columns of record ids, in order of precedence."""
 
 PATIENT_COLUMNS = ("patient_id", "subject_id")
 """Names of columns of patient ids."""

@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,16 +59,23 @@ class RecordTable:
     invalid_rows: str = ""
 
 
-def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]) -> RecordTable:
+def read_record_table(
+    path: Path,
+    record_id: RecordIds,
+    columns: Collection[str],
+    *,
+    id_columns: Sequence[str] = ID_COLUMNS,
+) -> RecordTable:
     """Read columns of a table for the records of a data set.
 
-    The names of id columns (`record_id`, `study_id` or `ecg_id`; `patient_id` or `subject_id`) may
-    be in upper or lower case.
+    The names of id columns (`record_id` or `study_id`; `patient_id` or `subject_id`) may be in
+    upper or lower case.
 
     Args:
         path: CSV, gzipped CSV or Parquet file.
         record_id: The data set's record ids.
         columns: Names of the columns to read; those that do not exist are ignored.
+        id_columns: Names of columns of record ids, in order of precedence.
 
     Returns:
         The columns, joined to the data set's records by record id.
@@ -79,13 +86,14 @@ def read_record_table(path: Path, record_id: RecordIds, columns: Collection[str]
     """
     path = path.expanduser()
     text = is_text(record_id)
-    names, table = _read_columns(path, {*columns, *ID_COLUMNS, *PATIENT_COLUMNS})
-    key = next((name for name in ID_COLUMNS if name in table), None)
+    ids_of = (*id_columns, *PATIENT_COLUMNS)
+    names, table = _read_columns(path, {*columns, *ids_of}, ids_of)
+    key = next((name for name in id_columns if name in table), None)
     if key is None:
         separated = len(names) == 1 and any(mark in names[0] for mark in ";\t")
         remedy = "separate columns by commas" if separated else "rename the column of record ids"
         raise UserError(
-            f"{path} has no column {', '.join(ID_COLUMNS[:-1])} or {ID_COLUMNS[-1]}, only "
+            f"{path} has no column {', '.join(id_columns[:-1])} or {id_columns[-1]}, only "
             f"{', '.join(names[:8])}; {remedy}."
         )
     if table.empty:
@@ -152,12 +160,14 @@ def _raw_column_names(path: Path) -> tuple[str, ...]:
         return names
 
 
-def _read_columns(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
+def _read_columns(
+    path: Path, wanted: Collection[str], ids_of: Collection[str]
+) -> tuple[tuple[str, ...], pd.DataFrame]:
     """Return the names of all columns, and the wanted columns with ids as written in the file."""
     columns = read_column_names(path)
     renamed = dict(zip(_raw_column_names(path), columns, strict=True))
     chosen = [name for name, plain in renamed.items() if plain in wanted]
-    ids = [name for name, plain in renamed.items() if plain in (*ID_COLUMNS, *PATIENT_COLUMNS)]
+    ids = [name for name, plain in renamed.items() if plain in ids_of]
     exact = [*ids, *(name for name, plain in renamed.items() if plain in CODE_COLUMNS)]
     with _parse_errors(path), warnings.catch_warnings():
         # pandas only warns of rows with more fields than the header.

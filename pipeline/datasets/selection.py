@@ -63,8 +63,7 @@ def select_records(
 def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
     """Read record ids from a text file, one per line, or from a CSV or Parquet table.
 
-    In a table, the ids are in the column `record_id`, `study_id` or `ecg_id`, or else in the first
-    column.
+    In a table, the ids are in the column `record_id` or `study_id`, or else in the first column.
     In files of integer ids, a first line without an integer is a header and ``#`` starts a
     comment. In files of text ids, a first line is a header only if it contains one of
     `ID_COLUMNS`; in a text file, each line is one id, including spaces and commas, unless it starts

@@ -9,12 +9,17 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
+from pipeline.datasets.id_columns import ID_COLUMNS
 from pipeline.datasets.label_columns import list_classes, parse_stated_words, quote_examples
 from pipeline.datasets.record_table import read_column_names, read_record_table
 from pipeline.labels.label_file import check_patients
 
 PARTS = ("train", "validation", "test")
 """Names of folds that need no mapping."""
+
+PTB_XL_ID = "ecg_id"
+"""Column of record ids in PTB-XL's table. Tables of labels do not accept it, because the codes of
+that table, such as 0 for male, are not those of a table of labels."""
 
 COLUMN = "fold"
 """Default name of the column of folds."""
@@ -134,7 +139,9 @@ def read_folds(
             f"{path} has no column {folds.column!r}, only {', '.join(columns[:30])}; name the "
             "column of folds with --fold-column."
         )
-    rows = read_record_table(path, index.record_id, {folds.column})
+    rows = read_record_table(
+        path, index.record_id, {folds.column}, id_columns=(*ID_COLUMNS, PTB_XL_ID)
+    )
     if rows.patients is not None:
         check_patients(rows.patients, index, path)
     words = parse_stated_words(rows.table[folds.column])

@@ -178,7 +178,7 @@ def test_any_label_column_of_the_data_set_can_be_a_task(source: MimicIvEcg):
 
 INVALID = {
     "empty": ("", "cannot be read as a table"),
-    "no id": ("name,lvef\nx,1\n", "has no column record_id, study_id or ecg_id, only name, lvef"),
+    "no id": ("name,lvef\nx,1\n", "has no column record_id or study_id, only name, lvef"),
     "ids that are not numbers": (
         "record_id,lvef\na,1\n",
         "1 rows whose record_id is not an exact integer.*'a'",

@@ -18,6 +18,8 @@ from pipeline.datasets.ptb_xl import RHYTHMS, PtbXl
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import evaluate
 from pipeline.labels import make_labels
+from pipeline.labels.folds import Folds, read_folds
+from pipeline.labels.label_file import read_label_file
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
@@ -153,6 +155,16 @@ def test_rhythm_and_superclass_are_the_likeliest_and_ties_go_to_the_rarest(root:
         *("NORM", "NORM", None, "MI", "CD;HYP"),
         *("MI;CD", "NORM;HYP", "NORM;STTC", None),
     ]
+
+
+def test_table_of_ptb_xl_is_not_a_table_of_labels(root: Path):
+    """Its code of sex is 0 for male, that of a table of labels is 1."""
+    dataset = PtbXl(root)
+    with pytest.raises(UserError, match="has no column record_id or study_id, only ecg_id"):
+        read_label_file(root / "ptbxl_database.csv", dataset.index(), {"sex"})
+    folds = Folds(str(root / "ptbxl_database.csv"), "strat_fold", ("2",), ("3",), ("1",))
+    with pytest.raises(UserError, match="patients in two parts of the split"):
+        read_folds(folds, dataset.index())
 
 
 def test_without_scp_statements_there_is_no_superclass(changed: Path):

@@ -226,7 +226,7 @@ def test_an_invalid_spec_is_refused(empty: Path, spec: str, message: str):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("name,sex\n1,M\n", "has no column record_id, study_id or ecg_id"),
+        ("name,sex\n1,M\n", "has no column record_id or study_id"),
         ("record_id,sex\n1,M\n,F\n", "has 1 rows without record_id"),
         ("record_id,sex\n1,M\n1,F\n", "1 records with several different rows"),
         ("record_id,sex\n1.dat,M\n", "None of the 1 records of .* \\(such as 1.dat\\)"),
