@@ -239,8 +239,13 @@ MissingValues = Annotated[
 ]
 
 BatchSize = Annotated[
-    int,
-    *number("Records per forward pass. Does not change the embeddings.", EXECUTION, ge=1),
+    int | None,
+    *number(
+        "Records per forward pass; by default adapted so that a batch takes a few seconds and fits "
+        "into memory. Does not change the embeddings.",
+        EXECUTION,
+        ge=1,
+    ),
 ]
 Device = Annotated[
     str,

@@ -34,7 +34,7 @@ def extract(
     weights: p.Weights = ("published",),
     pooling: p.Pooling = ("default",),
     expert_settings: p.ExpertSettings = (),
-    batch_size: p.BatchSize = 64,
+    batch_size: p.BatchSize = None,
     device: p.Device = "auto",
     workers: p.Workers = None,
     devices: p.Devices = (),

@@ -34,7 +34,7 @@ def refresh(
     dtype: p.Dtype = "float16",
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
-    batch_size: p.BatchSize = 64,
+    batch_size: p.BatchSize = None,
     limit: p.Limit = None,
     records: p.Records = None,
     wait_minutes: p.WaitMinutes = 60.0,

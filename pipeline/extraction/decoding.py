@@ -1,6 +1,6 @@
 """Batched decoding of records, with prefetch of the next batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +29,7 @@ def decode_batches(
     dataset: Dataset,
     index_rows: Int[np.ndarray, " row"],
     rows: Int[np.ndarray, " pending"],
-    batch_size: int,
+    batch_size: Callable[[], int],
 ) -> Iterator[list[DecodedRecord]]:
     """Decode records in batches; the next batch is decoded while the caller processes one.
 
@@ -38,10 +38,10 @@ def decode_batches(
             read concurrently.
         index_rows: For each store row, the row of the same record in the data set's index.
         rows: Store rows to decode.
-        batch_size: Records per batch.
+        batch_size: Returns the number of records of the next batch to decode.
 
     Yields:
-        Lists of at most `batch_size` records, in the order of `rows`.
+        Lists of records, in the order of `rows`.
     """
     threads = getattr(dataset, "threads", 1)
     remaining = iter(rows.tolist())
@@ -57,7 +57,7 @@ def decode_batches(
 
     def submit_batch() -> list[Future[list[DecodedRecord]]]:
         """Start decoding a batch, split over the threads."""
-        batch = list(islice(remaining, batch_size))
+        batch = list(islice(remaining, batch_size()))
         size = -(-len(batch) // threads) or 1
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return [pool.submit(decode, part) for part in parts]

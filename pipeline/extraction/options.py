@@ -37,7 +37,8 @@ class ExtractOptions:
             `device`, or all GPUs if `device` is ``auto``.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
-        batch_size: Records per forward pass, at least 1.
+        batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes a
+            few seconds and fits into the device's memory.
         limit: Extract only the first `limit` records of the index; None extracts all.
         records: File with the ids of the records to extract; None extracts all.
         retry_failed: Whether to retry records that failed in earlier runs.
@@ -57,7 +58,7 @@ class ExtractOptions:
     workers: int | None = None
     devices: tuple[str, ...] = ()
     scheduler: str | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
     limit: int | None = None
     records: Path | None = None
     retry_failed: bool = False
@@ -66,7 +67,7 @@ class ExtractOptions:
     shard_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"The batch size is {self.batch_size}; it must be 1 or more.")
         if self.workers is not None and self.workers < 1:
             raise UserError(f"The number of workers is {self.workers}; it must be 1 or more.")

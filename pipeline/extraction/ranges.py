@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
-from enecg.errors import UserError
+from pipeline.extraction.batch_size import BatchSize
 from pipeline.extraction.decoding import DecodedRecord, decode_batches
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.shard_buffer import ShardBuffer
@@ -52,6 +52,7 @@ def extract_range(
     pending = np.logical_or.reduce([store.pending(span) for store in plan.stores])
     done = total - int(pending.sum())
     options = plan.request.options
+    batch_size = BatchSize(options.batch_size, plan.request.device)
     for shard in range(shards.first, shards.last):
         buffers = [ShardBuffer(planned, shard, summary) for planned in plan.stores]
         missing = np.logical_or.reduce([buffer.missing for buffer in buffers])
@@ -61,9 +62,11 @@ def extract_range(
         flushed = time.monotonic()
         try:
             for batch in decode_batches(
-                plan.request.dataset, plan.index_rows, rows, options.batch_size
+                plan.request.dataset, plan.index_rows, rows, lambda: batch_size.size
             ):
-                _embed_batch(buffers, batch, plan.request.device)
+                started = time.monotonic()
+                _embed_batch(buffers, batch, plan.request.device, batch_size)
+                batch_size.update(len(batch), time.monotonic() - started)
                 done += len(batch)
                 if progress is not None:
                     progress(done, total)
@@ -87,7 +90,10 @@ def _write(buffers: Sequence[ShardBuffer]) -> None:
 
 
 def _embed_batch(
-    buffers: Sequence[ShardBuffer], batch: Sequence[DecodedRecord], device: str
+    buffers: Sequence[ShardBuffer],
+    batch: Sequence[DecodedRecord],
+    device: str,
+    batch_size: BatchSize,
 ) -> None:
     """Embed a batch with each expert, except the records that are not missing in its store."""
     first_row = buffers[0].span.start
@@ -104,27 +110,21 @@ def _embed_batch(
     if rows:
         ecg = torch.from_numpy(np.stack(signals)).to(device)
         for buffer in buffers:
-            _embed(buffer, np.array(rows), ecg)
+            _embed(buffer, np.array(rows), ecg, batch_size)
 
 
 def _embed(
-    buffer: ShardBuffer, rows: Int[np.ndarray, " batch"], ecg: Float32[Tensor, "batch 12 5000"]
+    buffer: ShardBuffer,
+    rows: Int[np.ndarray, " batch"],
+    ecg: Float32[Tensor, "batch 12 5000"],
+    batch_size: BatchSize,
 ) -> None:
     missing = buffer.missing[rows]
     if not missing.any():
         return
     name = buffer.planned.name
     started = time.monotonic()
-    try:
-        with torch.inference_mode():
-            embedding = buffer.planned.expert.embed(ecg[torch.from_numpy(missing).to(ecg.device)])
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{name} ran out of memory on {ecg.device} with {int(missing.sum())} ECGs per batch; "
-            "use a smaller --batch-size."
-        ) from error
-    # The copy to the CPU synchronizes with the GPU, so the measured time includes the computation.
-    result = embedding.float().cpu().numpy()
+    result = batch_size.embed(buffer.planned.expert, ecg[torch.from_numpy(missing).to(ecg.device)])
     buffer.summary.embedding_seconds[name] += time.monotonic() - started
     buffer.summary.embedded[name] += len(result)
     buffer.set_embeddings(rows[missing], result)
