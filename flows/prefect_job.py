@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.job import use_job
 from flows.output import printable
 from flows.parameters import documented
-from flows.progress import Progress, progress_bar, run_log, throttle
+from flows.progress import Progress, in_background, progress_bar, run_log
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 
 ARTIFACT_SECONDS = 10
@@ -47,12 +47,14 @@ class PrefectJob:
             percent = 100.0 * done / total if total else 100.0
             update_progress_artifact(artifact_id=artifact, progress=percent)
 
-        throttled = throttle(update, ARTIFACT_SECONDS)
-        with progress_bar(title, unit, self.log, scale=scale) as bar:
+        with (
+            progress_bar(title, unit, self.log, scale=scale) as bar,
+            in_background(update, ARTIFACT_SECONDS) as update_soon,
+        ):
 
             def progress(done: int, total: int) -> None:
                 bar(done, total)
-                throttled(done, total)
+                update_soon(done, total)
 
             yield progress
 

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from rich import progress as rich_progress
 from rich.console import Console
@@ -14,6 +16,8 @@ from flows.output import log_to_stderr
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``; there is no limit on the number of calls."""
+
+logger = logging.getLogger(__name__)
 
 Log = Callable[[str], None]
 """Called with one line of text."""
@@ -70,6 +74,46 @@ def throttle(progress: Progress, seconds: float) -> Progress:
             progress(done, total)
 
     return throttled
+
+
+@contextmanager
+def in_background(progress: Progress, seconds: float) -> Iterator[Progress]:
+    """Report progress from another thread, so that a slow or failing report never stops the work.
+
+    Args:
+        progress: Called with the newest counts. Its errors are logged at DEBUG and dropped.
+        seconds: Minimum time between two calls, and maximum wait for the last one at the end.
+
+    Yields:
+        A callback that stores the counts and returns at once.
+    """
+    newest: tuple[int, int] | None = None
+    ended = threading.Event()
+
+    def report() -> None:
+        reported = None
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(seconds)
+            if newest is None or newest == reported:
+                continue
+            reported = newest
+            try:
+                progress(*reported)
+            except Exception as error:
+                logger.debug("Progress was not reported: %s", error)
+
+    def store(done: int, total: int) -> None:
+        nonlocal newest
+        newest = done, total
+
+    thread = threading.Thread(target=copy_context().run, args=[report], daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        ended.set()
+        thread.join(seconds)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
+import threading
+import time
 from contextlib import suppress
 
-from flows.progress import progress_bar, throttle
+from flows.progress import in_background, progress_bar, throttle
 from pipeline.extraction.progress import JobProgress
 
 
@@ -50,3 +52,30 @@ def test_scaled_counts_end_at_the_total():
         progress(3_000_001, 3_000_001)
     assert lines[0].startswith("label: 2 of 4 MB, ")
     assert lines[1].startswith("label: 4 of 4 MB, ")
+
+
+def test_background_report_gets_the_newest_and_the_final_counts():
+    calls: list[tuple[int, int]] = []
+    with in_background(lambda done, total: calls.append((done, total)), 0.01) as progress:
+        for done in range(1, 101):
+            progress(done, 100)
+    assert calls[-1] == (100, 100)
+    assert len(calls) <= 100
+
+
+def test_failing_or_hanging_report_does_not_stop_the_work():
+    released = threading.Event()
+
+    def hang(done: int, total: int) -> None:
+        released.wait(30)
+
+    def fail(done: int, total: int) -> None:
+        raise ConnectionError("the server is away")
+
+    for report in (hang, fail):
+        with in_background(report, 0.01) as progress:
+            progress(1, 2)
+            time.sleep(0.05)
+            progress(2, 2)
+    assert not released.is_set()
+    released.set()
