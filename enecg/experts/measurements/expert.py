@@ -49,7 +49,7 @@ def _build(definition: ExpertDefinition, _: Weights, pooling: str) -> Measuremen
 
 MEASUREMENTS = ExpertDefinition(
     name="measurements",
-    code_version=2,
+    code_version=3,
     preprocessing=Preprocessing(),
     pooling="none",
     poolings=("none",),

@@ -25,7 +25,7 @@ WITHOUT_WEIGHTS = {
     "moment-large-windows": "f8c3fc5f06c44563",
     "tempo": "461a5fb11abe80eb",
     "ecg-fm": "79dedb1f4e57bf99",
-    "measurements": "bd67ab4951b0b9c3",
+    "measurements": "ec1b7f091619383b",
     "leads": "418c56cc5ded7abe",
 }
 """Identities with `random:0`, without the SHA-256 of the drawn weights."""

@@ -49,6 +49,18 @@ def test_qrs_duration_follows_the_width(factor: float):
     assert values["qrs_duration"] / usual == pytest.approx(factor, abs=0.2)
 
 
+def test_late_r_prime_is_part_of_the_complex():
+    usual = measure_one(make_ecg(BEATS))
+    ecg = make_ecg(BEATS)
+    time = np.arange(5000)[:, None] / 500 - BEATS
+    late = np.exp(-0.5 * ((time - 0.075) / 0.014) ** 2).sum(1)
+    for row, height in ((6, 0.5),):
+        ecg[row] += (height * late).astype(np.float32)
+    values = measure_one(ecg)
+    # It ends 31 ms, 2.2 standard deviations, after its peak.
+    assert values["qrs_duration"] - usual["qrs_duration"] == pytest.approx(60, abs=16)
+
+
 def test_no_p_wave_in_atrial_fibrillation():
     rng = np.random.default_rng(0)
     for seed in range(5):
