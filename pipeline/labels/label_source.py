@@ -260,7 +260,8 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
     if task.kind == "multiclass" and distinct > MAX_CLASSES:
         raise UserError(
             f"{problem}, but a multiclass task has at most {MAX_CLASSES}; merge classes, or change "
-            f"the kind of the task to regression.{describe_code_task(task)}"
+            "the kind of the task: regression for numbers, multilabel for lists of codes."
+            f"{describe_code_task(task)}"
         )
     return task
 

@@ -15,9 +15,9 @@ RIDGE_NOTE = (
     "Ridge regression: a linear regression with an L2 penalty, in closed form, on the standardized "
     "embedding of one expert, which is chosen for each task and repeat by its loss on validation "
     "patients. For classes and labels it is fitted on their indicators, and logits = log share (of "
-    "a label: log odds) + scale * (score - share). Penalty and scale have the lowest loss for "
-    "training patients that are left out in turn and for validation patients; it is then fitted "
-    "again on both."
+    "a label: log odds) + scale * score. Fits with several penalties and scales are averaged, "
+    "weighted by the likelihood of their predictions for patients that are left out in turn. It is "
+    "fitted on training patients, and again on training and validation patients for the test."
 )
 
 
