@@ -1,19 +1,37 @@
 """Ridge regression for many penalties at once, with leave-one-group-out predictions."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from enecg.mapped_tensor import MappedTensor
+
 MIN_EIGENVALUE = 1e-10
 """Smallest eigenvalue that is kept, relative to the largest."""
 
 ROWS = 8192
-"""Records that are multiplied at a time."""
+"""Records that are multiplied at a time. Sums over records depend on it in their last bits."""
+
+MAX_BYTES = 1 << 40
+"""Default limit of a tensor in memory."""
 
 PAIR_VALUES = 4_000_000
 """Products of the left vectors of two records that are in memory at a time."""
+
+
+class FeatureRows(Protocol):
+    """A tensor of features, or an object that computes ranges of its rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of records and features."""
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Return the features of some records."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class RidgeDesign:
         singular: Singular values.
         right: Right singular vectors.
         group: Group of each record, such as its patient: 0, 1, ...
+        storage: Storage of `left`, which may be a file; None if it is small.
     """
 
     mean: Float[Tensor, " feature"]
@@ -35,37 +54,54 @@ class RidgeDesign:
     singular: Float[Tensor, " rank"]
     right: Float[Tensor, "rank feature"]
     group: Int[Tensor, " record"]
+    storage: MappedTensor | None = None
 
     @classmethod
     def decompose(
-        cls, features: Float[Tensor, "record feature"], group: Int[Tensor, " record"]
+        cls, features: FeatureRows, group: Int[Tensor, " record"], max_bytes: int = MAX_BYTES
     ) -> "RidgeDesign":
         """Decompose features through the eigenvalues of the smaller Gram matrix.
 
         Args:
             features: Features of the records to fit on.
             group: Group of each record; predictions leave out one group.
+            max_bytes: Size above which the left singular vectors are in a temporary file.
 
         Returns:
             The decomposition, in float64.
         """
-        centered = features.to(torch.float64, copy=True)
-        mean = centered.mean(0)
-        centered -= mean
-        wide = centered.shape[0] < centered.shape[1]
-        gram = centered @ centered.T if wide else centered.T @ centered
+        records, size = features.shape
+        blocks = [slice(start, start + ROWS) for start in range(0, records, ROWS)]
+        storage = MappedTensor((records, size), torch.float64, group.device, max_bytes)
+        total = torch.zeros(size, dtype=torch.float64, device=group.device)
+        for rows in blocks:
+            storage.tensor[rows] = features[rows].double()
+            total += storage.tensor[rows].sum(0)
+            storage.count(storage.tensor[rows])
+        mean = total / max(1, records)
+        wide = records < size
+        gram = torch.zeros((size, size) if not wide else (0, 0)).to(total)
+        for rows in blocks:
+            part = storage.tensor[rows].sub_(mean)
+            if not wide:
+                gram += part.T @ part
+            storage.count(part)
+        if wide:
+            gram = storage.tensor @ storage.tensor.T
         squares, vectors = torch.linalg.eigh(gram)
         kept = squares > MIN_EIGENVALUE * squares[-1].clamp_min(1e-300)
         singular, vectors = squares[kept].sqrt(), vectors[:, kept]
         if wide:
-            left, right = vectors, (vectors.T @ centered) / singular.unsqueeze(1)
+            left, right = vectors, (vectors.T @ storage.tensor) / singular.unsqueeze(1)
         else:
             # In place, because this is the largest tensor.
-            for part in centered.split(ROWS):
+            for rows in blocks:
+                part = storage.tensor[rows]
                 part[:, : len(singular)] = (part @ vectors) / singular
-            left, right = centered[:, : len(singular)], vectors.T
+                storage.count(part)
+            left, right = storage.tensor[:, : len(singular)], vectors.T
         _, codes = group.unique(return_inverse=True)
-        return cls(mean, left, singular, right, codes)
+        return cls(mean, left, singular, right, codes, None if wide else storage)
 
     @property
     def scale(self) -> float:
@@ -97,7 +133,7 @@ class RidgeDesign:
         center = targets.mean(0)
         squares = self.singular.square() + penalties.unsqueeze(1)
         filtered = self.singular * (weights.unsqueeze(1) / squares).sum(0)
-        weight = ((self.left.T @ (targets - center)) * filtered.unsqueeze(1)).T @ self.right
+        weight = (self._project(targets - center) * filtered.unsqueeze(1)).T @ self.right
         return weight, center - weight @ self.mean
 
     def left_out_means(
@@ -135,10 +171,11 @@ class RidgeDesign:
         squares = self.singular.square()
         shrink = squares / (squares + penalties.unsqueeze(1))
         center = targets.mean(0)
-        projected = self.left.T @ (targets - center)
+        projected = self._project(targets - center)
         # One product for all penalties: a batched one would copy the left vectors for each.
         filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1)
-        fitted = (self.left @ filtered.flatten(1)).unflatten(1, filtered.shape[1:]).transpose(0, 1)
+        fitted = torch.cat([part @ filtered.flatten(1) for _, part in self._blocks()])
+        fitted = fitted.unflatten(1, filtered.shape[1:]).transpose(0, 1)
         residual = targets - fitted - center
         order = self.group.argsort(stable=True)
         sizes = self.group.bincount()
@@ -151,7 +188,24 @@ class RidgeDesign:
             identity = torch.eye(size, dtype=targets.dtype, device=order.device)
             for part in rows.split(max(1, PAIR_VALUES // max(1, size**2 * self.left.shape[1]))):
                 basis = self.left[part]
+                if self.storage is not None:
+                    self.storage.count(basis)
                 pairs = (basis.unsqueeze(2) * basis.unsqueeze(1)).flatten(0, 2)
                 hat = (pairs @ shrink.T).T.unflatten(1, (-1, size, size)) + 1 / count
                 left_out[:, part] = torch.linalg.solve(identity - hat, residual[:, part])
         return targets - left_out
+
+    def _blocks(self) -> Iterator[tuple[slice, Float[Tensor, "record rank"]]]:
+        """Yield the left singular vectors of `ROWS` records at a time, with their rows."""
+        for start in range(0, max(1, len(self.left)), ROWS):
+            rows = slice(start, start + ROWS)
+            yield rows, self.left[rows]
+            if self.storage is not None:
+                self.storage.count(self.left[rows])
+
+    def _project(self, targets: Float[Tensor, "record output"]) -> Float[Tensor, "rank output"]:
+        """Multiply the transposed left singular vectors by targets."""
+        projected = targets.new_zeros((self.left.shape[1], targets.shape[1]))
+        for rows, part in self._blocks():
+            projected += part.T @ targets[rows]
+        return projected

@@ -129,6 +129,22 @@ class _Fit:
     left_out: Float[Tensor, "record output"]
 
 
+class _Rows:
+    """Standardized features of records of a repeat, computed for a range of rows at a time."""
+
+    def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
+        self.data, self.rows = data, rows
+        self.repeat = torch.tensor([repeat], device=rows.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.data.embedding.shape[1]
+
+    def __getitem__(self, rows: slice) -> Float[Tensor, "record feature"]:
+        features: Tensor = self.data.features(self.repeat, self.rows[rows].unsqueeze(0))[0]
+        return features
+
+
 class _Part:
     """Records of a repeat, with a decomposition for each set of records that tasks have labels for.
 
@@ -139,8 +155,7 @@ class _Part:
     """
 
     def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
-        index = torch.tensor([repeat], device=rows.device)
-        self.features = data.features(index, rows.unsqueeze(0))[0]
+        self.data, self.repeat, self.rows = data, repeat, rows
         self.encoded = data.encoded[repeat][:, rows]
         self.patients = data.repeats[repeat].patients[rows]
         self.indicators = {task: labels[repeat][rows] for task, labels in data.indicators.items()}
@@ -156,8 +171,10 @@ class _Part:
         encoded = self.encoded[task][known]
         key = known.cpu().numpy().tobytes()
         if key not in self.designs:
-            features = self.features if known.all() else self.features[known]
-            self.designs[key] = RidgeDesign.decompose(features, self.patients[known])
+            features = _Rows(self.data, self.repeat, self.rows[known])
+            self.designs[key] = RidgeDesign.decompose(
+                features, self.patients[known], self.data.max_bytes
+            )
         design = self.designs[key]
         if task in self.indicators:
             return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)

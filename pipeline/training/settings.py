@@ -22,9 +22,9 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 """
 
 
-WORKING_COPIES = 8
+WORKING_COPIES = 6
 """Memory while the heads of an expert are trained, relative to its embeddings in float16: these,
-the features in float32 and in float64 for ridge regressions, and parts of them."""
+their float64 copy for ridge regressions, and parts of them."""
 
 
 @dataclass(frozen=True)

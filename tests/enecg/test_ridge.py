@@ -45,6 +45,24 @@ def test_predictions_leave_out_the_group(records: int, features: int):
             )
 
 
+@pytest.mark.parametrize(("records", "features"), [(50, 8), (20, 60)])
+def test_result_is_the_same_in_memory_and_in_a_file(
+    records: int, features: int, monkeypatch: pytest.MonkeyPatch
+):
+    x, y, groups = make_data(records, features)
+    penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
+    whole = RidgeDesign.decompose(x, groups).predict_left_out(y, penalties)
+    monkeypatch.setattr("enecg.ridge.ROWS", 16)
+    memory, file = (RidgeDesign.decompose(x, groups, size) for size in (1 << 30, 100))
+    assert torch.equal(file.predict_left_out(y, penalties), memory.predict_left_out(y, penalties))
+    for one, other in zip(
+        file.coefficients(y, *single(0.1)), memory.coefficients(y, *single(0.1)), strict=True
+    ):
+        assert torch.equal(one, other)
+    # Blocks of rows change sums in their last bits only.
+    torch.testing.assert_close(memory.predict_left_out(y, penalties), whole, rtol=1e-9, atol=1e-9)
+
+
 def test_constant_features_predict_the_mean():
     y = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
     design = RidgeDesign.decompose(torch.ones(2, 3), torch.arange(2))
