@@ -272,6 +272,15 @@ Devices = Annotated[
         validator=lambda type_, values: [_check_device(type_, value) for value in split(values)],
     ),
 ]
+TorchThreads = Annotated[
+    int | None,
+    *number(
+        "CPU threads of an operation in each worker; by default the cores that other processes "
+        "leave free.",
+        EXECUTION,
+        ge=1,
+    ),
+]
 ExtractScheduler = Annotated[
     str | None,
     Parameter(

@@ -1,7 +1,6 @@
 """Workers of an extraction as a Dask cluster: processes on this machine, or an existing cluster."""
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -19,6 +18,7 @@ from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.ranges import Progress
 from pipeline.extraction.summary import ExtractionSummary
+from pipeline.extraction.threads import choose_threads
 from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, extract_work
 
 ALLOWED_FAILURES = 10
@@ -139,7 +139,9 @@ def open_dask_engine(
             an object.
     """
     address = plan.request.options.scheduler
-    threads = max(1, len(os.sched_getaffinity(0)) // len(devices)) if address is None else None
+    threads = plan.request.options.threads
+    if address is None:
+        threads = choose_threads(threads, len(devices))
     work = describe_work(plan, dataset, tuple(experts), threads)
     if address is not None:
         with connect_scheduler(address) as client:

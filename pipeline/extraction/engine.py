@@ -10,6 +10,7 @@ from pipeline.extraction.devices import worker_devices
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.ranges import Progress, extract_range
 from pipeline.extraction.summary import ExtractionSummary
+from pipeline.extraction.threads import choose_threads, use_threads
 
 ExtractOne = Callable[[ShardRange], None]
 """Computes a range with `Engine.extract`; a repeated call computes only what is missing."""
@@ -78,7 +79,8 @@ def open_engine(
     options = plan.request.options
     devices = worker_devices(options)
     if options.scheduler is None and len(devices) == 1:
-        yield InProcessEngine(plan)
+        with use_threads(choose_threads(options.threads)):
+            yield InProcessEngine(plan)
         return
     # Imported here because it takes a second.
     from pipeline.extraction.dask_engine import open_dask_engine

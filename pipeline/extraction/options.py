@@ -35,6 +35,8 @@ class ExtractOptions:
             number is 1, no process is started: this process is the worker.
         devices: Torch devices of the workers, such as ``("cuda:0", "cuda:1")``; empty uses
             `device`, or all GPUs if `device` is ``auto``.
+        threads: CPU threads of an operation in each worker; None uses the cores that other
+            processes leave free.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
         batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes a
@@ -57,6 +59,7 @@ class ExtractOptions:
     device: str = "auto"
     workers: int | None = None
     devices: tuple[str, ...] = ()
+    threads: int | None = None
     scheduler: str | None = None
     batch_size: int | None = None
     limit: int | None = None
@@ -71,6 +74,8 @@ class ExtractOptions:
             raise UserError(f"The batch size is {self.batch_size}; it must be 1 or more.")
         if self.workers is not None and self.workers < 1:
             raise UserError(f"The number of workers is {self.workers}; it must be 1 or more.")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"The number of threads is {self.threads}; it must be 1 or more.")
         if self.scheduler is not None and (self.workers is not None or self.devices):
             raise UserError(
                 "--workers and --devices start processes on this machine, but --scheduler uses "
