@@ -350,7 +350,10 @@ def test_codes_are_exact_text_even_if_all_are_numbers(root: Path, tmp_path: Path
     ("task", "message"),
     [
         ("dx_7:binary", f"no record has the code '7' in the column dx .*'{SINUS}'.*; correct the"),
-        ("dx:binary", r"dx has 7 distinct values .* write --task dx_CODE:binary\."),
+        (
+            "dx:binary",
+            r"dx has 7 distinct values .* write --task dx_CODE:binary; for all, dx:multilabel\.",
+        ),
         (f"dx:binary:{AF}", rf"For a single code, write --task dx_{AF}:binary\."),
         ("rx_7:binary", "No label column 'rx_7' in the data set; available columns: age, sex, dx"),
     ],
