@@ -1,13 +1,14 @@
-"""Accuracy and speed of the expert `measurements` on LUDB, beside two detectors in the same run.
+"""Accuracy and speed of the expert `measurements` on LUDB, compared with two beat detectors.
 
     python benchmarks/measurements.py --ludb data/ludb
 
-The reference are the cardiologists' marks. A beat is detected if it is within 150 ms of a mark in
-lead II (ANSI/AAMI EC57); only the time between the first and the last mark counts, because LUDB's
-first and last beats are often not annotated. Errors of waves are those of a record: the position
-in the average beat minus the median over the beats of the mark's distance from the detected beat,
-in lead II or as the median over the leads that have it. Settings were tuned on the records with
-odd numbers; errors of waves are those of the even ones. Rates are per second of CPU time.
+The cardiologists' marks are the reference. A mark in lead II counts as detected if a detected beat
+is within 150 ms (ANSI/AAMI EC57). Only the time between the first and the last mark is evaluated,
+because LUDB's first and last beats are often not annotated. A wave has one error per record: its
+position relative to the beat in the average beat, minus the median distance of its marks from their
+detected beats. These are the marks in lead II, or the median over all leads with such marks.
+Settings were tuned on the records with odd numbers, and the errors of waves are those of the even
+ones. Rates are per second of CPU time.
 """
 
 import argparse
@@ -29,14 +30,14 @@ from enecg.experts.measurements.measure import FEATURES, measure
 from pipeline.datasets.ludb import Ludb
 
 TOLERANCE = 75
-"""Samples: 150 ms."""
+"""Maximum distance of a detected beat from a mark, in samples (150 ms)."""
 WAVES = ("P onset", "P offset", "QRS onset", "QRS offset", "T end")
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Marks of one lead: samples at 500 Hz of each wave.
+    """Marks of one lead, as sample numbers at 500 Hz.
 
     Attributes:
         r: Peaks of the QRS complexes.
@@ -134,7 +135,7 @@ def report_detection(
 
 
 def match(reference: np.ndarray, found: np.ndarray) -> list[int]:
-    """Return the index in `found` of the beat that matches each mark, without repetition."""
+    """Return the indices in `found` of the beats that match a mark, each at most once."""
     matched: list[int] = []
     for mark in reference:
         if len(found):
@@ -162,9 +163,11 @@ def detect_by_wfdb(lead: np.ndarray) -> np.ndarray:
 def reference_offsets(
     marks: dict[str, Marks], beats: np.ndarray, leads: Sequence[str]
 ) -> tuple[np.ndarray, float]:
-    """Return the typical distance in samples of each wave from the detected beats, over the leads.
+    """Return the median distance of each wave's marks from the detected beats.
 
-    The second value is the share of marked QRS complexes with a marked P wave.
+    Returns:
+        The distances in samples, and the share of marked QRS complexes with a marked P wave, both
+        as the median over the leads.
     """
     by_lead, shares = [], []
     for lead in leads:
@@ -257,7 +260,7 @@ def report_rates(ecgs: np.ndarray, repeats: int) -> None:
             for batch in batches:
                 function(batch)
             rates[name].append(count / (time.process_time() - started))
-    print("| method | records/s of a core |\n|---|--:|")
+    print("| method | records per s of CPU time |\n|---|--:|")
     for name, each in rates.items():
         print(f"| {name} | {np.median(each):,.0f} |")
 

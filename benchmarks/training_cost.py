@@ -5,11 +5,11 @@
     python benchmarks/training_cost.py --folder /tmp/bench --dataset mimic-iv-ecg:data/demo \
         --store stores-data/lab
 
-Without `--dataset`, the stores of synthetic experts are filled first: five binary labels that
-depend on the embeddings, one record per patient. scikit-learn fits one logistic regression (C 0.01)
-per task, expert and repeat, and for regressions a ridge regression with cross-validation, on
-standardized embeddings. Every method runs in a process of its own. Times are those of the training
-after imports; the memory is that of the process.
+Without `--dataset`, stores of synthetic experts are filled first. There is one record per patient,
+with five binary labels on which the embeddings depend. scikit-learn fits one model per task, expert
+and repeat on standardized embeddings: logistic regression (C = 0.01), or for regression tasks ridge
+regression with cross-validation. Every method runs in a process of its own. Times exclude the
+imports; the peak memory is that of the whole process.
 """
 
 import argparse
@@ -88,8 +88,8 @@ def main() -> None:
     parser.add_argument("--dataset", help="data set instead of synthetic records")
     parser.add_argument("--store", help="store root of --dataset, with random:0 experts")
     parser.add_argument("--methods", nargs="+", default=[SCIKIT_LEARN, *METHODS])
-    parser.add_argument("--threads", type=int, default=0, help="threads of enecg train")
-    parser.add_argument("--memory-limit", type=float, default=4.0, help="GB, of enecg train")
+    parser.add_argument("--threads", type=int, default=0, help="as for enecg train")
+    parser.add_argument("--memory-limit", type=float, default=4.0, help="as for enecg train, in GB")
     parser.add_argument("--epochs", type=int, default=100, help="maximum number of epochs")
     parser.add_argument("--method", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -160,7 +160,7 @@ def make_experts(options: argparse.Namespace) -> list[SyntheticExpert]:
 
 
 def fill_stores(options: argparse.Namespace) -> None:
-    """Fill the stores of the experts and of the leads, unless they exist."""
+    """Fill the stores of the synthetic experts and of the gate's leads with synthetic values."""
     dataset = SyntheticDataset(options.records)
     for number, spec in enumerate(
         [*(expert.spec for expert in make_experts(options)), LeadsSample.spec]

@@ -2,10 +2,10 @@
 
     python benchmarks/workers.py [--patients 400] [--workers 1 2 4] [--kills 100]
 
-Extracts synthetic ECGs with DLinear, which is bound by decoding, and with TimesNet, which is bound
-by the model, and compares the stores byte by byte with those of one process. Times are those of
-the extraction in total, with the start of the workers, and of the computation alone. Then workers
-are killed (SIGKILL) at random times until ``--kills`` have been killed.
+Extracts synthetic ECGs with DLinear, whose speed is limited by decoding, and with TimesNet, whose
+speed is limited by the model, and compares the stores byte by byte with those of one process. Two
+times are printed: that of the computation alone, and that of the whole extraction with the start of
+the workers. Then workers are killed (SIGKILL) at random times until ``--kills`` have been killed.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Extraction:
 def run(
     dataset: str, root: Path, expert: str, workers: int, limit: int | None, kills: int = 0
 ) -> Extraction:
-    """Extract into a new root, killing up to `kills` workers on the way."""
+    """Extract into a new root, and kill up to `kills` workers meanwhile."""
     options = ExtractOptions(
         weights=("random:0",),
         device="cpu",
@@ -69,7 +69,7 @@ def run(
             nonlocal killed
             assert isinstance(engine, DaskEngine)
             while killed < kills and not done.wait(random.uniform(0.5, 3.0)):
-                # A worker that is starting again cannot be asked.
+                # A worker that is restarting does not respond.
                 with suppress(OSError, TimeoutError, ValueError):
                     processes = engine.client.run(os.getpid, on_error="ignore").values()
                     os.kill(random.choice([*processes]), signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Metrics of multilabel tasks: means over the labels that test records can measure.
+"""Metrics of multilabel tasks: means over the labels for which the metric is defined.
 
-In all functions, `truth` is 1 where a record has a label, else 0. scikit-learn is imported on use,
-because every task refers to its metric.
+In all functions, `truth` is 1 where a record has a label, else 0. scikit-learn is imported in the
+functions, because this module is imported even if no metric is computed.
 """
 
 import math
@@ -14,7 +14,7 @@ from enecg.roc import roc_area
 
 
 def varying_labels(truth: Float[np.ndarray, "record label"]) -> Int[np.ndarray, " varying"]:
-    """Return the labels that have a positive and a negative record."""
+    """Return the columns of the labels that have a positive and a negative record."""
     positives = truth.sum(0)
     varying: np.ndarray = np.flatnonzero((positives > 0) & (positives < len(truth)))
     return varying

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class OneExpert(nn.Module):
-    """Takes the place of `enecg.gate.Gate` where there is nothing to choose from.
+    """Replacement of `enecg.gate.Gate` for a run with one expert.
 
     Args:
         tasks: Names of the tasks.
@@ -21,6 +21,6 @@ class OneExpert(nn.Module):
     def forward(
         self, leads: Float[Tensor, "batch feature"]
     ) -> dict[str, Float[Tensor, "batch output expert"]]:
-        """Return weights of 1."""
+        """Return a weight of 1 for each record and task."""
         ones = torch.ones((len(leads), 1, 1), device=leads.device)
         return dict.fromkeys(self.tasks, ones)

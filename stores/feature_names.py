@@ -31,7 +31,7 @@ class FeatureNames:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.units) or len(set(self.names)) != len(self.names):
-            raise ValueError("Features need different names, and one unit for each name.")
+            raise ValueError("The names must be unique, with one unit for each name.")
 
 
 def write_feature_names(group: zarr.Group, features: FeatureNames) -> None:
@@ -61,7 +61,8 @@ def read_feature_names(group: zarr.Group, features: int) -> FeatureNames | None:
         features: Number of features.
 
     Returns:
-        The names; None if the store has no names, or arrays that others added are in their place.
+        The names; None if the store has none, or if the arrays with these names contain something
+        else.
 
     Raises:
         ValueError: A chunk does not match its checksum.

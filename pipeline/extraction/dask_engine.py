@@ -34,7 +34,8 @@ class DaskEngine:
         client: Client of the cluster.
         plan: Plan of the extraction.
         work: Description of the work.
-        devices: Device of each worker, by the worker's name if that is a number.
+        devices: Torch devices of the workers. A worker whose name is a number uses the device with
+            this index, modulo their count; other workers use the first device.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class DaskEngine:
 
     @property
     def concurrency(self) -> int:
-        """Number of ranges to submit at once: more than workers, because others may join."""
+        """Number of ranges to submit at once: more than one per worker, because others may join."""
         return 4 * self.workers
 
     def extract(
@@ -70,7 +71,7 @@ class DaskEngine:
     ) -> None:
         """Compute and write the missing rows in a range of shards on any worker.
 
-        If the worker dies, another one computes what is left.
+        If the worker dies, another one computes the rows that are still missing.
 
         Raises:
             UserError: Several workers died, or one has no access to the data set or an expert.
@@ -85,7 +86,7 @@ class DaskEngine:
         reported = None
         try:
             while True:
-                # Progress may be slow to report, so it is not reported by the client's own thread.
+                # Reporting may be slow, so call `progress` here and not in the client's thread.
                 counts = self._counts.get(shards.first)
                 if progress is not None and counts is not None and counts != reported:
                     progress(*counts)
@@ -97,7 +98,7 @@ class DaskEngine:
         except KilledWorker as error:
             raise UserError(
                 f"{ALLOWED_FAILURES + 1} workers died while computing shards {shards.first} to "
-                f"{shards.last}, possibly because they ran out of memory; use a smaller "
+                f"{shards.last - 1}, possibly because they ran out of memory; use a smaller "
                 "--batch-size or fewer --workers."
             ) from error
         with self._lock:
@@ -170,15 +171,15 @@ def _local_cluster(workers: int) -> Iterator[Client]:
         LocalCluster(
             n_workers=0,
             threads_per_worker=1,
-            # The limit would count memory-mapped weights.
+            # Set no limit, because it would include memory-mapped weights.
             memory_limit=0,
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):
-        # Workers inherit the signal mask of the thread that starts them. Starting the first process
-        # would otherwise start the resource tracker, which unblocks the signals.
+        # Workers inherit the signal mask of the thread that starts them. Start the resource tracker
+        # before the signals are blocked, because starting it unblocks them.
         resource_tracker.ensure_running()
         cluster.sync(_block_signals)
         cluster.scale(workers)
@@ -187,7 +188,7 @@ def _local_cluster(workers: int) -> Iterator[Client]:
 
 
 async def _block_signals() -> None:
-    """Block Ctrl-C and SIGTERM: the coordinating process receives them and stops the workers."""
+    """Block Ctrl-C and SIGTERM, which the coordinating process handles by stopping the workers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 

@@ -13,7 +13,8 @@ from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.threads import choose_threads, use_threads
 
 ExtractOne = Callable[[ShardRange], None]
-"""Computes a range with `Engine.extract`; a repeated call computes only what is missing."""
+"""A function that computes a range with `Engine.extract`. It may be called again for the same range
+and then computes only the rows that are still missing."""
 
 
 class Engine(Protocol):
@@ -56,7 +57,7 @@ class InProcessEngine:
         extract_range(self.plan, shards, summary, progress)
 
     def stop(self) -> None:
-        """Do nothing: an error in this process already ends the running call."""
+        """Do nothing: the call of `extract` that failed was the only one."""
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def open_engine(
         with use_threads(choose_threads(options.threads)):
             yield InProcessEngine(plan)
         return
-    # Imported here because it takes a second.
+    # Imported here because importing Dask takes a second.
     from pipeline.extraction.dask_engine import open_dask_engine
 
     with open_dask_engine(plan, dataset, experts, devices) as engine:
@@ -98,15 +99,16 @@ def run_ranges(engine: Engine, ranges: Sequence[ShardRange], extract_one: Extrac
         extract_one: Called with each range, in a thread if several run at the same time.
 
     Raises:
-        BaseException: Of the first call that fails. Ranges that have not started are not computed,
-            and running ones are stopped.
+        BaseException: The exception of the first call that fails. Ranges that have not started are
+            not computed, and running ones are stopped.
     """
     if engine.concurrency == 1:
         for shards in ranges:
             extract_one(shards)
         return
     with ThreadPoolExecutor(engine.concurrency) as pool:
-        # The context contains the running job and Prefect's run.
+        # Call the function in a copy of the context, which contains the running job and Prefect's
+        # run.
         calls = [pool.submit(copy_context().run, extract_one, shards) for shards in ranges]
         try:
             for call in as_completed(calls):

@@ -8,7 +8,7 @@ from pipeline.extraction.ranges import Progress
 
 
 class JobProgress:
-    """Progress of a job with several parts; a part that fails and is retried counts once.
+    """Progress of a job with several parts. A part that is retried after a failure counts once.
 
     Args:
         total: Units of work in the job.

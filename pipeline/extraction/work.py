@@ -1,6 +1,7 @@
-"""The work of an extraction as a description that any process can carry out.
+"""Description of the work of an extraction, from which any process can carry it out.
 
-Data sets, models and record indexes stay in their process: a worker opens and loads its own once.
+Data sets, models and record indexes are not sent between processes. Each worker opens the data set
+and loads the experts itself, once.
 """
 
 import functools
@@ -22,7 +23,7 @@ from stores.locate import locate
 
 @dataclass(frozen=True)
 class StoreTicket:
-    """A lease of a store, from which a worker makes a `Ticket`.
+    """The lease of a store, from which a worker creates a `Ticket`.
 
     Attributes:
         store: Key of the store in the store root.
@@ -37,7 +38,7 @@ class StoreTicket:
 
 @dataclass(frozen=True)
 class ExtractionWork:
-    """Everything that a worker needs to know of an extraction; small and picklable.
+    """All information about an extraction that a worker needs; small and picklable.
 
     Attributes:
         dataset: Spec of the data set.
@@ -76,8 +77,9 @@ def describe_work(
     names = tuple(expert for expert in experts if isinstance(expert, str))
     if not isinstance(dataset, str) or len(names) < len(experts):
         raise UserError(
-            "Several workers need a data set given as SOURCE:FOLDER and experts given by name, "
-            "because each worker opens its own; register them as entry points, or use one worker."
+            "With several workers, the data set must be given as SOURCE:FOLDER and the experts by "
+            "name, because each worker opens them itself; register your expert as an entry point, "
+            "or use one worker."
         )
     first = plan.stores[0].store.location
     root = str(first).removesuffix(f"/{first.key}")
@@ -107,7 +109,8 @@ def extract_work(
         Counts, failures and timings of this range.
 
     Raises:
-        UserError: The data set, an expert or the device is unavailable to this process, or differs.
+        UserError: The data set, an expert or the device is unavailable in this process, or differs
+            from that of the coordinating process.
         StoreError: A store cannot be read or written.
         LeaseLost: Another extraction has taken over a lease.
     """
@@ -119,10 +122,10 @@ def extract_work(
 
 
 class WorkStopped(BaseException):
-    """The process that coordinates the extraction has asked the workers to stop."""
+    """The process that coordinates the extraction has requested the workers to stop."""
 
 
-# The last extraction is kept, so that each process opens stores and loads experts once.
+# Cache the last extraction, so that each process opens stores and loads experts only once.
 @functools.lru_cache(maxsize=1)
 def _join(work: ExtractionWork, device: str) -> ExtractionPlan:
     if work.threads is not None:
@@ -136,8 +139,8 @@ def _join(work: ExtractionWork, device: str) -> ExtractionPlan:
         tickets[location] = Ticket(leases_folder(location), ticket.number, ticket.token)
     if unknown := tickets.keys() - {target.location for target in request.targets}:
         raise UserError(
-            f"The worker's data set, weights or versions would write to other stores than "
-            f"{', '.join(map(str, sorted(unknown, key=str)))}; install the same versions on all "
-            "workers, and give them the same files."
+            "A worker's data set, weights or EnECG version differ from those of the extraction, so "
+            f"it cannot write to {', '.join(map(str, sorted(unknown, key=str)))}; use the same "
+            "files and versions on all workers."
         )
     return join_extraction(request, tickets)

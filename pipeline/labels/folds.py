@@ -15,7 +15,7 @@ from pipeline.datasets.record_table import read_column_names, read_record_table
 from pipeline.labels.label_file import check_patients
 
 PARTS = ("train", "validation", "test")
-"""Names of folds that need no mapping."""
+"""Parts of the split. Folds with these names are used without a mapping."""
 
 PTB_XL_ID = "ecg_id"
 """Column of record ids in PTB-XL's table. Tables of labels do not accept it, because the codes of
@@ -58,7 +58,7 @@ class FoldAssignment:
         sha256: SHA-256 of the file.
         part: ``train``, ``validation`` or ``test`` by record id; missing where the file has no
             fold, or one that is not used.
-        unused: Numbers of records by fold that is not used.
+        unused: Number of records in each fold that is not used.
         unknown_records: Number of records of the file that are not in the data set.
     """
 
@@ -105,7 +105,7 @@ def fold_options(
         return Folds(str(file), column, validation, test, train)
     if column != COLUMN or train or validation or test:
         raise UserError(
-            "--fold-column, --train-folds, --validation-folds and --test-folds need a table of "
+            "--fold-column, --train-folds, --validation-folds and --test-folds require a table of "
             "folds; add --folds FILE."
         )
     return None
