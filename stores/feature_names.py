@@ -31,7 +31,7 @@ class FeatureNames:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.units) or len(set(self.names)) != len(self.names):
-            raise ValueError("The names must be unique, with one unit for each name.")
+            raise ValueError("Features must have different names, and one unit for each name.")
 
 
 def write_feature_names(group: zarr.Group, features: FeatureNames) -> None:

@@ -64,7 +64,7 @@ def mimic_demo() -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """URL of a moto server with a bucket `lab`; its credentials are in the environment."""
-    # Imported here because most tests need neither.
+    # Imported here because most tests do not use S3.
     import boto3
     from moto.server import ThreadedMotoServer
 

@@ -34,7 +34,7 @@ def predict(
         method: One of `METHODS`.
         repeat: Number of the repeat.
         records: Number of test records.
-        shuffled: Predict the labels of other patients, so that there is no signal.
+        shuffled: Whether to predict shuffled labels, so that no prediction is better than chance.
 
     Returns:
         The predictions.
@@ -78,7 +78,7 @@ def make_run(
     settings: dict[str, Any] | None = None,
     **config: Any,
 ) -> Path:
-    """Write the files that tables are made from: dlinear is untrained, moment is published."""
+    """Write the files from which tables are made; dlinear has random, moment published weights."""
     predictions = [
         predict(task, method, repeat, records=records, shuffled=shuffled)
         for repeat in range(repeats)

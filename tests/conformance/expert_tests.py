@@ -15,7 +15,8 @@
         pass
 
 `expert` returns the expert on the CPU. `variants` returns experts that differ from it in weights,
-pooling or sizes; each must have a different spec. It returns none if there is nothing to vary.
+pooling or sizes; each must have a different spec. If nothing can be varied, it returns an empty
+list.
 """
 
 import copy
@@ -51,7 +52,7 @@ class ExpertTests:
     half_tolerance = 3e-2
     """Maximum RMS error of bfloat16 against float32, relative to the features' SD."""
     differentiable = True
-    """Whether gradients flow to the input; measurements, for example, have none."""
+    """Whether gradients flow to the input."""
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -1,4 +1,4 @@
-"""The installed executables with a Prefect home of their own, and one test server per session."""
+"""Fixtures that run commands, with an empty Prefect home, and one Prefect server per session."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ RunCommand = Callable[..., Outcome]
 
 @pytest.fixture
 def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
-    """Runs `enecg` with these arguments in this process."""
+    """Return a function that runs `enecg` with the given arguments in this process."""
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()
@@ -53,7 +53,7 @@ def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
 
 @pytest.fixture
 def run_executable(tmp_path: Path) -> RunExecutable:
-    """Runs an executable of this Python environment, by default in an empty folder."""
+    """Return a function that runs a program of this environment, by default in an empty folder."""
     home = tmp_path / "prefect-home"
     empty = tmp_path / "empty"
     empty.mkdir()

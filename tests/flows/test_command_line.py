@@ -28,7 +28,7 @@ def assert_user_error(outcome, message: str) -> None:
 
 
 def replace_options(defaults: dict[str, str], options: list[str]) -> list[str]:
-    """Return `options` after the defaults for which they give no value."""
+    """Return the defaults of all options that `options` does not contain, followed by `options`."""
     kept = [
         word for name, value in defaults.items() if name not in options for word in (name, value)
     ]
@@ -76,7 +76,7 @@ LABEL_ERRORS = {
 
 
 @pytest.mark.parametrize("name", LABEL_ERRORS)
-def test_user_error_in_label_is_reported_before_a_server_starts(
+def test_user_error_in_label_exits_with_2_and_one_line(
     name: str, synthetic_dir: Path, tmp_path: Path, run_enecg
 ):
     options, message = LABEL_ERRORS[name]
@@ -97,7 +97,7 @@ TASK_ERRORS = {
 
 @pytest.mark.parametrize("name", TASK_ERRORS)
 @pytest.mark.parametrize("flow", ["train", "refresh"])
-def test_user_error_in_tasks_is_reported_before_a_server_starts(
+def test_user_error_in_tasks_exits_with_2_and_one_line(
     flow: str, name: str, synthetic_dir: Path, tmp_path: Path, run_enecg
 ):
     options, message = TASK_ERRORS[name]
@@ -126,11 +126,11 @@ def test_executable_reports_a_user_error_in_one_line(run_executable, command: li
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_bug_is_not_reported_as_user_error(monkeypatch: pytest.MonkeyPatch, run_enecg):
+def test_exception_of_a_bug_propagates(monkeypatch: pytest.MonkeyPatch, run_enecg):
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    # Imported first, so that it does not bind the broken function.
+    # Import this module first, so that it does not import the broken function.
     import pipeline.extraction.plan  # noqa: F401
 
     monkeypatch.setattr("pipeline.datasets.registry.open_dataset", broken)
@@ -138,7 +138,7 @@ def test_bug_is_not_reported_as_user_error(monkeypatch: pytest.MonkeyPatch, run_
         run_enecg("train", "--dataset", "ludb:x", "--store", "x", "--out", "x")
 
 
-def test_ctrl_c_is_reported_and_sigterm_exits_through_cleanup(capfd: pytest.CaptureFixture[str]):
+def test_ctrl_c_and_sigterm_exit_with_their_codes_and_messages(capfd: pytest.CaptureFixture[str]):
     app = App(name="app")
 
     @app.command
@@ -161,7 +161,7 @@ def test_ctrl_c_is_reported_and_sigterm_exits_through_cleanup(capfd: pytest.Capt
     [
         (signal.SIGINT, signal.SIG_DFL, 130, "Interrupted."),
         (signal.SIGTERM, signal.SIG_DFL, 143, "Terminated."),
-        # As for a process in the background.
+        # A process that was started in the background ignores SIGINT.
         (signal.SIGTERM, signal.SIG_IGN, 143, "Terminated."),
     ],
 )
@@ -200,7 +200,7 @@ def test_stopped_extraction_prints_its_summary_and_resumes(
     assert json.loads(record.read_text())["finished"] is False
 
 
-def test_closed_pipe_is_not_success(monkeypatch: pytest.MonkeyPatch):
+def test_closed_pipe_exits_with_141(monkeypatch: pytest.MonkeyPatch):
     app = App(name="app")
 
     @app.command
@@ -244,7 +244,8 @@ def test_command_without_a_server_does_not_import_prefect(
         "import sys; from flows.cli import enecg; from flows.run_app import run_app; "
         f"code = run_app(enecg(), {words}); print(int(code), 'prefect' in sys.modules)"
     )
-    expected = "2 False" if command == "train" else "0 False"  # no embeddings to train on
+    # `train` fails, because there are no embeddings to train on.
+    expected = "2 False" if command == "train" else "0 False"
     done = run_executable("python", "-c", code)
     assert done.stdout.splitlines()[-1] == expected, done.stderr
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def test_counts_findings_with_examples_and_checks_the_threshold(
+def test_check_prints_findings_writes_a_table_and_exits_with_1_above_the_threshold(
     synthetic_dir: Path, tmp_path: Path, run_enecg
 ):
     dataset = f"mimic-iv-ecg:{synthetic_dir}"

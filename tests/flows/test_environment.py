@@ -23,7 +23,7 @@ def test_variables_of_the_user_are_kept(name: str):
     assert environ[name] == "mine"
 
 
-def test_prefect_logs_to_the_console_only_if_the_user_sets_a_level():
+def test_console_shows_only_critical_logs_of_prefect_unless_the_user_sets_a_level():
     quiet: dict[str, str] = {}
     debug = {"PREFECT_LOGGING_LEVEL": "DEBUG"}
     set_defaults(quiet, quiet=True)
@@ -50,13 +50,15 @@ def test_loopback_bypasses_proxies(proxy: str, excluded: dict[str, str], expecte
 @pytest.mark.parametrize(
     "environ", [{}, {"HTTP_PROXY": "http://proxy.example", "NO_PROXY": "*"}], ids=["none", "all"]
 )
-def test_hosts_without_proxy_are_kept_if_no_change_is_needed(environ: dict[str, str]):
+def test_no_proxy_is_not_changed_without_a_proxy_or_if_it_excludes_all_hosts(
+    environ: dict[str, str],
+):
     before = environ.get("NO_PROXY")
     set_defaults(environ, quiet=True)
     assert environ.get("NO_PROXY") == before
 
 
-def test_prefect_home_is_temporary_if_the_home_cannot_be_written(tmp_path: Path):
+def test_prefect_home_is_temporary_if_the_default_one_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").touch()
     lines: list[str] = []
     environ = {"HOME": str(tmp_path / "file")}
@@ -67,7 +69,9 @@ def test_prefect_home_is_temporary_if_the_home_cannot_be_written(tmp_path: Path)
 
 
 @pytest.mark.parametrize("environ", [{"PREFECT_HOME": "/lab/prefect"}, {}])
-def test_a_usable_or_explicit_prefect_home_is_kept(environ: dict[str, str], tmp_path: Path):
+def test_prefect_home_is_not_set_if_the_user_sets_it_or_the_default_one_can_be_written(
+    environ: dict[str, str], tmp_path: Path
+):
     environ = {**environ, "HOME": str(tmp_path)}
     before = dict(environ)
     use_temporary_home(environ, pytest.fail)
@@ -90,7 +94,7 @@ PROFILE = 'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab:4200/ap
         ({}, {"pyproject.toml": '[project]\nname = "lab"\n'}, False),
     ],
 )
-def test_server_is_found_in_the_environment_profile_and_settings_files(
+def test_configured_server_is_found_and_prefect_imported_only_if_a_file_may_configure_one(
     environ: dict[str, str], files: dict[str, str], named: bool, run_executable, tmp_path: Path
 ):
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""What Prefect needs is checked before a flow runs; each fault is one sentence within seconds."""
+"""Checks of Prefect's environment: each problem is a user error with a message of one sentence."""
 
 import json
 import sqlite3
@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
         http.shutdown()
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200) -> None:
+def set_response(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200) -> None:
     monkeypatch.setattr(_Server, "body", body)
     monkeypatch.setattr(_Server, "status", status)
 
@@ -52,7 +52,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200) -> N
 def test_an_incompatible_server_is_a_user_error(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, message: str
 ):
-    answer(monkeypatch, body)
+    set_response(monkeypatch, body)
     with pytest.raises(UserError, match=rf"PREFECT_API_URL={server} {message}[^\n]*\.$"):
         preflight.check_server(server)
 
@@ -63,7 +63,7 @@ def test_an_incompatible_server_is_a_user_error(
 def test_a_compatible_server_or_one_with_authentication_is_accepted(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
 ):
-    answer(monkeypatch, body, status)
+    set_response(monkeypatch, body, status)
     preflight.check_server(server)
 
 
@@ -74,14 +74,14 @@ def test_an_unreachable_server_is_a_user_error_without_credentials(url: str):
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_that_is_no_database_is_a_user_error(tmp_path: Path):
+def test_a_file_that_is_not_a_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_text("these are notes, not a database")
     with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; move it away"):
         preflight.check_database(path)
 
 
-def test_a_cut_database_is_a_user_error(tmp_path: Path):
+def test_a_truncated_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_bytes(b"SQLite format 3\x00" + bytes(100))
     with pytest.raises(UserError, match=rf"^{path} cannot be read"):
@@ -121,7 +121,7 @@ def test_a_home_that_is_a_file_is_a_user_error(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "http_proxy"])
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4"])
-def test_a_socks_proxy_without_its_package_is_a_user_error(
+def test_a_socks_proxy_without_the_package_socksio_is_a_user_error(
     name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
 ):
     environ = {name: f"{scheme}://127.0.0.1:1080"}
@@ -131,6 +131,6 @@ def test_a_socks_proxy_without_its_package_is_a_user_error(
     preflight.check_socks_proxy({name: "http://proxy.example:3128"})
 
 
-def test_a_socks_proxy_with_its_package_is_accepted(monkeypatch: pytest.MonkeyPatch):
+def test_a_socks_proxy_with_the_package_socksio_is_accepted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: object())
     preflight.check_socks_proxy({"ALL_PROXY": "socks5://127.0.0.1:1080"})

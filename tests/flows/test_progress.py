@@ -6,7 +6,7 @@ from flows.progress import in_background, progress_bar, throttle
 from pipeline.extraction.progress import JobProgress
 
 
-def test_parts_add_up():
+def test_counts_of_parts_add_up():
     calls: list[tuple[int, int]] = []
     job = JobProgress(10, lambda done, total: calls.append((done, total)))
     for size in (4, 6):
@@ -35,7 +35,7 @@ def test_final_call_is_never_throttled():
     assert counts == [1, 100]
 
 
-def test_progress_is_logged_without_a_terminal():
+def test_progress_is_logged_if_standard_error_is_not_a_terminal():
     lines: list[str] = []
     with progress_bar("extract", "records", lines.append, seconds=0) as progress:
         progress(1, 4)

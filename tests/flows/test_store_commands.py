@@ -97,7 +97,7 @@ def test_verify_exits_with_1_until_damage_is_repaired(tmp_path: Path, run_enecg)
     assert open_store(store.location).status(0).tolist() == [0, 0, 0, 0]
 
 
-def test_verify_reports_an_unreadable_store_and_reads_the_others(tmp_path: Path, run_enecg):
+def test_verify_reports_an_unreadable_store_and_verifies_the_others(tmp_path: Path, run_enecg):
     store = filled_store(tmp_path)
     filled_store(tmp_path, expert="tempo")
     damage(store.location, "zarr.json", b"garbage")

@@ -1,4 +1,4 @@
-"""Metadata, leases and run records that others wrote."""
+"""Metadata, leases and run records that other users may have written."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_invalid_metadata_is_an_error_of_one_store(name: str, root: str):
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"\xff", DEEP, b'{"a": NaN}', b"1"])
 @pytest.mark.parametrize("key", ["zarr.json", "embedding/zarr.json", "record_id/zarr.json"])
-def test_documents_that_are_no_objects_are_errors_of_one_store(value: bytes, key: str, root: str):
+def test_documents_that_are_not_objects_are_errors_of_one_store(value: bytes, key: str, root: str):
     (store,) = open_stores(root).stores
     store.location.root.write(f"{store.location.key}/{key}", value)
     assert_one_bad_store(root, store)

@@ -199,7 +199,7 @@ def test_compressed_checkpoint_is_refused(tmp_path: Path):
         detect_format(Path("/dev/zero"))
 
 
-def test_label_tables_of_absurd_size_are_refused(tmp_path: Path):
+def test_label_tables_that_are_too_large_are_refused(tmp_path: Path):
     bomb = tmp_path / "bomb.parquet"
     column = pa.repeat(1, 10**7 + 1)
     pq.write_table(pa.table({"record_id": column, "age": column}), bomb)

@@ -21,7 +21,7 @@ from stores.record_ids import is_text
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check the protocol that every data set follows."""
+    """Check that a data set follows the `Dataset` protocol."""
     index = dataset.index()
     assert len(index) == len(set(index.record_id.tolist())) > 0
     labels = dataset.labels()

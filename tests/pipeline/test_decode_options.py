@@ -62,7 +62,7 @@ def run(dataset: Any, store: Path, **options: Any) -> ExtractionSummary:
         (BOTH, {}),
     ],
 )
-def test_an_option_has_its_own_stores_and_names_itself(
+def test_each_decoding_option_has_separate_stores_and_is_in_their_provenance(
     root: Path, tmp_path: Path, decoding: DecodeOptions, failed: dict[str, int]
 ) -> None:
     plain = run(f"wfdb:lab={root}", tmp_path)
@@ -127,7 +127,7 @@ def test_every_data_set_has_the_options(name: str, synthetic_dir: Path, tmp_path
 
 
 class Constant:
-    """A data set without options of decoding, as a lab may have written it."""
+    """A data set that has no decoding options, such as one that a lab has written."""
 
     namespace = "constant/1"
 

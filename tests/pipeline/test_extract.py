@@ -234,7 +234,7 @@ class NanExpert(MeanExpert):
         return super().embed(ecg) * float("nan")
 
 
-def test_detail_of_nan_does_not_suggest_another_dtype(tmp_path: Path):
+def test_detail_of_nan_embeddings_does_not_suggest_another_dtype(tmp_path: Path):
     summary = run(plan(ConstantDataset(range(3)), tmp_path, NanExpert()))
     assert {failure.detail for failure in summary.failures} == {
         "mean computed NaN or infinity; check its weights and this ECG."
@@ -273,7 +273,7 @@ def test_error_names_experts_whose_records_all_failed(
         assert "failed in an earlier run; --retry-failed retries them" in again
 
 
-def test_one_new_unreadable_record_is_no_error(tmp_path: Path):
+def test_one_new_unreadable_record_is_not_an_error(tmp_path: Path):
     options = ExtractOptions(device="cpu")
     extract(ConstantDataset(range(6)), tmp_path, [MeanExpert()], options=options)
     more = ConstantDataset(range(7), unreadable=(6,))
@@ -687,11 +687,11 @@ def test_all_leases_are_released_when_one_cannot_be_acquired(
         pass
 
 
-def test_an_estimate_reports_a_writer_that_is_gone(tmp_path: Path):
+def test_an_estimate_reports_a_writer_that_has_ended(tmp_path: Path):
     request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert())
     folder = leases_folder(request.targets[0].location)
-    dead = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1)
-    folder.root.write(f"{folder.key}/00000009.json", dead.json())
+    ended = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1)
+    folder.root.write(f"{folder.key}/00000009.json", ended.json())
     assert format_estimates(estimate_extraction(request))[0].endswith("no longer running)")
 
 

@@ -66,7 +66,7 @@ def test_patient_in_two_parts_is_named_with_its_records(tmp_path: Path):
         match=r"1 patients in two parts .* such as 10 with record 1 in train and record 2 in val",
     ):
         read_folds(folds, INDEX)
-    # Two training folds are one part.
+    # A patient may be in two folds of the same part.
     both = Folds(str(file), validation=("3",), test=("4",))
     assert read_folds(both, INDEX).part[[1, 2]].tolist() == ["train", "train"]
 

@@ -72,7 +72,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_header(record: Path, content: bytes) -> None:
-    """Assert what is true of every header."""
+    """Check properties that hold for every header."""
     header = Path(f"{record}.hea")
     header.write_bytes(content)
     COUNT["inputs"] += 1

@@ -123,7 +123,7 @@ def test_a_challenge_folder_has_age_sex_and_diagnoses(root: Path):
         ("#Zürich\n#Age: 7\n", {"age": "7"}),
     ],
 )
-def test_forms_of_comments(comments: str, expected: dict[str, str]):
+def test_all_forms_of_comments_are_read(comments: str, expected: dict[str, str]):
     for encoding in ("utf-8", "latin-1"):
         assert parse_comments(header("a", comments).encode(encoding)) == expected
     assert parse_comments(comments.encode()) == expected
@@ -141,7 +141,7 @@ def test_forms_of_comments(comments: str, expected: dict[str, str]):
         ("atrial fibrillation", "atrial fibrillation"),
     ],
 )
-def test_lists_have_one_form(tmp_path: Path, text: str, expected: str | None):
+def test_lists_are_written_in_one_form(tmp_path: Path, text: str, expected: str | None):
     (tmp_path / "a.hea").write_text(f"#Dx: {text}\n#Age: 1\n")
     found = read_header_labels(np.array(["a"]), DirectoryFiles(tmp_path), Counter())
     assert found.get("dx", pd.Series([None])).tolist() == [expected]
@@ -397,5 +397,5 @@ def test_heads_are_trained_and_evaluated_from_header_comments(recordings: Path, 
     np.testing.assert_array_equal(of_code["truth"], expected)
     other = spec.replace("cinc", "other")
     extract_random(other, store, "dlinear")
-    judged = evaluate(run.folder, other, store)
-    assert {score.task for score in judged.scores} == {"age", "sex", f"dx_{AF}"}
+    evaluation = evaluate(run.folder, other, store)
+    assert {score.task for score in evaluation.scores} == {"age", "sex", f"dx_{AF}"}

@@ -118,7 +118,7 @@ def make_truth(records: int = 90, labels: int = 4) -> tuple[np.ndarray, np.ndarr
     return truth, probability
 
 
-def test_metrics_average_labels_that_can_be_measured():
+def test_metrics_are_averages_over_the_labels_for_which_they_are_defined():
     truth, probability = make_truth()
     predicted = (probability > 0.4).astype(float)
     measured = [0, 1, 2]
@@ -256,6 +256,6 @@ def test_invalid_multilabel_spec_is_an_error(spec: str, message: str):
         parse_task(spec)
 
 
-def test_encoding_of_unknown_codes_is_no_label():
+def test_codes_that_are_not_in_the_label_list_are_ignored():
     encoded = encode_lists(pd.Series([("x",), ("a", "x")]), ("a",))
     np.testing.assert_array_equal(encoded, [[0], [1]])

@@ -1,4 +1,4 @@
-"""Fields of MIMIC's tables are parsed independently of the others in their column."""
+"""Fields of MIMIC's tables, whose values do not depend on other fields of the column."""
 
 from collections.abc import Callable
 
@@ -39,14 +39,14 @@ Parsed = list[dict[str, object]]
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_field_alone_parses_as_in_column(expression: Callable[[str], str]) -> None:
+def test_a_field_is_parsed_the_same_alone_and_in_a_column(expression: Callable[[str], str]) -> None:
     assert [row for field in FIELDS for row in _parse(expression, [field])] == _parse(
         expression, FIELDS
     )
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_field_is_a_value_missing_or_unreadable(expression: Callable[[str], str]) -> None:
+def test_every_field_is_a_value_or_missing_or_unreadable(expression: Callable[[str], str]) -> None:
     missing = ("", " ", "NA", "N/A", "<NA>", "NaN", "nan", " nan ", "NULL", "null", None)
     assert not any(row["unreadable_x"] for row in _parse(expression, [*missing]))
     assert all(row["x"] is None for row in _parse(expression, [*missing]))

@@ -1,4 +1,4 @@
-"""Any layout of a table gives the same rows and labels, in bounded memory."""
+"""Tables of MIMIC: the same rows and labels for any layout of the file and any scan settings."""
 
 import csv
 import io
@@ -69,7 +69,7 @@ def text() -> str:
 
 @pytest.fixture
 def layout(monkeypatch: pytest.MonkeyPatch) -> Layout:
-    """Return a function that sets the number of threads and the bytes that each reads at once."""
+    """Return a function that sets the number of threads and the bytes each thread reads at once."""
 
     def set_layout(threads: int, buffer_bytes: int) -> None:
         monkeypatch.setattr(engine, "THREADS", threads)
@@ -138,7 +138,7 @@ def test_dask_gives_the_same_labels(
     assert here[1]["labevents.csv: rows whose number of fields differs, skipped"] == 1
 
 
-def test_best_result_matches_exhaustive_search(
+def test_selected_result_matches_exhaustive_search(
     ecgs: pd.DataFrame, text: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "labevents.csv", text)
@@ -183,7 +183,7 @@ def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
     place = random.Random(seed).choice([1, len(rows) // 2, len(rows) - 1])
     fields = rows[0].strip().split(",")
     rows[place] = ",".join([*fields[:-1], '"open']) + "\n"
-    # A quote before a line end would close the field. In every other case no quote follows.
+    # A later quote before a line end would close the field. For every other seed, no quote follows.
     unwanted = '"' if seed % 2 else ',"\n'
     rows[place + 1 :] = [row for row in rows[place + 1 :] if unwanted not in row]
     line = "".join(rows[:place]).count("\n") + 1
@@ -196,7 +196,7 @@ def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
 
 
 def random_rows(seed: int) -> tuple[list[str], int]:
-    """Return a header with rows of it, and the number of rows with another number of fields."""
+    """Return a header and its rows, and the number of rows with a wrong number of fields."""
     rng = random.Random(seed)
     width = rng.choice([2, 4, 16])
     row = ",".join(["7"] * width)
@@ -240,7 +240,7 @@ def test_mixed_line_ends_are_reported(tmp_path: Path, ends: tuple[str, str]) -> 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 @pytest.mark.parametrize("last", [True, False])
-def test_line_ends_byte_order_mark_and_empty_lines(
+def test_line_ends_byte_order_mark_and_empty_lines_do_not_change_the_rows(
     tmp_path: Path, end: str, start: str, last: bool
 ) -> None:
     lines = ["a,b", "1,2", "", "", '"x\ny\r\nz",4', "5,", *([""] if last else [])]
@@ -311,7 +311,7 @@ def test_labels_and_data_sets_import_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# Not getrusage's peak: a process inherits its parent's.
+# VmHWM is read because a process inherits the peak of getrusage from its parent.
 PEAK = """
 import sys
 from pathlib import Path
@@ -328,7 +328,7 @@ print(int(labels["potassium_mmol_l"].notna().sum()),
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
-    """All rows are potassium of one patient in the window, the worst case."""
+    """The worst case: all rows are potassium results of one patient within the window."""
     row = "7,1,,1,50971,,2150-01-01 10:00:00,,4.0,4.0,mEq/L,3.3,5.1,,STAT,a comment\n"
     peaks = []
     for rows in (4_000_000, 10_000_000):  # more than fits into memory

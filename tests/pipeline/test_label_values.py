@@ -12,7 +12,7 @@ COUNTED = "mine.csv: values of "
 
 
 def parse(name: str, values: list[object]) -> tuple[list[object], list[str | None], dict[str, int]]:
-    """Return values, reasons and counts of a column; the records are a, b, c, ..."""
+    """Parse a column of records a, b, c, ...; return its values, reasons for absence and counts."""
     column = pd.Series(values, [chr(ord("a") + row) for row in range(len(values))])
     counts: Counter[str] = Counter()
     labels = parse_label(name, column, "mine.csv", counts)
@@ -42,7 +42,7 @@ def test_ages_over_89_are_90_and_others_outside_0_to_120_are_absent(as_text: boo
 
 
 @pytest.mark.parametrize("word", [">89", "> 89", ">=90", "≥90", "≥ 90", "90+", " 90 + "])
-def test_words_for_over_89_are_90(word: str):
+def test_words_for_ages_over_89_are_read_as_90(word: str):
     values, reasons, counts = parse("age", ["40", word])
     assert (values, reasons) == ([40, 90], [None, None])
     assert counts == {"mine.csv: ages over 89, set to 90": 1}
@@ -97,7 +97,7 @@ def test_unknown_words_of_sex_are_absent_and_counted(word: str):
         ("potassium", ["1", "0"]),
     ],
 )
-def test_known_words_are_1_and_0(name: str, column: list[object]):
+def test_known_words_are_read_as_1_or_0(name: str, column: list[object]):
     assert parse(name, column) == ([1, 0], [None, None], {})
 
 

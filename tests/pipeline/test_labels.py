@@ -1,4 +1,4 @@
-"""Labels from small MIMIC tables, and from MIMIC's demo."""
+"""Labels from small tables in MIMIC's format, and from MIMIC's demo."""
 
 import shutil
 from pathlib import Path
@@ -92,12 +92,14 @@ def test_abnormal_criterion_is_selectable(
 
 
 @pytest.mark.parametrize("item", [" 50971", "50971.00", "050971", '"50971"'])
-def test_item_id_formats(tmp_path: Path, item: str) -> None:
+def test_item_id_may_have_any_spelling_of_the_number(tmp_path: Path, item: str) -> None:
     assert label_one(labs(tmp_path / "a.csv", (1, item, ECG_TIME, 5.9, "abnormal"))) == (1.0, 5.9)
 
 
 @pytest.mark.parametrize(("value", "abnormal"), [(3.5, 0.0), (5.1, 0.0), (3.49, 1.0), (5.11, 1.0)])
-def test_limits_are_normal(tmp_path: Path, value: float, abnormal: float) -> None:
+def test_values_equal_to_the_thresholds_are_normal(
+    tmp_path: Path, value: float, abnormal: float
+) -> None:
     path = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, ""))
     assert label_one(path, abnormal="thresholds") == (abnormal, value)
 
@@ -310,7 +312,7 @@ NOT_DIAGNOSES = (
 
 
 def read_diagnoses(path: Path, *reports: tuple[str, ...], **rules: object) -> tuple[list[str], int]:
-    """Return diagnoses or reasons, and the number of reports with a skipped first line."""
+    """Return diagnoses or reasons for absence, and the number of skipped first lines."""
     width = max(map(len, reports))
     lines = [[*report, *[""] * (width - len(report))] for report in reports]
     table = pd.DataFrame(lines, columns=[f"report_{line}" for line in range(width)])
@@ -323,7 +325,7 @@ def read_diagnoses(path: Path, *reports: tuple[str, ...], **rules: object) -> tu
 
 
 @pytest.mark.parametrize("line", NOT_DIAGNOSES)
-def test_line_that_is_no_diagnosis_is_skipped_and_counted(tmp_path: Path, line: str) -> None:
+def test_line_that_is_not_a_diagnosis_is_skipped_and_counted(tmp_path: Path, line: str) -> None:
     path = tmp_path / "machine_measurements.csv"
     reports = (("Sinus rhythm", line), (line, "Sinus rhythm"), (line, "", "Flutter"), (line, ""))
     expected = ["sinus rhythm", "sinus rhythm", "flutter", "no_diagnosis"]
@@ -345,7 +347,7 @@ def test_skipped_phrases_can_be_changed(tmp_path: Path) -> None:
     )
 
 
-def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
+def test_spellings_of_a_diagnosis_are_normalized_to_one_class(tmp_path: Path) -> None:
     spellings = (
         *("Atrial Fibrillation", "ATRIAL FIBRILLATION.", " atrial  fibrillation...", "-- atrial"),
         *("*** Atrial fibrillation ***", "--- atrial fibrillation. ---"),
@@ -429,7 +431,7 @@ def test_implausible_age_is_not_a_label(tmp_path: Path) -> None:
     assert dict(+skipped) == {"patients.csv: ages over 89, set to 90": 1}
 
 
-def test_age_over_89_has_one_value_before_and_after_the_anchor_year(tmp_path: Path) -> None:
+def test_age_over_89_is_90_before_and_after_the_anchor_year(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("subject_id,gender,anchor_age,anchor_year\n1,M,91,2150\n2,F,85,2150\n")
     times = ("2147-01-01 12:00:00", ECG_TIME, "2157-01-01 12:00:00", None)

@@ -1,4 +1,4 @@
-"""Odd records, each after a public report: the ECG that they decode to, or the reason."""
+"""Unusual records from public reports: the ECG they decode to, or why they are unreadable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +83,7 @@ READ: dict[str, Edit] = {
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_legal_headers_give_the_same_ecg(tmp_path: Path, kind: str) -> None:
+def test_unusual_but_valid_headers_give_the_same_ecg(tmp_path: Path, kind: str) -> None:
     record = write(tmp_path, READ[kind])
     np.testing.assert_array_equal(read_wfdb(record), EXPECTED)
 
@@ -132,7 +132,7 @@ def test_unusable_headers_have_a_reason_and_a_remedy(tmp_path: Path, kind: str) 
     assert message in error.detail
 
 
-def test_a_header_without_a_rate_has_250_hz(tmp_path: Path) -> None:
+def test_a_header_without_a_rate_is_read_at_250_hz(tmp_path: Path) -> None:
     record = write(tmp_path, replace(FIRST_LINE, "ecg 12"))
     assert wfdb.rdheader(str(record)).fs == 250
     signals = read_leads(record)
@@ -141,7 +141,7 @@ def test_a_header_without_a_rate_has_250_hz(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_wfdb(record), read_wfdb(other))
 
 
-def test_a_rate_that_is_no_integer_is_resampled(tmp_path: Path) -> None:
+def test_a_record_with_a_fractional_rate_is_resampled(tmp_path: Path) -> None:
     time = np.arange(5000) / 499.9
     samples = np.round(200 * np.sin(2 * np.pi * np.arange(1, 13) * time[:, None])).astype(np.int16)
     record = write(tmp_path, replace(FIRST_LINE, "ecg 12 499.9 5000"), samples=samples)
@@ -153,7 +153,7 @@ def test_a_rate_that_is_no_integer_is_resampled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["8", "16", "24", "32", "61", "80", "160", "212", "310", "311"])
 @pytest.mark.parametrize("length", [5000, 4999, 2600])
-def test_a_length_that_is_not_stated_is_that_of_the_file(
+def test_without_a_stated_length_the_whole_file_is_read(
     tmp_path: Path, kind: str, length: int
 ) -> None:
     samples = np.round(100 * np.sin(np.arange(length)[:, None] / np.arange(20, 32))).astype("i8")
@@ -182,7 +182,7 @@ def test_a_length_that_is_not_stated_is_that_of_the_file(
         np.testing.assert_array_equal(read_leads(record).digital, stated.digital)
 
 
-def test_a_file_without_samples_is_cut(tmp_path: Path) -> None:
+def test_a_file_with_less_than_one_sample_per_signal_is_a_cut_file(tmp_path: Path) -> None:
     for length in (" 5000", "", " 0"):
         record = write(tmp_path, replace(FIRST_LINE, f"ecg 12 500{length}"))
         Path(f"{record}.dat").write_bytes(b"\0" * 23)
@@ -255,7 +255,7 @@ def test_unambiguous_lead_names_are_understood(name: str, lead: str, sign: int) 
         *("Lead - I", "--I", "I-", "-Lead I", "leaded I", "RESP", "aVR lead", "X", "#I", "1"),
     ],
 )
-def test_other_names_are_no_leads(name: str) -> None:
+def test_other_names_are_not_accepted_as_leads(name: str) -> None:
     assert parse_lead(name)[0] not in LEADS
 
 
@@ -292,7 +292,7 @@ DUPLICATES = {
 def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
     tmp_path: Path, kind: str, place: int
 ) -> None:
-    """The first was once taken silently, and was noise."""
+    """Using the first signal without comparing them could use noise."""
     name = DUPLICATES[kind]
     for content in ("equal", "other gain", "different", "missing sample"):
         extra = SAMPLES[:, FILE_ORDER.index("V2")] * (-1 if name[0] == "-" else 1)
@@ -320,7 +320,7 @@ def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
             assert "rename or remove all but one" in error.detail
 
 
-def test_equal_signals_of_one_lead_may_have_other_gains(tmp_path: Path) -> None:
+def test_equal_signals_of_one_lead_may_have_different_gains(tmp_path: Path) -> None:
     even = SAMPLES // 2 * 2
     record = write(
         tmp_path,
@@ -411,7 +411,7 @@ def test_precordial_leads_and_one_limb_lead_are_not_enough(tmp_path: Path, missi
     assert "--derive-leads" not in error.detail
 
 
-def test_a_flaw_of_a_source_is_one_of_the_derived_lead(tmp_path: Path) -> None:
+def test_a_derived_lead_that_is_flat_makes_the_record_unreadable(tmp_path: Path) -> None:
     record = write_leads(tmp_path, ["I", "I", *LEADS[6:]])
     header = Path(f"{record}.hea")
     header.write_text(header.read_text().replace(" I\n", " II\n", 1))

@@ -266,7 +266,7 @@ def records_with_leads(store: Path, results: Results) -> list[int]:
 def test_evaluation_on_own_data_reproduces_test_scores(
     results: Results, dataset: Path, store: Path, labels: Path, tmp_path: Path
 ):
-    """All patients are in the cohort, so a repeat's unseen patients are its test patients."""
+    """The cohort has all patients, so the patients unseen by a repeat are its test patients."""
     evaluated = evaluate(
         results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "evaluated"
     )

@@ -21,13 +21,13 @@ def test_codes_and_values_outside_the_range_are_removed_and_counted(name: str):
     assert counts[f"{description}record 0, treated as missing"] == 8
 
 
-def test_zero_is_no_rr_interval_but_an_axis():
+def test_zero_is_plausible_for_an_axis_but_not_for_an_rr_interval():
     zero = pd.Series([0.0])
     assert remove_implausible("rr_interval", zero, "mine.csv", Counter()).isna().all()
     assert remove_implausible("p_axis", zero, "mine.csv", Counter()).tolist() == [0]
 
 
-def test_age_over_89_has_one_value_and_is_counted():
+def test_ages_over_89_are_set_to_90_and_counted():
     ages = pd.Series([0, 89, 90, 91, 120, 300, 999, -1, np.nan], dtype=float)
     found = remove_implausible("age", ages, "mine.csv", counts := Counter())
     np.testing.assert_array_equal(found, [0, 89, *[90] * 4, *[np.nan] * 3])

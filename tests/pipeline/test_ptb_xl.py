@@ -110,7 +110,7 @@ def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def changed(root: Path, tmp_path: Path) -> Path:
-    """A copy of the tables, without records, for a test to change."""
+    """Return a copy of the tables, without records, that a test may change."""
     shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("records*"))
     return tmp_path / "copy"
 
@@ -121,7 +121,7 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-def test_ptb_xl_follows_the_protocol_at_both_rates(root: Path):
+def test_ptb_xl_follows_the_protocol_of_data_sets_at_both_rates(root: Path):
     for name in ("ptb-xl", "ptb-xl-100"):
         dataset = open_dataset(f"{name}:{root}")
         check_dataset(dataset)
@@ -131,7 +131,7 @@ def test_ptb_xl_follows_the_protocol_at_both_rates(root: Path):
         assert index.patient_id.tolist() == [15000 + place // 2 for place in range(RECORDS)]
 
 
-def test_ecgs_are_those_of_the_files_at_both_rates(root: Path, source: Source):
+def test_ecgs_match_the_source_at_both_rates(root: Path, source: Source):
     fast, slow = PtbXl(root), PtbXl(root, rate_hz=100)
     for row in (0, 7):
         np.testing.assert_allclose(fast.read(row), source.ecgs[row], atol=0.6 / UNITS_PER_MV)
@@ -195,7 +195,7 @@ def test_ids_beyond_float_precision_are_exact(changed: Path):
 def test_links_inside_the_directory_and_linked_folders_are_followed(
     root: Path, changed: Path, tmp_path: Path
 ):
-    """DataLad stores files as links; a lab may keep the records on another disk."""
+    """DataLad stores files as links, and a lab may keep the records on another disk."""
     objects, folder = changed / ".git/annex/objects", changed / "records500/00000"
     shutil.copytree(root / "records500/00000", objects)
     folder.mkdir(parents=True)
@@ -242,7 +242,7 @@ def test_an_invalid_table_of_ptb_xl_is_refused(
 MALFORMED = ("{exit()", "{'NORM': " + "1" * 400 + "}", "-" * 50000 + "{'A': 1}", "[1]", "NORM")
 
 BAD_CELLS = {
-    # old cell, new cell; label, reason in record 1 or 2, note
+    # (old cell, new cell); (label, record 1 or 2, its reason for absence); note
     "age is a word": (
         (",56.0,", ",young,"),
         ("age", 1, "unreadable"),
@@ -336,7 +336,7 @@ def test_a_row_without_a_valid_id_is_skipped_logged_and_counted(
     pd.testing.assert_frame_equal(dataset.labels(), before)
 
 
-def test_rows_that_are_equal_count_once(root: Path, changed: Path):
+def test_duplicate_rows_are_used_once(root: Path, changed: Path):
     table = changed / "ptbxl_database.csv"
     _, *rows = table.read_text().splitlines(keepends=True)
     with table.open("a") as file:

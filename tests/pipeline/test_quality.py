@@ -165,7 +165,7 @@ def test_counts_equal_the_defects_of_the_synthetic_data_set(synthetic_dir: Path,
 
 
 def write_lab(directory: Path, **records: np.ndarray | WfdbRecord) -> WfdbDirectory:
-    """Write records of 12 leads in the file order, given as samples or whole."""
+    """Write records, each given as a `WfdbRecord` or as samples of 12 leads in `FILE_ORDER`."""
     for name, record in records.items():
         written = record if isinstance(record, WfdbRecord) else WfdbRecord(record)
         written.write(directory, name)
@@ -198,7 +198,7 @@ def consistent_walk(seed: int) -> np.ndarray:
 
 
 def odd_records() -> dict[str, tuple[np.ndarray | WfdbRecord, str, str]]:
-    """Return records with the expected finding and part of its detail."""
+    """Return unusual records, each with the expected findings and part of their detail."""
     good = consistent_walk(0)
     flat, missing, off, equal = (consistent_walk(seed) for seed in range(1, 5))
     flat[:, 8] = 3
@@ -264,7 +264,7 @@ def test_every_finding_has_a_detail_that_names_the_record(tmp_path: Path):
     assert report.unusable == 7
 
 
-def test_details_are_those_of_an_extraction(tmp_path: Path):
+def test_details_are_the_same_as_in_an_extraction(tmp_path: Path):
     odd = odd_records()
     dataset = write_lab(tmp_path / "lab", **{name: record for name, (record, *_) in odd.items()})
     _, rows = check_lab(dataset, tmp_path / "findings.csv")
@@ -282,7 +282,7 @@ def test_details_are_those_of_an_extraction(tmp_path: Path):
 def test_the_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
     samples, other = consistent_walk(0), consistent_walk(1)
     reordered = [0, 2, 1, *range(3, 12)]
-    dead = np.zeros((5000, 12), np.int16)
+    flat = np.zeros((5000, 12), np.int16)
     long = np.concatenate([samples, consistent_walk(2)])
     changed = samples.copy()
     changed[17, 3] += 2
@@ -296,8 +296,8 @@ def test_the_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
         ),
         e_other_gain=WfdbRecord(samples * 2, gains=("400.0(0)/mV",) * 12),
         f_longer=long,
-        g_dead=dead,
-        h_dead=dead,
+        g_flat=flat,
+        h_flat=flat,
         i_other_rate=WfdbRecord(long, rate="1000"),
         j_changed=changed,
     )
@@ -312,7 +312,7 @@ def test_the_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 1000, 4096])
-def test_digests_are_found_in_32_bytes_per_record(capacity: int):
+def test_digest_table_finds_digests_and_needs_32_bytes_per_record(capacity: int):
     tracemalloc.start()
     table = DigestTable(capacity)
     size = tracemalloc.get_traced_memory()[0]

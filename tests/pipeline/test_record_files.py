@@ -268,7 +268,7 @@ def test_linked_folders_are_followed_at_any_depth(
 def test_links_in_a_linked_folder_lead_no_further(
     tmp_path: Path, proc: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data set's owner makes the links of the root, but perhaps not those behind them."""
+    """Links in a linked folder may have been created by someone other than the data set's owner."""
     if not proc:
         monkeypatch.setattr("pipeline.waveforms.directory_files._PROC_FD", "/nowhere")
     for name in ("disk/p1", "disk-2/p1", "other/p1", "root/own"):
@@ -385,7 +385,7 @@ def test_a_single_refused_file_is_unreadable(
         WfdbRecord(random_walk()).write(tmp_path / "web" / name)
     files = ObjectFiles(web.address)
     with pytest.raises(UserError, match="credentials"):
-        read_wfdb("refused/ecg", files)  # no file was read before, so all may be refused
+        read_wfdb("refused/ecg", files)  # No file has been read yet, so all of them may be refused.
     assert read_wfdb("good/ecg", files).any()
     with pytest.raises(UnreadableRecord, match="cannot be read") as failure:
         read_wfdb("refused/ecg", files)

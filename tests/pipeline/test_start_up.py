@@ -1,4 +1,4 @@
-"""Imports of training: slow libraries are imported where they are used."""
+"""Importing training does not import slow libraries; they are imported where they are used."""
 
 import subprocess
 import sys

@@ -34,7 +34,7 @@ def simulate_ecg(
 
 
 def mean_beat(recording: Recording, lead: str) -> np.ndarray:
-    """Return a lead's mean from 0.3 s before to 0.55 s after the R peaks, starting at 0 mV."""
+    """Return a lead's mean beat, from 0.3 s before to 0.55 s after the R peak, starting at 0 mV."""
     peaks = (recording.beats_s * 500).round().astype(int)
     inside = [p for p in peaks if p >= 150 and p + 275 <= 5000]
     beat = np.mean([recording.ecg_mv[LEADS.index(lead), p - 150 : p + 275] for p in inside], axis=0)
@@ -58,7 +58,8 @@ def test_einthovens_law_holds_exactly(rhythm) -> None:
             (-(units[0] + units[1]), 2 * units[0] - units[1], 2 * units[1] - units[0]),
             strict=True,
         ):
-            assert np.abs(2 * augmented - twice).max() <= 1  # half a unit from rounding
+            # Rounding changes a value by up to half a unit.
+            assert np.abs(2 * augmented - twice).max() <= 1
         assert np.abs(units / 200 - ecg).max() < 0.008
 
 
@@ -179,7 +180,7 @@ def test_files_and_tables_match_mimic_iv_ecg(synthetic_dir: Path, mimic_demo: Pa
     assert first["path"] == f"files/p{subject // 10_000}/p{subject}/s{study}/{study}"
 
     def common_fields(path: Path) -> list[list[str]]:
-        """Return the header without file names, times and checksums."""
+        """Return the fields of a header other than file names, times and checksums."""
         lines = [line.split() for line in path.read_text().splitlines()]
         return [lines[0][1:4], *([*w[1:5], w[7], w[8]] for w in lines[1:13]), lines[13][:2]]
 

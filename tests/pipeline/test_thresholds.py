@@ -50,8 +50,9 @@ def test_all_records_at_the_chosen_threshold_are_predicted_as_class_1(sex: Targe
 
 
 def test_records_with_equal_probability_are_not_separated(sex: Targets):
-    # The records at 0.5 are sorted by class, so separating them would be perfect, but no threshold
-    # does. Predicting class 1 for all of them is worse than for none.
+    # The first record at 0.5 has class 1 and the others class 0, so cutting the sorted records
+    # after it would be perfect, but no threshold does. Predicting class 1 for all records at 0.5 is
+    # worse than for none of them.
     truth = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     probability = np.array([0.9] * 4 + [0.5] * 9)
     threshold = choose_threshold(probability, truth)

@@ -33,7 +33,7 @@ RECORDS = 40
 
 
 def record_name(place: int) -> str:
-    """Return ids of different lengths, non-ASCII and with spaces and a comma."""
+    """Return an id; ids differ in length, and some contain non-ASCII letters, spaces and commas."""
     return ("Zürich, ward 3/", "b/", "")[place % 3] + f"{place:03d}"
 
 
@@ -54,7 +54,7 @@ def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labels(source: Source) -> pd.DataFrame:
-    """A table as a lab might write it: patients as text, one of them missing."""
+    """Return a table like a lab's: patient ids are text, and one of them is missing."""
     known = source.labels
     patients = [f"P{patient}" for patient in known["patient_id"]]
     return pd.DataFrame(
@@ -80,7 +80,7 @@ def create_files(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_a_directory_follows_the_protocol(root: Path, source: Source):
+def test_a_wfdb_directory_follows_the_protocol_of_data_sets(root: Path, source: Source):
     dataset = open_dataset(f"wfdb:our-lab={root}")
     check_dataset(dataset)
     assert dataset.namespace == "wfdb/our-lab"
@@ -168,7 +168,7 @@ def test_each_folder_is_visited_once_despite_links(empty: Path, tmp_path: Path):
 def test_links_inside_the_directory_and_linked_folders_are_followed(
     empty: Path, source: Source, tmp_path: Path
 ):
-    """git-annex stores files as links; a lab may keep the records on another disk."""
+    """git-annex stores files as links, and a lab may keep the records on another disk."""
     write_record(empty / ".git/annex/objects/1", source.ecgs[1], LEADS)
     for place in ("disk", "other", "third"):
         write_record(tmp_path / place / "1", source.ecgs[1], LEADS)

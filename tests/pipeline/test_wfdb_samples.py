@@ -1,4 +1,4 @@
-"""Samples: numpy and wfdb return the same bits; checksums; other formats."""
+"""Samples of WFDB records: agreement with the wfdb package, checksums and formats."""
 
 import tracemalloc
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_synthetic_records_match_their_checksums_with_any_defect(
     for path in dataset._paths.to_pylist():
         try:
             signals = read_leads(path, dataset.files)
-        except UnreadableRecord:  # truncated or missing
+        except UnreadableRecord:  # The file is truncated or missing.
             continue
         read += 1
         assert signals.checksum_mismatches == ()
@@ -201,7 +201,7 @@ def test_other_formats_equal_wfdb_and_match_their_checksums(
 ) -> None:
     wave = 100 * np.sin(np.arange(5000 + extra)[:, None] / np.arange(20, 32))
     samples = np.round(wave).astype(np.int64)
-    if kind in ("8", "61", "160", "310", "311"):  # wfdb cannot write these
+    if kind in ("8", "61", "160", "310", "311"):  # wfdb cannot write these formats.
         record = WfdbRecord(samples.astype(np.int16)).write(tmp_path)
         Path(f"{record}.dat").write_bytes(encode(samples, kind))
         header = Path(f"{record}.hea")
@@ -222,14 +222,14 @@ def test_other_formats_equal_wfdb_and_match_their_checksums(
     content = bytearray(Path(f"{record}.dat").read_bytes())
     content[600] ^= 8
     Path(f"{record}.dat").write_bytes(content)
-    if extra:  # longer than ten seconds, so the checksum is not checked
+    if extra:  # The record is longer than ten seconds, so its checksum is not checked.
         read_wfdb(record)
     else:
         assert failure_reason(record) == "wrong_checksum"
 
 
 def encode(samples: np.ndarray, kind: str) -> bytes:
-    """Encode (time, signal) (https://physionet.org/physiotools/wag/signal-5.htm)."""
+    """Encode samples (time, signal) as in https://physionet.org/physiotools/wag/signal-5.htm."""
     flat = samples.reshape(-1)
     if kind == "8":
         return np.diff(samples, axis=0, prepend=samples[:1]).astype(np.int8).tobytes()

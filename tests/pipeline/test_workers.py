@@ -174,7 +174,7 @@ def test_objects_and_invalid_schedulers_are_user_errors(
 ):
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
     options = replace(OPTIONS, **on_cluster["options"])
-    with pytest.raises(UserError, match="experts given by name"):
+    with pytest.raises(UserError, match="the experts by name"):
         extract(dataset, tmp_path, [LeadsSample()], options=options)
     with pytest.raises(UserError, match="is not an address of a Dask scheduler"):
         run(synthetic_dir, tmp_path, options={"scheduler": "threads"})

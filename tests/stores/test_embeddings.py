@@ -118,9 +118,9 @@ def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
 def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
     with writable_store(tmp_path) as store:
         early = open_store(store.location)
-        assert early.features == 8  # opens its arrays
+        assert early.features == 8  # Reading this property opens the arrays.
     with writable_store(tmp_path, [20, 21]) as grown:
         pass
-    # As if the ids had been opened after the growth, and the other arrays before.
+    # Simulate ids that were opened after the growth, and other arrays that were opened before it.
     early._arrays["record_id"] = grown.array("record_id")
     assert len(early.record_id) == len(early.status()) == 10

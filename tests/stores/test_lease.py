@@ -40,6 +40,7 @@ from stores.local import LocalRoot
 from stores.locate import locate
 from stores.location import Location
 from stores.opening import open_store
+from stores.regular_files import read_open_file
 
 
 @pytest.fixture(autouse=True)
@@ -438,17 +439,18 @@ def test_only_an_ended_local_process_is_known_inactive():
 def test_rereads_a_file_that_another_machine_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    root, original_read, stale = LocalRoot(tmp_path), Path.read_bytes, [True, True]
+    root, stale = LocalRoot(tmp_path), [True, True]
     root.write("a", b"new")
 
-    def read_stale(path: Path) -> bytes:
+    def fail_twice(descriptor: int, path: Path, limit: int) -> bytes:
         if stale:
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return original_read(path)
+        return read_open_file(descriptor, path, limit)
 
-    monkeypatch.setattr(Path, "read_bytes", read_stale)
+    monkeypatch.setattr("stores.local.read_open_file", fail_twice)
     assert root.read("a") == b"new"
+    assert not stale
 
 
 @pytest.mark.parametrize("call", ["open", "pread"])

@@ -1,4 +1,4 @@
-"""Checkpoints damaged as downloads and wrong files are."""
+"""Checkpoints with the damage that interrupted downloads and wrong files have."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[dict[str, torch.Tensor], str, Path], str]] = {
 def assert_rejected(
     expert: str, kind: str, tensors: dict[str, torch.Tensor], key: str, folder: Path
 ) -> None:
-    """Damage a valid checkpoint at `key`; loading it must raise the one-line message."""
+    """Assert that loading a checkpoint fails with a message of one line after damage at `key`."""
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
     experts.load_expert(expert, str(path))

@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: wrapped, renamed, in another format, damaged."""
+"""Checkpoints as users may have them: wrapped, renamed, in another format or damaged."""
 
 import gzip
 import io
@@ -262,7 +262,7 @@ def test_unused_tensors_may_be_non_finite():
     )
 
 
-def test_timesnet_for_forecasting_is_named(tmp_path: Path):
+def test_timesnet_for_forecasting_is_rejected(tmp_path: Path):
     torch.save({"predict_linear.weight": torch.zeros(192, 96)}, tmp_path / "a.pth")
     assert "is a TimesNet for forecasting" in error_message(tmp_path / "a.pth", "timesnet")
 
@@ -296,7 +296,7 @@ MOMENT_CONFIGS = CONFIGS | {
         *(("tempo", content, expected) for content, expected in CONFIGS.items()),
     ],
 )
-def test_invalid_config_is_one_sentence(
+def test_invalid_config_is_an_error_that_names_the_file(
     expert: str, content: str, expected: str, tensors: Tensors, tmp_path: Path
 ):
     path = tmp_path / "model.safetensors"

@@ -15,7 +15,7 @@ from enecg.errors import UserError
 from enecg.experts.dlinear import DLinearExpert
 
 TOLERANCE = 1e-5
-"""For outputs of order 1 in float32, sums of 500 products."""
+"""Absolute tolerance for outputs of order 1, which are sums of 500 products in float32."""
 
 KINDS = {"shared": "Linear_Trend.bias", "individual": "Linear_Trend.7.bias"}
 

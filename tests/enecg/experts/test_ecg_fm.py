@@ -25,7 +25,7 @@ from enecg.experts.ecg_fm_checkpoint import Architecture, parse_convolutions, pu
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
-"""Relative to the largest value; the order of float32 sums changes results by about 1e-6."""
+"""Tolerance relative to the largest value; the order of float32 sums changes results by 1e-6."""
 
 State = dict[str, Any]
 
@@ -40,7 +40,7 @@ def to_tensor(entry: dict[str, Any]) -> Tensor:
 
 
 def weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    """A parameter drawn from its name, large enough to affect the outputs."""
+    """Return a random parameter, seeded by its name and large enough to affect the outputs."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if name.endswith("weight_g"):
         value = 1 + np.abs(draw)
@@ -54,7 +54,8 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def records(count: int) -> Tensor:
-    """Random walks in mV, whose halves have different means; one lead of record 1 is constant."""
+    """Return random walks in mV. The two halves of a record have different means, and one lead of
+    the second record is constant."""
     draw = np.random.RandomState(0).standard_normal((count, 12, 5000))
     ecg = (0.02 * np.cumsum(draw, axis=2)).astype(np.float32)
     if count > 1:
@@ -63,7 +64,7 @@ def records(count: int) -> Tensor:
 
 
 def checkpoint(name: str = "small") -> State:
-    """A checkpoint as fairseq-signals saves it, with empty optimizer and task state."""
+    """Return a checkpoint as fairseq-signals saves it, with empty optimizer and task state."""
     source = golden(name)
     return {
         "args": None,
@@ -121,7 +122,7 @@ def load_state(state: State, folder: Path) -> EcgFmExpert:
 
 
 def error_message(path: Path) -> str:
-    """The message with which a checkpoint is rejected."""
+    """Return the message with which a checkpoint is rejected."""
     with pytest.raises(UserError) as caught:
         load_file(path)
     message = str(caught.value)

@@ -20,7 +20,8 @@ SETTINGS = [
     ("timesnet", "top_k", "periods", 3, 5, 7),
     ("dlinear", "moving_avg", "moving_average", 25, 25, 51),
 ]
-"""Expert, setting, key of the architecture, value for random weights, for a checkpoint, another."""
+"""Expert, setting, and key of the architecture; then the default value for random weights, that
+for a checkpoint, and another value."""
 
 all_settings = pytest.mark.parametrize(
     ("expert", "name", "key", "random", "assumed", "other"), SETTINGS

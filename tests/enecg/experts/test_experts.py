@@ -1,4 +1,4 @@
-"""Claims about every registered expert."""
+"""Tests of all registered experts."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def embed_in_batches(expert: Expert, ecgs: torch.Tensor, size: int) -> torch.Ten
 
 
 def assert_equal_in_half_precision(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    """Equal except for the last bit of float16, which float32 rounding may change."""
+    """Assert equality up to the last bit of float16, which rounding in float32 may change."""
     torch.testing.assert_close(actual, expected, rtol=2**-10, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Store identities of all experts are pinned: a changed identity invalidates existing stores."""
+"""Store identities of all experts are pinned, because a changed identity invalidates its stores."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ WITHOUT_WEIGHTS = {
     "measurements": "ec1b7f091619383b",
     "leads": "418c56cc5ded7abe",
 }
-"""Identities with `random:0`, without the SHA-256 of the drawn weights."""
+"""Identities with `random:0`, without the SHA-256 of the randomly initialized weights."""
 
 SMALL = {
     "dlinear": "b2b29abf7b8f449e",
@@ -42,14 +42,14 @@ LARGE = {
     "tempo": "ec5e63ee9c0e76e7",
     "ecg-fm": "e72d4e05451e97a9",
 }
-"""Identities with `random:0`.
+"""Identities with `random:0`, with the SHA-256 of the weights.
 
 They also change if a release of torch, transformers or momentfm initializes weights differently.
 """
 
 needs_avx2 = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
-    reason="without AVX2, torch draws other random numbers from the same seed",
+    reason="without AVX2, torch generates other random numbers from the same seed",
 )
 
 
@@ -57,16 +57,20 @@ def identify(spec: ExpertSpec) -> str:
     return compute_identity(provenance(spec, "ludb/1.0.1", "float16"))
 
 
-def check(name: str, spec: ExpertSpec, expected: str) -> None:
-    assert identify(spec) == expected, (
-        f"The store identity of {name} changed, so that all of its stores would be recomputed. If "
-        "its numbers were meant to change, raise its code_version (DECODE_VERSION for decoding) "
-        "and update the identity here. Otherwise undo the change."
+def check(name: str, spec: ExpertSpec, expected: str | None) -> None:
+    identity = identify(spec)
+    assert expected is not None, (
+        f"The store identity of {name} is not pinned yet; add {identity!r} to this file."
+    )
+    assert identity == expected, (
+        f"The store identity of {name} changed, so all stores of this expert would be recomputed. "
+        "If its embeddings were meant to change, raise its code_version (or DECODE_VERSION if the "
+        "decoding changed), and update the identity in this file. Otherwise, undo the change."
     )
 
 
 def spec_without_weights(name: str) -> ExpertSpec:
-    """Build the default spec of an expert on the meta device, without drawing weights."""
+    """Build the default spec of an expert on the meta device, without initializing weights."""
     if name == LEADS_SAMPLE:
         return LeadsSample.spec
     definition = get_definition(name)
@@ -76,7 +80,7 @@ def spec_without_weights(name: str) -> ExpertSpec:
 
 @pytest.mark.parametrize("name", [*registry._BUILT_IN, LEADS_SAMPLE])
 def test_identity_without_weights_is_pinned(name: str):
-    check(name, spec_without_weights(name), WITHOUT_WEIGHTS.get(name, "not pinned"))
+    check(name, spec_without_weights(name), WITHOUT_WEIGHTS.get(name))
 
 
 @needs_avx2

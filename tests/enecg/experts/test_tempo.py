@@ -17,7 +17,7 @@ from enecg.errors import UserError
 from enecg.experts.tempo import TempoExpert
 
 TOLERANCE = 5e-5
-"""For states of order 1 in float32, after two layers of GPT-2."""
+"""Absolute tolerance for states of order 1, after two layers of GPT-2 in float32."""
 
 PEFT = "gpt2_trend.base_model.model."
 PUBLISHED_CONFIG = {
@@ -219,7 +219,7 @@ def test_record_does_not_depend_on_its_batch(expert: TempoExpert, embedding: tor
     torch.testing.assert_close(alone, embedding, rtol=0, atol=TOLERANCE)
     flipped = expert.embed(records.flip(0)).flip(0)
     torch.testing.assert_close(flipped, embedding, rtol=0, atol=TOLERANCE)
-    # More series than one forward pass of GPT-2 takes.
+    # These are more series than one forward pass of GPT-2 takes.
     repeated = expert.embed(records.repeat(9, 1, 1))
     torch.testing.assert_close(repeated, embedding.repeat(9, 1), rtol=0, atol=TOLERANCE)
 

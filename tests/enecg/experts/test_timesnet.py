@@ -16,7 +16,7 @@ from enecg.experts.timesnet import TimesNetExpert
 from enecg.signal import resample, standardize
 
 TOLERANCE = 1e-4
-"""For states of order 1 in float32, after two blocks."""
+"""Absolute tolerance for states of order 1, after two blocks in float32."""
 
 CHANNELS = (1, 12)
 
@@ -33,7 +33,7 @@ def checkpoint(channels: int) -> dict[str, torch.Tensor]:
 def load(tensors: dict[str, torch.Tensor], folder: Path) -> TimesNetExpert:
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
-    # The golden files were made with three periods.
+    # The golden files were written with top_k=3.
     expert = experts.load_expert("timesnet", str(path), "per-series-mean-std", {"top_k": 3})
     assert isinstance(expert, TimesNetExpert)
     return expert

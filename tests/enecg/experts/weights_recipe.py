@@ -1,4 +1,4 @@
-"""Reproducible ECGs and weights, so that golden files hold only outputs."""
+"""Reproducible ECGs and weights, so that golden files need to contain only outputs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A parameter drawn from its name: normal with SD 0.1, around 1 for normalization layers.
+    """Return a random parameter, seeded by its name.
 
-    TimesNet's token convolution has SD 3, so that the ECG and not the position embedding
-    determines the periods.
+    The values are normal with an SD of 0.1 around 0, or around 1 in normalization layers. The SD of
+    TimesNet's token convolution is 3, so that the ECG and not the position embedding determines the
+    periods.
     """
     scale = 3.0 if "tokenConv" in name else 0.1
     drawn = scale * np.random.RandomState(crc32(name.encode())).standard_normal(shape)
@@ -24,12 +25,12 @@ def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """All parameters of a model, from the names and shapes in its source."""
+    """Return all parameters of a model, whose names and shapes are those in its source."""
     return {name: tensor(name, shape) for name, shape in shapes.items()}
 
 
 def ecg(beats_per_minute: float, seed: int) -> torch.Tensor:
-    """One record in mV, (12, 5000): regular beats, baseline wander and noise."""
+    """Return a record in mV, (12, 5000), with regular beats, baseline wander and noise."""
     random = np.random.RandomState(seed)
     seconds = np.arange(SAMPLES) / 500
     phase = (seconds * beats_per_minute / 60 + 0.3) % 1
@@ -43,11 +44,11 @@ def ecg(beats_per_minute: float, seed: int) -> torch.Tensor:
 
 
 def ecgs() -> torch.Tensor:
-    """The two records of the golden files, (2, 12, 5000), at 61 and 118 beats per minute."""
+    """Return the two records of the golden files, (2, 12, 5000): 61 and 118 beats per minute."""
     return torch.stack([ecg(61, seed=1), ecg(118, seed=2)])
 
 
 def max_deviation(computed: torch.Tensor, golden: np.ndarray) -> float:
-    """The largest absolute difference between a computed tensor and a golden array."""
+    """Return the largest absolute difference between a computed tensor and a golden array."""
     assert computed.shape == golden.shape
     return float((computed - torch.from_numpy(golden)).abs().max())
