@@ -106,8 +106,9 @@ LabelFractions = Annotated[
     tuple[str, ...],
     Parameter(
         group=COHORT,
-        help="Fractions of the training and validation patients to train on in addition, "
-        "comma-separated, such as 0.01,0.1,1, for label-efficiency curves on the page.",
+        help="Comma-separated fractions of the training and validation patients, such as "
+        "0.01,0.1,1. Models are also trained on these fractions, and the page shows "
+        "label-efficiency curves.",
     ),
 ]
 

@@ -49,8 +49,8 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
     inherited: dict[str, Any] = base.config["settings"]
     if settings.label_fractions:
         raise UserError(
-            f"The hidden layers of --base {settings.base} were trained on all of its training "
-            "patients; omit --label-fractions."
+            f"The hidden layers of --base {settings.base} were trained on all training patients of "
+            "that run, so a fraction of them cannot be used; omit --label-fractions."
         )
     if settings.folds is not None:
         raise UserError(

@@ -142,7 +142,7 @@ class RunResults:
         differences: Differences between EnECG and other methods; empty for an evaluation and for
             runs of versions without them.
         label_fractions: Scores after training on fractions of the patients; empty for a run
-            without them.
+            without `--label-fractions`.
     """
 
     folder: Path
