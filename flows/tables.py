@@ -32,7 +32,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> lis
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line, so that text from a store or run cannot imitate others."""
+    """Replace line breaks, so that text from a store or run cannot imitate further output lines."""
     return text.replace("\n", "\\n")
 
 

@@ -29,7 +29,7 @@ from stores.opening import open_store
 STALE_SECONDS = 3600.0
 """Age above which a partial file is considered abandoned; writing one takes seconds."""
 STORE_NAMES = {"zarr.json", *ARRAYS, NAME, UNIT}
-"""Names in the folder of a store. A folder with others is not one, and is never removed."""
+"""Names that a store's folder may contain. A folder with other names is never removed."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 """Interval at which a waiting process reads the lease document."""
 MAX_NUMBER = 10**18 - 1
-"""Highest number of a lease. It is never reached by counting, but others may write any number."""
+"""Highest number of a lease. Counting never reaches it, but other users may write any number."""
 
 
 class LeaseHeld(StoreError):
