@@ -354,7 +354,7 @@ def test_codes_are_exact_text_even_if_all_are_numbers(root: Path, tmp_path: Path
             "dx:binary",
             r"dx has 7 distinct values .* write --task dx_CODE:binary; for all, dx:multilabel\.",
         ),
-        (f"dx:binary:{AF}", rf"For a single code, write --task dx_{AF}:binary\."),
+        (f"dx:binary:{AF}", rf"For a single code, write --task dx_{AF}:binary; for all"),
         ("rx_7:binary", "No label column 'rx_7' in the data set; available columns: age, sex, dx"),
     ],
 )
