@@ -275,7 +275,7 @@ Devices = Annotated[
 TorchThreads = Annotated[
     int | None,
     *number(
-        "CPU threads of an operation in each worker; by default the cores that other processes "
+        "Number of CPU threads per worker; by default, the number of cores that other processes "
         "leave free.",
         EXECUTION,
         ge=1,

@@ -40,7 +40,7 @@ def table(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Print a table of a run: one of the paper's, or a further one of its results page."""
+    """Print a table of a run: a table of the paper, or another one of the run's results page."""
     from pipeline.report.paper_tables import tables_with_notes
     from pipeline.runs.results import read_results
 

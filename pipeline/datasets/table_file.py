@@ -1,4 +1,4 @@
-"""Opening a user's CSV or Parquet table, bounded before it takes up all memory or waits forever."""
+"""Reads users' CSV and Parquet tables, within limits that keep them from filling the memory."""
 
 import gzip
 import io
@@ -78,8 +78,8 @@ def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
         The columns.
 
     Raises:
-        InvalidTable: The texts of a column take up too much memory, as one long text that is
-            repeated in every row does.
+        InvalidTable: The texts of a column take up too much memory, for example because one long
+            text is repeated in every row.
         OSError: The file cannot be read.
         ValueError: The file is not a Parquet file.
     """
@@ -91,7 +91,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
         size = sum(_text_bytes(chunk) for chunk in table[name].chunks)
         if size > MAX_BYTES:
             raise InvalidTable(
-                f"the texts of column {name} have {size:,} bytes, at most {MAX_BYTES:,} are read"
+                f"the texts of column {name} have {size:,} bytes; the maximum is {MAX_BYTES:,}"
             )
     for name in plain:
         index = table.schema.get_field_index(name)
@@ -113,7 +113,7 @@ def _text_bytes(column: pa.Array) -> int:
 
 
 def check_size(rows: int, columns: int) -> None:
-    """Raise InvalidTable for a table that would take up all memory, as a small file can."""
+    """Raise InvalidTable for a table that could fill the memory, as even a small file can."""
     if rows > MAX_ROWS or columns > MAX_COLUMNS:
         raise InvalidTable(
             f"it has {rows:,} rows and {columns:,} columns; a label table has at most "
@@ -125,8 +125,8 @@ def check_regular_file(path: Path) -> None:
     """Check that a path is a regular file or a link to one, not a FIFO or a device.
 
     Raises:
-        InvalidTable: It is not.
-        OSError: It does not exist or cannot be accessed.
+        InvalidTable: The path is not a regular file.
+        OSError: The path does not exist or cannot be accessed.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):

@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 FIRST = 4
 """Records of the first batch."""
 GROWTH = 4
-"""Maximum ratio of the sizes of consecutive batches."""
+"""Maximum ratio of the size of a batch to that of the previous one."""
 SECONDS = 2.0
-"""Target duration of a batch. Ctrl-C and progress wait for its end."""
+"""Target duration of a batch. Ctrl-C and progress reports wait for the end of the batch."""
 MAXIMUM = {"cpu": 64, "cuda": 256}
 """Maximum number of records per batch by type of device; 64 for other types."""
 
@@ -63,7 +63,7 @@ class BatchSize:
             The embeddings. They are on the CPU, so a GPU has finished.
 
         Raises:
-            UserError: A single ECG does not fit.
+            UserError: The device is out of memory even with a single ECG.
         """
         while True:
             try:
@@ -83,6 +83,6 @@ class BatchSize:
                     "%s ran out of memory on %s with %d ECGs per batch; continuing with %d.",
                     *(name, ecg.device, records, self.maximum),
                 )
-            # Outside of the handler, whose traceback refers to the tensors.
+            # Not in the except block, where the traceback still holds references to the tensors.
             if ecg.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -35,7 +35,7 @@ class ExtractOptions:
             number is 1, no process is started: this process is the worker.
         devices: Torch devices of the workers, such as ``("cuda:0", "cuda:1")``; empty uses
             `device`, or all GPUs if `device` is ``auto``.
-        threads: CPU threads of an operation in each worker; None uses the cores that other
+        threads: Number of torch threads per worker, 1 or more. None uses the cores that other
             processes leave free.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.

@@ -18,7 +18,8 @@ def choose_threads(requested: int | None, workers: int = 1) -> int:
         workers: Number of workers that share the cores.
 
     Returns:
-        At least 1. Without a request, at most torch's own number, which `OMP_NUM_THREADS` sets.
+        The number, at least 1. If `requested` is None, it is at most torch's default number, which
+        `OMP_NUM_THREADS` sets.
     """
     if requested is not None:
         return requested

@@ -67,7 +67,7 @@ def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
             os.close(descriptor)
     except UnsafeFile as error:
         raise UserError(
-            f"{file} is a link, not a regular file or too large for an export; replace it by the "
+            f"{file} is a link, not a regular file or too large for an export; replace it with the "
             "file that EnECG wrote."
         ) from error
     except OSError as error:

@@ -46,7 +46,7 @@ _Number = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    """Base of models whose values are used as they are in the document, not as pydantic reads."""
+    """Base of models that convert no values, because readers use the document as it is."""
 
     model_config = ConfigDict(strict=True)
 
