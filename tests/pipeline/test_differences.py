@@ -1,5 +1,6 @@
 """Paired differences between methods, and their table."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +97,18 @@ def test_table_names_the_chosen_methods(tmp_path: Path):
     with pytest.raises(UserError, match=r"has no values for this table\. Train again with --label"):
         tables_with_notes(run, "label-efficiency")
     assert table.title not in [one.title for one in all_tables(replace(run, differences=()))]
+
+
+@pytest.mark.parametrize("key", ["differences", "label_fractions"])
+@pytest.mark.parametrize(
+    "value", [None, "x", {"a": 1}, [{}], [[1]], [{"task": "age", "mean": "a"}]]
+)
+def test_damaged_values_are_reported(key: str, value: object, tmp_path: Path):
+    made = make_run(tmp_path / "run", tasks=("age",))
+    document = json.loads((made / "results.json").read_text())
+    assert document[key] == []
+    (made / "results.json").write_text(json.dumps(document | {key: value}))
+    with pytest.raises(UserError, match=r"results\.json is damaged"):
+        read_results(made)
+    (made / "results.json").write_text(json.dumps({k: v for k, v in document.items() if k != key}))
+    assert getattr(read_results(made), key) == ()
