@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.heads import FFN, Standardize
+from enecg.spectrum import hann_window, log_spectrum
 from enecg.tasks import Kind
 
 LARGEST_LOGIT_DIFFERENCE = 80.0
@@ -20,7 +21,7 @@ class Gate(nn.Module):
     An untrained gate weights all experts equally.
 
     Args:
-        features: Number of input features.
+        features: Number of input features, after `log_spectrum` if `spectrum` is true.
         outputs: For each task, the number of weight vectors to predict: 1, or one per output of the
             task.
         experts: Number of experts.
@@ -28,7 +29,10 @@ class Gate(nn.Module):
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers.
         top_k: Number of experts with a nonzero weight per record; 0 selects all.
+        spectrum: Whether to transform the sampled leads to their log spectrum.
     """
+
+    window: Tensor
 
     def __init__(
         self,
@@ -40,8 +44,13 @@ class Gate(nn.Module):
         dropout: float,
         depth: int = 1,
         top_k: int = 0,
+        spectrum: bool = False,
     ) -> None:
         super().__init__()
+        self.spectrum = spectrum
+        if spectrum:
+            # Saved with the parameters, so that a saved gate states its input.
+            self.register_buffer("window", hann_window())
         self.experts = experts
         self.top_k = top_k
         # British spelling, kept because the state-dict keys of saved runs contain it.
@@ -61,7 +70,9 @@ class Gate(nn.Module):
         self, leads: Float[Tensor, "batch feature"]
     ) -> dict[str, Float[Tensor, "batch output expert"]]:
         """Compute the expert weights of every task, which sum to 1 over the experts."""
-        lead_features = self.standardise(leads)
+        lead_features = self.standardise(
+            log_spectrum(leads, self.window) if self.spectrum else leads
+        )
         return {
             task: expert_weights(ffn(lead_features).unflatten(-1, (-1, self.experts)), self.top_k)
             for task, ffn in self.ffn.items()

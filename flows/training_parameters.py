@@ -148,6 +148,14 @@ GateWeights = Annotated[
         "such as a class.",
     ),
 ]
+GateInput = Annotated[
+    Literal["spectrum", "samples"],
+    Parameter(
+        group=GATE,
+        help="Input of the gate: log spectrum of the sampled leads, or their samples as in the "
+        "paper.",
+    ),
+]
 TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
     float,

@@ -144,6 +144,7 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "Peft
             dropout=0.0,
             depth=len(layers) - 1,
             top_k=top_k,
+            spectrum="window" in base,
         )
         gate.load_state_dict(base)
         adapted = _load_adapter(gate, folder)

@@ -8,13 +8,20 @@ from torch import Tensor
 
 from enecg.gate import Gate, expert_weights
 from enecg.heads import with_lora
+from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN
+from pipeline.training.correction import fit_factors
 from pipeline.training.fit_heads import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
-from pipeline.training.stack_data import StackedData, precompute_first_layer, sum_losses
+from pipeline.training.stack_data import (
+    PREDICTION_BATCH_SIZE,
+    StackedData,
+    precompute_first_layer,
+    sum_losses,
+)
 from pipeline.training.torch_state import preserve_random_state
 
 
@@ -36,6 +43,9 @@ def fit_gates(
     Returns:
         The gate of each repeat.
     """
+    spectrum = settings.gate_input == "spectrum"
+    if spectrum:
+        leads = torch.cat([log_spectrum(part) for part in leads.split(PREDICTION_BATCH_SIZE)])
     data = StackedData.from_repeats(leads, repeats, settings.max_tensor_bytes)
     predictions = _stack_predictions(out_of_fold, data)
     experts = predictions.shape[-1]
@@ -59,6 +69,8 @@ def fit_gates(
         priors = torch.zeros_like(priors)
     losses = _gate_losses(stack, data, groups, predictions, priors, settings)
     history = train_stack(stack, losses, groups, settings)
+    if not settings.balance:
+        stack.scale_predictions(fit_factors(history, data, groups))
     with torch.no_grad():
         stack.prediction_bias.add_(priors.repeat(1, 1, config.outputs // experts))
     fits = []
@@ -74,6 +86,7 @@ def fit_gates(
             dropout=settings.dropout,
             depth=settings.gate_depth,
             top_k=settings.top_k,
+            spectrum=spectrum,
         ).to(leads.device)
         data.copy_standardization(gate.standardise, index)
         model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)

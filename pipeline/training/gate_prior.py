@@ -19,9 +19,7 @@ MAX_LOGIT = 5.0
 def fit_prior(
     repeat: LabeledRepeat, out_of_fold: dict[str, Float[Tensor, "expert record output"]]
 ) -> Float[Tensor, "task expert"]:
-    """Fit the prior of each task on training and on validation records, and average the two.
-
-    The logits are averaged, so that the weights are a geometric mean.
+    """Fit the prior of each task on training and validation records together.
 
     Args:
         repeat: Records and labels.
@@ -33,12 +31,9 @@ def fit_prior(
     logits = []
     for task, targets in repeat.targets.items():
         encoded = repeat.encoded[task]
-        parts = [rows[is_labeled(encoded[rows])] for rows in (repeat.train, repeat.validation)]
-        fits = [
-            _fit_logits(targets.task.kind, out_of_fold[task][:, rows], encoded[rows])
-            for rows in parts
-        ]
-        logits.append(torch.stack(fits).mean(0))
+        rows = torch.cat([repeat.train, repeat.validation])
+        rows = rows[is_labeled(encoded[rows])]
+        logits.append(_fit_logits(targets.task.kind, out_of_fold[task][:, rows], encoded[rows]))
     return torch.stack(logits)
 
 

@@ -46,6 +46,8 @@ class FitSettings:
         gate_hidden: Units of each hidden layer of the gate, 1 to 16,384. Default: 128.
         gate_weights: Whether the gate computes one set of expert weights per ``task``, or one per
             ``output`` (class) of each task. Default: ``task``.
+        gate_input: Input of the gate: the log ``spectrum`` of the sampled leads, or their
+            ``samples`` (as in the paper). Default: ``spectrum``.
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
@@ -66,6 +68,7 @@ class FitSettings:
     gate_depth: int = 1
     gate_hidden: int = 128
     gate_weights: Literal["task", "output"] = "task"
+    gate_input: Literal["spectrum", "samples"] = "spectrum"
     top_k: int = 0
     balance: float = 0.0
     memory_limit: float = 4.0

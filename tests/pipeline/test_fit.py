@@ -22,7 +22,7 @@ from pipeline.training.settings import Adaptation, FitSettings
 from pipeline.training.stack import Group
 from pipeline.training.stack_data import StackedData
 
-QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3)
+QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3, gate_input="samples")
 RECORDS, FEATURES = 400, 24
 
 TARGETS = {
@@ -448,6 +448,12 @@ def test_gate_starts_at_its_prior_and_is_not_worse():
         assert losses[0] == pytest.approx(float(expected), rel=1e-3)
         assert best <= losses[0]
         torch.testing.assert_close(weights[task].sum(-1), torch.ones(RECORDS, 1))
+        learned = task_loss(
+            TARGETS[task].task.kind,
+            mix(weights[task], stacked[task])[rows],
+            repeat.encoded[task][rows],
+        )
+        assert learned <= expected + 1e-6
         # The useless expert.
         assert weights[task][repeat.test].mean(0).min() < 0.05
 
@@ -482,3 +488,50 @@ def test_head_learns_a_rare_class():
     (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=60))
     score = fit.outputs["sex"][repeat.test, 1]
     assert roc_auc_score(rare[repeat.test], score) > 0.95
+
+
+def test_gate_learns_for_a_class_of_three_percent():
+    generator = torch.Generator().manual_seed(0)
+    records = 2000
+    leads = torch.randn(records, 6, generator=generator)
+    truth = (torch.rand(records, generator=generator) < 0.03).float()
+    # The experts have information on different records; elsewhere they predict the share.
+    informed = torch.where(truth > 0, 0.6, 0.015)
+    first = leads[:, 0] > 0
+    probability = torch.stack(
+        [torch.where(first, informed, 0.03), torch.where(first, 0.03, informed)]
+    )
+    predictions = {"sex": torch.stack([1 - probability, probability], dim=-1)}
+    train, validation, test = torch.arange(records).split([1400, 400, 200])
+    repeat = LabeledRepeat(
+        {"sex": TARGETS["sex"]},
+        torch.arange(records),
+        {"sex": truth},
+        train,
+        validation,
+        test,
+        (train[:700], train[700:]),
+        torch.arange(records),
+        0,
+    )
+    settings = replace(QUICK, epochs=60, patience=20, learning_rate=1e-2)
+    (gate,) = fit_gates(leads, [repeat], [predictions], settings)
+    losses = gate.validation_loss["sex"]
+    assert np.nanargmin(losses) > 0
+    assert np.nanmin(losses) < 0.9 * losses[0]
+
+
+def test_linear_path_of_useless_features_predicts_the_best_constant_of_skewed_labels():
+    embedding = torch.randn(RECORDS, 600, generator=torch.Generator().manual_seed(3))
+    repeat = make_repeat(embedding)
+    labels = torch.empty(RECORDS).exponential_(generator=torch.Generator().manual_seed(1)) ** 2
+    labels = (labels - labels.mean()) / labels.std()
+    repeat = replace(repeat, encoded=repeat.encoded | {"age": labels})
+    (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
+    found = (fit.outputs["age"][repeat.test, 0] - labels[repeat.test]).abs().mean()
+    mean, median = (
+        (constant - labels[repeat.test]).abs().mean()
+        for constant in (labels[repeat.train].mean(), labels[repeat.train].median())
+    )
+    assert median < 0.9 * mean
+    assert found < 0.5 * (median + mean)

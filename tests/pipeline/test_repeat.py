@@ -34,7 +34,7 @@ FEATURES = Features(
      for seed, name in enumerate(("first", "second"))},
     torch.randn(RECORDS, 6, generator=torch.Generator().manual_seed(9)),
 )  # fmt: skip
-QUICK = FitSettings(epochs=3, hidden=8)
+QUICK = FitSettings(epochs=3, hidden=8, gate_input="samples")
 
 
 @pytest.fixture
