@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, HeadOutputs
@@ -113,7 +113,7 @@ def run_repeats(
         zip(cohorts, labeled, by_repeat, gates, strict=True)
     ):
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
-        weights = _compute_gate_weights(gate, features.leads[repeat.rows])
+        weights = _compute_gate_weights(gate, features.leads, repeat.rows)
         ridge = choose_ridge(fits, repeat)
         outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights)
         thresholds = _choose_thresholds(outputs, builder)
@@ -264,9 +264,9 @@ def _count_parameters(
 
 
 def _compute_gate_weights(
-    gate: FittedModel, leads: Float[Tensor, "record feature"]
+    gate: FittedModel, leads: Float[Tensor, "all feature"], rows: Int[Tensor, " record"]
 ) -> dict[str, Float[Tensor, "record output expert"]]:
     gate.module.eval()
     with torch.no_grad():
-        parts = [gate.module(part) for part in leads.split(PREDICTION_BATCH_SIZE)]
+        parts = [gate.module(leads[part]) for part in rows.split(PREDICTION_BATCH_SIZE)]
     return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
