@@ -78,24 +78,24 @@ def test_failed_step_is_retried(
     parameters: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    import pipeline.extraction.ranges as ranges
+    import pipeline.extraction.engine as engine
 
     calls = []
 
-    def fail_once(*args: Any, real: Callable[..., Any] = ranges.extract_range, **named: Any) -> Any:
+    def fail_once(*args: Any, real: Callable[..., Any] = engine.extract_range, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise OSError("the share is unavailable")
         return real(*args, **named)
 
-    monkeypatch.setattr(ranges, "extract_range", fail_once)
+    monkeypatch.setattr(engine, "extract_range", fail_once)
     monkeypatch.setattr("flows.jobs.extract.RETRY_SECONDS", (0,))
     assert not run(**parameters, limit=4)[0].startswith("0 rows computed")
     assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
-    "function", ["pipeline.extract.plan_extraction", "pipeline.extraction.ranges.extract_range"]
+    "function", ["pipeline.extract.plan_extraction", "pipeline.extraction.engine.extract_range"]
 )
 def test_user_error_fails_the_run_with_its_message_and_no_traceback(
     function: str,
