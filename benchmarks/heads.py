@@ -4,11 +4,12 @@
 
 All experts with the weights random:0 in the store are used, and all methods use the same random
 cohorts. The models of scikit-learn are fitted on standardized embeddings of training and validation
-patients: ridge regression (penalty selected by cross-validation), logistic regression (C = 0.01)
-and histogram gradient boosting, on each embedding and on all of them concatenated.
+patients: ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01)
+on each embedding and on all of them concatenated, and histogram gradient boosting on the latter.
+Multilabel tasks are omitted.
 
 Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
-and multilabel tasks and accuracy for multiclass tasks (higher is better), means over the repeats.
+tasks and accuracy for multiclass tasks (higher is better), means over the repeats.
 Gains are paired differences between the default and another method, positive where the default is
 better, with a 95 % interval from a bootstrap over the repeats. The repeats share patients, so the
 intervals describe the choice of the split and not that of the patients.
