@@ -189,7 +189,9 @@ class _Part:
 def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit:
     """Average regressions on values."""
     penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+    # A left-out mean is lower for records with a high label, which stacking would amplify.
     left_out = design.predict_left_out(targets, penalties)
+    left_out = left_out - design.left_out_means(targets) + targets.mean(0)
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
     ).mean((1, 2))

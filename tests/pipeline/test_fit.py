@@ -535,3 +535,6 @@ def test_linear_path_of_useless_features_predicts_the_best_constant_of_skewed_la
     )
     assert median < 0.9 * mean
     assert found < 0.5 * (median + mean)
+    # Left-out means would have a correlation of -1 with the labels.
+    left_out = fit.out_of_fold["age"][repeat.train, 0]
+    assert torch.corrcoef(torch.stack([left_out, labels[repeat.train]]))[0, 1].abs() < 0.3
