@@ -83,7 +83,8 @@ def test_each_decoding_option_has_separate_stores_and_is_in_their_provenance(
     assert again.computed == 0
     assert again.stores == made.stores
     rows = [open_store(summary.stores[0]).read(np.array([1])) for summary in (plain, made)]
-    np.testing.assert_array_equal(*rows)
+    # The sizes of the batches differ, and with them the last bits of matrix products.
+    np.testing.assert_allclose(*rows, rtol=2**-10, atol=1e-4)
 
 
 def test_a_data_set_object_with_other_options_is_refused(root: Path, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_recomputed_rows_need_the_options_of_the_store(root: Path, tmp_path: Pat
         decoding = DecodeOptions.from_json(store.provenance)
         assert decoding == BOTH
         same = recompute(store, WfdbDirectory("lab", root, decoding=decoding), 4, device="cpu")
-        assert (same.rows, same.equal, same.different) == (4, 4, ())
+        assert (same.rows, same.equal + same.close, same.different) == (4, 4, ())
         with pytest.raises(UserError, match=r"derive_leads \(now False, in the store True\)"):
             recompute(store, WfdbDirectory("lab", root), 4, device="cpu")
 
