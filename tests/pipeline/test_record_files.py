@@ -434,7 +434,8 @@ def test_records_from_a_slow_server_are_fetched_in_parallel_and_in_order(
     rows = np.arange(len(remote.index()))[::-1]
     remote.read(0)
     web.delay, web.peak = 0.1, 0
-    decoded = [record for batch in decode_batches(remote, rows[::-1], rows, 32) for record in batch]
+    batches = decode_batches(remote, rows[::-1], rows, lambda: 32)
+    decoded = [record for batch in batches for record in batch]
     assert [record.row for record in decoded] == rows.tolist()
     assert web.peak > 4, "requests in progress at the same time"
     for record in decoded[:5]:
