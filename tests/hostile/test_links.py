@@ -193,9 +193,9 @@ def test_irregular_lease_does_not_lock_the_store(
     for file in folder.iterdir():
         file.unlink()
     READERS[kind](folder / "00000005.json", outside / "precious.txt")
-    monkeypatch.setattr("stores.lease.EXPIRE_SECONDS", 0.1)
     monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
     before = contents(outside)
+    acquire(leases_folder(store.location), expire_seconds=0.1).release()
     with writable_store(root) as opened:
         opened.write_shard(1, random_rows(1), whole_status())
     assert contents(outside) == before
