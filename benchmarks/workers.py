@@ -70,7 +70,7 @@ def run(
             assert isinstance(engine, DaskEngine)
             while killed < kills and not done.wait(random.uniform(0.5, 3.0)):
                 # A worker that is restarting does not respond.
-                with suppress(OSError, TimeoutError, ValueError):
+                with suppress(OSError, TimeoutError, ValueError, LookupError):
                     processes = engine.client.run(os.getpid, on_error="ignore").values()
                     os.kill(random.choice([*processes]), signal.SIGKILL)
                     killed += 1
