@@ -29,6 +29,9 @@ from pipeline.extraction.summary import ExtractionSummary
 from pipeline.synthetic.synthesize import synthesize
 from stores.opening import open_stores
 
+KILLS_PER_EXTRACTION = 5
+"""A worker takes seconds to start, so more kills would mostly hit workers that do nothing."""
+
 
 @dataclass
 class Extraction:
@@ -129,7 +132,8 @@ def main() -> None:
             killed = extractions = different = 0
             while expert == "timesnet" and killed < arguments.kills:
                 root = Path(folder) / f"killed-{extractions}"
-                found = run(dataset, root, expert, 2, limit, arguments.kills - killed)
+                kills = min(KILLS_PER_EXTRACTION, arguments.kills - killed)
+                found = run(dataset, root, expert, 2, limit, kills)
                 killed += found.killed
                 extractions += 1
                 different += found.digests != one.digests
