@@ -1,0 +1,59 @@
+"""Figures as SVG text for HTML pages."""
+
+import io
+import re
+import warnings
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+_PATH = re.compile(r' d="([^"]*)"')
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_SVG_TAG = re.compile(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>')
+
+
+def encode_svg(figure: Figure, label: str) -> str:
+    """Render a figure as an SVG element that scales to the width of the page.
+
+    Args:
+        figure: The figure. Texts are not parsed as formulas.
+        label: Description of the image for screen readers.
+
+    Returns:
+        An `<svg>` element without XML declaration, equal for equal figures. Coordinates are
+        rounded to 0.01 points, and texts use the fonts of the page.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    buffer = io.StringIO()
+    # A constant salt makes the ids of elements reproducible.
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.15}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The warning repeats characters of names, which may control the terminal.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg ") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = _PATH.sub(_round_path, text)
+    width = figure.get_figwidth() * 25.4
+    opening = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        rf'viewBox="\1" width="{width:.1f}mm" style="max-width:100%;height:auto" role="img" '
+        rf'aria-label="{_escape(label)}">'
+    )
+    return _SVG_TAG.sub(opening, text, count=1)
+
+
+def _round_path(found: re.Match[str]) -> str:
+    rounded = _NUMBER.sub(
+        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[1]
+    )
+    return f' d="{" ".join(rounded.split())}"'
+
+
+def _escape(text: str) -> str:
+    for character, entity in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, entity)
+    return text.replace("\\", r"\\")
