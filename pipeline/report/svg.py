@@ -24,8 +24,8 @@ def encode_svg(figure: Figure, label: str) -> str:
         An `<svg>` element without XML declaration, equal for equal figures. Coordinates are
         rounded to 0.01 points, and texts use the fonts of the page.
     """
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
+    for artist in figure.findobj(Text):
+        artist.set_parse_math(False)
     buffer = io.StringIO()
     # A constant salt makes the ids of elements reproducible.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.15}
@@ -33,17 +33,17 @@ def encode_svg(figure: Figure, label: str) -> str:
         # The warning repeats characters of names, which may control the terminal.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg ") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = _PATH.sub(_round_path, text)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = _PATH.sub(_round_path, svg)
     width = figure.get_figwidth() * 25.4
     opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         rf'viewBox="\1" width="{width:.1f}mm" style="max-width:100%;height:auto" role="img" '
         rf'aria-label="{_escape(label)}">'
     )
-    return _SVG_TAG.sub(opening, text, count=1)
+    return _SVG_TAG.sub(opening, svg, count=1)
 
 
 def _round_path(found: re.Match[str]) -> str:
