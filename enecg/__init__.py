@@ -18,7 +18,7 @@ _SOURCES = {
     "evaluate": "pipeline.evaluate",
     "extract": "pipeline.extract",
     "make_labels": "pipeline.labels.label_step",
-    "load_run": "pipeline.runs.predictor",
+    "load_run": "pipeline.prediction.live_run",
     "open_dataset": "pipeline.datasets.registry",
     "open_stores": "stores.opening",
     "read_run_features": "pipeline.runs.predictor",

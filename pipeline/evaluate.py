@@ -23,7 +23,7 @@ from pipeline.report.evaluation_tables import evaluation_tables
 from pipeline.report.formats import to_markdown
 from pipeline.report.results_file import TABLES
 from pipeline.runs.output_folder import check_output, replace_output
-from pipeline.runs.predictor import load_run
+from pipeline.runs.predictor import load_predictor
 from pipeline.runs.repeat_predictions import predict_repeat
 from pipeline.runs.results import RESULTS, results_document
 from pipeline.runs.saved_run import SavedRun
@@ -106,7 +106,7 @@ def evaluate(
     )
     command = extract_command(dataset, store, selection, limit, records)
     cache = open_by_provenance(store, source.namespace, saved.stores, command)
-    predictors = [load_run(saved.folder, repeat, device) for repeat in repeats]
+    predictors = [load_predictor(saved.folder, repeat, device) for repeat in repeats]
     trained = [targets.task for targets in predictors[0].targets.values()]
     own_tasks = [task for task in trained if task.name not in TASKS]
     paper_tasks = [task for task in trained if task.name in TASKS]

@@ -2,7 +2,7 @@
 
 ```python
 features = read_run_features("runs/first", "stores-data/lab", record_id)
-years = load_run("runs/first").predict(features)["EnECG"]["age"]
+years = load_predictor("runs/first").predict(features)["EnECG"]["age"]
 ```
 """
 
@@ -142,8 +142,8 @@ class Predictor:
         return self.decode(self.outputs(features))
 
 
-def load_run(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predictor:
-    """Load the heads and gate of a saved run.
+def load_predictor(folder: str | Path, repeat: int = 0, device: str = "cpu") -> Predictor:
+    """Load the heads and gate of one repeat of a saved run.
 
     Args:
         folder: Run folder.
@@ -184,7 +184,7 @@ def read_run_features(
         record_id: Ids of the records.
         namespace: Data set of the records, such as ``"ludb/1.0.1"``. Default: the data set that
             the run was trained on.
-        device: Torch device of the tensors; see `load_run`.
+        device: Torch device of the tensors; see `load_predictor`.
 
     Returns:
         Embeddings by the run's experts, and the gate's input, in the order of `record_id`.

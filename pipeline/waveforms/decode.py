@@ -12,7 +12,12 @@ from jaxtyping import Bool, Float32, Integer
 from enecg.ecg_format import LEADS, SAMPLES, SECONDS
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.lead_selection import MissingLeadsError, parse_lead, select_leads
+from pipeline.waveforms.lead_selection import (
+    LeadSelection,
+    MissingLeadsError,
+    parse_lead,
+    select_leads,
+)
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from pipeline.waveforms.record_files import Content, OutsideRootError, RecordFiles
 from pipeline.waveforms.wfdb_header import Header, HeaderError, parse_header, parse_integer
@@ -78,7 +83,7 @@ class LeadSignals:
     @property
     def is_short(self) -> bool:
         """Whether the record is shorter than 10 s."""
-        return bool(self.mv.shape[1] < _full_length(self.rate_hz))
+        return bool(self.mv.shape[1] < full_length(self.rate_hz))
 
 
 def read_wfdb(
@@ -123,7 +128,22 @@ def read_wfdb(
     Raises:
         UnreadableRecord: One of the rules excludes the record.
     """
-    signals = read_leads(record, files, units_per_mv=units_per_mv, options=options)
+    return to_ecg(read_leads(record, files, units_per_mv=units_per_mv, options=options), options)
+
+
+def to_ecg(signals: LeadSignals, options: DecodeOptions) -> Float32[np.ndarray, "12 5000"]:
+    """Check the leads of a record and resample them: the second stage of `read_wfdb`.
+
+    Args:
+        signals: The leads.
+        options: Decoding options, of which only `short_records` matters.
+
+    Returns:
+        Ten seconds in mV at 500 Hz.
+
+    Raises:
+        UnreadableRecord: The reason is one of `find_failures`.
+    """
     # The range is NaN if any sample is missing.
     span = signals.mv.max(1) - signals.mv.min(1)
     is_valid = ((span > 0) & (span < np.inf)).all()
@@ -159,11 +179,11 @@ def read_leads(
     where = files.location(name)
     try:
         header = parse_header(read_header(files, name))
-        rate = _check_rate(header.rate_hz)
+        rate = check_rate(header.rate_hz)
         selection = select_leads(header.signals, units_per_mv, options.derive_leads)
         names = header.signals.names
         header, rows = header.keep(selection.rows)
-        length, contents = _read_signals(files, name, header, _full_length(rate))
+        length, contents = _read_signals(files, name, header, full_length(rate))
         digital = digital_samples(header, length, contents)[rows]
         # Parse the checksums even if they are not compared below, to detect invalid ones.
         checksums = [parse_integer(header.checksums[row]) for row in rows]
@@ -176,13 +196,7 @@ def read_leads(
             "missing_lead", f"{where}.hea: {error}; {error.remedy}, or exclude the record."
         ) from error
     mv = selection.to_millivolts(digital)
-    if contradictions := selection.find_contradictions(mv):
-        spellings = ", ".join(n for n in names if parse_lead(n)[0] in contradictions)
-        raise UnreadableRecord(
-            "duplicate_lead",
-            f"{where}.hea: several signals of lead {', '.join(contradictions)} ({spellings}) have "
-            "different samples; rename or remove all but one, or exclude the record.",
-        )
+    check_repeated_leads(selection, mv, names, f"{where}.hea")
     recorded = digital[: selection.recorded]
     return LeadSignals(
         location=where,
@@ -197,6 +211,32 @@ def read_leads(
         if length == header.length
         else (),
     )
+
+
+def check_repeated_leads(
+    selection: LeadSelection,
+    mv: Float32[np.ndarray, "signal time"],
+    names: Sequence[str],
+    where: str,
+) -> None:
+    """Raise UnreadableRecord if signals of the same lead have different samples.
+
+    Args:
+        selection: The selected signals.
+        mv: Their samples.
+        names: Names of all signals of the record.
+        where: Header or array, for the message.
+
+    Raises:
+        UnreadableRecord: The reason is ``duplicate_lead``.
+    """
+    if contradictions := selection.find_contradictions(mv):
+        spellings = ", ".join(n for n in names if parse_lead(n)[0] in contradictions)
+        raise UnreadableRecord(
+            "duplicate_lead",
+            f"{where}: several signals of lead {', '.join(contradictions)} ({spellings}) have "
+            "different samples; rename or remove all but one, or exclude the record.",
+        )
 
 
 @dataclass(frozen=True)
@@ -269,14 +309,14 @@ def _checksum_mismatches(
     )
 
 
-def _full_length(rate_hz: float) -> int:
+def full_length(rate_hz: float) -> int:
     """Return the number of samples in ten seconds."""
     return round(SECONDS * rate_hz)
 
 
 def _fill_up(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
     """Extend a record to ten seconds with its end in reverse."""
-    missing = _full_length(rate_hz) - mv.shape[1]
+    missing = full_length(rate_hz) - mv.shape[1]
     return np.pad(mv, ((0, 0), (0, missing)), mode="symmetric") if missing > 0 else mv
 
 
@@ -303,7 +343,8 @@ def _split_path(record: str | Path, files: RecordFiles | None) -> tuple[str, Rec
     return path.name, DirectoryFiles(path.parent)
 
 
-def _check_rate(rate_hz: float) -> float:
+def check_rate(rate_hz: float) -> float:
+    """Return the sampling rate; raise HeaderError if it is not supported."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise HeaderError(
             f"sampling rate is {rate_hz:g} Hz, not {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",

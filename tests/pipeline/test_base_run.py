@@ -14,7 +14,7 @@ from test_train import run
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.runs.predictor import load_run
+from pipeline.runs.predictor import load_predictor
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
 from pipeline.training.cache import open_by_provenance
@@ -107,7 +107,9 @@ def test_loaded_runs_reproduce_their_predictions(
         saved = saved[(saved["repeat"] == repeat) & (saved["method"] == "dlinear")]
         for task, expected in saved.groupby("task"):
             ids = expected["record_id"].to_numpy()
-            predicted = load_run(results.folder, repeat).predict(read_features(cache, ids, "cpu"))
+            predicted = load_predictor(results.folder, repeat).predict(
+                read_features(cache, ids, "cpu")
+            )
             np.testing.assert_allclose(predicted["dlinear"][task], expected["predicted"], rtol=1e-4)
 
 

@@ -13,7 +13,7 @@ from test_train import find_score, run
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.evaluate import evaluate
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE
-from pipeline.runs.predictor import load_run, read_run_features
+from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
 from pipeline.training.settings import FitSettings, TrainSettings
@@ -149,7 +149,7 @@ def test_loaded_run_reproduces_predictions(
     mine = table[(table["repeat"] == 1) & (table["task"] == "findings")]
     ids = mine["record_id"].unique()
     features = read_run_features(results.folder, store, ids)
-    predictor = load_run(results.folder, 1)
+    predictor = load_predictor(results.folder, 1)
     outputs, predicted = predictor.outputs(features), predictor.predict(features)
     for method in (*EXPERTS, ENSEMBLE):
         for number, label in enumerate(predictor.targets["findings"].classes):

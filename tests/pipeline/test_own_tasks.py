@@ -17,7 +17,7 @@ from pipeline.datasets.base import same_patients
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.evaluate import evaluate
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, RIDGE
-from pipeline.runs.predictor import load_run, read_run_features
+from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import Results
@@ -195,7 +195,7 @@ def test_loaded_run_reproduces_predictions(
         mine = answers[answers["repeat"] == repeat]
         ids = mine["record_id"].unique()
         features = features_of(results, store, MimicIvEcg(dataset).namespace, ids)
-        predicted = load_run(results.folder, repeat).predict(features)
+        predicted = load_predictor(results.folder, repeat).predict(features)
         assert list(predicted) == [*EXPERTS, ENSEMBLE, RIDGE]
         for method, of_tasks in predicted.items():
             assert list(of_tasks) == ["age", *NAMES]
@@ -207,26 +207,26 @@ def test_loaded_run_reproduces_predictions(
 
 def test_incomplete_run_is_reported(results: Results, tmp_path: Path):
     with pytest.raises(UserError, match=r"is not a run folder: config.json is missing"):
-        load_run(tmp_path)
+        load_predictor(tmp_path)
     with pytest.raises(UserError, match="has no repeat 2; valid repeats are 0 to 1"):
-        load_run(results.folder, 2)
+        load_predictor(results.folder, 2)
     broken = tmp_path / "broken"
     shutil.copytree(results.folder, broken)
     (broken / "repeat-0" / "gate" / "base.safetensors").unlink()
     with pytest.raises(UserError, match=r"is incomplete, .*base.safetensors.*Train again"):
-        load_run(broken)
+        load_predictor(broken)
     for name in ("gate/adapter_config.json", "heads/dlinear/age/adapter_config.json",
                  "heads/dlinear/age/adapter_model.safetensors"):  # fmt: skip
         shutil.copytree(results.folder, broken, dirs_exist_ok=True)
         (broken / "repeat-0" / name).unlink()
         with pytest.raises(UserError, match=f"is incomplete, .*{Path(name).name}"):
-            load_run(broken)
+            load_predictor(broken)
     targets = broken / "repeat-1" / "targets.json"
     targets.write_text(targets.read_text().replace('"constant"', '"another"'))
     with pytest.raises(
         UserError, match=r"or was written by another version of EnECG \(KeyError: 'const"
     ):
-        load_run(broken, 1)
+        load_predictor(broken, 1)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", ""])
@@ -253,7 +253,7 @@ def test_records_without_embedding_are_reported(results: Results, store: Path, s
         read_run_features(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
     with pytest.raises(UserError, match=r"expects \d+ features of timesnet, none were given"):
-        load_run(results.folder).predict(without)
+        load_predictor(results.folder).predict(without)
 
 
 def records_with_leads(store: Path, results: Results) -> list[int]:
@@ -315,7 +315,9 @@ def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
         np.testing.assert_allclose(one.truth, known[one.record_id], rtol=1e-5)
     constants = [one for one in evaluated.predictions if one.method == CONSTANT]
     for repeat, one in enumerate(constants):
-        assert set(one.predicted) == {load_run(results.folder, repeat).targets["age"].constant}
+        assert set(one.predicted) == {
+            load_predictor(results.folder, repeat).targets["age"].constant
+        }
         assert len(one.truth) > 10
 
 

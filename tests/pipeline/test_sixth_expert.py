@@ -105,7 +105,7 @@ def test_expert_object_is_extracted_trained_and_evaluated(tmp_path: Path, synthe
     run = enecg.train(dataset, store, tmp_path / "run", experts, settings=settings)
     assert "| amplitudes " in run.markdown
     assert "| dlinear (untrained, random:0)" in run.markdown
-    predictor = enecg.load_run(run.folder)
+    predictor = enecg.load_run(run.folder).repeats[0]
     assert list(predictor.heads) == ["amplitudes", "dlinear"]
     record_id = enecg.open_stores(store).stores[0].record_id[:4]
     features = enecg.read_run_features(run.folder, store, record_id)

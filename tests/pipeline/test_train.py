@@ -27,7 +27,7 @@ from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
-from pipeline.runs.predictor import load_run, read_run_features
+from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results, train
 from pipeline.training import cache
@@ -88,7 +88,9 @@ def test_run_of_one_expert_has_no_gate_and_no_ensembles(dataset: Path, store: Pa
     assert "| EnECG (1 of 1" not in alone.markdown
     assert not list(alone.folder.rglob("gate"))
     record_id = open_stores(store).stores[0].record_id[:5]
-    predicted = load_run(alone.folder).predict(read_run_features(alone.folder, store, record_id))
+    predicted = load_predictor(alone.folder).predict(
+        read_run_features(alone.folder, store, record_id)
+    )
     assert np.array_equal(predicted[ENSEMBLE]["age"], predicted["dlinear"]["age"])
     with pytest.raises(UserError, match="has one expert"):
         tables_with_notes(runs.read_results(alone.folder), "3")

@@ -1,0 +1,1 @@
+"""Prediction for ECGs with the experts, heads and gate of a run."""

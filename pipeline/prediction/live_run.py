@@ -1,0 +1,161 @@
+"""A run as a live model: its experts on waveforms, then heads and gate.
+
+```python
+run = load_run("runs/first")              # opens the run; loads no expert yet
+ecg = run.decode(signal_mv, 500, leads)   # any rate and lead order
+features = run.embed(torch.from_numpy(ecg)[None])
+age = run.repeats[0].predict(features)["EnECG"]["age"]
+```
+
+- `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
+  loaded on first access with the weights, pooling, precision and sizes of the run's stores, and
+  refused if their identity differs from the one in ``provenance.json``.
+  ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``
+  and lets gradients flow to its input.
+- `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
+- `LiveRun.repeats`: one `Predictor` per selected repeat, with ``heads[expert]`` (a `TaskHeads`
+  module), ``gate``, ``targets[task]`` and ``thresholds``.
+- `LiveRun.embed`: embeddings of ECGs as `Features`, rounded to the data type of the run's stores,
+  without gradients; ``predictor.outputs(features)`` and ``predictor.gate_weights(features)`` take
+  them.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from enecg.ecg_format import LEADS
+from enecg.experts import Expert
+from enecg.leads import LeadsSample
+from pipeline.extraction.batch_size import BatchSize
+from pipeline.extraction.request import resolve_device
+from pipeline.prediction.run_experts import load_run_experts
+from pipeline.runs.predictor import Predictor, load_predictor
+from pipeline.runs.saved_run import SavedRun
+from pipeline.training.features import Features
+from pipeline.waveforms.arrays import decode_array
+from pipeline.waveforms.options import DecodeOptions
+
+
+class LiveRun:
+    """The experts, heads and gate of a run, applied to ECGs.
+
+    Args:
+        saved: The run folder.
+        repeats: Indices of the repeats to use.
+        device: Torch device.
+        weights: Checkpoints in place of the run's; see `load_run_experts`.
+        experts: Experts that are not registered.
+
+    Attributes:
+        saved: The run folder.
+        repeats: Heads and gate of each selected repeat.
+        device: Torch device.
+        leads: Computes the gate's input.
+    """
+
+    def __init__(
+        self,
+        saved: SavedRun,
+        repeats: Sequence[int],
+        device: str,
+        weights: Sequence[str] = (),
+        experts: Sequence[Expert] = (),
+    ) -> None:
+        self.saved = saved
+        self.device = device
+        self.repeats: tuple[Predictor, ...] = tuple(
+            load_predictor(saved.folder, repeat, device) for repeat in repeats
+        )
+        self.leads = LeadsSample()
+        self._weights = tuple(weights)
+        self._objects = tuple(experts)
+
+    @cached_property
+    def experts(self) -> dict[str, Expert]:
+        """The experts by name, on the device, in the order of the gate's outputs.
+
+        Raises:
+            UserError: An expert or its weights are unavailable, or differ from those of the run.
+        """
+        # As in extraction: TF32 would make embeddings differ between GPU models.
+        torch.backends.cudnn.allow_tf32 = False
+        experts = load_run_experts(self.saved, self._weights, self._objects)
+        for expert in experts.values():
+            if isinstance(expert, nn.Module):
+                expert.to(self.device)
+        return experts
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """The options with which the run's records were decoded."""
+        return DecodeOptions.from_json(self.saved.stores[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of the run's stores."""
+        return torch.float16 if self.saved.stores[0]["dtype"] == "float16" else torch.float32
+
+    def decode(
+        self, signal_mv: ArrayLike, rate_hz: float, leads: Sequence[str] = LEADS
+    ) -> Float32[np.ndarray, "12 5000"]:
+        """Convert an array as the run's records were decoded; see `decode_array`."""
+        return decode_array(signal_mv, rate_hz, leads, options=self.decoding)
+
+    def embed(self, ecg: Float32[Tensor, "batch 12 5000"]) -> Features:
+        """Compute the embeddings of ECGs by all experts, and the gate's input.
+
+        Args:
+            ecg: ECGs in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
+
+        Returns:
+            Embeddings in the data type of the run's stores, so that they equal stored ones. The
+            record ids are the positions in the batch.
+        """
+        size = BatchSize(None, self.device)
+        ecg = ecg.to(self.device)
+
+        def compute(expert: Expert) -> Tensor:
+            return torch.from_numpy(size.embed(expert, ecg)).to(self.dtype).to(self.device)
+
+        return Features(
+            np.arange(len(ecg)),
+            {name: compute(expert) for name, expert in self.experts.items()},
+            compute(self.leads),
+        )
+
+
+def load_run(
+    folder: str | Path,
+    repeat: int | None = None,
+    device: str = "cpu",
+    *,
+    weights: Sequence[str] = (),
+    experts: Sequence[Expert] = (),
+) -> LiveRun:
+    """Load the heads and gate of a run, and its experts when they are first used.
+
+    Args:
+        folder: Run folder.
+        repeat: Index of the repeat to use; None combines all repeats.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+        weights: Checkpoints in place of the run's, ``CHOICE`` or ``EXPERT@CHOICE``, for files that
+            have been moved. Their contents must be the same.
+        experts: Experts that are not registered, as they were passed to `train`.
+
+    Returns:
+        The run as a live model.
+
+    Raises:
+        UserError: `folder` is not a run folder or is damaged, or the repeat or device does not
+            exist.
+    """
+    saved = SavedRun(Path(folder).expanduser())
+    repeats = range(len(saved.cohorts)) if repeat is None else (repeat,)
+    return LiveRun(saved, repeats, resolve_device(device), weights, experts)
