@@ -23,9 +23,8 @@ class HeadOutputs:
     Attributes:
         kind: Kind of the task.
         outputs: Standardized values (regression, one output), class probabilities, or
-            probabilities of the labels (multilabel).
-        out_of_fold: Like `outputs`, except that the predictions of training records come from heads
-            that were not trained on the same patient.
+            probabilities of the labels (multilabel). Those of training records are out of fold:
+            they come from heads that were not trained on the same patient.
         encoded: Labels as standardized values, class numbers or indicators; NaN where missing.
         train: Rows of the training records.
         validation: Rows of the validation records.
@@ -33,7 +32,6 @@ class HeadOutputs:
 
     kind: Kind
     outputs: Float[Tensor, "expert record output"]
-    out_of_fold: Float[Tensor, "expert record output"]
     encoded: Float[Tensor, "record *label"]
     train: Int[Tensor, " train"]
     validation: Int[Tensor, " validation"]
@@ -42,8 +40,6 @@ class HeadOutputs:
 @dataclass(frozen=True)
 class EnsembleOutput:
     """The predictions of an ensemble on all records.
-
-    Predictions of training records are optimistic because the heads were trained on these records.
 
     Attributes:
         prediction: Standardized values or class probabilities.

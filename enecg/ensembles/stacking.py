@@ -28,7 +28,7 @@ class Stacking:
 
     The model is ridge regression for a regression task, and logistic regression on
     log-probabilities for the other kinds, both on standardized inputs. It is fitted on the
-    `out_of_fold` predictions of training records, once per penalty. The model with the lowest
+    out-of-fold predictions of training records, once per penalty. The model with the lowest
     validation loss is used, or of several such models the one with the strongest penalty. There are
     no expert weights. The probability of a class without a training record is 0. For a multilabel
     task, one logistic regression per label is fitted on the log-probabilities of this label by all
@@ -55,9 +55,9 @@ class Stacking:
         # Imported here because scikit-learn takes a second.
         from sklearn.linear_model import LogisticRegression, Ridge
 
-        inputs = _to_numpy(concatenate(heads.kind, heads.out_of_fold)[train])
+        outputs = concatenate(heads.kind, heads.outputs)
+        inputs, all_inputs = _to_numpy(outputs[train]), _to_numpy(outputs)
         truth = _to_numpy(heads.encoded[train])
-        all_inputs = _to_numpy(concatenate(heads.kind, heads.outputs))
         best, best_loss = heads.outputs[0], float("inf")
         for penalty in self.penalties:
             predicted = np.zeros(heads.outputs.shape[1:])
@@ -82,7 +82,6 @@ class Stacking:
             one_label = HeadOutputs(
                 "binary",
                 torch.stack([1 - heads.outputs[..., label], heads.outputs[..., label]], -1),
-                torch.stack([1 - heads.out_of_fold[..., label], heads.out_of_fold[..., label]], -1),
                 truth,
                 train,
                 validation,

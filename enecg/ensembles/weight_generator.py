@@ -31,8 +31,8 @@ class WeightGenerator:
     - The inputs are the standardized outputs of the experts (log-probabilities for classes,
       log-odds for labels).
     - The weights are normalized by a softmax, and average probabilities instead of logits.
-    - The network is trained on the `out_of_fold` predictions of training records, because heads
-      overfit the records that they were trained on.
+    - The network is trained on out-of-fold predictions of training records, because heads overfit
+      the records that they were trained on.
     - The initial network weights all experts equally. The state with the lowest validation loss is
       used, which may be the initial one.
 
@@ -65,12 +65,12 @@ class WeightGenerator:
 
     def _fit(self, heads: HeadOutputs, seed: int) -> nn.Module:
         train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
-        inputs = concatenate(heads.kind, heads.out_of_fold)
-        network = self._build(inputs[train], len(heads.out_of_fold)).to(inputs.device)
+        inputs = concatenate(heads.kind, heads.outputs)
+        network = self._build(inputs[train], len(heads.outputs)).to(inputs.device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
 
         def mixture_loss(rows: Tensor) -> Tensor:
-            mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.out_of_fold[:, rows])
+            mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
         rng = np.random.default_rng(seed)

@@ -10,13 +10,13 @@ Threshold = float | tuple[float, ...]
 """Lowest probability for which class 1, or each label, is predicted."""
 
 DEFAULT_THRESHOLD = 0.5
-"""Threshold of a label without a positive validation record."""
+"""Threshold of a label without a positive record."""
 
 
 def choose_threshold(
     probability: Float[np.ndarray, " record"], truth: Int[np.ndarray, " record"]
 ) -> float:
-    """Choose the threshold with the highest macro-F1 on validation records.
+    """Choose the threshold with the highest macro-F1.
 
     Args:
         probability: Probability of class 1.
@@ -48,7 +48,7 @@ def choose_threshold(
 def choose_label_thresholds(
     probability: Float[np.ndarray, "record label"], truth: Float[np.ndarray, "record label"]
 ) -> tuple[float, ...]:
-    """Choose the threshold of each label with the highest F1 on validation records.
+    """Choose the threshold of each label with the highest F1.
 
     Args:
         probability: Probability of each label.

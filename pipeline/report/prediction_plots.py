@@ -111,7 +111,7 @@ def describe_thresholds(run: RunResults, method: str = ENSEMBLE) -> str:
         for task, values in by_task.items()
     )
     by_repeat = " per repeat" if len(run.config["seeds"]) > 1 else ""
-    return f"Decision thresholds{by_repeat}, chosen on validation patients: {listed}."
+    return f"Decision thresholds{by_repeat}, chosen on training and validation patients: {listed}."
 
 
 def _format_threshold(value: float) -> str:

@@ -1,63 +1,94 @@
-"""Corrections of linear paths: the share that is used, and predictions for the other fold.
+"""Corrections of simpler models: the factor they are multiplied by, and out-of-fold corrections.
 
-The best of many epochs on few validation patients is partly chosen by noise. Therefore the
-correction is multiplied by the posterior probability that it helps. The prior probabilities of "no
-correction" and "a correction" are equal, the latter is divided among the epochs, and the likelihood
-is that of the validation patients.
+A correction is what an FFN adds to the linear path of a head, or to the prior of the gate. On few
+patients, the FFN of the epoch with the lowest validation loss is partly chosen by noise, and it is
+better without a part of it. Two estimates of the factor are averaged: one from validation patients,
+for whom the epoch was chosen, and one from training patients, for whom the correction is learned
+from the other half of the training patients and is therefore worse.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.stacked import StackedFFN
+from pipeline.training.likelihood import log_likelihood
 from pipeline.training.stack import PADDING, VALIDATION_BATCH_SIZE, Group
 from pipeline.training.stack_data import StackedData, precompute_first_layer
 
 FOLDS = (None, 0, 1)
-"""Heads of each repeat: on all training records, and on each fold of them."""
+"""FFNs of each repeat: trained on all training records, and on each fold of them."""
+
+FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Factors of corrections, which are averaged by their likelihood."""
+
+CorrectedLosses = Callable[
+    [int, Int[Tensor, "1 row"], float],
+    tuple[Float[Tensor, "1 task"], Float[Tensor, "1 task"]],
+]
+"""Function from a repeat, training records and a factor of their out-of-fold corrections to summed
+losses and numbers of known labels."""
 
 
 def fit_factors(
-    history: Float[np.ndarray, "epoch group task"], data: StackedData, groups: Sequence[Group]
-) -> Float[Tensor, "group task"]:
-    """Compute the factor, from 0 to 1, of each correction.
+    history: Float[np.ndarray, "epoch repeat task"],
+    data: StackedData,
+    corrected_losses: CorrectedLosses,
+) -> Float[Tensor, "repeat task"]:
+    """Compute the factor, from 0 to 1, of the corrections of each repeat and task.
 
     Args:
         history: Validation losses; epoch 0 is without a correction, NaN is after the last epoch.
         data: Labels and splits.
-        groups: The groups.
+        corrected_losses: Losses of training records.
 
     Returns:
         The factors.
     """
-    losses = torch.from_numpy(history).double()
-    patients = torch.tensor(
-        [
-            [
-                len(data.repeats[group.repeat].patients[group.validation[known]].unique())
-                for known in ~data.encoded[group.repeat][:, group.validation].isnan()
-            ]
-            for group in groups
-        ]
-    ).double()
-    # The log-likelihood of normal errors with unknown variance, or of the classes.
-    likelihood = torch.where(
-        data.regression.cpu(), -patients / 2 * losses.clamp_min(1e-12).log(), -patients * losses
+    return (_weigh_epochs(history, data) + _weigh_factors(data, corrected_losses)) / 2
+
+
+def _weigh_epochs(
+    history: Float[np.ndarray, "epoch repeat task"], data: StackedData
+) -> Float[Tensor, "repeat task"]:
+    """Compute the posterior probability that corrections help validation patients."""
+    # The prior probabilities of "no correction" and "a correction" are equal, and the latter is
+    # divided among the epochs.
+    patients = torch.stack(
+        [data.count_patients(index, repeat.validation) for index, repeat in enumerate(data.repeats)]
     )
+    losses = torch.from_numpy(history).double()
+    likelihood = log_likelihood(losses, patients.cpu(), data.regression.cpu())
     gains = likelihood[1:] - likelihood[0]
     epochs = (~gains.isnan()).sum(0)
     evidence = gains.nan_to_num(nan=-torch.inf).logsumexp(0) - epochs.clamp_min(1).log()
     return evidence.sigmoid().float().to(data.embedding.device)
 
 
+def _weigh_factors(
+    data: StackedData, corrected_losses: CorrectedLosses
+) -> Float[Tensor, "repeat task"]:
+    """Compute the mean of `FACTORS`, weighted by the likelihood of the training patients."""
+    factors = torch.tensor(FACTORS, device=data.embedding.device)
+    fitted = []
+    for index, repeat in enumerate(data.repeats):
+        losses = []
+        for factor in FACTORS:
+            total, known = corrected_losses(index, repeat.train.unsqueeze(0), factor)
+            losses.append((total / known.clamp_min(1))[0])
+        patients = data.count_patients(index, repeat.train)
+        likelihood = log_likelihood(torch.stack(losses), patients, data.regression)
+        fitted.append(factors @ likelihood.softmax(0))
+    return torch.stack(fitted)
+
+
 def predict_other_folds(
     stack: StackedFFN, data: StackedData, groups: Sequence[Group]
-) -> Float[Tensor, "group task record output"]:
-    """Compute the outputs of the heads of each fold for the records of the other fold.
+) -> Float[Tensor, "repeat task record output"]:
+    """Compute the outputs of the FFNs of each fold for the records of the other fold.
 
     Args:
         stack: The FFNs.
@@ -65,17 +96,17 @@ def predict_other_folds(
         groups: The stack's groups, in order.
 
     Returns:
-        The outputs, in the order of `LabeledRepeat.folds`. They are arbitrary beyond the records of
-        a fold and for groups on all training records.
+        Outputs of training records, out of fold; NaN for other records, and for all records if no
+        group is a fold.
     """
     device = data.embedding.device
+    folds = [(index, group) for index, group in enumerate(groups) if group.fold is not None]
+    shape = (len(data.repeats), len(data.tasks), data.rows.shape[1], stack.config.outputs)
+    outputs = torch.full(shape, torch.nan, device=device)
     repeats = torch.tensor([group.repeat for group in groups], device=device)
-    rows = [
-        torch.empty(0, dtype=torch.long, device=device)
-        if group.fold is None
-        else data.repeats[group.repeat].folds[1 - group.fold]
-        for group in groups
-    ]
+    rows = [torch.empty(0, dtype=torch.long, device=device)] * len(groups)
+    for index, group in folds:
+        rows[index] = data.repeats[group.repeat].folds[1 - (group.fold or 0)]
     padded = torch.nn.utils.rnn.pad_sequence(rows, True, PADDING)
     stack.eval()
     with torch.no_grad():
@@ -84,4 +115,8 @@ def predict_other_folds(
             stack(data.features(repeats, part), first(part))
             for part in padded.split(VALIDATION_BATCH_SIZE, dim=1)
         ]
-    return torch.cat(parts, dim=2)
+        predicted = torch.cat(parts, dim=2) if folds else None
+    for index, group in folds:
+        assert predicted is not None
+        outputs[group.repeat][:, rows[index]] = predicted[index, :, : len(rows[index])]
+    return outputs

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.gate import Gate, expert_weights
 from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN
-from pipeline.training.correction import fit_factors
+from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
 from pipeline.training.fit_heads import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
@@ -29,7 +29,7 @@ from pipeline.training.torch_state import preserve_random_state
 def fit_gates(
     leads: Float[Tensor, "record feature"],
     repeats: Sequence[LabeledRepeat],
-    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]],
+    outputs: Sequence[dict[str, Float[Tensor, "expert record output"]]],
     settings: FitSettings,
 ) -> list[FittedModel]:
     """Train the gate of every repeat; the heads are not updated.
@@ -37,7 +37,8 @@ def fit_gates(
     Args:
         leads: Sampled leads of all records, in the data type of the store.
         repeats: Records and labels of each repeat.
-        out_of_fold: For each repeat, the heads' out-of-fold predictions, by task.
+        outputs: For each repeat, the predictions of the experts' heads by task, out of fold for
+            training records.
         settings: Hyperparameters.
 
     Returns:
@@ -47,7 +48,7 @@ def fit_gates(
     if spectrum:
         leads = torch.cat([log_spectrum(part) for part in leads.split(PREDICTION_BATCH_SIZE)])
     data = StackedData.from_repeats(leads, repeats, settings.max_tensor_bytes)
-    predictions = _stack_predictions(out_of_fold, data)
+    predictions = _stack_predictions(outputs, data)
     experts = predictions.shape[-1]
     per_output = settings.gate_weights == "output"
     config = StackConfig(
@@ -60,19 +61,35 @@ def fit_gates(
         alpha=settings.alpha,
         dropout=settings.dropout,
     )
-    groups = [Group.of(index, repeat, settings) for index, repeat in enumerate(repeats)]
+    # With balanced weights, the FFN is not a correction of a prior.
+    folds = FOLDS[:1] if settings.balance else FOLDS
+    groups = [
+        Group.of(index, repeat, settings, fold)
+        for index, repeat in enumerate(repeats)
+        for fold in folds
+    ]
     stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
     priors = torch.stack(
-        [fit_prior(repeat, fold) for repeat, fold in zip(repeats, out_of_fold, strict=True)]
+        [fit_prior(repeat, by_task) for repeat, by_task in zip(repeats, outputs, strict=True)]
     )
     if settings.balance:  # asks for equal weights
         priors = torch.zeros_like(priors)
     losses = _gate_losses(stack, data, groups, predictions, priors, settings)
-    history = train_stack(stack, losses, groups, settings)
+    history = train_stack(stack, losses, groups, settings)[:, :: len(folds)]
+    repeat_of = [group.repeat for group in groups]
     if not settings.balance:
-        stack.scale_predictions(fit_factors(history, data, groups))
+        correction = predict_other_folds(stack, data, groups).unflatten(-1, (-1, experts))
+
+        def corrected_losses(repeat: int, rows: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+            logits = priors[[repeat]][:, :, None, None]
+            logits = logits + factor * correction[[repeat]][:, :, rows[0]]
+            repeats = torch.tensor([repeat], device=rows.device)
+            weights = expert_weights(logits, settings.top_k)
+            return _mixture_losses(data, predictions, weights, repeats, rows)
+
+        stack.scale_predictions(fit_factors(history, data, corrected_losses)[repeat_of])
     with torch.no_grad():
-        stack.prediction_bias.add_(priors.repeat(1, 1, config.outputs // experts))
+        stack.prediction_bias.add_(priors[repeat_of].repeat(1, 1, config.outputs // experts))
     fits = []
     for index, repeat in enumerate(repeats):
         gate = Gate(
@@ -90,26 +107,26 @@ def fit_gates(
         ).to(leads.device)
         data.copy_standardization(gate.standardise, index)
         model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-        stack.copy_to(index, list(gate.ffn.values()))
+        stack.copy_to(index * len(folds), list(gate.ffn.values()))
         validation = {task: history[:, index, n].tolist() for n, task in enumerate(data.tasks)}
         fits.append(FittedModel(model.eval(), validation, *count_parameters(model)))
     return fits
 
 
 def _stack_predictions(
-    out_of_fold: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
+    outputs: Sequence[dict[str, Float[Tensor, "expert record output"]]], data: StackedData
 ) -> Float[Tensor, "repeat task record output expert"]:
     """Copy the heads' predictions into one tensor, padded with zeros."""
-    experts = len(next(iter(out_of_fold[0].values())))
+    experts = len(next(iter(outputs[0].values())))
     stacked = torch.zeros(
-        (len(out_of_fold), len(data.tasks), data.rows.shape[1], data.outputs, experts),
+        (len(outputs), len(data.tasks), data.rows.shape[1], data.outputs, experts),
         device=data.embedding.device,
     )
-    for repeat, by_task in enumerate(out_of_fold):
+    for repeat, by_task in enumerate(outputs):
         for position, task in enumerate(data.tasks):
             predictions = by_task[task].permute(1, 2, 0)
-            records, outputs, _ = predictions.shape
-            stacked[repeat, position, :records, :outputs] = predictions
+            records, columns, _ = predictions.shape
+            stacked[repeat, position, :records, :columns] = predictions
     return stacked
 
 
@@ -136,19 +153,7 @@ def _gate_losses(
             # Otherwise the weights of experts that are not selected would never be updated.
             dense = expert_weights(logits)
             weights = weights.detach() + dense - dense.detach()
-        # Indexing tensors separated by a slice put the indexed axes first, so restore the order.
-        picked = predictions[repeats.unsqueeze(1), :, rows].movedim(2, 1)
-        mixed = (weights * picked).sum(-1)
-        # With a set of weights per class, the mixed probabilities do not sum to 1.
-        probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
-        sums = sum_losses(
-            mixed[..., 0],
-            probability.clamp_min(1e-7).log(),
-            data.targets(repeats, rows),
-            data.regression,
-        )
-        present, absent = (share.clamp_min(1e-7).log() for share in (mixed, 1 - mixed))
-        total, known = data.add_label_losses(sums, repeats, rows, present, absent)
+        total, known = _mixture_losses(data, predictions, weights, repeats, rows)
         if settings.balance and stack.training:
             # For each set of weights: 0 if the mean weights of all experts are equal, experts - 1
             # if one expert has the total weight.
@@ -158,3 +163,28 @@ def _gate_losses(
         return total, known
 
     return losses
+
+
+def _mixture_losses(
+    data: StackedData,
+    predictions: Float[Tensor, "repeat task record output expert"],
+    weights: Float[Tensor, "group task batch output_or_1 expert"],
+    repeats: Int[Tensor, " group"],
+    rows: Int[Tensor, "group batch"],
+) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
+    """Return the summed losses of weighted predictions and the numbers of known labels."""
+    # Indexing tensors separated by a slice put the indexed axes first, so restore the order.
+    picked = predictions[repeats.unsqueeze(1), :, rows].movedim(2, 1)
+    mixed = (weights * picked).sum(-1)
+    # With a set of weights per class, the mixed probabilities do not sum to 1.
+    probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
+    sums = sum_losses(
+        mixed[..., 0],
+        probability.clamp_min(1e-7).log(),
+        data.targets(repeats, rows),
+        data.regression,
+    )
+    if not data.indicators:
+        return sums
+    present, absent = (share.clamp_min(1e-7).log() for share in (mixed, 1 - mixed))
+    return data.add_label_losses(sums, repeats, rows, present, absent)

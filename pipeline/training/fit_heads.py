@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
-from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_paths
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
@@ -23,7 +22,7 @@ from pipeline.training.stack_data import (
     PREDICTION_BATCH_SIZE,
     StackedData,
     precompute_first_layer,
-    sum_losses,
+    sum_output_losses,
 )
 from pipeline.training.torch_state import preserve_random_state
 
@@ -55,23 +54,22 @@ class FittedHeads(FittedModel):
 
     Attributes:
         module: The heads.
-        outputs: Predictions by task. With ``linear-lora``, those of test records are from `module`,
-            and those of the other records from heads whose linear path was fitted on training
-            records only.
-        out_of_fold: Same as `outputs`, except that each training record is predicted by heads that
-            were trained on the other fold of the training patients. With ``linear-lora``, this
-            holds for the correction, and the linear path is fitted without the record's patient.
-            The gate and the ensembles are trained on these, because heads overfit their own
-            training records.
+        outputs: Predictions by task. Those of test records are from `module`; with
+            ``linear-lora``, those of validation records are from heads whose linear path was
+            fitted on training records only. Each training record is predicted by heads that were
+            trained on the other fold of the training patients, because heads overfit their own
+            training records; with ``linear-lora``, this holds for the correction, and the linear
+            path is fitted without the record's patient. NaN for training records if there are no
+            heads on folds.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
-        ridge_outputs: Predictions of the ridge regressions by task; those of training and
-            validation records are from regressions that were fitted on training records only.
+        ridge_outputs: Predictions of the ridge regressions by task; those of validation records
+            are from regressions that were fitted on training records, and those of training
+            records from regressions that were fitted without the record's patient.
     """
 
     module: TaskHeads
     outputs: dict[str, Float[Tensor, "record output"]]
-    out_of_fold: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
     ridge: TaskHeads
     ridge_outputs: dict[str, Float[Tensor, "record output"]]
@@ -98,8 +96,7 @@ def fit_heads(
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
         combined: Whether the heads are combined with those of other experts. If not, heads on folds
-            are trained only where ``linear-lora`` needs them, and `FittedHeads.out_of_fold` may
-            equal the outputs. Default: True.
+            are trained only where ``linear-lora`` needs them. Default: True.
 
     Returns:
         The heads of each repeat.
@@ -113,54 +110,90 @@ def fit_heads(
     ]
     # Other heads have no linear path, but the baseline of ridge regression needs it.
     ridge = fit_linear_paths(data)
+    if settings.adaptation == "linear":
+        return _use_ridge(ridge, data, settings)
     paths = ridge if settings.adaptation == "linear-lora" else None
     stack, history = _fit_stack(data, groups, settings, bases, paths)
-    # The update of an untrained adapter is 0, so that none is needed.
-    initial = replace(stack.config, zero_prediction=False, lora=False)
-    seeds = [repeat.seed for repeat in repeats]
-    untrained = StackedFFN(initial, len(data.tasks), seeds).to(embedding.device)
+    untrained = _initialize(data, settings)
+    out_of_fold = predict_other_folds(stack, data, groups)
     if paths is not None:
-        stack.scale_predictions(fit_factors(history, data, groups))
-    others = predict_other_folds(stack, data, groups)
+        left_out, correction = paths.left_out, out_of_fold
+
+        def corrected_losses(repeat: int, rows: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+            output = (
+                left_out[[repeat]][:, :, rows[0]] + factor * correction[[repeat]][:, :, rows[0]]
+            )
+            repeats = torch.tensor([repeat], device=rows.device)
+            return sum_output_losses(data, repeats, rows, output)
+
+        factors = fit_factors(history[:, :: len(folds)], data, corrected_losses)
+        stack.scale_predictions(factors[[group.repeat for group in groups]])
+        out_of_fold = left_out + factors[..., None, None] * correction
     fits = []
     for index, repeat in enumerate(repeats):
         features, position = embedding[repeat.rows], index * len(folds)
         train_paths = None if paths is None else paths.train
         heads = _extract_heads(stack, position, data, index, settings, train_paths)
         outputs = predict_heads(heads, features, repeat.targets)
-        out_of_fold = {task: output.clone() for task, output in outputs.items()}
-        for fold, rows in enumerate(repeat.folds if len(folds) > 1 else ()):
-            by_task = others[position + FOLDS.index(1 - fold)]
-            for number, (task, target) in enumerate(repeat.targets.items()):
-                output = by_task[number, : len(rows), : target.outputs]
-                if paths is not None:
-                    output = output + paths.left_out[index, number, rows, : target.outputs]
-                out_of_fold[task][rows] = to_predictions(target.task.kind, output)
-        untrained_heads = _extract_heads(untrained, index, data, index, settings)
+        for number, (task, target) in enumerate(repeat.targets.items()):
+            output = out_of_fold[index, number, repeat.train, : target.outputs]
+            outputs[task][repeat.train] = to_predictions(target.task.kind, output)
+        initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
             # Only predictions for test records may use the labels of validation records.
             paths.refit.copy_to(index, list(heads.ffn.values()))
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
                 outputs[task][repeat.test] = output
-                out_of_fold[task][repeat.test] = output
-        final, trained = (extract_ridge(one, data, index) for one in (ridge.refit, ridge.train))
-        ridge_outputs = predict_heads(trained, features, repeat.targets)
-        for task, output in predict_heads(final, features[repeat.test], repeat.targets).items():
-            ridge_outputs[task][repeat.test] = output
+        final, ridge_outputs = _predict_ridge(ridge, data, index)
         fits.append(
             FittedHeads(
                 heads,
                 {task: history[:, position, n].tolist() for n, task in enumerate(data.tasks)},
                 *count_parameters(heads),
                 outputs=outputs,
-                out_of_fold=out_of_fold,
-                untrained=predict_heads(untrained_heads, features, repeat.targets),
+                untrained=predict_heads(initial, features, repeat.targets),
                 ridge=final,
                 ridge_outputs=ridge_outputs,
             )
         )
     return fits
+
+
+def _use_ridge(ridge: FittedPaths, data: StackedData, settings: FitSettings) -> list[FittedHeads]:
+    """Return heads that are the ridge regressions."""
+    untrained = _initialize(data, settings)
+    fits = []
+    for index, repeat in enumerate(data.repeats):
+        heads, outputs = _predict_ridge(ridge, data, index)
+        initial = _extract_heads(untrained, index, data, index, settings)
+        fits.append(
+            FittedHeads(
+                heads,
+                {task: [validation_loss(repeat, task, outputs[task])] for task in data.tasks},
+                *count_parameters(heads),
+                outputs=outputs,
+                untrained=predict_heads(initial, data.embedding[repeat.rows], repeat.targets),
+                ridge=heads,
+                ridge_outputs=outputs,
+            )
+        )
+    return fits
+
+
+def _predict_ridge(
+    ridge: FittedPaths, data: StackedData, index: int
+) -> tuple[TaskHeads, dict[str, Float[Tensor, "record output"]]]:
+    """Return the final ridge regressions of a repeat and the predictions for its records."""
+    repeat = data.repeats[index]
+    final = extract_ridge(ridge.refit, data, index)
+    outputs = {}
+    tested = predict_heads(final, data.embedding[repeat.rows[repeat.test]], repeat.targets)
+    for number, (task, target) in enumerate(repeat.targets.items()):
+        output = ridge.left_out[index, number, : len(repeat.rows), : target.outputs]
+        outputs[task] = to_predictions(target.task.kind, output).clone()
+        outputs[task][repeat.test] = tested[task]
+    return final, outputs
 
 
 def predict_heads(
@@ -204,6 +237,28 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return trainable, total
 
 
+def _configure(data: StackedData, settings: FitSettings, *, zero_prediction: bool) -> StackConfig:
+    """Return the shapes of the heads of one expert."""
+    return StackConfig(
+        features=data.embedding.shape[1],
+        hidden=settings.hidden,
+        outputs=data.outputs,
+        depth=0 if settings.adaptation == "linear" else 1,
+        lora=settings.adaptation in ("lora", "shared-lora", "linear-lora"),
+        zero_prediction=zero_prediction,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+    )
+
+
+def _initialize(data: StackedData, settings: FitSettings) -> StackedFFN:
+    """Return untrained heads of every repeat. The update of an untrained adapter is 0."""
+    config = replace(_configure(data, settings, zero_prediction=False), lora=False)
+    stack = StackedFFN(config, len(data.tasks), [repeat.seed for repeat in data.repeats])
+    return stack.to(data.embedding.device)
+
+
 def _fit_stack(
     data: StackedData,
     groups: Sequence[Group],
@@ -212,18 +267,8 @@ def _fit_stack(
     paths: FittedPaths | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the heads of all groups and return their stack and validation losses."""
-    config = StackConfig(
-        features=data.embedding.shape[1],
-        hidden=settings.hidden,
-        outputs=data.outputs,
-        depth=0 if settings.adaptation == "linear" else 1,
-        lora=settings.adaptation in ("lora", "shared-lora", "linear-lora"),
-        # With a linear path, the rest starts as a correction of 0.
-        zero_prediction=paths is not None,
-        rank=settings.rank,
-        alpha=settings.alpha,
-        dropout=settings.dropout,
-    )
+    # With a linear path, the rest starts as a correction of 0.
+    config = _configure(data, settings, zero_prediction=paths is not None)
 
     def initialize(config: StackConfig) -> StackedFFN:
         stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups])
@@ -260,17 +305,13 @@ def _head_losses(
     repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
-    valid = data.valid[repeats].unsqueeze(2)
 
     def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
         output = stack(data.features(repeats, rows), first(rows))
         if offset is not None:
             # Indexing tensors separated by a slice put the indexed axes first.
             output = output + offset[repeats.unsqueeze(1), :, rows].movedim(2, 1)
-        logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
-        sums = sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
-        present, absent = functional.logsigmoid(output), functional.logsigmoid(-output)
-        return data.add_label_losses(sums, repeats, rows, present, absent)
+        return sum_output_losses(data, repeats, rows, output)
 
     return losses
 

@@ -8,22 +8,23 @@ from enecg.ensembles.base import is_labeled, task_loss
 from enecg.gate import mix
 from enecg.tasks import Kind
 from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.likelihood import log_likelihood
 
 ITERATIONS = 100
-RIDGE = 1e-3
-"""Penalty on the squared logits."""
+LOGIT_SD = 3.0
+"""Standard deviation of the normal distribution that the logits are assumed to come from."""
 MAX_LOGIT = 5.0
 """Keeps the weight of a useless expert above 0, so that the gate can still use it for a record."""
 
 
 def fit_prior(
-    repeat: LabeledRepeat, out_of_fold: dict[str, Float[Tensor, "expert record output"]]
+    repeat: LabeledRepeat, outputs: dict[str, Float[Tensor, "expert record output"]]
 ) -> Float[Tensor, "task expert"]:
     """Fit the prior of each task on training and validation records together.
 
     Args:
         repeat: Records and labels.
-        out_of_fold: The heads' out-of-fold predictions, by task.
+        outputs: Predictions of the experts' heads by task, out of fold for training records.
 
     Returns:
         Logits of the experts' weights; their mean over the experts is 0.
@@ -33,7 +34,10 @@ def fit_prior(
         encoded = repeat.encoded[task]
         rows = torch.cat([repeat.train, repeat.validation])
         rows = rows[is_labeled(encoded[rows])]
-        logits.append(_fit_logits(targets.task.kind, out_of_fold[task][:, rows], encoded[rows]))
+        patients = len(repeat.patients[rows].unique())
+        logits.append(
+            _fit_logits(targets.task.kind, outputs[task][:, rows], encoded[rows], patients)
+        )
     return torch.stack(logits)
 
 
@@ -41,8 +45,9 @@ def _fit_logits(
     kind: Kind,
     predictions: Float[Tensor, "expert record output"],
     encoded: Float[Tensor, "record *label"],
+    patients: int,
 ) -> Float[Tensor, " expert"]:
-    """Minimize the loss of the mixture, which is convex in the weights."""
+    """Maximize the posterior probability of the logits."""
     predictions = predictions.detach().double()
     logits = torch.zeros(len(predictions), dtype=torch.float64, device=predictions.device)
     logits.requires_grad_(True)
@@ -51,7 +56,9 @@ def _fit_logits(
     def closure() -> Tensor:
         optimizer.zero_grad()
         mixed = mix(logits.softmax(-1).expand(predictions.shape[1], 1, -1), predictions)
-        loss = task_loss(kind, mixed, encoded) + RIDGE * logits.square().mean()
+        likelihood = log_likelihood(task_loss(kind, mixed, encoded), patients, kind == "regression")
+        # Per patient, because the optimizer's tolerances are absolute.
+        loss = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
         loss.backward()
         return loss
 

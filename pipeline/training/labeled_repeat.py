@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from enecg.ensembles.base import is_labeled, task_loss
 from enecg.errors import UserError
 from pipeline.labels.targets import Targets, fit_targets
 from pipeline.training.cohorts import Cohort
@@ -89,6 +90,24 @@ def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledR
         torch.from_numpy(pd.factorize(labels["patient_id"])[0]).long().to(device),
         cohort.seed,
     )
+
+
+def validation_loss(
+    repeat: LabeledRepeat, task: str, output: Float[Tensor, "record output"]
+) -> float:
+    """Compute the loss of predictions for the labeled validation records.
+
+    Args:
+        repeat: Records and labels.
+        task: Name of the task.
+        output: Standardized values, or probabilities of classes or labels.
+
+    Returns:
+        The loss; see `task_loss`.
+    """
+    rows = repeat.validation[is_labeled(repeat.encoded[task][repeat.validation])]
+    kind = repeat.targets[task].task.kind
+    return float(task_loss(kind, output[rows], repeat.encoded[task][rows]))
 
 
 def _split_in_half(seed: int, patient_id: RecordIds, train: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from enecg.heads import base_ffn
 from enecg.ridge import RidgeDesign
+from pipeline.training.likelihood import log_likelihood
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
@@ -195,8 +196,7 @@ def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
     ).mean((1, 2))
-    # The log-likelihood of normal errors with unknown variance, with the loss of the heads.
-    weights = (-design.groups / 2 * losses.clamp_min(1e-12).log()).softmax(0)
+    weights = log_likelihood(losses, design.groups, True).softmax(0)
     weight, bias = design.coefficients(targets, penalties, weights)
     averaged = torch.einsum("p,pro->ro", weights, left_out)
     # Squared errors lead to means, also where labels are skewed and the loss has its minimum nearer
@@ -229,7 +229,7 @@ def _fit_logits(
     offset = shares.logit() if multilabel else shares.log()
     scales = torch.tensor(SCALES).to(targets)
     losses = torch.stack([_loss(offset + scale * scores, targets, multilabel) for scale in scales])
-    weights = (-design.groups * losses).flatten().softmax(0).view_as(losses)
+    weights = log_likelihood(losses, design.groups, False).flatten().softmax(0).view_as(losses)
     # Logits are linear in the scores, so that averages over the scales are weights of penalties.
     by_penalty = (scales.unsqueeze(1) * weights).sum(0)
     weight, _ = design.coefficients(targets, penalties, by_penalty)

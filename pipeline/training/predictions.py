@@ -43,23 +43,29 @@ class PredictionBuilder:
         }
 
     def choose_threshold(self, task: str, output: Tensor) -> Threshold:
-        """Choose the decision threshold of a binary or multilabel task on the validation records.
+        """Choose the decision threshold of a binary or multilabel task.
+
+        It is chosen on training and validation records, because validation records alone are few.
 
         Args:
             task: Name of a binary or multilabel task.
             output: Class probabilities, shape (record, 2), or probabilities of labels, shape
-                (record, label).
+                (record, label). Those of training records must be out of fold; if they are NaN,
+                the threshold is chosen on validation records alone.
 
         Returns:
             The threshold with the highest macro-F1: the lowest probability for which class 1 is
             predicted, or infinity if predicting class 0 for all records is best. One threshold per
             label of a multilabel task; see `choose_label_thresholds`.
         """
-        rows = self._labeled_rows(task, "validation")
+        rows = np.concatenate(
+            [self._labeled_rows(task, "train"), self._labeled_rows(task, "validation")]
+        )
+        probability = output.cpu().numpy()
+        rows = rows[np.isfinite(probability[rows, 0])]
         if self.targets[task].task.kind == "multilabel":
-            return choose_label_thresholds(output.cpu().numpy()[rows], self.encoded[task][rows])
-        probability = output[:, 1].cpu().numpy()[rows]
-        return choose_threshold(probability, self.encoded[task][rows].astype(int))
+            return choose_label_thresholds(probability[rows], self.encoded[task][rows])
+        return choose_threshold(probability[rows, 1], self.encoded[task][rows].astype(int))
 
     def predict_constant(self, task: str) -> TaskPredictions:
         """Predict the median or most frequent class of the training labels for all test records.

@@ -19,10 +19,10 @@ from pipeline.training.features import Features
 from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import FittedHeads, FittedModel, fit_heads
 from pipeline.training.inputs import Inputs
-from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat
+from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat, validation_loss
 from pipeline.training.parallel import map_in_threads
 from pipeline.training.predictions import PredictionBuilder
-from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge, validation_loss
+from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
@@ -103,8 +103,8 @@ def run_repeats(
         log(name, fitted)
     by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
     if len(heads) > 1:
-        out_of_fold = [stack_out_of_fold(fits) for fits in by_repeat]
-        gates = fit_gates(features.leads, labeled, out_of_fold, settings)
+        outputs_of_heads = [stack_outputs(fits) for fits in by_repeat]
+        gates = fit_gates(features.leads, labeled, outputs_of_heads, settings)
         log("gate", gates)
     else:
         gates = [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in labeled]
@@ -172,18 +172,12 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
     return chosen
 
 
-def stack_out_of_fold(
+def stack_outputs(
     heads: Mapping[str, FittedHeads],
 ) -> dict[str, Float[Tensor, "expert record output"]]:
-    """Stack the experts' out-of-fold predictions of each task."""
-    return _stack_experts({name: fit.out_of_fold for name, fit in heads.items()})
-
-
-def _stack_experts(
-    outputs: Mapping[str, dict[str, Tensor]],
-) -> dict[str, Float[Tensor, "expert record output"]]:
-    tasks = next(iter(outputs.values()))
-    return {task: torch.stack([by_task[task] for by_task in outputs.values()]) for task in tasks}
+    """Stack the predictions of the experts' heads for each task."""
+    tasks = next(iter(heads.values())).outputs
+    return {task: torch.stack([fit.outputs[task] for fit in heads.values()]) for task in tasks}
 
 
 def _compute_outputs(
@@ -193,7 +187,7 @@ def _compute_outputs(
 ) -> dict[str, dict[str, Tensor]]:
     """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
-    stacked, out_of_fold = _stack_experts(experts), stack_out_of_fold(heads)
+    stacked = stack_outputs(heads)
     mixed = {
         task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind)
         for task, weight in weights.items()
@@ -205,7 +199,6 @@ def _compute_outputs(
         head_outputs = HeadOutputs(
             targets.task.kind,
             stacked[task],
-            out_of_fold[task],
             repeat.encoded[task],
             repeat.train,
             repeat.validation,

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.ensembles.base import is_labeled, task_loss
 from enecg.heads import TaskHeads
 from pipeline.training.fit_heads import FittedHeads
-from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,7 @@ class RidgeBaseline:
             fitted on training and validation records.
         chosen: Expert with the lowest validation loss of each task, with regressions that are
             fitted on training records only.
-        outputs: Predictions by task. Those of test records are from `heads`, and those of the
-            other records from regressions that are fitted on training records only.
+        outputs: Predictions by task; see `FittedHeads.ridge_outputs`.
     """
 
     heads: dict[str, TaskHeads]
@@ -60,21 +58,3 @@ def choose_ridge(fits: Mapping[str, FittedHeads], repeat: LabeledRepeat) -> Ridg
         chosen,
         {task: fits[expert].ridge_outputs[task] for task, expert in chosen.items()},
     )
-
-
-def validation_loss(
-    repeat: LabeledRepeat, task: str, output: Float[Tensor, "record output"]
-) -> float:
-    """Compute the loss of predictions for the labeled validation records.
-
-    Args:
-        repeat: Records and labels.
-        task: Name of the task.
-        output: Standardized values, or probabilities of classes or labels.
-
-    Returns:
-        The loss; see `task_loss`.
-    """
-    rows = repeat.validation[is_labeled(repeat.encoded[task][repeat.validation])]
-    kind = repeat.targets[task].task.kind
-    return float(task_loss(kind, output[rows], repeat.encoded[task][rows]))

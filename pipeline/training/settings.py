@@ -16,7 +16,7 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 - ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
   trained (EnECG, arXiv 2511.22935).
 - ``full``: all layers are trained.
-- ``linear``: the head is one linear layer without a hidden layer.
+- ``linear``: the linear layer of ``linear-lora`` alone, which is not trained by gradient descent.
 - ``shared-lora``: one hidden layer per expert is trained jointly on all tasks and then frozen; each
   task trains its own LoRA adapter and output layer.
 """

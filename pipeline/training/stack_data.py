@@ -118,6 +118,13 @@ class StackedData:
         repeats = torch.arange(len(self.rows), device=self.rows.device)
         return self._standardize(repeats, self.rows)
 
+    def count_patients(self, repeat: int, rows: Int[Tensor, " row"]) -> Int[Tensor, " task"]:
+        """Count the patients among some records of a repeat that have a label of each task."""
+        patients = self.repeats[repeat].patients[rows]
+        known = ~self.encoded[repeat][:, rows].isnan()
+        counts = [len(patients[labeled].unique()) for labeled in known]
+        return torch.tensor(counts, device=rows.device)
+
     def copy_standardization(self, target: Standardize, repeat: int) -> None:
         """Copy the training statistics of a repeat into a `Standardize` module."""
         target.mean = self.mean[repeat].clone()
@@ -238,6 +245,32 @@ def precompute_first_layer(
             outputs.count(part)
     output_of_group = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
     return lambda rows: outputs.take((output_of_group, rows))
+
+
+def sum_output_losses(
+    data: StackedData,
+    repeats: Int[Tensor, " group"],
+    rows: Int[Tensor, "group batch"],
+    output: Float[Tensor, "group task batch output"],
+) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
+    """Sum the losses of the outputs of heads over the records with a known label.
+
+    Args:
+        data: Labels.
+        repeats: Repeat of each group.
+        rows: Indices of records within that repeat, or `PADDING`.
+        output: Standardized values of regressions, or logits.
+
+    Returns:
+        The summed losses and the numbers of known labels.
+    """
+    valid = data.valid[repeats].unsqueeze(2)
+    logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
+    sums = sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
+    if not data.indicators:
+        return sums
+    present, absent = functional.logsigmoid(output), functional.logsigmoid(-output)
+    return data.add_label_losses(sums, repeats, rows, present, absent)
 
 
 def sum_losses(

@@ -24,7 +24,7 @@ from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import FittedModel, fit_heads
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
-from pipeline.training.repeat import stack_out_of_fold
+from pipeline.training.repeat import stack_outputs
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
@@ -206,11 +206,11 @@ def _train_trials(
     heads = {
         name: fit_heads(embedding, trials, fits[0]) for name, embedding in features.experts.items()
     }
-    out_of_fold = [
-        stack_out_of_fold({name: fitted[index] for name, fitted in heads.items()})
+    outputs = [
+        stack_outputs({name: fitted[index] for name, fitted in heads.items()})
         for index in range(len(trials))
     ]
-    gates = fit_gates(features.leads, trials, out_of_fold, fits[0])
+    gates = fit_gates(features.leads, trials, outputs, fits[0])
     constant_losses = _compute_constant_losses(repeat)
     return [_compute_relative_loss(gate, constant_losses) for gate in gates]
 

@@ -31,32 +31,25 @@ USES_TRAINING = ("weight generator", "stacking")
 
 
 def make_heads(kind: Kind, outputs: Tensor, encoded: Tensor) -> HeadOutputs:
-    return HeadOutputs(kind, outputs, outputs.clone(), encoded, TRAIN, VALIDATION)
+    return HeadOutputs(kind, outputs, encoded, TRAIN, VALIDATION)
 
 
 def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
-    """Return predictions with noise of increasing SD per expert; 10 % of labels are missing.
-
-    On training records, `outputs` are more accurate than `out_of_fold`, as if heads had overfitted.
-    """
+    """Return predictions with noise of increasing SD per expert; 10 % of labels are missing."""
     generator = torch.Generator().manual_seed(seed)
     deviation = torch.linspace(0.5, 1.5, experts)[:, None, None]
     if kind == "regression":
         encoded = torch.randn(RECORDS, generator=generator)
         exact = encoded[None, :, None]
-        out_of_fold = exact + deviation * torch.randn(experts, RECORDS, 1, generator=generator)
-        outputs = out_of_fold.clone()
-        outputs[:, TRAIN] = exact[:, TRAIN]
+        outputs = exact + deviation * torch.randn(experts, RECORDS, 1, generator=generator)
     else:
         classes = 2 if kind == "binary" else 4
         encoded = torch.randint(classes, (RECORDS,), generator=generator).float()
         exact = torch.nn.functional.one_hot(encoded.long(), classes)
         noise = deviation * torch.randn(experts, RECORDS, classes, generator=generator)
-        out_of_fold = (exact + noise).softmax(-1)
-        outputs = out_of_fold.clone()
-        outputs[:, TRAIN] = (9.0 * exact[TRAIN]).softmax(-1)
+        outputs = (exact + noise).softmax(-1)
     encoded[::10] = float("nan")
-    return HeadOutputs(kind, outputs, out_of_fold, encoded, TRAIN, VALIDATION)
+    return HeadOutputs(kind, outputs, encoded, TRAIN, VALIDATION)
 
 
 def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
@@ -148,9 +141,7 @@ def test_confidence_prefers_the_more_confident_expert_of_each_record():
     outputs = torch.stack([torch.stack([sharp, vague]), torch.stack([vague, sharp])])
     rows = torch.zeros(0, dtype=torch.long)
     unlabeled = torch.full((2,), float("nan"))
-    output = ENSEMBLES["confidence"](
-        HeadOutputs("multiclass", outputs, outputs, unlabeled, rows, rows), 0
-    )
+    output = ENSEMBLES["confidence"](HeadOutputs("multiclass", outputs, unlabeled, rows, rows), 0)
     assert output is not None
     expected = torch.tensor([[0.9, 0.4], [0.4, 0.9]]) / 1.3
     torch.testing.assert_close(output.weights, expected)
@@ -224,8 +215,8 @@ def test_stacking_corrects_a_biased_expert():
 
 def test_stacking_corrects_an_expert_that_prefers_one_class():
     heads = noisy_heads("binary")
-    tilted = heads.out_of_fold[0] * torch.tensor([50.0, 1.0])
-    outputs = torch.stack([tilted / tilted.sum(-1, keepdim=True), heads.out_of_fold[1]])
+    tilted = heads.outputs[0] * torch.tensor([50.0, 1.0])
+    outputs = torch.stack([tilted / tilted.sum(-1, keepdim=True), heads.outputs[1]])
     heads = make_heads("binary", outputs, heads.encoded)
     mean_loss = loss_on(TEST, heads, fit("mean", heads).prediction)
     assert loss_on(TEST, heads, fit("stacking", heads).prediction) < 0.8 * mean_loss
@@ -274,40 +265,23 @@ def test_validation_labels_are_used(name: str):
     assert not are_equal(fit(name, heads), fit(name, replace(heads, encoded=encoded)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", USES_VALIDATION)
-def test_in_sample_outputs_affect_only_predictions_of_training_records(name: str, kind: Kind):
-    heads = noisy_heads(kind)
-    worse = heads.outputs.clone()
-    worse[:, TRAIN] = worse[:, TRAIN].flip(1)
-    before, after = fit_quickly(name, heads), fit_quickly(name, replace(heads, outputs=worse))
-    rest = torch.cat([VALIDATION, TEST])
-    assert before.prediction[rest].equal(after.prediction[rest])
-    assert not before.prediction[TRAIN].equal(after.prediction[TRAIN])
-    if name == "weight generator":
-        assert before.weights is not None
-        assert after.weights is not None
-        assert not before.weights[TRAIN].equal(after.weights[TRAIN])
-
-
 @pytest.mark.parametrize("name", USES_TRAINING)
-def test_out_of_fold_outputs_are_used_for_fitting(name: str):
+def test_outputs_for_training_records_are_used_for_fitting(name: str):
     heads = noisy_heads("regression")
-    shuffled = heads.out_of_fold.clone()
+    shuffled = heads.outputs.clone()
     shuffled[:, TRAIN] = shuffled[:, TRAIN].flip(1)
     before = fit_quickly(name, heads)
-    after = fit_quickly(name, replace(heads, out_of_fold=shuffled))
+    after = fit_quickly(name, replace(heads, outputs=shuffled))
     assert not before.prediction[TEST].equal(after.prediction[TEST])
 
 
 @EVERY_ENSEMBLE_AND_KIND
 def test_outputs_on_test_records_do_not_affect_other_records(name: str, kind: Kind):
     heads = noisy_heads(kind)
-    outputs, out_of_fold = heads.outputs.clone(), heads.out_of_fold.clone()
-    for values in (outputs, out_of_fold):
-        values[:, TEST[1:]] = 9.0 if kind == "regression" else values[:, TEST[1:]].flip(-1)
+    values = heads.outputs.clone()
+    values[:, TEST[1:]] = 9.0 if kind == "regression" else values[:, TEST[1:]].flip(-1)
     before = fit_quickly(name, heads)
-    after = fit_quickly(name, replace(heads, outputs=outputs, out_of_fold=out_of_fold))
+    after = fit_quickly(name, replace(heads, outputs=values))
     rest = torch.arange(RECORDS - len(TEST) + 1)
     torch.testing.assert_close(before.prediction[rest], after.prediction[rest])
 
@@ -324,11 +298,7 @@ def test_single_expert_works(name: str, kind: Kind):
 @EVERY_ENSEMBLE_AND_KIND
 def test_two_identical_experts_predict_like_a_single_one(name: str, kind: Kind):
     single = noisy_heads(kind, experts=1)
-    doubled = replace(
-        single,
-        outputs=single.outputs.repeat(2, 1, 1),
-        out_of_fold=single.out_of_fold.repeat(2, 1, 1),
-    )
+    doubled = replace(single, outputs=single.outputs.repeat(2, 1, 1))
     output = fit_quickly(name, doubled)
     assert output.prediction.isfinite().all()
     if name != "stacking":
@@ -392,16 +362,14 @@ def test_weight_generator_depends_on_the_seed():
 def test_outputs_computed_in_inference_mode_are_accepted(name: str, kind: Kind):
     heads = noisy_heads(kind)
     with torch.inference_mode():
-        frozen = replace(
-            heads, outputs=heads.outputs.clone(), out_of_fold=heads.out_of_fold.clone()
-        )
+        frozen = replace(heads, outputs=heads.outputs.clone())
     assert are_equal(fit_quickly(name, heads), fit_quickly(name, frozen))
 
 
 @EVERY_ENSEMBLE_AND_KIND
 def test_inputs_are_not_modified(name: str, kind: Kind):
     heads = noisy_heads(kind)
-    inputs = (heads.outputs, heads.out_of_fold, heads.encoded)
+    inputs = (heads.outputs, heads.encoded)
     copies = [values.clone() for values in inputs]
     fit_quickly(name, heads)
     for values, copy in zip(inputs, copies, strict=True):

@@ -19,7 +19,6 @@ from pipeline.training.fit_heads import FittedHeads, fit_heads, predict_heads
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import Adaptation, FitSettings
-from pipeline.training.stack import Group
 from pipeline.training.stack_data import StackedData
 
 QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3, gate_input="samples")
@@ -82,8 +81,8 @@ def change_labels(repeat: LabeledRepeat, rows: torch.Tensor) -> LabeledRepeat:
 
 
 def add_useless_expert(fit: FittedHeads) -> dict[str, torch.Tensor]:
-    """Stack the out-of-fold predictions of an expert and those of a useless one."""
-    return {task: torch.stack([good, good.flip(0)]) for task, good in fit.out_of_fold.items()}
+    """Stack the predictions of an expert and those of a useless one."""
+    return {task: torch.stack([good, good.flip(0)]) for task, good in fit.outputs.items()}
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "shared-lora"])
@@ -101,7 +100,6 @@ def test_repeats_trained_in_one_pass_equal_repeats_trained_separately(adaptation
         for task in TARGETS:
             for actual, expected in (
                 (fit.outputs[task], separate.outputs[task]),
-                (fit.out_of_fold[task], separate.out_of_fold[task]),
                 (gate.module(embedding)[task], separate_gate.module(embedding)[task]),
             ):
                 torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
@@ -116,11 +114,15 @@ def test_heads_that_are_not_combined_equal_those_that_are(adaptation: Adaptation
     settings = replace(QUICK, adaptation=adaptation, dropout=0.2)
     alone = fit_heads(embedding, repeats, settings, combined=False)
     combined = fit_heads(embedding, repeats, settings)
-    for fit, other in zip(alone, combined, strict=True):
+    for fit, other, repeat in zip(alone, combined, repeats, strict=True):
         for task in TARGETS:
-            torch.testing.assert_close(fit.outputs[task], other.outputs[task], rtol=1e-4, atol=1e-5)
-            same = torch.equal(fit.out_of_fold[task], fit.outputs[task])
-            assert same == (adaptation != "linear-lora")
+            rest = torch.cat([repeat.validation, repeat.test])
+            found, expected = fit.outputs[task], other.outputs[task]
+            torch.testing.assert_close(found[rest], expected[rest], rtol=1e-4, atol=1e-5)
+            if adaptation == "lora":  # needs no heads on folds
+                assert found[repeat.train].isnan().all()
+            else:
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["heads", "gate"])
@@ -131,9 +133,9 @@ def test_early_stopping_ignores_test_labels(model: str):
     settings = replace(QUICK, epochs=30, patience=3, adaptation="full", dropout=0.1)
     fits = [fit_heads(embedding, [repeat], settings)[0] for repeat in repeats]
     if model == "gate":
-        out_of_fold = add_useless_expert(fits[0])
+        stacked = add_useless_expert(fits[0])
         fits = [  # type: ignore[assignment]
-            fit_gates(embedding, [repeat], [out_of_fold], settings)[0] for repeat in repeats
+            fit_gates(embedding, [repeat], [stacked], settings)[0] for repeat in repeats
         ]
     for name, tensor in fits[0].module.state_dict().items():
         assert torch.equal(tensor, fits[1].module.state_dict()[name]), name
@@ -192,12 +194,12 @@ def test_top_k_gate_selects_k_experts_and_prefers_the_best(top_k: int):
     repeat = make_repeat(embedding)
     (fit,) = fit_heads(embedding, [repeat], QUICK)
     # The good expert is last, and an untrained gate does not select it.
-    out_of_fold = {
+    stacked = {
         task: torch.stack([best.flip(0), best.roll(7, 0), best])
-        for task, best in fit.out_of_fold.items()
+        for task, best in fit.outputs.items()
     }
     settings = replace(QUICK, top_k=top_k, learning_rate=2e-2, epochs=40, patience=40)
-    (gate,) = fit_gates(embedding, [repeat], [out_of_fold], settings)
+    (gate,) = fit_gates(embedding, [repeat], [stacked], settings)
     with torch.no_grad():
         weights = gate.module(embedding[repeat.rows])
     for task, weight in weights.items():
@@ -230,7 +232,7 @@ def test_out_of_fold_predictions_do_not_depend_on_labels_of_their_fold():
     (fit,) = fit_heads(embedding, [repeat], settings)
     (changed,) = fit_heads(embedding, [change_labels(repeat, fold)], settings)
     assert not torch.allclose(fit.outputs["sex"], changed.outputs["sex"])
-    torch.testing.assert_close(fit.out_of_fold["sex"][fold], changed.out_of_fold["sex"][fold])
+    torch.testing.assert_close(fit.outputs["sex"][fold], changed.outputs["sex"][fold])
 
 
 def mean_losses(output: dict[str, torch.Tensor], repeat: LabeledRepeat, part: str) -> float:
@@ -256,24 +258,41 @@ def test_heads_on_useless_features_predict_like_the_constant_and_leak_no_label()
     for seed in range(4):
         repeat = make_repeat(make_embedding(), seed, shuffled=True)
         (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=20))
-        parts = ((fit.outputs, "test"), (fit.out_of_fold, "train"))
-        losses.append([mean_losses(output, repeat, part) for output, part in parts])
+        losses.append([mean_losses(fit.outputs, repeat, part) for part in ("test", "train")])
     tested, out_of_fold = np.mean(losses, axis=0)
     assert 0.98 < tested < 1.02
     # Training records would be predicted better than the constant if their labels were used.
     assert 0.99 < out_of_fold < 1.02
 
 
-def test_correction_is_scaled_by_the_evidence_of_validation_patients():
+def test_correction_is_scaled_by_the_evidence_of_validation_and_training_patients():
     repeat = make_repeat(embedding := make_embedding())
     data = StackedData.from_repeats(embedding, [repeat])
     # Ages: no gain. Sex: gains on noise, and training that stopped. Arrhythmia: a large gain.
     useless, noise, useful = [1.0, 1.1, 1.2], [0.69, 0.685, np.nan], [1.0, 0.8, 0.6]
     history = np.array([useless, noise, useful]).T[:, None]
-    factors = fit_factors(history, data, [Group.of(0, repeat, QUICK)])[0].tolist()
-    assert factors[0] < 0.05
-    assert factors[1] == pytest.approx(1 / (1 + np.exp(-80 * 0.005)))
-    assert factors[2] > 0.99
+    known = torch.full((1, 3), float(len(repeat.train)))
+
+    def factors(best: float) -> list[float]:
+        """Return the factors if corrections of training records are best with a factor."""
+        return fit_factors(
+            history, data, lambda _, rows, factor: ((1 + (factor - best) ** 2) * known, known)
+        )[0].tolist()
+
+    validation = (0.0, 1 / (1 + np.exp(-80 * 0.005)), 1.0)
+    for best in (0.0, 0.5, 1.0):
+        expected = [(value + best) / 2 for value in validation]
+        assert factors(best) == pytest.approx(expected, abs=0.03), best
+
+
+def test_correction_that_is_learned_from_noise_is_small():
+    embedding = torch.randn(RECORDS, 600, generator=torch.Generator().manual_seed(3))
+    repeat = make_repeat(make_embedding(), shuffled=True)
+    (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=20))
+    with torch.no_grad():
+        corrected = fit.module(embedding[repeat.rows[repeat.test]])["age"]
+        ridge = fit.ridge(embedding[repeat.rows[repeat.test]])["age"]
+    assert (corrected - ridge).std() < 0.3
 
 
 def test_training_is_reproducible_and_preserves_the_random_state():
@@ -321,7 +340,7 @@ def test_gate_learns_which_expert_is_right_for_each_record(overrides: dict[str, 
     repeat = make_repeat(make_embedding())
     # The sign of the first feature determines which of the two experts is right.
     first_is_right = (leads[repeat.rows][:, 0] > 0).unsqueeze(1)
-    out_of_fold = {}
+    predictions = {}
     for task, targets in TARGETS.items():
         truth = repeat.encoded[task]
         if targets.task.kind == "regression":
@@ -330,17 +349,17 @@ def test_gate_learns_which_expert_is_right_for_each_record(overrides: dict[str, 
             good = torch.nn.functional.one_hot(truth.long(), targets.outputs) * 0.9 + 0.02
             bad = torch.rand(RECORDS, targets.outputs)
             good, bad = good / good.sum(1, keepdim=True), bad / bad.sum(1, keepdim=True)
-        out_of_fold[task] = torch.stack(
+        predictions[task] = torch.stack(
             [torch.where(first_is_right, good, bad), torch.where(first_is_right, bad, good)]
         )
     settings = replace(QUICK, epochs=60, learning_rate=1e-2, **overrides)  # type: ignore[arg-type]
-    (gate,) = fit_gates(leads, [repeat], [out_of_fold], settings)
+    (gate,) = fit_gates(leads, [repeat], [predictions], settings)
     with torch.no_grad():
         weights = gate.module(leads[repeat.rows])
     for task, weight in weights.items():
         torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
-        mixed = mix(weight, out_of_fold[task])[repeat.test]
-        mean = out_of_fold[task].mean(0)[repeat.test]
+        mixed = mix(weight, predictions[task])[repeat.test]
+        mean = predictions[task].mean(0)[repeat.test]
         truth = repeat.encoded[task][repeat.test]
         if task == "age":
             assert (mixed[:, 0] - truth).abs().mean() < 0.8 * (mean[:, 0] - truth).abs().mean()
@@ -387,12 +406,9 @@ def test_linear_path_is_refitted_only_for_test_records():
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding)], QUICK)
     refitted = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
     for rows, equal in ((repeat.test, True), (repeat.validation, False), (repeat.train, False)):
-        for outputs in (fit.outputs, fit.out_of_fold):
-            # Age is linear in the features, so that the number of records hardly matters.
-            found = torch.allclose(
-                outputs["arrhythmia"][rows], refitted["arrhythmia"][rows], atol=1e-4
-            )
-            assert found == equal
+        # Age is linear in the features, so that the number of records hardly matters.
+        found, expected = fit.outputs["arrhythmia"][rows], refitted["arrhythmia"][rows]
+        assert torch.allclose(found, expected, atol=1e-4) == equal
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -470,7 +486,7 @@ def test_gate_beats_its_prior_where_experts_are_right_for_different_records():
     ).unsqueeze(-1)
     (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
     stacked = {
-        task: predictions[task] if task == "age" else fit.out_of_fold[task].expand(2, -1, -1)
+        task: predictions[task] if task == "age" else fit.outputs[task].expand(2, -1, -1)
         for task in TARGETS
     }
     settings = replace(QUICK, epochs=100, patience=20, learning_rate=1e-2)
@@ -536,5 +552,5 @@ def test_linear_path_of_useless_features_predicts_the_best_constant_of_skewed_la
     assert median < 0.9 * mean
     assert found < 0.5 * (median + mean)
     # Left-out means would have a correlation of -1 with the labels.
-    left_out = fit.out_of_fold["age"][repeat.train, 0]
+    left_out = fit.outputs["age"][repeat.train, 0]
     assert torch.corrcoef(torch.stack([left_out, labels[repeat.train]]))[0, 1].abs() < 0.3

@@ -19,6 +19,7 @@ from pipeline.evaluation.thresholds import choose_threshold
 from pipeline.training import repeat as module
 from pipeline.training.cohorts import draw_cohort
 from pipeline.training.features import Features
+from pipeline.training.fit_heads import predict_heads
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
 from pipeline.training.predictions import PredictionBuilder
@@ -72,28 +73,29 @@ def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
         return None
 
     def record_gates(
-        leads: Any, repeats: Any, out_of_fold: Sequence[dict[str, Any]], settings: Any
+        leads: Any, repeats: Any, outputs: Sequence[dict[str, Any]], settings: Any
     ) -> Any:
-        gate_inputs.extend(out_of_fold)
-        return fit_gates(leads, repeats, out_of_fold, settings)
+        gate_inputs.extend(outputs)
+        return fit_gates(leads, repeats, outputs, settings)
 
     fit_gates = module.fit_gates
     monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, record_ensemble))
     monkeypatch.setattr(module, "fit_gates", record_gates)
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
-    run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
+    (repeat,) = run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
     assert len(ensemble_inputs) == len(ENSEMBLES) * 2
-    for head_outputs in ensemble_inputs:
-        train = head_outputs.train
-        unseen = torch.cat([head_outputs.validation, torch.arange(len(head_outputs.encoded))[-24:]])
-        assert torch.equal(head_outputs.out_of_fold[:, unseen], head_outputs.outputs[:, unseen])
-        equal = torch.isclose(head_outputs.out_of_fold[:, train], head_outputs.outputs[:, train])
+    trained = [
+        predict_heads(fit.module, FEATURES.experts[name][labeled.rows], repeat.targets)
+        for labeled in [label_repeat(cohort, inputs, FEATURES)]
+        for name, fit in repeat.heads.items()
+    ]
+    for task, outputs in gate_inputs[0].items():
+        assert any(torch.equal(outputs, given.outputs) for given in ensemble_inputs), task
+        train = ensemble_inputs[0].train
+        in_sample = torch.stack([by_task[task] for by_task in trained])
+        equal = torch.isclose(outputs[:, train], in_sample[:, train])
         # A few predictions of two models are equal by chance.
         assert equal.float().mean() < 0.05
-    for task, out_of_fold in gate_inputs[0].items():
-        assert any(
-            torch.equal(out_of_fold, head_outputs.out_of_fold) for head_outputs in ensemble_inputs
-        ), task
 
 
 def test_models_and_predictions_do_not_depend_on_the_number_of_threads(inputs: Inputs):
@@ -164,17 +166,23 @@ def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
     np.testing.assert_allclose(decoded[ours.record_id - IDS[0]], ours.predicted, rtol=1e-5)
 
 
-def test_threshold_is_chosen_on_validation_records(inputs: Inputs):
+def test_threshold_is_chosen_on_training_and_validation_records(inputs: Inputs):
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     repeat = label_repeat(cohort, inputs, FEATURES)
     builder = PredictionBuilder(0, cohort.record_id, inputs.labels, repeat)
     probability = torch.rand(RECORDS, generator=torch.Generator().manual_seed(5))
     output = torch.stack([1 - probability, probability], 1)
     truth = repeat.encoded["potassium"].numpy().astype(int)
+    fitted = torch.cat([repeat.train, repeat.validation])
     thresholds = {
-        split: choose_threshold(probability.numpy()[rows], truth[rows])
-        for split in ("train", "validation", "test")
-        for rows in [getattr(repeat, split).numpy()]
+        part: choose_threshold(probability.numpy()[rows], truth[rows])
+        for part, rows in {
+            "fitted": fitted.numpy(),
+            "validation": repeat.validation.numpy(),
+            "all": np.arange(len(truth)),
+        }.items()
     }
     assert len(set(thresholds.values())) == 3
+    assert builder.choose_threshold("potassium", output) == thresholds["fitted"]
+    output[repeat.train] = float("nan")
     assert builder.choose_threshold("potassium", output) == thresholds["validation"]

@@ -1,0 +1,28 @@
+"""Log-likelihood of predictions, by which models are weighted and priors are balanced."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+MIN_LOSS = 1e-12
+"""Lower bound of losses of regressions before their logarithm is taken."""
+
+
+def log_likelihood(
+    loss: Float[Tensor, "*batch"],
+    patients: Float[Tensor, "*batch"] | int,
+    regression: Bool[Tensor, "*batch"] | bool,
+) -> Float[Tensor, "*batch"]:
+    """Compute the log-likelihood of labels up to a constant.
+
+    Args:
+        loss: Mean loss of the predictions; see `enecg.ensembles.base.task_loss`.
+        patients: Number of patients. ECGs of one patient count as one observation.
+        regression: Whether the task is a regression. Its errors are assumed to be normal with an
+            unknown variance, which is estimated from the loss.
+
+    Returns:
+        The log-likelihood.
+    """
+    normal = -patients / 2 * loss.clamp_min(MIN_LOSS).log()
+    return torch.where(torch.as_tensor(regression, device=loss.device), normal, -patients * loss)
