@@ -6,34 +6,37 @@ All experts with the weights random:0 in the store are used, and all methods use
 cohorts. The models of scikit-learn are fitted on standardized embeddings of training and validation
 patients: ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01)
 on each embedding and on all of them concatenated, and histogram gradient boosting on the latter.
-Multilabel tasks are omitted.
+Multilabel tasks have one model per label.
 
 Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
-tasks and accuracy for multiclass tasks (higher is better), means over the repeats.
-Gains are paired differences between the default and another method, positive where the default is
-better, with a 95 % interval from a bootstrap over the repeats. The repeats share patients, so the
-intervals describe the choice of the split and not that of the patients.
+tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is better), means
+over the repeats. Gains are paired differences between the default and another method, positive
+where the default is better, with a 95 % interval from a bootstrap by test patient. A patient of
+several repeats is drawn as often in all of them. Values of the other methods are in parentheses.
 """
 
 import argparse
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import roc_auc_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
+from enecg.metrics import Metric
 from enecg.tasks import ALL, Task
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, TaskPredictions
+from pipeline.evaluation.differences import compare_methods
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, TaskPredictions
+from pipeline.evaluation.scores import compute_metric, draw_patients, task_metrics
 from pipeline.labels.targets import fit_targets
 from pipeline.training.cohorts import Cohort, draw_cohort
 from pipeline.training.features import Features, read_features
@@ -55,20 +58,9 @@ INVERSE_PENALTY = 0.01
 ITERATIONS = 30
 """Trees of gradient boosting per class."""
 BINS = 32
-DRAWS = 2000
 
-Values = dict[tuple[str, str, str], list[float]]
-"""Value of each repeat by task, family (an adaptation or a model of scikit-learn) and method."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A comparison between a method of the default family and another method."""
-
-    task: Task
-    method: str
-    family: str
-    other: str
+Values = dict[tuple[str, str, str], list[TaskPredictions]]
+"""Predictions of each repeat by task, family (adaptation or model of scikit-learn) and method."""
 
 
 def main() -> None:
@@ -89,11 +81,7 @@ def main() -> None:
     ]
     inputs = replace(
         inputs,
-        tasks=tuple(
-            task
-            for task in inputs.tasks
-            if task.kind != "multilabel" and fits(task, cohorts, inputs)
-        ),
+        tasks=tuple(task for task in inputs.tasks if fits(task, cohorts, inputs)),
     )
     features = read_features(inputs.cache, inputs.record_id, "cpu")
     values: Values = defaultdict(list)
@@ -108,12 +96,12 @@ def main() -> None:
         for repeat in repeats:
             for prediction in repeat.predictions:
                 key = (prediction.task.name, adaptation, prediction.method)
-                values[key].append(measure(prediction))
+                values[key].append(prediction)
     for model in (LINEAR, BOOSTING):
         for name, part in choose_embeddings(features, model).items():
             began = time.process_time()
-            for (task_name, method), measured in probe(inputs, part, cohorts, model):
-                values[task_name, model, method] = measured
+            for prediction in probe(inputs, part, cohorts, model):
+                values[prediction.task.name, model, prediction.method].append(prediction)
             spent = time.process_time() - began
             seconds[f"scikit-learn, {model}, {name}"] = spent
     print_tables(inputs, list(features.experts), values)
@@ -131,70 +119,85 @@ def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
 
 def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None:
     """Print the comparisons of heads and of EnECG, and mean ranks."""
-    heads = [
-        Row(task, expert, family, other)
-        for task in inputs.tasks
-        for expert in experts
-        for family, other in (
-            (DEFAULT, CONSTANT),
-            (ADAPTATIONS[1], expert),
-            (LINEAR, expert),
-        )
-    ]
+    for expert in experts:
+        others = ((DEFAULT, CONSTANT), (ADAPTATIONS[1], expert), (LINEAR, expert))
+        print_comparisons(inputs.tasks, expert, others, values)
     combined = [
-        Row(task, ENSEMBLE, family, other)
-        for task in inputs.tasks
-        for family, other in (
-            (DEFAULT, CONSTANT),
-            *((DEFAULT, expert) for expert in experts),
-            *((DEFAULT, name) for name in ENSEMBLES),
-            (ADAPTATIONS[1], ENSEMBLE),
-            (LINEAR, EVERY_EXPERT),
-            (BOOSTING, EVERY_EXPERT),
-        )
-        if (task.name, family, other) in values
-    ]
-    for rows in (heads, combined):
-        print("\n| task | default | value | compared with | value | gain [95 % interval] |")
-        print("|---|---|--:|---|--:|--:|")
-        for row in rows:
-            print_row(row, values)
-    ranked = [
-        (DEFAULT, ENSEMBLE),
-        *((DEFAULT, name) for name in ENSEMBLES if name != "confidence"),
+        *((DEFAULT, name) for name in ENSEMBLES),
         (ADAPTATIONS[1], ENSEMBLE),
         (LINEAR, EVERY_EXPERT),
         (BOOSTING, EVERY_EXPERT),
     ]
+    others = (
+        (DEFAULT, CONSTANT),
+        (DEFAULT, RIDGE),
+        *((DEFAULT, expert) for expert in experts),
+        *combined,
+    )
+    print_comparisons(inputs.tasks, ENSEMBLE, others, values)
+    # Regressions have no confidence.
+    ranked = [(DEFAULT, ENSEMBLE), *(one for one in combined if one[1] != "confidence")]
     ranks = np.mean([rank(task, ranked, values) for task in inputs.tasks], axis=0)
     print("\n| method | mean rank over tasks |\n|---|--:|")
     for (family, method), position in zip(ranked, ranks, strict=True):
         print(f"| {family}: {method} | {position:.2f} |")
 
 
-def print_row(row: Row, values: Values) -> None:
-    """Print one comparison."""
-    ours = np.array(values[row.task.name, DEFAULT, row.method])
-    others = np.array(values[row.task.name, row.family, row.other])
-    gains = (ours - others) * (1 if row.task.higher_is_better else -1)
-    gains = gains[~np.isnan(gains)]
-    rng = np.random.default_rng(0)
-    means = gains[rng.integers(0, len(gains), (DRAWS, len(gains)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    digits = 1 if row.task.kind == "regression" else 3
-    name = row.other if row.family == DEFAULT else f"{row.family}: {row.other}"
-    print(
-        f"| {row.task.name} | {row.method} | {np.nanmean(ours):.{digits}f} | {name} "
-        f"| {np.nanmean(others):.{digits}f} "
-        f"| {gains.mean():+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] |"
-    )
+def print_comparisons(
+    tasks: Sequence[Task], method: str, others: Sequence[tuple[str, str]], values: Values
+) -> None:
+    """Print the value of a method of the default family, and its gains over other methods."""
+    metrics = [choose_metric(task) for task in tasks]
+    titles = [f"{task.name}, {metric.name}" for task, metric in zip(tasks, metrics, strict=True)]
+    print(f"\n| {method} | {' | '.join(titles)} |\n|---|{'--:|' * len(tasks)}")
+    cells = []
+    for task, metric in zip(tasks, metrics, strict=True):
+        ours = values[task.name, DEFAULT, method]
+        cells.append(f"**{average(metric, ours):.{digits(task)}f}**")
+    print(f"| **{DEFAULT}** | {' | '.join(cells)} |")
+    for family, other in others:
+        cells = [
+            describe_gain(task, metric, values[task.name, DEFAULT, method], predictions)
+            if (predictions := values.get((task.name, family, other)))
+            else ""
+            for task, metric in zip(tasks, metrics, strict=True)
+        ]
+        name = other if family == DEFAULT else f"{family}: {other}"
+        print(f"| gain over {name} | {' | '.join(cells)} |")
+
+
+def describe_gain(
+    task: Task, metric: Metric, ours: Sequence[TaskPredictions], others: Sequence[TaskPredictions]
+) -> str:
+    """Return the gain with its interval, and the value of the other method."""
+    gain = compare_methods(metric, ours, others, draw_patients(ours, seed=0))
+    sign, places = 1 if metric.higher_is_better else -1, digits(task)
+    low, high = sorted((sign * gain.low, sign * gain.high))
+    interval = f"{sign * gain.mean:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
+    return f"{interval} ({average(metric, others):.{places}f})"
+
+
+def average(metric: Metric, repeats: Sequence[TaskPredictions]) -> float:
+    """Return the mean of a metric over the repeats in which it is defined."""
+    return float(np.nanmean([compute_metric(metric, one) for one in repeats]))
+
+
+def digits(task: Task) -> int:
+    return 1 if task.kind == "regression" else 3
 
 
 def rank(task: Task, methods: Sequence[tuple[str, str]], values: Values) -> np.ndarray:
     """Return the rank of each method's mean value, 1 for the best."""
-    means = np.array([np.nanmean(values[task.name, *method]) for method in methods])
-    order = (-means if task.higher_is_better else means).argsort()
+    metric = choose_metric(task)
+    means = np.array([average(metric, values[task.name, *method]) for method in methods])
+    order = (-means if metric.higher_is_better else means).argsort()
     return order.argsort() + 1
+
+
+def choose_metric(task: Task) -> Metric:
+    """Return the AUROC of a binary task, and the main metric of another."""
+    main, others = task_metrics(task)
+    return next(one for one in others if one.name == "AUROC") if task.kind == "binary" else main
 
 
 def fits(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
@@ -205,15 +208,6 @@ def fits(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
     except UserError:
         return False
     return True
-
-
-def measure(prediction: TaskPredictions) -> float:
-    """Return the MAE, the AUROC of a binary task, or the accuracy."""
-    if prediction.task.kind == "binary" and prediction.probability is not None:
-        if len(np.unique(prediction.truth)) < 2:
-            return float("nan")
-        return float(roc_auc_score(prediction.truth, prediction.probability[:, 1]))
-    return float(prediction.task.metric(prediction.truth, prediction.predicted))
 
 
 def build_model(task: Task, model: str) -> Any:
@@ -229,33 +223,40 @@ def build_model(task: Task, model: str) -> Any:
 
 def probe(
     inputs: Inputs, features: Features, cohorts: list[Cohort], model: str = LINEAR
-) -> Iterator[tuple[tuple[str, str], list[float]]]:
-    """Yield the value of each repeat of scikit-learn's model for each task and embedding."""
+) -> Iterator[TaskPredictions]:
+    """Yield the predictions of scikit-learn's model for each task, embedding and repeat."""
     for task in inputs.tasks:
         for expert, embedding in features.experts.items():
-            values = []
-            for cohort in cohorts:
+            for repeat, cohort in enumerate(cohorts):
                 labels = inputs.labels[task.column]
                 fitted = np.concatenate([cohort.train, cohort.validation])
                 targets = fit_targets(task, labels.loc[cohort.train])
-                y, truth = (targets.encode(labels.loc[ids]) for ids in (fitted, cohort.test))
-                x, tested = (
-                    embedding[features.find_rows(ids)].float().numpy()
-                    for ids in (fitted, cohort.test)
+                tested = cohort.test[targets.known(labels.loc[cohort.test])]
+                fitted = fitted[targets.known(labels.loc[fitted])]
+                y, truth = (targets.encode(labels.loc[ids]) for ids in (fitted, tested))
+                x, x_tested = (
+                    embedding[features.find_rows(ids)].float().numpy() for ids in (fitted, tested)
                 )
-                known, kept = ~np.isnan(y), ~np.isnan(truth)
-                trained = build_model(task, model).fit(x[known], y[known])
-                tested, truth = tested[kept], truth[kept]
+                trained = build_model(task, model)
+                if task.kind == "multilabel":
+                    trained = OneVsRestClassifier(trained)
+                trained.fit(x, y)
+                predicted, probability = trained.predict(x_tested), None
                 if task.kind == "regression":
-                    error = np.abs(trained.predict(tested) - truth).mean()
-                    values.append(float(error * targets.scale))
-                elif task.kind == "binary":
-                    both = len(np.unique(truth)) > 1
-                    score = trained.predict_proba(tested)[:, 1]
-                    values.append(float(roc_auc_score(truth, score)) if both else float("nan"))
-                else:
-                    values.append(float((trained.predict(tested) == truth).mean()))
-            yield (task.name, expert), values
+                    predicted, truth = targets.decode(predicted), targets.decode(truth)
+                elif task.kind != "multiclass":
+                    probability = trained.predict_proba(x_tested)
+                yield TaskPredictions(
+                    task=task,
+                    method=expert,
+                    repeat=repeat,
+                    record_id=tested,
+                    patient_id=as_ids(inputs.labels.loc[tested, "patient_id"]),
+                    truth=truth,
+                    predicted=predicted,
+                    probability=probability,
+                    labels=targets.classes if task.kind == "multilabel" else (),
+                )
 
 
 if __name__ == "__main__":

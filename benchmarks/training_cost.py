@@ -141,7 +141,7 @@ def run_method(options: argparse.Namespace) -> dict[str, float]:
         inputs = prepare_inputs(dataset, store, settings, experts=experts)
         cohorts = list(make_splits(settings, inputs).cohorts)
         features = read_features(inputs.cache, inputs.record_id, "cpu")
-        return measure(lambda: dict(probe(inputs, features, cohorts)))
+        return measure(lambda: list(probe(inputs, features, cohorts)))
     fit = replace(settings.fit, adaptation=options.method)
     settings = replace(settings, fit=fit)
     out = options.folder / f"run-{options.method}"

@@ -10,6 +10,7 @@ from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
 from pipeline.evaluation.scores import (
     SECOND_METRICS,
     Measure,
+    RepeatCounts,
     bootstrap_metric,
     compute_metric,
     draw_patients,
@@ -63,7 +64,7 @@ def compute_differences(
             main, secondary = task_metrics(ours[0].task)
             second = SECOND_METRICS.get(ours[0].task.kind)
             for metric in (main, *(one for one in secondary if one.name == second)):
-                measure = _compare(metric, ours, others, counts)
+                measure = compare_methods(metric, ours, others, counts)
                 differences.append(
                     Difference(
                         **vars(measure), task=task, reference=reference, chosen=tuple(chosen)
@@ -72,12 +73,23 @@ def compute_differences(
     return tuple(differences)
 
 
-def _compare(
+def compare_methods(
     metric: Metric,
     ours: Sequence[TaskPredictions],
     others: Sequence[TaskPredictions],
-    counts: Mapping[int, np.ndarray],
+    counts: RepeatCounts,
 ) -> Measure:
+    """Compute the difference of a metric between two methods.
+
+    Args:
+        metric: The metric.
+        ours: Predictions of a method in each repeat.
+        others: Predictions of the other method for the same records.
+        counts: Bootstrap draws of patients; see `draw_patients`.
+
+    Returns:
+        The metric of `ours` minus that of `others`, with the interval of the paired difference.
+    """
     values, draws = [], []
     for one, other in zip(ours, others, strict=True):
         values.append(compute_metric(metric, one) - compute_metric(metric, other))
