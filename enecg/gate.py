@@ -3,6 +3,8 @@
 `W = MoE(LeadsSample(X))` with weights that sum to 1 over the experts, and `y = sum_i W_i y_i`.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +12,12 @@ from torch import Tensor, nn
 from enecg.heads import FFN, Standardize
 from enecg.spectrum import hann_window, log_spectrum
 from enecg.tasks import Kind
+
+Mixture = Literal["probabilities", "logits"]
+"""What the gate averages for classes and labels: the experts' probabilities, or their logits."""
+
+MIN_PROBABILITY = 1e-7
+"""Lower bound of probabilities before their logarithm is taken."""
 
 LARGEST_LOGIT_DIFFERENCE = 80.0
 """Largest difference of the logits of two selected experts; exp(-80) is a normal float32."""
@@ -105,6 +113,7 @@ def mix(
     predictions: Float[Tensor, "expert *batch output"],
     *,
     kind: Kind = "multiclass",
+    mixture: Mixture = "probabilities",
 ) -> Float[Tensor, "*batch output"]:
     """Compute the weighted mean of the experts' predictions, `sum_i W_i y_i`.
 
@@ -112,13 +121,19 @@ def mix(
         weights: Expert weights, one vector per record or one per record and output.
         predictions: Standardized values (regression) or probabilities of classes or labels.
         kind: Kind of the task.
+        mixture: What is averaged for classes and labels. Default: probabilities.
 
     Returns:
         The mixed predictions: standardized values or probabilities. With one weight vector per
         output, class probabilities are renormalized to sum to 1; those of the labels of a
         multilabel task are not.
     """
-    mixed = (weights * predictions.movedim(0, -1)).sum(-1)
+    by_expert = predictions.movedim(0, -1)
+    if mixture == "logits" and kind != "regression":
+        if kind == "multilabel":
+            return (weights * by_expert.logit(MIN_PROBABILITY)).sum(-1).sigmoid()
+        return (weights * by_expert.clamp_min(MIN_PROBABILITY).log()).sum(-1).softmax(-1)
+    mixed = (weights * by_expert).sum(-1)
     if weights.shape[-2] > 1 and kind != "multilabel":
         mixed = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-12)
     return mixed

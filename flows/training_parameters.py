@@ -157,6 +157,14 @@ GateInput = Annotated[
         "paper.",
     ),
 ]
+GateMixture = Annotated[
+    Literal["probabilities", "logits"],
+    Parameter(
+        group=GATE,
+        help="What the gate averages for classes and labels: probabilities, or logits as in the "
+        "paper.",
+    ),
+]
 TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
     float,

@@ -9,11 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.errors import UserError
-from enecg.gate import mix
+from enecg.gate import MIN_PROBABILITY, mix
 from enecg.tasks import Kind
-
-MIN_PROBABILITY = 1e-7
-"""Lower bound of probabilities before their logarithm is taken."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.errors import UserError
-from enecg.gate import mix
+from enecg.gate import Mixture, mix
 from enecg.heads import TaskHeads
 from pipeline.evaluation.predictions import ENSEMBLE, RIDGE
 from pipeline.evaluation.thresholds import Threshold, decide
@@ -48,6 +48,7 @@ class Predictor:
         gate: The gate; `enecg.gate.Gate` with its adapter.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         ridge: Expert and ridge regressions of each task; empty for runs of versions without them.
+        mixture: What the gate averages.
     """
 
     targets: dict[str, Targets]
@@ -55,6 +56,7 @@ class Predictor:
     gate: nn.Module
     thresholds: dict[str, dict[str, Threshold]]
     ridge: dict[str, tuple[str, TaskHeads]] = field(default_factory=dict)
+    mixture: Mixture = "probabilities"
 
     def outputs(self, features: Features) -> Outputs:
         """Compute the outputs of every expert's heads and of EnECG.
@@ -87,6 +89,7 @@ class Predictor:
                 weight,
                 torch.stack([by_task[task] for by_task in by_expert]),
                 kind=self.targets[task].task.kind,
+                mixture=self.mixture,
             )
             for task, weight in self.gate_weights(features).items()
         }
@@ -165,6 +168,7 @@ def load_predictor(folder: str | Path, repeat: int = 0, device: str = "cpu") -> 
         run.gate(repeat).to(device),
         run.thresholds(repeat),
         {task: (expert, heads.to(device)) for task, (expert, heads) in run.ridge(repeat).items()},
+        run.mixture,
     )
 
 

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from safetensors import SafetensorError
 from torch import nn
 
 from enecg.errors import UserError
+from enecg.gate import Mixture
 from enecg.heads import TaskHeads
 from enecg.one_expert import OneExpert
 from pipeline.evaluation.thresholds import Threshold
@@ -135,6 +136,15 @@ class SavedRun:
         """Load the hidden layer that all heads of an expert share."""
         with self._translate_errors():
             return load_hidden_layer(self._repeat_folder(repeat) / "heads" / expert)
+
+    @property
+    def mixture(self) -> Mixture:
+        """What the gate averages; probabilities in runs of versions without the setting."""
+        with self._translate_errors():
+            given = self.config["settings"]["fit"].get("mixture", "probabilities")
+        if given not in get_args(Mixture):
+            raise UserError(f"{self.folder}/config.json has the unknown mixture {given!r}.")
+        return cast(Mixture, given)
 
     def gate(self, repeat: int) -> nn.Module:
         """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from enecg.gate import Gate, expert_weights
+from enecg.gate import MIN_PROBABILITY, Gate, Mixture, expert_weights
 from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN
@@ -70,7 +70,10 @@ def fit_gates(
     ]
     stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
     priors = torch.stack(
-        [fit_prior(repeat, by_task) for repeat, by_task in zip(repeats, outputs, strict=True)]
+        [
+            fit_prior(repeat, by_task, settings.mixture)
+            for repeat, by_task in zip(repeats, outputs, strict=True)
+        ]
     )
     if settings.balance:  # asks for equal weights
         priors = torch.zeros_like(priors)
@@ -85,7 +88,7 @@ def fit_gates(
             logits = logits + factor * correction[[repeat]][:, :, rows[0]]
             repeats = torch.tensor([repeat], device=rows.device)
             weights = expert_weights(logits, settings.top_k)
-            return _mixture_losses(data, predictions, weights, repeats, rows)
+            return _mixture_losses(data, predictions, weights, repeats, rows, settings.mixture)
 
         stack.scale_predictions(fit_factors(history, data, corrected_losses)[repeat_of])
     with torch.no_grad():
@@ -153,7 +156,7 @@ def _gate_losses(
             # Otherwise the weights of experts that are not selected would never be updated.
             dense = expert_weights(logits)
             weights = weights.detach() + dense - dense.detach()
-        total, known = _mixture_losses(data, predictions, weights, repeats, rows)
+        total, known = _mixture_losses(data, predictions, weights, repeats, rows, settings.mixture)
         if settings.balance and stack.training:
             # For each set of weights: 0 if the mean weights of all experts are equal, experts - 1
             # if one expert has the total weight.
@@ -171,20 +174,25 @@ def _mixture_losses(
     weights: Float[Tensor, "group task batch output_or_1 expert"],
     repeats: Int[Tensor, " group"],
     rows: Int[Tensor, "group batch"],
+    mixture: Mixture,
 ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
     """Return the summed losses of weighted predictions and the numbers of known labels."""
     # Indexing tensors separated by a slice put the indexed axes first, so restore the order.
     picked = predictions[repeats.unsqueeze(1), :, rows].movedim(2, 1)
     mixed = (weights * picked).sum(-1)
-    # With a set of weights per class, the mixed probabilities do not sum to 1.
-    probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(1e-7)
-    sums = sum_losses(
-        mixed[..., 0],
-        probability.clamp_min(1e-7).log(),
-        data.targets(repeats, rows),
-        data.regression,
-    )
+    labels = mixed
+    if mixture == "logits":
+        mean = (weights * picked.clamp_min(MIN_PROBABILITY).log()).sum(-1)
+        valid = data.valid[repeats].unsqueeze(2)
+        log_probability = mean.masked_fill(~valid, float("-inf")).log_softmax(-1)
+        labels = (weights * picked.logit(MIN_PROBABILITY)).sum(-1).sigmoid()
+    else:
+        # With a set of weights per class, the mixed probabilities do not sum to 1.
+        probability = mixed / mixed.sum(-1, keepdim=True).clamp_min(MIN_PROBABILITY)
+        log_probability = probability.clamp_min(MIN_PROBABILITY).log()
+    targets = data.targets(repeats, rows)
+    sums = sum_losses(mixed[..., 0], log_probability, targets, data.regression)
     if not data.indicators:
         return sums
-    present, absent = (share.clamp_min(1e-7).log() for share in (mixed, 1 - mixed))
+    present, absent = (share.clamp_min(MIN_PROBABILITY).log() for share in (labels, 1 - labels))
     return data.add_label_losses(sums, repeats, rows, present, absent)

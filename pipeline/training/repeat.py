@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, HeadOutputs
-from enecg.gate import mix
+from enecg.gate import Mixture, mix
 from enecg.one_expert import OneExpert
 from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.thresholds import Threshold
@@ -115,7 +115,7 @@ def run_repeats(
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
         weights = _compute_gate_weights(gate, features.leads, repeat.rows)
         ridge = choose_ridge(fits, repeat)
-        outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights)
+        outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights, settings.mixture)
         thresholds = _choose_thresholds(outputs, builder)
         repeats.append(
             Repeat(
@@ -184,12 +184,13 @@ def _compute_outputs(
     repeat: LabeledRepeat,
     heads: dict[str, FittedHeads],
     weights: dict[str, Float[Tensor, "record output expert"]],
+    mixture: Mixture,
 ) -> dict[str, dict[str, Tensor]]:
     """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
     stacked = stack_outputs(heads)
     mixed = {
-        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind)
+        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind, mixture=mixture)
         for task, weight in weights.items()
     }
     if len(heads) == 1:

@@ -48,6 +48,8 @@ class FitSettings:
             ``output`` (class) of each task. Default: ``task``.
         gate_input: Input of the gate: the log ``spectrum`` of the sampled leads, or their
             ``samples`` (as in the paper). Default: ``spectrum``.
+        mixture: Whether the gate averages the experts' ``probabilities`` of classes and labels, or
+            their ``logits`` (as in the paper). Default: ``probabilities``.
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
@@ -69,6 +71,7 @@ class FitSettings:
     gate_hidden: int = 128
     gate_weights: Literal["task", "output"] = "task"
     gate_input: Literal["spectrum", "samples"] = "spectrum"
+    mixture: Literal["probabilities", "logits"] = "probabilities"
     top_k: int = 0
     balance: float = 0.0
     memory_limit: float = 4.0

@@ -79,3 +79,15 @@ def test_mixing_with_weight_one_for_an_expert_returns_its_prediction(expert: int
     weights[..., expert] = 1
     predictions = torch.randn(3, 7, 15)
     torch.testing.assert_close(mix(weights, predictions), predictions[expert])
+
+
+def test_mixing_logits_is_a_weighted_geometric_mean():
+    """With equal weights, the odds are the geometric means of the experts' odds."""
+    predictions = torch.tensor([[[0.8, 0.2]], [[0.5, 0.5]]])
+    weights = torch.full((1, 1, 2), 0.5)
+    mixed = mix(weights, predictions, kind="binary", mixture="logits")
+    torch.testing.assert_close(mixed, torch.tensor([[2 / 3, 1 / 3]]))
+    labels = mix(weights, predictions, kind="multilabel", mixture="logits")
+    torch.testing.assert_close(labels, torch.tensor([[2 / 3, 1 / 3]]))
+    values = mix(weights, predictions, kind="regression", mixture="logits")
+    torch.testing.assert_close(values, torch.tensor([[0.65, 0.35]]))

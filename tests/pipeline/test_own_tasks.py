@@ -177,7 +177,7 @@ SETTINGS = {
     "lora": {},
     "linear": {"adaptation": "linear"},
     "shared-lora": {"adaptation": "shared-lora"},
-    "full": {"adaptation": "full", "gate_depth": 2},
+    "full": {"adaptation": "full", "gate_depth": 2, "mixture": "logits"},
     "a set of weights a class": {"gate_weights": "output", "top_k": 1},
 }
 
