@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert, parse_expert_settings
@@ -14,6 +16,7 @@ from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
+from pipeline.extraction.devices import worker_devices
 from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
@@ -44,7 +47,7 @@ class ExtractionRequest:
         dataset: Source of the ECGs.
         targets: One target per store. The gate's sampled leads are always included and come last.
         record_ids: Requested record ids, in index order.
-        device: Torch device, such as ``cpu`` or ``cuda:0``.
+        device: Torch device of the first worker, such as ``cpu`` or ``cuda:0``.
         options: Options that the request was resolved with.
     """
 
@@ -130,7 +133,7 @@ def resolve_request(
     """
     options = options or ExtractOptions()
     source = resolve_dataset(dataset, options.decoding)
-    device = resolve_device(options.device)
+    device = resolve_device(worker_devices(options)[0])
     root = locate(store)
     requested = list(dict.fromkeys(experts))
     names = [expert for expert in requested if isinstance(expert, str)]
@@ -164,6 +167,18 @@ def resolve_request(
         device=device,
         options=options,
     )
+
+
+def select_rows(index: RecordIds, requested: RecordIds) -> Int[np.ndarray, " requested"]:
+    """Return the positions of record ids in a data set's index.
+
+    Args:
+        index: Ids of all records.
+        requested: Some or all of them, in the same order.
+    """
+    if len(requested) == len(index):
+        return np.arange(len(index))
+    return np.flatnonzero(np.isin(index, requested))
 
 
 def _parse_option(name: str, values: Sequence[str], experts: Sequence[str]) -> ExpertOption:

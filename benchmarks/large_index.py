@@ -1,0 +1,140 @@
+"""Time and memory to plan an extraction of millions of records, and to count its rows.
+
+    python benchmarks/large_index.py [--records 11000000] [--folder /tmp]
+
+The data set has an index but no ECGs. Five experts and the gate's leads have one store each. The
+stores are created by a first plan; a second plan opens them, as a rerun does. `numpy.unique` of the
+record ids is measured in the same run for comparison. Every step runs in a process of its own,
+because its peak memory is reported. Times exclude imports and the construction of the index.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._ratios import report_ratio
+from enecg.experts import ExpertSpec, Preprocessing, get_definition
+from pipeline.datasets.base import RecordIndex
+from pipeline.extraction.estimate import estimate_extraction
+from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import ExtractionRequest, resolve_request
+from stores.opening import count_rows, open_stores
+
+
+class IndexOnly:
+    """A data set without ECGs."""
+
+    namespace = "index-only/1"
+
+    def __init__(self, records: int) -> None:
+        # As in MIMIC-IV-ECG, ids are not in order and a patient has several records.
+        ids = 40_000_000 + np.random.default_rng(0).permutation(records)
+        self._index = RecordIndex(ids, ids // 5)
+
+    def index(self) -> RecordIndex:
+        return self._index
+
+    def read(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def leads(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def labels(self) -> Any:
+        raise NotImplementedError
+
+
+class NoModel:
+    """An expert that computes nothing."""
+
+    def __init__(self, name: str, features: int) -> None:
+        self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "none", features, "none", "")
+
+    def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def _request(records: int, folder: str) -> ExtractionRequest:
+    experts = [NoModel(name, get_definition(name).embedding_size) for name in DEFAULT_EXPERTS]
+    return resolve_request(IndexOnly(records), folder, experts, ExtractOptions(device="cpu"))
+
+
+def _sort(request: ExtractionRequest, folder: str) -> str:
+    return f"{len(np.unique(request.record_ids)):,} ids"
+
+
+def _plan(request: ExtractionRequest, folder: str) -> str:
+    with plan_extraction(request) as plan:
+        steps = plan.ranges(96)
+        return f"{plan.total_rows:,} rows to compute in {len(steps)} steps"
+
+
+def _estimate(request: ExtractionRequest, folder: str) -> str:
+    estimates = estimate_extraction(request)
+    return f"{sum(each.bytes for each in estimates) / 1e9:,.0f} GB to write"
+
+
+def _count(request: ExtractionRequest, folder: str) -> str:
+    counted = [count_rows(store) for store in open_stores(folder).stores]
+    return f"{sum(each.rows for each in counted):,} rows in {len(counted)} stores"
+
+
+STEPS: dict[str, Callable[[ExtractionRequest, str], str]] = {
+    "numpy.unique of the ids": _sort,
+    "plan, which creates the stores": _plan,
+    "plan with existing stores": _plan,
+    "estimate (--dry-run)": _estimate,
+    "count rows (store ls)": _count,
+}
+
+
+def _measure(name: str, records: int, folder: str) -> tuple[float, float, float, str]:
+    """Return the wall and CPU seconds of a step, the peak memory in GB, and the step's result."""
+    # Not counted: modules that are imported on first use.
+    with tempfile.TemporaryDirectory() as small:
+        request = _request(1000, small)
+        _plan(request, small)
+        STEPS[name](request, small)
+    request = _request(records, folder)
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = STEPS[name](request, folder)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return wall, cpu, peak * (1 if sys.platform == "darwin" else 1024) / 1e9, result
+
+
+def main() -> None:
+    """Run the steps and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=11_000_000)
+    parser.add_argument("--folder", type=Path, help="folder for the stores; default: temporary")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        reference = None
+        for name in STEPS:
+            with get_context("spawn").Pool(1) as pool:
+                wall, cpu, peak, result = pool.apply(_measure, (name, arguments.records, folder))
+            reference = reference or cpu
+            print(
+                f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU time ({cpu / reference:.1f} times "
+                f"numpy.unique), {peak:.2f} GB at most; {result}",
+                flush=True,
+            )
+            report_ratio(name, cpu / reference, "CPU time", "numpy.unique of the ids")
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        print(f"{len(files)} files, {size / 1e6:,.0f} MB before the first embedding")
+
+
+if __name__ == "__main__":
+    main()
