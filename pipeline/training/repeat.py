@@ -46,6 +46,8 @@ class Repeat:
         gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
             all outputs of a task share their weights.
         predictions: Predictions of every method for every task that it supports.
+        validation: Predictions of EnECG for the validation records, by heads whose linear path is
+            fitted on training records only. New predictions are calibrated with them.
         parameters: Numbers of trainable and of all parameters, by method.
         ridge: The baseline of ridge regression.
         validation_loss: Loss on validation records, by method and task.
@@ -58,6 +60,7 @@ class Repeat:
     thresholds: dict[str, dict[str, Threshold]]
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
     predictions: tuple[TaskPredictions, ...]
+    validation: tuple[TaskPredictions, ...]
     parameters: dict[str, tuple[int, int]]
     ridge: RidgeBaseline
     validation_loss: dict[str, dict[str, float]]
@@ -126,6 +129,7 @@ def run_repeats(
                 thresholds,
                 {task: weight[repeat.test].cpu().numpy() for task, weight in weights.items()},
                 tuple(_predict(builder, fits, outputs, thresholds)),
+                tuple(_predict_validation(builder, outputs[ENSEMBLE], thresholds[ENSEMBLE])),
                 _count_parameters(fits, gate)
                 | {RIDGE: (ridge.count_parameters(), ridge.count_parameters())},
                 ridge,
@@ -239,6 +243,16 @@ def _predict(
             threshold = thresholds[method].get(task, float("nan"))
             predictions.append(builder.predict(method, task, output, threshold))
     return predictions
+
+
+def _predict_validation(
+    builder: PredictionBuilder, outputs: dict[str, Tensor], thresholds: dict[str, Threshold]
+) -> list[TaskPredictions]:
+    """Predict the validation records with EnECG."""
+    return [
+        builder.predict(ENSEMBLE, task, output, thresholds.get(task, float("nan")), "validation")
+        for task, output in outputs.items()
+    ]
 
 
 def _count_parameters(
