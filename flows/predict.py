@@ -23,6 +23,8 @@ def predict(
             group=p.DATA,
             help="WFDB records (with or without .hea), directories of them, or - to read a list "
             "from standard input, one per line. With --dataset: record ids.",
+            # Without this, - would be an unknown option.
+            allow_leading_hyphen=True,
         ),
     ],
     run: p.Run,
@@ -127,7 +129,11 @@ def predict(
 
 def _read_input(records: Sequence[str]) -> Iterator[str]:
     """Yield the records, with - replaced by the lines of standard input."""
+    from enecg.errors import UserError
+
     for record in records:
+        if record.startswith("--"):
+            raise UserError(f"Unknown option {record}. See enecg predict --help.")
         if record != STANDARD_INPUT:
             yield record
             continue

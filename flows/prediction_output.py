@@ -184,11 +184,16 @@ def format_predictions(
         notes = "warning" if result.warnings else ""
         cells = (_format_task(one) for one in predictions)
         rows.append([record, *cells, _format_weights(predictions), notes])
+    legend = "gate weights: mean over tasks."
+    if live.saved.is_calibrated:
+        legend = (
+            f"[ ] interval and {{ }} classes that contain the truth for {100 * coverage:.4g} % of "
+            f"new patients; {legend}"
+        )
     return [
         *format_table(("record", *titles, "gate weights", "notes"), rows),
         "",
-        f"[ ] {coverage:.4g} conformal interval, {{ }} classes that cannot be excluded at "
-        f"{coverage:.4g} coverage; gate weights: mean over tasks.",
+        legend,
         live.notice,
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flows.doctor.finding import Finding
+from flows.doctor.finding import Finding, Status
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.errors import UnreadableRecord
@@ -45,7 +45,7 @@ def check_records(dataset: Dataset) -> Iterator[Finding]:
         return
     counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     text = f"{len(rows) - reasons.total()} of {len(rows)} decoded ({counts}). {example}"
-    status = "warning" if reasons.total() < len(rows) else "failed"
+    status: Status = "warning" if reasons.total() < len(rows) else "failed"
     yield Finding("data set: records", status, text.rstrip("."), "run enecg data check")
 
 

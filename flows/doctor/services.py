@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enecg.errors import UserError
 from enecg.experts import get_definition, list_experts
-from flows.doctor.finding import Finding, from_error
+from flows.doctor.finding import Finding, Status, from_error
 from flows.environment import LOOPBACK, PROXIES
 
 HUB_TIMEOUT_SECONDS = 2.0
@@ -96,7 +96,7 @@ def check_weights() -> Iterator[Finding]:
         except UserError:
             missing.append(definition.name)
     reachable, text = _probe_hub(os.environ)
-    status = "ok" if reachable or not missing else "warning"
+    status: Status = "ok" if reachable or not missing else "warning"
     remedy = "" if status == "ok" else "connect to the hub, or copy its cache from another machine"
     yield Finding("hub", status, text, remedy)
     if not missing:

@@ -17,7 +17,7 @@ from stores.lease import acquire
 from stores.local import LocalRoot
 from stores.locate import locate
 from stores.location import Location
-from stores.objects import ObjectRoot
+from stores.objects import ConditionalObjectStore, ObjectRoot
 from stores.opening import open_stores
 
 FLOAT16_BYTES = 2
@@ -88,7 +88,7 @@ def _check_conditional_put(probe: Location) -> Finding:
     root, key = probe.root, (probe / "created").key
     works = root.create(key, b"1") and not root.create(key, b"2")
     if works and isinstance(root, ObjectRoot):
-        writer = root.zarr_writer(probe.key)
+        writer = ConditionalObjectStore(root.client)
         writer.track_version(key)
         root.write(key, b"3")
         try:

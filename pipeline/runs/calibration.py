@@ -39,4 +39,5 @@ def read_validation(file: Path) -> pd.DataFrame:
     table = pq.read_table(source, columns=list(COLUMNS), use_threads=False, pre_buffer=False)
     if set(table.column_names) != set(COLUMNS):
         raise ValueError(f"{file}: columns {', '.join(table.column_names)}")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

@@ -7,7 +7,7 @@ those of the validation records, on which neither the components nor the varianc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float
@@ -105,7 +105,7 @@ def fit_domain(
     )
     distance = domain.distance(validation)
     limit = torch.quantile(distance.double(), LIMIT_QUANTILE).float().clamp_min(_MIN_VARIANCE)
-    return EmbeddingDomain(*(getattr(domain, f.name) for f in fields(domain)[:-1]), limit=limit)
+    return replace(domain, limit=limit)
 
 
 def _principal_components(
