@@ -5,8 +5,9 @@
     python benchmarks/latency.py --run runs/first             # a run of your own
 
 Without `--run`, a few synthetic patients are extracted, which takes minutes, and a run is trained
-on them. Latencies are medians over `--repeats` calls for different ECGs, after one warm-up call.
-They depend on the sizes of the models, not on their weights.
+on them. Latencies are medians over `--repeats` rounds, in each of which every part is called once
+for another ECG, after one warm-up call. They depend on the sizes of the models, not on their
+weights. The CPU time is stated because other processes increase the wall-clock time.
 """
 
 import argparse
@@ -16,10 +17,12 @@ import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from enecg.experts import Expert
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
@@ -30,6 +33,7 @@ from pipeline.train import train
 from pipeline.training.settings import FitSettings, TrainSettings
 
 EXPERTS = "dlinear,timesnet,moment,tempo,ecg-fm"
+TOTAL = "total: LiveRun.predict"
 
 
 def main() -> None:
@@ -66,8 +70,15 @@ def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
     return train(dataset, folder / "store", folder / "run", settings=settings, page=False).folder
 
 
-def measure(live: LiveRun, ecgs: list[np.ndarray], repeats: int) -> dict[str, float]:
-    """Return the median latency of each part in ms."""
+class Latency(NamedTuple):
+    """Median time of a part in ms."""
+
+    wall: float
+    cpu: float
+
+
+def measure(live: LiveRun, ecgs: list[np.ndarray], repeats: int) -> dict[str, Latency]:
+    """Return the median latency of each part."""
     signals = cycle(ecgs)
 
     def next_ecg() -> torch.Tensor:
@@ -79,33 +90,36 @@ def measure(live: LiveRun, ecgs: list[np.ndarray], repeats: int) -> dict[str, fl
         combine(live.calibrated, features, live.tasks, 0.9)
         relative_distances(live.calibrated, features)
 
-    latencies = {}
-    with torch.inference_mode():
-        for name, expert in live.experts.items():
-            latencies[name] = median_ms(lambda e=expert: e.embed(next_ecg()).cpu(), repeats)
-        latencies["sampled leads"] = median_ms(lambda: live.leads.embed(next_ecg()).cpu(), repeats)
-        latencies["heads, gate, intervals, distances"] = median_ms(models, repeats)
-    latencies["total: LiveRun.predict"] = median_ms(
-        lambda: live.predict(next(signals), 500), repeats
-    )
-    return latencies
+    def embed(expert: Expert) -> Callable[[], object]:
+        def call() -> None:
+            with torch.inference_mode():
+                expert.embed(next_ecg()).cpu()
+
+        return call
+
+    parts = {name: embed(expert) for name, expert in live.experts.items()}
+    parts["sampled leads"] = embed(live.leads)
+    parts["heads, gate, intervals, distances"] = models
+    parts[TOTAL] = lambda: live.predict(next(signals), 500)
+    times: dict[str, list[Latency]] = {name: [] for name in parts}
+    for round_number in range(repeats + 1):
+        for name, call in parts.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            call()
+            elapsed = Latency(time.perf_counter() - wall, time.process_time() - cpu)
+            if round_number:
+                times[name].append(elapsed)
+    return {
+        name: Latency(*(1000 * statistics.median(column) for column in zip(*rows, strict=True)))
+        for name, rows in times.items()
+    }
 
 
-def median_ms(call: Callable[[], object], repeats: int) -> float:
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
-
-
-def report(latencies: dict[str, float]) -> None:
-    total = latencies["total: LiveRun.predict"]
-    print("| part | ms | share of the total |\n|---|---|---|")
+def report(latencies: dict[str, Latency]) -> None:
+    total = latencies[TOTAL].cpu
+    print("| part | CPU time in ms | share | wall-clock time in ms |\n|---|---|---|---|")
     for name, latency in latencies.items():
-        print(f"| {name} | {latency:,.1f} | {latency / total:.3f} |")
+        print(f"| {name} | {latency.cpu:,.1f} | {latency.cpu / total:.3f} | {latency.wall:,.1f} |")
 
 
 if __name__ == "__main__":
