@@ -100,6 +100,8 @@ def predict(
         tasks = p.split(task) or live.tasks
         live.check(coverage, tasks)
         source = open_source(live, list(_read_input(record)), dataset, records, limit)
+        # Load the experts before the output file is opened, because they may be unavailable.
+        _ = live.experts
         for note in describe_gaps(live, coverage, tasks):
             log_to_stderr(note)
         integer_ids = all(isinstance(one, int) for one in source.records)
