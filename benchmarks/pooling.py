@@ -24,7 +24,8 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.evaluation.thresholds import choose_threshold, decide
 from pipeline.labels.targets import fit_constant, fit_targets
 from pipeline.training.cohorts import draw_cohort
-from pipeline.training.fit_heads import fit_heads, predict_heads
+from pipeline.training.fit_heads import fit_heads
+from pipeline.training.head_outputs import predict_heads
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
 from pipeline.waveforms.errors import UnreadableRecord

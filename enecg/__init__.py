@@ -21,6 +21,7 @@ _SOURCES = {
     "load_run": "pipeline.prediction.live_run",
     "open_dataset": "pipeline.datasets.registry",
     "open_stores": "stores.opening",
+    "predict": "pipeline.predict",
     "read_run_features": "pipeline.runs.predictor",
     "synthesize": "pipeline.synthetic.synthesize",
     "train": "pipeline.train",

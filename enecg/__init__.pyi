@@ -10,6 +10,7 @@ from pipeline.extraction.options import ExtractOptions as ExtractOptions
 from pipeline.extraction.summary import ExtractionSummary as ExtractionSummary
 from pipeline.labels.folds import Folds as Folds
 from pipeline.labels.label_step import make_labels as make_labels
+from pipeline.predict import predict as predict
 from pipeline.prediction.live_run import load_run as load_run
 from pipeline.runs.predictor import read_run_features as read_run_features
 from pipeline.synthetic.synthesize import synthesize as synthesize

@@ -24,13 +24,26 @@ JOBS = {
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
+    "predict": ("flows.predict:predict", "Predict ECGs with a run, from their waveforms."),
     "experts": ("flows.experts:app", "List the experts, or download their published weights."),
+    "doctor": (
+        "flows.doctor.command:doctor",
+        "Check the installation, and optionally a data set and a store.",
+    ),
     "data": ("flows.data:app", "Check the signals of a data set."),
     "store": ("flows.store:app", "List, show, verify, repair, clean up and copy stores."),
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
     "runs": ("flows.runs:app", "List, show and compare runs."),
 }
 """Import path and help text of each other command, by name."""
+
+EXAMPLES = {
+    "predict": "Example: enecg predict --run runs/first ecgs/0001.hea ecgs/more --format json\n\n"
+    "Exit code 1 if a record is refused. Research use only; not a medical device.",
+    "doctor": "Example: enecg doctor --dataset ludb:/data/ludb --store stores-data/lab\n\n"
+    "Exit code 1 if a check failed.",
+}
+"""Text below the help of commands."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -69,7 +82,7 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
-        app.command(path, name=name, help=text)
+        app.command(path, name=name, help=text, help_epilogue=EXAMPLES.get(name))
     app.command(synthesize)
     return app
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import prefect
-import prefect.server.database
 from prefect.settings import get_current_settings
 from sqlalchemy.engine import make_url
 
@@ -125,7 +124,7 @@ def check_server(url: str) -> None:
         response = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=SERVER_TIMEOUT_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(
-            f"The Prefect server at PREFECT_API_URL={_without_credentials(url)} does not respond "
+            f"The Prefect server at PREFECT_API_URL={without_credentials(url)} does not respond "
             f"({type(error).__name__}); start it, or unset PREFECT_API_URL to use an embedded "
             "server."
         ) from error
@@ -137,12 +136,12 @@ def check_server(url: str) -> None:
         major = int(version.split(".")[0])
     except ValueError as error:
         raise UserError(
-            f"PREFECT_API_URL={_without_credentials(url)} is not the API of a Prefect server; it "
+            f"PREFECT_API_URL={without_credentials(url)} is not the API of a Prefect server; it "
             "usually ends in :4200/api."
         ) from error
     if major != int(prefect.__version__.split(".")[0]):
         raise UserError(
-            f"The Prefect server at PREFECT_API_URL={_without_credentials(url)} has version "
+            f"The Prefect server at PREFECT_API_URL={without_credentials(url)} has version "
             f"{version}, but Prefect {prefect.__version__} is installed here; install the same "
             "major version on both."
         )
@@ -150,6 +149,9 @@ def check_server(url: str) -> None:
 
 def _known_revisions() -> set[str]:
     """Return the database revisions that the installed Prefect can migrate from."""
+    # Imported here because it takes a second.
+    import prefect.server.database
+
     package = Path(prefect.server.database.__file__).parent
     files = (package / "_migrations" / "versions" / "sqlite").glob("*.py")
     lines = (line for file in files for line in file.read_text().splitlines())
@@ -158,5 +160,6 @@ def _known_revisions() -> set[str]:
     }
 
 
-def _without_credentials(url: str) -> str:
+def without_credentials(url: str) -> str:
+    """Return a URL without user and password."""
     return str(httpx.URL(url).copy_with(userinfo=b"")) if "@" in url else url

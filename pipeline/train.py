@@ -23,6 +23,7 @@ from pipeline.runs.run_log import RunLog
 from pipeline.runs.write_run import write_run
 from pipeline.training.cache import Cache
 from pipeline.training.cohorts import Cohort
+from pipeline.training.domain import fit_domains
 from pipeline.training.features import embedding_bytes, read_features
 from pipeline.training.fit_heads import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
@@ -151,6 +152,7 @@ def train(
             repeats = run_repeats(
                 cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
             )
+            domains = fit_domains(features, cohorts)
         scores = _compute_scores(repeats, names)
         efficiency = LabelEfficiency()
         if settings.label_fractions:
@@ -170,6 +172,7 @@ def train(
             differences=differences,
             label_fractions=efficiency.fractions,
             folds=splits.folds,
+            domains=domains,
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)

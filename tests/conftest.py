@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from quick_runs import TrainedRun, train_quickly
 
 # Tests check the array shapes and dtypes in the signatures of these modules.
 install_import_hook(
@@ -49,6 +50,12 @@ def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("synthetic") / "data"
     synthesize(directory, patients=30, seed=0)
     return directory
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run with enough validation patients for a coverage of 90 %."""
+    return train_quickly(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """Extractions with random weights, and settings of short trainings."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
-from pipeline.training.settings import FitSettings
+from pipeline.synthetic.synthesize import synthesize
+from pipeline.train import train
+from pipeline.training.settings import FitSettings, TrainSettings
 
 RANDOM = ("random:0",)
 QUICK = FitSettings(epochs=3, hidden=16)
@@ -14,3 +16,23 @@ QUICK = FitSettings(epochs=3, hidden=16)
 def extract_random(dataset: str, store: Path, *experts: str, **options: Any) -> None:
     """Extract embeddings by experts with random weights."""
     extract(dataset, store, experts, options=ExtractOptions(weights=RANDOM, **options))
+
+
+class TrainedRun(NamedTuple):
+    """A run of two repeats on synthetic ECGs, with untrained DLinear and measurements."""
+
+    data: Path
+    store: Path
+    folder: Path
+
+
+def train_quickly(folder: Path) -> TrainedRun:
+    """Write data, stores and a run of 50 patients, of whom 10 are validation patients."""
+    made = TrainedRun(folder / "data", folder / "store", folder / "run")
+    dataset = f"mimic-iv-ecg:{made.data}"
+    synthesize(made.data, patients=50, seed=0)
+    extract_random(dataset, made.store, "dlinear", "measurements")
+    tasks = ("rr_interval", "age", "sex", "arrhythmia")
+    settings = TrainSettings(weights=RANDOM, repeats=2, fit=QUICK, tasks=tasks)
+    train(dataset, made.store, made.folder, settings=settings, page=False)
+    return made

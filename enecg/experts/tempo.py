@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2Model
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
@@ -84,6 +83,9 @@ class Tempo(nn.Module):
     def __init__(
         self, width: int = WIDTH, layers: int = LAYERS, vocabulary: int = VOCABULARY
     ) -> None:
+        # Imported here because it takes seconds, also where no TEMPO is built.
+        from transformers import GPT2Config, GPT2Model
+
         super().__init__()
         self.architecture = {"width": width, "layers": layers, "vocabulary": vocabulary}
         self.rev_in_trend = _Affine()

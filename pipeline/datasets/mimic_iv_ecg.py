@@ -81,6 +81,10 @@ class MimicIvEcg:
             )
         self._table = table
 
+    def find_label_tables(self) -> dict[str, bool]:
+        """Return whether each table of labels exists, by name."""
+        return {name: find_table(self.files, name) is not None for name in _LABEL_TABLES}
+
     @property
     def threads(self) -> int:
         """Recommended number of records to read concurrently; more than 1 at a URL."""

@@ -1,11 +1,12 @@
 """A run as a live model: its experts on waveforms, then heads and gate.
 
 ```python
-run = load_run("runs/first")              # opens the run; loads no expert yet
-ecg = run.decode(signal_mv, 500, leads)   # any rate and lead order
-features = run.embed(torch.from_numpy(ecg)[None])
-age = run.repeats[0].predict(features)["EnECG"]["age"]
+run = load_run("runs/first")                     # opens the run; loads no expert yet
+prediction = run.predict(signal_mv, 500, leads)  # one ECG: any rate and lead order
+prediction.tasks["age"].value, prediction.tasks["age"].interval
 ```
+
+Its parts can also be used on their own, for example for attributions:
 
 - `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
   loaded on first access with the weights, pooling, precision and sizes of the run's stores, and
@@ -15,12 +16,14 @@ age = run.repeats[0].predict(features)["EnECG"]["age"]
 - `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
 - `LiveRun.repeats`: one `Predictor` per selected repeat, with ``heads[expert]`` (a `TaskHeads`
   module), ``gate``, ``targets[task]`` and ``thresholds``.
+- `LiveRun.decode`: an array of any rate and lead order as ``(12, 5000)``.
 - `LiveRun.embed`: embeddings of ECGs as `Features`, rounded to the data type of the run's stores,
   without gradients; ``predictor.outputs(features)`` and ``predictor.gate_weights(features)`` take
   them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,16 +34,25 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from enecg.ecg_format import LEADS
+from enecg.errors import UserError
 from enecg.experts import Expert
 from enecg.leads import LeadsSample
 from pipeline.extraction.batch_size import BatchSize
+from pipeline.extraction.plan import NOT_FINITE
 from pipeline.extraction.request import resolve_device
+from pipeline.prediction.calibrated_repeat import CalibratedRepeat, load_calibrated
+from pipeline.prediction.combine import combine, relative_distances
+from pipeline.prediction.outliers import describe_distances, find_infinite
+from pipeline.prediction.predicted import NOTICE, EcgPrediction, RefusedEcg
 from pipeline.prediction.run_experts import load_run_experts
 from pipeline.runs.predictor import Predictor, load_predictor
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.features import Features
-from pipeline.waveforms.arrays import decode_array
+from pipeline.waveforms.arrays import decode_array, read_array
+from pipeline.waveforms.decode import to_ecg
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.options import DecodeOptions
+from pipeline.waveforms.quality import examine
 
 
 class LiveRun:
@@ -73,6 +85,7 @@ class LiveRun:
         self.repeats: tuple[Predictor, ...] = tuple(
             load_predictor(saved.folder, repeat, device) for repeat in repeats
         )
+        self._numbers = tuple(repeats)
         self.leads = LeadsSample()
         self._weights = tuple(weights)
         self._objects = tuple(experts)
@@ -91,6 +104,37 @@ class LiveRun:
             if isinstance(expert, nn.Module):
                 expert.to(self.device)
         return experts
+
+    @cached_property
+    def calibrated(self) -> tuple[CalibratedRepeat, ...]:
+        """The repeats with their calibration, which runs of earlier versions do not have."""
+        return tuple(
+            load_calibrated(self.saved, number, predictor, self.device)
+            for number, predictor in zip(self._numbers, self.repeats, strict=True)
+        )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return tuple(self.repeats[0].targets)
+
+    @property
+    def untrained(self) -> dict[str, str]:
+        """Weights of the experts with random weights, by name."""
+        weights = {store["expert"]: str(store["weights"]) for store in self.saved.stores}
+        return {
+            name: weights[name]
+            for name in self.saved.experts
+            if weights[name].startswith("random:")
+        }
+
+    @property
+    def notice(self) -> str:
+        """Intended use, and the untrained experts."""
+        if not self.untrained:
+            return NOTICE
+        names = ", ".join(f"{name} ({weights})" for name, weights in self.untrained.items())
+        return f"{NOTICE} Untrained experts: {names}."
 
     @property
     def decoding(self) -> DecodeOptions:
@@ -129,6 +173,88 @@ class LiveRun:
             {name: compute(expert) for name, expert in self.experts.items()},
             compute(self.leads),
         )
+
+    def predict(
+        self,
+        signal_mv: ArrayLike,
+        rate_hz: float,
+        leads: Sequence[str] = LEADS,
+        *,
+        coverage: float = 0.9,
+        tasks: Sequence[str] = (),
+    ) -> EcgPrediction:
+        """Predict all tasks for one ECG.
+
+        Args:
+            signal_mv: Samples in mV, shape (lead, time); the first 10 s are used.
+            rate_hz: Sampling rate in Hz, 100 to 2000.
+            leads: Name of each lead, in any order and case.
+            coverage: Coverage of intervals and prediction sets, above 0 and below 1.
+            tasks: Names of the tasks; all by default.
+
+        Returns:
+            The prediction, with warnings about the signal and the embeddings.
+
+        Raises:
+            UserError: `coverage` or a task is invalid, or the experts are unavailable.
+            UnreadableRecord: The ECG cannot be used; the exception has a reason and a detail.
+        """
+        signals = read_array(signal_mv, rate_hz, leads, options=self.decoding)
+        ecg = torch.from_numpy(to_ecg(signals, self.decoding))[None]
+        (prediction,) = self.predict_batch(ecg, ["signal"], coverage=coverage, tasks=tasks)
+        if isinstance(prediction, RefusedEcg):
+            raise UnreadableRecord(prediction.reason, prediction.detail)
+        findings = (finding.detail for finding in examine(signals, self.decoding))
+        return replace(prediction, warnings=(*findings, *prediction.warnings))
+
+    def predict_batch(
+        self,
+        ecg: Float32[Tensor, "batch 12 5000"],
+        records: Sequence[int | str],
+        *,
+        coverage: float = 0.9,
+        tasks: Sequence[str] = (),
+    ) -> list[EcgPrediction | RefusedEcg]:
+        """Predict tasks for a batch of decoded ECGs.
+
+        Args:
+            ecg: ECGs in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
+            records: Id of each ECG.
+            coverage: Coverage of intervals and prediction sets, above 0 and below 1.
+            tasks: Names of the tasks; all by default.
+
+        Returns:
+            One element per ECG, in order. ECGs whose embeddings are not finite are refused.
+
+        Raises:
+            UserError: `coverage` or a task is invalid, or the experts are unavailable.
+        """
+        self.check(coverage, tasks)
+        features = self.embed(ecg)
+        refused = find_infinite(features)
+        predictions = combine(self.calibrated, features, tasks or self.tasks, coverage)
+        distances = relative_distances(self.calibrated, features)
+        results: list[EcgPrediction | RefusedEcg] = []
+        for row, record in enumerate(records):
+            if row in refused:
+                results.append(RefusedEcg(record, NOT_FINITE, f"{record}: {refused[row]}"))
+                continue
+            of_record = {name: float(distance[row]) for name, distance in distances.items()}
+            warnings = tuple(f"{record}: {text}" for text in describe_distances(of_record))
+            results.append(
+                EcgPrediction(record, predictions[row], of_record, warnings, self.notice)
+            )
+        return results
+
+    def check(self, coverage: float, tasks: Sequence[str] = ()) -> None:
+        """Raise UserError if a coverage or a task is invalid, before any ECG is read."""
+        if not 0 < coverage < 1:
+            raise UserError(f"The coverage is {coverage:g}; it must be above 0 and below 1.")
+        for task in tasks:
+            if task not in self.tasks:
+                raise UserError(
+                    f"{self.saved.folder} has no task {task!r}; available: {', '.join(self.tasks)}."
+                )
 
 
 def load_run(

@@ -24,7 +24,7 @@ from pipeline.labels.targets import Targets
 from pipeline.runs.saved_run import SavedRun
 from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import Features, read_features
-from pipeline.training.fit_heads import predict_heads
+from pipeline.training.head_outputs import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]

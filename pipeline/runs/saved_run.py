@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import pandas as pd
 from safetensors import SafetensorError
 from torch import nn
 
@@ -16,9 +17,12 @@ from enecg.heads import TaskHeads
 from enecg.one_expert import OneExpert
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
+from pipeline.runs.calibration import VALIDATION, read_validation
 from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
+from pipeline.runs.domains import DOMAIN, load_domains
 from pipeline.runs.results import CONFIG, PROVENANCE, check_run_folder
 from pipeline.runs.run_documents import CONFIG_KEYS, read_document
+from pipeline.training.domain import EmbeddingDomain
 from stores.errors import UnsafeFile
 from stores.record_ids import RecordIds, as_ids
 
@@ -140,6 +144,22 @@ class SavedRun:
         if given not in get_args(Mixture):
             raise UserError(f"{self.folder}/config.json has the unknown mixture {given!r}.")
         return cast(Mixture, given)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the run contains what intervals, sets and distances of new records need."""
+        return (self.folder / VALIDATION).exists()
+
+    @cached_property
+    def validation(self) -> pd.DataFrame:
+        """EnECG's predictions for the validation records; see `read_validation`."""
+        with self._translate_errors():
+            return read_validation(self.folder / VALIDATION)
+
+    def domains(self, repeat: int) -> dict[str, EmbeddingDomain]:
+        """Load the distributions of the training embeddings of a repeat, by expert."""
+        with self._translate_errors():
+            return load_domains(self._repeat_folder(repeat) / DOMAIN, self.experts)
 
     def gate(self, repeat: int) -> nn.Module:
         """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""

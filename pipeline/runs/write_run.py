@@ -9,11 +9,13 @@
 - `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report.page`).
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
+- `validation.parquet`: EnECG's predictions for validation records, with which new predictions are
+  calibrated; same columns.
 - `log.txt`: progress with timestamps, and validation losses of heads and gates
   (`pipeline.runs.run_log`).
 - `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
-  regressions) and the subfolders of heads, ridge regressions and gate
-  (`pipeline.runs.checkpoints`).
+  regressions), `domain.safetensors` (`pipeline.training.domain`) and the subfolders of heads, ridge
+  regressions and gate (`pipeline.runs.checkpoints`).
 
 `write_run` writes all files but `log.txt`, `results.md` and `results.html`.
 """
@@ -37,10 +39,13 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.label_fractions import LabelFraction
 from pipeline.evaluation.predictions import predictions_table
 from pipeline.evaluation.scores import Score
+from pipeline.runs.calibration import VALIDATION
 from pipeline.runs.checkpoints import save_gate, save_heads
+from pipeline.runs.domains import DOMAIN, save_domains
 from pipeline.runs.output_folder import translate_write_errors
 from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
 from pipeline.runs.results_document import Thresholds, results_document
+from pipeline.training.domain import EmbeddingDomain
 from pipeline.training.inputs import Inputs
 from pipeline.training.repeat import Repeat
 from pipeline.training.settings import TrainSettings
@@ -63,6 +68,7 @@ def write_run(
     differences: Sequence[Difference] = (),
     label_fractions: Sequence[LabelFraction] = (),
     folds: Mapping[str, Any] | None = None,
+    domains: Sequence[Mapping[str, EmbeddingDomain]] = (),
 ) -> None:
     """Write all files of a run folder but the log, the Markdown tables and the HTML page.
 
@@ -77,6 +83,7 @@ def write_run(
         differences: Differences between EnECG and other methods.
         label_fractions: Scores after training on fractions of the patients.
         folds: Provenance of the table of folds; None if the patients were drawn at random.
+        domains: Distributions of the training embeddings by expert, for each repeat.
 
     Raises:
         UserError: The folder is not writable.
@@ -132,8 +139,14 @@ def write_run(
             ),
             folder / "predictions.parquet",
         )
+        pyarrow.parquet.write_table(
+            predictions_table([each for repeat in repeats for each in repeat.validation]),
+            folder / VALIDATION,
+        )
         for number, repeat in enumerate(repeats):
             _write_repeat(folder / f"repeat-{number}", repeat)
+        for number, by_expert in enumerate(domains):
+            save_domains(by_expert, folder / f"repeat-{number}" / DOMAIN)
 
 
 def _peak_memory(device: str) -> dict[str, int]:

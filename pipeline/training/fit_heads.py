@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN
-from enecg.tasks import Kind
-from pipeline.labels.targets import Targets
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
+from pipeline.training.head_outputs import predict_heads, predict_left_out, to_predictions
 from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_paths
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import Group, train_stack
 from pipeline.training.stack_data import (
-    PREDICTION_BATCH_SIZE,
     StackedData,
     precompute_first_layer,
     sum_output_losses,
@@ -61,6 +59,9 @@ class FittedHeads(FittedModel):
             training records; with ``linear-lora``, this holds for the correction, and the linear
             path is fitted without the record's patient. NaN for training records if there are no
             heads on folds.
+        validation: Predictions for the validation records, in the order of `LabeledRepeat`, by
+            `module`, with ``linear-lora`` with a linear path that is fitted without the record's
+            patient. Their errors are those of `module` on new patients.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
         ridge_outputs: Predictions of the ridge regressions by task; those of validation records
@@ -70,6 +71,7 @@ class FittedHeads(FittedModel):
 
     module: TaskHeads
     outputs: dict[str, Float[Tensor, "record output"]]
+    validation: dict[str, Float[Tensor, "record output"]]
     untrained: dict[str, Float[Tensor, "record output"]]
     ridge: TaskHeads
     ridge_outputs: dict[str, Float[Tensor, "record output"]]
@@ -138,10 +140,12 @@ def fit_heads(
         for number, (task, target) in enumerate(repeat.targets.items()):
             output = out_of_fold[index, number, repeat.train, : target.outputs]
             outputs[task][repeat.train] = to_predictions(target.task.kind, output)
+        validation = {task: output[repeat.validation] for task, output in outputs.items()}
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
             # Only predictions for test records may use the labels of validation records.
             paths.refit.copy_to(index, list(heads.ffn.values()))
+            validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
                 outputs[task][repeat.test] = output
@@ -152,6 +156,7 @@ def fit_heads(
                 {task: history[:, position, n].tolist() for n, task in enumerate(data.tasks)},
                 *count_parameters(heads),
                 outputs=outputs,
+                validation=validation,
                 untrained=predict_heads(initial, features, repeat.targets),
                 ridge=final,
                 ridge_outputs=ridge_outputs,
@@ -173,6 +178,13 @@ def _use_ridge(ridge: FittedPaths, data: StackedData, settings: FitSettings) -> 
                 {task: [validation_loss(repeat, task, outputs[task])] for task in data.tasks},
                 *count_parameters(heads),
                 outputs=outputs,
+                validation={
+                    task: to_predictions(
+                        target.task.kind,
+                        ridge.refit_left_out[index, number, repeat.validation, : target.outputs],
+                    )
+                    for number, (task, target) in enumerate(repeat.targets.items())
+                },
                 untrained=predict_heads(initial, data.embedding[repeat.rows], repeat.targets),
                 ridge=heads,
                 ridge_outputs=outputs,
@@ -194,37 +206,6 @@ def _predict_ridge(
         outputs[task] = to_predictions(target.task.kind, output).clone()
         outputs[task][repeat.test] = tested[task]
     return final, outputs
-
-
-def predict_heads(
-    heads: nn.Module, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
-) -> dict[str, Float[Tensor, "record output"]]:
-    """Predict all tasks with the heads of one expert.
-
-    Args:
-        heads: The heads of one expert.
-        embedding: Embeddings by that expert, in the data type of the store.
-        targets: Fitted targets, by task.
-
-    Returns:
-        Standardized values of regression tasks, and probabilities of classes or labels, by task.
-    """
-    heads.eval()
-    with torch.no_grad():
-        parts = [heads(part) for part in embedding.split(PREDICTION_BATCH_SIZE)]
-    outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
-    return {
-        name: to_predictions(targets[name].task.kind, output) for name, output in outputs.items()
-    }
-
-
-def to_predictions(
-    kind: Kind, output: Float[Tensor, "record output"]
-) -> Float[Tensor, "record output"]:
-    """Convert the outputs of a head: values of a regression unchanged, logits to probabilities."""
-    if kind == "regression":
-        return output
-    return output.sigmoid() if kind == "multilabel" else output.softmax(-1)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -75,12 +75,15 @@ class FittedPaths:
         outputs: Predictions of `train` for all records.
         left_out: Same as `outputs`, except that each training record is predicted by a path that is
             fitted without the record's patient.
+        refit_left_out: Predictions for training and validation records by paths that are fitted on
+            all of them except the record's patient; 0 for test records.
     """
 
     train: LinearPaths
     refit: LinearPaths
     outputs: Float[Tensor, "repeat task record output"]
     left_out: Float[Tensor, "repeat task record output"]
+    refit_left_out: Float[Tensor, "repeat task record output"]
 
 
 def fit_linear_paths(data: StackedData) -> FittedPaths:
@@ -96,7 +99,7 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
     device = data.embedding.device
     weight = torch.zeros((2, *shape, data.embedding.shape[1]), device=device)
     bias = torch.zeros((2, *shape), device=device)
-    left_out: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    left_out: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
     fitted: dict[int, int] = {}
     for index, repeat in enumerate(data.repeats):
         # Trials of a sweep have the same records.
@@ -112,17 +115,18 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
                 fit = part.fit(task, 0 if data.regression[task] else size)
                 weight[version, index, task, :size] = fit.weight.to(weight)
                 bias[version, index, task, :size] = fit.bias.to(bias)
-                if version == 0:
-                    left_out[index, task] = (rows[part.known(task)], fit.left_out.to(weight))
+                known = rows[part.known(task)]
+                left_out[version, index, task] = (known, fit.left_out.to(weight))
             del part  # before the next one is computed, because it is large
     train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
     outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
-    replaced = outputs.clone()
+    replaced = (outputs.clone(), torch.zeros_like(outputs))
     for index, repeat in enumerate(data.repeats):
         for task in range(len(data.tasks)):
-            rows, predictions = left_out[fitted[id(repeat.rows)], task]
-            replaced[index, task, rows, : predictions.shape[1]] = predictions
-    return FittedPaths(train, refit, outputs, replaced)
+            for version, target in enumerate(replaced):
+                rows, predictions = left_out[version, fitted[id(repeat.rows)], task]
+                target[index, task, rows, : predictions.shape[1]] = predictions
+    return FittedPaths(train, refit, outputs, *replaced)
 
 
 @dataclass(frozen=True)

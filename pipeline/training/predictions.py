@@ -17,6 +17,9 @@ from pipeline.labels.targets import fit_constant, is_known
 from pipeline.training.labeled_repeat import LabeledRepeat
 from stores.record_ids import RecordIds, as_ids
 
+Part = Literal["train", "validation", "test"]
+"""Part of a repeat's records."""
+
 
 class PredictionBuilder:
     """Builder of `TaskPredictions` from model outputs for all records of a repeat.
@@ -113,9 +116,9 @@ class PredictionBuilder:
         return self._build(method, task, rows, values.argmax(1), values)
 
     def predict(
-        self, method: str, task: str, output: Tensor, threshold: Threshold
+        self, method: str, task: str, output: Tensor, threshold: Threshold, part: Part = "test"
     ) -> TaskPredictions:
-        """Convert the outputs of a trained method.
+        """Convert the outputs of a trained method for the labeled records of a part.
 
         Args:
             method: Name of the method.
@@ -124,17 +127,18 @@ class PredictionBuilder:
                 probabilities, shape (record, class), or probabilities of labels.
             threshold: Lowest probability for which class 1 of a binary task, or each label of a
                 multilabel task, is predicted; ignored for other tasks.
+            part: Part of the repeat's records.
 
         Returns:
             The predictions.
         """
-        rows = self._labeled_rows(task, "test")
+        rows = self._labeled_rows(task, part)
         values = output.cpu().numpy()[rows]
         predicted = decide(self.targets[task], values, threshold)
         regression = self.targets[task].task.kind == "regression"
         return self._build(method, task, rows, predicted, None if regression else values)
 
-    def _labeled_rows(self, task: str, split: Literal["train", "validation", "test"]) -> np.ndarray:
+    def _labeled_rows(self, task: str, split: Part) -> np.ndarray:
         """Return the rows of a split whose label is known."""
         rows = self.rows[split]
         labeled: np.ndarray = rows[is_known(self.encoded[task][rows])]

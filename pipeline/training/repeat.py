@@ -46,6 +46,9 @@ class Repeat:
         gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
             all outputs of a task share their weights.
         predictions: Predictions of every method for every task that it supports.
+        validation: Predictions of EnECG for the validation records by the heads that are saved,
+            with linear paths that are fitted without the record's patient. New predictions are
+            calibrated with them.
         parameters: Numbers of trainable and of all parameters, by method.
         ridge: The baseline of ridge regression.
         validation_loss: Loss on validation records, by method and task.
@@ -58,6 +61,7 @@ class Repeat:
     thresholds: dict[str, dict[str, Threshold]]
     gate_weights: dict[str, Float[np.ndarray, "record output expert"]]
     predictions: tuple[TaskPredictions, ...]
+    validation: tuple[TaskPredictions, ...]
     parameters: dict[str, tuple[int, int]]
     ridge: RidgeBaseline
     validation_loss: dict[str, dict[str, float]]
@@ -126,6 +130,11 @@ def run_repeats(
                 thresholds,
                 {task: weight[repeat.test].cpu().numpy() for task, weight in weights.items()},
                 tuple(_predict(builder, fits, outputs, thresholds)),
+                tuple(
+                    _predict_validation(
+                        builder, _mix_validation(repeat, fits, weights), thresholds[ENSEMBLE]
+                    )
+                ),
                 _count_parameters(fits, gate)
                 | {RIDGE: (ridge.count_parameters(), ridge.count_parameters())},
                 ridge,
@@ -240,6 +249,32 @@ def _predict(
             threshold = thresholds[method].get(task, float("nan"))
             predictions.append(builder.predict(method, task, output, threshold))
     return predictions
+
+
+def _mix_validation(
+    repeat: LabeledRepeat,
+    heads: dict[str, FittedHeads],
+    weights: dict[str, Float[Tensor, "record output expert"]],
+) -> dict[str, Float[Tensor, "record output"]]:
+    """Compute EnECG's outputs for the validation records; those of other records are 0."""
+    outputs = {}
+    for task, weight in weights.items():
+        stacked = torch.stack([fit.validation[task] for fit in heads.values()])
+        kind = repeat.targets[task].task.kind
+        mixed = mix(weight[repeat.validation], stacked, kind=kind)
+        outputs[task] = mixed.new_zeros((len(repeat.rows), mixed.shape[1]))
+        outputs[task][repeat.validation] = mixed
+    return outputs
+
+
+def _predict_validation(
+    builder: PredictionBuilder, outputs: dict[str, Tensor], thresholds: dict[str, Threshold]
+) -> list[TaskPredictions]:
+    """Predict the validation records with EnECG."""
+    return [
+        builder.predict(ENSEMBLE, task, output, thresholds.get(task, float("nan")), "validation")
+        for task, output in outputs.items()
+    ]
 
 
 def _count_parameters(

@@ -15,8 +15,9 @@ from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
 from pipeline.training.correction import fit_factors
 from pipeline.training.fit_gates import fit_gates
-from pipeline.training.fit_heads import FittedHeads, fit_heads, predict_heads
+from pipeline.training.fit_heads import FittedHeads, fit_heads
 from pipeline.training.gate_prior import fit_prior
+from pipeline.training.head_outputs import predict_heads
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import Adaptation, FitSettings
 from pipeline.training.stack_data import StackedData
@@ -554,3 +555,22 @@ def test_linear_path_of_useless_features_predicts_the_best_constant_of_skewed_la
     # Left-out means would have a correlation of -1 with the labels.
     left_out = fit.outputs["age"][repeat.train, 0]
     assert torch.corrcoef(torch.stack([left_out, labels[repeat.train]]))[0, 1].abs() < 0.3
+
+
+def test_validation_predictions_have_the_errors_of_new_records():
+    """The saved heads are fitted on validation records too, so their own errors are too small."""
+    generator = torch.Generator().manual_seed(5)
+    embedding = torch.randn(RECORDS, 200, generator=generator)
+    repeat = make_repeat(embedding)
+    features = embedding[repeat.rows]
+    labels = features[:, :40].sum(1) / 40**0.5 + torch.randn(RECORDS, generator=generator) / 2
+    repeat = replace(repeat, encoded=repeat.encoded | {"age": labels})
+    (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
+
+    def error(rows: torch.Tensor, predicted: torch.Tensor) -> float:
+        return float((predicted[:, 0] - labels[rows]).abs().mean())
+
+    new = error(repeat.test, fit.outputs["age"][repeat.test])
+    own = predict_heads(fit.module, features[repeat.validation], repeat.targets)["age"]
+    assert error(repeat.validation, own) < 0.8 * new
+    assert error(repeat.validation, fit.validation["age"]) == pytest.approx(new, rel=0.25)

@@ -9,30 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from quick_runs import QUICK, RANDOM, extract_random
+from quick_runs import TrainedRun
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.prediction.live_run import load_run
 from pipeline.runs.predictor import read_run_features
-from pipeline.train import train
-from pipeline.training.settings import TrainSettings
-
-EXPERTS = ("dlinear", "measurements")
 
 
-@pytest.fixture(scope="module")
-def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(synthetic_dir: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = TrainSettings(weights=RANDOM, repeats=2, fit=QUICK)
-    out = tmp_path_factory.mktemp("runs") / "run"
-    return train(f"mimic-iv-ecg:{synthetic_dir}", store, out, settings=settings, page=False).folder
+@pytest.fixture
+def run(trained_run: TrainedRun) -> Path:
+    return trained_run.folder
 
 
 def edit(folder: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -45,12 +32,14 @@ def edit(folder: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -
     return copy
 
 
-def test_live_embeddings_equal_the_stored_ones(run: Path, store: Path, synthetic_dir: Path):
-    dataset = MimicIvEcg(synthetic_dir)
-    live = load_run(run)
-    rows = [3, 4, 5]
+def test_live_embeddings_equal_the_stored_ones(trained_run: TrainedRun):
+    dataset = MimicIvEcg(trained_run.data)
+    live = load_run(trained_run.folder)
+    rows = [2, 3, 4]
     features = live.embed(torch.from_numpy(np.stack([dataset.read(row) for row in rows])))
-    stored = read_run_features(run, store, dataset.index().record_id[rows])
+    stored = read_run_features(
+        trained_run.folder, trained_run.store, dataset.index().record_id[rows]
+    )
     assert list(features.experts) == list(live.saved.experts)
     for name, embedding in stored.experts.items():
         assert features.experts[name].dtype == embedding.dtype == torch.float16

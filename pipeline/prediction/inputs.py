@@ -1,0 +1,187 @@
+"""The ECGs to predict: WFDB records by path, or records of a data set."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from enecg.errors import UserError
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.id_columns import HEADER_SUFFIX, match_ids
+from pipeline.datasets.selection import select_records
+from pipeline.datasets.wfdb_listing import find_records
+from pipeline.waveforms.decode import LeadSignals, read_leads, to_ecg
+from pipeline.waveforms.options import DecodeOptions
+from pipeline.waveforms.quality import examine
+from stores.record_ids import RecordIds, is_text
+
+_SUFFIXES = (HEADER_SUFFIX, ".dat")
+
+
+@dataclass(frozen=True)
+class ReadEcg:
+    """A decoded ECG.
+
+    Attributes:
+        ecg: Ten seconds in mV at 500 Hz.
+        findings: Sentences about the quality of the signal.
+    """
+
+    ecg: Float32[np.ndarray, "12 5000"]
+    findings: tuple[str, ...]
+
+
+class EcgSource(Protocol):
+    """A sequence of ECGs."""
+
+    @property
+    def records(self) -> Sequence[int | str]:
+        """Id or path of each record."""
+
+    @property
+    def threads(self) -> int:
+        """Recommended number of records to read concurrently."""
+
+    def read(self, position: int) -> ReadEcg:
+        """Read the record at a position; raises UnreadableRecord if it cannot be used."""
+
+
+@dataclass(frozen=True)
+class WfdbPaths:
+    """WFDB records given by their paths.
+
+    Attributes:
+        records: Paths without suffix.
+        options: Options for short records and missing leads.
+        threads: Number of records to read concurrently.
+    """
+
+    records: tuple[str, ...]
+    options: DecodeOptions
+    threads: int = 1
+
+    @classmethod
+    def find(cls, paths: Iterable[str | Path], options: DecodeOptions) -> "WfdbPaths":
+        """List records.
+
+        Args:
+            paths: Records, with or without ``.hea`` or ``.dat``, or directories, of which all
+                records at any depth are listed.
+            options: Options for short records and missing leads.
+
+        Returns:
+            The records in the order of `paths`, each once.
+
+        Raises:
+            UserError: A directory contains no records or cannot be read.
+        """
+        records = dict.fromkeys(record for path in paths for record in _expand(Path(path)))
+        return cls(tuple(records), options)
+
+    def read(self, position: int) -> ReadEcg:
+        """Read a record; see `EcgSource.read`."""
+        signals = read_leads(self.records[position], options=self.options)
+        return _finish(to_ecg(signals, self.options), signals, self.options)
+
+
+@dataclass(frozen=True)
+class DatasetRecords:
+    """Records of a data set.
+
+    Attributes:
+        dataset: The data set.
+        rows: Row of each record in its index.
+        options: Options with which the data set decodes records.
+    """
+
+    dataset: Dataset
+    rows: tuple[int, ...]
+    options: DecodeOptions
+
+    @classmethod
+    def select(
+        cls,
+        dataset: Dataset,
+        options: DecodeOptions,
+        *,
+        ids: Sequence[str | int] = (),
+        records: str | Path | None = None,
+        limit: int | None = None,
+    ) -> "DatasetRecords":
+        """Select records.
+
+        Args:
+            dataset: The data set.
+            options: Options with which the data set decodes records.
+            ids: Ids of the records; all by default.
+            records: File of record ids; see `read_record_ids`.
+            limit: Maximum number of records.
+
+        Returns:
+            The records; in the order of `ids` if they are given, otherwise in the index's.
+
+        Raises:
+            UserError: The data set has no record with one of the ids, or the file is invalid.
+        """
+        index = dataset.index().record_id
+        if not ids:
+            selected = select_records(index, limit=limit, records=records)
+            return cls(dataset, tuple(np.flatnonzero(np.isin(index, selected)).tolist()), options)
+        rows = dict.fromkeys(_find_rows(index, ids, dataset.namespace))
+        return cls(dataset, tuple(rows)[:limit], options)
+
+    @property
+    def records(self) -> Sequence[int | str]:
+        """Id of each record."""
+        ids: list[int | str] = self.dataset.index().record_id[list(self.rows)].tolist()
+        return ids
+
+    @property
+    def threads(self) -> int:
+        """Recommended number of records to read concurrently."""
+        threads: int = getattr(self.dataset, "threads", 1)
+        return threads
+
+    def read(self, position: int) -> ReadEcg:
+        """Read a record; see `EcgSource.read`."""
+        row = self.rows[position]
+        # `read` defines the ECG that experts see, also in data sets of other packages.
+        return _finish(self.dataset.read(row), self.dataset.read_leads(row), self.options)
+
+
+def _finish(
+    ecg: Float32[np.ndarray, "12 5000"], signals: LeadSignals, options: DecodeOptions
+) -> ReadEcg:
+    return ReadEcg(ecg, tuple(finding.detail for finding in examine(signals, options)))
+
+
+def _expand(path: Path) -> Iterator[str]:
+    """Yield the records of a path."""
+    if not path.is_dir():
+        yield str(path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path)
+        return
+    found = find_records(path)
+    if not found:
+        raise UserError(
+            f"{path} contains no WFDB record (no {HEADER_SUFFIX} file in it or below); give the "
+            "directory of the records."
+        )
+    yield from (str(path / record) for record in found)
+
+
+def _find_rows(index: RecordIds, records: Sequence[str | int], namespace: str) -> list[int]:
+    """Return the rows of record ids; raise UserError if the data set does not have one."""
+    texts = [str(record) for record in records]
+    if is_text(index):
+        texts = match_ids(texts, index).tolist()
+    rows = {str(known): row for row, known in enumerate(index.tolist())}
+    for record, text in zip(records, texts, strict=True):
+        if text not in rows:
+            raise UserError(
+                f"{namespace} has no record {record}; give ids such as {index[0]}, or paths of "
+                "WFDB records without --dataset."
+            )
+    return [rows[text] for text in texts]

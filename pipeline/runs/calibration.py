@@ -1,0 +1,43 @@
+"""Read `validation.parquet`, EnECG's predictions for the validation records of a run."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stores.regular_files import read_regular
+
+VALIDATION = "validation.parquet"
+
+COLUMNS = ("task", "repeat", "patient_id", "label", "truth", "predicted", "probability")
+"""Columns that are read."""
+
+MAX_VALIDATION_BYTES = 1 << 30
+MAX_ROWS = 20_000_000
+"""Maximum number of rows; a run of 10,000 patients has about 10,000 per repeat and task."""
+
+
+def read_validation(file: Path) -> pd.DataFrame:
+    """Read the predictions for validation records.
+
+    Args:
+        file: File written by `pipeline.runs.write_run`.
+
+    Returns:
+        A table with `COLUMNS`, as described in `pipeline.evaluation.predictions`.
+
+    Raises:
+        OSError: The file is missing or unreadable.
+        ValueError: The file is damaged.
+        UnsafeFile: The file is not a regular file, or is too large.
+    """
+    source = pa.BufferReader(read_regular(file, MAX_VALIDATION_BYTES))
+    # Threads of pyarrow that still run when the process exits would abort it.
+    if pq.read_metadata(source).num_rows > MAX_ROWS:
+        raise ValueError(f"{file}: more than {MAX_ROWS:,} rows")
+    table = pq.read_table(source, columns=list(COLUMNS), use_threads=False, pre_buffer=False)
+    if set(table.column_names) != set(COLUMNS):
+        raise ValueError(f"{file}: columns {', '.join(table.column_names)}")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

@@ -1,0 +1,72 @@
+"""Predictions by the heads of one expert."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enecg.heads import TaskHeads, base_ffn
+from enecg.tasks import Kind
+from pipeline.labels.targets import Targets
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
+
+
+def predict_heads(
+    heads: nn.Module, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
+) -> dict[str, Float[Tensor, "record output"]]:
+    """Predict all tasks with the heads of one expert.
+
+    Args:
+        heads: The heads of one expert.
+        embedding: Embeddings by that expert, in the data type of the store.
+        targets: Fitted targets, by task.
+
+    Returns:
+        Standardized values of regression tasks, and probabilities of classes or labels, by task.
+    """
+    heads.eval()
+    with torch.no_grad():
+        parts = [heads(part) for part in embedding.split(PREDICTION_BATCH_SIZE)]
+    outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
+    return {
+        name: to_predictions(targets[name].task.kind, output) for name, output in outputs.items()
+    }
+
+
+def predict_left_out(
+    heads: TaskHeads,
+    features: Float[Tensor, "record feature"],
+    repeat: LabeledRepeat,
+    left_out: Float[Tensor, "task record output"],
+) -> dict[str, Float[Tensor, "validation output"]]:
+    """Predict the validation records, with left-out predictions in place of the linear paths.
+
+    Args:
+        heads: The heads of one expert, which have linear paths.
+        features: Embeddings by that expert of the records of the repeat.
+        repeat: Records and targets.
+        left_out: Left-out predictions of the linear paths; see `FittedPaths.refit_left_out`.
+
+    Returns:
+        Values or probabilities by task, in the order of `repeat.validation`.
+    """
+    predictions: dict[str, list[Tensor]] = {task: [] for task in repeat.targets}
+    with torch.no_grad():
+        for rows in repeat.validation.split(PREDICTION_BATCH_SIZE):
+            standardized = heads.standardise(features[rows])
+            for number, (task, target) in enumerate(repeat.targets.items()):
+                linear = base_ffn(heads.ffn[task]).linear
+                assert linear is not None
+                correction = heads.ffn[task](standardized) - linear(standardized)
+                output = correction + left_out[number, rows, : target.outputs]
+                predictions[task].append(to_predictions(target.task.kind, output))
+    return {task: torch.cat(parts) for task, parts in predictions.items()}
+
+
+def to_predictions(
+    kind: Kind, output: Float[Tensor, "record output"]
+) -> Float[Tensor, "record output"]:
+    """Convert the outputs of a head: values of a regression unchanged, logits to probabilities."""
+    if kind == "regression":
+        return output
+    return output.sigmoid() if kind == "multilabel" else output.softmax(-1)
