@@ -173,7 +173,7 @@ def train(
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)
-        name = _draw_page(run, repeats) if page else None
+        name = _draw_page(run) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, None if name is None else folder / name, text, scores, seconds)
 
@@ -195,12 +195,12 @@ def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[
     return (*scores, *copies)
 
 
-def _draw_page(run: runs.RunResults, repeats: Sequence[Repeat]) -> str:
+def _draw_page(run: runs.RunResults) -> str:
     """Draw the page of results in the run folder and return its name."""
     # Imported here because matplotlib is needed for nothing else.
     from pipeline.report.page import write_page
 
-    return write_page(run, repeats).name
+    return write_page(run).name
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:

@@ -11,9 +11,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from pipeline.report.formats import templates, to_markdown
 from pipeline.report.notes import untrained_warning
-from pipeline.report.page import encode_png
-from pipeline.report.plots import ENSEMBLE_COLOR, EXPERT_COLOR
 from pipeline.report.table import NOT_APPLICABLE, Table
+from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, figure_style, to_svg
 from pipeline.training.sweep import Sweep, SweepSummary
 
 PAGE = "sweep.html"
@@ -30,6 +29,9 @@ def write_sweep(sweep: Sweep) -> str:
     warnings = [untrained_warning(sweep.summary.untrained)] if sweep.summary.untrained else []
     text = "\n\n".join([summary, *warnings, to_markdown([table])])
     (sweep.folder / TABLES).write_text(text)
+    with figure_style():
+        figure = plot_trials(sweep.trials)
+        picture = to_svg(figure, "Relative loss by trial and by setting")
     page = (
         templates()
         .get_template("sweep.html")
@@ -39,7 +41,7 @@ def write_sweep(sweep: Sweep) -> str:
             warnings=warnings,
             best=format_settings(sweep.best),
             loss=sweep.loss,
-            picture=encode_png(plot_trials(sweep.trials)),
+            picture=picture,
             table=table,
         )
     )

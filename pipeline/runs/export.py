@@ -11,15 +11,21 @@ import pyarrow.parquet as pq
 from markupsafe import escape
 
 from enecg.errors import UserError
-from pipeline.runs.results import CONFIG, MAX_DOCUMENT_BYTES, PROVENANCE, RESULTS, read_results
+from pipeline.runs.parquet_file import MAX_PARQUET_BYTES, parse_parquet
+from pipeline.runs.results import (
+    CONFIG,
+    MAX_DOCUMENT_BYTES,
+    PREDICTIONS,
+    PROVENANCE,
+    RESULTS,
+    read_results,
+)
 from stores.errors import UnsafeFile
 from stores.regular_files import open_regular, read_open_file
 
 COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html")
-PREDICTIONS = "predictions.parquet"
 EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
 """Columns of the predictions without ids."""
-MAX_PREDICTIONS_BYTES = 1 << 32
 
 _EXAMPLE = re.compile(
     r",? \(?such as .+?(?=, treated as missing|, in [^,]+\.$|\.$|: [\d,]+\.?$|$)", re.DOTALL
@@ -87,9 +93,7 @@ def _without_examples(value: bytes, notes: list[str]) -> bytes:
 def _read_predictions(file: Path) -> pa.Table:
     """Read the columns that EnECG writes, except ids, in random order."""
     try:
-        source = pa.BufferReader(_read(file, MAX_PREDICTIONS_BYTES))
-        # Threads of pyarrow that still run when the process exits would abort it.
-        table = pq.read_table(source, use_threads=False, pre_buffer=False)
+        table = parse_parquet(_read(file, MAX_PARQUET_BYTES))
         names = [name for name in table.column_names if name in EXPORTED]
         order = np.random.default_rng().permutation(len(table))
         return table.select(names).replace_schema_metadata().take(order)

@@ -23,6 +23,7 @@ from stores.regular_files import read_regular
 CONFIG = "config.json"
 RESULTS = "results.json"
 PROVENANCE = "provenance.json"
+PREDICTIONS = "predictions.parquet"
 CONFIG_KEYS = {
     *("dataset", "index_digest", "finished", "settings", "device", "seeds", "cohorts_digest"),
     *("tasks", "notes", "experts", "records", "patients", "records_left_out"),
@@ -212,7 +213,7 @@ def results_document(
     Returns:
         JSON-serializable values, with None in place of NaN and infinity.
     """
-    document: dict[str, Any] = _replace_nonfinite(
+    document: dict[str, Any] = replace_nonfinite(
         {
             "tasks": [asdict(TaskSummary.from_task(task)) for task in tasks],
             "parameters": {name: list(counts) for name, counts in parameters.items()},
@@ -249,21 +250,21 @@ def read_results(folder: Path) -> RunResults:
     """
     folder = folder.expanduser()
     check_run_folder(folder)
-    with _open_json(folder / CONFIG) as config:
+    with open_document(folder / CONFIG) as config:
         _Config.model_validate(config)
-    with _open_json(folder / PROVENANCE) as provenance:
+    with open_document(folder / PROVENANCE) as provenance:
         stores = [_Provenance.model_validate(store) for store in provenance.values()]
         known = {store["identity"] for store in config["stores"]} <= provenance.keys()
         if not known or not {store.expert for store in stores} >= set(config["experts"]):
-            raise UserError(_damaged_message(folder / PROVENANCE))
-    with _open_json(folder / RESULTS) as document:
+            raise UserError(damaged_message(folder / PROVENANCE))
+    with open_document(folder / RESULTS) as document:
         tasks = {task["name"]: _parse_task(task) for task in document["tasks"]}
         scores = tuple(_parse_score(score) for score in document["scores"])
         repeats = len(config["seeds"])
         for score in scores:
             lengths = {len(score.values), len(score.n), len(score.patients)}
             if score.task not in tasks or lengths != {repeats}:
-                raise UserError(_damaged_message(folder / RESULTS))
+                raise UserError(damaged_message(folder / RESULTS))
         return RunResults(
             folder=folder,
             config=config,
@@ -295,10 +296,17 @@ def read_document(file: Path) -> Any:
 
 
 @contextmanager
-def _open_json(file: Path) -> Iterator[Any]:
+def open_document(file: Path) -> Iterator[Any]:
     """Yield a JSON document; turn errors in the `with` block into a UserError naming the file."""
-    try:
+    with translate_read_errors(file):
         yield read_document(file)
+
+
+@contextmanager
+def translate_read_errors(file: Path) -> Iterator[None]:
+    """Turn the errors of reading a missing or damaged file of a run folder into a UserError."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(
             f"{file.parent} is incomplete: {file.name} is missing. Train again."
@@ -306,10 +314,11 @@ def _open_json(file: Path) -> Iterator[Any]:
     except UnsafeFile as error:
         raise UserError(str(error)) from error
     except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(_damaged_message(file)) from error
+        raise UserError(damaged_message(file)) from error
 
 
-def _damaged_message(file: Path) -> str:
+def damaged_message(file: Path) -> str:
+    """Return the error message for an invalid file of a run folder."""
     return f"{file} is damaged or was written by another version of EnECG. Train again."
 
 
@@ -388,10 +397,10 @@ def _parse_measure(document: dict[str, Any]) -> dict[str, Any]:
     return document | numbers | {"values": values}
 
 
-def _replace_nonfinite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON does not support, by None, and tuples by lists."""
     if isinstance(value, dict):
-        return {key: _replace_nonfinite(item) for key, item in value.items()}
+        return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_nonfinite(item) for item in value]
+        return [replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

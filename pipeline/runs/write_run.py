@@ -9,6 +9,8 @@
 - `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report.page`).
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
+- `gate_weights.parquet` and `learning_curves.json`: the gate's weights for test records, and
+  validation losses by epoch (`pipeline.runs.training_details`).
 - `log.txt`: progress with timestamps, and validation losses of heads and gates
   (`pipeline.runs.run_log`).
 - `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
@@ -39,7 +41,20 @@ from pipeline.evaluation.predictions import predictions_table
 from pipeline.evaluation.scores import Score
 from pipeline.runs.checkpoints import save_gate, save_heads
 from pipeline.runs.output_folder import translate_write_errors
-from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, Thresholds, results_document
+from pipeline.runs.results import (
+    CONFIG,
+    PREDICTIONS,
+    PROVENANCE,
+    RESULTS,
+    Thresholds,
+    results_document,
+)
+from pipeline.runs.training_details import (
+    GATE_WEIGHTS,
+    LEARNING_CURVES,
+    gate_weights_table,
+    learning_curves_document,
+)
 from pipeline.training.inputs import Inputs
 from pipeline.training.repeat import Repeat
 from pipeline.training.settings import TrainSettings
@@ -129,8 +144,10 @@ def write_run(
             predictions_table(
                 [prediction for repeat in repeats for prediction in repeat.predictions]
             ),
-            folder / "predictions.parquet",
+            folder / PREDICTIONS,
         )
+        pyarrow.parquet.write_table(gate_weights_table(repeats), folder / GATE_WEIGHTS)
+        _write_json(folder / LEARNING_CURVES, learning_curves_document(repeats))
         for number, repeat in enumerate(repeats):
             _write_repeat(folder / f"repeat-{number}", repeat)
 

@@ -1,0 +1,116 @@
+"""Figures as inline SVG, in colors that follow the page's light or dark theme."""
+
+import io
+import re
+import warnings
+from contextlib import AbstractContextManager
+from html import escape
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK = "#1f2328"
+MUTED = "#59636e"
+GRID = "#d0d7de"
+ENSEMBLE_COLOR = "#c0392b"
+OTHER_ENSEMBLE_COLOR = "#8a6d3b"
+EXPERT_COLOR = "#34608c"
+EXPERT_COLORS = ("#3572b0", "#c2750a", "#3d8b4f", "#7d5ba6", "#2a8f9c", "#8c6143", "#b8578f")
+"""Colors of the experts in the order of the run, repeated if there are more."""
+ON_COLOR = "#fffffe"
+"""Color of text on colored areas."""
+FILL = "#4078b4"
+"""Color of matrix cells, drawn with an opacity."""
+
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    ENSEMBLE_COLOR: "ensemble",
+    OTHER_ENSEMBLE_COLOR: "other",
+    EXPERT_COLOR: "expert",
+    ON_COLOR: "on-color",
+    FILL: "fill",
+    **{color: f"expert-{place}" for place, color in enumerate(EXPERT_COLORS)},
+}
+"""CSS variable of each color. `parts.html` defines their values for both themes."""
+_COLOR = re.compile("|".join(_VARIABLES))
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+_DROPPED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
+_GROUP_ID = re.compile(r' id="[a-zA-Z.]+_\d+"')
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "enecg",
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.2,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+}
+"""Names of tasks and classes may contain "$", which is not a formula."""
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Return a context manager in which figures are made and converted with `to_svg`."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def new_figure(width: float = 4.3, height: float = 3.2) -> Figure:
+    """Make a figure of a size in inches; text has the size of the page's on a phone."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def to_svg(figure: Figure, description: str) -> Markup:
+    """Render a figure as an SVG element for an HTML page.
+
+    Args:
+        figure: The figure, made in the context of `figure_style`.
+        description: Text for screen readers.
+
+    Returns:
+        The element. Colors of this module are CSS variables, and text uses the font of the page.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with warnings.catch_warnings():
+        # The warning repeats characters of class names, which may control the terminal.
+        warnings.filterwarnings("ignore", message="Glyph")
+        # `savefig` would draw every figure twice.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = _GROUP_ID.sub("", _DROPPED.sub("", svg))
+    svg = _COLOR.sub(lambda match: f"var(--{_VARIABLES[match[0]]})", svg)
+    svg = _DECIMALS.sub(r"\1", svg)
+    view_box = re.search(r'viewBox="([^"]+)"', svg)
+    assert view_box is not None
+    body = svg[svg.index(">") + 1 :]
+    # Everything in the body is written by matplotlib, which escapes the text of figures.
+    return Markup(
+        f'<svg viewBox="{view_box[1]}" role="img" aria-label="{escape(description)}" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
+    )
+
+
+def css_color(color: str) -> str:
+    """Return a color of this module as the value of a CSS property."""
+    return f"var(--{_VARIABLES[color]})"
