@@ -105,6 +105,48 @@ def compare(
 
 
 @app.command
+def page(
+    run: Folder,
+    /,
+    *,
+    with_ecgs: Annotated[
+        bool,
+        Parameter(
+            help="Also draw the ten ECGs with the largest errors and ten typical ones for each "
+            "task; requires --dataset. The page then contains patient data.",
+            negative="",
+        ),
+    ] = False,
+    dataset: Annotated[
+        str | None, Parameter(help="The data set of the run, as SOURCE:FOLDER, for --with-ecgs.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="File of the page; by default results.html in the run folder, or "
+            "results-with-ecgs.html with --with-ecgs."
+        ),
+    ] = None,
+) -> None:
+    """Draw the results page of a run again, from the files in its folder."""
+    from enecg.errors import UserError
+    from pipeline.report.page import write_page
+    from pipeline.runs.results import read_results
+
+    if with_ecgs != (dataset is not None):
+        raise UserError("--with-ecgs and --dataset require each other; pass both or neither.")
+    results = read_results(run)
+    source = None
+    if dataset is not None:
+        from pipeline.datasets.registry import open_dataset
+        from pipeline.waveforms.options import DecodeOptions
+
+        decoding = results.config["settings"].get("decoding", {})
+        source = open_dataset(dataset, DecodeOptions.from_json(decoding))
+    print_text(f"Page: {write_page(results, out=out, dataset=source)}")
+
+
+@app.command
 def export(
     run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
 ) -> None:

@@ -15,6 +15,7 @@ from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
+from pipeline.report.model_card import write_card
 from pipeline.report.results_file import write_markdown
 from pipeline.runs import results as runs
 from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_layers, open_base
@@ -173,6 +174,7 @@ def train(
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)
+        write_card(run)
         name = _draw_page(run) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, None if name is None else folder / name, text, scores, seconds)

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.report.formats import templates
+from pipeline.datasets.base import Dataset
+from pipeline.report.ecg_section import EcgDrawings
+from pipeline.report.formats import render_page, write_html
 from pipeline.report.notes import other_metrics_notes, untrained_warning
 from pipeline.report.paper_tables import figure3, other_metrics_tables, page_tables
 from pipeline.report.plots import method_colors
@@ -14,46 +16,57 @@ from pipeline.runs.results import RunResults
 from pipeline.runs.run_details import read_details
 
 PAGE = "results.html"
+PAGE_WITH_ECGS = "results-with-ecgs.html"
 
 
-def write_page(run: RunResults, out: Path | None = None) -> Path:
+def write_page(run: RunResults, *, out: Path | None = None, dataset: Dataset | None = None) -> Path:
     """Draw the results page of a run from the files in its folder.
 
     Args:
         run: Results of the run.
-        out: Path of the page. Default: `results.html` in the run folder.
+        out: Path of the page. Default: `results.html` in the run folder, or
+            `results-with-ecgs.html` with `dataset`.
+        dataset: The data set of the run, from which the ECGs with the largest and with typical
+            errors are drawn. A page with ECGs shows record ids, and only its owner can read it.
+            Default: no ECGs.
 
     Returns:
         Path of the page.
 
     Raises:
-        UserError: A file of the run is missing or damaged.
+        UserError: A file of the run is missing or damaged, the data set is another one, or the
+            page cannot be written.
     """
-    path = run.folder / PAGE if out is None else out
+    path = out or run.folder / (PAGE if dataset is None else PAGE_WITH_ECGS)
     details = read_details(run)
     with figure_style():
         sections = [build_section(run, details, task) for task in run.tasks.values()]
-    tables, notes = page_tables(run)
-    page = (
-        templates()
-        .get_template("page.html")
-        .render(
-            run=run,
-            config=run.config,
-            facts=list_facts(run),
-            cards=build_cards(run),
-            tables=tables,
-            notes=notes,
-            others=other_metrics_tables(run, run.methods),
-            others_notes=other_metrics_notes(run),
-            warning=untrained_warning(run.untrained),
-            resources=figure3(run),
-            sections=sections,
-            legend=[
-                (method_label(method, run), css_color(color))
-                for method, color in method_colors(run).items()
-            ],
-        )
+    drawings = None if dataset is None else EcgDrawings(dataset, run)
+    examples = (
+        {}
+        if drawings is None
+        else {name: drawings.build(details, name, list(run.weights)) for name in run.tasks}
     )
-    path.write_text(page, encoding="utf-8")
+    tables, notes = page_tables(run)
+    page = render_page(
+        "page.html",
+        run=run,
+        config=run.config,
+        facts=list_facts(run),
+        cards=build_cards(run),
+        tables=tables,
+        notes=notes,
+        others=other_metrics_tables(run, run.methods),
+        others_notes=other_metrics_notes(run),
+        warning=untrained_warning(run.untrained),
+        resources=figure3(run),
+        sections=sections,
+        examples=examples,
+        ecgs=[] if drawings is None else list(drawings.figures.values()),
+        legend=[
+            (method_label(method, run), css_color(color))
+            for method, color in method_colors(run).items()
+        ],
+    )
+    write_html(page, path, private=dataset is not None)
     return path

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from pipeline.report.formats import templates, to_markdown
+from pipeline.report.formats import render_page, to_markdown
 from pipeline.report.notes import untrained_warning
 from pipeline.report.table import NOT_APPLICABLE, Table
 from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, figure_style, to_svg
@@ -32,18 +32,15 @@ def write_sweep(sweep: Sweep) -> str:
     with figure_style():
         figure = plot_trials(sweep.trials)
         picture = to_svg(figure, "Relative loss by trial and by setting")
-    page = (
-        templates()
-        .get_template("sweep.html")
-        .render(
-            dataset=sweep.summary.dataset,
-            summary=summary,
-            warnings=warnings,
-            best=format_settings(sweep.best),
-            loss=sweep.loss,
-            picture=picture,
-            table=table,
-        )
+    page = render_page(
+        "sweep.html",
+        dataset=sweep.summary.dataset,
+        summary=summary,
+        warnings=warnings,
+        best=format_settings(sweep.best),
+        loss=sweep.loss,
+        picture=picture,
+        table=table,
     )
     (sweep.folder / PAGE).write_text(page)
     return text

@@ -1,15 +1,13 @@
-"""Figures as inline SVG, in colors that follow the page's light or dark theme."""
+"""Figures in colors that follow the light or dark theme of a page."""
 
-import io
 import re
-import warnings
 from contextlib import AbstractContextManager
-from html import escape
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from pipeline.report.svg import encode_svg
 
 INK = "#1f2328"
 MUTED = "#59636e"
@@ -38,11 +36,9 @@ _VARIABLES = {
 """CSS variable of each color. `parts.html` defines their values for both themes."""
 _COLOR = re.compile("|".join(_VARIABLES))
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
-_DROPPED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
+_DROPPED = re.compile(r"<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
 _GROUP_ID = re.compile(r' id="[a-zA-Z.]+_\d+"')
 _SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "enecg",
     "text.parse_math": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -79,36 +75,21 @@ def new_figure(width: float = 4.3, height: float = 3.2) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def to_svg(figure: Figure, description: str) -> Markup:
-    """Render a figure as an SVG element for an HTML page.
+def to_svg(figure: Figure, label: str) -> Markup:
+    """Render a figure as an SVG element in the colors of the page's theme.
 
     Args:
         figure: The figure, made in the context of `figure_style`.
-        description: Text for screen readers.
+        label: Description of the image for screen readers.
 
     Returns:
-        The element. Colors of this module are CSS variables, and text uses the font of the page.
+        The element. Colors of this module are CSS variables.
     """
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with warnings.catch_warnings():
-        # The warning repeats characters of class names, which may control the terminal.
-        warnings.filterwarnings("ignore", message="Glyph")
-        # `savefig` would draw every figure twice.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = encode_svg(figure, label)
     svg = _GROUP_ID.sub("", _DROPPED.sub("", svg))
     svg = _COLOR.sub(lambda match: f"var(--{_VARIABLES[match[0]]})", svg)
-    svg = _DECIMALS.sub(r"\1", svg)
-    view_box = re.search(r'viewBox="([^"]+)"', svg)
-    assert view_box is not None
-    body = svg[svg.index(">") + 1 :]
-    # Everything in the body is written by matplotlib, which escapes the text of figures.
-    return Markup(
-        f'<svg viewBox="{view_box[1]}" role="img" aria-label="{escape(description)}" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
-    )
+    # matplotlib and `encode_svg` escape all text.
+    return Markup(_DECIMALS.sub(r"\1", svg))
 
 
 def css_color(color: str) -> str:

@@ -23,7 +23,7 @@ from pipeline.runs.results import (
 from stores.errors import UnsafeFile
 from stores.regular_files import open_regular, read_open_file
 
-COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html")
+COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html", "MODEL_CARD.md")
 EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
 """Columns of the predictions without ids."""
 

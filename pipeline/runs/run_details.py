@@ -17,6 +17,7 @@ from pipeline.runs.parquet_file import MAX_PARQUET_BYTES, parse_parquet
 from pipeline.runs.results import (
     PREDICTIONS,
     RunResults,
+    TaskSummary,
     open_document,
     translate_read_errors,
 )
@@ -76,7 +77,7 @@ def read_details(run: RunResults) -> RunDetails:
     """
     folder = run.folder
     targets = tuple(
-        _read_targets(folder / f"repeat-{number}" / "targets.json", list(run.tasks))
+        _read_targets(folder / f"repeat-{number}" / "targets.json", run.tasks)
         for number in range(len(run.config["seeds"]))
     )
     predictions = _read_predictions(
@@ -95,9 +96,12 @@ def read_details(run: RunResults) -> RunDetails:
     )
 
 
-def _read_targets(file: Path, tasks: Sequence[str]) -> dict[str, Targets]:
+def _read_targets(file: Path, tasks: Mapping[str, TaskSummary]) -> dict[str, Targets]:
     with open_document(file) as document:
-        return {name: Targets.from_document(name, document["targets"][name]) for name in tasks}
+        targets = {name: Targets.from_document(name, document["targets"][name]) for name in tasks}
+        if any(targets[name].task.kind != task.kind for name, task in tasks.items()):
+            raise ValueError("another kind of task")
+        return targets
 
 
 def _read_predictions(
