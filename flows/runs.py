@@ -92,7 +92,16 @@ def show(run: Folder, /) -> None:
 
 @app.command
 def compare(
-    run: Folder, /, *others: Annotated[Path, Parameter(help="Other runs.")], out: Out = None
+    run: Folder,
+    /,
+    *others: Annotated[Path, Parameter(help="Other runs.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="Write to this .md, .csv or .html file instead of the terminal. A .html file is a "
+            "page with plots and paired differences from the first run."
+        ),
+    ] = None,
 ) -> None:
     """Compare runs: the settings that differ, and the scores with intervals."""
     from enecg.errors import UserError
@@ -101,7 +110,14 @@ def compare(
 
     if not others:
         raise UserError("Only one run is named; name two or more to compare.")
-    _output(compare_runs([read_results(folder) for folder in (run, *others)]), out)
+    runs = [read_results(folder) for folder in (run, *others)]
+    if out is not None and out.suffix == ".html":
+        from pipeline.report.comparison_page import write_comparison
+
+        write_comparison(runs, out)
+        print_text(f"Wrote {out}.")
+    else:
+        _output(compare_runs(runs), out)
 
 
 @app.command

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from enecg.errors import UserError
-from pipeline.report.escaping import escape_markdown, replace_control
 from pipeline.report.table import Table
+from pipeline.runs.escaping import escape_markdown, replace_control
 
 _NUMBER = re.compile(r"[+-]\d+(\.\d+)?(e[+-]?\d+)?( [±\[][\d .,±\[\]-]*)?")
 """A number with sign, and possibly with its deviation and interval."""

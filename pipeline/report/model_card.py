@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from enecg.errors import UserError
 from enecg.experts.registry import get_definition
 from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RIDGE
-from pipeline.report.escaping import escape_markdown
 from pipeline.report.formats import to_markdown
 from pipeline.report.notes import other_metrics_notes, run_notes, untrained_warning
 from pipeline.report.paper_tables import other_metrics_tables
 from pipeline.report.summary import list_facts
 from pipeline.report.table import Table, score_table
+from pipeline.runs.escaping import escape_markdown
 from pipeline.runs.results import RunResults, TaskSummary
 
 CARD = "MODEL_CARD.md"

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from markupsafe import escape
 
 from enecg.errors import UserError
+from pipeline.runs.escaping import escape_markdown
 from pipeline.runs.parquet_file import MAX_PARQUET_BYTES, parse_parquet
 from pipeline.runs.results import (
     CONFIG,
@@ -34,7 +35,7 @@ _EXAMPLE = re.compile(
 
 
 def export_run(folder: Path, out: Path) -> None:
-    """Copy the tables, the page and the predictions of a run, without cohorts, models and ids.
+    """Copy tables, page, model card and predictions of a run, without cohorts, models and ids.
 
     The rows of the predictions are shuffled, because their order could identify records.
 
@@ -85,7 +86,8 @@ def _without_examples(value: bytes, notes: list[str]) -> bytes:
     text = value.decode("utf-8", "surrogateescape")
     for note in notes:
         for example in _EXAMPLE.findall(note):
-            for written in (example, json.dumps(example)[1:-1], str(escape(example))):
+            in_json, in_html = json.dumps(example)[1:-1], str(escape(example))
+            for written in (example, in_json, in_html, escape_markdown(example)):
                 text = text.replace(written, "")
     return text.encode("utf-8", "surrogateescape")
 

@@ -106,7 +106,7 @@ def test_run_without_fractions_has_no_curve(synthetic_dir: Path, store: Path, tm
     assert "Label efficiency" not in plain.markdown
     made = read_results(plain.folder)
     assert made.label_fractions == ()
-    assert plot_label_efficiency(made) is None
+    assert plot_label_efficiency(made, made.tasks["sex"]) is None
 
 
 def test_fractions_cannot_be_combined_with_a_base_run():
