@@ -66,7 +66,7 @@ def choose_examples(
     seen: set[str | int] = set()
 
     def take(order: Sequence[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-        taken = []
+        taken: list[tuple[float, int, int]] = []
         for error, repeat, row in order:
             record = repeats[repeat].record_id[row].item()
             if len(taken) < COUNT and record not in seen:
@@ -83,14 +83,16 @@ def choose_examples(
 def measure_errors(predictions: TaskPredictions) -> Float[np.ndarray, " record"]:
     """Return the error of each record; see `choose_examples`."""
     truth, probability = predictions.truth, predictions.probability
+    errors: np.ndarray
     if probability is None:
-        errors: np.ndarray = np.abs(predictions.predicted - truth)
-        return errors
-    if predictions.labels:
+        errors = np.abs(predictions.predicted - truth)
+    elif predictions.labels:
         of_truth = np.where(truth == 1, probability, 1 - probability)
-        return -np.log(np.maximum(of_truth, 1e-12)).mean(1)
-    of_class = probability[np.arange(len(truth)), truth.astype(int)]
-    return -np.log(np.maximum(of_class, 1e-12))
+        errors = -np.log(np.maximum(of_truth, 1e-12)).mean(1)
+    else:
+        of_class = probability[np.arange(len(truth)), truth.astype(int)]
+        errors = -np.log(np.maximum(of_class, 1e-12))
+    return errors
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,10 @@ def write_page(run: RunResults, *, out: Path | None = None, dataset: Dataset | N
             page cannot be written.
     """
     path = out or run.folder / (PAGE if dataset is None else PAGE_WITH_ECGS)
+    drawings = None if dataset is None else EcgDrawings(dataset, run)
     details = read_details(run)
     with figure_style():
         sections = [build_section(run, details, task) for task in run.tasks.values()]
-    drawings = None if dataset is None else EcgDrawings(dataset, run)
     examples = (
         {}
         if drawings is None

@@ -65,8 +65,8 @@ def _log_to_tensorboard(run: TrackedRun) -> str:
     with SummaryWriter(str(folder)) as writer:
         for name, value in run.metrics.items():
             writer.add_scalar(name, value)
-        for name, value in run.parameters.items():
-            writer.add_text(f"parameters/{name}", value)
+        for name, text in run.parameters.items():
+            writer.add_text(f"parameters/{name}", text)
         for file in run.files:
             if file.suffix == ".md":
                 writer.add_text(file.name, file.read_text(encoding="utf-8"))
