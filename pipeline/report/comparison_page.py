@@ -40,7 +40,7 @@ def write_comparison(runs: Sequence[RunResults], out: Path) -> None:
             PageFigure(
                 task.title,
                 to_svg(_plot_scores(runs, names, task), f"{task.title}: scores"),
-                "EnECG and, in grey, ridge regression. Dots: mean. Ticks: single repeats. Lines: "
+                "EnECG and, in gray, ridge regression. Dots: mean. Ticks: single repeats. Lines: "
                 "95% interval. Dashed: constant predictor of the first run.",
             )
             for task in tasks.values()

@@ -31,8 +31,9 @@ def encode_svg(figure: Figure, label: str) -> str:
         An `<svg>` element without XML declaration, equal for equal figures. Coordinates are
         rounded to 0.01 points, and texts use the fonts of the page.
     """
-    for artist in figure.findobj(Text):
-        artist.set_parse_math(False)
+    if matplotlib.rcParams["text.parse_math"]:
+        for artist in figure.findobj(Text):
+            artist.set_parse_math(False)
     buffer = io.StringIO()
     # A constant salt makes the ids of elements reproducible.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.15}

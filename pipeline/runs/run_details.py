@@ -145,7 +145,7 @@ def _build_predictions(
         raise ValueError(f"{count} rows")
     count //= columns
     record_id, patient_id = (
-        as_ids(rows[name].to_pylist()[:count]) for name in ("record_id", "patient_id")
+        as_ids(rows[name].to_numpy()[:count]) for name in ("record_id", "patient_id")
     )
     truth, predicted = (
         rows[name].to_numpy().astype(np.float64).reshape(columns, count).T
@@ -201,7 +201,7 @@ def _align_weights(
     rows: pa.Table, predictions: TaskPredictions, experts: int
 ) -> Float[np.ndarray, "record expert"]:
     """Return the weights for the records of predictions, in their order."""
-    record_id = as_ids(rows["record_id"].to_pylist())
+    record_id = as_ids(rows["record_id"].to_numpy())
     order = np.argsort(record_id)
     index = np.searchsorted(record_id, predictions.record_id, sorter=order)
     found = order[np.minimum(index, len(order) - 1)]
