@@ -78,7 +78,7 @@ class Tracker:
     """An experiment tracker.
 
     Attributes:
-        package: Package that it needs, which is also the name of its extra.
+        package: Package that it needs; the extra of this name installs it.
         log: Logs a run and returns where.
     """
 
@@ -99,9 +99,7 @@ def check_tracker(name: str) -> None:
         raise UserError(f"Unknown tracker {name!r}; use {', '.join(TRACKERS)}.")
     package = TRACKERS[name].package
     if find_spec(package) is None:
-        raise UserError(
-            f"--log {name} requires {package}; install it with pip install 'enecg[{package}]'."
-        )
+        raise UserError(f"--log {name} requires {package}; install it with pip install {package}.")
 
 
 def track_run(folder: Path, name: str) -> str:

@@ -23,7 +23,7 @@ SCREENS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is missing; pip install 'enecg[browser]'"
+        "playwright.sync_api", reason="playwright is missing; pip install playwright"
     )
     found = os.environ.get("ENECG_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
