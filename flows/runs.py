@@ -93,7 +93,16 @@ def show(run: Folder, /) -> None:
 
 @app.command
 def compare(
-    run: Folder, /, *others: Annotated[Path, Parameter(help="Other runs.")], out: Out = None
+    run: Folder,
+    /,
+    *others: Annotated[Path, Parameter(help="Other runs.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="Write to this .md, .csv or .html file instead of the terminal. A .html file is a "
+            "page with plots and paired differences from the first run."
+        ),
+    ] = None,
 ) -> None:
     """Compare runs: the settings that differ, and the scores with intervals."""
     from enecg.errors import UserError
@@ -102,7 +111,56 @@ def compare(
 
     if not others:
         raise UserError("Only one run is named; name two or more to compare.")
-    _output(compare_runs([read_results(folder) for folder in (run, *others)]), out)
+    runs = [read_results(folder) for folder in (run, *others)]
+    if out is not None and out.suffix == ".html":
+        from pipeline.report.comparison_page import write_comparison
+
+        write_comparison(runs, out)
+        print_text(f"Wrote {out}.")
+    else:
+        _output(compare_runs(runs), out)
+
+
+@app.command
+def page(
+    run: Folder,
+    /,
+    *,
+    with_ecgs: Annotated[
+        bool,
+        Parameter(
+            help="Also draw the ten ECGs with the largest errors and ten typical ones for each "
+            "task; requires --dataset. The page then contains patient data.",
+            negative="",
+        ),
+    ] = False,
+    dataset: Annotated[
+        str | None, Parameter(help="The data set of the run, as SOURCE:FOLDER, for --with-ecgs.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="File of the page; by default results.html in the run folder, or "
+            "results-with-ecgs.html with --with-ecgs."
+        ),
+    ] = None,
+) -> None:
+    """Draw the results page of a run again, from the files in its folder."""
+    from enecg.errors import UserError
+    from pipeline.report.page import write_page
+    from pipeline.runs.results import read_results
+
+    if with_ecgs != (dataset is not None):
+        raise UserError("--with-ecgs and --dataset require each other; pass both or neither.")
+    results = read_results(run)
+    source = None
+    if dataset is not None:
+        from pipeline.datasets.registry import open_dataset
+        from pipeline.waveforms.options import DecodeOptions
+
+        decoding = results.config["settings"].get("decoding", {})
+        source = open_dataset(dataset, DecodeOptions.from_json(decoding))
+    print_text(f"Page: {write_page(results, out=out, dataset=source)}")
 
 
 @app.command

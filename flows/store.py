@@ -12,6 +12,7 @@ from flows import store_report
 from flows.output import log_to_stderr, print_text
 from flows.progress import progress_bar
 from flows.run_app import ExitCode
+from flows.store_card import card
 from flows.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stores.verify import Verification
 
 app: App = App(name="store")
+app.command(card)
 
 Root = Annotated[str, Parameter(help="Root of the stores: a folder or a URL (s3://, file://).")]
 Url = Annotated[

@@ -34,6 +34,15 @@ Share = Annotated[
 NoPage = Annotated[
     bool, Parameter(group=OUTPUT, help="Write tables and files, but do not draw the results page.")
 ]
+Log = Annotated[
+    Literal["mlflow", "wandb", "tensorboard"] | None,
+    Parameter(
+        group=OUTPUT,
+        help="Log parameters, metrics with intervals and the results page, without record ids, to "
+        "this experiment tracker. It writes to a folder beside the run unless the tracker's "
+        "environment variables name a server.",
+    ),
+]
 SweepOut = Annotated[
     Path, Parameter(group=OUTPUT, help="Sweep folder. An existing sweep is resumed.")
 ]

@@ -15,6 +15,7 @@ from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
+from pipeline.report.model_card import write_card
 from pipeline.report.results_file import write_markdown
 from pipeline.runs import results as runs
 from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_layers, open_base
@@ -176,7 +177,8 @@ def train(
         )
         run = runs.read_results(unfinished)
         text = write_markdown(run)
-        name = _draw_page(run, repeats) if page else None
+        write_card(run)
+        name = _draw_page(run) if page else None
         log.write(f"Finished in {seconds:.1f} s.")
     return Results(folder, None if name is None else folder / name, text, scores, seconds)
 
@@ -198,12 +200,12 @@ def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[
     return (*scores, *copies)
 
 
-def _draw_page(run: runs.RunResults, repeats: Sequence[Repeat]) -> str:
+def _draw_page(run: runs.RunResults) -> str:
     """Draw the page of results in the run folder and return its name."""
     # Imported here because matplotlib is needed for nothing else.
     from pipeline.report.page import write_page
 
-    return write_page(run, repeats).name
+    return write_page(run).name
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:

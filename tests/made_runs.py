@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT, TaskPredictions
+from pipeline.evaluation.predictions import (
+    CONSTANT,
+    ENSEMBLE,
+    ZERO_SHOT,
+    TaskPredictions,
+    predictions_table,
+)
 from pipeline.evaluation.scores import compute_scores
+from pipeline.labels.targets import Targets
 from pipeline.runs.results_document import results_document
 
 EXPERTS = ("dlinear", "moment")
@@ -20,6 +29,8 @@ METHODS = (
     "confidence",
     ENSEMBLE,
 )
+CLASS_NAMES = ("sinus rhythm", "a|b <script>alert(1)</script>", "$\\frac{$", "\x1b[2J Others")
+"""Names of the classes of arrhythmia, some of which are not plain text."""
 NOISE = {method: 3.0 - place / 3 for place, method in enumerate(METHODS)}
 """Noise added to the truth; later methods are better."""
 
@@ -76,9 +87,13 @@ def make_run(
     records: int = 60,
     shuffled: bool = False,
     settings: dict[str, Any] | None = None,
+    details: bool = False,
     **config: Any,
 ) -> Path:
-    """Write the files from which tables are made; dlinear has random, moment published weights."""
+    """Write the files from which tables are made; dlinear has random, moment published weights.
+
+    With `details`, also the files from which plots are made.
+    """
     predictions = [
         predict(task, method, repeat, records=records, shuffled=shuffled)
         for repeat in range(repeats)
@@ -137,4 +152,45 @@ def make_run(
         ("results.json", results),
     ):
         (folder / name).write_text(json.dumps(document, allow_nan=False))
+    if details:
+        _write_details(folder, predictions, repeats)
     return folder
+
+
+def _write_details(folder: Path, predictions: list[TaskPredictions], repeats: int) -> None:
+    """Write targets, predictions, and weights and losses that differ between the experts."""
+    pq.write_table(predictions_table(predictions), folder / "predictions.parquet")
+    rng = np.random.default_rng(0)
+    gate, curves = [], []
+    for repeat in range(repeats):
+        ours = {
+            one.task.name: one
+            for one in predictions
+            if (one.method, one.repeat) == (ENSEMBLE, repeat)
+        }
+        documents = {}
+        for name, one in ours.items():
+            shape = 0 if one.probability is None else one.probability.shape[1]
+            classes = TASKS[name].classes or CLASS_NAMES[:shape]
+            documents[name] = Targets(TASKS[name], classes).to_document()
+            weights = rng.dirichlet([8, 2], len(one.truth))
+            # The rows of the file need not be in the order of the predictions.
+            order = rng.permutation(len(one.truth))
+            gate.append(
+                pa.table(
+                    {
+                        "task": [name] * len(order),
+                        "repeat": [repeat] * len(order),
+                        "record_id": one.record_id[order],
+                        "weights": weights[order].tolist(),
+                    }
+                )
+            )
+        (folder / f"repeat-{repeat}").mkdir()
+        targets = folder / f"repeat-{repeat}" / "targets.json"
+        targets.write_text(json.dumps({"targets": documents, "thresholds": {}}))
+        curves.append(
+            {method: {name: [1.0, 0.6, 0.7] for name in ours} for method in (*EXPERTS, ENSEMBLE)}
+        )
+    pq.write_table(pa.concat_tables(gate), folder / "gate_weights.parquet")
+    (folder / "learning_curves.json").write_text(json.dumps(curves))

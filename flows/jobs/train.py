@@ -64,6 +64,7 @@ def train(
     balance: tp.Balance = 0.0,
     share: tp.Share = False,
     no_page: tp.NoPage = False,
+    log: tp.Log = None,
 ) -> tuple[str, ...]:
     """Train heads and gate on stored embeddings and evaluate them on test patients.
 
@@ -74,10 +75,13 @@ def train(
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.labels.folds import fold_options
+    from pipeline.tracking.trackers import check_tracker, track_run
     from pipeline.training.label_efficiency import parse_fractions
     from pipeline.training.settings import FitSettings, TrainSettings
     from pipeline.waveforms.options import DecodeOptions
 
+    if log is not None:
+        check_tracker(log)
     settings = TrainSettings(
         tasks=p.split(tasks),
         own_tasks=p.split(own_tasks),
@@ -138,8 +142,12 @@ def train(
             *(dataset, store, out, settings, progress, share, not no_page),
         )
     job.publish("results", results.markdown)
-    page = () if results.page is None else (f"Page: {results.page}",)
-    return (results.markdown, f"Run: {results.folder}", *page)
+    lines = [f"Run: {results.folder}"]
+    if results.page is not None:
+        lines.append(f"Page: {results.page}")
+    if log is not None:
+        lines.append(f"Logged to {log}: {track_run(results.folder, log)}")
+    return (results.markdown, *lines)
 
 
 def train_heads(

@@ -126,9 +126,9 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
     return _build_score(
         repeats[0].method,
         repeats,
-        _measure(main, repeats, counts),
+        measure(main, repeats, counts),
         [
-            _measure(metric, repeats, counts)
+            measure(metric, repeats, counts)
             for metric in others
             if has_probabilities or not metric.uses_probability
         ],
@@ -141,7 +141,7 @@ def compute_score(repeats: Sequence[TaskPredictions], counts: RepeatCounts | Non
 def _chance_score(constant: Sequence[TaskPredictions], counts: RepeatCounts) -> Score:
     """Score chance on one task from the predictions of the constant predictor."""
 
-    def measure(metric: metrics.Metric) -> Measure:
+    def measure_chance_level(metric: metrics.Metric) -> Measure:
         measured = [
             measure_chance(prediction, metric, counts[prediction.repeat]) for prediction in constant
         ]
@@ -150,8 +150,8 @@ def _chance_score(constant: Sequence[TaskPredictions], counts: RepeatCounts) -> 
         )
 
     main, others = task_metrics(constant[0].task)
-    by_metric = [measure(metric) for metric in others if has_chance(metric)]
-    return _build_score(CHANCE, constant, measure(main), by_metric)
+    by_metric = [measure_chance_level(metric) for metric in others if has_chance(metric)]
+    return _build_score(CHANCE, constant, measure_chance_level(main), by_metric)
 
 
 def _build_score(
@@ -237,9 +237,19 @@ def draw_patients(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts
     }
 
 
-def _measure(
+def measure(
     metric: metrics.Metric, repeats: Sequence[TaskPredictions], counts: RepeatCounts
 ) -> Measure:
+    """Compute a metric of one method on one task, with its interval.
+
+    Args:
+        metric: The metric.
+        repeats: Predictions of the method in each repeat.
+        counts: Bootstrap draws.
+
+    Returns:
+        Mean, deviation and interval over the repeats.
+    """
     values = [compute_metric(metric, prediction) for prediction in repeats]
     draws = [
         bootstrap_metric(prediction, metric, counts[prediction.repeat]) for prediction in repeats

@@ -13,7 +13,8 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.id_columns import HEADER_SUFFIX, match_ids
 from pipeline.datasets.selection import select_records
 from pipeline.datasets.wfdb_listing import find_records
-from pipeline.waveforms.decode import LeadSignals, read_leads, to_ecg
+from pipeline.waveforms.decode import to_ecg
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DecodeOptions
 from pipeline.waveforms.quality import examine
 from stores.record_ids import RecordIds, is_text

@@ -64,7 +64,7 @@ def compare_runs(runs: Sequence[RunResults]) -> list[Table]:
     Raises:
         UserError: The runs have different data sets.
     """
-    names = _choose_names(runs)
+    names = choose_names(runs)
     datasets = {name: run.config["dataset"] for name, run in zip(names, runs, strict=True)}
     if len(set(datasets.values())) > 1:
         listed = ", ".join(f"{name} of {dataset}" for name, dataset in datasets.items())
@@ -149,7 +149,7 @@ def _format_score(run: RunResults, task: str) -> str:
     return format_measure(run.score(ENSEMBLE, task)).partition(" [")[0]
 
 
-def _choose_names(runs: Sequence[RunResults]) -> list[str]:
+def choose_names(runs: Sequence[RunResults]) -> list[str]:
     """Return the names of the run folders, or their paths if the names are not unique."""
     names = [run.folder.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]

@@ -32,7 +32,7 @@ def difference_table(run: RunResults) -> Table:
     rows = []
     for reference in dict.fromkeys(one.reference for one in run.differences):
         cells = (
-            _format(found.get((reference, task.name, metric)), named=reference != RIDGE)
+            format_difference(found.get((reference, task.name, metric)), named=reference != RIDGE)
             for task, metric, _ in columns
         )
         rows.append((f"{ENSEMBLE} {MINUS} {reference}", *cells))
@@ -49,7 +49,8 @@ def difference_table(run: RunResults) -> Table:
     return Table(TITLE, ("", *heading), tuple(rows), notes=(note,))
 
 
-def _format(difference: Difference | None, *, named: bool) -> str:
+def format_difference(difference: Difference | None, *, named: bool = False) -> str:
+    """Format as ``mean [low, high]``, with the chosen methods if `named` is true."""
     if difference is None:
         return NOT_APPLICABLE
     if math.isnan(difference.mean):

@@ -97,7 +97,7 @@ def plot_ecg(
         title: Text above the paper.
 
     Returns:
-        The figure. `svg.encode_svg` and `page.encode_png` render it.
+        The figure. `svg.encode_svg` renders it.
 
     Raises:
         UserError: The layout does not exist, or the shapes are wrong.

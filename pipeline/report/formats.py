@@ -5,28 +5,30 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from enecg.errors import UserError
 from pipeline.report.table import Table
+from pipeline.runs.escaping import escape_markdown, replace_control
 
 _NUMBER = re.compile(r"[+-]\d+(\.\d+)?(e[+-]?\d+)?( [±\[][\d .,±\[\]-]*)?")
 """A number with sign, and possibly with its deviation and interval."""
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
-    """Format tables as Markdown, with columns aligned for a terminal."""
+    """Format tables as Markdown, escaped, with columns aligned for a terminal."""
     parts = []
     for table in tables:
-        lines = [table.heading, *table.rows]
+        lines = [[escape_markdown(cell) for cell in row] for row in (table.heading, *table.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(table.heading))]
         rows = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        title = [f"**{table.title}**", ""] if table.title else []
+        title = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
         parts.append("\n".join([*title, rows[0], rule, *rows[1:]]))
         if table.notes:
-            parts.append("\n".join(table.notes))
+            parts.append("\n".join(map(escape_markdown, table.notes)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,12 +52,45 @@ def csv_cell(text: str) -> str:
 
 def to_html(tables: Sequence[Table]) -> str:
     """Format tables as a standalone HTML page."""
-    return templates().get_template("tables.html").render(tables=tables)
+    return render_page("tables.html", tables=tables)
 
 
-def templates() -> Environment:
-    """Return the Jinja environment of the HTML templates."""
-    return Environment(loader=PackageLoader("pipeline.report"), autoescape=select_autoescape())
+def render_page(template: str, **values: Any) -> str:
+    """Render a page; text is escaped, and control characters are replaced.
+
+    Args:
+        template: Name of the template.
+        **values: Variables of the template.
+
+    Returns:
+        The HTML document.
+    """
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"), autoescape=select_autoescape()
+    )
+    return replace_control(environment.get_template(template).render(**values))
+
+
+def write_html(page: str, path: Path, *, private: bool = False) -> None:
+    """Write a page to a file.
+
+    Args:
+        page: The HTML document.
+        path: The file; replaced if it exists.
+        private: Whether only the owner of the file can read it.
+
+    Raises:
+        UserError: The file is not writable.
+    """
+    try:
+        if private:
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another file."
+        ) from error
 
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".html": to_html}
@@ -74,7 +109,7 @@ def write_tables(tables: Sequence[Table], out: Path) -> None:
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: unknown suffix; use {', '.join(FORMATS)}.")
     try:
-        out.write_text(FORMATS[out.suffix](tables))
+        out.write_text(FORMATS[out.suffix](tables), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{out} cannot be written ({error.strerror}); choose another file."

@@ -8,64 +8,56 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.predictions import TaskPredictions
-from pipeline.report.prediction_plots import one_line, select_predictions, sum_confusions
-from pipeline.training.repeat import Repeat
+from pipeline.report.prediction_plots import list_classes, one_line
+from pipeline.report.theme import INK, ON_COLOR, new_figure
+from pipeline.runs.run_details import RunDetails
 
 THIRDS = ("lowest third", "middle third", "highest third")
-TEXT_WEIGHT = 0.06
+TEXT_WEIGHT = 0.09
 """Smallest weight that is printed in its bar segment; smaller segments are too narrow."""
+MAX_GROUPS = 40
+"""Maximum number of groups in a plot; the largest groups are shown."""
 
 
-def plot_gate_weights(repeats: Sequence[Repeat], experts: Sequence[str]) -> Figure:
-    """Plot mean gate weights for test records as stacked bars.
+def plot_gate_weights(details: RunDetails, task: str, colors: Sequence[str]) -> Figure:
+    """Plot the mean gate weights of a task for test records as stacked bars.
 
     Args:
-        repeats: The trained repeats.
-        experts: Labels of the experts, in the order of the weights.
+        details: Details of the run.
+        task: Name of the task.
+        colors: Color of each expert, in the order of the weights.
 
     Returns:
-        The figure, with one bar for each task and group of `group_gate_weights`.
+        The figure, with one bar for each group of `group_gate_weights`.
     """
-    groups = [
-        (targets.task.title, group_gate_weights(repeats, name))
-        for name, targets in repeats[0].targets.items()
-    ]
-    rows = sum(len(task_groups) for _, task_groups in groups)
-    figure = Figure(figsize=(9, 0.9 + 0.21 * rows + 0.12 * len(groups)), layout="constrained")
+    groups = group_gate_weights(details, task)
+    everything, rest = groups[0], groups[1:]
+    kept = sorted(rest, key=lambda group: -group[1])[:MAX_GROUPS]
+    groups = [everything, *(group for group in rest if group in kept)]
+    figure = new_figure(height=max(0.9 + 0.26 * len(groups), 1.6))
     axes = figure.subplots()
-    height, heights, names = 0.0, [], []
-    for title, task_groups in groups:
-        for index, (name, n, weights) in enumerate(task_groups):
-            _draw_bar(axes, height, weights, all_records=index == 0)
-            heights.append(height)
-            names.append(f"{title}, all {n:,}" if index == 0 else f"{one_line(name)} ({n:,})")
-            height += 1
-        height += 0.6
-    axes.set_yticks(heights, names, fontsize=7)
-    axes.set_ylim(height - 0.9, -0.6)
+    heights = [0.0, *(place + 1.4 for place in range(len(groups) - 1))]
+    for height, (_, _, weights) in zip(heights, groups, strict=True):
+        _draw_bar(axes, height, weights, colors, all_records=height == 0)
+    names = [
+        f"{one_line(name, 26)} ({n:,})" if name else f"all records ({n:,})" for name, n, _ in groups
+    ]
+    axes.set_yticks(heights, names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(heights[-1] + 0.6, -0.6)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("mean weight on test records, all repeats", fontsize=8)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.legend(
-        axes.containers[: len(experts)],
-        experts,
-        ncols=min(3, len(experts)),
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        frameon=False,
-        fontsize=8,
-    )
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("mean weight")
+    axes.spines["left"].set_visible(False)
     return figure
 
 
 def group_gate_weights(
-    repeats: Sequence[Repeat], task: str
+    details: RunDetails, task: str
 ) -> list[tuple[str, int, Float[np.ndarray, " expert"]]]:
     """Average the gate's weights over groups of labeled test records.
 
     Args:
-        repeats: The trained repeats.
+        details: Details of a run with gate weights.
         task: Name of the task.
 
     Returns:
@@ -73,21 +65,15 @@ def group_gate_weights(
         and contains all records. The others are the true classes, the records with each label of a
         multilabel task, or thirds of the true values of a regression task.
     """
-    task_kind = repeats[0].targets[task].task.kind
-    weights, members = [], []
-    for repeat, predictions in zip(repeats, select_predictions(repeats, task), strict=True):
-        order = np.argsort(repeat.cohort.test)
-        rows = order[np.searchsorted(repeat.cohort.test, predictions.record_id, sorter=order)]
-        # Average over the outputs, in case each has its own weights.
-        weights.append(repeat.gate_weights[task][rows].mean(1))
-        members.append(_find_members(predictions, repeat.targets[task].classes))
+    weights, lists = details.gate_weights[task], details.classes(task)
+    members = [
+        _find_members(predictions, classes)
+        for predictions, classes in zip(details.ensemble(task), lists, strict=True)
+    ]
     all_weights = np.concatenate(weights)
     groups = [("", len(all_weights), all_weights.mean(0))]
-    names = {
-        "regression": THIRDS,
-        "multilabel": dict.fromkeys(name for by_name in members for name in by_name),
-    }
-    for name in names.get(task_kind) or sum_confusions(repeats, task)[0]:
+    names = THIRDS if details.targets[0][task].task.kind == "regression" else list_classes(lists)
+    for name in names:
         in_group = np.concatenate(
             [
                 by_name.get(name, np.zeros(len(part), bool))
@@ -112,19 +98,19 @@ def _find_members(
     return {name: truth == number for number, name in enumerate(classes)}
 
 
-def _draw_bar(axes: Any, height: float, weights: np.ndarray, *, all_records: bool) -> None:
+def _draw_bar(
+    axes: Any, height: float, weights: np.ndarray, colors: Sequence[str], *, all_records: bool
+) -> None:
     left = 0.0
-    for expert, weight in enumerate(weights):
-        alpha = 1.0 if all_records else 0.6
-        axes.barh(height, weight, 0.82, left=left, color=f"C{expert}", alpha=alpha)
+    for color, weight in zip(colors, weights, strict=True):
+        alpha = 1.0 if all_records else 0.55
+        axes.barh(height, weight, 0.82, left=left, color=color, alpha=alpha, linewidth=0)
         if weight > TEXT_WEIGHT:
             axes.text(
-                left + weight / 2,
-                height,
-                f"{weight:.2f}",
+                *(left + weight / 2, height, f"{weight:.2f}"),
                 ha="center",
                 va="center",
-                color="white" if all_records else "black",
-                fontsize=7,
+                color=ON_COLOR if all_records else INK,
+                fontsize=7.5,
             )
         left += weight

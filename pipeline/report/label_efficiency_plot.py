@@ -1,73 +1,61 @@
-"""Plot of label-efficiency curves."""
+"""Plot of a label-efficiency curve."""
 
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.label_fractions import format_fraction
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE
 from pipeline.report.label_efficiency_table import list_methods
-from pipeline.report.plots import ENSEMBLE_COLOR, EXPERT_COLOR, OTHER_ENSEMBLE_COLOR
+from pipeline.report.theme import (
+    ENSEMBLE_COLOR,
+    EXPERT_COLOR,
+    MUTED,
+    OTHER_ENSEMBLE_COLOR,
+    new_figure,
+)
 from pipeline.runs.results import RunResults
-
-COLUMNS = 4
-"""Number of panels per row."""
+from pipeline.runs.task_summary import TaskSummary
 
 
-def plot_label_efficiency(run: RunResults) -> Figure | None:
-    """Plot the main metric of each task by the fraction of the patients.
+def plot_label_efficiency(run: RunResults, task: TaskSummary) -> Figure | None:
+    """Plot the main metric of a task by the fraction of the patients.
 
     Args:
         run: Results of a run.
+        task: The task.
 
     Returns:
         The figure; None for a run without fractions.
     """
-    if len(run.label_fractions) < 2:
+    by_method = {
+        method: [
+            (one.fraction, score)
+            for one in run.label_fractions
+            if (score := one.score(method, task.name)) is not None
+        ]
+        for method in list_methods(run)
+    }
+    if len(run.label_fractions) < 2 or not any(by_method.values()):
         return None
-    columns = min(COLUMNS, len(run.tasks))
-    rows = -(-len(run.tasks) // columns)
-    figure = Figure(figsize=(max(4.0, 3.0 * columns), 2.9 * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(run.tasks) :]:
-        axes.set_visible(False)
-    for axes, task in zip(grid, run.tasks.values(), strict=False):
-        for method in list_methods(run):
-            points = [
-                (one.fraction, score)
-                for one in run.label_fractions
-                if (score := one.score(method, task.name)) is not None
-            ]
-            if not points:
-                continue
-            fractions = [fraction for fraction, _ in points]
-            means = [score.mean for _, score in points]
-            style = "--" if method == CONSTANT else "o-"
-            color = _color(method)
-            axes.plot(fractions, means, style, color=color, label=method, markersize=4, linewidth=1)
-            if method == ENSEMBLE:
-                low, high = (
-                    [getattr(score, end) for _, score in points] for end in ("low", "high")
-                )
-                axes.fill_between(fractions, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set_xscale("log")
-        ticks = [one.fraction for one in run.label_fractions]
-        axes.set_xticks(ticks, [format_fraction(tick) for tick in ticks], fontsize=7)
-        axes.minorticks_off()
-        axes.tick_params(labelsize=7)
-        axes.set_title(task.title, fontsize=10)
-        axes.set_ylabel(f"{task.metric_name} {task.unit}", fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=len(handles),
-        fontsize=8,
-        frameon=False,
-    )
+    figure = new_figure()
+    axes = figure.subplots()
+    for method, points in by_method.items():
+        fractions = [fraction for fraction, _ in points]
+        means = [score.mean for _, score in points]
+        style, color = "--" if method == CONSTANT else "o-", _color(method)
+        axes.plot(fractions, means, style, color=color, label=method, markersize=4)
+        if method == ENSEMBLE:
+            low, high = ([getattr(score, end) for _, score in points] for end in ("low", "high"))
+            axes.fill_between(fractions, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    ticks = [one.fraction for one in run.label_fractions]
+    axes.set_xticks(ticks, [format_fraction(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("patients")
+    axes.set_ylabel(f"{task.metric_name} {task.unit}".rstrip())
+    axes.legend()
     return figure
 
 
 def _color(method: str) -> str:
-    colors = {ENSEMBLE: ENSEMBLE_COLOR, RIDGE: OTHER_ENSEMBLE_COLOR, CONSTANT: "grey"}
+    colors = {ENSEMBLE: ENSEMBLE_COLOR, RIDGE: OTHER_ENSEMBLE_COLOR, CONSTANT: MUTED}
     return colors.get(method, EXPERT_COLOR)

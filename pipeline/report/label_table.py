@@ -7,35 +7,30 @@ import numpy as np
 from enecg.label_metrics import f1_of_labels
 from enecg.metrics import auroc
 from enecg.tasks import Task
-from pipeline.report.prediction_plots import select_predictions
 from pipeline.report.table import NOT_APPLICABLE, Table
-from pipeline.training.repeat import Repeat
+from pipeline.runs.run_details import RunDetails
 
 
-def label_tables(repeats: Sequence[Repeat]) -> list[Table]:
-    """Build a table for each multilabel task.
+def label_table(details: RunDetails, task: Task) -> Table:
+    """Build a table for a multilabel task.
 
     Args:
-        repeats: The trained repeats of a run.
+        details: Details of a run.
+        task: The task.
 
     Returns:
-        Tables with one row per label that is trained in any repeat.
+        A table with one row per label that is trained in any repeat.
     """
-    tasks = [targets.task for targets in repeats[0].targets.values()]
-    return [_build_table(task, repeats) for task in tasks if task.kind == "multilabel"]
-
-
-def _build_table(task: Task, repeats: Sequence[Repeat]) -> Table:
     by_repeat = [
         {one.labels[0]: one for one in predictions.by_label()}
-        for predictions in select_predictions(repeats, task.name)
+        for predictions in details.ensemble(task.name)
     ]
     rows = []
     for label in dict.fromkeys(label for by_label in by_repeat for label in by_label):
         found = [by_label.get(label) for by_label in by_repeat]
         share = [
             targets.shares[targets.classes.index(label)]
-            for targets in (repeat.targets[task.name] for repeat in repeats)
+            for targets in (by_task[task.name] for by_task in details.targets)
             if label in targets.classes
         ]
         positives = [0 if one is None else int(one.truth.sum()) for one in found]

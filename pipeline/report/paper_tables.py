@@ -176,14 +176,22 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
 
 
 def all_tables(run: RunResults) -> list[Table]:
+    """Build the tables of `page_tables`, with the notes below the last one."""
+    tables, notes = page_tables(run)
+    if not tables:
+        return []
+    return [*tables[:-1], replace(tables[-1], notes=(*tables[-1].notes, *notes))]
+
+
+def page_tables(run: RunResults) -> tuple[list[Table], tuple[str, ...]]:
     """Build the tables of a run's results page.
 
     Args:
-        run: Results of a run.
+        run: Results of the run.
 
     Returns:
         Tables 2, 3 and 1, the differences and the label efficiency, as far as the run has them,
-        with the notes below the last one.
+        and the notes that apply to all of them.
     """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     tables = [paper_table(run, number) for number in numbers]
@@ -191,10 +199,7 @@ def all_tables(run: RunResults) -> list[Table]:
         tables.insert(1, difference_table(run))
     if tables and run.label_fractions:
         tables.append(label_efficiency_table(run))
-    notes = (*run_notes(run), *_paper_notes(run, numbers))
-    if not tables:
-        return []
-    return [*tables[:-1], replace(tables[-1], notes=(*tables[-1].notes, *notes))]
+    return tables, (*run_notes(run), *_paper_notes(run, numbers))
 
 
 def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]:

@@ -1,86 +1,74 @@
 """Reliability diagram: observed frequency against predicted probability."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from enecg.metrics import Bin
 from pipeline.evaluation.predictions import ENSEMBLE
-from pipeline.report.plots import ENSEMBLE_COLOR
-from pipeline.report.table import method_label
+from pipeline.report.prediction_plots import one_line
+from pipeline.report.theme import MUTED, new_figure
 from pipeline.runs.results import RunResults
+from pipeline.runs.task_summary import TaskSummary
 
 MIN_BIN_RECORDS = 5
 """Minimum number of records of bins connected by lines; smaller bins are too noisy."""
-MAX_DOT_AREA = 60
+MAX_DOT_AREA = 45
 """Area of the dot of a method's largest bin, in square points."""
 
 
-def plot_reliability(run: RunResults) -> Figure | None:
-    """Plot reliability curves of EnECG and its experts for binary tasks.
+def plot_reliability(
+    run: RunResults, task: TaskSummary, colors: Mapping[str, str]
+) -> Figure | None:
+    """Plot reliability curves of EnECG and its experts for a classification.
+
+    Args:
+        run: Results of the run.
+        task: A binary or multiclass task.
+        colors: Color of each method.
 
     Returns:
-        The figure, with a histogram of EnECG's predictions below; None without binary tasks.
+        The figure, with a histogram of EnECG's predictions below; None without predictions.
     """
-    tasks = [task for task in run.tasks.values() if task.kind == "binary"]
-    if not tasks:
+    bins_by_method = {
+        method: score.reliability
+        for method in colors
+        if (score := run.score(method, task.name)) is not None and score.reliability
+    }
+    if ENSEMBLE not in bins_by_method:
         return None
-    columns = min(3, len(tasks))
-    height = 3.6 + 0.17 * math.ceil((len(run.weights) + 1) / columns)
-    figure = Figure(figsize=(4 * len(tasks), height), layout="constrained")
-    grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=(3, 1), sharex="col")
-    colors = {name: f"C{index}" for index, name in enumerate(run.weights)}
-    handles = {}
-    for column, task in enumerate(tasks):
-        curves, records = grid[:, column]
-        curves.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-        for method, color in (colors | {ENSEMBLE: ENSEMBLE_COLOR}).items():
-            score = run.score(method, task.name)
-            if score is None or not score.reliability:
-                continue
-            alpha = 1.0 if method == ENSEMBLE else 0.5
-            handles[method_label(method, run)] = _plot_curve(
-                curves, score.reliability, color, alpha
-            )
-            if method == ENSEMBLE:
-                for bin_ in score.reliability:
-                    width = bin_.high - bin_.low
-                    records.bar(bin_.low, bin_.n, width, 0, align="edge", color="#bbb")
-        curves.set_title(task.title, fontsize=10)
-        curves.set_ylabel("observed frequency", fontsize=8)
-        curves.set_ylim(-0.05, 1.05)
-        records.set_xlim(0, 1)
-        records.set_xlabel(f"predicted probability of {task.classes[1]}", fontsize=8)
-        records.set_ylabel(f"records\n({ENSEMBLE})", fontsize=8)
-        for axes in (curves, records):
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=7,
-        frameon=False,
-    )
+    figure = new_figure()
+    curves, records = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    curves.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+    for method, bins in bins_by_method.items():
+        _plot_curve(curves, bins, colors[method], main=method == ENSEMBLE)
+    for bin_ in bins_by_method[ENSEMBLE]:
+        width = bin_.high - bin_.low
+        records.bar(bin_.low, bin_.n, 0.94 * width, 0, align="edge", color=MUTED, alpha=0.5)
+    curves.set_ylabel("observed frequency")
+    curves.set_ylim(-0.05, 1.05)
+    records.set_xlim(0, 1)
+    binary = task.kind == "binary"
+    of = one_line(task.classes[1], 30) if binary else "the predicted class"
+    records.set_xlabel(f"probability of {of}")
+    records.set_ylabel("records")
     return figure
 
 
-def _plot_curve(axes: Any, bins: Sequence[Bin], color: str, alpha: float) -> Any:
-    """Plot dots with area proportional to the number of records; return a legend handle."""
+def _plot_curve(axes: Any, bins: Sequence[Bin], color: str, *, main: bool) -> None:
+    """Plot dots with area proportional to the number of records, and the lines between them."""
+    alpha = 1.0 if main else 0.6
     probability = [bin_.probability for bin_ in bins]
     frequency = [bin_.share for bin_ in bins]
     for adjacent in connected_bins(bins):
         x, y = probability[adjacent], frequency[adjacent]
-        axes.plot(x, y, color=color, alpha=alpha, linewidth=2 * alpha)
+        axes.plot(x, y, color=color, alpha=alpha, linewidth=1.9 if main else 1.0)
     largest = max(bin_.n for bin_ in bins)
     areas = [MAX_DOT_AREA * bin_.n / largest for bin_ in bins]
     axes.scatter(
         probability, frequency, areas, color=color, alpha=alpha, linewidths=0, clip_on=False
     )
-    return axes.plot([], [], "o-", color=color, alpha=alpha, markersize=4)[0]
 
 
 def connected_bins(bins: Sequence[Bin]) -> list[slice]:

@@ -9,11 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from pipeline.report.formats import templates, to_markdown
+from pipeline.report.formats import render_page, to_markdown
 from pipeline.report.notes import untrained_warning
-from pipeline.report.page import encode_png
-from pipeline.report.plots import ENSEMBLE_COLOR, EXPERT_COLOR
 from pipeline.report.table import NOT_APPLICABLE, Table
+from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, figure_style, to_svg
 from pipeline.training.sweep import Sweep, SweepSummary
 
 PAGE = "sweep.html"
@@ -30,18 +29,18 @@ def write_sweep(sweep: Sweep) -> str:
     warnings = [untrained_warning(sweep.summary.untrained)] if sweep.summary.untrained else []
     text = "\n\n".join([summary, *warnings, to_markdown([table])])
     (sweep.folder / TABLES).write_text(text)
-    page = (
-        templates()
-        .get_template("sweep.html")
-        .render(
-            dataset=sweep.summary.dataset,
-            summary=summary,
-            warnings=warnings,
-            best=format_settings(sweep.best),
-            loss=sweep.loss,
-            picture=encode_png(plot_trials(sweep.trials)),
-            table=table,
-        )
+    with figure_style():
+        figure = plot_trials(sweep.trials)
+        picture = to_svg(figure, "Relative loss by trial and by setting")
+    page = render_page(
+        "sweep.html",
+        dataset=sweep.summary.dataset,
+        summary=summary,
+        warnings=warnings,
+        best=format_settings(sweep.best),
+        loss=sweep.loss,
+        picture=picture,
+        table=table,
     )
     (sweep.folder / PAGE).write_text(page)
     return text

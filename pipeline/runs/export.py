@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 from markupsafe import escape
 
 from enecg.errors import UserError
-from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, read_results
+from pipeline.runs.escaping import escape_markdown
+from pipeline.runs.parquet_file import MAX_PARQUET_BYTES, parse_parquet
+from pipeline.runs.results import CONFIG, PREDICTIONS, PROVENANCE, RESULTS, read_results
 from pipeline.runs.run_documents import MAX_DOCUMENT_BYTES
 from stores.errors import UnsafeFile
 from stores.regular_files import open_regular, read_open_file
 
-COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html")
-PREDICTIONS = "predictions.parquet"
+COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html", "MODEL_CARD.md")
 EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
 """Columns of the predictions without ids."""
-MAX_PREDICTIONS_BYTES = 1 << 32
 
 _EXAMPLE = re.compile(
     r",? \(?such as .+?(?=, treated as missing|, in [^,]+\.$|\.$|: [\d,]+\.?$|$)", re.DOTALL
@@ -29,7 +29,7 @@ _EXAMPLE = re.compile(
 
 
 def export_run(folder: Path, out: Path) -> None:
-    """Copy the tables, the page and the predictions of a run, without cohorts, models and ids.
+    """Copy tables, page, model card and predictions of a run, without cohorts, models and ids.
 
     The rows of the predictions are shuffled, because their order could identify records.
 
@@ -80,7 +80,8 @@ def _without_examples(value: bytes, notes: list[str]) -> bytes:
     text = value.decode("utf-8", "surrogateescape")
     for note in notes:
         for example in _EXAMPLE.findall(note):
-            for written in (example, json.dumps(example)[1:-1], str(escape(example))):
+            in_json, in_html = json.dumps(example)[1:-1], str(escape(example))
+            for written in (example, in_json, in_html, escape_markdown(example)):
                 text = text.replace(written, "")
     return text.encode("utf-8", "surrogateescape")
 
@@ -88,9 +89,7 @@ def _without_examples(value: bytes, notes: list[str]) -> bytes:
 def _read_predictions(file: Path) -> pa.Table:
     """Read the columns that EnECG writes, except ids, in random order."""
     try:
-        source = pa.BufferReader(_read(file, MAX_PREDICTIONS_BYTES))
-        # Threads of pyarrow that still run when the process exits would abort it.
-        table = pq.read_table(source, use_threads=False, pre_buffer=False)
+        table = parse_parquet(_read(file, MAX_PARQUET_BYTES))
         names = [name for name in table.column_names if name in EXPORTED]
         order = np.random.default_rng().permutation(len(table))
         return table.select(names).replace_schema_metadata().take(order)

@@ -15,6 +15,9 @@ from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
 RUN_FILES = (CONFIG, PROVENANCE, RESULTS)
 """Files that every version of EnECG writes into a run folder."""
 
+PAGES = ("results.html", "results-with-ecgs.html")
+"""Pages of an earlier run, which are deleted even if the new run has none."""
+
 UNFINISHED = "unfinished"
 """Name of the subfolder that contains the new files until they are complete."""
 
@@ -83,6 +86,8 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
                 (folder / marker).unlink(missing_ok=True)
                 for earlier in folder.glob("repeat-[0-9]*"):
                     shutil.rmtree(earlier)
+                for name in PAGES:
+                    (folder / name).unlink(missing_ok=True)
                 for path in sorted(unfinished.iterdir(), key=lambda path: path.name == marker):
                     path.replace(folder / path.name)
         finally:

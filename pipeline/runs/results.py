@@ -26,6 +26,7 @@ CONFIG = "config.json"
 RESULTS = "results.json"
 
 PROVENANCE = "provenance.json"
+PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)

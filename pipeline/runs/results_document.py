@@ -49,7 +49,7 @@ def results_document(
     Returns:
         JSON-serializable values, with None in place of NaN and infinity.
     """
-    document: dict[str, Any] = _replace_nonfinite(
+    document: dict[str, Any] = replace_nonfinite(
         {
             "tasks": [asdict(TaskSummary.from_task(task)) for task in tasks],
             "parameters": {name: list(counts) for name, counts in parameters.items()},
@@ -115,10 +115,10 @@ def _parse_measure(document: dict[str, Any]) -> dict[str, Any]:
     return document | numbers | {"values": values}
 
 
-def _replace_nonfinite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON does not support, by None, and tuples by lists."""
     if isinstance(value, dict):
-        return {key: _replace_nonfinite(item) for key, item in value.items()}
+        return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_nonfinite(item) for item in value]
+        return [replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

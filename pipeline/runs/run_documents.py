@@ -97,8 +97,15 @@ def read_document(file: Path) -> Any:
 @contextmanager
 def open_document(file: Path) -> Iterator[Any]:
     """Yield a JSON document; turn errors in the `with` block into a UserError naming the file."""
-    try:
+    with translate_read_errors(file):
         yield read_document(file)
+
+
+@contextmanager
+def translate_read_errors(file: Path) -> Iterator[None]:
+    """Turn the errors of reading a missing or damaged file of a run folder into a UserError."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(
             f"{file.parent} is incomplete: {file.name} is missing. Train again."

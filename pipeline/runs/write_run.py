@@ -11,6 +11,8 @@
   classes in `targets.json`.
 - `validation.parquet`: EnECG's predictions for validation records, with which new predictions are
   calibrated; same columns.
+- `gate_weights.parquet` and `learning_curves.json`: the gate's weights for test records, and
+  validation losses by epoch (`pipeline.runs.training_details`).
 - `log.txt`: progress with timestamps, and validation losses of heads and gates
   (`pipeline.runs.run_log`).
 - `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
@@ -43,8 +45,14 @@ from pipeline.runs.calibration import VALIDATION
 from pipeline.runs.checkpoints import save_gate, save_heads
 from pipeline.runs.domains import DOMAIN, save_domains
 from pipeline.runs.output_folder import translate_write_errors
-from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
+from pipeline.runs.results import CONFIG, PREDICTIONS, PROVENANCE, RESULTS
 from pipeline.runs.results_document import Thresholds, results_document
+from pipeline.runs.training_details import (
+    GATE_WEIGHTS,
+    LEARNING_CURVES,
+    gate_weights_table,
+    learning_curves_document,
+)
 from pipeline.training.domain import EmbeddingDomain
 from pipeline.training.inputs import Inputs
 from pipeline.training.repeat import Repeat
@@ -137,12 +145,14 @@ def write_run(
             predictions_table(
                 [prediction for repeat in repeats for prediction in repeat.predictions]
             ),
-            folder / "predictions.parquet",
+            folder / PREDICTIONS,
         )
         pyarrow.parquet.write_table(
             predictions_table([each for repeat in repeats for each in repeat.validation]),
             folder / VALIDATION,
         )
+        pyarrow.parquet.write_table(gate_weights_table(repeats), folder / GATE_WEIGHTS)
+        _write_json(folder / LEARNING_CURVES, learning_curves_document(repeats))
         for number, repeat in enumerate(repeats):
             _write_repeat(folder / f"repeat-{number}", repeat)
         for number, by_expert in enumerate(domains):

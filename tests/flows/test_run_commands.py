@@ -107,3 +107,46 @@ def test_run_commands_import_neither_prefect_nor_torch(folder: Path):
     )
     command = [sys.executable, "-c", code, folder, folder / "first", folder / "second"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs with predictions, of the same and of other patients."""
+    root = tmp_path_factory.mktemp("drawn")
+    for name, changes in (("a", {}), ("b", {"settings": {"seed": 7}})):
+        make_run(root / name, details=True, tasks=("age",), repeats=1, **changes)
+    make_run(root / "other", details=True, tasks=("age",), repeats=1, cohorts_digest="ef" * 32)
+    return root
+
+
+def test_page_is_drawn_again(drawn: Path, tmp_path: Path, run_enecg):
+    done = run_enecg("runs", "page", drawn / "a")
+    assert (done.code, done.out) == (0, f"Page: {drawn / 'a' / 'results.html'}\n")
+    out = tmp_path / "page.html"
+    assert run_enecg("runs", "page", drawn / "a", "--out", out).code == 0
+    assert out.read_text() == (drawn / "a" / "results.html").read_text()
+
+
+def test_ecgs_require_the_data_set(drawn: Path, run_enecg):
+    for options in (["--with-ecgs"], ["--dataset", "ludb:x"]):
+        done = run_enecg("runs", "page", drawn / "a", *options)
+        assert done.code == 2
+        assert "--with-ecgs and --dataset require each other" in done.err
+
+
+def test_page_of_a_run_without_predictions_is_an_error(folder: Path, run_enecg):
+    done = run_enecg("runs", "page", folder / "first")
+    assert done.code == 2
+    assert "targets.json is missing" in done.err
+
+
+def test_compare_writes_a_page_with_paired_differences(drawn: Path, tmp_path: Path, run_enecg):
+    out = tmp_path / "comparison.html"
+    done = run_enecg("runs", "compare", drawn / "a", drawn / "b", drawn / "other", "--out", out)
+    assert (done.code, done.out) == (0, f"Wrote {out}.\n")
+    page = out.read_text()
+    assert "<td>seed</td><td>0</td><td>7</td>" in page
+    # The predictions are the same, so that the paired difference is 0 in all draws.
+    assert "<td>+0.000\n[+0.000, +0.000]</td><td>–</td>" in page
+    assert "other: no paired differences, because its patients are not the same." in page
+    assert 'aria-label="Age: scores"' in page

@@ -8,13 +8,14 @@ import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from matplotlib.figure import Figure
+from markdown_it import MarkdownIt
 
 from enecg.errors import UserError
 from enecg.experts import checkpoints
@@ -26,14 +27,15 @@ from flows.run_app import run_app
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.record_table import read_record_table
 from pipeline.datasets.selection import read_record_ids
-from pipeline.report.formats import csv_cell, to_csv
-from pipeline.report.page import encode_png
+from pipeline.report.formats import csv_cell, to_csv, to_html, to_markdown
 from pipeline.report.table import Table
+from pipeline.report.theme import figure_style, new_figure, to_svg
 from stores.errors import StoreError
 from stores.url import check_url, redact
 
 pytestmark = pytest.mark.hostile
 
+SVG_ELEMENTS = {"svg", "defs", "g", "path", "use", "text", "tspan", "clipPath", "rect"}
 ESCAPES = ("\x1b[2J", "\x1b]0;title\x07", "\r", "\x9b31m", "\u202e", "\x7f", "\x00", "\x08")
 
 
@@ -134,6 +136,29 @@ def test_formulas_are_quoted_in_csv(text: str):
     assert csv_cell(text) == f"'{text}"
     table = Table(title="t", heading=("", text), rows=((text, "1"),))
     assert f",{text}" not in to_csv([table])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b",
+        "<img src=x onerror=y>",
+        "![x](https://host/x)",
+        "[x](https://host)",
+        "a\n\n# b",
+        "`a`",
+    ],
+)
+def test_tables_contain_no_markup_of_others(text: str):
+    table = Table(text, ("", text), ((text, "0.5 [0.4, 0.6]"),), notes=(text,))
+    tokens = MarkdownIt("commonmark").enable("table").parse(to_markdown([table]))
+    inline = [child for token in tokens for child in token.children or ()]
+    assert {child.type for child in inline} <= {"text", "strong_open", "strong_close"}
+    assert [token.type for token in tokens].count("td_open") == 2
+    assert not [token for token in tokens if token.type in ("html_block", "heading_open")]
+    shown = " ".join(text.split())
+    assert [child.content for child in inline].count(shown) == 4
+    assert text.startswith("<") is False or text not in to_html([table])
 
 
 def test_artifacts_contain_neither_html_nor_links(monkeypatch: pytest.MonkeyPatch):
@@ -254,9 +279,16 @@ def test_files_that_are_no_tables_are_refused_at_once(
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["US$5 to $\\nothing{$", "\x1b[2J", "<b>", "$$"])
-def test_names_in_plots_are_neither_formulas_nor_warnings(name: str):
-    figure = Figure()
-    axes = figure.add_subplot(title=name)
-    axes.set_xticks([0, 1], labels=[name, name])
-    assert encode_png(figure)
+@pytest.mark.parametrize(
+    "name",
+    ["US$5 to $\\nothing{$", "\x1b[2J", "<b>", "$$", "--><script>x</script>", '" onload="x'],
+)
+def test_names_in_plots_are_neither_formulas_nor_markup_nor_warnings(name: str):
+    with figure_style():
+        figure = new_figure()
+        axes = figure.add_subplot(title=name)
+        axes.set_xticks([0, 1], labels=[name, name])
+        svg = to_svg(figure, name)
+    root = ElementTree.fromstring(svg)
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= SVG_ELEMENTS
+    assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]

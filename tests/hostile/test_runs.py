@@ -201,7 +201,7 @@ def test_export_contains_no_ids(run: Path, tmp_path: Path, capsys: pytest.Captur
     assert len(exported) == len(ids)
     assert not (out / "cohorts.json").exists()
     texts = [path.read_text() for path in out.iterdir() if path.suffix != ".parquet"]
-    assert len(texts) == 5
+    assert len(texts) == 6
     for name in ids.column_names:
         for value in {str(value) for value in ids[name].to_pylist()}:
             assert not any(value in text for text in texts)

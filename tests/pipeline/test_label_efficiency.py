@@ -87,12 +87,12 @@ def test_tables_page_and_notes_have_the_curve(results: Results):
     assert "| 50 % (" in results.markdown
     assert "Too few labels in 1 % of the patients: Age, Sex." in results.markdown
     page = (results.folder / "results.html").read_text()
-    assert '<img alt="Label efficiency"' in page
-    figure = plot_label_efficiency(read_results(results.folder))
+    assert "<h3>Label efficiency</h3>" in page
+    made = read_results(results.folder)
+    figure = plot_label_efficiency(made, made.tasks["age"])
     assert figure is not None
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {CONSTANT, RIDGE, "best expert", ENSEMBLE}
-    made = read_results(results.folder)
     expected = [one.score(ENSEMBLE, "age") for one in made.label_fractions]
     np.testing.assert_allclose(
         lines[ENSEMBLE].get_ydata(), [one.mean for one in expected if one is not None]
@@ -106,7 +106,7 @@ def test_run_without_fractions_has_no_curve(synthetic_dir: Path, store: Path, tm
     assert "Label efficiency" not in plain.markdown
     made = read_results(plain.folder)
     assert made.label_fractions == ()
-    assert plot_label_efficiency(made) is None
+    assert plot_label_efficiency(made, made.tasks["sex"]) is None
 
 
 def test_fractions_cannot_be_combined_with_a_base_run():

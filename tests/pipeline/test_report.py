@@ -292,11 +292,11 @@ def test_single_repeat_has_no_sd(run: RunResults, tmp_path: Path):
 
 def test_thresholds_are_kept_by_repeat_and_may_be_infinite(run: RunResults):
     assert run.thresholds == {ENSEMBLE: {"sex": (0.25, math.inf)}}
-    assert describe_thresholds(run) == (
-        "Decision thresholds per repeat, chosen on training and validation patients: "
-        "male: 0.250, ∞ (never predicted)."
+    assert describe_thresholds(run, "sex") == (
+        "Decision thresholds per repeat for male, chosen on training and validation patients: "
+        "0.250, ∞ (never predicted)."
     )
-    assert describe_thresholds(run, "mean") == ""
+    assert describe_thresholds(run, "age") == describe_thresholds(run, "sex", "mean") == ""
 
 
 def test_extra_adds_every_other_metric_of_every_task(run: RunResults):

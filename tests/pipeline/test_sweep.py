@@ -68,7 +68,7 @@ def test_sweep_resumes_and_reports_all_trials(dataset: str, store: Path, tmp_pat
     assert saved["loss"].tolist() == pytest.approx(resumed.trials["loss"].tolist())
     text, page = write_sweep(resumed), (tmp_path / "sweep" / "sweep.html").read_text()
     assert "Best trials" in text
-    assert "data:image/png" in page
+    assert 'aria-label="Relative loss by trial and by setting"' in page
     for expected in (
         "RR interval, Sex. Data: ",
         f" patients of {resumed.summary.dataset}.",

@@ -1,0 +1,61 @@
+"""`enecg store card`: the card and Croissant metadata of a store root, to share it on a hub."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.output import print_text
+
+
+def card(
+    root: Annotated[Path, Parameter(help="Root folder of the stores.")],
+    /,
+    *,
+    name: Annotated[str, Parameter(help="Name of the data set.")],
+    license_name: Annotated[
+        str,
+        Parameter(
+            name="--license",
+            help="License of the ECGs, as the hub names it, such as odbl or cc-by-4.0.",
+        ),
+    ],
+    url: Annotated[
+        str,
+        Parameter(help="Address of the data set, such as https://huggingface.co/datasets/lab/ecg."),
+    ],
+) -> None:
+    """Write README.md and croissant.json into a root, for sharing it as a data set of a hub.
+
+    Raises:
+        UserError: The root has no stores, a store cannot be opened, or a file cannot be written.
+    """
+    from enecg.errors import UserError
+    from pipeline.report.store_card import CARD, CROISSANT, SharedStore, build_card, build_croissant
+    from stores.layout import dataset_name
+    from stores.opening import count_rows, open_stores
+
+    found = open_stores(root)
+    if found.errors:
+        raise UserError(f"{found.errors[0]} Repair or remove the store before sharing the root.")
+    if not found.stores:
+        raise UserError(f"{root} contains no stores; pass the --store root of an extraction.")
+    shared = []
+    for store in found.stores:
+        counts = count_rows(store)
+        path = f"{dataset_name(store.location)}/{store.location.parent.name}/{store.identity}"
+        shared.append(
+            SharedStore(path, store.provenance, counts.rows, counts.whole, counts.size_bytes)
+        )
+    croissant = build_croissant(shared, name, license_name, url)
+    documents = {
+        CARD: build_card(shared, name, license_name),
+        CROISSANT: json.dumps(croissant, indent=1) + "\n",
+    }
+    for file, text in documents.items():
+        try:
+            (root / file).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{root / file} cannot be written ({error.strerror}).") from error
+        print_text(f"Wrote {root / file}.")

@@ -1,0 +1,76 @@
+"""What was run on what, and the main score of each task, for the top of a page."""
+
+from dataclasses import dataclass
+
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE
+from pipeline.report.table import format_measure
+from pipeline.runs.results import RunResults
+
+
+@dataclass(frozen=True)
+class Card:
+    """The main score of EnECG on a task.
+
+    Attributes:
+        task: Name of the task.
+        title: Title of the task.
+        metric: Metric with its unit and direction.
+        value: Mean and standard deviation.
+        interval: 95% interval.
+        others: Methods to compare with, and their scores.
+    """
+
+    task: str
+    title: str
+    metric: str
+    value: str
+    interval: str
+    others: tuple[tuple[str, str], ...]
+
+
+def build_cards(run: RunResults) -> list[Card]:
+    """Build the cards of a run, one per task."""
+    cards = []
+    for task in run.tasks.values():
+        value, _, interval = format_measure(run.score(ENSEMBLE, task.name)).partition(" [")
+        cards.append(
+            Card(
+                task.name,
+                task.title,
+                f"{task.metric_name} {task.unit}".rstrip(),
+                value,
+                interval.rstrip("]").replace(", ", " to "),
+                tuple(
+                    (method, format_measure(score).partition(" ")[0])
+                    for method in (RIDGE, CONSTANT)
+                    if (score := run.score(method, task.name)) is not None
+                ),
+            )
+        )
+    return cards
+
+
+def list_facts(run: RunResults) -> list[tuple[str, str]]:
+    """List what was run on what, as pairs of name and value."""
+    config = run.config
+    settings = config["settings"]
+    folds = config.get("folds")
+    repeats = len(config["seeds"])
+    facts = [
+        ("Data set", config["dataset"]),
+        ("Data", f"{config['records']:,} ECGs of {config['patients']:,} patients"),
+        ("Split", "by the table of folds" if folds else "70/20/10 by patient"),
+        ("Repeats", f"{repeats} ({_seeds(config['seeds'])})"),
+        ("Experts", ", ".join(f"{name} ({weights})" for name, weights in run.weights.items())),
+        ("Trained on", f"{config['device']} in {config['seconds']:,.0f} s"),
+        ("Finished", config["finished"].replace("T", " ")),
+        ("Versions", ", ".join(f"{name} {one}" for name, one in config["versions"].items())),
+    ]
+    heads = settings.get("fit", {}).get("adaptation")
+    if isinstance(heads, str):
+        facts.insert(5, ("Heads", heads))
+    return facts
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -1,0 +1,25 @@
+"""Escaping of text that others wrote, such as names of classes, for pages and Markdown."""
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_MARKDOWN = re.compile(r"[\\`|<]|!(?=\[)|\](?=[(\[:])")
+_LINE_BREAK = re.compile(r"[\r\n\u2028\u2029]+")
+
+
+def replace_control(text: str) -> str:
+    """Replace control characters, which are invalid in SVG and HTML, by U+FFFD."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def escape_markdown(text: str) -> str:
+    """Return text for one cell or line of Markdown, without HTML, links, images and columns.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text in one line, with a backslash before the characters that have a meaning there.
+        Brackets of intervals are kept, because they are not links.
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", replace_control(_LINE_BREAK.sub(" ", text)))

@@ -1,0 +1,74 @@
+"""Gate weights and learning curves of a run, as files."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.runs.results_document import replace_nonfinite
+from pipeline.training.repeat import Repeat
+
+GATE_WEIGHTS = "gate_weights.parquet"
+LEARNING_CURVES = "learning_curves.json"
+
+Curves = dict[str, dict[str, list[float]]]
+"""Validation loss after every epoch, by method and task."""
+
+
+def gate_weights_table(repeats: Sequence[Repeat]) -> pa.Table:
+    """Build the table of `gate_weights.parquet`.
+
+    Args:
+        repeats: The trained repeats.
+
+    Returns:
+        One row per task, repeat and test record, with columns task, repeat, record_id and weights
+        (list of float32: one weight per expert, in the order of the experts in `config.json`).
+        Weights that differ between the outputs of a task are averaged over the outputs.
+    """
+    return pa.concat_tables(
+        pa.table(
+            {
+                "task": pa.repeat(task, len(weights)),
+                "repeat": np.full(len(weights), number),
+                "record_id": pa.array(repeat.cohort.test),
+                "weights": pa.FixedSizeListArray.from_arrays(
+                    pa.array(weights.mean(1).astype(np.float32).ravel()), weights.shape[2]
+                ).cast(pa.list_(pa.float32())),
+            }
+        )
+        for number, repeat in enumerate(repeats)
+        for task, weights in repeat.gate_weights.items()
+    )
+
+
+def learning_curves_document(repeats: Sequence[Repeat]) -> list[Curves]:
+    """Build the contents of `learning_curves.json`.
+
+    Args:
+        repeats: The trained repeats.
+
+    Returns:
+        The curves of each repeat: those of each expert's heads, and of the gate as ``"EnECG"``.
+        Element 0 of a curve is the loss before training. Curves end where training stopped.
+    """
+    documents = []
+    for repeat in repeats:
+        fits = {**repeat.heads, ENSEMBLE: repeat.gate}
+        curves = {
+            method: {task: _trim(losses) for task, losses in fit.validation_loss.items()}
+            for method, fit in fits.items()
+            if fit.validation_loss
+        }
+        document: Any = replace_nonfinite(curves)
+        documents.append(document)
+    return documents
+
+
+def _trim(losses: Sequence[float]) -> list[float]:
+    """Remove the NaN at the end, of epochs after a task has stopped."""
+    last = max((epoch for epoch, loss in enumerate(losses) if not math.isnan(loss)), default=-1)
+    return [round(loss, 6) for loss in losses[: last + 1]]

@@ -1,0 +1,1 @@
+"""Logging of finished runs to experiment trackers."""

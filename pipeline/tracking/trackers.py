@@ -1,0 +1,120 @@
+"""Experiment trackers: MLflow, Weights & Biases, and TensorBoard.
+
+All of them write to a folder beside the run unless the environment names a server.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from enecg.errors import UserError
+from pipeline.tracking.tracked_run import TrackedRun, open_tracked
+
+EXPERIMENT = "enecg"
+"""Name of the experiment or project."""
+
+
+def _log_to_mlflow(run: TrackedRun) -> str:
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if not address:
+        address = (run.folder.resolve().parent / "mlruns").as_uri()
+        # MLflow 3 refuses a folder without this variable. Its databases need the full package.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        # Usage statistics would need a network.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    mlflow.set_tracking_uri(address)
+    if not os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_name=run.name):
+        mlflow.log_params(run.parameters)
+        mlflow.log_metrics(run.metrics)
+        for file in run.files:
+            mlflow.log_artifact(str(file))
+    return address
+
+
+def _log_to_wandb(run: TrackedRun) -> str:
+    import wandb
+
+    folder = run.folder.resolve().parent
+    mode = os.environ.get("WANDB_MODE", "offline")
+    logged = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", EXPERIMENT),
+        name=run.name,
+        dir=folder,
+        mode=mode,
+        config=run.parameters,
+    )
+    logged.summary.update(run.metrics)
+    artifact = wandb.Artifact("results", type="report")
+    for file in run.files:
+        artifact.add_file(str(file))
+    logged.log_artifact(artifact)
+    logged.finish()
+    return f"{folder / 'wandb'} ({mode})"
+
+
+def _log_to_tensorboard(run: TrackedRun) -> str:
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = run.folder.resolve().parent / "tensorboard" / run.name
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in run.metrics.items():
+            writer.add_scalar(name, value)
+        for name, text in run.parameters.items():
+            writer.add_text(f"parameters/{name}", text)
+        for file in run.files:
+            if file.suffix == ".md":
+                writer.add_text(file.name, file.read_text(encoding="utf-8"))
+    return str(folder)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """An experiment tracker.
+
+    Attributes:
+        package: Package that it needs; the extra of this name installs it.
+        log: Logs a run and returns where.
+    """
+
+    package: str
+    log: Callable[[TrackedRun], str]
+
+
+TRACKERS = {
+    "mlflow": Tracker("mlflow", _log_to_mlflow),
+    "wandb": Tracker("wandb", _log_to_wandb),
+    "tensorboard": Tracker("tensorboard", _log_to_tensorboard),
+}
+
+
+def check_tracker(name: str) -> None:
+    """Raise UserError if a tracker does not exist or its package is not installed."""
+    if name not in TRACKERS:
+        raise UserError(f"Unknown tracker {name!r}; use {', '.join(TRACKERS)}.")
+    package = TRACKERS[name].package
+    if find_spec(package) is None:
+        raise UserError(f"--log {name} requires {package}; install it with pip install {package}.")
+
+
+def track_run(folder: Path, name: str) -> str:
+    """Log a finished run to an experiment tracker.
+
+    Args:
+        folder: Run folder.
+        name: Name of the tracker.
+
+    Returns:
+        The folder or address of the tracker.
+
+    Raises:
+        UserError: The tracker does not exist or is not installed, or `folder` is not a run folder.
+    """
+    check_tracker(name)
+    with open_tracked(folder) as run:
+        return TRACKERS[name].log(run)

@@ -1,0 +1,69 @@
+"""What experiment trackers log of a run."""
+
+import math
+
+import pytest
+from made_runs import make_run
+
+from enecg.errors import UserError
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.report.model_card import write_card
+from pipeline.report.page import write_page
+from pipeline.report.results_file import write_markdown
+from pipeline.runs.results import RunResults, read_results
+from pipeline.tracking.tracked_run import open_tracked
+from pipeline.tracking.trackers import TRACKERS, check_tracker, track_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
+    folder = make_run(tmp_path_factory.mktemp("runs") / "first", details=True, tasks=("age", "sex"))
+    run = read_results(folder)
+    for write in (write_page, write_markdown, write_card):
+        write(run)  # type: ignore[operator]
+    return run
+
+
+def test_metrics_have_intervals_and_parameters_are_settings(run: RunResults):
+    with open_tracked(run.folder) as tracked:
+        score = run.score(ENSEMBLE, "age")
+        assert score is not None
+        assert tracked.metrics["age/MAE/EnECG"] == score.mean
+        assert tracked.metrics["age/MAE/EnECG_low"] == score.low
+        assert {"age/MAE/moment", "sex/AUROC/EnECG_high"} <= tracked.metrics.keys()
+        assert all(map(math.isfinite, tracked.metrics.values()))
+        assert tracked.parameters["fit.rank"] == "8"
+        assert tracked.parameters["expert.dlinear"] == "random:0"
+        names = {file.name for file in tracked.files}
+        assert names == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}
+
+
+def test_unknown_or_missing_tracker_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match="use mlflow, wandb, tensorboard"):
+        check_tracker("other")
+    monkeypatch.setattr("pipeline.tracking.trackers.find_spec", lambda name: None)
+    for name in TRACKERS:
+        with pytest.raises(UserError, match=f"pip install {name}"):
+            check_tracker(name)
+
+
+@pytest.mark.filterwarnings("default")
+def test_mlflow_stores_parameters_metrics_and_page(
+    run: RunResults, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("mlflow", reason="mlflow is missing; pip install mlflow-skinny")
+    from mlflow.tracking import MlflowClient
+
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    address = track_run(run.folder, "mlflow")
+    assert address == (run.folder.parent / "mlruns").as_uri()
+    client = MlflowClient(address)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "enecg"]
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert logged.info.run_name == "first"
+    with open_tracked(run.folder) as tracked:
+        assert logged.data.params == tracked.parameters
+        assert logged.data.metrics == pytest.approx(tracked.metrics)
+    artifacts = {one.path for one in client.list_artifacts(logged.info.run_id)}
+    assert artifacts == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}
