@@ -4,7 +4,7 @@ python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab 
     --weights timesnet@pretraining/timesnet/timesnet.safetensors
 
 The store must contain embeddings with these weights and with `random:0`. Both are trained on the
-same patients, and no test patient was in the pretraining. Prints a Markdown table of the main metrics:
+same patients, and no test patient was in the pretraining. Prints a Markdown table of main metrics:
 mean over repeats, and the paired difference with a 95 % interval from a bootstrap by patient.
 """
 
