@@ -56,7 +56,7 @@ def check_experts(
 
 def check_pretraining(
     dataset: str,
-    expert: str,
+    expert: str = "timesnet",
     sizes: Iterable[str] = (),
     records: Path | None = None,
     exclude_records: Path | None = None,
