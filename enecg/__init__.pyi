@@ -12,6 +12,9 @@ from pipeline.labels.folds import Folds as Folds
 from pipeline.labels.label_step import make_labels as make_labels
 from pipeline.predict import predict as predict
 from pipeline.prediction.live_run import load_run as load_run
+from pipeline.pretrain import PretrainedWeights as PretrainedWeights
+from pipeline.pretrain import pretrain as pretrain
+from pipeline.pretraining.settings import PretrainSettings as PretrainSettings
 from pipeline.runs.predictor import read_run_features as read_run_features
 from pipeline.synthetic.synthesize import synthesize as synthesize
 from pipeline.train import Results as Results

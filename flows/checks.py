@@ -54,6 +54,26 @@ def check_experts(
         definition.find_weights(weights_of.get(definition.name))
 
 
+def check_pretraining(
+    dataset: str,
+    expert: str = "timesnet",
+    sizes: Iterable[str] = (),
+    records: Path | None = None,
+    exclude_records: Path | None = None,
+    short_records: ShortRecords = "refuse",
+    derive_leads: bool = False,
+    **_: Any,
+) -> None:
+    """Check the data set, the selected and the excluded records, and the sizes of the model."""
+    from pipeline.pretraining.settings import parse_sizes
+
+    decoding = DecodeOptions(short_records, derive_leads)
+    check_dataset(dataset, records, decoding)
+    if exclude_records is not None:
+        check_dataset(dataset, exclude_records, decoding)
+    parse_sizes(split(sizes), expert)
+
+
 def check_tasks(tasks: Iterable[str], own_tasks: Iterable[str], labels: Path | None) -> None:
     """Check the names of tasks, the specs of custom tasks and the header of the label file."""
     from enecg import tasks as task_registry

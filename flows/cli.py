@@ -15,6 +15,7 @@ from flows.run_app import run_app
 
 JOBS = {
     "extract": "Compute the embeddings that the store is missing.",
+    "pretrain": "Pretrain an expert without published weights on the ECGs of training patients.",
     "label": "Make the label table for train --labels from the data set's tables.",
     "train": "Train heads and gate on stored embeddings and evaluate them on test patients.",
     "sweep": "Search for the head and gate settings that score best on validation patients.",

@@ -18,6 +18,7 @@ def _run(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
 
 
 extract = as_command("extract", _run)
+pretrain = as_command("pretrain", _run)
 label = as_command("label", _run)
 train = as_command("train", _run)
 sweep = as_command("sweep", _run)

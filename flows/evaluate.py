@@ -1,6 +1,7 @@
 """`enecg evaluate`: evaluate a run on other data, without a Prefect server."""
 
 from flows import parameters as p
+from flows import pretraining_parameters as pp
 from flows.output import log_to_stderr, print_text
 from flows.progress import forward_logs
 
@@ -17,6 +18,8 @@ def evaluate(
     folds: p.Folds = None,
     fold_column: p.FoldColumn = "fold",
     test_folds: p.TestFolds = (),
+    exclude_pretrained: pp.ExcludePretrained = False,
+    pretraining_patients: pp.PretrainingPatients = (),
     device: p.Device = "auto",
 ) -> None:
     """Evaluate a run on patients that it was not trained on, from the same or another data set.
@@ -37,6 +40,8 @@ def evaluate(
             records=records,
             folds=fold_options(folds, fold_column, test=p.split(test_folds)),
             device=device,
+            exclude_pretrained=exclude_pretrained,
+            pretraining_patients=tuple(map(str, pretraining_patients)),
         )
     print_text(evaluation.markdown, end="")
     if evaluation.folder is not None:

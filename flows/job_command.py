@@ -8,6 +8,7 @@ from enecg.errors import UserError
 from flows import checks
 from flows.jobs.extract import extract as extract_job
 from flows.jobs.label import label as label_job
+from flows.jobs.pretrain import pretrain as pretrain_job
 from flows.jobs.refresh import refresh as refresh_job
 from flows.jobs.sweep import sweep as sweep_job
 from flows.jobs.train import train as train_job
@@ -21,6 +22,7 @@ Check = Callable[..., None]
 
 JOBS: dict[str, tuple[Job, Check]] = {
     "extract": (extract_job, checks.check_experts),
+    "pretrain": (pretrain_job, checks.check_pretraining),
     "label": (label_job, checks.check_labels),
     "train": (train_job, checks.check_training),
     "sweep": (sweep_job, checks.check_sweep),

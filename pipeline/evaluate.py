@@ -1,11 +1,13 @@
 """Evaluate a saved run on other data."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 
 from enecg.errors import UserError
@@ -31,6 +33,7 @@ from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
 from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import find_complete, read_features
+from pipeline.training.pretraining_patients import Places, check_unseen, find_pretrained
 from pipeline.waveforms.options import DecodeOptions
 
 EVALUATION = "evaluation.json"
@@ -64,6 +67,8 @@ def evaluate(
     records: str | Path | None = None,
     folds: Folds | None = None,
     device: str = "auto",
+    exclude_pretrained: bool = False,
+    pretraining_patients: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a run on patients that were used neither for its training nor for its validation.
 
@@ -82,12 +87,17 @@ def evaluate(
             before `limit`. Default: all.
         folds: Table of folds; only the records of its test folds are evaluated. Default: all.
         device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
+        exclude_pretrained: Whether to exclude patients on whose ECGs an expert was pretrained,
+            instead of raising an error.
+        pretraining_patients: Lists of the patients of a pretraining, if they are neither in the run
+            folder nor beside the weights.
 
     Returns:
         Scores with bootstrap intervals by patient, and the predictions.
 
     Raises:
-        UserError: The run, data set, labels or device are invalid, or no task can be evaluated.
+        UserError: The run, data set, labels or device are invalid, a patient was in the
+            pretraining of an expert, or no task can be evaluated.
         StoreError: Embeddings have not been extracted, or a store is damaged.
     """
     saved = SavedRun(Path(run).expanduser())
@@ -131,6 +141,16 @@ def evaluate(
     complete = find_complete(cache, record_id[labeled & unseen.any(0)], command)
     is_complete = np.isin(record_id, complete.record_id)
     table, unseen = table[is_complete], unseen[:, is_complete]
+    unseen, pretraining_notes = check_unseen(
+        unseen,
+        find_pretrained(
+            saved.stores,
+            source.namespace,
+            Places(settings["weights"], pretraining_patients, saved.folder),
+        ),
+        source.index().patient_id[pd.Index(source.index().record_id).get_indexer(table.index)],
+        exclude=exclude_pretrained,
+    )
     tasks, notes = select_tasks([predictor.targets for predictor in predictors], table, unseen)
     if not tasks:
         raise UserError(
@@ -161,6 +181,7 @@ def evaluate(
             *note_changed_index(saved, source),
             *label_source.notes,
             *notes,
+            *pretraining_notes,
             *([] if assignment is None else [describe_test_folds(assignment, len(record_id))]),
         ],
     }

@@ -35,6 +35,12 @@ from pipeline.training.label_efficiency import (
 )
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.parallel import count_cores
+from pipeline.training.pretraining_patients import (
+    Places,
+    check_cohorts,
+    find_pretrained,
+    run_list,
+)
 from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, choose_references, run_repeats
 from pipeline.training.settings import TrainSettings
@@ -96,8 +102,8 @@ def train(
         Scores, tables and paths.
 
     Raises:
-        UserError: An option is invalid, labels or stores are missing, or `out` is not writable or
-            contains other files.
+        UserError: An option is invalid, labels or stores are missing, a test patient was in the
+            pretraining of an expert, or `out` is not writable or contains other files.
         StoreError: A store is incomplete or damaged.
     """
     settings = settings or TrainSettings()
@@ -124,12 +130,25 @@ def train(
     else:
         loaded = load_cohorts(base, inputs.record_id, inputs.dataset.index())
         splits = Splits(tuple(loaded), folds=base.config.get("folds"))
-    cohorts = splits.cohorts
+    pretrained = find_pretrained(
+        [each.provenance for each in inputs.cache.experts.values()],
+        inputs.dataset.namespace,
+        Places(
+            settings.weights, settings.pretraining_patients, None if base is None else base.folder
+        ),
+    )
+    cohorts, pretraining_notes = check_cohorts(
+        splits.cohorts,
+        pretrained,
+        inputs.labels["patient_id"],
+        exclude=settings.exclude_pretrained,
+    )
     for cohort in cohorts:
         check_labels(cohort, inputs)
     notes = (
         *inputs.notes,
         *splits.notes,
+        *pretraining_notes,
         *_note_unknown_classes(cohorts, inputs),
         *note_rare_labels(cohorts, inputs),
     )
@@ -175,6 +194,9 @@ def train(
             folds=splits.folds,
             domains=domains,
         )
+        for each in pretrained:
+            if each.patients is not None:
+                run_list(unfinished, each.expert).write_bytes(each.patients)
         run = runs.read_results(unfinished)
         text = write_markdown(run)
         write_card(run)

@@ -12,9 +12,11 @@ from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.checkpoints import model_sha256
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import HubFile, Weights, find_weights
 from enecg.pooling import POOLINGS, pool, pooled_size
+from enecg.pretraining import Pretraining
 from enecg.signal import mean_and_scale
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -43,6 +45,8 @@ class ExpertSpec:
         weights_sha256: SHA-256 of the checkpoint file or of the drawn weights, hexadecimal; empty
             for experts without weights.
         precision: A key of `PRECISIONS`, in which matrix products and convolutions are computed.
+        pretraining: Patients on whose ECGs the weights were pretrained, as the checkpoint states;
+            None if it states none.
     """
 
     name: str
@@ -54,6 +58,7 @@ class ExpertSpec:
     weights: str
     weights_sha256: str
     precision: str = "float32"
+    pretraining: Pretraining | None = None
 
     @property
     def untrained(self) -> bool:
@@ -166,6 +171,7 @@ class ExpertDefinition:
         settings: Hyperparameters that tensors do not determine. `build` takes those that are set
             as further keyword arguments.
         has_weights: Whether the expert has weights. Without, `--weights` does not apply to it.
+        reconstruction: How `enecg pretrain` trains the model; None if it cannot.
     """
 
     name: str
@@ -181,6 +187,7 @@ class ExpertDefinition:
     poolings: tuple[str, ...] = tuple(POOLINGS)
     settings: tuple[ExpertSetting, ...] = ()
     has_weights: bool = True
+    reconstruction: Reconstruction | None = None
 
     def find_weights(self, choice: str, *, fetch: bool = True) -> Weights:
         """Resolve the value of `--weights`; see `weights.find_weights`.
@@ -253,6 +260,7 @@ class ExpertDefinition:
             embedding_size=pooled_size(pooling, series, size) + 2 * len(LEADS),
             weights=weights.label,
             weights_sha256=weights.sha256() or model_sha256(model),
+            pretraining=weights.pretraining(),
         )
 
 

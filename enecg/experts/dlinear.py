@@ -16,6 +16,7 @@ from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, open_checkpoint
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
 from enecg.signal import moving_average, resample, standardize
@@ -79,6 +80,10 @@ def _apply(
     return out
 
 
+def _prepare(ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 500"]:
+    return standardize(resample(ecg, STEPS))
+
+
 class DLinearExpert(FrozenExpert):
     """Both branches of each lead as a single token, since a forecast is not a state sequence."""
 
@@ -86,8 +91,7 @@ class DLinearExpert(FrozenExpert):
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 1 feature"]:
         """Compute the states; see `FrozenExpert.states`."""
-        series = standardize(resample(ecg, STEPS))
-        return torch.cat(self.model(series), dim=-1)[:, :, None]
+        return torch.cat(self.model(_prepare(ecg)), dim=-1)[:, :, None]
 
 
 def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
@@ -135,6 +139,29 @@ def _build(
     return DLinearExpert(spec, model)
 
 
+def _make_imputation(*, individual: int, moving_avg: int) -> DLinear:
+    return DLinear(STEPS, bool(individual), moving_avg)
+
+
+def _reconstruct(
+    model: DLinear, series: Float[Tensor, "batch 12 time"]
+) -> Float[Tensor, "batch 12 time"]:
+    seasonal, trend = model(series)
+    reconstructed: Tensor = seasonal + trend
+    return reconstructed
+
+
+RECONSTRUCTION = Reconstruction(
+    sizes=(
+        ExpertSetting("individual", "individual", default=0, minimum=0, maximum=1),
+        MOVING_AVERAGE_SETTING,
+    ),
+    prepare=_prepare,
+    make=_make_imputation,
+    reconstruct=_reconstruct,
+)
+"""As in the source, the model for imputation has as many outputs as samples."""
+
 DLINEAR = ExpertDefinition(
     name="dlinear",
     code_version=2,
@@ -148,4 +175,5 @@ DLINEAR = ExpertDefinition(
     parameters=96_192,
     build=_build,
     settings=(MOVING_AVERAGE_SETTING,),
+    reconstruction=RECONSTRUCTION,
 )

@@ -1,11 +1,16 @@
 """Sources of an expert's weights: the Hugging Face hub, a local file, or a random seed."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from enecg.errors import UserError
+from enecg.experts.checkpoint_file import detect_format
 from enecg.experts.checkpoints import file_sha256
+from enecg.pretraining import METADATA_KEY, Pretraining
 
 _HUB = re.compile(
     r"hub:(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>[^@]+)", re.ASCII
@@ -57,6 +62,40 @@ class Weights:
     def sha256(self) -> str | None:
         """Return the SHA-256 of the checkpoint file, hexadecimal; None for no file."""
         return None if self.path is None else file_sha256(self.path)
+
+    def pretraining(self) -> Pretraining | None:
+        """Return the pretraining patients that the checkpoint states; None if it states none."""
+        return None if self.path is None else read_pretraining(self.path)
+
+
+def read_pretraining(path: Path) -> Pretraining | None:
+    """Read the statement in the metadata of a checkpoint, without reading its tensors.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The statement; None if the file has none, as all torch files and published weights.
+
+    Raises:
+        UserError: The file or the statement is damaged.
+    """
+    if detect_format(path) != "safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is not a valid safetensors file ({error}); download it again."
+        ) from error
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    return Pretraining.from_json(value, path)
 
 
 def find_weights(

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from flows import parameters as p
+from flows import pretraining_parameters as pp
 from flows import training_parameters as tp
 from flows.job import current_job
 from flows.jobs.extract import extract
@@ -37,6 +38,8 @@ def refresh(
     batch_size: p.BatchSize = None,
     limit: p.Limit = None,
     records: p.Records = None,
+    exclude_pretrained: pp.ExcludePretrained = False,
+    pretraining_patients: pp.PretrainingPatients = (),
     wait_minutes: p.WaitMinutes = 60.0,
 ) -> tuple[str, ...]:
     """Extract new records, then train into a new folder named by the current time.
@@ -89,5 +92,7 @@ def refresh(
         seed=seed,
         limit=limit,
         records=records,
+        exclude_pretrained=exclude_pretrained,
+        pretraining_patients=pretraining_patients,
     )
     return (*extracted, *trained)

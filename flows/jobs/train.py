@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows import parameters as p
+from flows import pretraining_parameters as pp
 from flows import training_parameters as tp
 from flows.job import current_job
 from flows.progress import Progress, forward_logs
@@ -46,6 +47,8 @@ def train(
     label_fractions: tp.LabelFractions = (),
     limit: p.Limit = None,
     records: p.Records = None,
+    exclude_pretrained: pp.ExcludePretrained = False,
+    pretraining_patients: pp.PretrainingPatients = (),
     base: tp.Base = None,
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
@@ -110,6 +113,8 @@ def train(
         seed=seed,
         limit=limit,
         records=None if records is None else str(records),
+        exclude_pretrained=exclude_pretrained,
+        pretraining_patients=tuple(map(str, pretraining_patients)),
         base=None if base is None else str(base),
         fit=FitSettings(
             batch_size=batch_size,

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert, parse_expert_settings
 from enecg.leads import LeadsSample
+from enecg.pretraining import METADATA_KEY
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
@@ -104,6 +105,7 @@ def provenance(
         "embedding_size": spec.embedding_size,
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
+        **({METADATA_KEY: spec.pretraining.as_json()} if spec.pretraining else {}),
         "decode_version": DECODE_VERSION,
         **decoding.as_json(),
         "dtype": dtype,

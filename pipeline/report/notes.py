@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 from enecg.metrics import BINS
+from enecg.pretraining import METADATA_KEY, Pretraining
+from pipeline.datasets.base import same_patients
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
 from pipeline.evaluation.predictions import CHANCE, RIDGE
 from pipeline.runs.results import RunResults
@@ -50,6 +52,7 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             f"model fixed. The variation with {varied} cannot be estimated from one repeat.",
         ]
     notes.append(run.config.get("judged_on", TEST_FOLDS if folds else TEST_PATIENTS))
+    notes += _pretraining_notes(run)
     notes += _baseline_notes(run)
     if RIDGE in run.methods:
         notes.append(RIDGE_NOTE)
@@ -78,6 +81,24 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
     for task in run.tasks.values():
         notes += _explain_undefined(run, task)
     return tuple(notes)
+
+
+def _pretraining_notes(run: RunResults) -> list[str]:
+    """Describe on which patients experts were pretrained, as their stores state it."""
+    namespace = run.config["dataset"]
+    notes = []
+    for provenance in run.provenance.values():
+        if METADATA_KEY not in provenance:
+            continue
+        expert = provenance["expert"]
+        stated = Pretraining.from_json(provenance[METADATA_KEY], f"The provenance of {expert}")
+        unseen = ", none of whom is a test patient"
+        notes.append(
+            f"{expert}: pretrained on the ECGs of {stated.patients:,} patients of {stated.dataset}"
+            f"{unseen if same_patients(stated.dataset, namespace) else ''} (list of patients: "
+            f"SHA-256 {stated.patients_sha256[:12]})."
+        )
+    return notes
 
 
 def _baseline_notes(run: RunResults) -> list[str]:

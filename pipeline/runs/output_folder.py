@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
         new = not folder.exists()
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=folder_mode, exist_ok=True)
-    with _lock(folder):
+    with lock_folder(folder):
         with translate_write_errors(folder):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(mode=folder_mode)
@@ -97,7 +97,7 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a folder against other processes of this machine, until the block or process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -115,6 +115,23 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def write_file(path: Path, write: Callable[[Path], object], *, share: bool) -> None:
+    """Write a file completely or not at all, even if the machine fails.
+
+    Args:
+        path: The file.
+        write: Writes the contents to the path that it is called with.
+        share: Whether other users may read the file, as far as the umask permits.
+    """
+    temporary = path.with_name(f"unfinished-{path.name}")
+    write(temporary)
+    if not share:
+        temporary.chmod(0o600)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 @contextmanager

@@ -125,6 +125,10 @@ class TrainSettings:
         limit: Use only the first `limit` records of the index. Default: all.
         records: File of the ids of the records to use, as read by `read_record_ids`; applied
             before `limit`. Default: all.
+        exclude_pretrained: Whether to exclude test patients on whose ECGs an expert was pretrained,
+            instead of raising an error. Default: False.
+        pretraining_patients: Lists of the patients of a pretraining, if they are not beside the
+            weights. Default: none.
         label_fractions: Fractions of the training and validation patients to train on in
             addition, for label-efficiency curves, each above 0 and at most 1. Default: none.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
@@ -152,6 +156,8 @@ class TrainSettings:
     seed: int = 0
     limit: int | None = None
     records: str | None = None
+    exclude_pretrained: bool = False
+    pretraining_patients: tuple[str, ...] = ()
     label_fractions: tuple[float, ...] = ()
     base: str | None = None
     fit: FitSettings = field(default_factory=FitSettings)

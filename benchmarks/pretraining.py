@@ -1,0 +1,82 @@
+"""Compare heads on pretrained weights with heads on random weights of the same experts.
+
+python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab \
+    --weights timesnet@pretraining/timesnet/timesnet.safetensors
+
+The store must contain embeddings with these weights and with `random:0`. Both are trained on the
+same patients, and no test patient was in the pretraining. Prints a Markdown table of main metrics:
+mean over repeats, and the paired difference with a 95 % interval from a bootstrap by patient.
+"""
+
+import argparse
+from dataclasses import replace
+
+from pipeline.evaluation.differences import compute_differences
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.evaluation.scores import compute_scores
+from pipeline.training.cache import Cache
+from pipeline.training.features import read_features
+from pipeline.training.inputs import prepare_inputs
+from pipeline.training.pretraining_patients import Places, check_cohorts, find_pretrained
+from pipeline.training.repeat import run_repeats
+from pipeline.training.settings import TrainSettings
+from pipeline.training.splits import make_splits
+from pipeline.training.torch_state import single_thread
+
+RANDOM = "random:0"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--weights", nargs="+", required=True, help="EXPERT@FILE each")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    experts = tuple(text.partition("@")[0] for text in given.weights)
+    settings = TrainSettings(
+        tasks=("all",), experts=experts, weights=tuple(given.weights), repeats=given.repeats
+    )
+    inputs = prepare_inputs(given.dataset, given.store, settings)
+    untrained = prepare_inputs(given.dataset, given.store, replace(settings, weights=(RANDOM,)))
+    assert (inputs.record_id == untrained.record_id).all()
+    splits = make_splits(settings, inputs)
+    stores = inputs.cache.experts
+    pretrained = find_pretrained(
+        [store.provenance for store in stores.values()],
+        inputs.dataset.namespace,
+        Places(settings.weights),
+    )
+    assert len(pretrained) == len(experts), "the weights do not state a pretraining"
+    cohorts, _ = check_cohorts(
+        splits.cohorts, pretrained, inputs.labels["patient_id"], exclude=False
+    )
+    random = {f"{name} {RANDOM}": store for name, store in untrained.cache.experts.items()}
+    cache = Cache({**stores, **random}, inputs.cache.leads)
+    features = read_features(cache, inputs.record_id, "cpu")
+    with single_thread():
+        repeats = run_repeats(
+            cohorts, replace(inputs, cache=cache), features, settings.fit, lambda *_: None
+        )
+    predictions = [one for repeat in repeats for one in repeat.predictions]
+    print("| task, metric | expert | random:0 | pretrained | pretrained minus random:0 |")
+    print("|---|---|---|---|---|")
+    for expert in experts:
+        methods = {expert: ENSEMBLE, f"{expert} {RANDOM}": RANDOM}
+        both = [
+            replace(one, method=methods[one.method]) for one in predictions if one.method in methods
+        ]
+        scores = {(one.task, one.method): one for one in compute_scores(both)}
+        choices = {RANDOM: {task.name: [RANDOM] * len(repeats) for task in inputs.tasks}}
+        for one in compute_differences(both, choices):
+            ours, other = scores[one.task, ENSEMBLE], scores[one.task, RANDOM]
+            if one.metric != ours.metric:
+                continue
+            print(
+                f"| {one.task}, {one.metric} | {expert} | {other.mean:.3g} | {ours.mean:.3g} | "
+                f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}] |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Self-supervised pretraining of an expert on the waveforms of a data set."""

@@ -1,0 +1,28 @@
+"""Linear interpolation of masked samples, a baseline that learns nothing."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def interpolation_errors(
+    series: Float[Tensor, "batch lead time"], mask: Bool[Tensor, "batch lead time"]
+) -> Float[Tensor, " masked"]:
+    """Compute the squared error of interpolating between the nearest unmasked samples of a lead.
+
+    Args:
+        series: Standardized leads, on the CPU.
+        mask: True for masked samples.
+
+    Returns:
+        Squared errors, float64. A lead without an unmasked sample is predicted as 0.
+    """
+    values, masked = series.double().numpy(), mask.numpy()
+    steps = np.arange(values.shape[-1])
+    predicted = np.zeros_like(values)
+    for place in np.ndindex(values.shape[:-1]):
+        known = ~masked[place]
+        if known.any():
+            predicted[place] = np.interp(steps, steps[known], values[place][known])
+    return torch.from_numpy(((predicted - values)[masked]) ** 2)

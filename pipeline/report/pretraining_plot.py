@@ -1,0 +1,43 @@
+"""Plot of the errors of a pretraining by epoch."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.pretraining.state import EpochErrors
+from pipeline.report.plots import ENSEMBLE_COLOR, EXPERT_COLOR
+
+
+def plot_pretraining(
+    epochs: Sequence[EpochErrors], best_epoch: int, interpolation: float, title: str
+) -> Figure:
+    """Plot training and validation error by epoch.
+
+    Args:
+        epochs: Errors of all epochs.
+        best_epoch: The epoch whose weights are used.
+        interpolation: Validation error of linear interpolation.
+        title: Title of the plot.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    numbers = [one.epoch for one in epochs]
+    validation = [one.validation for one in epochs]
+    trained = [(one.epoch, one.training) for one in epochs if one.training is not None]
+    axes.plot(numbers, validation, "o-", color=ENSEMBLE_COLOR, markersize=4, label="validation")
+    if trained:
+        axes.plot(*zip(*trained, strict=True), "-", color=EXPERT_COLOR, label="training")
+    axes.axhline(interpolation, color="grey", linestyle="--", label="linear interpolation")
+    axes.axvline(best_epoch, color="grey", linestyle=":", linewidth=1, label="epoch used")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mean squared error of masked samples\n(variance of a lead = 1)")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

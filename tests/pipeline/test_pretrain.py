@@ -1,0 +1,320 @@
+"""Pretraining: patients, resuming, and protection of test patients."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from quick_runs import QUICK, extract_random
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import enecg
+from enecg import PretrainSettings, TrainSettings
+from enecg.errors import UserError
+from enecg.pretraining import Pretraining
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from stores.opening import open_stores
+
+SMALL = (
+    *("model_size=4", "feed_forward_size=4", "layers=1", "kernels=1", "top_k=1"),
+    "channels=12",
+)
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_at(records: int):
+    """Return a progress callback that raises when this many records are done."""
+
+    def progress(done: int, total: int) -> None:
+        if done >= records:
+            raise Killed
+
+    return progress
+
+
+def read_list(path: Path) -> set[str]:
+    return set(path.read_text().splitlines())
+
+
+def test_patients(dataset: MimicIvEcg, run: Path) -> list[set[str]]:
+    index = dataset.index()
+    patient_of = dict(zip(index.record_id.tolist(), index.patient_id.tolist(), strict=True))
+    cohorts = json.loads((run / "cohorts.json").read_text())
+    return [{str(patient_of[record]) for record in cohort["test"]} for cohort in cohorts]
+
+
+test_patients.__test__ = False
+
+
+@pytest.fixture(scope="module")
+def lab(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """DLinear pretrained for one training repeat with seed 0, and its embeddings in a store."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    dataset = f"mimic-iv-ecg:{synthetic_dir}"
+    settings = PretrainSettings(epochs=2, repeats=1)
+    result = enecg.pretrain(dataset, folder / "dlinear", "dlinear", settings=settings)
+    weights = (f"dlinear@{result.weights}",)
+    enecg.extract(
+        dataset,
+        folder / "store",
+        ("dlinear",),
+        options=enecg.ExtractOptions(weights=weights, pooling=("mean",)),
+    )
+    train_settings = TrainSettings(
+        tasks=("age",),
+        experts=("dlinear",),
+        weights=weights,
+        pooling=("mean",),
+        repeats=1,
+        fit=QUICK,
+    )
+    return SimpleNamespace(
+        dataset=dataset,
+        store=folder / "store",
+        result=result,
+        settings=settings,
+        train=train_settings,
+    )
+
+
+@pytest.fixture
+def run(lab: SimpleNamespace, tmp_path: Path) -> Path:
+    enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=lab.train, page=False)
+    return tmp_path / "run"
+
+
+def test_error_decreases_and_the_curve_is_written(lab: SimpleNamespace):
+    folder = lab.result.weights.parent
+    curve = pd.read_csv(folder / "curve.csv")
+    assert curve["epoch"].tolist() == [0, 1, 2]
+    assert curve["validation_error"].is_monotonic_decreasing
+    assert lab.result.best.epoch == 2
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_weights_state_their_origin(lab: SimpleNamespace):
+    patients = lab.result.patients_file.read_bytes()
+    with safe_open(lab.result.weights, "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["pretraining"]) == {
+        "dataset": "synthetic/v1-seed0-patients30",
+        "patients": lab.result.patients,
+        "patients_sha256": hashlib.sha256(patients).hexdigest(),
+    }
+    provenance = json.loads(metadata["provenance"])
+    assert provenance["expert"] == "dlinear"
+    assert provenance["settings"]["mask_ratio"] == [0.125, 0.5]
+    assert provenance["epoch"] == 2
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert metadata["moving_avg"] == "25"
+
+
+def test_store_states_the_pretraining_but_not_the_patients(lab: SimpleNamespace):
+    store = next(
+        one for one in open_stores(lab.store).stores if one.provenance["expert"] == "dlinear"
+    )
+    stated = Pretraining.from_json(store.provenance["pretraining"], "store")
+    assert stated.patients == lab.result.patients
+    documents = [path.read_text() for path in lab.store.rglob("*.json")]
+    first = min(read_list(lab.result.patients_file))
+    assert not any(first in document for document in documents)
+
+
+def test_unreadable_records_are_counted_and_listed(lab: SimpleNamespace, synthetic_dir: Path):
+    listed = pd.read_csv(lab.result.weights.parent / "unreadable.csv")
+    assert len(listed) == lab.result.unreadable > 0
+    assert set(listed["reason"]) <= {"cut_file", "missing_file", "nan_samples", "flat_lead"}
+    assert set(listed["record_id"]) <= set(MimicIvEcg(synthetic_dir).index().record_id)
+
+
+def test_files_are_private_unless_shared(lab: SimpleNamespace, tmp_path: Path):
+    folder = lab.result.weights.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    private = [lab.result.weights, lab.result.patients_file, folder / "state.pt"]
+    assert {path.stat().st_mode & 0o077 for path in private} == {0}
+
+
+def test_test_patients_of_all_repeats_are_not_used(
+    lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
+):
+    # A patient without a readable record changes the patients that training draws.
+    data = tmp_path / "data"
+    shutil.copytree(synthetic_dir, data)
+    index = MimicIvEcg(data).index()
+    for patient in np.unique(index.patient_id)[[3, 11]]:
+        for path in data.glob(f"files/*/p{patient}/*/*.dat"):
+            path.unlink()
+    dataset = f"mimic-iv-ecg:{data}"
+    extract_random(dataset, tmp_path / "store", "dlinear")
+    settings = TrainSettings(tasks=("age",), weights=("random:0",), repeats=3, seed=5, fit=QUICK)
+    enecg.train(dataset, tmp_path / "store", tmp_path / "run", settings=settings, page=False)
+    result = enecg.pretrain(
+        dataset, tmp_path / "out", "dlinear", settings=PretrainSettings(epochs=1, seed=5)
+    )
+    used = read_list(result.patients_file)
+    tested = set.union(*test_patients(MimicIvEcg(data), tmp_path / "run"))
+    assert not used & tested
+    # The patients without a readable record are never drawn, so they may be listed as used.
+    assert used | tested == set(map(str, index.patient_id))
+
+
+def test_resumed_pretraining_equals_an_undisturbed_one(lab: SimpleNamespace, tmp_path: Path):
+    settings = PretrainSettings(sizes=SMALL, epochs=2, repeats=1, batch_size=8)
+    enecg.pretrain(lab.dataset, tmp_path / "whole", settings=settings)
+    for records in (20, 60, 75):
+        with pytest.raises(Killed):
+            enecg.pretrain(
+                lab.dataset,
+                tmp_path / "killed",
+                settings=PretrainSettings(**vars(settings) | {"checkpoint_minutes": 0.0}),
+                progress=kill_at(records),
+            )
+        assert not (tmp_path / "killed" / "timesnet.safetensors").exists()
+    enecg.pretrain(lab.dataset, tmp_path / "killed", settings=settings)
+    whole, killed = (
+        load_file(tmp_path / name / "timesnet.safetensors") for name in ("whole", "killed")
+    )
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    for name in ("curve.csv", "unreadable.csv", "timesnet.patients.txt"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+
+
+def test_finished_pretraining_is_not_repeated_and_continues_with_more_epochs(
+    lab: SimpleNamespace, tmp_path: Path
+):
+    folder = tmp_path / "dlinear"
+    shutil.copytree(lab.result.weights.parent, folder)
+    before = (folder / "dlinear.safetensors").read_bytes()
+    calls: list[int] = []
+    enecg.pretrain(
+        *(lab.dataset, folder, "dlinear"),
+        settings=lab.settings,
+        progress=lambda done, total: calls.append(done),
+    )
+    assert not calls
+    assert (folder / "dlinear.safetensors").read_bytes() == before
+    more = PretrainSettings(**vars(lab.settings) | {"epochs": 3})
+    result = enecg.pretrain(lab.dataset, folder, "dlinear", settings=more)
+    assert [one.epoch for one in result.epochs] == [0, 1, 2, 3]
+
+
+def test_folder_of_another_pretraining_is_refused(lab: SimpleNamespace):
+    folder = lab.result.weights.parent
+    other = PretrainSettings(**vars(lab.settings) | {"mask_length": 5})
+    with pytest.raises(UserError, match=r"contains a pretraining with other options.*settings"):
+        enecg.pretrain(lab.dataset, folder, "dlinear", settings=other)
+
+
+@pytest.mark.parametrize(
+    ("expert", "sizes", "message"),
+    [
+        ("moment", (), "moment cannot be pretrained; available: dlinear, timesnet"),
+        ("dlinear", ("layers=2",), "dlinear has no size 'layers'; available: individual, moving"),
+        ("timesnet", ("layers=0",), "layers = 0 is not an integer from 1 to 24"),
+    ],
+)
+def test_invalid_options_are_refused(
+    lab: SimpleNamespace, tmp_path: Path, expert: str, sizes: tuple[str, ...], message: str
+):
+    with pytest.raises(UserError, match=message):
+        enecg.pretrain(
+            lab.dataset, tmp_path / "out", expert, settings=PretrainSettings(sizes=sizes)
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_patients_of_given_records_are_not_used(
+    lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
+):
+    index = MimicIvEcg(synthetic_dir).index()
+    (tmp_path / "records.csv").write_text(f"record_id\n{index.record_id[0]}\n{index.record_id[-1]}")
+    settings = PretrainSettings(epochs=1, exclude_records=str(tmp_path / "records.csv"))
+    result = enecg.pretrain(lab.dataset, tmp_path / "out", "dlinear", settings=settings)
+    excluded = {str(index.patient_id[row]) for row in (0, -1)}
+    assert read_list(result.patients_file) == set(map(str, index.patient_id)) - excluded
+
+
+def test_training_with_the_same_split_states_the_pretraining(
+    lab: SimpleNamespace, run: Path, synthetic_dir: Path
+):
+    (tested,) = test_patients(MimicIvEcg(synthetic_dir), run)
+    assert not tested & read_list(lab.result.patients_file)
+    note = f"pretrained on the ECGs of {lab.result.patients} patients of synthetic/v1-seed0"
+    assert note in (run / "results.md").read_text()
+    assert "none of whom is a test patient" in (run / "results.md").read_text()
+
+
+def test_training_refuses_test_patients_of_the_pretraining(lab: SimpleNamespace, tmp_path: Path):
+    settings = TrainSettings(**vars(lab.train) | {"seed": 1})
+    with pytest.raises(UserError, match=r"3 test patients of repeat 0 .* pretraining of dlinear"):
+        enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_excludes_test_patients_of_the_pretraining(
+    lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
+):
+    used = read_list(lab.result.patients_file)
+    # With this seed, some of the test patients were in the pretraining, and some were not.
+    settings = TrainSettings(**vars(lab.train) | {"seed": 13, "exclude_pretrained": True})
+    enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
+    (tested,) = test_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
+    assert tested
+    assert not tested & used
+    assert (
+        "from repeat 0 (seed 13), because they were in the pretraining"
+        in (tmp_path / "run" / "results.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("contents", [None, b"1\n2\n"])
+def test_training_refuses_weights_whose_list_is_missing_or_another(
+    lab: SimpleNamespace, tmp_path: Path, contents: bytes | None
+):
+    copied = tmp_path / "copied.safetensors"
+    shutil.copy(lab.result.weights, copied)
+    if contents is not None:
+        copied.with_suffix(".patients.txt").write_bytes(contents)
+    settings = TrainSettings(**vars(lab.train) | {"weights": (f"dlinear@{copied}",)})
+    with pytest.raises(UserError, match=r"is not available.*--pretraining-patients"):
+        enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings)
+    given = {"pretraining_patients": (str(lab.result.patients_file),)}
+    settings = TrainSettings(**vars(settings) | given)
+    enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
+
+
+def test_evaluation_refuses_or_excludes_patients_of_the_pretraining(
+    lab: SimpleNamespace, run: Path, synthetic_dir: Path, tmp_path: Path
+):
+    # A run on few patients leaves others for the evaluation, who were in the pretraining.
+    settings = TrainSettings(
+        **vars(lab.train) | {"patients": 12, "exclude_pretrained": True, "seed": 7}
+    )
+    few = tmp_path / "few"
+    enecg.train(lab.dataset, lab.store, few, settings=settings, page=False)
+    with pytest.raises(UserError, match=r"in the pretraining of dlinear.*--exclude-pretrained"):
+        enecg.evaluate(few, lab.dataset, lab.store)
+    evaluation = enecg.evaluate(few, lab.dataset, lab.store, exclude_pretrained=True)
+    patients = {str(one) for each in evaluation.predictions for one in each.patient_id}
+    assert patients
+    assert not patients & read_list(lab.result.patients_file)
+    assert "pretrained on the ECGs of" in evaluation.markdown
+
+
+def test_damaged_statement_is_refused(lab: SimpleNamespace, tmp_path: Path):
+    tensors = load_file(lab.result.weights)
+    for number, text in enumerate(("{", "[]", '{"dataset": "a/1", "patients": 0}')):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(tensors, path, {"pretraining": text, "moving_avg": "25"})
+        with pytest.raises(UserError, match="statement of the pretraining patients is damaged"):
+            enecg.experts.load_expert("dlinear", str(path))
