@@ -12,8 +12,11 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "enecg.ensembles",
+        "enecg.experts.filtering",
         "enecg.experts.measurements",
+        "enecg.running_median",
         "enecg.signal",
+        "enecg.zero_phase",
         "pipeline.datasets.base",
         "pipeline.datasets.ludb",
         "pipeline.datasets.mimic_iv_ecg",

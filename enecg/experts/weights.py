@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enecg.errors import UserError
-from enecg.experts.checkpoints import file_sha256
+from enecg.experts.digests import file_sha256
 
 _HUB = re.compile(
     r"hub:(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>[^@]+)", re.ASCII
@@ -36,6 +36,22 @@ class HubFile:
 
 
 @dataclass(frozen=True)
+class ManualFile:
+    """A published checkpoint that is not on the hub; users download it from a page.
+
+    Attributes:
+        file: Name of the checkpoint.
+        page: URL of the page with the download link.
+    """
+
+    file: str
+    page: str
+
+    def __str__(self) -> str:
+        return f"{self.file} from {self.page}"
+
+
+@dataclass(frozen=True)
 class Weights:
     """Resolved weights: a seed, a checkpoint file, or neither for an expert without weights.
 
@@ -60,7 +76,7 @@ class Weights:
 
 
 def find_weights(
-    expert: str, choice: str, published: HubFile | None, *, fetch: bool = True
+    expert: str, choice: str, published: HubFile | ManualFile | None, *, fetch: bool = True
 ) -> Weights:
     """Resolve the value of `--weights` for an expert.
 
@@ -88,12 +104,18 @@ def find_weights(
                 f"No weights of {expert} are published; give a checkpoint with "
                 f"--weights {expert}@PATH, or untrained weights with --weights {expert}@random:0."
             )
+        if isinstance(published, ManualFile):
+            raise UserError(
+                f"The weights of {expert} are not on the hub; download {published} and give the "
+                f"file with --weights {expert}@PATH, or use untrained weights with --weights "
+                f"{expert}@random:0."
+            )
         return Weights(path=download_weights(expert, published, local_only=not fetch))
     if choice.startswith("hub:"):
         found = _HUB.fullmatch(choice)
         if found is None:
             raise UserError(f"{choice!r} is not a hub file: write hub:REPO@REVISION/FILE.")
-        companions = published.companions if published else ()
+        companions = published.companions if isinstance(published, HubFile) else ()
         file = HubFile(found["repository"], found["file"], found["revision"], companions)
         return Weights(path=download_weights(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()
