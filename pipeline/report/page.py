@@ -15,7 +15,7 @@ from pipeline.report.formats import templates
 from pipeline.report.gate_plot import plot_gate_weights
 from pipeline.report.label_efficiency_plot import plot_label_efficiency
 from pipeline.report.label_table import label_tables
-from pipeline.report.notes import other_metrics_notes, untrained_warning
+from pipeline.report.notes import other_metrics_notes, pretraining_warnings, untrained_warning
 from pipeline.report.paper_tables import all_tables, figure3, other_metrics_tables
 from pipeline.report.plots import plot_learning_curves, plot_scores
 from pipeline.report.prediction_plots import (
@@ -54,7 +54,10 @@ def write_page(run: RunResults, repeats: Sequence[Repeat]) -> Path:
             others=other_metrics_tables(run, run.methods),
             labels=label_tables(repeats),
             others_notes=other_metrics_notes(run),
-            warning=untrained_warning(run.untrained),
+            warnings=[
+                *([untrained_warning(run.untrained)] if run.untrained else []),
+                *pretraining_warnings(run.config["dataset"], run.pretrained),
+            ],
             resources=figure3(run),
             figures=[
                 (title, caption, encode_png(figure))
