@@ -86,6 +86,33 @@ def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*b
         return (blocks @ found.matrix.to(ecg)).flatten(-2)[..., :steps]
 
 
+def fourier_resample(
+    series: Float[Tensor, "*batch time"], steps: int
+) -> Float[Tensor, "*batch steps"]:
+    """Resample each series to fewer samples by truncating its Fourier transform.
+
+    The result is that of `scipy.signal.resample`, which treats a series as periodic. Autocast is
+    disabled.
+
+    Args:
+        series: The series, float32.
+        steps: Number of samples per series in the result; even, and at most those of the input.
+
+    Returns:
+        The resampled series; `series` itself if it already has `steps` samples.
+    """
+    time = series.shape[-1]
+    if time == steps:
+        return series
+    with torch.autocast(series.device.type, enabled=False):
+        spectrum = torch.fft.rfft(series, dim=-1)[..., : steps // 2 + 1]
+        # The highest frequency of the result is the sum of a positive and a negative one.
+        gain = torch.full((steps // 2 + 1,), steps / time, device=series.device)
+        gain[-1] *= 2
+        resampled: Tensor = torch.fft.irfft(spectrum * gain, steps, dim=-1)
+    return resampled
+
+
 def mean_and_scale(
     series: Float[Tensor, "*batch time"],
 ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:

@@ -13,11 +13,13 @@ app: App = App(name="experts")
 def show() -> None:
     """List the experts with embedding size, parameters, license, source, input, pooling, weights.
 
-    Published weights are marked as downloaded or not downloaded.
+    Published weights are marked as downloaded or not downloaded, with the data they were trained
+    on.
     """
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
     from enecg.experts import get_definition, list_experts
+    from enecg.experts.weights import ManualFile
 
     for definition in map(get_definition, list_experts()):
         weights = "none published" if definition.has_weights else "none (no training)"
@@ -26,14 +28,20 @@ def show() -> None:
                 definition.find_weights("published", fetch=False)
                 weights = f"{definition.published}, downloaded"
             except UserError:
-                weights = f"{definition.published}, not downloaded"
+                is_manual = isinstance(definition.published, ManualFile)
+                state = "to be downloaded by hand" if is_manual else "not downloaded"
+                weights = f"{definition.published}, {state}"
         print_text(
             f"{definition.name:22}{definition.embedding_size:>6,} features"
             f"{definition.parameters:>13,} parameters   {definition.license}, {definition.source}"
         )
         print_text(f"  input    {definition.preprocessing}")
         print_text(f"  pooling  {definition.pooling} (available: {', '.join(definition.poolings)})")
-        print_text(f"  weights  {weights}\n")
+        print_text(f"  weights  {weights}")
+        if definition.pretrained_on:
+            names = ", ".join(data.name for data in definition.pretrained_on)
+            print_text(f"  trained  on {names}")
+        print_text("")
 
 
 @app.command

@@ -150,7 +150,8 @@ Experts = Annotated[
     Parameter(
         group=STORES,
         help="Experts to run, comma-separated: dlinear, timesnet, moment (MOMENT-1-small, as in "
-        "the paper), moment-base, moment-large, tempo, ecg-fm. See enecg experts.",
+        "the paper), moment-base, moment-large, tempo, ecg-fm, ecgfounder, ecg-jepa, measurements. "
+        "See enecg experts.",
     ),
 ]
 StoredExperts = Annotated[

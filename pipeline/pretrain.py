@@ -22,7 +22,7 @@ from pipeline.pretraining.settings import (
     parse_sizes,
 )
 from pipeline.pretraining.state import EpochErrors, PretrainingState, load_state
-from pipeline.runs.output_folder import lock_folder, translate_write_errors
+from pipeline.runs.output_folder import lock_folder, translate_write_errors, write_file
 from pipeline.training.pretraining_patients import format_patients, patients_file
 
 
@@ -127,9 +127,7 @@ def pretrain(
         weights = folder / f"{expert}.safetensors"
         files.write_definition(folder, definition, share=share)
         # The list is written before the weights, so that there are no weights without it.
-        files.write_file(
-            patients_file(weights), lambda path: path.write_bytes(patients), share=share
-        )
+        write_file(patients_file(weights), lambda path: path.write_bytes(patients), share=share)
         torch.backends.cudnn.allow_tf32 = False
         fit = Fit(
             source,
@@ -185,7 +183,7 @@ def _draw_curve(result: PretrainedWeights, folder: Path, namespace: str, *, shar
 
     title = f"{result.expert} pretrained on {result.patients:,} patients of {namespace}"
     figure = plot_pretraining(result.epochs, result.best.epoch, result.interpolation, title)
-    files.write_file(
+    write_file(
         folder / files.PLOT,
         lambda path: figure.savefig(path, format="png", dpi=150),
         share=share,

@@ -13,8 +13,11 @@ from quick_runs import TrainedRun, train_quickly
 install_import_hook(
     [
         "enecg.ensembles",
+        "enecg.experts.filtering",
         "enecg.experts.measurements",
+        "enecg.running_median",
         "enecg.signal",
+        "enecg.zero_phase",
         "pipeline.datasets.base",
         "pipeline.datasets.ludb",
         "pipeline.datasets.mimic_iv_ecg",

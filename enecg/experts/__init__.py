@@ -3,6 +3,7 @@
 from enecg.experts.base import Expert, ExpertDefinition, ExpertSpec, FrozenExpert
 from enecg.experts.options import ExpertOption
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.pretraining_data import PretrainingData
 from enecg.experts.registry import (
     get_definition,
     list_experts,
@@ -20,6 +21,7 @@ __all__ = [
     "ExpertSpec",
     "FrozenExpert",
     "Preprocessing",
+    "PretrainingData",
     "Weights",
     "get_definition",
     "list_experts",

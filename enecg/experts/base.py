@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.checkpoints import model_sha256
+from enecg.experts.digests import model_sha256
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.pretraining_data import PretrainingData
 from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
-from enecg.experts.weights import HubFile, Weights, find_weights
+from enecg.experts.weights import HubFile, ManualFile, Weights, find_weights
 from enecg.pooling import POOLINGS, pool, pooled_size
 from enecg.pretraining import Pretraining
 from enecg.signal import mean_and_scale
@@ -162,7 +163,7 @@ class ExpertDefinition:
         pooling: Default pooling.
         license: SPDX identifier of the license of code and published weights.
         source: Paper or package of the model.
-        published: Checkpoint published by the authors, or None.
+        published: Checkpoint published by the authors, on the hub or on another page, or None.
         embedding_size: Features per record with the published architecture and default pooling.
         parameters: Number of parameters of the published architecture.
         build: Function of the definition, the weights and a pooling that returns the expert on
@@ -172,6 +173,7 @@ class ExpertDefinition:
             as further keyword arguments.
         has_weights: Whether the expert has weights. Without, `--weights` does not apply to it.
         reconstruction: How `enecg pretrain` trains the model; None if it cannot.
+        pretrained_on: Data sets that the published weights were trained on. Not part of the spec.
     """
 
     name: str
@@ -180,7 +182,7 @@ class ExpertDefinition:
     pooling: str
     license: str
     source: str
-    published: HubFile | None
+    published: HubFile | ManualFile | None
     embedding_size: int
     parameters: int
     build: Callable[..., Expert]
@@ -188,6 +190,7 @@ class ExpertDefinition:
     settings: tuple[ExpertSetting, ...] = ()
     has_weights: bool = True
     reconstruction: Reconstruction | None = None
+    pretrained_on: tuple[PretrainingData, ...] = ()
 
     def find_weights(self, choice: str, *, fetch: bool = True) -> Weights:
         """Resolve the value of `--weights`; see `weights.find_weights`.

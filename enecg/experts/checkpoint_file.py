@@ -4,16 +4,29 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from enecg.errors import UserError
 
 _TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
 """The number at the start of files that torch wrote before 1.6, as it is pickled."""
+
+# The training state in a checkpoint may contain numpy scalars and arrays (scores, the best loss).
+# numpy 1 and 2 pickle the same functions under different module names.
+_NUMPY_TYPES: tuple[Any, ...] = (
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (bool, "i4", "i8", "f4", "f8")),
+    *(
+        (getattr(np._core.multiarray, name), f"{module}.{name}")
+        for name in ("scalar", "_reconstruct")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    ),
+)
 
 _UNPACK = "unpack it and give the checkpoint inside"
 _EXPORT = "export the state_dict as safetensors"
@@ -112,14 +125,14 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) -> Any:
+def read_torch_file(path: Path, *, remedy: str) -> Any:
     """Read a torch file without executing code.
+
+    Besides tensors and plain containers, it may contain `argparse.Namespace` and numpy arrays.
 
     Args:
         path: A file written by `torch.save`.
         remedy: Remedy for a file that contains other objects, for the error message.
-        safe_types: Types allowed besides tensors, plain containers and `argparse.Namespace`, as
-            `torch.serialization.safe_globals` takes them.
 
     Returns:
         The contents, tensors on the CPU.
@@ -131,7 +144,7 @@ def read_torch_file(path: Path, *, remedy: str, safe_types: Sequence[Any] = ()) 
         # An open file, because torch.load selects the format by the extension of a path.
         with (
             path.open("rb") as file,
-            torch.serialization.safe_globals([Namespace, *safe_types]),
+            torch.serialization.safe_globals([Namespace, *_NUMPY_TYPES]),
         ):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -1,21 +1,22 @@
-"""Checkpoints: state dicts and their wrappers, strict loading, and SHA-256 digests."""
+"""Checkpoints: state dicts and their wrappers, and strict loading."""
 
-import hashlib
 import json
 import logging
-import os
 import re
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from enecg.errors import UserError
 from enecg.experts.checkpoint_file import detect_format, read_torch_file
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "net")
 """Keys under which training code saves a state dict."""
@@ -28,6 +29,8 @@ _WRAPPERS = re.compile(r"_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_modul
 
 _PREFIXES = ("module.", "model.")
 """Names that DataParallel and Lightning put before every key."""
+
+MAX_CONFIG_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +48,14 @@ class Checkpoint:
     config: Mapping[str, Any]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         path: A safetensors file, or a torch file that contains a state dict, directly or under
             a usual key such as `state_dict` or `model`.
+        key: Key under which the source of this model saves the state dict; it takes precedence
+            over the usual ones.
 
     Returns:
         Its tensors and hyperparameters.
@@ -69,11 +74,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
             ) from error
         return Checkpoint(remove_wrappers(tensors, path), metadata)
     contents = read_torch_file(path, remedy="save only its state_dict, preferably as safetensors")
-    state = _find_state_dict(contents, path)
+    state = _find_state_dict(contents, path, key)
     config: dict[str, Any] = {}
     if not _is_state_dict(contents):
-        for key in _CONFIGS:
-            saved = contents.get(key)
+        for name in _CONFIGS:
+            saved = contents.get(name)
             saved = vars(saved) if isinstance(saved, Namespace) else saved
             config |= saved if isinstance(saved, Mapping) else {}
     return Checkpoint(remove_wrappers(state, path), config)
@@ -93,16 +98,17 @@ def _is_state_dict(value: object) -> bool:
     )
 
 
-def _find_state_dict(contents: Any, path: Path) -> dict[str, Tensor]:
+def _find_state_dict(contents: Any, path: Path, key: str | None) -> dict[str, Tensor]:
     if _is_state_dict(contents):
         return dict(contents)
-    expected = f"the state_dict itself, or one under the key {', '.join(_STATE_DICTS[:-1])} or net"
+    known = (key, *_STATE_DICTS) if key else _STATE_DICTS
+    expected = f"the state_dict itself, or one under the key {', '.join(known[:-1])} or net"
     if not isinstance(contents, dict):
         raise UserError(
             f"{path} contains a {type(contents).__name__} instead of a state_dict; save {expected}."
         )
-    found = [key for key in _STATE_DICTS if _is_state_dict(contents.get(key))]
-    if len(found) > 1:
+    found = [name for name in known if _is_state_dict(contents.get(name))]
+    if len(found) > 1 and found[0] != key:
         raise UserError(
             f"{path} contains several state_dicts ({', '.join(found)}); save the model's alone."
         )
@@ -185,25 +191,28 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def load_strict(
+def match_keys(
     model: nn.Module,
     tensors: dict[str, Tensor],
     path: Path,
     unused: Sequence[str] = (),
     published_name: Callable[[str], str] = str,
-) -> None:
-    """Load a checkpoint's tensors into a model, requiring that all keys match.
+) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by the keys of a model, requiring that all keys match.
 
     Args:
-        model: The model, modified in place.
+        model: The model, which may be on the meta device.
         tensors: The checkpoint's tensors by key.
         path: The checkpoint, for error messages.
         unused: Prefixes of checkpoint keys that the embedding does not need.
         published_name: Maps a key of the model's state dict to the checkpoint's key.
 
+    Returns:
+        The tensors, in the model's data types.
+
     Raises:
-        UserError: Keys are missing or unexpected, shapes differ, or values are not finite. The
-            message names the first of each, as in the checkpoint.
+        UserError: Keys are missing or unexpected, or shapes differ. The message names the first of
+            each, as in the checkpoint.
     """
     own = model.state_dict()
     own_keys = {published_name(key): key for key in own}
@@ -231,70 +240,57 @@ def load_strict(
     ]
     if problems:
         raise UserError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}.")
-    # Values may also exceed the range of the model's data type.
-    given = {name: tensor.to(expected[name].dtype) for name, tensor in given.items()}
-    check_finite(given, path)
-    model.load_state_dict({own_keys[name]: tensor for name, tensor in given.items()})
+    return {own_keys[name]: tensor.to(expected[name].dtype) for name, tensor in given.items()}
 
 
-MAX_CONFIG_BYTES = 1 << 20
-SMALL_FILE_BYTES = 64 << 20
-"""Size up to which the digest of a file is always computed, in a fraction of a second."""
-
-
-def model_sha256(model: nn.Module) -> str:
-    """Compute the SHA-256 of a model's state dict: names, dtypes, shapes and bytes, by name."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, hexadecimal.
-
-    The digest of a large file is cached until its size, inode, or time of modification or of status
-    change differs. A user can restore the time of modification, but not that of the status change.
+def load_strict(
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    path: Path,
+    unused: Sequence[str] = (),
+    published_name: Callable[[str], str] = str,
+) -> None:
+    """Load a checkpoint's tensors into a model, requiring that all keys match.
 
     Args:
-        path: The file.
+        model: The model, modified in place.
+        tensors: The checkpoint's tensors by key.
+        path: The checkpoint, for error messages.
+        unused: Prefixes of checkpoint keys that the embedding does not need.
+        published_name: Maps a key of the model's state dict to the checkpoint's key.
+
+    Raises:
+        UserError: Keys are missing or unexpected, shapes differ, or values are not finite. The
+            message names the first of each, as in the checkpoint.
+    """
+    given = match_keys(model, tensors, path, unused, published_name)
+    # Values may also exceed the range of the model's data type.
+    check_finite({published_name(key): tensor for key, tensor in given.items()}, path)
+    model.load_state_dict(given)
+
+
+def build_strict(
+    make: Callable[[], Model], tensors: dict[str, Tensor], path: Path, unused: Sequence[str] = ()
+) -> Model:
+    """Build a model whose sizes were inferred from a checkpoint, and load the checkpoint.
+
+    Keys and shapes are compared before the model is allocated, so that a damaged checkpoint cannot
+    cause larger allocations than a valid one of its size.
+
+    Args:
+        make: Builds the model.
+        tensors: The checkpoint's tensors by key.
+        path: The checkpoint, for error messages.
+        unused: Prefixes of checkpoint keys that the embedding does not need.
 
     Returns:
-        The digest.
+        The model with the checkpoint's tensors.
+
+    Raises:
+        UserError: The checkpoint does not fit; see `load_strict`.
     """
-    resolved = path.resolve()
-    status = resolved.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    cached = _read_cache().get(str(resolved)) if status.st_size > SMALL_FILE_BYTES else None
-    if isinstance(cached, list) and cached[:-1] == stamp:
-        return str(cached[-1])
-    with resolved.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    _write_cache({**_read_cache(), str(resolved): [*stamp, sha256]})
-    return sha256
-
-
-def _cache_file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "enecg" / "sha256.json"
-
-
-def _read_cache() -> dict[str, list[Any]]:
-    try:
-        cache = json.loads(_cache_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    return cache if isinstance(cache, dict) else {}
-
-
-def _write_cache(cache: dict[str, list[Any]]) -> None:
-    file = _cache_file()
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(file)
-    except OSError:
-        # Without a writable cache directory, the digest is computed again next time.
-        return
+    with torch.device("meta"):
+        match_keys(make(), tensors, path, unused)
+    model = make()
+    load_strict(model, tensors, path, unused)
+    return model

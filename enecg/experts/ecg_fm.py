@@ -16,6 +16,7 @@ from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict
 from enecg.experts.ecg_fm_checkpoint import Architecture, published_name, read_ecg_fm_checkpoint
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.pretraining_data import CHALLENGE_2021, MIMIC_IV_ECG
 from enecg.experts.weights import HubFile, Weights
 
 SEGMENT_SECONDS = 5
@@ -149,4 +150,5 @@ ECG_FM = ExpertDefinition(
     embedding_size=1560,
     parameters=90_373_248,
     build=_build,
+    pretrained_on=(MIMIC_IV_ECG, CHALLENGE_2021),
 )

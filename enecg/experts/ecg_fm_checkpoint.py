@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ
@@ -73,19 +72,6 @@ _PRETRAINING: tuple[str, ...] = (
 _FINE_TUNED_ENCODER = ("encoder.feature_extractor.", "encoder.encoder.")
 _FINE_TUNED_HEAD = ("proj.",)
 
-# The training state in a checkpoint may contain numpy scalars and arrays (scores, the best loss).
-# numpy 1 and 2 pickle the same functions under different module names.
-_NUMPY_TYPES: tuple[Any, ...] = (
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (bool, "i4", "i8", "f4", "f8")),
-    *(
-        (getattr(np._core.multiarray, name), f"{module}.{name}")
-        for name in ("scalar", "_reconstruct")
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    ),
-)
-
 
 def published_name(key: str) -> str:
     """Return the checkpoint's name of a key of `EcgFm`'s state dict."""
@@ -114,7 +100,6 @@ def read_ecg_fm_checkpoint(
         raise UserError(f"{path} contains only tensors; ECG-FM requires {form}.")
     state = read_torch_file(
         path,
-        safe_types=_NUMPY_TYPES,
         remedy="save its cfg as plain dictionaries (OmegaConf.to_container), next to model",
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():

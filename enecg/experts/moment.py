@@ -18,6 +18,7 @@ from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.pretraining_data import TIME_SERIES_PILE
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import resample
 
@@ -204,6 +205,7 @@ def _define(name: str, size: str, parameters: int, windows: int = 1) -> ExpertDe
         embedding_size=2 * _T5_SIZES[size]["d_model"] + 2 * len(LEADS),
         parameters=parameters,
         build=partial(_build, size),
+        pretrained_on=(TIME_SERIES_PILE,),
     )
 
 

@@ -4,10 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ, SAMPLES, SECONDS
+from enecg.experts.filtering import Filtering
 
-Normalization = Literal["none", "zscore", "zscore-record", "model"]
-Resampling = Literal["none", "polyphase"]
-Padding = Literal["none", "edge"]
+Normalization = Literal["none", "zscore", "zscore-record", "zscore-all-leads", "model"]
+Resampling = Literal["none", "polyphase", "fourier"]
+Padding = Literal["none", "edge", "periodic"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,17 @@ class Preprocessing:
         windows: Number of windows per record. The first starts at the first sample.
         window_steps: Samples per lead and window, at `sample_rate_hz`.
         window_stride_steps: Samples between the starts of consecutive windows, at `sample_rate_hz`.
-        resampling: `polyphase` uses the filter of `signal.resample`, `none` keeps the samples.
+        resampling: `polyphase` uses the filter of `signal.resample`, `fourier` truncates the
+            spectrum (`signal.fourier_resample`), `none` keeps the samples.
         padding: Values beyond the ends of a window during resampling: `edge` repeats the first and
-            last sample, `none` applies without resampling.
+            last sample, `periodic` repeats the window, `none` applies without resampling.
         normalization: `none` keeps mV. `zscore` gives each lead of each window mean 0 and
             variance 1 (`signal.standardize`). `zscore-record` does so over the whole record before
-            windows are cut, without an epsilon; constant leads become 0. `model` leaves it to the
+            windows are cut, without an epsilon; constant leads become 0. `zscore-all-leads` gives
+            all leads of the record together mean 0 and variance 1. `model` leaves it to the
             model's own first layer.
         leads: Leads of the input, in order.
+        filtering: Filters that are applied to the decoded record first; None for no filters.
     """
 
     sample_rate_hz: float = float(SAMPLE_RATE_HZ)
@@ -43,6 +47,7 @@ class Preprocessing:
     padding: Padding = "none"
     normalization: Normalization = "none"
     leads: tuple[str, ...] = LEADS
+    filtering: Filtering | None = None
 
     def __post_init__(self) -> None:
         for value, allowed in (
@@ -86,12 +91,18 @@ class Preprocessing:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, as they are stored in a store's provenance."""
-        return {**asdict(self), "leads": list(self.leads)}
+        values = {**asdict(self), "leads": list(self.leads)}
+        if self.filtering is None:
+            del values["filtering"]
+        else:
+            values["filtering"]["band_hz"] = list(self.filtering.band_hz)
+        return values
 
     def __str__(self) -> str:
         leads = "12 leads" if self.leads == LEADS else f"leads {', '.join(self.leads)}"
         windows = f"{self.windows} windows of " if self.windows > 1 else ""
+        filtering = f"{self.filtering}, " if self.filtering else ""
         return (
-            f"{leads}, {windows}{self.window_steps} samples at {self.sample_rate_hz:g} Hz, "
-            f"normalization: {self.normalization}"
+            f"{leads}, {filtering}{windows}{self.window_steps} samples at "
+            f"{self.sample_rate_hz:g} Hz, normalization: {self.normalization}"
         )

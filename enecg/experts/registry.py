@@ -20,6 +20,8 @@ _BUILT_IN = {
     "moment-large-windows": "enecg.experts.moment:MOMENT_LARGE_WINDOWS",
     "tempo": "enecg.experts.tempo:TEMPO",
     "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
+    "ecgfounder": "enecg.experts.ecgfounder:ECGFOUNDER",
+    "ecg-jepa": "enecg.experts.ecg_jepa:ECG_JEPA",
     "measurements": "enecg.experts.measurements.expert:MEASUREMENTS",
 }
 

@@ -20,6 +20,7 @@ from enecg.errors import UserError
 from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
 from enecg.experts.checkpoints import check_finite, load_strict, read_checkpoint, read_config
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.pretraining_data import FORECASTING_SETS
 from enecg.experts.weights import HubFile, Weights
 from enecg.signal import moving_average, resample, standardize
 
@@ -239,4 +240,5 @@ TEMPO = ExpertDefinition(
     embedding_size=4632,
     parameters=84_741_602,
     build=_build,
+    pretrained_on=(FORECASTING_SETS,),
 )

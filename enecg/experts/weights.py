@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from enecg.errors import UserError
 from enecg.experts.checkpoint_file import detect_format
-from enecg.experts.checkpoints import file_sha256
+from enecg.experts.digests import file_sha256
 from enecg.pretraining import METADATA_KEY, Pretraining
 
 _HUB = re.compile(
@@ -38,6 +38,22 @@ class HubFile:
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
         return f"hub:{self.repository}{revision}/{self.file}"
+
+
+@dataclass(frozen=True)
+class ManualFile:
+    """A published checkpoint that is not on the hub; users download it from a page.
+
+    Attributes:
+        file: Name of the checkpoint.
+        page: URL of the page with the download link.
+    """
+
+    file: str
+    page: str
+
+    def __str__(self) -> str:
+        return f"{self.file} from {self.page}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ def read_pretraining(path: Path) -> Pretraining | None:
 
 
 def find_weights(
-    expert: str, choice: str, published: HubFile | None, *, fetch: bool = True
+    expert: str, choice: str, published: HubFile | ManualFile | None, *, fetch: bool = True
 ) -> Weights:
     """Resolve the value of `--weights` for an expert.
 
@@ -127,12 +143,18 @@ def find_weights(
                 f"No weights of {expert} are published; give a checkpoint with "
                 f"--weights {expert}@PATH, or untrained weights with --weights {expert}@random:0."
             )
+        if isinstance(published, ManualFile):
+            raise UserError(
+                f"The weights of {expert} are not on the hub; download {published} and give the "
+                f"file with --weights {expert}@PATH, or use untrained weights with --weights "
+                f"{expert}@random:0."
+            )
         return Weights(path=download_weights(expert, published, local_only=not fetch))
     if choice.startswith("hub:"):
         found = _HUB.fullmatch(choice)
         if found is None:
             raise UserError(f"{choice!r} is not a hub file: write hub:REPO@REVISION/FILE.")
-        companions = published.companions if published else ()
+        companions = published.companions if isinstance(published, HubFile) else ()
         file = HubFile(found["repository"], found["file"], found["revision"], companions)
         return Weights(path=download_weights(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()

@@ -25,7 +25,7 @@ from pipeline.pretraining.state import (
     PretrainingState,
 )
 from pipeline.runs.output_folder import write_file
-from pipeline.runs.results import read_document
+from pipeline.runs.run_documents import read_document
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.errors import UnsafeFile
 

@@ -1,7 +1,7 @@
 """Notes below the result tables of a run or an evaluation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from enecg.metrics import BINS
 from enecg.pretraining import METADATA_KEY, Pretraining
@@ -30,6 +30,21 @@ def untrained_warning(experts: Sequence[str]) -> str:
         f"Untrained experts: {', '.join(experts)}. Their weights are random, so these scores show "
         "that the pipeline runs, not how good the experts are."
     )
+
+
+def pretraining_warnings(dataset: str, pretrained: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return warnings about experts that were pretrained on patients of the data set.
+
+    Args:
+        dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
+        pretrained: Names of these pretraining data by expert; see `find_pretrained`.
+    """
+    return [
+        f"The weights of {expert} were pretrained on {' and '.join(names)}, which may contain the "
+        f"test patients of {dataset}. Scores of {expert}, and of methods that use it, may be too "
+        "good."
+        for expert, names in pretrained.items()
+    ]
 
 
 def run_notes(run: RunResults) -> tuple[str, ...]:
@@ -77,6 +92,7 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
         notes.append("Parameters: heads and gate only, without the frozen experts.")
     if run.config["records_left_out"]:
         notes.append(f"Skipped {run.config['records_left_out']} unreadable ECGs.")
+    notes += pretraining_warnings(run.config["dataset"], run.pretrained)
     notes += run.config["notes"]
     for task in run.tasks.values():
         notes += _explain_undefined(run, task)

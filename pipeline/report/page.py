@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.datasets.base import Dataset
 from pipeline.report.ecg_section import EcgDrawings
 from pipeline.report.formats import render_page, write_html
-from pipeline.report.notes import other_metrics_notes, untrained_warning
+from pipeline.report.notes import other_metrics_notes, pretraining_warnings, untrained_warning
 from pipeline.report.paper_tables import figure3, other_metrics_tables, page_tables
 from pipeline.report.plots import method_colors
 from pipeline.report.summary import build_cards, list_facts
@@ -59,6 +59,7 @@ def write_page(run: RunResults, *, out: Path | None = None, dataset: Dataset | N
         others=other_metrics_tables(run, run.methods),
         others_notes=other_metrics_notes(run),
         warning=untrained_warning(run.untrained),
+        pretraining_warnings=pretraining_warnings(run.config["dataset"], run.pretrained),
         resources=figure3(run),
         sections=sections,
         examples=examples,

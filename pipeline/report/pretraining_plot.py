@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.pretraining.state import EpochErrors
-from pipeline.report.plots import ENSEMBLE_COLOR, EXPERT_COLOR
+from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR
 
 
 def plot_pretraining(

@@ -38,7 +38,11 @@ class Table:
 
 
 def method_label(method: str, run: RunResults) -> str:
-    """Return a method's name, marked if its heads or its experts' weights are untrained."""
+    """Return a method's name, with marks that matter for its scores.
+
+    Heads and experts are marked if they are untrained, and experts if they were pretrained on the
+    data set.
+    """
     if method in BASELINES:
         return method
     expert = method.removeprefix(ZERO_SHOT)
@@ -46,6 +50,7 @@ def method_label(method: str, run: RunResults) -> str:
         weights = run.weights[expert]
         marks = ["untrained heads"] if method.startswith(ZERO_SHOT) else []
         marks += [f"untrained, {weights}"] if weights.startswith("random:") else []
+        marks += ["pretrained on this data set"] if expert in run.pretrained else []
         return f"{expert} ({'; '.join(marks)})" if marks else expert
     if run.untrained:
         return f"{method} ({len(run.untrained)} of {len(run.weights)} experts untrained)"

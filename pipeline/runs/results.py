@@ -9,6 +9,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.label_fractions import LabelFraction
 from pipeline.evaluation.predictions import BASELINES, RIDGE, ZERO_SHOT
 from pipeline.evaluation.scores import Score
+from pipeline.runs.pretraining import find_pretrained
 from pipeline.runs.results_document import (
     Thresholds,
     parse_difference,
@@ -67,6 +68,11 @@ class RunResults:
     def untrained(self) -> list[str]:
         """Names of experts with random weights."""
         return [name for name, weights in self.weights.items() if weights.startswith("random:")]
+
+    @property
+    def pretrained(self) -> dict[str, list[str]]:
+        """Experts that were pretrained on patients of the data set; see `find_pretrained`."""
+        return find_pretrained(self.config["dataset"], self.weights)
 
     @property
     def methods(self) -> list[str]:

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from scipy.signal import resample_poly
 
-from enecg.signal import mean_and_scale, resample, standardize
+from enecg.signal import fourier_resample, mean_and_scale, resample, standardize
 
 
 def sine(hertz: float, steps: int = 5000) -> torch.Tensor:
@@ -64,3 +65,19 @@ def test_standardize_returns_the_mean_and_scale_that_it_removed():
     assert standardized.mean(-1).abs().max() < 1e-5
     torch.testing.assert_close(standardized * scale + mean, series, atol=1e-5, rtol=0)
     torch.testing.assert_close(scale, torch.full((4, 1), 2**0.5), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("time", "steps"), [(5000, 2500), (5000, 1000), (501, 100), (7, 4)])
+def test_fourier_resampling_equals_that_of_scipy(time: int, steps: int):
+    series = np.random.default_rng(0).normal(size=(3, time))
+    expected = scipy.signal.resample(series, steps, axis=1)
+    found = fourier_resample(torch.from_numpy(series).float(), steps)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(series).max())
+    assert fourier_resample(found, steps) is found
+
+
+def test_fourier_resampling_is_not_affected_by_autocast():
+    series = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fourier_resample(series, 2500)
+    assert torch.equal(found, fourier_resample(series, 2500))

@@ -18,7 +18,7 @@ import torch
 from markdown_it import MarkdownIt
 
 from enecg.errors import UserError
-from enecg.experts import checkpoints
+from enecg.experts import digests
 from enecg.experts.checkpoint_file import detect_format
 from flows.cli import enecg
 from flows.output import log_to_stderr, print_text, printable
@@ -195,16 +195,16 @@ def test_changed_byte_with_restored_time_changes_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(checkpoints, "SMALL_FILE_BYTES", 10)
+    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", 10)
     path = tmp_path / "weights.bin"
     path.write_bytes(b"a" * 1000)
     before = path.stat()
-    first = checkpoints.file_sha256(path)
-    assert checkpoints.file_sha256(path) == first
+    first = digests.file_sha256(path)
+    assert digests.file_sha256(path) == first
     with path.open("r+b") as file:
         file.write(b"b")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert checkpoints.file_sha256(path) != first
+    assert digests.file_sha256(path) != first
 
 
 def test_compressed_checkpoint_is_refused(tmp_path: Path):

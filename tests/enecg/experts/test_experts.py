@@ -96,13 +96,13 @@ def check_sizes(name: str) -> None:
     assert sum(parameter.numel() for parameter in expert.parameters()) == definition.parameters
 
 
-@pytest.mark.parametrize("name", [*FAST, "moment", "moment-windows"])
+@pytest.mark.parametrize("name", [*FAST, "moment", "moment-windows", "ecgfounder"])
 def test_definition_states_the_sizes_of_the_expert(name: str):
     check_sizes(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["moment-base", "moment-large", "tempo", "ecg-fm"])
+@pytest.mark.parametrize("name", ["moment-base", "moment-large", "tempo", "ecg-fm", "ecg-jepa"])
 def test_definition_states_the_sizes_of_a_large_expert(name: str):
     check_sizes(name)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from enecg.ecg_format import LEADS
-from enecg.experts import Preprocessing
+from enecg.experts import Preprocessing, get_definition
 
 
 def test_default_describes_the_decoded_record():
@@ -33,6 +33,18 @@ def test_sampling_rate_follows_from_steps_and_windows(
 def test_json_values_survive_a_round_trip():
     values = Preprocessing.resampled(500, normalization="zscore", leads=("II", "V1")).as_json()
     assert json.loads(json.dumps(values)) == values
+
+
+def test_filters_are_json_values():
+    values = get_definition("ecgfounder").preprocessing.as_json()
+    assert json.loads(json.dumps(values)) == values
+    assert values["filtering"] == {
+        "notch_hz": 50.0,
+        "notch_quality": 30.0,
+        "band_hz": [0.67, 40.0],
+        "band_order": 4,
+        "baseline_steps": 201,
+    }
 
 
 @pytest.mark.parametrize("field", ["resampling", "padding", "normalization"])

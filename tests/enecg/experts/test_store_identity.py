@@ -25,6 +25,8 @@ WITHOUT_WEIGHTS = {
     "moment-large-windows": "f8c3fc5f06c44563",
     "tempo": "461a5fb11abe80eb",
     "ecg-fm": "79dedb1f4e57bf99",
+    "ecgfounder": "9a6c4d2aea06889d",
+    "ecg-jepa": "b660c963c280bb27",
     "measurements": "ec1b7f091619383b",
     "leads": "418c56cc5ded7abe",
 }
@@ -35,12 +37,14 @@ SMALL = {
     "timesnet": "156f752251333b05",
     "moment": "ee000a01f80587d5",
     "moment-windows": "ea5e512fcef58c7a",
+    "ecgfounder": "e4ae1d76d420a63a",
 }
 LARGE = {
     "moment-base": "182b04a8ee1ddc1f",
     "moment-large": "891ade01d04f6866",
     "tempo": "ec5e63ee9c0e76e7",
     "ecg-fm": "e72d4e05451e97a9",
+    "ecg-jepa": "e95e3ed8d2ef5679",
 }
 """Identities with `random:0`, with the SHA-256 of the weights.
 
@@ -96,7 +100,7 @@ def test_identity_of_a_large_expert_with_random_weights_is_pinned(name: str):
     check(name, load_expert(name, "random:0").spec, LARGE[name])
 
 
-@pytest.mark.parametrize("name", ["dlinear", "timesnet"])
+@pytest.mark.parametrize("name", ["dlinear", "timesnet", "ecgfounder"])
 def test_random_weights_do_not_depend_on_the_number_of_threads(name: str):
     threads = torch.get_num_threads()
     specs = []
@@ -122,5 +126,26 @@ def test_random_weights_do_not_depend_on_the_cpu():
             check=True,
         ).stdout
         for branch in ("COMPATIBLE", "AUTO")
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ecgfounder", "ecg-jepa"])
+def test_float64_draws_do_not_depend_on_vector_instructions(name: str):
+    program = (
+        "import sys\n"
+        "from enecg.experts import load_expert\n"
+        "print(load_expert(sys.argv[1], 'random:0').spec.weights_sha256)"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program, name],
+            env=os.environ | {"ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for capability in ("default", "avx2")
     }
     assert len(found) == 1

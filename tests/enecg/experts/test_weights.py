@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from enecg.errors import UserError
-from enecg.experts.checkpoints import file_sha256, load_strict, model_sha256, read_checkpoint
+from enecg.experts.checkpoints import load_strict, read_checkpoint
+from enecg.experts.digests import file_sha256, model_sha256
 from enecg.experts.options import ExpertOption
 from enecg.experts.weights import HubFile, find_weights
 
@@ -127,7 +128,7 @@ def test_file_digest_is_cached_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("enecg.experts.checkpoints.SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr("enecg.experts.digests.SMALL_FILE_BYTES", 0)
     path = tmp_path / "a.pth"
     path.write_bytes(b"one")
     first = file_sha256(path)

@@ -29,6 +29,27 @@ def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]
     return {name: tensor(name, shape) for name, shape in shapes.items()}
 
 
+def scaled_state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Return all parameters of a deep model, scaled so that its states neither grow nor vanish.
+
+    Matrices and kernels have an SD of 1 / sqrt(inputs per output). Other parameters are normal with
+    an SD of 0.1 around 0, or around 1 for weights and variances of normalization layers. Numbers of
+    batches are 0.
+    """
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            tensors[name] = torch.zeros((), dtype=torch.int64)
+            continue
+        drawn = np.random.RandomState(crc32(name.encode())).standard_normal(tuple(shape))
+        if len(shape) > 1:
+            value = drawn / np.sqrt(np.prod(shape[1:]))
+        else:
+            value = 0.1 * drawn + name.endswith(("weight", "running_var"))
+        tensors[name] = torch.from_numpy(value.astype(np.float32))
+    return tensors
+
+
 def ecg(beats_per_minute: float, seed: int) -> torch.Tensor:
     """Return a record in mV, (12, 5000), with regular beats, baseline wander and noise."""
     random = np.random.RandomState(seed)

@@ -1,0 +1,30 @@
+"""Experts whose published weights were trained on the data set of a run."""
+
+from collections.abc import Mapping
+
+from enecg.experts import get_definition, list_experts
+
+
+def find_pretrained(dataset: str, weights: Mapping[str, str]) -> dict[str, list[str]]:
+    """Find experts whose published weights were trained on patients of a data set.
+
+    A checkpoint of an expert is assumed to be the published one, or to be derived from it.
+
+    Args:
+        dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
+        weights: Weights by expert, as in a store's provenance: ``checkpoint``, ``random:SEED`` or
+            ``none``.
+
+    Returns:
+        Names of the pretraining data that contain the data set, by expert. Untrained experts and
+        experts that are not registered are omitted.
+    """
+    registered = list_experts()
+    found = {
+        expert: [
+            data.name for data in get_definition(expert).pretrained_on if data.contains(dataset)
+        ]
+        for expert, label in weights.items()
+        if label == "checkpoint" and expert in registered
+    }
+    return {expert: names for expert, names in found.items() if names}
