@@ -24,6 +24,13 @@ JOBS = {
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
+    "explain": (
+        "flows.explain:explain",
+        "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
+        "integrated gradients through each expert and its head, and through the gated mixture. "
+        "Research software, not a medical device.\n\nExample: enecg explain --run runs/demo "
+        "--dataset mimic-iv-ecg:data/demo --cohort 10 --out why",
+    ),
     "experts": ("flows.experts:app", "List the experts, or download their published weights."),
     "data": ("flows.data:app", "Check the signals of a data set."),
     "store": ("flows.store:app", "List, show, verify, repair, clean up and copy stores."),

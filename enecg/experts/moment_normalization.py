@@ -15,7 +15,9 @@ class DifferentiableRevIN(RevIN):  # type: ignore[misc]
     """
 
     def _get_statistics(
-        self, x: Float[Tensor, "batch channel time"], mask: Float[Tensor, "batch time"] | None = None
+        self,
+        x: Float[Tensor, "batch channel time"],
+        mask: Float[Tensor, "batch time"] | None = None,
     ) -> None:
         if mask is None:
             mask = torch.ones((x.shape[0], x.shape[-1]), device=x.device)

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 _PATH = re.compile(r' d="([^"]*)"')
-_NUMBER = re.compile(r"-?\d+\.\d+")
+_PART = re.compile(r"[A-Za-z]|-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_COMMENT = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+_INDENT = re.compile(r">\s+<")
 _SVG_TAG = re.compile(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>')
 
 
@@ -28,15 +30,15 @@ def encode_svg(figure: Figure, label: str) -> str:
         artist.set_parse_math(False)
     buffer = io.StringIO()
     # A constant salt makes the ids of elements reproducible.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.15}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.3}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The warning repeats characters of names, which may control the terminal.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = _PATH.sub(_round_path, svg)
+    svg = _INDENT.sub("><", _COMMENT.sub("", svg))
+    svg = _PATH.sub(_compact_path, svg)
     width = figure.get_figwidth() * 25.4
     opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -46,11 +48,32 @@ def encode_svg(figure: Figure, label: str) -> str:
     return _SVG_TAG.sub(opening, svg, count=1)
 
 
-def _round_path(found: re.Match[str]) -> str:
-    rounded = _NUMBER.sub(
-        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[1]
-    )
-    return f' d="{" ".join(rounded.split())}"'
+def _compact_path(found: re.Match[str]) -> str:
+    """Round the coordinates of a path, and make those of a path of straight lines relative."""
+    parts = _PART.findall(found[1])
+    if {part for part in parts if part.isalpha()} - {"M", "L", "z"}:
+        text = " ".join(part if part.isalpha() else _format(float(part)) for part in parts)
+        return f' d="{text}"'
+    text, command, numbers = "", "", iter(parts)
+    start = previous = (0, 0)
+    for part in numbers:
+        if part == "z":
+            # The next point is relative to the first one of the closed line.
+            text, command, previous = text + part, part, start
+            continue
+        # In hundredths, so that rounding errors do not add up.
+        point = (round(100 * float(next(numbers))), round(100 * float(next(numbers))))
+        x, y = (_format((new - old) / 100) for new, old in zip(point, previous, strict=True))
+        separator = "" if x.startswith("-") else " "
+        text += separator if part == command == "L" else part.lower()
+        text += f"{x}{'' if y.startswith('-') else ' '}{y}"
+        start = point if part == "M" else start
+        command, previous = part, point
+    return f' d="{text}"'
+
+
+def _format(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".").replace("-0.", "-.").removeprefix("0") or "0"
 
 
 def _escape(text: str) -> str:
