@@ -8,6 +8,7 @@ from typing import Any
 
 _SOURCES = {
     "Evaluation": "pipeline.evaluate",
+    "ExplainOptions": "pipeline.explanation.options",
     "ExtractOptions": "pipeline.extraction.options",
     "ExtractionSummary": "pipeline.extraction.summary",
     "FitSettings": "pipeline.training.settings",
@@ -18,6 +19,7 @@ _SOURCES = {
     "Results": "pipeline.train",
     "TrainSettings": "pipeline.training.settings",
     "evaluate": "pipeline.evaluate",
+    "explain": "pipeline.explain",
     "extract": "pipeline.extract",
     "make_labels": "pipeline.labels.label_step",
     "load_run": "pipeline.prediction.live_run",

@@ -5,6 +5,8 @@ from pipeline.datasets.label_rules import LabelRules as LabelRules
 from pipeline.datasets.registry import open_dataset as open_dataset
 from pipeline.evaluate import Evaluation as Evaluation
 from pipeline.evaluate import evaluate as evaluate
+from pipeline.explain import explain as explain
+from pipeline.explanation.options import ExplainOptions as ExplainOptions
 from pipeline.extract import extract as extract
 from pipeline.extraction.options import ExtractOptions as ExtractOptions
 from pipeline.extraction.summary import ExtractionSummary as ExtractionSummary

@@ -26,6 +26,13 @@ JOBS = {
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
     "predict": ("flows.predict:predict", "Predict ECGs with a run, from their waveforms."),
+    "explain": (
+        "flows.explain:explain",
+        "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
+        "integrated gradients through each expert and its head, and through the gated mixture. "
+        "Research software, not a medical device.\n\nExample: enecg explain --run runs/demo "
+        "--dataset mimic-iv-ecg:data/demo --cohort 10 --out why",
+    ),
     "experts": ("flows.experts:app", "List the experts, or download their published weights."),
     "doctor": (
         "flows.doctor.command:doctor",

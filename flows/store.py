@@ -1,4 +1,4 @@
-"""`enecg store`: list, show, verify, repair, clean up and copy stores, without Prefect."""
+"""`enecg store`: list, show, map, verify, repair, clean up and copy stores, without Prefect."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 app: App = App(name="store")
 app.command(card)
+app.command(
+    "flows.store_browse:plot",
+    name="plot",
+    help="Write a page with a map of each expert's embeddings and the similarity of the experts."
+    "\n\nExample: enecg store plot stores --out map.html --dataset ludb:/data/ludb --color age",
+)
+app.command(
+    "flows.store_browse:neighbors",
+    name="neighbors",
+    help="Print the records whose embeddings are nearest to that of a record, for each expert."
+    "\n\nExample: enecg store neighbors stores 40689238 --experts moment --count 10",
+)
 
 Root = Annotated[str, Parameter(help="Root of the stores: a folder or a URL (s3://, file://).")]
 Url = Annotated[

@@ -89,6 +89,10 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
         # The warning concerns heads, which embeddings do not use.
         warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
         model: nn.Module = MOMENT(Namespace(**{**config, **forced}))
+    # Imported here because it requires momentfm. The values are the same, only gradients differ.
+    from enecg.experts.moment_normalization import DifferentiableRevIN
+
+    model.normalizer = DifferentiableRevIN(num_features=1, affine=config["revin_affine"])
     return model
 
 

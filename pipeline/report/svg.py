@@ -3,7 +3,6 @@
 import io
 import re
 import warnings
-from itertools import pairwise
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -13,10 +12,9 @@ from matplotlib.text import Text
 from pipeline.runs.escaping import replace_control
 
 _PATH = re.compile(r' d="([^"]*)"')
-_NUMBER = re.compile(r"-?\d+\.\d+")
-_POLYLINE = re.compile(r"\s*M [-\d.]+ [-\d.]+\s+(?:L [-\d.]+ [-\d.]+\s+)+")
-LONG_POLYLINE = 500
-"""Number of lines above which the path of a polyline is abbreviated."""
+_PART = re.compile(r"[A-Za-z]|-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_COMMENT = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+_INDENT = re.compile(r">\s+<")
 _SVG_TAG = re.compile(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>')
 
 
@@ -36,7 +34,7 @@ def encode_svg(figure: Figure, label: str) -> str:
             artist.set_parse_math(False)
     buffer = io.StringIO()
     # A constant salt makes the ids of elements reproducible.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.15}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.3}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The warning repeats characters of names, which may control the terminal.
         warnings.filterwarnings("ignore", message="Glyph")
@@ -44,8 +42,8 @@ def encode_svg(figure: Figure, label: str) -> str:
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = _PATH.sub(_round_path, svg)
+    svg = _INDENT.sub("><", _COMMENT.sub("", svg))
+    svg = _PATH.sub(_compact_path, svg)
     width = figure.get_figwidth() * 25.4
     opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -55,32 +53,32 @@ def encode_svg(figure: Figure, label: str) -> str:
     return replace_control(_SVG_TAG.sub(opening, svg, count=1))
 
 
-def _round_path(found: re.Match[str]) -> str:
-    if _POLYLINE.fullmatch(found[1]) and found[1].count("L") > LONG_POLYLINE:
-        return f' d="{_relative_path(found[1])}"'
-    rounded = _NUMBER.sub(
-        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[1]
-    )
-    return f' d="{" ".join(rounded.split())}"'
+def _compact_path(found: re.Match[str]) -> str:
+    """Round the coordinates of a path, and make those of a path of straight lines relative."""
+    parts = _PART.findall(found[1])
+    if {part for part in parts if part.isalpha()} - {"M", "L", "z"}:
+        text = " ".join(part if part.isalpha() else _format(float(part)) for part in parts)
+        return f' d="{text}"'
+    text, command, numbers = "", "", iter(parts)
+    start = previous = (0, 0)
+    for part in numbers:
+        if part == "z":
+            # The next point is relative to the first one of the closed line.
+            text, command, previous = text + part, part, start
+            continue
+        # In hundredths, so that rounding errors do not add up.
+        point = (round(100 * float(next(numbers))), round(100 * float(next(numbers))))
+        x, y = (_format((new - old) / 100) for new, old in zip(point, previous, strict=True))
+        separator = "" if x.startswith("-") else " "
+        text += separator if part == command == "L" else part.lower()
+        text += f"{x}{'' if y.startswith('-') else ' '}{y}"
+        start = point if part == "M" else start
+        command, previous = part, point
+    return f' d="{text}"'
 
 
-def _relative_path(polyline: str) -> str:
-    """Return the path of a polyline in steps of 0.1 points, which takes a third of the bytes."""
-    values = [round(10 * float(number)) for number in re.findall(r"[-\d.]+", polyline)]
-    points = list(zip(values[::2], values[1::2], strict=True))
-    steps = [
-        (x - last_x, y - last_y)
-        for (last_x, last_y), (x, y) in pairwise(points)
-        if (x, y) != (last_x, last_y)
-    ]
-    text = f"M{points[0][0] / 10:g} {points[0][1] / 10:g}l" + " ".join(
-        _tenths(step) for pair in steps for step in pair
-    )
-    return text.replace(" -", "-")
-
-
-def _tenths(value: int) -> str:
-    return f"{value / 10:g}".replace("0.", ".", 1) if abs(value) < 10 else f"{value / 10:g}"
+def _format(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".").replace("-0.", "-.").removeprefix("0") or "0"
 
 
 def _escape(text: str) -> str:

@@ -5,6 +5,9 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from enecg.ecg_format import LEADS, SAMPLES
 from enecg.errors import UserError
@@ -92,3 +95,15 @@ def test_an_unknown_layout_or_shape_is_refused():
         plot_ecg(make_ecg()[:8])
     with pytest.raises(UserError, match="attribution has shape"):
         plot_ecg(make_ecg(), attribution=np.zeros((12, 10)))
+
+
+def test_svg_paths_are_those_of_the_figure():
+    """Relative coordinates end where the absolute ones do, also after a closed line."""
+    corners = [(0, 0), (0.3, 0), (0.3, 0.7), (0, 0), (0.5, 0.5), (0.9, 0.2)]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY, Path.MOVETO, Path.LINETO]
+    figure = Figure(figsize=(1, 1))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(0, 1), frameon=False)
+    axes.set_axis_off()
+    axes.add_patch(PathPatch(Path(corners, codes), fill=False))
+    # One inch is 72 points, and the vertical axis points down.
+    assert 'd="m0 72l21.6 0 0-50.4-21.6 50.4zm36-36l28.8 21.6"' in encode_svg(figure, "")

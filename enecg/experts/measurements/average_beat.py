@@ -56,7 +56,7 @@ def make_average_beat(clean: Float32[np.ndarray, "record lead time"], beats: Bea
     records, leads, steps = clean.shape
     position = np.rint(beats.position).astype(int)
     complete = (position >= BEFORE) & (position + AFTER <= steps)
-    dominant = _find_dominant(beats)
+    dominant = find_dominant(beats)
     chosen = dominant & complete
     has_complete = np.bincount(beats.record[chosen], minlength=records) > 0
     chosen |= dominant & ~has_complete[beats.record]
@@ -95,7 +95,7 @@ def _typical_interval(
     return np.where(typical > 0, typical, 1.0).astype(np.float64)
 
 
-def _find_dominant(beats: Beats) -> Bool[np.ndarray, " beat"]:
+def find_dominant(beats: Beats) -> Bool[np.ndarray, " beat"]:
     """Return whether each beat has the dominant shape: at least two fifths of a record's beats."""
     dominant = beats.correlation > _DOMINANT
     rare = _share(dominant, beats) < 0.4

@@ -1,0 +1,97 @@
+"""`enecg store plot` and `enecg store neighbors`: look at stored embeddings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows import parameters as p
+from flows.output import log_to_stderr, print_text
+from flows.progress import progress_bar
+from flows.tables import format_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Url = Annotated[str, Parameter(help="Folder or URL of a root of stores, or of one store.")]
+LabelSource = Annotated[
+    str | None,
+    Parameter(
+        group=p.DATA,
+        help="Data set as SOURCE:FOLDER, which selects its stores and has the labels.",
+    ),
+]
+
+
+def plot(
+    url: Url,
+    /,
+    *,
+    out: Annotated[Path, Parameter(group=p.OUTPUT, help="HTML file to write.")],
+    dataset: LabelSource = None,
+    color: Annotated[
+        str | None,
+        Parameter(group=p.DATA, help="Label that colors the points, such as age or diagnosis."),
+    ] = None,
+    experts: p.StoredExperts = (),
+    sample: Annotated[
+        int, *p.number("Largest number of records, drawn at random.", p.DATA, ge=10, le=20_000)
+    ] = 2000,
+    method: Annotated[
+        Literal["pca", "umap"],
+        Parameter(group=p.EXECUTION, help="pca (principal components), or umap (enecg[umap])."),
+    ] = "pca",
+    seed: p.Seed = 0,
+) -> None:
+    """Write a page with a map of each expert's embeddings and the similarity of the experts."""
+    # Imported here because `--help` should not wait for scikit-learn and matplotlib.
+    from pipeline.browse import MapOptions, plot_stores
+    from pipeline.report.formats import to_markdown
+
+    options = MapOptions(p.split(experts), color, sample, method, seed)
+    with progress_bar("plot", "stores", log_to_stderr) as progress:
+        table = plot_stores(url, out, dataset=dataset, options=options, progress=progress)
+    print_text(to_markdown([table]), end="")
+    print_text(f"\nPage: {out}")
+
+
+def neighbors(
+    url: Url,
+    record: Annotated[str, Parameter(help="Id of a record.")],
+    /,
+    *,
+    dataset: LabelSource = None,
+    experts: p.StoredExperts = (),
+    count: Annotated[int, *p.number("Number of neighbors.", p.DATA, ge=1, le=10_000)] = 5,
+) -> None:
+    """Print the records whose embeddings are nearest to that of a record, for each expert."""
+    from pipeline.browse import select_stores, store_names
+    from pipeline.embedding_maps.neighbors import find_neighbors
+
+    namespace = None
+    labels = None
+    if dataset is not None:
+        from pipeline.datasets.registry import open_dataset
+
+        source = open_dataset(dataset)
+        namespace, labels = source.namespace, source.labels()
+    stores = select_stores(url, namespace, p.split(experts))
+    rows: list[tuple[object, ...]] = []
+    for name, store in zip(store_names(stores), stores, strict=True):
+        with progress_bar(name, "rows", log_to_stderr) as progress:
+            found = find_neighbors(store, record, count=count, progress=progress)
+        for rank, one in enumerate(found, start=1):
+            shown = () if labels is None else _labels(labels, one.record_id)
+            rows.append((name, rank, str(one.record_id), f"{one.distance:.3f}", *shown))
+    head = ["expert", "rank", "record", "distance"]
+    head += [] if labels is None else [str(column) for column in labels.columns]
+    print_text("\n".join(format_table(head, rows)))
+
+
+def _labels(labels: "pd.DataFrame", record: int | str) -> tuple[str, ...]:
+    values = labels.loc[record]
+    return tuple("-" if value != value else _short(value) for value in values)
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:30]

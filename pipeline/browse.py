@@ -1,0 +1,162 @@
+"""Look at stored embeddings: maps colored by a label, similarity of experts, neighbors."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from enecg.errors import UserError
+from enecg.names import LEADS_SAMPLE
+from pipeline.datasets.registry import open_dataset
+from pipeline.embedding_maps.projection import Method, project
+from pipeline.embedding_maps.sample import draw_records, read_standardized
+from pipeline.embedding_maps.similarity import linear_cka
+from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table
+from pipeline.report.table import Table
+from stores.embeddings import EmbeddingStore
+from stores.opening import resolve
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How embeddings are mapped.
+
+    Attributes:
+        experts: Experts to map; all if empty.
+        color: Column of the data set's label table; None for no color.
+        sample: Largest number of records, drawn at random, which bounds the memory.
+        method: ``pca`` or ``umap``.
+        seed: Seed of the sample and of the method.
+    """
+
+    experts: tuple[str, ...] = ()
+    color: str | None = None
+    sample: int = 2000
+    method: Method = "pca"
+    seed: int = 0
+
+
+def plot_stores(
+    url: str | Path,
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    options: MapOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Write a page with a map of each expert's embeddings and the similarity of the experts.
+
+    A sample of records is read, so that memory and time do not depend on the size of the stores.
+    Labels are read from the data set and are on the page, not in the stores.
+
+    Args:
+        url: Root of the stores, or one store.
+        out: HTML file to write.
+        dataset: Spec of the data set, which selects its stores and has the labels.
+        options: Experts, label, sample and method. Default: `MapOptions()`.
+        progress: Called as ``progress(done, total)`` with counts of stores.
+
+    Returns:
+        Linear CKA of each pair of experts.
+
+    Raises:
+        UserError: There are no stores, or those of several data sets, the label does not exist, or
+            the file is not writable.
+        StoreError: A store is damaged.
+    """
+    options = options or MapOptions()
+    if options.color is not None and dataset is None:
+        raise UserError("--color requires --dataset, which has the labels.")
+    source = None if dataset is None else open_dataset(dataset)
+    stores = select_stores(url, None if source is None else source.namespace, options.experts)
+    record_id = draw_records(stores, options.sample, options.seed)
+    color = None
+    if options.color is not None and source is not None:
+        labels = source.labels()
+        if options.color not in labels:
+            raise UserError(
+                f"{source.namespace} has no label {options.color!r}; available: "
+                f"{', '.join(map(str, labels.columns))}."
+            )
+        color = labels[options.color].reindex(pd.Index(record_id))
+    maps, embeddings = [], []
+    for number, (name, store) in enumerate(zip(store_names(stores), stores, strict=True)):
+        embedding = read_standardized(store, record_id)
+        maps.append(
+            EmbeddingMap(
+                name,
+                store.provenance["weights"],
+                *project(embedding, options.method, options.seed),
+            )
+        )
+        embeddings.append(embedding)
+        if progress is not None:
+            progress(number + 1, len(stores))
+    namespace = stores[0].provenance["dataset"]
+    table = similarity_table([one.name for one in maps], linear_cka(embeddings))
+    summary = (
+        f"{len(record_id):,} records of {namespace}, drawn at random (seed {options.seed}); "
+        "features standardized."
+    )
+    try:
+        Path(out).expanduser().write_text(render_map_page(namespace, maps, table, summary, color))
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}); choose another --out."
+        ) from error
+    return table
+
+
+def select_stores(
+    url: str | Path, namespace: str | None, experts: Sequence[str] = ()
+) -> list[EmbeddingStore]:
+    """Open the stores of the experts of one data set.
+
+    Args:
+        url: Root of the stores, or one store.
+        namespace: Data set; None if the root has only one.
+        experts: Names of experts; all if empty.
+
+    Returns:
+        The stores, without those of the gate's input.
+
+    Raises:
+        UserError: No store is found, or those of several data sets.
+        StoreError: A store is damaged.
+    """
+    found = resolve(str(url)).found
+    if found.errors:
+        raise found.errors[0]
+    stores = [
+        store
+        for store in found.stores
+        if store.provenance["expert"] != LEADS_SAMPLE
+        and store.provenance["dataset"] == (namespace or store.provenance["dataset"])
+        and (not experts or store.provenance["expert"] in experts)
+    ]
+    datasets = sorted({store.provenance["dataset"] for store in stores})
+    if not stores:
+        of = f" of {', '.join(experts)}" if experts else ""
+        raise UserError(
+            f"{url} has no stores{of}" + (f" for {namespace}" if namespace else "") + "; "
+            "list the stores with enecg store ls."
+        )
+    if len(datasets) > 1:
+        raise UserError(
+            f"{url} has stores of several data sets ({', '.join(datasets)}); select one with "
+            "--dataset, or give the folder of one store."
+        )
+    return stores
+
+
+def store_names(stores: Sequence[EmbeddingStore]) -> list[str]:
+    """Return the expert of each store, with its identity if there are several of one expert."""
+    counts = Counter(store.provenance["expert"] for store in stores)
+    return [
+        store.provenance["expert"]
+        if counts[store.provenance["expert"]] == 1
+        else f"{store.provenance['expert']} {store.identity[:6]}"
+        for store in stores
+    ]

@@ -1,0 +1,1 @@
+"""Maps of stored embeddings, similarity of experts, and nearest neighbors of a record."""

@@ -1,0 +1,130 @@
+"""Explain which waves of an ECG the outputs of a run depend on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from enecg.attribution.explanation import Explanation, explain_ecg
+from enecg.errors import UserError
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.registry import resolve_dataset
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.explanation.ecgs import Refusal, draw_cohort, mean_reference, read_ecgs
+from pipeline.explanation.explained_output import explained_output, select_class
+from pipeline.explanation.options import ExplainOptions
+from pipeline.explanation.results import ExplainedRecord, ExplanationResult
+from pipeline.prediction.live_run import load_run
+from pipeline.report.explanation_files import MARKER, write_explanation
+from pipeline.runs.output_folder import check_output
+
+Progress = Callable[[int, int], None]
+
+FIGURES = 3
+"""Records whose attributions of samples are kept, and drawn. A cohort may have thousands."""
+
+
+def explain(
+    run: str | Path,
+    dataset: str | Dataset,
+    records: Sequence[int | str] = (),
+    *,
+    task: str = "rr_interval",
+    options: ExplainOptions | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> ExplanationResult:
+    """Attribute a run's outputs for ECGs to the ECGs' samples and waves.
+
+    Integrated gradients are computed through each expert with its preprocessing and head, and
+    through the gated mixture of all experts. The baseline is the mean of ECGs of the training
+    patients. The effect of occluding each window is computed as well, also for experts that are not
+    differentiable.
+
+    Args:
+        run: Run folder.
+        dataset: A data set, or its spec such as ``"ludb:/data/ludb"``.
+        records: Ids of the records to explain.
+        task: Name of a task of the run.
+        options: Number of records to draw, class, repeat, steps, baseline and device. Default:
+            `ExplainOptions()`.
+        out: Folder for the page, figures and tables. Default: nothing is written.
+        progress: Called as ``progress(done, total)`` with record counts.
+
+    Returns:
+        The explanations, and the refused records with reasons.
+
+    Raises:
+        UserError: The run, task, class, data set, output folder or device is invalid, or neither
+            records nor the size of a cohort are given.
+    """
+    options = options or ExplainOptions()
+    if bool(records) == bool(options.cohort):
+        raise UserError("Name either the records to explain, or the size of a --cohort.")
+    folder = None if out is None else check_output(Path(out), (MARKER,), "explanation")
+    live = load_run(run, options.repeat, options.device)
+    source = resolve_dataset(dataset, live.decoding)
+    output = explained_output(live, task)
+    targets = live.repeats[0].targets[task]
+    names = list(dict.fromkeys(map(str, records)))
+    wanted = len(names)
+    if options.cohort:
+        names = draw_cohort(live.saved, source, options.repeat, options.seed)
+        wanted = options.cohort
+    mean, references = mean_reference(
+        live.saved,
+        source,
+        repeat=options.repeat,
+        number=options.references,
+        seed=options.seed,
+        excluded=set(names[:wanted]),
+    )
+    baseline = torch.from_numpy(mean).to(live.device)
+    explained: list[ExplainedRecord] = []
+    refusals: list[Refusal] = []
+    for ecg in read_ecgs(source, names):
+        if isinstance(ecg, Refusal):
+            refusals.append(ecg)
+            continue
+        signal = torch.from_numpy(ecg.signal).to(live.device)
+        chosen = select_class(output, targets, signal, options.class_name)
+        methods = explain_ecg(
+            *(chosen, signal, baseline, ecg.windows), steps=options.steps, mixture=ENSEMBLE
+        )
+        if len(explained) >= FIGURES:
+            methods = {name: _without_samples(one) for name, one in methods.items()}
+        name = "" if targets.task.kind == "regression" else targets.classes[chosen.index]
+        explained.append(ExplainedRecord(ecg, name, methods))
+        if progress is not None:
+            progress(len(explained), wanted)
+        if len(explained) == wanted:
+            break
+    weights = {store["expert"]: store["weights"] for store in live.saved.stores}
+    result = ExplanationResult(
+        task=task,
+        title=targets.task.title,
+        unit=targets.task.unit,
+        dataset=source.namespace,
+        run=str(live.saved.folder),
+        weights={name: weights[name] for name in live.saved.experts},
+        settings={
+            "repeat": options.repeat,
+            "steps": options.steps,
+            "seed": options.seed,
+            "cohort": options.cohort,
+            "baseline_records": references,
+        },
+        records=explained,
+        refusals=refusals,
+    )
+    if folder is not None:
+        write_explanation(result, folder)
+    return result
+
+
+def _without_samples(explanation: Explanation) -> Explanation:
+    attribution = explanation.attribution
+    if attribution is None:
+        return explanation
+    return replace(explanation, attribution=replace(attribution, values=None))

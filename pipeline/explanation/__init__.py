@@ -1,0 +1,1 @@
+"""Explanation of a run's outputs for ECGs of a data set."""

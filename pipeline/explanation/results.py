@@ -1,0 +1,119 @@
+"""Explanations of a number of records, and their averages."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from enecg.attribution.explanation import Explanation
+from enecg.attribution.windows import WINDOWS
+from pipeline.explanation.ecgs import Ecg, Refusal
+
+PR_INTERVAL = "PR interval"
+"""Name of the union of the windows P and PR, from the P onset to the QRS onset."""
+
+COLUMNS = ("P", "PR", PR_INTERVAL, "QRS", "ST", "T", "rest")
+"""Columns of the tables: the windows, and the PR interval, which is the sum of P and PR."""
+
+
+@dataclass(frozen=True)
+class ExplainedRecord:
+    """Explanations of one record.
+
+    Attributes:
+        ecg: The ECG.
+        class_name: The explained class; empty for a regression.
+        methods: Explanation of each expert and of the gated mixture.
+    """
+
+    ecg: Ecg
+    class_name: str
+    methods: Mapping[str, Explanation]
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """Explanations of a task's output for the records of a data set.
+
+    Attributes:
+        task: Name of the task.
+        title: Title of the task.
+        unit: Unit of the outputs; empty for probabilities.
+        dataset: Namespace of the data set.
+        run: Run folder.
+        weights: Weights of each expert, such as ``random:0``.
+        settings: Options and the records of the baseline.
+        records: The explained records.
+        refusals: The other ones, with reasons.
+    """
+
+    task: str
+    title: str
+    unit: str
+    dataset: str
+    run: str
+    weights: Mapping[str, str]
+    settings: Mapping[str, Any]
+    records: Sequence[ExplainedRecord]
+    refusals: Sequence[Refusal] = field(default=())
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The experts, and the gated mixture unless there is only one expert."""
+        return tuple(self.records[0].methods) if self.records else ()
+
+    @property
+    def untrained(self) -> list[str]:
+        """Experts with random weights."""
+        return [name for name, weights in self.weights.items() if weights.startswith("random:")]
+
+
+def add_pr_interval(by_window: Mapping[str, float]) -> dict[str, float]:
+    """Return the values of `COLUMNS` from values of the windows that can be added."""
+    values = {**by_window, PR_INTERVAL: by_window["P"] + by_window["PR"]}
+    return {name: values[name] for name in COLUMNS}
+
+
+def gradient_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
+    """Return the share of each of `COLUMNS` in the contributions; None without gradients."""
+    shares = record.methods[method].shares
+    return None if shares is None else add_pr_interval(shares)
+
+
+def occlusion_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
+    """Return the share of each of `COLUMNS` in the effects of occlusion."""
+    return add_pr_interval(record.methods[method].occlusion_shares)
+
+
+def time_shares(record: ExplainedRecord) -> dict[str, float]:
+    """Return the share of each of `COLUMNS` in the duration of the record."""
+    seconds = record.ecg.windows.seconds()
+    total = sum(seconds.values())
+    return add_pr_interval({name: seconds[name] / total for name in WINDOWS})
+
+
+def average(
+    records: Sequence[ExplainedRecord],
+    values: Callable[[ExplainedRecord], Mapping[str, float] | None],
+) -> dict[str, tuple[float, float]] | None:
+    """Average values over records.
+
+    Args:
+        records: The records.
+        values: Function of a record that returns values by name.
+
+    Returns:
+        Mean and standard deviation (NaN for one record) by name, without records whose value is
+        NaN; None if no record has values.
+    """
+    rows = [row for record in records if (row := values(record)) is not None]
+    if not rows:
+        return None
+    table = np.array([list(row.values()) for row in rows])
+    found = {}
+    for name, column in zip(rows[0], table.T, strict=True):
+        known = column[np.isfinite(column)]
+        mean = float(known.mean()) if len(known) else float("nan")
+        found[name] = (mean, float(known.std(ddof=1)) if len(known) > 1 else float("nan"))
+    return found

@@ -1,0 +1,130 @@
+"""Page with a map of each expert's embeddings and the similarity of the experts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from pipeline.report.formats import render_page
+from pipeline.report.svg import encode_svg
+from pipeline.report.table import Table
+
+MAX_CLASSES = 10
+"""Most frequent values of a text label that have a color of their own."""
+MISSING, OTHER = "not labeled", "other"
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Embeddings of one expert in two dimensions.
+
+    Attributes:
+        name: Expert, with its weights if several stores have the same expert.
+        weights: Weights of the expert.
+        positions: Positions of the records.
+        description: What the dimensions are.
+    """
+
+    name: str
+    weights: str
+    positions: Float[np.ndarray, "record 2"]
+    description: str
+
+
+def plot_maps(maps: Sequence[EmbeddingMap], color: pd.Series | None) -> Figure:
+    """Plot the maps side by side.
+
+    Args:
+        maps: The maps.
+        color: Label of each record, a number or text; missing ones are grey. None for no color.
+
+    Returns:
+        The figure, with its points as an image, so that its size does not depend on their number.
+    """
+    columns = min(3, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    figure = Figure(figsize=(4.2 * columns, 4 * rows + 0.4), layout="constrained", dpi=110)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    drawn = None
+    for axes, one in zip(grid, maps, strict=False):
+        weights = "no weights" if one.weights == "none" else one.weights
+        axes.set_title(f"{one.name} ({weights})\n{one.description}", fontsize=9)
+        axes.set(xticks=[], yticks=[])
+        drawn = _scatter(axes, one.positions, color) or drawn
+    for axes in grid[len(maps) :]:
+        axes.set_axis_off()
+    if drawn is not None and color is not None:
+        figure.colorbar(drawn, ax=list(grid), label=str(color.name), shrink=0.6)
+    elif color is not None:
+        handles, names = grid[0].get_legend_handles_labels()
+        place = {"loc": "outside lower center", "fontsize": 8, "frameon": False}
+        figure.legend(handles, names, ncols=min(4, len(names)), markerscale=3, **place)
+    return figure
+
+
+def _scatter(axes: Any, positions: np.ndarray, color: pd.Series | None) -> Any:
+    """Draw the points of a map; return the artist of a numeric label for the color bar."""
+    style = {"s": 4 if len(positions) > 500 else 12, "linewidths": 0, "rasterized": True}
+    scatter = axes.scatter
+    if color is None:
+        scatter(*positions.T, color="#34608c", **style)
+        return None
+    missing = color.isna().to_numpy()
+    scatter(*positions[missing].T, color="#cccccc", label=MISSING if missing.any() else "", **style)
+    known = color[~missing]
+    if pd.api.types.is_numeric_dtype(color) and known.nunique() > 2:
+        low, high = np.quantile(known, (0.02, 0.98))
+        return scatter(
+            *positions[~missing].T, c=known, vmin=low, vmax=high, cmap="viridis", **style
+        )
+    frequent = list(known.value_counts().index[:MAX_CLASSES])
+    for number, value in enumerate(frequent):
+        chosen = (color == value).fillna(False).to_numpy(bool)
+        name = f"{value:g}" if isinstance(value, float) else str(value)[:40]
+        scatter(*positions[chosen].T, color=f"C{number}", label=name, **style)
+    other = ~missing & ~color.isin(frequent).to_numpy()
+    if other.any():
+        scatter(*positions[other].T, color="#777777", label=OTHER, **style)
+    return None
+
+
+def similarity_table(names: Sequence[str], cka: Float[np.ndarray, "expert expert"]) -> Table:
+    """Return the table of the similarity of each pair of experts."""
+    rows = [
+        (name, *(f"{value:.2f}" for value in row)) for name, row in zip(names, cka, strict=True)
+    ]
+    note = "1: equal up to rotation and scale; about 0: unrelated. Unbiased estimate."
+    return Table("Linear CKA of the experts", ("", *names), tuple(rows), notes=(note,))
+
+
+def render_map_page(
+    dataset: str, maps: Sequence[EmbeddingMap], table: Table, summary: str, color: pd.Series | None
+) -> str:
+    """Return the page as self-contained HTML.
+
+    Args:
+        dataset: Namespace of the data set.
+        maps: The maps.
+        table: Table of similarities.
+        summary: Sentence on the sample.
+        color: Labels; see `plot_maps`.
+
+    Returns:
+        The page.
+    """
+    untrained = [one.name for one in maps if one.weights.startswith("random:")]
+    warning = f"Untrained experts: {', '.join(untrained)}. Their weights are random."
+    svg = encode_svg(plot_maps(maps, color), f"Maps of the embeddings of {dataset}")
+    return render_page(
+        "embedding_map.html",
+        dataset=dataset,
+        warning=warning if untrained else "",
+        summary=summary,
+        svg=svg,
+        table=table,
+    )

@@ -1,0 +1,239 @@
+"""Tables of an explanation: shares of the waves, completeness, refused records."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from enecg.attribution.windows import WINDOWS
+from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.explanation.results import (
+    COLUMNS,
+    ExplainedRecord,
+    ExplanationResult,
+    average,
+    gradient_shares,
+    occlusion_shares,
+    time_shares,
+)
+from pipeline.report.formats import csv_cell
+from pipeline.report.table import NOT_APPLICABLE, Table
+
+NOT_A_DEVICE = "Research software, not a medical device; not for diagnosis or treatment."
+
+
+class Shares(Protocol):
+    """A function that returns the shares of `COLUMNS` for a record and a method, if it has any."""
+
+    def __call__(self, record: ExplainedRecord, method: str) -> dict[str, float] | None:
+        """Return the shares."""
+
+
+def explanation_tables(result: ExplanationResult) -> list[Table]:
+    """Return the tables of an explanation: shares by gradients and by occlusion, and records."""
+    if not result.records:
+        return [refusal_table(result)]
+    tables = [
+        share_table(result, gradient_shares, "Share of the attributions (integrated gradients), %"),
+        share_table(result, occlusion_shares, "Share of the effects of occlusion, %"),
+        record_table(result),
+    ]
+    return [*tables, *([refusal_table(result)] if result.refusals else [])]
+
+
+def share_table(result: ExplanationResult, shares: Shares, title: str) -> Table:
+    """Return the mean share of each window by method, with the SD over records.
+
+    Args:
+        result: The explanation.
+        shares: Function of a record and a method.
+        title: Title of the table.
+
+    Returns:
+        The table. Its first row is the share of each window in the time.
+    """
+    rows = [_share_row("share of the time", average(result.records, time_shares))]
+    for method in result.methods:
+        means = average(result.records, partial(shares, method=method))
+        rows.append(_share_row(label(result, method), means))
+    return Table(title, ("", *COLUMNS), tuple(rows), notes=_notes(result, shares))
+
+
+def _share_row(name: str, means: Mapping[str, tuple[float, float]] | None) -> tuple[str, ...]:
+    if means is None:
+        return (name, *[NOT_APPLICABLE] * len(COLUMNS))
+    return (name, *(_percent(*means[column]) for column in COLUMNS))
+
+
+def _percent(mean: float, deviation: float) -> str:
+    if math.isnan(mean):
+        return NOT_APPLICABLE
+    text = f"{100 * mean:.1f}"
+    return text if math.isnan(deviation) else f"{text} ± {100 * deviation:.1f}"
+
+
+def record_table(result: ExplanationResult) -> Table:
+    """Return output, change from the baseline and completeness error of each record and method."""
+    unit = result.unit or "probability"
+    rows = []
+    for record in result.records:
+        for method, explanation in record.methods.items():
+            attribution = explanation.attribution
+            rows.append(
+                (
+                    record.ecg.record_id,
+                    label(result, method),
+                    f"{explanation.output:.4g}",
+                    *(
+                        (f"{attribution.change:+.4g}", f"{attribution.error:+.2g}")
+                        if attribution
+                        else (NOT_APPLICABLE, NOT_APPLICABLE)
+                    ),
+                )
+            )
+    relative = largest_error(result)
+    notes = []
+    if relative is not None:
+        notes = [
+            "Completeness: contributions sum to the change in the output from the baseline to the "
+            f"ECG, up to the error. Largest error: {100 * relative:.2g} % of the sum of the "
+            "absolute contributions."
+        ]
+    heading = ("record", "method", f"output, {unit}", "change from baseline", "completeness error")
+    return Table("Outputs", heading, tuple(rows), notes=tuple(notes))
+
+
+def largest_error(result: ExplanationResult) -> float | None:
+    """Return the largest completeness error, relative to the sum of absolute contributions.
+
+    Args:
+        result: The explanation.
+
+    Returns:
+        The error; None if no method is differentiable.
+    """
+    errors = [
+        abs(explanation.attribution.error) / explanation.attribution.size
+        for record in result.records
+        for explanation in record.methods.values()
+        if explanation.attribution is not None and explanation.attribution.size > 0
+    ]
+    return max(errors, default=None)
+
+
+def refusal_table(result: ExplanationResult) -> Table:
+    """Return the refused records with reasons."""
+    rows = tuple((one.record_id, one.reason, one.detail) for one in result.refusals)
+    return Table("Refused records", ("record", "reason", "detail"), rows)
+
+
+def label(result: ExplanationResult, method: str) -> str:
+    """Return the name of a method, marked if experts are untrained."""
+    if method == ENSEMBLE:
+        count = len(result.untrained)
+        return f"{method} ({count} of {len(result.weights)} experts untrained)" if count else method
+    weights = result.weights[method]
+    return f"{method} (untrained, {weights})" if weights.startswith("random:") else method
+
+
+def _notes(result: ExplanationResult, shares: Shares) -> tuple[str, ...]:
+    records = len(result.records)
+    notes = [
+        f"{records} record{'s' if records > 1 else ''} of {result.dataset}"
+        + (": mean ± SD over records." if records > 1 else ".")
+        + " P, PR segment, QRS, ST, T and rest sum to 100 %; the PR interval is P + PR segment."
+    ]
+    if shares is gradient_shares:
+        references = len(result.settings["baseline_records"])
+        notes.append(
+            "Share in the sum of the absolute contributions of all samples of all leads. "
+            f"Baseline: mean of {references} ECGs; {result.settings['steps']} steps."
+        )
+        missing = [
+            name for name in result.methods if result.records[0].methods[name].attribution is None
+        ]
+        if missing:
+            notes.append(
+                f"{', '.join(missing)}: not differentiable, so only occlusion applies. In the "
+                f"attribution of {ENSEMBLE}, its prediction is held at the value for the record."
+            )
+    else:
+        notes.append(
+            "Share in the sum of the absolute changes in the output when all waves of one kind are "
+            "replaced by straight lines in all leads."
+        )
+    return tuple(notes)
+
+
+def to_json(result: ExplanationResult) -> str:
+    """Return an explanation as JSON: settings, shares and effects of each record, and refusals."""
+    document: dict[str, Any] = {
+        "note": NOT_A_DEVICE,
+        "task": result.task,
+        "unit": result.unit or "probability",
+        "dataset": result.dataset,
+        "run": result.run,
+        "weights": dict(result.weights),
+        "untrained": result.untrained,
+        "settings": dict(result.settings),
+        "windows": list(WINDOWS),
+        "records": [_record_document(record) for record in result.records],
+        "refused": [vars(refusal) for refusal in result.refusals],
+    }
+    return json.dumps(_without_nan(document), indent=1, allow_nan=False)
+
+
+def _record_document(record: ExplainedRecord) -> dict[str, Any]:
+    windows = record.ecg.windows
+    return {
+        "record_id": record.ecg.record_id,
+        "class": record.class_name or None,
+        "beats": windows.beats,
+        "beats_of_other_shapes": windows.other_beats,
+        "seconds": windows.seconds(),
+        "methods": {
+            name: {
+                "output": one.output,
+                "shares": None if one.shares is None else dict(one.shares),
+                "change": one.attribution.change if one.attribution else None,
+                "completeness_error": one.attribution.error if one.attribution else None,
+                "occlusion_effects": dict(one.effects),
+            }
+            for name, one in record.methods.items()
+        },
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def to_long_csv(result: ExplanationResult) -> str:
+    """Return the shares as CSV, one line for each record, method and window."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    unit = result.unit or "probability"
+    writer.writerow(
+        ("record_id", "method", "weights", "window", "seconds", "share", f"occlusion_effect_{unit}")
+    )
+    for record in result.records:
+        seconds = record.ecg.windows.seconds()
+        for method, one in record.methods.items():
+            for window in WINDOWS:
+                share = "" if one.shares is None else f"{one.shares[window]:.6f}"
+                writer.writerow(
+                    (
+                        *(csv_cell(record.ecg.record_id), method, result.weights.get(method, "")),
+                        *(window, f"{seconds[window]:.3f}", share, f"{one.effects[window]:.6g}"),
+                    )
+                )
+    return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""Maps of stored embeddings, similarity of experts, and nearest neighbors."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_runs import extract_random
+
+from enecg.errors import UserError
+from flows.cli import enecg
+from flows.run_app import run_app
+from pipeline.browse import MapOptions, plot_stores, select_stores
+from pipeline.embedding_maps import neighbors
+from pipeline.embedding_maps.neighbors import find_neighbors
+from pipeline.embedding_maps.sample import complete_records
+from pipeline.embedding_maps.similarity import linear_cka
+from stores.reading import read_aligned
+
+
+@pytest.fixture(scope="module")
+def root(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stores")
+    extract_random(f"mimic-iv-ecg:{synthetic_dir}", folder, "dlinear", "measurements")
+    return folder
+
+
+def test_cka_is_one_after_rotation_and_zero_for_unrelated_embeddings():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(100, 500))
+    rotation, _ = np.linalg.qr(rng.normal(size=(500, 500)))
+    cka = linear_cka([one, 3 * one @ rotation, rng.normal(size=(100, 400))])
+    assert cka[0, 1] == pytest.approx(1, abs=1e-4)
+    # The biased estimate is 0.8 here.
+    assert abs(cka[0, 2]) < 0.1
+    np.testing.assert_allclose(np.diag(cka), 1)
+
+
+def test_the_page_has_a_map_of_each_expert_and_marks_untrained_ones(
+    root: Path, synthetic_dir: Path, tmp_path: Path
+):
+    out = tmp_path / "map.html"
+    options = MapOptions(color="age", sample=20)
+    table = plot_stores(root, out, dataset=f"mimic-iv-ecg:{synthetic_dir}", options=options)
+    assert table.heading == ("", "dlinear", "measurements")
+    assert table.rows[0][1] == table.rows[1][2] == "1.00"
+    page = out.read_text()
+    assert "20 records of synthetic/" in page
+    assert "Untrained experts: dlinear." in page
+    assert page.count("% of the variance") == 2
+    assert ">age<" in page
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+
+
+def test_neighbors_are_those_of_an_exact_search_whatever_the_block_size(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (store,) = select_stores(root, None, ["dlinear"])
+    known = complete_records(store)
+    (values,) = read_aligned([store], known, "float32")
+    scale = values.std(0)
+    scale[scale < 1e-6] = np.inf
+    distance = np.sqrt((((values - values[3]) / scale) ** 2).mean(1))
+    expected = known[np.argsort(distance)][1:5].tolist()
+    found = find_neighbors(store, str(known[3]), count=4)
+    assert [one.record_id for one in found] == expected
+    np.testing.assert_allclose([one.distance for one in found], np.sort(distance)[1:5], rtol=1e-4)
+    monkeypatch.setattr(neighbors, "BLOCK_BYTES", 7 * 4 * store.features)
+    assert find_neighbors(store, int(known[3]), count=4) == found
+
+
+def test_the_command_prints_neighbors_with_their_labels(
+    root: Path, synthetic_dir: Path, capsys: pytest.CaptureFixture[str]
+):
+    (store,) = select_stores(root, None, ["measurements"])
+    record = complete_records(store)[0]
+    arguments = ["store", "neighbors", str(root), str(record), "--experts", "measurements"]
+    arguments += ["--count", "2", "--dataset", f"mimic-iv-ecg:{synthetic_dir}"]
+    assert run_app(enecg(), arguments) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["expert", "rank", "record", "distance"]
+    assert "age" in head
+    assert len(lines) == 2
+
+
+def test_mistakes_are_reported(root: Path, synthetic_dir: Path, tmp_path: Path):
+    out, dataset = tmp_path / "map.html", f"mimic-iv-ecg:{synthetic_dir}"
+    with pytest.raises(UserError, match="--color requires --dataset"):
+        plot_stores(root, out, options=MapOptions(color="age"))
+    with pytest.raises(UserError, match="has no label 'height'; available: patient_id"):
+        plot_stores(root, out, dataset=dataset, options=MapOptions(color="height"))
+    with pytest.raises(UserError, match="has no stores of tempo"):
+        plot_stores(root, out, options=MapOptions(experts=("tempo",)))
+    (store,) = select_stores(root, None, ["dlinear"])
+    with pytest.raises(UserError, match="no embedding for record 5"):
+        find_neighbors(store, 5, count=1)

@@ -1,0 +1,141 @@
+"""`explain` on a run of synthetic patients: shares, files, refused records, classes."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from quick_runs import QUICK, RANDOM, extract_random
+
+from enecg.attribution.windows import WINDOWS
+from enecg.errors import UserError
+from flows.cli import enecg
+from flows.run_app import run_app
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.explain import explain
+from pipeline.explanation.options import ExplainOptions
+from pipeline.explanation.results import ExplanationResult
+from pipeline.report.explanation_tables import largest_error
+from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+from pipeline.waveforms.errors import UnreadableRecord
+
+EXPERTS = ("dlinear", "measurements")
+
+
+@pytest.fixture(scope="module")
+def run(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("explained")
+    dataset = f"mimic-iv-ecg:{synthetic_dir}"
+    extract_random(dataset, root / "stores", *EXPERTS)
+    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK)
+    return train(dataset, root / "stores", root / "run", settings=settings, page=False).folder
+
+
+@pytest.fixture(scope="module")
+def explained(
+    run: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ExplanationResult, Path]:
+    out = tmp_path_factory.mktemp("why") / "page"
+    options = ExplainOptions(cohort=2, references=4, steps=16)
+    result = explain(run, MimicIvEcg(synthetic_dir), options=options, out=out)
+    return result, out
+
+
+def test_a_cohort_is_drawn_from_patients_that_the_run_was_not_trained_on(
+    explained: tuple[ExplanationResult, Path], run: Path
+):
+    result, _ = explained
+    (cohort,) = json.loads((run / "cohorts.json").read_text())
+    seen = {str(record) for part in ("train", "validation") for record in cohort[part]}
+    names = {record.ecg.record_id for record in result.records}
+    assert len(names) == 2
+    assert not names & seen
+    assert set(result.settings["baseline_records"]) <= seen
+
+
+def test_shares_sum_to_one_and_contributions_to_the_change(
+    explained: tuple[ExplanationResult, Path],
+):
+    result, _ = explained
+    assert result.methods == (*EXPERTS, "EnECG")
+    for record in result.records:
+        assert record.methods["measurements"].shares is None
+        for method in ("dlinear", "EnECG"):
+            one = record.methods[method]
+            assert one.shares is not None
+            assert sum(one.shares.values()) == pytest.approx(1)
+            assert one.shares["QRS"] > record.ecg.windows.seconds()["QRS"] / 10
+    error = largest_error(result)
+    assert error is not None
+    assert error < 1e-3
+
+
+def test_the_page_and_the_tables_name_untrained_experts_and_the_error(
+    explained: tuple[ExplanationResult, Path],
+):
+    result, out = explained
+    page = (out / "explanation.html").read_text()
+    text = (out / "explanation.md").read_text()
+    for content in (page, text):
+        assert "not a medical device" in content
+        assert "Untrained experts: dlinear." in content
+        assert "Largest error" in content
+    assert page.count("<svg ") == 2
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+    document = json.loads((out / "explanation.json").read_text())
+    assert [one["record_id"] for one in document["records"]] == [
+        record.ecg.record_id for record in result.records
+    ]
+    rows = list(csv.DictReader((out / "shares.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 3 * len(WINDOWS)
+    for row in rows:
+        one = next(r for r in result.records if r.ecg.record_id == row["record_id"])
+        shares = one.methods[row["method"]].shares
+        expected = "" if shares is None else f"{shares[row['window']]:.6f}"
+        assert row["share"] == expected
+
+
+def test_records_that_cannot_be_explained_are_refused_with_a_reason(
+    run: Path, synthetic_dir: Path, capsys: pytest.CaptureFixture[str]
+):
+    dataset = MimicIvEcg(synthetic_dir)
+    index = dataset.index().record_id.tolist()
+    unreadable = next(str(index[row]) for row in range(len(index)) if not is_readable(dataset, row))
+    readable = next(str(index[row]) for row in range(len(index)) if is_readable(dataset, row))
+    arguments = ["explain", readable, unreadable, "7", "--run", str(run), "--steps", "2"]
+    arguments += ["--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--references", "2"]
+    assert run_app(enecg(), [*arguments, "--task", "sex"]) == 1
+    printed = capsys.readouterr().out
+    assert "**Refused records**" in printed
+    assert re.search(r"\| 7 +\| unknown_record ", printed)
+    assert re.search(rf"\| {unreadable} +\| \w+ +\| .*\.dat", printed)
+    assert "output, probability" in printed
+
+
+def is_readable(dataset: MimicIvEcg, row: int) -> bool:
+    try:
+        dataset.read(row)
+    except UnreadableRecord:
+        return False
+    return True
+
+
+def test_mistakes_are_reported(run: Path, synthetic_dir: Path):
+    dataset = MimicIvEcg(synthetic_dir)
+    with pytest.raises(UserError, match="Name either the records"):
+        explain(run, dataset)
+    one = ExplainOptions(cohort=1, references=2, steps=2)
+    with pytest.raises(UserError, match=r"no task 'qrs'; available: rr_interval"):
+        explain(run, dataset, task="qrs", options=one)
+    with pytest.raises(UserError, match="has no classes; omit --class"):
+        explain(run, dataset, options=ExplainOptions(cohort=1, references=2, class_name="male"))
+    with pytest.raises(UserError, match=r"no class 'x'; available: female, male"):
+        explain(
+            *(run, dataset),
+            task="sex",
+            options=ExplainOptions(cohort=1, references=2, class_name="x"),
+        )
+    with pytest.raises(UserError, match="lower --references"):
+        explain(run, dataset, options=ExplainOptions(cohort=1, references=9999))
