@@ -65,7 +65,9 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     settings = parse_expert_settings(selection.expert_settings, selection.experts or list_experts())
     found = open_stores(root, namespace)
     selected = list(dict.fromkeys(selection.experts)) or [
-        name for name in list_experts() if _is_selectable(name, weights, found)
+        name
+        for name in list_experts()
+        if _supports_pooling(name, pooling) and _is_selectable(name, weights, found)
     ]
     experts: dict[str, EmbeddingStore] = {}
     for name in selected:
@@ -84,7 +86,10 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
             requested = f"{selection.dtype} embeddings of {name} with weights {weights.get(name)}"
             raise UserError(_not_found(root, namespace, requested, selection, found))
     if not experts:
-        requested = f"{selection.dtype} embeddings with weights {', '.join(selection.weights)}"
+        requested = (
+            f"{selection.dtype} embeddings with weights {', '.join(selection.weights)} and pooling "
+            f"{', '.join(selection.pooling)}"
+        )
         raise UserError(_not_found(root, namespace, requested, selection, found))
     leads = provenance(LeadsSample.spec, namespace, selection.dtype, selection.decoding)
     return Cache(experts, open_store(store_location(root, leads)))
@@ -184,6 +189,18 @@ def _describe_differences(required: Mapping[str, Any], others: Sequence[Mapping[
         for other in others
     )
     return "; ".join(stores) or "none"
+
+
+def _supports_pooling(name: str, pooling: ExpertOption) -> bool:
+    """Return whether an expert that was not requested by name supports the pooling."""
+    try:
+        get_definition(name).resolve_pooling(pooling.get(name))
+    except UserError:
+        # A pooling requested for this expert must not be ignored silently.
+        if name in dict(pooling.overrides):
+            raise
+        return False
+    return True
 
 
 def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool:
