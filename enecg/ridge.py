@@ -8,16 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from enecg.mapped_tensor import MappedTensor
-
 MIN_EIGENVALUE = 1e-10
 """Smallest eigenvalue that is kept, relative to the largest."""
 
 ROWS = 8192
 """Records that are multiplied at a time. Sums over records depend on it in their last bits."""
-
-MAX_BYTES = 1 << 40
-"""Default limit of a tensor in memory."""
 
 PAIR_VALUES = 4_000_000
 """Products of the left vectors of two records that are in memory at a time."""
@@ -34,6 +29,17 @@ class FeatureRows(Protocol):
         """Return the features of some records."""
 
 
+class RowStorage(Protocol):
+    """A large tensor, which may be in a file."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor."""
+
+    def count(self, part: Tensor) -> None:
+        """Count rows that were read or written, so that they can be dropped from memory."""
+
+
 @dataclass(frozen=True)
 class RidgeDesign:
     """A decomposed matrix of features, from which ridge regressions follow in closed form.
@@ -46,7 +52,7 @@ class RidgeDesign:
         singular: Singular values.
         right: Right singular vectors.
         group: Group of each record, such as its patient: 0, 1, ...
-        storage: Storage of `left`, which may be a file; None if it is small.
+        storage: Storage of `left`; None if `left` is in memory.
     """
 
     mean: Float[Tensor, " feature"]
@@ -54,25 +60,31 @@ class RidgeDesign:
     singular: Float[Tensor, " rank"]
     right: Float[Tensor, "rank feature"]
     group: Int[Tensor, " record"]
-    storage: MappedTensor | None = None
+    storage: RowStorage | None = None
 
     @classmethod
     def decompose(
-        cls, features: FeatureRows, group: Int[Tensor, " record"], max_bytes: int = MAX_BYTES
+        cls,
+        features: FeatureRows,
+        group: Int[Tensor, " record"],
+        storage: RowStorage | None = None,
     ) -> "RidgeDesign":
         """Decompose features through the eigenvalues of the smaller Gram matrix.
 
         Args:
             features: Features of the records to fit on.
             group: Group of each record; predictions leave out one group.
-            max_bytes: Size above which the left singular vectors are in a temporary file.
+            storage: A float64 tensor of the shape of the features, which is overwritten and then
+                contains the left singular vectors; None keeps them in memory.
 
         Returns:
             The decomposition, in float64.
         """
         records, size = features.shape
         blocks = [slice(start, start + ROWS) for start in range(0, records, ROWS)]
-        storage = MappedTensor((records, size), torch.float64, group.device, max_bytes)
+        storage = storage or _InMemory(
+            torch.empty((records, size), dtype=torch.float64, device=group.device)
+        )
         total = torch.zeros(size, dtype=torch.float64, device=group.device)
         for rows in blocks:
             storage.tensor[rows] = features[rows].double()
@@ -209,3 +221,13 @@ class RidgeDesign:
         for rows, part in self._blocks():
             projected += part.T @ targets[rows]
         return projected
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """The `RowStorage` of a tensor in memory."""
+
+    tensor: Tensor
+
+    def count(self, part: Tensor) -> None:
+        """Do nothing."""

@@ -64,6 +64,8 @@ def extract(
         try:
             (run_plan or _run_plan(progress))(plan, summary, engine)
             finished = True
+            if summary.retries:
+                summary.recount(plan)
             summary.find_experts_without_embeddings(plan)
         finally:
             # Write the run records after an interruption too. In this case, suppress errors of this

@@ -290,11 +290,9 @@ def _restart_numbers(folder: Location) -> None:
 def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
     """Return the highest lease number (0 if there is none) and its record (None if invalid)."""
     with translate_errors(folder):
-        # A folder or link in place of a document also prevents its creation.
-        folders = [entry for entry in folder.folders() if entry.name.endswith(".json")]
-        links = [folder / name for name, _ in folder.root.links(folder.key)]
-        documents = [*folder.files(), *folders, *links]
-        number = max(map(parse_lease_number, documents), default=0)
+        # A folder or link in place of a document counts, because it prevents its creation.
+        names = [name for name in folder.root.names(folder.key) if name.endswith(".json")]
+        number = max((parse_lease_number(folder / name) for name in names), default=0)
         if not number:
             return 0, None
         try:

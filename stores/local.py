@@ -141,6 +141,13 @@ class LocalRoot:
         folders = [name for name, is_folder in found if is_folder]
         return folders, [name for name, is_folder in found if not is_folder]
 
+    def names(self, key: str) -> list[str]:
+        """Return the names of folders, files and links in a folder; see `children`."""
+        try:
+            return [path.name for path in _safe_folder(self.directory, key).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def links(self, key: str) -> list[tuple[str, str]]:
         """Return the names and targets of the links in a folder that `children` omits."""
         if _depth(key) < DATASET_DEPTH:

@@ -99,6 +99,10 @@ class StoreRoot(Protocol):
         """
         ...
 
+    def names(self, key: str) -> list[str]:
+        """Return all names directly below a key, in one request: `children` and `links`."""
+        ...
+
     def links(self, key: str) -> list[tuple[str, str]]:
         """Return names and targets of the symbolic links that `children` omits for this key."""
         ...

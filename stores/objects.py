@@ -119,6 +119,11 @@ class ObjectRoot:
         folders = sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
         return folders, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
 
+    def names(self, key: str) -> list[str]:
+        """Return the names of common prefixes and objects directly below a prefix."""
+        folders, objects = self.children(key)
+        return folders + objects
+
     def links(self, key: str) -> list[tuple[str, str]]:
         """Return nothing: there are no links in an object store."""
         return []

@@ -1,7 +1,6 @@
 """Tables keyed by record id (CSV, gzipped CSV or Parquet), joined to a data set's records."""
 
 import warnings
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,7 +203,7 @@ def _parse_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give a CSV or Parquet file of labels.") from error
-    except (OSError, ValueError, TypeError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
+    except (OSError, ValueError, TypeError, pd.errors.ParserWarning) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
             f"{path} cannot be read as a table ({reason}); give a CSV or Parquet file with a "

@@ -3,6 +3,7 @@
 import gzip
 import io
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ def open_csv(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         InvalidTable: The file is not a regular file. Reading raises it too, if the file has too
-            many bytes or rows or a line is too long.
+            many bytes or rows, a line is too long, or the compressed data are damaged.
         OSError: The file cannot be read.
     """
     check_regular_file(path)
@@ -146,7 +147,10 @@ class _Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
-        size = self._source.readinto(buffer)
+        try:
+            size = self._source.readinto(buffer)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InvalidTable("its compressed data are incomplete or damaged") from error
         block = bytes(buffer[:size])
         end = max(block.rfind(b"\n"), block.rfind(b"\r"))
         self._line_bytes = size - 1 - end if end >= 0 else self._line_bytes + size

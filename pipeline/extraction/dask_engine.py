@@ -5,13 +5,24 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Event, KilledWorker, LocalCluster, get_client, get_worker, wait
+from distributed import (
+    CancelledError,
+    Client,
+    Event,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    get_client,
+    get_worker,
+    wait,
+)
 
 from enecg.errors import UserError
 from pipeline.datasets.mimic_tables.dask_scheduler import connect_scheduler
@@ -25,6 +36,8 @@ ALLOWED_FAILURES = 10
 """Number of workers that may die while computing the same range before the extraction fails."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
+STOPPED = "extraction-stopped"
+"""Reason of the cancelation of ranges that no worker has started when the extraction is stopped."""
 
 
 class DaskEngine:
@@ -53,6 +66,8 @@ class DaskEngine:
         self._stop = Event(self.topic, client=client)
         self._is_stopped = False
         self._counts: dict[int, tuple[int, int]] = {}
+        self._queued: dict[int, Future] = {}
+        self._starts = Counter[int]()
         self._lock = threading.Lock()
         client.subscribe_topic(self.topic, self._receive)
 
@@ -74,26 +89,21 @@ class DaskEngine:
         If the worker dies, another one computes the rows that are still missing.
 
         Raises:
-            UserError: Several workers died, or one has no access to the data set or an expert.
+            UserError: Several workers died, one has no access to the data set or an expert, or the
+                range was canceled before a worker computed it.
             StoreError: A store cannot be read or written.
         """
-        future = self.client.submit(
-            _extract_on_worker,
-            *(self.work, shards, self.devices, self.topic),
-            pure=False,
-            key=f"shards {shards.first} to {shards.last}-{uuid.uuid4().hex}",
-        )
+        future = self._submit(shards)
         reported = None
         try:
-            while True:
+            while not future.done():
                 # Reporting may be slow, so call `progress` here and not in the client's thread.
                 counts = self._counts.get(shards.first)
                 if progress is not None and counts is not None and counts != reported:
                     progress(*counts)
                     reported = counts
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, CancelledError):
                     wait(future, timeout=REPORT_SECONDS)
-                    break
             part: ExtractionSummary = future.result()
         except KilledWorker as error:
             raise UserError(
@@ -101,6 +111,13 @@ class DaskEngine:
                 f"{shards.last - 1}, possibly because they ran out of memory; use a smaller "
                 "--batch-size or fewer --workers."
             ) from error
+        except CancelledError as error:
+            raise UserError(
+                _canceled_message(shards, getattr(error, "reason", "unknown"))
+            ) from error
+        finally:
+            with self._lock:
+                summary.retries = self._starts.total() - len(self._starts)
         with self._lock:
             summary.add(part)
             summary.workers = max(summary.workers, self.workers)
@@ -109,15 +126,42 @@ class DaskEngine:
             progress(records, records)
 
     def stop(self) -> None:
-        """Make the workers write their rows and return."""
-        self._is_stopped = True
+        """Cancel the ranges that wait for a worker; make the others write their rows and return."""
+        with self._lock:
+            self._is_stopped = True
+            queued = [*self._queued.values()]
         with suppress(OSError, TimeoutError):
             self._stop.set()
+            self.client.cancel(queued, reason=STOPPED)
+
+    def _submit(self, shards: ShardRange) -> Future:
+        with self._lock:
+            if self._is_stopped:
+                raise UserError(_canceled_message(shards, STOPPED))
+            self._queued[shards.first] = future = self.client.submit(
+                _extract_on_worker,
+                *(self.work, shards, self.devices, self.topic),
+                pure=False,
+                key=f"shards {shards.first} to {shards.last}-{uuid.uuid4().hex}",
+            )
+        return future
 
     def _receive(self, event: tuple[float, dict[str, int]]) -> None:
-        """Store the counts that a worker reports, in the client's thread."""
-        _, counts = event
-        self._counts[counts["first"]] = counts["done"], counts["total"]
+        """Store what a worker reports, in the client's thread: its range, and later the counts."""
+        _, report = event
+        first = report["first"]
+        if "done" in report:
+            self._counts[first] = report["done"], report["total"]
+        else:
+            self._starts[first] += 1
+            self._queued.pop(first, None)
+
+
+def _canceled_message(shards: ShardRange, reason: str) -> str:
+    return (
+        f"Shards {shards.first} to {shards.last - 1} were canceled by the Dask scheduler "
+        f"({reason}); run the same command again to compute the missing rows."
+    )
 
 
 @contextmanager
@@ -198,6 +242,9 @@ def _extract_on_worker(
     worker: Any = get_worker()
     index = worker.name if isinstance(worker.name, int) else 0
     stop = Event(topic, client=get_client())
+    worker.log_event(topic, {"first": shards.first})
+    if stop.is_set():
+        return ExtractionSummary()
     reported = -float("inf")
 
     def progress(done: int, total: int) -> None:

@@ -49,11 +49,14 @@ class InProcessEngine:
 
     def __init__(self, plan: ExtractionPlan) -> None:
         self.plan = plan
+        self._started: set[ShardRange] = set()
 
     def extract(
         self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
     ) -> None:
         """Compute and write the missing rows in a range of shards."""
+        summary.retries += shards in self._started
+        self._started.add(shards)
         extract_range(self.plan, shards, summary, progress)
 
     def stop(self) -> None:

@@ -40,6 +40,7 @@ def write_run_records(
             "by": planned.lease.record.who if planned.lease is not None else "",
             "device": plan.request.device,
             "workers": summary.workers,
+            "range_retries": summary.retries,
             "torch": torch.__version__,
             "index_digest": plan.request.dataset.index().digest,
             "rows_to_do": int(planned.missing.sum()),

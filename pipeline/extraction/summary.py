@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.extraction.plan import ExtractionPlan
+from pipeline.extraction.plan import NOT_FINITE, ExtractionPlan
 from stores.location import Location
-from stores.status import FIRST_REASON
+from stores.status import FIRST_REASON, WHOLE
 
 MAX_FAILURES = 1000
 """Maximum number of failures kept with their details; the others are only counted."""
@@ -54,6 +54,8 @@ class ExtractionSummary:
         without_embeddings: For each expert whose requested records all failed, in this run or
             earlier, the number of records by reason.
         workers: Number of processes that computed rows.
+        retries: Number of times that a range of shards was started again, because of an error or
+            because its worker died.
     """
 
     computed: int = 0
@@ -69,6 +71,7 @@ class ExtractionSummary:
     leads_busy: str | None = None
     without_embeddings: dict[str, Counter[str]] = field(default_factory=dict)
     workers: int = 1
+    retries: int = 0
 
     @classmethod
     def of(cls, plan: ExtractionPlan) -> "ExtractionSummary":
@@ -109,6 +112,26 @@ class ExtractionSummary:
         self.failed_records[failure.reason] += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)
+
+    def recount(self, plan: ExtractionPlan) -> None:
+        """Count the rows in the stores, because a worker that dies does not report its rows."""
+        self.already_complete, self.computed = plan.already_complete, 0
+        self.failed.clear()
+        unreadable: dict[str, np.ndarray] = {}
+        for planned in plan.stores:
+            status = planned.store.status()
+            self.computed += int((status[planned.missing] == WHOLE).sum())
+            for code in np.unique(status[planned.missing & (status >= FIRST_REASON)]):
+                rows = planned.missing & (status == code)
+                reason = planned.store.flags[code]
+                self.failed[planned.name, reason] = int(rows.sum())
+                if reason != NOT_FINITE:
+                    unreadable[reason] = unreadable.get(reason, False) | rows
+        self.failed_records = Counter({reason: int(n.sum()) for reason, n in unreadable.items()})
+        self.failed_records[NOT_FINITE] = sum(
+            count for (_, reason), count in self.failed.items() if reason == NOT_FINITE
+        )
+        self.failed_records = +self.failed_records
 
     def find_experts_without_embeddings(self, plan: ExtractionPlan) -> None:
         """Set `without_embeddings` from the stores, after the rows of a plan were computed."""
@@ -166,6 +189,11 @@ class ExtractionSummary:
         lines += self._failure_lines()
         lines += [f"Store of {location.parent.name}: {location}" for location in self.stores]
         lines += [f"Run record: {location}" for location in self.run_records]
+        if self.retries:
+            lines.append(
+                f"{self.retries} range{'s' if self.retries > 1 else ''} of shards started again "
+                "after an error or the death of a worker."
+            )
         if self.leads_busy:
             lines.append(f"The gate's leads were not extracted: {self.leads_busy}")
         return lines
@@ -176,13 +204,11 @@ class ExtractionSummary:
             return []
         counts = ", ".join(f"{n} {reason}" for reason, n in self.failed_records.most_common())
         lines = [f"{total} record{'s' if total > 1 else ''} failed: {counts}."]
-        lines += [
-            f"  {failure.record_id}: {failure.reason}. {failure.detail}"
-            for failure in self.failures[:MAX_FAILURES_SHOWN]
-        ]
-        if total > MAX_FAILURES_SHOWN:
+        shown = self.failures[:MAX_FAILURES_SHOWN]
+        lines += [f"  {failure.record_id}: {failure.reason}. {failure.detail}" for failure in shown]
+        if total > len(shown):
             lines.append(
-                f"  ... and {total - MAX_FAILURES_SHOWN} more; list all with `enecg store show URL "
+                f"  ... and {total - len(shown)} more; list all with `enecg store show URL "
                 "--failed`, where URL is one of the stores below."
             )
         return lines

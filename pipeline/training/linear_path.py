@@ -17,6 +17,7 @@ from torch.nn import functional
 from enecg.heads import base_ffn
 from enecg.ridge import RidgeDesign
 from pipeline.training.likelihood import log_likelihood
+from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
@@ -176,9 +177,11 @@ class _Part:
         key = known.cpu().numpy().tobytes()
         if key not in self.designs:
             features = _Rows(self.data, self.repeat, self.rows[known])
-            self.designs[key] = RidgeDesign.decompose(
-                features, self.patients[known], self.data.max_bytes
+            patients = self.patients[known]
+            storage = MappedTensor(
+                features.shape, torch.float64, patients.device, self.data.max_bytes
             )
+            self.designs[key] = RidgeDesign.decompose(features, patients, storage)
         design = self.designs[key]
         if task in self.indicators:
             return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import Standardize
-from enecg.mapped_tensor import MappedTensor
 from enecg.stacked import StackedFFN
 from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack import PADDING, Group
 
 PREDICTION_BATCH_SIZE = 8192

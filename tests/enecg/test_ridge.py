@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from enecg.ridge import RidgeDesign
+from pipeline.training.mapped_tensor import MappedTensor
 
 
 def make_data(records: int, features: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,7 +54,12 @@ def test_result_is_the_same_in_memory_and_in_a_file(
     penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
     whole = RidgeDesign.decompose(x, groups).predict_left_out(y, penalties)
     monkeypatch.setattr("enecg.ridge.ROWS", 16)
-    memory, file = (RidgeDesign.decompose(x, groups, size) for size in (1 << 30, 100))
+    memory, file = (
+        RidgeDesign.decompose(
+            x, groups, MappedTensor(x.shape, torch.float64, torch.device("cpu"), size)
+        )
+        for size in (1 << 30, 100)
+    )
     assert torch.equal(file.predict_left_out(y, penalties), memory.predict_left_out(y, penalties))
     for one, other in zip(
         file.coefficients(y, *single(0.1)), memory.coefficients(y, *single(0.1)), strict=True

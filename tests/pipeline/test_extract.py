@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import os
 import signal
@@ -531,6 +532,21 @@ def test_an_invalid_file_of_records_is_refused(tmp_path: Path, text: str, messag
     records.write_text(text)
     with pytest.raises(UserError, match=message):
         resolve(ConstantDataset(range(100, 120)), tmp_path, MeanExpert(), records=records)
+
+
+@pytest.mark.parametrize("name", ["ids.csv.gz", "ids.txt.gz"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "not compressed"])
+@pytest.mark.parametrize("text", [False, True])
+def test_a_damaged_gzip_file_of_records_is_refused(
+    tmp_path: Path, name: str, damage: str, text: bool
+):
+    compressed = bytearray(gzip.compress(b"".join(b"%d\n" % n for n in range(1000))))
+    if damage == "changed":
+        compressed[20:60] = bytes(40)
+    content = {"truncated": compressed[:-100], "changed": compressed, "not compressed": b"1\n2\n"}
+    (tmp_path / name).write_bytes(content[damage])
+    with pytest.raises(UserError, match=f"{name} does not contain .*incomplete or damaged"):
+        read_record_ids(tmp_path / name, text=text)
 
 
 def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):

@@ -3,23 +3,26 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
+from distributed import Future, LocalCluster
 
 from enecg.errors import UserError
 from enecg.leads import LeadsSample
 from pipeline.extract import extract
+from pipeline.extraction import dask_engine
 from pipeline.extraction.dask_engine import DaskEngine
 from pipeline.extraction.devices import worker_devices
 from pipeline.extraction.engine import Engine, run_ranges
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.summary import ExtractionSummary
+from pipeline.extraction.work import extract_work
 from stores.errors import StoreError
 from stores.opening import open_stores
 
@@ -99,28 +102,40 @@ def test_cluster_writes_the_same_stores_as_one_process(
 def test_ranges_of_killed_workers_are_computed_by_others(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
 ):
-    killed: list[int] = []
+    def kill_during_next_range() -> None:
+        """Make this worker kill itself in the middle of a range; the one in its place does not."""
+
+        def extract_part(*arguments: Any) -> None:
+            batches: list[int] = []
+
+            def progress(done: int, total: int) -> None:
+                batches.append(done)
+                if len(batches) == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            extract_work(*arguments[:-1], progress)
+
+        dask_engine.extract_work = extract_part
 
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
         assert isinstance(engine, DaskEngine)
-
-        def extract_one(shards: ShardRange) -> None:
-            future = threading.Thread(target=engine.extract, args=(shards, summary))
-            future.start()
-            if len(killed) < 3:
-                pid = next(iter(engine.client.run(os.getpid).values()))
-                killed.append(pid)
-                os.kill(pid, signal.SIGKILL)
-            future.join()
-
-        for shards in plan.ranges(6):
-            extract_one(shards)
+        before = set(engine.client.run(os.getpid).values())
+        engine.client.run(kill_during_next_range)
+        run_ranges(engine, plan.ranges(4), lambda shards: engine.extract(shards, summary))
+        assert not before & set(engine.client.run(os.getpid).values())
 
     summary = run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
-    assert len(killed) == 3
     assert contents(tmp_path) == files_of(expected)
-    # Rows that a killed worker wrote are complete when another one continues.
-    assert summary.computed + summary.already_complete == expected.computed
+    # Rows that a killed worker wrote are counted too.
+    assert (summary.computed, summary.failed, summary.failed_records, summary.already_complete) == (
+        *(expected.computed, expected.failed, expected.failed_records),
+        0,
+    )
+    assert summary.retries == 2
+    assert "2 ranges of shards started again after an error or the death" in "\n".join(
+        summary.lines()
+    )
+    assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
 
 
 def test_interruption_keeps_the_rows_and_a_second_run_computes_the_others(
@@ -142,16 +157,52 @@ def test_interruption_keeps_the_rows_and_a_second_run_computes_the_others(
     assert contents(tmp_path) == files_of(expected)
 
 
-def test_stopped_worker_writes_its_rows_and_returns(
+def test_stopped_workers_write_their_rows_and_start_no_queued_range(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
 ):
-    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
-        engine.stop()
-        for shards in plan.ranges(1):
-            engine.extract(shards, summary)
+    started: set[int] = set()
+    ranges = 8
 
-    summary = run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
-    assert 0 < summary.computed < expected.computed
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        def extract_one(shards: ShardRange) -> None:
+            def stop(done: int, total: int) -> None:
+                started.add(shards.first)
+                engine.stop()
+
+            engine.extract(shards, summary, stop)
+
+        # More ranges than workers, so that some are queued when the first reports progress.
+        run_ranges(engine, plan.ranges(ranges), extract_one)
+
+    with pytest.raises(UserError, match=r"were canceled .* \(extraction-stopped\); run the same"):
+        run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+    assert 1 <= len(started) < ranges
+    missing = run(synthetic_dir, tmp_path, **on_cluster).computed
+    assert 0 < missing < expected.computed
+
+
+def test_range_canceled_by_others_is_a_user_error(
+    synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        assert isinstance(engine, DaskEngine)
+        client = engine.client
+
+        def cancel() -> None:
+            while not client.futures:
+                time.sleep(0.01)
+            futures = [Future(key, client) for key in client.futures]
+            client.cancel(futures, reason="scheduler-restart")
+
+        canceling = threading.Thread(target=cancel)
+        canceling.start()
+        try:
+            engine.extract(plan.ranges(1)[0], summary)
+        finally:
+            canceling.join()
+
+    with pytest.raises(UserError, match=r"were canceled by the Dask scheduler \(scheduler-restart"):
+        run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
 
 
 def test_worker_that_has_lost_the_lease_stops(

@@ -472,7 +472,23 @@ def test_rereads_a_shard_that_another_machine_replaced(
     assert not stale
 
 
-@pytest.mark.parametrize("method", ["create", "children", "remove_staging"])
+def test_lease_is_read_with_a_single_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = store_location(tmp_path, PROVENANCE)
+    listings = []
+    with acquire_lease(leases_folder(store)), monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            original = getattr(os, name)
+
+            def count(path: Any, original: Callable[[Any], Any] = original) -> Any:
+                listings.append(path)
+                return original(path)
+
+            patch.setattr(os, name, count)
+        assert read_holder(store) is not None
+    assert len(listings) == 1
+
+
+@pytest.mark.parametrize("method", ["create", "names", "children", "remove_staging"])
 def test_failed_acquisition_does_not_block_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ):
@@ -486,7 +502,7 @@ def test_failed_acquisition_does_not_block_the_next(
     def fail(self: LocalRoot, *arguments: Any) -> Any:
         calls.append(arguments)
         # The second listing follows the put.
-        if len(calls) == (2 if method == "children" else 1):
+        if len(calls) == (2 if method == "names" else 1):
             raise RuntimeError("broken")
         return original_method(self, *arguments)
 

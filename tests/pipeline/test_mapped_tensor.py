@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from enecg.errors import UserError
-from enecg.mapped_tensor import MappedTensor
+from pipeline.training.mapped_tensor import MappedTensor
 
 CPU = torch.device("cpu")
 
