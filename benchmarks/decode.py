@@ -27,8 +27,9 @@ import numpy as np
 import pandas as pd
 import wfdb
 
+from benchmarks._ratios import report_ratio
 from pipeline.synthetic.synthesize import synthesize
-from pipeline.waveforms import decode
+from pipeline.waveforms import lead_signals
 from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
@@ -134,12 +135,12 @@ def measure_rate(
 
 def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
     """Measure `read` if it decodes format 16 through wfdb, as it does for other formats."""
-    original = decode.digital_samples
-    decode.digital_samples = decode_with_wfdb
+    original = lead_signals.digital_samples
+    lead_signals.digital_samples = decode_with_wfdb
     try:
         return measure_rate(read, records, seconds)
     finally:
-        decode.digital_samples = original
+        lead_signals.digital_samples = original
 
 
 @contextmanager
@@ -166,6 +167,9 @@ def report(rates: dict[str, list[Rate]]) -> None:
             f"| {name} | {rate:,.0f} | {fromfile / rate:.1f} | {astype / rate:.1f} "
             f"| {rate / rdrecord:.1f} | {elapsed[name]:,.0f} |"
         )
+    own = core["`read_wfdb`"]
+    report_ratio("read_wfdb", astype / own, "CPU time", "numpy.fromfile, astype(float32)")
+    report_ratio("read_wfdb", own / rdrecord, "rate", "wfdb.rdrecord")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def check(
     from pipeline.check import check_signals
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
-    from pipeline.waveforms.decode import REASONS
+    from pipeline.waveforms.failures import REASONS
     from pipeline.waveforms.options import DecodeOptions
     from pipeline.waveforms.quality import FINDINGS
 
@@ -116,7 +116,7 @@ def check(
 
 
 def _format_report(report: "SignalReport") -> list[str]:
-    from pipeline.waveforms.decode import REASONS
+    from pipeline.waveforms.failures import REASONS
     from pipeline.waveforms.quality import FINDINGS
 
     lines = [

@@ -57,7 +57,8 @@ def list_runs(
     """List the runs in a folder: data set, experts, date, and EnECG's scores."""
     from enecg.errors import UserError
     from pipeline.report import comparison
-    from pipeline.runs.results import find_runs, read_results
+    from pipeline.runs.find_runs import find_runs
+    from pipeline.runs.results import read_results
 
     runs, errors = [], []
     for path in find_runs(folder):

@@ -25,7 +25,8 @@ from pipeline.report.results_file import TABLES
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.predictor import load_predictor
 from pipeline.runs.repeat_predictions import predict_repeat
-from pipeline.runs.results import RESULTS, results_document
+from pipeline.runs.results import RESULTS
+from pipeline.runs.results_document import results_document
 from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
 from pipeline.training.cache import open_by_provenance

@@ -20,6 +20,8 @@ install_import_hook(
         "pipeline.datasets.ptb_xl",
         "pipeline.datasets.wfdb_directory",
         "pipeline.waveforms.decode",
+        "pipeline.waveforms.failures",
+        "pipeline.waveforms.lead_signals",
         "pipeline.datasets.mimic_tables",
         "pipeline.datasets.absence_reasons",
         "pipeline.synthetic",

@@ -9,7 +9,7 @@ import numpy as np
 from enecg.tasks import TASKS
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.scores import compute_scores
-from pipeline.runs.results import results_document
+from pipeline.runs.results_document import results_document
 
 EXPERTS = ("dlinear", "moment")
 METHODS = (

@@ -14,7 +14,7 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, is_text
 
 if TYPE_CHECKING:
-    from pipeline.waveforms.decode import LeadSignals
+    from pipeline.waveforms.lead_signals import LeadSignals
 
 LABEL_COLUMNS = {
     "patient_id": "int64",

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 
 from pipeline.datasets.record_labels import Progress
-from pipeline.waveforms.decode import read_header
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.header_comments import COMMENT_FIELDS, parse_comments
 from pipeline.waveforms.record_files import RecordFiles
+from pipeline.waveforms.signal_files import read_header
 from pipeline.waveforms.wfdb_header import HeaderError
 from stores.record_ids import RecordIds
 

@@ -17,8 +17,9 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.label_values import parse_label
 from pipeline.datasets.published_table import read_published_table
 from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
-from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACE = "ludb/1.0.1"

@@ -20,8 +20,9 @@ from pipeline.datasets.mimic_tables.records import read_paths, read_records
 from pipeline.datasets.record_labels import Progress, RecordLabels
 from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.data_root import copy_file, file_exists, find_table, local_copy, open_root
-from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.documents import parse_document
 from stores.errors import StoreError

@@ -21,8 +21,9 @@ from pipeline.datasets.label_columns import count_missing, parse_stated_words
 from pipeline.datasets.label_values import parse_label
 from pipeline.datasets.published_table import read_published_table
 from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
-from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}

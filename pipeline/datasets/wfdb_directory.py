@@ -24,8 +24,9 @@ from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_lab
 from pipeline.datasets.record_table import RecordTable, read_column_names, read_record_table
 from pipeline.datasets.wfdb_listing import find_records, find_records_at_url
 from pipeline.waveforms.data_root import file_exists, local_copy, open_root
-from pipeline.waveforms.decode import LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, as_ids
 

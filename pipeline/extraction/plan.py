@@ -12,7 +12,7 @@ from pipeline.datasets.base import decoding_of
 from pipeline.extraction.leases import Log, acquire_leases
 from pipeline.extraction.request import ExtractionRequest, provenance
 from pipeline.extraction.store_plan import StorePlan
-from pipeline.waveforms.decode import REASONS
+from pipeline.waveforms.failures import REASONS
 from stores.creation import create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError

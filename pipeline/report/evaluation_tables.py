@@ -9,8 +9,9 @@ from pipeline.evaluation.scores import Score
 from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.paper_tables import other_metrics_tables
 from pipeline.report.table import Table, score_table
-from pipeline.runs.results import RunResults, TaskSummary
+from pipeline.runs.results import RunResults
 from pipeline.runs.saved_run import SavedRun
+from pipeline.runs.task_summary import TaskSummary
 
 
 def evaluation_tables(

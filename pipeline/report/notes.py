@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from enecg.metrics import BINS
 from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
 from pipeline.evaluation.predictions import CHANCE, RIDGE
-from pipeline.runs.results import RunResults, TaskSummary
+from pipeline.runs.results import RunResults
+from pipeline.runs.task_summary import TaskSummary
 
 TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
 TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."

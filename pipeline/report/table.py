@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.evaluation.predictions import BASELINES, CHANCE, ZERO_SHOT
 from pipeline.evaluation.scores import SECOND_METRICS, Measure
-from pipeline.runs.results import RunResults, TaskSummary
+from pipeline.runs.results import RunResults
+from pipeline.runs.task_summary import TaskSummary
 
 NOT_APPLICABLE = "–"
 UNDEFINED = "undefined"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from enecg.gate import Gate
 from enecg.heads import FFN, HIDDEN_LAYERS, TaskHeads, with_lora
 from enecg.one_expert import OneExpert
-from pipeline.runs.results import read_document
+from pipeline.runs.run_documents import read_document
 
 if TYPE_CHECKING:
     # peft imports transformers, which takes seconds.

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from markupsafe import escape
 
 from enecg.errors import UserError
-from pipeline.runs.results import CONFIG, MAX_DOCUMENT_BYTES, PROVENANCE, RESULTS, read_results
+from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, read_results
+from pipeline.runs.run_documents import MAX_DOCUMENT_BYTES
 from stores.errors import UnsafeFile
 from stores.regular_files import open_regular, read_open_file
 

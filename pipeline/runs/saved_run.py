@@ -17,13 +17,8 @@ from enecg.one_expert import OneExpert
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.runs.checkpoints import load_gate, load_heads, load_hidden_layer
-from pipeline.runs.results import (
-    CONFIG,
-    CONFIG_KEYS,
-    PROVENANCE,
-    check_run_folder,
-    read_document,
-)
+from pipeline.runs.results import CONFIG, PROVENANCE, check_run_folder
+from pipeline.runs.run_documents import CONFIG_KEYS, read_document
 from stores.errors import UnsafeFile
 from stores.record_ids import RecordIds, as_ids
 

@@ -39,7 +39,8 @@ from pipeline.evaluation.predictions import predictions_table
 from pipeline.evaluation.scores import Score
 from pipeline.runs.checkpoints import save_gate, save_heads
 from pipeline.runs.output_folder import translate_write_errors
-from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS, Thresholds, results_document
+from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
+from pipeline.runs.results_document import Thresholds, results_document
 from pipeline.training.inputs import Inputs
 from pipeline.training.repeat import Repeat
 from pipeline.training.settings import TrainSettings

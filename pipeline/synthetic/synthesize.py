@@ -28,7 +28,7 @@ GENERATOR_VERSION = 1
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
 """Defects that are added to some records. The first four make a record unreadable, and are named
-like its reason in `waveforms.decode.REASONS`. `unknown_rr` is a missing RR interval."""
+like its reason in `waveforms.failures.REASONS`. `unknown_rr` is a missing RR interval."""
 
 
 @dataclass(frozen=True)

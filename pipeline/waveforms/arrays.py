@@ -7,15 +7,15 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from enecg.ecg_format import LEADS
-from pipeline.waveforms.decode import (
+from pipeline.waveforms.decode import to_ecg
+from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.lead_selection import MissingLeadsError, select_leads
+from pipeline.waveforms.lead_signals import (
     LeadSignals,
     check_rate,
     check_repeated_leads,
     full_length,
-    to_ecg,
 )
-from pipeline.waveforms.errors import UnreadableRecord
-from pipeline.waveforms.lead_selection import MissingLeadsError, select_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from pipeline.waveforms.wfdb_header import HeaderError, Signals
 

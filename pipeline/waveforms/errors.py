@@ -7,7 +7,7 @@ class UnreadableRecord(Exception):
     Callers count the record with its reason and continue with the next one.
 
     Attributes:
-        reason: One of `pipeline.waveforms.decode.REASONS`.
+        reason: One of `pipeline.waveforms.failures.REASONS`.
         detail: One sentence for the user that names the file and the remedy. Unprintable
             characters, which it may quote from a header, are replaced by ``?``.
     """

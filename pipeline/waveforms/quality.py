@@ -1,8 +1,8 @@
 """Signal quality: findings on the leads of a record.
 
-The reason of a finding is in `waveforms.decode.REASONS` if the finding makes the record unreadable,
-and in `FINDINGS` if the record is used nevertheless. Swapped precordial leads are not detected,
-because no equations relate them to each other.
+The reason of a finding is in `failures.REASONS` if the finding makes the record unreadable, and in
+`FINDINGS` if the record is used nevertheless. Swapped precordial leads are not detected, because no
+equations relate them to each other.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from enecg.ecg_format import LEADS
-from pipeline.waveforms.decode import LeadSignals, find_failures
+from pipeline.waveforms.failures import find_failures
+from pipeline.waveforms.lead_signals import LeadSignals
 from pipeline.waveforms.limb_leads import LIMB_LEADS
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
@@ -76,7 +77,7 @@ class Finding:
     """A quality problem of a record.
 
     Attributes:
-        reason: One of `waveforms.decode.REASONS` or a key of `FINDINGS`.
+        reason: One of `waveforms.failures.REASONS` or a key of `FINDINGS`.
         leads: Affected leads; empty if the whole record is affected.
         detail: One sentence for the user that names the record.
     """

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline.waveforms.decode import LeadSignals
+from pipeline.waveforms.lead_signals import LeadSignals
 
 DIGEST_BYTES = 16
 

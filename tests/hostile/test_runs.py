@@ -78,7 +78,7 @@ def test_fifo_is_a_user_error(name: str, run: Path, synthetic_dir: Path, store: 
 
 
 def test_large_document_is_a_user_error(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipeline.runs.results.MAX_DOCUMENT_BYTES", 100)
+    monkeypatch.setattr("pipeline.runs.run_documents.MAX_DOCUMENT_BYTES", 100)
     assert run_app(enecg(), ["runs", "show", str(run)]) == 2
 
 

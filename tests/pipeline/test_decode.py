@@ -8,8 +8,9 @@ import wfdb
 from wfdb_files import FILE_ORDER
 
 from enecg.ecg_format import LEADS
-from pipeline.waveforms.decode import REASONS, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.failures import REASONS
 
 
 def sines(seconds: float = 10, rate: int = 500) -> np.ndarray:

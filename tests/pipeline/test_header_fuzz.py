@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wfdb_files import WfdbRecord, random_walk
 
-from pipeline.waveforms.decode import REASONS, LeadSignals, read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.failures import REASONS
 from pipeline.waveforms.lead_selection import select_leads
+from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.wfdb_header import parse_header
 from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 

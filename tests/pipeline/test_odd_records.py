@@ -11,9 +11,10 @@ from wfdb_files import FILE_ORDER, WfdbRecord, random_walk
 
 from enecg.ecg_format import LEADS
 from pipeline.datasets.wfdb_directory import WfdbDirectory
-from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.lead_selection import parse_lead
+from pipeline.waveforms.lead_signals import read_leads
 from pipeline.waveforms.options import DecodeOptions
 
 Edit = Callable[[str], str]

@@ -14,8 +14,8 @@ from enecg.ecg_format import LEADS
 from pipeline.check import COLUMNS, SignalReport, check_signals
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.wfdb_directory import WfdbDirectory
-from pipeline.waveforms.decode import LeadSignals
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.lead_signals import LeadSignals
 from pipeline.waveforms.options import DecodeOptions
 from pipeline.waveforms.quality import examine
 from pipeline.waveforms.recording_digests import DigestTable

@@ -23,9 +23,10 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.extraction.decoding import decode_batches
 from pipeline.waveforms import object_files
 from pipeline.waveforms.data_root import find_table, local_copy, open_root
-from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.directory_files import DirectoryFiles
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.lead_signals import read_leads
 from pipeline.waveforms.object_files import ObjectFiles
 from pipeline.waveforms.record_files import OutsideRootError, RecordFiles
 

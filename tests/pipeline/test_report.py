@@ -28,7 +28,8 @@ from pipeline.report.paper_tables import (
 )
 from pipeline.report.prediction_plots import describe_thresholds
 from pipeline.report.table import NOT_APPLICABLE, Table, format_measure, method_label
-from pipeline.runs.results import RunResults, find_runs, read_results
+from pipeline.runs.find_runs import find_runs
+from pipeline.runs.results import RunResults, read_results
 
 PARAMETERS = "parameters of heads and gate"
 

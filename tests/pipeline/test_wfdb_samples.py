@@ -13,8 +13,9 @@ from wfdb_files import FILE_ORDER, WfdbRecord, random_walk, read_with_wfdb
 from enecg.ecg_format import LEADS
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
-from pipeline.waveforms.decode import read_leads, read_wfdb
+from pipeline.waveforms.decode import read_wfdb
 from pipeline.waveforms.errors import UnreadableRecord
+from pipeline.waveforms.lead_signals import read_leads
 from pipeline.waveforms.wfdb_header import parse_header
 from pipeline.waveforms.wfdb_samples import decode_format16, decode_with_wfdb
 
