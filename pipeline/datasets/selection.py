@@ -108,17 +108,7 @@ def _parse_ids(table: pd.DataFrame, text: bool) -> RecordIds:
 def _read_integer_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return _read_parquet(file)
-    # utf-8-sig removes the byte order mark that some spreadsheets write.
-    with open_csv(file) as opened:
-        rows = pd.read_csv(
-            opened,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            comment="#",
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
+    rows = _read_csv(file, comment="#")
     names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
     if parse_integers(rows.iloc[0])[1].any() and not set(ID_COLUMNS) & set(names):
         return rows
@@ -129,21 +119,28 @@ def _read_text_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return _read_parquet(file)
     if ".csv" in file.suffixes:
-        with open_csv(file) as opened:
-            rows = pd.read_csv(
-                opened,
-                header=None,
-                dtype=str,
-                keep_default_na=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
-            )
+        rows = _read_csv(file)
     else:
         with open_csv(file) as opened:
             lines = [line.strip() for line in opened.read().decode("utf-8-sig").splitlines()]
         rows = pd.DataFrame([line for line in lines if line and not line.startswith("#")])
     names = [normalize_column_name(str(name).strip()) for name in rows.iloc[0]]
     return rows[1:].set_axis(names, axis=1) if set(ID_COLUMNS) & set(names) else rows
+
+
+def _read_csv(file: Path, comment: str | None = None) -> pd.DataFrame:
+    """Read all rows, including the header, as text."""
+    with open_csv(file) as opened:
+        return pd.read_csv(
+            opened,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            comment=comment,
+            skipinitialspace=True,
+            # Without the byte order mark that some spreadsheets write.
+            encoding="utf-8-sig",
+        )
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:

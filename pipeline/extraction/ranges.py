@@ -124,7 +124,9 @@ def _embed(
         return
     name = buffer.planned.name
     started = time.monotonic()
-    result = batch_size.embed(buffer.planned.expert, ecg[torch.from_numpy(missing).to(ecg.device)])
+    if not missing.all():
+        ecg = ecg[torch.from_numpy(missing).to(ecg.device)]
+    result = batch_size.embed(buffer.planned.expert, ecg)
     buffer.summary.embedding_seconds[name] += time.monotonic() - started
     buffer.summary.embedded[name] += len(result)
     buffer.set_embeddings(rows[missing], result)

@@ -14,6 +14,7 @@ from enecg.leads import LeadsSample
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
+from pipeline.extraction.devices import worker_devices
 from pipeline.extraction.options import ExtractOptions
 from pipeline.waveforms.decode import DECODE_VERSION
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
@@ -44,7 +45,7 @@ class ExtractionRequest:
         dataset: Source of the ECGs.
         targets: One target per store. The gate's sampled leads are always included and come last.
         record_ids: Requested record ids, in index order.
-        device: Torch device, such as ``cpu`` or ``cuda:0``.
+        device: Torch device of the first worker, such as ``cpu`` or ``cuda:0``.
         options: Options that the request was resolved with.
     """
 
@@ -130,7 +131,7 @@ def resolve_request(
     """
     options = options or ExtractOptions()
     source = resolve_dataset(dataset, options.decoding)
-    device = resolve_device(options.device)
+    device = resolve_device(worker_devices(options)[0])
     root = locate(store)
     requested = list(dict.fromkeys(experts))
     names = [expert for expert in requested if isinstance(expert, str)]

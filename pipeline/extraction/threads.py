@@ -4,7 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
+
+SAMPLE_SECONDS = 0.5
+"""Time over which the use of the cores is measured."""
 
 
 def choose_threads(requested: int | None, workers: int = 1) -> int:
@@ -23,11 +27,21 @@ def choose_threads(requested: int | None, workers: int = 1) -> int:
     """
     if requested is not None:
         return requested
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert cores is not None
-    busy, _, _ = os.getloadavg()
-    free = round(cores - busy)
-    return max(1, min(cores // workers, free // workers, torch.get_num_threads()))
+    cores = _available_cores()
+    most = min(len(cores) // workers, torch.get_num_threads())
+    if most <= 1:
+        return 1
+    # Not the load average, which contains the last minute's work of processes that have ended.
+    used = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
+    free = round(sum(1 - used[core] / 100 for core in cores))
+    return max(1, min(most, free // workers))
+
+
+def _available_cores() -> list[int]:
+    """Return the numbers of the cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return [*range(os.cpu_count() or 1)]
 
 
 @contextmanager

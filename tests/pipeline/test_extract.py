@@ -549,6 +549,12 @@ def test_a_damaged_gzip_file_of_records_is_refused(
         read_record_ids(tmp_path / name, text=text)
 
 
+@pytest.mark.parametrize("workers", [None, 1])
+def test_single_worker_uses_the_first_of_the_devices(tmp_path: Path, workers: int | None):
+    options = {"devices": ("meta",), "device": "auto", "workers": workers}
+    assert resolve(ConstantDataset(range(2)), tmp_path, MeanExpert(), **options).device == "meta"
+
+
 def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):
     dataset = ConstantDataset(range(20))
     request = resolve(dataset, tmp_path, MeanExpert())
