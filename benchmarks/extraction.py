@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks._ratios import report_ratio
 from enecg.experts import Expert, load_expert
 from pipeline.datasets.registry import open_dataset
 from pipeline.extract import extract
@@ -94,21 +95,25 @@ def main() -> None:
                 threads=torch.get_num_threads(),
             )
             time_bare(expert, ecg[: arguments.batch].to(device), arguments.batch)
-            ratios, rates = [], []
+            ratios, times = [], []
             for turn in range(arguments.rounds):
                 bare = time_bare(expert, ecg.to(device), arguments.batch)
                 root = Path(folder) / f"{name}-{turn}"
                 pipeline = time_pipeline(dataset, root, name, options)
                 ratios.append(bare / pipeline)
-                rates.append(arguments.records / pipeline)
+                times.append(pipeline)
             again = time_pipeline(dataset, root, name, options)
+            pipeline = statistics.median(times)
             print(
                 f"{name}: pipeline {statistics.median(ratios):.2f} of the bare model's rate "
-                f"({statistics.median(rates):.3g} records/s), "
+                f"({arguments.records / pipeline:.3g} records/s), "
                 f"{decoding / pipeline:.2f} of the rate of decoding alone; "
                 f"a second extraction takes {again / pipeline:.3f} of the time",
                 flush=True,
             )
+            report_ratio(name, statistics.median(ratios), "extraction rate", "bare model")
+            report_ratio(name, decoding / pipeline, "extraction rate", "decoding alone")
+            report_ratio(name, again / pipeline, "time of a second extraction", "the first")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._ratios import report_ratio
 from enecg.experts import ExpertSpec, Preprocessing
 from pipeline.datasets.base import RecordIndex
 from pipeline.extract import extract
@@ -212,6 +213,7 @@ def main() -> None:
     print(f"whole rows lost        {tally.lost}")
     print(f"rows that differ       {tally.differing}")
     print(f"rows computed          {tally.computed}, of which {tally.needed} were needed")
+    report_ratio(f"{tally.kills} kills", tally.computed / tally.needed, "rows computed", "needed")
     print(f"repeated rows per kill {repeated / tally.kills:.1f}, computed again after the kill")
     print(f"seconds lost per kill  {repeated / tally.kills * options.seconds_per_row:.3f}")
 

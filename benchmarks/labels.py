@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks._ratios import report_ratio
 from pipeline.mimic_codes import (
     POTASSIUM_ITEMS,
     POTASSIUM_REFERENCE_MMOL_L,
@@ -101,6 +102,9 @@ def compare(step: str, folder: Path, rows: int) -> None:
             f"| {times:.1f} x as fast, {memory:.2f} x the memory |",
             flush=True,
         )
+    case = f"{step}, {rows:,} lab rows"
+    report_ratio(case, times, "speed", "pandas")
+    report_ratio(case, memory, "peak memory", "pandas")
 
 
 def run(step: str, folder: Path) -> dict[str, float]:

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from benchmarks._ratios import report_ratio
 from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
 from stores.opening import open_store, open_stores
@@ -257,9 +258,11 @@ def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -
     for other in others:
         theirs = statistics.median(turns[other])
         print(
-            f"| {title} | {mine:.3f} | {other} | {theirs:.3f} | {theirs / mine:.2f} |", flush=True
+            f"| {title if other == others[0] else ''} | {mine:.3f} | {other} | {theirs:.3f} "
+            f"| {theirs / mine:.2f} |",
+            flush=True,
         )
-        title = ""
+        report_ratio(title, theirs / mine, "speed", other)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def print_row(
 ) -> None:
     ratio = f"{seconds / reference:,.1f} x {reference_name}"
     print(f"| {batch_size} | {procedure} | {seconds:,.1f} | {ratio} |", flush=True)
+    if seconds != reference:
+        report_ratio(procedure, seconds / reference, "time", reference_name)
 
 
 def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:

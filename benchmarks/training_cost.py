@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from heads import probe
 
+from benchmarks._ratios import report_ratio
 from enecg.experts import ExpertSpec, Preprocessing
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import RecordIndex
@@ -107,6 +108,7 @@ def main() -> None:
         ratios = (measured[name] / reference[name] for name in ("cpu", "wall"))
         cells = (measured["cpu"], measured["wall"], *ratios, measured["peak"])
         print(f"| {method} | {' | '.join(f'{cell:,.1f}' for cell in cells)} |", flush=True)
+        report_ratio(method, measured["cpu"] / reference["cpu"], "CPU time", options.methods[0])
 
 
 def start(method: str) -> dict[str, float]:

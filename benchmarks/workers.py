@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks._ratios import report_ratio
 from pipeline.extract import extract
 from pipeline.extraction.dask_engine import DaskEngine
 from pipeline.extraction.engine import Engine, run_ranges
@@ -129,6 +130,8 @@ def main() -> None:
                     f"start); stores {'equal' if found.digests == one.digests else 'DIFFERENT'}",
                     flush=True,
                 )
+                speed = one.computing / found.computing
+                report_ratio(f"{expert}, {workers} worker(s)", speed, "speed", "one process")
             killed = extractions = different = 0
             while expert == "timesnet" and killed < arguments.kills:
                 root = Path(folder) / f"killed-{extractions}"

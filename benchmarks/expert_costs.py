@@ -1,0 +1,116 @@
+"""Operations, bytes and time per record of each expert, and the share of the matmul peak.
+
+    python benchmarks/expert_costs.py [--experts dlinear timesnet moment tempo ecg-fm]
+    python benchmarks/expert_costs.py --device cuda --precision bfloat16 --batch 64
+
+Floating-point operations are those of matrix products, convolutions and attention, as counted by
+`torch.utils.flop_counter`; a multiply-add is two. The floor is the time that these take at the rate
+of a large matrix product, which is measured in turns with the expert on the same device and with
+the same threads. Weights are random, with the published architecture. The profile lists the
+operators with the largest shares of the time.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks._ratios import report_ratio
+from enecg.experts import Expert, load_expert
+from pipeline.extraction.options import DEFAULT_EXPERTS
+from pipeline.extraction.request import resolve_device
+
+RECORDS = 800_035
+"""Records of MIMIC-IV-ECG."""
+SHOWN = 4
+"""Operators of the profile."""
+
+
+def random_ecgs(count: int, device: str) -> torch.Tensor:
+    """Return random walks in mV."""
+    generator = torch.Generator().manual_seed(0)
+    return (0.01 * torch.randn(count, 12, 5000, generator=generator).cumsum(-1)).to(device)
+
+
+def seconds_of(work: "torch.nn.Module | object", device: str) -> float:
+    """Return the seconds of a call, including those that a GPU works on it."""
+    started = time.perf_counter()
+    work()  # type: ignore[operator]
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def profile_shares(expert: Expert, ecg: torch.Tensor) -> str:
+    """Return the operators with the largest shares of the time."""
+    is_gpu = ecg.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
+    with profile(activities=activities) as profiled:
+        expert.embed(ecg)
+    field = "self_device_time_total" if is_gpu else "self_cpu_time_total"
+    events = sorted(profiled.key_averages(), key=lambda event: -getattr(event, field))
+    total = sum(getattr(event, field) for event in events) or 1
+    return ", ".join(
+        f"{event.key.removeprefix('aten::')} {100 * getattr(event, field) / total:.0f} %"
+        for event in events[:SHOWN]
+    )
+
+
+def main() -> None:
+    """Run the benchmark and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experts", nargs="+", default=[*DEFAULT_EXPERTS])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--matmul", type=int, default=0, help="rows of the matrices of the peak")
+    arguments = parser.parse_args()
+    device = resolve_device(arguments.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    is_gpu = torch.device(device).type == "cuda"
+    size = arguments.matmul or (8192 if is_gpu else 1536)
+    dtype = getattr(torch, arguments.precision)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    print(
+        f"{device}, {torch.get_num_threads()} thread(s), batches of {arguments.batch}, "
+        f"{arguments.precision}"
+        + ("" if is_gpu or torch.cuda.is_available() else "; GPU: not measured, there is none")
+    )
+    print(
+        "| expert | parameters | GFLOP per record | kB stored per record | records/s | GFLOP/s "
+        "| share of the matmul peak | hours for 800,035 records | profile |"
+        "\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
+    )
+    for name in arguments.experts:
+        expert = load_expert(name, "random:0", precision=arguments.precision)
+        assert isinstance(expert, torch.nn.Module)
+        expert.to(device)
+        ecg = random_ecgs(arguments.batch, device)
+        with torch.inference_mode():
+            with FlopCounterMode(display=False) as counter:
+                expert.embed(ecg)
+            flops = counter.get_total_flops() / len(ecg)
+            peaks, rates = [], []
+            for _ in range(arguments.rounds):
+                peaks.append(2 * size**3 / seconds_of(lambda: left @ right, device))
+                rates.append(len(ecg) / seconds_of(lambda e=expert, x=ecg: e.embed(x), device))
+            operators = profile_shares(expert, ecg)
+        rate, peak = statistics.median(rates), statistics.median(peaks)
+        share = flops * rate / peak
+        parameters = sum(parameter.numel() for parameter in expert.parameters())
+        print(
+            f"| {name} | {parameters:,} | {flops / 1e9:.3g} "
+            f"| {2 * expert.spec.embedding_size / 1e3:.1f} | {rate:.3g} "
+            f"| {flops * rate / 1e9:.3g} | {share:.2f} | {RECORDS / rate / 3600:.3g} "
+            f"| {operators} |",
+            flush=True,
+        )
+        report_ratio(name, share, "floating-point operations/s", "matrix product")
+
+
+if __name__ == "__main__":
+    main()

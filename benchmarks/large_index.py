@@ -1,0 +1,137 @@
+"""Time and memory to plan an extraction of millions of records, and to count its rows.
+
+    python benchmarks/large_index.py [--records 11000000] [--folder /tmp]
+
+The data set has an index but no ECGs. Five experts and the gate's leads have one store each. The
+stores are created by a first plan; a second plan opens them, as a rerun does. `numpy.unique` of the
+record ids is measured in the same run for comparison. Every step runs in a process of its own,
+because its peak memory is reported; times exclude imports.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._ratios import report_ratio
+from enecg.experts import ExpertSpec, Preprocessing, get_definition
+from pipeline.datasets.base import RecordIndex
+from pipeline.extraction.estimate import estimate_extraction
+from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
+from pipeline.extraction.plan import plan_extraction
+from pipeline.extraction.request import ExtractionRequest, resolve_request
+from stores.opening import count_rows, open_stores
+
+
+class IndexOnly:
+    """A data set without ECGs."""
+
+    namespace = "index-only/1"
+
+    def __init__(self, records: int) -> None:
+        # As in MIMIC-IV-ECG, ids are not in order and a patient has several records.
+        ids = 40_000_000 + np.random.default_rng(0).permutation(records)
+        self._index = RecordIndex(ids, ids // 5)
+
+    def index(self) -> RecordIndex:
+        return self._index
+
+    def read(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def leads(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def labels(self) -> Any:
+        raise NotImplementedError
+
+
+class NoModel:
+    """An expert that computes nothing."""
+
+    def __init__(self, name: str, features: int) -> None:
+        self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "none", features, "none", "")
+
+    def embed(self, ecg: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def _request(records: int, folder: str) -> ExtractionRequest:
+    experts = [NoModel(name, get_definition(name).embedding_size) for name in DEFAULT_EXPERTS]
+    return resolve_request(IndexOnly(records), folder, experts, ExtractOptions(device="cpu"))
+
+
+def _sort(records: int, folder: str) -> str:
+    return f"{len(np.unique(IndexOnly(records).index().record_id)):,} ids"
+
+
+def _plan(records: int, folder: str) -> str:
+    with plan_extraction(_request(records, folder)) as plan:
+        steps = plan.ranges(96)
+        return f"{plan.total_rows:,} rows to compute in {len(steps)} steps"
+
+
+def _estimate(records: int, folder: str) -> str:
+    estimates = estimate_extraction(_request(records, folder))
+    return f"{sum(each.bytes for each in estimates) / 1e9:,.0f} GB to write"
+
+
+def _count(records: int, folder: str) -> str:
+    counted = [count_rows(store) for store in open_stores(folder).stores]
+    return f"{sum(each.rows for each in counted):,} rows in {len(counted)} stores"
+
+
+STEPS: dict[str, Callable[[int, str], str]] = {
+    "numpy.unique of the ids": _sort,
+    "plan, which creates the stores": _plan,
+    "plan with existing stores": _plan,
+    "estimate (--dry-run)": _estimate,
+    "count rows (store ls)": _count,
+}
+
+
+def _measure(name: str, records: int, folder: str) -> tuple[float, float, str]:
+    # Not counted: modules that are imported on first use.
+    with tempfile.TemporaryDirectory() as small:
+        _plan(1000, small)
+        STEPS[name](1000, small)
+    started = time.perf_counter()
+    result = STEPS[name](records, folder)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e9, result
+
+
+def main() -> None:
+    """Run the steps and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=11_000_000)
+    parser.add_argument("--folder", type=Path, help="folder for the stores; default: temporary")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        reference = None
+        for name in STEPS:
+            with get_context("spawn").Pool(1) as pool:
+                seconds, peak, result = pool.apply(_measure, (name, arguments.records, folder))
+            reference = reference or seconds
+            print(
+                f"{name}: {seconds:.1f} s ({seconds / reference:.1f} times numpy.unique), "
+                f"{peak:.2f} GB at most; {result}",
+                flush=True,
+            )
+            report_ratio(name, seconds / reference, "seconds", "numpy.unique of the ids")
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        print(f"{len(files)} files, {size / 1e6:,.0f} MB before the first embedding")
+
+
+if __name__ == "__main__":
+    main()
