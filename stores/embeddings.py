@@ -70,6 +70,10 @@ class EmbeddingStore:
         shortest = min(array.shape[0] for array in self._arrays.values())
         return ids[: min([shortest, *unwritten[:1]])]
 
+    def share_record_ids(self, record_id: RecordIds) -> None:
+        """Use another array with the same record ids, so that several stores need only one."""
+        vars(self)["record_id"] = record_id
+
     @property
     def features(self) -> int:
         """Features per record."""
@@ -118,6 +122,10 @@ class EmbeddingStore:
 
     def rows_by_id(self, record_id: RecordIds) -> Int[np.ndarray, " record"]:
         """Return the row of each record, or -1 if the store has no row for it."""
+        # Usually a data set's records are in the order of the rows. Sorting 10 million ids takes
+        # seconds, and memory for as long as the store is open.
+        if np.array_equal(self.record_id[: len(record_id)], record_id):
+            return np.arange(len(record_id))
         order, sorted_ids = self._sorted_ids
         if not len(sorted_ids):
             return np.full(len(record_id), -1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.extraction.request import ExtractionRequest, StoreTarget
+from pipeline.extraction.request import ExtractionRequest, StoreTarget, select_rows
 from stores.creation import default_shard_rows
 from stores.embeddings import EmbeddingStore
 from stores.lease import read_holder
@@ -55,22 +55,24 @@ def estimate_extraction(request: ExtractionRequest) -> tuple[StoreEstimate, ...]
 def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
     spec, location = target.expert.spec, target.location
     index = request.dataset.index().record_id
-    record_ids, all_status = index, np.full(len(index), ABSENT, np.uint8)
+    rows, all_status = select_rows(index, request.record_ids), np.zeros(len(index), np.uint8)
     shard_rows = request.options.shard_rows or default_shard_rows(len(index))
     rate = None
     if (location / "zarr.json").read() is not None:
         store = open_store(location)
         shard_rows = store.shard_rows
         rate = _measured_rate(store, request.device)
-        new = np.setdiff1d(request.record_ids, store.record_id)
-        record_ids = np.append(store.record_id, new)
-        all_status = np.append(store.status(), np.full(len(new), ABSENT, np.uint8))
-    rows = np.flatnonzero(np.isin(record_ids, request.record_ids))
+        rows = store.rows_by_id(request.record_ids)
+        new = rows < 0
+        rows[new] = len(store.record_id) + np.arange(new.sum())
+        all_status = np.append(store.status(), np.full(new.sum(), ABSENT, np.uint8))
     status = all_status[rows]
     missing = pending_rows(status, retry_failed=request.options.retry_failed)
     # A shard has full size even if only some of its rows are present.
-    existing_shards = np.unique(np.flatnonzero(all_status) // shard_rows)
-    new_shards = np.setdiff1d(rows[missing] // shard_rows, existing_shards)
+    shards = -(-len(all_status) // shard_rows)
+    needed = np.bincount(rows[missing] // shard_rows, minlength=shards) > 0
+    existing = np.bincount(np.flatnonzero(all_status) // shard_rows, minlength=shards) > 0
+    new_shards = int((needed & ~existing).sum())
     row_bytes = spec.embedding_size * np.dtype(request.options.dtype).itemsize
     holder = read_holder(location)
     return StoreEstimate(
@@ -79,7 +81,7 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
         complete=int((status == WHOLE).sum()),
         failed=int((status >= FIRST_REASON).sum()),
         missing=int(missing.sum()),
-        bytes=len(new_shards) * shard_rows * row_bytes,
+        bytes=new_shards * shard_rows * row_bytes,
         records_per_second=rate,
         writer=str(holder) if holder else None,
     )

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from enecg.experts.base import Expert, HasNamedFeatures
 from pipeline.datasets.base import decoding_of
 from pipeline.extraction.leases import Log, acquire_leases
-from pipeline.extraction.request import ExtractionRequest, provenance
+from pipeline.extraction.request import ExtractionRequest, provenance, select_rows
 from pipeline.extraction.store_plan import StorePlan
 from pipeline.waveforms.failures import REASONS
 from stores.creation import create_or_grow
@@ -88,7 +88,7 @@ class ExtractionPlan:
     @property
     def total_records(self) -> int:
         """Number of records to decode, which are those to compute in at least one store."""
-        return len(self._missing_anywhere())
+        return int(self._missing_anywhere(slice(None)).sum())
 
     @property
     def shard_rows(self) -> int:
@@ -102,18 +102,21 @@ class ExtractionPlan:
 
     def count_records(self, shards: ShardRange) -> int:
         """Return the number of records to decode in a range of shards."""
-        span = self.rows_of(shards)
-        missing = np.logical_or.reduce([planned.missing[span] for planned in self.stores])
-        return int(missing.sum())
+        return int(self._missing_anywhere(self.rows_of(shards)).sum())
 
     def ranges(self, count: int) -> tuple[ShardRange, ...]:
         """Split the shards that have missing rows into at most `count` ranges of similar size."""
-        shards = np.unique(self._missing_anywhere() // self.shard_rows)
+        missing = self._missing_anywhere(slice(None))
+        starts = np.arange(0, len(missing), self.shard_rows)
+        shards = np.flatnonzero(np.logical_or.reduceat(missing, starts)) if len(starts) else starts
         parts = np.array_split(shards, min(count, len(shards))) if len(shards) else []
         return tuple(ShardRange(int(part[0]), int(part[-1]) + 1) for part in parts)
 
-    def _missing_anywhere(self) -> Int[np.ndarray, " missing"]:
-        return np.flatnonzero(np.logical_or.reduce([planned.missing for planned in self.stores]))
+    def _missing_anywhere(self, span: slice) -> Bool[np.ndarray, " row"]:
+        missing: np.ndarray = np.logical_or.reduce(
+            [planned.missing[span] for planned in self.stores]
+        )
+        return missing
 
 
 def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> ExtractionPlan:
@@ -154,7 +157,12 @@ def join_extraction(
     Raises:
         StoreError: A store cannot be opened, or the stores' rows do not match.
     """
-    stores = {location: open_store(location, ticket) for location, ticket in tickets.items()}
+    stores: dict[Location, EmbeddingStore] = {}
+    for location, ticket in tickets.items():
+        stores[location] = store = open_store(location, ticket)
+        first = next(iter(stores.values())).record_id
+        if np.array_equal(store.record_id, first):
+            store.share_record_ids(first)
     return _find_missing(request, stores, {}, None)
 
 
@@ -164,8 +172,11 @@ def _open_stores(
     """Open the stores whose lease is held; create them or append rows for new records if needed."""
     options = request.options
     record_ids, shard_rows = _row_order(request)
-    return {
-        target.location: create_or_grow(
+    stores: dict[Location, EmbeddingStore] = {}
+    for target in request.targets:
+        if target.location not in held:
+            continue
+        stores[target.location] = store = create_or_grow(
             target.location,
             provenance(
                 target.expert.spec,
@@ -181,9 +192,9 @@ def _open_stores(
             shard_rows=shard_rows,
             feature_names=_feature_names(target.expert),
         )
-        for target in request.targets
-        if target.location in held
-    }
+        if np.array_equal(store.record_id, record_ids):
+            store.share_record_ids(record_ids)
+    return stores
 
 
 def _feature_names(expert: Expert) -> FeatureNames | None:
@@ -206,7 +217,7 @@ def _row_order(request: ExtractionRequest) -> tuple[RecordIds, int | None]:
     if (leads / "zarr.json").read() is None:
         return record_ids, request.options.shard_rows
     store = open_store(leads)
-    new = record_ids[~np.isin(record_ids, store.record_id)]
+    new = record_ids[store.rows_by_id(record_ids) < 0]
     return np.concatenate([store.record_id, new]), store.shard_rows
 
 
@@ -227,7 +238,7 @@ def _find_missing(
             )
     index_rows = np.full(len(first.record_id), -1)
     # Both `request.record_ids` and the result of `flatnonzero` are in index order.
-    requested_rows = np.flatnonzero(np.isin(request.dataset.index().record_id, request.record_ids))
+    requested_rows = select_rows(request.dataset.index().record_id, request.record_ids)
     index_rows[first.rows_by_id(request.record_ids)] = requested_rows
     requested = index_rows >= 0
     plans = []

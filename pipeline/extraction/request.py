@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertOption, ExpertSpec, load_expert, parse_expert_settings
@@ -165,6 +167,18 @@ def resolve_request(
         device=device,
         options=options,
     )
+
+
+def select_rows(index: RecordIds, requested: RecordIds) -> Int[np.ndarray, " requested"]:
+    """Return the positions of record ids in a data set's index.
+
+    Args:
+        index: Ids of all records.
+        requested: Some or all of them, in the same order.
+    """
+    if len(requested) == len(index):
+        return np.arange(len(index))
+    return np.flatnonzero(np.isin(index, requested))
 
 
 def _parse_option(name: str, values: Sequence[str], experts: Sequence[str]) -> ExpertOption:

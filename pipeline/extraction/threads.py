@@ -33,7 +33,7 @@ def choose_threads(requested: int | None, workers: int = 1) -> int:
         return 1
     # Not the load average, which contains the last minute's work of processes that have ended.
     used = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
-    free = round(sum(1 - used[core] / 100 for core in cores))
+    free = round(sum(1 - float(used[core]) / 100 for core in cores))
     return max(1, min(most, free // workers))
 
 

@@ -105,6 +105,17 @@ class StoreTests:
         np.testing.assert_array_equal(again.to_dask().compute(), everything)
         assert again.record_id.tolist() == ids(range(10)).tolist()
 
+    def test_rows_are_found_in_any_order(self, root: str, ids: Ids):
+        with writable_store(root, ids([4, 2, 9])) as store:
+            for order, rows in (
+                ([4, 2, 9], [0, 1, 2]),
+                ([4, 2], [0, 1]),
+                ([], []),
+                ([9, 4], [2, 0]),
+                ([4, 2, 9, 7], [0, 1, 2, -1]),
+            ):
+                assert store.rows_by_id(ids(order)).tolist() == rows
+
     def test_text_ids_can_have_any_length_and_never_match_integers(self, root: str):
         with writable_store(root, text_ids(range(3))):
             pass

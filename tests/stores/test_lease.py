@@ -212,7 +212,7 @@ def test_holder_keeps_the_lease_through_failing_renewals(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with acquire_lease(folder) as lease:
-        for method in ("write", "children"):
+        for method in ("write", "names"):
             beat = lease.record.beat
             with monkeypatch.context() as patch:
                 patch.setattr(root_type, method, fail)
@@ -410,16 +410,16 @@ def test_previous_holder_cannot_write_even_if_its_staging_folder_cannot_be_delet
 def test_release_does_not_wait_for_a_lost_connection(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ):
-    original_children = type(folder.root).children
+    original_names = type(folder.root).names
     hanging, resume = threading.Event(), threading.Event()
 
     def hang(self: Any, key: str) -> Any:
         hanging.set()
         resume.wait()
-        return original_children(self, key)
+        return original_names(self, key)
 
     lease = acquire_lease(folder)
-    monkeypatch.setattr(type(folder.root), "children", hang)
+    monkeypatch.setattr(type(folder.root), "names", hang)
     hanging.wait()
     # Must return although the renewal cannot finish before `resume` is set.
     lease.release()
