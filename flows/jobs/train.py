@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from flows import parameters as p
 from flows import training_parameters as tp
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
@@ -128,17 +128,21 @@ def train(
         ),
     )
     job = current_job()
+    artifact = Artifact(str(out), f"Training on {dataset} in {out}")
     with (
         forward_logs("pipeline", job.log),
-        job.progress("train", "steps", f"Training on {dataset}") as progress,
+        job.progress("train", "steps", artifact) as progress,
     ):
         results = job.step(
             f"train on {dataset}",
             train_heads,
             *(dataset, store, out, settings, progress, share, not no_page),
         )
-    job.publish("results", results.markdown)
-    page = () if results.page is None else (f"Page: {results.page}",)
+    job.publish("results", artifact, results.markdown)
+    page: tuple[str, ...] = ()
+    if results.page is not None:
+        job.publish_page(artifact, results.page)
+        page = (f"Page: {results.page}",)
     return (results.markdown, f"Run: {results.folder}", *page)
 
 
