@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from prefect import Flow, flow, get_run_logger, task
+from prefect import Flow, flow, get_run_logger, tags, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -17,15 +17,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
+from prefect.runtime import flow_run
 
 from flows.artifact_keys import artifact_key
 from flows.failed_records import FOLDER, FailedRecord, write_failed
 from flows.job import Artifact, use_job
-from flows.output import printable
+from flows.output import log_to_stderr, printable
 from flows.page_links import page_link, served_folder
 from flows.parameters import documented
-from flows.progress import Progress, in_background, progress_bar, run_log
-from flows.run_name import run_name
+from flows.progress import Log, Progress, in_background, progress_bar, run_log
+from flows.run_name import USER_TAG, run_name
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 
 MAX_ROWS = 1000
@@ -40,11 +42,23 @@ Lines = tuple[str, ...]
 
 
 class PrefectJob:
-    """A job that runs in a Prefect flow."""
+    """A job that runs in a Prefect flow.
+
+    Args:
+        flow_log: Logs a line in the flow run from threads that Prefect does not know, such as those
+            that wait for leases.
+    """
+
+    def __init__(self, flow_log: Log = log_to_stderr) -> None:
+        self._flow_log = flow_log
 
     def log(self, line: str) -> None:
-        """Log a line in the flow run."""
-        run_log(get_run_logger())(line)
+        """Log a line in the task run or flow run."""
+        try:
+            log = run_log(get_run_logger())
+        except MissingContextError:
+            log = self._flow_log
+        log(line)
 
     @contextmanager
     def progress(
@@ -136,8 +150,9 @@ class PrefectJob:
         return result
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run the job as a subflow."""
-        return as_flow(job)(*args, **kwargs)
+        """Run the job as a subflow of the same user."""
+        with tags(*(tag for tag in flow_run.tags if tag.startswith(USER_TAG))):
+            return as_flow(job)(*args, **kwargs)
 
 
 @functools.cache
@@ -153,7 +168,7 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
 
     @functools.wraps(job)
     def run(*args: P.args, **kwargs: P.kwargs) -> Lines:
-        with use_job(PrefectJob()):
+        with use_job(PrefectJob(run_log(get_run_logger()))):
             lines = job(*args, **kwargs)
         for line in lines:
             # Tables, which have several lines, are artifacts.

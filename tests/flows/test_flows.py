@@ -1,8 +1,10 @@
+import csv
 import inspect
 import json
 import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from prefect.utilities.schema_tools import validate
 
 from enecg.errors import UserError
 from flows.extract import extract
+from flows.job import current_job
 from flows.jobs.extract import extract as extract_job
 from flows.label import label
 from flows.parameters import split
+from flows.prefect_job import as_flow
 from flows.refresh import refresh
 from flows.sweep import sweep
 from flows.train import train
@@ -66,18 +70,32 @@ def test_failed_records_are_a_table_and_a_linked_file(
     monkeypatch.setattr("flows.prefect_job.MAX_ROWS", 2)
     lines = extract(**parameters)
     (file,) = (tmp_path / "pages" / "failed-records").iterdir()
-    rows = file.read_text().splitlines()
+    rows = [*csv.DictReader(file.read_text().splitlines())]
     failed = int(re.search(r"(\d+) failed", lines[0])[1])
-    assert rows[0] == "record_id,expert,reason,detail"
-    assert len(rows) == 1 + failed > 3
+    assert len(rows) == failed > 2
+    assert rows[0]["record_id"] in rows[0]["detail"]
     assert file.stat().st_mode & 0o077 == 0
     table = json.loads(newest_artifact("failed-records"))
-    assert [f"{row['record']},{row['expert']},{row['reason']}" for row in table] == [
-        row.rsplit(",", 1)[0] for row in rows[1:3]
-    ]
+    assert [{"record_id": row.pop("record"), **row} for row in table] == rows[:2]
     # A second run computes nothing, but still lists the records that failed before.
     extract(**parameters)
-    assert len(file.read_text().splitlines()) == len(rows)
+    assert [row["record_id"] for row in csv.DictReader(file.read_text().splitlines())] == [
+        row["record_id"] for row in rows
+    ]
+
+
+def log_in_a_thread(*, dataset: str) -> tuple[str, ...]:
+    """Log a line from a thread that Prefect did not start, as the wait for a lease does."""
+    with ThreadPoolExecutor() as threads:
+        threads.submit(current_job().log, f"waiting for {dataset}").result()
+    return ()
+
+
+def test_lines_from_other_threads_are_logged_in_the_run(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        as_flow(log_in_a_thread)(dataset="a")
+    (record,) = [each for each in caplog.records if each.message == "waiting for a"]
+    assert record.name == "prefect.flow_runs"
 
 
 def test_run_names_contain_job_experts_data_set_store_and_user(parameters: dict[str, Any]):

@@ -145,6 +145,9 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     name = api(lab, f"flow_runs/{resumed}")["name"]
     assert name.startswith(f"refresh dlinear,timesnet of mimic-iv-ecg:{lab.folder}")
     assert name.endswith("in s3://lab/killed by anna")
+    names = [each["name"] for each in api(lab, "flow_runs/filter", {"limit": 200})]
+    subflow = f"extract dlinear,timesnet of mimic-iv-ecg:{lab.folder / 'data'} in s3://lab/killed"
+    assert f"{subflow} by anna" in names
     check_artifacts(lab, resumed)
 
 
