@@ -1,6 +1,6 @@
 # Image of the worker and of the Prefect server.
 #   docker build --build-arg TORCH_INDEX=https://pypi.org/simple .    # PyTorch for CUDA
-FROM python:3.11-slim
+FROM python:3.11.14-slim-bookworm
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -17,6 +17,9 @@ RUN pip install --constraint constraints.txt --extra-index-url "$TORCH_INDEX" to
 COPY . .
 # Without dependencies, because momentfm pins outdated versions (see pyproject.toml).
 RUN pip install --constraint constraints.txt --editable . \
-    && pip install --constraint constraints.txt --no-deps momentfm
+    && pip install --constraint constraints.txt --no-deps momentfm \
+    # Compose runs the image as a user of the host, who has no account in it.
+    && mkdir --mode 1777 /srv/enecg/home
+ENV HOME=/srv/enecg/home
 
 CMD ["prefect", "worker", "start", "--pool", "lab", "--type", "process"]

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
 
-.PHONY: setup demo test test-slow check format docs clean
+.PHONY: setup demo test test-slow test-lab check format docs clean
 
 setup: .venv/ready
 
@@ -30,6 +30,10 @@ test: setup check
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Postgres, a Prefect server, a worker, a Dask cluster and an S3 server on loopback.
+test-lab: setup
+	$(BIN)/pytest -m lab --log-level INFO tests/lab
 
 check: setup
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ BENCHMARKS = Path(__file__).parent
 FULL: dict[str, str] = {
     "decode": "",
     "extraction": "",
+    "stages": "",
     "expert_costs": "",
     "memory": "",
     "large_index": "",
@@ -38,6 +39,7 @@ FULL: dict[str, str] = {
 QUICK: dict[str, str] = {
     "decode": "--records 60 --repeats 3 --seconds 0.3",
     "extraction": "--experts dlinear measurements --records 64 --rounds 3",
+    "stages": "--records 200 --rounds 1 --experts dlinear",
     "expert_costs": "--experts dlinear timesnet --batch 2 --rounds 2",
     "memory": "--records 500 2000 --experts dlinear",
     "large_index": "--records 200000",

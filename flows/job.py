@@ -4,8 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from flows.failed_records import FailedRecord
 from flows.output import log_to_stderr
 from flows.progress import Progress, progress_bar
 from flows.tasks import USER_ERRORS
@@ -15,6 +18,20 @@ Result = TypeVar("Result")
 Lines = tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """What an artifact of Prefect's UI describes.
+
+    Attributes:
+        subject: Store, run folder or file. Later artifacts of the same kind and subject are new
+            versions of one artifact.
+        description: Description in Markdown.
+    """
+
+    subject: str
+    description: str
+
+
 class Job(Protocol):
     """Methods through which a running job reports and executes its steps."""
 
@@ -22,22 +39,28 @@ class Job(Protocol):
         """Report one line of text."""
 
     def progress(
-        self, title: str, unit: str, description: str, *, scale: int = 1
+        self, title: str, unit: str, artifact: Artifact, *, scale: int = 1
     ) -> AbstractContextManager[Progress]:
         """Report progress during a ``with`` block.
 
         Args:
             title: Name of the work, for the progress bar.
             unit: Unit of work, in the plural, such as ``records``.
-            description: Description of the work, for Prefect's UI.
+            artifact: Subject and description of the work, for Prefect's UI.
             scale: Divisor of the counts before display, as in `progress_bar`.
 
         Returns:
             Context manager that yields a callback, which takes the units done and the total.
         """
 
-    def publish(self, key: str, markdown: str) -> None:
-        """Publish a page of results in Markdown under the name `key`."""
+    def publish(self, kind: str, artifact: Artifact, markdown: str) -> None:
+        """Publish a page of results in Markdown."""
+
+    def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
+        """Publish a table of failed records."""
+
+    def publish_page(self, artifact: Artifact, page: Path) -> None:
+        """Publish a link to a results page, if a web server makes it available."""
 
     def step(
         self,
@@ -72,14 +95,20 @@ class TerminalJob:
 
     @contextmanager
     def progress(
-        self, title: str, unit: str, description: str, *, scale: int = 1
+        self, title: str, unit: str, artifact: Artifact, *, scale: int = 1
     ) -> Iterator[Progress]:
         """Show a progress bar, or lines if standard error is not a terminal."""
         with progress_bar(title, unit, log_to_stderr, scale=scale) as progress:
             yield progress
 
-    def publish(self, key: str, markdown: str) -> None:
+    def publish(self, kind: str, artifact: Artifact, markdown: str) -> None:
         """Do nothing, because the command prints the results at the end."""
+
+    def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
+        """Do nothing, because the report lists failed records."""
+
+    def publish_page(self, artifact: Artifact, page: Path) -> None:
+        """Do nothing, because the report names the page."""
 
     def step(
         self,

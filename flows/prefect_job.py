@@ -1,24 +1,37 @@
 """Prefect flows that run a job: steps become task runs; results and progress become artifacts."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from prefect import Flow, flow, get_run_logger, task
+from prefect import Flow, flow, get_run_logger, tags, task
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
+    create_table_artifact,
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
+from prefect.runtime import flow_run
 
-from flows.job import use_job
-from flows.output import printable
+from flows.artifact_keys import artifact_key
+from flows.failed_records import FOLDER, FailedRecord, write_failed
+from flows.job import Artifact, use_job
+from flows.output import log_to_stderr, printable
+from flows.page_links import page_link, served_folder
 from flows.parameters import documented
-from flows.progress import Progress, in_background, progress_bar, run_log
+from flows.progress import Log, Progress, in_background, progress_bar, run_log
+from flows.run_name import USER_TAG, run_name
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
+
+MAX_ROWS = 1000
+"""Maximum number of rows of a table artifact."""
 
 ARTIFACT_SECONDS = 10
 """Minimum time between two updates of a progress artifact."""
@@ -29,23 +42,39 @@ Lines = tuple[str, ...]
 
 
 class PrefectJob:
-    """A job that runs in a Prefect flow."""
+    """A job that runs in a Prefect flow.
+
+    Args:
+        flow_log: Logs a line in the flow run from threads that Prefect does not know, such as those
+            that wait for leases.
+    """
+
+    def __init__(self, flow_log: Log = log_to_stderr) -> None:
+        self._flow_log = flow_log
 
     def log(self, line: str) -> None:
-        """Log a line in the flow run."""
-        run_log(get_run_logger())(line)
+        """Log a line in the task run or flow run."""
+        try:
+            log = run_log(get_run_logger())
+        except MissingContextError:
+            log = self._flow_log
+        log(line)
 
     @contextmanager
     def progress(
-        self, title: str, unit: str, description: str, *, scale: int = 1
+        self, title: str, unit: str, artifact: Artifact, *, scale: int = 1
     ) -> Iterator[Progress]:
         """Show progress on the terminal or in the run's log, and as an artifact."""
-        artifact = create_progress_artifact(progress=0.0, description=description)
-        assert isinstance(artifact, UUID)
+        created = create_progress_artifact(
+            progress=0.0,
+            key=artifact_key(f"{title}-progress", artifact.subject),
+            description=_escape(artifact.description),
+        )
+        assert isinstance(created, UUID)
 
         def update(done: int, total: int) -> None:
             percent = 100.0 * done / total if total else 100.0
-            update_progress_artifact(artifact_id=artifact, progress=percent)
+            update_progress_artifact(artifact_id=created, progress=percent)
 
         with (
             progress_bar(title, unit, self.log, scale=scale) as bar,
@@ -58,10 +87,47 @@ class PrefectJob:
 
             yield progress
 
-    def publish(self, key: str, markdown: str) -> None:
-        """Create a Markdown artifact; names of classes must not become HTML or links."""
-        escaped = printable(markdown).replace("<", "&lt;").replace("[", "&#91;")
-        create_markdown_artifact(key=key, markdown=escaped)
+    def publish(self, kind: str, artifact: Artifact, markdown: str) -> None:
+        """Create a Markdown artifact."""
+        create_markdown_artifact(
+            key=artifact_key(kind, artifact.subject),
+            markdown=_escape(markdown),
+            description=_escape(artifact.description),
+        )
+
+    def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
+        """Create a table artifact of the first `MAX_ROWS` records, and a link to a file of all."""
+        key = artifact_key("failed-records", artifact.subject)
+        shown = min(len(records), MAX_ROWS)
+        description = f"{artifact.description}: {shown:,} of {len(records):,} failed rows."
+        if folder := served_folder(os.environ):
+            file = folder / FOLDER / f"{key}.csv"
+            write_failed(records, file)
+            self._link(f"{key}-file", artifact.description, file)
+        create_table_artifact(
+            key=key,
+            table=[
+                {
+                    "record": str(record.record_id),
+                    "expert": record.expert,
+                    "reason": record.reason,
+                    "detail": printable(record.detail),
+                }
+                for record in records[:MAX_ROWS]
+            ],
+            description=_escape(f"{description} `enecg store show URL --failed` lists all."),
+        )
+
+    def publish_page(self, artifact: Artifact, page: Path) -> None:
+        """Create a link artifact, if `page_link` returns a URL."""
+        self._link(artifact_key("page", artifact.subject), artifact.description, page)
+
+    def _link(self, key: str, description: str, file: Path) -> None:
+        if link := page_link(file, os.environ):
+            create_link_artifact(
+                link=link, link_text=file.name, key=key, description=_escape(description)
+            )
+            self.log(f"Link: {link}")
 
     def step(
         self,
@@ -84,8 +150,9 @@ class PrefectJob:
         return result
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run the job as a subflow."""
-        return as_flow(job)(*args, **kwargs)
+        """Run the job as a subflow of the same user."""
+        with tags(*(tag for tag in flow_run.tags if tag.startswith(USER_TAG))):
+            return as_flow(job)(*args, **kwargs)
 
 
 @functools.cache
@@ -101,11 +168,17 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
 
     @functools.wraps(job)
     def run(*args: P.args, **kwargs: P.kwargs) -> Lines:
-        with use_job(PrefectJob()):
+        with use_job(PrefectJob(run_log(get_run_logger()))):
             lines = job(*args, **kwargs)
         for line in lines:
-            get_run_logger().info(line)
+            # Tables, which have several lines, are artifacts.
+            if "\n" not in line:
+                get_run_logger().info(line)
         return lines
 
-    name = job.__name__
-    return flow(name=name, flow_run_name=f"{name} {{dataset}}")(documented(fail_on_user_error(run)))
+    return flow(name=job.__name__, flow_run_name=run_name)(documented(fail_on_user_error(run)))
+
+
+def _escape(markdown: str) -> str:
+    """Escape Markdown, so that text from stores and runs becomes neither HTML nor links."""
+    return printable(markdown).replace("<", "&lt;").replace("[", "&#91;")

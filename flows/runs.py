@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -172,6 +173,24 @@ def export(
 
     export_run(run, out)
     print_text(f"Export: {out}")
+
+
+@app.command
+def serve(
+    folder: Annotated[Path, Parameter(help="Folder that contains runs.")],
+    /,
+    *,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
+) -> None:
+    """Serve the results pages in a folder over HTTP until interrupted.
+
+    Other machines can connect only with --host 0.0.0.0, which requires a password: set
+    ENECG_PAGES_AUTH to USER:PASSWORD.
+    """
+    from flows.lab.pages import AUTH_VARIABLE, serve
+
+    serve(folder, host, port, os.environ.get(AUTH_VARIABLE, ""))
 
 
 def _output(tables: Sequence[Table], out: Path | None) -> None:

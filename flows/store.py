@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from flows import parameters as p
 from flows import store_report
+from flows import verification_parameters as vp
 from flows.output import log_to_stderr, print_text
 from flows.progress import progress_bar
 from flows.run_app import ExitCode
@@ -40,8 +41,6 @@ Root = Annotated[str, Parameter(help="Root of the stores: a folder or a URL (s3:
 Url = Annotated[
     str, Parameter(help="Folder or URL of one store, or of a root for all stores below it.")
 ]
-DEFAULT_SAMPLE = 16
-"""Default number of rows per store that `verify --recompute` compares."""
 
 
 @app.command(name="ls")
@@ -102,26 +101,9 @@ def verify(
             "requires --dataset.",
         ),
     ] = False,
-    sample: Annotated[
-        int | None,
-        *p.number(
-            f"Rows of each store to recompute, drawn at random; by default {DEFAULT_SAMPLE}.",
-            p.RECOMPUTATION,
-            ge=1,
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        Parameter(group=p.RECOMPUTATION, help="Data set to recompute from, as SOURCE:FOLDER."),
-    ] = None,
-    weights: Annotated[
-        tuple[str, ...],
-        Parameter(
-            group=p.RECOMPUTATION,
-            help="Weights to recompute with, as for extract; by default those in the store's "
-            "provenance, or the published ones.",
-        ),
-    ] = (),
+    sample: vp.Sample = None,
+    dataset: vp.RecomputedDataset = None,
+    weights: vp.RecomputedWeights = (),
     device: p.Device = "auto",
     seed: p.Seed = 0,
 ) -> int:
@@ -152,7 +134,7 @@ def verify(
             damaged |= not result.intact
             if dataset is not None and result.intact:
                 damaged |= _recompute(
-                    result, dataset, sample or DEFAULT_SAMPLE, weights, device, seed
+                    result, dataset, sample or vp.DEFAULT_SAMPLE, weights, device, seed
                 )
         except (StoreError, UserError) as error:
             # With several stores, an error in one does not stop the verification of the others.

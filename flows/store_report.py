@@ -61,15 +61,9 @@ def _runs(store: EmbeddingStore) -> list[str]:
 
 def failed_records(store: EmbeddingStore) -> list[str]:
     """List the failed records, one per line: id and reason, separated by a tab."""
-    from stores.status import FIRST_REASON
+    from flows.failed_records import failed_rows
 
-    reasons = dict(enumerate(store.flags))
-    rows = zip(store.record_id.tolist(), store.status().tolist(), strict=True)
-    return [
-        f"  failed    {record}\t{reasons.get(status, f'status_{status}')}"
-        for record, status in rows
-        if status >= FIRST_REASON
-    ]
+    return [f"  failed    {record}\t{reason}" for record, reason in failed_rows(store)]
 
 
 def verification(result: Verification) -> list[str]:

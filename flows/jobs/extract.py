@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from enecg.errors import UserError
 from flows import parameters as p
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.output import log_to_stderr
 from flows.progress import forward_logs
 from pipeline.extraction.options import DEFAULT_EXPERTS, ExtractOptions
@@ -123,15 +123,18 @@ def _options(
 
 
 def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -> list[str]:
+    from flows.failed_records import list_failed
     from pipeline import extract as stage
+    from stores.opening import open_store
 
     job = current_job()
+    artifact = Artifact(f"{store} {dataset}", f"Extraction of {dataset} into {store}")
 
     def run_plan(plan: "ExtractionPlan", summary: "ExtractionSummary", engine: "Engine") -> None:
         from pipeline.extraction.engine import run_ranges
         from pipeline.extraction.progress import JobProgress
 
-        with job.progress("extract", "records", f"Extraction of {dataset}") as run:
+        with job.progress("extract", "records", artifact) as run:
             progress = JobProgress(plan.total_records, run)
 
             def extract_one(shards: "ShardRange") -> None:
@@ -160,7 +163,10 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
             run_plan=run_plan,
         )
     lines = summary.lines()
-    job.publish("extraction", extraction_page(summary, lines))
+    job.publish("extraction", artifact, extraction_page(summary, lines))
+    if summary.failed or summary.previously_failed:
+        stores = map(open_store, summary.stores)
+        job.publish_failed(artifact, list_failed(stores, summary.failures))
     if summary.error is not None:
         for line in lines:
             job.log(line)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from flows import label_parameters as lp
 from flows import parameters as p
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.progress import Progress
 from pipeline.mimic_codes import NORMAL_POTASSIUM_MMOL_L
 
@@ -48,11 +48,12 @@ def label(
     job = current_job()
     # Progress is measured in bytes of the tables for MIMIC-IV-ECG, and in records otherwise.
     unit, scale = ("MB", 10**6) if dataset.startswith("mimic-iv-ecg:") else ("records", 1)
-    with job.progress("label", unit, f"Labels of {dataset}", scale=scale) as progress:
+    artifact = Artifact(str(out), f"Labels of {dataset} in {out}")
+    with job.progress("label", unit, artifact, scale=scale) as progress:
         lines = job.step(
             f"label {dataset}", label_records, *(dataset, out, hosp, rules, scheduler, progress)
         )
-    job.publish("labels", "\n\n".join(lines))
+    job.publish("labels", artifact, "\n\n".join(lines))
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows import parameters as p
 from flows import pretraining_parameters as pp
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ def pretrain(
         checkpoint_minutes=checkpoint_minutes,
     )
     job = current_job()
+    artifact = Artifact(str(out), f"Pretraining of {expert} on {dataset} in {out}")
     with (
         forward_logs("pipeline", job.log),
-        job.progress("pretrain", "records", f"Pretraining of {expert} on {dataset}") as progress,
+        job.progress("pretrain", "records", artifact) as progress,
     ):
         result = job.step(
             f"pretrain {expert} on {dataset}",
@@ -96,7 +97,7 @@ def pretrain(
             *(dataset, out, expert, settings, progress, job.log, share),
         )
     lines = result.lines()
-    job.publish("pretraining", "\n\n".join(lines))
+    job.publish("pretraining", artifact, "\n\n".join(lines))
     return lines
 
 

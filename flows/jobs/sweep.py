@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import parameters as p
 from flows import training_parameters as tp
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sweep(
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.labels.folds import fold_options
+    from pipeline.report.sweep_page import PAGE
     from pipeline.training.settings import FitSettings, TrainSettings
     from pipeline.waveforms.options import DecodeOptions
 
@@ -97,16 +98,18 @@ def sweep(
         poolings=poolings,
     )
     job = current_job()
+    artifact = Artifact(str(out), f"Sweep on {dataset} in {out}")
     with (
         forward_logs("pipeline", job.log),
-        job.progress("sweep", "trials", f"Sweep on {dataset}") as progress,
+        job.progress("sweep", "trials", artifact) as progress,
     ):
         lines = job.step(
             f"sweep on {dataset}",
             try_settings,
             *(dataset, store, out, settings, space, trials, at_once, progress),
         )
-    job.publish("sweep", lines[0])
+    job.publish("sweep", artifact, lines[0])
+    job.publish_page(artifact, out / PAGE)
     return lines
 
 

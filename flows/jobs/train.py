@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flows import parameters as p
 from flows import pretraining_parameters as pp
 from flows import training_parameters as tp
-from flows.job import current_job
+from flows.job import Artifact, current_job
 from flows.progress import Progress, forward_logs
 
 if TYPE_CHECKING:
@@ -137,18 +137,20 @@ def train(
         ),
     )
     job = current_job()
+    artifact = Artifact(str(out), f"Training on {dataset} in {out}")
     with (
         forward_logs("pipeline", job.log),
-        job.progress("train", "steps", f"Training on {dataset}") as progress,
+        job.progress("train", "steps", artifact) as progress,
     ):
         results = job.step(
             f"train on {dataset}",
             train_heads,
             *(dataset, store, out, settings, progress, share, not no_page),
         )
-    job.publish("results", results.markdown)
+    job.publish("results", artifact, results.markdown)
     lines = [f"Run: {results.folder}"]
     if results.page is not None:
+        job.publish_page(artifact, results.page)
         lines.append(f"Page: {results.page}")
     if log is not None:
         lines.append(f"Logged to {log}: {track_run(results.folder, log)}")

@@ -1,14 +1,23 @@
-import shutil
-import subprocess
+import uuid
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect.automations import Automation
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+
+from enecg.errors import UserError
+from flows.lab.deploy_step import prepare_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+DEPLOYMENTS = FILE["deployments"]
+STEP = FILE["build"][0]["flows.lab.deploy_step.prepare_server"]
+SILENT = "EnECG: crash runs without heartbeats"
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
@@ -20,19 +29,71 @@ def test_deployment_names_a_flow_and_valid_parameters(deployment: dict):
     flow.validate_parameters(deployment["parameters"])
 
 
-def test_schedule_of_refresh_is_inactive_and_runs_do_not_overlap():
-    refresh = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "refresh")
-    assert [schedule["active"] for schedule in refresh["schedules"]] == [False]
-    assert refresh["concurrency_limit"]["limit"] == 1
+def test_schedules_are_inactive():
+    schedules = [each for deployment in DEPLOYMENTS for each in deployment.get("schedules", ())]
+    assert [schedule["active"] for schedule in schedules] == [False, False]
 
 
-def test_compose_file_is_valid():
-    compose = shutil.which("docker-compose")
-    if compose is None:
-        pytest.skip("docker-compose is not installed")
-    checked = subprocess.run(
-        [compose, "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stderr
+def test_all_deployments_that_use_the_gpu_share_one_queue():
+    queues = {each["name"]: each["work_pool"]["work_queue_name"] for each in DEPLOYMENTS}
+    assert queues.pop("label") == "default"
+    assert {*queues.values()} == {"gpu"}
+    assert STEP["queue"] == "gpu"
+
+
+def test_heartbeats_are_three_times_as_frequent_as_the_automation_needs():
+    for deployment in DEPLOYMENTS:
+        variables = deployment["work_pool"]["job_variables"]["env"]
+        seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+        assert 3 * seconds < STEP["crashed_after_seconds"]
+
+
+@pytest.fixture
+def pool(prefect_server: None) -> str:
+    name = f"lab-{uuid.uuid4().hex}"
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+    return name
+
+
+def limit_of(pool: str) -> int | None:
+    with get_client(sync_client=True) as client:
+        return client.read_work_queue_by_name("gpu", work_pool_name=pool).concurrency_limit
+
+
+def automations() -> dict[str, Automation]:
+    with get_client(sync_client=True) as client:
+        return {found.name: found for found in client.read_automations()}
+
+
+def test_step_creates_the_queue_and_the_automations_and_can_be_repeated(pool: str):
+    prepare_server(pool=pool, queue="gpu")
+    assert limit_of(pool) == 1
+    first = automations()
+    assert len(first) == 2
+    Automation.read(name=SILENT).disable()
+    prepare_server(pool=pool, queue="gpu", gpu_runs=3, crashed_after_seconds=600)
+    assert limit_of(pool) == 3
+    second = automations()
+    assert {*second} == {*first}
+    assert second[SILENT].trigger.within.total_seconds() == 600
+    assert not second[SILENT].enabled
+
+
+def test_step_does_not_reset_triggers_that_it_does_not_change(
+    pool: str, monkeypatch: pytest.MonkeyPatch
+):
+    prepare_server(pool=pool, queue="gpu")
+    monkeypatch.setattr(SyncPrefectClient, "update_automation", pytest.fail)
+    prepare_server(pool=pool, queue="gpu")
+
+
+def test_failures_are_sent_to_the_block_that_the_environment_names(
+    pool: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ENECG_NOTIFY_BLOCK", "custom-webhook/lab")
+    with pytest.raises(UserError, match="no block 'custom-webhook/lab'; create it"):
+        prepare_server(pool=pool, queue="gpu")
+    CustomWebhookNotificationBlock(name="lab", url="http://127.0.0.1:9").save("lab")
+    prepare_server(pool=pool, queue="gpu")
+    assert "EnECG: report failures" in automations()

@@ -1,24 +1,31 @@
+import csv
 import inspect
+import json
 import logging
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import Flow
+from prefect import Flow, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.utilities.schema_tools import validate
 
 from enecg.errors import UserError
 from flows.extract import extract
+from flows.job import current_job
 from flows.jobs.extract import extract as extract_job
 from flows.label import label
 from flows.parameters import split
+from flows.prefect_job import as_flow
 from flows.refresh import refresh
 from flows.sweep import sweep
 from flows.train import train
+from flows.verify import verify
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.extraction.options import ExtractOptions
 from pipeline.training.settings import TrainSettings
@@ -27,10 +34,10 @@ from pipeline.waveforms.errors import UnreadableRecord
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def newest_artifact(key: str) -> str:
+def newest_artifact(kind: str) -> str:
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_=f"{kind}-%"))
         )
     newest = max(found, key=lambda artifact: artifact.created)
     return str(newest.data)
@@ -53,6 +60,68 @@ def test_second_extraction_computes_nothing(parameters: dict[str, Any]):
     assert not first[0].startswith("0 rows computed")
     assert second[0].startswith("0 rows computed")
     assert "| computed | 0 |" in newest_artifact("extraction")
+
+
+def test_failed_records_are_a_table_and_a_linked_file(
+    parameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ENECG_PAGES_ROOT", str(tmp_path / "pages"))
+    monkeypatch.setenv("ENECG_PAGES_URL", "http://lab:8080")
+    monkeypatch.setattr("flows.prefect_job.MAX_ROWS", 2)
+    lines = extract(**parameters)
+    (file,) = (tmp_path / "pages" / "failed-records").iterdir()
+    rows = [*csv.DictReader(file.read_text().splitlines())]
+    failed = int(re.search(r"(\d+) failed", lines[0])[1])
+    assert len(rows) == failed > 2
+    assert rows[0]["record_id"] in rows[0]["detail"]
+    assert file.stat().st_mode & 0o077 == 0
+    table = json.loads(newest_artifact("failed-records"))
+    assert [{"record_id": row.pop("record"), **row} for row in table] == rows[:2]
+    # A second run computes nothing, but still lists the records that failed before.
+    extract(**parameters)
+    assert [row["record_id"] for row in csv.DictReader(file.read_text().splitlines())] == [
+        row["record_id"] for row in rows
+    ]
+
+
+def log_in_a_thread(*, dataset: str) -> tuple[str, ...]:
+    """Log a line from a thread that Prefect did not start, as the wait for a lease does."""
+    with ThreadPoolExecutor() as threads:
+        threads.submit(current_job().log, f"waiting for {dataset}").result()
+    return ()
+
+
+def test_lines_from_other_threads_are_logged_in_the_run(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        as_flow(log_in_a_thread)(dataset="a")
+    (record,) = [each for each in caplog.records if each.message == "waiting for a"]
+    assert record.name == "prefect.flow_runs"
+
+
+def test_run_names_contain_job_experts_data_set_store_and_user(parameters: dict[str, Any]):
+    with tags("user:anna"):
+        state = extract(**parameters, limit=2, return_state=True)
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(state.state_details.flow_run_id).name
+    dataset, store = parameters["dataset"], parameters["store"]
+    assert name == f"extract dlinear of {dataset} in {store} by anna"
+
+
+def test_verify_recomputes_a_sample_and_fails_if_a_store_is_damaged(
+    parameters: dict[str, Any], synthetic_dir: Path
+):
+    extract(**parameters, limit=6)
+    store = parameters["store"]
+    checked = {"store": store, "dataset": parameters["dataset"], "sample": 3, "device": "cpu"}
+    report = "\n".join(verify(**checked))
+    assert report.count("intact") == report.count("3 rows recomputed: 3 equal") == 2
+    (shard,) = Path(store).glob("**/dlinear/*/embedding/c/0/0")
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"1 of 2 stores are damaged .*dlinear"):
+        verify(**checked)
+    assert "| **damaged** | " in newest_artifact("verification")
 
 
 def test_label_writes_the_file_and_an_artifact(parameters: dict[str, Any], tmp_path: Path):
@@ -135,7 +204,10 @@ def test_extraction_without_any_embedding_fails_the_run(
     assert "| computed | 0 |" in newest_artifact("extraction")
 
 
-def test_refresh_extracts_and_trains(parameters: dict[str, Any], tmp_path: Path):
+def test_refresh_extracts_and_trains(
+    parameters: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
     lines = refresh(
         **parameters,
         out=tmp_path / "runs",
@@ -149,6 +221,8 @@ def test_refresh_extracts_and_trains(parameters: dict[str, Any], tmp_path: Path)
     assert any(str(folder) in line for line in lines)
     assert "constant predictor" in newest_artifact("results")
     assert "potassium mmol l, MAE mmol/L" in newest_artifact("results")
+    # The tables are artifacts, not log lines.
+    assert not [message for message in caplog.messages if "\n" in message]
 
 
 def defaults(flow: Flow[Any, Any]) -> dict[str, Any]:
@@ -185,7 +259,7 @@ def test_label_flow_has_the_defaults_of_the_rules():
             assert defaults(label)[field.name] == getattr(rules, field.name), field.name
 
 
-FLOWS = [extract, label, train, sweep, refresh]
+FLOWS = [extract, label, train, sweep, refresh, verify]
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)

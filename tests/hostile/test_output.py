@@ -21,6 +21,7 @@ from enecg.errors import UserError
 from enecg.experts import digests
 from enecg.experts.checkpoint_file import detect_format
 from flows.cli import enecg
+from flows.job import Artifact
 from flows.output import log_to_stderr, print_text, printable
 from flows.prefect_job import PrefectJob
 from flows.run_app import run_app
@@ -165,10 +166,12 @@ def test_artifacts_contain_neither_html_nor_links(monkeypatch: pytest.MonkeyPatc
     published: list[str] = []
     monkeypatch.setattr(
         "flows.prefect_job.create_markdown_artifact",
-        lambda key, markdown: published.append(markdown),
+        lambda key, markdown, description: published.extend((markdown, description)),
     )
-    PrefectJob().publish("results", "<img src=x> ![x](https://host/x) 0.5 [0.4, 0.6] \x1b[2J")
-    (markdown,) = published
+    text = "<img src=x> ![x](https://host/x) 0.5 [0.4, 0.6] \x1b[2J"
+    PrefectJob().publish("results", Artifact("store", text), text)
+    markdown, description = published
+    assert description == markdown
     assert not {"<", "[", "\x1b"} & {*markdown}
     assert html.unescape(markdown).startswith("<img src=x> ![x](https://host/x) 0.5 [0.4, 0.6]")
 

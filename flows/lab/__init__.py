@@ -1,0 +1,1 @@
+"""Parts of a lab's Prefect server: set-up, automations, bucket and results pages."""

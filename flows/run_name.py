@@ -1,0 +1,38 @@
+"""Names of flow runs."""
+
+import getpass
+import os
+
+from prefect.runtime import flow_run
+
+from flows.parameters import split
+
+USER_TAG = "user:"
+"""Prefix of the tag that names the user of a run: ``prefect deployment run --tag user:NAME``."""
+
+
+def run_name() -> str:
+    """Return the name of the current flow run: its job, experts, data set, store and user.
+
+    Returns:
+        A name such as ``extract dlinear,moment of mimic-iv-ecg:/data in s3://lab/ecg by anna``.
+    """
+    parameters = flow_run.parameters
+    parts = [str(flow_run.flow_name)]
+    if experts := split(parameters.get("experts") or ()):
+        parts.append(",".join(experts))
+    for word, name in (("of", "dataset"), ("in", "store")):
+        if parameters.get(name):
+            parts += [word, str(parameters[name])]
+    return " ".join([*parts, "by", _user(flow_run.tags)])
+
+
+def _user(tags: list[str]) -> str:
+    """Return the user that a tag names, or else the one that runs this process."""
+    for tag in tags:
+        if tag.startswith(USER_TAG):
+            return tag.removeprefix(USER_TAG)
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

@@ -1,0 +1,39 @@
+"""Parameters of the verification of stores."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.parameters import RECOMPUTATION, number
+
+DEFAULT_SAMPLE = 16
+"""Default number of rows per store that are recomputed."""
+
+Sample = Annotated[
+    int | None,
+    *number(
+        f"Rows of each store to recompute, drawn at random; by default {DEFAULT_SAMPLE}.",
+        RECOMPUTATION,
+        ge=1,
+    ),
+]
+RecomputedDataset = Annotated[
+    str | None,
+    Parameter(group=RECOMPUTATION, help="Data set to recompute from, as SOURCE:FOLDER."),
+]
+RecomputedWeights = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=RECOMPUTATION,
+        help="Weights to recompute with, as for extract; by default those in the store's "
+        "provenance, or the published ones.",
+    ),
+]
+DailySeed = Annotated[
+    int | None,
+    *number(
+        "Seed of the sample; by default the date, so that each day other rows are recomputed.",
+        RECOMPUTATION,
+        ge=0,
+    ),
+]
