@@ -90,7 +90,9 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
-        app.command(path, name=name, help=text, help_epilogue=EXAMPLES.get(name))
+        # A command that is an app of its own accepts no further options.
+        options = {"help_epilogue": EXAMPLES[name]} if name in EXAMPLES else {}
+        app.command(path, name=name, help=text, **options)
     app.command(synthesize)
     return app
 
