@@ -108,7 +108,7 @@ def test_every_process_of_the_compose_files_starts_and_passwords_are_required(la
     assert get(pages, "anna:wrong")[0] == 401
     assert get(pages, lab.values["PAGES_AUTH"])[0] == 200
     names = {found["name"] for found in api(lab, "deployments/filter", {})}
-    assert names == {"extract", "label", "train", "sweep", "refresh", "verify"}
+    assert names == {"extract", "pretrain", "label", "train", "sweep", "refresh", "verify"}
     limits = {
         queue["name"]: queue["concurrency_limit"]
         for queue in api(lab, "work_pools/lab/queues/filter", {})
