@@ -7,8 +7,8 @@ class with the largest mean probability is predicted.
 
 With one repeat, the intervals and sets are those of split conformal prediction. Over several, the
 mean of p-values is below a given level at most twice as often as each of them (Vovk and Wang 2020),
-so that 90 % becomes at least 80 % in the worst case. The measured coverage is close to the requested
-one (docs/predict.md).
+so that 90 % becomes at least 80 % in the worst case. The measured coverage is close to the
+requested one (docs/predict.md).
 """
 
 from collections.abc import Sequence
