@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from enecg.experts import get_definition, list_experts
-
 
 def find_pretrained(dataset: str, weights: Mapping[str, str]) -> dict[str, list[str]]:
     """Find experts whose published weights were trained on patients of a data set.
@@ -19,12 +17,18 @@ def find_pretrained(dataset: str, weights: Mapping[str, str]) -> dict[str, list[
         Names of the pretraining data that contain the data set, by expert. Untrained experts and
         experts that are not registered are omitted.
     """
+    loaded = [expert for expert, label in weights.items() if label == "checkpoint"]
+    if not loaded:
+        return {}
+    # Imported here because the experts import torch.
+    from enecg.experts import get_definition, list_experts
+
     registered = list_experts()
     found = {
         expert: [
             data.name for data in get_definition(expert).pretrained_on if data.contains(dataset)
         ]
-        for expert, label in weights.items()
-        if label == "checkpoint" and expert in registered
+        for expert in loaded
+        if expert in registered
     }
     return {expert: names for expert, names in found.items() if names}

@@ -129,6 +129,8 @@ def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> No
     assert (found.d_signal.T[rows] == signals.digital).all()
 
 
+# Hypothesis attributes the use of `random` by another thread to the strategy.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @given(content=headers(VALID))
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_header_is_read_or_unreadable(record: Path, content: bytes) -> None:
