@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 FILE = "ENECG_BENCHMARK_RATIOS"
-"""Environment variable with the file to which ratios are appended; unset if nothing collects."""
+"""Environment variable with the file to which ratios are appended; if they are collected."""
 
 
 def report_ratio(case: str, ratio: float, of: str, to: str) -> None:

@@ -28,7 +28,7 @@ from pipeline.extraction.request import resolve_device
 RECORDS = 800_035
 """Records of MIMIC-IV-ECG."""
 SHOWN = 4
-"""Operators of the profile."""
+"""Number of operators shown from the profile."""
 
 
 def random_ecgs(count: int, device: str) -> torch.Tensor:

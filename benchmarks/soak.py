@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKED = re.compile("database is locked|deadlock|could not serialize", re.I)
 SAMPLES = 5
 BUSY: list[str] = []
-"""Requests that the server asked to repeat."""
+"""Requests that the server rejected as busy, and that were repeated."""
 
 
 def memory_mb(process: int) -> float:
-    """Resident memory of a process and its children."""
+    """Return the resident memory of a process and its children in MB."""
     total = 0
     found = [process]
     for each in found:
@@ -57,7 +57,7 @@ def request(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def count_states(api: str, name: str) -> Counter[str]:
-    """Number of runs of a flow by state."""
+    """Return the number of runs of a flow by state."""
     states: Counter[str] = Counter()
     while True:
         page = request(

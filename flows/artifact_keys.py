@@ -19,7 +19,7 @@ def artifact_key(kind: str, subject: str) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", f"{kind}-{subject}".lower()).strip("-")
     if len(words) <= MAX_LENGTH:
         return words
-    # The end of a path says more than its start.
+    # The end of a path identifies it better than its start.
     digest = hashlib.sha256(subject.encode()).hexdigest()[:8]
     end = words[len(kind) + len(digest) + 2 - MAX_LENGTH :].strip("-")
     return f"{kind}-{digest}-{end}"

@@ -39,9 +39,9 @@ COMMANDS = {
         "Check the installation, and optionally a data set and a store.",
     ),
     "data": ("flows.data:app", "Check the signals of a data set."),
-    "store": ("flows.store:app", "List, show, verify, repair, clean up and copy stores."),
+    "store": ("flows.store:app", "List, show, map, verify, repair, clean up and copy stores."),
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
-    "runs": ("flows.runs:app", "List, show and compare runs."),
+    "runs": ("flows.runs:app", "List, show, compare, export and serve runs."),
 }
 """Import path and help text of each other command, by name."""
 

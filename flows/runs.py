@@ -15,7 +15,7 @@ from flows.tables import format_table
 if TYPE_CHECKING:
     from pipeline.report.table import Table
 
-app: App = App(name="runs", help="List finished runs, show one, or compare several.")
+app: App = App(name="runs", help="List, show, compare, export and serve finished runs.")
 
 Folder = Annotated[Path, Parameter(help="Run folder, as given to train with --out.")]
 Out = Annotated[

@@ -1,4 +1,4 @@
-"""`enecg store plot` and `enecg store neighbors`: look at stored embeddings."""
+"""`enecg store plot` and `enecg store neighbors`: maps and nearest neighbors of embeddings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,7 +35,7 @@ def plot(
     ] = None,
     experts: p.StoredExperts = (),
     sample: Annotated[
-        int, *p.number("Largest number of records, drawn at random.", p.DATA, ge=10, le=20_000)
+        int, *p.number("Maximum number of records, drawn at random.", p.DATA, ge=10, le=20_000)
     ] = 2000,
     method: Annotated[
         Literal["pca", "umap"],

@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         name: What was checked.
-        status: ``ok``; ``warning`` if commands work, but slower or not all of them; or ``failed``.
+        status: ``ok``; ``warning`` if commands are slower or some do not work; or ``failed``.
         detail: What was found.
         remedy: What to do; empty if there is nothing to do.
     """

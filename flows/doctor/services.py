@@ -111,7 +111,7 @@ def check_weights() -> Iterator[Finding]:
 
 
 def _probe_hub(environ: Mapping[str, str]) -> tuple[bool, str]:
-    """Return whether the hub answers, and a description."""
+    """Return whether the hub responds, and a description."""
     import httpx
 
     endpoint = environ.get("HF_ENDPOINT") or "https://huggingface.co"

@@ -1,4 +1,4 @@
-"""A lab's servers as in the Compose files: a night with a killed worker, a cancel and damage."""
+"""A lab as in the Compose files: killed worker, canceled extraction and damaged store."""
 
 import base64
 import json
@@ -125,13 +125,13 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     assert state(lab, killed) == "RUNNING"
     lab.start("worker")
     resumed = start_run(lab, "refresh/refresh", **refresh_parameters(lab, "killed"))
-    # Meanwhile, the same without Prefect and without a kill.
+    # Meanwhile, run the same job without Prefect and without a kill.
     undisturbed = lab.popen(
         "undisturbed",
         ["enecg", "refresh", *command_line(refresh_parameters(lab, "undisturbed"))],
         {name: text for name, text in lab.environment.items() if name != "PREFECT_API_URL"},
     )
-    # The killed run occupies the queue until its heartbeats are missed.
+    # The killed run occupies the queue until the automation detects that its heartbeats stopped.
     wait_for_state(lab, killed, "CRASHED", CRASH_SECONDS)
     wait_for(lambda: any("Crashed: refresh" in each["subject"] for each in lab.messages), "message")
     wait_for_state(lab, resumed, "COMPLETED")

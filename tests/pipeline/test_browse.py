@@ -83,7 +83,7 @@ def test_the_command_prints_neighbors_with_their_labels(
     assert len(lines) == 2
 
 
-def test_mistakes_are_reported(root: Path, synthetic_dir: Path, tmp_path: Path):
+def test_user_errors_are_reported(root: Path, synthetic_dir: Path, tmp_path: Path):
     out, dataset = tmp_path / "map.html", f"mimic-iv-ecg:{synthetic_dir}"
     with pytest.raises(UserError, match="--color requires --dataset"):
         plot_stores(root, out, options=MapOptions(color="age"))

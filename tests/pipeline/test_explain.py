@@ -122,7 +122,7 @@ def is_readable(dataset: MimicIvEcg, row: int) -> bool:
     return True
 
 
-def test_mistakes_are_reported(run: Path, synthetic_dir: Path):
+def test_user_errors_are_reported(run: Path, synthetic_dir: Path):
     dataset = MimicIvEcg(synthetic_dir)
     with pytest.raises(UserError, match="Name either the records"):
         explain(run, dataset)

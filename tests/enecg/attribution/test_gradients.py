@@ -83,7 +83,7 @@ def test_contributions_through_each_expert_sum_to_the_change_in_the_output(
         )
         assert found.values is not None
         assert found.values.shape == ECG.shape
-        # The periods that TimesNet selects change along the path, where its output jumps.
+        # The output of TimesNet jumps where its selected periods change along the path.
         tolerance = 0.02 if name == "timesnet" else 1e-3
         assert abs(found.error) < tolerance * found.size, name
         assert (found.values.abs().sum(1) > 0).all(), name
@@ -112,7 +112,7 @@ def test_the_gate_contributes_through_the_sampled_leads_alone():
     assert tuple(used) == SAMPLED_LEADS
 
 
-def test_the_predictions_of_experts_without_gradients_are_held():
+def test_the_predictions_of_experts_without_gradients_are_constant():
     experts = {
         "dlinear": load_expert("dlinear", "random:0"),
         "measurements": load_expert("measurements", "none"),
