@@ -7,6 +7,7 @@ from pathlib import Path
 
 from enecg.errors import UserError
 from enecg.experts import get_definition, list_experts
+from enecg.experts.weights import HubFile
 from flows.doctor.finding import Finding, Status, from_error
 from flows.environment import LOOPBACK, PROXIES
 
@@ -85,10 +86,10 @@ def check_prefect() -> Iterator[Finding]:
 
 
 def check_weights() -> Iterator[Finding]:
-    """Check the hub, and list which published weights are in the local cache."""
+    """Check the hub, and list which of its weights are in the local cache."""
     cached, missing = [], []
     for definition in map(get_definition, list_experts()):
-        if definition.published is None:
+        if not isinstance(definition.published, HubFile):
             continue
         try:
             definition.find_weights("published", fetch=False)

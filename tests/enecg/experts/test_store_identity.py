@@ -111,6 +111,7 @@ def test_random_weights_do_not_depend_on_the_number_of_threads(name: str):
     assert specs[0] == specs[1]
 
 
+@pytest.mark.slow
 def test_random_weights_do_not_depend_on_the_cpu():
     # MKL's functions and factorizations differ between CPUs in their last bits.
     program = (
