@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The patients of a pretraining. Part of the identity of stores with these weights.
+    """Patients on whose ECGs weights were pretrained. Part of the identity of their stores.
 
     Attributes:
         dataset: Namespace of the data set, such as ``mimic-iv-ecg/1.0``.

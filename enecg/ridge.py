@@ -12,10 +12,10 @@ MIN_EIGENVALUE = 1e-10
 """Smallest eigenvalue that is kept, relative to the largest."""
 
 ROWS = 8192
-"""Records that are multiplied at a time. Sums over records depend on it in their last bits."""
+"""Records per matrix product. The last bits of sums over records depend on it."""
 
 PAIR_VALUES = 4_000_000
-"""Products of the left vectors of two records that are in memory at a time."""
+"""Maximum number of products of left singular vector elements in memory at a time."""
 
 
 class FeatureRows(Protocol):
@@ -37,7 +37,7 @@ class RowStorage(Protocol):
         """The tensor."""
 
     def count(self, part: Tensor) -> None:
-        """Count rows that were read or written, so that they can be dropped from memory."""
+        """Register rows that were read or written, so that they can be dropped from memory."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _resampler(time: int, steps: int) -> _Resampler:
     middle = common // periods // 2
     columns = matrix[:, middle * periods * up : (middle + 1) * periods * up]
     used = np.flatnonzero(columns.any(1))
-    # Every `down` samples, the filter repeats. In a short signal, no block is free of its ends.
+    # The filter repeats every `down` samples. In a short signal, the ends affect every block.
     if used[0] > 0 and used[-1] < time - 1:
         stride, blocks = periods * down, -(-common // periods)
         before = middle * stride - int(used[0])
@@ -96,7 +96,7 @@ def fourier_resample(
 
     Args:
         series: The series, float32.
-        steps: Number of samples per series in the result; even, and at most those of the input.
+        steps: Number of samples per series in the result; even, and at most that of the input.
 
     Returns:
         The resampled series; `series` itself if it already has `steps` samples.

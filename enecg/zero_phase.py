@@ -13,7 +13,7 @@ BLOCK_STEPS = 64
 """Samples per block. Within a block, the filter is a matrix product."""
 
 Sections = tuple[tuple[float, ...], ...]
-"""Second-order sections with six coefficients each, as `scipy.signal.sosfilt` takes them."""
+"""Second-order sections with six coefficients each, as `scipy.signal.sosfilt` expects them."""
 
 
 @dataclass(frozen=True)

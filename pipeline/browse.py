@@ -1,4 +1,4 @@
-"""Look at stored embeddings: maps colored by a label, similarity of experts, neighbors."""
+"""Maps of stored embeddings, colored by a label, and similarity of experts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from stores.opening import resolve
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How embeddings are mapped.
+    """Options of `plot_stores`.
 
     Attributes:
         experts: Experts to map; all if empty.
@@ -49,12 +49,13 @@ def plot_stores(
     """Write a page with a map of each expert's embeddings and the similarity of the experts.
 
     A sample of records is read, so that memory and time do not depend on the size of the stores.
-    Labels are read from the data set and are on the page, not in the stores.
+    Labels are read from the data set, because stores do not contain them.
 
     Args:
         url: Root of the stores, or one store.
         out: HTML file to write.
-        dataset: Spec of the data set, which selects its stores and has the labels.
+        dataset: Spec of the data set whose stores are read and whose labels color the maps.
+            Default: the only data set of the stores.
         options: Experts, label, sample and method. Default: `MapOptions()`.
         progress: Called as ``progress(done, total)`` with counts of stores.
 
@@ -62,8 +63,8 @@ def plot_stores(
         Linear CKA of each pair of experts.
 
     Raises:
-        UserError: There are no stores, or those of several data sets, the label does not exist, or
-            the file is not writable.
+        UserError: No store is found, the stores belong to several data sets, the label does not
+            exist, or the file is not writable.
         StoreError: A store is damaged.
     """
     options = options or MapOptions()
@@ -120,10 +121,10 @@ def select_stores(
         experts: Names of experts; all if empty.
 
     Returns:
-        The stores, without those of the gate's input.
+        The stores of embeddings; stores of the gate's input are omitted.
 
     Raises:
-        UserError: No store is found, or those of several data sets.
+        UserError: No store is found, or the stores belong to several data sets.
         StoreError: A store is damaged.
     """
     found = resolve(str(url)).found

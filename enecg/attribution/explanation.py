@@ -57,15 +57,16 @@ def explain_ecg(
     of the mixture.
 
     Args:
-        output: The explained output.
+        output: Task output to explain.
         ecg: ECG in mV at 500 Hz.
-        baseline: ECG at which the integration starts.
-        windows: Windows of the ECG.
-        steps: Steps of the integration.
+        baseline: ECG at which the integration starts, in mV at 500 Hz.
+        windows: Wave windows of the ECG.
+        steps: Number of points at which the gradient is computed.
         mixture: Name of the mixture in the result.
 
     Returns:
-        Explanations by expert, and that of the mixture. A mixture of one expert is omitted.
+        The explanations of all experts and of the mixture, by name. The mixture is omitted if there
+        is only one expert.
     """
     found = {}
     for name in output.experts:

@@ -40,20 +40,21 @@ def integrate_gradients(
     *,
     steps: int,
 ) -> Attribution:
-    """Attribute the change in an output from a baseline to an ECG to the ECG's samples.
+    """Attribute the difference between the outputs for an ECG and a baseline to the ECG's samples.
 
-    The gradient is integrated along the straight line between both with the Gauss-Legendre rule.
+    The gradient is integrated along the straight line from the baseline to the ECG, with the
+    Gauss-Legendre rule.
 
     Args:
-        output: Differentiable function of a batch of ECGs, whose values depend on one ECG each.
-        ecg: The explained ECG in mV.
-        baseline: The ECG at which the integration starts, in mV.
+        output: Differentiable function of a batch of ECGs; output i depends only on ECG i.
+        ecg: ECG to explain, in mV.
+        baseline: ECG at which the integration starts, in mV.
         steps: Number of points on the line at which the gradient is computed.
 
     Returns:
         The contributions of the samples.
     """
-    # Imported here because only attributions need it.
+    # Imported here because only attributions require captum.
     from captum.attr import IntegratedGradients
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Effect of removing the waves of one window from an ECG, for experts without gradients too."""
+"""Effect of removing the waves of one window from an ECG; requires no gradients."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,15 +21,15 @@ def occlude_windows(
     All windows of one name are replaced by straight lines in all leads.
 
     Args:
-        output: Function of a batch of ECGs; gradients are not needed.
-        ecg: The explained ECG in mV.
-        windows: Its windows.
+        output: Function of a batch of ECGs, which need not be differentiable.
+        ecg: ECG to explain, in mV.
+        windows: Wave windows of the ECG.
 
     Returns:
-        By the name of the window: the output minus the output without its waves; 0 for windows
-        that the ECG does not have.
+        The output minus the output without the waves of a window, by the name of the window; 0 for
+        windows that the ECG does not contain.
     """
-    # Imported here because only attributions need it.
+    # Imported here because only attributions require captum.
     from captum.attr import FeatureAblation
 
     lines = torch.from_numpy(draw_lines(ecg.cpu().numpy(), windows.index)).to(ecg)

@@ -28,10 +28,11 @@ class TaskOutput:
             (regression) or probabilities.
         gate: Function from the sampled leads to the experts' weights.
         kind: Kind of the task.
-        index: The explained class or label; 0 for a regression.
-        scale: Standard deviation of the training labels, in the task's unit; 1 for other kinds.
-        mean: Their mean; 0 for other kinds.
-        mixture: What the gate averages.
+        index: Index of the class or label to explain; 0 for a regression.
+        scale: Standard deviation of the training labels of a regression, in the task's unit; 1 for
+            other kinds.
+        mean: Mean of the training labels of a regression, in the task's unit; 0 for other kinds.
+        mixture: What the gate averages for classes and labels; see `enecg.gate.Mixture`.
     """
 
     experts: Mapping[str, Expert]
@@ -44,7 +45,7 @@ class TaskOutput:
     mixture: Mixture = "probabilities"
 
     def is_differentiable(self, name: str) -> bool:
-        """Return whether gradients flow through an expert, as through all torch modules."""
+        """Return whether an expert is a torch module, so that gradients flow through it."""
         return isinstance(self.experts[name], nn.Module)
 
     def expert(self, name: str, ecg: Ecg) -> Values:
@@ -64,7 +65,7 @@ class TaskOutput:
 
         Args:
             ecg: ECGs in mV at 500 Hz.
-            held: Predictions that replace those of some experts' heads; see `hold`.
+            held: Constant predictions, by expert, that replace those of the heads; see `hold`.
 
         Returns:
             The value in the task's unit, or the probability of the explained class.
@@ -82,7 +83,7 @@ class TaskOutput:
         """Return the predictions of the experts that are not differentiable.
 
         Args:
-            ecg: The explained ECG.
+            ecg: ECG to explain, in mV at 500 Hz.
 
         Returns:
             Their predictions for this ECG, by name.

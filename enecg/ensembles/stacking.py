@@ -52,7 +52,7 @@ class Stacking:
                 "The training records of one of the tasks have only one class, so stacking cannot "
                 "be fitted; remove the task or use more records."
             )
-        # Imported here because scikit-learn takes a second.
+        # Imported here because importing scikit-learn takes a second.
         from sklearn.linear_model import LogisticRegression, Ridge
 
         outputs = concatenate(heads.kind, heads.outputs)

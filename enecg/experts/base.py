@@ -78,7 +78,7 @@ class Expert(Protocol):
         """Compute the embeddings of a batch.
 
         Args:
-            ecg: ECGs in mV at 500 Hz, float32, leads in the order of `signal.LEADS`.
+            ecg: ECGs in mV at 500 Hz, float32, leads in the order of `ecg_format.LEADS`.
 
         Returns:
             Embeddings, float32. Row i depends only on record i.
@@ -111,7 +111,7 @@ class FrozenExpert(nn.Module):
 
     The mean and scale are appended because the models normalize amplitude away. The module stays
     in evaluation mode and its parameters require no gradient. Gradients flow to the input, as
-    saliency methods need; use `torch.inference_mode()` to disable them.
+    saliency methods require; use `torch.inference_mode()` to disable them.
 
     Args:
         spec: Spec of the expert.
@@ -171,7 +171,7 @@ class ExpertDefinition:
         poolings: Supported poolings, all of `POOLINGS` by default.
         settings: Hyperparameters that tensors do not determine. `build` takes those that are set
             as further keyword arguments.
-        has_weights: Whether the expert has weights. Without, `--weights` does not apply to it.
+        has_weights: Whether the expert has weights. If False, `--weights` does not apply to it.
         reconstruction: How `enecg pretrain` trains the model; None if it cannot.
         pretrained_on: Data sets that the published weights were trained on. Not part of the spec.
     """

@@ -99,7 +99,7 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
 
 
 def _check_zip(path: Path) -> None:
-    """Raise UserError for a zip archive that `torch.load` cannot read; it reports damaged ones."""
+    """Raise UserError for a zip archive in another format; `torch.load` reports damaged ones."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

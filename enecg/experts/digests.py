@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 SMALL_FILE_BYTES = 64 << 20
-"""Size up to which the digest of a file is always computed, in a fraction of a second."""
+"""Maximum size of a file whose digest is always recomputed, which takes a fraction of a second."""
 
 
 def model_sha256(model: nn.Module) -> str:
@@ -66,5 +66,5 @@ def _write_cache(cache: dict[str, list[Any]]) -> None:
         temporary.write_text(json.dumps(cache))
         temporary.replace(file)
     except OSError:
-        # Without a writable cache directory, the digest is computed again next time.
+        # Without a writable cache directory, the digest is recomputed on the next call.
         return

@@ -24,7 +24,7 @@ from enecg.experts.weights import ManualFile, Weights
 from enecg.signal import fourier_resample
 
 JEPA_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The independent leads, of which the other four are sums."""
+"""Independent leads; the other four are linear combinations of I and II."""
 
 STEPS = 2500
 """Samples per lead after resampling to 250 Hz."""

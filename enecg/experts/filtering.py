@@ -1,4 +1,4 @@
-"""Filters of each lead before a model, as part of a spec."""
+"""Filters that are applied to each lead before a model, as part of an expert's spec."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from enecg.zero_phase import Sections, filter_zero_phase
 
 @dataclass(frozen=True)
 class Filtering:
-    """Filters of each lead, in this order, before anything else. All have zero phase.
+    """Zero-phase filters of each lead, applied in this order before all other processing.
 
     Attributes:
         notch_hz: Center of the notch filter in Hz.
@@ -39,7 +39,7 @@ class Filtering:
 
 @cache
 def _design_filters(filtering: Filtering) -> tuple[Sections, Sections]:
-    """Return the sections of the notch filter and of the band-pass filter."""
+    """Return the second-order sections of the notch filter and of the band-pass filter."""
     # Imported here because training, which does not filter, should not wait for scipy.signal.
     from scipy.signal import butter, iirnotch, tf2sos
 

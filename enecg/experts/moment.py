@@ -89,7 +89,8 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
         # The warning concerns heads, which embeddings do not use.
         warnings.filterwarnings("ignore", message="Only reconstruction head is pre-trained")
         model: nn.Module = MOMENT(Namespace(**{**config, **forced}))
-    # Imported here because it requires momentfm. The values are the same, only gradients differ.
+    # Imported here because it requires momentfm. It computes the same values as RevIN; only the
+    # gradients differ.
     from enecg.experts.moment_normalization import DifferentiableRevIN
 
     model.normalizer = DifferentiableRevIN(num_features=1, affine=config["revin_affine"])
@@ -97,7 +98,7 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
 
 
 def _initialize(model: nn.Module) -> nn.Module:
-    """Initialize the tensors again whose last bits depend on the CPU, through `exp` and QR.
+    """Reinitialize the tensors whose last bits depend on the CPU because of `exp` and QR.
 
     Args:
         model: A MOMENT with random weights.

@@ -17,13 +17,13 @@ class PretrainingData:
     parts: tuple[str, ...] = ()
 
     def contains(self, namespace: str) -> bool:
-        """Return whether it contains patients of the data set with this namespace."""
+        """Return whether the data set contains patients of the data set with this namespace."""
         return namespace.removeprefix("wfdb/").partition("/")[0] in self.parts
 
 
 MIMIC_IV_ECG = PretrainingData("MIMIC-IV-ECG", ("mimic-iv-ecg", "mimic-iv-ecg-demo"))
 
-# Names that are not of this package's data sets are those of the collections on PhysioNet.
+# Names that are not data sets of this package are those of collections on PhysioNet.
 CHALLENGE_2021 = PretrainingData(
     "PhysioNet/CinC Challenge 2021 (including PTB-XL, PTB, CPSC 2018, Georgia, Chapman-Shaoxing, "
     "Ningbo)",

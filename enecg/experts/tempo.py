@@ -2,7 +2,7 @@
 
 A lead is decomposed into trend, season and residual. Their patches form one sequence, each part
 after its own prompt. Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so
-that `TEMPO-80M_v1.pth` loads. The STL decomposition of the published code enters only its
+that `TEMPO-80M_v1.pth` can be loaded. The STL decomposition of the published code enters only its
 training loss and is omitted.
 """
 
@@ -84,7 +84,7 @@ class Tempo(nn.Module):
     def __init__(
         self, width: int = WIDTH, layers: int = LAYERS, vocabulary: int = VOCABULARY
     ) -> None:
-        # Imported here because it takes seconds, also where no TEMPO is built.
+        # Imported here because importing transformers takes seconds, even if no TEMPO is built.
         from transformers import GPT2Config, GPT2Model
 
         super().__init__()

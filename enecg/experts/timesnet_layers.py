@@ -43,7 +43,7 @@ class Inception(nn.Module):
             ]
         ).mean(0)
         bias = torch.stack([kernel.get_parameter("bias") for kernel in self.kernels]).mean(0)
-        # In a small image, the outer rows and columns of the kernel only meet padding.
+        # In a small image, the outer rows and columns of the kernel cover only padding.
         rows, columns = (min(widest, size - 1) for size in image.shape[-2:])
         weight = weight[
             :, :, widest - rows : widest + rows + 1, widest - columns : widest + columns + 1
@@ -55,7 +55,7 @@ class Inception(nn.Module):
 
 
 class TimesBlock(nn.Module):
-    """Folds series by the strongest periods, convolves, unfolds, and sums weighted by strength.
+    """Convolutions on series folded by their strongest periods, summed with weights by strength.
 
     Args:
         model_size: Features of the states.
@@ -140,7 +140,7 @@ class _PositionalEmbedding(nn.Module):
 
 
 class DataEmbedding(nn.Module):
-    """Embeds each sample of a series and its position.
+    """Embedding of each sample of a series and of its position.
 
     Args:
         channels: Channels of the series.

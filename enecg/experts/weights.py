@@ -85,13 +85,14 @@ class Weights:
 
 
 def read_pretraining(path: Path) -> Pretraining | None:
-    """Read the statement in the metadata of a checkpoint, without reading its tensors.
+    """Read the pretraining statement from the metadata of a checkpoint, without its tensors.
 
     Args:
         path: The checkpoint.
 
     Returns:
-        The statement; None if the file has none, as all torch files and published weights.
+        The statement; None if the file has none, as is the case for torch files and published
+        weights.
 
     Raises:
         UserError: The file or the statement is damaged.

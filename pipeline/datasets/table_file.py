@@ -1,4 +1,4 @@
-"""Reads users' CSV and Parquet tables, within limits that keep them from filling the memory."""
+"""Reading of users' CSV and Parquet tables, within limits that bound the memory."""
 
 import gzip
 import io

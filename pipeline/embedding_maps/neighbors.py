@@ -13,7 +13,7 @@ from stores.record_ids import RecordIds
 from stores.status import WHOLE
 
 BLOCK_BYTES = 128 << 20
-"""Size of the embeddings that are in memory at a time, as float32."""
+"""Maximum size of the float32 embeddings in memory at a time."""
 
 SAMPLE = 2000
 """Records from which the standard deviations of the features are estimated."""
@@ -21,7 +21,7 @@ SAMPLE = 2000
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A record that is near another one.
+    """A neighbor of a record in the embedding space.
 
     Attributes:
         record_id: Id of the record.
@@ -71,7 +71,7 @@ def find_neighbors(
         difference = (store.read(part, "float32") - query) / deviation
         distance = np.sqrt(np.square(difference).mean(1, dtype=np.float64))
         best_rows, best = np.append(best_rows, part), np.append(best, distance)
-        # One more than asked for, because the record itself is among them.
+        # One more than requested, because the record itself is among them.
         nearest = np.argsort(best, kind="stable")[: count + 1]
         best_rows, best = best_rows[nearest], best[nearest]
         if progress is not None:

@@ -21,7 +21,8 @@ def project(
         seed: Seed of the method.
 
     Returns:
-        Positions, and a description: for principal components the share of the variance.
+        The positions, and a description of the map, which for principal components states the
+        explained share of the variance.
 
     Raises:
         UserError: umap-learn is not installed.
@@ -34,7 +35,7 @@ def project(
                 "--method umap requires umap-learn; install it with pip install 'enecg[umap]'."
             ) from error
         return np.asarray(UMAP(random_state=seed).fit_transform(embedding)), "UMAP"
-    # Imported here because it takes a second.
+    # Imported here because importing scikit-learn takes a second.
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="randomized", random_state=seed)

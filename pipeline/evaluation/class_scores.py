@@ -22,8 +22,8 @@ def measure_classes(
         classes: Names of the classes or labels in each repeat.
 
     Returns:
-        AUROC by name, mean over the repeats that have the class. Names without an AUROC, as their
-        class has no test record, are missing.
+        AUROC by name, averaged over the repeats that have the class. Classes without an AUROC,
+        for example because they have no test record, are omitted.
     """
     counts = draw_patients(repeats, 0)
     by_name: dict[str, list[TaskPredictions]] = {}
@@ -35,7 +35,7 @@ def measure_classes(
 
 
 def _split_classes(predictions: TaskPredictions) -> Iterator[TaskPredictions]:
-    """Yield predictions of two classes for each class or label."""
+    """Yield binary predictions for each class or label."""
     if predictions.labels:
         yield from predictions.by_label()
         return

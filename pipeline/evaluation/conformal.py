@@ -2,7 +2,7 @@
 
 The score of a validation record is the absolute error of a regression, or 1 minus the probability
 of the true class. A candidate value or class of a new record is accepted if its score is not among
-the largest ones, a fraction 1 - coverage. If the new patient and the validation patients are
+the largest fraction 1 - coverage of the scores. If the new patient and the validation patients are
 exchangeable, the accepted ones contain the truth with at least the requested probability.
 
 Several records of a patient are not exchangeable with those of a new patient. Therefore every
@@ -52,7 +52,7 @@ class ConformalScores:
         return cls(score[order], mass, patients)
 
     def p_value(self, score: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """Return the weight of the scores that are at least as large, including the new patient."""
+        """Return the weight of the scores that are at least as large, plus the new patient's."""
         position = np.searchsorted(self.score, score, side="left")
         p_value: np.ndarray = self.mass[position] + 1 / (self.patients + 1)
         return p_value
@@ -69,14 +69,14 @@ class ConformalScores:
         """
         accepted = self.mass[:-1] + 1 / (self.patients + 1) > 1 - coverage + _TOLERANCE
         count = int(accepted.sum())
-        # With all scores accepted, so is a larger one if the new patient alone outweighs the rest.
+        # If the weight of the new patient alone exceeds 1 - coverage, every score is accepted.
         if 1 / (self.patients + 1) > 1 - coverage + _TOLERANCE:
             return float("inf")
         return float(self.score[count - 1]) if count else float("-inf")
 
 
 _TOLERANCE = 1e-9
-"""Keeps rounding errors of the weights from accepting one score too many."""
+"""Margin that prevents rounding errors of the weights from accepting one score too many."""
 
 
 def patients_needed(coverage: float) -> int:

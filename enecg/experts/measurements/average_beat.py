@@ -1,4 +1,4 @@
-"""The average beat of each record, of its dominant shape."""
+"""Average beat of the dominant shape of each record."""
 
 from dataclasses import dataclass
 from typing import Literal
