@@ -183,26 +183,35 @@ def download_weights(expert: str, file: HubFile, *, local_only: bool = False) ->
     Raises:
         UserError: The file is not cached and cannot be downloaded.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 
-    def download(name: str) -> str:
-        return hf_hub_download(
-            file.repository, name, revision=file.revision, local_files_only=local_only
-        )
-
-    try:
-        path = Path(download(file.file))
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        raise UserError(
-            f"The weights of {expert}, {file}, are not cached and could not be downloaded "
-            f"({type(error).__name__}); connect to the hub and run enecg experts fetch {expert}, "
-            f"give a file with --weights {expert}@PATH, or use untrained weights with "
-            f"--weights {expert}@random:0."
-        ) from error
-    for companion in file.companions:
+    def download(name: str) -> Path | None:
+        """Return the path of a file; None if the repository has no such file."""
         try:
-            download(companion)
-        except (LocalEntryNotFoundError, EntryNotFoundError):
-            continue
+            return Path(
+                hf_hub_download(
+                    file.repository, name, revision=file.revision, local_files_only=local_only
+                )
+            )
+        except (OSError, HfHubHTTPError, ValueError) as error:
+            cached = try_to_load_from_cache(file.repository, name, revision=file.revision)
+            if isinstance(error, RemoteEntryNotFoundError) or cached is _CACHED_NO_EXIST:
+                return None
+            raise UserError(
+                f"{file.repository}/{name}, which the weights of {expert} require, is not cached "
+                f"and could not be downloaded ({type(error).__name__}); connect to the hub and run "
+                f"enecg experts fetch {expert}, give a file with --weights {expert}@PATH, or use "
+                f"untrained weights with --weights {expert}@random:0."
+            ) from error
+
+    path = download(file.file)
+    if path is None:
+        raise UserError(
+            f"The repository of the weights of {expert} has no file {file}; "
+            f"give a file with --weights {expert}@PATH."
+        )
+    # A companion that is missing for another reason would change the model without a message.
+    for companion in file.companions:
+        download(companion)
     return path

@@ -62,7 +62,7 @@ def test_unavailable_weights_are_an_error(choice: str, message: str):
 def test_weights_are_not_downloaded_without_fetch(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     published = HubFile("AutonLab/nothing", "model.safetensors")
-    with pytest.raises(UserError, match="are not cached"):
+    with pytest.raises(UserError, match=r"AutonLab/nothing/model\.safetensors, .* is not cached"):
         find_weights("moment", "published", published, fetch=False)
 
 
@@ -214,3 +214,8 @@ def test_weights_and_companions_are_downloaded_from_a_mirror_once(
         server.shutdown()
         server.server_close()
     assert fetch(HF_HUB_OFFLINE="1").stdout == first.stdout
+    # Without its configuration, the model could be another one.
+    (path.parent / "config.json").unlink()
+    incomplete = fetch(HF_HUB_OFFLINE="1")
+    assert incomplete.returncode == 1
+    assert "lab/model/config.json, which the weights of mine require, is not" in incomplete.stderr
