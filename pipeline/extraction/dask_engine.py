@@ -129,7 +129,7 @@ class DaskEngine:
         """Cancel the ranges that wait for a worker; make the others write their rows and return."""
         with self._lock:
             self._is_stopped = True
-            queued = [*self._queued.values()]
+            queued = list(self._queued.copy().values())  # `copy` is atomic
         with suppress(OSError, TimeoutError):
             self._stop.set()
             self.client.cancel(queued, reason=STOPPED)
@@ -153,6 +153,7 @@ class DaskEngine:
         if "done" in report:
             self._counts[first] = report["done"], report["total"]
         else:
+            # Without the lock: `_submit` holds it while the client waits for this thread.
             self._starts[first] += 1
             self._queued.pop(first, None)
 
