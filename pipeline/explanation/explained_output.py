@@ -1,5 +1,6 @@
 """An output of a live run as a differentiable function of the ECG."""
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -90,9 +91,12 @@ def select_class(
 
 
 def _in_float32(expert: Expert) -> Expert:
-    if isinstance(expert, FrozenExpert):
-        expert.spec = replace(expert.spec, precision="float32")
-    return expert
+    """Return an expert with the same weights that computes in float32."""
+    if not isinstance(expert, FrozenExpert):
+        return expert
+    copied = copy(expert)  # the run keeps its own precision
+    copied.spec = replace(expert.spec, precision="float32")
+    return copied
 
 
 def _head(heads: nn.Module, task: str, kind: Kind) -> Head:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ from quick_runs import QUICK, RANDOM, extract_random
 
 from enecg.attribution.windows import WINDOWS
 from enecg.errors import UserError
+from enecg.experts import FrozenExpert
 from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.explain import explain
+from pipeline.explanation.explained_output import explained_output
 from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplanationResult
+from pipeline.prediction.live_run import load_run
 from pipeline.report.explanation_tables import largest_error
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
@@ -53,6 +57,19 @@ def test_a_cohort_is_drawn_from_patients_that_the_run_was_not_trained_on(
     assert len(names) == 2
     assert not names & seen
     assert set(result.settings["baseline_records"]) <= seen
+
+
+def test_explaining_a_run_does_not_change_its_precision(run: Path):
+    live = load_run(run, repeat=0)
+    expert = live.experts["dlinear"]
+    assert isinstance(expert, FrozenExpert)
+    expert.spec = replace(expert.spec, precision="bfloat16")
+    output = explained_output(live, "age")
+    assert live.experts["dlinear"].spec.precision == "bfloat16"
+    explained = output.experts["dlinear"]
+    assert isinstance(explained, FrozenExpert)
+    assert explained.spec.precision == "float32"
+    assert explained.model is expert.model
 
 
 def test_shares_sum_to_one_and_contributions_to_the_change(
