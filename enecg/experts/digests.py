@@ -36,12 +36,14 @@ def file_sha256(path: Path) -> str:
     resolved = path.resolve()
     status = resolved.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    cached = _read_cache().get(str(resolved)) if status.st_size > SMALL_FILE_BYTES else None
+    is_cached = status.st_size > SMALL_FILE_BYTES
+    cached = _read_cache().get(str(resolved)) if is_cached else None
     if isinstance(cached, list) and cached[:-1] == stamp:
         return str(cached[-1])
     with resolved.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    _write_cache({**_read_cache(), str(resolved): [*stamp, sha256]})
+    if is_cached:
+        _write_cache({**_read_cache(), str(resolved): [*stamp, sha256]})
     return sha256
 
 
