@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ class WeightGenerator:
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
         rng = np.random.default_rng(seed)
-        best_loss, best_state, epochs_since_best = float("inf"), network.state_dict(), 0
+        best_loss, best_state, epochs_since_best = float("inf"), deepcopy(network.state_dict()), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
@@ -89,7 +90,7 @@ class WeightGenerator:
             epochs_since_best += 1
             if loss < best_loss:
                 best_loss, epochs_since_best = loss, 0
-                best_state = {name: value.clone() for name, value in network.state_dict().items()}
+                best_state = deepcopy(network.state_dict())
             if epochs_since_best >= self.patience:
                 break
         network.load_state_dict(best_state)
