@@ -22,7 +22,8 @@ from stores.layout import (
 )
 from stores.lease import LeaseHeld, Ticket, acquire, parse_lease_number, read_holder
 from stores.lease_record import LeaseRecord
-from stores.local import CLEARED, PARTIAL, LocalRoot
+from stores.local import CLEARED, LocalRoot
+from stores.local_files import PARTIAL
 from stores.location import Location
 from stores.opening import open_store
 

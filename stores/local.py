@@ -5,38 +5,35 @@ into place. A process that takes over the lease removes the previous holder's st
 later renames by the previous holder fail.
 """
 
-import asyncio
 import errno
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from stores.documents import MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
-from stores.errors import LeaseLost, UnsafeFile, VersionConflict, too_large
-from stores.location import BytesLike
-from stores.regular_files import check_regular, describe_link, open_regular, read_open_file
+from stores.documents import MAX_DOCUMENT_BYTES
+from stores.errors import VersionConflict
+from stores.local_files import (
+    DATASET_DEPTH,
+    depth,
+    partial_name,
+    safe_folder,
+    safe_path,
+    sync_folders,
+    write_durably,
+)
+from stores.local_zarr import FencedLocalStore, RegularFileStore
+from stores.regular_files import open_regular, read_open_file
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Error codes of `os.link` on file systems without hard links."""
-FILE_GONE = {errno.ENOENT, errno.ESTALE}
-"""Error codes for a removed file; NFS reports ESTALE."""
-PARTIAL = ".partial"
-"""Suffix of a file that is still being written."""
 CLEARED = ".cleared"
 """Suffix of a staging folder that is being removed."""
-
-
-DATASET_DEPTH = 2
-"""Depth of a data set's folder below the root; links inside this folder are not followed."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +88,14 @@ class LocalRoot:
         """Write a file and rename it into place."""
         path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_durably(value, _partial_name(path.parent)).replace(path)
-        _sync_folders(path.parent, self.directory)
+        write_durably(value, partial_name(path.parent)).replace(path)
+        sync_folders(path.parent, self.directory)
 
     def create(self, key: str, value: bytes) -> bool:
         """Write a file if it does not exist, using a hard link, which is atomic on NFS too."""
         path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _write_durably(value, _partial_name(path.parent))
+        partial = write_durably(value, partial_name(path.parent))
         try:
             os.link(partial, path)
         except FileExistsError:
@@ -115,7 +112,7 @@ class LocalRoot:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync_folders(path.parent, self.directory)
+        sync_folders(path.parent, self.directory)
         return True
 
     def delete(self, key: str) -> None:
@@ -128,9 +125,9 @@ class LocalRoot:
         Raises:
             UnsafeFile: The folder, or one above it, is a symbolic link inside a data set's folder.
         """
-        follows = _depth(key) < DATASET_DEPTH
+        follows = depth(key) < DATASET_DEPTH
         try:
-            with os.scandir(_safe_folder(self.directory, key)) as entries:
+            with os.scandir(safe_folder(self.directory, key)) as entries:
                 found = sorted(
                     (entry.name, entry.is_dir())
                     for entry in entries
@@ -144,16 +141,16 @@ class LocalRoot:
     def names(self, key: str) -> list[str]:
         """Return the names of folders, files and links in a folder; see `children`."""
         try:
-            return [path.name for path in _safe_folder(self.directory, key).iterdir()]
+            return [path.name for path in safe_folder(self.directory, key).iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def links(self, key: str) -> list[tuple[str, str]]:
         """Return the names and targets of the links in a folder that `children` omits."""
-        if _depth(key) < DATASET_DEPTH:
+        if depth(key) < DATASET_DEPTH:
             return []
         try:
-            with os.scandir(_safe_folder(self.directory, key)) as entries:
+            with os.scandir(safe_folder(self.directory, key)) as entries:
                 links = sorted(entry.name for entry in entries if entry.is_symlink())
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -212,143 +209,6 @@ class FileReader:
             raise _translate_stale(error, "an open file") from error
 
 
-class RegularFileStore(LocalStore):
-    """Zarr's `LocalStore`, restricted to regular files; symbolic links to files are rejected."""
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read a value or a part of it; raise UnsafeFile if it is not a small regular file."""
-        await asyncio.to_thread(self._check, key)
-        return await super().get(key, prototype, byte_range)
-
-    def _check(self, key: str) -> None:
-        path = safe_path(self.root, key)
-        try:
-            status = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if stat.S_ISDIR(status.st_mode):
-            return
-        check_regular(path, status)
-        if status.st_size > MAX_VALUE_BYTES:
-            raise UnsafeFile(too_large(path, status.st_size))
-
-
-class FencedLocalStore(RegularFileStore):
-    """Zarr's `LocalStore` with durable writes, which fail once the staging folder is removed.
-
-    Every write is synced before it returns, so a status never reaches the disk before its data.
-    """
-
-    def __init__(self, root: Path | str, *, read_only: bool = False, staging: Path) -> None:
-        super().__init__(root, read_only=read_only)
-        self.staging = staging
-
-    def with_read_only(self, read_only: bool = False) -> "FencedLocalStore":
-        """Return a copy of the store, read-only or writable."""
-        return type(self)(self.root, read_only=read_only, staging=self.staging)
-
-    def track_version(self, key: str) -> None:
-        """Do nothing: once the lease is lost, writes fail because the staging folder is removed."""
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Write a complete value durably."""
-        self._check_writable()
-        await asyncio.to_thread(self.put, key, value.as_buffer_like())
-
-    def put(self, key: str, value: BytesLike) -> None:
-        """Write a complete value durably.
-
-        Raises:
-            LeaseLost: The staging folder has been removed.
-            OSError: The value cannot be written for another reason.
-        """
-        path = safe_path(self.root, key)
-        is_new_folder = not path.parent.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_durably(value, _partial_name(self.staging)).replace(path)
-        except OSError as error:
-            if error.errno not in FILE_GONE:
-                raise
-            raise LeaseLost(
-                f"{path.parent} was taken over by another extraction because this one did not "
-                "renew its lease in time; run the same command again after the other one finishes."
-            ) from error
-        _sync_folders(path.parent, self.root if is_new_folder else path.parent)
-
-
-def safe_path(root: Path, key: str) -> Path:
-    """Return the path of a key below a root.
-
-    Args:
-        root: Directory of the store root. This directory and the folders of data sets may be
-            symbolic links.
-        key: Key below the root, in the form ``a/b/c``.
-
-    Returns:
-        The path. Its last part is not checked and may be a link.
-
-    Raises:
-        UnsafeFile: A folder inside a data set's folder is a link, or a part of the key is empty,
-            ``.`` or ``..``.
-    """
-    parts = key.split("/") if key else []
-    path = root
-    for depth, part in enumerate(parts):
-        if part in ("", ".", ".."):
-            raise UnsafeFile(f"{root}/{key} is not a valid location in a store.")
-        path = path / part
-        if DATASET_DEPTH <= depth < len(parts) - 1 and path.is_symlink():
-            raise UnsafeFile(describe_link(path, path.resolve()))
-    return path
-
-
-def _safe_folder(root: Path, key: str) -> Path:
-    """Return a folder's path like `safe_path`; also raise UnsafeFile if the folder is a link."""
-    path = safe_path(root, key)
-    if _depth(key) > DATASET_DEPTH and path.is_symlink():
-        raise UnsafeFile(describe_link(path, path.resolve()))
-    return path
-
-
-def _depth(key: str) -> int:
-    return len(key.split("/")) if key else 0
-
-
 def _translate_stale(error: OSError, name: str) -> Exception:
     """Return `VersionConflict` if the file was removed from NFS, else the error itself."""
     return VersionConflict(name) if error.errno == errno.ESTALE else error
-
-
-def _partial_name(folder: Path) -> Path:
-    return folder / f"{uuid.uuid4().hex}{PARTIAL}"
-
-
-def _write_durably(value: BytesLike, path: Path) -> Path:
-    """Write and sync a new file; remove it if this fails."""
-    try:
-        with path.open("xb") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _sync_folders(folder: Path, top: Path) -> None:
-    """Sync a folder and its parents up to `top`, so that new directory entries are durable."""
-    for current in (folder, *folder.parents):
-        descriptor = os.open(current, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if current == top:
-            break

@@ -129,7 +129,7 @@ def test_large_document_is_not_read(any_root: str):
 @pytest.mark.parametrize("key", ["record_id/c/0", "status/c/0"])
 def test_large_chunk_is_not_read(any_root: str, key: str, monkeypatch: pytest.MonkeyPatch):
     (store,) = open_stores(any_root).stores
-    for module in ("local", "objects"):
+    for module in ("local_zarr", "objects"):
         monkeypatch.setattr(f"stores.{module}.MAX_VALUE_BYTES", 600_000)
     store.location.root.write(f"{store.location.key}/{key}", b"\0" * 600_001)
     with pytest.raises(StoreError, match="600,001 bytes, too many"):

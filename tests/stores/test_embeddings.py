@@ -9,7 +9,7 @@ import pytest
 from conformance.store_tests import StoreTests, damage, random_rows, whole_status, writable_store
 
 from stores.errors import StoreError
-from stores.local import FencedLocalStore
+from stores.local_zarr import FencedLocalStore
 from stores.locate import locate
 from stores.opening import open_store, open_stores
 from stores.url import check_url

@@ -1,0 +1,83 @@
+"""Paths below a local store root, without links, and durable writes."""
+
+import os
+import uuid
+from pathlib import Path
+
+from stores.errors import UnsafeFile
+from stores.location import BytesLike
+from stores.regular_files import describe_link
+
+PARTIAL = ".partial"
+"""Suffix of a file that is still being written."""
+DATASET_DEPTH = 2
+"""Depth of a data set's folder below the root; links inside this folder are not followed."""
+
+
+def safe_path(root: Path, key: str) -> Path:
+    """Return the path of a key below a root.
+
+    Args:
+        root: Directory of the store root. This directory and the folders of data sets may be
+            symbolic links.
+        key: Key below the root, in the form ``a/b/c``.
+
+    Returns:
+        The path. Its last part is not checked and may be a link.
+
+    Raises:
+        UnsafeFile: A folder inside a data set's folder is a link, or a part of the key is empty,
+            ``.`` or ``..``.
+    """
+    parts = key.split("/") if key else []
+    path = root
+    for number, part in enumerate(parts):
+        if part in ("", ".", ".."):
+            raise UnsafeFile(f"{root}/{key} is not a valid location in a store.")
+        path = path / part
+        if DATASET_DEPTH <= number < len(parts) - 1 and path.is_symlink():
+            raise UnsafeFile(describe_link(path, path.resolve()))
+    return path
+
+
+def safe_folder(root: Path, key: str) -> Path:
+    """Return a folder's path like `safe_path`; also raise UnsafeFile if the folder is a link."""
+    path = safe_path(root, key)
+    if depth(key) > DATASET_DEPTH and path.is_symlink():
+        raise UnsafeFile(describe_link(path, path.resolve()))
+    return path
+
+
+def depth(key: str) -> int:
+    """Return the number of parts of a key."""
+    return len(key.split("/")) if key else 0
+
+
+def partial_name(folder: Path) -> Path:
+    """Return a new name for a file in a folder that is still being written."""
+    return folder / f"{uuid.uuid4().hex}{PARTIAL}"
+
+
+def write_durably(value: BytesLike, path: Path) -> Path:
+    """Write and sync a new file; remove it if this fails."""
+    try:
+        with path.open("xb") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def sync_folders(folder: Path, top: Path) -> None:
+    """Sync a folder and its parents up to `top`, so that new directory entries are durable."""
+    for current in (folder, *folder.parents):
+        descriptor = os.open(current, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if current == top:
+            break
