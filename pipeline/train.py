@@ -26,7 +26,7 @@ from pipeline.training.cache import Cache
 from pipeline.training.cohorts import Cohort
 from pipeline.training.domain import fit_domains
 from pipeline.training.features import embedding_bytes, read_features
-from pipeline.training.fit_heads import FittedModel
+from pipeline.training.fitted_models import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.label_efficiency import (
     LabelEfficiency,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.training.fit_heads import FittedModel
+from pipeline.training.fitted_models import FittedModel
 
 LOG = "log.txt"
 

@@ -107,6 +107,8 @@ def predict_other_folds(
     rows = [torch.empty(0, dtype=torch.long, device=device)] * len(groups)
     for index, group in folds:
         rows[index] = data.repeats[group.repeat].folds[1 - (group.fold or 0)]
+    if not folds:
+        return outputs
     padded = torch.nn.utils.rnn.pad_sequence(rows, True, PADDING)
     stack.eval()
     with torch.no_grad():
@@ -115,8 +117,7 @@ def predict_other_folds(
             stack(data.features(repeats, part), first(part))
             for part in padded.split(VALIDATION_BATCH_SIZE, dim=1)
         ]
-        predicted = torch.cat(parts, dim=2) if folds else None
+        predicted = torch.cat(parts, dim=2)
     for index, group in folds:
-        assert predicted is not None
         outputs[group.repeat][:, rows[index]] = predicted[index, :, : len(rows[index])]
     return outputs

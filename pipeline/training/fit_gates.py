@@ -11,7 +11,7 @@ from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
-from pipeline.training.fit_heads import FittedModel, count_parameters
+from pipeline.training.fitted_models import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings

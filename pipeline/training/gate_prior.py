@@ -1,7 +1,5 @@
 """The prior of the gate: for each task, one weight per expert that is the same for all records."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,39 +38,35 @@ def fit_prior(
         rows = torch.cat([repeat.train, repeat.validation])
         rows = rows[is_labeled(encoded[rows])]
         patients = len(repeat.patients[rows].unique())
-        predictions = outputs[task][:, rows].detach().double()
-        kind, labels = targets.task.kind, encoded[rows]
-
-        def likelihood(
-            weights: Tensor,
-            kind: Kind = kind,
-            predictions: Tensor = predictions,
-            labels: Tensor = labels,
-            patients: int = patients,
-        ) -> Tensor:
-            weights = weights.to(predictions.device).expand(len(labels), 1, -1)
-            mixed = mix(weights, predictions, kind=kind, mixture=mixture)
-            return log_likelihood(task_loss(kind, mixed, labels), patients, kind == "regression")
-
-        logits.append(_fit_logits(likelihood, len(predictions), patients).to(labels))
+        logits.append(
+            _fit_logits(targets.task.kind, outputs[task][:, rows], encoded[rows], patients, mixture)
+        )
     return torch.stack(logits)
 
 
 def _fit_logits(
-    likelihood: Callable[[Float[Tensor, " expert"]], Float[Tensor, ""]], experts: int, patients: int
+    kind: Kind,
+    predictions: Float[Tensor, "expert record output"],
+    encoded: Float[Tensor, "record *label"],
+    patients: int,
+    mixture: Mixture,
 ) -> Float[Tensor, " expert"]:
-    """Maximize the posterior probability of the logits, given the likelihood of weights."""
-    logits = torch.zeros(experts, dtype=torch.float64).requires_grad_(True)
+    """Maximize the posterior probability of the logits."""
+    predictions = predictions.detach().double()
+    logits = torch.zeros(len(predictions), dtype=torch.float64, device=predictions.device)
+    logits.requires_grad_(True)
     optimizer = torch.optim.LBFGS([logits], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        prior = logits.square().sum() / (2 * LOGIT_SD**2)
+        weights = logits.softmax(-1).expand(predictions.shape[1], 1, -1)
+        mixed = mix(weights, predictions, kind=kind, mixture=mixture)
+        likelihood = log_likelihood(task_loss(kind, mixed, encoded), patients, kind == "regression")
         # Per patient, because the optimizer's tolerances are absolute.
-        loss = (prior - likelihood(logits.softmax(-1))) / patients
+        loss = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    found = logits.detach()
+    found = logits.detach().float()
     return (found - found.mean()).clamp(-MAX_LOGIT, MAX_LOGIT)

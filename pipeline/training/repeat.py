@@ -17,7 +17,8 @@ from pipeline.labels.targets import Targets
 from pipeline.training.cohorts import Cohort
 from pipeline.training.features import Features
 from pipeline.training.fit_gates import fit_gates
-from pipeline.training.fit_heads import FittedHeads, FittedModel, fit_heads
+from pipeline.training.fit_heads import fit_heads
+from pipeline.training.fitted_models import FittedHeads, FittedModel
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat, validation_loss
 from pipeline.training.parallel import map_in_threads

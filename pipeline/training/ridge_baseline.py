@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enecg.heads import TaskHeads
-from pipeline.training.fit_heads import FittedHeads
+from pipeline.training.fitted_models import FittedHeads
 from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 
 

@@ -21,7 +21,8 @@ from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_constant
 from pipeline.training.features import Features, read_features
 from pipeline.training.fit_gates import fit_gates
-from pipeline.training.fit_heads import FittedModel, fit_heads
+from pipeline.training.fit_heads import fit_heads
+from pipeline.training.fitted_models import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
 from pipeline.training.repeat import stack_outputs

@@ -15,7 +15,8 @@ from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
 from pipeline.training.correction import fit_factors
 from pipeline.training.fit_gates import fit_gates
-from pipeline.training.fit_heads import FittedHeads, fit_heads
+from pipeline.training.fit_heads import fit_heads
+from pipeline.training.fitted_models import FittedHeads
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.head_outputs import predict_heads
 from pipeline.training.labeled_repeat import LabeledRepeat
