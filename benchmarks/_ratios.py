@@ -18,5 +18,5 @@ def report_ratio(case: str, ratio: float, of: str, to: str) -> None:
         to: Quantity in the denominator.
     """
     if file := os.environ.get(FILE):
-        with Path(file).open("a") as table:
+        with Path(file).open("a", encoding="utf-8") as table:
             table.write(json.dumps({"case": case, "ratio": ratio, "of": of, "to": to}) + "\n")

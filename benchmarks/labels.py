@@ -58,7 +58,7 @@ def main() -> None:
         found = STEPS[given.step](given.folder)
         seconds = time.perf_counter() - began
         # Do not use getrusage, whose peak is at least that of the parent process.
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
         return

@@ -33,7 +33,7 @@ def memory_mb(process: int) -> float:
     found = [process]
     for each in found:
         try:
-            total += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+            total += int(Path(f"/proc/{each}/statm").read_text(encoding="utf-8").split()[1])
             for children in Path(f"/proc/{each}/task").glob("*/children"):
                 found += map(int, children.read_text().split())
         except OSError:
@@ -129,7 +129,7 @@ def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, fo
 
 
 def memory_of_one(process: int) -> float:
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

@@ -138,7 +138,7 @@ def _machine() -> str:
     return " ".join(
         (
             socket.gethostname(),
-            boot.read_text().strip() if boot.exists() else "",
+            boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
             str(pid_namespace.readlink()) if pid_namespace.exists() else "",
         )
     )

@@ -228,4 +228,4 @@ def _write_repeat(folder: Path, repeat: Repeat) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False))
+    path.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
