@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from enecg.stacked import StackedFFN
+from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.likelihood import log_likelihood
 from pipeline.training.stack import PADDING, VALIDATION_BATCH_SIZE, Group
 from pipeline.training.stack_data import StackedData, precompute_first_layer
@@ -113,8 +113,9 @@ def predict_other_folds(
     stack.eval()
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
+        every = StackPart.all_of(stack)
         parts = [
-            stack(data.features(repeats, part), first(part))
+            stack(data.features(repeats, part), first(every, part))
             for part in padded.split(VALIDATION_BATCH_SIZE, dim=1)
         ]
         predicted = torch.cat(parts, dim=2)

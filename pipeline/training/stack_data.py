@@ -1,7 +1,7 @@
 """Training data of a stack: records and labels of several repeats in padded tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import Standardize
-from enecg.stacked import StackedFFN
+from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack import PADDING, Group
@@ -118,6 +118,24 @@ class StackedData:
         repeats = torch.arange(len(self.rows), device=self.rows.device)
         return self._standardize(repeats, self.rows)
 
+    def select_tasks(self, tasks: Int[Tensor, " task"]) -> "StackedData":
+        """Return the labels of some tasks, given by their positions."""
+        positions = tasks.tolist()
+        if positions == list(range(len(self.tasks))):
+            return self
+        return replace(
+            self,
+            tasks=tuple(self.tasks[position] for position in positions),
+            encoded=self.encoded[:, tasks],
+            regression=self.regression[tasks],
+            valid=self.valid[:, tasks],
+            indicators={
+                number: self.indicators[position]
+                for number, position in enumerate(positions)
+                if position in self.indicators
+            },
+        )
+
     def count_patients(self, repeat: int, rows: Int[Tensor, " row"]) -> Int[Tensor, " task"]:
         """Count the patients among some records of a repeat that have a label of each task."""
         patients = self.repeats[repeat].patients[rows]
@@ -204,7 +222,7 @@ class StackedData:
 
 def precompute_first_layer(
     stack: StackedFFN, data: StackedData, groups: Sequence[Group]
-) -> Callable[[Tensor], Tensor | None]:
+) -> Callable[[StackPart, Tensor], Tensor | None]:
     """Compute the output of a frozen first layer once for all records.
 
     Groups of the same repeat with equal frozen weights share the result.
@@ -215,11 +233,11 @@ def precompute_first_layer(
         groups: The stack's groups, in order.
 
     Returns:
-        Function from row indices, shape (group, batch), to the argument `first` of
-        `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
+        Function from a part of the stack and row indices, shape (group, batch), to the argument
+        `first` of `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
     """
     if not (stack.config.lora and stack.config.depth):
-        return lambda rows: None
+        return lambda part, rows: None
     weights = stack.weight[0]
     owners: list[int] = []
     owner_of = []
@@ -243,8 +261,15 @@ def precompute_first_layer(
             part = stack.first_layer(owner, data.features(repeat, rows.unsqueeze(0))[0])
             outputs.tensor[number, start : start + len(part)] = part
             outputs.count(part)
-    output_of_group = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
-    return lambda rows: outputs.take((output_of_group, rows))
+    output_of_group = torch.tensor(owner_of, device=weights.device)
+
+    def take(part: StackPart, rows: Int[Tensor, "group batch"]) -> Tensor:
+        owner = output_of_group[part.groups].unsqueeze(1)
+        if len(part.tasks) == shape[2] or shape[2] == 1:  # whole rows are faster
+            return outputs.take((owner, rows))
+        return outputs.take((owner.unsqueeze(2), rows.unsqueeze(2), part.tasks))
+
+    return take
 
 
 def sum_output_losses(
