@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.ensembles.base import (
@@ -58,17 +59,27 @@ class WeightGenerator:
 
     def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
         """Combine the heads; see `Ensemble.__call__`."""
-        with _seeded(seed):
-            network = self._fit(heads, seed)
-        with torch.inference_mode():
-            weights = network(concatenate(heads.kind, heads.outputs)).softmax(-1)
-        return combine(heads, weights)
-
-    def _fit(self, heads: HeadOutputs, seed: int) -> nn.Module:
         train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
         inputs = concatenate(heads.kind, heads.outputs)
-        network = self._build(inputs[train], len(heads.outputs)).to(inputs.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
+        standardize = Standardize(inputs.shape[1])
+        standardize.fit(inputs[train])
+        inputs = standardize.to(inputs.device)(inputs)
+        with _seeded(seed):
+            network = self._fit(heads, inputs, train, validation, seed)
+        with torch.inference_mode():
+            weights = network(inputs).softmax(-1)
+        return combine(heads, weights)
+
+    def _fit(
+        self,
+        heads: HeadOutputs,
+        inputs: Float[Tensor, "record feature"],
+        train: Int[Tensor, " train"],
+        validation: Int[Tensor, " validation"],
+        seed: int,
+    ) -> FFN:
+        network = self._build(inputs.shape[1], len(heads.outputs)).to(inputs.device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, fused=True)
 
         def mixture_loss(rows: Tensor) -> Tensor:
             mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
@@ -96,14 +107,12 @@ class WeightGenerator:
         network.load_state_dict(best_state)
         return network
 
-    def _build(self, inputs: Tensor, experts: int) -> nn.Module:
+    def _build(self, features: int, experts: int) -> FFN:
         """Build the untrained network, which weights all experts equally."""
-        standardize = Standardize(inputs.shape[1])
-        standardize.fit(inputs)
-        ffn = FFN(inputs.shape[1], self.hidden, experts, self.dropout)
+        ffn = FFN(features, self.hidden, experts, self.dropout)
         nn.init.zeros_(ffn.prediction.weight)
         nn.init.zeros_(ffn.prediction.bias)
-        return nn.Sequential(standardize, ffn)
+        return ffn
 
 
 @contextmanager
