@@ -6,7 +6,7 @@ pseudo-Bayesian model averaging. Where the features say little, the best of many
 by noise, and the average is closer to the constant predictor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,15 +109,12 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
             continue
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
         for version, rows in enumerate(parts):
-            part = _Part(data, index, rows)
-            for task in range(len(data.tasks)):
-                size = int(data.valid[index, task].sum())
-                fit = part.fit(task, 0 if data.regression[task] else size)
-                weight[version, index, task, :size] = fit.weight.to(weight)
-                bias[version, index, task, :size] = fit.bias.to(bias)
-                known = rows[part.known(task)]
-                left_out[version, index, task] = (known, fit.left_out.to(weight))
-            del part  # before the next one is computed, because it is large
+            for known, tasks in _group_by_labels(data, index, rows):
+                for task, fit in _fit_part(data, index, rows[known], tasks):
+                    size = len(fit.bias)
+                    weight[version, index, task, :size] = fit.weight.to(weight)
+                    bias[version, index, task, :size] = fit.bias.to(bias)
+                    left_out[version, index, task] = (rows[known], fit.left_out.to(weight))
     train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
     outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
     replaced = (outputs.clone(), torch.zeros_like(outputs))
@@ -154,51 +151,68 @@ class _Rows:
         return features
 
 
-class _Part:
-    """Records of a repeat, with a decomposition for each set of records that tasks have labels for.
+def _group_by_labels(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"]
+) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
+    """Return the masks of labeled records, and the tasks whose labels these records have."""
+    tasks: dict[bytes, list[int]] = {}
+    masks = ~data.encoded[repeat][:, rows].isnan()
+    for task, known in enumerate(masks):
+        tasks.setdefault(known.cpu().numpy().tobytes(), []).append(task)
+    return [(masks[group[0]], group) for group in tasks.values()]
+
+
+def _fit_part(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
+) -> Iterator[tuple[int, _Fit]]:
+    """Fit the paths of tasks that the same records have labels of.
 
     Args:
         data: Features and labels.
         repeat: Index of the repeat.
-        rows: Row indices of the records.
+        rows: Row indices of the records with labels.
+        tasks: Positions of the tasks.
+
+    Yields:
+        Each task with its fit.
     """
-
-    def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
-        self.data, self.repeat, self.rows = data, repeat, rows
-        self.encoded = data.encoded[repeat][:, rows]
-        self.patients = data.repeats[repeat].patients[rows]
-        self.indicators = {task: labels[repeat][rows] for task, labels in data.indicators.items()}
-        self.designs: dict[bytes, RidgeDesign] = {}
-
-    def known(self, task: int) -> Bool[Tensor, " row"]:
-        """Return a mask of the records with a label."""
-        return ~self.encoded[task].isnan()
-
-    def fit(self, task: int, classes: int) -> _Fit:
-        """Fit the path of one task, of a regression if `classes` is 0."""
-        known = self.known(task)
-        encoded = self.encoded[task][known]
-        key = known.cpu().numpy().tobytes()
-        if key not in self.designs:
-            features = _Rows(self.data, self.repeat, self.rows[known])
-            patients = self.patients[known]
-            storage = MappedTensor(
-                features.shape, torch.float64, patients.device, self.data.max_bytes
-            )
-            self.designs[key] = RidgeDesign.decompose(features, patients, storage)
-        design = self.designs[key]
-        if task in self.indicators:
-            return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)
-        if classes:
-            return _fit_logits(design, functional.one_hot(encoded.long(), classes).double(), False)
-        return _fit_values(design, encoded.double().unsqueeze(1))
+    features = _Rows(data, repeat, rows)
+    patients = data.repeats[repeat].patients[rows]
+    storage = MappedTensor(features.shape, torch.float64, patients.device, data.max_bytes)
+    design = RidgeDesign.decompose(features, patients, storage)
+    targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
+    penalties = design.scale * torch.tensor(PENALTIES).to(targets[0])
+    left_out = design.predict_left_out(torch.cat(targets, 1), penalties)
+    sizes = [each.shape[1] for each in targets]
+    for task, target, predicted in zip(tasks, targets, left_out.split(sizes, -1), strict=True):
+        if data.regression[task]:
+            yield task, _fit_values(design, target, penalties, predicted)
+        else:
+            multilabel = task in data.indicators
+            yield task, _fit_logits(design, target, penalties, predicted, multilabel=multilabel)
 
 
-def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit:
-    """Average regressions on values."""
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+def _encode_targets(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"], task: int
+) -> Float[Tensor, "row output"]:
+    """Return the values of a regression, or the indicators of classes or labels."""
+    encoded = data.encoded[repeat, task, rows]
+    if data.regression[task]:
+        return encoded.double().unsqueeze(1)
+    size = int(data.valid[repeat, task].sum())
+    if task in data.indicators:
+        return data.indicators[task][repeat, rows, :size].double()
+    return functional.one_hot(encoded.long(), size).double()
+
+
+def _fit_values(
+    design: RidgeDesign,
+    targets: Float[Tensor, "record 1"],
+    penalties: Float[Tensor, " penalty"],
+    left_out: Float[Tensor, "penalty record 1"],
+) -> _Fit:
+    """Average regressions on values; see `_fit_logits`."""
     # A left-out mean is lower for records with a high label, which stacking would amplify.
-    left_out = design.predict_left_out(targets, penalties)
     left_out = left_out - design.left_out_means(targets) + targets.mean(0)
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
@@ -215,22 +229,28 @@ def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit
 
 
 def _fit_logits(
-    design: RidgeDesign, targets: Float[Tensor, "record output"], multilabel: bool
+    design: RidgeDesign,
+    targets: Float[Tensor, "record output"],
+    penalties: Float[Tensor, " penalty"],
+    left_out: Float[Tensor, "penalty record output"],
+    *,
+    multilabel: bool,
 ) -> _Fit:
     """Average regressions on indicators, with scales from their scores to logits.
 
     Args:
         design: The decomposed features.
         targets: Indicators of classes, or of labels for `multilabel`.
+        penalties: Penalties of the regressions.
+        left_out: Predictions of each record by regressions without the record's patient.
         multilabel: Whether a record can have several labels.
 
     Returns:
         The average, whose outputs are logits.
     """
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
     # A left-out mean is lower for records of the class than for others, which a scale would turn
     # into logits for the wrong class.
-    scores = design.predict_left_out(targets, penalties) - design.left_out_means(targets)
+    scores = left_out - design.left_out_means(targets)
     least = 0.5 / len(targets)
     shares = targets.mean(0).clamp(least, 1 - least)
     offset = shares.logit() if multilabel else shares.log()
@@ -240,8 +260,8 @@ def _fit_logits(
     # Logits are linear in the scores, so that averages over the scales are weights of penalties.
     by_penalty = (scales.unsqueeze(1) * weights).sum(0)
     weight, _ = design.coefficients(targets, penalties, by_penalty)
-    left_out = offset + torch.einsum("p,pro->ro", by_penalty, scores)
-    return _Fit(weight, offset - weight @ design.mean, left_out)
+    averaged = offset + torch.einsum("p,pro->ro", by_penalty, scores)
+    return _Fit(weight, offset - weight @ design.mean, averaged)
 
 
 def _loss(
