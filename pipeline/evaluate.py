@@ -34,6 +34,7 @@ from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_c
 from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import find_complete, read_features
 from pipeline.training.pretraining_patients import Places, check_unseen, find_pretrained
+from pipeline.training.torch_state import single_thread
 from pipeline.waveforms.options import DecodeOptions
 
 EVALUATION = "evaluation.json"
@@ -166,7 +167,8 @@ def evaluate(
             repeat, predictors[repeat], features, table, unseen[repeat], tasks
         )
     )
-    scores = compute_scores(predictions)
+    with single_thread():
+        scores = compute_scores(predictions)
     config = {
         "run": str(saved.folder.resolve()),
         "trained_on": saved.config["dataset"],

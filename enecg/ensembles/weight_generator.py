@@ -1,5 +1,6 @@
 """A small network that predicts expert weights for each record from the experts' outputs."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -43,7 +44,9 @@ class WeightGenerator:
     Attributes:
         hidden: Units of the hidden layer.
         dropout: Dropout probability.
-        batch_size: Records per optimizer step.
+        batch_size: Smallest number of records per optimizer step.
+        steps: Largest number of optimizer steps per epoch. Batches are larger where there are more
+            records.
         epochs: Maximum number of epochs.
         patience: Epochs without a lower validation loss before training stops.
         learning_rate: Learning rate of AdamW.
@@ -52,6 +55,7 @@ class WeightGenerator:
     hidden: int = 32
     dropout: float = 0.1
     batch_size: int = 64
+    steps: int = 20
     epochs: int = 100
     patience: int = 10
     learning_rate: float = 1e-3
@@ -85,13 +89,14 @@ class WeightGenerator:
             mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
+        batch_size = max(self.batch_size, math.ceil(len(train) / self.steps))
         rng = np.random.default_rng(seed)
         best_loss, best_state, epochs_since_best = float("inf"), deepcopy(network.state_dict()), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
                 shuffled = train[torch.from_numpy(rng.permutation(len(train))).to(train.device)]
-                for rows in shuffled.split(self.batch_size):
+                for rows in shuffled.split(batch_size):
                     optimizer.zero_grad()
                     mixture_loss(rows).backward()
                     optimizer.step()

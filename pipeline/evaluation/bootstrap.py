@@ -5,7 +5,7 @@ records of that patient. The metric functions compute the metric of the same nam
 with these weights, for all draws at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,8 +46,18 @@ class Resamples:
 
     def sum(self, value: Float[np.ndarray, " record"]) -> Draws:
         """Sum a value over the records of each draw."""
-        by_patient = np.bincount(self.patient, weights=value, minlength=self.counts.shape[1])
-        sums: np.ndarray = self.counts @ by_patient
+        draws: np.ndarray = self.sums([value])[0]
+        return draws
+
+    def sums(
+        self, values: Sequence[Float[np.ndarray, " record"]]
+    ) -> Float[np.ndarray, "value draw"]:
+        """Sum each of several values over the records of each draw, in one matrix product."""
+        patients = self.counts.shape[1]
+        by_patient = np.stack(
+            [np.bincount(self.patient, weights=value, minlength=patients) for value in values]
+        )
+        sums: np.ndarray = by_patient @ self.counts.T
         return sums
 
     def mean(self, value: Float[np.ndarray, " record"]) -> Draws:
@@ -139,7 +149,7 @@ def macro_f1(resamples: Resamples) -> Draws:
     """See `metrics.macro_f1`."""
     truth, predicted = resamples.truth == 1, resamples.predicted == 1
     outcomes = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
-    return macro_f1_from_counts(*(resamples.sum(outcome.astype(float)) for outcome in outcomes))
+    return macro_f1_from_counts(*resamples.sums([outcome.astype(float) for outcome in outcomes]))
 
 
 def macro_f1_from_counts(
@@ -216,8 +226,7 @@ def f1_of_labels(resamples: Resamples) -> Draws:
     """See `label_metrics.f1_of_labels`."""
     truth, predicted = resamples.truth.T, resamples.predicted.T
     correct, actual, guessed = (
-        np.stack([resamples.sum(column) for column in columns])
-        for columns in (truth * predicted, truth, predicted)
+        resamples.sums(list(columns)) for columns in (truth * predicted, truth, predicted)
     )
     return _mean_of_present(divide(2 * correct, actual + guessed, 0), actual)
 
@@ -232,11 +241,8 @@ def calibration_error(resamples: Resamples) -> Draws:
     """See `metrics.calibration_error`."""
     probability, outcome = metrics.calibration_pairs(resamples.truth, _probability(resamples))
     index = metrics.bin_indices(probability)
-    gaps = [
-        np.abs(resamples.sum((probability - outcome) * (index == number)))
-        for number in range(metrics.BINS)
-    ]
-    error: np.ndarray = np.sum(gaps, axis=0) / resamples.size()
+    gaps = [(probability - outcome) * (index == number) for number in range(metrics.BINS)]
+    error: np.ndarray = np.abs(resamples.sums(gaps)).sum(0) / resamples.size()
     return error
 
 
