@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from enecg import metrics
 from enecg.metrics import NAN
@@ -230,11 +231,17 @@ def draw_patients(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts
     """
     # A patient of several repeats has the same count in all of them.
     patients = np.unique(np.concatenate([prediction.patient_id for prediction in repeats]))
-    counts = draw_counts(len(patients), DRAWS, np.random.default_rng(seed))
+    counts = _draw_counts(len(patients), seed)
     return {
-        prediction.repeat: counts[:, np.isin(patients, prediction.patient_id)]
+        prediction.repeat: counts[:, np.isin(patients, prediction.patient_id)].astype(np.float64)
         for prediction in repeats
     }
+
+
+@lru_cache(maxsize=2)
+def _draw_counts(patients: int, seed: int) -> Int[np.ndarray, "draw patient"]:
+    """Draw patients; cached because tasks and comparisons mostly have the same patients."""
+    return draw_counts(patients, DRAWS, np.random.default_rng(seed)).astype(np.uint16)
 
 
 def measure(
