@@ -75,7 +75,7 @@ def fit_gates(
             for repeat, by_task in zip(repeats, outputs, strict=True)
         ]
     )
-    if settings.balance:  # asks for equal weights
+    if settings.balance:  # favors equal weights
         priors = torch.zeros_like(priors)
     losses = _gate_losses(stack, data, groups, predictions, priors, settings)
     history = train_stack(stack, losses, groups, settings)[:, :: len(folds)]

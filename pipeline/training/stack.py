@@ -51,7 +51,17 @@ class Group:
     def of(
         cls, index: int, repeat: LabeledRepeat, settings: FitSettings, fold: int | None = None
     ) -> "Group":
-        """Create the group that trains on one fold of a repeat or on all its training records."""
+        """Create the group of a repeat, or of one of its folds.
+
+        Args:
+            index: Index of the repeat in `StackedData`.
+            repeat: Records and labels.
+            settings: Batch size and learning rate.
+            fold: Index of the fold to train on; None for all training records.
+
+        Returns:
+            The group.
+        """
         return cls(
             repeat=index,
             fold=fold,
@@ -96,7 +106,7 @@ def train_stack(
     validation = _pad([group.validation for group in groups])
     stopping = _EarlyStopping(parameters, stack, settings.patience)
     history = []
-    # A generator of its own, because other threads train other stacks.
+    # Use a separate generator, because other threads train other stacks.
     stack.generator = torch.Generator(stack.prediction.device)
     for epoch in range(settings.epochs + 1):
         # Reseeding makes dropout independent of the number of batches of other groups.
