@@ -4,10 +4,10 @@
     python benchmarks/latency.py --experts dlinear,measurements
     python benchmarks/latency.py --run runs/first             # a run of your own
 
-Without `--run`, a few synthetic patients are extracted, which takes minutes, and a run is trained
-on them. Latencies are medians over `--repeats` rounds, in each of which every part is called once
-for another ECG, after one warm-up call. They depend on the sizes of the models, not on their
-weights. The CPU time is stated because other processes increase the wall-clock time.
+Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
+run on them. Latencies are medians over `--repeats` rounds after a warm-up round. Each round calls
+every part once with another ECG. Latencies depend on the sizes of the models, not on their weights.
+The CPU time is stated because other processes increase the wall-clock time.
 """
 
 import argparse

@@ -31,7 +31,7 @@ COMMANDS = {
         "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
         "integrated gradients through each expert and its head, and through the gated mixture. "
         "Research software, not a medical device.\n\nExample: enecg explain --run runs/demo "
-        "--dataset mimic-iv-ecg:data/demo --cohort 10 --out why",
+        "--dataset mimic-iv-ecg:data/demo --cohort 10 --out explanation",
     ),
     "experts": ("flows.experts:app", "List the experts, or download their published weights."),
     "doctor": (
@@ -90,7 +90,7 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
-        # A command that is an app of its own accepts no further options.
+        # cyclopts accepts no options here for a command that is an app.
         options = {"help_epilogue": EXAMPLES[name]} if name in EXAMPLES else {}
         app.command(path, name=name, help=text, **options)
     app.command(synthesize)

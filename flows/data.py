@@ -42,7 +42,7 @@ def check(
         tuple[str, ...],
         Parameter(
             group=p.OUTPUT,
-            help="Findings and reasons for unusable records that count toward --at-most, "
+            help="Findings and reasons of unusable records to count for --at-most, "
             "comma-separated; by default all.",
         ),
     ] = (),

@@ -13,8 +13,7 @@ app: App = App(name="experts")
 def show() -> None:
     """List the experts with embedding size, parameters, license, source, input, pooling, weights.
 
-    Published weights are marked as downloaded or not downloaded, with the data they were trained
-    on.
+    For published weights, also print whether they are downloaded and the data they were trained on.
     """
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
@@ -51,7 +50,7 @@ def fetch(
     """Download the published weights of experts from the hub, and print their paths.
 
     Raises:
-        UserError: No expert is named, or an expert has no weights, or no published ones.
+        UserError: No expert is named, or an expert has no weights or no published weights.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition

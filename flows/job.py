@@ -20,7 +20,7 @@ Lines = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Artifact:
-    """What an artifact of Prefect's UI describes.
+    """Subject and description of an artifact in Prefect's UI.
 
     Attributes:
         subject: Store, run folder or file. Later artifacts of the same kind and subject are new
@@ -33,7 +33,7 @@ class Artifact:
 
 
 class Job(Protocol):
-    """Methods through which a running job reports and executes its steps."""
+    """Environment of a running job: reports and executes its steps."""
 
     def log(self, line: str) -> None:
         """Report one line of text."""
@@ -54,13 +54,29 @@ class Job(Protocol):
         """
 
     def publish(self, kind: str, artifact: Artifact, markdown: str) -> None:
-        """Publish a page of results in Markdown."""
+        """Publish a page of results.
+
+        Args:
+            kind: Kind of the artifact, such as ``extraction``.
+            artifact: Subject and description.
+            markdown: The page in Markdown.
+        """
 
     def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
-        """Publish a table of failed records."""
+        """Publish a table of failed records.
+
+        Args:
+            artifact: Subject and description.
+            records: The failed records.
+        """
 
     def publish_page(self, artifact: Artifact, page: Path) -> None:
-        """Publish a link to a results page, if a web server makes it available."""
+        """Publish a link to a results page, if a web server serves it.
+
+        Args:
+            artifact: Subject and description.
+            page: File of the page.
+        """
 
     def step(
         self,
@@ -83,7 +99,16 @@ class Job(Protocol):
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run another job as a part of this one, and return its report."""
+        """Run another job as a part of this one.
+
+        Args:
+            job: The job.
+            *args: Arguments of the job.
+            **kwargs: Keyword arguments of the job.
+
+        Returns:
+            Lines of the job's report.
+        """
 
 
 class TerminalJob:
@@ -117,7 +142,7 @@ class TerminalJob:
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
     ) -> Result:
-        """Call a function, and retry it after an exception other than a user error."""
+        """Call a function; retry after exceptions other than user errors, see `Job.step`."""
         for seconds in retry_seconds:
             try:
                 return function(*arguments)
@@ -139,7 +164,7 @@ _CURRENT: ContextVar[Job] = ContextVar("job", default=TerminalJob())  # noqa: B0
 
 
 def current_job() -> Job:
-    """Return the running job: that of `use_job`, or else one that reports on the terminal."""
+    """Return the running job; by default one that reports on the terminal."""
     return _CURRENT.get()
 
 

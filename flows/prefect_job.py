@@ -45,8 +45,8 @@ class PrefectJob:
     """A job that runs in a Prefect flow.
 
     Args:
-        flow_log: Logs a line in the flow run from threads that Prefect does not know, such as those
-            that wait for leases.
+        flow_log: Logs a line in the flow run. Used in threads without a Prefect context, such as
+            those that wait for leases.
     """
 
     def __init__(self, flow_log: Log = log_to_stderr) -> None:
@@ -180,5 +180,5 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
 
 
 def _escape(markdown: str) -> str:
-    """Escape Markdown, so that text from stores and runs becomes neither HTML nor links."""
+    """Escape HTML and links in Markdown, because text from stores and runs is not trusted."""
     return printable(markdown).replace("<", "&lt;").replace("[", "&#91;")

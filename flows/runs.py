@@ -130,7 +130,7 @@ def page(
     with_ecgs: Annotated[
         bool,
         Parameter(
-            help="Also draw the ten ECGs with the largest errors and ten typical ones for each "
+            help="Also draw ten ECGs with the largest errors and ten with typical errors for each "
             "task; requires --dataset. The page then contains patient data.",
             negative="",
         ),
@@ -211,7 +211,7 @@ def _print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten a configuration to one level, without its stores."""
+    """Flatten a nested configuration, without its stores."""
     flat: list[tuple[str, Any]] = []
     for key, value in config.items():
         if isinstance(value, dict):

@@ -113,7 +113,7 @@ def verify(
         Exit code 1 if a store is damaged or a recomputed row differs, else 0.
 
     Raises:
-        UserError: Options are missing; or `url` is one store, and its expert cannot be built again.
+        UserError: Options are missing; or `url` is one store, and its expert cannot be loaded.
         StoreError: `url` is one store, and it cannot be read or repaired.
     """
     from enecg.errors import UserError
@@ -137,7 +137,7 @@ def verify(
                     result, dataset, sample or vp.DEFAULT_SAMPLE, weights, device, seed
                 )
         except (StoreError, UserError) as error:
-            # With several stores, an error in one does not stop the verification of the others.
+            # With several stores, report the error and verify the other stores.
             if resolved.is_single_store:
                 raise
             print_text(error)
@@ -152,7 +152,7 @@ def gc(
     *,
     remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List or remove files that killed writers left behind. Rows of a store are never removed."""
+    """List or remove files left behind by killed writers. Rows of a store are never removed."""
     from stores import garbage
     from stores.links import find_links
     from stores.locate import locate
@@ -238,7 +238,7 @@ def copy(
 def _count_stores(
     url: str,
 ) -> tuple[list[tuple[EmbeddingStore, RowCounts]], list[StoreError]]:
-    """Count the rows of the stores at `url`; return the errors of those that are unreadable."""
+    """Count the rows of the stores at `url`, and return the errors of unreadable stores."""
     from stores.errors import StoreError
     from stores.opening import count_rows, resolve
 

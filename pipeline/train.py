@@ -36,7 +36,7 @@ from pipeline.training.label_efficiency import (
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.parallel import count_cores
 from pipeline.training.pretraining_patients import (
-    Places,
+    ListPaths,
     check_cohorts,
     find_pretrained,
     run_list,
@@ -133,7 +133,7 @@ def train(
     pretrained = find_pretrained(
         [each.provenance for each in inputs.cache.experts.values()],
         inputs.dataset.namespace,
-        Places(
+        ListPaths(
             settings.weights, settings.pretraining_patients, None if base is None else base.folder
         ),
     )

@@ -109,7 +109,16 @@ def draw_counts(
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray, default: float) -> np.ndarray:
-    """Divide elementwise; return `default` where the denominator is not positive."""
+    """Divide elementwise.
+
+    Args:
+        numerator: Numerators.
+        denominator: Denominators, broadcastable to the shape of the numerators.
+        default: Result where the denominator is not positive.
+
+    Returns:
+        The quotients as float64.
+    """
     result: np.ndarray = np.divide(
         numerator,
         denominator,
@@ -158,7 +167,17 @@ def macro_f1_from_counts(
     false_negatives: np.ndarray,
     true_negatives: np.ndarray,
 ) -> np.ndarray:
-    """Compute `metrics.macro_f1` of many confusion matrices, elementwise."""
+    """Compute `metrics.macro_f1` of many confusion matrices, elementwise.
+
+    Args:
+        true_positives: Numbers of positive records that are predicted as positive.
+        false_positives: Numbers of negative records that are predicted as positive.
+        false_negatives: Numbers of positive records that are predicted as negative.
+        true_negatives: Numbers of negative records that are predicted as negative.
+
+    Returns:
+        The macro-F1 of each element.
+    """
 
     def f1(correct: np.ndarray) -> np.ndarray:
         return divide(2 * correct, 2 * correct + false_positives + false_negatives, 0)
@@ -247,7 +266,15 @@ def calibration_error(resamples: Resamples) -> Draws:
 
 
 def loop_over_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
-    """Compute a metric that is not vectorized, separately for each draw."""
+    """Compute a metric that is not vectorized, separately for each draw.
+
+    Args:
+        metric: Function of true values and predictions.
+        resamples: Test records and bootstrap draws.
+
+    Returns:
+        The metric in each draw.
+    """
     repeated = [
         np.repeat(np.arange(len(resamples.patient)), counts[resamples.patient].astype(int))
         for counts in resamples.counts
@@ -288,7 +315,15 @@ def draw_limit(metric: MetricFunction) -> int:
 
 
 def compute_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
-    """Compute a metric for every draw; NaN in draws where it is undefined."""
+    """Compute a metric for every draw.
+
+    Args:
+        metric: Function of true values and predictions or probabilities.
+        resamples: Test records and bootstrap draws.
+
+    Returns:
+        The metric in each draw; NaN where it is undefined.
+    """
     if metric in VECTORIZED:
         return VECTORIZED[metric](resamples)
     return loop_over_draws(metric, resamples)

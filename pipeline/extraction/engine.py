@@ -13,8 +13,8 @@ from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.threads import choose_threads, use_threads
 
 ExtractOne = Callable[[ShardRange], None]
-"""A function that computes a range with `Engine.extract`. It may be called again for the same range
-and then computes only the rows that are still missing."""
+"""A function that computes a range with `Engine.extract`. If it is called again for the same range,
+it computes only the rows that are still missing."""
 
 
 class Engine(Protocol):
@@ -31,7 +31,13 @@ class Engine(Protocol):
     def extract(
         self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
     ) -> None:
-        """Compute and write the missing rows in a range of shards; see `extract_range`."""
+        """Compute and write the missing rows in a range of shards.
+
+        Args:
+            shards: Range of shards.
+            summary: Updated in place.
+            progress: Called as ``progress(done, total)`` with the record counts of this range.
+        """
 
     def stop(self) -> None:
         """Make the running calls of `extract` write their rows and return soon."""
@@ -54,13 +60,13 @@ class InProcessEngine:
     def extract(
         self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
     ) -> None:
-        """Compute and write the missing rows in a range of shards."""
+        """Compute and write the missing rows in a range of shards; see `Engine.extract`."""
         summary.retries += shards in self._started
         self._started.add(shards)
         extract_range(self.plan, shards, summary, progress)
 
     def stop(self) -> None:
-        """Do nothing: the call of `extract` that failed was the only one."""
+        """Do nothing, because no other call of `extract` is running."""
 
 
 @contextmanager

@@ -25,14 +25,17 @@ def difference_table(run: RunResults) -> Table:
         run: Results of a run.
 
     Returns:
-        Mean difference with its interval, and the method that is compared with.
+        Mean difference with its interval, and the name of the other method.
     """
-    found = {(one.reference, one.task, one.metric): one for one in run.differences}
+    by_key = {
+        (difference.reference, difference.task, difference.metric): difference
+        for difference in run.differences
+    }
     columns = score_columns(run)
     rows = []
-    for reference in dict.fromkeys(one.reference for one in run.differences):
+    for reference in dict.fromkeys(difference.reference for difference in run.differences):
         cells = (
-            format_difference(found.get((reference, task.name, metric)), named=reference != RIDGE)
+            format_difference(by_key.get((reference, task.name, metric)), named=reference != RIDGE)
             for task, metric, _ in columns
         )
         rows.append((f"{ENSEMBLE} {MINUS} {reference}", *cells))
@@ -43,14 +46,22 @@ def difference_table(run: RunResults) -> Table:
     note = (
         "Differences: mean over repeats [95% interval of the paired difference, both methods on "
         "the same bootstrap draws of patients]. Negative values of errors (↓) and positive values "
-        "of scores (↑) are better. Best expert and best other ensemble: that with the lowest loss "
-        "on validation patients, in each repeat."
+        "of scores (↑) are better. Best expert and best other ensemble: the one with the lowest "
+        "validation loss in each repeat."
     )
     return Table(TITLE, ("", *heading), tuple(rows), notes=(note,))
 
 
 def format_difference(difference: Difference | None, *, named: bool = False) -> str:
-    """Format as ``mean [low, high]``, with the chosen methods if `named` is true."""
+    """Format a difference as ``mean [low, high]``.
+
+    Args:
+        difference: The difference; None if it was not computed.
+        named: Whether to append the names of the methods that were chosen for comparison.
+
+    Returns:
+        Text of a table cell.
+    """
     if difference is None:
         return NOT_APPLICABLE
     if math.isnan(difference.mean):

@@ -77,7 +77,7 @@ def fit_gates(
             for repeat, by_task in zip(repeats, outputs, strict=True)
         ]
     )
-    if settings.balance:  # asks for equal weights
+    if settings.balance:  # favors equal weights
         priors = torch.zeros_like(priors)
     build_losses = _build_losses(stack, data, groups, predictions, priors, settings)
     history = train_stack(stack, build_losses, groups, settings)[:, :: len(folds)]

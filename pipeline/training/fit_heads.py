@@ -46,8 +46,8 @@ def fit_heads(
         settings: Hyperparameters.
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
-        combined: Whether the heads are combined with those of other experts. If not, heads on folds
-            are trained only where ``linear-lora`` needs them. Default: True.
+        combined: Whether the heads are combined with those of other experts, which requires heads
+            on folds. If False, these are trained only for ``linear-lora``. Default: True.
 
     Returns:
         The heads of each repeat.
@@ -59,7 +59,7 @@ def fit_heads(
         for index, repeat in enumerate(repeats)
         for fold in folds
     ]
-    # Other heads have no linear path, but the baseline of ridge regression needs it.
+    # The ridge regression baseline needs the linear paths, whatever the adaptation.
     ridge = fit_linear_paths(data)
     if settings.adaptation == "linear":
         return _use_ridge(ridge, data, settings)
@@ -187,7 +187,7 @@ def _fit_stack(
     paths: FittedPaths | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the heads of all groups and return their stack and validation losses."""
-    # With a linear path, the rest starts as a correction of 0.
+    # With a linear path, the FFN is a correction that starts at 0.
     config = _configure(data, settings, zero_prediction=paths is not None)
 
     def initialize(config: StackConfig) -> StackedFFN:

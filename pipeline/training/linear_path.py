@@ -1,9 +1,9 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-Regressions with many penalties, and for classes many scales of the logits, are averaged. Their
-weights follow from the likelihood of the predictions for training patients that are left out, as in
-pseudo-Bayesian model averaging. Where the features say little, the best of many penalties is chosen
-by noise, and the average is closer to the constant predictor.
+A path is a weighted average of regressions with different penalties and, for classes and labels,
+different scales of the logits. The weights are proportional to the likelihood of left-out training
+patients, as in pseudo-Bayesian model averaging. If the features are hardly informative, selecting
+the best penalty would fit noise, while the average is close to the constant predictor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,8 @@ SHIFT_ITERATIONS = 50
 """Iterations that minimize the smooth L1 loss of left-out predictions over the intercept."""
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Factors from scores of a regression on class indicators to logits; 0 predicts the shares."""
+"""Factors that convert scores of a regression on class indicators to logits. With factor 0, the
+predictions are the frequencies of the classes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,12 @@ class LinearPaths:
     bias: Float[Tensor, "repeat task output"]
 
     def copy_to(self, repeat: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy the linear paths of a repeat to one `FFN` per task, wrapped by peft or not."""
+        """Copy the linear paths of a repeat into FFNs.
+
+        Args:
+            repeat: Index of the repeat.
+            ffns: The `FFN` of each task, or peft's wrapper of it.
+        """
         for task, adapted in enumerate(ffns):
             ffn = base_ffn(adapted)
             assert ffn.linear is not None
@@ -53,7 +59,15 @@ class LinearPaths:
                 ffn.linear.bias.copy_(self.bias[repeat, task, :outputs])
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks for all records of a repeat."""
+        """Compute the outputs of all tasks for all records of a repeat.
+
+        Args:
+            data: Features of the records.
+            repeat: Index of the repeat.
+
+        Returns:
+            Standardized values or logits.
+        """
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
         index = torch.tensor([repeat], device=rows.device)
         weight = self.weight[repeat].flatten(0, 1).T
@@ -73,10 +87,10 @@ class FittedPaths:
         train: Paths fitted on training records.
         refit: Paths fitted on training and validation records.
         outputs: Predictions of `train` for all records.
-        left_out: Same as `outputs`, except that each training record is predicted by a path that is
-            fitted without the record's patient.
+        left_out: Like `outputs`, but each training record is predicted by a path that is fitted
+            without the record's patient.
         refit_left_out: Predictions for training and validation records by paths that are fitted on
-            all of them except the record's patient; 0 for test records.
+            the training and validation records of all other patients; 0 for test records.
     """
 
     train: LinearPaths
@@ -212,7 +226,8 @@ def _fit_values(
     left_out: Float[Tensor, "penalty record 1"],
 ) -> _Fit:
     """Average regressions on values; see `_fit_logits`."""
-    # A left-out mean is lower for records with a high label, which stacking would amplify.
+    # The mean without a record's patient is lower for records with a high label. Replace it by the
+    # mean of all records, because the weights of the average would amplify the difference.
     left_out = left_out - design.left_out_means(targets) + targets.mean(0)
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
@@ -220,8 +235,8 @@ def _fit_values(
     weights = log_likelihood(losses, design.groups, True).softmax(0)
     weight, bias = design.coefficients(targets, penalties, weights)
     averaged = torch.einsum("p,pro->ro", weights, left_out)
-    # Squared errors lead to means, also where labels are skewed and the loss has its minimum nearer
-    # to the median.
+    # The regressions minimize squared errors, so they predict conditional means. If the labels are
+    # skewed, the smooth L1 loss has its minimum nearer to the median, so shift the intercept.
     shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
     for _ in range(SHIFT_ITERATIONS):
         shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
@@ -248,8 +263,8 @@ def _fit_logits(
     Returns:
         The average, whose outputs are logits.
     """
-    # A left-out mean is lower for records of the class than for others, which a scale would turn
-    # into logits for the wrong class.
+    # The class frequency without a record's patient is lower for records of the class than for
+    # others. A scale would turn this difference into logits for the wrong class.
     scores = left_out - design.left_out_means(targets)
     least = 0.5 / len(targets)
     shares = targets.mean(0).clamp(least, 1 - least)
@@ -257,7 +272,7 @@ def _fit_logits(
     scales = torch.tensor(SCALES).to(targets)
     losses = torch.stack([_loss(offset + scale * scores, targets, multilabel) for scale in scales])
     weights = log_likelihood(losses, design.groups, False).flatten().softmax(0).view_as(losses)
-    # Logits are linear in the scores, so that averages over the scales are weights of penalties.
+    # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
     by_penalty = (scales.unsqueeze(1) * weights).sum(0)
     weight, _ = design.coefficients(targets, penalties, by_penalty)
     averaged = offset + torch.einsum("p,pro->ro", by_penalty, scores)

@@ -54,7 +54,17 @@ class Group:
     def of(
         cls, index: int, repeat: LabeledRepeat, settings: FitSettings, fold: int | None = None
     ) -> "Group":
-        """Create the group that trains on one fold of a repeat or on all its training records."""
+        """Create the group of a repeat, or of one of its folds.
+
+        Args:
+            index: Index of the repeat in `StackedData`.
+            repeat: Records and labels.
+            settings: Batch size and learning rate.
+            fold: Index of the fold to train on; None for all training records.
+
+        Returns:
+            The group.
+        """
         return cls(
             repeat=index,
             fold=fold,
@@ -98,7 +108,7 @@ def train_stack(
     rngs = [np.random.default_rng(group.seed) for group in groups]
     stopping = _EarlyStopping(stack, settings.patience)
     history = []
-    # A generator of its own, because other threads train other stacks.
+    # Use a separate generator, because other threads train other stacks.
     stack.generator = torch.Generator(stack.prediction.device)
     training = _Training.start(stack, groups)
     losses = build_losses(training.stack, training.part)

@@ -138,8 +138,8 @@ def sweep(
     }
     _check_experts(inputs)
     splits = {
-        pooling: make_splits(replace(settings.train, repeats=1), each)
-        for pooling, each in inputs.items()
+        pooling: make_splits(replace(settings.train, repeats=1), pooling_inputs)
+        for pooling, pooling_inputs in inputs.items()
     }
     folds = next(iter(splits.values())).folds or {}
     study = open_study(out, settings.train, settings.space, inputs, folds.get("sha256", ""))
@@ -171,7 +171,7 @@ def sweep(
 
 
 def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:
-    """Summarize the inputs of any pooling; all have the same data set, tasks and experts."""
+    """Summarize the inputs of one pooling; all have the same data set, tasks and experts."""
     cohort = splits.cohorts[0]
     return SweepSummary(
         dataset=inputs.dataset.namespace,
@@ -187,7 +187,9 @@ def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:
 
 def _check_experts(inputs: dict[str, Inputs]) -> None:
     """Check that all poolings have the same experts, so that their losses are comparable."""
-    experts = {pooling: set(each.cache.experts) for pooling, each in inputs.items()}
+    experts = {
+        pooling: set(pooling_inputs.cache.experts) for pooling, pooling_inputs in inputs.items()
+    }
     common = set.intersection(*experts.values())
     complete = ", ".join(sorted(common)) or "none"
     for pooling, available in experts.items():

@@ -132,7 +132,7 @@ def test_ranges_of_killed_workers_are_computed_by_others(
         0,
     )
     assert summary.retries == 2
-    assert "2 ranges of shards started again after an error or the death" in "\n".join(
+    assert "2 ranges of shards started again after an error or the loss" in "\n".join(
         summary.lines()
     )
     assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
