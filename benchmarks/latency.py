@@ -5,8 +5,8 @@
     python benchmarks/latency.py --run runs/first             # a run of your own
 
 Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
-run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times, each time with another ECG,
-and times the parts of each call. The table has the parts of the call with the median wall-clock
+run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with different ECGs, and
+times the parts of each call. The table has the parts of the call with the median wall-clock
 time, so that they add up to its total. Latencies depend on the sizes of the models, not on their
 weights. The CPU time is stated because other processes increase the wall-clock time.
 """
