@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from flows import parameters as p
+from flows.help_examples import example
 from flows.run_app import ExitCode
 from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.check import SignalReport
 
-app: App = App(name="data")
+app: App = App(name="data", help_epilogue=example("data"))
 
 
-@app.command
+@app.command(help_epilogue=example("data check"))
 def check(
     dataset: p.Dataset,
     /,

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from flows.help_examples import example
 from flows.output import print_text
 
-app: App = App(name="experts")
+app: App = App(name="experts", help_epilogue=example("experts"))
 
 
 @app.default
@@ -43,7 +44,7 @@ def show() -> None:
         print_text("")
 
 
-@app.command
+@app.command(help_epilogue=example("experts fetch"))
 def fetch(
     *experts: Annotated[str, Parameter(help="Names of experts, as listed by enecg experts.")],
 ) -> None:

@@ -1,6 +1,6 @@
 """Interface between a running job and its environment: the terminal, or Prefect (`prefect_job`)."""
 
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from flows.failed_records import FailedRecord
 from flows.output import log_to_stderr
 from flows.progress import Progress, progress_bar
+from flows.retries import RetryWaits
 from flows.tasks import USER_ERRORS
 
 P = ParamSpec("P")
@@ -84,6 +85,7 @@ class Job(Protocol):
         function: Callable[..., Result],
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
+        stopped: threading.Event | None = None,
     ) -> Result:
         """Call a function as one step of the job.
 
@@ -93,9 +95,13 @@ class Job(Protocol):
             *arguments: Arguments of the function.
             retry_seconds: Seconds to wait before each retry; empty disables retries. User errors
                 are never retried.
+            stopped: Event that is set when the job is stopped. It ends the wait for a retry.
 
         Returns:
             The result of the function.
+
+        Raises:
+            UserError: `stopped` was set before an attempt.
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
@@ -141,18 +147,19 @@ class TerminalJob:
         function: Callable[..., Result],
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
+        stopped: threading.Event | None = None,
     ) -> Result:
         """Call a function; retry after exceptions other than user errors, see `Job.step`."""
-        for seconds in retry_seconds:
+        waits = RetryWaits(name, retry_seconds, stopped)
+        for _ in retry_seconds:
+            waits.wait(log_to_stderr)
             try:
                 return function(*arguments)
             except USER_ERRORS:
                 raise
             except Exception as error:
-                log_to_stderr(
-                    f"{name} failed ({type(error).__name__}: {error}); retrying in {seconds:g} s."
-                )
-                time.sleep(seconds)
+                log_to_stderr(f"{name} failed ({type(error).__name__}: {error}).")
+        waits.wait(log_to_stderr)
         return function(*arguments)
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:

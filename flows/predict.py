@@ -84,8 +84,6 @@ def predict(
     calibrated on the run's validation patients, and the gate's weight of every expert. Records that
     cannot be used are refused with a reason, and the exit code is 1. Not a medical device.
 
-    Example: enecg predict --run runs/first ecgs/0001 ecgs/0002.hea --format json
-
     Returns:
         The exit code.
     """

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from flows.help_examples import example
 from flows.output import print_text
 from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.report.table import Table
 
-app: App = App(name="runs", help="List, show, compare, export and serve finished runs.")
+app: App = App(
+    name="runs",
+    help_epilogue=example("runs"),
+    help="List, show, compare, export and serve finished runs.",
+)
 
 Folder = Annotated[Path, Parameter(help="Run folder, as given to train with --out.")]
 Out = Annotated[
@@ -48,7 +53,7 @@ def table(
     _output(tables_with_notes(read_results(run), which, extra=extra), out)
 
 
-@app.command(name="ls")
+@app.command(name="ls", help_epilogue=example("runs ls"))
 def list_runs(
     folder: Annotated[
         Path, Parameter(help="Folder that contains runs, directly or up to three levels below.")
@@ -76,7 +81,7 @@ def list_runs(
         print_text(message)
 
 
-@app.command
+@app.command(help_epilogue=example("runs show"))
 def show(run: Folder, /) -> None:
     """Show a run: its configuration, the stores it was trained from, and its tables."""
     from pipeline.report.paper_tables import all_tables
@@ -92,7 +97,7 @@ def show(run: Folder, /) -> None:
     _output(all_tables(results), None)
 
 
-@app.command
+@app.command(help_epilogue=example("runs compare"))
 def compare(
     run: Folder,
     /,
@@ -122,7 +127,7 @@ def compare(
         _output(compare_runs(runs), out)
 
 
-@app.command
+@app.command(help_epilogue=example("runs page"))
 def page(
     run: Folder,
     /,
@@ -164,7 +169,7 @@ def page(
     print_text(f"Page: {write_page(results, out=out, dataset=source)}")
 
 
-@app.command
+@app.command(help_epilogue=example("runs export"))
 def export(
     run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
 ) -> None:
@@ -175,7 +180,7 @@ def export(
     print_text(f"Export: {out}")
 
 
-@app.command
+@app.command(help_epilogue=example("runs serve"))
 def serve(
     folder: Annotated[Path, Parameter(help="Folder that contains runs.")],
     /,

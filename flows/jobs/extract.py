@@ -144,6 +144,7 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
                     extract_shards,
                     *(engine, shards, summary, progress),
                     retry_seconds=RETRY_SECONDS,
+                    stopped=engine.stopped,
                 )
 
             steps = min(MAX_STEPS, max(STEPS, 4 * engine.workers))

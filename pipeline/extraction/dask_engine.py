@@ -49,6 +49,9 @@ class DaskEngine:
         work: Description of the work.
         devices: Torch devices of the workers. A worker whose name is a number uses the device with
             this index, modulo their count; other workers use the first device.
+
+    Attributes:
+        stopped: Event that `stop` sets.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class DaskEngine:
         self.devices = devices
         self.topic = f"enecg-{uuid.uuid4().hex}"
         self._stop = Event(self.topic, client=client)
-        self._is_stopped = False
+        self.stopped = threading.Event()
         self._counts: dict[int, tuple[int, int]] = {}
         self._queued: dict[int, Future] = {}
         self._starts = Counter[int]()
@@ -126,14 +129,14 @@ class DaskEngine:
         with self._lock:
             summary.add(part)
             summary.workers = max(summary.workers, self.workers)
-        if progress is not None and not self._is_stopped:
+        if progress is not None and not self.stopped.is_set():
             records = self.plan.count_records(shards)
             progress(records, records)
 
     def stop(self) -> None:
         """Cancel queued ranges, and request the workers to write their rows and return."""
         with self._lock:
-            self._is_stopped = True
+            self.stopped.set()
             queued = list(self._queued.copy().values())  # `copy` is atomic
         with suppress(OSError, TimeoutError):
             self._stop.set()
@@ -141,7 +144,7 @@ class DaskEngine:
 
     def _submit(self, shards: ShardRange) -> Future:
         with self._lock:
-            if self._is_stopped:
+            if self.stopped.is_set():
                 raise UserError(_canceled_message(shards, STOPPED))
             self._queued[shards.first] = future = self.client.submit(
                 _extract_on_worker,

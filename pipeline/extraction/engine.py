@@ -1,5 +1,6 @@
 """Engines: where the shard ranges of an extraction are computed."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -18,7 +19,13 @@ it computes only the rows that are still missing."""
 
 
 class Engine(Protocol):
-    """Computes shard ranges in this process or in others."""
+    """Computes shard ranges in this process or in others.
+
+    Attributes:
+        stopped: Event that `stop` sets. Callers that wait to repeat a failed call should end then.
+    """
+
+    stopped: threading.Event
 
     @property
     def workers(self) -> int:
@@ -55,6 +62,7 @@ class InProcessEngine:
 
     def __init__(self, plan: ExtractionPlan) -> None:
         self.plan = plan
+        self.stopped = threading.Event()
         self._started: set[ShardRange] = set()
 
     def extract(
@@ -66,7 +74,8 @@ class InProcessEngine:
         extract_range(self.plan, shards, summary, progress)
 
     def stop(self) -> None:
-        """Do nothing, because no other call of `extract` is running."""
+        """Set `stopped`; no other call of `extract` is running."""
+        self.stopped.set()
 
 
 @contextmanager

@@ -172,7 +172,11 @@ def test_stopped_workers_write_their_rows_and_start_no_queued_range(
             engine.extract(shards, summary, stop)
 
         # More ranges than workers, so that some are queued when the first reports progress.
-        run_ranges(engine, plan.ranges(ranges), extract_one)
+        try:
+            run_ranges(engine, plan.ranges(ranges), extract_one)
+        finally:
+            # Calls that wait for a retry end too.
+            assert engine.stopped.is_set()
 
     with pytest.raises(UserError, match=r"were canceled .* \(extraction-stopped\); run the same"):
         run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
