@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from stores.creation import create_or_grow
+from stores.creation import check_ids, create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import DamagedStore, StoreError, UnsafeFile
 from stores.layout import dataset_name, leases_folder, store_location
@@ -199,6 +199,7 @@ def _open_target(
         new = record_id[first.rows_by_id(record_id) < 0]
         record_id = np.concatenate([first.record_id, new])
         shard_rows = first.shard_rows
+    check_ids(record_id)
     return create_or_grow(
         location,
         source.provenance,

@@ -64,11 +64,37 @@ def open_for_writing(
 
     Raises:
         LeaseHeld: Another process writes to the store.
-        StoreError: As for `create_or_grow`.
+        StoreError: As for `create_or_grow` and `check_ids`.
     """
+    check_ids(options["record_id"])
     location = store_location(root, provenance)
     with acquire(leases_folder(location)) as lease:
         yield create_or_grow(location, provenance, lease.ticket, **options)
+
+
+def check_ids(record_id: RecordIds) -> None:
+    """Validate the ids of records that get a row.
+
+    Args:
+        record_id: Ids of the records.
+
+    Raises:
+        StoreError: An id is a duplicate, an empty string or -1.
+    """
+    is_reserved = is_unwritten(record_id)
+    if is_reserved.any():
+        reserved = UNWRITTEN[zarr_data_type(record_id)]
+        raise StoreError(
+            f"{int(is_reserved.sum()):,} of {len(record_id):,} records have the id "
+            f"{reserved!r}, which is reserved for rows without a record; use other ids."
+        )
+    # `numpy.unique` without counts hashes the ids, which takes many times as long.
+    ids, counts = np.unique(record_id, return_counts=True)
+    if len(ids) < len(record_id):
+        raise StoreError(
+            f"{int((counts > 1).sum()):,} of {len(ids):,} record ids occur more than "
+            f"once, such as {ids[counts > 1][0]}; make them unique."
+        )
 
 
 def create_or_grow(
@@ -90,7 +116,8 @@ def create_or_grow(
         provenance: JSON values that define the store, including ``dataset`` and ``expert``. The
             store's identity is their digest.
         ticket: Ticket of the store's lease.
-        record_id: Ids of the records that must have a row. New ones are appended in this order.
+        record_id: Ids of the records that must have a row, valid as in `check_ids`. New ones are
+            appended in this order.
         features: Features per record.
         dtype: ``float16`` or ``float32``.
         reasons: Names of the failure reasons, which become status 2, 3, ...
@@ -102,12 +129,10 @@ def create_or_grow(
         The store, open for writing.
 
     Raises:
-        StoreError: The store is damaged, has another format or cannot be written; a record id is a
-            duplicate, an empty string or -1; or the ids and those of the store have different
-            types.
+        StoreError: The store is damaged, has another format or cannot be written; or the ids and
+            those of the store have different types.
         LeaseLost: Another process has taken over the lease.
     """
-    _check_ids(location, record_id)
     shard_rows = shard_rows or default_shard_rows(len(record_id))
     with translate_errors(location):
         zarr_store = location.root.zarr_writer(ticket.staging.key)
@@ -252,22 +277,6 @@ def _grow(
     # id, and the next growth reuses them.
     _extend(store.array("record_id"), length)
     return open_store(location, ticket)
-
-
-def _check_ids(location: Location, record_id: RecordIds) -> None:
-    is_reserved = is_unwritten(record_id)
-    if is_reserved.any():
-        reserved = UNWRITTEN[zarr_data_type(record_id)]
-        raise StoreError(
-            f"{location}: {int(is_reserved.sum()):,} of {len(record_id):,} records have the id "
-            f"{reserved!r}, which is reserved for rows without a record; use other ids."
-        )
-    ids, counts = np.unique(record_id, return_counts=True)
-    if len(ids) < len(record_id):
-        raise StoreError(
-            f"{location}: {int((counts > 1).sum()):,} of {len(ids):,} record ids occur more than "
-            f"once, such as {ids[counts > 1][0]}; make them unique."
-        )
 
 
 def _type_name(record_id: RecordIds) -> str:

@@ -147,10 +147,11 @@ def _check_record_ids(store: EmbeddingStore) -> list[Finding]:
         return [Finding(None, message, repairable=False)]
 
     try:
-        rows = len(store.record_id)
+        ids = np.sort(store.record_id)
     except DamagedStore:
         return unrepairable("record_id does not match its checksum")
-    if duplicates := rows - len(np.unique(store.record_id)):
+    rows = len(ids)
+    if duplicates := int((ids[1:] == ids[:-1]).sum()):
         return unrepairable(f"{duplicates:,} record ids are duplicates")
     with translate_errors(store.location):
         ids_beyond = as_ids(store.array("record_id")[rows:])

@@ -13,7 +13,7 @@ from pipeline.extraction.leases import Log, acquire_leases
 from pipeline.extraction.request import ExtractionRequest, provenance, select_rows
 from pipeline.extraction.store_plan import StorePlan
 from pipeline.waveforms.failures import REASONS
-from stores.creation import create_or_grow
+from stores.creation import check_ids, create_or_grow
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.feature_names import FeatureNames
@@ -172,6 +172,7 @@ def _open_stores(
     """Open the stores whose lease is held; create them or append rows for new records if needed."""
     options = request.options
     record_ids, shard_rows = _row_order(request)
+    check_ids(record_ids)
     stores: dict[Location, EmbeddingStore] = {}
     for target in request.targets:
         if target.location not in held:
