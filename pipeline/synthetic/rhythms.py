@@ -16,7 +16,7 @@ NORMAL, VENTRICULAR, ATRIAL = 0, 1, 2
 """Beat types: regular, premature ventricular, premature atrial."""
 
 _MARGIN_S = 1.5
-"""Seconds before and after the recording in which beats are drawn too, because their waves may
+"""Seconds before and after the recording for which beats are drawn too, because their waves may
 extend into the recording."""
 
 
