@@ -73,7 +73,15 @@ class RecordIndex:
 
 
 def same_patients(namespace: str, other: str) -> bool:
-    """Return whether equal patient ids in two namespaces refer to the same person."""
+    """Return whether equal patient ids in two namespaces refer to the same person.
+
+    Args:
+        namespace: Namespace of a data set.
+        other: Namespace of another or the same data set.
+
+    Returns:
+        True for equal namespaces and for releases of one collection (`SAME_PATIENTS`).
+    """
     return namespace == other or any(
         namespace.startswith(prefixes) and other.startswith(prefixes) for prefixes in SAME_PATIENTS
     )

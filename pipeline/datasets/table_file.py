@@ -114,7 +114,15 @@ def _text_bytes(column: pa.Array) -> int:
 
 
 def check_size(rows: int, columns: int) -> None:
-    """Raise InvalidTable if a table has more than `MAX_ROWS` rows or `MAX_COLUMNS` columns."""
+    """Check the size of a table.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+
+    Raises:
+        InvalidTable: There are more than `MAX_ROWS` rows or `MAX_COLUMNS` columns.
+    """
     if rows > MAX_ROWS or columns > MAX_COLUMNS:
         raise InvalidTable(
             f"it has {rows:,} rows and {columns:,} columns; a label table has at most "

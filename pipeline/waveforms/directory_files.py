@@ -39,7 +39,7 @@ class DirectoryFiles:
         return DirectoryFiles, (self.root,)
 
     def read(self, name: str, limit: int) -> Content:
-        """Read the first `limit` bytes of a file, or all of a shorter one."""
+        """Read the beginning of a file; see `RecordFiles.read`."""
         descriptor, size = self._open(name)
         try:
             count = min(limit, size)

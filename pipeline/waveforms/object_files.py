@@ -51,7 +51,7 @@ class ObjectFiles:
         return ObjectFiles, (self.url,)
 
     def read(self, name: str, limit: int) -> Content:
-        """Read the first `limit` bytes of a file, or all of a shorter one."""
+        """Read the beginning of a file; see `RecordFiles.read`."""
         # Do not send range requests: some web servers do not support them, and S3 refuses them for
         # empty objects.
         with self._translate_errors(name):
