@@ -62,7 +62,7 @@ class Gate(nn.Module):
         self.experts = experts
         self.top_k = top_k
         # British spelling, kept because the state-dict keys of saved runs contain it.
-        self.standardise = Standardize(features)
+        self.standardise = Standardize(features, compress=True)
         self.ffn = nn.ModuleDict(
             {
                 task: FFN(features, hidden, vectors * experts, dropout, depth)

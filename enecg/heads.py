@@ -19,18 +19,43 @@ HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 """Regular expression for the names of the layers that LoRA adapts (peft's `target_modules`)."""
 
 
+LINEAR_DEVIATIONS = 3.0
+"""Standard deviations up to which standardized features are not compressed."""
+
+
+def compress_outliers(features: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Compress standardized features beyond `LINEAR_DEVIATIONS` logarithmically, in place.
+
+    Otherwise a few outliers, such as the amplitudes of a noisy record, determine the coefficients
+    of linear layers.
+
+    Args:
+        features: Standardized features.
+
+    Returns:
+        `features`. The map is monotone with a continuous derivative.
+    """
+    outlying = features.detach().abs() > LINEAR_DEVIATIONS
+    tail = features[outlying]
+    excess = tail.abs() - LINEAR_DEVIATIONS
+    features[outlying] = (LINEAR_DEVIATIONS + excess.log1p()).copysign(tail)
+    return features
+
+
 class Standardize(nn.Module):
     """Standardizes features with the mean and standard deviation of the training records.
 
     Args:
         features: Number of features.
+        compress: Whether to apply `compress_outliers` to the standardized features.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, compress: bool = False) -> None:
         super().__init__()
+        self.compress = compress
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
 
@@ -46,7 +71,8 @@ class Standardize(nn.Module):
         self, embedding: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch feature"]:
         """Return the standardized features as float32."""
-        return (embedding.float() - self.mean) / self.scale
+        standardized = (embedding.float() - self.mean) / self.scale
+        return compress_outliers(standardized) if self.compress else standardized
 
 
 class FFN(nn.Module):
@@ -124,7 +150,7 @@ class TaskHeads(nn.Module):
         super().__init__()
         self.shared = shared
         # British spelling, kept because the state-dict keys of saved runs contain it.
-        self.standardise = Standardize(features)
+        self.standardise = Standardize(features, compress=True)
         self.ffn = nn.ModuleDict(
             {
                 task: FFN(features, hidden, size, dropout, depth, linear=linear)

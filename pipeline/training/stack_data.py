@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from enecg.heads import Standardize
+from enecg.heads import Standardize, compress_outliers
 from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.mapped_tensor import MappedTensor
@@ -189,7 +189,8 @@ class StackedData:
         """Standardize rows of `embedding` with the training statistics of the given repeats."""
         picked = self.embedding[rows].float()
         # In place: the features of all records are large.
-        return picked.sub_(self.mean[repeats].unsqueeze(1)).div_(self.scale[repeats].unsqueeze(1))
+        picked.sub_(self.mean[repeats].unsqueeze(1)).div_(self.scale[repeats].unsqueeze(1))
+        return compress_outliers(picked)
 
     def targets(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from enecg.gate import Gate, mix
-from enecg.heads import Standardize, TaskHeads
+from enecg.heads import LINEAR_DEVIATIONS, Standardize, TaskHeads, compress_outliers
 
 OUTPUTS = {"age": 1, "arrhythmia": 15}
 
@@ -91,3 +91,21 @@ def test_mixing_logits_is_a_weighted_geometric_mean():
     torch.testing.assert_close(labels, torch.tensor([[2 / 3, 1 / 3]]))
     values = mix(weights, predictions, kind="regression", mixture="logits")
     torch.testing.assert_close(values, torch.tensor([[0.65, 0.35]]))
+
+
+def test_outliers_are_compressed_in_order_and_other_features_are_unchanged():
+    features = torch.linspace(-40, 40, 8001, dtype=torch.float64)
+    compressed = compress_outliers(features.clone())
+    inside = features.abs() <= LINEAR_DEVIATIONS
+    assert torch.equal(compressed[inside], features[inside])
+    assert (compressed.diff() > 0).all()
+    assert compressed.abs().max() < 8
+    # The derivative is continuous: no step is larger than one of the linear part.
+    assert compressed.diff().max() <= features.diff().max() + 1e-12
+
+
+def test_gradients_pass_through_compressed_outliers():
+    embedding = torch.tensor([[0.0, 9.0, -100.0]], requires_grad=True)
+    standardize = Standardize(3, compress=True)
+    standardize(embedding).sum().backward()
+    torch.testing.assert_close(embedding.grad, torch.tensor([[1.0, 1 / 7, 1 / 98]]))
