@@ -1,4 +1,4 @@
-"""Paired differences between EnECG and other methods, with bootstrap intervals by patient."""
+"""Paired differences between methods, with bootstrap intervals by patient."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,21 +24,27 @@ Choices = Mapping[str, Mapping[str, Sequence[str]]]
 
 @dataclass(frozen=True)
 class Difference(Measure):
-    """The difference between EnECG and another method in a metric: EnECG minus the other one.
+    """The difference between two methods in a metric: `method` minus the other one.
 
     Attributes:
         task: Name of the task.
         reference: Name of the comparison, such as ``"best expert"``.
         chosen: The other method in each repeat.
+        method: The method that is compared. Default: EnECG.
     """
 
     task: str
     reference: str
     chosen: tuple[str, ...]
+    method: str = ENSEMBLE
 
 
 def compute_differences(
-    predictions: Sequence[TaskPredictions], choices: Choices, seed: int = 0
+    predictions: Sequence[TaskPredictions],
+    choices: Choices,
+    seed: int = 0,
+    *,
+    method: str = ENSEMBLE,
 ) -> tuple[Difference, ...]:
     """Compute the differences in the main metric of each task and in that of `SECOND_METRICS`.
 
@@ -49,6 +55,7 @@ def compute_differences(
         predictions: Predictions of all methods, tasks and repeats.
         choices: Methods to compare with.
         seed: Seed of the bootstrap.
+        method: The method that is compared with them.
 
     Returns:
         The differences, by comparison and task.
@@ -58,7 +65,7 @@ def compute_differences(
     for reference, by_task in choices.items():
         for task, chosen in by_task.items():
             repeats = range(len(chosen))
-            ours = [found[ENSEMBLE, task, repeat] for repeat in repeats]
+            ours = [found[method, task, repeat] for repeat in repeats]
             others = [found[chosen[repeat], task, repeat] for repeat in repeats]
             counts = draw_patients(ours, seed)
             main, secondary = task_metrics(ours[0].task)
@@ -67,7 +74,11 @@ def compute_differences(
                 measure = compare_methods(metric, ours, others, counts)
                 differences.append(
                     Difference(
-                        **vars(measure), task=task, reference=reference, chosen=tuple(chosen)
+                        **vars(measure),
+                        task=task,
+                        reference=reference,
+                        chosen=tuple(chosen),
+                        method=method,
                     )
                 )
     return tuple(differences)

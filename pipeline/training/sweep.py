@@ -25,7 +25,7 @@ from pipeline.training.fit_heads import fit_heads
 from pipeline.training.fitted_models import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
-from pipeline.training.repeat import stack_outputs
+from pipeline.training.mixtures import stack_outputs
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
