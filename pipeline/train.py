@@ -36,12 +36,8 @@ from pipeline.training.label_efficiency import (
 from pipeline.training.labeled_repeat import check_labels
 from pipeline.training.leave_one_out import add_leave_one_out
 from pipeline.training.parallel import count_cores
-from pipeline.training.pretraining_patients import (
-    Places,
-    check_cohorts,
-    find_pretrained,
-    run_list,
-)
+from pipeline.training.pretraining_check import check_pretraining
+from pipeline.training.pretraining_patients import run_list
 from pipeline.training.random_baselines import add_random_baselines
 from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, choose_references, run_repeats
@@ -137,25 +133,15 @@ def train(
     else:
         loaded = load_cohorts(base, inputs.record_id, inputs.dataset.index())
         splits = Splits(tuple(loaded), folds=base.config.get("folds"))
-    pretrained = find_pretrained(
-        [each.provenance for each in inputs.cache.experts.values()],
-        inputs.dataset.namespace,
-        Places(
-            settings.weights, settings.pretraining_patients, None if base is None else base.folder
-        ),
+    splits, pretrained = check_pretraining(
+        splits, inputs, settings, None if base is None else base.folder
     )
-    cohorts, pretraining_notes = check_cohorts(
-        splits.cohorts,
-        pretrained,
-        inputs.labels["patient_id"],
-        exclude=settings.exclude_pretrained,
-    )
+    cohorts = splits.cohorts
     for cohort in cohorts:
         check_labels(cohort, inputs)
     notes = (
         *inputs.notes,
         *splits.notes,
-        *pretraining_notes,
         *_note_unknown_classes(cohorts, inputs),
         *note_rare_labels(cohorts, inputs),
     )

@@ -37,7 +37,7 @@ def pretraining_warnings(dataset: str, pretrained: Mapping[str, Sequence[str]]) 
 
     Args:
         dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
-        pretrained: Names of these pretraining data by expert; see `find_pretrained`.
+        pretrained: Names of these pretraining data by expert; see `find_pretraining_data`.
     """
     return [
         f"The weights of {expert} were pretrained on {' and '.join(names)}, which may contain the "

@@ -9,7 +9,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.label_fractions import LabelFraction
 from pipeline.evaluation.predictions import BASELINES, RANDOM, RIDGE, WITHOUT, ZERO_SHOT
 from pipeline.evaluation.scores import Score
-from pipeline.runs.pretraining import find_pretrained
+from pipeline.runs.pretraining_data import find_pretraining_data
 from pipeline.runs.results_document import (
     Thresholds,
     parse_difference,
@@ -77,8 +77,8 @@ class RunResults:
 
     @property
     def pretrained(self) -> dict[str, list[str]]:
-        """Experts that were pretrained on patients of the data set; see `find_pretrained`."""
-        return find_pretrained(self.config["dataset"], self.weights)
+        """Experts that were pretrained on patients of the data set; see `find_pretraining_data`."""
+        return find_pretraining_data(self.config["dataset"], self.weights)
 
     @property
     def methods(self) -> list[str]:
