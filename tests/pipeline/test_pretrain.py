@@ -19,6 +19,8 @@ from enecg import PretrainSettings, TrainSettings
 from enecg.errors import UserError
 from enecg.pretraining import Pretraining
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.training.cohorts import Cohort
+from pipeline.training.pretraining_patients import PretrainedExpert, count_validation_patients
 from pipeline.training.sweep import Sweep, SweepSettings, sweep
 from pipeline.training.sweep_space import Space
 from stores.opening import open_stores
@@ -261,18 +263,29 @@ def test_training_refuses_test_patients_of_the_pretraining(lab: SimpleNamespace,
 
 
 def test_training_counts_validation_patients_of_the_pretraining(
-    lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
+    lab: SimpleNamespace, run: Path, synthetic_dir: Path
 ):
-    settings = TrainSettings(
-        **vars(lab.train) | {"seed": 2, "repeats": 2, "exclude_pretrained": True}
-    )
-    enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
     used = read_list(lab.result.patients_file)
-    validated = part_patients(MimicIvEcg(synthetic_dir), tmp_path / "run", "validation")
-    counts = [f"{len(patients & used)} of {len(patients)}" for patients in validated]
-    assert counts[0] != counts[1]
-    note = f"Validation patients in the pretraining of dlinear: {', '.join(counts)} (by repeat)."
-    assert note in (tmp_path / "run" / "results.md").read_text()
+    (validated,) = part_patients(MimicIvEcg(synthetic_dir), run, "validation")
+    counts = f"{len(validated & used)} of {len(validated)}"
+    note = f"Validation patients in the pretraining of dlinear: {counts}. Validation losses"
+    assert note in (run / "results.md").read_text()
+
+
+def test_validation_patients_are_counted_for_each_repeat():
+    patient_id = pd.Series([7, 7, 8, 9, 10], index=[1, 2, 3, 4, 5])
+    none = np.array([], int)
+    cohorts = [
+        Cohort(0, none, np.array(validation), none) for validation in ([1, 2, 3], [3, 4], [4, 5])
+    ]
+    origin = Pretraining("mimic-iv-ecg/1.0", 2, "0" * 64)
+    seen = PretrainedExpert("dlinear", origin, b"7\n8\n")
+    elsewhere = PretrainedExpert("timesnet", origin, None)
+    (note,) = count_validation_patients(cohorts, [seen, elsewhere], patient_id)
+    assert note.startswith(
+        "Validation patients in the pretraining of dlinear: 2 of 2, 1 of 2, 0 of 2 (by repeat). "
+    )
+    assert not count_validation_patients(cohorts[2:], [seen, elsewhere], patient_id)
 
 
 def sweep_once(lab: SimpleNamespace, out: Path, **options: object) -> Sweep:
