@@ -2,11 +2,11 @@
 
 python -m benchmarks                 # list
 python -m benchmarks extraction      # run benchmarks/extraction.py with its defaults
-python -m benchmarks all --quick     # run all with little data, and print one table
-python -m benchmarks all             # the same with their default sizes; takes hours
+python -m benchmarks all --quick     # run all with small data, and print one table
+python -m benchmarks all             # run all with their default sizes; takes hours
 
-Both quantities of a ratio are measured in the same run. Benchmarks that need a real data set are
-not part of `all`.
+Both quantities of a ratio are measured in the same run. `all` excludes the benchmarks that need a
+real data set.
 """
 
 import ast
@@ -53,7 +53,7 @@ QUICK: dict[str, str] = {
 
 
 def main() -> None:
-    """List the benchmarks, or run those that the first argument names."""
+    """List the benchmarks, or run the one that the first argument names, or all."""
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
     if len(sys.argv) < 2:
         for name in names:

@@ -1,18 +1,18 @@
-"""Ratios of the benchmarks, which `python -m benchmarks all` collects in one table."""
+"""Ratios of the benchmarks for the table of `python -m benchmarks all`."""
 
 import json
 import os
 from pathlib import Path
 
 FILE = "ENECG_BENCHMARK_RATIOS"
-"""Environment variable with the file to which ratios are appended; if they are collected."""
+"""Environment variable with the file to append ratios to. `python -m benchmarks all` sets it."""
 
 
 def report_ratio(case: str, ratio: float, of: str, to: str) -> None:
-    """Append a row to the table of `python -m benchmarks all`, if it runs this benchmark.
+    """Append a row to the table of `python -m benchmarks all`; do nothing in other runs.
 
     Args:
-        case: What was measured, such as ``dlinear``.
+        case: Case that was measured, such as ``dlinear``.
         ratio: The ratio of two quantities of the same run.
         of: Quantity in the numerator.
         to: Quantity in the denominator.

@@ -1,4 +1,4 @@
-"""A data set of any size whose index refers to the same few files again and again."""
+"""A data set of any size that repeats a small number of files."""
 
 from pathlib import Path
 from typing import Any

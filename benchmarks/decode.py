@@ -4,9 +4,9 @@
     python benchmarks/decode.py --folder data/ludb       # LUDB, or MIMIC-IV-ECG
 
 All methods read the same files from the page cache. In each of `--repeats` rounds, every method
-runs for `--seconds`, and the median over the rounds is reported, because timings on a shared
-machine vary. Rates are given per second of CPU time and per second of wall-clock time. Several
-threads improve only the latter.
+runs for `--seconds`. The median over the rounds is reported, because timings on a shared machine
+vary. Rates are per second of CPU time and per second of wall-clock time; several threads improve
+only the latter.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 
 BATCH = 64
-"""Number of records that are decoded, and kept in memory, between two checks of the time."""
+"""Number of records that are decoded and kept in memory between two checks of the time."""
 
 
 def main() -> None:
@@ -134,7 +134,7 @@ def measure_rate(
 
 
 def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
-    """Measure `read` if it decodes format 16 through wfdb, as it does for other formats."""
+    """Measure `read` with format 16 decoded by wfdb, which is used for other formats."""
     original = lead_signals.digital_samples
     lead_signals.digital_samples = decode_with_wfdb
     try:
@@ -153,7 +153,10 @@ def no_warnings() -> Iterator[None]:
 def report(rates: dict[str, list[Rate]]) -> None:
     """Print a Markdown table of the median rates."""
     core, elapsed = (
-        {name: statistics.median(getattr(r, field) for r in each) for name, each in rates.items()}
+        {
+            name: statistics.median(getattr(rate, field) for rate in rounds)
+            for name, rounds in rates.items()
+        }
         for field in ("core", "elapsed")
     )
     print(

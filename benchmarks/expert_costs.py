@@ -4,11 +4,10 @@
     python benchmarks/expert_costs.py --device cuda --precision bfloat16 --batch 64
 
 Floating-point operations are those of matrix products, convolutions and attention, as counted by
-`torch.utils.flop_counter`; a multiply-add is two. The floor is the time that these take at the rate
-of a large matrix product, which is measured in turns with the expert on the same device. On a CPU,
-one thread is used and its CPU time is measured, so that other processes matter less. Weights are
-random, with the published architecture. The profile lists the operators with the largest shares of
-the time.
+`torch.utils.flop_counter`; a multiply-add counts as two. The peak is the rate of a large matrix
+product, measured in turns with the expert on the same device. On a CPU, the CPU time of one thread
+is measured, which depends less on other processes. Weights are random, with the published
+architecture. The profile lists the operators with the largest shares of the time.
 """
 
 import argparse

@@ -31,17 +31,17 @@ from pipeline.synthetic.synthesize import synthesize
 
 
 def time_bare(expert: Expert, ecg: torch.Tensor, batch: int) -> float:
-    """Return the seconds in which an expert embeds ECGs that are in memory."""
+    """Return the seconds that an expert takes to embed ECGs that are in memory."""
     started = time.perf_counter()
     with torch.inference_mode():
         for part in ecg.split(batch):
-            # The copy waits for the device.
+            # Copying waits for the device to finish.
             expert.embed(part).cpu()
     return time.perf_counter() - started
 
 
 def time_pipeline(dataset: str, root: Path, name: str, options: ExtractOptions) -> float:
-    """Return the seconds in which `enecg.extract` reads, embeds and writes all records."""
+    """Return the seconds that `enecg.extract` takes to read, embed and write all records."""
     seconds = 0.0
 
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:

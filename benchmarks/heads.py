@@ -3,19 +3,19 @@
     python benchmarks/heads.py ludb:LUDB --store stores-data/lab [--repeats 5] [--limit N]
         [--task NAME:KIND]
 
-All experts with the weights random:0 in the store are used, and all methods use the same random
-cohorts. The models of scikit-learn are fitted on standardized embeddings of training and validation
-patients: ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01)
-on each embedding and on all of them concatenated, and histogram gradient boosting on the latter
-and, with 200 trees and a learning rate of 0.05, on the measurements. Multilabel tasks have one
-model per label. The last comparison of EnECG is with EnECG without each of the experts: the gate is
-trained again on the heads of the others.
+The benchmark uses all experts with the weights random:0 in the store, and the same random cohorts
+for all methods. The models of scikit-learn are fitted on standardized embeddings of training and
+validation patients: ridge regression (penalty selected by cross-validation) and logistic regression
+(C = 0.01) on each embedding and on all embeddings concatenated, and histogram gradient boosting on
+all embeddings concatenated and, with 200 trees and a learning rate of 0.05, on the measurements.
+Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
+each of the experts: the gate is trained again on the heads of the others.
 
 Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
 tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is better), means
 over the repeats. Gains are paired differences between the default and another method, positive
-where the default is better, with a 95 % interval from a bootstrap by test patient. A patient of
-several repeats is drawn as often in all of them. Values of the other methods are in parentheses.
+where the default is better, with a 95 % interval from a bootstrap by test patient. Values of the
+other methods are in parentheses.
 """
 
 import argparse
@@ -72,29 +72,29 @@ Values = dict[tuple[str, str, str], list[TaskPredictions]]
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("dataset")
-    arguments.add_argument("--store", required=True)
-    arguments.add_argument("--repeats", type=int, default=5)
-    arguments.add_argument("--limit", type=int, help="use only the first LIMIT records")
-    arguments.add_argument("--task", action="append", default=[], help="NAME:KIND of own tasks")
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT records")
+    parser.add_argument("--task", action="append", default=[], help="NAME:KIND of own tasks")
+    arguments = parser.parse_args()
     settings = TrainSettings(
         tasks=(ALL,),
-        own_tasks=tuple(given.task),
+        own_tasks=tuple(arguments.task),
         weights=("random:0",),
-        repeats=given.repeats,
-        limit=given.limit,
+        repeats=arguments.repeats,
+        limit=arguments.limit,
     )
-    inputs = prepare_inputs(given.dataset, given.store, settings)
+    inputs = prepare_inputs(arguments.dataset, arguments.store, settings)
     patients = as_ids(inputs.labels["patient_id"])
     cohorts = [
         draw_cohort(inputs.record_id, patients, patients=len(patients), seed=seed, ecgs="all")
-        for seed in range(given.repeats)
+        for seed in range(arguments.repeats)
     ]
     inputs = replace(
         inputs,
-        tasks=tuple(task for task in inputs.tasks if fits(task, cohorts, inputs)),
+        tasks=tuple(task for task in inputs.tasks if has_labels(task, cohorts, inputs)),
     )
     features = read_features(inputs.cache, inputs.record_id, "cpu")
     values: Values = defaultdict(list)
@@ -131,9 +131,13 @@ def main() -> None:
 
 
 def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
-    """Return each embedding and all together; for boosting, those of `BOOSTED`."""
-    together = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
-    parts = {EVERY_EXPERT: replace(features, experts={EVERY_EXPERT: together})}
+    """Return the embeddings concatenated and others that a model is fitted on.
+
+    Linear models are fitted on each embedding, and gradient boosting on those of `BOOSTED`; it
+    takes too long on each embedding.
+    """
+    concatenated = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
+    parts = {EVERY_EXPERT: replace(features, experts={EVERY_EXPERT: concatenated})}
     if model == LINEAR:
         return {"each embedding": features} | parts
     if MEASUREMENTS in features.experts:
@@ -164,8 +168,8 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
     if len(experts) > 1:
         others = [(DEFAULT, WITHOUT + expert) for expert in experts]
         print_comparisons(inputs.tasks, ENSEMBLE, others, values)
-    # Regressions have no confidence.
-    ranked = [(DEFAULT, ENSEMBLE), *(one for one in combined if one[1] != "confidence")]
+    # The ensemble `confidence` does not support regression.
+    ranked = [(DEFAULT, ENSEMBLE), *((f, name) for f, name in combined if name != "confidence")]
     ranks = np.mean([rank(task, ranked, values) for task in inputs.tasks], axis=0)
     print("\n| method | mean rank over tasks |\n|---|--:|")
     for (family, method), position in zip(ranked, ranks, strict=True):
@@ -208,7 +212,7 @@ def describe_gain(
 
 def average(metric: Metric, repeats: Sequence[TaskPredictions]) -> float:
     """Return the mean of a metric over the repeats in which it is defined."""
-    return float(np.nanmean([compute_metric(metric, one) for one in repeats]))
+    return float(np.nanmean([compute_metric(metric, predictions) for predictions in repeats]))
 
 
 def digits(task: Task) -> int:
@@ -224,12 +228,14 @@ def rank(task: Task, methods: Sequence[tuple[str, str]], values: Values) -> np.n
 
 
 def choose_metric(task: Task) -> Metric:
-    """Return the AUROC of a binary task, and the main metric of another."""
+    """Return AUROC for a binary task, and the main metric for other tasks."""
     main, others = task_metrics(task)
-    return next(one for one in others if one.name == "AUROC") if task.kind == "binary" else main
+    if task.kind != "binary":
+        return main
+    return next(metric for metric in others if metric.name == "AUROC")
 
 
-def fits(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
+def has_labels(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
     """Return whether every part of every cohort has labels for a task."""
     try:
         for cohort in cohorts:

@@ -4,9 +4,8 @@
 
 A child process extracts with two fast experts whose embeddings are known, and is killed (SIGKILL)
 at a random time. Then the stores are compared with the known embeddings, and the next child
-resumes. After an extraction has finished, the next one extracts another data set. Children are
-forked, so that they need not repeat the imports. This requires that the parent uses neither obstore
-nor threads.
+resumes. When an extraction is complete, the next child extracts another data set. Children are
+forked to avoid repeated imports, so the parent must use neither obstore nor threads.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     python benchmarks/labels.py --folder /tmp/bench-labels          # 5, 10 and 20 million rows
 
-The benchmark writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients), and a lab table to
-which rows are appended for each size. The lab table has all of MIMIC-IV's columns; 2 % of its rows
-are potassium results, at times near those of the ECGs. EnECG and pandas compute the record index
-and the labels, each in a separate process. pandas reads the lab table in chunks of a million rows,
-with only the required columns, and parses the times after filtering. Both must find the same number
-of labels. The benchmark prints a Markdown table and removes the folder.
+The benchmark writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients) and a lab table that
+grows by appending rows. The lab table has all of MIMIC-IV's columns; 2 % of its rows are potassium
+results, at times near those of the ECGs. EnECG and pandas compute the record index and the labels,
+each in a separate process. pandas reads the lab table in chunks of a million rows, with only the
+required columns, and parses the times after filtering. Both must find the same number of labels.
+The benchmark prints a Markdown table and removes the folder.
 """
 
 import argparse
@@ -44,32 +44,32 @@ START = np.datetime64("2130-01-01T00:00:00", "s")
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--folder", type=Path, required=True)
-    arguments.add_argument("--millions", type=int, nargs="+", default=[5, 10, 20])
-    arguments.add_argument("--keep", action="store_true", help="keep the tables")
-    arguments.add_argument("--step", choices=STEPS, help="run one step on existing tables")
-    given = arguments.parse_args()
-    if given.step:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--millions", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--keep", action="store_true", help="keep the tables")
+    parser.add_argument("--step", choices=STEPS, help="run one step on existing tables")
+    arguments = parser.parse_args()
+    if arguments.step:
         # Import before the timer starts.
         import pipeline.labels  # noqa: F401
 
         began = time.perf_counter()
-        found = STEPS[given.step](given.folder)
+        found = STEPS[arguments.step](arguments.folder)
         seconds = time.perf_counter() - began
         # Do not use getrusage, whose peak is at least that of the parent process.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
         return
-    if given.folder.exists():
-        arguments.error(f"{given.folder} exists; give a new folder, which is removed at the end.")
-    given.folder.mkdir(parents=True)
+    if arguments.folder.exists():
+        parser.error(f"{arguments.folder} exists; give a new folder, which is removed at the end.")
+    arguments.folder.mkdir(parents=True)
     try:
-        measure(given.folder, sorted(given.millions))
+        measure(arguments.folder, sorted(arguments.millions))
     finally:
-        if not given.keep:
-            shutil.rmtree(given.folder)
+        if not arguments.keep:
+            shutil.rmtree(arguments.folder)
 
 
 def measure(folder: Path, millions: list[int]) -> None:
@@ -90,14 +90,14 @@ def measure(folder: Path, millions: list[int]) -> None:
 
 
 def compare(step: str, folder: Path, rows: int) -> None:
-    results = {by: run(f"{step}-{by}", folder) for by in ("pandas", "enecg")}
+    results = {method: run(f"{step}-{method}", folder) for method in ("pandas", "enecg")}
     assert results["enecg"]["found"] == results["pandas"]["found"], results
-    for by, result in results.items():
+    for method, result in results.items():
         rate = f"{rows / result['seconds']:,.0f}" if rows else ""
         times = results["pandas"]["seconds"] / result["seconds"]
         memory = result["peak"] / results["pandas"]["peak"]
         print(
-            f"| {step} | {rows:,} | {by} | {result['seconds']:.1f} | {rate} "
+            f"| {step} | {rows:,} | {method} | {result['seconds']:.1f} | {rate} "
             f"| {result['peak'] / 1e6:,.0f} "
             f"| {times:.1f} x as fast, {memory:.2f} x the memory |",
             flush=True,
@@ -268,16 +268,16 @@ def text(times: np.ndarray) -> pa.Array:
 
 
 def write(path: Path, *columns: dict[str, object]) -> None:
-    """Append rows to a table. As in MIMIC, only the fields that require quotes have them."""
-    given = {name: value for some in columns for name, value in some.items()}
-    size = max(len(value) for value in given.values() if isinstance(value, np.ndarray))
-    fields = [as_text(value, size) for value in given.values()]
+    """Append rows to a CSV table without quotes, except those in the values."""
+    by_name = {name: value for group in columns for name, value in group.items()}
+    size = max(len(value) for value in by_name.values() if isinstance(value, np.ndarray))
+    fields = [as_text(value, size) for value in by_name.values()]
     comma, end = (pa.scalar(mark, pa.large_string()) for mark in (",", "\n"))
     rows = pc.binary_join_element_wise(*fields, comma)
     rows = pc.binary_join_element_wise(rows, end, pa.scalar("", pa.large_string()))
     with path.open("ab") as file:
         if file.tell() == 0:
-            file.write((",".join(given) + "\n").encode())
+            file.write((",".join(by_name) + "\n").encode())
         for chunk in rows.chunks if isinstance(rows, pa.ChunkedArray) else [rows]:
             file.write(chunk.buffers()[2])
 

@@ -3,8 +3,8 @@
     python benchmarks/large_index.py [--records 11000000] [--folder /tmp]
 
 The data set has an index but no ECGs. Five experts and the gate's leads have one store each. The
-stores are created by a first plan; a second plan opens them, as a rerun does. `numpy.unique` of the
-record ids is measured in the same run for comparison. Every step runs in a process of its own,
+first plan creates the stores; the second plan opens them, like a rerun. For comparison,
+`numpy.unique` of the record ids is measured in the same run. Every step runs in a separate process,
 because its peak memory is reported. Times exclude imports and the construction of the index.
 """
 
@@ -81,12 +81,12 @@ def _plan(request: ExtractionRequest, folder: str) -> str:
 
 def _estimate(request: ExtractionRequest, folder: str) -> str:
     estimates = estimate_extraction(request)
-    return f"{sum(each.bytes for each in estimates) / 1e9:,.0f} GB to write"
+    return f"{sum(estimate.bytes for estimate in estimates) / 1e9:,.0f} GB to write"
 
 
 def _count(request: ExtractionRequest, folder: str) -> str:
     counted = [count_rows(store) for store in open_stores(folder).stores]
-    return f"{sum(each.rows for each in counted):,} rows in {len(counted)} stores"
+    return f"{sum(counts.rows for counts in counted):,} rows in {len(counted)} stores"
 
 
 STEPS: dict[str, Callable[[ExtractionRequest, str], str]] = {
@@ -100,7 +100,7 @@ STEPS: dict[str, Callable[[ExtractionRequest, str], str]] = {
 
 def _measure(name: str, records: int, folder: str) -> tuple[float, float, float, str]:
     """Return the wall and CPU seconds of a step, the peak memory in GB, and the step's result."""
-    # Not counted: modules that are imported on first use.
+    # Warm up, because some modules are imported on first use.
     with tempfile.TemporaryDirectory() as small:
         request = _request(1000, small)
         _plan(request, small)

@@ -4,36 +4,47 @@
     python benchmarks/latency.py --experts dlinear,measurements
     python benchmarks/latency.py --run runs/first             # a run of your own
 
-Without `--run`, a few synthetic patients are extracted, which takes minutes, and a run is trained
-on them. Latencies are medians over `--repeats` rounds, in each of which every part is called once
-for another ECG, after one warm-up call. They depend on the sizes of the models, not on their
+Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
+run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with different ECGs, and
+times the parts of each call. The table has the parts of the call with the median wall-clock
+time, so that they add up to its total. Latencies depend on the sizes of the models, not on their
 weights. The CPU time is stated because other processes increase the wall-clock time.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from enecg.experts import Expert
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
-from pipeline.prediction.combine import combine, relative_distances
+from pipeline.prediction import live_run
 from pipeline.prediction.live_run import LiveRun, load_run
 from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import train
 from pipeline.training.settings import FitSettings, TrainSettings
 
 EXPERTS = "dlinear,timesnet,moment,tempo,ecg-fm"
-TOTAL = "total: LiveRun.predict"
+INPUT, MODELS = "reading and checking the signal", "heads, gate, intervals, distances"
+FUNCTIONS = {
+    "read_array": INPUT,
+    "to_ecg": INPUT,
+    "examine": INPUT,
+    "combine": MODELS,
+    "relative_distances": MODELS,
+}
+"""Part of each function that `LiveRun.predict` calls."""
+REST, TOTAL = "rest", "total: LiveRun.predict"
 
 
 def main() -> None:
@@ -43,7 +54,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=14, help="patients of the new run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="torch threads; default: torch's")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=15, help="calls after the warm-up")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -57,7 +68,7 @@ def main() -> None:
         ecgs = [dataset.read(row) for row in range(len(dataset.index()))]
     print(f"{arguments.device}, {torch.get_num_threads()} torch threads, torch {torch.__version__}")
     print(f"{len(live.repeats)} repeats, tasks: {', '.join(live.tasks)}\n")
-    report(measure(live, ecgs, arguments.repeats))
+    report(measure(live, ecgs, arguments.calls))
 
 
 def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
@@ -71,55 +82,69 @@ def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
 
 
 class Latency(NamedTuple):
-    """Median time of a part in ms."""
+    """Time in ms."""
 
     wall: float
     cpu: float
 
 
-def measure(live: LiveRun, ecgs: list[np.ndarray], repeats: int) -> dict[str, Latency]:
-    """Return the median latency of each part."""
-    signals = cycle(ecgs)
+class PartTimer:
+    """Adds up the times of the parts of a call.
 
-    def next_ecg() -> torch.Tensor:
-        return torch.from_numpy(next(signals))[None].to(live.device)
+    Attributes:
+        times: Times by name of the part.
+    """
 
-    features = live.embed(next_ecg())
+    def __init__(self) -> None:
+        self.times: dict[str, Latency] = defaultdict(lambda: Latency(0.0, 0.0))
 
-    def models() -> None:
-        combine(live.calibrated, features, live.tasks, 0.9)
-        relative_distances(live.calibrated, features)
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that adds its time to a part."""
 
-    def embed(expert: Expert) -> Callable[[], object]:
-        def call() -> None:
-            with torch.inference_mode():
-                expert.embed(next_ecg()).cpu()
+        def call(*args: Any, **named: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = function(*args, **named)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            before = self.times[part]
+            self.times[part] = Latency(
+                before.wall + 1000 * (time.perf_counter() - wall),
+                before.cpu + 1000 * (time.process_time() - cpu),
+            )
+            return result
 
         return call
 
-    parts = {name: embed(expert) for name, expert in live.experts.items()}
-    parts["sampled leads"] = embed(live.leads)
-    parts["heads, gate, intervals, distances"] = models
-    parts[TOTAL] = lambda: live.predict(next(signals), 500)
-    times: dict[str, list[Latency]] = {name: [] for name in parts}
-    for round_number in range(repeats + 1):
-        for name, call in parts.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            call()
-            elapsed = Latency(time.perf_counter() - wall, time.process_time() - cpu)
-            if round_number:
-                times[name].append(elapsed)
-    return {
-        name: Latency(*(1000 * statistics.median(column) for column in zip(*rows, strict=True)))
-        for name, rows in times.items()
-    }
+
+def measure(live: LiveRun, ecgs: list[np.ndarray], calls: int) -> dict[str, Latency]:
+    """Return the latencies of the parts of the call with the median wall-clock time."""
+    timer = PartTimer()
+    predict = timer.timed(TOTAL, live.predict)
+    rounds = []
+    with ExitStack() as patches:
+        for name, part in FUNCTIONS.items():
+            function = timer.timed(part, getattr(live_run, name))
+            patches.enter_context(patch.object(live_run, name, function))
+        parts = {**live.experts, "sampled leads": live.leads}
+        for part, expert in parts.items():
+            function = timer.timed(part, expert.embed)
+            patches.enter_context(patch.object(expert, "embed", function))
+        for _, ecg in zip(range(calls + 1), cycle(ecgs), strict=False):
+            timer.times.clear()
+            predict(ecg, 500)
+            rounds.append(dict(timer.times))
+    median = sorted(rounds[1:], key=lambda times: times[TOTAL].wall)[calls // 2]
+    total = median.pop(TOTAL)
+    known = [sum(column) for column in zip(*median.values(), strict=True)]
+    rest = Latency(total.wall - known[0], total.cpu - known[1])
+    return {**median, REST: rest, TOTAL: total}
 
 
 def report(latencies: dict[str, Latency]) -> None:
-    total = latencies[TOTAL].cpu
-    print("| part | CPU time in ms | share | wall-clock time in ms |\n|---|---|---|---|")
+    total = latencies[TOTAL].wall
+    print("| part | wall-clock time in ms | share | CPU time in ms |\n|---|---|---|---|")
     for name, latency in latencies.items():
-        print(f"| {name} | {latency.cpu:,.1f} | {latency.cpu / total:.3f} | {latency.wall:,.1f} |")
+        print(f"| {name} | {latency.wall:,.1f} | {latency.wall / total:.3f} | {latency.cpu:,.1f} |")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 The cardiologists' marks are the reference. A mark in lead II counts as detected if a detected beat
 is within 150 ms (ANSI/AAMI EC57). Only the time between the first and the last mark is evaluated,
 because LUDB's first and last beats are often not annotated. A wave has one error per record: its
-position relative to the beat in the average beat, minus the median distance of its marks from their
-detected beats. These are the marks in lead II, or the median over all leads with such marks.
-Settings were tuned on the records with odd numbers, and the errors of waves are those of the even
-ones. Rates are per second of CPU time.
+offset from the beat in the average beat, minus the reference offset. The reference offset is the
+median distance of the marks from the nearest detected beats, in lead II or as the median over
+leads. Settings were tuned on records with odd numbers; errors of waves are for records with even
+numbers. Rates are per second of CPU time.
 """
 
 import argparse
@@ -163,11 +163,11 @@ def detect_by_wfdb(lead: np.ndarray) -> np.ndarray:
 def reference_offsets(
     marks: dict[str, Marks], beats: np.ndarray, leads: Sequence[str]
 ) -> tuple[np.ndarray, float]:
-    """Return the median distance of each wave's marks from the detected beats.
+    """Compute the median distance of each wave's marks from the detected beats.
 
     Returns:
-        The distances in samples, and the share of marked QRS complexes with a marked P wave, both
-        as the median over the leads.
+        The distances in samples, and the share of marked QRS complexes with a marked P wave; both
+        are medians over the leads.
     """
     by_lead, shares = [], []
     for lead in leads:
@@ -261,8 +261,8 @@ def report_rates(ecgs: np.ndarray, repeats: int) -> None:
                 function(batch)
             rates[name].append(count / (time.process_time() - started))
     print("| method | records per s of CPU time |\n|---|--:|")
-    for name, each in rates.items():
-        print(f"| {name} | {np.median(each):,.0f} |")
+    for name, rounds in rates.items():
+        print(f"| {name} | {np.median(rounds):,.0f} |")
 
 
 if __name__ == "__main__":

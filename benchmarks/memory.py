@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--records 2000 20000 200000] [--experts dlinear]
 
-Every extraction runs in a process of its own. The index refers to the same 60 patients' files again
-and again, so that the files take no space; the embeddings are written to a temporary folder.
+Every extraction runs in a separate process. The index repeats the files of 60 patients, so the data
+set needs little space. Embeddings are written to a temporary folder.
 """
 
 import argparse
@@ -28,8 +28,8 @@ def peak(data: Path, records: int, experts: list[str], batch: int) -> tuple[floa
         summary = extract(RepeatedRecords(data, records), root, experts, options=options)
         seconds = time.perf_counter() - started
     assert summary.computed == (len(experts) + 1) * records
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most * (1 if sys.platform == "darwin" else 1024) / 1e6, seconds
+    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_memory * (1 if sys.platform == "darwin" else 1024) / 1e6, seconds
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/pooling.py DATASET [--experts ...] [--weights random:0] [--records 200]
 
-An expert embeds each ECG once, and its states are pooled in all ways. Heads are trained with the
-settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided by
-the error of the constant predictor, averaged over tasks; for classes, the error is 1 minus the
+An expert embeds each ECG once, and its states are pooled with every pooling. Heads are trained with
+the settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided
+by the error of the constant predictor, averaged over tasks; for classes, the error is 1 minus the
 metric. A score of 1 is no better than the constant predictor, and 0 is perfect. Because the score
 is used to select the default pooling, it is computed on validation patients, not on test patients.
 """
@@ -85,6 +85,7 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
         validation=rows["stop"],
         test=rows["score"],
         folds=(rows["train"][::2], rows["train"][1::2]),
+        patients=torch.from_numpy(pd.factorize(labels["patient_id"])[0]),
         seed=seed,
     )
     (fitted,) = fit_heads(embedding, [repeat], FitSettings())

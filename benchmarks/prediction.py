@@ -3,8 +3,9 @@
     python benchmarks/prediction.py                                    # synthetic ECGs
     python benchmarks/prediction.py --dataset ludb:data/ludb --experts dlinear,timesnet,moment
 
-Without `--dataset`, a run is trained on synthetic patients and tested on others. With it, coverage
-is measured on the test records of each repeat. `--folder` keeps stores and runs for the next call.
+Without `--dataset`, a run is trained on synthetic patients and tested on other synthetic patients.
+With `--dataset`, coverage is measured on the test records of each repeat. With `--folder`, stores
+and runs are kept for the next call.
 """
 
 import argparse
@@ -55,7 +56,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", help="data set; default: synthetic ECGs")
-    parser.add_argument("--other", help="second data set, whose ECGs are compared as unusual ones")
+    parser.add_argument("--other", help="second data set to count warnings for")
     parser.add_argument("--experts", default="dlinear,measurements")
     parser.add_argument("--patients", type=int, default=300, help="synthetic patients")
     parser.add_argument("--limit", type=int, help="use the first records of the data set only")
@@ -65,12 +66,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.folder or Path(temporary)
         experts = tuple(arguments.experts.split(","))
-        given = arguments.dataset
-        if given is None:
+        name = arguments.dataset
+        if name is None:
             synthesize(folder / "data", patients=arguments.patients, seed=0)
             synthesize(folder / "new", patients=arguments.patients, seed=1)
-            given = f"mimic-iv-ecg:{folder / 'data'}"
-        dataset = open_dataset(given)
+            name = f"mimic-iv-ecg:{folder / 'data'}"
+        dataset = open_dataset(name)
         run = make_run(dataset, folder, experts, arguments.limit)
         live = load_run(run)
         print(f"{dataset.namespace}, experts {', '.join(experts)}, {len(live.repeats)} repeats\n")
@@ -107,18 +108,18 @@ def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: in
 
 def report_equality(live: LiveRun, dataset: Dataset, store: Path, limit: int) -> None:
     """Print the largest differences between predictions from waveforms and from the store."""
-    done = [
+    predictions = [
         result
         for result in predict(live, dataset=dataset, limit=limit)
         if isinstance(result, EcgPrediction)
     ]
-    ids = np.array([result.record for result in done])
+    ids = np.array([prediction.record for prediction in predictions])
     stored = read_run_features(live.saved.folder, store, ids)
     batch = combine(live.calibrated, stored, live.tasks, 0.9)
-    rows = {row: dataset.index().record_id.tolist().index(row) for row in ids.tolist()}
-    ecg = torch.from_numpy(np.stack([dataset.read(rows[one.record]) for one in done]))
-    features = live.embed(ecg)
-    print(f"| {len(done)} records: live minus stored | largest difference |\n|---|---|")
+    index = dataset.index().record_id.tolist()
+    ecgs = [dataset.read(index.index(record)) for record in ids.tolist()]
+    features = live.embed(torch.from_numpy(np.stack(ecgs)))
+    print(f"| {len(predictions)} records: live minus stored | largest difference |\n|---|---|")
     for name, embedding in {**stored.experts, "sampled leads": stored.leads}.items():
         now = (features.leads if name == "sampled leads" else features.experts[name]).float()
         difference = (now - embedding.float()).abs()
@@ -129,24 +130,29 @@ def report_equality(live: LiveRun, dataset: Dataset, store: Path, limit: int) ->
             f"the last place, {100 * equal:.2f} % of the values equal |"
         )
     for task in live.tasks:
-        pairs = [(one.tasks[task], other[task]) for one, other in zip(done, batch, strict=True)]
+        pairs = [
+            (prediction.tasks[task], from_store[task])
+            for prediction, from_store in zip(predictions, batch, strict=True)
+        ]
         print(f"| {task} | {largest_difference(pairs)} |")
     print()
 
 
 def largest_difference(pairs: Sequence[tuple[TaskPrediction, TaskPrediction]]) -> str:
     weights = max(
-        abs(one.weights[name] - other.weights[name]) for one, other in pairs for name in one.weights
+        abs(live.weights[name] - stored.weights[name])
+        for live, stored in pairs
+        for name in live.weights
     )
     if pairs[0][0].kind == "regression":
-        value = max(abs((one.value or 0) - (other.value or 0)) for one, other in pairs)
+        value = max(abs((live.value or 0) - (stored.value or 0)) for live, stored in pairs)
         return f"value {value:.2g} {pairs[0][0].unit}, gate weight {weights:.1g}"
     probability = max(
-        abs(one.probabilities[name] - other.probabilities[name])
-        for one, other in pairs
-        for name in one.probabilities
+        abs(live.probabilities[name] - stored.probabilities[name])
+        for live, stored in pairs
+        for name in live.probabilities
     )
-    changed = sum(one.labels != other.labels for one, other in pairs)
+    changed = sum(live.labels != stored.labels for live, stored in pairs)
     return f"probability {probability:.1g}, {changed} other classes, gate weight {weights:.1g}"
 
 
@@ -201,7 +207,8 @@ def report_coverage(results: dict[int | None, Predicted], labels: pd.DataFrame) 
     print("| task | models | records | requested | covered | mean width or size |")
     print("|---|---|---|---|---|---|")
     first = next(iter(next(iter(results.values())).values()))[COVERAGES[0]]
-    groups = {"mean of repeats": [None], "one repeat": [one for one in results if one is not None]}
+    single_repeats = [repeat for repeat in results if repeat is not None]
+    groups = {"mean of repeats": [None], "one repeat": single_repeats}
     for task, example in first.items():
         column = {"arrhythmia": "diagnosis"}.get(task, task)
         for group, repeats in groups.items():
@@ -229,16 +236,16 @@ def compare(prediction: TaskPrediction, truth: float | str) -> tuple[bool, float
     if prediction.kind == "regression":
         low, high = prediction.interval or (-np.inf, np.inf)
         return bool(low <= float(truth) <= high), high - low
-    found = prediction.prediction_set or ()
+    names = prediction.prediction_set or ()
     if prediction.kind == "binary":
         name = tuple(prediction.probabilities)[int(truth)]
     else:
         name = str(truth) if truth in prediction.probabilities else "Others"
-    return name in found, len(found)
+    return name in names, len(names)
 
 
 def report_warnings(live: LiveRun, dataset: Dataset, limit: int = 200) -> None:
-    """Print the share of ECGs that are reported as far outside, unchanged and changed."""
+    """Print the share of ECGs with the warning for unusual ECGs, unchanged and with `CHANGES`."""
     print(f"| {dataset.namespace} | median of the largest relative distance | warnings |")
     print("|---|---|---|")
     same = dataset.namespace == live.saved.config["dataset"]
@@ -253,8 +260,8 @@ def report_warnings(live: LiveRun, dataset: Dataset, limit: int = 200) -> None:
         results = live.predict_batch(torch.from_numpy(np.stack(changed)), range(len(changed)))
         largest = np.array(
             [
-                max(one.distances.values()) if isinstance(one, EcgPrediction) else np.inf
-                for one in results
+                max(result.distances.values()) if isinstance(result, EcgPrediction) else np.inf
+                for result in results
             ]
         )
         share = 100 * np.mean(~(largest <= FAR))

@@ -3,9 +3,10 @@
 python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab \
     --weights timesnet@pretraining/timesnet/timesnet.safetensors
 
-The store must contain embeddings with these weights and with `random:0`. Both are trained on the
-same patients, and no test patient was in the pretraining. Prints a Markdown table of main metrics:
-mean over repeats, and the paired difference with a 95 % interval from a bootstrap by patient.
+The store must contain embeddings with these weights and with `random:0`. Heads on both are trained
+on the same patients. An error is raised if a test patient was in the pretraining. Prints a Markdown
+table of main metrics: mean over repeats, and the paired difference with a 95 % interval from a
+bootstrap by patient.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pipeline.evaluation.scores import compute_scores
 from pipeline.training.cache import Cache
 from pipeline.training.features import read_features
 from pipeline.training.inputs import prepare_inputs
-from pipeline.training.pretraining_patients import Places, check_cohorts, find_pretrained
+from pipeline.training.pretraining_patients import ListPaths, check_cohorts, find_pretrained
 from pipeline.training.repeat import run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import make_splits
@@ -32,22 +33,24 @@ def main() -> None:
     parser.add_argument("--store", required=True)
     parser.add_argument("--weights", nargs="+", required=True, help="EXPERT@FILE each")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
-    experts = tuple(text.partition("@")[0] for text in given.weights)
+    arguments = parser.parse_args()
+    experts = tuple(text.partition("@")[0] for text in arguments.weights)
     settings = TrainSettings(
-        tasks=("all",), experts=experts, weights=tuple(given.weights), repeats=given.repeats
+        tasks=("all",), experts=experts, weights=tuple(arguments.weights), repeats=arguments.repeats
     )
-    inputs = prepare_inputs(given.dataset, given.store, settings)
-    untrained = prepare_inputs(given.dataset, given.store, replace(settings, weights=(RANDOM,)))
+    inputs = prepare_inputs(arguments.dataset, arguments.store, settings)
+    untrained = prepare_inputs(
+        arguments.dataset, arguments.store, replace(settings, weights=(RANDOM,))
+    )
     assert (inputs.record_id == untrained.record_id).all()
     splits = make_splits(settings, inputs)
     stores = inputs.cache.experts
     pretrained = find_pretrained(
         [store.provenance for store in stores.values()],
         inputs.dataset.namespace,
-        Places(settings.weights),
+        ListPaths(settings.weights),
     )
-    assert len(pretrained) == len(experts), "the weights do not state a pretraining"
+    assert len(pretrained) == len(experts), "the weights have no pretraining metadata"
     cohorts, _ = check_cohorts(
         splits.cohorts, pretrained, inputs.labels["patient_id"], exclude=False
     )
@@ -58,23 +61,26 @@ def main() -> None:
         repeats = run_repeats(
             cohorts, replace(inputs, cache=cache), features, settings.fit, lambda *_: None
         )
-    predictions = [one for repeat in repeats for one in repeat.predictions]
+    predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
     print("| task, metric | expert | random:0 | pretrained | pretrained minus random:0 |")
     print("|---|---|---|---|---|")
     for expert in experts:
         methods = {expert: ENSEMBLE, f"{expert} {RANDOM}": RANDOM}
         both = [
-            replace(one, method=methods[one.method]) for one in predictions if one.method in methods
+            replace(prediction, method=methods[prediction.method])
+            for prediction in predictions
+            if prediction.method in methods
         ]
-        scores = {(one.task, one.method): one for one in compute_scores(both)}
+        scores = {(score.task, score.method): score for score in compute_scores(both)}
         choices = {RANDOM: {task.name: [RANDOM] * len(repeats) for task in inputs.tasks}}
-        for one in compute_differences(both, choices):
-            ours, other = scores[one.task, ENSEMBLE], scores[one.task, RANDOM]
-            if one.metric != ours.metric:
+        for gain in compute_differences(both, choices):
+            pretrained_score, random_score = scores[gain.task, ENSEMBLE], scores[gain.task, RANDOM]
+            if gain.metric != pretrained_score.metric:
                 continue
             print(
-                f"| {one.task}, {one.metric} | {expert} | {other.mean:.3g} | {ours.mean:.3g} | "
-                f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}] |"
+                f"| {gain.task}, {gain.metric} | {expert} | {random_score.mean:.3g} "
+                f"| {pretrained_score.mean:.3g} "
+                f"| {gain.mean:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}] |"
             )
 
 

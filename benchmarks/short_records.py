@@ -3,9 +3,9 @@
     python benchmarks/short_records.py ptb-xl:data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
 
 Ten-second records are cut and extended to 10 s again. The benchmark measures the Euclidean distance
-between the embeddings of the extended and the original record. Every feature is standardized over
-the patients, and distances are divided by the median distance between two patients. For comparison,
-the distance between two records of the same patient is printed as "another record".
+between the embeddings of the extended and the original record. Features are standardized over the
+patients, and distances are divided by the median distance between two patients. For comparison, the
+distance between two records of the same patient is printed as "another record".
 """
 
 import argparse
@@ -110,16 +110,16 @@ def main() -> None:
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--patients", type=int, default=80)
     parser.add_argument("--seconds", type=float, nargs="+", default=[9.9, 9, 8, 6])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ecgs, second = read_patients(open_dataset(given.dataset), given.patients)
-    print(f"{len(ecgs)} patients, {len(second)} with another record; weights {given.weights}")
+    ecgs, second = read_patients(open_dataset(arguments.dataset), arguments.patients)
+    print(f"{len(ecgs)} patients, {len(second)} with another record; weights {arguments.weights}")
     print(
         "| expert | input | median distance | 95th percentile | farther than the nearest patient |"
     )
     print("|---|---|--:|--:|--:|")
-    for name in given.experts.split(","):
-        measure(name, given.weights, ecgs, second, given.seconds)
+    for name in arguments.experts.split(","):
+        measure(name, arguments.weights, ecgs, second, arguments.seconds)
 
 
 if __name__ == "__main__":

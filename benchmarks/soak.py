@@ -1,7 +1,7 @@
 """Many small flow runs against one Prefect server: lost runs, lock errors, and memory.
 
-Some runs are started in this process, others by a worker from a deployment. With
-`--postgres URL`, the server uses this database instead of SQLite.
+Some runs are started in this process, and others by a worker of a deployment. With `--postgres
+URL`, the server uses this database instead of SQLite.
 """
 
 import argparse
@@ -24,18 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKED = re.compile("database is locked|deadlock|could not serialize", re.I)
 SAMPLES = 5
 BUSY: list[str] = []
-"""Requests that the server rejected as busy, and that were repeated."""
+"""Requests that were retried, because the server responded that it is busy."""
 
 
 def memory_mb(process: int) -> float:
     """Return the resident memory of a process and its children in MB."""
     total = 0
-    found = [process]
-    for each in found:
+    pending = [process]
+    for pid in pending:
         try:
-            total += int(Path(f"/proc/{each}/statm").read_text(encoding="utf-8").split()[1])
-            for children in Path(f"/proc/{each}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
+            total += int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                pending += map(int, children.read_text().split())
         except OSError:
             continue
     return total * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -46,10 +46,10 @@ def request(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
     call = urllib.request.Request(f"{api}/{path}", data, {"Content-Type": "application/json"})
     while True:
         try:
-            with urllib.request.urlopen(call, timeout=60) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(call, timeout=60) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
-            # Prefect's clients retry too when the database is busy.
+            # Prefect's clients also retry if the database is busy.
             if error.code != 503:
                 raise
             BUSY.append(path)
@@ -76,15 +76,15 @@ def soak_process(
     """Run `extract` in this process, `at_once` at a time, and print memory and states."""
     from flows.extract import extract
 
-    def one(_: int) -> str:
+    def run_once(_: int) -> str:
         return extract(**parameters, return_state=True).type.value
 
-    one(0)
+    run_once(0)
     started, outcomes = time.monotonic(), Counter[str]()
     for _ in range(SAMPLES):
         count = runs // SAMPLES
         with ThreadPoolExecutor(at_once) as pool:
-            outcomes.update(pool.map(one, range(count)))
+            outcomes.update(pool.map(run_once, range(count)))
         print(
             f"  after {outcomes.total():4d} runs: server {memory_mb(server):5.0f} MB, "
             f"this process {memory_mb(os.getpid()):5.0f} MB",
@@ -105,10 +105,10 @@ def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, fo
         worker = subprocess.Popen(
             ["prefect", "worker", "start", "--pool", "lab"], cwd=ROOT, stdout=log, stderr=log
         )
-    only = {"store": parameters["store"], "dataset": None}
+    body = {"parameters": {"store": parameters["store"], "dataset": None}}
     try:
         for _ in range(runs):
-            request(api, f"deployments/{deployment['id']}/create_flow_run", {"parameters": only})
+            request(api, f"deployments/{deployment['id']}/create_flow_run", body)
         ended = 0
         for part in range(1, SAMPLES + 1):
             while ended < runs * part // SAMPLES:
@@ -179,7 +179,7 @@ def main() -> None:
                 "device": "cpu",
                 "wait_minutes": 5.0,
             }
-            # All rows exist, so that the runs are short.
+            # Compute all rows first, so that the runs are short.
             settings = enecg.ExtractOptions(device="cpu")
             enecg.extract(
                 parameters["dataset"], parameters["store"], ("measurements",), options=settings
@@ -194,7 +194,7 @@ def main() -> None:
             server.terminate()
             server.wait()
         text = (folder / "server.log").read_text(errors="replace")
-        print(f"  requests of this benchmark that were repeated: {len(BUSY)}")
+        print(f"  retried requests of this benchmark: {len(BUSY)}")
         print(f"  lock errors in the server's log: {len(LOCKED.findall(text))}")
 
 

@@ -3,10 +3,10 @@
     python benchmarks/stages.py [--records 1200] [--rounds 3]
 
 All stages run in turns with one torch thread, and the medians of their CPU times are printed. A
-cache contains the same ECGs, decoded, as int16 (digital values) or float16 (mV) in an `.npy` file;
-reading it includes the conversion to float32. The extraction reads WFDB files from the page cache
-and writes stores to a temporary folder. The gain of a cache is the time of the extraction, divided
-by its time if decoding took as long as reading the cache.
+cache contains the decoded ECGs as int16 (digital values) or float16 (mV) in an `.npy` file; reading
+it includes the conversion to float32. The extraction reads WFDB files from the page cache and
+writes stores to a temporary folder. The gain of a cache is the time of the extraction, divided by
+the estimated time of an extraction that reads the cache instead of decoding.
 """
 
 import argparse
@@ -51,29 +51,29 @@ def read_cache(file: Path) -> int:
 
 
 def milliseconds(work: Callable[[], int]) -> float:
-    """Return the CPU time per record of a call that returns the number of records."""
+    """Return the CPU time per record in ms of a call that returns the number of records."""
     started = time.process_time()
     records = work()
     return 1e3 * (time.process_time() - started) / records
 
 
 def time_extraction(dataset: RepeatedRecords, folder: Path, expert: str) -> float:
-    """Return the CPU time per record of an extraction, from the first range to the last."""
-    found = 0.0
+    """Return the CPU time per record of an extraction, from the first range to the last, in ms."""
+    result = 0.0
 
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
-        nonlocal found
+        nonlocal result
 
         def work() -> int:
             run_ranges(engine, plan.ranges(1), lambda shards: engine.extract(shards, summary))
             return dataset.records
 
-        found = milliseconds(work)
+        result = milliseconds(work)
 
     options = ExtractOptions(weights=("random:0",), device="cpu", threads=1, batch_size=BATCH)
     with tempfile.TemporaryDirectory(dir=folder) as root:
         extract(dataset, root, [expert], options=options, run_plan=run_plan)
-    return found
+    return result
 
 
 def main() -> None:
@@ -114,10 +114,10 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, stage in stages.items():
                 turns[name].append(stage())
-        times = {name: statistics.median(each) for name, each in turns.items()}
+        times = {name: statistics.median(rounds) for name, rounds in turns.items()}
     print("| stage | CPU ms per record |\n|---|--:|")
-    for name, each in times.items():
-        print(f"| {name} | {each:.3f} |")
+    for name, median in times.items():
+        print(f"| {name} | {median:.3f} |")
     for name in arguments.experts:
         total = times[f"extraction with {name}"]
         parts = times["decode"] + times[name] + times["gate's leads"]

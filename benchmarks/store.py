@@ -3,10 +3,10 @@
     python benchmarks/store.py --folder /tmp/bench            # 800,035 x 768 float16, 5 GB of disk
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
-A ratio is the other method's time divided by EnECG's: at 0.5, EnECG takes twice as long. Times are
-medians over `--repeats` turns. Each turn runs all methods, so that noise of the machine affects all
-of them. "Cold" means that the files were dropped from the page cache (posix_fadvise) before each
-method.
+A ratio is the other method's time divided by EnECG's time: at 0.5, EnECG takes twice as long. Times
+are medians over `--repeats` turns. Each turn runs all methods, so that changes of the machine's
+load affect all of them. "Cold" means that the files were dropped from the page cache
+(posix_fadvise) before each method.
 """
 
 import argparse
@@ -254,15 +254,15 @@ def drop_pages(folder: Path) -> None:
 
 def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -> None:
     """Print one table row per other method, with medians over the turns."""
-    mine = statistics.median(turns[ours])
+    our_time = statistics.median(turns[ours])
     for other in others:
-        theirs = statistics.median(turns[other])
+        other_time = statistics.median(turns[other])
         print(
-            f"| {title if other == others[0] else ''} | {mine:.3f} | {other} | {theirs:.3f} "
-            f"| {theirs / mine:.2f} |",
+            f"| {title if other == others[0] else ''} | {our_time:.3f} | {other} "
+            f"| {other_time:.3f} | {other_time / our_time:.2f} |",
             flush=True,
         )
-        report_ratio(title, theirs / mine, "speed", other)
+        report_ratio(title, other_time / our_time, "speed", other)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
     python benchmarks/train.py --folder /tmp/bench                 # 10,000 records
     python benchmarks/train.py --folder /tmp/bench --records 100000 --no-experts
 
-The stores of five experts are filled with noise, with as many features as the experts have. Heads,
+The stores of five experts are filled with noise that has the experts' numbers of features. Heads,
 gate and ensembles of all five tasks are trained from the stores in three repeats, for a fixed
-number of epochs. The measured time is compared with two others, which are extrapolated:
+number of epochs. The measured time is compared with two extrapolated times:
 
 (a) the paper's procedure, which passes every batch through the experts in every epoch of every
-    task and repeat, extrapolated from the time that the experts take for 64 ECGs;
+    task and repeat, extrapolated from the time of the experts for 64 ECGs;
 (b) the same heads as separate peft modules, one per expert, task and repeat, extrapolated from the
-    time of 20 optimizer steps of each.
+    time of 20 optimizer steps of each module.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def print_row(
 
 
 def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:
-    """Create stores of noise with as many features as the experts' embeddings have."""
+    """Create stores of noise with the experts' numbers of features."""
     stores = {}
     for name in (*EXPERTS, LeadsSample.spec.name):
         leads = name == LeadsSample.spec.name
@@ -204,7 +204,7 @@ def time_separate_heads(
 
 
 def time_experts(device: str) -> float:
-    """Return the seconds per ECG that all five experts together take, in batches of 16."""
+    """Return the total seconds per ECG of all five experts, in batches of 16."""
     ecg = torch.randn(TIMED_RECORDS, 12, 5000, device=device)
     seconds = 0.0
     for name in EXPERTS:

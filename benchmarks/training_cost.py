@@ -6,10 +6,11 @@
         --store stores-data/lab
 
 Without `--dataset`, stores of synthetic experts are filled first. There is one record per patient,
-with five binary labels on which the embeddings depend. scikit-learn fits one model per task, expert
+and the embeddings depend on its five binary labels. scikit-learn fits one model per task, expert
 and repeat on standardized embeddings: logistic regression (C = 0.01), or for regression tasks ridge
-regression with cross-validation. Every method runs in a process of its own. Times exclude the
-imports; the peak memory is that of the whole process.
+regression with cross-validation. Every method runs in a separate process. Times exclude imports and
+the page of results, which takes a few seconds for any number of records; the peak memory is that of
+the whole process.
 """
 
 import argparse
@@ -147,7 +148,7 @@ def run_method(options: argparse.Namespace) -> dict[str, float]:
     fit = replace(settings.fit, adaptation=options.method)
     settings = replace(settings, fit=fit)
     out = options.folder / f"run-{options.method}"
-    return measure(lambda: train(dataset, store, out, experts, settings=settings))
+    return measure(lambda: train(dataset, store, out, experts, settings=settings, page=False))
 
 
 def measure(work: Callable[[], object]) -> dict[str, float]:

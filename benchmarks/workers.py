@@ -2,10 +2,10 @@
 
     python benchmarks/workers.py [--patients 400] [--workers 1 2 4] [--kills 100]
 
-Extracts synthetic ECGs with DLinear, whose speed is limited by decoding, and with TimesNet, whose
-speed is limited by the model, and compares the stores byte by byte with those of one process. Two
-times are printed: that of the computation alone, and that of the whole extraction with the start of
-the workers. Then workers are killed (SIGKILL) at random times until ``--kills`` have been killed.
+The benchmark extracts synthetic ECGs with DLinear (limited by decoding) and TimesNet (limited by
+the model), and compares the stores byte by byte with those of one process. It prints the time of
+the computation alone, and the time of the whole extraction including the start of the workers. Then
+it kills workers (SIGKILL) at random times until ``--kills`` have been killed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from pipeline.synthetic.synthesize import synthesize
 from stores.opening import open_stores
 
 KILLS_PER_EXTRACTION = 5
-"""A worker takes seconds to start, so more kills would mostly hit workers that do nothing."""
+"""A worker takes seconds to start, so most further kills would hit workers that are starting."""
 
 
 @dataclass
@@ -120,26 +120,27 @@ def main() -> None:
         synthesize(Path(folder) / "data", patients=arguments.patients, seed=0)
         dataset = f"mimic-iv-ecg:{folder}/data"
         for expert, limit in (("dlinear", None), ("timesnet", arguments.timesnet_records)):
-            one = run(dataset, Path(folder) / f"{expert}-one", expert, 1, limit)
+            reference = run(dataset, Path(folder) / f"{expert}-one", expert, 1, limit)
             for workers in arguments.workers:
                 root = Path(folder) / f"{expert}-{workers}"
-                found = run(dataset, root, expert, workers, limit)
+                result = run(dataset, root, expert, workers, limit)
+                speed = reference.computing / result.computing
+                equal = result.digests == reference.digests
                 print(
-                    f"{expert}, {workers} worker(s): {one.computing / found.computing:.2f} times "
-                    f"as fast as one process ({found.computing:.1f} s, {found.total:.1f} s with "
-                    f"start); stores {'equal' if found.digests == one.digests else 'DIFFERENT'}",
+                    f"{expert}, {workers} worker(s): {speed:.2f} times as fast as one process "
+                    f"({result.computing:.1f} s, {result.total:.1f} s with start); stores "
+                    f"{'equal' if equal else 'DIFFERENT'}",
                     flush=True,
                 )
-                speed = one.computing / found.computing
                 report_ratio(f"{expert}, {workers} worker(s)", speed, "speed", "one process")
             killed = extractions = different = 0
             while expert == "timesnet" and killed < arguments.kills:
                 root = Path(folder) / f"killed-{extractions}"
                 kills = min(KILLS_PER_EXTRACTION, arguments.kills - killed)
-                found = run(dataset, root, expert, 2, limit, kills)
-                killed += found.killed
+                result = run(dataset, root, expert, 2, limit, kills)
+                killed += result.killed
                 extractions += 1
-                different += found.digests != one.digests
+                different += result.digests != reference.digests
             if killed:
                 print(
                     f"{killed} workers killed in {extractions} extractions: {different} of them "

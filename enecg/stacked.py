@@ -7,11 +7,11 @@ copied to the modules of `heads.py` and `gate.py`, which compute the same output
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,6 +47,32 @@ class StackConfig:
     dropout: float = 0.1
 
 
+@dataclass(frozen=True)
+class StackPart:
+    """Some groups and tasks of a stack.
+
+    Attributes:
+        groups: Indices of the groups.
+        tasks: Indices of the tasks.
+    """
+
+    groups: Int[Tensor, " group"]
+    tasks: Int[Tensor, " task"]
+
+    @classmethod
+    def all_of(cls, stack: "StackedFFN") -> "StackPart":
+        """Return all groups and tasks of a stack."""
+        groups, tasks = stack.prediction.shape[:2]
+        device = stack.prediction.device
+        return cls(torch.arange(groups, device=device), torch.arange(tasks, device=device))
+
+    def select(self, values: Shaped[Tensor, "group task_or_1 ..."]) -> Shaped[Tensor, "..."]:
+        """Copy the values of this part; an axis of tasks of length 1 is shared by all tasks."""
+        if values.shape[1] == 1:
+            return values[self.groups]
+        return values[self.groups.unsqueeze(1), self.tasks]
+
+
 class StackedFFN(nn.Module):
     """`groups` x `tasks` FFNs in one module.
 
@@ -54,34 +80,54 @@ class StackedFFN(nn.Module):
 
     Args:
         config: Configuration of every FFN.
-        tasks: Number of FFNs per group.
-        seeds: One seed per group for its initial parameters; equal seeds give equal parameters.
+        parameters: Initial parameters by name, such as ``prediction`` or ``lora_a.0``.
 
     Attributes:
         generator: Generator of the dropout masks. Default: torch's global one.
     """
 
-    def __init__(self, config: StackConfig, tasks: int, seeds: Sequence[int]) -> None:
+    def __init__(self, config: StackConfig, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.config = config
         self.generator: torch.Generator | None = None
+
+        def layers(name: str, *, trained: bool = True) -> nn.ParameterList:
+            found = [parameters.get(f"{name}.{depth}") for depth in range(config.depth)]
+            return nn.ParameterList(
+                nn.Parameter(values, trained) for values in found if values is not None
+            )
+
+        self.weight = layers("weight", trained=not config.lora)
+        self.bias = layers("bias", trained=not config.lora)
+        self.lora_a = layers("lora_a")
+        self.lora_b = layers("lora_b")
+        self.prediction = nn.Parameter(parameters["prediction"])
+        self.prediction_bias = nn.Parameter(parameters["prediction_bias"])
+
+    @classmethod
+    def initialize(cls, config: StackConfig, tasks: int, seeds: Sequence[int]) -> "StackedFFN":
+        """Create untrained FFNs, with the initialization of torch and peft.
+
+        Args:
+            config: Configuration of every FFN.
+            tasks: Number of FFNs per group.
+            seeds: One seed per group for its initial parameters; equal seeds give equal parameters.
+
+        Returns:
+            The stack.
+        """
         initial = {seed: _initialize(config, tasks, seed) for seed in set(seeds)}
+        names = initial[seeds[0]]
+        return cls(
+            config, {name: torch.stack([initial[seed][name] for seed in seeds]) for name in names}
+        )
 
-        def stacked(name: str) -> nn.Parameter:
-            return nn.Parameter(torch.stack([initial[seed][name] for seed in seeds]))
-
-        depths = range(config.depth)
-        self.weight = nn.ParameterList(stacked(f"weight{depth}") for depth in depths)
-        self.bias = nn.ParameterList(stacked(f"bias{depth}") for depth in depths)
-        self.lora_a = nn.ParameterList()
-        self.lora_b = nn.ParameterList()
-        if config.lora:
-            self.weight.requires_grad_(False)
-            self.bias.requires_grad_(False)
-            self.lora_a.extend(stacked(f"lora_a{depth}") for depth in depths)
-            self.lora_b.extend(stacked(f"lora_b{depth}") for depth in depths)
-        self.prediction = stacked("prediction")
-        self.prediction_bias = stacked("prediction_bias")
+    def select(self, part: StackPart) -> "StackedFFN":
+        """Copy some groups and tasks into a smaller stack with the same generator."""
+        parameters = {name: part.select(each.detach()) for name, each in self.named_parameters()}
+        selected = StackedFFN(self.config, parameters)
+        selected.generator = self.generator
+        return selected
 
     def first_layer(
         self, group: int, features: Float[Tensor, "record feature"]
@@ -202,13 +248,15 @@ def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]
     for depth in range(config.depth):
         layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
         kept = layers[:1] if config.shared else layers
-        parameters[f"weight{depth}"] = torch.stack([layer.weight.data for layer in kept])
-        parameters[f"bias{depth}"] = torch.stack([layer.bias.data for layer in kept])
+        parameters[f"weight.{depth}"] = torch.stack([layer.weight.data for layer in kept])
+        parameters[f"bias.{depth}"] = torch.stack([layer.bias.data for layer in kept])
+        if not config.lora:
+            continue
         lora_a = torch.empty(tasks, config.rank, layers[0].in_features)
         for matrix in lora_a:
             nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=generator)
-        parameters[f"lora_a{depth}"] = lora_a
-        parameters[f"lora_b{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
+        parameters[f"lora_a.{depth}"] = lora_a
+        parameters[f"lora_b.{depth}"] = torch.zeros(tasks, config.hidden, config.rank)
     return parameters
 
 

@@ -11,7 +11,7 @@ def artifact_key(kind: str, subject: str) -> str:
 
     Args:
         kind: Kind of the artifact, such as ``extraction``.
-        subject: What the artifact describes: a store, run folder or file.
+        subject: Store, run folder or file that the artifact describes.
 
     Returns:
         Lower-case letters, digits and dashes, as Prefect requires.

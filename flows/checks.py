@@ -1,7 +1,7 @@
 """Fast checks of parameters, which report common user errors before a Prefect server starts.
 
-They need not be complete, because the jobs validate their parameters themselves. Imports are local
-because importing torch would delay `--help`.
+The arguments are the parameters of the jobs. The checks are not complete, because the jobs validate
+their parameters as well. Imports are local because importing torch would delay `--help`.
 """
 
 from collections.abc import Iterable
@@ -44,14 +44,14 @@ def check_experts(
     from enecg.experts.registry import check_precision
 
     check_dataset(dataset, records, DecodeOptions(short_records, derive_leads))
-    weights_of = ExpertOption.parse("--weights", split(weights))
-    pooling_of = ExpertOption.parse("--pooling", split(pooling))
-    precision_of = ExpertOption.parse("--precision", split(precision))
+    weights_option = ExpertOption.parse("--weights", split(weights))
+    pooling_option = ExpertOption.parse("--pooling", split(pooling))
+    precision_option = ExpertOption.parse("--precision", split(precision))
     parse_expert_settings(split(expert_settings), split(experts))
     for definition in [get_definition(expert) for expert in split(experts)]:
-        definition.resolve_pooling(pooling_of.get(definition.name))
-        check_precision(definition.name, precision_of.get(definition.name))
-        definition.find_weights(weights_of.get(definition.name))
+        definition.resolve_pooling(pooling_option.get(definition.name))
+        check_precision(definition.name, precision_option.get(definition.name))
+        definition.find_weights(weights_option.get(definition.name))
 
 
 def check_pretraining(
@@ -152,7 +152,7 @@ def check_sweep(
     derive_leads: bool = False,
     **parameters: Any,
 ) -> None:
-    """Check the search space, the tasks, and that there are stores for every pooling."""
+    """Check the search space, the tasks, and that stores exist for every pooling."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
     from pipeline.training.cache import open_cache

@@ -4,12 +4,13 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from flows import parameters as p
 from flows.environment import names_prefect_server, set_defaults, use_temporary_home
+from flows.help_examples import example
 from flows.output import log_to_stderr, print_text
 from flows.run_app import run_app
 
@@ -30,8 +31,7 @@ COMMANDS = {
         "flows.explain:explain",
         "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
         "integrated gradients through each expert and its head, and through the gated mixture. "
-        "Research software, not a medical device.\n\nExample: enecg explain --run runs/demo "
-        "--dataset mimic-iv-ecg:data/demo --cohort 10 --out why",
+        "Research software, not a medical device.",
     ),
     "experts": ("flows.experts:app", "List the experts, or download their published weights."),
     "doctor": (
@@ -44,14 +44,6 @@ COMMANDS = {
     "runs": ("flows.runs:app", "List, show, compare, export and serve runs."),
 }
 """Import path and help text of each other command, by name."""
-
-EXAMPLES = {
-    "predict": "Example: enecg predict --run runs/first ecgs/0001.hea ecgs/more --format json\n\n"
-    "Exit code 1 if a record is refused. Research use only; not a medical device.",
-    "doctor": "Example: enecg doctor --dataset ludb:/data/ludb --store stores-data/lab\n\n"
-    "Exit code 1 if a check failed.",
-}
-"""Text below the help of commands."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -80,7 +72,7 @@ def job_app(name: str, module: str) -> App:
         default_parameter=Parameter(negative=(), show_default=_format_default),
     )
     for job, text in JOBS.items():
-        app.command(f"{module}:{job}", name=job, help=text)
+        app.command(f"{module}:{job}", name=job, help=text, help_epilogue=example(job, name))
     return app
 
 
@@ -90,10 +82,12 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
-        # A command that is an app of its own accepts no further options.
-        options = {"help_epilogue": EXAMPLES[name]} if name in EXAMPLES else {}
+        # cyclopts accepts no options here for a command that is an app.
+        options = {} if path.endswith(":app") else {"help_epilogue": example(name)}
         app.command(path, name=name, help=text, **options)
-    app.command(synthesize)
+    app.command(synthesize, help_epilogue=example("synthesize"))
+    option = "--print-completion"
+    app.command(print_completion, name=option, help_epilogue=example(option))
     return app
 
 
@@ -110,6 +104,13 @@ def synthesize(
     with progress_bar("synthesize", "records", log_to_stderr) as progress:
         write(directory, patients=patients, seed=seed, progress=progress)
     print_text(f"Data set: mimic-iv-ecg:{directory}")
+
+
+def print_completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Shell of the script.")], /
+) -> None:
+    """Print a script that completes commands, options and choices in a shell."""
+    print(enecg().generate_completion(shell=shell))
 
 
 def main() -> None:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from flows import parameters as p
+from flows.help_examples import example
 from flows.run_app import ExitCode
 from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.check import SignalReport
 
-app: App = App(name="data")
+app: App = App(name="data", help_epilogue=example("data"))
 
 
-@app.command
+@app.command(help_epilogue=example("data check"))
 def check(
     dataset: p.Dataset,
     /,
@@ -42,7 +43,7 @@ def check(
         tuple[str, ...],
         Parameter(
             group=p.OUTPUT,
-            help="Findings and reasons for unusable records that count toward --at-most, "
+            help="Findings and reasons of unusable records to count for --at-most, "
             "comma-separated; by default all.",
         ),
     ] = (),

@@ -6,15 +6,14 @@ import signal
 def start_server() -> None:
     """Start an embedded server that ignores Ctrl-C in the terminal.
 
-    A terminal sends SIGINT to the whole process group. If the server did not ignore it, the server
-    would stop before the command has reported the final state of its run, and Prefect would wait
-    for the server. Prefect reuses the running server when the flow starts, and stops it when the
-    process exits.
+    A terminal sends SIGINT to the whole process group. The server must ignore it: otherwise it
+    stops before the command has reported the final state of its run, and Prefect waits for the
+    server. Prefect uses the running server when the flow starts, and stops it when the process
+    exits.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
-    # A child process inherits the mask of blocked signals, so even a handler that it installs is
-    # not called.
+    # A child process inherits the mask of blocked signals, which has precedence over its handlers.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         SubprocessASGIServer().start()

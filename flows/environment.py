@@ -53,8 +53,8 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
 def names_prefect_server(environ: Mapping[str, str]) -> bool:
     """Return whether a Prefect server is configured.
 
-    Prefect, which is slow to import, is imported only if one of its settings files may configure a
-    server.
+    Prefect is imported only if one of its settings files mentions a server, because importing it is
+    slow.
 
     Args:
         environ: Environment variables.

@@ -4,17 +4,17 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from flows.help_examples import example
 from flows.output import print_text
 
-app: App = App(name="experts")
+app: App = App(name="experts", help_epilogue=example("experts"))
 
 
 @app.default
 def show() -> None:
     """List the experts with embedding size, parameters, license, source, input, pooling, weights.
 
-    Published weights are marked as downloaded or not downloaded, with the data they were trained
-    on.
+    For published weights, also print whether they are downloaded and the data they were trained on.
     """
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
@@ -44,14 +44,14 @@ def show() -> None:
         print_text("")
 
 
-@app.command
+@app.command(help_epilogue=example("experts fetch"))
 def fetch(
     *experts: Annotated[str, Parameter(help="Names of experts, as listed by enecg experts.")],
 ) -> None:
     """Download the published weights of experts from the hub, and print their paths.
 
     Raises:
-        UserError: No expert is named, or an expert has no weights, or no published ones.
+        UserError: No expert is named, or an expert has no weights or no published weights.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition

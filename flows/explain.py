@@ -29,8 +29,8 @@ def explain(
         Parameter(
             name="--class",
             group=p.TASKS,
-            help="Explained class or label; by default the positive class of a binary task, or "
-            "the most probable one of each record.",
+            help="Class or label to explain; by default the positive class of a binary task, "
+            "otherwise the most probable class or label of each record.",
         ),
     ] = None,
     cohort: Annotated[
@@ -46,7 +46,7 @@ def explain(
     repeat: Annotated[int, *p.number("Repeat of the run.", p.EXECUTION, ge=0)] = 0,
     steps: Annotated[int, *p.number("Steps of the integrated gradients.", p.EXECUTION, ge=2)] = 16,
     references: Annotated[
-        int, *p.number("ECGs whose mean is the baseline.", p.EXECUTION, ge=1)
+        int, *p.number("Number of ECGs to average for the baseline.", p.EXECUTION, ge=1)
     ] = 16,
     seed: p.Seed = 0,
     device: p.Device = "auto",

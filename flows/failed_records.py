@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from stores.embeddings import EmbeddingStore
 
 FOLDER = "failed-records"
-"""Folder of the lists, in the folder that `enecg runs serve` serves."""
+"""Subfolder of the lists in the folder that `enecg runs serve` serves."""
 
 
 @dataclass(frozen=True)
 class FailedRecord:
-    """A record whose row in a store has failed.
+    """A failed row of a store.
 
     Attributes:
         record_id: Id of the record.
         expert: Expert of the store.
         reason: Reason code, one of the store's flags.
-        detail: A message that names the file or the value; empty after a failure in an earlier run.
+        detail: A message that names the file or the value; empty if an earlier run failed.
     """
 
     record_id: int | str

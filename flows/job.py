@@ -1,6 +1,6 @@
 """Interface between a running job and its environment: the terminal, or Prefect (`prefect_job`)."""
 
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from flows.failed_records import FailedRecord
 from flows.output import log_to_stderr
 from flows.progress import Progress, progress_bar
+from flows.retries import RetryWaits
 from flows.tasks import USER_ERRORS
 
 P = ParamSpec("P")
@@ -20,7 +21,7 @@ Lines = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Artifact:
-    """What an artifact of Prefect's UI describes.
+    """Subject and description of an artifact in Prefect's UI.
 
     Attributes:
         subject: Store, run folder or file. Later artifacts of the same kind and subject are new
@@ -33,7 +34,7 @@ class Artifact:
 
 
 class Job(Protocol):
-    """Methods through which a running job reports and executes its steps."""
+    """Environment of a running job: reports and executes its steps."""
 
     def log(self, line: str) -> None:
         """Report one line of text."""
@@ -54,13 +55,29 @@ class Job(Protocol):
         """
 
     def publish(self, kind: str, artifact: Artifact, markdown: str) -> None:
-        """Publish a page of results in Markdown."""
+        """Publish a page of results.
+
+        Args:
+            kind: Kind of the artifact, such as ``extraction``.
+            artifact: Subject and description.
+            markdown: The page in Markdown.
+        """
 
     def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
-        """Publish a table of failed records."""
+        """Publish a table of failed records.
+
+        Args:
+            artifact: Subject and description.
+            records: The failed records.
+        """
 
     def publish_page(self, artifact: Artifact, page: Path) -> None:
-        """Publish a link to a results page, if a web server makes it available."""
+        """Publish a link to a results page, if a web server serves it.
+
+        Args:
+            artifact: Subject and description.
+            page: File of the page.
+        """
 
     def step(
         self,
@@ -68,6 +85,7 @@ class Job(Protocol):
         function: Callable[..., Result],
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
+        stopped: threading.Event | None = None,
     ) -> Result:
         """Call a function as one step of the job.
 
@@ -77,13 +95,26 @@ class Job(Protocol):
             *arguments: Arguments of the function.
             retry_seconds: Seconds to wait before each retry; empty disables retries. User errors
                 are never retried.
+            stopped: Event that is set when the job is stopped. It ends the wait for a retry.
 
         Returns:
             The result of the function.
+
+        Raises:
+            UserError: `stopped` was set before an attempt.
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run another job as a part of this one, and return its report."""
+        """Run another job as a part of this one.
+
+        Args:
+            job: The job.
+            *args: Arguments of the job.
+            **kwargs: Keyword arguments of the job.
+
+        Returns:
+            Lines of the job's report.
+        """
 
 
 class TerminalJob:
@@ -116,18 +147,19 @@ class TerminalJob:
         function: Callable[..., Result],
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
+        stopped: threading.Event | None = None,
     ) -> Result:
-        """Call a function, and retry it after an exception other than a user error."""
-        for seconds in retry_seconds:
+        """Call a function; retry after exceptions other than user errors, see `Job.step`."""
+        waits = RetryWaits(name, retry_seconds, stopped)
+        for _ in retry_seconds:
+            waits.wait(log_to_stderr)
             try:
                 return function(*arguments)
             except USER_ERRORS:
                 raise
             except Exception as error:
-                log_to_stderr(
-                    f"{name} failed ({type(error).__name__}: {error}); retrying in {seconds:g} s."
-                )
-                time.sleep(seconds)
+                log_to_stderr(f"{name} failed ({type(error).__name__}: {error}).")
+        waits.wait(log_to_stderr)
         return function(*arguments)
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
@@ -139,7 +171,7 @@ _CURRENT: ContextVar[Job] = ContextVar("job", default=TerminalJob())  # noqa: B0
 
 
 def current_job() -> Job:
-    """Return the running job: that of `use_job`, or else one that reports on the terminal."""
+    """Return the running job; by default one that reports on the terminal."""
     return _CURRENT.get()
 
 

@@ -47,7 +47,7 @@ def check_secrets(parameters: dict[str, Any]) -> None:
 
 
 def as_command(name: str, run: RunJob) -> Callable[..., None]:
-    """Return a command that has the parameters of a job and prints the job's report.
+    """Return a command with the parameters of a job. The command prints the job's report.
 
     Args:
         name: Name of the job in `JOBS`.

@@ -84,8 +84,8 @@ Scheduler = Annotated[
     str | None,
     Parameter(
         group=EXECUTION,
-        help="Dask scheduler for reading the tables: the address of a cluster (tcp://HOST:8786), "
-        "whose workers must see the tables at the same paths, or threads or processes on this "
-        "machine; by default one process reads them.",
+        help="Dask scheduler for reading the tables: threads or processes on this machine, or the "
+        "address of a cluster (tcp://HOST:8786) whose workers have the tables at the same paths; "
+        "by default a single process.",
     ),
 ]

@@ -1,7 +1,7 @@
 """Output to the terminal.
 
-Control characters, which files of a shared store or run may contain, are escaped. In log lines,
-credentials in URLs are redacted.
+Control characters are escaped, because text from shared stores and runs is not trusted. Credentials
+in URLs are redacted.
 """
 
 import re
@@ -14,12 +14,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters replaced by hexadecimal escapes."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Replace the control characters of a text by hexadecimal escapes."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def print_text(text: object = "", end: str = "\n") -> None:
-    """Print a text to standard output, which is reserved for results."""
+    """Print a text to standard output, which is reserved for results.
+
+    Args:
+        text: The text.
+        end: Text to append.
+    """
     print(printable(redact(str(text))), end=end)
 
 

@@ -1,4 +1,4 @@
-"""Links to files of runs that a web server makes available."""
+"""Links to files of runs on a web server."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ URL_VARIABLE = "ENECG_PAGES_URL"
 
 
 def served_folder(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder that is served, or None if the variables do not name it and its URL."""
+    """Return the folder that is served; None unless the variables of folder and URL are set."""
     if environ.get(ROOT_VARIABLE) and environ.get(URL_VARIABLE):
         return Path(environ[ROOT_VARIABLE])
     return None

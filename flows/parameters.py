@@ -1,7 +1,8 @@
 """Types of the parameters of flows and commands, annotated with range, help text and group.
 
-The command line and the Prefect UI both read these annotations. Parameters of training and sweeps
-are in `training_parameters.py`, those of the label step in `label_parameters.py`.
+The command line and the Prefect UI both read these annotations. Parameters of single jobs are in
+`training_parameters.py`, `pretraining_parameters.py`, `label_parameters.py` and
+`verification_parameters.py`.
 """
 
 import csv
@@ -99,8 +100,8 @@ FoldColumn = Annotated[
     str,
     Parameter(
         group=COHORT,
-        help="Column of the folds, with the values train, validation and test, or with folds that "
-        "the following options name.",
+        help="Column of the folds. Its values are train, validation and test, or names of folds to "
+        "pass to --train-folds, --validation-folds and --test-folds.",
     ),
 ]
 TrainFolds = Annotated[
@@ -158,8 +159,8 @@ StoredExperts = Annotated[
     tuple[str, ...],
     Parameter(
         group=STORES,
-        help="Experts to use, comma-separated; by default all whose embeddings with these weights "
-        "are in the store.",
+        help="Experts to use, comma-separated; by default all with embeddings by these weights in "
+        "the store.",
     ),
 ]
 Weights = Annotated[
@@ -286,7 +287,8 @@ ExtractScheduler = Annotated[
     str | None,
     Parameter(
         group=EXECUTION,
-        help="Address of a Dask scheduler (tcp://HOST:8786) whose workers see the same paths.",
+        help="Address of a Dask scheduler (tcp://HOST:8786) whose workers compute the rows. Data "
+        "set and store must have the same paths on all workers.",
     ),
 ]
 Seed = Annotated[int, *number("Seed of all random draws.", EXECUTION, ge=0)]

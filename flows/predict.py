@@ -80,11 +80,9 @@ def predict(
 ) -> int:
     """Predict ECGs with the experts, heads and gate of a run; one line per record.
 
-    Each line has the values with units, probabilities, intervals or sets of classes from the run's
-    validation patients, and the gate's weight of every expert. Records that cannot be used are
-    refused with a reason, and the exit code is 1. Not a medical device.
-
-    Example: enecg predict --run runs/first ecgs/0001 ecgs/0002.hea --format json
+    Each line has the values with units or the probabilities, intervals or sets of classes that are
+    calibrated on the run's validation patients, and the gate's weight of every expert. Records that
+    cannot be used are refused with a reason, and the exit code is 1. Not a medical device.
 
     Returns:
         The exit code.
@@ -104,7 +102,7 @@ def predict(
         _ = live.experts
         for note in describe_gaps(live, coverage, tasks):
             log_to_stderr(note)
-        integer_ids = all(isinstance(one, int) for one in source.records)
+        integer_ids = all(isinstance(record_id, int) for record_id in source.records)
         done = refused = warned = 0
         with (
             open_writer(

@@ -1,4 +1,4 @@
-"""Writers of predictions: a table for reading, JSON lines, CSV or Parquet."""
+"""Writers of predictions: plain-text table, JSON lines, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _csv_line(cells: Sequence[object]) -> str:
 def format_predictions(
     results: Sequence[Result], tasks: Sequence[str], live: LiveRun, coverage: float
 ) -> list[str]:
-    """Format predictions as an aligned table, followed by the meaning of its columns.
+    """Format predictions as an aligned table, followed by a legend.
 
     Args:
         results: Predictions and refusals.
@@ -182,7 +182,7 @@ def format_predictions(
             continue
         predictions = [result.tasks[task] for task in tasks]
         notes = "warning" if result.warnings else ""
-        cells = (_format_task(one) for one in predictions)
+        cells = map(_format_task, predictions)
         rows.append([record, *cells, _format_weights(predictions), notes])
     legend = "gate weights: mean over tasks."
     if live.saved.is_calibrated:
@@ -207,13 +207,13 @@ def _format_task(prediction: TaskPrediction) -> str:
             bounds = " [{:.{d}f}, {:.{d}f}]".format(*prediction.interval, d=digits)
         return f"{prediction.value:.{digits}f}{unit}{bounds}"
     chosen = ", ".join(f"{name} {prediction.probabilities[name]:.2f}" for name in prediction.labels)
-    found = prediction.prediction_set
-    return f"{chosen or 'none'}{'' if found is None else ' {' + ', '.join(found) + '}'}"
+    names = prediction.prediction_set
+    return f"{chosen or 'none'}{'' if names is None else ' {' + ', '.join(names) + '}'}"
 
 
 def _format_weights(predictions: Sequence[TaskPrediction]) -> str:
     experts = predictions[0].weights
     return ", ".join(
-        f"{name} {sum(one.weights[name] for one in predictions) / len(predictions):.2f}"
+        f"{name} {sum(task.weights[name] for task in predictions) / len(predictions):.2f}"
         for name in experts
     )

@@ -8,8 +8,8 @@ from cyclopts import App, Parameter
 from flows.cli import job_app
 from flows.run_app import run_app
 
-# If the jobs were commands of Prefect's app, it would exit with 1 on a user error and would handle
-# --help itself. Therefore, this command accepts all arguments and passes them to EnECG's app.
+# This command accepts all arguments and passes them to EnECG's app. Prefect's app would exit with 1
+# on a user error, and would handle --help itself.
 app = App(name="run", help_flags=[], version_flags=[])
 
 

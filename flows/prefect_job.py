@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from flows.output import log_to_stderr, printable
 from flows.page_links import page_link, served_folder
 from flows.parameters import documented
 from flows.progress import Log, Progress, in_background, progress_bar, run_log
+from flows.retries import RetryWaits
 from flows.run_name import USER_TAG, run_name
 from flows.tasks import by_reference, fail_on_user_error, return_user_errors
 
@@ -45,8 +47,8 @@ class PrefectJob:
     """A job that runs in a Prefect flow.
 
     Args:
-        flow_log: Logs a line in the flow run from threads that Prefect does not know, such as those
-            that wait for leases.
+        flow_log: Logs a line in the flow run. Used in threads without a Prefect context, such as
+            those that wait for leases.
     """
 
     def __init__(self, flow_log: Log = log_to_stderr) -> None:
@@ -135,15 +137,29 @@ class PrefectJob:
         function: Callable[..., Result],
         *arguments: Any,
         retry_seconds: Sequence[float] = (),
+        stopped: threading.Event | None = None,
     ) -> Result:
-        """Call a function in a task run."""
+        """Call a function in a task run.
+
+        The task run is in the state *Retrying* during the wait for a retry. Prefect's own delay is
+        not used, because nothing can interrupt it.
+
+        Returns:
+            The result of the function.
+        """
+        waits = RetryWaits(name, retry_seconds, stopped)
+
+        def attempt(*values: Any) -> Result:
+            waits.wait(self.log)
+            return function(*values)
+
         run = task(
             name=function.__name__.replace("_", " "),
             task_run_name=name,
             cache_policy=NO_CACHE,
             retries=len(retry_seconds),
-            retry_delay_seconds=list(retry_seconds) or None,
-        )(return_user_errors(function))
+            retry_condition_fn=lambda *_: not waits.is_stopped,
+        )(return_user_errors(attempt))
         result: Result | Exception = run(*map(by_reference, arguments))
         if isinstance(result, Exception):
             raise result
@@ -180,5 +196,5 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
 
 
 def _escape(markdown: str) -> str:
-    """Escape Markdown, so that text from stores and runs becomes neither HTML nor links."""
+    """Escape HTML and links in Markdown, because text from stores and runs is not trusted."""
     return printable(markdown).replace("<", "&lt;").replace("[", "&#91;")

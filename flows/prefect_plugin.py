@@ -1,7 +1,7 @@
 """Prefect plugin that adds the command `prefect run`.
 
-If plugins are enabled, every process that imports Prefect loads this module. It therefore imports
-little, and an error in it only disables `prefect run`.
+If plugins are enabled, every process that imports Prefect loads this module. Therefore it imports
+few modules, and an error in it only disables `prefect run`.
 """
 
 import os
@@ -17,8 +17,8 @@ from flows.environment import set_defaults
 def setup_environment(*, ctx: HookContext) -> None:
     """Register `run` if this process is the `prefect` command.
 
-    Prefect rereads the environment after all plugins have run. The variables are set here instead
-    of returned because Prefect logs a line at every command for those that are returned.
+    Prefect rereads the environment after all plugins have run. Variables are set here and not
+    returned, because Prefect logs a line at every command for returned variables.
 
     Args:
         ctx: Prefect's context, with its logger.
@@ -31,7 +31,7 @@ def setup_environment(*, ctx: HookContext) -> None:
     if command not in ("config", "profile"):
         set_defaults(os.environ, quiet=command == "run")
     try:
-        # Prefect has no public interface to add a command. If this private one changes, the command
+        # Prefect has no public interface to add a command. If the private one changes, the command
         # `enecg` still works.
         from prefect.cli._app import _app
 

@@ -22,7 +22,7 @@ _SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 def check_prefect() -> None:
-    """Check what Prefect needs to run a flow.
+    """Check the proxy, home, server and database that Prefect needs to run a flow.
 
     Raises:
         UserError: A SOCKS proxy is set without the package for it, Prefect's home or database is
@@ -43,7 +43,7 @@ def check_prefect() -> None:
 
 
 def check_socks_proxy(environ: Mapping[str, str]) -> None:
-    """Raise UserError if a SOCKS proxy is set without the package that HTTP clients need for it."""
+    """Raise UserError if a SOCKS proxy is set and the package socksio is not installed."""
     if importlib.util.find_spec("socksio") is not None:
         return
     for name in (
@@ -129,7 +129,7 @@ def check_server(url: str) -> None:
             "server."
         ) from error
     if not response.is_success:
-        # The server may require authentication, and only Prefect has the credentials.
+        # The server may require authentication; only Prefect's client sends the credentials.
         return
     try:
         version = str(response.json())

@@ -14,30 +14,30 @@ Out = Annotated[
     Path,
     Parameter(
         group=OUTPUT,
-        help="Folder for the weights, the list of patients and the validation curve. An "
-        "interrupted pretraining in it is resumed.",
+        help="Folder for the weights, the list of patients and the validation curve. If it "
+        "contains an interrupted pretraining, that is resumed.",
     ),
 ]
 Share = Annotated[
     bool,
     Parameter(
         group=OUTPUT,
-        help="Let other users read the files, as far as the umask permits. By default only their "
-        "owner can, because they contain patient ids.",
+        help="Let other users read the files, subject to the umask. By default only their owner "
+        "can, because they contain patient ids.",
     ),
 ]
 ExcludeRecords = Annotated[
     Path | None,
     Parameter(
         group=DATA,
-        help="File of record ids whose patients are not used, as --records reads it, instead of "
-        "the test patients of train.",
+        help="File with ids of records whose patients are excluded, instead of the test patients "
+        "of train; same formats as --records.",
     ),
 ]
 Repeats = Annotated[
     int,
     *number(
-        "Value of this option of train; the test patients of all its repeats are not used.",
+        "Value of this option of train; the test patients of all its repeats are excluded.",
         COHORT,
         ge=1,
     ),
@@ -46,7 +46,7 @@ Patients = Annotated[int, *number("Value of this option of train.", COHORT, ge=1
 Validation = Annotated[
     float,
     *number(
-        "Fraction of the patients for the validation error, which chooses the epoch.",
+        "Fraction of the patients for the validation error, by which the epoch is chosen.",
         COHORT,
         gt=0,
         lt=1,
@@ -87,8 +87,8 @@ ExcludePretrained = Annotated[
     bool,
     Parameter(
         group=COHORT,
-        help="Exclude test patients on whose ECGs an expert was pretrained. By default they are an "
-        "error.",
+        help="Exclude test patients on whose ECGs an expert was pretrained, instead of failing "
+        "with an error.",
     ),
 ]
 PretrainingPatients = Annotated[

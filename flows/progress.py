@@ -15,7 +15,7 @@ from rich.text import Text
 from flows.output import log_to_stderr
 
 Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)``; there is no limit on the number of calls."""
+"""Called as ``progress(done, total)``."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,16 @@ def forward_logs(logger_name: str, log: Log) -> Iterator[None]:
 
 
 def throttle(progress: Progress, seconds: float) -> Progress:
-    """Limit `progress` to one call every `seconds`; the final call always passes."""
+    """Limit the rate of calls of a progress callback.
+
+    Args:
+        progress: The callback.
+        seconds: Minimum seconds between two calls. The final call (`done` equals `total`) is always
+            forwarded.
+
+    Returns:
+        The limited callback.
+    """
     last = -float("inf")
 
     def throttled(done: int, total: int) -> None:
@@ -78,10 +87,10 @@ def throttle(progress: Progress, seconds: float) -> Progress:
 
 @contextmanager
 def in_background(progress: Progress, seconds: float) -> Iterator[Progress]:
-    """Report progress from another thread, so that a slow or failing report never stops the work.
+    """Report progress from another thread, so that slow or failing reports do not affect the work.
 
     Args:
-        progress: Called with the newest counts. Its errors are logged at DEBUG and dropped.
+        progress: Called with the newest counts. Exceptions are logged at DEBUG.
         seconds: Minimum time between two calls, and maximum wait for the last one at the end.
 
     Yields:
@@ -163,7 +172,7 @@ def _log_lines(title: str, unit: str, log: Log) -> Progress:
 
 
 def _format_rate(done: float, seconds: float, unit: str) -> str:
-    """Format a rate in units per second, or, below one unit per second, in seconds per unit."""
+    """Format a rate in units per second; below one unit per second, in seconds per unit."""
     if not done or not seconds:
         return f"0 {unit}/s"
     if done >= seconds:

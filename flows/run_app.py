@@ -1,4 +1,4 @@
-"""Run a command line and map its outcome to an exit code."""
+"""Run a command line and return an exit code."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from flows.tasks import USER_ERRORS
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the commands. After a bug, Python prints a traceback and exits with 1."""
+    """Exit codes of the commands. After an unexpected exception, Python also exits with 1."""
 
     OK = 0
     ISSUES_FOUND = 1
@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 RESUME = "Run the same command again: extractions, sweeps and copies resume, others restart."
 
 SERVER_UNREACHABLE = "Failed to reach API at"
-"""Start of Prefect's error message when no server answers."""
+"""Start of Prefect's error message if the server does not respond."""
 
 
 def run_app(app: App, arguments: Iterable[str]) -> int:
@@ -42,7 +42,7 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
         arguments: Command-line arguments without the program name.
 
     Returns:
-        The exit code that the command returned, `OK` if it returned none, or the code of an error.
+        The exit code of the command or of the error.
 
     Raises:
         RuntimeError: A command raised it, and the reason is not an unreachable Prefect server.
@@ -90,7 +90,7 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
 
 @contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that the embedded Prefect server is stopped as well."""
+    """Raise SystemExit on SIGTERM, so that the embedded Prefect server is stopped as well."""
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     try:
         yield

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from flows.help_examples import example
 from flows.output import print_text
 from flows.tables import format_table
 
 if TYPE_CHECKING:
     from pipeline.report.table import Table
 
-app: App = App(name="runs", help="List, show, compare, export and serve finished runs.")
+app: App = App(
+    name="runs",
+    help_epilogue=example("runs"),
+    help="List, show, compare, export and serve finished runs.",
+)
 
 Folder = Annotated[Path, Parameter(help="Run folder, as given to train with --out.")]
 Out = Annotated[
@@ -59,7 +64,7 @@ def table(
     _output(tables_with_notes(read_results(run), which, extra=extra), out)
 
 
-@app.command(name="ls")
+@app.command(name="ls", help_epilogue=example("runs ls"))
 def list_runs(
     folder: Annotated[
         Path, Parameter(help="Folder that contains runs, directly or up to three levels below.")
@@ -87,7 +92,7 @@ def list_runs(
         print_text(message)
 
 
-@app.command
+@app.command(help_epilogue=example("runs show"))
 def show(run: Folder, /) -> None:
     """Show a run: its configuration, the stores it was trained from, and its tables."""
     from pipeline.report.paper_tables import all_tables
@@ -103,7 +108,7 @@ def show(run: Folder, /) -> None:
     _output(all_tables(results), None)
 
 
-@app.command
+@app.command(help_epilogue=example("runs compare"))
 def compare(
     run: Folder,
     /,
@@ -133,7 +138,7 @@ def compare(
         _output(compare_runs(runs), out)
 
 
-@app.command
+@app.command(help_epilogue=example("runs page"))
 def page(
     run: Folder,
     /,
@@ -141,7 +146,7 @@ def page(
     with_ecgs: Annotated[
         bool,
         Parameter(
-            help="Also draw the ten ECGs with the largest errors and ten typical ones for each "
+            help="Also draw ten ECGs with the largest errors and ten with typical errors for each "
             "task; requires --dataset. The page then contains patient data.",
             negative="",
         ),
@@ -175,7 +180,7 @@ def page(
     print_text(f"Page: {write_page(results, out=out, dataset=source)}")
 
 
-@app.command
+@app.command(help_epilogue=example("runs export"))
 def export(
     run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
 ) -> None:
@@ -186,7 +191,7 @@ def export(
     print_text(f"Export: {out}")
 
 
-@app.command
+@app.command(help_epilogue=example("runs serve"))
 def serve(
     folder: Annotated[Path, Parameter(help="Folder that contains runs.")],
     /,
@@ -222,7 +227,7 @@ def _print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten a configuration to one level, without its stores."""
+    """Flatten a nested configuration, without its stores."""
     flat: list[tuple[str, Any]] = []
     for key, value in config.items():
         if isinstance(value, dict):

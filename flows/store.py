@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from flows import parameters as p
 from flows import store_report
 from flows import verification_parameters as vp
+from flows.help_examples import example
 from flows.output import log_to_stderr, print_text
 from flows.progress import progress_bar
 from flows.run_app import ExitCode
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
     from stores.opening import RowCounts
     from stores.verify import Verification
 
-app: App = App(name="store")
-app.command(card)
+app: App = App(name="store", help_epilogue=example("store"))
+app.command(card, help_epilogue=example("store card"))
 app.command(
     "flows.store_browse:plot",
     name="plot",
-    help="Write a page with a map of each expert's embeddings and the similarity of the experts."
-    "\n\nExample: enecg store plot stores --out map.html --dataset ludb:/data/ludb --color age",
+    help="Write a page with a map of each expert's embeddings and the similarity of the experts.",
+    help_epilogue=example("store plot"),
 )
 app.command(
     "flows.store_browse:neighbors",
     name="neighbors",
-    help="Print the records whose embeddings are nearest to that of a record, for each expert."
-    "\n\nExample: enecg store neighbors stores 40689238 --experts moment --count 10",
+    help="Print the records whose embeddings are nearest to that of a record, for each expert.",
+    help_epilogue=example("store neighbors"),
 )
 
 Root = Annotated[str, Parameter(help="Root of the stores: a folder or a URL (s3://, file://).")]
@@ -43,7 +44,7 @@ Url = Annotated[
 ]
 
 
-@app.command(name="ls")
+@app.command(name="ls", help_epilogue=example("store ls"))
 def list_stores(url: Url, /) -> int:
     """List stores with their provenance, row counts, size and current writer."""
     from stores.layout import dataset_name
@@ -67,7 +68,7 @@ def list_stores(url: Url, /) -> int:
     return _print_errors(errors)
 
 
-@app.command
+@app.command(help_epilogue=example("store show"))
 def show(
     url: Url,
     /,
@@ -84,7 +85,7 @@ def show(
     return _print_errors(errors)
 
 
-@app.command
+@app.command(help_epilogue=example("store verify"))
 def verify(
     url: Url,
     /,
@@ -113,7 +114,7 @@ def verify(
         Exit code 1 if a store is damaged or a recomputed row differs, else 0.
 
     Raises:
-        UserError: Options are missing; or `url` is one store, and its expert cannot be built again.
+        UserError: Options are missing; or `url` is one store, and its expert cannot be loaded.
         StoreError: `url` is one store, and it cannot be read or repaired.
     """
     from enecg.errors import UserError
@@ -137,7 +138,7 @@ def verify(
                     result, dataset, sample or vp.DEFAULT_SAMPLE, weights, device, seed
                 )
         except (StoreError, UserError) as error:
-            # With several stores, an error in one does not stop the verification of the others.
+            # With several stores, report the error and verify the other stores.
             if resolved.is_single_store:
                 raise
             print_text(error)
@@ -145,14 +146,14 @@ def verify(
     return ExitCode.ISSUES_FOUND if damaged else ExitCode.OK
 
 
-@app.command
+@app.command(help_epilogue=example("store gc"))
 def gc(
     root: Root,
     /,
     *,
     remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List or remove files that killed writers left behind. Rows of a store are never removed."""
+    """List or remove files left behind by killed writers. Rows of a store are never removed."""
     from stores import garbage
     from stores.links import find_links
     from stores.locate import locate
@@ -180,7 +181,7 @@ def gc(
         )
 
 
-@app.command
+@app.command(help_epilogue=example("store copy"))
 def copy(
     source: Url,
     target: Root,
@@ -238,7 +239,7 @@ def copy(
 def _count_stores(
     url: str,
 ) -> tuple[list[tuple[EmbeddingStore, RowCounts]], list[StoreError]]:
-    """Count the rows of the stores at `url`; return the errors of those that are unreadable."""
+    """Count the rows of the stores at `url`, and return the errors of unreadable stores."""
     from stores.errors import StoreError
     from stores.opening import count_rows, resolve
 

@@ -18,7 +18,7 @@ LabelSource = Annotated[
     str | None,
     Parameter(
         group=p.DATA,
-        help="Data set as SOURCE:FOLDER, which selects its stores and has the labels.",
+        help="Data set as SOURCE:FOLDER. Selects its stores, and provides the labels.",
     ),
 ]
 
@@ -79,10 +79,10 @@ def neighbors(
     rows: list[tuple[object, ...]] = []
     for name, store in zip(store_names(stores), stores, strict=True):
         with progress_bar(name, "rows", log_to_stderr) as progress:
-            found = find_neighbors(store, record, count=count, progress=progress)
-        for rank, one in enumerate(found, start=1):
-            shown = () if labels is None else _labels(labels, one.record_id)
-            rows.append((name, rank, str(one.record_id), f"{one.distance:.3f}", *shown))
+            nearest = find_neighbors(store, record, count=count, progress=progress)
+        for rank, neighbor in enumerate(nearest, start=1):
+            cells = () if labels is None else _labels(labels, neighbor.record_id)
+            rows.append((name, rank, str(neighbor.record_id), f"{neighbor.distance:.3f}", *cells))
     head = ["expert", "rank", "record", "distance"]
     head += [] if labels is None else [str(column) for column in labels.columns]
     print_text("\n".join(format_table(head, rows)))

@@ -18,7 +18,7 @@ def card(
         str,
         Parameter(
             name="--license",
-            help="License of the ECGs, as the hub names it, such as odbl or cc-by-4.0.",
+            help="License of the ECGs as an identifier of the hub, such as odbl or cc-by-4.0.",
         ),
     ],
     url: Annotated[
@@ -26,7 +26,7 @@ def card(
         Parameter(help="Address of the data set, such as https://huggingface.co/datasets/lab/ecg."),
     ],
 ) -> None:
-    """Write README.md and croissant.json into a root, for sharing it as a data set of a hub.
+    """Write README.md and croissant.json into a root, to share it as a data set on a hub.
 
     Raises:
         UserError: The root has no stores, a store cannot be opened, or a file cannot be written.

@@ -26,7 +26,15 @@ def writer(store: EmbeddingStore) -> str | None:
 
 
 def describe(store: EmbeddingStore, counts: RowCounts) -> list[str]:
-    """Describe a store: row counts, size, writer, provenance and runs."""
+    """Describe a store: row counts, size, writer, provenance and runs.
+
+    Args:
+        store: The store.
+        counts: Row counts of the store.
+
+    Returns:
+        Lines of text.
+    """
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.failed.items())
     lines = [
         str(store.location),
@@ -87,7 +95,7 @@ def verification(result: Verification) -> list[str]:
 
 
 def recomputation(result: RecomputeResult) -> list[str]:
-    """Describe how recomputed rows compare with the stored ones."""
+    """Describe the comparison of recomputed rows with the stored ones."""
     return [
         f"  {result.rows:,} rows recomputed: {result.equal:,} equal, {result.close:,} within one "
         f"unit of float16, {len(result.different):,} different",

@@ -17,9 +17,9 @@ USER_ERRORS = (UserError, StoreError)
 
 
 def return_user_errors(function: Callable[P, T]) -> Callable[P, T | Exception]:
-    """Decorate a task so that it returns a user error instead of raising it.
+    """Decorate a task so that it returns user errors instead of raising them.
 
-    If the task raised it, Prefect would log the traceback and retry the task. The flow must raise
+    If a task raises an error, Prefect logs the traceback and retries the task. The flow must raise
     the returned error.
 
     Args:
@@ -50,8 +50,8 @@ def fail_on_user_error(function: Callable[P, T]) -> Callable[P, T]:
             # Imported here because `--help` should not wait for Prefect.
             from prefect.states import Failed
 
-            # The cast is correct for callers of the flow, because Prefect does not return the
-            # state to them, but raises `error`.
+            # The cast is correct for callers of the flow: Prefect raises `error` instead of
+            # returning the state.
             return cast(T, Failed(message=printable(redact(str(error))), data=error))
 
     return wrapper

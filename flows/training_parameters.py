@@ -27,8 +27,8 @@ Share = Annotated[
     bool,
     Parameter(
         group=OUTPUT,
-        help="Let other users read the run folder, as far as the umask permits. By default only "
-        "its owner can, because it contains patient ids and labels.",
+        help="Let other users read the run folder, subject to the umask. By default only its owner "
+        "can, because it contains patient ids and labels.",
     ),
 ]
 NoPage = Annotated[
@@ -72,8 +72,8 @@ OwnTasks = Annotated[
 Repeats = Annotated[
     int,
     *number(
-        "Number of trainings, each on other random patients or, with --folds, with another seed; "
-        "results are their mean ± SD.",
+        "Number of trainings, each with other random patients or, with --folds, another seed; "
+        "results are mean ± SD over repeats.",
         COHORT,
         ge=1,
     ),
@@ -104,9 +104,9 @@ Threads = Annotated[
 MemoryLimit = Annotated[
     float,
     *number(
-        "Memory in GB for embeddings and for what is computed from them. Where they do not fit, "
-        "one expert is in memory at a time and layers are in temporary files. Results do not "
-        "depend on it.",
+        "Memory in GB for embeddings and tensors that are computed from them. If they do not fit, "
+        "only one expert's embeddings are in memory at a time, and outputs of frozen layers are "
+        "written to temporary files. Results do not depend on it.",
         TRAINING,
         gt=0,
     ),
@@ -188,8 +188,8 @@ GateMixture = Annotated[
     Literal["probabilities", "logits"],
     Parameter(
         group=GATE,
-        help="What the gate averages for classes and labels: probabilities, or logits as in the "
-        "paper.",
+        help="Values that the gate averages for classes and labels: probabilities, or logits as in "
+        "the paper.",
     ),
 ]
 TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
@@ -204,7 +204,7 @@ Trials = Annotated[
 AtOnce = Annotated[
     int,
     *number(
-        "Trials proposed together; those whose layers have the same shape are trained in one pass.",
+        "Trials sampled together; trials with layers of the same shape are trained in one pass.",
         SEARCH,
         ge=1,
     ),

@@ -32,7 +32,7 @@ RecomputedWeights = Annotated[
 DailySeed = Annotated[
     int | None,
     *number(
-        "Seed of the sample; by default the date, so that each day other rows are recomputed.",
+        "Seed of the sample; by default the date, so that other rows are recomputed each day.",
         RECOMPUTATION,
         ge=0,
     ),

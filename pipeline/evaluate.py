@@ -33,7 +33,8 @@ from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
 from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import find_complete, read_features
-from pipeline.training.pretraining_patients import Places, check_unseen, find_pretrained
+from pipeline.training.pretraining_patients import ListPaths, check_unseen, find_pretrained
+from pipeline.training.torch_state import single_thread
 from pipeline.waveforms.options import DecodeOptions
 
 EVALUATION = "evaluation.json"
@@ -147,7 +148,7 @@ def evaluate(
         find_pretrained(
             saved.stores,
             source.namespace,
-            Places(settings["weights"], pretraining_patients, saved.folder),
+            ListPaths(settings["weights"], pretraining_patients, saved.folder),
         ),
         source.index().patient_id[pd.Index(source.index().record_id).get_indexer(table.index)],
         exclude=exclude_pretrained,
@@ -166,7 +167,8 @@ def evaluate(
             repeat, predictors[repeat], features, table, unseen[repeat], tasks
         )
     )
-    scores = compute_scores(predictions)
+    with single_thread():
+        scores = compute_scores(predictions)
     config = {
         "run": str(saved.folder.resolve()),
         "trained_on": saved.config["dataset"],

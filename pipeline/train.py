@@ -146,7 +146,7 @@ def train(
         *note_rare_labels(cohorts, inputs),
     )
     inputs = replace(inputs, notes=notes)
-    with replace_output(folder, share=share) as unfinished:
+    with replace_output(folder, share=share) as unfinished, single_thread():
         log = RunLog(unfinished)
         log.write(f"{len(inputs.record_id):,} records of {inputs.dataset.namespace} in {store}.")
         for note in notes:
@@ -162,31 +162,28 @@ def train(
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
         threads = _count_threads(settings, device, inputs.cache, len(record_id))
-        with single_thread():
-            repeats = run_repeats(
-                cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
+        repeats = run_repeats(
+            cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
+        )
+        domains = fit_domains(features, cohorts)
+        if inputs.baselines:
+            random = read_features(
+                Cache(dict(inputs.baselines), inputs.cache.leads),
+                record_id,
+                device,
+                max_bytes=settings.fit.max_cache_bytes,
             )
-            domains = fit_domains(features, cohorts)
-            if inputs.baselines:
-                random = read_features(
-                    Cache(dict(inputs.baselines), inputs.cache.leads),
-                    record_id,
-                    device,
-                    max_bytes=settings.fit.max_cache_bytes,
-                )
-                repeats = add_random_baselines(
-                    repeats, inputs, random, settings.fit, log_fit, threads=threads
-                )
-            if settings.leave_one_out:
-                repeats = add_leave_one_out(repeats, inputs, features, settings.fit, log_fit)
+            repeats = add_random_baselines(
+                repeats, inputs, random, settings.fit, log_fit, threads=threads
+            )
+        if settings.leave_one_out:
+            repeats = add_leave_one_out(repeats, inputs, features, settings.fit, log_fit)
         scores = _compute_scores(repeats, names)
         efficiency = LabelEfficiency()
         if settings.label_fractions:
-            with single_thread():
-                efficiency = train_fractions(
-                    *(fractions, repeats, inputs, features, settings.fit, log_fit),
-                    threads=threads,
-                )
+            efficiency = train_fractions(
+                *(fractions, repeats, inputs, features, settings.fit, log_fit), threads=threads
+            )
             inputs = replace(inputs, notes=(*notes, *efficiency.notes))
         differences = _compute_differences(repeats, inputs)
         seconds = time.monotonic() - started

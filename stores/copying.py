@@ -54,8 +54,8 @@ def select_stores(
 
     Args:
         source: The stores to choose from.
-        reference: Name of the expert whose stores are copied for every selected data set, even if
-            `experts` does not contain it.
+        reference: Name of the expert whose stores are always copied for every selected data set,
+            whether or not `experts` contains it.
         datasets: Names and versions of data sets, such as ``ludb/1.0.1``; empty selects all.
         experts: Names of experts; empty selects all.
 
@@ -102,15 +102,15 @@ def copy_stores(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[CopyResult]:
-    """Copy stores into a root one after the other, with one or two shards in memory.
+    """Copy stores into a root one after the other. At most two shards are in memory.
 
     Source and target remain readable during the copy.
 
     Args:
         stores: The stores to copy.
         target: The target root.
-        reference: Name of an expert. Its stores in the target define which row of a new store
-            belongs to which record.
+        reference: Name of an expert. A new store has the same records in the same rows as the
+            target's store of this expert.
         log: Called with a message while waiting for a lease (`lease.acquire`).
         progress: Called with the number of processed rows and the total, both over all stores.
 
@@ -189,8 +189,8 @@ def _open_target(
     """Open the target store; create it, or append rows for records of the source, if necessary."""
     # Within a root, all stores of a data set have the same records in the same rows and shards. The
     # target's stores of the `reference` expert define this layout.
-    found = open_stores(target, source.provenance["dataset"]).stores
-    references = [store for store in found if store.location.parent.name == reference]
+    existing = open_stores(target, source.provenance["dataset"]).stores
+    references = [store for store in existing if store.location.parent.name == reference]
     record_id, shard_rows = source.record_id, source.shard_rows
     if references:
         # Like an extraction, prefer a reference store with the same dtype.
@@ -216,21 +216,21 @@ def _copy_rows(
     target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
 ) -> CopyResult:
     """Copy the rows that exist only in the source, one shard of the target at a time."""
-    # `rows_by_id` returns -1 for a record that is not in the source. Append an element, which this
-    # index selects, so that the record counts as absent.
+    # `rows_by_id` returns -1 for a record that is not in the source. This index selects the
+    # appended element, so the record counts as absent.
     source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))
     total = int((source_status != ABSENT).sum())
     whole = failed = already_present = done = 0
     damaged: list[str] = []
     for shard in range(target.shards):
         rows = source.rows_by_id(target.record_id[target.shard_slice(shard)])
-        offered = source_status[rows]
-        if not (offered != ABSENT).any():
+        new_status = source_status[rows]
+        if not (new_status != ABSENT).any():
             continue
         target.track_shard(shard)
         status = target.status(shard)
-        copy_data = (offered == WHOLE) & (status != WHOLE)
-        copy_reason = (offered >= FIRST_REASON) & (status == ABSENT)
+        copy_data = (new_status == WHOLE) & (status != WHOLE)
+        copy_reason = (new_status >= FIRST_REASON) & (status == ABSENT)
         if copy_data.any() or copy_reason.any():
             embedding = target.read_shard(shard)
             try:
@@ -238,12 +238,12 @@ def _copy_rows(
             except DamagedStore as error:
                 damaged.append(str(error))
             else:
-                status = np.where(copy_data | copy_reason, offered, status)
+                status = np.where(copy_data | copy_reason, new_status, status)
                 _write_and_compare(target, shard, embedding, status)
                 whole += int(copy_data.sum())
                 failed += int(copy_reason.sum())
-        already_present += int(((offered != ABSENT) & ~copy_data & ~copy_reason).sum())
-        done += int((offered != ABSENT).sum())
+        already_present += int(((new_status != ABSENT) & ~copy_data & ~copy_reason).sum())
+        done += int((new_status != ABSENT).sum())
         if progress is not None:
             progress(done, total)
     return CopyResult(target.location, whole, failed, already_present, tuple(damaged))
@@ -251,9 +251,9 @@ def _copy_rows(
 
 def _translate_status(target: EmbeddingStore, source: EmbeddingStore) -> UInt8[np.ndarray, " row"]:
     """Return the source's status in the target's flags; reasons without a flag become absent."""
-    value_of = {flag: value for value, flag in enumerate(target.flags)}
+    value_by_flag = {flag: value for value, flag in enumerate(target.flags)}
     translated: Int[np.ndarray, " flag"] = np.array(
-        [value_of.get(flag, ABSENT) for flag in source.flags]
+        [value_by_flag.get(flag, ABSENT) for flag in source.flags]
     )
     table = np.zeros(256, np.uint8)
     table[: len(translated)] = translated

@@ -35,7 +35,8 @@ from stores.status import ABSENT
 SHARD_ROWS = 8192
 """Default rows per shard."""
 SMALL_SHARD_ROWS = 1024
-"""Default rows per shard for up to `SHARD_ROWS` records: a shard always occupies its full size."""
+"""Default rows per shard for up to `SHARD_ROWS` records. It is smaller, because a shard always
+occupies its full size."""
 CHUNK_ROWS = 512
 """Maximum rows per chunk of the embeddings; a shard consists of chunks."""
 RECORD_ID_CHUNK_ROWS = 65_536
@@ -94,15 +95,16 @@ def create_or_grow(
         dtype: ``float16`` or ``float32``.
         reasons: Names of the failure reasons, which become status 2, 3, ...
         shard_rows: Rows per shard of a new store; None selects `default_shard_rows`.
-        feature_names: Names and units of the features, which a new store describes itself with.
+        feature_names: Names and units of the features, written into a new store; None if the
+            features have no names.
 
     Returns:
         The store, open for writing.
 
     Raises:
         StoreError: The store is damaged, has another format or cannot be written; a record id is a
-            duplicate, an empty string or -1; or the ids are text and those of the store integers,
-            or vice versa.
+            duplicate, an empty string or -1; or the ids and those of the store have different
+            types.
         LeaseLost: Another process has taken over the lease.
     """
     _check_ids(location, record_id)
@@ -123,7 +125,7 @@ def _create(
 ) -> None:
     """Write the zarr.json documents of a store without rows."""
     # First track versions, then check the lease, then decide what to write. In this order, the puts
-    # fail if another lease holder writes at any later time.
+    # fail if another lease holder writes after the check.
     writer = cast(FencedWriter, zarr_store)
     for key in documents:
         writer.track_version(f"{location.key}/{key}")
@@ -148,7 +150,7 @@ def _empty_store(
     shard_rows: int,
     feature_names: FeatureNames | None,
 ) -> dict[str, bytes]:
-    """Return the zarr.json documents of a store without rows, and the chunks of its names."""
+    """Return the zarr.json documents of a store without rows, and the chunks of feature names."""
     memory = MemoryStore()
     flags = ["absent", "whole", *reasons]
     group = zarr.create_group(

@@ -1,6 +1,6 @@
 """Parsing of JSON documents in a store root.
 
-The documents are not trusted, because anyone with write permission may have changed them.
+The documents are not trusted, because other users can have write permission.
 """
 
 import json

@@ -71,7 +71,7 @@ class EmbeddingStore:
         return ids[: min([shortest, *unwritten[:1]])]
 
     def share_record_ids(self, record_id: RecordIds) -> None:
-        """Use another array with the same record ids, so that several stores need only one."""
+        """Replace the array of record ids by an equal one, so that stores share the memory."""
         vars(self)["record_id"] = record_id
 
     @property
@@ -138,7 +138,15 @@ class EmbeddingStore:
         return slice(first, min(first + self.shard_rows, len(self.record_id)))
 
     def shard_key(self, name: str, shard: int) -> str:
-        """Return the key, in the store root, of a shard of `embedding` or `status`."""
+        """Return the key of a shard in the store root.
+
+        Args:
+            name: Name of the array, ``embedding`` or ``status``.
+            shard: Number of the shard.
+
+        Returns:
+            The key.
+        """
         suffix = f"{shard}/0" if name == "embedding" else f"{shard}"
         return f"{self.location.key}/{name}/c/{suffix}"
 
@@ -275,11 +283,21 @@ class EmbeddingStore:
             self.writer.track_version(self.shard_key(name, shard))
 
     def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
-        """Write a shard's data but not its status. Only repairs may use this; see `write_shard`."""
+        """Write a shard's data but not its status. Use `write_shard` except for repairs.
+
+        Args:
+            shard: Number of the shard.
+            embedding: Embeddings of all rows of the shard.
+        """
         self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
 
     def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
-        """Write a shard's status but not its data. Only repairs may use this; see `write_shard`."""
+        """Write a shard's status but not its data. Use `write_shard` except for repairs.
+
+        Args:
+            shard: Number of the shard.
+            status: Status of all rows of the shard.
+        """
         padded = np.full(self.shard_rows, ABSENT, np.uint8)
         padded[: len(status)] = status
         self.writer.put(self.shard_key("status", shard), append_checksum(padded))
@@ -320,9 +338,9 @@ class EmbeddingStore:
         status: UInt8[np.ndarray, " row"],
     ) -> tuple[Float[np.ndarray, "row feature"], UInt8[np.ndarray, " row"]]:
         """Return the rows and the status to write, merged with the shard's current version."""
-        # Treat a current row with finite data as whole regardless of its status, because the other
-        # writer may have written its data but not its status yet. Then no put removes a row, and
-        # the status that is written last marks only rows with data as whole.
+        # A row with finite data is whole regardless of its status, because the other writer may not
+        # have written the status yet. Therefore no put removes a row, and the status, which is
+        # written last, marks only rows with data as whole.
         self.track_shard(shard)
         current, current_status = self.read_shard(shard), self.status(shard)
         keep = finite_rows(current) & (status != WHOLE)

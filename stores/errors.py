@@ -61,7 +61,7 @@ class VersionConflict(Exception):
 
 
 def damaged_store_error(location: object, problem: str, *, repairable: bool = True) -> DamagedStore:
-    """Return the error for a damaged store, to be raised by the caller; see `describe_damage`."""
+    """Return the error for a damaged store; see `describe_damage` for the arguments."""
     return DamagedStore(describe_damage(location, problem, repairable=repairable))
 
 
@@ -86,7 +86,15 @@ def describe_damage(location: object, problem: str, *, repairable: bool = True) 
 
 
 def access_denied_error(location: object, error: PermissionError) -> StoreError:
-    """Return the error for a file or folder of another user that this user may not read."""
+    """Return the error for a file or folder that is skipped because reading is not permitted.
+
+    Args:
+        location: Location of the file or folder.
+        error: Error of the file system.
+
+    Returns:
+        The error with a remedy.
+    """
     return StoreError(
         f"{location} cannot be read ({error.strerror}) and is skipped; ask its owner for "
         "permission to read it."
@@ -94,7 +102,15 @@ def access_denied_error(location: object, error: PermissionError) -> StoreError:
 
 
 def too_large(location: object, size: int) -> str:
-    """Return the message for a document that is too large to be read."""
+    """Return the message for a document that is too large.
+
+    Args:
+        location: Location of the document.
+        size: Size in bytes.
+
+    Returns:
+        The message.
+    """
     return f"{location} has {size:,} bytes, too many for a document of a store; remove it."
 
 
@@ -108,8 +124,7 @@ def translate_errors(location: object) -> Iterator[None]:
     Raises:
         StoreError: The block raised `VersionConflict`, an obstore error, or an `OSError` that
             `DISK_REMEDIES` lists.
-        OSError: The block raised another `OSError`; it is not translated, nor are exceptions of
-            other types.
+        OSError: The block raised another `OSError`. Other exceptions are not translated either.
     """
     try:
         yield

@@ -35,7 +35,12 @@ class FeatureNames:
 
 
 def write_feature_names(group: zarr.Group, features: FeatureNames) -> None:
-    """Add the arrays to the group of a new store."""
+    """Add the arrays of names and units to the group of a new store.
+
+    Args:
+        group: Zarr group of the store.
+        features: Names and units.
+    """
     for array, values, title in (
         (NAME, features.names, "name of the feature"),
         (UNIT, features.units, "unit of the feature"),
@@ -61,8 +66,7 @@ def read_feature_names(group: zarr.Group, features: int) -> FeatureNames | None:
         features: Number of features.
 
     Returns:
-        The names; None if the store has none, or if the arrays with these names contain something
-        else.
+        The names; None if the store has none, or if the contents of these arrays are not names.
 
     Raises:
         ValueError: A chunk does not match its checksum.
@@ -77,7 +81,7 @@ def read_feature_names(group: zarr.Group, features: int) -> FeatureNames | None:
 def _read_text(array: Any, features: int) -> tuple[str, ...] | None:
     if not isinstance(array, zarr.Array) or not array.shape == array.chunks == (features,):
         return None
-    # A small compressed file could fill the memory.
+    # Reject compression, because a small compressed file could fill the memory.
     codecs = getattr(array.metadata, "codecs", (None,))
     if not all(isinstance(codec, _CODECS) for codec in codecs):
         return None

@@ -56,7 +56,9 @@ class GarbageItem:
 
 
 def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list[GarbageItem]:
-    """Find everything in a store root that may be removed, except in stores with links.
+    """Find the files and folders in a store root that may be removed.
+
+    Stores with symbolic links are skipped.
 
     Args:
         root: The store root.
@@ -69,14 +71,14 @@ def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list
     Raises:
         StoreError: The root cannot be read.
     """
-    found: list[GarbageItem] = []
+    items: list[GarbageItem] = []
     denied = [] if denied is None else denied
     with translate_errors(root):
         for store in _all_stores(root, denied):
             # `find_links` reports links.
             with suppress(UnsafeFile), _skip_denied(store, denied):
-                found += [*_garbage_in_store(store), *_garbage_beside_store(store)]
-    return found
+                items += [*_garbage_in_store(store), *_garbage_beside_store(store)]
+    return items
 
 
 def remove_garbage(
@@ -136,10 +138,10 @@ def _remove_from_store(store: Location, items: Sequence[GarbageItem]) -> Iterato
 def _all_stores(root: Location, denied: list[StoreError]) -> list[Location]:
     """Return the locations of all stores, including removed ones that left leases or runs.
 
-    Folders that are not named by an identity are not stores: the root, or the target of a link in
-    place of a data set, may be any folder.
+    Folders whose name is not an identity are ignored, because the root, or the target of a link in
+    place of a data set, can contain other folders.
     """
-    found = []
+    stores = []
     for dataset in dataset_folders(root, denied):
         folders = list_folders(dataset, denied)
         experts = [folder for folder in folders if folder.name not in RESERVED_FOLDERS]
@@ -152,8 +154,8 @@ def _all_stores(root: Location, denied: list[StoreError]) -> list[Location]:
             for store in list_folders(expert, denied)
             if is_identity(store.name)
         }
-        found += [dataset / expert / identity for expert, identity in sorted(keys)]
-    return found
+        stores += [dataset / expert / identity for expert, identity in sorted(keys)]
+    return stores
 
 
 def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[GarbageItem]:

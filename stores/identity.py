@@ -1,4 +1,4 @@
-"""The identity of a store: a digest of everything that determines its embeddings."""
+"""The identity of a store: a digest of all settings and versions that determine its embeddings."""
 
 import hashlib
 import json

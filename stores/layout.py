@@ -69,17 +69,28 @@ def dataset_name(store: Location) -> str:
 
 
 def dataset_folders(root: Location, denied: list[StoreError]) -> Iterator[Location]:
-    """Yield the folder of every version of every data set; see `list_folders` for `denied`."""
+    """Yield the folder of every version of every data set.
+
+    Args:
+        root: The store root.
+        denied: Receives the errors of folders that this user may not list.
+
+    Yields:
+        Folders at depth 2 below the root.
+    """
     for name in root.folders():
         yield from list_folders(name, denied)
 
 
 def list_folders(folder: Location, denied: list[StoreError]) -> list[Location]:
-    """Return the subfolders of a folder, none if this user may not list it.
+    """Return the subfolders of a folder.
 
     Args:
-        folder: A folder below the root, which may belong to another user.
-        denied: Receives the error of a folder that this user may not list.
+        folder: A folder below the root.
+        denied: Receives the error if this user may not list the folder.
+
+    Returns:
+        The subfolders; empty if this user may not list the folder.
     """
     try:
         return folder.folders()

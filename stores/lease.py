@@ -6,11 +6,10 @@ The holder renews the lease by rewriting its document every 10 s, and marks it a
 end. A process that wants the lease polls the document. If the document does not change for 45 s,
 measured by the polling process's own clock, the lease has expired, and the polling process may
 create the document with the next number. No file locks are used, and clocks of different machines
-are never compared. A document that is not a valid lease record, such as one with `expires` out of
-bounds, counts as one that is not renewed: its lease expires after 45 s.
+are never compared. A lease whose document is not a valid lease record also expires after 45 s.
 
-A holder that was suspended may resume after its lease has expired and try to write. The store roots
-reject such writes (`local.py`, `objects.py`).
+A suspended holder can resume after its lease has expired, and try to write. The store roots reject
+such writes (`local.py`, `objects.py`).
 """
 
 import re
@@ -30,7 +29,7 @@ HEARTBEAT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 """Interval at which a waiting process reads the lease document."""
 MAX_NUMBER = 10**18 - 1
-"""Highest number of a lease. Counting never reaches it, but other users may write any number."""
+"""Highest number of a lease. It is reached only if another program has written a document."""
 
 
 class LeaseHeld(StoreError):
@@ -96,7 +95,7 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Release the lease; if its document cannot be written, the lease expires instead."""
+        """Release the lease. If the document cannot be written, the lease expires later."""
         self._done.set()
         with suppress(OSError):
             self.ticket.staging.root.remove_staging(self.ticket.staging.key)
@@ -141,7 +140,7 @@ def acquire(
 ) -> Lease:
     """Acquire a lease, or take over an expired one.
 
-    If the lease is held, wait until it is released or expires. Raise `LeaseHeld` once the holder
+    If the lease is held, wait until it is released or expires. Raise `LeaseHeld` after the holder
     has renewed it and `wait_seconds` have elapsed since the call.
 
     Args:
@@ -167,9 +166,9 @@ def acquire(
     last_seen: tuple[int, LeaseRecord | None] | None = None
     last_change = start
     while True:
-        # This process may be suspended at any line. Measure the time without a change from after
-        # the first read of a document to before its latest read, so a suspension between the two
-        # reads cannot make a running holder's lease appear expired.
+        # This process may be suspended at any time. Measure the time without a change from after
+        # the first read of a document to before its latest read, so that a suspension between the
+        # two reads cannot make the lease of a running holder appear expired.
         now = time.monotonic()
         number, record = _read_highest(folder)
         if (number, record) != last_seen:
@@ -280,7 +279,7 @@ def _remove_lower(folder: Location, number: int) -> None:
 def _restart_numbers(folder: Location) -> None:
     """Remove an expired or released lease with the highest number, which has no successor."""
     with translate_errors(folder):
-        # First the staging folders, so that the previous holder can no longer write.
+        # Remove the staging folders first, so that the previous holder can no longer write.
         for staging in folder.folders():
             if parse_lease_number(staging) == MAX_NUMBER:
                 folder.root.remove_staging(staging.key)
@@ -290,7 +289,7 @@ def _restart_numbers(folder: Location) -> None:
 def _read_highest(folder: Location) -> tuple[int, LeaseRecord | None]:
     """Return the highest lease number (0 if there is none) and its record (None if invalid)."""
     with translate_errors(folder):
-        # A folder or link in place of a document counts, because it prevents its creation.
+        # Include folders and links with the name of a document, because they prevent its creation.
         names = [name for name in folder.root.names(folder.key) if name.endswith(".json")]
         number = max((parse_lease_number(folder / name) for name in names), default=0)
         if not number:

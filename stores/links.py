@@ -1,4 +1,4 @@
-"""Find links in a store root that no command follows."""
+"""Find symbolic links in a store root."""
 
 from contextlib import suppress
 
@@ -9,7 +9,7 @@ from stores.location import Location
 
 
 def find_links(root: Location) -> list[tuple[Location, str]]:
-    """Find symbolic links below the folders of data sets; they are neither followed nor removed.
+    """Find symbolic links below the folders of data sets. EnECG neither follows nor removes them.
 
     Returns:
         Location and target of each link.
@@ -17,15 +17,15 @@ def find_links(root: Location) -> list[tuple[Location, str]]:
     Raises:
         StoreError: The root cannot be read.
     """
-    found: list[tuple[Location, str]] = []
+    links: list[tuple[Location, str]] = []
     if not isinstance(root.root, LocalRoot):
-        return found
+        return links
     with translate_errors(root):
         # `find_garbage` reports the folders that this user may not list.
         folders = [*dataset_folders(root, [])]
         while folders:
             folder = folders.pop()
             with suppress(PermissionError):
-                found += [(folder / name, target) for name, target in root.root.links(folder.key)]
+                links += [(folder / name, target) for name, target in root.root.links(folder.key)]
             folders += list_folders(folder, [])
-    return sorted(found, key=lambda link: str(link[0]))
+    return sorted(links, key=lambda link: str(link[0]))

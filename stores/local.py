@@ -85,18 +85,19 @@ class LocalRoot:
             os.close(descriptor)
 
     def write(self, key: str, value: bytes) -> None:
-        """Write a file and rename it into place."""
+        """Write a file and rename it into place; see `StoreRoot.write`."""
         path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(value, partial_name(path.parent)).replace(path)
         sync_folders(path.parent, self.directory)
 
     def create(self, key: str, value: bytes) -> bool:
-        """Write a file if it does not exist, using a hard link, which is atomic on NFS too."""
+        """Write a file if it does not exist; see `StoreRoot.create`."""
         path = safe_path(self.directory, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = write_durably(value, partial_name(path.parent))
         try:
+            # Creating a hard link is atomic, on NFS too.
             os.link(partial, path)
         except FileExistsError:
             return False
@@ -128,15 +129,15 @@ class LocalRoot:
         follows = depth(key) < DATASET_DEPTH
         try:
             with os.scandir(safe_folder(self.directory, key)) as entries:
-                found = sorted(
+                children = sorted(
                     (entry.name, entry.is_dir())
                     for entry in entries
                     if follows or not entry.is_symlink()
                 )
         except (FileNotFoundError, NotADirectoryError):
             return [], []
-        folders = [name for name, is_folder in found if is_folder]
-        return folders, [name for name, is_folder in found if not is_folder]
+        folders = [name for name, is_folder in children if is_folder]
+        return folders, [name for name, is_folder in children if not is_folder]
 
     def names(self, key: str) -> list[str]:
         """Return the names of folders, files and links in a folder; see `children`."""
@@ -182,7 +183,7 @@ class LocalRoot:
         safe_path(self.directory, key).mkdir(parents=True)
 
     def remove_staging(self, key: str) -> None:
-        """Remove a staging folder and its files, even while its owner creates more."""
+        """Remove a staging folder and its files, even while its owner writes to it."""
         folder = safe_path(self.directory, key)
         # Once the folder is renamed, its owner can no longer write. Deleting the files may fail,
         # because another user owns them or NFS keeps a file that a process has open.

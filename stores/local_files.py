@@ -1,4 +1,4 @@
-"""Paths below a local store root, without links, and durable writes."""
+"""Paths below a local store root that contain no links, and durable writes."""
 
 import os
 import uuid
@@ -41,7 +41,19 @@ def safe_path(root: Path, key: str) -> Path:
 
 
 def safe_folder(root: Path, key: str) -> Path:
-    """Return a folder's path like `safe_path`; also raise UnsafeFile if the folder is a link."""
+    """Return the path of a folder below a root.
+
+    Args:
+        root: Directory of the store root; see `safe_path`.
+        key: Key of the folder.
+
+    Returns:
+        The path.
+
+    Raises:
+        UnsafeFile: The folder, or one above it, is a link inside a data set's folder, or the key is
+            invalid.
+    """
     path = safe_path(root, key)
     if depth(key) > DATASET_DEPTH and path.is_symlink():
         raise UnsafeFile(describe_link(path, path.resolve()))
@@ -54,12 +66,20 @@ def depth(key: str) -> int:
 
 
 def partial_name(folder: Path) -> Path:
-    """Return a new name for a file in a folder that is still being written."""
+    """Return a new unique path for a partial file in a folder."""
     return folder / f"{uuid.uuid4().hex}{PARTIAL}"
 
 
 def write_durably(value: BytesLike, path: Path) -> Path:
-    """Write and sync a new file; remove it if this fails."""
+    """Write a new file and sync it to disk. If this fails, remove the file.
+
+    Args:
+        value: Contents.
+        path: The file; must not exist.
+
+    Returns:
+        `path`.
+    """
     try:
         with path.open("xb") as file:
             file.write(value)
@@ -72,7 +92,12 @@ def write_durably(value: BytesLike, path: Path) -> Path:
 
 
 def sync_folders(folder: Path, top: Path) -> None:
-    """Sync a folder and its parents up to `top`, so that new directory entries are durable."""
+    """Sync folders to disk, so that new directory entries are durable.
+
+    Args:
+        folder: The first folder.
+        top: The last folder, which is `folder` or one of its parents.
+    """
     for current in (folder, *folder.parents):
         descriptor = os.open(current, os.O_RDONLY)
         try:

@@ -28,7 +28,19 @@ class RegularFileStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read a value or a part of it; raise UnsafeFile if it is not a small regular file."""
+        """Read a value or a part of it.
+
+        Args:
+            key: Key of the value.
+            prototype: Type of buffer to return.
+            byte_range: Part to read; None reads the complete value.
+
+        Returns:
+            The buffer; None if the value does not exist.
+
+        Raises:
+            UnsafeFile: The file is not a regular file, or is larger than `MAX_VALUE_BYTES`.
+        """
         await asyncio.to_thread(self._check, key)
         return await super().get(key, prototype, byte_range)
 
@@ -63,12 +75,16 @@ class FencedLocalStore(RegularFileStore):
         """Do nothing: once the lease is lost, writes fail because the staging folder is removed."""
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a complete value durably."""
+        """Write a complete value durably; see `put`."""
         self._check_writable()
         await asyncio.to_thread(self.put, key, value.as_buffer_like())
 
     def put(self, key: str, value: BytesLike) -> None:
         """Write a complete value durably.
+
+        Args:
+            key: Key of the value.
+            value: Contents.
 
         Raises:
             LeaseLost: The staging folder has been removed.

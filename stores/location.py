@@ -25,6 +25,10 @@ class FencedWriter(Protocol):
     def put(self, key: str, value: BytesLike) -> None:
         """Write a complete value durably.
 
+        Args:
+            key: Key of the value.
+            value: Contents.
+
         Raises:
             LeaseLost: Another process has taken over the lease.
             VersionConflict: The current version of the value is not the tracked one.
@@ -42,6 +46,13 @@ class RangeReader(Protocol):
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes ``[start, stop)``.
+
+        Args:
+            start: Offset of the first byte.
+            stop: Offset after the last byte.
+
+        Returns:
+            The bytes; fewer if the value ends before `stop`.
 
         Raises:
             VersionConflict: This version is no longer available.
@@ -78,13 +89,24 @@ class StoreRoot(Protocol):
         ...
 
     def write(self, key: str, value: bytes) -> None:
-        """Write a value, replacing an existing one."""
+        """Write a value, replacing an existing one.
+
+        Args:
+            key: Key of the value.
+            value: Contents.
+        """
         ...
 
     def create(self, key: str, value: bytes) -> bool:
-        """Write a value if the key does not exist, and return whether it was written.
+        """Write a value if the key does not exist.
 
-        If several processes call this concurrently, exactly one of them receives True.
+        Args:
+            key: Key of the value.
+            value: Contents.
+
+        Returns:
+            Whether the value was written. If several processes call this concurrently, exactly one
+            of them receives True.
         """
         ...
 

@@ -23,7 +23,7 @@ MAX_ID_CHUNK_ROWS = 1 << 20
 """Maximum number of record ids per chunk."""
 
 _LISTED_ROWS = 10**7
-"""If a store has more rows, check that its record ids exist, by counting their chunks."""
+"""If a store has more rows, check that all its chunks of record ids exist before reading them."""
 
 _Length = Annotated[int, Field(ge=0, le=MAX_ROWS)]
 _Size = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -73,7 +73,7 @@ class _StatusAttributes(BaseModel):
 
 
 def check_documents(location: Location) -> None:
-    """Check the zarr.json documents of a store; missing ones are reported when it is opened.
+    """Check the zarr.json documents of a store. Missing documents are not reported here.
 
     Args:
         location: Location of the store.
@@ -96,7 +96,7 @@ def check_documents(location: Location) -> None:
 
 
 def check_arrays(store: EmbeddingStore) -> None:
-    """Check that the arrays of a store fit together.
+    """Check that the arrays of a store are consistent.
 
     Args:
         store: The opened store.

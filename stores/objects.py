@@ -76,12 +76,12 @@ class ObjectRoot:
     def read(self, key: str) -> bytes | None:
         """Return a small object's contents, or None if it does not exist."""
         try:
-            found = retry_unsent(obstore.get, self.client, key)
+            response = retry_unsent(obstore.get, self.client, key)
         except FileNotFoundError:
             return None
-        if found.meta["size"] > MAX_DOCUMENT_BYTES:
-            raise UnsafeFile(too_large(f"{self.url}/{key}", found.meta["size"]))
-        return bytes(found.bytes())
+        if response.meta["size"] > MAX_DOCUMENT_BYTES:
+            raise UnsafeFile(too_large(f"{self.url}/{key}", response.meta["size"]))
+        return bytes(response.bytes())
 
     @contextmanager
     def open(self, key: str) -> Iterator["ObjectReader | None"]:
@@ -115,9 +115,9 @@ class ObjectRoot:
     def children(self, key: str) -> tuple[list[str], list[str]]:
         """Return the names of common prefixes and objects directly below a prefix."""
         prefix = f"{key}/" if key else None
-        found = retry_unsent(obstore.list_with_delimiter, self.client, prefix)
-        folders = sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
-        return folders, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
+        listing = retry_unsent(obstore.list_with_delimiter, self.client, prefix)
+        folders = sorted(path.rstrip("/").rpartition("/")[2] for path in listing["common_prefixes"])
+        return folders, sorted(meta["path"].rpartition("/")[2] for meta in listing["objects"])
 
     def names(self, key: str) -> list[str]:
         """Return the names of common prefixes and objects directly below a prefix."""
@@ -125,7 +125,7 @@ class ObjectRoot:
         return folders + objects
 
     def links(self, key: str) -> list[tuple[str, str]]:
-        """Return nothing: there are no links in an object store."""
+        """Return an empty list, because object stores have no links."""
         return []
 
     def sizes(self, key: str) -> Iterator[tuple[str, int]]:
@@ -177,22 +177,34 @@ class ObjectReader:
 
 
 class BoundedObjectStore(ObjectStore[Any]):
-    """Zarr's `ObjectStore` that reads only objects of a limited size."""
+    """Zarr's `ObjectStore` with a limit on the size of objects."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Read an object or a part of it; raise UnsafeFile if the whole object is too large."""
+        """Read an object or a part of it.
+
+        Args:
+            key: Key of the object.
+            prototype: Type of buffer to return.
+            byte_range: Part to read; None reads the complete object.
+
+        Returns:
+            The buffer; None if the object does not exist.
+
+        Raises:
+            UnsafeFile: The complete object is requested and is larger than `MAX_VALUE_BYTES`.
+        """
         if byte_range is not None:
             return await super().get(key, prototype, byte_range)
         try:
             # Only the response's header is read here.
-            found = await obstore.get_async(self.store, key)
+            response = await obstore.get_async(self.store, key)
         except FileNotFoundError:
             return None
-        if (size := found.meta["size"]) > MAX_VALUE_BYTES:
+        if (size := response.meta["size"]) > MAX_VALUE_BYTES:
             raise UnsafeFile(too_large(key, size))
-        return prototype.buffer.from_bytes(memoryview(await found.bytes_async()))
+        return prototype.buffer.from_bytes(memoryview(await response.bytes_async()))
 
 
 class ConditionalObjectStore(BoundedObjectStore):
@@ -221,6 +233,10 @@ class ConditionalObjectStore(BoundedObjectStore):
     def put(self, key: str, value: BytesLike) -> None:
         """Put an object, replacing only its tracked version.
 
+        Args:
+            key: Key of the object.
+            value: Contents.
+
         Raises:
             VersionConflict: The object has changed since its version was tracked, or it exists
                 although no version is tracked.
@@ -242,12 +258,12 @@ class ConditionalObjectStore(BoundedObjectStore):
         self.versions[key] = _version_of(meta)
 
     def _find_own_put(self, key: str, value: BytesLike) -> Any:
-        """Return the object's metadata if it holds exactly this value, else None."""
+        """Return the object's metadata if its contents equal this value, else None."""
         try:
-            found = retry_unsent(obstore.get, self.store, key)
+            response = retry_unsent(obstore.get, self.store, key)
         except FileNotFoundError:
             return None
-        return found.meta if memoryview(found.bytes()) == value else None
+        return response.meta if memoryview(response.bytes()) == value else None
 
 
 def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -258,8 +274,8 @@ def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -
 
     Args:
         request: The obstore function.
-        *arguments: Its arguments.
-        **options: Its keyword arguments.
+        *arguments: Arguments of the function.
+        **options: Keyword arguments of the function.
 
     Returns:
         The result of the function.

@@ -100,7 +100,7 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
 
 
 def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> EmbeddingStore:
-    """Open a store like `open_store`, but through a given Zarr store."""
+    """Open a store like `open_store`, through an existing Zarr store of its root."""
     with translate_errors(location):
         check_documents(location)
         try:
@@ -143,7 +143,7 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
             "remove the folder."
         )
     name = f"{store.provenance['dataset']}/{store.provenance['expert']}"
-    # The URL of a single store may be its own root.
+    # Check the folders only if they are known: the location of a single store can be a root.
     if location.key.count("/") == STORE_DEPTH - 1 and location.parent.key != name:
         raise StoreError(
             f"{location} is a store of {name}, but its folder is that of another data set or "

@@ -17,6 +17,13 @@ BLOCK_ROWS = 32_768
 def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """Return the row of each record.
 
+    Args:
+        store: The store.
+        record_id: Ids of the records.
+
+    Returns:
+        Row numbers, in the order of `record_id`.
+
     Raises:
         StoreError: The store has no row for a record.
     """
@@ -32,6 +39,13 @@ def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " 
 
 def find_whole_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
     """Return the row of each record; every record must have the status `WHOLE`.
+
+    Args:
+        store: The store.
+        record_id: Ids of the records.
+
+    Returns:
+        Row numbers, in the order of `record_id`.
 
     Raises:
         StoreError: A record has no row, has not been extracted, or failed.
@@ -90,8 +104,8 @@ def iter_batches(
         batch_size: Records per batch; the last batch may be smaller.
         seed: Seed of the order.
         dtype: Data type of the arrays; None keeps that of each store.
-        block_rows: Rows per store that are held in memory and shuffled together. Every order is
-            equally likely only if all records fit into one block.
+        block_rows: Rows per store that are held in memory and shuffled together. The order is
+            uniformly random only if all records fit into one block.
 
     Yields:
         The record ids of a batch, and one array of shape (batch, features) per store.

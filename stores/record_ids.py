@@ -56,7 +56,15 @@ def is_unwritten(ids: RecordIds) -> Bool[np.ndarray, " record"]:
 
 
 def pad_ids(ids: RecordIds, rows: int) -> RecordIds:
-    """Pad ids with the fill value to a length of `rows`."""
+    """Append the fill value to ids.
+
+    Args:
+        ids: The ids.
+        rows: Length of the result.
+
+    Returns:
+        The padded ids.
+    """
     padding = np.full(rows - len(ids), UNWRITTEN[zarr_data_type(ids)], ids.dtype)
     return np.concatenate([ids, padding])
 

@@ -30,7 +30,19 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def read_open_file(descriptor: int, path: Path, limit: int) -> bytes:
-    """Read an open file; raise UnsafeFile if it has more than `limit` bytes."""
+    """Read an open file.
+
+    Args:
+        descriptor: File descriptor; remains open.
+        path: Path of the file, for the error message.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The contents.
+
+    Raises:
+        UnsafeFile: The file is larger than `limit`.
+    """
     size = os.fstat(descriptor).st_size
     if size > limit:
         raise UnsafeFile(too_large(path, size))
@@ -76,7 +88,15 @@ def open_regular(path: Path, *, follow: bool = False) -> int:
 
 
 def check_regular(path: Path, status: os.stat_result) -> None:
-    """Raise UnsafeFile unless `status`, the result of `lstat`, describes a regular file."""
+    """Check that a path is a regular file.
+
+    Args:
+        path: The path.
+        status: Result of `lstat` or `fstat`.
+
+    Raises:
+        UnsafeFile: The path is a symbolic link or not a regular file.
+    """
     if stat.S_ISLNK(status.st_mode):
         raise UnsafeFile(describe_link(path, path.resolve()))
     if not stat.S_ISREG(status.st_mode):

@@ -27,7 +27,7 @@ class _Failure(BaseModel):
 class _Run(BaseModel):
     """The keys of a run record that EnECG reads; a run record may contain other keys."""
 
-    # Strict, because readers use the values of the document, which pydantic would convert.
+    # Validate without type conversion, because the original document is used.
     model_config = ConfigDict(strict=True)
 
     started: str = ""
@@ -65,13 +65,18 @@ def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the run records of a store, newest first; each is read when it is requested."""
+    """Yield the run records of a store, newest first. They are read lazily."""
     for _, _, run in _iter_files(store):
         yield run
 
 
 def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
-    """Copy the run records of a store that are missing in another."""
+    """Copy run records that are missing in the target.
+
+    Args:
+        source: Store whose run records are copied.
+        target: Store to copy them to.
+    """
     with translate_errors(target.location):
         for file, value, _ in _iter_files(source):
             copy = runs_folder(target.location) / file.name
@@ -81,8 +86,7 @@ def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
 def _iter_files(store: EmbeddingStore) -> Iterator[tuple[Location, bytes, dict[str, Any]]]:
     """Yield the files, contents and values of the run records of a store, newest first.
 
-    Invalid run records and links are skipped, because they do not affect the embeddings; so are
-    those that this user may not read.
+    Links, and run records that are invalid or not readable for this user, are skipped.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):

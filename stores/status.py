@@ -16,6 +16,14 @@ FIRST_REASON = 2
 def pending_rows(
     status: UInt8[np.ndarray, " record"], *, retry_failed: bool
 ) -> Bool[np.ndarray, " record"]:
-    """Return a mask of the rows to compute: absent rows and, if requested, failed rows."""
+    """Return a mask of the rows to compute.
+
+    Args:
+        status: Status of each row.
+        retry_failed: Whether to include failed rows.
+
+    Returns:
+        Mask of the absent rows and, with `retry_failed`, the failed rows.
+    """
     mask: np.ndarray = (status != WHOLE) if retry_failed else (status == ABSENT)
     return mask

@@ -31,8 +31,8 @@ class Finding:
         shard: Number of the shard, or None if the finding concerns the store.
         message: Description of the finding.
         rows: Number of rows with status whole whose embedding is lost.
-        harmless: Whether the finding is only an incomplete write by an interrupted or running
-            writer. It does not affect readers, and the next extraction completes it.
+        harmless: Whether the finding is only an incomplete write of an interrupted or running
+            process. It does not affect readers, and the next extraction completes it.
         repairable: Whether `repair_store` can repair it.
     """
 
@@ -123,7 +123,7 @@ def verify(
         raise ValueError(f"{store.location} is open for reading only.")
     findings = _check_record_ids(store)
     if store.ticket is None and any(not finding.repairable for finding in findings):
-        # The store may have been opened while it was growing, so open and check it again.
+        # The store may have grown while it was opened, so open and check it again.
         store = open_store(store.location)
         findings = _check_record_ids(store)
     if any(not finding.repairable for finding in findings):

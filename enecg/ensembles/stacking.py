@@ -52,7 +52,18 @@ class Stacking:
                 "The training records of one of the tasks have only one class, so stacking cannot "
                 "be fitted; remove the task or use more records."
             )
-        # Imported here because importing scikit-learn takes a second.
+        # Imported here because importing scikit-learn takes a second, and before the limit because
+        # only loaded libraries are limited.
+        import sklearn.linear_model  # noqa: F401
+        from threadpoolctl import threadpool_limits
+
+        # The products are so small that synchronizing threads takes longer than computing them.
+        with threadpool_limits(1, user_api="blas"):
+            return self._stack(heads, train, validation)
+
+    def _stack(
+        self, heads: HeadOutputs, train: Int[Tensor, " train"], validation: Int[Tensor, " held_out"]
+    ) -> EnsembleOutput:
         from sklearn.linear_model import LogisticRegression, Ridge
 
         outputs = concatenate(heads.kind, heads.outputs)

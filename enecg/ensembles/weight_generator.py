@@ -1,5 +1,6 @@
 """A small network that predicts expert weights for each record from the experts' outputs."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from enecg.ensembles.base import (
@@ -42,7 +44,9 @@ class WeightGenerator:
     Attributes:
         hidden: Units of the hidden layer.
         dropout: Dropout probability.
-        batch_size: Records per optimizer step.
+        batch_size: Smallest number of records per optimizer step.
+        steps: Largest number of optimizer steps per epoch. Batches are larger where there are more
+            records.
         epochs: Maximum number of epochs.
         patience: Epochs without a lower validation loss before training stops.
         learning_rate: Learning rate of AdamW.
@@ -51,6 +55,7 @@ class WeightGenerator:
     hidden: int = 32
     dropout: float = 0.1
     batch_size: int = 64
+    steps: int = 20
     epochs: int = 100
     patience: int = 10
     learning_rate: float = 1e-3
@@ -58,29 +63,40 @@ class WeightGenerator:
 
     def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
         """Combine the heads; see `Ensemble.__call__`."""
-        with _seeded(seed):
-            network = self._fit(heads, seed)
-        with torch.inference_mode():
-            weights = network(concatenate(heads.kind, heads.outputs)).softmax(-1)
-        return combine(heads, weights)
-
-    def _fit(self, heads: HeadOutputs, seed: int) -> nn.Module:
         train, validation = labeled_rows(heads, "training"), labeled_rows(heads, "validation")
         inputs = concatenate(heads.kind, heads.outputs)
-        network = self._build(inputs[train], len(heads.outputs)).to(inputs.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
+        standardize = Standardize(inputs.shape[1])
+        standardize.fit(inputs[train])
+        inputs = standardize.to(inputs.device)(inputs)
+        with _seeded(seed):
+            network = self._fit(heads, inputs, train, validation, seed)
+        with torch.inference_mode():
+            weights = network(inputs).softmax(-1)
+        return combine(heads, weights)
+
+    def _fit(
+        self,
+        heads: HeadOutputs,
+        inputs: Float[Tensor, "record feature"],
+        train: Int[Tensor, " train"],
+        validation: Int[Tensor, " validation"],
+        seed: int,
+    ) -> FFN:
+        network = self._build(inputs.shape[1], len(heads.outputs)).to(inputs.device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, fused=True)
 
         def mixture_loss(rows: Tensor) -> Tensor:
             mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
+        batch_size = max(self.batch_size, math.ceil(len(train) / self.steps))
         rng = np.random.default_rng(seed)
         best_loss, best_state, epochs_since_best = float("inf"), deepcopy(network.state_dict()), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
                 shuffled = train[torch.from_numpy(rng.permutation(len(train))).to(train.device)]
-                for rows in shuffled.split(self.batch_size):
+                for rows in shuffled.split(batch_size):
                     optimizer.zero_grad()
                     mixture_loss(rows).backward()
                     optimizer.step()
@@ -96,14 +112,12 @@ class WeightGenerator:
         network.load_state_dict(best_state)
         return network
 
-    def _build(self, inputs: Tensor, experts: int) -> nn.Module:
+    def _build(self, features: int, experts: int) -> FFN:
         """Build the untrained network, which weights all experts equally."""
-        standardize = Standardize(inputs.shape[1])
-        standardize.fit(inputs)
-        ffn = FFN(inputs.shape[1], self.hidden, experts, self.dropout)
+        ffn = FFN(features, self.hidden, experts, self.dropout)
         nn.init.zeros_(ffn.prediction.weight)
         nn.init.zeros_(ffn.prediction.bias)
-        return nn.Sequential(standardize, ffn)
+        return ffn
 
 
 @contextmanager

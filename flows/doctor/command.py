@@ -46,7 +46,9 @@ def doctor(
         bool, Parameter(name="--json", group=p.OUTPUT, help="Print the findings as JSON.")
     ] = False,
 ) -> int:
-    """Check the installation, and optionally a data set and a store, with a remedy for each fault.
+    """Check the installation, and optionally a data set and a store.
+
+    Each problem is reported with a remedy.
 
     Returns:
         The exit code: 1 if a check failed.

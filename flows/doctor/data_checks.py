@@ -14,7 +14,7 @@ DECODED = 10
 """Number of records that are decoded."""
 
 MAX_LABELED = 50_000
-"""Records above which the labels are not read, because that takes minutes."""
+"""Maximum number of records for reading the labels, which takes minutes for large data sets."""
 
 
 def check_index(dataset: Dataset) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def check_records(dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Report the label tables of MIMIC-IV-ECG, and the labels of data sets that are not large."""
+    """Report the label tables of MIMIC-IV-ECG, and the labels of at most `MAX_LABELED` records."""
     if isinstance(dataset, MimicIvEcg):
         tables = dataset.find_label_tables()
         found = [name for name, exists in tables.items() if exists]

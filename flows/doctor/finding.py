@@ -14,10 +14,10 @@ class Finding:
     """The result of a check.
 
     Attributes:
-        name: What was checked.
+        name: Name of the check.
         status: ``ok``; ``warning`` if commands are slower or some do not work; or ``failed``.
-        detail: What was found.
-        remedy: What to do; empty if there is nothing to do.
+        detail: Description of the result.
+        remedy: Remedy; empty if none is needed.
     """
 
     name: str
@@ -27,11 +27,11 @@ class Finding:
 
 
 Check = Callable[[], Iterator[Finding]]
-"""A check, which yields one finding or more."""
+"""A check, which yields one or more findings."""
 
 
 def run_check(name: str, check: Check) -> Iterator[Finding]:
-    """Run a check; turn an exception into a failed finding.
+    """Run a check; convert an exception to a failed finding.
 
     Args:
         name: Name of the finding if the check raises an exception.
@@ -45,7 +45,7 @@ def run_check(name: str, check: Check) -> Iterator[Finding]:
     except USER_ERRORS as error:
         yield from_error(name, error)
     except Exception as error:
-        # A check must not stop the others, whatever the state of the installation is.
+        # Catch all exceptions, so that the other checks run even in a broken installation.
         text = (str(error).splitlines() or [""])[0]
         yield Finding(
             name,
@@ -56,6 +56,15 @@ def run_check(name: str, check: Check) -> Iterator[Finding]:
 
 
 def from_error(name: str, error: Exception, status: Status = "failed") -> Finding:
-    """Return the finding of an error whose message is "problem; remedy"."""
+    """Return the finding of an error.
+
+    Args:
+        name: Name of the check.
+        error: Error with a message of the form "problem; remedy".
+        status: Status of the finding.
+
+    Returns:
+        The finding.
+    """
     detail, _, remedy = str(error).partition("; ")
     return Finding(name, status, detail.rstrip("."), remedy.rstrip("."))

@@ -11,7 +11,7 @@ from flows.doctor.finding import Finding
 from flows.tables import format_bytes
 
 MIN_MEMORY_BYTES = 4e9
-"""Available memory below which large experts and the training cache may not fit."""
+"""Minimum available memory; with less, large experts and the training cache may not fit."""
 
 
 def check_torch() -> Iterator[Finding]:

@@ -18,7 +18,7 @@ SEE_PROXIES = "see proxies"
 
 
 def check_proxies(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Report the proxies, and those that HTTP clients cannot use.
+    """Report the configured proxies, and check that HTTP clients can use them.
 
     Args:
         environ: Environment variables.
@@ -27,7 +27,7 @@ def check_proxies(environ: Mapping[str, str]) -> Iterator[Finding]:
         One finding.
 
     Raises:
-        UserError: A SOCKS proxy is set without the package for it.
+        UserError: A SOCKS proxy is set and the package socksio is not installed.
     """
     from flows.preflight import check_socks_proxy
 
@@ -86,7 +86,7 @@ def check_prefect() -> Iterator[Finding]:
 
 
 def check_weights() -> Iterator[Finding]:
-    """Check the hub, and list which of its weights are in the local cache."""
+    """Check the connection to the hub, and list the weights in the local cache."""
     cached, missing = [], []
     for definition in map(get_definition, list_experts()):
         if not isinstance(definition.published, HubFile):
@@ -112,7 +112,7 @@ def check_weights() -> Iterator[Finding]:
 
 
 def _probe_hub(environ: Mapping[str, str]) -> tuple[bool, str]:
-    """Return whether the hub responds, and a description."""
+    """Return whether the hub responds, and a description of the result."""
     import httpx
 
     endpoint = environ.get("HF_ENDPOINT") or "https://huggingface.co"

@@ -12,13 +12,13 @@ from packaging.specifiers import SpecifierSet
 from flows.doctor.finding import Finding
 
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
-"""Versions that were tested together; only in a copy of the repository."""
+"""File with the tested versions. It exists only in a copy of the repository."""
 
 INSTALL = "pip install --constraint constraints.txt"
 
 
 def check_python() -> Iterator[Finding]:
-    """Compare the version of Python with the one that EnECG requires."""
+    """Compare the version of Python with EnECG's requirement."""
     current = ".".join(map(str, sys.version_info[:3]))
     required = distribution("enecg").metadata["Requires-Python"]
     if SpecifierSet(required).contains(current):
@@ -64,7 +64,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def _compare_with_tested() -> Iterator[Finding]:
-    """Report the packages whose versions differ from those that were tested together."""
+    """Report the packages with other versions than those in constraints.txt."""
     if not CONSTRAINTS.is_file():
         yield Finding("tested versions", "ok", "not compared: constraints.txt is not installed")
         return

@@ -101,7 +101,7 @@ def _check_conditional_put(probe: Location) -> Finding:
     return Finding(
         "store: conditional put",
         "failed",
-        "the store replaces an existing value although it must not",
+        "a conditional put replaced an existing value",
         "use a server that supports If-Match and If-None-Match; with this one, two extractions "
         "could damage a store",
     )

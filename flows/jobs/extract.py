@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pipeline.extraction.summary import ExtractionSummary
 
 STEPS = 24
-"""Steps of an extraction with one worker; with more workers, at least four per worker."""
+"""Minimum number of steps of an extraction; with many workers, it has four steps per worker."""
 MAX_STEPS = 96
-"""Maximum steps per extraction; Prefect's default, SQLite, stalls at about a hundred task runs."""
+"""Maximum number of steps. Prefect's default database, SQLite, stalls at about a hundred task
+runs."""
 
 RETRY_SECONDS = (10, 60)
 """Seconds to wait before each retry of a failed step."""
@@ -143,6 +144,7 @@ def _extract(dataset: str, store: str, experts: Iterable[str], **options: Any) -
                     extract_shards,
                     *(engine, shards, summary, progress),
                     retry_seconds=RETRY_SECONDS,
+                    stopped=engine.stopped,
                 )
 
             steps = min(MAX_STEPS, max(STEPS, 4 * engine.workers))
@@ -180,13 +182,28 @@ def extract_shards(
     summary: "ExtractionSummary",
     progress: "JobProgress",
 ) -> None:
-    """Extract a range of shards. A retry computes only the rows that are still missing."""
+    """Extract a range of shards. A retry computes only the rows that are still missing.
+
+    Args:
+        engine: Engine that computes the range.
+        shards: Range of shards.
+        summary: Updated in place.
+        progress: Progress of the extraction.
+    """
     with progress.part() as part_progress:
         engine.extract(shards, summary, part_progress)
 
 
 def extraction_page(summary: "ExtractionSummary", lines: Sequence[str]) -> str:
-    """Format an extraction in Markdown: a table of row counts, followed by the report."""
+    """Format the results of an extraction in Markdown.
+
+    Args:
+        summary: Results of the extraction.
+        lines: Lines of the report.
+
+    Returns:
+        A table of row counts, followed by the report.
+    """
     table = (
         "| rows | |\n|---|--:|\n"
         f"| computed | {summary.computed:,} |\n"

@@ -100,7 +100,19 @@ def label_records(
     scheduler: str | None,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Make the label table and return the lines of its report."""
+    """Make the label table; see `label` for the arguments.
+
+    Args:
+        dataset: Data set as ``SOURCE:FOLDER``.
+        out: Parquet file to write.
+        hosp: Folder of MIMIC-IV's hospital tables; None selects that of the data set.
+        rules: Label rules.
+        scheduler: Dask scheduler; None uses a single process.
+        progress: Called as ``progress(done, total)``.
+
+    Returns:
+        Lines of the report.
+    """
     from pipeline.datasets.registry import open_dataset
     from pipeline.labels.label_step import make_labels
 

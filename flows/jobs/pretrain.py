@@ -48,7 +48,7 @@ def pretrain(
     """Pretrain an expert to reconstruct masked samples, on the ECGs of training patients.
 
     The test patients of train with the same --seed, --repeats, --patients, --folds, --limit and
-    --records are not used, so that its results remain valid.
+    --records are excluded, so that results of train remain valid.
 
     Returns:
         Lines of the report.
@@ -110,7 +110,7 @@ def pretrain_expert(
     log: Callable[[str], None],
     share: bool,
 ) -> "PretrainedWeights":
-    """Pretrain an expert, or resume its pretraining."""
+    """Pretrain an expert, or resume its pretraining; see `pipeline.pretrain.pretrain`."""
     from pipeline.pretrain import pretrain as pretrain_stage
 
     return pretrain_stage(

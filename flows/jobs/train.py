@@ -170,7 +170,7 @@ def train_heads(
     share: bool,
     page: bool,
 ) -> "Results":
-    """Train and evaluate all tasks and repeats."""
+    """Train and evaluate all tasks and repeats; see `pipeline.train.train`."""
     from pipeline.train import train as train_stage
 
     return train_stage(

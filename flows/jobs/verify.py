@@ -23,12 +23,12 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Recomputation:
-    """What to recompute the rows of a store from.
+    """Settings for recomputing rows of stores.
 
     Attributes:
         open_source: Opens the data set with the decoding of a store.
-        sample: Number of rows.
-        weights: Weights of the experts; empty for those in the store's provenance.
+        sample: Number of rows per store.
+        weights: Weights of the experts; empty selects those in the store's provenance.
         device: Device of the experts.
         seed: Seed of the sample.
     """
@@ -81,7 +81,8 @@ def verify(
     recomputation = None
     if dataset is not None:
         seed = int(f"{datetime.now():%Y%m%d}") if seed is None else seed
-        # Opening the index of a large data set takes seconds, and most stores share their decoding.
+        # Cache the data sets: opening the index of a large one takes seconds, and most stores have
+        # the same decoding.
         open_source = functools.cache(functools.partial(open_dataset, dataset))
         recomputation = Recomputation(
             open_source, sample or vp.DEFAULT_SAMPLE, p.split(weights), device, seed
@@ -90,16 +91,16 @@ def verify(
     artifact = Artifact(store, f"Verification of the stores in {store}")
     found = resolve(store).found
     checks = [StoreCheck(str(error), False, (str(error),)) for error in found.errors]
-    total, done = sum(len(each.record_id) for each in found.stores), 0
+    total, done = sum(len(opened.record_id) for opened in found.stores), 0
     with job.progress("verify", "rows", artifact) as progress:
-        for each in found.stores:
+        for opened in found.stores:
 
             def report(rows: int, _: int, before: int = done) -> None:
                 progress(before + rows, total)
 
-            name = f"verify {each.location.parent.name} {each.identity}"
-            checks.append(job.step(name, check_store, each, recomputation, report))
-            done += len(each.record_id)
+            name = f"verify {opened.location.parent.name} {opened.identity}"
+            checks.append(job.step(name, check_store, opened, recomputation, report))
+            done += len(opened.record_id)
     lines = tuple(line for check in checks for line in check.lines)
     if seed is not None:
         lines = (*lines, f"Seed of the recomputed rows: {seed}")
@@ -120,7 +121,16 @@ def verify(
 def check_store(
     store: "EmbeddingStore", recomputation: Recomputation | None, progress: Progress
 ) -> StoreCheck:
-    """Verify a store, and recompute some of its rows if it belongs to the data set."""
+    """Verify a store, and recompute some of its rows if it belongs to the data set.
+
+    Args:
+        store: The store.
+        recomputation: Data set and settings; None recomputes no rows.
+        progress: Called with numbers of verified rows.
+
+    Returns:
+        The result. Errors are included in the report.
+    """
     from flows import store_report
     from pipeline.extraction.recompute import recompute
     from pipeline.waveforms.options import DecodeOptions
@@ -146,13 +156,21 @@ def check_store(
                 lines += store_report.recomputation(result)
                 intact = not result.different
     except (StoreError, UserError) as error:
-        # An error in one store does not stop the verification of the others.
+        # Report the error, so that the other stores are verified.
         lines, intact = [f"{location}: {error}"], False
     return StoreCheck(location, intact, tuple(lines))
 
 
 def verification_page(checks: list[StoreCheck], lines: tuple[str, ...]) -> str:
-    """Format a verification in Markdown: a table of the stores, followed by the report."""
+    """Format a verification in Markdown.
+
+    Args:
+        checks: Results by store.
+        lines: Lines of the report.
+
+    Returns:
+        A table of the stores, followed by the report.
+    """
     rows = "\n".join(
         f"| {'intact' if check.intact else '**damaged**'} | {check.store} |" for check in checks
     )

@@ -1,1 +1,1 @@
-"""Parts of a lab's Prefect server: set-up, automations, bucket and results pages."""
+"""Servers of a lab: set-up and automations of Prefect, bucket, and results pages."""

@@ -21,7 +21,7 @@ ENDED = {
 """Events after which a run sends no more heartbeats."""
 
 START_SECONDS = 1800
-"""Seconds after which a run that a worker has taken, but not started, is lost."""
+"""Seconds after which a pending run is set to *Crashed*."""
 
 
 def crash_silent_runs(seconds: int) -> AutomationCore:
@@ -43,9 +43,10 @@ def crash_silent_runs(seconds: int) -> AutomationCore:
 
 
 def crash_unstarted_runs(seconds: int = START_SECONDS) -> AutomationCore:
-    """Return an automation that sets runs to *Crashed* that a worker has taken, but not started.
+    """Return an automation that sets runs to *Crashed* that stay *Pending*.
 
-    Such a run occupies the queue, but has never sent a heartbeat.
+    A worker has taken such a run, but not started it. It occupies the queue and sends no
+    heartbeats.
 
     Args:
         seconds: Seconds between the states *Pending* and *Running*.

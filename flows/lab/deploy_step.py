@@ -1,4 +1,4 @@
-"""Step of `prefect deploy` that creates what the deployments need on the Prefect server."""
+"""Step of `prefect deploy` that creates the work queue and automations of the deployments."""
 
 import os
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ NOTIFY_VARIABLE = "ENECG_NOTIFY_BLOCK"
 def prepare_server(
     *, pool: str, queue: str, gpu_runs: int = 1, crashed_after_seconds: int = 300
 ) -> dict[str, str]:
-    """Create or update the queue of the GPU and the automations of a Prefect server.
+    """Create or update the GPU's work queue and the automations on a Prefect server.
 
     The step is idempotent. `prefect deploy` runs it before it creates each deployment.
 
     Args:
         pool: Name of the work pool.
-        queue: Name of the work queue of all deployments that use the GPU.
-        gpu_runs: Number of runs of this queue that are active at the same time.
-        crashed_after_seconds: Seconds without heartbeat after which a run is *Crashed*.
+        queue: Name of the work queue of the deployments that use the GPU.
+        gpu_runs: Maximum number of runs of this queue that are active at the same time.
+        crashed_after_seconds: Seconds without a heartbeat after which a run is set to *Crashed*.
 
     Returns:
         An empty dictionary, because the step has no outputs for other steps.
@@ -45,29 +45,30 @@ def prepare_server(
 
 def _save_queue(client: SyncPrefectClient, pool: str, name: str, limit: int) -> None:
     try:
-        found = client.read_work_queue_by_name(name, work_pool_name=pool)
+        queue = client.read_work_queue_by_name(name, work_pool_name=pool)
     except ObjectNotFound:
         client.create_work_queue(name, concurrency_limit=limit, work_pool_name=pool)
     else:
-        client.update_work_queue(found.id, concurrency_limit=limit)
+        client.update_work_queue(queue.id, concurrency_limit=limit)
 
 
 def _save_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
     """Create an automation, or update the one with its name; a disabled one stays disabled."""
-    found = client.read_automations_by_name(automation.name)
-    if not found:
+    existing = client.read_automations_by_name(automation.name)
+    if not existing:
         client.create_automation(automation)
         return
-    automation.enabled = found[0].enabled
-    # An update resets the trigger, which would then not notice that heartbeats have stopped.
-    if _content(found[0]) != _content(automation):
-        client.update_automation(found[0].id, automation)
+    automation.enabled = existing[0].enabled
+    # Update only if necessary: an update resets the trigger, which then misses runs whose
+    # heartbeats have already stopped.
+    if _content(existing[0]) != _content(automation):
+        client.update_automation(existing[0].id, automation)
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
     """Return the fields that this module sets."""
     content = automation.model_dump(mode="json", include={"description", "trigger", "actions"})
-    # Sets have no order.
+    # Sort the sets, so that equal contents compare equal.
     for name in ("after", "expect", "for_each"):
         content["trigger"][name] = sorted(content["trigger"][name])
     content["trigger"].pop("id", None)

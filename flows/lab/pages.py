@@ -35,10 +35,10 @@ AUTH_VARIABLE = "ENECG_PAGES_AUTH"
 """Environment variable with the user and the password, as ``USER:PASSWORD``."""
 
 SUFFIXES = (".html", ".csv")
-"""Files that are served. Others of a run folder contain ids of patients."""
+"""Suffixes of the files that are served. Other files of a run folder contain patient ids."""
 
 DEPTH = 4
-"""Levels of folders in which the index looks for pages."""
+"""Levels of folders that the index lists pages of."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",

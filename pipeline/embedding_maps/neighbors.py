@@ -71,14 +71,15 @@ def find_neighbors(
         difference = (store.read(part, "float32") - query) / deviation
         distance = np.sqrt(np.square(difference).mean(1, dtype=np.float64))
         best_rows, best = np.append(best_rows, part), np.append(best, distance)
-        # One more than requested, because the record itself is among them.
+        # Keep one more than requested, because the record itself is among them.
         nearest = np.argsort(best, kind="stable")[: count + 1]
         best_rows, best = best_rows[nearest], best[nearest]
         if progress is not None:
             progress(min(start + block, len(rows)), len(rows))
-    found = zip(store.record_id[best_rows].tolist(), best.tolist(), strict=True)
-    own = matching.tolist()[0]
-    return [Neighbor(name, distance) for name, distance in found if name != own][:count]
+    query_id = matching.tolist()[0]
+    candidates = zip(store.record_id[best_rows].tolist(), best.tolist(), strict=True)
+    neighbors = [Neighbor(name, distance) for name, distance in candidates if name != query_id]
+    return neighbors[:count]
 
 
 def _estimate_scale(store: EmbeddingStore, known: RecordIds) -> np.ndarray:

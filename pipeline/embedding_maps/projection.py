@@ -21,7 +21,7 @@ def project(
         seed: Seed of the method.
 
     Returns:
-        The positions, and a description of the map, which for principal components states the
+        The positions, and a description of the map. For principal components, it contains the
         explained share of the variance.
 
     Raises:

@@ -20,7 +20,7 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> Reco
 
     Args:
         stores: Stores of one data set.
-        size: Number of records; all if there are fewer.
+        size: Maximum number of records; if fewer are complete, all are returned.
         seed: Seed of the draw.
 
     Returns:
@@ -34,7 +34,7 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> Reco
         common = np.intersect1d(common, complete_records(store))
     if len(common) < MIN_RECORDS:
         raise UserError(
-            f"Only {len(common)} records have embeddings in all {len(stores)} stores, at least "
+            f"Only {len(common)} records have embeddings in all {len(stores)} stores, but at least "
             f"{MIN_RECORDS} are needed; extract more records, or select stores with --experts."
         )
     if len(common) <= size:
@@ -52,7 +52,16 @@ def complete_records(store: EmbeddingStore) -> RecordIds:
 def read_standardized(
     store: EmbeddingStore, record_id: RecordIds
 ) -> Float32[np.ndarray, "record feature"]:
-    """Read embeddings and standardize each feature; constant features become 0."""
+    """Read embeddings and standardize each feature.
+
+    Args:
+        store: The store.
+        record_id: Ids of records that have an embedding.
+
+    Returns:
+        Embeddings in the order of `record_id`; each feature has mean 0 and SD 1 over these records.
+        Constant features are 0.
+    """
     (embedding,) = read_aligned([store], record_id, "float32")
     centered = embedding - embedding.mean(0, dtype=np.float64).astype(np.float32)
     deviation = centered.std(0, dtype=np.float64).astype(np.float32)

@@ -11,8 +11,8 @@ def linear_cka(
 ) -> Float[np.ndarray, "expert expert"]:
     """Compute the linear centered kernel alignment of each pair of embeddings.
 
-    The unbiased estimator of HSIC is used (Song et al., JMLR 13:1393, 2012), because with more
-    features than records the biased one is near 1 for unrelated embeddings, too.
+    This uses the unbiased estimator of HSIC (Song et al., JMLR 13:1393, 2012). With more features
+    than records, the biased estimator is near 1 even for unrelated embeddings.
 
     Args:
         embeddings: Embeddings of the same records by each expert.
@@ -21,7 +21,7 @@ def linear_cka(
         1 for embeddings that are equal up to rotation and scale, about 0 for unrelated ones.
     """
     grams = [_centered_gram(embedding) for embedding in embeddings]
-    products = np.array([[(one * other).sum() for other in grams] for one in grams])
+    products = np.array([[(first * second).sum() for second in grams] for first in grams])
     scale = np.sqrt(np.clip(np.diag(products), 1e-300, None))
     return products / np.outer(scale, scale)
 

@@ -5,7 +5,7 @@ records of that patient. The metric functions compute the metric of the same nam
 with these weights, for all draws at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,8 +46,18 @@ class Resamples:
 
     def sum(self, value: Float[np.ndarray, " record"]) -> Draws:
         """Sum a value over the records of each draw."""
-        by_patient = np.bincount(self.patient, weights=value, minlength=self.counts.shape[1])
-        sums: np.ndarray = self.counts @ by_patient
+        draws: np.ndarray = self.sums([value])[0]
+        return draws
+
+    def sums(
+        self, values: Sequence[Float[np.ndarray, " record"]]
+    ) -> Float[np.ndarray, "value draw"]:
+        """Sum each of several values over the records of each draw, in one matrix product."""
+        patients = self.counts.shape[1]
+        by_patient = np.stack(
+            [np.bincount(self.patient, weights=value, minlength=patients) for value in values]
+        )
+        sums: np.ndarray = by_patient @ self.counts.T
         return sums
 
     def mean(self, value: Float[np.ndarray, " record"]) -> Draws:
@@ -99,7 +109,16 @@ def draw_counts(
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray, default: float) -> np.ndarray:
-    """Divide elementwise; return `default` where the denominator is not positive."""
+    """Divide elementwise.
+
+    Args:
+        numerator: Numerators.
+        denominator: Denominators, broadcastable to the shape of the numerators.
+        default: Result where the denominator is not positive.
+
+    Returns:
+        The quotients as float64.
+    """
     result: np.ndarray = np.divide(
         numerator,
         denominator,
@@ -139,7 +158,7 @@ def macro_f1(resamples: Resamples) -> Draws:
     """See `metrics.macro_f1`."""
     truth, predicted = resamples.truth == 1, resamples.predicted == 1
     outcomes = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
-    return macro_f1_from_counts(*(resamples.sum(outcome.astype(float)) for outcome in outcomes))
+    return macro_f1_from_counts(*resamples.sums([outcome.astype(float) for outcome in outcomes]))
 
 
 def macro_f1_from_counts(
@@ -148,7 +167,17 @@ def macro_f1_from_counts(
     false_negatives: np.ndarray,
     true_negatives: np.ndarray,
 ) -> np.ndarray:
-    """Compute `metrics.macro_f1` of many confusion matrices, elementwise."""
+    """Compute `metrics.macro_f1` of many confusion matrices, elementwise.
+
+    Args:
+        true_positives: Numbers of positive records that are predicted as positive.
+        false_positives: Numbers of negative records that are predicted as positive.
+        false_negatives: Numbers of positive records that are predicted as negative.
+        true_negatives: Numbers of negative records that are predicted as negative.
+
+    Returns:
+        The macro-F1 of each element.
+    """
 
     def f1(correct: np.ndarray) -> np.ndarray:
         return divide(2 * correct, 2 * correct + false_positives + false_negatives, 0)
@@ -216,8 +245,7 @@ def f1_of_labels(resamples: Resamples) -> Draws:
     """See `label_metrics.f1_of_labels`."""
     truth, predicted = resamples.truth.T, resamples.predicted.T
     correct, actual, guessed = (
-        np.stack([resamples.sum(column) for column in columns])
-        for columns in (truth * predicted, truth, predicted)
+        resamples.sums(list(columns)) for columns in (truth * predicted, truth, predicted)
     )
     return _mean_of_present(divide(2 * correct, actual + guessed, 0), actual)
 
@@ -232,16 +260,21 @@ def calibration_error(resamples: Resamples) -> Draws:
     """See `metrics.calibration_error`."""
     probability, outcome = metrics.calibration_pairs(resamples.truth, _probability(resamples))
     index = metrics.bin_indices(probability)
-    gaps = [
-        np.abs(resamples.sum((probability - outcome) * (index == number)))
-        for number in range(metrics.BINS)
-    ]
-    error: np.ndarray = np.sum(gaps, axis=0) / resamples.size()
+    gaps = [(probability - outcome) * (index == number) for number in range(metrics.BINS)]
+    error: np.ndarray = np.abs(resamples.sums(gaps)).sum(0) / resamples.size()
     return error
 
 
 def loop_over_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
-    """Compute a metric that is not vectorized, separately for each draw."""
+    """Compute a metric that is not vectorized, separately for each draw.
+
+    Args:
+        metric: Function of true values and predictions.
+        resamples: Test records and bootstrap draws.
+
+    Returns:
+        The metric in each draw.
+    """
     repeated = [
         np.repeat(np.arange(len(resamples.patient)), counts[resamples.patient].astype(int))
         for counts in resamples.counts
@@ -282,7 +315,15 @@ def draw_limit(metric: MetricFunction) -> int:
 
 
 def compute_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
-    """Compute a metric for every draw; NaN in draws where it is undefined."""
+    """Compute a metric for every draw.
+
+    Args:
+        metric: Function of true values and predictions or probabilities.
+        resamples: Test records and bootstrap draws.
+
+    Returns:
+        The metric in each draw; NaN where it is undefined.
+    """
     if metric in VECTORIZED:
         return VECTORIZED[metric](resamples)
     return loop_over_draws(metric, resamples)

@@ -56,18 +56,23 @@ def precision_recall_curve(
 def _mean_curve(
     repeats: Sequence[TaskPredictions], interpolate: _Interpolate, interval: bool
 ) -> Curve | None:
-    repeats = [one for one in repeats if len(np.unique(one.truth)) == 2]
+    repeats = [prediction for prediction in repeats if len(np.unique(prediction.truth)) == 2]
     if not repeats:
         return None
+    # A single draw that contains each patient once is the sample itself.
     means = [
-        _curves(one, interpolate, np.ones((1, len(np.unique(one.patient_id))))) for one in repeats
+        _curves(prediction, interpolate, np.ones((1, len(np.unique(prediction.patient_id)))))
+        for prediction in repeats
     ]
     y = np.concatenate(means).mean(0)
     low = high = np.full(len(GRID), np.nan)
     if interval:
         counts: RepeatCounts = draw_patients(repeats, 0)
-        draws = [_curves(one, interpolate, counts[one.repeat][:RANK_DRAWS]) for one in repeats]
-        # Draws without a record of either class have no curve.
+        draws = [
+            _curves(prediction, interpolate, counts[prediction.repeat][:RANK_DRAWS])
+            for prediction in repeats
+        ]
+        # The curve is undefined in draws that lack records of one of the classes.
         stacked = np.stack(draws)
         defined = ~np.isnan(stacked).any(2)
         kept = defined.any(0)
@@ -82,7 +87,7 @@ def _curves(
     interpolate: _Interpolate,
     counts: Float[np.ndarray, "draw patient"],
 ) -> Float[np.ndarray, "draw point"]:
-    """Compute the curve for each bootstrap draw; NaN for draws without one of the classes."""
+    """Compute the curve for each bootstrap draw; NaN where a class has no records."""
     assert predictions.probability is not None
     score = predictions.probability[:, 1]
     _, patient = np.unique(predictions.patient_id, return_inverse=True)
@@ -110,10 +115,10 @@ def _interpolate_roc(true: np.ndarray, false: np.ndarray) -> np.ndarray:
 
 
 def _interpolate_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Return the precision at the lowest recall that is at least that of each point."""
+    """Return the precision for each recall of `GRID`: that of the next recall in the data."""
     precision = true / np.maximum(true + false, 1)
     index = np.searchsorted(true / true[-1], GRID, "left")
-    # At recall 0, use the first score with a positive record.
+    # At recall 0, use the highest score of a positive record.
     index[0] = np.flatnonzero(true)[0]
     values: np.ndarray = precision[np.minimum(index, len(precision) - 1)]
     return values

@@ -19,18 +19,18 @@ from pipeline.evaluation.scores import (
 )
 
 Choices = Mapping[str, Mapping[str, Sequence[str]]]
-"""Method to compare with in each repeat, by name of the comparison and task."""
+"""Name of the method to compare with in each repeat, by comparison and task."""
 
 
 @dataclass(frozen=True)
 class Difference(Measure):
-    """The difference between two methods in a metric: `method` minus the other one.
+    """Difference of a metric: its value for a method minus its value for another method.
 
     Attributes:
         task: Name of the task.
         reference: Name of the comparison, such as ``"best expert"``.
-        chosen: The other method in each repeat.
-        method: The method that is compared. Default: EnECG.
+        chosen: Name of the other method in each repeat.
+        method: Name of the method. Default: EnECG.
     """
 
     task: str
@@ -46,10 +46,10 @@ def compute_differences(
     *,
     method: str = ENSEMBLE,
 ) -> tuple[Difference, ...]:
-    """Compute the differences in the main metric of each task and in that of `SECOND_METRICS`.
+    """Compute the differences in the main metric of each task and in its `SECOND_METRICS`.
 
-    Both methods are evaluated on the same bootstrap draws of patients, so that the interval is that
-    of the paired difference.
+    Both methods are evaluated on the same bootstrap draws of patients, so the intervals are those
+    of paired differences.
 
     Args:
         predictions: Predictions of all methods, tasks and repeats.
@@ -58,19 +58,24 @@ def compute_differences(
         method: The method that is compared with them.
 
     Returns:
-        The differences, by comparison and task.
+        The differences, ordered by comparison and task.
     """
-    found = {(one.method, one.task.name, one.repeat): one for one in predictions}
+    by_key = {
+        (prediction.method, prediction.task.name, prediction.repeat): prediction
+        for prediction in predictions
+    }
     differences = []
     for reference, by_task in choices.items():
         for task, chosen in by_task.items():
             repeats = range(len(chosen))
-            ours = [found[method, task, repeat] for repeat in repeats]
-            others = [found[chosen[repeat], task, repeat] for repeat in repeats]
+            ours = [by_key[method, task, repeat] for repeat in repeats]
+            others = [by_key[chosen[repeat], task, repeat] for repeat in repeats]
             counts = draw_patients(ours, seed)
             main, secondary = task_metrics(ours[0].task)
             second = SECOND_METRICS.get(ours[0].task.kind)
-            for metric in (main, *(one for one in secondary if one.name == second)):
+            for metric in (main, *secondary):
+                if metric.name not in (main.name, second):
+                    continue
                 measure = compare_methods(metric, ours, others, counts)
                 differences.append(
                     Difference(
@@ -102,9 +107,11 @@ def compare_methods(
         The metric of `ours` minus that of `others`, with the interval of the paired difference.
     """
     values, draws = [], []
-    for one, other in zip(ours, others, strict=True):
-        values.append(compute_metric(metric, one) - compute_metric(metric, other))
-        drawn = [bootstrap_metric(each, metric, counts[one.repeat]) for each in (one, other)]
-        draws.append(drawn[0] - drawn[1])
+    for our, other in zip(ours, others, strict=True):
+        values.append(compute_metric(metric, our) - compute_metric(metric, other))
+        patients = counts[our.repeat]
+        draws.append(
+            bootstrap_metric(our, metric, patients) - bootstrap_metric(other, metric, patients)
+        )
     # The biases of the two methods cancel.
     return summarize(replace(metric, biased=False), values, np.stack(draws))

@@ -20,9 +20,19 @@ class LabelFraction:
     scores: tuple[Score, ...]
 
     def score(self, method: str, task: str) -> Score | None:
-        """Return the score of a method on a task; None if it has too few labels."""
-        found = (one for one in self.scores if (one.method, one.task) == (method, task))
-        return next(found, None)
+        """Return the score of a method on a task.
+
+        Args:
+            method: Name of the method.
+            task: Name of the task.
+
+        Returns:
+            The score; None if the task has too few labels.
+        """
+        for score in self.scores:
+            if (score.method, score.task) == (method, task):
+                return score
+        return None
 
 
 def format_fraction(fraction: float) -> str:

@@ -12,7 +12,7 @@ from stores.record_ids import RecordIds
 
 CONSTANT = "constant predictor"
 CHANCE = "chance"
-"""Classes drawn at random by their shares among the training records; not for regressions."""
+"""Classes drawn at random by their shares among the training records. Classification only."""
 BASELINES = (CONSTANT, CHANCE)
 """Methods that use no ECG."""
 RIDGE = "ridge regression"
@@ -37,9 +37,9 @@ class TaskPredictions:
         repeat: Index of the repeat.
         record_id: Record id of each test record.
         patient_id: Patient id of each test record.
-        truth: True values in the task's unit or class indices; for a multilabel task 1 where a
-            record has a label, else 0, with a column per label.
-        predicted: Predictions, like `truth`.
+        truth: True values in the task's unit, or class indices. For a multilabel task, one column
+            per label: 1 where a record has the label, else 0.
+        predicted: Predictions, in the format of `truth`.
         probability: Class probabilities, or probabilities of the labels of a multilabel task; None
             for a regression task.
         labels: Names of the labels of a multilabel task; empty for other tasks.

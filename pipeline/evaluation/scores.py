@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from enecg import metrics
 from enecg.metrics import NAN
@@ -173,7 +174,7 @@ def _build_score(
 
 
 def task_metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
-    """Return the main metric of a task and its other ones."""
+    """Return the main metric of a task and its secondary metrics."""
     labels = task.kind == "multilabel"
     main = metrics.Metric(
         task.metric_name,
@@ -228,13 +229,19 @@ def draw_patients(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts
     Returns:
         The draws of each repeat.
     """
-    # A patient of several repeats has the same count in all of them.
+    # A patient who is in several repeats has the same count in all of them.
     patients = np.unique(np.concatenate([prediction.patient_id for prediction in repeats]))
-    counts = draw_counts(len(patients), DRAWS, np.random.default_rng(seed))
+    counts = _draw_counts(len(patients), seed)
     return {
-        prediction.repeat: counts[:, np.isin(patients, prediction.patient_id)]
+        prediction.repeat: counts[:, np.isin(patients, prediction.patient_id)].astype(np.float64)
         for prediction in repeats
     }
+
+
+@lru_cache(maxsize=2)
+def _draw_counts(patients: int, seed: int) -> Int[np.ndarray, "draw patient"]:
+    """Draw patients; cached because tasks and comparisons mostly have the same patients."""
+    return draw_counts(patients, DRAWS, np.random.default_rng(seed)).astype(np.uint16)
 
 
 def measure(
@@ -258,7 +265,15 @@ def measure(
 
 
 def compute_metric(metric: metrics.Metric, predictions: TaskPredictions) -> float:
-    """Compute a metric of the predictions for all test records of a repeat."""
+    """Compute a metric on all test records of a repeat.
+
+    Args:
+        metric: The metric.
+        predictions: Predictions on the test records.
+
+    Returns:
+        The value of the metric.
+    """
     predicted = predictions.probability if metric.uses_probability else predictions.predicted
     assert predicted is not None
     return metric.compute(predictions.truth, predicted)
@@ -309,7 +324,8 @@ def _mean_of_defined(
 def _compute_reliability(
     repeats: Sequence[TaskPredictions], probabilities: Sequence[np.ndarray]
 ) -> tuple[metrics.Bin, ...]:
-    # Repeats of a multiclass task may have different classes, so the pairs are concatenated.
+    # The repeats of a multiclass task can have different classes, so concatenate pairs of
+    # (probability, outcome) instead of the arrays of all classes.
     pairs = [
         metrics.calibration_pairs(prediction.truth, probability)
         for prediction, probability in zip(repeats, probabilities, strict=True)

@@ -24,8 +24,8 @@ def choose_threshold(
 
     Returns:
         The lowest probability for which class 1 is predicted: an element of `probability`, or
-        infinity if predicting class 0 for all records is best. Of several thresholds with the same
-        macro-F1, the largest.
+        infinity if predicting class 0 for all records is best. If several thresholds have the
+        highest macro-F1, the largest of them.
     """
     order = np.argsort(-probability, kind="stable")
     ranked, positive = probability[order], truth[order] == 1
@@ -55,9 +55,9 @@ def choose_label_thresholds(
         truth: 1 where a record has the label, else 0.
 
     Returns:
-        For each label the lowest probability for which it is predicted: an element of
-        `probability`; the largest of those with the same F1. `DEFAULT_THRESHOLD` for a label
-        without a positive record.
+        For each label, the lowest probability for which it is predicted: an element of
+        `probability`. If several thresholds have the highest F1, the largest of them.
+        `DEFAULT_THRESHOLD` for a label without a positive record.
     """
     thresholds = []
     for score, positive in zip(probability.T, truth.T, strict=True):
@@ -84,7 +84,7 @@ def decide(
             multilabel task, is predicted; ignored for other tasks.
 
     Returns:
-        Values in the task's unit or class indices; for a multilabel task 1 where a label is
+        Values in the task's unit, or class indices. For a multilabel task, 1 where a label is
         predicted, else 0.
     """
     if targets.task.kind == "multilabel":

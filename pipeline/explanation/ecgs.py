@@ -56,7 +56,7 @@ def read_ecgs(dataset: Dataset, record_ids: Sequence[str]) -> Iterator[Ecg | Ref
         record_ids: Ids of the records.
 
     Yields:
-        Each record, or why it is refused, in order.
+        For each id, in order: the ECG, or a `Refusal`.
     """
     rows = {str(record): row for row, record in enumerate(dataset.index().record_id.tolist())}
     for record in record_ids:
@@ -115,7 +115,7 @@ def mean_reference(
     """Compute the baseline: the mean of ECGs of the training and validation patients.
 
     The mean has no waves, because beats occur at different times. If the run was trained on
-    another data set, all records can be drawn.
+    another data set, the ECGs are drawn from all records of `dataset`.
 
     Args:
         saved: The run.
@@ -123,7 +123,7 @@ def mean_reference(
         repeat: Index of the repeat.
         number: Number of ECGs.
         seed: Seed of the draw.
-        excluded: Ids of records that are not used, because they are explained.
+        excluded: Ids of the explained records, which are not used.
 
     Returns:
         The mean in mV, and the ids of the averaged records.
@@ -147,11 +147,11 @@ def mean_reference(
             return (total / number).astype(np.float32), used
     raise UserError(
         f"The baseline is the mean of {number} ECGs, but {dataset.namespace} has only {len(used)} "
-        "readable ones for it; lower --references."
+        "suitable readable ECGs; lower --references."
     )
 
 
 def _shuffle(record_id: RecordIds, seed: int) -> list[str]:
-    # Sorted, so that the order of the index does not matter.
+    # Sort first, so that the result does not depend on the order of the index.
     ordered = np.sort(np.asarray(record_id, object if is_text(record_id) else None))
     return [str(record) for record in np.random.default_rng(seed).permutation(ordered).tolist()]

@@ -18,7 +18,7 @@ from pipeline.training.head_outputs import to_predictions
 
 
 def explained_output(live: LiveRun, task: str) -> TaskOutput:
-    """Return the output of a task, with the first class explained.
+    """Build the differentiable output of a task; for a classification, that of its first class.
 
     The experts compute in float32, because gradients underflow in float16.
 
@@ -59,13 +59,13 @@ def select_class(
 
     Args:
         output: Output of the task.
-        targets: Its targets.
-        ecg: The explained ECG.
-        name: Name of a class or label. Default: the positive class of a binary task, otherwise the
-            class or label with the highest probability by the gated mixture.
+        targets: Fitted targets of the task.
+        ecg: The explained ECG, in mV at 500 Hz.
+        name: Name of a class or label. None selects the positive class of a binary task, otherwise
+            the class or label with the highest probability in the gated mixture.
 
     Returns:
-        The output; unchanged for a regression.
+        The output of the selected class; `output` itself for a regression.
 
     Raises:
         UserError: The task has no such class.
@@ -108,7 +108,7 @@ def _head(heads: nn.Module, task: str, kind: Kind) -> Head:
 
 def _gate(gate: nn.Module, task: str) -> Gate:
     def weights(leads: Tensor) -> Tensor:
-        found: Tensor = gate(leads)[task]
-        return found
+        task_weights: Tensor = gate(leads)[task]
+        return task_weights
 
     return weights

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """How ECGs are explained.
+    """Options of an explanation.
 
     Attributes:
-        cohort: Number of records to draw if none are named.
-        class_name: Explained class or label; by default the positive class of a binary task, or
-            the most probable one of each record.
+        cohort: Number of records to draw if no record ids are given; None draws none.
+        class_name: Class or label to explain. None selects the positive class of a binary task,
+            otherwise the most probable class or label of each record.
         repeat: Index of the repeat whose heads and gate are explained.
-        steps: Steps of the integrated gradients.
-        references: Number of ECGs whose mean is the baseline.
+        steps: Number of steps of the integrated gradients.
+        references: Number of ECGs that are averaged to obtain the baseline.
         seed: Seed of the drawn records and references.
         device: Torch device; ``"auto"`` selects a GPU if available.
     """

@@ -45,7 +45,7 @@ class ExplanationResult:
         weights: Weights of each expert, such as ``random:0``.
         settings: Options and the records of the baseline.
         records: The explained records.
-        refusals: The other ones, with reasons.
+        refusals: The records that cannot be explained, with reasons.
     """
 
     task: str
@@ -70,19 +70,35 @@ class ExplanationResult:
 
 
 def add_pr_interval(by_window: Mapping[str, float]) -> dict[str, float]:
-    """Return the values of `COLUMNS` from values of the windows that can be added."""
+    """Add the PR interval to additive values by window; return them in the order of `COLUMNS`."""
     values = {**by_window, PR_INTERVAL: by_window["P"] + by_window["PR"]}
     return {name: values[name] for name in COLUMNS}
 
 
 def gradient_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
-    """Return the share of each of `COLUMNS` in the contributions; None without gradients."""
+    """Return the share of each of `COLUMNS` in the contributions of integrated gradients.
+
+    Args:
+        record: The explained record.
+        method: Name of an expert or of the gated mixture.
+
+    Returns:
+        Shares by column; None if the method has no gradients.
+    """
     shares = record.methods[method].shares
     return None if shares is None else add_pr_interval(shares)
 
 
 def occlusion_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
-    """Return the share of each of `COLUMNS` in the effects of occlusion."""
+    """Return the share of each of `COLUMNS` in the effects of occlusion.
+
+    Args:
+        record: The explained record.
+        method: Name of an expert or of the gated mixture.
+
+    Returns:
+        Shares by column.
+    """
     return add_pr_interval(record.methods[method].occlusion_shares)
 
 
@@ -101,7 +117,7 @@ def average(
 
     Args:
         records: The records.
-        values: Function of a record that returns values by name.
+        values: Function of a record that returns values by name, or None if it has none.
 
     Returns:
         Mean and standard deviation (NaN for one record) by name, without records whose value is
@@ -111,9 +127,10 @@ def average(
     if not rows:
         return None
     table = np.array([list(row.values()) for row in rows])
-    found = {}
+    statistics = {}
     for name, column in zip(rows[0], table.T, strict=True):
         known = column[np.isfinite(column)]
         mean = float(known.mean()) if len(known) else float("nan")
-        found[name] = (mean, float(known.std(ddof=1)) if len(known) > 1 else float("nan"))
-    return found
+        deviation = float(known.std(ddof=1)) if len(known) > 1 else float("nan")
+        statistics[name] = (mean, deviation)
+    return statistics

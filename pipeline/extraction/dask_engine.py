@@ -33,11 +33,11 @@ from pipeline.extraction.threads import choose_threads
 from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, extract_work
 
 ALLOWED_FAILURES = 10
-"""Number of workers that may die while computing the same range before the extraction fails."""
+"""Number of workers that can be lost while computing the same range before the extraction fails."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
 STOPPED = "extraction-stopped"
-"""Reason of the cancelation of ranges that no worker has started when the extraction is stopped."""
+"""Cancelation reason of the ranges that are still queued when the extraction is stopped."""
 
 
 class DaskEngine:
@@ -49,6 +49,9 @@ class DaskEngine:
         work: Description of the work.
         devices: Torch devices of the workers. A worker whose name is a number uses the device with
             this index, modulo their count; other workers use the first device.
+
+    Attributes:
+        stopped: Event that `stop` sets.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class DaskEngine:
         self.devices = devices
         self.topic = f"enecg-{uuid.uuid4().hex}"
         self._stop = Event(self.topic, client=client)
-        self._is_stopped = False
+        self.stopped = threading.Event()
         self._counts: dict[int, tuple[int, int]] = {}
         self._queued: dict[int, Future] = {}
         self._starts = Counter[int]()
@@ -78,7 +81,7 @@ class DaskEngine:
 
     @property
     def concurrency(self) -> int:
-        """Number of ranges to submit at once: more than one per worker, because others may join."""
+        """Number of ranges to submit at once: several per worker, because more workers can join."""
         return 4 * self.workers
 
     def extract(
@@ -88,9 +91,14 @@ class DaskEngine:
 
         If the worker dies, another one computes the rows that are still missing.
 
+        Args:
+            shards: Range of shards.
+            summary: Updated in place when the range is finished.
+            progress: Called as ``progress(done, total)`` with the record counts of this range.
+
         Raises:
-            UserError: Several workers died, one has no access to the data set or an expert, or the
-                range was canceled before a worker computed it.
+            UserError: Several workers died, a worker has no access to the data set or an expert,
+                or the range was canceled before a worker computed it.
             StoreError: A store cannot be read or written.
         """
         future = self._submit(shards)
@@ -121,14 +129,14 @@ class DaskEngine:
         with self._lock:
             summary.add(part)
             summary.workers = max(summary.workers, self.workers)
-        if progress is not None and not self._is_stopped:
+        if progress is not None and not self.stopped.is_set():
             records = self.plan.count_records(shards)
             progress(records, records)
 
     def stop(self) -> None:
-        """Cancel the ranges that wait for a worker; make the others write their rows and return."""
+        """Cancel queued ranges, and request the workers to write their rows and return."""
         with self._lock:
-            self._is_stopped = True
+            self.stopped.set()
             queued = list(self._queued.copy().values())  # `copy` is atomic
         with suppress(OSError, TimeoutError):
             self._stop.set()
@@ -136,7 +144,7 @@ class DaskEngine:
 
     def _submit(self, shards: ShardRange) -> Future:
         with self._lock:
-            if self._is_stopped:
+            if self.stopped.is_set():
                 raise UserError(_canceled_message(shards, STOPPED))
             self._queued[shards.first] = future = self.client.submit(
                 _extract_on_worker,
@@ -147,13 +155,16 @@ class DaskEngine:
         return future
 
     def _receive(self, event: tuple[float, dict[str, int]]) -> None:
-        """Store what a worker reports, in the client's thread: its range, and later the counts."""
+        """Process a worker's report: the range that it starts, or record counts of the range.
+
+        Dask calls this in the client's thread.
+        """
         _, report = event
         first = report["first"]
         if "done" in report:
             self._counts[first] = report["done"], report["total"]
         else:
-            # Without the lock: `_submit` holds it while the client waits for this thread.
+            # Do not acquire the lock: `_submit` holds it while the client waits for this thread.
             self._starts[first] += 1
             self._queued.pop(first, None)
 
@@ -169,7 +180,7 @@ def _canceled_message(shards: ShardRange, reason: str) -> str:
 def open_dask_engine(
     plan: ExtractionPlan, dataset: object, experts: Sequence[object], devices: tuple[str, ...]
 ) -> Iterator[DaskEngine]:
-    """Start worker processes on this machine, or connect to the cluster of the options.
+    """Start worker processes on this machine, or connect to ``options.scheduler`` if it is set.
 
     Args:
         plan: Plan of the extraction.
@@ -181,8 +192,8 @@ def open_dask_engine(
         The engine.
 
     Raises:
-        UserError: The scheduler is unreachable or has no workers, or the data set or an expert is
-            an object.
+        UserError: The scheduler is unreachable or has no workers, or `dataset` or an expert is not
+            a string.
     """
     address = plan.request.options.scheduler
     threads = plan.request.options.threads
@@ -209,7 +220,7 @@ def open_dask_engine(
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[Client]:
-    """Start worker processes that a signal to the process group does not interrupt."""
+    """Start worker processes in which SIGINT and SIGTERM are blocked."""
     settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
     with (
         dask.config.set(settings),
@@ -233,7 +244,7 @@ def _local_cluster(workers: int) -> Iterator[Client]:
 
 
 async def _block_signals() -> None:
-    """Block Ctrl-C and SIGTERM, which the coordinating process handles by stopping the workers."""
+    """Block SIGINT and SIGTERM. The coordinating process handles them and stops the workers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 

@@ -31,7 +31,7 @@ def decode_batches(
     rows: Int[np.ndarray, " pending"],
     batch_size: Callable[[], int],
 ) -> Iterator[list[DecodedRecord]]:
-    """Decode records in batches; the next batch is decoded while the caller processes one.
+    """Decode records in batches, and prefetch the next batch while the caller processes one.
 
     Args:
         dataset: Source of the ECGs. Its attribute ``threads`` (default 1) is the number of records

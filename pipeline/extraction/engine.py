@@ -1,5 +1,6 @@
 """Engines: where the shard ranges of an extraction are computed."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -13,12 +14,18 @@ from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.threads import choose_threads, use_threads
 
 ExtractOne = Callable[[ShardRange], None]
-"""A function that computes a range with `Engine.extract`. It may be called again for the same range
-and then computes only the rows that are still missing."""
+"""A function that computes a range with `Engine.extract`. If it is called again for the same range,
+it computes only the rows that are still missing."""
 
 
 class Engine(Protocol):
-    """Computes shard ranges in this process or in others."""
+    """Computes shard ranges in this process or in others.
+
+    Attributes:
+        stopped: Event that `stop` sets. Callers that wait to repeat a failed call should end then.
+    """
+
+    stopped: threading.Event
 
     @property
     def workers(self) -> int:
@@ -31,7 +38,13 @@ class Engine(Protocol):
     def extract(
         self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
     ) -> None:
-        """Compute and write the missing rows in a range of shards; see `extract_range`."""
+        """Compute and write the missing rows in a range of shards.
+
+        Args:
+            shards: Range of shards.
+            summary: Updated in place.
+            progress: Called as ``progress(done, total)`` with the record counts of this range.
+        """
 
     def stop(self) -> None:
         """Make the running calls of `extract` write their rows and return soon."""
@@ -49,18 +62,20 @@ class InProcessEngine:
 
     def __init__(self, plan: ExtractionPlan) -> None:
         self.plan = plan
+        self.stopped = threading.Event()
         self._started: set[ShardRange] = set()
 
     def extract(
         self, shards: ShardRange, summary: ExtractionSummary, progress: Progress | None = None
     ) -> None:
-        """Compute and write the missing rows in a range of shards."""
+        """Compute and write the missing rows in a range of shards; see `Engine.extract`."""
         summary.retries += shards in self._started
         self._started.add(shards)
         extract_range(self.plan, shards, summary, progress)
 
     def stop(self) -> None:
-        """Do nothing: the call of `extract` that failed was the only one."""
+        """Set `stopped`; no other call of `extract` is running."""
+        self.stopped.set()
 
 
 @contextmanager

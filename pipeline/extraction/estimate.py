@@ -17,7 +17,7 @@ from stores.status import ABSENT, FIRST_REASON, WHOLE, pending_rows
 
 @dataclass(frozen=True)
 class StoreEstimate:
-    """The estimated work of an extraction in one store.
+    """The estimated work of an extraction for one store.
 
     Attributes:
         expert: Name of the expert.

@@ -87,7 +87,7 @@ class ExtractionPlan:
 
     @property
     def total_records(self) -> int:
-        """Number of records to decode, which are those to compute in at least one store."""
+        """Number of records to decode: those that are missing in at least one store."""
         return int(self._missing_anywhere(slice(None)).sum())
 
     @property

@@ -24,7 +24,7 @@ class JobProgress:
 
     @contextmanager
     def part(self) -> Iterator[Progress]:
-        """Yield the progress callback of one part, which adds the counts of the other parts."""
+        """Yield a progress callback for one part. It reports the sum over all parts to the job."""
         part = object()
 
         def progress(done: int, _: int) -> None:

@@ -95,7 +95,7 @@ def _embed_batch(
     device: str,
     batch_size: BatchSize,
 ) -> None:
-    """Embed a batch with each expert, except the records that are not missing in its store."""
+    """Embed with each expert the records of a batch that are missing in its store."""
     first_row = buffers[0].span.start
     rows, signals = [], []
     for record in batch:

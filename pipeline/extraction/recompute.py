@@ -20,7 +20,7 @@ from stores.status import WHOLE
 
 RELATIVE_TOLERANCE = 2.0**-10
 """Relative tolerance of close rows: the spacing of float16 numbers. Embeddings that are computed on
-different machines are expected to differ by at most one such step."""
+different machines are expected to differ by at most this."""
 
 ABSOLUTE_TOLERANCE = 1e-4
 """Absolute tolerance of close rows, for values near zero, in the units of the embedding."""

@@ -54,7 +54,12 @@ class ShardBuffer:
     def set_embeddings(
         self, rows: Int[np.ndarray, " batch"], embedding: Float32[np.ndarray, "batch feature"]
     ) -> None:
-        """Set the embeddings of missing rows; non-finite embeddings are recorded as failures."""
+        """Set the embeddings of missing rows; non-finite embeddings are recorded as failures.
+
+        Args:
+            rows: Rows in the shard.
+            embedding: Embedding of each row, before conversion to the data type of the store.
+        """
         with np.errstate(over="ignore"):
             stored = embedding.astype(self.embedding.dtype)
         finite = np.isfinite(stored).all(1)
@@ -62,12 +67,12 @@ class ShardBuffer:
         self.status[rows[finite]] = WHOLE
         self.computed[rows[finite]] = True
         name = self.planned.name
-        for row, in_range in zip(
+        for row, overflowed in zip(
             rows[~finite].tolist(), np.isfinite(embedding[~finite]).all(1), strict=True
         ):
             detail = (
                 f"The {name} embedding is not finite in {stored.dtype}; try --dtype float32."
-                if in_range
+                if overflowed
                 else f"{name} computed NaN or infinity; check its weights and this ECG."
             )
             self.set_failure(row, NOT_FINITE, detail, expert=name)

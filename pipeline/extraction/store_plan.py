@@ -18,7 +18,7 @@ class StorePlan:
         expert: Expert that computes the rows.
         store: The store, open for writing.
         lease: Lease of the store; None in a worker, which writes under another process's lease.
-        missing: Mask of the rows to compute; does not change while the plan is carried out.
+        missing: Mask of the rows to compute; does not change during the extraction.
         written: Mask of the rows that this run has written, complete or failed; updated in place.
     """
 

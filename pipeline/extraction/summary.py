@@ -54,8 +54,8 @@ class ExtractionSummary:
         without_embeddings: For each expert whose requested records all failed, in this run or
             earlier, the number of records by reason.
         workers: Number of processes that computed rows.
-        retries: Number of times that a range of shards was started again, because of an error or
-            because its worker died.
+        retries: Number of times that a range of shards was started again after an error or the loss
+            of its worker.
     """
 
     computed: int = 0
@@ -114,7 +114,7 @@ class ExtractionSummary:
             self.failures.append(failure)
 
     def recount(self, plan: ExtractionPlan) -> None:
-        """Count the rows in the stores, because a worker that dies does not report its rows."""
+        """Replace the counts by those of the stores, because lost workers do not report theirs."""
         self.already_complete, self.computed = plan.already_complete, 0
         self.failed.clear()
         unreadable: dict[str, np.ndarray] = {}
@@ -192,7 +192,7 @@ class ExtractionSummary:
         if self.retries:
             lines.append(
                 f"{self.retries} range{'s' if self.retries > 1 else ''} of shards started again "
-                "after an error or the death of a worker."
+                "after an error or the loss of a worker."
             )
         if self.leads_busy:
             lines.append(f"The gate's leads were not extracted: {self.leads_busy}")

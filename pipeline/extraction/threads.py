@@ -14,31 +14,31 @@ SAMPLE_SECONDS = 0.5
 def choose_threads(requested: int | None, workers: int = 1) -> int:
     """Choose the number of threads of a worker on this machine.
 
-    Threads that wait for a core slow down an operation several times, because all its threads wait
-    for the slowest one.
+    With more threads than free cores, an operation is several times slower, because it waits for
+    its slowest thread.
 
     Args:
         requested: The number; None uses the cores that other processes leave free.
         workers: Number of workers that share the cores.
 
     Returns:
-        The number, at least 1. If `requested` is None, it is at most torch's default number, which
-        `OMP_NUM_THREADS` sets.
+        The number, at least 1. If `requested` is None, it is at most ``torch.get_num_threads()``,
+        which `OMP_NUM_THREADS` sets.
     """
     if requested is not None:
         return requested
     cores = _available_cores()
-    most = min(len(cores) // workers, torch.get_num_threads())
-    if most <= 1:
+    maximum = min(len(cores) // workers, torch.get_num_threads())
+    if maximum <= 1:
         return 1
-    # Not the load average, which contains the last minute's work of processes that have ended.
+    # Not the load average, which includes processes that ended within the last minute.
     used = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
     free = round(sum(1 - float(used[core]) / 100 for core in cores))
-    return max(1, min(most, free // workers))
+    return max(1, min(maximum, free // workers))
 
 
 def _available_cores() -> list[int]:
-    """Return the numbers of the cores on which this process may run."""
+    """Return the indices of the cores on which this process may run."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return [*range(os.cpu_count() or 1)]

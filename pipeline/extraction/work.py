@@ -1,7 +1,7 @@
-"""Description of the work of an extraction, from which any process can carry it out.
+"""Picklable description of an extraction for worker processes.
 
 Data sets, models and record indexes are not sent between processes. Each worker opens the data set
-and loads the experts itself, once.
+and loads the experts once.
 """
 
 import functools
@@ -72,7 +72,7 @@ def describe_work(
         The description.
 
     Raises:
-        UserError: The data set or an expert is an object.
+        UserError: `dataset` or an expert is not a string.
     """
     names = tuple(expert for expert in experts if isinstance(expert, str))
     if not isinstance(dataset, str) or len(names) < len(experts):
@@ -122,7 +122,7 @@ def extract_work(
 
 
 class WorkStopped(BaseException):
-    """The process that coordinates the extraction has requested the workers to stop."""
+    """Raised in a worker when the coordinating process has requested the workers to stop."""
 
 
 # Cache the last extraction, so that each process opens stores and loads experts only once.

@@ -16,7 +16,7 @@ class CalibratedRepeat:
 
     Attributes:
         predictor: Heads and gate.
-        calibrations: Calibration by task; empty for runs of versions without it.
+        calibrations: Calibration by task; empty for runs of earlier versions.
         domains: Distributions of training embeddings by expert; empty for such runs.
     """
 

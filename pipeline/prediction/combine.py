@@ -37,7 +37,7 @@ class _Repeat:
         output: Values in the task's unit, shape (record, 1), or probabilities.
         predicted: Values, class indices, or indicators of labels.
         weights: Gate weights, averaged over outputs.
-        calibration: Calibration; None for runs of versions without it.
+        calibration: Calibration; None for runs of earlier versions.
     """
 
     targets: Targets

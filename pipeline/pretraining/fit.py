@@ -26,18 +26,18 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fit:
-    """A training in progress.
+    """Training of a model to reconstruct masked samples.
 
     Attributes:
         dataset: The data set.
         model: The model, on `device`.
-        reconstruction: How the model reconstructs.
+        reconstruction: Input and reconstruction of the model.
         settings: Settings of the training.
         device: Torch device.
         folder: Folder that the state is written to.
         log: Called with a line after each epoch.
         progress: Called as ``progress(done, total)`` with records.
-        share: Whether other users may read the state.
+        share: Whether other users may read the state, subject to the umask.
     """
 
     dataset: Dataset
@@ -155,8 +155,8 @@ class Fit:
 
     def _mask(self, series: Tensor, generator: torch.Generator) -> Tensor:
         """Draw masks on the CPU, so that they are the same on every device."""
-        batch, leads, time_ = series.shape
-        shape = (batch, leads, time_)
+        batch, leads, samples = series.shape
+        shape = (batch, leads, samples)
         settings = self.settings
         return draw_mask(shape, settings.mask_ratio, settings.mask_length, generator).to(
             series.device
@@ -169,8 +169,8 @@ class Fit:
 
         Only two batches are in memory at a time. A batch without a readable record is None.
         """
-        every = np.arange(len(self.dataset.index()))
-        for batch in decode_batches(self.dataset, every, rows, lambda: self.settings.batch_size):
+        all_rows = np.arange(len(self.dataset.index()))
+        for batch in decode_batches(self.dataset, all_rows, rows, lambda: self.settings.batch_size):
             signals = []
             for record in batch:
                 if isinstance(record.ecg, UnreadableRecord):
@@ -184,7 +184,7 @@ class Fit:
             yield self.reconstruction.prepare(ecg)
 
     def _report(self, state: PretrainingState, trained: int, validated: int = 0) -> None:
-        """Report records, counting those of a validation like those of a training."""
+        """Report progress in records; validation records count like training records."""
         train, validation = len(state.train), len(state.validation)
         if not state.epochs:
             done = validated

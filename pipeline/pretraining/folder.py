@@ -30,19 +30,20 @@ from pipeline.waveforms.decode import DECODE_VERSION
 from stores.errors import UnsafeFile
 
 DEFINITION = "pretraining.json"
-"""File with everything that the weights depend on. It is compared before resuming."""
+"""File with all options, data and versions that the weights depend on. It is compared before
+resuming."""
 CURVE = "curve.csv"
 PLOT = "curve.png"
 UNREADABLE = "unreadable.csv"
 _NOT_COMPARED = ("sizes", "epochs", "patience", "device", "threads", "checkpoint_minutes")
-"""Settings that only determine where and how long to train; the sizes are compared with their
-defaults."""
+"""Settings that only determine where and how long to train. ``sizes`` is compared separately,
+including defaults."""
 
 
 def define(
     dataset: Dataset, expert: str, sizes: dict[str, int], settings: PretrainSettings
 ) -> dict[str, Any]:
-    """Return everything that the weights depend on, as JSON values.
+    """Return all options, data and versions that the weights depend on, as JSON values.
 
     Args:
         dataset: The data set.
@@ -120,18 +121,30 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
 
 
 def write_definition(folder: Path, definition: dict[str, Any], *, share: bool) -> None:
-    """Write the definition, which marks the folder as that of a pretraining."""
+    """Write the definition. The file identifies the folder as that of a pretraining.
+
+    Args:
+        folder: Folder of the pretraining.
+        definition: Definition of the pretraining.
+        share: Whether other users may read the file, subject to the umask.
+    """
     text = json.dumps(definition, indent=1)
     write_file(folder / DEFINITION, lambda path: path.write_text(text), share=share)
 
 
 def write_curve(folder: Path, epochs: Sequence[EpochErrors], *, share: bool) -> None:
-    """Write the errors of all epochs."""
+    """Write the errors of all epochs as CSV.
+
+    Args:
+        folder: Folder of the pretraining.
+        epochs: Errors by epoch.
+        share: Whether other users may read the file, subject to the umask.
+    """
     table = pd.DataFrame(
         {
-            "epoch": [one.epoch for one in epochs],
-            "training_error": [one.training for one in epochs],
-            "validation_error": [one.validation for one in epochs],
+            "epoch": [errors.epoch for errors in epochs],
+            "training_error": [errors.training for errors in epochs],
+            "validation_error": [errors.validation for errors in epochs],
         }
     )
     write_file(folder / CURVE, lambda path: table.to_csv(path, index=False), share=share)
@@ -140,7 +153,14 @@ def write_curve(folder: Path, epochs: Sequence[EpochErrors], *, share: bool) -> 
 def write_unreadable(
     folder: Path, dataset: Dataset, state: PretrainingState, *, share: bool
 ) -> None:
-    """Write the ids of the unreadable records with the reasons."""
+    """Write the unreadable records and the reasons as CSV.
+
+    Args:
+        folder: Folder of the pretraining.
+        dataset: The data set.
+        state: State of the training.
+        share: Whether other users may read the file, subject to the umask.
+    """
     ids = dataset.index().record_id
     rows = [(ids[row], *reason) for row, reason in sorted(state.unreadable.items())]
     table = pd.DataFrame(rows, columns=list(UNREADABLE_COLUMNS))
@@ -155,14 +175,14 @@ def write_weights(
     *,
     share: bool,
 ) -> None:
-    """Write the best weights as safetensors, with their provenance, unless they are there.
+    """Write the best weights and their provenance as safetensors, unless the file has them.
 
     Args:
         path: The file.
         state: State of the finished training.
         definition: Definition of the pretraining.
         patients: The list of patients.
-        share: Whether other users may read the file, as far as the umask permits.
+        share: Whether other users may read the file, subject to the umask.
     """
     statement = Pretraining(
         definition["dataset"], patients.count(b"\n"), hashlib.sha256(patients).hexdigest()
@@ -176,14 +196,14 @@ def write_weights(
         "records": {"train": len(state.train), "validation": len(state.validation)},
         "unreadable": len(state.unreadable),
     }
-    settings = {one.name for one in get_definition(definition["expert"]).settings}
+    settings = {setting.name for setting in get_definition(definition["expert"]).settings}
     metadata = {
         METADATA_KEY: json.dumps(statement.as_json()),
         "provenance": json.dumps(provenance),
         **{name: str(size) for name, size in definition["sizes"].items() if name in settings},
     }
-    # The order of the metadata in the file is not defined, so the same weights can have several
-    # SHA-256 digests.
+    # Keep an equal file: the order of the metadata is undefined, so a new file with the same
+    # contents could have another SHA-256.
     if not _contains(path, state.best, metadata):
         tensors = {name: tensor.contiguous() for name, tensor in state.best.items()}
         write_file(path, lambda unfinished: save_file(tensors, unfinished, metadata), share=share)

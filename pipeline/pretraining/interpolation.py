@@ -1,4 +1,4 @@
-"""Linear interpolation of masked samples, a baseline that learns nothing."""
+"""Linear interpolation of masked samples, a baseline without training."""
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ def interpolation_errors(
     values, masked = series.double().numpy(), mask.numpy()
     steps = np.arange(values.shape[-1])
     predicted = np.zeros_like(values)
-    for place in np.ndindex(values.shape[:-1]):
-        known = ~masked[place]
+    for lead in np.ndindex(values.shape[:-1]):
+        known = ~masked[lead]
         if known.any():
-            predicted[place] = np.interp(steps, steps[known], values[place][known])
+            predicted[lead] = np.interp(steps, steps[known], values[lead][known])
     return torch.from_numpy(((predicted - values)[masked]) ** 2)

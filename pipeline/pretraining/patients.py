@@ -50,7 +50,7 @@ def choose_records(
         The records of the patients that are not excluded.
 
     Raises:
-        UserError: A file is invalid, or no patient is left.
+        UserError: A file is invalid, or too few patients remain.
     """
     index = dataset.index()
     selected = select_records(index.record_id, limit=settings.limit, records=settings.records)
@@ -60,8 +60,8 @@ def choose_records(
     count = round(settings.validation * len(used)) or 1
     if len(used) <= count:
         raise UserError(
-            f"{len(excluded):,} of the patients of {dataset.namespace} are excluded and "
-            f"{len(used):,} are left, which are too few; use more records or fewer --repeats."
+            f"{len(excluded):,} patients of {dataset.namespace} are excluded, and the remaining "
+            f"{len(used):,} are too few; use more records or fewer --repeats."
         )
     rng = np.random.default_rng([settings.seed, len(used)])
     validation = rng.permutation(used)[:count]
@@ -76,7 +76,7 @@ def choose_records(
 def _excluded_patients(
     dataset: Dataset, settings: PretrainSettings, rows: Rows, log: Callable[[str], None]
 ) -> RecordIds:
-    """Return the patients of the given records, of the test folds or of random test parts."""
+    """Return the patients of `settings.exclude_records`, the test folds or random test parts."""
     index = dataset.index()
     if settings.exclude_records is not None:
         listed = select_records(index.record_id, records=settings.exclude_records)
@@ -96,10 +96,10 @@ def _excluded_patients(
 
 
 def _readable_records(dataset: Dataset, rows: Rows, log: Callable[[str], None]) -> Rows:
-    """Return a readable record of each patient that has one.
+    """Return one readable record of each patient that has any.
 
-    Training draws its cohorts from the patients that have embeddings, so one patient without a
-    readable record would change all test patients.
+    Training draws its cohorts from the patients that have embeddings. Including a patient without a
+    readable record would therefore change the random draw of all test patients.
     """
     index: RecordIndex = dataset.index()
     log(f"Reading one ECG of each patient to find the test patients of {dataset.namespace}.")
@@ -107,14 +107,15 @@ def _readable_records(dataset: Dataset, rows: Rows, log: Callable[[str], None]) 
     pending = rows
     while len(pending):
         _, first = np.unique(index.patient_id[pending], return_index=True)
-        tried = pending[first]
+        batch_rows = pending[first]
+        batches = decode_batches(dataset, np.arange(len(index)), batch_rows, lambda: CHECK_BATCH)
         failed = [
             record.row
-            for batch in decode_batches(dataset, np.arange(len(index)), tried, lambda: CHECK_BATCH)
+            for batch in batches
             for record in batch
             if isinstance(record.ecg, UnreadableRecord)
         ]
-        readable += np.setdiff1d(tried, failed).tolist()
-        left = np.delete(pending, first)
-        pending = left[np.isin(index.patient_id[left], index.patient_id[failed])]
+        readable += np.setdiff1d(batch_rows, failed).tolist()
+        remaining = np.delete(pending, first)
+        pending = remaining[np.isin(index.patient_id[remaining], index.patient_id[failed])]
     return np.sort(np.array(readable, int))

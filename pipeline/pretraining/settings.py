@@ -14,10 +14,11 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Patients, model and training of a pretraining.
+    """Settings of a pretraining.
 
-    The patients whose ECGs are not used are the test patients of `enecg.train` with the same
-    `seed`, `repeats`, `patients`, `folds`, `limit` and `records`, or those of `exclude_records`.
+    ECGs of test patients are excluded. These are the test patients of `enecg.train` with the same
+    `seed`, `repeats`, `patients`, `folds`, `limit` and `records`, or the patients of
+    `exclude_records`.
 
     Attributes:
         sizes: Sizes of the model, ``NAME=VALUE`` each. Default: those of the expert.
@@ -37,8 +38,8 @@ class PretrainSettings:
         patients: Patients per repeat of `enecg.train`. Default: 10,000.
         folds: Table of folds whose test patients are excluded, instead of a random draw. Default:
             None.
-        exclude_records: File of record ids whose patients are excluded, instead of the test
-            patients of a split; read by `read_record_ids`. Default: None.
+        exclude_records: File with ids of records whose patients are excluded, instead of the test
+            patients of a split; see `read_record_ids`. Default: None.
         limit: Use only the first `limit` records of the index. Default: all.
         records: File of the ids of the records to use; applied before `limit`. Default: all.
         decoding: Options by which records are decoded. Default: ``DecodeOptions()``.
@@ -69,24 +70,24 @@ class PretrainSettings:
 
 
 def find_reconstruction(expert: str) -> Reconstruction:
-    """Return how to pretrain an expert.
+    """Return the reconstruction with which an expert is pretrained.
 
     Args:
         expert: Name of the expert.
 
     Returns:
-        The definition's `reconstruction`.
+        The `reconstruction` of the expert's definition.
 
     Raises:
         UserError: The expert does not exist or cannot be pretrained.
     """
-    found = get_definition(expert).reconstruction
-    if found is None:
+    reconstruction = get_definition(expert).reconstruction
+    if reconstruction is None:
         available = [
             name for name in list_experts() if get_definition(name).reconstruction is not None
         ]
         raise UserError(f"{expert} cannot be pretrained; available: {', '.join(available)}.")
-    return found
+    return reconstruction
 
 
 def check_settings(settings: PretrainSettings) -> None:
@@ -118,7 +119,9 @@ def parse_sizes(values: Sequence[str], expert: str) -> dict[str, int]:
     Raises:
         UserError: A value is malformed, out of range, or of an unknown size.
     """
-    known: dict[str, ExpertSetting] = {one.name: one for one in find_reconstruction(expert).sizes}
+    known: dict[str, ExpertSetting] = {
+        size.name: size for size in find_reconstruction(expert).sizes
+    }
     sizes = {name: size.default for name, size in known.items()}
     for text in values:
         name, _, value = (part.strip() for part in text.partition("="))

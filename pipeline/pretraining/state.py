@@ -33,7 +33,7 @@ class EpochErrors:
 
 @dataclass
 class PretrainingState:
-    """Everything that the rest of a training depends on.
+    """State from which an interrupted pretraining resumes.
 
     Attributes:
         train: Rows of the training records.
@@ -72,11 +72,19 @@ class PretrainingState:
 
     @property
     def best_epoch(self) -> EpochErrors:
-        """The epoch with the lowest validation error; the first of them."""
-        return min(self.epochs, key=lambda one: one.validation)
+        """The first epoch with the lowest validation error."""
+        return min(self.epochs, key=lambda errors: errors.validation)
 
     def is_stopped(self, epochs: int, patience: int) -> bool:
-        """Return whether training has reached its last epoch or has stopped early."""
+        """Return whether training has reached its last epoch or has stopped early.
+
+        Args:
+            epochs: Maximum number of epochs.
+            patience: Epochs without a lower validation error after which training stops.
+
+        Returns:
+            Whether no further epoch is trained.
+        """
         if not self.epochs:
             return False
         done = self.finished_epochs
@@ -84,8 +92,14 @@ class PretrainingState:
 
 
 def save_state(state: PretrainingState, folder: Path, *, share: bool) -> None:
-    """Write a state; a process that is killed meanwhile leaves the earlier state in place."""
-    document = vars(state) | {"epochs": [vars(one) for one in state.epochs]}
+    """Write a state atomically, replacing the earlier one.
+
+    Args:
+        state: The state.
+        folder: Folder of the pretraining.
+        share: Whether other users may read the file, subject to the umask.
+    """
+    document = vars(state) | {"epochs": [vars(errors) for errors in state.epochs]}
     write_file(folder / STATE, lambda path: torch.save(document, path), share=share)
 
 
@@ -106,7 +120,7 @@ def load_state(folder: Path) -> PretrainingState | None:
         return None
     contents = read_torch_file(path, remedy="remove it to pretrain again")
     try:
-        epochs = [EpochErrors(**one) for one in contents["epochs"]]
+        epochs = [EpochErrors(**errors) for errors in contents["epochs"]]
         return PretrainingState(**(contents | {"epochs": epochs}))
     except (TypeError, KeyError) as error:
         raise UserError(

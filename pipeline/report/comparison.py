@@ -25,8 +25,8 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
         runs: Results of the runs.
 
     Returns:
-        Columns for folder, data set, experts, untrained weights, date and EnECG's scores: one for
-        each of the paper's tasks in any run, and one for all own tasks.
+        Columns for folder, data set, experts, untrained weights, date and EnECG's scores: one
+        column for each of the paper's tasks that any run has, and one for all own tasks.
     """
     all_tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tasks = {name: all_tasks[name] for name in TASKS if name in all_tasks}
@@ -80,7 +80,7 @@ def _build_settings_table(runs: Sequence[RunResults], names: Sequence[str]) -> T
         for key in keys
         if len({config.get(key) for config in configs}) > 1
     ]
-    notes = [] if rows else ["None: the runs have the same settings."]
+    notes = [] if rows else ["The runs have the same settings."]
     if len({run.config["cohorts_digest"] for run in runs}) > 1:
         notes.append(
             "WARNING: the runs have different training and test patients, so part of the "

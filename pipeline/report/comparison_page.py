@@ -54,7 +54,7 @@ def write_comparison(runs: Sequence[RunResults], out: Path) -> None:
             (
                 name,
                 f"{run.config['records']:,} ECGs of {run.config['patients']:,} patients, "
-                f"{', '.join(f'{expert} ({one})' for expert, one in run.weights.items())}; "
+                f"{', '.join(f'{name} ({weights})' for name, weights in run.weights.items())}; "
                 f"finished {run.config['finished'].replace('T', ' ')}",
             )
             for name, run in zip(names, runs, strict=True)
@@ -75,7 +75,7 @@ def write_comparison(runs: Sequence[RunResults], out: Path) -> None:
 def _difference_table(
     runs: Sequence[RunResults], names: Sequence[str], tasks: Sequence[TaskSummary]
 ) -> Table:
-    """Build a table with one row per task and metric, and one column per run but the first."""
+    """Build a table with one row per task and metric, and one column per run after the first."""
     reference = runs[0]
     notes = [
         f"Run minus {names[0]}: mean over repeats [95% interval of the paired difference, both "
@@ -84,14 +84,16 @@ def _difference_table(
     ]
     columns: list[dict[tuple[str, str], Difference]] = []
     for name, run in zip(names[1:], runs[1:], strict=True):
-        found: tuple[Difference, ...] = ()
+        differences: tuple[Difference, ...] = ()
         if run.config["cohorts_digest"] != reference.config["cohorts_digest"]:
             notes.append(f"{name}: no paired differences, because its patients are not the same.")
-        elif not all((one.folder / PREDICTIONS).is_file() for one in (run, reference)):
+        elif not all((folder / PREDICTIONS).is_file() for folder in (run.folder, reference.folder)):
             notes.append(f"{name}: no paired differences, because predictions are missing.")
         else:
-            found = compare_predictions(run, reference)
-        columns.append({(one.task, one.metric): one for one in found})
+            differences = compare_predictions(run, reference)
+        columns.append(
+            {(difference.task, difference.metric): difference for difference in differences}
+        )
     keys = dict.fromkeys(key for column in columns for key in column)
     by_name = {task.name: task for task in tasks}
     rows = tuple(

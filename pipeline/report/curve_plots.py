@@ -34,11 +34,20 @@ def plot_roc(by_method: _ByMethod, colors: Mapping[str, str]) -> Figure | None:
 
 
 def plot_precision_recall(by_method: _ByMethod, colors: Mapping[str, str]) -> Figure | None:
-    """Plot precision-recall curves, and the precision of chance; see `plot_roc`."""
+    """Plot precision-recall curves, and the precision of chance as a dashed line.
+
+    Args:
+        by_method: Predictions for a binary task, by method and repeat.
+        colors: Color of each method.
+
+    Returns:
+        The figure, with the interval of EnECG; None if a class has no test record.
+    """
     figure = _plot_curves(by_method, colors, precision_recall_curve)
     if figure is not None:
         axes = figure.axes[0]
-        share = float(np.mean([one.truth.mean() for one in by_method[ENSEMBLE]]))
+        repeats = by_method[ENSEMBLE]
+        share = float(np.mean([predictions.truth.mean() for predictions in repeats]))
         axes.axhline(share, color=MUTED, linewidth=0.8, linestyle="--", zorder=0)
         axes.set_xlabel("recall")
         axes.set_ylabel("precision")
@@ -69,9 +78,9 @@ def plot_class_scores(scores: Mapping[str, Measure]) -> Figure:
     """Plot the AUROC of each class or label with its interval."""
     figure = new_figure(height=1.1 + 0.21 * len(scores))
     axes = figure.subplots()
-    for place, score in enumerate(scores.values()):
-        axes.plot([score.low, score.high], [place, place], color=ENSEMBLE_COLOR, linewidth=1.6)
-        axes.plot(score.mean, place, "o", color=ENSEMBLE_COLOR, markersize=4)
+    for y, score in enumerate(scores.values()):
+        axes.plot([score.low, score.high], [y, y], color=ENSEMBLE_COLOR, linewidth=1.6)
+        axes.plot(score.mean, y, "o", color=ENSEMBLE_COLOR, markersize=4)
     axes.axvline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(scores)), [one_line(name, 34) for name in scores])
     axes.set_ylim(len(scores) - 0.4, -0.6)

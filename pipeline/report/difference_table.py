@@ -43,7 +43,7 @@ def difference_table(run: RunResults) -> Table:
         run: Results of a run.
 
     Returns:
-        Mean difference with its interval, and the method that is compared with.
+        Mean difference with its interval, and the name of the other method.
     """
     differences = enecg_differences(run)
     rows = [
@@ -58,8 +58,8 @@ def difference_table(run: RunResults) -> Table:
         for reference in dict.fromkeys(one.reference for one in differences)
     ]
     note = (
-        f"Differences: {MEASURED} are better. Best expert and best other ensemble: that with the "
-        "lowest loss on validation patients, in each repeat."
+        f"Differences: {MEASURED} are better. Best expert and best other ensemble: the one with "
+        "the lowest validation loss in each repeat."
     )
     return Table(TITLE, ("", *column_headings(run)), tuple(rows), notes=(note,))
 
@@ -105,7 +105,15 @@ def _format_row(
 
 
 def format_difference(difference: Difference | None, *, named: bool = False) -> str:
-    """Format as ``mean [low, high]``, with the chosen methods if `named` is true."""
+    """Format a difference as ``mean [low, high]``.
+
+    Args:
+        difference: The difference; None if it was not computed.
+        named: Whether to append the names of the methods that were chosen for comparison.
+
+    Returns:
+        Text of a table cell.
+    """
     if difference is None:
         return NOT_APPLICABLE
     if math.isnan(difference.mean):

@@ -82,22 +82,22 @@ def plot_ecg(
     windows: Windows | None = None,
     title: str = "",
 ) -> Figure:
-    """Plot a 12-lead ECG on ECG paper, at true scale when printed at the size of the figure.
+    """Plot a 12-lead ECG on ECG paper. Printed at the figure's size, it has the standard scale.
 
     Args:
         ecg: ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`. NaN samples are
-            gaps. Each lead is shifted so that its median is on its row's line.
-        layout: `rows`, all leads one below the other; or `compact`, four columns of three leads,
-            each a quarter of the duration, and lead II as rhythm strip.
+            gaps. Each lead is shifted so that its median is 0.
+        layout: ``rows`` (one row per lead), or ``compact`` (four columns of three leads, each for
+            a quarter of the duration, and lead II as rhythm strip).
         attribution: Contribution of each sample to an output. Red areas behind the trace increase
             the output, blue areas decrease it. The color scale ends at the 99.5th percentile of
             the absolute sums over 20 ms.
-        windows: Wave windows such as ``{"QRS": [(0.31, 0.40), ...]}`` in seconds, which are marked
-            as colored bars below each lead.
+        windows: Wave windows in seconds, such as ``{"QRS": [(0.31, 0.40), ...]}``; drawn as
+            colored bars below each lead.
         title: Text above the paper.
 
     Returns:
-        The figure. `svg.encode_svg` renders it.
+        The figure; `svg.encode_svg` converts it to SVG.
 
     Raises:
         UserError: The layout does not exist, or the shapes are wrong.
@@ -121,7 +121,7 @@ def draw_ecg(
     attribution: Float[np.ndarray, "12 time"] | None = None,
     windows: Windows | None = None,
 ) -> None:
-    """Draw what `plot_ecg` plots on existing matplotlib axes, whose unit becomes the millimeter.
+    """Draw an ECG like `plot_ecg` on existing axes. Their data unit is set to one millimeter.
 
     Args:
         axes: Axes with the aspect ratio of `paper_size`.
@@ -190,7 +190,7 @@ def _medians(ecg: np.ndarray) -> np.ndarray:
 
 
 def _row_mm(ecg: np.ndarray) -> float:
-    """Return the height of a row: room for the 90th percentile of the leads' ranges."""
+    """Return the height of a row in mm, from the 90th percentile of the leads' ranges."""
     low, high = np.nanquantile(ecg[np.isfinite(ecg).any(1)], (0.0005, 0.9995), axis=1)
     ranges = (high - low) * MM_PER_MV
     needed = float(np.quantile(ranges, 0.9)) if ranges.size else 0.0
@@ -217,7 +217,7 @@ def _draw_paper(axes: Any, width: float, height: float, windows: Windows | None)
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
     for step, color, line in ((1, _SMALL_GRID, 0.25), (5, _LARGE_GRID, 0.5)):
-        # One path for all lines, because one element each would dominate the size of an SVG.
+        # Draw all lines as one path, because one SVG element per line would make the file large.
         points = [
             point for x in np.arange(0, width + 0.5, step) for point in ((x, 0.0), (x, height))
         ] + [point for y in np.arange(0, height + 0.5, step) for point in ((0.0, y), (width, y))]
@@ -225,9 +225,9 @@ def _draw_paper(axes: Any, width: float, height: float, windows: Windows | None)
         grid = PathPatch(Path(points, codes), fill=False, edgecolor=color, linewidth=line)
         axes.add_patch(grid)
     axes.text(width - 2, 1.2, "25 mm/s   10 mm/mV", fontsize=7, ha="right", color="#444444")
-    for place, name in enumerate(windows or ()):
+    for index, name in enumerate(windows or ()):
         color = WINDOW_COLORS.get(name, "grey")
-        axes.text(PULSE_MM + 9 * place, 1.2, name, fontsize=7, fontweight="bold", color=color)
+        axes.text(PULSE_MM + 9 * index, 1.2, name, fontsize=7, fontweight="bold", color=color)
 
 
 def _draw_pulse(axes: Any, baseline: float) -> None:
@@ -271,7 +271,7 @@ def _draw_windows(axes: Any, windows: Windows, strips: Sequence[_Strip], row_mm:
             for start, end in np.asarray(spans, float).reshape(-1, 2) * SAMPLE_RATE_HZ:
                 left, right = max(start, strip.start), min(end, strip.stop)
                 if left < right:
-                    x, far, top = strip.x(left), strip.x(right), bottom + BAR_MM
-                    boxes.append([(x, bottom), (far, bottom), (far, top), (x, top)])
+                    x0, x1, top = strip.x(left), strip.x(right), bottom + BAR_MM
+                    boxes.append([(x0, bottom), (x1, bottom), (x1, top), (x0, top)])
         color = WINDOW_COLORS.get(name, "grey")
         axes.add_collection(PolyCollection(boxes, facecolors=color, linewidths=0))

@@ -25,7 +25,7 @@ class EcgFigure:
         anchor: Id of the drawing in the page.
         svg: The drawing; None if the record cannot be read.
         size: Width and height of the drawing, in units of its view box.
-        problem: Why the record cannot be read.
+        problem: Reason why the record cannot be read; empty if it can.
     """
 
     anchor: str
@@ -48,7 +48,7 @@ class Examples:
 
 
 class EcgDrawings:
-    """The ECGs of a page, each drawn once however many tasks show it.
+    """The ECGs of a page. An ECG that is an example of several tasks is drawn once.
 
     Args:
         dataset: The data set.
@@ -70,7 +70,16 @@ class EcgDrawings:
         self._order = np.argsort(self._record_id)
 
     def build(self, details: RunDetails, task: str, experts: Sequence[str]) -> Examples:
-        """Choose the examples of a task and draw their ECGs."""
+        """Choose the examples of a task and draw their ECGs.
+
+        Args:
+            details: Details of the run.
+            task: Name of the task.
+            experts: Names of the experts, in the order of the gate's weights.
+
+        Returns:
+            The examples and their drawings.
+        """
         largest, typical = choose_examples(details, task, experts)
         return Examples(self._attach(largest), self._attach(typical))
 
@@ -83,8 +92,8 @@ class EcgDrawings:
         return self.figures[record_id]
 
     def _draw(self, record_id: Any, anchor: str) -> EcgFigure:
-        place = np.searchsorted(self._record_id, record_id, sorter=self._order)
-        row = int(self._order[min(int(place), len(self._order) - 1)])
+        position = int(np.searchsorted(self._record_id, record_id, sorter=self._order))
+        row = int(self._order[min(position, len(self._order) - 1)])
         if self._record_id[row] != record_id:
             return EcgFigure(anchor, None, problem="not in the index of the data set")
         try:

@@ -15,7 +15,7 @@ from pipeline.report.svg import encode_svg
 from pipeline.report.table import Table
 
 MAX_CLASSES = 10
-"""Most frequent values of a text label that have a color of their own."""
+"""Maximum number of values of a text label with separate colors; the most frequent ones."""
 MISSING, OTHER = "not labeled", "other"
 
 
@@ -24,10 +24,10 @@ class EmbeddingMap:
     """Embeddings of one expert in two dimensions.
 
     Attributes:
-        name: Expert, with its weights if several stores have the same expert.
-        weights: Weights of the expert.
+        name: Name of the expert, with its weights if several stores have the same expert.
+        weights: Weights of the expert, such as ``random:0``.
         positions: Positions of the records.
-        description: What the dimensions are.
+        description: Description of the dimensions.
     """
 
     name: str
@@ -41,29 +41,30 @@ def plot_maps(maps: Sequence[EmbeddingMap], color: pd.Series | None) -> Figure:
 
     Args:
         maps: The maps.
-        color: Label of each record, a number or text; missing ones are grey. None for no color.
+        color: Label of each record, a number or text; records without a label are gray. None
+            draws all records in one color.
 
     Returns:
-        The figure, with its points as an image, so that its size does not depend on their number.
+        The figure. Points are rasterized, so the file size does not depend on their number.
     """
     columns = min(3, len(maps))
     rows = math.ceil(len(maps) / columns)
     figure = Figure(figsize=(4.2 * columns, 4 * rows + 0.4), layout="constrained", dpi=110)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn = None
-    for axes, one in zip(grid, maps, strict=False):
-        weights = "no weights" if one.weights == "none" else one.weights
-        axes.set_title(f"{one.name} ({weights})\n{one.description}", fontsize=9)
+    for axes, map_ in zip(grid, maps, strict=False):
+        weights = "no weights" if map_.weights == "none" else map_.weights
+        axes.set_title(f"{map_.name} ({weights})\n{map_.description}", fontsize=9)
         axes.set(xticks=[], yticks=[])
-        drawn = _scatter(axes, one.positions, color) or drawn
+        drawn = _scatter(axes, map_.positions, color) or drawn
     for axes in grid[len(maps) :]:
         axes.set_axis_off()
     if drawn is not None and color is not None:
         figure.colorbar(drawn, ax=list(grid), label=str(color.name), shrink=0.6)
     elif color is not None:
         handles, names = grid[0].get_legend_handles_labels()
-        place = {"loc": "outside lower center", "fontsize": 8, "frameon": False}
-        figure.legend(handles, names, ncols=min(4, len(names)), markerscale=3, **place)
+        style = {"loc": "outside lower center", "fontsize": 8, "frameon": False}
+        figure.legend(handles, names, ncols=min(4, len(names)), markerscale=3, **style)
     return figure
 
 
@@ -94,7 +95,15 @@ def _scatter(axes: Any, positions: np.ndarray, color: pd.Series | None) -> Any:
 
 
 def similarity_table(names: Sequence[str], cka: Float[np.ndarray, "expert expert"]) -> Table:
-    """Return the table of the similarity of each pair of experts."""
+    """Build the table of the similarity of each pair of experts.
+
+    Args:
+        names: Names of the experts.
+        cka: Linear CKA of each pair; see `linear_cka`.
+
+    Returns:
+        The table.
+    """
     rows = [
         (name, *(f"{value:.2f}" for value in row)) for name, row in zip(names, cka, strict=True)
     ]
@@ -111,13 +120,13 @@ def render_map_page(
         dataset: Namespace of the data set.
         maps: The maps.
         table: Table of similarities.
-        summary: Sentence on the sample.
+        summary: Description of the sample, one sentence.
         color: Labels; see `plot_maps`.
 
     Returns:
         The page.
     """
-    untrained = [one.name for one in maps if one.weights.startswith("random:")]
+    untrained = [map_.name for map_ in maps if map_.weights.startswith("random:")]
     warning = f"Untrained experts: {', '.join(untrained)}. Their weights are random."
     svg = encode_svg(plot_maps(maps, color), f"Maps of the embeddings of {dataset}")
     return render_page(

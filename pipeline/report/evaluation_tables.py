@@ -26,8 +26,8 @@ def evaluation_tables(
         scores: Scores of all methods and tasks.
 
     Returns:
-        A table of the main metrics, then one table of the other metrics per task. The notes are
-        below the last table.
+        A table of the main metrics, then one table of the other metrics per task. The last table
+        contains the notes.
     """
     results = RunResults(
         folder=saved.folder,

@@ -1,4 +1,4 @@
-"""Test records with the largest and with typical errors, for a page with ECGs."""
+"""Test records with the largest errors and with typical errors, for a page with ECGs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Example:
         record_id: Id of the record.
         repeat: Index of the repeat.
         truth: The true value or class.
-        predicted: The prediction, with the probability of a class.
-        error: The error by which records are sorted.
+        predicted: The prediction; for a class, with its probability.
+        error: The error, with its kind and unit.
         weights: Name and gate weight of each expert; empty without a gate.
     """
 
@@ -40,11 +40,10 @@ class Example:
 def choose_examples(
     details: RunDetails, task: str, experts: Sequence[str]
 ) -> tuple[list[Example], list[Example]]:
-    """Choose the test records with the largest errors, and typical ones.
+    """Choose test records with the largest errors, and with errors close to the median.
 
-    The error is the absolute error of a regression, and the cross-entropy of the predicted
-    probabilities for other tasks (mean over the labels of a multilabel task). A record that is in
-    several repeats is chosen once.
+    The error is the absolute error for a regression task, and the cross-entropy for other tasks
+    (mean over the labels of a multilabel task). A record that is in several repeats is chosen once.
 
     Args:
         details: Details of the run.
@@ -56,11 +55,11 @@ def choose_examples(
         to the median, in increasing order of the error.
     """
     repeats = details.ensemble(task)
-    errors = [measure_errors(one) for one in repeats]
-    found = sorted(
+    errors = [measure_errors(predictions) for predictions in repeats]
+    ranked = sorted(
         (float(error), repeat, row)
-        for repeat, one in enumerate(errors)
-        for row, error in enumerate(one)
+        for repeat, repeat_errors in enumerate(errors)
+        for row, error in enumerate(repeat_errors)
     )
     median = float(np.median(np.concatenate(errors)))
     seen: set[str | int] = set()
@@ -74,10 +73,10 @@ def choose_examples(
                 taken.append((error, repeat, row))
         return taken
 
-    largest = take(found[::-1])
-    typical = sorted(take(sorted(found, key=lambda one: abs(one[0] - median))))
+    largest = take(ranked[::-1])
+    typical = sorted(take(sorted(ranked, key=lambda entry: abs(entry[0] - median))))
     build = _ExampleBuilder(details, task, experts)
-    return [build(*one) for one in largest], [build(*one) for one in typical]
+    return [build(*entry) for entry in largest], [build(*entry) for entry in typical]
 
 
 def measure_errors(predictions: TaskPredictions) -> Float[np.ndarray, " record"]:

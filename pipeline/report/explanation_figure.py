@@ -12,17 +12,17 @@ from pipeline.report.ecg_plot import draw_ecg, paper_size
 from pipeline.report.explanation_tables import label
 
 START_S, STOP_S = 2.0, 5.0
-"""Part of the record that the panels show."""
+"""Start and end of the part of the record that is shown, in seconds."""
 
 _GAP_MM, _TITLE_MM = 4.0, 15.0
 
 
 def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figure:
-    """Plot the twelve leads once for each expert and for the mixture, colored by contribution.
+    """Plot one panel of twelve leads for each expert and the mixture, colored by contribution.
 
     Args:
         result: The explanation.
-        record: One of its records whose contributions of samples were kept.
+        record: A record of the explanation that has contributions by sample.
 
     Returns:
         The figure, at the scale of ECG paper.
@@ -38,8 +38,8 @@ def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figu
     total_width = panels * width + (panels - 1) * _GAP_MM
     total_height = height + _TITLE_MM
     figure = Figure(figsize=(total_width / 25.4, total_height / 25.4), facecolor="white")
-    for place, (name, explanation) in enumerate(record.methods.items()):
-        left = place * (width + _GAP_MM) / total_width
+    for panel, (name, explanation) in enumerate(record.methods.items()):
+        left = panel * (width + _GAP_MM) / total_width
         axes = figure.add_axes((left, 0, width / total_width, height / total_height))
         values = contributions(explanation, record.ecg.windows)[:, part]
         draw_ecg(axes, signal, attribution=values, windows=spans)
@@ -62,8 +62,8 @@ def contributions(explanation: Explanation, windows: WaveWindows) -> Float[np.nd
         windows: The windows of the ECG.
 
     Returns:
-        The integrated gradients; without them, the effects of occlusion, spread evenly over the
-        samples of each window.
+        The integrated gradients. If there are none, the effect of occluding each window, divided
+        evenly among its samples.
     """
     attribution = explanation.attribution
     if attribution is not None and attribution.values is not None:

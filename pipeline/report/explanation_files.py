@@ -29,12 +29,12 @@ CAPTION = (
 
 
 def untrained_note(result: ExplanationResult) -> str:
-    """Return a warning that experts have random weights; empty if none has."""
+    """Return a warning that experts have random weights; empty if no expert has."""
     if not result.untrained:
         return ""
     return (
         f"Untrained experts: {', '.join(result.untrained)}. Their weights are random, so their "
-        "attributions do not show what a trained expert looks at."
+        "attributions do not apply to trained experts."
     )
 
 
@@ -45,7 +45,9 @@ def to_text(result: ExplanationResult) -> str:
 
 
 def write_explanation(result: ExplanationResult, folder: Path) -> None:
-    """Write the page, a figure per kept record, and the tables as Markdown, CSV and JSON.
+    """Write the page, figures, and the tables as Markdown, CSV and JSON.
+
+    A figure is written for each record that has contributions by sample.
 
     Args:
         result: The explanation.
@@ -77,16 +79,24 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
         (unfinished / MARKER).write_text(to_json(result))
 
 
-# Names of classes may contain "$", which is not a formula.
+# Class names can contain "$", which must not be parsed as a formula.
 @matplotlib.rc_context({"text.parse_math": False})
 def draw(result: ExplanationResult, record: ExplainedRecord) -> str:
-    """Draw the figure of a record as SVG."""
+    """Draw the figure of a record.
+
+    Args:
+        result: The explanation.
+        record: A record of the explanation; see `plot_explanation`.
+
+    Returns:
+        SVG.
+    """
     title = f"Attributions of {result.title} for record {record.ecg.record_id}"
     return encode_svg(plot_explanation(result, record), title)
 
 
 def _has_samples(record: ExplainedRecord) -> bool:
-    """Return whether the contributions of samples were kept, or no method has any."""
+    """Return whether every method with gradients has contributions by sample."""
     return all(
         explanation.attribution is None or explanation.attribution.values is not None
         for explanation in record.methods.values()

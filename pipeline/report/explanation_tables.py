@@ -28,7 +28,7 @@ NOT_A_DEVICE = "Research software, not a medical device; not for diagnosis or tr
 
 
 class Shares(Protocol):
-    """A function that returns the shares of `COLUMNS` for a record and a method, if it has any."""
+    """A function that returns the shares of `COLUMNS` for a record and a method, or None."""
 
     def __call__(self, record: ExplainedRecord, method: str) -> dict[str, float] | None:
         """Return the shares."""
@@ -47,7 +47,7 @@ def explanation_tables(result: ExplanationResult) -> list[Table]:
 
 
 def share_table(result: ExplanationResult, shares: Shares, title: str) -> Table:
-    """Return the mean share of each window by method, with the SD over records.
+    """Build the table of the mean share of each window by method, with the SD over records.
 
     Args:
         result: The explanation.
@@ -55,7 +55,7 @@ def share_table(result: ExplanationResult, shares: Shares, title: str) -> Table:
         title: Title of the table.
 
     Returns:
-        The table. Its first row is the share of each window in the time.
+        The table. The first row is the share of each window in the duration of the records.
     """
     rows = [_share_row("share of the time", average(result.records, time_shares))]
     for method in result.methods:
@@ -78,7 +78,7 @@ def _percent(mean: float, deviation: float) -> str:
 
 
 def record_table(result: ExplanationResult) -> Table:
-    """Return output, change from the baseline and completeness error of each record and method."""
+    """Build the table of output, change from the baseline and completeness error by record."""
     unit = result.unit or "probability"
     rows = []
     for record in result.records:
@@ -127,13 +127,21 @@ def largest_error(result: ExplanationResult) -> float | None:
 
 
 def refusal_table(result: ExplanationResult) -> Table:
-    """Return the refused records with reasons."""
-    rows = tuple((one.record_id, one.reason, one.detail) for one in result.refusals)
+    """Build the table of the records that cannot be explained, with reasons."""
+    rows = tuple((refusal.record_id, refusal.reason, refusal.detail) for refusal in result.refusals)
     return Table("Refused records", ("record", "reason", "detail"), rows)
 
 
 def label(result: ExplanationResult, method: str) -> str:
-    """Return the name of a method, marked if experts are untrained."""
+    """Return the label of a method in tables and figures.
+
+    Args:
+        result: The explanation.
+        method: Name of an expert or of the gated mixture.
+
+    Returns:
+        The name, with a remark if experts are untrained.
+    """
     if method == ENSEMBLE:
         count = len(result.untrained)
         return f"{method} ({count} of {len(result.weights)} experts untrained)" if count else method
@@ -171,7 +179,7 @@ def _notes(result: ExplanationResult, shares: Shares) -> tuple[str, ...]:
 
 
 def to_json(result: ExplanationResult) -> str:
-    """Return an explanation as JSON: settings, shares and effects of each record, and refusals."""
+    """Format an explanation as JSON: settings, shares and effects of each record, and refusals."""
     document: dict[str, Any] = {
         "note": NOT_A_DEVICE,
         "task": result.task,
@@ -198,27 +206,27 @@ def _record_document(record: ExplainedRecord) -> dict[str, Any]:
         "seconds": windows.seconds(),
         "methods": {
             name: {
-                "output": one.output,
-                "shares": None if one.shares is None else dict(one.shares),
-                "change": one.attribution.change if one.attribution else None,
-                "completeness_error": one.attribution.error if one.attribution else None,
-                "occlusion_effects": dict(one.effects),
+                "output": method.output,
+                "shares": None if method.shares is None else dict(method.shares),
+                "change": method.attribution.change if method.attribution else None,
+                "completeness_error": method.attribution.error if method.attribution else None,
+                "occlusion_effects": dict(method.effects),
             }
-            for name, one in record.methods.items()
+            for name, method in record.methods.items()
         },
     }
 
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(one) for one in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def to_long_csv(result: ExplanationResult) -> str:
-    """Return the shares as CSV, one line for each record, method and window."""
+    """Format the shares as CSV, one line for each record, method and window."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     unit = result.unit or "probability"
@@ -227,13 +235,13 @@ def to_long_csv(result: ExplanationResult) -> str:
     )
     for record in result.records:
         seconds = record.ecg.windows.seconds()
-        for method, one in record.methods.items():
+        for name, method in record.methods.items():
             for window in WINDOWS:
-                share = "" if one.shares is None else f"{one.shares[window]:.6f}"
+                share = "" if method.shares is None else f"{method.shares[window]:.6f}"
                 writer.writerow(
                     (
-                        *(csv_cell(record.ecg.record_id), method, result.weights.get(method, "")),
-                        *(window, f"{seconds[window]:.3f}", share, f"{one.effects[window]:.6g}"),
+                        *(csv_cell(record.ecg.record_id), name, result.weights.get(name, "")),
+                        *(window, f"{seconds[window]:.3f}", share, f"{method.effects[window]:.6g}"),
                     )
                 )
     return buffer.getvalue()

@@ -12,7 +12,7 @@ class PageFigure:
     Attributes:
         title: Title.
         svg: The SVG element.
-        caption: What the plot shows; may be empty.
+        caption: Caption; may be empty.
         wide: Whether the plot spans two columns of a wide screen.
     """
 

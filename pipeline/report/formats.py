@@ -14,7 +14,7 @@ from pipeline.report.table import Table
 from pipeline.runs.escaping import escape_markdown, replace_control
 
 _NUMBER = re.compile(r"[+-]\d+(\.\d+)?(e[+-]?\d+)?( [±\[][\d .,±\[\]-]*)?")
-"""A number with sign, and possibly with its deviation and interval."""
+"""A signed number, optionally with its deviation and interval."""
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
@@ -56,7 +56,7 @@ def to_html(tables: Sequence[Table]) -> str:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a page; text is escaped, and control characters are replaced.
+    """Render a page. Text is escaped, and control characters are replaced.
 
     Args:
         template: Name of the template.

@@ -31,12 +31,12 @@ def plot_gate_weights(details: RunDetails, task: str, colors: Sequence[str]) -> 
         The figure, with one bar for each group of `group_gate_weights`.
     """
     groups = group_gate_weights(details, task)
-    everything, rest = groups[0], groups[1:]
-    kept = sorted(rest, key=lambda group: -group[1])[:MAX_GROUPS]
-    groups = [everything, *(group for group in rest if group in kept)]
+    all_records, subgroups = groups[0], groups[1:]
+    largest = sorted(subgroups, key=lambda group: -group[1])[:MAX_GROUPS]
+    groups = [all_records, *(group for group in subgroups if group in largest)]
     figure = new_figure(height=max(0.9 + 0.26 * len(groups), 1.6))
     axes = figure.subplots()
-    heights = [0.0, *(place + 1.4 for place in range(len(groups) - 1))]
+    heights = [0.0, *(index + 1.4 for index in range(len(groups) - 1))]
     for height, (_, _, weights) in zip(heights, groups, strict=True):
         _draw_bar(axes, height, weights, colors, all_records=height == 0)
     names = [

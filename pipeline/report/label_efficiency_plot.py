@@ -28,9 +28,9 @@ def plot_label_efficiency(run: RunResults, task: TaskSummary) -> Figure | None:
     """
     by_method = {
         method: [
-            (one.fraction, score)
-            for one in run.label_fractions
-            if (score := one.score(method, task.name)) is not None
+            (fraction.fraction, score)
+            for fraction in run.label_fractions
+            if (score := fraction.score(method, task.name)) is not None
         ]
         for method in list_methods(run)
     }
@@ -47,7 +47,7 @@ def plot_label_efficiency(run: RunResults, task: TaskSummary) -> Figure | None:
             low, high = ([getattr(score, end) for _, score in points] for end in ("low", "high"))
             axes.fill_between(fractions, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    ticks = [one.fraction for one in run.label_fractions]
+    ticks = [fraction.fraction for fraction in run.label_fractions]
     axes.set_xticks(ticks, [format_fraction(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("patients")

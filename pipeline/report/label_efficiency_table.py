@@ -18,29 +18,29 @@ def label_efficiency_table(run: RunResults) -> Table:
     """
     rows = [
         (
-            _describe(one),
+            _describe(fraction),
             method,
-            *(format_measure(one.score(method, task)) for task in run.tasks),
+            *(format_measure(fraction.score(method, task)) for task in run.tasks),
         )
-        for one in run.label_fractions
+        for fraction in run.label_fractions
         for method in list_methods(run)
     ]
     heading = ("patients", "", *(score_heading(task) for task in run.tasks.values()))
     note = (
-        "Label efficiency: heads, gate and baselines are trained on this fraction of the training "
-        "patients, and stopped and chosen on this fraction of the validation patients (numbers: "
-        "both together, by repeat); smaller fractions are subsets of larger ones. Test patients "
-        "are the same, but classes and labels that no training patient has are not scored."
+        "Label efficiency: heads, gate and baselines are trained and selected on this fraction of "
+        "the training and validation patients (in parentheses: number of patients in each repeat). "
+        "Smaller fractions are subsets of larger ones. All fractions have the same test patients; "
+        "classes and labels without training patients are not scored."
     )
     return Table(TITLE, heading, tuple(rows), notes=(note,))
 
 
 def list_methods(run: RunResults) -> list[str]:
     """Return the methods of the curves, the baselines first."""
-    scores = (score for one in run.label_fractions for score in one.scores)
+    scores = (score for fraction in run.label_fractions for score in fraction.scores)
     return list(dict.fromkeys(score.method for score in scores))
 
 
-def _describe(one: LabelFraction) -> str:
-    counts = dict.fromkeys(f"{patients:,}" for patients in one.patients)
-    return f"{format_fraction(one.fraction)} ({' / '.join(counts)})"
+def _describe(fraction: LabelFraction) -> str:
+    counts = dict.fromkeys(f"{patients:,}" for patients in fraction.patients)
+    return f"{format_fraction(fraction.fraction)} ({' / '.join(counts)})"

@@ -22,24 +22,27 @@ def label_table(details: RunDetails, task: Task) -> Table:
         A table with one row per label that is trained in any repeat.
     """
     by_repeat = [
-        {one.labels[0]: one for one in predictions.by_label()}
+        {of_label.labels[0]: of_label for of_label in predictions.by_label()}
         for predictions in details.ensemble(task.name)
     ]
     rows = []
     for label in dict.fromkeys(label for by_label in by_repeat for label in by_label):
-        found = [by_label.get(label) for by_label in by_repeat]
+        repeats = [by_label.get(label) for by_label in by_repeat]
         share = [
             targets.shares[targets.classes.index(label)]
             for targets in (by_task[task.name] for by_task in details.targets)
             if label in targets.classes
         ]
-        positives = [0 if one is None else int(one.truth.sum()) for one in found]
+        positives = [
+            0 if predictions is None else int(predictions.truth.sum()) for predictions in repeats
+        ]
         areas, f1 = [], []
-        for one in found:
-            if one is not None and one.truth.any():
-                assert one.probability is not None
-                areas.append(auroc(one.truth.astype(int), one.probability))
-                f1.append(f1_of_labels(one.truth[:, None], one.predicted[:, None]))
+        for predictions in repeats:
+            if predictions is not None and predictions.truth.any():
+                truth, probability = predictions.truth, predictions.probability
+                assert probability is not None
+                areas.append(auroc(truth.astype(int), probability))
+                f1.append(f1_of_labels(truth[:, None], predictions.predicted[:, None]))
         rows.append(
             (
                 label,

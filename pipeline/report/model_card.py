@@ -33,10 +33,10 @@ def build_card(run: RunResults) -> str:
         run: Results of the run.
 
     Returns:
-        Markdown in which all names of others are escaped.
+        Markdown. Text from the run's files is escaped.
     """
     name = escape_markdown(run.config["dataset"])
-    methods = [one for one in (*BASELINES, RIDGE, ENSEMBLE) if one in run.methods]
+    methods = [method for method in (*BASELINES, RIDGE, ENSEMBLE) if method in run.methods]
     metrics = to_markdown([score_table(run, methods, ""), *other_metrics_tables(run, [ENSEMBLE])])
     sections = {
         "Intended use": [
@@ -136,5 +136,5 @@ def _limits(run: RunResults) -> list[str]:
     if run.untrained:
         limits.append(f"{untrained_warning(run.untrained)}")
     if run.config["dataset"].startswith("synthetic/"):
-        limits.append("The ECGs are simulated. The scores say nothing about real patients.")
+        limits.append("The ECGs are simulated. The scores do not apply to real patients.")
     return limits

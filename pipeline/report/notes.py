@@ -15,12 +15,12 @@ TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
 TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."
 
 RIDGE_NOTE = (
-    "Ridge regression: a linear regression with an L2 penalty, in closed form, on the standardized "
-    "embedding of one expert, which is chosen for each task and repeat by its loss on validation "
-    "patients. For classes and labels it is fitted on their indicators, and logits = log share (of "
-    "a label: log odds) + scale * score. Fits with several penalties and scales are averaged, "
-    "weighted by the likelihood of their predictions for patients that are left out in turn. It is "
-    "fitted on training patients, and again on training and validation patients for the test."
+    "Ridge regression: linear regression with an L2 penalty, solved in closed form, on the "
+    "standardized embedding of one expert. The expert is the one with the lowest validation loss, "
+    "for each task and repeat. For classes and labels, the regression is fitted to indicators, and "
+    "logits = log frequency (labels: log odds) + scale * score. Fits with several penalties and "
+    "scales are averaged, weighted by the likelihood of left-out patients. Regressions are fitted "
+    "on training patients, and for the test again on training and validation patients."
 )
 
 
@@ -37,7 +37,10 @@ def pretraining_warnings(dataset: str, pretrained: Mapping[str, Sequence[str]]) 
 
     Args:
         dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
-        pretrained: Names of these pretraining data by expert; see `find_pretraining_data`.
+        pretrained: Names of pretraining data sets by expert; see `find_pretraining_data`.
+
+    Returns:
+        One warning per expert.
     """
     return [
         f"The weights of {expert} were pretrained on {' and '.join(names)}, which may contain the "
@@ -81,10 +84,10 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
     if any(task.kind == "multilabel" for task in run.tasks.values()):
         notes.append(
             "Multilabel tasks: macro-AUROC is the mean over the labels that some but not all test "
-            "records have, macro-F1 that of the positive class over the labels that some test "
-            "records have. The threshold of each label has the "
-            f"highest F1 on validation records. Intervals of macro-AUROC are based on {RANK_DRAWS} "
-            "draws, and all are corrected for bootstrap bias."
+            "records have. Macro-F1 is the mean F1 of the positive class over the labels that some "
+            "test records have. The threshold of each label has the highest F1 on validation "
+            f"records. Intervals of macro-AUROC are based on {RANK_DRAWS} draws. All intervals are "
+            "corrected for bootstrap bias."
         )
     if len(run.weights) == 1:
         notes.append("One expert: no gate and no ensembles. EnECG is the expert.")
@@ -100,35 +103,35 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
 
 
 def _pretraining_notes(run: RunResults) -> list[str]:
-    """Describe on which patients experts were pretrained, as their stores state it."""
+    """Describe the pretraining of experts from the provenance of their stores."""
     namespace = run.config["dataset"]
     notes = []
     for provenance in run.provenance.values():
         if METADATA_KEY not in provenance:
             continue
         expert = provenance["expert"]
-        stated = Pretraining.from_json(provenance[METADATA_KEY], f"The provenance of {expert}")
+        source = Pretraining.from_json(provenance[METADATA_KEY], f"The provenance of {expert}")
         unseen = ", none of whom is a test patient"
         notes.append(
-            f"{expert}: pretrained on the ECGs of {stated.patients:,} patients of {stated.dataset}"
-            f"{unseen if same_patients(stated.dataset, namespace) else ''} (list of patients: "
-            f"SHA-256 {stated.patients_sha256[:12]})."
+            f"{expert}: pretrained on the ECGs of {source.patients:,} patients of {source.dataset}"
+            f"{unseen if same_patients(source.dataset, namespace) else ''} (list of patients: "
+            f"SHA-256 {source.patients_sha256[:12]})."
         )
     return notes
 
 
 def _baseline_notes(run: RunResults) -> list[str]:
-    """Explain chance, or why a classification without it has no cell in bold."""
+    """Explain the chance level, or why classifications without it have no bold cells."""
     if all(task.kind == "regression" for task in run.tasks.values()):
         return []
     if CHANCE not in run.methods:
         return [
-            "These results were written by a version without the chance level, so that no "
-            "classification has a cell in bold. Train again to add it."
+            "These results were written by a version without the chance level, so classifications "
+            "have no bold cells. Train again to add it."
         ]
     return [
-        "Chance: classes or labels drawn at random by their shares among the training records; "
-        "expected score, and the interval of such predictions. Regressions have no chance level: "
+        "Chance: expected score and interval of predictions that are drawn at random with the "
+        "class or label frequencies of the training records. Regressions have no chance level; "
         "compare them with the constant predictor."
     ]
 

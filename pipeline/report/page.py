@@ -26,8 +26,8 @@ def write_page(run: RunResults, *, out: Path | None = None, dataset: Dataset | N
         run: Results of the run.
         out: Path of the page. Default: `results.html` in the run folder, or
             `results-with-ecgs.html` with `dataset`.
-        dataset: The data set of the run, from which the ECGs with the largest and with typical
-            errors are drawn. A page with ECGs shows record ids, and only its owner can read it.
+        dataset: The data set of the run. If given, the page shows ECGs with the largest errors and
+            with typical errors and their record ids, and only the owner of the file can read it.
             Default: no ECGs.
 
     Returns:

@@ -64,11 +64,20 @@ FURTHER_TABLES: dict[
         "Train again with --label-fractions.",
     ),
 }
-"""Tables that the paper does not have: how to build them, their values, and how to get them."""
+"""Tables that are not in the paper: function that builds the table, function that returns its
+values, and remedy if there are none."""
 
 
 def table_methods(run: RunResults, number: str) -> list[str]:
-    """Return the methods of table ``"1"``, ``"2"`` or ``"3"``, the baselines first."""
+    """Return the methods of one of the paper's tables, the baselines first.
+
+    Args:
+        run: Results of a run.
+        number: ``"1"``, ``"2"`` or ``"3"``.
+
+    Returns:
+        The methods that the run has.
+    """
     by_table = {
         "1": [method for method in run.methods if method.startswith(ZERO_SHOT)],
         "2": [*_with_baselines(run.weights), *([ENSEMBLE] if len(run.weights) > 1 else [])],
@@ -83,7 +92,15 @@ def _with_baselines(experts: Iterable[str]) -> Iterator[str]:
 
 
 def has_table(run: RunResults, number: str) -> bool:
-    """Return whether a run has the methods of a table."""
+    """Return whether a run has enough methods for one of the paper's tables.
+
+    Args:
+        run: Results of a run.
+        number: ``"1"``, ``"2"`` or ``"3"``.
+
+    Returns:
+        Whether there is a method besides the baselines; for table 3, besides EnECG.
+    """
     baselines = (*BASELINES, RIDGE)
     methods = [method for method in table_methods(run, number) if method not in baselines]
     return len(methods) > (1 if number == "3" else 0)
@@ -149,8 +166,8 @@ def _paper_notes(run: RunResults, numbers: Sequence[str]) -> tuple[str, ...]:
         notes.append(
             f"Paper: values of {_paper()['source']} (F1 of sex and potassium), mean ± SD over "
             "three repeats of 10,000 patients of MIMIC-IV-ECG"
-            f"{'' if same_source else ', not these ECGs'}. A row of the paper that is not below a "
-            "row of the same name is a method that this run does not have."
+            f"{'' if same_source else ', not these ECGs'}. Rows of the paper at the end of a table "
+            "are methods that this run does not have."
         )
     return tuple(notes)
 
@@ -209,7 +226,7 @@ def page_tables(run: RunResults) -> tuple[list[Table], tuple[str, ...]]:
         run: Results of the run.
 
     Returns:
-        Tables 2, 3 and 1 and those of `FURTHER_TABLES`, as far as the run has them, and the notes
+        Tables 2, 3 and 1 and those of `FURTHER_TABLES` (those that the run has), and the notes
         that apply to all of them.
     """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
@@ -224,7 +241,15 @@ def page_tables(run: RunResults) -> tuple[list[Table], tuple[str, ...]]:
 
 
 def other_metrics_tables(run: RunResults, methods: Sequence[str]) -> list[Table]:
-    """Build a table of the other metrics for every task that has any."""
+    """Build a table of the other metrics for every task that has any.
+
+    Args:
+        run: Results of a run.
+        methods: Methods in rows.
+
+    Returns:
+        One table per task.
+    """
     tables = (other_metrics_table(run, methods, task) for task in run.tasks.values())
     return [table for table in tables if table is not None]
 

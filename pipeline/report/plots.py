@@ -29,9 +29,16 @@ from pipeline.runs.training_details import Curves
 
 
 def plot_scores(run: RunResults, task: TaskSummary) -> Figure:
-    """Plot the main metric of a task by method, with 95% intervals."""
-    # Untrained heads are omitted: their large errors would set the scale. EnECG without an expert
-    # is in a table of its own.
+    """Plot the main metric of a task by method, with 95% intervals.
+
+    Args:
+        run: Results of a run.
+        task: The task.
+
+    Returns:
+        The figure, without untrained heads and without EnECG without an expert.
+    """
+    # The large errors of untrained heads would dominate the scale.
     methods = [
         name
         for name in run.methods
@@ -74,7 +81,7 @@ def _color(method: str, run: RunResults) -> str:
 def method_colors(run: RunResults) -> dict[str, str]:
     """Return the color of each expert and of EnECG in plots with several curves."""
     colors = {
-        name: EXPERT_COLORS[place % len(EXPERT_COLORS)] for place, name in enumerate(run.weights)
+        name: EXPERT_COLORS[index % len(EXPERT_COLORS)] for index, name in enumerate(run.weights)
     }
     return colors | {ENSEMBLE: ENSEMBLE_COLOR}
 

@@ -25,7 +25,15 @@ DARK_CELL = 0.6
 
 
 def plot_confusion(details: RunDetails, task: str) -> Figure:
-    """Plot the confusion matrix of a task over all repeats, colored by share of the true class."""
+    """Plot the confusion matrix of a task over all repeats, colored by share of the true class.
+
+    Args:
+        details: Details of the run.
+        task: Name of a binary or multiclass task.
+
+    Returns:
+        The figure.
+    """
     names, counts = sum_confusions(details, task)
     size = len(names)
     figure = new_figure() if size <= 4 else new_figure(8.9, 1.3 + 0.29 * size)
@@ -59,13 +67,30 @@ def plot_confusion(details: RunDetails, task: str) -> Figure:
 
 
 def truncated_names(details: RunDetails, task: str) -> list[str]:
-    """Return the class names of a task that are truncated in figures."""
+    """Return the class names of a task that are truncated in figures.
+
+    Args:
+        details: Details of the run.
+        task: Name of the task.
+
+    Returns:
+        The full names.
+    """
     names = dict.fromkeys(name for classes in details.classes(task) for name in classes)
     return [name for name in names if one_line(name) != name or " ".join(_wrap(name)) != name]
 
 
 def describe_thresholds(run: RunResults, task: str, method: str = ENSEMBLE) -> str:
-    """Return a sentence on the thresholds of a binary task; empty if there are none."""
+    """Describe the decision thresholds of a binary task.
+
+    Args:
+        run: Results of a run.
+        task: Name of the task.
+        method: Name of the method. Default: EnECG.
+
+    Returns:
+        One sentence; empty if there are no thresholds.
+    """
     values = run.thresholds.get(method, {}).get(task)
     if not values:
         return ""
@@ -87,8 +112,8 @@ def sum_confusions(
 ) -> tuple[list[str], Int[np.ndarray, "true predicted"]]:
     """Sum the confusion matrices of all repeats by class name.
 
-    Repeats may have different classes. A diagnosis can be a class of its own in one repeat and
-    part of `OTHER_CLASS` in another.
+    Repeats can have different classes: a diagnosis can be a separate class in one repeat and part
+    of `OTHER_CLASS` in another.
 
     Args:
         details: Details of the run.
@@ -117,7 +142,15 @@ def list_classes(lists: Sequence[Sequence[str]]) -> list[str]:
 
 
 def one_line(name: str, length: int = CLASS_NAME_LENGTH) -> str:
-    """Truncate a class name to a number of characters."""
+    """Truncate a name.
+
+    Args:
+        name: The name.
+        length: Maximum number of characters.
+
+    Returns:
+        The name, with an ellipsis if it was truncated.
+    """
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

@@ -25,9 +25,9 @@ def plot_pretraining(
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    numbers = [one.epoch for one in epochs]
-    validation = [one.validation for one in epochs]
-    trained = [(one.epoch, one.training) for one in epochs if one.training is not None]
+    numbers = [errors.epoch for errors in epochs]
+    validation = [errors.validation for errors in epochs]
+    trained = [(errors.epoch, errors.training) for errors in epochs if errors.training is not None]
     axes.plot(numbers, validation, "o-", color=ENSEMBLE_COLOR, markersize=4, label="validation")
     if trained:
         axes.plot(*zip(*trained, strict=True), "-", color=EXPERT_COLOR, label="training")

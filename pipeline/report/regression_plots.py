@@ -11,7 +11,7 @@ from pipeline.evaluation.predictions import TaskPredictions
 from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, MUTED, new_figure
 
 MAX_POINTS = 2000
-"""Maximum number of records in a scatter plot; more are sampled at random."""
+"""Maximum number of records in a scatter plot; if there are more, a random sample is shown."""
 LIMITS = 1.96
 """Limits of agreement, in standard deviations of the errors."""
 
@@ -41,8 +41,8 @@ def plot_bland_altman(repeats: Sequence[TaskPredictions]) -> Figure:
     rows = _sample(len(truth))
     _plot_points(axes, (truth[rows] + predicted[rows]) / 2, error[rows])
     for level, style in zip(agreement_limits(error), ("--", "-", "--"), strict=True):
-        for each in (axes, histogram):
-            each.axhline(level, color=ENSEMBLE_COLOR, linewidth=0.9, linestyle=style)
+        for panel in (axes, histogram):
+            panel.axhline(level, color=ENSEMBLE_COLOR, linewidth=0.9, linestyle=style)
     axes.set_xlabel(_label("mean of true and predicted", repeats))
     axes.set_ylabel(_label("predicted minus true", repeats))
     histogram.hist(
@@ -74,13 +74,13 @@ def describe_agreement(repeats: Sequence[TaskPredictions]) -> str:
 
 def describe_sample(repeats: Sequence[TaskPredictions]) -> str:
     """Return a sentence on the sampling of points; empty if all records are shown."""
-    count = sum(len(one.truth) for one in repeats)
+    count = sum(len(predictions.truth) for predictions in repeats)
     return f" Points: {MAX_POINTS:,} of {count:,} records." if count > MAX_POINTS else ""
 
 
 def _concatenate(repeats: Sequence[TaskPredictions]) -> tuple[_Values, _Values]:
-    truth = np.concatenate([one.truth for one in repeats])
-    return truth, np.concatenate([one.predicted for one in repeats])
+    truth = np.concatenate([predictions.truth for predictions in repeats])
+    return truth, np.concatenate([predictions.predicted for predictions in repeats])
 
 
 def _sample(count: int) -> Any:

@@ -50,8 +50,8 @@ def plot_reliability(
     curves.set_ylim(-0.05, 1.05)
     records.set_xlim(0, 1)
     binary = task.kind == "binary"
-    of = one_line(task.classes[1], 30) if binary else "the predicted class"
-    records.set_xlabel(f"probability of {of}")
+    class_name = one_line(task.classes[1], 30) if binary else "the predicted class"
+    records.set_xlabel(f"probability of {class_name}")
     records.set_ylabel("records")
     return figure
 

@@ -94,5 +94,5 @@ def _build_notes(run: RunResults) -> tuple[str, ...]:
         "repeats, divided by this time. Peak memory: of the whole process since its start.",
         "Not recorded: peak memory of extractions.",
         "Parameters: heads and gate only, without the frozen experts.",
-        "Paper: training on the RR interval with the experts on the GPU, as in its figure 3.",
+        "Paper: training for the RR interval with the experts on the GPU (figure 3 of the paper).",
     )

@@ -33,11 +33,11 @@ _CONTEXT = {
 
 @dataclass(frozen=True)
 class SharedStore:
-    """A store as the card describes it.
+    """Data of a store for the card.
 
     Attributes:
         path: Path below the root, such as ``ludb/1.0.1/moment/8f8aac065b696142``.
-        provenance: What defines the store.
+        provenance: The store's provenance document.
         rows: Number of records.
         complete: Number of records with an embedding.
         size_bytes: Size of its files.
@@ -59,7 +59,7 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
         license_name: License, as an identifier of the hub such as ``other`` or ``odbl``.
 
     Returns:
-        The card, with metadata for the hub on top.
+        The card, with a YAML header for the hub.
     """
     header = [
         "---",
@@ -116,8 +116,8 @@ def build_croissant(
 ) -> dict[str, Any]:
     """Build Croissant metadata (version 1.0) of a store root.
 
-    Croissant cannot describe the rows of Zarr arrays, so it has the files of each store, and no
-    record sets.
+    Croissant cannot describe the rows of Zarr arrays, so the metadata lists the files of each store
+    and has no record sets.
 
     Args:
         stores: The stores.

@@ -1,4 +1,4 @@
-"""What was run on what, and the main score of each task, for the top of a page."""
+"""Summary of a run for the top of a page: data, settings, and the main score of each task."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ def build_cards(run: RunResults) -> list[Card]:
 
 
 def list_facts(run: RunResults) -> list[tuple[str, str]]:
-    """List what was run on what, as pairs of name and value."""
+    """List the data and settings of a run, as pairs of name and value."""
     config = run.config
     settings = config["settings"]
     folds = config.get("folds")
@@ -74,7 +74,7 @@ def list_facts(run: RunResults) -> list[tuple[str, str]]:
         ),
         ("Trained on", f"{config['device']} in {config['seconds']:,.0f} s"),
         ("Finished", config["finished"].replace("T", " ")),
-        ("Versions", ", ".join(f"{name} {one}" for name, one in config["versions"].items())),
+        ("Versions", ", ".join(map(" ".join, config["versions"].items()))),
     ]
     heads = settings.get("fit", {}).get("adaptation")
     if isinstance(heads, str):

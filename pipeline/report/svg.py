@@ -26,7 +26,7 @@ def encode_svg(figure: Figure, label: str) -> str:
         label: Description of the image for screen readers.
 
     Returns:
-        An `<svg>` element without XML declaration, equal for equal figures. Coordinates are
+        An `<svg>` element without XML declaration; the result is reproducible. Coordinates are
         rounded to 0.01 points, and texts use the fonts of the page.
     """
     if matplotlib.rcParams["text.parse_math"]:
@@ -36,7 +36,7 @@ def encode_svg(figure: Figure, label: str) -> str:
     # A constant salt makes the ids of elements reproducible.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.3}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The warning repeats characters of names, which may control the terminal.
+        # The warning contains characters of names, which could be terminal control characters.
         warnings.filterwarnings("ignore", message="Glyph")
         # `savefig` would draw the figure twice.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
@@ -53,9 +53,9 @@ def encode_svg(figure: Figure, label: str) -> str:
     return replace_control(_SVG_TAG.sub(opening, svg, count=1))
 
 
-def _compact_path(found: re.Match[str]) -> str:
-    """Round the coordinates of a path, and make those of a path of straight lines relative."""
-    parts = _PART.findall(found[1])
+def _compact_path(match: re.Match[str]) -> str:
+    """Round the coordinates of a path; convert them to relative ones if all lines are straight."""
+    parts = _PART.findall(match[1])
     if {part for part in parts if part.isalpha()} - {"M", "L", "z"}:
         text = " ".join(part if part.isalpha() else _format(float(part)) for part in parts)
         return f' d="{text}"'
@@ -66,7 +66,7 @@ def _compact_path(found: re.Match[str]) -> str:
             # The next point is relative to the first one of the closed line.
             text, command, previous = text + part, part, start
             continue
-        # In hundredths, so that rounding errors do not add up.
+        # Compute in hundredths, so that rounding errors do not accumulate.
         point = (round(100 * float(next(numbers))), round(100 * float(next(numbers))))
         x, y = (_format((new - old) / 100) for new, old in zip(point, previous, strict=True))
         separator = "" if x.startswith("-") else " "

@@ -72,11 +72,11 @@ def trials_table(sweep: Sweep) -> Table:
     heading = ("trial", "relative loss ↓", *(name.replace("_", " ") for name in names))
     notes = (
         f"{len(sweep.trials)} trials. Relative loss: validation loss of the gated mixture divided "
-        "by that of the constant predictor, mean over tasks. 1 is no better than the constant "
-        "predictor.",
+        "by that of the constant predictor, mean over tasks. A value of 1 means no improvement "
+        "over the constant predictor.",
         f"Patients are split {sweep.summary.split}. The losses are for validation patients; train "
-        "with the best settings to get scores for test patients. Without folds, repeats with other "
-        "seeds may test on patients that were training or validation patients here.",
+        "with the best settings to get scores for test patients. Without folds, the test patients "
+        "of repeats with other seeds can be training or validation patients of this sweep.",
         *sweep.summary.notes,
     )
     return Table("Best trials", heading, rows, frozenset({(0, 1)}), notes)

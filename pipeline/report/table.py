@@ -38,20 +38,25 @@ class Table:
 
 
 def method_label(method: str, run: RunResults) -> str:
-    """Return a method's name, with marks that matter for its scores.
+    """Return a method's name, with remarks on training and pretraining.
 
-    Heads and experts are marked if they are untrained, and experts if they were pretrained on the
-    data set.
+    Args:
+        method: Name of the method.
+        run: Results of a run.
+
+    Returns:
+        The name. Remarks in parentheses state that heads or experts are untrained, or that an
+        expert was pretrained on the data set.
     """
     if method in BASELINES:
         return method
     expert = method.removeprefix(ZERO_SHOT)
     if expert in run.weights:
         weights = run.weights[expert]
-        marks = ["untrained heads"] if method.startswith(ZERO_SHOT) else []
-        marks += [f"untrained, {weights}"] if weights.startswith("random:") else []
-        marks += ["pretrained on this data set"] if expert in run.pretrained else []
-        return f"{expert} ({'; '.join(marks)})" if marks else expert
+        remarks = ["untrained heads"] if method.startswith(ZERO_SHOT) else []
+        remarks += [f"untrained, {weights}"] if weights.startswith("random:") else []
+        remarks += ["pretrained on this data set"] if expert in run.pretrained else []
+        return f"{expert} ({'; '.join(remarks)})" if remarks else expert
     if method.startswith(RANDOM):
         expert = method.removeprefix(RANDOM)
         return f"{expert} (untrained, {run.random_baselines.get(expert, RANDOM.rstrip(':'))})"
@@ -67,7 +72,7 @@ def method_label(method: str, run: RunResults) -> str:
 
 
 def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
-    """Build a table of the main metric of every task, and of those of `SECOND_METRICS`.
+    """Build a table of the main metric of every task and its metric in `SECOND_METRICS`.
 
     Args:
         run: Results of a run.
@@ -76,7 +81,7 @@ def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
 
     Returns:
         Mean ± SD over repeats with the 95% interval, and numbers of parameters. The last row
-        counts test records and patients.
+        contains the numbers of test records and patients.
     """
     columns = score_columns(run)
     measures = [
@@ -116,7 +121,17 @@ def score_columns(run: RunResults) -> list[Column]:
 
 
 def find_measure(run: RunResults, method: str, task: TaskSummary, metric: str) -> Measure | None:
-    """Return a metric of a method on a task, None if the method does not have it."""
+    """Return a metric of a method on a task.
+
+    Args:
+        run: Results of a run.
+        method: Name of the method.
+        task: The task.
+        metric: Name of the metric.
+
+    Returns:
+        The metric; None if the method does not have it.
+    """
     score = run.score(method, task.name)
     if score is None or score.metric == metric:
         return score
@@ -131,15 +146,15 @@ def find_best_cells(
     Args:
         run: Results of a run.
         methods: Methods in rows.
-        columns: Columns of the table, from its second.
+        columns: Columns of the table after the first.
 
     Returns:
-        (row, column) of the best method of each column whose 95% interval is better than those of
+        (row, column) of the best method of each column, if its 95% interval is better than those of
         all baselines. Results without the chance baseline have no bold cells for classification
         tasks, because the constant predictor is not a lower bound of macro-F1.
     """
     best = set()
-    for place, (task, metric, higher_is_better) in enumerate(columns, start=1):
+    for column, (task, metric, higher_is_better) in enumerate(columns, start=1):
         if task.kind != "regression" and run.score(CHANCE, task.name) is None:
             continue
         measures = {method: find_measure(run, method, task, metric) for method in run.methods}
@@ -155,7 +170,7 @@ def find_best_cells(
         if first is None or first in BASELINES or not baselines:
             continue
         if all(_is_better(defined[first], baseline, higher_is_better) for baseline in baselines):
-            best.add((methods.index(first), place))
+            best.add((methods.index(first), column))
     return frozenset(best)
 
 
@@ -165,7 +180,7 @@ def _is_better(measure: Measure, baseline: Measure, higher_is_better: bool) -> b
 
 
 def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSummary) -> Table | None:
-    """Build a table of a task's metrics besides the main one.
+    """Build a table of a task's secondary metrics.
 
     Args:
         run: Results of a run.
@@ -202,7 +217,7 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
 
 
 def format_measure(measure: Measure | None) -> str:
-    """Format as ``mean ± SD [low, high]`` with about three significant digits."""
+    """Format a measure as ``mean ± SD [low, high]`` with about three significant digits."""
     if measure is None:
         return NOT_APPLICABLE
     if math.isnan(measure.mean):
@@ -214,7 +229,15 @@ def format_measure(measure: Measure | None) -> str:
 
 
 def format_parameters(run: RunResults, method: str) -> str:
-    """Format a method's trainable and total parameters of heads and gate."""
+    """Format a method's number of parameters in heads and gate.
+
+    Args:
+        run: Results of a run.
+        method: Name of the method.
+
+    Returns:
+        Trainable and total number.
+    """
     if method in BASELINES:
         return "0 / 0"
     if method not in run.parameters:

@@ -38,8 +38,8 @@ class TaskSection:
 
     Attributes:
         task: The task.
-        figures: Its plots.
-        tables: Its tables: the labels of a multilabel task.
+        figures: Plots of the task.
+        tables: The table of labels for a multilabel task; otherwise empty.
     """
 
     task: TaskSummary
@@ -56,7 +56,7 @@ def build_section(run: RunResults, details: RunDetails, task: TaskSummary) -> Ta
         task: The task.
 
     Returns:
-        The section. Plots without data are missing.
+        The section. Plots without data are omitted.
     """
     plots = [
         *_plot_scores(run, task),

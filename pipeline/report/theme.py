@@ -31,7 +31,7 @@ _VARIABLES = {
     EXPERT_COLOR: "expert",
     ON_COLOR: "on-color",
     FILL: "fill",
-    **{color: f"expert-{place}" for place, color in enumerate(EXPERT_COLORS)},
+    **{color: f"expert-{index}" for index, color in enumerate(EXPERT_COLORS)},
 }
 """CSS variable of each color. `parts.html` defines their values for both themes."""
 _COLOR = re.compile("|".join(_VARIABLES))
@@ -62,7 +62,8 @@ _SETTINGS = {
     "grid.color": GRID,
     "grid.linewidth": 0.5,
 }
-"""Names of tasks and classes may contain "$", which is not a formula."""
+"""Matplotlib settings. `text.parse_math` is off, because names of tasks and classes can contain
+"$"."""
 
 
 def figure_style() -> AbstractContextManager[None]:
@@ -71,7 +72,15 @@ def figure_style() -> AbstractContextManager[None]:
 
 
 def new_figure(width: float = 4.3, height: float = 3.2) -> Figure:
-    """Make a figure of a size in inches; text has the size of the page's on a phone."""
+    """Create a figure.
+
+    Args:
+        width: Width in inches. With the default, text has the size of the page's text on a phone.
+        height: Height in inches.
+
+    Returns:
+        The figure.
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 

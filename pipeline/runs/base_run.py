@@ -78,8 +78,8 @@ def adopt_settings(settings: TrainSettings, base: SavedRun) -> TrainSettings:
 def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> list[Cohort]:
     """Load the cohorts of a base run.
 
-    New tasks must use these cohorts. With others, patients on whom the base run's hidden layers
-    were trained could be test patients.
+    New tasks must use these cohorts. Otherwise, patients on whom the base run's hidden layers were
+    trained could become test patients.
 
     Args:
         base: The base run.

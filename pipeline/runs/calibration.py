@@ -33,9 +33,9 @@ def read_validation(file: Path) -> pd.DataFrame:
         UnsafeFile: The file is not a regular file, or is too large.
     """
     source = pa.BufferReader(read_regular(file, MAX_VALIDATION_BYTES))
-    # Threads of pyarrow that still run when the process exits would abort it.
     if pq.read_metadata(source).num_rows > MAX_ROWS:
         raise ValueError(f"{file}: more than {MAX_ROWS:,} rows")
+    # Read without threads, because pyarrow's threads can abort the process when it exits.
     table = pq.read_table(source, columns=list(COLUMNS), use_threads=False, pre_buffer=False)
     if set(table.column_names) != set(COLUMNS):
         raise ValueError(f"{file}: columns {', '.join(table.column_names)}")

@@ -36,7 +36,12 @@ _PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
 
 
 def save_heads(heads: TaskHeads, folder: Path) -> None:
-    """Save the heads of an expert into a new folder."""
+    """Save the heads of an expert.
+
+    Args:
+        heads: The heads.
+        folder: New folder; must not exist.
+    """
     folder.mkdir(parents=True)
     base = _frozen_tensors(heads)
     for task, ffn in heads.ffn.items():
@@ -105,7 +110,12 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
 
 
 def save_gate(gate: nn.Module, folder: Path) -> None:
-    """Save a gate into a new folder; a gate of one expert has no parameters to save."""
+    """Save a gate; `OneExpert` has no parameters and is not saved.
+
+    Args:
+        gate: The gate.
+        folder: New folder; must not exist.
+    """
     if isinstance(gate, OneExpert):
         return
     folder.mkdir(parents=True)
@@ -153,7 +163,7 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "Peft
 
 
 def _frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors outside of adapters, under the names they had before peft wrapped them."""
+    """Return the tensors outside of adapters, without the name parts that peft adds."""
     frozen = {}
     for name, tensor in module.state_dict().items():
         if not any(part in name for part in _TRAINABLE):
@@ -171,7 +181,7 @@ def _load_base(folder: Path) -> dict[str, Tensor]:
 
 
 def _save_adapter(model: "PeftModel", folder: Path) -> None:
-    # peft would render an empty model card, which takes longer than writing the tensors.
+    # Skip peft's empty model card, which takes longer than writing the tensors.
     model.create_or_update_model_card = _skip_model_card
     model.save_pretrained(str(folder))
 

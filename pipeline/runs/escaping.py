@@ -1,4 +1,4 @@
-"""Escaping of text that others wrote, such as names of classes, for pages and Markdown."""
+"""Escaping of untrusted text, such as class names, for HTML pages and Markdown."""
 
 import re
 
@@ -13,13 +13,13 @@ def replace_control(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text for one cell or line of Markdown, without HTML, links, images and columns.
+    """Escape text for one table cell or line of Markdown.
 
     Args:
         text: Any text.
 
     Returns:
-        The text in one line, with a backslash before the characters that have a meaning there.
-        Brackets of intervals are kept, because they are not links.
+        The text in one line, with a backslash before characters that would start HTML, a link, an
+        image, code or a table column. Brackets of intervals are not escaped.
     """
     return _MARKDOWN.sub(r"\\\g<0>", replace_control(_LINE_BREAK.sub(" ", text)))

@@ -1,4 +1,4 @@
-"""Copying a run without the ids of records and patients."""
+"""Copy a run without the ids of records and patients."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def export_run(folder: Path, out: Path) -> None:
     """
     notes = read_results(folder).config["notes"]
     folder, out = folder.expanduser(), out.expanduser()
-    # All files are read first, so that an error leaves no incomplete copy.
+    # Read all files before writing, so that an error leaves no incomplete copy.
     copied = {name: _read(folder / name) for name in COPIED if os.path.lexists(folder / name)}
     copied = {name: _without_examples(value, notes) for name, value in copied.items()}
     predictions = _read_predictions(folder / PREDICTIONS)
@@ -59,7 +59,7 @@ def export_run(folder: Path, out: Path) -> None:
 
 
 def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Read a file of a run. A link could lead to a private file, which the copy would disclose."""
+    """Read a file of a run. Links are refused, because their targets could be private files."""
     try:
         descriptor = open_regular(file)
         try:
@@ -76,7 +76,7 @@ def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 
 def _without_examples(value: bytes, notes: list[str]) -> bytes:
-    """Remove the examples of notes on labels, which name a record, from a document or page."""
+    """Remove the examples in notes on labels, which contain record ids, from a document or page."""
     text = value.decode("utf-8", "surrogateescape")
     for note in notes:
         for example in _EXAMPLE.findall(note):

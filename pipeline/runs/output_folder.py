@@ -1,4 +1,4 @@
-"""Output folders of runs and evaluations, whose files are replaced only by complete new ones."""
+"""Output folders of runs and evaluations. Existing files are replaced only by complete new ones."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ UNFINISHED = "unfinished"
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
-    """Check that `folder` can be used for output: it is new, empty, or contains an earlier run.
+    """Check that `folder` is new or empty, or contains an earlier run.
 
     Args:
         folder: Output folder; need not exist.
@@ -57,8 +57,8 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
         marker: Name of the file that identifies the folder as a run. The old marker is deleted
             before any file is replaced, and the new marker is moved into place last, so an
             interrupted replacement is not mistaken for a complete run.
-        share: Whether other users may read the files, as far as the process's umask permits. By
-            default only their owner can, because they contain patient ids and labels.
+        share: Whether other users may read the files, subject to the process's umask. By default
+            only their owner can, because they contain patient ids and labels.
 
     Yields:
         A new subfolder for the files. When the block ends, they replace those of an earlier run;
@@ -118,12 +118,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, write: Callable[[Path], object], *, share: bool) -> None:
-    """Write a file completely or not at all, even if the machine fails.
+    """Write a file atomically and sync it to disk.
 
     Args:
         path: The file.
-        write: Writes the contents to the path that it is called with.
-        share: Whether other users may read the file, as far as the umask permits.
+        write: Called with the path of a temporary file; writes the contents to it.
+        share: Whether other users may read the file, subject to the umask.
     """
     temporary = path.with_name(f"unfinished-{path.name}")
     write(temporary)
@@ -136,7 +136,7 @@ def write_file(path: Path, write: Callable[[Path], object], *, share: bool) -> N
 
 @contextmanager
 def translate_write_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of writing files into a UserError that names the output folder."""
+    """Convert errors of writing files to a UserError that names the output folder."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Reading of a run's Parquet files, which others may have written."""
+"""Parsing of a run's Parquet files, which are not trusted."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,7 +15,7 @@ def parse_parquet(content: bytes, texts: Collection[str] = (), filters: Any = No
 
     Args:
         content: Contents of the file.
-        texts: Columns that contain text.
+        texts: Names of columns that must contain text.
         filters: Rows to keep, as for `pyarrow.parquet.read_table`. Default: all.
 
     Returns:
@@ -26,7 +26,7 @@ def parse_parquet(content: bytes, texts: Collection[str] = (), filters: Any = No
             missing or does not contain text.
     """
     try:
-        # Threads of pyarrow that still run when the process exits would abort it.
+        # Read without threads, because pyarrow's threads can abort the process when it exits.
         table = pq.read_table(
             pa.BufferReader(content), use_threads=False, pre_buffer=False, filters=filters
         )

@@ -39,16 +39,16 @@ Predictions = dict[str, dict[str, Float[np.ndarray, "record *label"]]]
 class Predictor:
     """Heads and gate of one repeat.
 
-    A method is an expert, under its name; ``"EnECG"``, the gated mixture of all experts; or
-    ``"ridge regression"``, the baseline.
+    A method is the name of an expert, ``"EnECG"`` (the gated mixture of all experts) or ``"ridge
+    regression"`` (the baseline).
 
     Attributes:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
         gate: The gate; `enecg.gate.Gate` with its adapter.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
-        ridge: Expert and ridge regressions of each task; empty for runs of versions without them.
-        mixture: What the gate averages.
+        ridge: Expert and ridge regressions of each task; empty for runs of earlier versions.
+        mixture: Whether the gate averages probabilities or logits.
     """
 
     targets: dict[str, Targets]
@@ -107,8 +107,8 @@ class Predictor:
             features: Embeddings; only the gate's input is used.
 
         Returns:
-            Weights by task. The experts, on the last axis, are in the order of `heads`, and their
-            weights sum to 1. The second axis has length 1 if all outputs of a task share weights.
+            Weights by task, which sum to 1 over the last axis. The experts are in the order of
+            `heads`. The second axis has length 1 if all outputs of a task share the weights.
         """
         with torch.no_grad():
             parts = [self.gate(part) for part in features.leads.split(PREDICTION_BATCH_SIZE)]
@@ -135,9 +135,9 @@ class Predictor:
             features: Embeddings by all experts of the run, and the gate's input.
 
         Returns:
-            See `Predictions`. Classes are indices into `targets[task].classes`, and labels of a
-            multilabel task are in that order. Element i is the
-            prediction for `features.record_id[i]`.
+            See `Predictions`. Class indices refer to `targets[task].classes`, which is also the
+            order of the labels of a multilabel task. Row i is the prediction for
+            `features.record_id[i]`.
 
         Raises:
             UserError: An expert's embeddings are missing or have the wrong number of features.

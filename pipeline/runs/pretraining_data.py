@@ -6,7 +6,7 @@ from collections.abc import Mapping
 def find_pretraining_data(dataset: str, weights: Mapping[str, str]) -> dict[str, list[str]]:
     """Find experts whose published weights were trained on patients of a data set.
 
-    A checkpoint of an expert is assumed to be the published one, or to be derived from it.
+    A checkpoint is assumed to be the published one or derived from it.
 
     Args:
         dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
@@ -14,8 +14,8 @@ def find_pretraining_data(dataset: str, weights: Mapping[str, str]) -> dict[str,
             ``none``.
 
     Returns:
-        Names of the pretraining data that contain the data set, by expert. Untrained experts and
-        experts that are not registered are omitted.
+        Names of the pretraining data sets that contain patients of the data set, by expert.
+        Untrained and unregistered experts are omitted.
     """
     loaded = [expert for expert, label in weights.items() if label == "checkpoint"]
     if not loaded:
@@ -24,11 +24,11 @@ def find_pretraining_data(dataset: str, weights: Mapping[str, str]) -> dict[str,
     from enecg.experts import get_definition, list_experts
 
     registered = list_experts()
-    found = {
+    names_by_expert = {
         expert: [
             data.name for data in get_definition(expert).pretrained_on if data.contains(dataset)
         ]
         for expert in loaded
         if expert in registered
     }
-    return {expert: names for expert, names in found.items() if names}
+    return {expert: names for expert, names in names_by_expert.items() if names}

@@ -28,8 +28,8 @@ def predict_repeat(
         predictor: Heads and gate of the repeat.
         features: Embeddings, in the order of `labels`.
         labels: Label table with `patient_id`, one row per record.
-        unseen: Mask of the records to predict. Records without a label of a task are skipped for
-            this task.
+        unseen: Mask of the records to predict. Records without a label for a task are skipped for
+            that task.
         tasks: Tasks to predict.
 
     Returns:

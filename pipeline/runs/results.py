@@ -43,7 +43,7 @@ class RunResults:
         scores: Scores of all methods and tasks.
         thresholds: See `Thresholds`; empty for an evaluation.
         differences: Differences between EnECG and other methods; empty for an evaluation and for
-            runs of versions without them.
+            runs of earlier versions.
         label_fractions: Scores after training on fractions of the patients; empty for a run
             without `--label-fractions`.
     """
@@ -97,7 +97,15 @@ class RunResults:
         ]
 
     def score(self, method: str, task: str) -> Score | None:
-        """Return the score of a method on a task; None if there is none."""
+        """Return the score of a method on a task.
+
+        Args:
+            method: Name of the method.
+            task: Name of the task.
+
+        Returns:
+            The score; None if the run has none.
+        """
         for score in self.scores:
             if (score.method, score.task) == (method, task):
                 return score

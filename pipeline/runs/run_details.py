@@ -29,15 +29,15 @@ _CURVES = TypeAdapter(list[dict[str, dict[str, list[float | None]]]])
 
 @dataclass(frozen=True)
 class RunDetails:
-    """What the plots of a run show besides its scores.
+    """Data of a run's plots, in addition to its scores.
 
     Attributes:
         targets: Targets by task, one element per repeat.
-        predictions: Predictions for test records, of EnECG and each expert.
+        predictions: Predictions of EnECG and each expert for test records.
         gate_weights: Weights of the experts for the records of EnECG's predictions, by task, one
-            element per repeat; empty for one expert and for runs of versions without them.
+            element per repeat; empty for one expert and for runs of earlier versions.
         learning_curves: Validation losses by method and task, one element per repeat; empty for
-            runs of versions without them.
+            runs of earlier versions.
     """
 
     targets: tuple[dict[str, Targets], ...]
@@ -187,7 +187,8 @@ def _read_gate_weights(
         table = parse_parquet(read_regular(file, MAX_PARQUET_BYTES), ("task",))
         return {
             task: [
-                _align_weights(_select(table, task, one.repeat), one, experts) for one in repeats
+                _align_weights(_select(table, task, prediction.repeat), prediction, experts)
+                for prediction in repeats
             ]
             for task, repeats in predictions.items()
         }
@@ -196,14 +197,14 @@ def _read_gate_weights(
 def _align_weights(
     rows: pa.Table, predictions: TaskPredictions, experts: int
 ) -> Float[np.ndarray, "record expert"]:
-    """Return the weights for the records of predictions, in their order."""
+    """Return the gate weights in the order of the records of `predictions`."""
     record_id = as_ids(rows["record_id"].to_numpy())
     order = np.argsort(record_id)
     index = np.searchsorted(record_id, predictions.record_id, sorter=order)
-    found = order[np.minimum(index, len(order) - 1)]
-    if not np.array_equal(record_id[found], predictions.record_id):
+    positions = order[np.minimum(index, len(order) - 1)]
+    if not np.array_equal(record_id[positions], predictions.record_id):
         raise ValueError("records are missing")
-    weights = _read_lists(rows["weights"], experts)[found]
+    weights = _read_lists(rows["weights"], experts)[positions]
     if not _is_finite(weights):
         raise ValueError("weights are not finite")
     return weights

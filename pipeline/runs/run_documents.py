@@ -19,7 +19,7 @@ _Number = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    """Base of models that convert no values, because readers use the document as it is."""
+    """Base of models without type conversion, because the original document is used."""
 
     model_config = ConfigDict(strict=True)
 
@@ -101,14 +101,14 @@ def read_document(file: Path) -> Any:
 
 @contextmanager
 def open_document(file: Path) -> Iterator[Any]:
-    """Yield a JSON document; turn errors in the `with` block into a UserError naming the file."""
+    """Yield a JSON document; convert errors in the `with` block to a UserError with its path."""
     with translate_read_errors(file):
         yield read_document(file)
 
 
 @contextmanager
 def translate_read_errors(file: Path) -> Iterator[None]:
-    """Turn the errors of reading a missing or damaged file of a run folder into a UserError."""
+    """Convert errors of reading a missing or damaged file of a run folder to a UserError."""
     try:
         yield
     except FileNotFoundError as error:

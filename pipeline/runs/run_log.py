@@ -18,13 +18,18 @@ class RunLog:
         self._path = folder / LOG
 
     def write(self, line: str) -> None:
-        """Append a line with the current time; it is flushed immediately."""
+        """Append a line with the current time and flush the file."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._path.open("a") as file:
             file.write(f"{now} {line}\n")
 
     def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:
-        """Append one line per task with the lowest validation loss of each repeat and its epoch."""
+        """Append one line per task with the lowest validation loss of each repeat and its epoch.
+
+        Args:
+            name: Name of the training step, such as an expert's.
+            fits: Trained models, one per repeat.
+        """
         self.write(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():
             losses = [np.array(fit.validation_loss[task]) for fit in fits]

@@ -32,7 +32,7 @@ _LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, Safet
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run folder whose files are read when they are first needed.
+    """A run folder whose files are read on first access.
 
     All methods and properties raise UserError if a file is missing or damaged.
 
@@ -66,7 +66,7 @@ class SavedRun:
         """Provenance of each store that the run was trained from."""
         document = self._read(PROVENANCE)
         stores = tuple(document.values()) if isinstance(document, dict) else ()
-        if not stores or not all(isinstance(one, dict) and "expert" in one for one in stores):
+        if not stores or not all(isinstance(store, dict) and "expert" in store for store in stores):
             raise UserError(f"{self.folder / PROVENANCE} is damaged. Train again.")
         return stores
 
@@ -106,7 +106,15 @@ class SavedRun:
             }
 
     def heads(self, repeat: int, expert: str) -> TaskHeads:
-        """Load the heads of an expert, on the CPU and in evaluation mode."""
+        """Load the heads of an expert.
+
+        Args:
+            repeat: Index of the repeat.
+            expert: Name of the expert.
+
+        Returns:
+            The heads, on the CPU and in evaluation mode.
+        """
         outputs = {task: targets.outputs for task, targets in self.targets(repeat).items()}
         with self._translate_errors():
             return load_heads(self._repeat_folder(repeat) / "heads" / expert, outputs)
@@ -118,7 +126,7 @@ class SavedRun:
             repeat: Index of the repeat.
 
         Returns:
-            Expert and regressions by task; empty for runs of versions without this baseline.
+            Expert and regressions by task; empty for runs of earlier versions.
         """
         outputs = {task: targets.outputs for task, targets in self.targets(repeat).items()}
         with self._translate_errors():
@@ -132,13 +140,21 @@ class SavedRun:
             return {task: (expert, heads[expert]) for task, expert in chosen.items()}
 
     def hidden_layer(self, repeat: int, expert: str) -> nn.Linear:
-        """Load the hidden layer that all heads of an expert share."""
+        """Load the hidden layer that all heads of an expert share.
+
+        Args:
+            repeat: Index of the repeat.
+            expert: Name of the expert.
+
+        Returns:
+            The frozen layer, on the CPU.
+        """
         with self._translate_errors():
             return load_hidden_layer(self._repeat_folder(repeat) / "heads" / expert)
 
     @property
     def mixture(self) -> Mixture:
-        """What the gate averages; probabilities in runs of versions without the setting."""
+        """Whether the gate averages probabilities (the default) or logits."""
         with self._translate_errors():
             given = self.config["settings"]["fit"].get("mixture", "probabilities")
         if given not in get_args(Mixture):
@@ -147,7 +163,7 @@ class SavedRun:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the run contains what intervals, sets and distances of new records need."""
+        """Whether the run supports intervals, prediction sets and distances of new records."""
         return (self.folder / VALIDATION).exists()
 
     @cached_property
@@ -201,7 +217,7 @@ class SavedRun:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn the error of a missing or damaged file into a UserError."""
+        """Convert errors of a missing or damaged file to a UserError."""
         try:
             yield
         except _LOAD_ERRORS as error:

@@ -69,6 +69,6 @@ def learning_curves_document(repeats: Sequence[Repeat]) -> list[Curves]:
 
 
 def _trim(losses: Sequence[float]) -> list[float]:
-    """Remove the NaN at the end, of epochs after a task has stopped."""
+    """Remove trailing NaN, which stand for the epochs after a task has stopped."""
     last = max((epoch for epoch, loss in enumerate(losses) if not math.isnan(loss)), default=-1)
     return [round(loss, 6) for loss in losses[: last + 1]]

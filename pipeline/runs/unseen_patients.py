@@ -1,4 +1,4 @@
-"""Records of patients that were used neither for training nor for validation of a saved run."""
+"""Records of patients that a saved run used neither for training nor for validation."""
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,8 @@ def find_unseen(
 ) -> Bool[np.ndarray, "repeat record"]:
     """For each repeat, find the records of patients not used for training or validation.
 
-    The patient of a record may have changed in the data set's index since training. Therefore, if
-    the run was trained on the same data set, all current patients of its training and validation
-    records are excluded as well.
+    If the run was trained on the same data set, the current patients of its training and validation
+    records are excluded as well, because patient ids can have changed since training.
 
     Args:
         saved: The saved run.
@@ -24,8 +23,8 @@ def find_unseen(
         record_id: Ids of the records to evaluate; all must be in the data set's index.
 
     Returns:
-        Boolean mask, True for records of unseen patients. It is True everywhere if the data set
-        and the one that the run was trained on have no patients in common.
+        Mask of the records of unseen patients. All records are unseen if the data set of the run
+        has no patients in common with `dataset`.
     """
     index = dataset.index()
     trained_on = saved.config["dataset"]
@@ -43,7 +42,15 @@ def find_unseen(
 
 
 def describe_patients(saved: SavedRun, namespace: str) -> str:
-    """Return a sentence that describes which patients a run is evaluated on."""
+    """Describe the patients that a run is evaluated on.
+
+    Args:
+        saved: The run.
+        namespace: Namespace of the data set that the run is evaluated on.
+
+    Returns:
+        One sentence.
+    """
     trained_on = saved.config["dataset"]
     if same_patients(trained_on, namespace):
         return (
@@ -54,7 +61,15 @@ def describe_patients(saved: SavedRun, namespace: str) -> str:
 
 
 def note_changed_index(saved: SavedRun, dataset: Dataset) -> tuple[str, ...]:
-    """Return a note if the data set's index has changed since the run was trained on it."""
+    """Return a note if the data set's index has changed since training.
+
+    Args:
+        saved: The run.
+        dataset: Data set that the run is evaluated on.
+
+    Returns:
+        The note; empty if the run was trained on another data set or the index is unchanged.
+    """
     namespace = dataset.namespace
     if (
         namespace != saved.config["dataset"]

@@ -1,4 +1,6 @@
-"""Write a run folder, which consists of these files.
+"""Write a run folder.
+
+It contains these files:
 
 - `config.json`: settings, the table of folds with its digest, library versions, duration, peak
   memory, and the stores with their extraction rates; those of random baselines are separate.
@@ -19,7 +21,7 @@
   regressions), `domain.safetensors` (`pipeline.training.domain`) and the subfolders of heads, ridge
   regressions and gate (`pipeline.runs.checkpoints`).
 
-`write_run` writes all files but `log.txt`, `results.md` and `results.html`.
+`write_run` writes all files except `log.txt`, `results.md` and `results.html`.
 """
 
 import hashlib
@@ -78,7 +80,7 @@ def write_run(
     folds: Mapping[str, Any] | None = None,
     domains: Sequence[Mapping[str, EmbeddingDomain]] = (),
 ) -> None:
-    """Write all files of a run folder but the log, the Markdown tables and the HTML page.
+    """Write all files of a run folder except the log, the Markdown tables and the HTML page.
 
     Args:
         folder: Existing empty folder.
@@ -154,7 +156,9 @@ def write_run(
             folder / PREDICTIONS,
         )
         pyarrow.parquet.write_table(
-            predictions_table([each for repeat in repeats for each in repeat.validation]),
+            predictions_table(
+                [prediction for repeat in repeats for prediction in repeat.validation]
+            ),
             folder / VALIDATION,
         )
         pyarrow.parquet.write_table(gate_weights_table(repeats), folder / GATE_WEIGHTS)
@@ -195,7 +199,7 @@ def _describe_store(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def _patients_seen(repeat: Repeat, inputs: Inputs) -> list[int | str]:
-    """Return the ids of the training and validation patients, who must not be evaluated on."""
+    """Return the ids of the training and validation patients, who are excluded from evaluations."""
     seen = np.concatenate([repeat.cohort.train, repeat.cohort.validation])
     patients: list[int | str] = np.unique(as_ids(inputs.labels.loc[seen, "patient_id"])).tolist()
     return patients

@@ -1,4 +1,4 @@
-"""What an experiment tracker logs of a run: parameters, metrics with intervals, and files."""
+"""Data of a run for experiment trackers: parameters, metrics with intervals, and files."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from pipeline.runs.export import export_run
 from pipeline.runs.results import CONFIG, RunResults, read_results
 
 FILES = ("results.html", "results.md", "MODEL_CARD.md", CONFIG)
-"""Files that are logged, as far as the run has them."""
+"""Files that are logged if the run has them."""
 MAX_VALUE_LENGTH = 500
 """Maximum length of a parameter's value; MLflow accepts 500 characters in all versions."""
 
@@ -25,14 +25,14 @@ _FORBIDDEN = re.compile(r"[^\w./ -]")
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run as an experiment tracker logs it.
+    """Data of a run for an experiment tracker.
 
     Attributes:
         name: Name of the run folder.
         folder: The run folder.
         parameters: Settings, data set and experts.
         metrics: Mean and ends of the 95% interval of each metric, such as ``age/MAE/EnECG`` and
-            ``age/MAE/EnECG_low``; undefined metrics are missing.
+            ``age/MAE/EnECG_low``; undefined metrics are omitted.
         files: Copies of the page and other files without record and patient ids.
     """
 
@@ -45,7 +45,7 @@ class TrackedRun:
 
 @contextmanager
 def open_tracked(folder: Path) -> Iterator[TrackedRun]:
-    """Collect what is logged of a run; the files exist during the ``with`` block.
+    """Collect the data of a run. The files exist only within the ``with`` block.
 
     Args:
         folder: Run folder.
@@ -112,9 +112,13 @@ def _metrics(run: RunResults) -> dict[str, float]:
             if score is None:
                 continue
             measures: list[Measure] = [score, *(score.others if method == ENSEMBLE else ())]
-            for one in measures:
-                name = _clean(f"{task}/{one.metric}/{method}")
-                values = {name: one.mean, f"{name}_low": one.low, f"{name}_high": one.high}
+            for measure in measures:
+                name = _clean(f"{task}/{measure.metric}/{method}")
+                values = {
+                    name: measure.mean,
+                    f"{name}_low": measure.low,
+                    f"{name}_high": measure.high,
+                }
                 metrics |= {key: value for key, value in values.items() if math.isfinite(value)}
     metrics["seconds"] = float(run.config["seconds"])
     return metrics

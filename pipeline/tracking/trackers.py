@@ -1,6 +1,6 @@
 """Experiment trackers: MLflow, Weights & Biases, and TensorBoard.
 
-All of them write to a folder beside the run unless the environment names a server.
+They write to a folder beside the run unless environment variables select a server.
 """
 
 import os
@@ -22,7 +22,7 @@ def _log_to_mlflow(run: TrackedRun) -> str:
         address = (run.folder.resolve().parent / "mlruns").as_uri()
         # MLflow 3 refuses a folder without this variable. Its databases need the full package.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        # Usage statistics would need a network.
+        # Usage statistics require network access.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
@@ -78,8 +78,8 @@ class Tracker:
     """An experiment tracker.
 
     Attributes:
-        package: Package that it needs; the extra of this name installs it.
-        log: Logs a run and returns where.
+        package: Name of the required package.
+        log: Logs a run and returns the folder or address.
     """
 
     package: str

@@ -18,7 +18,7 @@ from stores.layout import store_location
 from stores.opening import FoundStores, open_store, open_stores
 
 EXTRACT_OBJECTS = "enecg.extract and the same experts"
-"""The command that extracts embeddings of expert objects, for error messages."""
+"""How to extract embeddings of expert objects, for error messages."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def open_experts(
     experts: Sequence[str | Expert],
     selection: StoreSelection,
 ) -> Cache:
-    """Open the stores of experts, of which some may be objects that are not registered.
+    """Open the stores of experts that are given by name or as objects.
 
     Args:
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set.
-        experts: Names, or objects, whose stores are those of their specs.
+        experts: Names of registered experts, or expert objects.
         selection: Weights and pooling of the experts that are given by name; data type and
             decoding of all stores.
 
@@ -118,15 +118,15 @@ def open_experts(
         StoreError: An object has no store, a store is damaged, or the sampled leads have not been
             extracted.
     """
-    names = [each if isinstance(each, str) else each.spec.name for each in experts]
+    names = [expert if isinstance(expert, str) else expert.spec.name for expert in experts]
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"Two experts are named {repeated!r}; pass one, or rename one of them.")
-    registered = tuple(each for each in experts if isinstance(each, str))
+    registered = tuple(expert for expert in experts if isinstance(expert, str))
     stores: dict[str, EmbeddingStore] = {}
     if registered:
         stores |= open_cache(root, namespace, replace(selection, experts=registered)).experts
-    specs = [each.spec for each in experts if not isinstance(each, str)]
+    specs = [expert.spec for expert in experts if not isinstance(expert, str)]
     for spec in (*specs, LeadsSample.spec):
         required = provenance(spec, namespace, selection.dtype, selection.decoding)
         stores[spec.name] = _open_required(root, namespace, required, EXTRACT_OBJECTS)
@@ -136,7 +136,7 @@ def open_experts(
 def open_by_provenance(
     root: str | Path, namespace: str, provenances: Sequence[Mapping[str, Any]], command: str
 ) -> Cache:
-    """Open the stores that match those of a run in everything except the data set.
+    """Open stores with the same provenance as those of a run, except for the data set.
 
     Args:
         root: Root folder or URL of the stores.

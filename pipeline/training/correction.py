@@ -1,10 +1,11 @@
-"""Corrections of simpler models: the factor they are multiplied by, and out-of-fold corrections.
+"""Factors of corrections, and out-of-fold corrections.
 
-A correction is what an FFN adds to the linear path of a head, or to the prior of the gate. On few
-patients, the FFN of the epoch with the lowest validation loss is partly chosen by noise, and it is
-better without a part of it. Two estimates of the factor are averaged: one from validation patients,
-for whom the epoch was chosen, and one from training patients, for whom the correction is learned
-from the other half of the training patients and is therefore worse.
+A correction is the output that an FFN adds to the linear path of a head, or to the prior of the
+gate. With few patients, the epoch with the lowest validation loss is partly selected by noise, and
+the loss on new patients is lower if the correction is multiplied by a factor below 1. The factor is
+the mean of two estimates. The first is from the validation patients, on which the epoch was
+selected. The second is from the training patients, with corrections that are learned from the other
+half of the training patients and are therefore less accurate.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from enecg.stacked import StackedFFN
+from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.likelihood import log_likelihood
 from pipeline.training.stack import PADDING, VALIDATION_BATCH_SIZE, Group
 from pipeline.training.stack_data import StackedData, precompute_first_layer
@@ -41,7 +42,8 @@ def fit_factors(
     """Compute the factor, from 0 to 1, of the corrections of each repeat and task.
 
     Args:
-        history: Validation losses; epoch 0 is without a correction, NaN is after the last epoch.
+        history: Validation losses. Epoch 0 is without a correction; losses are NaN after the last
+            epoch.
         data: Labels and splits.
         corrected_losses: Losses of training records.
 
@@ -113,8 +115,9 @@ def predict_other_folds(
     stack.eval()
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
+        every = StackPart.all_of(stack)
         parts = [
-            stack(data.features(repeats, part), first(part))
+            stack(data.features(repeats, part), first(every, part))
             for part in padded.split(VALIDATION_BATCH_SIZE, dim=1)
         ]
         predicted = torch.cat(parts, dim=2)

@@ -1,4 +1,4 @@
-"""The training embeddings of an expert as a normal distribution, to find ECGs far outside of it.
+"""Normal distribution of the training embeddings of an expert, to detect ECGs far outside of it.
 
 The distribution is that of probabilistic PCA (Tipping and Bishop 1999): the principal components of
 the standardized embeddings, and equal variance in all other directions. The distance of a record is
@@ -21,10 +21,10 @@ MAX_COMPONENTS = 32
 """Maximum number of principal components."""
 
 MAX_RECORDS = 2000
-"""Training records of the fit; of a larger number, as many are drawn at random."""
+"""Maximum number of training records of the fit. If there are more, a random sample is used."""
 
 LIMIT_QUANTILE = 0.99
-"""Quantile of the validation records' distances to which distances are relative."""
+"""Quantile of the validation records' distances that is the unit of relative distances."""
 
 _OVERSAMPLING = 8
 _ITERATIONS = 3

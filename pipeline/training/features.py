@@ -112,8 +112,8 @@ def read_features(
         cache: The stores.
         record_id: Ids of the records.
         device: Torch device of the result.
-        max_bytes: If the embeddings of all experts are larger, those of an expert are read when
-            they are used. Default: unlimited.
+        max_bytes: Maximum size of the embeddings of all experts to keep in memory. If they are
+            larger, the embeddings of an expert are read on each access. Default: unlimited.
 
     Returns:
         The embeddings; row i belongs to ``record_id[i]``.
@@ -136,7 +136,15 @@ def read_features(
 
 
 def embedding_bytes(store: EmbeddingStore, records: int) -> int:
-    """Return the size of the embeddings of a number of records."""
+    """Return the size of embeddings in memory.
+
+    Args:
+        store: The store.
+        records: Number of records.
+
+    Returns:
+        Size in bytes.
+    """
     return records * store.features * store.layout.dtype.itemsize
 
 

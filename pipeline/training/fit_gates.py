@@ -1,6 +1,6 @@
 """Training of the gates of all repeats in one pass, on the predictions of trained heads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -9,13 +9,13 @@ from torch import Tensor
 from enecg.gate import MIN_PROBABILITY, Gate, Mixture, expert_weights
 from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
-from enecg.stacked import StackConfig, StackedFFN
+from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
 from pipeline.training.fitted_models import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
-from pipeline.training.stack import Group, train_stack
+from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
 from pipeline.training.stack_data import (
     PREDICTION_BATCH_SIZE,
     StackedData,
@@ -68,17 +68,19 @@ def fit_gates(
         for index, repeat in enumerate(repeats)
         for fold in folds
     ]
-    stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups]).to(leads.device)
+    stack = StackedFFN.initialize(config, len(data.tasks), [group.seed for group in groups]).to(
+        leads.device
+    )
     priors = torch.stack(
         [
             fit_prior(repeat, by_task, settings.mixture)
             for repeat, by_task in zip(repeats, outputs, strict=True)
         ]
     )
-    if settings.balance:  # asks for equal weights
+    if settings.balance:  # favors equal weights
         priors = torch.zeros_like(priors)
-    losses = _gate_losses(stack, data, groups, predictions, priors, settings)
-    history = train_stack(stack, losses, groups, settings)[:, :: len(folds)]
+    build_losses = _build_losses(stack, data, groups, predictions, priors, settings)
+    history = train_stack(stack, build_losses, groups, settings)[:, :: len(folds)]
     repeat_of = [group.repeat for group in groups]
     if not settings.balance:
         correction = predict_other_folds(stack, data, groups).unflatten(-1, (-1, experts))
@@ -133,39 +135,47 @@ def _stack_predictions(
     return stacked
 
 
-def _gate_losses(
+def _build_losses(
     stack: StackedFFN,
     data: StackedData,
     groups: Sequence[Group],
     predictions: Float[Tensor, "repeat task record output expert"],
     priors: Float[Tensor, "repeat task expert"],
     settings: FitSettings,
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
+) -> BuildLosses:
+    repeat_of = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
     experts = predictions.shape[-1]
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
-    valid = data.valid if settings.gate_weights == "output" else data.valid[..., :1]
 
-    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
-        output = stack(data.features(repeats, rows), first(rows))
-        logits = output.unflatten(-1, (-1, experts)) + priors[repeats][:, :, None, None]
-        weights = expert_weights(logits, settings.top_k)
-        if settings.top_k and stack.training:
-            # Straight-through estimator: the gradient is that of the weights over all experts.
-            # Otherwise the weights of experts that are not selected would never be updated.
-            dense = expert_weights(logits)
-            weights = weights.detach() + dense - dense.detach()
-        total, known = _mixture_losses(data, predictions, weights, repeats, rows, settings.mixture)
-        if settings.balance and stack.training:
-            # For each set of weights: 0 if the mean weights of all experts are equal, experts - 1
-            # if one expert has the total weight.
-            imbalance = experts * weights.mean(2).square().sum(-1) - 1
-            imbalance = torch.where(valid[repeats], imbalance, 0).sum(-1)
-            total = total + settings.balance * known * imbalance / valid[repeats].sum(-1)
-        return total, known
+    def build(stack: StackedFFN, part: StackPart) -> Losses:
+        repeats, labels = repeat_of[part.groups], data.select_tasks(part.tasks)
+        of_tasks, prior = predictions[:, part.tasks], priors[:, part.tasks]
+        valid = labels.valid if settings.gate_weights == "output" else labels.valid[..., :1]
 
-    return losses
+        def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+            output = stack(data.features(repeats, rows), first(part, rows))
+            logits = output.unflatten(-1, (-1, experts)) + prior[repeats][:, :, None, None]
+            weights = expert_weights(logits, settings.top_k)
+            if settings.top_k and stack.training:
+                # Straight-through estimator: the gradient is that of the weights over all experts.
+                # Otherwise the weights of experts that are not selected would never be updated.
+                dense = expert_weights(logits)
+                weights = weights.detach() + dense - dense.detach()
+            total, known = _mixture_losses(
+                labels, of_tasks, weights, repeats, rows, settings.mixture
+            )
+            if settings.balance and stack.training:
+                # For each set of weights: 0 if the mean weights of all experts are equal,
+                # experts - 1 if one expert has the total weight.
+                imbalance = experts * weights.mean(2).square().sum(-1) - 1
+                imbalance = torch.where(valid[repeats], imbalance, 0).sum(-1)
+                total = total + settings.balance * known * imbalance / valid[repeats].sum(-1)
+            return total, known
+
+        return losses
+
+    return build
 
 
 def _mixture_losses(

@@ -1,6 +1,6 @@
 """Training of the heads of one expert for all repeats and tasks in one pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.heads import TaskHeads
-from enecg.stacked import StackConfig, StackedFFN
+from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
 from pipeline.training.fitted_models import FittedHeads, count_parameters
 from pipeline.training.head_outputs import predict_heads, predict_left_out, to_predictions
@@ -17,7 +17,7 @@ from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_paths
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
-from pipeline.training.stack import Group, train_stack
+from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
 from pipeline.training.stack_data import (
     StackedData,
     precompute_first_layer,
@@ -46,8 +46,8 @@ def fit_heads(
         settings: Hyperparameters.
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
-        combined: Whether the heads are combined with those of other experts. If not, heads on folds
-            are trained only where ``linear-lora`` needs them. Default: True.
+        combined: Whether the heads are combined with those of other experts, which requires heads
+            on folds. If False, these are trained only for ``linear-lora``. Default: True.
 
     Returns:
         The heads of each repeat.
@@ -59,7 +59,7 @@ def fit_heads(
         for index, repeat in enumerate(repeats)
         for fold in folds
     ]
-    # Other heads have no linear path, but the baseline of ridge regression needs it.
+    # The ridge regression baseline needs the linear paths, whatever the adaptation.
     ridge = fit_linear_paths(data)
     if settings.adaptation == "linear":
         return _use_ridge(ridge, data, settings)
@@ -175,7 +175,7 @@ def _configure(data: StackedData, settings: FitSettings, *, zero_prediction: boo
 def _initialize(data: StackedData, settings: FitSettings) -> StackedFFN:
     """Return untrained heads of every repeat. The update of an untrained adapter is 0."""
     config = replace(_configure(data, settings, zero_prediction=False), lora=False)
-    stack = StackedFFN(config, len(data.tasks), [repeat.seed for repeat in data.repeats])
+    stack = StackedFFN.initialize(config, len(data.tasks), [repeat.seed for repeat in data.repeats])
     return stack.to(data.embedding.device)
 
 
@@ -187,21 +187,22 @@ def _fit_stack(
     paths: FittedPaths | None,
 ) -> tuple[StackedFFN, Float[np.ndarray, "epoch group task"]]:
     """Train the heads of all groups and return their stack and validation losses."""
-    # With a linear path, the rest starts as a correction of 0.
+    # With a linear path, the FFN is a correction that starts at 0.
     config = _configure(data, settings, zero_prediction=paths is not None)
 
     def initialize(config: StackConfig) -> StackedFFN:
-        stack = StackedFFN(config, len(data.tasks), [group.seed for group in groups])
+        stack = StackedFFN.initialize(config, len(data.tasks), [group.seed for group in groups])
         return stack.to(data.embedding.device)
 
     if settings.adaptation != "shared-lora":
         stack = initialize(config)
-        losses = _head_losses(stack, data, groups, None if paths is None else paths.outputs)
-        return stack, train_stack(stack, losses, groups, settings)
+        offset = None if paths is None else paths.outputs
+        build_losses = _build_losses(stack, data, groups, offset)
+        return stack, train_stack(stack, build_losses, groups, settings)
     stack = initialize(replace(config, shared=True))
     if bases is None:
         base = initialize(replace(config, lora=False, shared=True))
-        train_stack(base, _head_losses(base, data, groups), groups, settings, joint=True)
+        train_stack(base, _build_losses(base, data, groups), groups, settings, joint=True)
         with torch.no_grad():
             stack.weight[0].copy_(base.weight[0])
             stack.bias[0].copy_(base.bias[0])
@@ -213,27 +214,33 @@ def _fit_stack(
         with torch.no_grad():
             stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))
             stack.bias[0].copy_(torch.stack([layer.bias for layer in layers]).unsqueeze(1))
-    return stack, train_stack(stack, _head_losses(stack, data, groups), groups, settings)
+    return stack, train_stack(stack, _build_losses(stack, data, groups), groups, settings)
 
 
-def _head_losses(
+def _build_losses(
     stack: StackedFFN,
     data: StackedData,
     groups: Sequence[Group],
     offset: Float[Tensor, "repeat task record output"] | None = None,
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    repeats = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
+) -> BuildLosses:
+    repeat_of = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
 
-    def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
-        output = stack(data.features(repeats, rows), first(rows))
-        if offset is not None:
-            # Indexing tensors separated by a slice put the indexed axes first.
-            output = output + offset[repeats.unsqueeze(1), :, rows].movedim(2, 1)
-        return sum_output_losses(data, repeats, rows, output)
+    def build(stack: StackedFFN, part: StackPart) -> Losses:
+        repeats, labels = repeat_of[part.groups], data.select_tasks(part.tasks)
+        part_offset = None if offset is None else offset[:, part.tasks]
 
-    return losses
+        def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
+            output = stack(data.features(repeats, rows), first(part, rows))
+            if part_offset is not None:
+                # Indexing tensors separated by a slice put the indexed axes first.
+                output = output + part_offset[repeats.unsqueeze(1), :, rows].movedim(2, 1)
+            return sum_output_losses(labels, repeats, rows, output)
+
+        return losses
+
+    return build
 
 
 def _extract_heads(

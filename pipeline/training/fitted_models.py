@@ -35,21 +35,23 @@ class FittedHeads(FittedModel):
 
     Attributes:
         module: The heads.
-        outputs: Predictions by task. Those of test records are from `module`; with
-            ``linear-lora``, those of validation records are from heads whose linear path was
-            fitted on training records only. Each training record is predicted by heads that were
-            trained on the other fold of the training patients, because heads overfit their own
-            training records; with ``linear-lora``, this holds for the correction, and the linear
-            path is fitted without the record's patient. NaN for training records if there are no
-            heads on folds.
-        validation: Predictions for the validation records, in the order of `LabeledRepeat`, by
-            `module`, with ``linear-lora`` with a linear path that is fitted without the record's
-            patient. Their errors are those of `module` on new patients.
+        outputs: Predictions by task.
+
+            - Test records: by `module`.
+            - Validation records: by `module`. With ``linear-lora``, the linear path is fitted on
+              training records only.
+            - Training records: by heads that are trained on the other fold of the training
+              patients, because heads overfit their training records. With ``linear-lora``, this
+              applies to the correction; the linear path is fitted without the record's patient.
+              NaN if no heads are trained on folds.
+        validation: Predictions of `module` for the validation records, in the order of
+            `LabeledRepeat.validation`. With ``linear-lora``, the linear path is fitted without the
+            record's patient. The errors estimate those on new patients.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
-        ridge_outputs: Predictions of the ridge regressions by task; those of validation records
-            are from regressions that were fitted on training records, and those of training
-            records from regressions that were fitted without the record's patient.
+        ridge_outputs: Predictions of ridge regressions by task: for test records, by `ridge`; for
+            validation records, by regressions on training records; for training records, by
+            regressions on the training records of other patients.
     """
 
     module: TaskHeads

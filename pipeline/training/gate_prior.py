@@ -14,7 +14,7 @@ ITERATIONS = 100
 LOGIT_SD = 3.0
 """Standard deviation of the normal distribution that the logits are assumed to come from."""
 MAX_LOGIT = 5.0
-"""Keeps the weight of a useless expert above 0, so that the gate can still use it for a record."""
+"""Bound of the logits. It keeps all weights above 0, so that the gate can use every expert."""
 
 
 def fit_prior(
@@ -27,7 +27,7 @@ def fit_prior(
     Args:
         repeat: Records and labels.
         outputs: Predictions of the experts' heads by task, out of fold for training records.
-        mixture: What the gate averages.
+        mixture: Whether the gate averages probabilities or logits.
 
     Returns:
         Logits of the experts' weights; their mean over the experts is 0.
@@ -68,5 +68,5 @@ def _fit_logits(
         return loss
 
     optimizer.step(closure)
-    found = logits.detach().float()
-    return (found - found.mean()).clamp(-MAX_LOGIT, MAX_LOGIT)
+    fitted = logits.detach().float()
+    return (fitted - fitted.mean()).clamp(-MAX_LOGIT, MAX_LOGIT)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from enecg.stacked import StackPart
+
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 WEIGHT_DECAY = 1e-2
@@ -32,6 +34,26 @@ class GroupedAdamW:
             [_Slice(parameter.detach()[group]) for parameter in self.parameters]
             for group in range(len(learning_rates))
         ]
+
+    def select(self, part: StackPart, parameters: Sequence[nn.Parameter]) -> "GroupedAdamW":
+        """Continue with some groups and tasks.
+
+        Args:
+            part: The groups and tasks.
+            parameters: Their parameters, in the order of the parameters of this optimizer.
+
+        Returns:
+            An optimizer with the state of these groups and tasks.
+        """
+        groups = part.groups.tolist()
+        selected = GroupedAdamW(parameters, [self.learning_rates[group] for group in groups])
+        for copies, group in zip(selected.groups, groups, strict=True):
+            for copy, source in zip(copies, self.groups[group], strict=True):
+                tasks = part.tasks if len(source.mean) > 1 else slice(None)
+                copy.mean.copy_(source.mean[tasks])
+                copy.square.copy_(source.square[tasks])
+                copy.step.copy_(source.step)
+        return selected
 
     def zero_grad(self) -> None:
         """Clear the gradients."""

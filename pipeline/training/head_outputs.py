@@ -66,7 +66,15 @@ def predict_left_out(
 def to_predictions(
     kind: Kind, output: Float[Tensor, "record output"]
 ) -> Float[Tensor, "record output"]:
-    """Convert the outputs of a head: values of a regression unchanged, logits to probabilities."""
+    """Convert the outputs of a head to predictions.
+
+    Args:
+        kind: Kind of the task.
+        output: Standardized values of a regression task, otherwise logits.
+
+    Returns:
+        The values of a regression task unchanged; otherwise probabilities of classes or labels.
+    """
     if kind == "regression":
         return output
     return output.sigmoid() if kind == "multilabel" else output.softmax(-1)

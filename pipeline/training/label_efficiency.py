@@ -37,7 +37,7 @@ class LabelEfficiency:
 
     Attributes:
         fractions: Scores by fraction, in ascending order; the last one is the run itself.
-        notes: Sentences on tasks with too few labels.
+        notes: Notes on tasks with too few labels.
     """
 
     fractions: tuple[LabelFraction, ...] = ()

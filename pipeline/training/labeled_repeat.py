@@ -68,7 +68,16 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
 
 
 def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledRepeat:
-    """Fit the targets on a cohort's training records and encode the labels of all its records."""
+    """Fit the targets on a cohort's training records and encode the labels of all its records.
+
+    Args:
+        cohort: The cohort.
+        inputs: Inputs with the tasks and labels.
+        features: Embeddings of the records of the cohort.
+
+    Returns:
+        The labeled records.
+    """
     training = inputs.labels.loc[cohort.train]
     labels = inputs.labels.loc[cohort.record_id]
     targets = {task.name: fit_targets(task, training[task.column]) for task in inputs.tasks}

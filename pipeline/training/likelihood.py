@@ -1,4 +1,4 @@
-"""Log-likelihood of predictions, by which models are weighted and priors are balanced."""
+"""Log-likelihood of predictions."""
 
 import torch
 from jaxtyping import Bool, Float

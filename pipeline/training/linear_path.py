@@ -1,12 +1,12 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-Regressions with many penalties, and for classes many scales of the logits, are averaged. Their
-weights follow from the likelihood of the predictions for training patients that are left out, as in
-pseudo-Bayesian model averaging. Where the features say little, the best of many penalties is chosen
-by noise, and the average is closer to the constant predictor.
+A path is a weighted average of regressions with different penalties and, for classes and labels,
+different scales of the logits. The weights are proportional to the likelihood of left-out training
+patients, as in pseudo-Bayesian model averaging. If the features are hardly informative, selecting
+the best penalty would fit noise, while the average is close to the constant predictor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,8 @@ SHIFT_ITERATIONS = 50
 """Iterations that minimize the smooth L1 loss of left-out predictions over the intercept."""
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Factors from scores of a regression on class indicators to logits; 0 predicts the shares."""
+"""Factors that convert scores of a regression on class indicators to logits. With factor 0, the
+predictions are the frequencies of the classes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,12 @@ class LinearPaths:
     bias: Float[Tensor, "repeat task output"]
 
     def copy_to(self, repeat: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy the linear paths of a repeat to one `FFN` per task, wrapped by peft or not."""
+        """Copy the linear paths of a repeat into FFNs.
+
+        Args:
+            repeat: Index of the repeat.
+            ffns: The `FFN` of each task, or peft's wrapper of it.
+        """
         for task, adapted in enumerate(ffns):
             ffn = base_ffn(adapted)
             assert ffn.linear is not None
@@ -53,7 +59,15 @@ class LinearPaths:
                 ffn.linear.bias.copy_(self.bias[repeat, task, :outputs])
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks for all records of a repeat."""
+        """Compute the outputs of all tasks for all records of a repeat.
+
+        Args:
+            data: Features of the records.
+            repeat: Index of the repeat.
+
+        Returns:
+            Standardized values or logits.
+        """
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
         index = torch.tensor([repeat], device=rows.device)
         weight = self.weight[repeat].flatten(0, 1).T
@@ -73,10 +87,10 @@ class FittedPaths:
         train: Paths fitted on training records.
         refit: Paths fitted on training and validation records.
         outputs: Predictions of `train` for all records.
-        left_out: Same as `outputs`, except that each training record is predicted by a path that is
-            fitted without the record's patient.
+        left_out: Like `outputs`, but each training record is predicted by a path that is fitted
+            without the record's patient.
         refit_left_out: Predictions for training and validation records by paths that are fitted on
-            all of them except the record's patient; 0 for test records.
+            the training and validation records of all other patients; 0 for test records.
     """
 
     train: LinearPaths
@@ -109,15 +123,12 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
             continue
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
         for version, rows in enumerate(parts):
-            part = _Part(data, index, rows)
-            for task in range(len(data.tasks)):
-                size = int(data.valid[index, task].sum())
-                fit = part.fit(task, 0 if data.regression[task] else size)
-                weight[version, index, task, :size] = fit.weight.to(weight)
-                bias[version, index, task, :size] = fit.bias.to(bias)
-                known = rows[part.known(task)]
-                left_out[version, index, task] = (known, fit.left_out.to(weight))
-            del part  # before the next one is computed, because it is large
+            for known, tasks in _group_by_labels(data, index, rows):
+                for task, fit in _fit_part(data, index, rows[known], tasks):
+                    size = len(fit.bias)
+                    weight[version, index, task, :size] = fit.weight.to(weight)
+                    bias[version, index, task, :size] = fit.bias.to(bias)
+                    left_out[version, index, task] = (rows[known], fit.left_out.to(weight))
     train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
     outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
     replaced = (outputs.clone(), torch.zeros_like(outputs))
@@ -154,51 +165,69 @@ class _Rows:
         return features
 
 
-class _Part:
-    """Records of a repeat, with a decomposition for each set of records that tasks have labels for.
+def _group_by_labels(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"]
+) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
+    """Return the masks of labeled records, and the tasks whose labels these records have."""
+    tasks: dict[bytes, list[int]] = {}
+    masks = ~data.encoded[repeat][:, rows].isnan()
+    for task, known in enumerate(masks):
+        tasks.setdefault(known.cpu().numpy().tobytes(), []).append(task)
+    return [(masks[group[0]], group) for group in tasks.values()]
+
+
+def _fit_part(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
+) -> Iterator[tuple[int, _Fit]]:
+    """Fit the paths of tasks that the same records have labels of.
 
     Args:
         data: Features and labels.
         repeat: Index of the repeat.
-        rows: Row indices of the records.
+        rows: Row indices of the records with labels.
+        tasks: Positions of the tasks.
+
+    Yields:
+        Each task with its fit.
     """
-
-    def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
-        self.data, self.repeat, self.rows = data, repeat, rows
-        self.encoded = data.encoded[repeat][:, rows]
-        self.patients = data.repeats[repeat].patients[rows]
-        self.indicators = {task: labels[repeat][rows] for task, labels in data.indicators.items()}
-        self.designs: dict[bytes, RidgeDesign] = {}
-
-    def known(self, task: int) -> Bool[Tensor, " row"]:
-        """Return a mask of the records with a label."""
-        return ~self.encoded[task].isnan()
-
-    def fit(self, task: int, classes: int) -> _Fit:
-        """Fit the path of one task, of a regression if `classes` is 0."""
-        known = self.known(task)
-        encoded = self.encoded[task][known]
-        key = known.cpu().numpy().tobytes()
-        if key not in self.designs:
-            features = _Rows(self.data, self.repeat, self.rows[known])
-            patients = self.patients[known]
-            storage = MappedTensor(
-                features.shape, torch.float64, patients.device, self.data.max_bytes
-            )
-            self.designs[key] = RidgeDesign.decompose(features, patients, storage)
-        design = self.designs[key]
-        if task in self.indicators:
-            return _fit_logits(design, self.indicators[task][known][:, :classes].double(), True)
-        if classes:
-            return _fit_logits(design, functional.one_hot(encoded.long(), classes).double(), False)
-        return _fit_values(design, encoded.double().unsqueeze(1))
+    features = _Rows(data, repeat, rows)
+    patients = data.repeats[repeat].patients[rows]
+    storage = MappedTensor(features.shape, torch.float64, patients.device, data.max_bytes)
+    design = RidgeDesign.decompose(features, patients, storage)
+    targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
+    penalties = design.scale * torch.tensor(PENALTIES).to(targets[0])
+    left_out = design.predict_left_out(torch.cat(targets, 1), penalties)
+    sizes = [each.shape[1] for each in targets]
+    for task, target, predicted in zip(tasks, targets, left_out.split(sizes, -1), strict=True):
+        if data.regression[task]:
+            yield task, _fit_values(design, target, penalties, predicted)
+        else:
+            multilabel = task in data.indicators
+            yield task, _fit_logits(design, target, penalties, predicted, multilabel=multilabel)
 
 
-def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit:
-    """Average regressions on values."""
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
-    # A left-out mean is lower for records with a high label, which stacking would amplify.
-    left_out = design.predict_left_out(targets, penalties)
+def _encode_targets(
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"], task: int
+) -> Float[Tensor, "row output"]:
+    """Return the values of a regression, or the indicators of classes or labels."""
+    encoded = data.encoded[repeat, task, rows]
+    if data.regression[task]:
+        return encoded.double().unsqueeze(1)
+    size = int(data.valid[repeat, task].sum())
+    if task in data.indicators:
+        return data.indicators[task][repeat, rows, :size].double()
+    return functional.one_hot(encoded.long(), size).double()
+
+
+def _fit_values(
+    design: RidgeDesign,
+    targets: Float[Tensor, "record 1"],
+    penalties: Float[Tensor, " penalty"],
+    left_out: Float[Tensor, "penalty record 1"],
+) -> _Fit:
+    """Average regressions on values; see `_fit_logits`."""
+    # The mean without a record's patient is lower for records with a high label. Replace it by the
+    # mean of all records, because the weights of the average would amplify the difference.
     left_out = left_out - design.left_out_means(targets) + targets.mean(0)
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
@@ -206,8 +235,8 @@ def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit
     weights = log_likelihood(losses, design.groups, True).softmax(0)
     weight, bias = design.coefficients(targets, penalties, weights)
     averaged = torch.einsum("p,pro->ro", weights, left_out)
-    # Squared errors lead to means, also where labels are skewed and the loss has its minimum nearer
-    # to the median.
+    # The regressions minimize squared errors, so they predict conditional means. If the labels are
+    # skewed, the smooth L1 loss has its minimum nearer to the median, so shift the intercept.
     shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
     for _ in range(SHIFT_ITERATIONS):
         shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
@@ -215,33 +244,39 @@ def _fit_values(design: RidgeDesign, targets: Float[Tensor, "record 1"]) -> _Fit
 
 
 def _fit_logits(
-    design: RidgeDesign, targets: Float[Tensor, "record output"], multilabel: bool
+    design: RidgeDesign,
+    targets: Float[Tensor, "record output"],
+    penalties: Float[Tensor, " penalty"],
+    left_out: Float[Tensor, "penalty record output"],
+    *,
+    multilabel: bool,
 ) -> _Fit:
     """Average regressions on indicators, with scales from their scores to logits.
 
     Args:
         design: The decomposed features.
         targets: Indicators of classes, or of labels for `multilabel`.
+        penalties: Penalties of the regressions.
+        left_out: Predictions of each record by regressions without the record's patient.
         multilabel: Whether a record can have several labels.
 
     Returns:
         The average, whose outputs are logits.
     """
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
-    # A left-out mean is lower for records of the class than for others, which a scale would turn
-    # into logits for the wrong class.
-    scores = design.predict_left_out(targets, penalties) - design.left_out_means(targets)
+    # The class frequency without a record's patient is lower for records of the class than for
+    # others. A scale would turn this difference into logits for the wrong class.
+    scores = left_out - design.left_out_means(targets)
     least = 0.5 / len(targets)
     shares = targets.mean(0).clamp(least, 1 - least)
     offset = shares.logit() if multilabel else shares.log()
     scales = torch.tensor(SCALES).to(targets)
     losses = torch.stack([_loss(offset + scale * scores, targets, multilabel) for scale in scales])
     weights = log_likelihood(losses, design.groups, False).flatten().softmax(0).view_as(losses)
-    # Logits are linear in the scores, so that averages over the scales are weights of penalties.
+    # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
     by_penalty = (scales.unsqueeze(1) * weights).sum(0)
     weight, _ = design.coefficients(targets, penalties, by_penalty)
-    left_out = offset + torch.einsum("p,pro->ro", by_penalty, scores)
-    return _Fit(weight, offset - weight @ design.mean, left_out)
+    averaged = offset + torch.einsum("p,pro->ro", by_penalty, scores)
+    return _Fit(weight, offset - weight @ design.mean, averaged)
 
 
 def _loss(

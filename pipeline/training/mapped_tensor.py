@@ -13,10 +13,10 @@ from enecg.errors import UserError
 
 
 class MappedTensor:
-    """A tensor of which little is in memory if it is large.
+    """A tensor in memory or, if it is large, in a memory-mapped temporary file.
 
-    Reads load pages of the file into memory; the number of bytes that have been read is counted,
-    and beyond the limit the pages are dropped. The values are the same in both cases.
+    Access to the tensor loads pages of the file into memory. `count` adds up the bytes, and drops
+    the pages from memory when the sum exceeds the limit.
 
     Args:
         shape: Shape of the tensor.
@@ -46,13 +46,13 @@ class MappedTensor:
         self.tensor = torch.frombuffer(self._pages, dtype=dtype).view(*shape)
 
     def take(self, index: tuple[Tensor, ...]) -> Tensor:
-        """Return a copy of some rows; `index` selects along the leading axes."""
+        """Return a copy of the rows that `index` selects along the leading axes."""
         taken = self.tensor[index]
         self.count(taken)
         return taken
 
     def count(self, part: Tensor) -> None:
-        """Count a part that was read or written, and drop the pages from memory when due."""
+        """Count the bytes of a part that was read or written; drop pages above the limit."""
         if self._pages is None:
             return
         # The rows of a random selection are on different pages.
@@ -69,7 +69,7 @@ def _map_temporary_file(size: int) -> mmap.mmap:
     with tempfile.TemporaryFile() as file:
         try:
             if hasattr(os, "posix_fallocate"):
-                # Without reserved space, a write to a full disk would end the process.
+                # Reserve the space, because a write to a full disk would kill the process.
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)

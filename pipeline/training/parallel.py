@@ -35,7 +35,7 @@ def map_in_threads(
         yield from map(function, items)
         return
     with (
-        # Threads that save and restore the global random state could restore that of another one.
+        # A thread that restores the global random state can restore the state of another thread.
         torch.random.fork_rng(),
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):

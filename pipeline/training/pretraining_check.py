@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.training.inputs import Inputs
 from pipeline.training.pretraining_patients import (
-    Places,
+    ListPaths,
     PretrainedExpert,
     check_cohorts,
     count_validation_patients,
@@ -37,7 +37,7 @@ def check_pretraining(
     pretrained = find_pretrained(
         [store.provenance for store in inputs.cache.experts.values()],
         inputs.dataset.namespace,
-        Places(settings.weights, settings.pretraining_patients, base),
+        ListPaths(settings.weights, settings.pretraining_patients, base),
     )
     patient_id = inputs.labels["patient_id"]
     cohorts, notes = check_cohorts(

@@ -1,8 +1,8 @@
 """Lists of the patients on whose ECGs the weights of an expert were pretrained.
 
 A list is a text file with one patient id per line, sorted, beside the weights. Its SHA-256 is in
-the metadata of the weights and in the provenance of every store with embeddings by them, so that a
-list that is missing, incomplete or of other weights is noticed.
+the metadata of the weights and in the provenance of the stores that were extracted with them, so
+that a missing, incomplete or wrong list is detected.
 """
 
 import hashlib
@@ -34,8 +34,9 @@ class PretrainedExpert:
 
     Attributes:
         expert: Name of the expert.
-        pretraining: Statement of the store.
-        patients: The list's contents; None if the data set has other patients.
+        pretraining: Pretraining metadata in the store's provenance.
+        patients: Contents of the list; None if the expert was pretrained on a data set that has no
+            patients in common with the current one.
     """
 
     expert: str
@@ -67,19 +68,21 @@ def format_patients(patient_id: RecordIds) -> bytes:
         UserError: An id contains a line break.
     """
     ids = np.unique(patient_id).tolist()
-    broken = next((one for one in ids if len(str(one).splitlines()) != 1), None)
-    if broken is not None:
-        raise UserError(f"The patient id {broken!r} is empty or contains a line break; rename it.")
-    return "".join(f"{one}\n" for one in ids).encode()
+    for patient in ids:
+        if len(str(patient).splitlines()) != 1:
+            raise UserError(
+                f"The patient id {patient!r} is empty or contains a line break; rename it."
+            )
+    return "".join(f"{patient}\n" for patient in ids).encode()
 
 
 @dataclass(frozen=True)
-class Places:
-    """Places where lists are looked for: given files, beside the weights, and a run folder.
+class ListPaths:
+    """Search path for lists: given files, the folder of the weights, and a run folder.
 
     Attributes:
         weights: Values of ``--weights``.
-        files: Paths of lists that the user gave.
+        files: Values of ``--pretraining-patients``.
         folder: Run folder with copies of the lists; None if there is none.
     """
 
@@ -88,10 +91,10 @@ class Places:
     folder: Path | None = None
 
     def find(self, expert: str) -> list[Path]:
-        """Return the files that may be the list of an expert, some of which may not exist."""
-        found = list(map(Path, self.files))
+        """Return the candidate paths of an expert's list, which need not exist."""
+        candidates = list(map(Path, self.files))
         if self.folder is not None:
-            found.append(run_list(self.folder, expert))
+            candidates.append(run_list(self.folder, expert))
         try:
             choice = ExpertOption.parse("--weights", self.weights).get(expert)
             path = get_definition(expert).find_weights(choice, fetch=False).path
@@ -99,32 +102,40 @@ class Places:
             # Stores that are selected by provenance do not need the file of the weights.
             path = None
         if path is not None:
-            found += [patients_file(path), patients_file(path.resolve())]
-        return list(dict.fromkeys(path.expanduser() for path in found))
+            candidates += [patients_file(path), patients_file(path.resolve())]
+        return list(dict.fromkeys(candidate.expanduser() for candidate in candidates))
 
 
 def run_list(folder: Path, expert: str) -> Path:
-    """Return the path of the copy of an expert's list in a run folder."""
+    """Return the path of the copy of an expert's list in a run folder.
+
+    Args:
+        folder: Run folder.
+        expert: Name of the expert.
+
+    Returns:
+        The path of the copy, which need not exist.
+    """
     return folder / f"{expert}{SUFFIX}"
 
 
 def find_pretrained(
-    provenances: Sequence[Mapping[str, Any]], namespace: str, places: Places
+    provenances: Sequence[Mapping[str, Any]], namespace: str, paths: ListPaths
 ) -> tuple[PretrainedExpert, ...]:
     """Find the experts with pretrained weights and read the lists of their patients.
 
     Args:
         provenances: Provenance of each store.
         namespace: Namespace of the data set whose patients are used for the test.
-        places: Places where lists are looked for.
+        paths: Search path for the lists.
 
     Returns:
-        The experts whose stores state a pretraining.
+        The experts whose stores have pretraining metadata.
 
     Raises:
-        UserError: A statement is damaged, or the list of patients of this data set is missing.
+        UserError: The metadata is damaged, or the list of patients of this data set is missing.
     """
-    found = []
+    pretrained = []
     for provenance in provenances:
         if METADATA_KEY not in provenance:
             continue
@@ -134,31 +145,32 @@ def find_pretrained(
         )
         patients = None
         if same_patients(pretraining.dataset, namespace):
-            patients = _read_list(expert, pretraining, places.find(expert))
-        found.append(PretrainedExpert(expert, pretraining, patients))
-    return tuple(found)
+            patients = _read_list(expert, pretraining, paths.find(expert))
+        pretrained.append(PretrainedExpert(expert, pretraining, patients))
+    return tuple(pretrained)
 
 
 def _read_list(expert: str, pretraining: Pretraining, candidates: Sequence[Path]) -> bytes:
-    others = []
+    problems = []
     for path in candidates:
         if not path.exists():
             continue
         try:
             contents = read_regular(path, MAX_LIST_BYTES)
         except (OSError, UnsafeFile) as error:
-            others.append(f"{path} cannot be read ({error})")
+            problems.append(f"{path} cannot be read ({error})")
             continue
         if hashlib.sha256(contents).hexdigest() == pretraining.patients_sha256:
             return contents
-        others.append(f"{path} is another list")
-    looked = "; ".join(others) or f"not found: {', '.join(map(str, candidates)) or 'no file given'}"
+        problems.append(f"{path} has another SHA-256")
+    if not problems:
+        problems.append(f"not found: {', '.join(map(str, candidates)) or 'no file given'}")
     raise UserError(
         f"The weights of {expert} were pretrained on {pretraining.patients:,} patients of "
         f"{pretraining.dataset}, but the list of these patients (SHA-256 "
-        f"{pretraining.patients_sha256[:12]}...) is not available ({looked}), so they cannot be "
-        "kept out of the test; copy it beside the weights, or give it as --pretraining-patients "
-        "FILE."
+        f"{pretraining.patients_sha256[:12]}...) is not available ({'; '.join(problems)}), so they "
+        "cannot be excluded from the test; copy it beside the weights, or pass it as "
+        "--pretraining-patients FILE."
     )
 
 
@@ -178,7 +190,7 @@ def check_cohorts(
         exclude: Whether to remove the test records of such patients instead of raising an error.
 
     Returns:
-        The cohorts without such test records, and notes on what was removed.
+        The cohorts without such test records, and notes on the removed records.
 
     Raises:
         UserError: There are such test patients and `exclude` is False, or a repeat would have no
@@ -242,15 +254,16 @@ def find_seen(
     Args:
         patients: Patient of each test record.
         pretrained: The experts with pretrained weights.
-        where: Repeat, for the error message.
-        remedy: What to do about such patients, for the error message; None if they are to be
-            excluded.
+        where: Name of the repeat, for the error message.
+        remedy: Remedy for the error message. None excludes such patients instead of raising an
+            error.
 
     Returns:
-        True for the records to exclude.
+        Mask of the records to exclude.
 
     Raises:
-        UserError: There are such patients and they are not to be excluded, or no record is left.
+        UserError: There are such patients and `remedy` is not None, or all records are of such
+            patients.
     """
     seen = np.zeros(len(patients), bool)
     for expert in pretrained:
@@ -293,7 +306,7 @@ def check_unseen(
         exclude: Whether to exclude the records of such patients instead of raising an error.
 
     Returns:
-        The records to evaluate, and notes on what was removed.
+        The records to evaluate, and notes on the removed records.
 
     Raises:
         UserError: There are such patients and `exclude` is False, or a repeat would have no record.

@@ -1,4 +1,4 @@
-"""Notes on the labels of multilabel tasks that a part of the split cannot measure."""
+"""Notes on labels of multilabel tasks without positive records in a part of the split."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ def note_rare_labels(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
         inputs: Labels and tasks.
 
     Returns:
-        Sentences to print below the result tables.
+        Notes, one sentence each.
     """
     notes = []
     for task in inputs.tasks:
@@ -31,12 +31,12 @@ def note_rare_labels(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
 
 def _note_task(task: Task, cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
     column = inputs.labels[task.column]
-    every = set(count_labels(column))
-    untrained, unchosen, untested = Counter[str](), Counter[str](), Counter[str]()
+    all_labels = set(count_labels(column))
+    untrained, no_validation, no_test = Counter[str](), Counter[str](), Counter[str]()
     for cohort in cohorts:
         classes = fit_targets(task, column.loc[cohort.train]).classes
-        untrained.update(every - set(classes))
-        for counter, records in ((unchosen, cohort.validation), (untested, cohort.test)):
+        untrained.update(all_labels - set(classes))
+        for counter, records in ((no_validation, cohort.validation), (no_test, cohort.test)):
             positives = count_labels(column.loc[records])
             counter.update(label for label in classes if not positives[label])
     title, repeats = task.title, len(cohorts)
@@ -46,14 +46,14 @@ def _note_task(task: Task, cohorts: Sequence[Cohort], inputs: Inputs) -> list[st
             f"{title}: excluded {_list(untrained, repeats)}, which no training record or every "
             "training record has."
         )
-    if unchosen:
+    if no_validation:
         notes.append(
-            f"{title}: {_list(unchosen, repeats)} without a positive validation record; their "
+            f"{title}: {_list(no_validation, repeats)} without a positive validation record; their "
             "threshold is 0.5."
         )
-    if untested:
+    if no_test:
         notes.append(
-            f"{title}: excluded {_list(untested, repeats)} without a positive test record from "
+            f"{title}: excluded {_list(no_test, repeats)} without a positive test record from "
             "the means over labels."
         )
     return notes

@@ -47,12 +47,12 @@ class Repeat:
         heads: Heads, by expert.
         gate: The gate; `OneExpert` without losses if there is only one expert.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
-        gate_weights: Expert weights for each test record, by task. The second axis has length 1 if
-            all outputs of a task share their weights.
+        gate_weights: Weights of the experts for each test record, by task. The second axis has
+            length 1 if all outputs of a task share the weights.
         predictions: Predictions of every method for every task that it supports.
-        validation: Predictions of EnECG for the validation records by the heads that are saved,
-            with linear paths that are fitted without the record's patient. New predictions are
-            calibrated with them.
+        validation: EnECG's predictions for the validation records, used to calibrate new
+            predictions. They are from the saved heads, except that linear paths are fitted without
+            the record's patient.
         parameters: Numbers of trainable and of all parameters, by method.
         ridge: The baseline of ridge regression.
         validation_loss: Loss on validation records, by method and task.
@@ -83,7 +83,7 @@ def run_repeats(
 ) -> list[Repeat]:
     """Train the models of every cohort and predict its test records.
 
-    With one expert, no gate and no ensembles are trained, because they could only repeat it.
+    With one expert, no gate and no ensembles are trained, because they would equal the expert.
 
     Args:
         cohorts: The cohort of each repeat.
@@ -161,7 +161,7 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
 
     Returns:
         The method in each repeat by task, for the best of several experts, the best ensemble
-        besides EnECG, and ridge regression. Comparisons without a method are missing.
+        besides EnECG, and ridge regression. Comparisons without a candidate are omitted.
     """
     experts = list(repeats[0].heads)
     candidates = {

@@ -16,10 +16,10 @@ class RidgeBaseline:
     """Ridge regressions of one repeat.
 
     Attributes:
-        heads: Regressions of all tasks on the embeddings of each expert that is chosen for a task,
-            fitted on training and validation records.
-        chosen: Expert with the lowest validation loss of each task, with regressions that are
-            fitted on training records only.
+        heads: Regressions of all tasks by expert, fitted on training and validation records. Only
+            experts that are chosen for a task.
+        chosen: Expert by task: the one with the lowest validation loss of a regression that is
+            fitted on training records.
         outputs: Predictions by task; see `FittedHeads.ridge_outputs`.
     """
 

@@ -1,4 +1,4 @@
-"""Ridge regressions as heads: the linear path of one expert's heads, without the rest."""
+"""Ridge regressions as heads that consist of one linear layer."""
 
 import torch
 

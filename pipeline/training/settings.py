@@ -23,8 +23,8 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 
 
 WORKING_COPIES = 6
-"""Memory while the heads of an expert are trained, relative to its embeddings in float16: these,
-their float64 copy for ridge regressions, and parts of them."""
+"""Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
+embeddings, a float64 copy for ridge regressions, and intermediate results."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class FitSettings:
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
-        memory_limit: Memory in GB for embeddings and for what is computed from them. Where they do
-            not fit, the embeddings of one expert are in memory at a time, and outputs of frozen
-            layers are in temporary files. Results do not depend on it. Default: 4.
+        memory_limit: Memory in GB for embeddings and tensors that are computed from them. If they
+            do not fit, only one expert's embeddings are in memory at a time, and outputs of frozen
+            layers are written to temporary files. Results do not depend on it. Default: 4.
     """
 
     batch_size: int = 64
@@ -78,16 +78,16 @@ class FitSettings:
 
     @property
     def max_tensor_bytes(self) -> int:
-        """Size above which a tensor that is computed from embeddings is in a temporary file."""
+        """Size above which a tensor computed from embeddings is written to a temporary file."""
         return int(self.memory_limit * 1e9 / 8)
 
     @property
     def max_cache_bytes(self) -> int:
-        """Size of all embeddings above which those of one expert are in memory at a time."""
+        """Total size of embeddings above which only one expert's are in memory at a time."""
         return int(self.memory_limit * 1e9 / 4)
 
     def max_threads(self, embedding_bytes: int) -> int:
-        """Return how many experts with float16 embeddings of this size fit into memory."""
+        """Return the number of experts with float16 embeddings of this size that fit in memory."""
         return max(1, int(self.memory_limit * 1e9 / 2 / max(1, WORKING_COPIES * embedding_bytes)))
 
 

@@ -18,7 +18,7 @@ class Splits:
 
     Attributes:
         cohorts: One cohort per repeat.
-        notes: Sentences about the split, shown below the result tables.
+        notes: Notes on the split, shown below the result tables.
         folds: Provenance of the table of folds; None if the patients are drawn at random.
     """
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from enecg.stacked import StackedFFN
+from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.grouped_adamw import GroupedAdamW
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
@@ -23,6 +23,9 @@ PADDING = -1
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Function from row indices, shape (group, batch), to the summed losses and the numbers of known
 labels, both of shape (group, task)."""
+
+BuildLosses = Callable[[StackedFFN, StackPart], Losses]
+"""Function from the FFNs of some groups and tasks to their losses."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,17 @@ class Group:
     def of(
         cls, index: int, repeat: LabeledRepeat, settings: FitSettings, fold: int | None = None
     ) -> "Group":
-        """Create the group that trains on one fold of a repeat or on all its training records."""
+        """Create the group of a repeat, or of one of its folds.
+
+        Args:
+            index: Index of the repeat in `StackedData`.
+            repeat: Records and labels.
+            settings: Batch size and learning rate.
+            fold: Index of the fold to train on; None for all training records.
+
+        Returns:
+            The group.
+        """
         return cls(
             repeat=index,
             fold=fold,
@@ -66,7 +79,7 @@ class Group:
 
 def train_stack(
     stack: StackedFFN,
-    losses: Losses,
+    build_losses: BuildLosses,
     groups: Sequence[Group],
     settings: FitSettings,
     *,
@@ -79,9 +92,11 @@ def train_stack(
     `settings.patience` epochs, and training ends when all FFNs have stopped. At the end, every FFN
     has the parameters of its best epoch, so its result does not depend on the other groups.
 
+    Groups and tasks whose FFNs have all stopped are not computed any more.
+
     Args:
         stack: The FFNs, trained in place.
-        losses: The loss function.
+        build_losses: Returns the loss function of the groups and tasks that are still trained.
         groups: The stack's groups, in order.
         settings: Batch size, epochs and patience.
         joint: Select the best epoch of a group by the sum of the losses of its tasks. Required
@@ -90,71 +105,128 @@ def train_stack(
     Returns:
         Validation losses. Epoch 0 is before training; losses are NaN after an FFN has stopped.
     """
-    parameters = [parameter for parameter in stack.parameters() if parameter.requires_grad]
-    optimizer = GroupedAdamW(parameters, [group.learning_rate for group in groups])
     rngs = [np.random.default_rng(group.seed) for group in groups]
-    validation = _pad([group.validation for group in groups])
-    stopping = _EarlyStopping(parameters, stack, settings.patience)
+    stopping = _EarlyStopping(stack, settings.patience)
     history = []
-    # A generator of its own, because other threads train other stacks.
+    # Use a separate generator, because other threads train other stacks.
     stack.generator = torch.Generator(stack.prediction.device)
+    training = _Training.start(stack, groups)
+    losses = build_losses(training.stack, training.part)
     for epoch in range(settings.epochs + 1):
         # Reseeding makes dropout independent of the number of batches of other groups.
         stack.generator.manual_seed(epoch)
+        trained = [groups[number] for number in training.part.groups.tolist()]
         if epoch:
-            stack.train()
+            training.stack.train()
             rows = _pad(
                 [
-                    _shuffle(group.train, group.steps * settings.batch_size, rng)
-                    for group, rng in zip(groups, rngs, strict=True)
+                    _shuffle(group.train, group.steps * settings.batch_size, rngs[number])
+                    for number, group in zip(training.part.groups.tolist(), trained, strict=True)
                 ]
             )
             for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
-                optimizer.zero_grad()
+                training.optimizer.zero_grad()
                 total, known = losses(batch)
                 (total / known.clamp_min(1)).sum().backward()
-                optimizer.step([step < group.steps for group in groups])
-        loss = _validation_loss(stack, losses, validation)
-        history.append(loss.where(stopping.active, torch.nan).cpu().numpy())
-        stopping.update(loss.sum(1, keepdim=True).expand_as(loss) if joint else loss)
+                training.optimizer.step([step < group.steps for group in trained])
+        validation = _pad([group.validation for group in trained])
+        loss = _validation_loss(training.stack, losses, validation)
+        history.append(stopping.update(training, loss, joint=joint).cpu().numpy())
         if not stopping.active.any():
             break
-    stopping.restore_best()
+        if (remaining := training.drop_stopped(stopping.active)) is not training:
+            training = remaining
+            losses = build_losses(training.stack, training.part)
+    stopping.restore_best(stack)
     return np.stack(history)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The groups and tasks that are still trained.
+
+    Attributes:
+        part: Their indices in the complete stack.
+        stack: Their FFNs.
+        optimizer: Optimizer of their parameters.
+    """
+
+    part: StackPart
+    stack: StackedFFN
+    optimizer: GroupedAdamW
+
+    @classmethod
+    def start(cls, stack: StackedFFN, groups: Sequence[Group]) -> "_Training":
+        rates = [group.learning_rate for group in groups]
+        return cls(StackPart.all_of(stack), stack, GroupedAdamW(trainable(stack), rates))
+
+    def drop_stopped(self, active: Bool[Tensor, "group task"]) -> "_Training":
+        """Return the training of groups and tasks with an active FFN; `self` if these are all."""
+        active = self.part.select(active)
+        kept = StackPart(active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0])
+        if (len(kept.groups), len(kept.tasks)) == active.shape:
+            return self
+        stack = self.stack.select(kept)
+        return _Training(
+            StackPart(self.part.groups[kept.groups], self.part.tasks[kept.tasks]),
+            stack,
+            self.optimizer.select(kept, trainable(stack)),
+        )
+
+
+def trainable(stack: StackedFFN) -> list[nn.Parameter]:
+    """Return the trained parameters of a stack."""
+    return [parameter for parameter in stack.parameters() if parameter.requires_grad]
 
 
 class _EarlyStopping:
     """Best validation loss of each FFN and its parameters at that epoch."""
 
-    def __init__(
-        self, parameters: Sequence[nn.Parameter], stack: StackedFFN, patience: int
-    ) -> None:
-        self.parameters = parameters
+    def __init__(self, stack: StackedFFN, patience: int) -> None:
         self.patience = patience
-        self.saved = [parameter.detach().clone() for parameter in parameters]
+        self.saved = [parameter.detach().clone() for parameter in trainable(stack)]
         self.best = torch.full_like(stack.prediction[..., 0, 0], torch.inf)
         self.stale = torch.zeros_like(self.best)
 
     @property
-    def active(self) -> Tensor:
-        """Mask of the FFNs that have not stopped, shape (group, task)."""
+    def active(self) -> Bool[Tensor, "group task"]:
+        """Mask of the FFNs that have not stopped."""
         return self.stale < self.patience
 
-    def update(self, loss: Float[Tensor, "group task"]) -> None:
-        """Save the parameters of active FFNs whose loss has improved."""
-        active = self.active
-        better = active & (loss < self.best)
-        self.best = torch.where(better, loss, self.best)
-        for parameter, saved in zip(self.parameters, self.saved, strict=True):
-            # The task axis of a shared layer has length 1.
-            mask = better[:, : parameter.shape[1]]
-            mask = mask.view(*parameter.shape[:2], *[1] * (parameter.dim() - 2))
-            saved.copy_(torch.where(mask, parameter.detach(), saved))
-        self.stale = torch.where(better, 0, self.stale + active)
+    def update(
+        self, training: _Training, loss: Float[Tensor, "some_group some_task"], *, joint: bool
+    ) -> Float[Tensor, "group task"]:
+        """Save the parameters of active FFNs whose loss has improved.
 
-    def restore_best(self) -> None:
+        Args:
+            training: The FFNs that are still trained.
+            loss: Their validation losses.
+            joint: Whether the sum of the losses of a group counts for each of its tasks.
+
+        Returns:
+            The losses of active FFNs; NaN for FFNs that have stopped.
+        """
+        groups, tasks = training.part.groups, training.part.tasks
+        active = self.active
+        losses = torch.full_like(self.best, torch.nan)
+        losses[groups.unsqueeze(1), tasks] = loss
+        losses = losses.where(active, torch.nan)
+        compared = losses.sum(1, keepdim=True).expand_as(losses) if joint else losses
+        better = compared < self.best
+        self.best = torch.where(better, compared, self.best)
+        self.stale = torch.where(better, 0, self.stale + active)
+        for parameter, saved in zip(trainable(training.stack), self.saved, strict=True):
+            group, task = training.part.select(better).nonzero(as_tuple=True)
+            if saved.shape[1] == 1:  # shared by all tasks
+                saved[groups[group], 0] = parameter.detach()[group, 0]
+            else:
+                saved[groups[group], tasks[task]] = parameter.detach()[group, task]
+        return losses
+
+    def restore_best(self, stack: StackedFFN) -> None:
+        """Copy the saved parameters to the complete stack."""
         with torch.no_grad():
-            for parameter, saved in zip(self.parameters, self.saved, strict=True):
+            for parameter, saved in zip(trainable(stack), self.saved, strict=True):
                 parameter.copy_(saved)
 
 

@@ -1,7 +1,7 @@
 """Training data of a stack: records and labels of several repeats in padded tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import Standardize
-from enecg.stacked import StackedFFN
+from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack import PADDING, Group
@@ -26,7 +26,7 @@ LAYER_BYTES = 1 << 29
 class StackedData:
     """Features of all records, and the records and labels of each repeat.
 
-    Repeats are padded to the number of records of the largest.
+    Repeats are padded to the number of records of the largest one.
 
     Attributes:
         embedding: Features of all records, in the data type of the store.
@@ -37,12 +37,12 @@ class StackedData:
         mean: Mean of each feature over a repeat's training records.
         scale: Standard deviation of each feature over a repeat's training records.
         regression: Mask of the regression tasks.
-        valid: Mask of the outputs of each task, since some have fewer than `outputs`.
+        valid: Mask of the outputs that each task has.
         outputs: Largest number of outputs of any task.
-        indicators: Indicators of the labels of each multilabel task, by its position among the
-            tasks; 0 where unknown and for padding. `encoded` of such a task is 0 where known.
-        max_bytes: Size above which outputs of a frozen layer are in a temporary file. Features are
-            standardized in advance up to half that size.
+        indicators: Label indicators of each multilabel task, by index of the task; 0 where unknown
+            and for padding. `encoded` of a multilabel task is 0 where known.
+        max_bytes: Size above which outputs of a frozen layer are written to a temporary file.
+            Features are standardized in advance if they take at most half that size.
     """
 
     embedding: Float[Tensor, "all feature"]
@@ -65,7 +65,16 @@ class StackedData:
         repeats: Sequence[LabeledRepeat],
         max_bytes: int = LAYER_BYTES,
     ) -> "StackedData":
-        """Compute the training statistics of each repeat and pad the repeats to equal length."""
+        """Compute the training statistics of each repeat and pad the repeats to equal length.
+
+        Args:
+            embedding: Features of all records.
+            repeats: The repeats.
+            max_bytes: See the attribute.
+
+        Returns:
+            The data.
+        """
         tasks = tuple(repeats[0].targets)
         device = embedding.device
         fitted = []
@@ -118,15 +127,46 @@ class StackedData:
         repeats = torch.arange(len(self.rows), device=self.rows.device)
         return self._standardize(repeats, self.rows)
 
+    def select_tasks(self, tasks: Int[Tensor, " task"]) -> "StackedData":
+        """Return the labels of some tasks, given by their positions."""
+        positions = tasks.tolist()
+        if positions == list(range(len(self.tasks))):
+            return self
+        return replace(
+            self,
+            tasks=tuple(self.tasks[position] for position in positions),
+            encoded=self.encoded[:, tasks],
+            regression=self.regression[tasks],
+            valid=self.valid[:, tasks],
+            indicators={
+                number: self.indicators[position]
+                for number, position in enumerate(positions)
+                if position in self.indicators
+            },
+        )
+
     def count_patients(self, repeat: int, rows: Int[Tensor, " row"]) -> Int[Tensor, " task"]:
-        """Count the patients among some records of a repeat that have a label of each task."""
+        """Count the patients that have a label of each task.
+
+        Args:
+            repeat: Index of the repeat.
+            rows: Row indices of records of the repeat.
+
+        Returns:
+            Number of labeled patients among these records, for each task.
+        """
         patients = self.repeats[repeat].patients[rows]
         known = ~self.encoded[repeat][:, rows].isnan()
         counts = [len(patients[labeled].unique()) for labeled in known]
         return torch.tensor(counts, device=rows.device)
 
     def copy_standardization(self, target: Standardize, repeat: int) -> None:
-        """Copy the training statistics of a repeat into a `Standardize` module."""
+        """Copy the training statistics of a repeat into a module.
+
+        Args:
+            target: Module to update.
+            repeat: Index of the repeat.
+        """
         target.mean = self.mean[repeat].clone()
         target.scale = self.scale[repeat].clone()
 
@@ -146,7 +186,7 @@ class StackedData:
     def _standardize(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group batch feature"]:
-        """Standardize rows of `embedding` with the statistics of a repeat each."""
+        """Standardize rows of `embedding` with the training statistics of the given repeats."""
         picked = self.embedding[rows].float()
         # In place: the features of all records are large.
         return picked.sub_(self.mean[repeats].unsqueeze(1)).div_(self.scale[repeats].unsqueeze(1))
@@ -204,7 +244,7 @@ class StackedData:
 
 def precompute_first_layer(
     stack: StackedFFN, data: StackedData, groups: Sequence[Group]
-) -> Callable[[Tensor], Tensor | None]:
+) -> Callable[[StackPart, Tensor], Tensor | None]:
     """Compute the output of a frozen first layer once for all records.
 
     Groups of the same repeat with equal frozen weights share the result.
@@ -215,36 +255,43 @@ def precompute_first_layer(
         groups: The stack's groups, in order.
 
     Returns:
-        Function from row indices, shape (group, batch), to the argument `first` of
-        `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
+        Function from a part of the stack and row indices, shape (group, batch), to the argument
+        `first` of `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
     """
     if not (stack.config.lora and stack.config.depth):
-        return lambda rows: None
+        return lambda part, rows: None
     weights = stack.weight[0]
-    owners: list[int] = []
-    owner_of = []
+    distinct: list[int] = []  # one group per repeat and distinct weights
+    output_indices = []
     for index, group in enumerate(groups):
         same = [
             position
-            for position, owner in enumerate(owners)
-            if groups[owner].repeat == group.repeat and torch.equal(weights[owner], weights[index])
+            for position, other in enumerate(distinct)
+            if groups[other].repeat == group.repeat and torch.equal(weights[other], weights[index])
         ]
-        owner_of.append(same[0] if same else len(owners))
+        output_indices.append(same[0] if same else len(distinct))
         if not same:
-            owners.append(index)
-    shape = (len(owners), data.rows.shape[1], *weights.shape[1:3])
+            distinct.append(index)
+    shape = (len(distinct), data.rows.shape[1], *weights.shape[1:3])
     outputs = MappedTensor(shape, weights.dtype, weights.device, data.max_bytes)
-    for number, owner in enumerate(owners):
-        repeat = torch.tensor([groups[owner].repeat], device=weights.device)
+    for number, index in enumerate(distinct):
+        repeat = torch.tensor([groups[index].repeat], device=weights.device)
         for start in range(0, shape[1], PREDICTION_BATCH_SIZE):
             rows = torch.arange(
                 start, min(start + PREDICTION_BATCH_SIZE, shape[1]), device=weights.device
             )
-            part = stack.first_layer(owner, data.features(repeat, rows.unsqueeze(0))[0])
+            part = stack.first_layer(index, data.features(repeat, rows.unsqueeze(0))[0])
             outputs.tensor[number, start : start + len(part)] = part
             outputs.count(part)
-    output_of_group = torch.tensor(owner_of, device=weights.device).unsqueeze(1)
-    return lambda rows: outputs.take((output_of_group, rows))
+    output_of_group = torch.tensor(output_indices, device=weights.device)
+
+    def take(part: StackPart, rows: Int[Tensor, "group batch"]) -> Tensor:
+        number = output_of_group[part.groups].unsqueeze(1)
+        if len(part.tasks) == shape[2] or shape[2] == 1:  # whole rows are faster
+            return outputs.take((number, rows))
+        return outputs.take((number.unsqueeze(2), rows.unsqueeze(2), part.tasks))
+
+    return take
 
 
 def sum_output_losses(

@@ -140,9 +140,11 @@ def sweep(
     _check_experts(inputs)
     splits = {
         pooling: check_pretraining(
-            make_splits(replace(settings.train, repeats=1), each), each, settings.train
+            make_splits(replace(settings.train, repeats=1), pooling_inputs),
+            pooling_inputs,
+            settings.train,
         )[0]
-        for pooling, each in inputs.items()
+        for pooling, pooling_inputs in inputs.items()
     }
     folds = next(iter(splits.values())).folds or {}
     study = open_study(out, settings.train, settings.space, inputs, folds.get("sha256", ""))
@@ -174,7 +176,7 @@ def sweep(
 
 
 def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:
-    """Summarize the inputs of any pooling; all have the same data set, tasks and experts."""
+    """Summarize the inputs of one pooling; all have the same data set, tasks and experts."""
     cohort = splits.cohorts[0]
     return SweepSummary(
         dataset=inputs.dataset.namespace,
@@ -190,7 +192,9 @@ def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:
 
 def _check_experts(inputs: dict[str, Inputs]) -> None:
     """Check that all poolings have the same experts, so that their losses are comparable."""
-    experts = {pooling: set(each.cache.experts) for pooling, each in inputs.items()}
+    experts = {
+        pooling: set(pooling_inputs.cache.experts) for pooling, pooling_inputs in inputs.items()
+    }
     common = set.intersection(*experts.values())
     complete = ", ".join(sorted(common)) or "none"
     for pooling, available in experts.items():

@@ -50,10 +50,12 @@ def open_study(
         "settings": asdict(replace(settings, device="", threads=0)),
         "space": asdict(space),
         "stores": {
-            pooling: [store.identity for store in each.cache.stores]
-            for pooling, each in inputs.items()
+            pooling: [store.identity for store in pooling_inputs.cache.stores]
+            for pooling, pooling_inputs in inputs.items()
         },
-        "labels": {pooling: _digest_labels(each) for pooling, each in inputs.items()},
+        "labels": {
+            pooling: _digest_labels(pooling_inputs) for pooling, pooling_inputs in inputs.items()
+        },
         "versions": {name: version(name) for name in ("enecg", "torch")},
     }
     if folds:

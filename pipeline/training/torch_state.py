@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -23,14 +24,15 @@ def preserve_random_state(function: Function) -> Function:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Restrict PyTorch to one CPU thread.
+    """Restrict PyTorch, and the BLAS of NumPy and SciPy, to one CPU thread.
 
-    The heads are small: on a busy machine, synchronizing several threads can take six times as long
-    as the computation.
+    Heads, gate and bootstrap have small matrices: on a busy machine, synchronizing several threads
+    can take many times as long as the computation.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)

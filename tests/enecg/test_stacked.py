@@ -11,7 +11,7 @@ OUTPUTS = {"rr_interval": 1, "sex": 2, "arrhythmia": 5}
 
 def perturbed_stack(config: StackConfig, seeds: list[int]) -> StackedFFN:
     """Return a stack whose trainable parameters are random instead of their initial values."""
-    stack = StackedFFN(config, len(OUTPUTS), seeds)
+    stack = StackedFFN.initialize(config, len(OUTPUTS), seeds)
     torch.manual_seed(7)
     for parameter in stack.parameters():
         if parameter.requires_grad:
@@ -48,7 +48,7 @@ def test_precomputed_first_layer_gives_the_same_outputs():
 
 
 def test_groups_have_equal_parameters_only_if_their_seeds_are_equal():
-    stack = StackedFFN(StackConfig(20, 8, 5), 3, [4, 4, 5])
+    stack = StackedFFN.initialize(StackConfig(20, 8, 5), 3, [4, 4, 5])
     for name, parameter in stack.named_parameters():
         assert torch.equal(parameter[0], parameter[1]), name
         assert not parameter.any() or not torch.equal(parameter[0], parameter[2]), name
@@ -67,7 +67,9 @@ def test_gradients_of_other_groups_and_tasks_are_zero():
 def test_lora_trains_only_the_update_and_the_output_layer():
     trainable = {
         name.split(".")[0]
-        for name, parameter in StackedFFN(StackConfig(20, 8, 5), 3, [0]).named_parameters()
+        for name, parameter in StackedFFN.initialize(
+            StackConfig(20, 8, 5), 3, [0]
+        ).named_parameters()
         if parameter.requires_grad
     }
     assert trainable == {"lora_a", "lora_b", "prediction", "prediction_bias"}

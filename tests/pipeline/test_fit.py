@@ -109,6 +109,35 @@ def test_repeats_trained_in_one_pass_equal_repeats_trained_separately(adaptation
     assert len(epochs) > 1, "all FFNs stopped at the same epoch, so the test is not meaningful"
 
 
+@pytest.mark.parametrize("adaptation", ["linear-lora", "shared-lora"])
+def test_stopped_heads_are_not_computed_and_the_others_do_not_change(
+    adaptation: Adaptation, monkeypatch: pytest.MonkeyPatch
+):
+    embedding = make_embedding()
+    repeats = [make_repeat(embedding, seed, shuffled=seed > 0) for seed in (0, 1)]
+    settings = replace(QUICK, adaptation=adaptation, dropout=0.2, epochs=25, patience=2)
+    computed: list[int] = []
+    forward = StackedFFN.forward
+
+    def count(stack: StackedFFN, *inputs: torch.Tensor | None) -> torch.Tensor:
+        computed.append(stack.prediction[..., 0, 0].numel())
+        return forward(stack, *inputs)
+
+    monkeypatch.setattr(StackedFFN, "forward", count)
+    fits = fit_heads(embedding, repeats, settings)
+    assert min(computed) < max(computed) / 2
+    computed.clear()
+    monkeypatch.setattr("pipeline.training.stack._Training.drop_stopped", lambda self, active: self)
+    complete = fit_heads(embedding, repeats, settings)
+    assert min(computed) == max(computed)
+    for fit, expected in zip(fits, complete, strict=True):
+        for task in TARGETS:
+            torch.testing.assert_close(fit.outputs[task], expected.outputs[task])
+            np.testing.assert_allclose(
+                fit.validation_loss[task], expected.validation_loss[task], rtol=1e-5
+            )
+
+
 @pytest.mark.parametrize("adaptation", ["linear-lora", "lora", "linear"])
 def test_heads_that_are_not_combined_equal_those_that_are(adaptation: Adaptation):
     embedding = make_embedding()
@@ -154,7 +183,7 @@ def test_training_stops_after_patience_epochs_without_improvement():
 
 
 def test_dropout_is_active_in_training_mode_only():
-    stack = StackedFFN(StackConfig(20, 400, 5, dropout=0.5), 2, [0])
+    stack = StackedFFN.initialize(StackConfig(20, 400, 5, dropout=0.5), 2, [0])
     features = torch.randn(1, 30, 20)
     first, second = stack.train()(features), stack(features)
     assert not torch.allclose(first, second)
@@ -165,7 +194,9 @@ def test_shared_layer_is_trained_and_shared_by_all_tasks():
     embedding = make_embedding()
     settings = replace(QUICK, adaptation="shared-lora")
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding)], settings)
-    initial = StackedFFN(StackConfig(FEATURES, 16, 4, shared=True), len(TARGETS), [repeat.seed])
+    initial = StackedFFN.initialize(
+        StackConfig(FEATURES, 16, 4, shared=True), len(TARGETS), [repeat.seed]
+    )
     hidden = fit.module.ffn["age"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
     assert hidden is fit.module.ffn["sex"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
     assert not torch.allclose(hidden.weight, initial.weight[0][0, 0], atol=1e-3)

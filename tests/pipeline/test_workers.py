@@ -132,7 +132,7 @@ def test_ranges_of_killed_workers_are_computed_by_others(
         0,
     )
     assert summary.retries == 2
-    assert "2 ranges of shards started again after an error or the death" in "\n".join(
+    assert "2 ranges of shards started again after an error or the loss" in "\n".join(
         summary.lines()
     )
     assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
@@ -172,7 +172,11 @@ def test_stopped_workers_write_their_rows_and_start_no_queued_range(
             engine.extract(shards, summary, stop)
 
         # More ranges than workers, so that some are queued when the first reports progress.
-        run_ranges(engine, plan.ranges(ranges), extract_one)
+        try:
+            run_ranges(engine, plan.ranges(ranges), extract_one)
+        finally:
+            # Calls that wait for a retry end too.
+            assert engine.stopped.is_set()
 
     with pytest.raises(UserError, match=r"were canceled .* \(extraction-stopped\); run the same"):
         run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)

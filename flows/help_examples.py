@@ -1,0 +1,63 @@
+"""An example for the help of each command."""
+
+EXAMPLES = {
+    "extract": "--dataset mimic-iv-ecg:data/demo --store stores --experts dlinear,timesnet "
+    "--weights random:0",
+    "pretrain": "--dataset mimic-iv-ecg:data/demo --expert timesnet --out pretraining/timesnet",
+    "label": "--dataset mimic-iv-ecg:data/demo --out labels.parquet",
+    "train": "--dataset mimic-iv-ecg:data/demo --store stores --weights random:0 --out runs/demo",
+    "sweep": "--dataset mimic-iv-ecg:data/demo --store stores --weights random:0 --tasks age "
+    "--trials 20 --out runs/sweep",
+    "refresh": "--dataset mimic-iv-ecg:data/demo --store stores --experts dlinear,timesnet "
+    "--weights random:0 --out runs",
+    "synthesize": "data/demo --patients 200 --seed 0",
+    "evaluate": "--run runs/demo --dataset mimic-iv-ecg:data/other --store stores --out scores",
+    "predict": "--run runs/demo ecgs/0001.hea ecgs/more --format json",
+    "explain": "--run runs/demo --dataset mimic-iv-ecg:data/demo --cohort 10 --out explanation",
+    "experts": "",
+    "experts fetch": "moment tempo ecg-fm",
+    "doctor": "--dataset ludb:/data/ludb --store stores",
+    "data": "check ludb:/data/ludb",
+    "data check": "ludb:/data/ludb --limit 1000",
+    "store": "ls stores",
+    "store card": "stores --name ludb-embeddings --license odbl "
+    "--url https://huggingface.co/datasets/LAB/ludb-embeddings",
+    "store copy": "stores s3://lab/ecg-stores",
+    "store gc": "stores",
+    "store ls": "stores",
+    "store neighbors": "stores 40689238 --experts moment --count 10",
+    "store plot": "stores --out map.html --dataset mimic-iv-ecg:data/demo --color age",
+    "store show": "stores --failed",
+    "store verify": "stores --repair",
+    "table": "2 runs/demo --extra",
+    "runs": "ls runs",
+    "runs compare": "runs/a runs/b --out comparison.html",
+    "runs export": "runs/demo shared/demo",
+    "runs ls": "runs",
+    "runs page": "runs/demo --with-ecgs --dataset mimic-iv-ecg:data/demo",
+    "runs serve": "runs --port 8080",
+    "runs show": "runs/demo",
+    "--print-completion": "bash",
+}
+"""Arguments by command."""
+
+EXIT_CODES = {
+    "predict": "Exit code 1 if a record is refused. Research use only; not a medical device.",
+    "doctor": "Exit code 1 if a check failed.",
+}
+"""Text below the example of a command."""
+
+
+def example(command: str, program: str = "enecg") -> str:
+    """Return the text below the help of a command.
+
+    Args:
+        command: Name of the command, and of the command below it, such as ``"store ls"``.
+        program: Program that has the command.
+
+    Returns:
+        The example, and the meaning of the exit code where it is not obvious.
+    """
+    words = (program, command, EXAMPLES[command])
+    text = f"Example: {' '.join(word for word in words if word)}"
+    return f"{text}\n\n{EXIT_CODES[command]}" if command in EXIT_CODES else text
