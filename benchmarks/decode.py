@@ -64,6 +64,7 @@ def main() -> None:
 
 
 def readable_records(folder: Path, files: DirectoryFiles) -> Iterator[str]:
+    """Yield the names of the records that can be decoded."""
     for header in sorted(folder.rglob("*.hea")):
         name = str(header.relative_to(folder).with_suffix(""))
         try:
@@ -114,12 +115,14 @@ def measure(
 
 
 def from_file(root: str, record: str) -> np.ndarray:
+    """Read the samples of a record without decoding them."""
     return np.fromfile(f"{root}/{record}.dat", "<i2")
 
 
 def measure_rate(
     read: Callable[[str], object], records: list[str], seconds: float, threads: int = 1
 ) -> Rate:
+    """Read records repeatedly for some seconds and return the rate."""
     names = cycle(records)
     done, start, start_cpu = 0, time.perf_counter(), time.process_time()
 

@@ -71,6 +71,7 @@ class MeanExpert:
 
 
 def extract_slowly(name: str, root: str, seconds_per_row: float, pipe: int) -> None:
+    """Extract with two slow experts, in small shards."""
     experts = [MeanExpert(expert, seconds_per_row, pipe) for expert in ("one", "two")]
     settings = ExtractOptions(
         device="cpu", batch_size=BATCH, flush_seconds=0.05, shard_rows=SHARD_ROWS
@@ -169,6 +170,7 @@ def compare(name: str, root: str, before: Rows, tally: Tally) -> Rows:
 
 
 def run(root: str, kills: int, seconds_per_row: float) -> Tally:
+    """Extract data sets one after the other, and kill the extractions at random times."""
     random = np.random.default_rng(0)
     tally = Tally()
     for number in count(1):

@@ -73,6 +73,7 @@ def main() -> None:
 
 
 def measure(folder: Path, millions: list[int]) -> None:
+    """Print a table of time and memory for growing lab tables."""
     began = time.perf_counter()
     ecgs = write_small_tables(folder)
     print(f"Small tables written in {time.perf_counter() - began:.0f} s.\n", flush=True)
@@ -90,6 +91,7 @@ def measure(folder: Path, millions: list[int]) -> None:
 
 
 def compare(step: str, folder: Path, rows: int) -> None:
+    """Run a step with pandas and with EnECG, and print a row for each."""
     results = {method: run(f"{step}-{method}", folder) for method in ("pandas", "enecg")}
     assert results["enecg"]["found"] == results["pandas"]["found"], results
     for method, result in results.items():
@@ -108,6 +110,7 @@ def compare(step: str, folder: Path, rows: int) -> None:
 
 
 def run(step: str, folder: Path) -> dict[str, float]:
+    """Run a step in a new process, and return its time, peak memory and number of labels."""
     words = [sys.executable, __file__, "--folder", str(folder), "--step", step]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -283,6 +286,7 @@ def write(path: Path, *columns: dict[str, object]) -> None:
 
 
 def as_text(value: object, size: int) -> pa.Array:
+    """Return a column of text; a single value is repeated."""
     if not isinstance(value, np.ndarray | pa.Array):
         return pa.repeat(str(value), size).cast(pa.large_string())
     array = pa.array(value)

@@ -52,11 +52,13 @@ def load(data: Dataset) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
 
 
 def splits(patients: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield training and test rows of a cross-validation by patient."""
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
     yield from folds.split(patients, groups=patients)
 
 
 def report_age(name: str, features: np.ndarray, labels: pd.DataFrame, patients: np.ndarray) -> None:
+    """Print the error of the age, and that of the median age."""
     age = labels["age"].to_numpy(float)
     known = np.isfinite(age)
     features, age, patients = features[known], age[known], patients[known]
@@ -76,6 +78,7 @@ def report_age(name: str, features: np.ndarray, labels: pd.DataFrame, patients: 
 def report_class(
     name: str, task: str, labels: pd.Series, features: np.ndarray, patients: np.ndarray
 ) -> None:
+    """Print the AUROC of a binary label."""
     known = labels.notna().to_numpy()
     classes = labels[known].to_numpy().astype(int)
     features, patients = features[known], patients[known]

@@ -95,12 +95,14 @@ def read_marks(path: Path, lead: str) -> Marks:
 
 
 def beats_of(analysis: Analysis, row: int) -> np.ndarray:
+    """Return the positions of the beats of a record."""
     return analysis.beats.position[analysis.beats.record == row]
 
 
 def report_detection(
     ecgs: np.ndarray, marks: Sequence[dict[str, Marks]], analysis: Analysis
 ) -> None:
+    """Print the sensitivity and the errors of each beat detector."""
     print("| detector | sensitivity | positive predictive value | missed | false | RR, MAE ms |")
     print("|---|--:|--:|--:|--:|--:|")
     methods: dict[str, Callable[[int], np.ndarray]] = {
@@ -189,6 +191,7 @@ def nanmedian(values: np.ndarray) -> np.ndarray:
 
 
 def measured_offsets(analysis: Analysis, row: int) -> np.ndarray:
+    """Return the positions of the waves in the average beat; NaN for missing waves."""
     waves = analysis.waves
     p, qrs, t = waves.p, waves.qrs, waves.t
     found = (waves.has_p, waves.has_p, True, True, waves.has_t)
@@ -207,6 +210,7 @@ def report_waves(
     rows: Sequence[int],
     leads: Sequence[str],
 ) -> None:
+    """Print the errors of the waves relative to the marks."""
     errors = []
     for row in rows:
         reference, p_share = reference_offsets(marks[row], beats_of(analysis, row), leads)
@@ -236,6 +240,7 @@ def report_waves(
 def report_p_waves(
     analysis: Analysis, marks: Sequence[dict[str, Marks]], rows: Sequence[int]
 ) -> None:
+    """Print how often P waves are found in records with and without P waves."""
     shares = [reference_offsets(marks[row], beats_of(analysis, row), LEADS)[1] for row in rows]
     marked = np.array(shares) >= 0.5
     found = analysis.waves.has_p[list(rows)]
@@ -244,6 +249,7 @@ def report_p_waves(
 
 
 def report_rates(ecgs: np.ndarray, repeats: int) -> None:
+    """Print the records per second of each method."""
     methods: dict[str, tuple[int, Callable[[np.ndarray], object]]] = {
         f"`measurements`, {len(FEATURES)} features, batches of {BATCH}": (BATCH, measure),
         "`measurements`, one record at a time": (1, measure),

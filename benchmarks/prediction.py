@@ -96,6 +96,7 @@ def main() -> None:
 
 
 def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: int | None) -> Path:
+    """Extract and train a run with untrained experts, unless it exists."""
     run = folder / "run"
     if not run.exists():
         weights = ("random:0",)

@@ -60,6 +60,7 @@ def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, n
 
 
 def embed(expert: Expert, ecgs: np.ndarray) -> np.ndarray:
+    """Embed ECGs in batches."""
     with torch.inference_mode():
         parts = [
             expert.embed(torch.from_numpy(ecgs[start : start + BATCH]))

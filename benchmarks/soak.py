@@ -42,6 +42,7 @@ def memory_mb(process: int) -> float:
 
 
 def request(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Send a request to the Prefect server; repeat it while the database is busy."""
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(f"{api}/{path}", data, {"Content-Type": "application/json"})
     while True:

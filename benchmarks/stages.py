@@ -35,6 +35,7 @@ UNITS_PER_MV = 200
 
 
 def embed(expert: Expert, ecg: torch.Tensor) -> int:
+    """Embed ECGs in batches, and return their number."""
     with torch.inference_mode():
         for part in ecg.split(BATCH):
             expert.embed(part)

@@ -63,6 +63,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int, repeats: int) -> None:
+    """Print the times of all operations, as ratios to EnECG's times."""
     data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
     flat, plain = folder / "flat.bin", folder / "plain"
     turns: dict[str, list[float]] = {}
@@ -229,6 +230,7 @@ def measure_s3(folder: Path, rows: int) -> None:
 
 
 def write(root: Path | str, data: np.ndarray) -> None:
+    """Write embeddings to a new store."""
     layout = {"features": FEATURES, "dtype": "float16", "reasons": []}
     with open_for_writing(root, PROVENANCE, record_id=np.arange(len(data)), **layout) as store:
         for shard in range(store.shards):
@@ -237,6 +239,7 @@ def write(root: Path | str, data: np.ndarray) -> None:
 
 
 def to_file(data: np.ndarray, path: Path, *, durable: bool) -> None:
+    """Write an array to a plain file, optionally with fsync."""
     with path.open("wb") as file:
         data.tofile(file)
         if durable:

@@ -98,6 +98,7 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Print the training time of EnECG and of the other procedures."""
     dataset = NoiseDataset(options.records)
     cache = fill_stores(folder, dataset)
     print(
@@ -154,6 +155,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 def print_row(
     batch_size: object, procedure: str, seconds: float, reference: float, reference_name: str
 ) -> None:
+    """Print a row with the time of a procedure and its ratio to a reference."""
     ratio = f"{seconds / reference:,.1f} x {reference_name}"
     print(f"| {batch_size} | {procedure} | {seconds:,.1f} | {ratio} |", flush=True)
     if seconds != reference:

@@ -38,14 +38,30 @@ def _sklearn() -> Any:
 def mean_absolute_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
-    """Compute the mean absolute error, in the unit of the values."""
+    """Compute the mean absolute error.
+
+    Args:
+        truth: True values.
+        predicted: Predicted values, in the same unit.
+
+    Returns:
+        The error in the unit of the values, at least 0.
+    """
     return float(_sklearn().mean_absolute_error(truth, predicted))
 
 
 def root_mean_squared_error(
     truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]
 ) -> float:
-    """Compute the root mean squared error, in the unit of the values."""
+    """Compute the root mean squared error.
+
+    Args:
+        truth: True values.
+        predicted: Predicted values, in the same unit.
+
+    Returns:
+        The error in the unit of the values, at least 0.
+    """
     return float(_sklearn().root_mean_squared_error(truth, predicted))
 
 
@@ -65,21 +81,45 @@ def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " recor
 
 
 def macro_f1(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
-    """Average the F1 of classes 0 and 1; the F1 of a class without a correct prediction is 0."""
+    """Average the F1 of classes 0 and 1.
+
+    Args:
+        truth: True classes, 0 or 1.
+        predicted: Predicted classes, 0 or 1.
+
+    Returns:
+        Macro-F1, 0 to 1. The F1 of a class without a correct prediction is 0.
+    """
     return float(
         _sklearn().f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0)
     )
 
 
 def accuracy(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
-    """Compute the fraction of correctly classified records."""
+    """Compute the fraction of correctly classified records.
+
+    Args:
+        truth: True classes.
+        predicted: Predicted classes.
+
+    Returns:
+        The fraction, 0 to 1.
+    """
     return float(_sklearn().accuracy_score(truth, predicted))
 
 
 def macro_f1_of_present(
     truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]
 ) -> float:
-    """Average the F1 over the classes that have a test record."""
+    """Average the F1 over the classes that have a test record.
+
+    Args:
+        truth: True classes.
+        predicted: Predicted classes.
+
+    Returns:
+        Macro-F1, 0 to 1. The F1 of a class without a correct prediction is 0.
+    """
     present = np.unique(truth)
     return float(
         _sklearn().f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
@@ -89,7 +129,15 @@ def macro_f1_of_present(
 def balanced_accuracy(
     truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]
 ) -> float:
-    """Average the recall over the classes that have a test record."""
+    """Average the recall over the classes that have a test record.
+
+    Args:
+        truth: True classes.
+        predicted: Predicted classes.
+
+    Returns:
+        Balanced accuracy, 0 to 1.
+    """
     present = np.unique(truth)
     return float(
         _sklearn().recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
@@ -217,7 +265,15 @@ class Bin:
 def reliability_bins(
     truth: Int[np.ndarray, " record"], probability: Float[np.ndarray, "record class"]
 ) -> tuple[Bin, ...]:
-    """Compute the nonempty bins of a reliability diagram; see `calibration_error`."""
+    """Compute the bins of a reliability diagram; see `calibration_error`.
+
+    Args:
+        truth: True classes.
+        probability: Probability of each class.
+
+    Returns:
+        The bins that contain records, by increasing probability.
+    """
     confidence, outcome = calibration_pairs(truth, probability)
     indices = bin_indices(confidence)
     result = []

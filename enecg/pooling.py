@@ -67,7 +67,15 @@ of series and the number of features of a token."""
 
 
 def pool(name: str, states: States) -> Pooled:
-    """Pool states with the named pooling, a key of `POOLINGS`."""
+    """Pool the states of an expert.
+
+    Args:
+        name: A key of `POOLINGS`.
+        states: States of a batch of records.
+
+    Returns:
+        One vector of `pooled_size` features per record.
+    """
     return POOLINGS[name][0](states)
 
 

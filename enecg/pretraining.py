@@ -1,4 +1,4 @@
-"""Statement of the patients on whose ECGs the weights of an expert were pretrained."""
+"""Metadata of weights about the patients of their pretraining."""
 
 import re
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from typing import Any, Self
 from enecg.errors import UserError
 
 METADATA_KEY = "pretraining"
-"""Key of the statement in the metadata of a safetensors file and in the provenance of a store."""
+"""Key of `Pretraining` in the metadata of a safetensors file and in the provenance of a store."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Patients on whose ECGs weights were pretrained. Part of the identity of their stores.
+    """The patients of the pretraining of weights. Part of the identity of stores.
 
     Attributes:
         dataset: Namespace of the data set, such as ``mimic-iv-ecg/1.0``.
@@ -40,7 +40,7 @@ class Pretraining:
             where: File or store that contains the values, for the error message.
 
         Returns:
-            The statement.
+            The metadata.
 
         Raises:
             UserError: A field is missing or invalid.
@@ -56,7 +56,7 @@ class Pretraining:
             and _SHA256.fullmatch(digest)
         ):
             raise UserError(
-                f"{where}: the statement of the pretraining patients is damaged, so they cannot be "
+                f"{where}: the metadata of the pretraining are damaged, so its patients cannot be "
                 "excluded from the test patients; use other weights."
             )
         return cls(dataset, patients, digest)

@@ -67,7 +67,7 @@ class StackPart:
         return cls(torch.arange(groups, device=device), torch.arange(tasks, device=device))
 
     def select(self, values: Shaped[Tensor, "group task_or_1 ..."]) -> Shaped[Tensor, "..."]:
-        """Copy the values of this part; an axis of tasks of length 1 is shared by all tasks."""
+        """Copy the values of this part. If the axis of tasks has length 1, all tasks share it."""
         if values.shape[1] == 1:
             return values[self.groups]
         return values[self.groups.unsqueeze(1), self.tasks]
@@ -123,8 +123,10 @@ class StackedFFN(nn.Module):
         )
 
     def select(self, part: StackPart) -> "StackedFFN":
-        """Copy some groups and tasks into a smaller stack with the same generator."""
-        parameters = {name: part.select(each.detach()) for name, each in self.named_parameters()}
+        """Copy some groups and tasks to a smaller stack with the same generator."""
+        parameters = {
+            name: part.select(parameter.detach()) for name, parameter in self.named_parameters()
+        }
         selected = StackedFFN(self.config, parameters)
         selected.generator = self.generator
         return selected

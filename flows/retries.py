@@ -1,4 +1,4 @@
-"""Waits before the retries of a step, which a stopped job ends early."""
+"""Waits before the retries of a step. They end when the job is stopped."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from enecg.errors import UserError
 
 
 class RetryWaits:
-    """Waits before the attempts of a step: none before the first one.
+    """Waits before the attempts of a step, except the first.
 
     `threading.Event.wait` is used instead of `time.sleep`, because a signal interrupts only the
     main thread, and steps may run in other threads.

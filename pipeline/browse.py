@@ -48,14 +48,14 @@ def plot_stores(
 ) -> Table:
     """Write a page with a map of each expert's embeddings and the similarity of the experts.
 
-    A sample of records is read, so that memory and time do not depend on the size of the stores.
-    Labels are read from the data set, because stores do not contain them.
+    A sample of records is read, so memory and time do not depend on the size of the stores. Labels
+    are read from the data set, because stores do not contain them.
 
     Args:
         url: Root of the stores, or one store.
         out: HTML file to write.
-        dataset: Spec of the data set whose stores are read and whose labels color the maps.
-            Default: the only data set of the stores.
+        dataset: Spec of the data set of the stores and labels. Required for a color. Default: the
+            only data set of the stores.
         options: Experts, label, sample and method. Default: `MapOptions()`.
         progress: Called as ``progress(done, total)`` with counts of stores.
 
@@ -96,7 +96,7 @@ def plot_stores(
         if progress is not None:
             progress(number + 1, len(stores))
     namespace = stores[0].provenance["dataset"]
-    table = similarity_table([one.name for one in maps], linear_cka(embeddings))
+    table = similarity_table([embedding_map.name for embedding_map in maps], linear_cka(embeddings))
     summary = (
         f"{len(record_id):,} records of {namespace}, drawn at random (seed {options.seed}); "
         "features standardized."
@@ -121,28 +121,28 @@ def select_stores(
         experts: Names of experts; all if empty.
 
     Returns:
-        The stores of embeddings; stores of the gate's input are omitted.
+        The stores of embeddings, without those of the gate's input.
 
     Raises:
         UserError: No store is found, or the stores belong to several data sets.
         StoreError: A store is damaged.
     """
-    found = resolve(str(url)).found
-    if found.errors:
-        raise found.errors[0]
+    opened = resolve(str(url)).found
+    if opened.errors:
+        raise opened.errors[0]
     stores = [
         store
-        for store in found.stores
+        for store in opened.stores
         if store.provenance["expert"] != LEADS_SAMPLE
         and store.provenance["dataset"] == (namespace or store.provenance["dataset"])
         and (not experts or store.provenance["expert"] in experts)
     ]
     datasets = sorted({store.provenance["dataset"] for store in stores})
     if not stores:
-        of = f" of {', '.join(experts)}" if experts else ""
+        of_experts = f" of {', '.join(experts)}" if experts else ""
+        for_dataset = f" for {namespace}" if namespace else ""
         raise UserError(
-            f"{url} has no stores{of}" + (f" for {namespace}" if namespace else "") + "; "
-            "list the stores with enecg store ls."
+            f"{url} has no stores{of_experts}{for_dataset}; list the stores with enecg store ls."
         )
     if len(datasets) > 1:
         raise UserError(

@@ -66,8 +66,8 @@ class SignalReport:
 
     Attributes:
         records: Number of checked records.
-        unusable: Number of records that an extraction skips.
-        flagged: Number of records with at least one finding, including the unusable ones.
+        unusable: Number of records that an extraction would exclude.
+        flagged: Number of records with at least one finding, including unusable records.
         selected: Number of records with one of the findings in `only` of `check_signals`.
         counts: Number of records per finding.
         examples: The first `MAX_EXAMPLES` record ids per finding.
@@ -83,7 +83,12 @@ class SignalReport:
     leads: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, record: CheckedRecord, only: Collection[str]) -> None:
-        """Count a record; `only` is that of `check_signals`."""
+        """Count a record.
+
+        Args:
+            record: The findings on the record.
+            only: Findings counted in `selected`; empty counts all.
+        """
         self.records += 1
         self.flagged += bool(record.findings)
         self.selected += any(f.reason in only or not only for f in record.findings)
@@ -93,8 +98,9 @@ class SignalReport:
             self.leads.setdefault(finding.reason, Counter()).update(finding.leads)
             examples = self.examples.setdefault(finding.reason, [])
             if len(examples) < MAX_EXAMPLES:
-                same = finding.reason == DUPLICATE_RECORDING
-                examples.append(f"{record.record_id}{f' = {record.duplicate_of}' if same else ''}")
+                duplicate = finding.reason == DUPLICATE_RECORDING
+                earlier = f" = {record.duplicate_of}" if duplicate else ""
+                examples.append(f"{record.record_id}{earlier}")
 
     def percent(self, count: int) -> float:
         """Return `count` as a percentage of all records checked."""
@@ -116,8 +122,9 @@ def check_signals(
         dataset: The data set to read.
         rows: Rows of the data set's index.
         threads: Number of records to read in parallel.
-        out: CSV file to write, with the columns `COLUMNS` and one row per flagged record.
-        only: Findings counted in `SignalReport.selected`; empty selects all.
+        out: CSV file to write, with the columns `COLUMNS` and one row per flagged record. Default:
+            none.
+        only: Findings counted in `SignalReport.selected`; empty counts all.
         progress: Called as ``progress(done, total)`` with record counts.
 
     Returns:
@@ -145,7 +152,7 @@ def check_signals(
 def _check_records(
     dataset: Dataset, rows: Int[np.ndarray, " pick"], threads: int
 ) -> Iterator[CheckedRecord]:
-    """Check the records at the given rows in order, while threads read the next ones."""
+    """Check the records at the given rows in order, and read the next records in threads."""
     index = dataset.index()
 
     def check_record(row: int) -> CheckedRecord:

@@ -71,12 +71,11 @@ def evaluate(
     exclude_pretrained: bool = False,
     pretraining_patients: Sequence[str] = (),
 ) -> Evaluation:
-    """Evaluate a run on patients that were used neither for its training nor for its validation.
+    """Evaluate a run on patients that are not among its training and validation patients.
 
     Embeddings are read from the stores of the run's experts; waveforms are not read. If the run was
-    trained on the same data set or on one with the same patients, each repeat is evaluated only on
-    patients that are not among its training and validation patients. Otherwise, it is evaluated on
-    all patients.
+    trained on the same data set or on one with the same patients, the training and validation
+    patients of each repeat are excluded from its evaluation. Otherwise, all patients are used.
 
     Args:
         run: The run folder.
@@ -89,17 +88,17 @@ def evaluate(
             before `limit`. Default: all.
         folds: Table of folds; only the records of its test folds are evaluated. Default: all.
         device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
-        exclude_pretrained: Whether to exclude patients on whose ECGs an expert was pretrained,
-            instead of raising an error.
-        pretraining_patients: Files that list pretraining patients, for experts whose list is
-            neither in the run folder nor next to the weights.
+        exclude_pretrained: Whether to exclude the pretraining patients of the experts, instead of
+            raising an error.
+        pretraining_patients: Lists of pretraining patients that are neither in the run folder nor
+            next to the weights.
 
     Returns:
         Scores with bootstrap intervals by patient, and the predictions.
 
     Raises:
-        UserError: The run, data set, labels or device are invalid, an expert was pretrained on
-            ECGs of a patient, or no task can be evaluated.
+        UserError: The run, data set, labels or device are invalid, a patient was in the
+            pretraining of an expert, or no task can be evaluated.
         StoreError: Embeddings have not been extracted, or a store is damaged.
     """
     saved = SavedRun(Path(run).expanduser())

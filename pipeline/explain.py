@@ -1,4 +1,4 @@
-"""Explain which waves of an ECG the outputs of a run depend on."""
+"""Attribute the outputs of a run to the samples and waves of ECGs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pipeline.runs.output_folder import check_output
 Progress = Callable[[int, int], None]
 
 FIGURES = 3
-"""Records whose attributions of samples are kept, and drawn. A cohort may have thousands."""
+"""Number of records for which the attributions of samples are kept and drawn."""
 
 
 def explain(
@@ -35,17 +35,17 @@ def explain(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ExplanationResult:
-    """Attribute a run's outputs for ECGs to the ECGs' samples and waves.
+    """Attribute the outputs of a run to the samples and waves of ECGs.
 
     Integrated gradients are computed through each expert with its preprocessing and head, and
     through the gated mixture of all experts. The baseline is the mean of ECGs of the training
-    patients. The effect of occluding each window is computed as well, also for experts that are not
-    differentiable.
+    patients. Occlusion of each window is computed too, including experts without gradients.
 
     Args:
         run: Run folder.
         dataset: A data set, or its spec such as ``"ludb:/data/ludb"``.
-        records: Ids of the records to explain.
+        records: Ids of the records to explain. Default: records drawn at random, as many as
+            `options.cohort`.
         task: Name of a task of the run.
         options: Number of records to draw, class, repeat, steps, baseline and device. Default:
             `ExplainOptions()`.
@@ -56,34 +56,34 @@ def explain(
         The explanations, and the refused records with reasons.
 
     Raises:
-        UserError: The run, task, class, data set, output folder or device is invalid, or neither
-            records nor the size of a cohort are given.
+        UserError: The run, task, class, data set, output folder or device is invalid, or both or
+            neither of `records` and `options.cohort` are given.
     """
     options = options or ExplainOptions()
     if bool(records) == bool(options.cohort):
-        raise UserError("Name either the records to explain, or the size of a --cohort.")
+        raise UserError("Pass either the ids of the records to explain, or --cohort.")
     folder = None if out is None else check_output(Path(out), (MARKER,), "explanation")
     live = load_run(run, options.repeat, options.device)
     source = resolve_dataset(dataset, live.decoding)
     output = explained_output(live, task)
     targets = live.repeats[0].targets[task]
-    names = list(dict.fromkeys(map(str, records)))
-    wanted = len(names)
+    candidates = list(dict.fromkeys(map(str, records)))
+    count = len(candidates)
     if options.cohort:
-        names = draw_cohort(live.saved, source, options.repeat, options.seed)
-        wanted = options.cohort
+        candidates = draw_cohort(live.saved, source, options.repeat, options.seed)
+        count = options.cohort
     mean, references = mean_reference(
         live.saved,
         source,
         repeat=options.repeat,
         number=options.references,
         seed=options.seed,
-        excluded=set(names[:wanted]),
+        excluded=set(candidates[:count]),
     )
     baseline = torch.from_numpy(mean).to(live.device)
     explained: list[ExplainedRecord] = []
     refusals: list[Refusal] = []
-    for ecg in read_ecgs(source, names):
+    for ecg in read_ecgs(source, candidates):
         if isinstance(ecg, Refusal):
             refusals.append(ecg)
             continue
@@ -93,12 +93,12 @@ def explain(
             *(chosen, signal, baseline, ecg.windows), steps=options.steps, mixture=ENSEMBLE
         )
         if len(explained) >= FIGURES:
-            methods = {name: _without_samples(one) for name, one in methods.items()}
-        name = "" if targets.task.kind == "regression" else targets.classes[chosen.index]
-        explained.append(ExplainedRecord(ecg, name, methods))
+            methods = {name: _without_samples(explanation) for name, explanation in methods.items()}
+        class_name = "" if targets.task.kind == "regression" else targets.classes[chosen.index]
+        explained.append(ExplainedRecord(ecg, class_name, methods))
         if progress is not None:
-            progress(len(explained), wanted)
-        if len(explained) == wanted:
+            progress(len(explained), count)
+        if len(explained) == count:
             break
     weights = {store["expert"]: store["weights"] for store in live.saved.stores}
     result = ExplanationResult(

@@ -19,7 +19,7 @@ from pipeline.extraction.summary import ExtractionSummary
 from stores.errors import StoreError
 
 RANGES_PER_WORKER = 8
-"""Number of shard ranges per worker. With several, all workers finish at about the same time."""
+"""Number of shard ranges per worker. Several let all workers finish at about the same time."""
 RunPlan = Callable[[ExtractionPlan, ExtractionSummary, Engine], None]
 """A function that computes all shard ranges of a plan with an engine, by calling `run_ranges`."""
 

@@ -39,10 +39,11 @@ def predict(
 ) -> Iterator[EcgPrediction | RefusedEcg]:
     """Predict ECGs with the experts, heads and gate of a run.
 
-    The experts run on the waveforms; no store is needed. Records are decoded as the run's were.
+    The experts run on the waveforms; no store is needed. Records are decoded with the options of
+    the run's training records.
 
     Args:
-        run: Run folder, or a run that is loaded already.
+        run: Run folder or loaded run.
         records: Paths of WFDB records or directories; with `dataset`, record ids.
         dataset: A data set, or its spec such as ``"ludb:/data/ludb"``. Default: `records` are
             paths.
@@ -54,8 +55,8 @@ def predict(
         progress: Called with record counts before the first and after every batch.
 
     Returns:
-        Predictions in the order of the records, computed while they are iterated over. A record
-        that cannot be used is refused with a reason.
+        An iterator that computes the predictions, in the order of the records. For a record that
+        cannot be used, it yields a refusal with a reason.
 
     Raises:
         UserError: The run, an expert, the data set or an argument is invalid.
@@ -88,23 +89,24 @@ def open_source(
     Raises:
         UserError: No record is given, or the arguments contradict each other.
     """
-    given = list(records)
+    records = list(records)
     if dataset is not None:
-        if given and record_file is not None:
+        if records and record_file is not None:
             raise UserError("Record ids and --records are given; omit one of them.")
         source = resolve_dataset(dataset, live.decoding)
-        ids = [one if isinstance(one, int) else str(one) for one in given]
+        ids = [record if isinstance(record, int) else str(record) for record in records]
         return DatasetRecords.select(
             source, decoding_of(source), ids=ids, records=record_file, limit=limit
         )
     if record_file is not None or limit is not None:
         raise UserError("--records and --limit select records of a data set; add --dataset.")
-    if not given:
+    if not records:
         raise UserError(
             "No record is given; pass WFDB records, a directory, - for a list on standard input, "
             "or --dataset."
         )
-    return WfdbPaths.find([Path(str(one)).expanduser() for one in given], live.decoding)
+    paths = [Path(str(record)).expanduser() for record in records]
+    return WfdbPaths.find(paths, live.decoding)
 
 
 def predict_source(

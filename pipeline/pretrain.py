@@ -32,10 +32,10 @@ class PretrainedWeights:
 
     Attributes:
         expert: Name of the expert.
-        weights: The safetensors file, to be given as ``--weights EXPERT@FILE``.
-        patients_file: List of the patients whose ECGs were used.
-        patients: Number of these patients.
-        excluded: Number of patients whose ECGs were not used.
+        weights: The safetensors file, to be used with ``--weights EXPERT@FILE``.
+        patients_file: List of the training and validation patients, one id per line.
+        patients: Number of training and validation patients.
+        excluded: Number of excluded patients.
         epochs: Errors of all epochs.
         interpolation: Validation error of linear interpolation.
         unreadable: Number of unreadable records.
@@ -52,8 +52,8 @@ class PretrainedWeights:
 
     @property
     def best(self) -> EpochErrors:
-        """The epoch whose weights are in the file."""
-        return min(self.epochs, key=lambda one: one.validation)
+        """The epoch with the lowest validation error; its weights are in the file."""
+        return min(self.epochs, key=lambda epoch: epoch.validation)
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines of the report."""
@@ -83,9 +83,9 @@ def pretrain(
 ) -> PretrainedWeights:
     """Pretrain an expert to reconstruct masked samples of the ECGs of training patients.
 
-    The patients are those who are never test patients of `enecg.train` with the same split; see
-    `PretrainSettings`. An interrupted pretraining resumes, with the same result on a CPU, and one
-    that reached its last epoch continues if `settings.epochs` is larger than before.
+    Test patients of `enecg.train` with the same split are excluded; see `PretrainSettings`. An
+    interrupted pretraining resumes, with the same result on a CPU. A finished pretraining continues
+    if `settings.epochs` is larger than before.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
@@ -102,7 +102,7 @@ def pretrain(
 
     Raises:
         UserError: An option is invalid, too few patients are left, or `out` is not writable or
-            contains something else.
+            contains other files.
     """
     settings = settings or PretrainSettings()
     check_settings(settings)
@@ -126,7 +126,7 @@ def pretrain(
         patients = _list_patients(source, state)
         weights = folder / f"{expert}.safetensors"
         files.write_definition(folder, definition, share=share)
-        # The list is written before the weights, so that there are no weights without it.
+        # The list is written before the weights, so weights without a list cannot exist.
         write_file(patients_file(weights), lambda path: path.write_bytes(patients), share=share)
         torch.backends.cudnn.allow_tf32 = False
         fit = Fit(
@@ -178,7 +178,7 @@ def _list_patients(source: Dataset, state: PretrainingState) -> bytes:
 
 
 def _draw_curve(result: PretrainedWeights, folder: Path, namespace: str, *, share: bool) -> None:
-    # Imported here because matplotlib is needed for nothing else.
+    # Imported here because only the plot needs matplotlib.
     from pipeline.report.pretraining_plot import plot_pretraining
 
     title = f"{result.expert} pretrained on {result.patients:,} patients of {namespace}"

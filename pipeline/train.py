@@ -88,8 +88,8 @@ def train(
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
         out: The run folder.
-        experts: Names of the experts, or expert objects, which need not be registered: their
-            stores are found by their specs. Default: the experts of `settings`.
+        experts: Names of registered experts, or expert objects, whose stores are found by their
+            specs. Default: the experts of `settings`.
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
         progress: Called as ``progress(done, total)`` before training, and after each expert's
             heads, the gates and the ensembles.
@@ -127,7 +127,7 @@ def train(
             f"--leave-one-out needs at least two experts, but there is only "
             f"{next(iter(inputs.cache.experts))}; extract and select another, or omit the option."
         )
-    fractions = [each for each in parse_fractions(settings.label_fractions) if each < 1]
+    fractions = [value for value in parse_fractions(settings.label_fractions) if value < 1]
     if base is None:
         splits = make_splits(settings, inputs)
     else:
@@ -194,9 +194,9 @@ def train(
             folds=splits.folds,
             domains=domains,
         )
-        for each in pretrained:
-            if each.patients is not None:
-                run_list(unfinished, each.expert).write_bytes(each.patients)
+        for pretraining in pretrained:
+            if pretraining.patients is not None:
+                run_list(unfinished, pretraining.expert).write_bytes(pretraining.patients)
         run = runs.read_results(unfinished)
         text = write_markdown(run)
         write_card(run)
@@ -217,7 +217,7 @@ def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[
     predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
     if len(experts) > 1:
         return compute_scores(predictions)
-    scores = compute_scores([each for each in predictions if each.method != ENSEMBLE])
+    scores = compute_scores([item for item in predictions if item.method != ENSEMBLE])
     copies = [replace(score, method=ENSEMBLE) for score in scores if score.method == experts[0]]
     return (*scores, *copies)
 
@@ -242,7 +242,7 @@ def _compute_differences(repeats: Sequence[Repeat], inputs: Inputs) -> tuple[Dif
 
 def _draw_page(run: runs.RunResults) -> str:
     """Draw the page of results in the run folder and return its name."""
-    # Imported here because matplotlib is needed for nothing else.
+    # Imported here because only the page needs matplotlib.
     from pipeline.report.page import write_page
 
     return write_page(run).name
@@ -266,7 +266,7 @@ def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str
 
 
 def _make_log_callback(log: RunLog, progress: Progress | None, total: int) -> LogFit:
-    """Report that no step is done; return a callback that logs and reports each finished step."""
+    """Report zero finished steps, and return a callback that logs and reports each step."""
     done = 0
     if progress is not None:
         progress(done, total)

@@ -164,24 +164,25 @@ def _write_details(folder: Path, predictions: list[TaskPredictions], repeats: in
     gate, curves = [], []
     for repeat in range(repeats):
         ours = {
-            one.task.name: one
-            for one in predictions
-            if (one.method, one.repeat) == (ENSEMBLE, repeat)
+            prediction.task.name: prediction
+            for prediction in predictions
+            if (prediction.method, prediction.repeat) == (ENSEMBLE, repeat)
         }
         documents = {}
-        for name, one in ours.items():
-            shape = 0 if one.probability is None else one.probability.shape[1]
+        for name, prediction in ours.items():
+            probability = prediction.probability
+            shape = 0 if probability is None else probability.shape[1]
             classes = TASKS[name].classes or CLASS_NAMES[:shape]
             documents[name] = Targets(TASKS[name], classes).to_document()
-            weights = rng.dirichlet([8, 2], len(one.truth))
+            weights = rng.dirichlet([8, 2], len(prediction.truth))
             # The rows of the file need not be in the order of the predictions.
-            order = rng.permutation(len(one.truth))
+            order = rng.permutation(len(prediction.truth))
             gate.append(
                 pa.table(
                     {
                         "task": [name] * len(order),
                         "repeat": [repeat] * len(order),
-                        "record_id": one.record_id[order],
+                        "record_id": prediction.record_id[order],
                         "weights": weights[order].tolist(),
                     }
                 )

@@ -58,7 +58,7 @@ def integrate_gradients(
     from captum.attr import IntegratedGradients
 
     with torch.no_grad():
-        before, after = (float(output(one[None])[0]) for one in (baseline, ecg))
+        before, after = (float(output(signal[None])[0]) for signal in (baseline, ecg))
     with torch.enable_grad():
         (values,) = IntegratedGradients(output).attribute(
             ecg[None],

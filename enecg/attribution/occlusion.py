@@ -45,7 +45,16 @@ def occlude_windows(
 def draw_lines(
     ecg: Float32[np.ndarray, "12 time"], index: Int[np.ndarray, " time"]
 ) -> Float32[np.ndarray, "12 time"]:
-    """Replace each run of equal values of `index` by a line between the samples around it."""
+    """Replace windows of an ECG by straight lines between the samples before and after them.
+
+    Args:
+        ecg: The ECG.
+        index: Number of each sample's window. Consecutive samples with equal numbers are one
+            window.
+
+    Returns:
+        The lines. At the ends of the record, they are constant.
+    """
     edges = np.flatnonzero(np.diff(index, prepend=-1, append=-1))
     lines = np.empty_like(ecg)
     last = ecg.shape[1] - 1

@@ -147,6 +147,14 @@ def concatenate(
 
 
 def combine(heads: HeadOutputs, weights: Float[Tensor, "record expert"]) -> EnsembleOutput:
-    """Average the experts with the given weights, which are normalized to sum to 1 per record."""
+    """Average the predictions of experts.
+
+    Args:
+        heads: Outputs of the experts' heads.
+        weights: Nonnegative weights, which are normalized to sum to 1 per record.
+
+    Returns:
+        The averaged outputs and the normalized weights.
+    """
     weights = weights / weights.sum(-1, keepdim=True)
     return EnsembleOutput(mix(weights.unsqueeze(1), heads.outputs), weights)

@@ -65,7 +65,15 @@ def parse_expert_settings(values: Iterable[str], experts: Sequence[str]) -> dict
 
 
 def check_precision(name: str, precision: str) -> None:
-    """Raise `UserError` if `precision`, of the expert `name`, is not a key of `PRECISIONS`."""
+    """Check that a precision exists.
+
+    Args:
+        name: Name of the expert, for the error message.
+        precision: Name of a precision.
+
+    Raises:
+        UserError: The precision is not a key of `PRECISIONS`.
+    """
     if precision not in PRECISIONS:
         raise UserError(
             f"Unknown precision {precision!r} of {name}; available: {', '.join(PRECISIONS)}."

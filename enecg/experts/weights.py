@@ -85,17 +85,17 @@ class Weights:
 
 
 def read_pretraining(path: Path) -> Pretraining | None:
-    """Read the pretraining statement from the metadata of a checkpoint, without its tensors.
+    """Read the metadata of the pretraining from a checkpoint, without its tensors.
 
     Args:
         path: The checkpoint.
 
     Returns:
-        The statement; None if the file has none, as is the case for torch files and published
+        The metadata; None if the file has none, as is the case for torch files and published
         weights.
 
     Raises:
-        UserError: The file or the statement is damaged.
+        UserError: The file or its metadata are damaged.
     """
     if detect_format(path) != "safetensors":
         return None

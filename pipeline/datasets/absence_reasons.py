@@ -55,10 +55,10 @@ def first_reason(
 
     Args:
         label: A key of `REASONS`.
-        *reasons: Masks over the records with the reason for each, in order of precedence.
+        *reasons: Pairs of a mask over the records and its reason, in order of precedence.
 
     Returns:
-        One reason per record; null where no mask applies, so the label is present.
+        One reason per record; null if no mask applies, because the label is present.
     """
     words = REASONS[label]
     codes = np.select(

@@ -73,7 +73,15 @@ class RecordIndex:
 
 
 def same_patients(namespace: str, other: str) -> bool:
-    """Return whether equal patient ids in two namespaces refer to the same person."""
+    """Return whether equal patient ids in two namespaces refer to the same person.
+
+    Args:
+        namespace: Namespace of a data set.
+        other: Namespace of another or the same data set.
+
+    Returns:
+        True for equal namespaces and for releases of one collection (`SAME_PATIENTS`).
+    """
     return namespace == other or any(
         namespace.startswith(prefixes) and other.startswith(prefixes) for prefixes in SAME_PATIENTS
     )
@@ -118,6 +126,9 @@ class Dataset(Protocol):
         Args:
             row: Row in the index.
 
+        Returns:
+            The leads at their stored rate and length.
+
         Raises:
             UnreadableRecord: The files cannot be read, or a lead is missing.
         """
@@ -126,7 +137,6 @@ class Dataset(Protocol):
         """Return the labels of all records, without opening a waveform.
 
         Returns:
-            A table indexed by `record_id` with ``patient_id``, those of the `LABEL_COLUMNS` that
-            the source has, and further columns (float64 or text). A custom task is named like the
-            column that it uses.
+            A table indexed by `record_id` with ``patient_id``, the available `LABEL_COLUMNS`, and
+            additional columns (float64 or text). A custom task has the name of its column.
         """

@@ -38,8 +38,8 @@ def read_header_labels(
         progress: Called as ``progress(done, total)`` with numbers of records.
 
     Returns:
-        A table of text, indexed by record id, with a column for each field that at least one record
-        has. `dx`, `rx`, `hx` and `sx` are lists joined by commas, missing where they are unknown.
+        A table of text, indexed by record id, without columns in which no record has a value. `dx`,
+        `rx`, `hx` and `sx` are lists joined by commas; unknown lists are missing.
     """
     columns: dict[str, list[str | None]] = {name: [] for name in COMMENT_FIELDS}
     errors: list[str] = []

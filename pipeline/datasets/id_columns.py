@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
 
 
 def normalize_column_name(header: object) -> str:
-    """Return a column's name; the name of an id column is stripped and in lower case."""
+    """Return a column's name, in lower case and without spaces if it is an id column."""
     name = str(header)
     plain = name.strip().lower()
     return plain if plain in (*ID_COLUMNS, *PATIENT_COLUMNS) else name
@@ -43,12 +43,11 @@ def parse_integers(
     """Parse a column of integers exactly.
 
     Args:
-        column: Integers, floats or text. ``5.0`` counts as an integer. Floats beyond `EXACT_FLOAT`
-            do not, because they may have been rounded.
+        column: Integers, floats or text. ``5.0`` is parsed as an integer. Floats beyond
+            `EXACT_FLOAT` are not, because they may have been rounded.
 
     Returns:
-        The integers, with 0 where a field is not an integer; and a mask of the fields that are
-        integers.
+        The integers, with 0 for other fields; and a mask of the fields that are integers.
     """
     if column.dtype == np.int64:
         return column.to_numpy(), np.ones(len(column), bool)
@@ -58,7 +57,7 @@ def parse_integers(
 
 
 def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Return ids as text without surrounding spaces, NaN where an id is missing.
+    """Return ids as text without surrounding spaces; NaN for missing ids.
 
     Integers in a column of floats become text without a decimal point, because pandas converts a
     column of integers to floats if a value is missing.
@@ -70,9 +69,11 @@ def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
 def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
     """Replace text ids by the data set's spelling of them.
 
-    Surrounding spaces are ignored. An id that equals none of the data set's ids is also looked up
-    without the suffix ``.hea`` and, ignoring differences in Unicode normalization, with and without
-    this suffix. A match in the last way must be unique.
+    Surrounding spaces are ignored. The first match is used of:
+
+    1. the id;
+    2. the id without the suffix ``.hea``;
+    3. the same, ignoring differences in Unicode normalization, if only one id matches.
 
     Args:
         ids: Ids from a table.
@@ -86,14 +87,14 @@ def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
     """
     exact: dict[str, str] = {}
     normalized: dict[str, str | None] = {}
-    for known in record_id.tolist():
-        if (other := exact.setdefault(known.strip(), known)) != known:
+    for own in record_id.tolist():
+        if (other := exact.setdefault(own.strip(), own)) != own:
             raise UserError(
-                f"The records {other!r} and {known!r} differ only in spaces, so a table cannot "
+                f"The records {other!r} and {own!r} differ only in spaces, so a table cannot "
                 "distinguish them; rename one of them."
             )
-        form = _normalize(known)
-        normalized[form] = None if form in normalized else known
+        form = _normalize(own)
+        normalized[form] = None if form in normalized else own
 
     def match(text: str) -> str:
         text = text.strip()
@@ -104,7 +105,7 @@ def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
             *(exact.get(spelling) for spelling in spellings),
             *(normalized.get(_normalize(spelling)) for spelling in spellings),
         )
-        return next((found for found in matches if found is not None), text)
+        return next((own for own in matches if own is not None), text)
 
     return np.array([match(text) for text in ids], str)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""Fields of a CSV that mean missing. `None` does not, because it may be a class, such as a
+"""Fields of a CSV that mean missing. `None` is not among them, because it may be a class, such as a
 severity."""
 
 _EXAMPLES = 3
@@ -20,8 +20,8 @@ def parse_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
         column: Text or numbers.
 
     Returns:
-        The numbers as float64, NaN where a value is not a finite number; and a mask of the values
-        that are neither missing nor finite numbers.
+        The numbers as float64, NaN for other values; and a mask of the values that are neither
+        missing nor finite numbers.
     """
     stated = column if column.dtype.kind in "iuf" else parse_stated_words(column)
     numbers = pd.to_numeric(stated, errors="coerce").astype("float64")
@@ -36,7 +36,7 @@ def parse_words(column: pd.Series) -> pd.Series:
         column: Text or numbers.
 
     Returns:
-        Strings without surrounding spaces, NaN where missing or empty. Whole numbers have no
+        Strings without surrounding spaces; NaN for missing and empty values. Whole numbers have no
         decimal point (`1.0` becomes `1`), and `true` and `false` are in lower case.
     """
     codes, distinct = pd.factorize(column)
@@ -60,11 +60,11 @@ def _word(value: object) -> str:
 
 def list_classes(words: pd.Series) -> list[str]:
     """Return the distinct words, sorted numerically if all are numbers, else alphabetically."""
-    found = [str(word) for word in words.dropna().unique()]
+    distinct = [str(word) for word in words.dropna().unique()]
     try:
-        return sorted(found, key=float)
+        return sorted(distinct, key=float)
     except ValueError:
-        return sorted(found)
+        return sorted(distinct)
 
 
 def count_missing(

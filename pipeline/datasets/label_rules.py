@@ -27,7 +27,7 @@ NON_DIAGNOSTIC = (
 """Report lines that contain one of these phrases, in upper or lower case, are not diagnoses."""
 
 FIRST_LINE_SKIPPED = "reports whose first line was skipped, because it is not a diagnosis"
-"""Description under which these reports are counted."""
+"""Description of these reports in the counts of skipped rows."""
 
 _MAX_ITEM = 10**18 - 1
 """Largest integer that the table reader parses."""
@@ -45,18 +45,19 @@ class LabelRules:
     Attributes:
         window_hours: Maximum hours between an ECG and its potassium result, in (0, 8760].
         match: ``"first"`` selects the earliest result in [ECG, ECG + window]; ``"nearest"`` selects
-            the result nearest to the ECG in [ECG - window, ECG + window]. Of several such results,
-            the first in the table is selected.
+            the result nearest to the ECG in [ECG - window, ECG + window]. Ties are resolved by the
+            order of the table.
         potassium_items: Item ids of potassium in MIMIC-IV's `d_labitems`.
         abnormal: Criterion for an abnormal result. ``"range"``: outside the row's reference range,
             or outside the thresholds if the row has no range; ``"flag"``: the laboratory's flag;
             ``"thresholds"``: outside `potassium_low` to `potassium_high`. None selects the first of
-            these that the table has columns for.
+            these criteria whose columns exist.
         potassium_low: Lowest normal value in mmol/L.
         potassium_high: Highest normal value in mmol/L.
-        report: Report line to use as the diagnosis, of those that are not skipped: ``"first"``, a
-            line number from ``"0"`` to ``"17"``, or ``"all"``, joined by ``"; "``.
-        skip_lines: Report lines that contain one of these phrases are skipped; case is ignored.
+        report: Report line to use as the diagnosis: ``"first"`` (that is not skipped), a line
+            number from ``"0"`` to ``"17"``, or ``"all"`` (that are not skipped), joined by
+            ``"; "``.
+        skip_lines: Phrases, in upper or lower case. Report lines that contain one are skipped.
 
     Raises:
         UserError: A value is out of range or unknown.
@@ -122,7 +123,7 @@ class LabelRules:
         """Describe when a result is abnormal, as part of a sentence.
 
         Args:
-            used: The criterion that is used; differs from `abnormal` only if that is None.
+            used: The criterion that is used. It differs from `abnormal` only if `abnormal` is None.
 
         Returns:
             The description.

@@ -28,7 +28,7 @@ WORDS = {
 """For each label with two classes, the class number (0 or 1) of each word in lower case."""
 
 _Reasons = list[tuple[pd.Series, str]]
-"""Masks of the values that are absent for a reason, each with the reason."""
+"""Pairs of a mask of absent values and their reason."""
 
 _DECORATION = re.compile(r"^[\s.,;:*-]+|[\s.,;:*-]+$")
 """Punctuation around a diagnosis, such as `*** Atrial fibrillation. ***`."""
@@ -51,14 +51,14 @@ def parse_label(
     Args:
         name: One of `LABEL_COLUMNS` other than `patient_id`.
         column: Text or numbers, indexed by record id.
-        source: Name of the table or kind of files, with which each description begins.
-        skipped: Updated with the number of values that are not used or are replaced, keyed by
+        source: Name of the table or kind of files, at the beginning of each description.
+        skipped: Updated with the number of values that are not used or replaced, keyed by
             description.
         words: Class number (0 or 1) of each word in lower case. Default: those of `WORDS`.
 
     Returns:
-        A column of the label, NaN where absent, and a column of reasons if the label is in
-        `REASONS`.
+        A column of the label, with NaN for absent values, and a column of reasons if the label is
+        in `REASONS`.
     """
     words = words or WORDS.get(name)
     reasons: _Reasons = []
@@ -77,10 +77,7 @@ def parse_label(
 
 
 def normalize_diagnoses(words: pd.Series) -> pd.Series:
-    """Return diagnoses in lower case, with single spaces and without surrounding punctuation.
-
-    As a result, different spellings of a diagnosis become one class.
-    """
+    """Return diagnoses in lower case, with single spaces and without surrounding punctuation."""
     spaced = words.str.replace(r"\s+", " ", regex=True)
     plain = spaced.str.replace(_DECORATION, "", regex=True).str.lower()
     return plain.mask(plain == "")

@@ -116,7 +116,7 @@ class Ludb:
             record: Id of the record.
 
         Returns:
-            The interval in ms. If the annotations cannot be read, a text that says so, which
+            The interval in ms. If the annotations cannot be read, an error text, which
             `parse_label` counts as unreadable.
         """
         path = self.root / "data" / str(record)

@@ -127,7 +127,7 @@ class MimicIvEcg:
         return read_paths(self._record_list)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return the state without the temporary copies, of which each process makes its own."""
+        """Return the state without the temporary copies; each process makes its own copies."""
         copies = ("root", "_copies", "_record_list")
         return {name: value for name, value in vars(self).items() if name not in copies}
 
@@ -168,7 +168,7 @@ class MimicIvEcg:
         """Find the tables that the labels come from.
 
         Args:
-            hosp: MIMIC-IV's folder ``hosp``; by default the one in the data set's directory.
+            hosp: MIMIC-IV's folder ``hosp``. Default: ``hosp`` in the data set's directory.
 
         Returns:
             The tables.

@@ -32,18 +32,17 @@ heart rates in beats per minute. The ranges exclude the codes of ECG machines fo
 """
 
 AGE_OVER_89 = 90.0
-"""Age in years that is used for every patient over 89, because de-identified sources do not state
-the exact age."""
+"""Age in years of every patient over 89. De-identified sources do not state the exact age."""
 
 PTB_XL_OVER_89 = 300.0
 """PTB-XL's code for an age over 89."""
 
 MAX_GAP = 2.0
-"""Maximum gap between neighboring values, relative to the range of the values on the inner side of
-the gap. Values beyond a larger gap are suspicious."""
+"""Maximum gap between the accepted values and the next value, relative to the range of the accepted
+values. Values beyond a larger gap are suspicious."""
 
 MIN_DISTINCT = 5
-"""Minimum number of distinct values for which gaps are assessed."""
+"""Minimum number of distinct values. With fewer, no value is suspicious."""
 
 
 def remove_implausible(
@@ -52,13 +51,13 @@ def remove_implausible(
     """Remove values outside the column's plausible range, and replace ages over 89.
 
     Args:
-        name: Name of the column; columns that are not in `PLAUSIBLE` are returned as they are.
-        numbers: The column as float64 by record id, NaN where missing.
+        name: Name of the column; columns that are not in `PLAUSIBLE` are not changed.
+        numbers: The column as float64 by record id; NaN for missing values.
         source: Name of the table, for descriptions.
         counts: Updated with the number of removed or replaced values, keyed by description.
 
     Returns:
-        The column, NaN where the value is missing or implausible.
+        The column, with NaN for missing and implausible values.
     """
     if name not in PLAUSIBLE:
         return numbers
@@ -82,14 +81,14 @@ def remove_implausible(
 def find_suspicious_values(numbers: pd.Series) -> dict[float, int]:
     """Find values far outside the rest of a column, such as codes for missing values.
 
-    Starting from the middle half of the distinct values, the accepted range grows outward until
-    the gap to the next value is more than `MAX_GAP` times the range.
+    The middle half of the distinct values is accepted. The next value outward is accepted too if
+    its gap to the accepted values is at most `MAX_GAP` times their range, and so on.
 
     Args:
-        numbers: The column as float64, NaN where missing.
+        numbers: The column as float64; NaN for missing values.
 
     Returns:
-        The values outside the range in ascending order, with the number of their occurrences.
+        The values that are not accepted, in ascending order, with the number of occurrences.
     """
     distinct, occurrences = np.unique(numbers.dropna().to_numpy(np.float64), return_counts=True)
     if len(distinct) < MIN_DISTINCT:

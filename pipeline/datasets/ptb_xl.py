@@ -27,14 +27,14 @@ from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 NAMESPACES = {500: "ptb-xl/1.0.3", 100: "ptb-xl-100/1.0.3"}
-"""Namespaces by sampling rate in Hz. They differ because the files at 100 Hz, which are resampled,
-have other embeddings."""
+"""Namespaces by sampling rate in Hz. They differ because the embeddings differ: files at 100 Hz are
+resampled."""
 
 TABLE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
 
 SEXES = {"0": 1.0, "1": 0.0}
-"""Codes of `LABEL_COLUMNS` (1 male, 0 female) by code in the table (0 male, 1 female)."""
+"""Code in `LABEL_COLUMNS` (1 male, 0 female) by code in the table (0 male, 1 female)."""
 
 RHYTHMS = {
     "SR": "sinus rhythm",
@@ -131,15 +131,18 @@ class PtbXl:
     def labels(self) -> pd.DataFrame:
         """Return age, sex and rhythm, and columns of statements.
 
-        The rhythm is the rhythm statement with the highest likelihood. The superclass is the one
-        whose diagnostic statements have the highest sum of likelihoods. Of several with the same
-        likelihood, the one that is rarer in PTB-XL is used, because it carries more information,
-        such as bigeminal pattern instead of sinus rhythm. The likelihood of most rhythm statements
-        is 0, which means that it is not stated.
+        The rhythm is the rhythm statement with the highest likelihood. Most rhythm statements have
+        the likelihood 0, which means unknown. The columns of statements are:
 
-        The columns are `scp_codes`, all statements; `scp_superclass`; and `scp_superclasses`, the
-        superclasses of all diagnostic statements, separated by semicolons, whatever their
-        likelihood, as in the benchmark of Strodthoff et al. (IEEE J-BHI 25:1519, 2021).
+        - `scp_codes`: all statements.
+        - `scp_superclass`: the class whose diagnostic statements have the highest sum of
+          likelihoods.
+        - `scp_superclasses`: the classes of all diagnostic statements, of any likelihood, separated
+          by semicolons, as in the benchmark of Strodthoff et al. (IEEE J-BHI 25:1519, 2021).
+
+        Of several rhythms or classes with the same likelihood, the one that is rarer in PTB-XL is
+        used, because it contains more information, such as bigeminal pattern instead of sinus
+        rhythm.
 
         Returns:
             The labels by `record_id`, with superclasses only if ``scp_statements.csv`` exists.
@@ -219,6 +222,6 @@ def _list_superclasses(likelihoods: Likelihoods, classes: Mapping[str, str]) -> 
 
 
 def _likeliest(likelihoods: Likelihoods, names: tuple[str, ...]) -> str:
-    """Return the likeliest name, the last of several equally likely, or "" if none is stated."""
+    """Return the name with the highest likelihood, the last if several have it; "" if none has."""
     stated = [(likelihoods[name], i) for i, name in enumerate(names) if name in likelihoods]
     return names[max(stated)[1]] if stated else ""

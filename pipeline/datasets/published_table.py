@@ -19,14 +19,13 @@ def read_published_table(
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """Read a table as text, indexed by record id.
 
-    A row is skipped, counted and logged if its number of fields differs from the header's, if one
-    of its ids is invalid, or if another row with other values has the same record id, because the
-    id of one of the two must be wrong.
+    A row is skipped, counted and logged if its number of fields differs from the header's, one of
+    its ids is invalid, or another row has the same record id but other values.
 
     Args:
         path: CSV file.
-        ids: Names of the id columns; the first one is the column of the record id. Ids may be
-            written with a decimal point.
+        ids: Names of the id columns, the column of record ids first. Ids may be written with a
+            decimal point.
         columns: Names of the other columns to read.
 
     Returns:

@@ -22,7 +22,7 @@ STANDARD_COLUMNS = frozenset(
 
 
 OWN_TABLES = "the data set's own tables"
-"""Stands for the missing table of a label that a data set other than MIMIC does not have."""
+"""Value in `RecordLabels.missing_tables` for labels of data sets other than MIMIC."""
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
@@ -39,8 +39,8 @@ class RecordLabels:
         missing_tables: For each label without a column, the table that is missing, or
             `OWN_TABLES`.
         criterion: Criterion for abnormal potassium; None if there is no lab table.
-        skipped: Numbers of rows and values that were replaced or ignored, wholly or in part, keyed
-            by description.
+        skipped: Numbers of rows and values that were replaced, ignored or used in part, keyed by
+            description.
         sources: Paths of the source tables.
     """
 
@@ -67,15 +67,17 @@ class RecordLabels:
 
 @runtime_checkable
 class HasRecordLabels(Protocol):
-    """A data set that provides the reasons why its labels are absent."""
+    """A data set with a reason for each absent label."""
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
         """Return the labels of all records.
 
         Args:
             progress: Called as ``progress(done, total)``, with numbers of records unless the data
-                set documents another unit. A data set that reads its labels quickly may never call
-                it.
+                set documents another unit. May never be called if the labels are read quickly.
+
+        Returns:
+            The labels, in the order of the data set's index.
         """
 
 
@@ -107,8 +109,7 @@ def describe_skipped(skipped: Counter[str], records: int) -> tuple[str, ...]:
         records: Number of records of the data set.
 
     Returns:
-        The sentences. The one for `FIRST_LINE_SKIPPED`, which counts reports, also states their
-        share of the records.
+        The sentences. The sentence for `FIRST_LINE_SKIPPED` also states the share of the records.
     """
     notes = []
     for description, count in sorted(skipped.items()):

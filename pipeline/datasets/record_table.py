@@ -39,11 +39,11 @@ class RecordTable:
 
     Attributes:
         path: The file.
-        table: The requested columns, with values as in the file and NaN where the file has none.
-            There is one row per record of the data set, in the data set's order, indexed by
+        table: The requested columns, with values as in the file, and NaN for missing values and
+            rows. There is one row per record of the data set, in the data set's order, indexed by
             `record_id`.
-        patients: Patient of each record as text, NaN where the file has none. None if the file has
-            no patient column.
+        patients: Patient of each record as text; NaN for missing values and rows. None if the file
+            has no patient column.
         columns: Names of all columns of the file.
         unknown_records: Record ids of the file that are not in the data set.
         invalid_rows: Description of the skipped rows without a valid record id: their number and
@@ -73,20 +73,20 @@ def read_record_table(
     Args:
         path: CSV, gzipped CSV or Parquet file.
         record_id: The data set's record ids.
-        columns: Names of the columns to read; those that do not exist are ignored.
+        columns: Names of the columns to read; missing columns are ignored.
         id_columns: Names of columns of record ids, in order of precedence.
 
     Returns:
         The columns, joined to the data set's records by record id.
 
     Raises:
-        UserError: The file cannot be read as a table, has no valid record id, a record has two
+        UserError: The file cannot be read as a table or has no valid record id, a record has two
             different rows or two patients, or no record is in the data set.
     """
     path = path.expanduser()
     text = is_text(record_id)
-    ids_of = (*id_columns, *PATIENT_COLUMNS)
-    names, table = _read_columns(path, {*columns, *ids_of}, ids_of)
+    all_ids = (*id_columns, *PATIENT_COLUMNS)
+    names, table = _read_columns(path, {*columns, *all_ids}, all_ids)
     key = next((name for name in id_columns if name in table), None)
     if key is None:
         separated = len(names) == 1 and any(mark in names[0] for mark in ";\t")
@@ -136,7 +136,7 @@ def read_record_table(
 
 
 def read_column_names(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns, those of id columns in lower case.
+    """Return the names of a table's columns; names of id columns are in lower case.
 
     Raises:
         UserError: The file cannot be read, or has an id column twice.
@@ -160,24 +160,24 @@ def _raw_column_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_columns(
-    path: Path, wanted: Collection[str], ids_of: Collection[str]
+    path: Path, selected: Collection[str], id_columns: Collection[str]
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """Return the names of all columns, and the wanted columns with ids as written in the file."""
+    """Return the names of all columns, and the selected columns with ids as in the file."""
     columns = read_column_names(path)
     renamed = dict(zip(_raw_column_names(path), columns, strict=True))
-    chosen = [name for name, plain in renamed.items() if plain in wanted]
-    ids = [name for name, plain in renamed.items() if plain in ids_of]
+    chosen = [name for name, plain in renamed.items() if plain in selected]
+    ids = [name for name, plain in renamed.items() if plain in id_columns]
     exact = [*ids, *(name for name, plain in renamed.items() if plain in CODE_COLUMNS)]
     with _parse_errors(path), warnings.catch_warnings():
-        # pandas only warns of rows with more fields than the header.
+        # For rows with more fields than the header, pandas only prints a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         if path.suffix == ".parquet":
-            read = read_parquet(path, chosen)
+            parquet = read_parquet(path, chosen)
             # Ignore pandas' metadata, so that the index of a data frame is read as a column.
-            table = read.to_pandas(ignore_metadata=True)
+            table = parquet.to_pandas(ignore_metadata=True)
             for name in set(exact) & set(chosen):
-                # pandas converts integers to float where one is missing.
-                table[name] = pd.Series(read[name].to_pylist(), dtype=object)
+                # pandas converts a column of integers to floats if a value is missing.
+                table[name] = pd.Series(parquet[name].to_pylist(), dtype=object)
             for name in table.select_dtypes("category"):
                 table[name] = table[name].astype(table[name].cat.categories.dtype)
             return columns, table.rename(columns=renamed)
@@ -212,7 +212,7 @@ def _parse_errors(path: Path) -> Iterator[None]:
 
 
 def _parse_ids(column: pd.Series, text: bool) -> tuple[RecordIds, Bool[np.ndarray, " row"], str]:
-    """Return the ids, a mask of the valid ones, and a description of the others."""
+    """Return the ids, a mask of the valid ids, and a description of the invalid ids."""
     if text:
         stated = parse_text_ids(column)
         ids, known, problem = stated.to_numpy(), stated.notna().to_numpy(), f"without {column.name}"
@@ -229,26 +229,26 @@ def _parse_ids(column: pd.Series, text: bool) -> tuple[RecordIds, Bool[np.ndarra
 
 
 def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> dict[str, pd.Series]:
-    """Return the patient columns as text, comparable with each other and with a data set's ids."""
-    found = {}
+    """Return the patient columns as normalized text."""
+    by_column = {}
     for name in (name for name in PATIENT_COLUMNS if name in table):
         patients = normalize_unicode(parse_text_ids(table[name]))
         if not text:
-            # Convert integers, because `5.0` and `5` are the same patient. Keep other text, which
-            # equals none of the data set's patients.
+            # Convert integers, because `5.0` and `5` are the same patient. Keep other text; it
+            # matches no patient of the data set.
             numbers, known = parse_integers(table[name])
             patients = patients.mask(patients.isin(MISSING_VALUES)).mask(
                 known, pd.Series(numbers.astype(str), patients.index)
             )
-        found[name] = patients
-    if len(found) > 1:
-        one, other = found.values()
-        differ = one.notna() & other.notna() & (one != other)
+        by_column[name] = patients
+    if len(by_column) > 1:
+        first, second = by_column.values()
+        differ = first.notna() & second.notna() & (first != second)
         if differ.any():
             row = int(np.flatnonzero(differ)[0])
             raise UserError(
                 f"{path} has {int(differ.sum())} records with two patients, such as "
-                f"{table[key].iloc[row]} with {one.iloc[row]} and {other.iloc[row]}; keep one of "
-                f"the columns {' and '.join(found)}."
+                f"{table[key].iloc[row]} with {first.iloc[row]} and {second.iloc[row]}; keep one "
+                f"of the columns {' and '.join(by_column)}."
             )
-    return found
+    return by_column

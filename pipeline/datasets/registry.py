@@ -32,7 +32,7 @@ def resolve_dataset(dataset: str | Dataset, decoding: DecodeOptions) -> Dataset:
     Args:
         dataset: A data set, or its spec.
         decoding: Options for short records and missing leads. If `dataset` is an object, they must
-            be those with which it was created, or the defaults, which are then ignored.
+            equal its own options, unless they are the defaults, which are ignored.
 
     Returns:
         The data set.
@@ -55,7 +55,7 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
 
     Args:
         spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
-            ``SOURCE:NAME=DIRECTORY`` for those in `NAMED_DATASETS`.
+            ``SOURCE:NAME=DIRECTORY`` for sources in `NAMED_DATASETS`.
         decoding: Options for short records and missing leads.
 
     Returns:
@@ -65,18 +65,18 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
         UserError: The source is unknown or does not support the decoding options, or the directory
             or a required table does not exist.
     """
-    source, _, rest = spec.partition(":")
+    source, _, location = spec.partition(":")
     forms = {name: f"{name}:DIRECTORY" for name in DATASETS}
     forms |= {name: f"{name}:NAME=DIRECTORY" for name in NAMED_DATASETS}
     if source not in forms:
         raise UserError(f"Unknown data set {spec!r}; use {' or '.join(forms.values())}.")
     name, separator, directory = (
-        rest.partition("=") if source in NAMED_DATASETS else ("", "=", rest)
+        location.partition("=") if source in NAMED_DATASETS else ("", "=", location)
     )
     if not separator:
         raise UserError(
-            f"The data set {spec!r} has no name, which separates its embeddings from those of "
-            f"other directories; use {forms[source]}."
+            f"The data set {spec!r} has no name; use {forms[source]}. The name separates its "
+            "embeddings from those of other directories."
         )
     if not directory:
         raise UserError(f"The data set {spec!r} has no directory; use {forms[source]}.")

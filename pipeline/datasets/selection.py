@@ -50,7 +50,7 @@ def select_records(
         if len(unknown):
             raise UserError(
                 f"{records} lists {len(unknown)} records that are not in the data set, such as "
-                f"{unknown[0]}; remove them, or give the --dataset that they belong to."
+                f"{unknown[0]}; remove them, or correct --dataset."
             )
         selected = index[np.isin(index, ids)]
     selected = selected[:limit]
@@ -64,10 +64,11 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
     """Read record ids from a text file, one per line, or from a CSV or Parquet table.
 
     In a table, the ids are in the column `record_id` or `study_id`, or else in the first column.
-    In files of integer ids, a first line without an integer is a header and ``#`` starts a
-    comment. In files of text ids, a first line is a header only if it contains one of
-    `ID_COLUMNS`; in a text file, each line is one id, including spaces and commas, unless it starts
-    with ``#``.
+
+    - Files of integer ids: a first line without an integer is a header, and ``#`` starts a comment.
+    - Files of text ids: the first line is a header only if it contains one of `ID_COLUMNS`. In a
+      text file, each line is one id, which may contain spaces and commas; lines that start with
+      ``#`` are ignored.
 
     Args:
         file: The file.
@@ -144,7 +145,8 @@ def _read_csv(file: Path, comment: str | None = None) -> pd.DataFrame:
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
-    """Read the id column as Python values; pandas would convert integers with gaps to floats."""
+    """Read the id column as Python values."""
+    # pandas would convert a column of integers with missing values to floats.
     names = read_parquet_schema(file)
     id_names = [name for name in names if normalize_column_name(name) in ID_COLUMNS]
     columns = read_parquet(file, id_names or names[:1]).to_pydict()

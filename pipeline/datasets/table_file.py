@@ -1,4 +1,4 @@
-"""Reading of users' CSV and Parquet tables, within limits that bound the memory."""
+"""Reading of users' CSV and Parquet tables, with limits on their size."""
 
 import gzip
 import io
@@ -38,7 +38,7 @@ def open_csv(path: Path) -> Iterator[BinaryIO]:
         The decompressed file.
 
     Raises:
-        InvalidTable: The file is not a regular file. Reading raises it too, if the file has too
+        InvalidTable: The file is not a regular file. Also raised while reading, if the file has too
             many bytes or rows, a line is too long, or the compressed data are damaged.
         OSError: The file cannot be read.
     """
@@ -79,14 +79,14 @@ def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
         The columns.
 
     Raises:
-        InvalidTable: The texts of a column take up too much memory, for example because one long
-            text is repeated in every row.
+        InvalidTable: The texts of a column would take too much memory, for example if one long text
+            is repeated in every row.
         OSError: The file cannot be read.
         ValueError: The file is not a Parquet file.
     """
     schema = pq.read_schema(path)
     plain = [name for name in columns if _is_text(schema.field(name).type)]
-    # Dictionaries contain each text once, so that the size is known before the texts are repeated.
+    # Dictionaries contain each text once, so the size is known before the texts are repeated.
     table = pq.read_table(path, columns=list(columns), read_dictionary=plain)
     for name in columns:
         size = sum(_text_bytes(chunk) for chunk in table[name].chunks)
@@ -114,7 +114,15 @@ def _text_bytes(column: pa.Array) -> int:
 
 
 def check_size(rows: int, columns: int) -> None:
-    """Raise InvalidTable for a table that could fill the memory, as even a small file can."""
+    """Check the size of a table.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+
+    Raises:
+        InvalidTable: There are more than `MAX_ROWS` rows or `MAX_COLUMNS` columns.
+    """
     if rows > MAX_ROWS or columns > MAX_COLUMNS:
         raise InvalidTable(
             f"it has {rows:,} rows and {columns:,} columns; a label table has at most "
@@ -137,7 +145,7 @@ def check_regular_file(path: Path) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """Reader of a file that stops at the bounds of a table."""
+    """Reader of a file that raises InvalidTable at the limits of a table."""
 
     def __init__(self, source: io.BufferedIOBase) -> None:
         self._source = source

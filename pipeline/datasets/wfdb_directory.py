@@ -1,8 +1,8 @@
-"""Any directory of WFDB records, under a name that the user chooses.
+"""Any directory of WFDB records, with a name that the user chooses.
 
 A record is identified by its path in the directory. Because two laboratories may both have a record
-``data/0001``, the name in ``wfdb:NAME=DIR`` becomes part of the namespace. The namespace is the
-same for every copy of the directory, and does not change when records are added.
+``data/0001``, the name in ``wfdb:NAME=DIR`` is part of the namespace. The namespace is the same for
+every copy of the directory, and does not change when records are added.
 """
 
 import re
@@ -43,8 +43,8 @@ class WfdbDirectory:
     """All WFDB records in a directory and its subdirectories, sorted by id.
 
     A record's id is the path of its header relative to the directory, with ``/`` and without
-    ``.hea`` (in upper or lower case). A record's patient is the one in ``labels.csv``; if there is
-    none, the record's id is also its patient id.
+    ``.hea`` (in upper or lower case). The patient id is read from ``labels.csv``; if there is none,
+    it is the record's id.
 
     Args:
         name: Name of the data set: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, starting
@@ -108,7 +108,7 @@ class WfdbDirectory:
         return find_records_at_url(self._files)
 
     def index(self) -> RecordIndex:
-        """Return all records, found by the names of their headers; no header is opened."""
+        """Return all records, found by the names of their headers, which are not opened."""
         return self._index
 
     def read(self, row: int) -> Float32[np.ndarray, "12 5000"]:
@@ -141,15 +141,15 @@ class WfdbDirectory:
     def _read_labels(
         self, records: RecordIds, columns: Collection[str] | None = None
     ) -> RecordTable | None:
-        """Read columns of ``labels.csv``, by default all but ids; None if it does not exist."""
+        """Read columns of ``labels.csv`` (default: all but ids); None if it does not exist."""
         if not file_exists(self._files, LABELS):
             return None
         with local_copy(self._files, LABELS) as path:
             if columns is None:
                 columns = set(read_column_names(path)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
             table = read_record_table(path, records, columns)
-        # Do not skip such rows: the record whose id is missing or misspelled in the table would
-        # have neither labels nor a patient.
+        # Do not skip rows with a missing or misspelled id: their records would have neither labels
+        # nor a patient.
         if table.invalid_rows:
             raise UserError(f"{table.path} has {table.invalid_rows}; every row needs a record id.")
         if len(table.unknown_records):

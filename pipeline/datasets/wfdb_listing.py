@@ -21,7 +21,7 @@ def find_records(root: Path) -> list[str]:
     """Find all WFDB records in a directory and its subdirectories.
 
     Hidden files and folders are ignored. Each folder is visited once: under its own path if it is
-    inside the directory, otherwise under the path of a link to it.
+    in the directory, or else under the path of a link to it.
 
     Args:
         root: The directory.
@@ -63,7 +63,7 @@ def find_records(root: Path) -> list[str]:
 
 
 def find_records_at_url(files: "ObjectFiles") -> list[str]:
-    """Find all WFDB records below a URL, under the same rules as in a directory.
+    """Find all WFDB records below a URL, by the rules of `find_records`.
 
     Args:
         files: The files below the URL.
@@ -90,7 +90,7 @@ def _sort(records: list[str], root: str) -> list[str]:
             f"{root} has a record whose name is not valid UTF-8, {invalid!r}; rename its files."
         )
     records.sort()
-    if repeated := next((one for one, other in pairwise(records) if one == other), None):
+    if repeated := next((name for name, other in pairwise(records) if name == other), None):
         raise UserError(
             f"{root} has several headers of the record {repeated}, whose suffixes differ only in "
             f"case ({HEADER_SUFFIX}, {HEADER_SUFFIX.upper()}); keep one of them."
@@ -102,7 +102,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        # A link that leads back to itself is not a folder.
+        # A circular link is not a folder.
         if error.errno == errno.ELOOP:
             return False
         raise

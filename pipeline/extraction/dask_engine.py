@@ -89,7 +89,7 @@ class DaskEngine:
     ) -> None:
         """Compute and write the missing rows in a range of shards on any worker.
 
-        If the worker dies, another one computes the rows that are still missing.
+        If the worker is lost, another worker computes the remaining rows.
 
         Args:
             shards: Range of shards.
@@ -97,7 +97,7 @@ class DaskEngine:
             progress: Called as ``progress(done, total)`` with the record counts of this range.
 
         Raises:
-            UserError: Several workers died, a worker has no access to the data set or an expert,
+            UserError: Several workers were lost, a worker cannot open the data set or an expert,
                 or the range was canceled before a worker computed it.
             StoreError: A store cannot be read or written.
         """
@@ -115,8 +115,8 @@ class DaskEngine:
             part: ExtractionSummary = future.result()
         except KilledWorker as error:
             raise UserError(
-                f"{ALLOWED_FAILURES + 1} workers died while computing shards {shards.first} to "
-                f"{shards.last - 1}, possibly because they ran out of memory; use a smaller "
+                f"{ALLOWED_FAILURES + 1} workers were lost while computing shards {shards.first} "
+                f"to {shards.last - 1}, possibly because they ran out of memory; use a smaller "
                 "--batch-size or fewer --workers."
             ) from error
         except CancelledError as error:

@@ -19,10 +19,10 @@ it computes only the rows that are still missing."""
 
 
 class Engine(Protocol):
-    """Computes shard ranges in this process or in others.
+    """Computes shard ranges in this process or in other processes.
 
     Attributes:
-        stopped: Event that `stop` sets. Callers that wait to repeat a failed call should end then.
+        stopped: Event that `stop` sets. Callers should not retry a failed call when it is set.
     """
 
     stopped: threading.Event

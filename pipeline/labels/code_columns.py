@@ -16,7 +16,7 @@ ABSENT, PRESENT = "absent", "present"
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return column and code of a task named such as ``dx_164889003``; else two empty strings."""
+    """Return ``("dx", "164889003")`` for ``dx_164889003``; empty strings for names without code."""
     column, _, code = name.partition("_")
     return (column, code) if column in CODE_COLUMNS and code else ("", "")
 
@@ -30,11 +30,11 @@ def add_code_columns(
         table: Table of labels. A column that already has the name of a task is kept.
         tasks: Custom tasks.
         source: Name of the table, for error messages.
-        trained: Whether the tasks come from a run. In this case, a code may occur in no record.
+        trained: Whether the tasks come from a run. If True, a code without records is not an error.
 
     Returns:
-        The table, with a column of `ABSENT` and `PRESENT` for each such task, in which a record
-        without a list has no value; and the tasks, with `PRESENT` as the default positive class.
+        The table with a column of `ABSENT` and `PRESENT` for each task that refers to a code, empty
+        for records without a list; and the tasks, with `PRESENT` as the default positive class.
 
     Raises:
         UserError: No record has the code of a task.
@@ -60,7 +60,7 @@ def add_code_columns(
 
 
 def describe_code_task(task: Task) -> str:
-    """Return the remedy for a task whose column contains lists, as the end of an error message."""
+    """Return a hint for tasks on columns of lists, to append to an error message; else ``""``."""
     if task.name not in CODE_COLUMNS:
         return ""
     single = f"{task.name}_{task.positive or 'CODE'}:binary"

@@ -18,8 +18,8 @@ PARTS = ("train", "validation", "test")
 """Parts of the split. Folds with these names are used without a mapping."""
 
 PTB_XL_ID = "ecg_id"
-"""Column of record ids in PTB-XL's table. Tables of labels do not accept it, because the codes of
-that table, such as 0 for male, are not those of a table of labels."""
+"""Column of record ids in PTB-XL's table. It is not accepted in tables of labels, because PTB-XL's
+table has other codes, such as 0 for male."""
 
 COLUMN = "fold"
 """Default name of the column of folds."""
@@ -51,14 +51,14 @@ class Folds:
 
 @dataclass(frozen=True)
 class FoldAssignment:
-    """The records of a data set with the part of the split that they belong to.
+    """The part of the split of each record of a data set.
 
     Attributes:
         folds: The table and the folds of each part.
         sha256: SHA-256 of the file.
-        part: ``train``, ``validation`` or ``test`` by record id; missing where the file has no
-            fold, or one that is not used.
-        unused: Number of records in each fold that is not used.
+        part: ``train``, ``validation`` or ``test`` by record id; missing for records without a fold
+            or in an unused fold.
+        unused: Number of records in each unused fold.
         unknown_records: Number of records of the file that are not in the data set.
     """
 
@@ -86,10 +86,10 @@ def fold_options(
     validation: tuple[str, ...] = (),
     test: tuple[str, ...] = (),
 ) -> Folds | None:
-    """Return the folds that command-line options select.
+    """Return the folds for the command-line options.
 
     Args:
-        file: File of folds; None if no file is given.
+        file: File of folds, or None.
         column: Column of folds.
         train: Folds of the training records.
         validation: Folds of the validation records.
@@ -99,7 +99,7 @@ def fold_options(
         The folds, or None without a file.
 
     Raises:
-        UserError: There are folds but no file.
+        UserError: Another option is given without a file.
     """
     if file is not None:
         return Folds(str(file), column, validation, test, train)
@@ -182,22 +182,22 @@ def describe_test_folds(assignment: FoldAssignment, records: int) -> str:
 def _map_folds(
     folds: Folds, available: list[str], path: Path, parts: tuple[str, ...]
 ) -> dict[str, str]:
-    """Return the part of each fold that is used."""
-    stated = {part: getattr(folds, part) for part in PARTS}
-    if not any(stated.values()):
-        stated = {part: (part,) for part in parts}
-    elif not stated["train"] and "train" in parts:
-        others = {*stated["validation"], *stated["test"]}
-        stated["train"] = tuple(fold for fold in available if fold not in others)
+    """Return the part of the split for each used fold."""
+    selected = {part: getattr(folds, part) for part in PARTS}
+    if not any(selected.values()):
+        selected = {part: (part,) for part in parts}
+    elif not selected["train"] and "train" in parts:
+        held_out = {*selected["validation"], *selected["test"]}
+        selected["train"] = tuple(fold for fold in available if fold not in held_out)
     part_of: dict[str, str] = {}
     where = f"column {folds.column} of {path}"
     for part in parts:
-        if not stated[part]:
+        if not selected[part]:
             raise UserError(
                 f"No fold of {where} is selected for {part} (folds: "
                 f"{', '.join(available[:30]) or 'none'}); add --{part}-folds."
             )
-        for fold in stated[part]:
+        for fold in selected[part]:
             if fold not in available:
                 raise UserError(
                     f"{where} has no fold {fold!r} for {part}, only "

@@ -45,9 +45,6 @@ class LabelFile:
 def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) -> LabelFile:
     """Read columns of a label file for the records of a data set.
 
-    Raises UserError in the same cases as `read_record_table`, and if the file assigns a record to a
-    different patient than the data set.
-
     Args:
         path: CSV, gzipped CSV or Parquet file with a column `record_id` or `study_id`.
         index: The data set's records and patients.
@@ -55,6 +52,10 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
 
     Returns:
         The labels. A patient column in the file is only compared with the data set's patients.
+
+    Raises:
+        UserError: `read_record_table` raises it, or the file assigns a record to a different
+            patient than the data set.
     """
     rows = read_record_table(path, index.record_id, columns)
     if rows.patients is not None:
@@ -70,7 +71,7 @@ def check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None:
     """Check that a file assigns no record to a different patient than the data set.
 
     Args:
-        patients: Patient of each record as text, missing where the file has none.
+        patients: Patient of each record as text; missing if the file has none.
         index: The data set's records and patients.
         path: The file, for the message.
 

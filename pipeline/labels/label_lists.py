@@ -1,7 +1,7 @@
-"""Labels of multilabel tasks: for each record, the tuple of the labels that it has.
+"""Labels of multilabel tasks: a tuple of labels per record.
 
 They come from a column of codes or from one column per label. An empty cell is a missing label;
-`NO_LABEL` states that a record has none of the labels.
+`NO_LABEL` means that a record has none of the labels.
 """
 
 import ast
@@ -23,13 +23,13 @@ from pipeline.datasets.label_columns import (
 )
 
 SEPARATORS = (";", "|", ",")
-"""Separators of codes: the first one that occurs in the column is used for all its cells."""
+"""Separators of codes. The first of them that occurs in a column is used for all its cells."""
 
 NO_LABEL = "-"
 """A cell of a record that has none of the labels."""
 
 MAX_LABELS = 200
-"""Maximum number of labels of a task; a column with more is probably not a list of codes."""
+"""Maximum number of labels of a task. A column with more labels is probably not one of codes."""
 
 _PRESENCE = {
     **dict.fromkeys(("1", "true", "yes", "present"), True),
@@ -48,7 +48,7 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
         skipped: Updated with numbers of values that are treated as missing.
 
     Returns:
-        Sorted tuples of labels, None where missing.
+        A sorted tuple of labels per record; None for missing labels.
 
     Raises:
         UserError: A column of a label has other values than 0 and 1.

@@ -27,7 +27,7 @@ from pipeline.labels.label_file import read_label_file
 from pipeline.labels.label_lists import check_lists, read_lists
 
 MAX_CLASSES = 50
-"""Maximum number of classes of a custom task; a column with more is probably not categorical."""
+"""Maximum number of classes of a custom task. A column with more is probably not categorical."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LabelSource:
         source: ``"the data set"``, or the path of the label file.
         from_file: Whether the labels were read from a label file.
         notes: Sentences to print below every results table.
-        unused: The part of the notes that states how many values are not used or are replaced.
+        unused: The notes that count values that are not used or replaced.
     """
 
     table: pd.DataFrame
@@ -68,13 +68,12 @@ def resolve_labels(
 
     Args:
         dataset: The data set.
-        file: Path of a label file, which replaces the data set's own labels. None reads the labels
-            of the data set.
+        file: Path of a label file, to use instead of the data set's own labels; None for these.
         own: Custom tasks.
         paper: Tasks of the paper.
         missing_values: Values that mean missing; see `parse_missing_values`.
-        trained: Whether the tasks come from a run. Their classes are then already set, and tasks
-            without a column are omitted.
+        trained: Whether the tasks come from a run. If True, their classes are already set, and
+            tasks without a column are omitted.
 
     Returns:
         The labels, in the order of the data set's index.
@@ -92,17 +91,18 @@ def resolve_labels(
         source, table, columns = "the data set", raw.copy(), tuple(map(str, raw))
         skipped += labels.skipped
     else:
-        wanted = {task.name for task in own} | {task.column for task in paper}
-        wanted |= {split_name(task.name)[0] for task in own}
-        wanted |= {name for task in own for name in task.columns}
+        names = {task.name for task in own} | {task.column for task in paper}
+        names |= {split_name(task.name)[0] for task in own}
+        names |= {name for task in own for name in task.columns}
         index = dataset.index()
-        found = read_label_file(Path(file), index, wanted)
-        raw, columns = _remove_codes(found.rows.table, codes), found.rows.columns
-        notes = found.notes
-        source = str(found.rows.path)
+        label_file = read_label_file(Path(file), index, names)
+        raw, columns = _remove_codes(label_file.rows.table, codes), label_file.rows.columns
+        notes = label_file.notes
+        source = str(label_file.rows.path)
         table = pd.DataFrame({"patient_id": index.patient_id}, index=raw.index)
         for label in [task.column for task in paper if task.column in raw]:
-            table[label] = parse_label(label, raw[label], found.rows.path.name, skipped)[label]
+            parsed = parse_label(label, raw[label], label_file.rows.path.name, skipped)
+            table[label] = parsed[label]
     if not trained and (unknown := sorted(codes.keys() - set(columns))):
         raise UserError(
             f"--missing-value names column {unknown[0]!r}, which {source} does not have; available "
@@ -165,7 +165,7 @@ def parse_missing_values(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Parse values that mean missing.
 
     Args:
-        specs: ``COLUMN=VALUE`` each; a column may occur several times.
+        specs: Texts ``COLUMN=VALUE``; a column may occur several times.
 
     Returns:
         The values by column.
@@ -185,26 +185,26 @@ def parse_missing_values(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _remove_codes(table: pd.DataFrame, codes: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """Return the table with the given values, which mean missing, replaced by NaN."""
+    """Return the table with the values that mean missing replaced by NaN."""
     for name, values in codes.items():
         if name in table:
             numbers, _ = parse_numbers(table[name])
-            known, _ = parse_numbers(pd.Series(values))
-            is_code = parse_words(table[name]).isin(values) | numbers.isin(known.dropna())
+            numeric_codes, _ = parse_numbers(pd.Series(values))
+            is_code = parse_words(table[name]).isin(values) | numbers.isin(numeric_codes.dropna())
             table = table.assign(**{name: table[name].mask(is_code)})
     return table
 
 
 def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
-    """Return a note about values far outside the others, which may be codes for missing values."""
+    """Return a note on values far outside the others; they may be codes for missing values."""
     suspicious = find_suspicious_values(numbers)
     if not suspicious:
         return []
     listed = ", ".join(f"{value:g} ({count:,} ECGs)" for value, count in suspicious.items())
-    rest = numbers[~numbers.isin(list(suspicious))]
+    others = numbers[~numbers.isin(list(suspicious))]
     options = " ".join(f"--missing-value {task.name}={value:g}" for value in suspicious)
     return [
-        f"{task.title} has values far outside the others ({rest.min():g} to {rest.max():g}): "
+        f"{task.title} has values far outside the others ({others.min():g} to {others.max():g}): "
         f"{listed}. If they mean missing, add {options}."
     ]
 
@@ -213,24 +213,25 @@ def _encode_binary(words: pd.Series, task: Task, source: str, skipped: Counter[s
     """Return class numbers 0 and 1, NaN for other words; raise UserError if no word is a class."""
     numbers = words.map({word: float(n) for n, word in enumerate(task.classes)}).astype("float64")
     unknown = words.notna() & numbers.isna()
-    one, other = task.classes
+    negative, positive = task.classes
     if unknown.any() and numbers.isna().all():
         raise UserError(
-            f"{source}: column {task.name} has neither {one!r} nor {other!r}, but values such "
-            f"as {quote_examples(list_classes(words))}; replace them by {one!r} and {other!r}."
+            f"{source}: column {task.name} has neither {negative!r} nor {positive!r}, but values "
+            f"such as {quote_examples(list_classes(words))}; replace them by {negative!r} and "
+            f"{positive!r}."
         )
     where = f"{Path(source).name}: values of {task.name}"
-    count_missing(skipped, unknown, words, f"{where} other than {one!r} and {other!r}")
+    count_missing(skipped, unknown, words, f"{where} other than {negative!r} and {positive!r}")
     return numbers
 
 
 def _describe_default(task: Task) -> str:
-    """Return a note about the positive class of a task that does not name it."""
-    other, positive = task.classes
+    """Return a note that names the default positive class of a task."""
+    negative, positive = task.classes
     return (
-        f"{task.title}: {positive!r} is the positive class by default, the last of {other!r} and "
-        f"{positive!r} in sorted order. To choose the other one, write --task "
-        f"{task.name}:binary:{other}."
+        f"{task.title}: {positive!r} is the positive class by default, the last of {negative!r} "
+        f"and {positive!r} in sorted order. To choose the other class, write --task "
+        f"{task.name}:binary:{negative}."
     )
 
 
@@ -241,9 +242,9 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
     problem = f"{source}: column {task.name} has {distinct} distinct values"
     if distinct < 2:
         labeled = column.notna().sum()
-        found = f"only the value {column.dropna().iloc[0]!s}" if labeled else "no value"
+        values = f"only the value {column.dropna().iloc[0]!s}" if labeled else "no value"
         raise UserError(
-            f"{source}: column {task.name} has {found} in the {labeled:,} labeled of "
+            f"{source}: column {task.name} has {values} in the {labeled:,} labeled of "
             f"{len(column):,} records of the data set, but a task needs at least 2 values; "
             "complete the column, or omit the task."
         )

@@ -44,8 +44,6 @@ def make_labels(
 ) -> LabelResult:
     """Write the labels of a data set to a Parquet file.
 
-    Raises UserError if a table cannot be read or the file cannot be written.
-
     Args:
         dataset: The data set.
         out: The file to write. An existing file is replaced when the new one is complete.
@@ -57,6 +55,9 @@ def make_labels(
 
     Returns:
         The labels and their summary.
+
+    Raises:
+        UserError: A table cannot be read, or the file cannot be written.
     """
     rules, out = rules or LabelRules(), out.expanduser()
     warnings = prepare_folder(out)

@@ -81,7 +81,8 @@ def content_digest(table: pa.Table) -> str:
     digest = hashlib.sha256()
     order = pc.sort_indices(table["record_id"])
     # Sort and encode in steps, because a sorted copy of the whole table would double the memory.
-    steps = [order[at : at + _ROWS_PER_STEP] for at in range(0, len(order), _ROWS_PER_STEP)]
+    starts = range(0, len(order), _ROWS_PER_STEP)
+    steps = [order[start : start + _ROWS_PER_STEP] for start in starts]
     for name in table.column_names:
         column = table[name]
         digest.update(name.encode() + b"\0")
@@ -92,7 +93,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 def _encoders(kind: pa.DataType) -> tuple[Callable[[pa.Array], bytes], ...]:
-    """Return the functions that encode a column's values; apply each to all rows in turn."""
+    """Return functions that encode a column's values, each to be applied to all rows."""
     if pa.types.is_integer(kind):
         return (lambda column: _to_bytes(column.drop_null().cast(pa.int64()), "<i8"),)
     if pa.types.is_floating(kind):
@@ -118,7 +119,7 @@ def _to_bytes(numbers: pa.Array, dtype: str) -> bytes:
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
-    """Count, for each label, the labeled `ecgs` and `patients`, and the other ECGs by reason."""
+    """Return, for each label, the number of labeled ECGs and patients, and the ECGs by reason."""
     counts = {}
     for name in labels_in(labels.table):
         present = labels.table[name].notna()
@@ -136,8 +137,6 @@ def write_labels(
 ) -> str:
     """Write the label file atomically, with mode 0600.
 
-    Raises UserError if the file cannot be written.
-
     Args:
         path: The file to write, in an existing folder.
         labels: The labels.
@@ -147,6 +146,9 @@ def write_labels(
 
     Returns:
         The label digest; see `content_digest`.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     table = to_arrow(labels)
     digest = content_digest(table)

@@ -19,12 +19,12 @@ class Targets:
     Attributes:
         task: The task.
         classes: Class names, indexed by class number; empty for a regression. For a multilabel
-            task, the labels that have a positive and a negative training record.
+            task, the labels with both positive and negative training records.
         mean: Mean of the training labels, in the task's unit (regression).
         scale: Standard deviation of the training labels, in the task's unit (regression).
         constant: Prediction of the constant predictor: the median of the training labels in the
-            task's unit (regression), or the number of their most frequent class; 0 for a
-            multilabel task, whose prediction follows from `shares`.
+            task's unit (regression), or the number of the most frequent class. 0 for a multilabel
+            task, for which `shares` are the predicted probabilities.
         shares: Fraction of each class among the training labels, or fraction of training records
             with each label; empty for a regression.
     """
@@ -48,9 +48,9 @@ class Targets:
             labels: The task's column of the label table.
 
         Returns:
-            The encoded labels as float64; NaN where missing. Labels that are not among `classes`
-            are encoded as `task.other_class`, or as NaN if the task has no such class. For a
-            multilabel task, one column per label, without those that are not among `classes`.
+            The encoded labels as float64; NaN for missing labels. Labels that are not among
+            `classes` are encoded as `task.other_class`, or as NaN if the task has no such class.
+            For a multilabel task, one column per class; other labels are ignored.
         """
         if self.task.kind == "multilabel":
             return encode_lists(labels, self.classes)
@@ -87,7 +87,7 @@ class Targets:
 
     @classmethod
     def from_document(cls, name: str, document: dict[str, Any]) -> "Targets":
-        """Restore targets from a saved run; raises KeyError if a field is missing.
+        """Restore targets from a saved run.
 
         Args:
             name: Name of the task.
@@ -95,6 +95,9 @@ class Targets:
 
         Returns:
             The targets.
+
+        Raises:
+            KeyError: A field is missing.
         """
         kind, classes = document["kind"], tuple(document["classes"])
         own_classes = classes if kind == "binary" else ()
@@ -134,8 +137,8 @@ def fit_constant(kind: Kind, labels: Float[np.ndarray, "record *label"], outputs
 
     Args:
         kind: Kind of the task.
-        labels: Labels of the training records, without missing ones: values (regression), class
-            numbers, or indicators (multilabel).
+        labels: Labels of the training records, none missing: values (regression), class numbers,
+            or indicators (multilabel).
         outputs: Number of classes; ignored for a regression.
 
     Returns:
@@ -194,17 +197,17 @@ def _fit_labels(task: Task, known: pd.Series, records: int) -> tuple[str, ...]:
     )
     if not labels:
         raise UserError(
-            f"{task.name} has no label that some but not all training records have ({len(known)} "
-            f"of {records} records are labeled); remove it from --task, or use more records."
+            f"Each label of {task.name} is in all or in none of the {len(known)} labeled training "
+            f"records (of {records}); remove the task from --task, or use more records."
         )
     return tuple(labels)
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
-    """Return the classes: those set in a binary task, or all found, by decreasing frequency."""
+    """Return the classes of a binary task, or all classes by decreasing frequency."""
     if task.kind == "binary":
         return task.classes
-    # Ties are broken by name, so that the order of records does not matter.
+    # Ties are broken by name, so that the result does not depend on the order of the records.
     counts = known.value_counts().reset_index().set_axis(["name", "count"], axis=1)
     ranked = counts.sort_values(["count", "name"], ascending=[False, True])["name"]
     classes = tuple(ranked[ranked != task.other_class].astype(str))

@@ -69,8 +69,8 @@ class WfdbPaths:
         """List records.
 
         Args:
-            paths: Records, with or without ``.hea`` or ``.dat``, or directories, of which all
-                records at any depth are listed.
+            paths: Records, with or without ``.hea`` or ``.dat``, or directories. All records in a
+                directory are listed, at any depth.
             options: Options for short records and missing leads.
 
         Returns:

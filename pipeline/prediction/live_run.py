@@ -149,7 +149,19 @@ class LiveRun:
     def decode(
         self, signal_mv: ArrayLike, rate_hz: float, leads: Sequence[str] = LEADS
     ) -> Float32[np.ndarray, "12 5000"]:
-        """Convert an array as the run's records were decoded; see `decode_array`."""
+        """Convert an array with the decoding options of the run; see `decode_array`.
+
+        Args:
+            signal_mv: Samples in mV, shape (lead, time). Only the first 10 s are used.
+            rate_hz: Sampling rate in Hz, 100 to 2000.
+            leads: Name of each lead, in any order and case.
+
+        Returns:
+            Ten seconds in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
+
+        Raises:
+            UnreadableRecord: The array cannot be used.
+        """
         return decode_array(signal_mv, rate_hz, leads, options=self.decoding)
 
     def embed(self, ecg: Float32[Tensor, "batch 12 5000"]) -> Features:
@@ -247,7 +259,15 @@ class LiveRun:
         return results
 
     def check(self, coverage: float, tasks: Sequence[str] = ()) -> None:
-        """Raise UserError if a coverage or a task is invalid, before any ECG is read."""
+        """Check options of a prediction.
+
+        Args:
+            coverage: Coverage of intervals and prediction sets.
+            tasks: Names of tasks.
+
+        Raises:
+            UserError: The coverage is not above 0 and below 1, or the run has no such task.
+        """
         if not 0 < coverage < 1:
             raise UserError(f"The coverage is {coverage:g}; it must be above 0 and below 1.")
         for task in tasks:

@@ -22,14 +22,18 @@ def describe_gaps(live: LiveRun, coverage: float, tasks: Sequence[str]) -> tuple
     if not live.saved.is_calibrated:
         return (
             f"{folder} was trained by a version of EnECG that does not write {VALIDATION}; "
-            "predictions have no intervals, no prediction sets and no check for ECGs unlike the "
-            "training data. Train again to add them.",
+            "predictions have no intervals, no prediction sets and no warnings for ECGs that "
+            "differ from the training data. Train again to add them.",
         )
     needed = patients_needed(coverage)
     notes = []
     for task in tasks:
-        scores = [scores for one in live.calibrated for scores in one.calibrations[task].scores]
-        fewest = min(one.patients for one in scores)
+        scores = [
+            class_scores
+            for repeat in live.calibrated
+            for class_scores in repeat.calibrations[task].scores
+        ]
+        fewest = min(class_scores.patients for class_scores in scores)
         if fewest < needed:
             title = live.repeats[0].targets[task].task.title
             group = " of each class" if len(scores) > len(live.calibrated) else ""

@@ -45,8 +45,9 @@ def make_schema(live: LiveRun, tasks: Sequence[str], record: pa.DataType) -> pa.
     return pa.schema([*fields, ("warnings", pa.string()), ("notice", pa.string())])
 
 
-def _classes(targets: Sequence[Targets]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for one in targets for name in one.classes))
+def _classes(targets_by_repeat: Sequence[Targets]) -> tuple[str, ...]:
+    """Return the classes of all repeats, each once."""
+    return tuple(dict.fromkeys(name for targets in targets_by_repeat for name in targets.classes))
 
 
 def to_row(result: Result) -> dict[str, Any]:

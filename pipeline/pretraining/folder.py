@@ -184,7 +184,7 @@ def write_weights(
         patients: The list of patients.
         share: Whether other users may read the file, subject to the umask.
     """
-    statement = Pretraining(
+    pretraining = Pretraining(
         definition["dataset"], patients.count(b"\n"), hashlib.sha256(patients).hexdigest()
     )
     best = state.best_epoch
@@ -198,7 +198,7 @@ def write_weights(
     }
     settings = {setting.name for setting in get_definition(definition["expert"]).settings}
     metadata = {
-        METADATA_KEY: json.dumps(statement.as_json()),
+        METADATA_KEY: json.dumps(pretraining.as_json()),
         "provenance": json.dumps(provenance),
         **{name: str(size) for name, size in definition["sizes"].items() if name in settings},
     }

@@ -58,8 +58,7 @@ def lab_events(ecgs: Sequence[PlannedEcg], seed: int) -> Iterator[Row]:
     """Generate the rows of `labevents.csv`, sorted by patient and time.
 
     Most ECGs are followed by a result of their potassium concentration within an hour. The other
-    rows are distractors, which must not be used as labels: later, earlier and missing results, and
-    results of other tests.
+    rows must not be used as labels: later, earlier and missing results, and results of other tests.
 
     Args:
         ecgs: ECGs of all patients.

@@ -11,8 +11,8 @@ from pipeline.synthetic.patient import Patient, draw_patient
 from pipeline.synthetic.rhythms import Rhythm, draw_rhythm
 
 ABNORMAL_POTASSIUM = 0.15
-"""Fraction of abnormal potassium results. The fraction in MIMIC-IV, about 3 %, would give too few
-positive labels in a demo with a few hundred ECGs."""
+"""Fraction of abnormal potassium results. With MIMIC-IV's fraction of about 3 %, a demo with a few
+hundred ECGs would have too few positive labels."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ NORMAL, VENTRICULAR, ATRIAL = 0, 1, 2
 """Beat types: regular, premature ventricular, premature atrial."""
 
 _MARGIN_S = 1.5
-"""Seconds before and after the recording in which beats are drawn too, because their waves may
+"""Seconds before and after the recording for which beats are drawn too, because their waves may
 extend into the recording."""
 
 
@@ -124,7 +124,15 @@ class Beats:
 
 
 def draw_rhythm(rng: Generator, age: float) -> Rhythm:
-    """Draw a rhythm according to the frequencies at an age in years."""
+    """Draw a rhythm.
+
+    Args:
+        rng: Random generator.
+        age: Age in years, which changes the frequencies of the rhythms.
+
+    Returns:
+        One of `RHYTHMS`.
+    """
     weights = np.array([r.weight * np.exp(r.aging * (age - 60) / 10) for r in RHYTHMS])
     return RHYTHMS[int(rng.choice(len(RHYTHMS), p=weights / weights.sum()))]
 

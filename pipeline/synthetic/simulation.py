@@ -7,7 +7,7 @@ Clin Cardiol 3:87, 1980); the other four leads are derived from I and II, so Ein
 
 Every label affects the signal: the RR interval and the rhythm determine the beat times; potassium
 changes the T, U and P waves and the QRS width; age and sex change voltages, axes, intervals and T
-waves, with so much variation between patients that neither can be predicted with certainty. Because
+waves. These also vary between patients, so age and sex cannot be predicted with certainty. Because
 the ECGs are simulated, scores on them do not predict performance on real ECGs.
 """
 
@@ -225,10 +225,10 @@ def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time
         ecg_mv: The ECG in mV, with leads in the order of `enecg.ecg_format.LEADS`.
 
     Returns:
-        Integers in the range of WFDB format 16, without -32768, which marks a missing sample. Lead
-        III is exactly II - I; the augmented leads are rounded.
+        Integers in the range of WFDB format 16, without -32768 (a missing sample). Lead III is
+        exactly II - I; the augmented leads are rounded.
     """
-    # Clip I and II, so that II - I, whose absolute value is at most twice as large, fits in int16.
+    # Clip I and II, so that II - I fits in int16.
     limit = 16_000
     independent_leads = np.rint(ecg_mv[[0, 1, 6, 7, 8, 9, 10, 11]] * UNITS_PER_MV)
     clipped = np.clip(independent_leads, -limit, limit)

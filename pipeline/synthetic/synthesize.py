@@ -37,7 +37,7 @@ class SyntheticDataset:
 
     Attributes:
         directory: Root of the data set.
-        namespace: Namespace of the data set; data sets with different signals have different ones.
+        namespace: Namespace of the data set, unique for each set of signals.
         patients: Number of patients.
         records: Number of ECGs.
         spoiled: Ids of the records with each defect.
@@ -65,8 +65,8 @@ def synthesize(
     The data set has MIMIC's file names and columns: records such as
     ``files/p1000/p10000032/s40689238/40689238.{hea,dat}`` (format 16, 200 adu/mV),
     ``record_list.csv``, ``machine_measurements.csv``, ``hosp/patients.csv`` and
-    ``hosp/labevents.csv``. Equal parameters give equal files. A complete data set is not
-    written again; an incomplete one is overwritten.
+    ``hosp/labevents.csv``. Equal parameters give equal files. A complete data set is not written
+    again; an incomplete data set is overwritten.
 
     Args:
         directory: A new or empty directory, or one that contains this data set.
@@ -144,18 +144,18 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
     marker = root / MARKER
     if not unfinished.exists() and not marker.exists():
         raise UserError(f"{root} is not empty and is not a synthetic data set; {remedy}.")
-    found = json.loads((marker if marker.exists() else unfinished).read_text())
-    if found.get("parameters", found) != parameters:
+    document = json.loads((marker if marker.exists() else unfinished).read_text())
+    if document.get("parameters", document) != parameters:
         raise UserError(f"{root} is a synthetic data set with other parameters; {remedy}.")
     if not marker.exists():
         return None
     unfinished.unlink(missing_ok=True)
     return SyntheticDataset(
         root,
-        found["namespace"],
+        document["namespace"],
         parameters["patients"],
-        found["records"],
-        found["spoiled"],
+        document["records"],
+        document["spoiled"],
         already_existed=True,
     )
 

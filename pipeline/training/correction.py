@@ -57,8 +57,7 @@ def _weigh_epochs(
     history: Float[np.ndarray, "epoch repeat task"], data: StackedData
 ) -> Float[Tensor, "repeat task"]:
     """Compute the posterior probability that corrections help validation patients."""
-    # The prior probabilities of "no correction" and "a correction" are equal, and the latter is
-    # divided among the epochs.
+    # The prior probability of "no correction" is 1/2; the other 1/2 is divided among the epochs.
     patients = torch.stack(
         [data.count_patients(index, repeat.validation) for index, repeat in enumerate(data.repeats)]
     )

@@ -59,7 +59,7 @@ def fit_heads(
         for index, repeat in enumerate(repeats)
         for fold in folds
     ]
-    # The ridge regression baseline needs the linear paths, whatever the adaptation.
+    # The ridge regression baseline needs the linear paths for any adaptation.
     ridge = fit_linear_paths(data)
     if settings.adaptation == "linear":
         return _use_ridge(ridge, data, settings)

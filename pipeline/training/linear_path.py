@@ -168,18 +168,18 @@ class _Rows:
 def _group_by_labels(
     data: StackedData, repeat: int, rows: Int[Tensor, " row"]
 ) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
-    """Return the masks of labeled records, and the tasks whose labels these records have."""
-    tasks: dict[bytes, list[int]] = {}
+    """Group the tasks by their labeled records; return the mask of these records and the tasks."""
+    groups: dict[bytes, list[int]] = {}
     masks = ~data.encoded[repeat][:, rows].isnan()
     for task, known in enumerate(masks):
-        tasks.setdefault(known.cpu().numpy().tobytes(), []).append(task)
-    return [(masks[group[0]], group) for group in tasks.values()]
+        groups.setdefault(known.cpu().numpy().tobytes(), []).append(task)
+    return [(masks[tasks[0]], tasks) for tasks in groups.values()]
 
 
 def _fit_part(
     data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
 ) -> Iterator[tuple[int, _Fit]]:
-    """Fit the paths of tasks that the same records have labels of.
+    """Fit the paths of tasks with the same labeled records.
 
     Args:
         data: Features and labels.
@@ -197,7 +197,7 @@ def _fit_part(
     targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
     penalties = design.scale * torch.tensor(PENALTIES).to(targets[0])
     left_out = design.predict_left_out(torch.cat(targets, 1), penalties)
-    sizes = [each.shape[1] for each in targets]
+    sizes = [target.shape[1] for target in targets]
     for task, target, predicted in zip(tasks, targets, left_out.split(sizes, -1), strict=True):
         if data.regression[task]:
             yield task, _fit_values(design, target, penalties, predicted)

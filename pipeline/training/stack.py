@@ -92,7 +92,7 @@ def train_stack(
     `settings.patience` epochs, and training ends when all FFNs have stopped. At the end, every FFN
     has the parameters of its best epoch, so its result does not depend on the other groups.
 
-    Groups and tasks whose FFNs have all stopped are not computed any more.
+    Groups and tasks are no longer computed when all of their FFNs have stopped.
 
     Args:
         stack: The FFNs, trained in place.

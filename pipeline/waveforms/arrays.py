@@ -1,4 +1,4 @@
-"""Decode an ECG given as an array, by the same rules as a WFDB record."""
+"""Decode an array by the same rules as a WFDB record."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def decode_array(
 ) -> Float32[np.ndarray, "12 5000"]:
     """Convert an array to ten seconds in mV at 500 Hz.
 
-    The rules are those of `pipeline.waveforms.decode.read_wfdb`, without those about files.
+    The rules are those of `pipeline.waveforms.decode.read_wfdb`, except for the rules on files.
 
     Args:
         signal_mv: Samples in mV, shape (lead, time). Only the first 10 s are used.
@@ -66,11 +66,11 @@ def read_array(
         signal_mv: As for `decode_array`.
         rate_hz: As for `decode_array`.
         leads: As for `decode_array`.
-        options: Decoding options, of which only `derive_leads` matters.
+        options: Decoding options; only `derive_leads` is used.
         name: Name of the array in messages.
 
     Returns:
-        The samples, in which samples may be missing (NaN) and leads may be flat.
+        The samples. Samples may be missing (NaN), and leads may be flat.
 
     Raises:
         UnreadableRecord: The reason is ``unreadable``, ``missing_lead`` or ``duplicate_lead``.

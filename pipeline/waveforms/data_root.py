@@ -38,8 +38,14 @@ def open_root(root: str | Path) -> RecordFiles:
 def file_exists(files: RecordFiles, name: str) -> bool:
     """Return whether a file exists. In a directory, it may be a link to a file outside of it.
 
-    Use this only for file names that are written in the code. For names that are read from a table,
-    use `RecordFiles.read`, which rejects files outside of the root.
+    For names from tables, use `RecordFiles.read`, which rejects files outside of the root.
+
+    Args:
+        files: The files of a data set.
+        name: Name of the file, a constant in the code.
+
+    Returns:
+        Whether it exists.
     """
     if isinstance(files, DirectoryFiles):
         return Path(files.root, name).is_file()
@@ -51,7 +57,15 @@ def file_exists(files: RecordFiles, name: str) -> bool:
 
 
 def find_table(files: RecordFiles, name: str) -> str | None:
-    """Return ``NAME.csv`` or ``NAME.csv.gz``, whichever exists, else None."""
+    """Find a table, plain or gzipped.
+
+    Args:
+        files: The files of a data set.
+        name: Name of the table without suffix.
+
+    Returns:
+        ``NAME.csv`` or ``NAME.csv.gz``; None if neither exists.
+    """
     for table in (f"{name}.csv", f"{name}.csv.gz"):
         if file_exists(files, table):
             return table
@@ -59,7 +73,13 @@ def find_table(files: RecordFiles, name: str) -> str | None:
 
 
 def copy_file(files: RecordFiles, name: str, target: Path) -> None:
-    """Copy a file to a local path and create the folders of that path."""
+    """Copy a file to a local path.
+
+    Args:
+        files: The files of a data set.
+        name: Name of the file.
+        target: Path of the copy. Its folders are created if they do not exist.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.open(name) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy, STREAM_BYTES)

@@ -30,13 +30,13 @@ def read_wfdb(
     The following rules apply in this order:
 
     - ``unreadable``: a file cannot be read, or the header is invalid, refers to a file outside its
-      folder, has no gain or a unit that is not a voltage, or its rate is not 100 to 2000 Hz. Only
-      the signals of the twelve leads matter.
+      folder, has no gain or a unit that is not a voltage, or its rate is not 100 to 2000 Hz. Errors
+      in signals other than the twelve leads are ignored.
     - ``missing_lead``: one of the twelve leads is missing (see `lead_selection.parse_lead`).
     - ``missing_file``: the header or a signal file does not exist or is not a regular file.
     - ``cut_file``: a signal file is shorter than the header states, or empty.
     - ``duplicate_lead``: two signals have the same lead name but different samples.
-    - ``too_short``: the record is shorter than 10 s, or than 5 s if short records are filled up.
+    - ``too_short``: the record is shorter than 10 s, or than 5 s with ``short_records="mirror"``.
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
       experts would embed values that were not measured.
     - ``flat_lead``: all samples of a lead are equal.
@@ -50,8 +50,8 @@ def read_wfdb(
     Args:
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
-        units_per_mv: ADC units per mV of all leads, instead of the header's gains, offsets and
-            units, for sources where these are known to be wrong. None uses the header's.
+        units_per_mv: ADC units per mV of all leads, for sources whose headers are known to be
+            wrong. None uses the gains, offsets and units of the header.
         options: Options for short records and missing leads.
 
     Returns:
@@ -68,7 +68,7 @@ def to_ecg(signals: LeadSignals, options: DecodeOptions) -> Float32[np.ndarray, 
 
     Args:
         signals: The leads.
-        options: Decoding options, of which only `short_records` matters.
+        options: Decoding options; only `short_records` is used.
 
     Returns:
         Ten seconds in mV at 500 Hz.

@@ -16,10 +16,10 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class DirectoryFiles:
     """Files below a directory.
 
-    A link is followed if its target is inside the directory. A link to a folder outside, such as
-    one with records on another disk, is followed too if the link itself is inside the directory.
-    Links in such an outside folder are followed only if their targets are in the same outside
-    folder or in the directory. No file outside of these folders can be read.
+    A link is followed if its target is in the directory. A link in the directory to a folder
+    outside of it, for example on another disk, is followed too. Links in such an outside folder are
+    followed only if their targets are in the same outside folder or in the directory. No file
+    outside of these folders can be read.
 
     Attributes:
         root: Path of the directory, as passed to the constructor.
@@ -29,7 +29,7 @@ class DirectoryFiles:
     threads = 1
 
     def __init__(self, root: str | Path) -> None:
-        """Resolve the directory, which may be a symbolic link, without opening it."""
+        """Resolve the directory without opening it; it may be a symbolic link."""
         self.root = os.fspath(root)
         self._real_root = os.path.realpath(root)
         # Resolving a folder takes 20 us, which is 5 % of the time for decoding a record.
@@ -39,12 +39,12 @@ class DirectoryFiles:
         return DirectoryFiles, (self.root,)
 
     def read(self, name: str, limit: int) -> Content:
-        """Read the first `limit` bytes of a file, or all of a shorter one."""
+        """Read the beginning of a file; see `RecordFiles.read`."""
         descriptor, size = self._open(name)
         try:
-            wanted = min(limit, size)
-            data = os.read(descriptor, wanted)
-            while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
+            count = min(limit, size)
+            data = os.read(descriptor, count)
+            while len(data) < count and (more := os.read(descriptor, count - len(data))):
                 data += more
         finally:
             os.close(descriptor)
@@ -66,7 +66,7 @@ class DirectoryFiles:
             descriptor = os.open(path, _FLAGS)
         except NotADirectoryError as error:
             raise FileNotFoundError(path) from error
-        # Check the descriptor, because the path may by now refer to another file.
+        # Check the descriptor instead of the path, which may already refer to another file.
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -89,8 +89,7 @@ class DirectoryFiles:
             path = f"{path}/{folder}"
             target = self._real_path(path)
             if not _is_below(target, self._real_root):
-                # Only the first link out of the directory counts, because all later links in the
-                # path are outside the directory.
+                # Stop at the first link out of the directory: later links in the path are outside.
                 return _is_below(real, target)
         return False
 

@@ -9,7 +9,7 @@ class UnreadableRecord(Exception):
     Attributes:
         reason: One of `pipeline.waveforms.failures.REASONS`.
         detail: One sentence for the user that names the file and the remedy. Unprintable
-            characters, which it may quote from a header, are replaced by ``?``.
+            characters are replaced by ``?``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

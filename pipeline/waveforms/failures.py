@@ -1,4 +1,4 @@
-"""Rules by which the leads of a record cannot be used."""
+"""Checks that the leads of a record can be used."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,15 @@ class Failure:
 
 
 def find_failures(signals: LeadSignals, options: DecodeOptions) -> list[Failure]:
-    """Return why leads cannot be used, in the order of the rules of `decode.read_wfdb`."""
+    """Return the failed checks, in the order of the rules of `decode.read_wfdb`.
+
+    Args:
+        signals: The leads of a record.
+        options: Decoding options; only `short_records` is used.
+
+    Returns:
+        The failures; empty if the leads can be used.
+    """
     where = signals.location
     failures = []
 

@@ -20,16 +20,16 @@ def parse_comments(content: bytes) -> dict[str, str]:
     """Parse the fields about the patient in a header.
 
     Args:
-        content: Content of a header file, of which only the comments need to be valid.
+        content: Content of a header file. Only its comments must be valid.
 
     Returns:
-        The text of each field in `COMMENT_FIELDS` that the header states. Different texts of the
-        same field are joined by ``", "``.
+        The text of each field of `COMMENT_FIELDS` in the header. Different texts of the same field
+        are joined by ``", "``.
     """
-    found: dict[str, dict[str, None]] = {}
+    texts_by_field: dict[str, dict[str, None]] = {}
     for line in filter(is_comment, split_lines(content)):
         field = _FIELD.fullmatch(line)
         for name, text in _TAG.findall(line) if field is None else [field.groups()]:
             if name.lower() in COMMENT_FIELDS and text.strip():
-                found.setdefault(name.lower(), {})[text.strip()] = None
-    return {name: ", ".join(texts) for name, texts in found.items()}
+                texts_by_field.setdefault(name.lower(), {})[text.strip()] = None
+    return {name: ", ".join(texts) for name, texts in texts_by_field.items()}

@@ -92,7 +92,7 @@ class LeadSelection:
         )
 
     def to_twelve(self, mv: Float32[np.ndarray, "signal time"]) -> Float32[np.ndarray, "12 time"]:
-        """Return the twelve leads in the order of `LEADS`, including the derived ones."""
+        """Return the twelve leads, including derived leads, in the order of `LEADS`."""
         if not self.derivations:
             return mv[: self.recorded]
         twelve = np.empty((len(LEADS), mv.shape[1]), np.float32)
@@ -112,9 +112,9 @@ def select_leads(
 
     Args:
         signals: Signals of a header.
-        units_per_mv: ADC units per mV of all leads, instead of the header's gains, offsets and
-            units; None uses the header's.
-        derive_leads: Whether missing limb leads are computed from two recorded ones.
+        units_per_mv: ADC units per mV of all leads. None uses the gains, offsets and units of the
+            header.
+        derive_leads: Whether missing limb leads are computed from two recorded limb leads.
 
     Returns:
         The selected signals, with the scales of their samples.
@@ -123,13 +123,13 @@ def select_leads(
         MissingLeadsError: A lead is missing.
         HeaderError: The format, gain or unit of a lead is invalid.
     """
-    found: dict[str, list[tuple[int, int]]] = {}
+    signals_of: dict[str, list[tuple[int, int]]] = {}
     for row, name in enumerate(signals.names):
         lead, sign = parse_lead(name)
-        found.setdefault(lead, []).append((row, sign))
-    recorded = [lead for lead in LEADS if lead in found]
+        signals_of.setdefault(lead, []).append((row, sign))
+    recorded = [lead for lead in LEADS if lead in signals_of]
     derivations = derive_limb_leads(recorded)
-    missing_leads = [lead for lead in LEADS if lead not in found]
+    missing_leads = [lead for lead in LEADS if lead not in signals_of]
     derivable = {derivation.lead for derivation in derivations}.issuperset(missing_leads)
     if missing_leads and not (derivable and derive_leads):
         names = ", ".join(name[:20] or "(no name)" for name in signals.names[:24])
@@ -139,8 +139,8 @@ def select_leads(
             + (", ..." if len(signals) > 24 else ""),
             "derive them with --derive-leads" if derivable else "name the leads in the header",
         )
-    chosen = [(lead, *found[lead][0]) for lead in recorded]
-    chosen += [(lead, *signal) for lead in recorded for signal in found[lead][1:]]
+    chosen = [(lead, *signals_of[lead][0]) for lead in recorded]
+    chosen += [(lead, *signal) for lead in recorded for signal in signals_of[lead][1:]]
     leads, rows, signs = zip(*chosen, strict=True)
     for error in filter(None, (signals.errors[row] for row in rows)):
         raise HeaderError(*error)
@@ -172,15 +172,14 @@ def select_leads(
 def parse_lead(name: str) -> tuple[str, int]:
     """Return the lead named by a signal, and -1 if the lead is inverted, else 1.
 
-    Upper and lower case are equal; ``Lead``, ``ECG`` or ``EKG`` before the lead and a comment after
-    ``#`` are ignored. A minus sign means an inverted lead, such as Cabrera's ``-aVR``.
+    Case, ``Lead``, ``ECG`` or ``EKG`` before the lead, and a comment after ``#`` are ignored. A
+    minus sign means an inverted lead, such as Cabrera's ``-aVR``.
 
     Args:
         name: Name of a signal.
 
     Returns:
-        The lead as spelled in `LEADS`, or the unchanged name if it is not that of a lead; and the
-        sign.
+        The lead as in `LEADS`, or the unchanged name if it does not name a lead; and the sign.
     """
     match = _LEAD.fullmatch(name.partition("#")[0].strip().lower())
     return (name, 1) if match is None else (_SPELLINGS[match[2]], -1 if match[1] else 1)

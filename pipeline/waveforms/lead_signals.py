@@ -37,7 +37,7 @@ class LeadSignals:
         digital: The same samples of the recorded leads in ADC units, as stored in the file.
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
-        derived: Leads that were computed from others.
+        derived: Leads that were computed from other leads.
         repeated: Leads for which several signals have the same samples.
         checksum_mismatches: Leads whose samples do not match the header's checksum.
     """
@@ -75,10 +75,10 @@ def read_leads(
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
         units_per_mv: As for `decode.read_wfdb`.
-        options: Decoding options, of which only `derive_leads` matters.
+        options: Decoding options; only `derive_leads` is used.
 
     Returns:
-        The samples as recorded, in which samples may be missing and leads may be flat.
+        The samples as recorded. Samples may be missing, and leads may be flat.
 
     Raises:
         UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable``,

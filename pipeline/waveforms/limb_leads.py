@@ -19,7 +19,7 @@ LIMB_LEADS = {
 
 
 class Derivation(NamedTuple):
-    """A limb lead as a combination of two others.
+    """A limb lead as a combination of two other limb leads.
 
     Attributes:
         lead: The derived lead.

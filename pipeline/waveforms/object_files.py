@@ -32,9 +32,9 @@ class ObjectFiles:
     boto3 finds the S3 credentials. Without credentials, requests are not signed, which suffices for
     public buckets such as ``s3://physionet-open``.
 
-    If a request fails for more than a minute or is refused, methods raise `UserError`, because all
-    records are probably affected. If the server still has the file that was read last, only the
-    current file is affected, so they raise `OSError` instead.
+    If a request fails for more than a minute or is refused, methods request the file that was read
+    last. If this succeeds, only the current file is affected, and they raise `OSError`. Otherwise,
+    all records are probably affected, and they raise `UserError`.
 
     Attributes:
         url: URL of the root without a trailing slash.
@@ -51,9 +51,9 @@ class ObjectFiles:
         return ObjectFiles, (self.url,)
 
     def read(self, name: str, limit: int) -> Content:
-        """Read the first `limit` bytes of a file, or all of a shorter one."""
-        # Do not send a range request, because some web servers do not support it, and S3 refuses it
-        # for an empty object.
+        """Read the beginning of a file; see `RecordFiles.read`."""
+        # Do not send range requests: some web servers do not support them, and S3 refuses them for
+        # empty objects.
         with self._translate_errors(name):
             response = obstore.get(self._client, normalize_name(name))
             size = response.meta["size"]

@@ -1,4 +1,4 @@
-"""Options of decoding, without importing numpy, which would slow down the command line."""
+"""Options of decoding. This module does not import numpy, to keep the command line fast."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,8 +17,8 @@ class DecodeOptions:
 
     Attributes:
         short_records: ``refuse`` makes records shorter than 10 s unreadable; ``mirror`` extends
-            those of at least 5 s to 10 s with their end in reverse.
-        derive_leads: Whether missing limb leads are computed from two recorded ones.
+            records of at least 5 s to 10 s with their end in reverse.
+        derive_leads: Whether missing limb leads are computed from two recorded limb leads.
     """
 
     short_records: ShortRecords = "refuse"

@@ -1,7 +1,7 @@
 """Signal quality: findings on the leads of a record.
 
-The reason of a finding is in `failures.REASONS` if the finding makes the record unreadable, and in
-`FINDINGS` if the record is used nevertheless. Swapped precordial leads are not detected, because no
+The reason of a finding is in `failures.REASONS` if the finding makes the record unreadable, or in
+`FINDINGS` if the record can be used. Swapped precordial leads are not detected, because no
 equations relate them to each other.
 """
 
@@ -39,17 +39,17 @@ MIN_CLIPPED_S = 0.02
 """Minimum total duration of a clipped lead's plateaus; a single rounded peak is shorter."""
 
 MIN_CLIPPED_RANGE_MV = 0.2
-"""Smallest range of a clipped lead; plateaus of smaller leads result from the file's resolution."""
+"""Minimum range of a clipped lead. Plateaus of smaller leads result from the file's resolution."""
 
 LEAD_OFF_S = 1.0
-"""Minimum duration of a constant signal for which an electrode is considered detached. During a
-cardiac pause, noise keeps the signal from being constant."""
+"""Minimum duration of a constant signal for which an electrode is considered detached. A cardiac
+pause is not constant, because of noise."""
 
 LEAD_OFF_RANGE_MV = 0.01
 """Range of a lead below which an electrode is considered detached: two units of MIMIC-IV-ECG."""
 
 MAX_AMPLITUDE_MV = 20.0
-"""Largest plausible amplitude. A larger one indicates a wrong gain or unit, or a defibrillation."""
+"""Largest plausible amplitude. Larger values indicate a wrong gain or unit, or a defibrillation."""
 
 MIN_RANGE_MV = 0.1
 """If all leads have a smaller range, the gain or unit is wrong."""
@@ -69,7 +69,7 @@ _RELATIONS = np.array(
 """Linear combinations of the limb leads that are 0 in every ECG: one for each lead but I and II."""
 
 _ORDERS = np.array(list(permutations(range(len(LIMB_LEADS)))))
-"""All orders of the limb leads; the first one is that of `LIMB_LEADS`."""
+"""All orders of the limb leads, starting with that of `LIMB_LEADS`."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def examine(signals: LeadSignals, options: DecodeOptions = DEFAULT_OPTIONS) -> t
 
     Args:
         signals: The leads of the record.
-        options: Decoding options, which determine the treatment of short records.
+        options: Decoding options; only `short_records` is used.
 
     Returns:
-        The findings; those that make the record unreadable come first.
+        The findings, starting with those that make the record unreadable.
     """
     rate_hz = signals.rate_hz
     # An implausible gain may produce voltages whose squares overflow float32.
@@ -138,6 +138,9 @@ def make_finding(
         location: Path or URL of the record.
         leads: Affected leads.
         **details: Values of the other fields in the description.
+
+    Returns:
+        The finding.
     """
     sentence = FINDINGS[reason].format(leads=", ".join(leads), **details)
     return Finding(reason, leads, f"{location}: {sentence}.")
@@ -183,7 +186,7 @@ def _duplicated(voltage: Float64[np.ndarray, "12 time"]) -> Bool[np.ndarray, "12
 
 
 def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple[str, ...]]:
-    """Find limb leads that contradict each other, swapped or otherwise inconsistent."""
+    """Find swapped or inconsistent limb leads."""
     # Remove the mean, because each lead has an arbitrary offset.
     voltage = voltage - voltage.mean(1, keepdims=True)
     covariance = voltage @ voltage.T / voltage.shape[1]

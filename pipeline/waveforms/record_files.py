@@ -39,7 +39,15 @@ class RecordFiles(Protocol):
         ...
 
     def read(self, name: str, limit: int) -> Content:
-        """Read the first `limit` bytes of a file, or all of a shorter one."""
+        """Read the beginning of a file.
+
+        Args:
+            name: Name of the file.
+            limit: Maximum number of bytes to read.
+
+        Returns:
+            The bytes, and the size of the whole file.
+        """
         ...
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:

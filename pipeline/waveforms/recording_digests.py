@@ -1,4 +1,4 @@
-"""Digests of recordings, to find the same one under several ids."""
+"""Digests of recordings, to find recordings with several ids."""
 
 import hashlib
 

@@ -42,8 +42,8 @@ def read_signals(
         length: Number of samples to read per signal.
 
     Returns:
-        The number of samples per signal, which is less than `length` for a shorter record, and the
-        bytes that contain them.
+        The number of samples per signal (less than `length` for a shorter record), and the bytes
+        that contain them.
 
     Raises:
         UnreadableRecord: A file is missing, too short or unreadable.

@@ -56,8 +56,8 @@ _RECORD = re.compile(
 )
 _SEGMENTS = re.compile(r".*/\d++", re.ASCII)
 _SEGMENT = re.compile(r"\s*+\S++\s++\d++\s*+", re.ASCII)
-# File, format and gain; then, each only after the one before it, resolution, ADC zero, initial
-# value, checksum and block size; then the name.
+# File and format; optionally gain, resolution, ADC zero, initial value, checksum and block size (a
+# field requires all fields before it); and the name.
 _SIGNAL = re.compile(
     r"\s*+(\S++)\s++(\S++)(?:\s++(\S++)"
     r"(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)(?:\s++(-?\d++)(?!\S)"
@@ -101,7 +101,7 @@ class Signals:
         gains: ADC units per physical unit.
         baselines: ADC value at 0 physical units.
         units: Physical unit in lower case.
-        names: Signal names as spelled; empty if there is none.
+        names: Signal names as in the header; empty if there is none.
         errors: Arguments of the `HeaderError` to raise if the signal is used; None if it is valid.
     """
 
@@ -172,7 +172,7 @@ class Header:
             The header, and the numbers of the signals in it.
 
         Raises:
-            HeaderError: One of the other files is invalid or not supported.
+            HeaderError: One of the remaining files is invalid or not supported.
         """
         files = [f for f in self.files if any(f.first <= row < f.end for row in rows)]
         for error in filter(None, map(self._file_error, files)):

@@ -37,7 +37,16 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
 
 
 def samples_in(header: Header, file: SignalFile, size: int) -> int:
-    """Return the number of samples per signal in a signal file of `size` bytes."""
+    """Return the number of samples per signal in a signal file.
+
+    Args:
+        header: Header of the record.
+        file: One of its signal files.
+        size: Size of the file in bytes.
+
+    Returns:
+        The number of samples, rounded down.
+    """
     sample_bytes = Fraction(FORMATS[header.signals.formats[file.first]].width).limit_denominator()
     stored = Fraction(size - header.signals.offsets[file.first]) / sample_bytes
     return int(stored) // (file.end - file.first)

@@ -30,12 +30,16 @@ def test_deployment_names_a_flow_and_valid_parameters(deployment: dict):
 
 
 def test_schedules_are_inactive():
-    schedules = [each for deployment in DEPLOYMENTS for each in deployment.get("schedules", ())]
+    schedules = [
+        schedule for deployment in DEPLOYMENTS for schedule in deployment.get("schedules", ())
+    ]
     assert [schedule["active"] for schedule in schedules] == [False, False]
 
 
 def test_all_deployments_that_use_the_gpu_share_one_queue():
-    queues = {each["name"]: each["work_pool"]["work_queue_name"] for each in DEPLOYMENTS}
+    queues = {
+        deployment["name"]: deployment["work_pool"]["work_queue_name"] for deployment in DEPLOYMENTS
+    }
     assert queues.pop("label") == "default"
     assert {*queues.values()} == {"gpu"}
     assert STEP["queue"] == "gpu"

@@ -96,7 +96,7 @@ def log_in_a_thread(*, dataset: str) -> tuple[str, ...]:
 def test_lines_from_other_threads_are_logged_in_the_run(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
         as_flow(log_in_a_thread)(dataset="a")
-    (record,) = [each for each in caplog.records if each.message == "waiting for a"]
+    (record,) = [line for line in caplog.records if line.message == "waiting for a"]
     assert record.name == "prefect.flow_runs"
 
 

@@ -34,7 +34,7 @@ def test_card_names_weights_and_stores(root: Path, run_enecg):
     assert text.startswith('---\nlicense: "odbl"\n')
     assert "**Untrained weights:** dlinear." in text
     croissant = json.loads((root / "croissant.json").read_text())
-    paths = [one["includes"].removesuffix("/**") for one in croissant["distribution"][1:]]
+    paths = [file["includes"].removesuffix("/**") for file in croissant["distribution"][1:]]
     assert len(paths) == 2
     for path in paths:
         assert (root / path / "zarr.json").is_file()

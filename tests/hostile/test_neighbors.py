@@ -92,7 +92,7 @@ HIDDEN = {
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("place", HIDDEN)
-def test_what_a_user_hides_does_not_stop_the_commands_of_others(place: str, tmp_path: Path):
+def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(place: str, tmp_path: Path):
     root = tmp_path / "root"
     for dataset in ("ludb/1.0.1", "other/1"):
         with writable_store(root, dataset=dataset) as store:
@@ -120,7 +120,7 @@ def test_what_a_user_hides_does_not_stop_the_commands_of_others(place: str, tmp_
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o777])
-def test_mask_of_the_writer_does_not_hide_rows_from_the_writer(mask: int, tmp_path: Path):
+def test_writer_can_read_its_rows_with_any_umask(mask: int, tmp_path: Path):
     before = os.umask(mask)
     try:
         with writable_store(tmp_path / "root") as store:

@@ -158,9 +158,9 @@ def start_postgres(lab: Lab) -> Path:
 
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    numbers = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return numbers

@@ -66,7 +66,7 @@ def wait_for_state(lab: Lab, run: str, expected: str, seconds: float = 240) -> N
 
 def keys(bucket: Any, prefix: str) -> list[str]:
     found = bucket.list_objects_v2(Bucket="lab", Prefix=prefix).get("Contents", ())
-    return [each["Key"] for each in found]
+    return [entry["Key"] for entry in found]
 
 
 def leases(bucket: Any, prefix: str) -> list[dict[str, Any]]:
@@ -133,7 +133,9 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     )
     # The killed run occupies the queue until the automation detects that its heartbeats stopped.
     wait_for_state(lab, killed, "CRASHED", CRASH_SECONDS)
-    wait_for(lambda: any("Crashed: refresh" in each["subject"] for each in lab.messages), "message")
+    wait_for(
+        lambda: any("Crashed: refresh" in message["subject"] for message in lab.messages), "message"
+    )
     wait_for_state(lab, resumed, "COMPLETED")
     assert undisturbed.wait(240) == 0, lab.log("undisturbed")
     (first,), (second,) = (
@@ -145,7 +147,7 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     name = api(lab, f"flow_runs/{resumed}")["name"]
     assert name.startswith(f"refresh dlinear,timesnet of mimic-iv-ecg:{lab.folder}")
     assert name.endswith("in s3://lab/killed by anna")
-    names = [each["name"] for each in api(lab, "flow_runs/filter", {"limit": 200})]
+    names = [run["name"] for run in api(lab, "flow_runs/filter", {"limit": 200})]
     subflow = f"extract dlinear,timesnet of mimic-iv-ecg:{lab.folder / 'data'} in s3://lab/killed"
     assert f"{subflow} by anna" in names
     check_artifacts(lab, resumed)
@@ -171,7 +173,10 @@ def compare_embeddings(lab: Lab) -> None:
 
 def check_artifacts(lab: Lab, run: str) -> None:
     """Check the artifacts of a run and its subflows, and the link to its page."""
-    found = {each["key"]: each for each in api(lab, "artifacts/latest/filter", {"limit": 100})}
+    found = {
+        artifact["key"]: artifact
+        for artifact in api(lab, "artifacts/latest/filter", {"limit": 100})
+    }
     kinds = ("extraction-", "extract-progress-", "train-progress-", "results-", "page-", "failed-")
     for kind in kinds:
         (each,) = [
@@ -226,7 +231,9 @@ def test_verify_reports_damage_to_the_webhook(lab: Lab, bucket: Any):
     run = start_run(lab, "verify/verify", store="s3://lab/killed", dataset=None)
     wait_for_state(lab, run, "FAILED")
     message = wait_for(
-        lambda: [each for each in lab.messages if each["subject"].startswith("Failed: verify")],
+        lambda: [
+            message for message in lab.messages if message["subject"].startswith("Failed: verify")
+        ],
         "message",
     )
     assert "1 of 3 stores are damaged" in message[0]["body"]

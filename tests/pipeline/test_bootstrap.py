@@ -91,11 +91,13 @@ def test_class_metrics_match_scikit_learn_with_sample_weights(seed: int):
         f1 = f1_score(truth, predicted, labels=present, average="macro", sample_weight=weights)
         assert draws[metrics.macro_f1_of_present][draw] == pytest.approx(f1)
         repeated = np.repeat(np.arange(len(truth)), weights.astype(int))
-        recalls = [np.mean(predicted[repeated][truth[repeated] == one] == one) for one in present]
+        recalls = [
+            np.mean(predicted[repeated][truth[repeated] == label] == label) for label in present
+        ]
         assert draws[metrics.balanced_accuracy][draw] == pytest.approx(np.mean(recalls))
         areas = [
-            roc_auc_score(truth == one, resamples.probability[kept, one], sample_weight=weights)
-            for one in present
+            roc_auc_score(truth == label, resamples.probability[kept, label], sample_weight=weights)
+            for label in present
         ]
         assert draws[metrics.macro_auroc][draw] == pytest.approx(np.mean(areas), rel=1e-6)
         error = metrics.calibration_error(truth[repeated], resamples.probability[kept][repeated])
@@ -171,9 +173,11 @@ def test_score_has_every_metric_inside_its_interval():
         assert resamples.probability is not None
         score = compute_score([make_predictions(task, resamples.truth, resamples.probability)])
         names = [metric.name for metric in metrics.SECONDARY_METRICS[TASKS[task].kind]]
-        assert [one.metric for one in score.others] == names
-        assert all(one.low <= one.mean <= one.high for one in (score, *score.others))
-        assert sum(one.n for one in score.reliability) == 400
+        assert [measure.metric for measure in score.others] == names
+        assert all(
+            measure.low <= measure.mean <= measure.high for measure in (score, *score.others)
+        )
+        assert sum(bin_.n for bin_ in score.reliability) == 400
         assert score.draws == DRAWS
 
 
@@ -185,8 +189,8 @@ def test_interval_contains_the_mean_for_few_records_and_rare_classes():
         shares = np.bincount(resamples.truth.astype(int), minlength=12) / len(resamples.truth)
         probability = np.tile(shares, (len(resamples.truth), 1))
         score = compute_score([make_predictions("arrhythmia", resamples.truth, probability)])
-        for one in score.others:
-            assert one.low <= one.mean <= one.high, one.metric
+        for measure in score.others:
+            assert measure.low <= measure.mean <= measure.high, measure.metric
 
 
 def test_custom_metric_is_bootstrapped():
@@ -237,7 +241,7 @@ def test_plain_metrics_are_not_called_per_draw(monkeypatch: pytest.MonkeyPatch):
     score = compute_score([make_predictions("arrhythmia", truth, probability)])
     # Once for the value itself; macro AUROC once per class.
     assert calls == {"roc_area": 15, "f1_score": 1, "recall_score": 1, "accuracy_score": 1}
-    assert {one.metric: one.draws for one in (score, *score.others)} == {
+    assert {measure.metric: measure.draws for measure in (score, *score.others)} == {
         "accuracy": DRAWS,
         "macro-F1": DRAWS,
         "balanced accuracy": DRAWS,

@@ -52,7 +52,7 @@ def test_the_page_has_a_map_of_each_expert_and_marks_untrained_ones(
     assert not re.search(r'(src|href)="(?!#|data:)', page)
 
 
-def test_neighbors_are_those_of_an_exact_search_whatever_the_block_size(
+def test_neighbors_are_those_of_an_exact_search_for_any_block_size(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (store,) = select_stores(root, None, ["dlinear"])
@@ -63,8 +63,10 @@ def test_neighbors_are_those_of_an_exact_search_whatever_the_block_size(
     distance = np.sqrt((((values - values[3]) / scale) ** 2).mean(1))
     expected = known[np.argsort(distance)][1:5].tolist()
     found = find_neighbors(store, str(known[3]), count=4)
-    assert [one.record_id for one in found] == expected
-    np.testing.assert_allclose([one.distance for one in found], np.sort(distance)[1:5], rtol=1e-4)
+    assert [neighbor.record_id for neighbor in found] == expected
+    np.testing.assert_allclose(
+        [neighbor.distance for neighbor in found], np.sort(distance)[1:5], rtol=1e-4
+    )
     monkeypatch.setattr(neighbors, "BLOCK_BYTES", 7 * 4 * store.features)
     assert find_neighbors(store, int(known[3]), count=4) == found
 

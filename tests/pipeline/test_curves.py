@@ -49,16 +49,17 @@ def test_interval_contains_the_curve_and_is_wider_for_fewer_patients():
 
 def test_curve_is_the_mean_over_repeats_with_both_classes():
     first, second = (predict("sex", ENSEMBLE, repeat) for repeat in (0, 1))
-    one, other = (mean_roc_curve([each], interval=False) for each in (first, second))
+    first_curve = mean_roc_curve([first], interval=False)
+    second_curve = mean_roc_curve([second], interval=False)
     both = mean_roc_curve([first, second], interval=False)
-    assert one is not None
-    assert other is not None
+    assert first_curve is not None
+    assert second_curve is not None
     assert both is not None
-    np.testing.assert_allclose(both.y, (one.y + other.y) / 2)
+    np.testing.assert_allclose(both.y, (first_curve.y + second_curve.y) / 2)
     single = replace(second, truth=np.zeros(len(second.truth)))
     with_single = mean_roc_curve([first, single], interval=False)
     assert with_single is not None
-    np.testing.assert_allclose(with_single.y, one.y)
+    np.testing.assert_allclose(with_single.y, first_curve.y)
     assert mean_roc_curve([single]) is None
     assert precision_recall_curve([single]) is None
 
@@ -72,8 +73,10 @@ def test_auroc_of_a_class_is_against_the_others():
         expected = roc_auc_score(made.truth == number, made.probability[:, number])
         assert scores[name].mean == np.float64(expected)
         assert scores[name].low <= expected <= scores[name].high
-    macro = next(one for one in compute_score([made]).others if one.metric == "macro AUROC")
-    np.testing.assert_allclose(np.mean([one.mean for one in scores.values()]), macro.mean)
+    macro = next(
+        measure for measure in compute_score([made]).others if measure.metric == "macro AUROC"
+    )
+    np.testing.assert_allclose(np.mean([score.mean for score in scores.values()]), macro.mean)
 
 
 def test_class_without_a_test_record_has_no_auroc():

@@ -171,8 +171,13 @@ def test_training_reads_the_stores_of_its_options(synthetic_dir: Path, tmp_path:
     settings = TrainSettings(tasks=("sex",), weights=RANDOM, repeats=1, fit=QUICK, decoding=DERIVE)
     assert run(spec, store).stores != run(spec, store, decoding=DERIVE).stores
     result = train(spec, store, tmp_path / "run", settings=settings)
-    provenances = [one.provenance for one in open_stores(store, "wfdb/lab").stores]
-    assert sorted(one["derive_leads"] for one in provenances) == [False, False, True, True]
+    provenances = [opened.provenance for opened in open_stores(store, "wfdb/lab").stores]
+    assert sorted(provenance["derive_leads"] for provenance in provenances) == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert result.scores
     with pytest.raises(
         UserError,

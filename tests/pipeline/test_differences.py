@@ -27,7 +27,7 @@ def test_difference_is_that_of_the_methods_chosen_in_each_repeat():
     choices = {"best expert": {"age": ["dlinear", "moment"]}}
     (difference,) = compute_differences(made, choices)
     scores = {
-        name: compute_score([one for one in made if one.method == name]).values
+        name: compute_score([prediction for prediction in made if prediction.method == name]).values
         for name in ("dlinear", "moment", ENSEMBLE)
     }
     assert difference.chosen == ("dlinear", "moment")
@@ -43,7 +43,7 @@ def test_difference_is_that_of_the_methods_chosen_in_each_repeat():
 def test_binary_task_has_the_difference_of_auroc_too():
     made = predictions("sex", "moment", ENSEMBLE)
     found = compute_differences(made, {"best expert": {"sex": ["moment", "moment"]}})
-    assert [one.metric for one in found] == ["macro-F1", "AUROC"]
+    assert [difference.metric for difference in found] == ["macro-F1", "AUROC"]
 
 
 def test_paired_interval_is_narrower_than_that_of_independent_methods():
@@ -63,8 +63,8 @@ def test_paired_interval_is_narrower_than_that_of_independent_methods():
 def test_equal_methods_have_no_difference():
     ours = predict("sex", ENSEMBLE, 0)
     same = replace(ours, method="dlinear")
-    for one in compute_differences([ours, same], {"best expert": {"sex": ["dlinear"]}}):
-        assert (one.mean, one.low, one.high) == (0, 0, 0)
+    for difference in compute_differences([ours, same], {"best expert": {"sex": ["dlinear"]}}):
+        assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
 
 
 def test_table_names_the_chosen_methods(tmp_path: Path):
@@ -90,13 +90,13 @@ def test_table_names_the_chosen_methods(tmp_path: Path):
     assert table.rows[0][2].endswith("; moment")
     assert ";" not in table.rows[1][1]
     assert table.rows[1][2] == "–"
-    assert table.title in [one.title for one in all_tables(run)]
+    assert table.title in [listed.title for listed in all_tables(run)]
     (alone,) = tables_with_notes(run, "differences")
     assert (alone.title, alone.rows) == (table.title, table.rows)
     assert alone.notes[0] == table.notes[0]
     with pytest.raises(UserError, match=r"has no values for this table\. Train again with --label"):
         tables_with_notes(run, "label-efficiency")
-    assert table.title not in [one.title for one in all_tables(replace(run, differences=()))]
+    assert table.title not in [listed.title for listed in all_tables(replace(run, differences=()))]
 
 
 @pytest.mark.parametrize("key", ["differences", "label_fractions"])

@@ -58,13 +58,17 @@ def test_examples_have_the_largest_and_the_median_errors(task: str, run: RunResu
     predictions = predict(task, ENSEMBLE, 0)
     errors = measure_errors(predictions)
     order = np.argsort(-errors)
-    assert [one.record_id for one in largest] == predictions.record_id[order[:COUNT]].tolist()
+    assert [example.record_id for example in largest] == predictions.record_id[
+        order[:COUNT]
+    ].tolist()
     rest = order[COUNT:]
     nearest = rest[np.argsort(np.abs(errors[rest] - np.median(errors)))[:COUNT]]
-    assert {one.record_id for one in typical} == set(predictions.record_id[nearest].tolist())
-    for one in (*largest, *typical):
-        assert [name for name, _ in one.weights] == list(run.weights)
-        assert sum(float(weight) for _, weight in one.weights) == pytest.approx(1, abs=0.011)
+    assert {example.record_id for example in typical} == set(
+        predictions.record_id[nearest].tolist()
+    )
+    for example in (*largest, *typical):
+        assert [name for name, _ in example.weights] == list(run.weights)
+        assert sum(float(weight) for _, weight in example.weights) == pytest.approx(1, abs=0.011)
 
 
 def test_record_of_several_repeats_is_shown_once(tmp_path: Path):
@@ -77,7 +81,7 @@ def test_record_of_several_repeats_is_shown_once(tmp_path: Path):
         details.targets * 2, details.predictions, details.gate_weights, details.learning_curves
     )
     largest, typical = choose_examples(doubled, "age", ["dlinear", "moment"])
-    assert len({one.record_id for one in (*largest, *typical)}) == 2 * COUNT
+    assert len({example.record_id for example in (*largest, *typical)}) == 2 * COUNT
 
 
 def test_page_draws_each_ecg_once_and_only_its_owner_can_read_it(
@@ -85,18 +89,21 @@ def test_page_draws_each_ecg_once_and_only_its_owner_can_read_it(
 ):
     monkeypatch.setattr("pipeline.report.examples.COUNT", 2)
     by_task = [choose_examples(read_details(run), task, list(run.weights)) for task in run.tasks]
-    shown = [one for pair in by_task for part in pair for one in part]
+    shown = [example for pair in by_task for part in pair for example in part]
     first = shown[0]
     page = write_page(run, dataset=Recordings(unreadable=first.record_id))  # type: ignore[arg-type]
     assert page == run.folder / "results-with-ecgs.html"
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     text = page.read_text()
     assert "Contains ECGs." in text
-    assert text.count("<symbol") == len({one.record_id for one in shown}) - 1
+    assert text.count("<symbol") == len({example.record_id for example in shown}) - 1
     assert text.count('<use href="#ecg-') == len(shown) - 1
     assert text.count("The ECG cannot be shown: lead &lt;V1&gt; is flat") == 1
-    for one in shown:
-        assert f"<strong>Record {one.record_id}</strong>: predicted {one.predicted}, true" in text
+    for example in shown:
+        assert (
+            f"<strong>Record {example.record_id}</strong>: predicted {example.predicted}, true"
+            in text
+        )
 
 
 def test_page_without_ecgs_shows_no_record(run: RunResults):

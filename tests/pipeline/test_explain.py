@@ -102,7 +102,7 @@ def test_the_page_and_the_tables_name_untrained_experts_and_the_error(
     assert page.count("<svg ") == 2
     assert not re.search(r'(src|href)="(?!#|data:)', page)
     document = json.loads((out / "explanation.json").read_text())
-    assert [one["record_id"] for one in document["records"]] == [
+    assert [row["record_id"] for row in document["records"]] == [
         record.ecg.record_id for record in result.records
     ]
     rows = list(csv.DictReader((out / "shares.csv").read_text().splitlines()))
@@ -141,7 +141,7 @@ def is_readable(dataset: MimicIvEcg, row: int) -> bool:
 
 def test_user_errors_are_reported(run: Path, synthetic_dir: Path):
     dataset = MimicIvEcg(synthetic_dir)
-    with pytest.raises(UserError, match="Name either the records"):
+    with pytest.raises(UserError, match="Pass either the ids"):
         explain(run, dataset)
     one = ExplainOptions(cohort=1, references=2, steps=2)
     with pytest.raises(UserError, match=r"no task 'qrs'; available: rr_interval"):

@@ -192,7 +192,7 @@ def test_evaluation_is_restricted_to_the_test_folds(
     folds = Folds(str(table), "strat_fold", test=("10",))
     evaluation = evaluate(results.folder, data, store, folds=folds)
     fold = pd.read_csv(table).set_index("study_id")["strat_fold"]
-    evaluated = np.concatenate([one.record_id for one in evaluation.predictions])
+    evaluated = np.concatenate([prediction.record_id for prediction in evaluation.predictions])
     assert set(fold[evaluated]) == {10}
     assert "of fold 10 in column strat_fold of folds.csv" in evaluation.markdown
     every = evaluate(results.folder, data, store)

@@ -34,12 +34,12 @@ def test_smaller_fractions_are_subsets_with_the_same_test_records():
     cohort = draw_cohort(RECORDS, PATIENTS.to_numpy(), patients=200, seed=3)
     small, large = (draw_fraction(cohort, PATIENTS, fraction) for fraction in (0.1, 0.5))
     for part, patients in (("train", 140), ("validation", 40)):
-        one, two, all_ = (getattr(each, part) for each in (small, large, cohort))
-        assert set(one) < set(two) < set(all_)
-        assert len(set(PATIENTS[one])) == round(0.1 * patients)
-        assert len(set(PATIENTS[two])) == round(0.5 * patients)
+        few, more, all_ = (getattr(records, part) for records in (small, large, cohort))
+        assert set(few) < set(more) < set(all_)
+        assert len(set(PATIENTS[few])) == round(0.1 * patients)
+        assert len(set(PATIENTS[more])) == round(0.5 * patients)
         # All records of a patient are kept.
-        assert len(one) == 2 * len(set(PATIENTS[one]))
+        assert len(few) == 2 * len(set(PATIENTS[few]))
     assert np.array_equal(small.test, cohort.test)
     assert not np.array_equal(draw_fraction(cohort, PATIENTS, 0.001).train, [])
 
@@ -77,7 +77,7 @@ def test_curve_ends_with_the_run_itself(results: Results):
         assert best is not None
         experts = [made.score(name, task) for name in ("dlinear", "timesnet")]
         for repeat, value in enumerate(best.values):
-            assert value in [one.values[repeat] for one in experts if one is not None]
+            assert value in [score.values[repeat] for score in experts if score is not None]
     age = half.score(ENSEMBLE, "age")
     assert age != full.score(ENSEMBLE, "age")
 
@@ -93,9 +93,9 @@ def test_tables_page_and_notes_have_the_curve(results: Results):
     assert figure is not None
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {CONSTANT, RIDGE, "best expert", ENSEMBLE}
-    expected = [one.score(ENSEMBLE, "age") for one in made.label_fractions]
+    expected = [fraction.score(ENSEMBLE, "age") for fraction in made.label_fractions]
     np.testing.assert_allclose(
-        lines[ENSEMBLE].get_ydata(), [one.mean for one in expected if one is not None]
+        lines[ENSEMBLE].get_ydata(), [score.mean for score in expected if score is not None]
     )
     log = (results.folder / "log.txt").read_text()
     assert "50 % of the patients, timesnet: done." in log

@@ -100,7 +100,7 @@ def test_label_list_is_fitted_on_training_records_by_frequency():
     )
     np.testing.assert_array_equal(is_known(encoded), [True, True, True, False, True, True])
     np.testing.assert_array_equal(targets.known(LISTS), is_known(encoded))
-    with pytest.raises(UserError, match=r"codes has no label that some but not all .*\(2 of 3"):
+    with pytest.raises(UserError, match=r"label of codes is in all or in none of the 2 .*\(of 3"):
         fit_targets(CODES, pd.Series([("a",), ("a",), None], dtype=object))
 
 
@@ -159,8 +159,8 @@ def test_thresholds_maximize_the_f1_of_each_label():
     assert thresholds[3] == DEFAULT_THRESHOLD
     for label in range(3):
         scores = {
-            one: f1_score(truth[:, label], probability[:, label] >= one)
-            for one in np.unique(probability[:, label])
+            threshold: f1_score(truth[:, label], probability[:, label] >= threshold)
+            for threshold in np.unique(probability[:, label])
         }
         assert scores[thresholds[label]] == max(scores.values())
 
@@ -184,15 +184,17 @@ def predictions(method: str = "EnECG") -> TaskPredictions:
 
 
 def test_scores_of_multilabel_tasks_have_intervals_and_baselines():
-    scores = {one.method: one for one in compute_scores([predictions(CONSTANT), predictions()])}
+    scores = {
+        score.method: score for score in compute_scores([predictions(CONSTANT), predictions()])
+    }
     assert scores[CONSTANT].mean == pytest.approx(0.5)
     assert scores["chance"].mean == pytest.approx(0.5, abs=0.02)
     model = scores["EnECG"]
-    assert (model.metric, [one.metric for one in model.others]) == (
+    assert (model.metric, [measure.metric for measure in model.others]) == (
         "macro-AUROC",
         [metric.name for metric in metrics.SECONDARY_METRICS["multilabel"]],
     )
-    assert all(one.low < one.mean < one.high for one in (model, *model.others))
+    assert all(measure.low < measure.mean < measure.high for measure in (model, *model.others))
     assert model.low > scores["chance"].mean
     assert model.reliability == ()
 

@@ -110,7 +110,7 @@ def test_second_of_two_class_names_is_the_positive_class(
     found = resolve(source, table(source, ablation=column), tmp_path, "ablation:binary")
     assert found.own[0].classes == classes
     np.testing.assert_array_equal(found.table["own:ablation"].head(3), numbers)
-    (note,) = [one for one in found.notes if "positive" in one]
+    (note,) = [text for text in found.notes if "positive" in text]
     assert note.startswith(f"ablation: {classes[1]!r} is the positive class by default")
     assert note.endswith(f"write --task ablation:binary:{classes[0]}.")
 

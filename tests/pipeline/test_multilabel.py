@@ -77,7 +77,7 @@ def test_labels_are_learned_and_scored_against_baselines(results: Results):
     assert score.metric == "macro-AUROC"
     assert score.mean > find_score(results, "findings", CHANCE).mean + 0.1
     assert find_score(results, "findings", CONSTANT).mean == pytest.approx(0.5)
-    assert {one.metric for one in score.others} == {"macro-F1", "macro-AUPRC"}
+    assert {measure.metric for measure in score.others} == {"macro-F1", "macro-AUPRC"}
     assert score.low <= score.mean <= score.high
 
 
@@ -189,10 +189,10 @@ def test_evaluation_reproduces_test_scores_and_ignores_unknown_labels(
 ):
     data = f"mimic-iv-ecg:{synthetic_dir}"
     evaluated = evaluate(results.folder, data, store, labels=labels, out=tmp_path / "evaluated")
-    for one in evaluated.scores:
-        if one.task == "findings":
-            before = find_score(results, one.task, one.method)
-            np.testing.assert_allclose(one.values, before.values, rtol=1e-4)
+    for score in evaluated.scores:
+        if score.task == "findings":
+            before = find_score(results, score.task, score.method)
+            np.testing.assert_allclose(score.values, before.values, rtol=1e-4)
     assert "findings: ignored 1 labels that are not among the run's, such as always" in (
         evaluated.markdown
     )

@@ -270,13 +270,19 @@ def test_evaluation_on_own_data_reproduces_test_scores(
     evaluated = evaluate(
         results.folder, f"mimic-iv-ecg:{dataset}", store, labels=labels, out=tmp_path / "evaluated"
     )
-    before = {(one.method, one.task): one for one in results.scores}
-    assert {one.task for one in evaluated.scores} == {"age", *NAMES}
-    assert {one.method for one in evaluated.scores} == {CONSTANT, CHANCE, RIDGE, *EXPERTS, ENSEMBLE}
-    for one in evaluated.scores:
-        then = before[one.method, one.task]
-        assert (one.n, one.patients) == (then.n, then.patients)
-        np.testing.assert_allclose(one.values, then.values, rtol=1e-4)
+    before = {(score.method, score.task): score for score in results.scores}
+    assert {score.task for score in evaluated.scores} == {"age", *NAMES}
+    assert {score.method for score in evaluated.scores} == {
+        CONSTANT,
+        CHANCE,
+        RIDGE,
+        *EXPERTS,
+        ENSEMBLE,
+    }
+    for score in evaluated.scores:
+        then = before[score.method, score.task]
+        assert (score.n, score.patients) == (then.n, then.patients)
+        np.testing.assert_allclose(score.values, then.values, rtol=1e-4)
     assert (tmp_path / "evaluated" / "results.md").read_text() == evaluated.markdown
     answers = pd.read_parquet(tmp_path / "evaluated" / "predictions.parquet")
     for number, cohort in enumerate(SavedRun(results.folder).cohorts):
@@ -308,17 +314,19 @@ def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
     results: Results, elsewhere: Path, both_stores: Path
 ):
     evaluated = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
-    assert {one.task for one in evaluated.scores} == {"age"}
+    assert {score.task for score in evaluated.scores} == {"age"}
     assert "Skipped without labels: heart_rate, fast, rhythm group, male" in evaluated.markdown
     known = MimicIvEcg(elsewhere).labels()["age"]
-    for one in evaluated.predictions:
-        np.testing.assert_allclose(one.truth, known[one.record_id], rtol=1e-5)
-    constants = [one for one in evaluated.predictions if one.method == CONSTANT]
-    for repeat, one in enumerate(constants):
-        assert set(one.predicted) == {
+    for prediction in evaluated.predictions:
+        np.testing.assert_allclose(prediction.truth, known[prediction.record_id], rtol=1e-5)
+    constants = [
+        prediction for prediction in evaluated.predictions if prediction.method == CONSTANT
+    ]
+    for repeat, prediction in enumerate(constants):
+        assert set(prediction.predicted) == {
             load_predictor(results.folder, repeat).targets["age"].constant
         }
-        assert len(one.truth) > 10
+        assert len(prediction.truth) > 10
 
 
 def test_own_tasks_need_the_same_classes_on_other_data(
@@ -328,7 +336,7 @@ def test_own_tasks_need_the_same_classes_on_other_data(
     mine.to_csv(tmp_path / "mine.csv", index=False)
     given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
     evaluated = evaluate(*given, labels=tmp_path / "mine.csv")
-    assert {one.task for one in evaluated.scores} == {"age", *NAMES}
+    assert {score.task for score in evaluated.scores} == {"age", *NAMES}
     mine["rhythm group"] = "unknown class"
     mine.to_csv(tmp_path / "mine.csv", index=False)
     evaluated = evaluate(*given, labels=tmp_path / "mine.csv")

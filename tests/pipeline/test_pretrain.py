@@ -49,7 +49,8 @@ def read_list(path: Path) -> set[str]:
     return set(path.read_text().splitlines())
 
 
-def part_patients(dataset: MimicIvEcg, run: Path, part: str = "test") -> list[set[str]]:
+def read_patients(dataset: MimicIvEcg, run: Path, part: str = "test") -> list[set[str]]:
+    """Return the ids of the patients of a part, for each repeat of a run."""
     index = dataset.index()
     patient_of = dict(zip(index.record_id.tolist(), index.patient_id.tolist(), strict=True))
     cohorts = json.loads((run / "cohorts.json").read_text())
@@ -121,7 +122,9 @@ def test_weights_state_their_origin(lab: SimpleNamespace):
 
 def test_store_states_the_pretraining_but_not_the_patients(lab: SimpleNamespace):
     store = next(
-        one for one in open_stores(lab.store).stores if one.provenance["expert"] == "dlinear"
+        opened
+        for opened in open_stores(lab.store).stores
+        if opened.provenance["expert"] == "dlinear"
     )
     stated = Pretraining.from_json(store.provenance["pretraining"], "store")
     assert stated.patients == lab.result.patients
@@ -162,13 +165,13 @@ def test_test_patients_of_all_repeats_are_not_used(
         dataset, tmp_path / "out", "dlinear", settings=PretrainSettings(epochs=1, seed=5)
     )
     used = read_list(result.patients_file)
-    tested = set.union(*part_patients(MimicIvEcg(data), tmp_path / "run"))
+    tested = set.union(*read_patients(MimicIvEcg(data), tmp_path / "run"))
     assert not used & tested
     # The patients without a readable record are never drawn, so they may be listed as used.
     assert used | tested == set(map(str, index.patient_id))
 
 
-def test_resumed_pretraining_equals_an_undisturbed_one(lab: SimpleNamespace, tmp_path: Path):
+def test_resumed_pretraining_equals_an_uninterrupted_one(lab: SimpleNamespace, tmp_path: Path):
     settings = PretrainSettings(sizes=SMALL, epochs=2, repeats=1, batch_size=8)
     enecg.pretrain(lab.dataset, tmp_path / "whole", settings=settings)
     for records in (20, 60, 75):
@@ -206,7 +209,7 @@ def test_finished_pretraining_is_not_repeated_and_continues_with_more_epochs(
     assert (folder / "dlinear.safetensors").read_bytes() == before
     more = PretrainSettings(**vars(lab.settings) | {"epochs": 3})
     result = enecg.pretrain(lab.dataset, folder, "dlinear", settings=more)
-    assert [one.epoch for one in result.epochs] == [0, 1, 2, 3]
+    assert [epoch.epoch for epoch in result.epochs] == [0, 1, 2, 3]
 
 
 def test_folder_of_another_pretraining_is_refused(lab: SimpleNamespace):
@@ -248,7 +251,7 @@ def test_patients_of_given_records_are_not_used(
 def test_training_with_the_same_split_states_the_pretraining(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path
 ):
-    (tested,) = part_patients(MimicIvEcg(synthetic_dir), run)
+    (tested,) = read_patients(MimicIvEcg(synthetic_dir), run)
     assert not tested & read_list(lab.result.patients_file)
     note = f"pretrained on the ECGs of {lab.result.patients} patients of synthetic/v1-seed0"
     assert note in (run / "results.md").read_text()
@@ -266,7 +269,7 @@ def test_training_counts_validation_patients_of_the_pretraining(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path
 ):
     used = read_list(lab.result.patients_file)
-    (validated,) = part_patients(MimicIvEcg(synthetic_dir), run, "validation")
+    (validated,) = read_patients(MimicIvEcg(synthetic_dir), run, "validation")
     counts = f"{len(validated & used)} of {len(validated)}"
     note = f"Validation patients in the pretraining of dlinear: {counts}. Validation losses"
     assert note in (run / "results.md").read_text()
@@ -327,7 +330,7 @@ def test_training_excludes_test_patients_of_the_pretraining(
     # With this seed, some of the test patients were in the pretraining, and some were not.
     settings = TrainSettings(**vars(lab.train) | {"seed": 2, "exclude_pretrained": True})
     enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
-    (tested,) = part_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
+    (tested,) = read_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
     assert tested
     assert not tested & used
     assert (
@@ -364,16 +367,18 @@ def test_evaluation_refuses_or_excludes_patients_of_the_pretraining(
     with pytest.raises(UserError, match=r"in the pretraining of dlinear.*--exclude-pretrained"):
         enecg.evaluate(few, lab.dataset, lab.store)
     evaluation = enecg.evaluate(few, lab.dataset, lab.store, exclude_pretrained=True)
-    patients = {str(one) for each in evaluation.predictions for one in each.patient_id}
+    patients = {
+        str(patient) for prediction in evaluation.predictions for patient in prediction.patient_id
+    }
     assert patients
     assert not patients & read_list(lab.result.patients_file)
     assert "pretrained on the ECGs of" in evaluation.markdown
 
 
-def test_damaged_statement_is_refused(lab: SimpleNamespace, tmp_path: Path):
+def test_damaged_metadata_of_weights_is_an_error(lab: SimpleNamespace, tmp_path: Path):
     tensors = load_file(lab.result.weights)
     for number, text in enumerate(("{", "[]", '{"dataset": "a/1", "patients": 0}')):
         path = tmp_path / f"{number}.safetensors"
         save_file(tensors, path, {"pretraining": text, "moving_avg": "25"})
-        with pytest.raises(UserError, match="statement of the pretraining patients is damaged"):
+        with pytest.raises(UserError, match="metadata of the pretraining are damaged"):
             enecg.experts.load_expert("dlinear", str(path))

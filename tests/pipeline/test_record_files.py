@@ -266,7 +266,7 @@ def test_linked_folders_are_followed_at_any_depth(
 
 
 @pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
-def test_links_in_a_linked_folder_lead_no_further(
+def test_links_out_of_a_linked_folder_are_not_followed(
     tmp_path: Path, proc: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Links in a linked folder may have been created by someone other than the data set's owner."""

@@ -153,7 +153,11 @@ def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
     settings = replace(QUICK, adaptation=adaptation)
     (repeat,) = run_repeats([cohort], inputs, features, settings, lambda name, _: None)
     assert repeat.ridge.chosen["age"] == "second"
-    ours = next(one for one in repeat.predictions if (one.method, one.task.name) == (RIDGE, "age"))
+    ours = next(
+        prediction
+        for prediction in repeat.predictions
+        if (prediction.method, prediction.task.name) == (RIDGE, "age")
+    )
     # The penalty hardly matters for this feature, so any small one gives the same regression.
     fitted = np.isin(IDS, np.concatenate([cohort.train, cohort.validation]))
     expected = Ridge(1e-3).fit(informative[fitted].numpy(), age[fitted].numpy())

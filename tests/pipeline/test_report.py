@@ -64,7 +64,7 @@ def marked_cells(*tables: Table) -> list[tuple[str, str]]:
 def remove_chance(folder: Path) -> Path:
     """Make a run folder as one that was written before the chance level was added."""
     document = json.loads((folder / "results.json").read_text())
-    document["scores"] = [one for one in document["scores"] if one["method"] != CHANCE]
+    document["scores"] = [score for score in document["scores"] if score["method"] != CHANCE]
     (folder / "results.json").write_text(json.dumps(document))
     return folder
 
@@ -76,7 +76,7 @@ def test_run_is_read_back_as_written(run: RunResults):
     age = run.score(ENSEMBLE, "age")
     assert age is not None
     predictions = [predict("age", ENSEMBLE, repeat) for repeat in (0, 1)]
-    errors = [np.abs(one.truth - one.predicted).mean() for one in predictions]
+    errors = [np.abs(prediction.truth - prediction.predicted).mean() for prediction in predictions]
     assert age.values == pytest.approx(errors)
     assert run.score("confidence", "age") is None
 
@@ -187,7 +187,7 @@ def test_auroc_of_binary_tasks_is_beside_f1(run: RunResults):
         ]
     score = run.score(ENSEMBLE, "sex")
     assert score is not None
-    auroc = next(one for one in score.others if one.metric == "AUROC")
+    auroc = next(measure for measure in score.others if measure.metric == "AUROC")
     assert find_row(paper_table(run, "2"), ENSEMBLE)["Sex AUROC"] == format_measure(auroc)
 
 
@@ -313,9 +313,9 @@ def test_undefined_metric_is_explained(tmp_path: Path):
     folder = make_run(tmp_path / "run")
     document = json.loads((folder / "results.json").read_text())
     for score in document["scores"]:
-        for one in score["others"]:
-            if one["metric"] == "AUROC":
-                one |= {"mean": None, "low": None, "high": None, "values": [None, None]}
+        for measure in score["others"]:
+            if measure["metric"] == "AUROC":
+                measure |= {"mean": None, "low": None, "high": None, "values": [None, None]}
     (folder / "results.json").write_text(json.dumps(document))
     text = to_markdown(tables_with_notes(read_results(folder), "2", extra=True))
     assert " undefined " in text

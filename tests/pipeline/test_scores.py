@@ -95,8 +95,8 @@ def make_constant(
 
 def score_chance(*constant: TaskPredictions) -> tuple[Score, dict[str, Measure]]:
     """Score chance; return its main metric and the other ones by name."""
-    (score,) = (one for one in compute_scores(constant) if one.method == CHANCE)
-    return score, {one.metric: one for one in score.others}
+    (score,) = (candidate for candidate in compute_scores(constant) if candidate.method == CHANCE)
+    return score, {measure.metric: measure for measure in score.others}
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
@@ -107,7 +107,7 @@ def test_chance_is_the_expected_score_of_predictions_drawn_by_training_shares(sh
     drawn = [TASKS["sex"].metric(truth, rng.random(400) < share) for _ in range(2000)]
     assert score.mean == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / SAMPLES**0.5)
     # The interval covers random predictions for this test set.
-    assert np.mean([score.low <= one <= score.high for one in drawn]) > 0.93
+    assert np.mean([score.low <= value <= score.high for value in drawn]) > 0.93
     assert others["AUROC"].mean == pytest.approx(0.5, abs=1e-9)
     assert others["AUROC"].low < 0.49
     assert others["AUROC"].high > 0.51
@@ -139,10 +139,10 @@ def test_no_share_of_random_predictions_has_a_higher_expected_macro_f1_than_chan
 def test_chance_follows_the_constant_predictor_and_is_reproducible():
     truth = np.repeat([0, 1], 30)
     constant = [make_constant("sex", truth, (0.5, 0.5), repeat) for repeat in (0, 1)]
-    other = [replace(one, method="x") for one in constant]
+    other = [replace(prediction, method="x") for prediction in constant]
     regression = replace(make_errors(np.ones(60), np.arange(60)), method=CONSTANT)
     scores = compute_scores([*constant, *other, regression])
-    assert [(one.method, one.task) for one in scores] == [
+    assert [(score.method, score.task) for score in scores] == [
         (CONSTANT, "sex"),
         (CONSTANT, "age"),
         (CHANCE, "sex"),

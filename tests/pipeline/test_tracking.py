@@ -59,11 +59,13 @@ def test_mlflow_stores_parameters_metrics_and_page(
     address = track_run(run.folder, "mlflow")
     assert address == (run.folder.parent / "mlruns").as_uri()
     client = MlflowClient(address)
-    (experiment,) = [one for one in client.search_experiments() if one.name == "enecg"]
+    (experiment,) = [
+        candidate for candidate in client.search_experiments() if candidate.name == "enecg"
+    ]
     (logged,) = client.search_runs([experiment.experiment_id])
     assert logged.info.run_name == "first"
     with open_tracked(run.folder) as tracked:
         assert logged.data.params == tracked.parameters
         assert logged.data.metrics == pytest.approx(tracked.metrics)
-    artifacts = {one.path for one in client.list_artifacts(logged.info.run_id)}
+    artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
     assert artifacts == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}

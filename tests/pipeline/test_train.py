@@ -387,7 +387,9 @@ def test_records_of_a_file_are_used_for_training_and_evaluation(
     unused = index.record_id[~np.isin(index.record_id, chosen)][:7]
     pd.DataFrame({"record_id": unused}).to_csv(others, index=False)
     evaluation = evaluate(few.folder, f"mimic-iv-ecg:{dataset}", store, records=others)
-    found = {record for one in evaluation.predictions for record in one.record_id.tolist()}
+    found = {
+        record for prediction in evaluation.predictions for record in prediction.record_id.tolist()
+    }
     assert found <= set(unused.tolist())
     file.write_text("12345")
     with pytest.raises(UserError, match=r"chosen.txt lists 1 records that are not in the data set"):

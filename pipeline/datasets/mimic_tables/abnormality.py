@@ -19,7 +19,7 @@ _COLUMNS: dict[Criterion, tuple[str, ...]] = {
 
 
 def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
-    """Return the criterion of the rules, or the first that the lab table has columns for.
+    """Return the criterion of the rules, or the first criterion whose columns exist.
 
     Args:
         path: The lab table.
@@ -63,7 +63,7 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
         rules: Rules with the thresholds; values equal to a limit are normal.
 
     Returns:
-        The expression, NULL where the flag is an unknown word.
+        The expression; it is NULL for an unknown flag.
     """
     if criterion == "flag":
         return is_flagged()
@@ -75,7 +75,7 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
 
 
 def is_flagged() -> str:
-    """Return a BOOLEAN expression for the laboratory's flag, NULL where it is an unknown word."""
+    """Return a BOOLEAN expression for the laboratory's flag; it is NULL for an unknown flag."""
     flag = columns.text("flag")
     return (
         f"CASE WHEN ({flag}) IS NULL THEN false "
@@ -91,7 +91,7 @@ def contradicts_flag(value: str, available: tuple[str, ...]) -> str:
         available: Result of `available_columns`.
 
     Returns:
-        The expression, false where the row has no range or an unknown flag.
+        The expression; it is false for rows without a range or with an unknown flag.
     """
     if not {"flag", *_COLUMNS["range"]}.issubset(available):
         return "false"

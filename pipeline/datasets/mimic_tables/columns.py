@@ -1,6 +1,6 @@
 """SQL expressions that read values from text columns of MIMIC's tables.
 
-Each function takes the name of a column and returns an expression. The expression is NULL where the
+Each function takes the name of a column and returns an expression. The expression is NULL if the
 field is missing or unreadable. Spaces around a field are ignored.
 """
 
@@ -34,7 +34,7 @@ def number(column: str) -> str:
 
 def time(column: str) -> str:
     """Return an expression for a TIMESTAMP in whole seconds; a date alone is unreadable."""
-    # Without a time of day, a result would be placed at midnight.
+    # A date without a time of day would mean midnight.
     return _cast(column, _TIME, f"left(ltrim({quote_name(column)}), {_TIME_LENGTH})", "TIMESTAMP")
 
 

@@ -14,8 +14,8 @@ _MAX_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 
 _QUOTES = re.compile(rb'(?P<field_start>[,\r\n] *)?(?P<quotes>"+)')
-"""A run of quotes and, if it starts a field, what precedes it. A run of even length does not open
-or close a field: it consists of escaped quotes, or is an empty field."""
+"""Consecutive quotes and, at the start of a field, the separator before them. An even number of
+quotes does not open or close a field: they are escaped quotes or an empty field."""
 
 
 def is_compressed(path: Path) -> bool:
@@ -91,18 +91,18 @@ def find_open_quote(path: Path) -> int | None:
             data = rest + block
             # Leave quotes at the end of the block to the next iteration, because they may continue
             # in the next block.
-            kept = data.rstrip(b'"').rstrip(b" ").rstrip(b",\r\n") if block else data
-            for found in _QUOTES.finditer(data, 0, len(kept)):
-                if len(found["quotes"]) % 2 == 0:
+            searched = data.rstrip(b'"').rstrip(b" ").rstrip(b",\r\n") if block else data
+            for match in _QUOTES.finditer(data, 0, len(searched)):
+                if len(match["quotes"]) % 2 == 0:
                     continue
                 if opened is not None:
                     opened = None
-                elif found["field_start"] is not None:
-                    opened = start + found.start("quotes") - 1
+                elif match["field_start"] is not None:
+                    opened = start + match.start("quotes") - 1
             if not block:
                 return opened
-            start += len(kept)
-            rest = data[len(kept) :]
+            start += len(searched)
+            rest = data[len(searched) :]
 
 
 def find_line(path: Path, position: int) -> int:

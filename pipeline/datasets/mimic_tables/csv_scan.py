@@ -25,7 +25,7 @@ BUFFER_BYTES = 8 << 20
 """Bytes that DuckDB reads at a time; must be at least `MAX_ROW_BYTES`."""
 
 MAX_ROW_BYTES = 2 << 20
-"""Maximum length of a row; a longer one indicates a quote that is not closed."""
+"""Maximum length of a row. A longer row indicates a quote that is not closed."""
 
 _RAGGED = ("MISSING COLUMNS", "TOO MANY COLUMNS")
 _UNQUOTED = ("UNQUOTED VALUE", "LINE SIZE OVER MAXIMUM")
@@ -36,11 +36,12 @@ _MIXED_LINE_ENDS = "invalid state"
 
 _FAST = "parallel = true"
 _COUNTING = "parallel = false, store_rejects = true, rejects_limit = 0, rejects_table = 'rejects'"
-"""Options of DuckDB's `read_csv`: a fast one for valid files, and one that counts rejected rows.
+"""Options of DuckDB's `read_csv`: fast options for valid files, and options that count rejected
+rows.
 
 A thread that starts to read in the middle of a file may start inside a quoted field. DuckDB reports
-this as an error, except if it stores rejected rows: then it silently loses rows. Therefore, the
-options that store rejected rows use only one thread.
+this as an error, but silently loses rows if it stores rejected rows. Therefore, the options that
+store rejected rows use only one thread.
 """
 
 SkippedRows = Counter[str]
@@ -56,7 +57,7 @@ def scan_csv(
     skipped: SkippedRows,
     query: Callable[[], Result],
 ) -> Result:
-    """Create the view `csv` of a file, whose columns are text, and run a query over the view.
+    """Create the view `csv` of a file, with text columns, and run a query over the view.
 
     Rows whose number of fields differs from the header's, and rows that are not UTF-8 in a column
     of the query, are skipped and counted.
@@ -86,7 +87,7 @@ def scan_csv(
         _create_view(connection, path, header, columns, _COUNTING)
         result = query()
         rejected = _count_rejected(connection)
-        # DuckDB loses, instead of rejecting, a row that continues to the end of the file.
+        # DuckDB does not reject a row that continues to the end of the file, but loses it.
         quote = rejected.unquoted or find_open_quote(path)
         if quote is not None:
             line = find_line(path, quote)
@@ -125,7 +126,7 @@ def count_skipped(
 def _create_view(
     connection: Connection, path: Path, header: Sequence[str], columns: Sequence[str], options: str
 ) -> None:
-    # The other columns are needed only for their number, so they may have any name.
+    # Only the number of the other columns matters, so they may have any name.
     names = [
         name if name in columns else f"unused column {position}"
         for position, name in enumerate(header)

@@ -118,7 +118,7 @@ def _wait(
     call: Callable[[], Result],
     progress: Callable[[float], None] | None = None,
 ) -> Result:
-    """Call a function in another thread, while this one reports progress and handles Ctrl-C."""
+    """Call a function in a second thread; report progress and handle Ctrl-C in this thread."""
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(call)
         try:

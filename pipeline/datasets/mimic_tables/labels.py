@@ -65,8 +65,8 @@ class MimicTables:
 
     def paths(self) -> tuple[Path, ...]:
         """Return the paths of the tables that exist."""
-        known = (self.machine, self.patients, self.labevents)
-        return tuple(path for path in known if path is not None)
+        paths = (self.machine, self.patients, self.labevents)
+        return tuple(path for path in paths if path is not None)
 
     def missing_labels(self) -> dict[str, str]:
         """Return the name of the missing table for each label whose table does not exist."""
@@ -93,7 +93,7 @@ def check_hosp(folder: Path) -> Path:
         folder: The folder.
 
     Returns:
-        The folder.
+        The same folder.
 
     Raises:
         UserError: The folder does not exist or has neither `patients` nor `labevents`.
@@ -160,8 +160,8 @@ def label_mimic_records(
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    found = find_table(DirectoryFiles(folder), name)
-    return None if found is None else folder / found
+    file = find_table(DirectoryFiles(folder), name)
+    return None if file is None else folder / file
 
 
 class _BytesRead:

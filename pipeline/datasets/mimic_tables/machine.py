@@ -27,7 +27,7 @@ from pipeline.mimic_codes import REPORT_LINES, UNMEASURED
 _LINE_SEPARATOR = "chr(31)"
 """SQL expression for the ASCII unit separator, which separates the lines of a report."""
 
-# The same diagnosis occurs in several spellings, such as `*** Atrial Fibrillation. ***`.
+# One diagnosis occurs in several spellings, such as `*** Atrial Fibrillation. ***`.
 _DECORATION = r"^[\s.,;:*-]+|[\s.,;:*-]+$"
 _NORMALIZED_LINE = (
     rf"lower(regexp_replace(regexp_replace(line, '\s+', ' ', 'g'), '{_DECORATION}', '', 'g'))"
@@ -37,7 +37,7 @@ _NORMALIZED_REPORT = f"""
         string_split(report, {_LINE_SEPARATOR}), lambda line: {_NORMALIZED_LINE}
     ), '; ')
 """
-# A table has millions of lines, but only a few hundred distinct ones.
+# A table has millions of lines, but only a few hundred different lines.
 _DIAGNOSES = f"""
     CREATE TABLE diagnoses AS
     SELECT report, {_NORMALIZED_REPORT} AS diagnosis FROM (SELECT DISTINCT report FROM listed)
@@ -172,15 +172,16 @@ def read_machine_labels(
 
 
 def _report_columns(path: Path, rules: LabelRules) -> list[str]:
-    available = read_header(path)
+    """Return the columns of the selected report lines that exist."""
+    header = read_header(path)
     every = rules.report in ("first", "all")
-    wanted = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
-    found = [name for name in wanted if name in available]
-    if not found:
+    selected = [f"report_{number}" for number in (range(REPORT_LINES) if every else [rules.report])]
+    available = [name for name in selected if name in header]
+    if not available:
         raise UserError(
-            f"{path} has no column {wanted[0]}; download it again or select another report line."
+            f"{path} has no column {selected[0]}; download it again or select another report line."
         )
-    return found
+    return available
 
 
 def _report(reports: list[str], rules: LabelRules) -> str:

@@ -95,14 +95,14 @@ def read_potassium_labels(
 ) -> tuple[pd.DataFrame, SkippedRows]:
     """Read the potassium of each record from `labevents.csv`, in one pass over the table.
 
-    For each record, only the result that the rules select is used. If this result is implausible,
-    the record has neither a label nor a value; if its flag is unknown, only a value. Results
-    without a number are skipped before the selection.
+    The rules select one result for each record, among those with a number. If this result is
+    implausible, the record has neither a label nor a value. If its flag is unknown, the record has
+    a value but no label.
 
     Args:
         path: The table, plain or gzipped.
         records: Result of `read_records`.
-        rules: Rules that select results and define which are abnormal.
+        rules: Rules that select results and define abnormal results.
         progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:

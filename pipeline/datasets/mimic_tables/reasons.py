@@ -9,10 +9,10 @@ def first_reason(label: str, *reasons: tuple[str, str]) -> str:
 
     Args:
         label: A key of `REASONS`.
-        *reasons: Conditions with the reason for each, in order of precedence.
+        *reasons: Pairs of a condition and its reason, in order of precedence.
 
     Returns:
-        An expression of type ENUM over all reasons of the label, NULL where no condition holds.
+        An expression of type ENUM over all reasons of the label; NULL if no condition holds.
     """
-    cases = " ".join(f"WHEN {condition} THEN {quote_text(why)}" for condition, why in reasons)
+    cases = " ".join(f"WHEN {condition} THEN {quote_text(reason)}" for condition, reason in reasons)
     return f"(CASE {cases} END)::ENUM{quote_list(REASONS[label])} AS {reason_column(label)}"

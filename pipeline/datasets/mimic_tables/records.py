@@ -18,7 +18,7 @@ _PATH_IS_BROKEN = "coalesce(contains(path, chr(10)) OR contains(path, chr(13)), 
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """Read the record list, except for the paths, which take most of the memory.
+    """Read the record list without the paths, which take most of the memory.
 
     Args:
         path: `record_list.csv`, plain or gzipped.
@@ -53,24 +53,26 @@ def read_paths(path: Path, limit: int | None = None) -> pa.Array:
         limit: Number of records to read. Default: all.
 
     Returns:
-        Strings in the list's order, empty where missing. As in `read_records`, an invalid list may
-        raise UserError.
+        Strings in the list's order; missing paths are empty.
+
+    Raises:
+        UserError: The list is invalid; see `read_records`.
     """
     query = f"SELECT coalesce({columns.text('path')}, '') AS path FROM csv"
     with open_engine() as connection:
-        found = _scan(connection, path, query if limit is None else f"{query} LIMIT {limit}")
-    return found["path"].combine_chunks()
+        rows = _scan(connection, path, query if limit is None else f"{query} LIMIT {limit}")
+    return rows["path"].combine_chunks()
 
 
 def _scan(connection: Connection, path: Path, query: str) -> pa.Table:
     skipped = SkippedRows()
-    found = scan_csv(connection, path, _COLUMNS, skipped, lambda: fetch(connection, query))
+    rows = scan_csv(connection, path, _COLUMNS, skipped, lambda: fetch(connection, query))
     if count := skipped.total():
         raise UserError(
             f"{path} has {count} rows whose number of fields differs from the header's or that are "
             "not UTF-8; download it again."
         )
-    return found
+    return rows
 
 
 def _check(connection: Connection, path: Path, records: pa.Table) -> None:
@@ -99,6 +101,6 @@ def _check(connection: Connection, path: Path, records: pa.Table) -> None:
 
 def _first(connection: Connection, column: str, condition: str) -> str | None:
     """Return a field of the first row that satisfies a condition."""
-    found = fetch(connection, f"SELECT {column} FROM csv WHERE {condition} LIMIT 1")
-    text: str | None = found[column][0].as_py()
+    row = fetch(connection, f"SELECT {column} FROM csv WHERE {condition} LIMIT 1")
+    text: str | None = row[column][0].as_py()
     return text

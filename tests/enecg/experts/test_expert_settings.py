@@ -37,9 +37,9 @@ def save(expert: str, path: Path, **contents: Any) -> dict[str, torch.Tensor]:
 
 def test_every_setting_is_tested():
     known = {
-        (name, one.name, one.architecture_key)
+        (name, setting.name, setting.architecture_key)
         for name in list_experts()
-        for one in get_definition(name).settings
+        for setting in get_definition(name).settings
     }
     assert known == {setting[:3] for setting in SETTINGS}
 

@@ -76,7 +76,7 @@ def test_windows_are_processed_independently(published: Path):
     windowed = load_expert("moment-windows", str(published))
     assert isinstance(windowed, FrozenExpert)
     with torch.inference_mode():
-        before, after = (windowed.states(each) for each in (ecgs, changed))
+        before, after = (windowed.states(records) for records in (ecgs, changed))
     assert before.shape == (2, 12, 4 * 64, TINY["d_model"])
     torch.testing.assert_close(before[:, :, :128], after[:, :, :128])
     assert (before[:, :, 128:] - after[:, :, 128:]).abs().max() > 0.1
