@@ -1,12 +1,15 @@
 """Scores and CPU time of heads and gate, compared with scikit-learn on the same embeddings.
 
-    python benchmarks/heads.py ludb:LUDB --store stores-data/lab [--repeats 5] [--task NAME:KIND]
+    python benchmarks/heads.py ludb:LUDB --store stores-data/lab [--repeats 5] [--limit N]
+        [--task NAME:KIND]
 
 The benchmark uses all experts with the weights random:0 in the store, and the same random cohorts
 for all methods. The models of scikit-learn are fitted on standardized embeddings of training and
 validation patients: ridge regression (penalty selected by cross-validation) and logistic regression
 (C = 0.01) on each embedding and on all embeddings concatenated, and histogram gradient boosting on
-all embeddings concatenated. Multilabel tasks have one model per label.
+all embeddings concatenated and, with 200 trees and a learning rate of 0.05, on the measurements.
+Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
+each of the experts: the gate is trained again on the heads of the others.
 
 Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
 tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is better), means
@@ -35,13 +38,14 @@ from enecg.errors import UserError
 from enecg.metrics import Metric
 from enecg.tasks import ALL, Task
 from pipeline.evaluation.differences import compare_methods
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, TaskPredictions
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, WITHOUT, TaskPredictions
 from pipeline.evaluation.scores import compute_metric, draw_patients, task_metrics
 from pipeline.labels.targets import fit_targets
 from pipeline.training.cohorts import Cohort, draw_cohort
 from pipeline.training.features import Features, read_features
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import check_labels
+from pipeline.training.leave_one_out import add_leave_one_out
 from pipeline.training.repeat import run_repeats
 from pipeline.training.settings import Adaptation, FitSettings, TrainSettings
 from pipeline.training.torch_state import single_thread
@@ -55,9 +59,13 @@ PENALTIES = np.logspace(-1, 6, 15)
 """Values of `alpha` for ridge regression."""
 INVERSE_PENALTY = 0.01
 """Value of `C` for logistic regression."""
-ITERATIONS = 30
-"""Trees of gradient boosting per class."""
-BINS = 32
+MEASUREMENTS = "measurements"
+BOOSTED: dict[str, dict[str, Any]] = {
+    EVERY_EXPERT: {"max_iter": 30, "max_bins": 32},
+    MEASUREMENTS: {"max_iter": 200, "learning_rate": 0.05},
+}
+"""Embeddings that gradient boosting is fitted on, and its settings: thousands of features take
+minutes, so that it has fewer trees and bins on all embeddings."""
 
 Values = dict[tuple[str, str, str], list[TaskPredictions]]
 """Predictions of each repeat by task, family (adaptation or model of scikit-learn) and method."""
@@ -68,6 +76,7 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--store", required=True)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT records")
     parser.add_argument("--task", action="append", default=[], help="NAME:KIND of own tasks")
     arguments = parser.parse_args()
     settings = TrainSettings(
@@ -75,6 +84,7 @@ def main() -> None:
         own_tasks=tuple(arguments.task),
         weights=("random:0",),
         repeats=arguments.repeats,
+        limit=arguments.limit,
     )
     inputs = prepare_inputs(arguments.dataset, arguments.store, settings)
     patients = as_ids(inputs.labels["patient_id"])
@@ -96,6 +106,13 @@ def main() -> None:
                 cohorts, inputs, features, FitSettings(adaptation=adaptation), lambda *_: None
             )
         seconds[adaptation] = time.process_time() - began
+        if adaptation == DEFAULT and len(features.experts) > 1:
+            began = time.process_time()
+            with single_thread():
+                repeats = add_leave_one_out(
+                    repeats, inputs, features, FitSettings(adaptation=adaptation), lambda *_: None
+                )
+            seconds["gates without each expert"] = time.process_time() - began
         for repeat in repeats:
             for prediction in repeat.predictions:
                 key = (prediction.task.name, adaptation, prediction.method)
@@ -114,13 +131,19 @@ def main() -> None:
 
 
 def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
-    """Return the embeddings concatenated and, for linear models, also the single embeddings.
+    """Return the embeddings concatenated and others that a model is fitted on.
 
-    Other models take too long on single embeddings.
+    Linear models are fitted on each embedding, and gradient boosting on those of `BOOSTED`; it
+    takes too long on each embedding.
     """
     concatenated = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
     parts = {EVERY_EXPERT: replace(features, experts={EVERY_EXPERT: concatenated})}
-    return {"each embedding": features} | parts if model == LINEAR else parts
+    if model == LINEAR:
+        return {"each embedding": features} | parts
+    if MEASUREMENTS in features.experts:
+        measured = {MEASUREMENTS: features.experts[MEASUREMENTS]}
+        parts[MEASUREMENTS] = replace(features, experts=measured)
+    return parts
 
 
 def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None:
@@ -133,6 +156,7 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
         (ADAPTATIONS[1], ENSEMBLE),
         (LINEAR, EVERY_EXPERT),
         (BOOSTING, EVERY_EXPERT),
+        *([(BOOSTING, MEASUREMENTS)] if MEASUREMENTS in experts else []),
     ]
     others = (
         (DEFAULT, CONSTANT),
@@ -141,6 +165,9 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
         *combined,
     )
     print_comparisons(inputs.tasks, ENSEMBLE, others, values)
+    if len(experts) > 1:
+        others = [(DEFAULT, WITHOUT + expert) for expert in experts]
+        print_comparisons(inputs.tasks, ENSEMBLE, others, values)
     # The ensemble `confidence` does not support regression.
     ranked = [(DEFAULT, ENSEMBLE), *((f, name) for f, name in combined if name != "confidence")]
     ranks = np.mean([rank(task, ranked, values) for task in inputs.tasks], axis=0)
@@ -218,12 +245,12 @@ def has_labels(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
     return True
 
 
-def build_model(task: Task, model: str) -> Any:
-    """Build an unfitted model of scikit-learn."""
+def build_model(task: Task, model: str, embedding: str) -> Any:
+    """Build an unfitted model of scikit-learn for an embedding."""
     if model == BOOSTING:
         regression = task.kind == "regression"
         kind = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
-        return kind(max_iter=ITERATIONS, max_bins=BINS, early_stopping=False, random_state=0)
+        return kind(**BOOSTED[embedding], early_stopping=False, random_state=0)
     if task.kind == "regression":
         return make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
     return make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
@@ -245,7 +272,7 @@ def probe(
                 x, x_tested = (
                     embedding[features.find_rows(ids)].float().numpy() for ids in (fitted, tested)
                 )
-                trained = build_model(task, model)
+                trained = build_model(task, model, expert)
                 if task.kind == "multilabel":
                     trained = OneVsRestClassifier(trained)
                 trained.fit(x, y)

@@ -102,6 +102,9 @@ def check_training(
     short_records: ShortRecords = "refuse",
     derive_leads: bool = False,
     base: Path | None = None,
+    baselines: str | None = None,
+    limit: int | None = None,
+    records: Path | None = None,
     **_: Any,
 ) -> None:
     """Check the tasks, the run folder, and the base run or, without one, the stores."""
@@ -109,10 +112,12 @@ def check_training(
     from pipeline.extraction.request import StoreSelection
     from pipeline.runs.base_run import open_base
     from pipeline.runs.output_folder import check_output
+    from pipeline.training.baseline_stores import BaselineRequest, open_baselines, parse_baselines
     from pipeline.training.cache import open_cache
 
     check_tasks(tasks, own_tasks, labels)
     check_output(out)
+    weights_of_baselines = None if baselines is None else parse_baselines(baselines)
     if base is not None:
         open_base(str(base))
         return
@@ -121,7 +126,14 @@ def check_training(
         *(split(experts), split(weights), split(pooling), dtype, split(expert_settings), decoding),
         split(precision),
     )
-    open_cache(store, open_dataset(dataset, decoding).namespace, selection)
+    namespace = open_dataset(dataset, decoding).namespace
+    cache = open_cache(store, namespace, selection)
+    if weights_of_baselines is not None:
+        request = BaselineRequest(
+            *(dataset, store, selection, weights_of_baselines, limit),
+            None if records is None else str(records),
+        )
+        open_baselines(request, namespace, cache.experts)
 
 
 def check_sweep(

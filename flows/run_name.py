@@ -19,7 +19,7 @@ def run_name() -> str:
     """
     parameters = flow_run.parameters
     parts = [str(flow_run.flow_name)]
-    if experts := split(parameters.get("experts") or ()):
+    if experts := split(parameters.get("experts") or [parameters.get("expert") or ""]):
         parts.append(",".join(experts))
     for word, name in (("of", "dataset"), ("in", "store")):
         if parameters.get(name):

@@ -31,11 +31,22 @@ Out = Annotated[
 
 def table(
     which: Annotated[
-        Literal["1", "2", "3", "figure3", "differences", "label-efficiency"],
+        Literal[
+            "1",
+            "2",
+            "3",
+            "figure3",
+            "differences",
+            "random-weights",
+            "leave-one-out",
+            "label-efficiency",
+        ],
         Parameter(
             help="1: experts with untrained heads; 2: fine-tuned experts and EnECG; 3: ensembles "
             "of the experts; figure3: memory and throughput; differences: EnECG minus other "
-            "methods; label-efficiency: curves of train --label-fractions."
+            "methods; random-weights: experts minus the same experts with random weights; "
+            "leave-one-out: EnECG without each expert; label-efficiency: curves of train "
+            "--label-fractions."
         ),
     ],
     run: Folder,

@@ -121,6 +121,24 @@ LabelFractions = Annotated[
     ),
 ]
 
+Baselines = Annotated[
+    str | None,
+    Parameter(
+        group=HEADS,
+        help="random or random:SEED: also train heads on embeddings of the same experts with "
+        "random weights (random is random:0), for experts with published weights or weights from "
+        "a file. They are rows of the tables, and not part of the gate and of ensembles.",
+    ),
+]
+LeaveOneOut = Annotated[
+    bool,
+    Parameter(
+        group=GATE,
+        help="Train the gate also without each of the experts, and show EnECG without each of them "
+        "with its paired difference.",
+    ),
+]
+
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
 Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
 Patience = Annotated[

@@ -139,7 +139,7 @@ def evaluate(
     unseen = find_unseen(saved, source, record_id)
     columns = [task.column for task in trained if task.column in table]
     labeled = table[columns].notna().any(axis=1).to_numpy()
-    complete = find_complete(cache, record_id[labeled & unseen.any(0)], command)
+    complete = find_complete(cache.stores, record_id[labeled & unseen.any(0)], command)
     is_complete = np.isin(record_id, complete.record_id)
     table, unseen = table[is_complete], unseen[:, is_complete]
     unseen, pretraining_notes = check_unseen(

@@ -10,8 +10,8 @@ import numpy as np
 from enecg.errors import UserError
 from enecg.experts import Expert
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation.differences import compute_differences
-from pipeline.evaluation.predictions import ENSEMBLE
+from pipeline.evaluation.differences import Difference, compute_differences
+from pipeline.evaluation.predictions import ENSEMBLE, RANDOM, WITHOUT
 from pipeline.evaluation.scores import Score, compute_scores
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import fit_targets
@@ -34,13 +34,11 @@ from pipeline.training.label_efficiency import (
     train_fractions,
 )
 from pipeline.training.labeled_repeat import check_labels
+from pipeline.training.leave_one_out import add_leave_one_out
 from pipeline.training.parallel import count_cores
-from pipeline.training.pretraining_patients import (
-    ListPaths,
-    check_cohorts,
-    find_pretrained,
-    run_list,
-)
+from pipeline.training.pretraining_check import check_pretraining
+from pipeline.training.pretraining_patients import run_list
+from pipeline.training.random_baselines import add_random_baselines
 from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, choose_references, run_repeats
 from pipeline.training.settings import TrainSettings
@@ -124,31 +122,26 @@ def train(
             f"--top-k {settings.fit.top_k} exceeds the number of experts "
             f"({len(inputs.cache.experts)}); use a smaller number, or 0 to use all."
         )
+    if settings.leave_one_out and len(inputs.cache.experts) < 2:
+        raise UserError(
+            f"--leave-one-out needs at least two experts, but there is only "
+            f"{next(iter(inputs.cache.experts))}; extract and select another, or omit the option."
+        )
     fractions = [value for value in parse_fractions(settings.label_fractions) if value < 1]
     if base is None:
         splits = make_splits(settings, inputs)
     else:
         loaded = load_cohorts(base, inputs.record_id, inputs.dataset.index())
         splits = Splits(tuple(loaded), folds=base.config.get("folds"))
-    pretrained = find_pretrained(
-        [embeddings.provenance for embeddings in inputs.cache.experts.values()],
-        inputs.dataset.namespace,
-        ListPaths(
-            settings.weights, settings.pretraining_patients, None if base is None else base.folder
-        ),
+    splits, pretrained = check_pretraining(
+        splits, inputs, settings, None if base is None else base.folder
     )
-    cohorts, pretraining_notes = check_cohorts(
-        splits.cohorts,
-        pretrained,
-        inputs.labels["patient_id"],
-        exclude=settings.exclude_pretrained,
-    )
+    cohorts = splits.cohorts
     for cohort in cohorts:
         check_labels(cohort, inputs)
     notes = (
         *inputs.notes,
         *splits.notes,
-        *pretraining_notes,
         *_note_unknown_classes(cohorts, inputs),
         *note_rare_labels(cohorts, inputs),
     )
@@ -159,8 +152,9 @@ def train(
         for note in notes:
             log.write(note)
         names = list(inputs.cache.experts)
-        steps = len(names) + 2 if len(names) > 1 else 1
-        log_fit = _make_log_callback(log, progress, steps * (1 + len(fractions)))
+        steps = (len(names) + 2 if len(names) > 1 else 1) * (1 + len(fractions))
+        steps += len(inputs.baselines) + (len(names) if settings.leave_one_out else 0)
+        log_fit = _make_log_callback(log, progress, steps)
         record_id = np.unique(np.concatenate([cohort.record_id for cohort in cohorts]))
         features = read_features(
             inputs.cache, record_id, device, max_bytes=settings.fit.max_cache_bytes
@@ -172,6 +166,18 @@ def train(
             cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
         )
         domains = fit_domains(features, cohorts)
+        if inputs.baselines:
+            random = read_features(
+                Cache(dict(inputs.baselines), inputs.cache.leads),
+                record_id,
+                device,
+                max_bytes=settings.fit.max_cache_bytes,
+            )
+            repeats = add_random_baselines(
+                repeats, inputs, random, settings.fit, log_fit, threads=threads
+            )
+        if settings.leave_one_out:
+            repeats = add_leave_one_out(repeats, inputs, features, settings.fit, log_fit)
         scores = _compute_scores(repeats, names)
         efficiency = LabelEfficiency()
         if settings.label_fractions:
@@ -179,10 +185,7 @@ def train(
                 *(fractions, repeats, inputs, features, settings.fit, log_fit), threads=threads
             )
             inputs = replace(inputs, notes=(*notes, *efficiency.notes))
-        differences = compute_differences(
-            [prediction for repeat in repeats for prediction in repeat.predictions],
-            choose_references(repeats),
-        )
+        differences = _compute_differences(repeats, inputs)
         seconds = time.monotonic() - started
         write_run(
             *(unfinished, settings, device, inputs, repeats, scores, seconds),
@@ -217,6 +220,24 @@ def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[
     scores = compute_scores([item for item in predictions if item.method != ENSEMBLE])
     copies = [replace(score, method=ENSEMBLE) for score in scores if score.method == experts[0]]
     return (*scores, *copies)
+
+
+def _compute_differences(repeats: Sequence[Repeat], inputs: Inputs) -> tuple[Difference, ...]:
+    """Compare EnECG with other methods and without experts, and experts with random weights."""
+    predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
+    methods = dict.fromkeys(prediction.method for prediction in predictions)
+
+    def choose(method: str) -> dict[str, dict[str, list[str]]]:
+        return {method: {task.name: [method] * len(repeats) for task in inputs.tasks}}
+
+    choices = choose_references(repeats)
+    for method in methods:
+        if method.startswith(WITHOUT):
+            choices |= choose(method)
+    differences = compute_differences(predictions, choices)
+    for expert in inputs.baselines:
+        differences += compute_differences(predictions, choose(RANDOM + expert), method=expert)
+    return differences
 
 
 def _draw_page(run: runs.RunResults) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import parameters as p
+from flows import pretraining_parameters as pp
 from flows import training_parameters as tp
 from flows.job import Artifact, current_job
 from flows.progress import Progress, forward_logs
@@ -48,6 +49,8 @@ def sweep(
     test_folds: p.TestFolds = (),
     limit: p.Limit = None,
     records: p.Records = None,
+    exclude_pretrained: pp.ExcludePretrained = False,
+    pretraining_patients: pp.PretrainingPatients = (),
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
 ) -> tuple[str, ...]:
@@ -88,6 +91,8 @@ def sweep(
         seed=seed,
         limit=limit,
         records=None if records is None else str(records),
+        exclude_pretrained=exclude_pretrained,
+        pretraining_patients=tuple(map(str, pretraining_patients)),
         fit=FitSettings(batch_size=batch_size, epochs=epochs, patience=patience),
     )
     space = search_space(

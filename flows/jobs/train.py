@@ -49,6 +49,8 @@ def train(
     records: p.Records = None,
     exclude_pretrained: pp.ExcludePretrained = False,
     pretraining_patients: pp.PretrainingPatients = (),
+    baselines: tp.Baselines = None,
+    leave_one_out: tp.LeaveOneOut = False,
     base: tp.Base = None,
     epochs: tp.Epochs = 100,
     patience: tp.Patience = 10,
@@ -115,6 +117,8 @@ def train(
         records=None if records is None else str(records),
         exclude_pretrained=exclude_pretrained,
         pretraining_patients=tuple(map(str, pretraining_patients)),
+        baselines=baselines,
+        leave_one_out=leave_one_out,
         base=None if base is None else str(base),
         fit=FitSettings(
             batch_size=batch_size,

@@ -1,4 +1,4 @@
-"""Paired differences between EnECG and other methods, with bootstrap intervals by patient."""
+"""Paired differences between methods, with bootstrap intervals by patient."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,21 +24,27 @@ Choices = Mapping[str, Mapping[str, Sequence[str]]]
 
 @dataclass(frozen=True)
 class Difference(Measure):
-    """Difference of a metric: its value for EnECG minus its value for another method.
+    """Difference of a metric: its value for a method minus its value for another method.
 
     Attributes:
         task: Name of the task.
         reference: Name of the comparison, such as ``"best expert"``.
         chosen: Name of the other method in each repeat.
+        method: Name of the method. Default: EnECG.
     """
 
     task: str
     reference: str
     chosen: tuple[str, ...]
+    method: str = ENSEMBLE
 
 
 def compute_differences(
-    predictions: Sequence[TaskPredictions], choices: Choices, seed: int = 0
+    predictions: Sequence[TaskPredictions],
+    choices: Choices,
+    seed: int = 0,
+    *,
+    method: str = ENSEMBLE,
 ) -> tuple[Difference, ...]:
     """Compute the differences in the main metric of each task and in its `SECOND_METRICS`.
 
@@ -49,6 +55,7 @@ def compute_differences(
         predictions: Predictions of all methods, tasks and repeats.
         choices: Methods to compare with.
         seed: Seed of the bootstrap.
+        method: The method that is compared with them.
 
     Returns:
         The differences, ordered by comparison and task.
@@ -61,7 +68,7 @@ def compute_differences(
     for reference, by_task in choices.items():
         for task, chosen in by_task.items():
             repeats = range(len(chosen))
-            ours = [by_key[ENSEMBLE, task, repeat] for repeat in repeats]
+            ours = [by_key[method, task, repeat] for repeat in repeats]
             others = [by_key[chosen[repeat], task, repeat] for repeat in repeats]
             counts = draw_patients(ours, seed)
             main, secondary = task_metrics(ours[0].task)
@@ -72,7 +79,11 @@ def compute_differences(
                 measure = compare_methods(metric, ours, others, counts)
                 differences.append(
                     Difference(
-                        **vars(measure), task=task, reference=reference, chosen=tuple(chosen)
+                        **vars(measure),
+                        task=task,
+                        reference=reference,
+                        chosen=tuple(chosen),
+                        method=method,
                     )
                 )
     return tuple(differences)

@@ -20,6 +20,10 @@ RIDGE = "ridge regression"
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
 """Prefix of an expert's name for the method that uses it with untrained heads."""
+RANDOM = "random weights:"
+"""Prefix of an expert's name for the method that uses the same expert with random weights."""
+WITHOUT = f"{ENSEMBLE} without "
+"""Prefix of an expert's name for EnECG with a gate over the other experts."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class TaskPredictions:
     Attributes:
         task: The task.
         method: Name of an expert or ensemble, `CONSTANT`, `CHANCE`, `RIDGE`, `ENSEMBLE`, or
-            `ZERO_SHOT` + expert.
+            `ZERO_SHOT`, `RANDOM` or `WITHOUT` + expert.
         repeat: Index of the repeat.
         record_id: Record id of each test record.
         patient_id: Patient id of each test record.

@@ -1,21 +1,39 @@
-"""Table of paired differences between EnECG and other methods."""
+"""Tables of paired differences between EnECG and other methods, and of experts' weights."""
 
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from pipeline.evaluation.differences import Difference
-from pipeline.evaluation.predictions import ENSEMBLE, RIDGE
+from pipeline.evaluation.predictions import ENSEMBLE, RANDOM, RIDGE, WITHOUT
 from pipeline.report.table import (
     NOT_APPLICABLE,
     UNDEFINED,
     Table,
+    method_label,
     score_columns,
     score_heading,
 )
 from pipeline.runs.results import RunResults
 
 TITLE = f"Differences: {ENSEMBLE} minus methods that are chosen on validation patients"
+RANDOM_TITLE = "Differences: experts minus the same experts with random weights"
 MINUS = "−"
+
+MEASURED = (
+    "mean over repeats [95% interval of the paired difference, both methods on the same bootstrap "
+    "draws of patients]. Negative values of errors (↓) and positive values of scores (↑)"
+)
+"""Beginning of the notes that explain differences."""
+
+
+def enecg_differences(run: RunResults) -> list[Difference]:
+    """Return the differences between EnECG and methods that are chosen on validation patients."""
+    return [
+        one
+        for one in run.differences
+        if one.method == ENSEMBLE and not one.reference.startswith(WITHOUT)
+    ]
 
 
 def difference_table(run: RunResults) -> Table:
@@ -27,29 +45,63 @@ def difference_table(run: RunResults) -> Table:
     Returns:
         Mean difference with its interval, and the name of the other method.
     """
-    by_key = {
-        (difference.reference, difference.task, difference.metric): difference
-        for difference in run.differences
-    }
-    columns = score_columns(run)
-    rows = []
-    for reference in dict.fromkeys(difference.reference for difference in run.differences):
-        cells = (
-            format_difference(by_key.get((reference, task.name, metric)), named=reference != RIDGE)
-            for task, metric, _ in columns
+    differences = enecg_differences(run)
+    rows = [
+        (
+            f"{ENSEMBLE} {MINUS} {reference}",
+            *_format_row(
+                run,
+                [one for one in differences if one.reference == reference],
+                named=reference != RIDGE,
+            ),
         )
-        rows.append((f"{ENSEMBLE} {MINUS} {reference}", *cells))
-    heading = (
-        score_heading(task) if metric == task.metric_name else f"{task.title}, {metric} ↑"
-        for task, metric, _ in columns
-    )
+        for reference in dict.fromkeys(one.reference for one in differences)
+    ]
     note = (
-        "Differences: mean over repeats [95% interval of the paired difference, both methods on "
-        "the same bootstrap draws of patients]. Negative values of errors (↓) and positive values "
-        "of scores (↑) are better. Best expert and best other ensemble: the one with the lowest "
-        "validation loss in each repeat."
+        f"Differences: {MEASURED} are better. Best expert and best other ensemble: the one with "
+        "the lowest validation loss in each repeat."
     )
-    return Table(TITLE, ("", *heading), tuple(rows), notes=(note,))
+    return Table(TITLE, ("", *column_headings(run)), tuple(rows), notes=(note,))
+
+
+def random_weights_table(run: RunResults) -> Table:
+    """Build a table of the differences between experts and the same experts with random weights.
+
+    Args:
+        run: Results of a run with random baselines.
+
+    Returns:
+        A table with one row per expert and one column per task and metric.
+    """
+    rows = [
+        (
+            f"{expert} {MINUS} {method_label(RANDOM + expert, run)}",
+            *_format_row(run, [one for one in run.differences if one.method == expert]),
+        )
+        for expert in run.random_baselines
+    ]
+    note = (
+        f"Experts and random weights: {MEASURED} are better. Both have the same heads and "
+        "patients. Experts with random weights are not part of the gate and of ensembles."
+    )
+    return Table(RANDOM_TITLE, ("", *column_headings(run)), tuple(rows), notes=(note,))
+
+
+def column_headings(run: RunResults) -> list[str]:
+    """Return the headings of the columns of `score_columns`."""
+    return [
+        score_heading(task) if metric == task.metric_name else f"{task.title}, {metric} ↑"
+        for task, metric, _ in score_columns(run)
+    ]
+
+
+def _format_row(
+    run: RunResults, differences: Sequence[Difference], *, named: bool = False
+) -> Iterator[str]:
+    """Format the differences of one comparison, one cell per task and metric."""
+    found = {(one.task, one.metric): one for one in differences}
+    for task, metric, _ in score_columns(run):
+        yield format_difference(found.get((task.name, metric)), named=named)
 
 
 def format_difference(difference: Difference | None, *, named: bool = False) -> str:

@@ -37,7 +37,7 @@ def pretraining_warnings(dataset: str, pretrained: Mapping[str, Sequence[str]]) 
 
     Args:
         dataset: Namespace of the data set, such as ``ptb-xl/1.0.3``.
-        pretrained: Names of pretraining data sets by expert; see `find_pretrained`.
+        pretrained: Names of pretraining data sets by expert; see `find_pretraining_data`.
 
     Returns:
         One warning per expert.

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -12,9 +12,14 @@ from typing import Any
 
 from enecg.errors import UserError
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RIDGE, ZERO_SHOT
-from pipeline.report.difference_table import difference_table
+from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RANDOM, RIDGE, ZERO_SHOT
+from pipeline.report.difference_table import (
+    difference_table,
+    enecg_differences,
+    random_weights_table,
+)
 from pipeline.report.label_efficiency_table import label_efficiency_table
+from pipeline.report.leave_one_out_table import leave_one_out_table, list_left_out
 from pipeline.report.notes import other_metrics_notes, run_notes
 from pipeline.report.resource_table import resource_table
 from pipeline.report.table import (
@@ -36,12 +41,22 @@ TITLES = {
 
 
 FURTHER_TABLES: dict[
-    str, tuple[Callable[[RunResults], Table], Callable[[RunResults], Sequence[Any]], str]
+    str, tuple[Callable[[RunResults], Table], Callable[[RunResults], Collection[Any]], str]
 ] = {
     "differences": (
         difference_table,
-        lambda run: run.differences,
+        enecg_differences,
         "Train again with this version.",
+    ),
+    "random-weights": (
+        random_weights_table,
+        lambda run: run.random_baselines,
+        "Train again with --baselines random.",
+    ),
+    "leave-one-out": (
+        leave_one_out_table,
+        list_left_out,
+        "Train again with --leave-one-out.",
     ),
     "label-efficiency": (
         label_efficiency_table,
@@ -65,10 +80,15 @@ def table_methods(run: RunResults, number: str) -> list[str]:
     """
     by_table = {
         "1": [method for method in run.methods if method.startswith(ZERO_SHOT)],
-        "2": [*run.weights, *([ENSEMBLE] if len(run.weights) > 1 else [])],
+        "2": [*_with_baselines(run.weights), *([ENSEMBLE] if len(run.weights) > 1 else [])],
         "3": [method for method in run.ensembles if method != ENSEMBLE] + [ENSEMBLE],
     }
     return [method for method in (*BASELINES, RIDGE, *by_table[number]) if method in run.methods]
+
+
+def _with_baselines(experts: Iterable[str]) -> Iterator[str]:
+    for name in experts:
+        yield from (name, RANDOM + name)
 
 
 def has_table(run: RunResults, number: str) -> bool:
@@ -165,8 +185,7 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
 
     Args:
         run: Results of a run.
-        which: ``"1"``, ``"2"``, ``"3"``, ``"figure3"``, ``"differences"`` or
-            ``"label-efficiency"``.
+        which: ``"1"``, ``"2"``, ``"3"``, ``"figure3"``, or one of `FURTHER_TABLES`.
         extra: Add tables of the other metrics.
 
     Returns:
@@ -207,15 +226,17 @@ def page_tables(run: RunResults) -> tuple[list[Table], tuple[str, ...]]:
         run: Results of the run.
 
     Returns:
-        Tables 2, 3 and 1, differences and label efficiency (those that the run has), and the notes
+        Tables 2, 3 and 1 and those of `FURTHER_TABLES` (those that the run has), and the notes
         that apply to all of them.
     """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     tables = [paper_table(run, number) for number in numbers]
-    if tables and run.differences:
-        tables.insert(1, difference_table(run))
-    if tables and run.label_fractions:
-        tables.append(label_efficiency_table(run))
+    if tables:
+        further = {
+            name: build(run) for name, (build, values, _) in FURTHER_TABLES.items() if values(run)
+        }
+        last = [further.pop("label-efficiency")] if "label-efficiency" in further else []
+        tables = [tables[0], *further.values(), *tables[1:], *last]
     return tables, (*run_notes(run), *_paper_notes(run, numbers))
 
 

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation.predictions import BASELINES, CONSTANT, ENSEMBLE, RIDGE, ZERO_SHOT
+from pipeline.evaluation.predictions import (
+    BASELINES,
+    CONSTANT,
+    ENSEMBLE,
+    RANDOM,
+    RIDGE,
+    WITHOUT,
+    ZERO_SHOT,
+)
 from pipeline.report.table import method_label
 from pipeline.report.theme import (
     ENSEMBLE_COLOR,
@@ -28,13 +36,13 @@ def plot_scores(run: RunResults, task: TaskSummary) -> Figure:
         task: The task.
 
     Returns:
-        The figure, without untrained heads.
+        The figure, without untrained heads and without EnECG without an expert.
     """
     # The large errors of untrained heads would dominate the scale.
     methods = [
         name
         for name in run.methods
-        if not name.startswith(ZERO_SHOT) and run.score(name, task.name) is not None
+        if not name.startswith((ZERO_SHOT, WITHOUT)) and run.score(name, task.name) is not None
     ]
     figure = new_figure(height=0.9 + 0.24 * len(methods))
     axes = figure.subplots()
@@ -57,11 +65,13 @@ def plot_scores(run: RunResults, task: TaskSummary) -> Figure:
 
 def _short_label(method: str, run: RunResults) -> str:
     """Return a method's name, with an asterisk if an expert's weights are untrained."""
+    if method.startswith(RANDOM):
+        return f"{method.removeprefix(RANDOM)}, random*"
     return f"{method}*" if "untrained" in method_label(method, run) else method
 
 
 def _color(method: str, run: RunResults) -> str:
-    if method in (*BASELINES, RIDGE):
+    if method in (*BASELINES, RIDGE) or method.startswith(RANDOM):
         return MUTED
     if method in run.weights:
         return EXPERT_COLOR

@@ -62,13 +62,24 @@ def list_facts(run: RunResults) -> list[tuple[str, str]]:
         ("Split", "by the table of folds" if folds else "70/20/10 by patient"),
         ("Repeats", f"{repeats} ({_seeds(config['seeds'])})"),
         ("Experts", ", ".join(f"{name} ({weights})" for name, weights in run.weights.items())),
+        *(
+            [
+                (
+                    "Random baselines",
+                    ", ".join(f"{name} ({one})" for name, one in run.random_baselines.items()),
+                )
+            ]
+            if run.random_baselines
+            else []
+        ),
         ("Trained on", f"{config['device']} in {config['seconds']:,.0f} s"),
         ("Finished", config["finished"].replace("T", " ")),
         ("Versions", ", ".join(map(" ".join, config["versions"].items()))),
     ]
     heads = settings.get("fit", {}).get("adaptation")
     if isinstance(heads, str):
-        facts.insert(5, ("Heads", heads))
+        place = next(place for place, (name, _) in enumerate(facts) if name == "Trained on")
+        facts.insert(place, ("Heads", heads))
     return facts
 
 

@@ -13,7 +13,7 @@ from pipeline.report.formats import render_page, to_markdown
 from pipeline.report.notes import pretraining_warnings, untrained_warning
 from pipeline.report.table import NOT_APPLICABLE, Table
 from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, figure_style, to_svg
-from pipeline.runs.pretraining import find_pretrained
+from pipeline.runs.pretraining_data import find_pretraining_data
 from pipeline.training.sweep import Sweep, SweepSummary
 
 PAGE = "sweep.html"
@@ -27,7 +27,7 @@ COLUMNS = 3
 def write_sweep(sweep: Sweep) -> str:
     """Write `sweep.md` and `sweep.html` into the folder of a sweep; return the Markdown."""
     table, summary = trials_table(sweep), describe_summary(sweep.summary)
-    pretrained = find_pretrained(sweep.summary.dataset, sweep.summary.weights)
+    pretrained = find_pretraining_data(sweep.summary.dataset, sweep.summary.weights)
     warnings = [
         *([untrained_warning(sweep.summary.untrained)] if sweep.summary.untrained else []),
         *pretraining_warnings(sweep.summary.dataset, pretrained),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enecg.metrics import SECONDARY_METRICS
-from pipeline.evaluation.predictions import BASELINES, CHANCE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, CHANCE, RANDOM, WITHOUT, ZERO_SHOT
 from pipeline.evaluation.scores import SECOND_METRICS, Measure
 from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
@@ -57,6 +57,15 @@ def method_label(method: str, run: RunResults) -> str:
         remarks += [f"untrained, {weights}"] if weights.startswith("random:") else []
         remarks += ["pretrained on this data set"] if expert in run.pretrained else []
         return f"{expert} ({'; '.join(remarks)})" if remarks else expert
+    if method.startswith(RANDOM):
+        expert = method.removeprefix(RANDOM)
+        return f"{expert} (untrained, {run.random_baselines.get(expert, RANDOM.rstrip(':'))})"
+    if method.startswith(WITHOUT):
+        others = [name for name in run.weights if name != method.removeprefix(WITHOUT)]
+        untrained = [name for name in others if name in run.untrained]
+        if not untrained:
+            return method
+        return f"{method} ({len(untrained)} of {len(others)} experts untrained)"
     if run.untrained:
         return f"{method} ({len(run.untrained)} of {len(run.weights)} experts untrained)"
     return method

@@ -83,7 +83,9 @@ def build_section(run: RunResults, details: RunDetails, task: TaskSummary) -> Ta
 def _plot_scores(run: RunResults, task: TaskSummary) -> Iterator[_Plot]:
     repeated = "Ticks: single repeats. " if len(run.config["seeds"]) > 1 else ""
     chance = "" if task.kind == "regression" else " Dotted: chance."
-    untrained = " Asterisk: with untrained experts." if run.untrained else ""
+    untrained = (
+        " Asterisk: with untrained experts." if run.untrained or run.random_baselines else ""
+    )
     yield (
         "Scores",
         plot_scores(run, task),

@@ -7,9 +7,9 @@ from typing import Any
 from enecg.errors import UserError
 from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.label_fractions import LabelFraction
-from pipeline.evaluation.predictions import BASELINES, RIDGE, ZERO_SHOT
+from pipeline.evaluation.predictions import BASELINES, RANDOM, RIDGE, WITHOUT, ZERO_SHOT
 from pipeline.evaluation.scores import Score
-from pipeline.runs.pretraining import find_pretrained
+from pipeline.runs.pretraining_data import find_pretraining_data
 from pipeline.runs.results_document import (
     Thresholds,
     parse_difference,
@@ -70,9 +70,15 @@ class RunResults:
         return [name for name, weights in self.weights.items() if weights.startswith("random:")]
 
     @property
+    def random_baselines(self) -> dict[str, str]:
+        """Random weights that an expert is compared with, by expert; empty without them."""
+        stores = self.config.get("random_baselines", ())
+        return {store["expert"]: store["weights"] for store in stores}
+
+    @property
     def pretrained(self) -> dict[str, list[str]]:
-        """Experts that were pretrained on patients of the data set; see `find_pretrained`."""
-        return find_pretrained(self.config["dataset"], self.weights)
+        """Experts that were pretrained on patients of the data set; see `find_pretraining_data`."""
+        return find_pretraining_data(self.config["dataset"], self.weights)
 
     @property
     def methods(self) -> list[str]:
@@ -87,7 +93,7 @@ class RunResults:
             for method in self.methods
             if method not in (*BASELINES, RIDGE)
             and method not in self.weights
-            and not method.startswith(ZERO_SHOT)
+            and not method.startswith((ZERO_SHOT, RANDOM, WITHOUT))
         ]
 
     def score(self, method: str, task: str) -> Score | None:

@@ -39,12 +39,16 @@ class _Store(_Strict):
     extractions: list[_Extraction]
 
 
+class _RandomBaseline(_Store):
+    weights: str
+
+
 class _Memory(_Strict):
     process: int
 
 
 class Config(_Strict):
-    """Types of the required keys of `config.json`, which is not trusted."""
+    """Types of the keys of `config.json` that are read; the file is not trusted."""
 
     dataset: str
     index_digest: str
@@ -63,6 +67,7 @@ class Config(_Strict):
     peak_memory_bytes: _Memory
     stores: list[_Store]
     versions: dict[str, str]
+    random_baselines: list[_RandomBaseline] = []
 
 
 class Provenance(_Strict):
@@ -73,7 +78,7 @@ class Provenance(_Strict):
     dtype: Literal["float16", "float32"]
 
 
-CONFIG_KEYS = frozenset(Config.model_fields)
+CONFIG_KEYS = frozenset(name for name, field in Config.model_fields.items() if field.is_required())
 """Required keys of `config.json`."""
 
 

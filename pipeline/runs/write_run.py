@@ -3,7 +3,7 @@
 It contains these files:
 
 - `config.json`: settings, the table of folds with its digest, library versions, duration, peak
-  memory, and the stores with their extraction rates.
+  memory, and the stores with their extraction rates; those of random baselines are separate.
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.
@@ -129,6 +129,12 @@ def write_run(
     }
     if folds is not None:
         config["folds"] = dict(folds)
+    if inputs.baselines:
+        config["random_baselines"] = [
+            _describe_store(store)
+            | {"weights": store.provenance["weights"], "provenance": store.provenance}
+            for store in inputs.baselines.values()
+        ]
     stores = {store.identity: store.provenance for store in inputs.cache.stores}
     results = results_document(
         inputs.tasks,

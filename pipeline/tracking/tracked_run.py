@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RANDOM, RIDGE
 from pipeline.evaluation.scores import Measure
 from pipeline.runs.export import export_run
 from pipeline.runs.results import CONFIG, RunResults, read_results
@@ -101,7 +101,13 @@ def _metrics(run: RunResults) -> dict[str, float]:
     """Return all metrics of EnECG, and the main metric of experts and baselines."""
     metrics: dict[str, float] = {}
     for task in run.tasks:
-        for method in (ENSEMBLE, *run.weights, RIDGE, CONSTANT):
+        for method in (
+            ENSEMBLE,
+            *run.weights,
+            *(RANDOM + expert for expert in run.random_baselines),
+            RIDGE,
+            CONSTANT,
+        ):
             score = run.score(method, task)
             if score is None:
                 continue

@@ -77,9 +77,9 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
             precision.get(name),
             settings.get(name, {}),
         )
-        matching = _find_matching(found, name, *choice, selection)
+        matching = find_matching(found, name, *choice, selection)
         if len(matching) > 1:
-            raise UserError(_ambiguous(name, matching))
+            raise UserError(describe_ambiguous(name, matching))
         if matching:
             experts[name] = matching[0]
         elif selection.experts:
@@ -218,7 +218,7 @@ def _is_selectable(name: str, weights: ExpertOption, found: FoundStores) -> bool
     return True
 
 
-def _find_matching(
+def find_matching(
     found: FoundStores,
     name: str,
     weights: str,
@@ -245,7 +245,7 @@ def _find_matching(
         for store in found.stores
         if all(store.provenance.get(key) == value for key, value in required.items())
         and store.provenance.get("precision", "float32") == precision
-        and settings.items() <= _stored_settings(name, store).items()
+        and settings.items() <= stored_settings(name, store).items()
     ]
     # Hashing a checkpoint takes seconds, so it is done only if there is a store to compare.
     digest = resolved.sha256() if matching else None
@@ -254,7 +254,7 @@ def _find_matching(
     return [store for store in matching if store.provenance["weights_sha256"] == digest]
 
 
-def _stored_settings(name: str, store: EmbeddingStore) -> Settings:
+def stored_settings(name: str, store: EmbeddingStore) -> Settings:
     """Return the settings of the expert whose embeddings a store contains."""
     architecture = store.provenance["architecture"]
     return {
@@ -263,10 +263,11 @@ def _stored_settings(name: str, store: EmbeddingStore) -> Settings:
     }
 
 
-def _ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
+def describe_ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
+    """Return the message for several stores with the same weights of an expert."""
     first, second = matching[:2]
     both = f"{first.location} and {second.location} both contain embeddings of {name}"
-    values = _stored_settings(name, first), _stored_settings(name, second)
+    values = stored_settings(name, first), stored_settings(name, second)
     different = [key for key in values[0] if values[0][key] != values[1][key]]
     if not different:
         return f"{both} with these weights, made with different library versions; remove one."

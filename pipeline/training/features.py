@@ -1,6 +1,6 @@
 """Embeddings in memory, joined across stores by record id."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +74,13 @@ class StoredEmbeddings(Mapping[str, Tensor]):
         return len(self.stores)
 
 
-def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteRecords:
+def find_complete(
+    stores: Sequence[EmbeddingStore], record_id: RecordIds, command: str
+) -> CompleteRecords:
     """Find the records that have an embedding in every store; unreadable records are skipped.
 
     Args:
-        cache: The stores.
+        stores: The stores.
         record_id: Ids of the requested records.
         command: The command that extracts missing records, for the error message.
 
@@ -89,7 +91,7 @@ def find_complete(cache: Cache, record_id: RecordIds, command: str) -> CompleteR
         StoreError: Some records have not been extracted yet.
     """
     complete = np.ones(len(record_id), dtype=bool)
-    for store in cache.stores:
+    for store in stores:
         status = _read_status(store, record_id)
         missing = int((status == ABSENT).sum())
         if missing:

@@ -1,7 +1,7 @@
 """Inputs of a training run: stores, records, labels and tasks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ from pipeline.datasets.registry import resolve_dataset
 from pipeline.datasets.selection import select_records
 from pipeline.extraction.request import extract_command
 from pipeline.labels.label_source import LabelSource, resolve_labels
+from pipeline.training.baseline_stores import (
+    BaselineRequest,
+    describe_architectures,
+    open_baselines,
+    parse_baselines,
+)
 from pipeline.training.cache import (
     EXTRACT_OBJECTS,
     Cache,
@@ -24,6 +30,7 @@ from pipeline.training.cache import (
 )
 from pipeline.training.features import find_complete
 from pipeline.training.settings import TrainSettings
+from stores.embeddings import EmbeddingStore
 from stores.record_ids import RecordIds
 
 
@@ -39,6 +46,7 @@ class Inputs:
         labels: Table with a row for each of `record_id`: ``patient_id`` and one column per task.
         tasks: The tasks to train.
         notes: Notes on the labels, shown below the result tables.
+        baselines: Stores of the random baselines by expert; empty without ``--baselines``.
     """
 
     dataset: Dataset
@@ -48,6 +56,7 @@ class Inputs:
     labels: pd.DataFrame
     tasks: tuple[Task, ...]
     notes: tuple[str, ...] = ()
+    baselines: Mapping[str, EmbeddingStore] = field(default_factory=dict)
 
 
 def prepare_inputs(
@@ -94,7 +103,23 @@ def prepare_inputs(
     record_id = select_records(
         source.index().record_id, limit=settings.limit, records=settings.records
     )
-    complete = find_complete(cache, record_id, command)
+    complete = find_complete(cache.stores, record_id, command)
+    baselines: dict[str, EmbeddingStore] = {}
+    if settings.baselines is not None:
+        if provenances is not None:
+            raise UserError(
+                "--baselines cannot be combined with --base, because the base run has no hidden "
+                "layers for random weights; omit one of them."
+            )
+        weights = parse_baselines(settings.baselines)
+        request = BaselineRequest(
+            dataset, store, selection, weights, settings.limit, settings.records
+        )
+        baselines = open_baselines(request, source.namespace, cache.experts)
+        both = find_complete(
+            tuple(baselines.values()), complete.record_id, request.command(baselines)
+        )
+        complete = replace(both, skipped=complete.skipped + both.skipped)
     paper_tasks = [task for task in TASKS.values() if every_task or task in chosen]
     labels = resolve_labels(
         source,
@@ -111,7 +136,12 @@ def prepare_inputs(
         complete.skipped,
         labels.table,
         _select_tasks(chosen, labels, every_task, source.namespace),
-        (*labels.notes, *_note_unlabeled(labels)),
+        (
+            *labels.notes,
+            *_note_unlabeled(labels),
+            *describe_architectures(cache.experts, baselines),
+        ),
+        baselines,
     )
 
 

@@ -1,5 +1,6 @@
 """Conversion of model outputs to predictions for the labeled test records of a repeat."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -70,6 +71,19 @@ class PredictionBuilder:
             return choose_label_thresholds(probability[rows], self.encoded[task][rows])
         return choose_threshold(probability[rows, 1], self.encoded[task][rows].astype(int))
 
+    def choose_thresholds(
+        self, outputs: Mapping[str, Mapping[str, Tensor]]
+    ) -> dict[str, dict[str, Threshold]]:
+        """Choose the thresholds of binary and multilabel tasks from outputs by method and task."""
+        return {
+            method: {
+                task: self.choose_threshold(task, output)
+                for task, output in by_task.items()
+                if self.targets[task].task.kind in ("binary", "multilabel")
+            }
+            for method, by_task in outputs.items()
+        }
+
     def predict_constant(self, task: str) -> TaskPredictions:
         """Predict the median or most frequent class of the training labels for all test records.
 
@@ -137,6 +151,26 @@ class PredictionBuilder:
         predicted = decide(self.targets[task], values, threshold)
         regression = self.targets[task].task.kind == "regression"
         return self._build(method, task, rows, predicted, None if regression else values)
+
+    def predict_methods(
+        self,
+        outputs: Mapping[str, Mapping[str, Tensor]],
+        thresholds: Mapping[str, Mapping[str, Threshold]],
+    ) -> list[TaskPredictions]:
+        """Convert the outputs of trained methods for the test records.
+
+        Args:
+            outputs: Outputs by method and task; see `predict`.
+            thresholds: Thresholds by method and task; see `choose_thresholds`.
+
+        Returns:
+            The predictions, in the order of `outputs`.
+        """
+        return [
+            self.predict(method, task, output, thresholds[method].get(task, float("nan")))
+            for method, by_task in outputs.items()
+            for task, output in by_task.items()
+        ]
 
     def _labeled_rows(self, task: str, split: Part) -> np.ndarray:
         """Return the rows of a split whose label is known."""

@@ -212,6 +212,40 @@ def check_cohorts(
     return tuple(checked), tuple(notes)
 
 
+def count_validation_patients(
+    cohorts: Sequence[Cohort],
+    pretrained: Sequence[PretrainedExpert],
+    patient_id: "pd.Series[Any]",
+) -> tuple[str, ...]:
+    """Count the validation patients who were in the pretraining of an expert.
+
+    They are used as training patients are, so they are not excluded.
+
+    Args:
+        cohorts: The cohort of each repeat.
+        pretrained: The experts with pretrained weights.
+        patient_id: Patient by record id.
+
+    Returns:
+        A note for each expert with such patients.
+    """
+    notes = []
+    for expert in pretrained:
+        patients = [np.unique(as_ids(patient_id.loc[cohort.validation])) for cohort in cohorts]
+        seen = [int(expert.contains(one).sum()) for one in patients]
+        if any(seen):
+            counts = ", ".join(
+                f"{count:,} of {len(one):,}" for count, one in zip(seen, patients, strict=True)
+            )
+            repeats = " (by repeat)" if len(cohorts) > 1 else ""
+            notes.append(
+                f"Validation patients in the pretraining of {expert.expert}: {counts}{repeats}. "
+                f"Validation losses of {expert.expert}, by which epochs, thresholds and the gate "
+                "are chosen, may be lower than on new patients."
+            )
+    return tuple(notes)
+
+
 def find_seen(
     patients: RecordIds, pretrained: Sequence[PretrainedExpert], where: str, remedy: str | None
 ) -> Bool[np.ndarray, " record"]:

@@ -5,27 +5,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, HeadOutputs
 from enecg.gate import Mixture, mix
-from enecg.one_expert import OneExpert
 from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.training.cohorts import Cohort
 from pipeline.training.features import Features
-from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import fit_heads
 from pipeline.training.fitted_models import FittedHeads, FittedModel
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, label_repeat, validation_loss
+from pipeline.training.mixtures import (
+    compute_gate_weights,
+    fit_mixtures,
+    mix_outputs,
+    stack_outputs,
+)
 from pipeline.training.parallel import map_in_threads
 from pipeline.training.predictions import PredictionBuilder
 from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge
 from pipeline.training.settings import FitSettings
-from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
 
 BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
@@ -107,21 +110,18 @@ def run_repeats(
         heads[name] = fitted
         log(name, fitted)
     by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
+    gates = fit_mixtures(features.leads, labeled, by_repeat, settings)
     if len(heads) > 1:
-        outputs_of_heads = [stack_outputs(fits) for fits in by_repeat]
-        gates = fit_gates(features.leads, labeled, outputs_of_heads, settings)
         log("gate", gates)
-    else:
-        gates = [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in labeled]
     repeats = []
     for index, (cohort, repeat, fits, gate) in enumerate(
         zip(cohorts, labeled, by_repeat, gates, strict=True)
     ):
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
-        weights = _compute_gate_weights(gate, features.leads, repeat.rows)
+        weights = compute_gate_weights(gate, features.leads, repeat.rows)
         ridge = choose_ridge(fits, repeat)
         outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights, settings.mixture)
-        thresholds = _choose_thresholds(outputs, builder)
+        thresholds = builder.choose_thresholds(outputs)
         repeats.append(
             Repeat(
                 cohort,
@@ -182,14 +182,6 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
     return chosen
 
 
-def stack_outputs(
-    heads: Mapping[str, FittedHeads],
-) -> dict[str, Float[Tensor, "expert record output"]]:
-    """Stack the predictions of the experts' heads for each task."""
-    tasks = next(iter(heads.values())).outputs
-    return {task: torch.stack([fit.outputs[task] for fit in heads.values()]) for task in tasks}
-
-
 def _compute_outputs(
     repeat: LabeledRepeat,
     heads: dict[str, FittedHeads],
@@ -199,10 +191,7 @@ def _compute_outputs(
     """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
     stacked = stack_outputs(heads)
-    mixed = {
-        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind, mixture=mixture)
-        for task, weight in weights.items()
-    }
+    mixed = mix_outputs(repeat, heads, weights, mixture)
     if len(heads) == 1:
         return experts | {ENSEMBLE: mixed}
     ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
@@ -221,19 +210,6 @@ def _compute_outputs(
     return experts | ensembles | {ENSEMBLE: mixed}
 
 
-def _choose_thresholds(
-    outputs: dict[str, dict[str, Tensor]], builder: PredictionBuilder
-) -> dict[str, dict[str, Threshold]]:
-    return {
-        method: {
-            task: builder.choose_threshold(task, output)
-            for task, output in by_task.items()
-            if builder.targets[task].task.kind in ("binary", "multilabel")
-        }
-        for method, by_task in outputs.items()
-    }
-
-
 def _predict(
     builder: PredictionBuilder,
     heads: dict[str, FittedHeads],
@@ -245,11 +221,7 @@ def _predict(
     for name, fit in heads.items():
         for task, output in fit.untrained.items():
             predictions.append(builder.predict_untrained(ZERO_SHOT + name, task, output))
-    for method, by_task in outputs.items():
-        for task, output in by_task.items():
-            threshold = thresholds[method].get(task, float("nan"))
-            predictions.append(builder.predict(method, task, output, threshold))
-    return predictions
+    return [*predictions, *builder.predict_methods(outputs, thresholds)]
 
 
 def _mix_validation(
@@ -291,12 +263,3 @@ def _count_parameters(
         | dict.fromkeys(ENSEMBLES if len(heads) > 1 else (), (trainable, total))
         | {ENSEMBLE: (trainable + gate.trainable, total + gate.total)}
     )
-
-
-def _compute_gate_weights(
-    gate: FittedModel, leads: Float[Tensor, "all feature"], rows: Int[Tensor, " record"]
-) -> dict[str, Float[Tensor, "record output expert"]]:
-    gate.module.eval()
-    with torch.no_grad():
-        parts = [gate.module(leads[part]) for part in rows.split(PREDICTION_BATCH_SIZE)]
-    return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}

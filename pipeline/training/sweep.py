@@ -25,7 +25,8 @@ from pipeline.training.fit_heads import fit_heads
 from pipeline.training.fitted_models import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.labeled_repeat import LabeledRepeat, check_labels, label_repeat
-from pipeline.training.repeat import stack_outputs
+from pipeline.training.mixtures import stack_outputs
+from pipeline.training.pretraining_check import check_pretraining
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
@@ -126,8 +127,8 @@ def sweep(
         All trials and the best settings.
 
     Raises:
-        UserError: The folder contains a different sweep, an option is invalid, or stores or labels
-            are missing or invalid.
+        UserError: The folder contains a different sweep, an option is invalid, stores or labels are
+            missing or invalid, or a test patient was in the pretraining of an expert.
         StoreError: A store is incomplete or damaged.
     """
     device = resolve_device(settings.train.device)
@@ -138,7 +139,11 @@ def sweep(
     }
     _check_experts(inputs)
     splits = {
-        pooling: make_splits(replace(settings.train, repeats=1), pooling_inputs)
+        pooling: check_pretraining(
+            make_splits(replace(settings.train, repeats=1), pooling_inputs),
+            pooling_inputs,
+            settings.train,
+        )[0]
         for pooling, pooling_inputs in inputs.items()
     }
     folds = next(iter(splits.values())).folds or {}

@@ -22,12 +22,14 @@ from flows.jobs.extract import extract as extract_job
 from flows.label import label
 from flows.parameters import split
 from flows.prefect_job import as_flow
+from flows.pretrain import pretrain
 from flows.refresh import refresh
 from flows.sweep import sweep
 from flows.train import train
 from flows.verify import verify
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.extraction.options import ExtractOptions
+from pipeline.pretraining.settings import PretrainSettings
 from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
 
@@ -141,6 +143,33 @@ def test_user_error_in_label_fails_the_run(parameters: dict[str, Any], tmp_path:
         )
 
 
+def test_pretrain_writes_the_weights_and_an_artifact(parameters: dict[str, Any], tmp_path: Path):
+    given = {
+        "dataset": parameters["dataset"],
+        "out": tmp_path / "pretraining",
+        "expert": "dlinear",
+        "epochs": 1,
+    }
+    state = pretrain(**given, return_state=True)
+    lines = state.result()
+    assert (tmp_path / "pretraining" / "dlinear.safetensors").is_file()
+    assert lines[-1].startswith("Weights: ")
+    artifact = newest_artifact("pretraining")
+    assert all(line in artifact for line in lines)
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(state.state_details.flow_run_id).name
+    assert name.startswith(f"pretrain dlinear of {given['dataset']}")
+    # A finished pretraining is reported, not repeated.
+    assert pretrain(**given) == lines
+
+
+def test_user_error_in_pretrain_fails_the_run(parameters: dict[str, Any], tmp_path: Path):
+    other = {"dataset": parameters["dataset"], "out": tmp_path, "expert": "dlinear"}
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"is not empty and does not contain a pretraining; "):
+        pretrain(**other)
+
+
 @pytest.mark.parametrize("run", [extract, extract_job], ids=["flow", "job"])
 def test_failed_step_is_retried(
     run: Callable[..., tuple[str, ...]],
@@ -249,6 +278,10 @@ def test_extract_flow_has_the_defaults_of_the_options():
     check_defaults(extract, ExtractOptions(), "decoding")
 
 
+def test_pretrain_flow_has_the_defaults_of_the_settings():
+    check_defaults(pretrain, PretrainSettings(), "decoding")
+
+
 def test_label_flow_has_the_defaults_of_the_rules():
     rules = LabelRules()
     items = tuple(map(int, defaults(label)["potassium_items"]))
@@ -259,7 +292,7 @@ def test_label_flow_has_the_defaults_of_the_rules():
             assert defaults(label)[field.name] == getattr(rules, field.name), field.name
 
 
-FLOWS = [extract, label, train, sweep, refresh, verify]
+FLOWS = [extract, label, pretrain, train, sweep, refresh, verify]
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -271,7 +304,9 @@ def test_prefect_ui_describes_every_parameter(flow: Flow[Any, Any]):
 
 
 @pytest.mark.parametrize(
-    "flow", [flow for flow in FLOWS if flow is not label], ids=lambda flow: flow.name
+    "flow",
+    [flow for flow in FLOWS if flow not in (label, pretrain)],
+    ids=lambda flow: flow.name,
 )
 def test_prefect_server_rejects_store_urls_with_credentials(flow: Flow[Any, Any]):
     schema = flow.parameters.model_dump() | {"required": []}

@@ -19,6 +19,10 @@ from enecg import PretrainSettings, TrainSettings
 from enecg.errors import UserError
 from enecg.pretraining import Pretraining
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.training.cohorts import Cohort
+from pipeline.training.pretraining_patients import PretrainedExpert, count_validation_patients
+from pipeline.training.sweep import Sweep, SweepSettings, sweep
+from pipeline.training.sweep_space import Space
 from stores.opening import open_stores
 
 SMALL = (
@@ -45,12 +49,12 @@ def read_list(path: Path) -> set[str]:
     return set(path.read_text().splitlines())
 
 
-def read_test_patients(dataset: MimicIvEcg, run: Path) -> list[set[str]]:
-    """Return the ids of the test patients of each repeat of a run."""
+def read_patients(dataset: MimicIvEcg, run: Path, part: str = "test") -> list[set[str]]:
+    """Return the ids of the patients of a part, for each repeat of a run."""
     index = dataset.index()
     patient_of = dict(zip(index.record_id.tolist(), index.patient_id.tolist(), strict=True))
     cohorts = json.loads((run / "cohorts.json").read_text())
-    return [{str(patient_of[record]) for record in cohort["test"]} for cohort in cohorts]
+    return [{str(patient_of[record]) for record in cohort[part]} for cohort in cohorts]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +165,7 @@ def test_test_patients_of_all_repeats_are_not_used(
         dataset, tmp_path / "out", "dlinear", settings=PretrainSettings(epochs=1, seed=5)
     )
     used = read_list(result.patients_file)
-    tested = set.union(*read_test_patients(MimicIvEcg(data), tmp_path / "run"))
+    tested = set.union(*read_patients(MimicIvEcg(data), tmp_path / "run"))
     assert not used & tested
     # The patients without a readable record are never drawn, so they may be listed as used.
     assert used | tested == set(map(str, index.patient_id))
@@ -247,7 +251,7 @@ def test_patients_of_given_records_are_not_used(
 def test_training_with_the_same_split_states_the_pretraining(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path
 ):
-    (tested,) = read_test_patients(MimicIvEcg(synthetic_dir), run)
+    (tested,) = read_patients(MimicIvEcg(synthetic_dir), run)
     assert not tested & read_list(lab.result.patients_file)
     note = f"pretrained on the ECGs of {lab.result.patients} patients of synthetic/v1-seed0"
     assert note in (run / "results.md").read_text()
@@ -261,6 +265,64 @@ def test_training_refuses_test_patients_of_the_pretraining(lab: SimpleNamespace,
     assert not (tmp_path / "run").exists()
 
 
+def test_training_counts_validation_patients_of_the_pretraining(
+    lab: SimpleNamespace, run: Path, synthetic_dir: Path
+):
+    used = read_list(lab.result.patients_file)
+    (validated,) = read_patients(MimicIvEcg(synthetic_dir), run, "validation")
+    counts = f"{len(validated & used)} of {len(validated)}"
+    note = f"Validation patients in the pretraining of dlinear: {counts}. Validation losses"
+    assert note in (run / "results.md").read_text()
+
+
+def test_validation_patients_are_counted_for_each_repeat():
+    patient_id = pd.Series([7, 7, 8, 9, 10], index=[1, 2, 3, 4, 5])
+    none = np.array([], int)
+    cohorts = [
+        Cohort(0, none, np.array(validation), none) for validation in ([1, 2, 3], [3, 4], [4, 5])
+    ]
+    origin = Pretraining("mimic-iv-ecg/1.0", 2, "0" * 64)
+    seen = PretrainedExpert("dlinear", origin, b"7\n8\n")
+    elsewhere = PretrainedExpert("timesnet", origin, None)
+    (note,) = count_validation_patients(cohorts, [seen, elsewhere], patient_id)
+    assert note.startswith(
+        "Validation patients in the pretraining of dlinear: 2 of 2, 1 of 2, 0 of 2 (by repeat). "
+    )
+    assert not count_validation_patients(cohorts[2:], [seen, elsewhere], patient_id)
+
+
+def sweep_once(lab: SimpleNamespace, out: Path, **options: object) -> Sweep:
+    settings = TrainSettings(**vars(lab.train) | options)
+    space = Space(rank=(2,), adaptation=("linear",), gate_depth=(1,), pooling=("mean",))
+    return sweep(lab.dataset, lab.store, out, SweepSettings(settings, space, trials=1))
+
+
+def test_sweep_refuses_or_excludes_test_patients_of_the_pretraining(
+    lab: SimpleNamespace, tmp_path: Path
+):
+    # With this seed, some of the test patients were in the pretraining, and some were not.
+    with pytest.raises(UserError, match=r"test patients of repeat 0 .* pretraining of dlinear"):
+        sweep_once(lab, tmp_path / "sweep", seed=2)
+    assert not (tmp_path / "sweep").exists()
+    excluded, same_split = (
+        sweep_once(lab, tmp_path / "excluded", seed=2, exclude_pretrained=True),
+        sweep_once(lab, tmp_path / "same"),
+    )
+    assert any("because they were in the pretraining" in note for note in excluded.summary.notes)
+    validation = "Validation patients in the pretraining of dlinear: "
+    assert any(note.startswith(validation) for note in same_split.summary.notes)
+
+
+def test_sweep_refuses_weights_without_their_list(lab: SimpleNamespace, tmp_path: Path):
+    copied = tmp_path / "copied.safetensors"
+    shutil.copy(lab.result.weights, copied)
+    weights = {"weights": (f"dlinear@{copied}",)}
+    with pytest.raises(UserError, match=r"is not available.*--pretraining-patients"):
+        sweep_once(lab, tmp_path / "sweep", **weights)
+    given = {"pretraining_patients": (str(lab.result.patients_file),)}
+    assert len(sweep_once(lab, tmp_path / "sweep", **weights, **given).trials) == 1
+
+
 def test_training_excludes_test_patients_of_the_pretraining(
     lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
 ):
@@ -268,7 +330,7 @@ def test_training_excludes_test_patients_of_the_pretraining(
     # With this seed, some of the test patients were in the pretraining, and some were not.
     settings = TrainSettings(**vars(lab.train) | {"seed": 2, "exclude_pretrained": True})
     enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
-    (tested,) = read_test_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
+    (tested,) = read_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
     assert tested
     assert not tested & used
     assert (

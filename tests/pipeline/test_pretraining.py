@@ -12,7 +12,7 @@ from pipeline.datasets.ptb_xl import NAMESPACES
 from pipeline.report.formats import to_markdown
 from pipeline.report.paper_tables import tables_with_notes
 from pipeline.report.table import method_label
-from pipeline.runs.pretraining import find_pretrained
+from pipeline.runs.pretraining_data import find_pretraining_data
 from pipeline.runs.results import RunResults, read_results
 
 
@@ -73,9 +73,9 @@ def test_pretraining_data_are_recognized_by_namespace(
     expert: str, seen: list[str], unseen: list[str]
 ):
     for dataset in seen:
-        assert list(find_pretrained(dataset, {expert: "checkpoint"})) == [expert]
+        assert list(find_pretraining_data(dataset, {expert: "checkpoint"})) == [expert]
     for dataset in unseen:
-        assert find_pretrained(dataset, {expert: "checkpoint"}) == {}
+        assert find_pretraining_data(dataset, {expert: "checkpoint"}) == {}
 
 
 def test_definitions_with_published_weights_state_their_pretraining_data():

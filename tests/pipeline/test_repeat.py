@@ -14,14 +14,16 @@ from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.one_expert import OneExpert
 from enecg.tasks import TASKS
-from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, ZERO_SHOT
+from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, WITHOUT, ZERO_SHOT
 from pipeline.evaluation.thresholds import choose_threshold
+from pipeline.training import mixtures
 from pipeline.training import repeat as module
 from pipeline.training.cohorts import draw_cohort
 from pipeline.training.features import Features
 from pipeline.training.fit_heads import predict_heads
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
+from pipeline.training.leave_one_out import add_leave_one_out
 from pipeline.training.predictions import PredictionBuilder
 from pipeline.training.repeat import choose_references, run_repeats
 from pipeline.training.settings import Adaptation, FitSettings
@@ -78,9 +80,9 @@ def test_gate_and_ensembles_are_trained_on_out_of_fold_predictions(
         gate_inputs.extend(outputs)
         return fit_gates(leads, repeats, outputs, settings)
 
-    fit_gates = module.fit_gates
+    fit_gates = mixtures.fit_gates
     monkeypatch.setattr(module, "ENSEMBLES", dict.fromkeys(ENSEMBLES, record_ensemble))
-    monkeypatch.setattr(module, "fit_gates", record_gates)
+    monkeypatch.setattr(mixtures, "fit_gates", record_gates)
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     (repeat,) = run_repeats([cohort], inputs, FEATURES, QUICK, lambda name, fits: None)
     assert len(ensemble_inputs) == len(ENSEMBLES) * 2
@@ -190,3 +192,31 @@ def test_threshold_is_chosen_on_training_and_validation_records(inputs: Inputs):
     assert builder.choose_threshold("potassium", output) == thresholds["fitted"]
     output[repeat.train] = float("nan")
     assert builder.choose_threshold("potassium", output) == thresholds["validation"]
+
+
+def test_enecg_without_an_expert_is_that_of_a_run_with_the_others(inputs: Inputs):
+    third = torch.randn(RECORDS, 12, generator=torch.Generator().manual_seed(3))
+    features = replace(FEATURES, experts={**FEATURES.experts, "third": third})
+    # Three experts cannot be selected if there are two.
+    settings = replace(QUICK, top_k=3)
+    cohorts = [draw_cohort(IDS, PATIENTS, patients=120, seed=seed) for seed in (0, 1)]
+    others = run_repeats(cohorts, inputs, FEATURES, replace(QUICK, top_k=2), lambda *_: None)
+    logged: list[str] = []
+    extended = add_leave_one_out(
+        run_repeats(cohorts, inputs, features, settings, lambda *_: None),
+        inputs,
+        features,
+        settings,
+        lambda name, _: logged.append(name),
+    )
+    assert logged == [f"gate without {name}" for name in ("first", "second", "third")]
+    for repeat, other in zip(extended, others, strict=True):
+        expected = {one.task.name: one for one in other.predictions if one.method == ENSEMBLE}
+        found = {
+            one.task.name: one for one in repeat.predictions if one.method == f"{WITHOUT}third"
+        }
+        assert found.keys() == expected.keys()
+        for task, one in found.items():
+            assert np.array_equal(one.predicted, expected[task].predicted), task
+        assert repeat.parameters[f"{WITHOUT}third"] == other.parameters[ENSEMBLE]
+        assert repeat.thresholds[f"{WITHOUT}third"] == other.thresholds[ENSEMBLE]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def find_pretrained(dataset: str, weights: Mapping[str, str]) -> dict[str, list[str]]:
+def find_pretraining_data(dataset: str, weights: Mapping[str, str]) -> dict[str, list[str]]:
     """Find experts whose published weights were trained on patients of a data set.
 
     A checkpoint is assumed to be the published one or derived from it.

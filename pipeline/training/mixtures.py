@@ -1,0 +1,69 @@
+"""Gates over the heads of several experts, and their mixtures."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from enecg.gate import Mixture, mix
+from enecg.one_expert import OneExpert
+from pipeline.training.fit_gates import fit_gates
+from pipeline.training.fitted_models import FittedHeads, FittedModel
+from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.settings import FitSettings
+from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
+
+
+def fit_mixtures(
+    leads: Float[Tensor, "record feature"],
+    repeats: Sequence[LabeledRepeat],
+    heads: Sequence[Mapping[str, FittedHeads]],
+    settings: FitSettings,
+) -> list[FittedModel]:
+    """Train the gate of every repeat; with one expert, there is nothing to train.
+
+    Args:
+        leads: Sampled leads of all records, in the data type of the store.
+        repeats: Records and labels of each repeat.
+        heads: Heads of each repeat by expert.
+        settings: Hyperparameters.
+
+    Returns:
+        The gate of each repeat; `OneExpert` without losses for one expert.
+    """
+    if len(heads[0]) == 1:
+        return [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in repeats]
+    return fit_gates(leads, repeats, [stack_outputs(fits) for fits in heads], settings)
+
+
+def stack_outputs(
+    heads: Mapping[str, FittedHeads],
+) -> dict[str, Float[Tensor, "expert record output"]]:
+    """Stack the predictions of the experts' heads for each task."""
+    tasks = next(iter(heads.values())).outputs
+    return {task: torch.stack([fit.outputs[task] for fit in heads.values()]) for task in tasks}
+
+
+def compute_gate_weights(
+    gate: FittedModel, leads: Float[Tensor, "all feature"], rows: Int[Tensor, " record"]
+) -> dict[str, Float[Tensor, "record output expert"]]:
+    """Compute the weights of the experts for records, by task."""
+    gate.module.eval()
+    with torch.no_grad():
+        parts = [gate.module(leads[part]) for part in rows.split(PREDICTION_BATCH_SIZE)]
+    return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+
+
+def mix_outputs(
+    repeat: LabeledRepeat,
+    heads: Mapping[str, FittedHeads],
+    weights: Mapping[str, Float[Tensor, "record output expert"]],
+    mixture: Mixture,
+) -> dict[str, Float[Tensor, "record output"]]:
+    """Average the predictions of the experts' heads with the weights of a gate, by task."""
+    stacked = stack_outputs(heads)
+    return {
+        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind, mixture=mixture)
+        for task, weight in weights.items()
+    }

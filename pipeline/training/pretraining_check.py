@@ -1,0 +1,47 @@
+"""Check of a run's cohorts against the patients on whose ECGs its experts were pretrained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.training.inputs import Inputs
+from pipeline.training.pretraining_patients import (
+    ListPaths,
+    PretrainedExpert,
+    check_cohorts,
+    count_validation_patients,
+    find_pretrained,
+)
+from pipeline.training.settings import TrainSettings
+from pipeline.training.splits import Splits
+
+
+def check_pretraining(
+    splits: Splits, inputs: Inputs, settings: TrainSettings, base: Path | None = None
+) -> tuple[Splits, tuple[PretrainedExpert, ...]]:
+    """Ensure that no test patient was in the pretraining of an expert.
+
+    Args:
+        splits: The cohorts of all repeats.
+        inputs: Stores and patients.
+        settings: Weights, lists of patients, and whether to exclude such patients.
+        base: Folder of the base run, which contains copies of the lists. Default: none.
+
+    Returns:
+        The splits without the excluded patients, with notes on them and on validation patients who
+        were in a pretraining; and the experts with pretrained weights.
+
+    Raises:
+        UserError: A test patient was in a pretraining and is not to be excluded, or the list of the
+            patients of a pretraining on this data set is missing.
+    """
+    pretrained = find_pretrained(
+        [store.provenance for store in inputs.cache.experts.values()],
+        inputs.dataset.namespace,
+        ListPaths(settings.weights, settings.pretraining_patients, base),
+    )
+    patient_id = inputs.labels["patient_id"]
+    cohorts, notes = check_cohorts(
+        splits.cohorts, pretrained, patient_id, exclude=settings.exclude_pretrained
+    )
+    notes += count_validation_patients(cohorts, pretrained, patient_id)
+    return replace(splits, cohorts=cohorts, notes=(*splits.notes, *notes)), pretrained
