@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.stacked import StackedFFN, StackPart
+from pipeline.training.first_layer import precompute_first_layer
 from pipeline.training.likelihood import log_likelihood
 from pipeline.training.stack import PADDING, VALIDATION_BATCH_SIZE, Group
-from pipeline.training.stack_data import StackedData, precompute_first_layer
+from pipeline.training.stack_data import StackedData
 
 FOLDS = (None, 0, 1)
 """FFNs of each repeat: trained on all training records, and on each fold of them."""

@@ -11,17 +11,14 @@ from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
+from pipeline.training.first_layer import precompute_first_layer
 from pipeline.training.fitted_models import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
-from pipeline.training.stack_data import (
-    PREDICTION_BATCH_SIZE,
-    StackedData,
-    precompute_first_layer,
-    sum_losses,
-)
+from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
+from pipeline.training.stack_losses import sum_losses
 from pipeline.training.torch_state import preserve_random_state
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from enecg.heads import TaskHeads
 from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
+from pipeline.training.first_layer import precompute_first_layer
 from pipeline.training.fitted_models import FittedHeads, count_parameters
 from pipeline.training.head_outputs import predict_heads, predict_left_out, to_predictions
 from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
@@ -18,11 +19,8 @@ from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_p
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
 from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
-from pipeline.training.stack_data import (
-    StackedData,
-    precompute_first_layer,
-    sum_output_losses,
-)
+from pipeline.training.stack_data import StackedData
+from pipeline.training.stack_losses import sum_output_losses
 from pipeline.training.torch_state import preserve_random_state
 
 

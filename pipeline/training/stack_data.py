@@ -1,19 +1,16 @@
 """Training data of a stack: records and labels of several repeats in padded tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from enecg.heads import Standardize, compress_outliers
-from enecg.stacked import StackedFFN, StackPart
 from pipeline.training.labeled_repeat import LabeledRepeat
-from pipeline.training.mapped_tensor import MappedTensor
-from pipeline.training.stack import PADDING, Group
+from pipeline.training.stack import PADDING
 
 PREDICTION_BATCH_SIZE = 8192
 """Records per batch in inference; limits the memory for float32 copies of the embeddings."""
@@ -241,111 +238,3 @@ class StackedData:
             mean = losses.sum(-1) / valid.sum(-1)
             by_task[position] = mean.where(is_known[:, position], 0.0).sum(-1)
         return torch.stack(by_task, 1), known
-
-
-def precompute_first_layer(
-    stack: StackedFFN, data: StackedData, groups: Sequence[Group]
-) -> Callable[[StackPart, Tensor], Tensor | None]:
-    """Compute the output of a frozen first layer once for all records.
-
-    Groups of the same repeat with equal frozen weights share the result.
-
-    Args:
-        stack: The FFNs.
-        data: The records.
-        groups: The stack's groups, in order.
-
-    Returns:
-        Function from a part of the stack and row indices, shape (group, batch), to the argument
-        `first` of `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
-    """
-    if not (stack.config.lora and stack.config.depth):
-        return lambda part, rows: None
-    weights = stack.weight[0]
-    distinct: list[int] = []  # one group per repeat and distinct weights
-    output_indices = []
-    for index, group in enumerate(groups):
-        same = [
-            position
-            for position, other in enumerate(distinct)
-            if groups[other].repeat == group.repeat and torch.equal(weights[other], weights[index])
-        ]
-        output_indices.append(same[0] if same else len(distinct))
-        if not same:
-            distinct.append(index)
-    shape = (len(distinct), data.rows.shape[1], *weights.shape[1:3])
-    outputs = MappedTensor(shape, weights.dtype, weights.device, data.max_bytes)
-    for number, index in enumerate(distinct):
-        repeat = torch.tensor([groups[index].repeat], device=weights.device)
-        for start in range(0, shape[1], PREDICTION_BATCH_SIZE):
-            rows = torch.arange(
-                start, min(start + PREDICTION_BATCH_SIZE, shape[1]), device=weights.device
-            )
-            part = stack.first_layer(index, data.features(repeat, rows.unsqueeze(0))[0])
-            outputs.tensor[number, start : start + len(part)] = part
-            outputs.count(part)
-    output_of_group = torch.tensor(output_indices, device=weights.device)
-
-    def take(part: StackPart, rows: Int[Tensor, "group batch"]) -> Tensor:
-        number = output_of_group[part.groups].unsqueeze(1)
-        if len(part.tasks) == shape[2] or shape[2] == 1:  # whole rows are faster
-            return outputs.take((number, rows))
-        return outputs.take((number.unsqueeze(2), rows.unsqueeze(2), part.tasks))
-
-    return take
-
-
-def sum_output_losses(
-    data: StackedData,
-    repeats: Int[Tensor, " group"],
-    rows: Int[Tensor, "group batch"],
-    output: Float[Tensor, "group task batch output"],
-) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-    """Sum the losses of the outputs of heads over the records with a known label.
-
-    Args:
-        data: Labels.
-        repeats: Repeat of each group.
-        rows: Indices of records within that repeat, or `PADDING`.
-        output: Standardized values of regressions, or logits.
-
-    Returns:
-        The summed losses and the numbers of known labels.
-    """
-    valid = data.valid[repeats].unsqueeze(2)
-    logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
-    sums = sum_losses(output[..., 0], logits, data.targets(repeats, rows), data.regression)
-    if not data.indicators:
-        return sums
-    present, absent = functional.logsigmoid(output), functional.logsigmoid(-output)
-    return data.add_label_losses(sums, repeats, rows, present, absent)
-
-
-def sum_losses(
-    value: Float[Tensor, "group task batch"],
-    log_probability: Float[Tensor, "group task batch output"],
-    encoded: Float[Tensor, "group task batch"],
-    regression: Bool[Tensor, " task"],
-) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-    """Sum the losses of each FFN over the records with a known label.
-
-    Args:
-        value: Standardized predictions; ignored except for regression tasks.
-        log_probability: Log probabilities of the classes; ignored for regression tasks.
-        encoded: Encoded labels; NaN where unknown.
-        regression: Mask of the regression tasks, which use the smooth L1 loss. Other tasks use
-            cross-entropy.
-
-    Returns:
-        The summed losses and the numbers of known labels.
-    """
-    known = ~encoded.isnan()
-    truth = encoded.nan_to_num()
-    mask = regression.view(1, -1, 1)
-    classes = torch.where(mask, 0.0, truth).long()
-    losses = torch.where(
-        mask,
-        functional.smooth_l1_loss(value, truth, reduction="none"),
-        -log_probability.gather(-1, classes.unsqueeze(-1)).squeeze(-1),
-    )
-    return torch.where(known, losses, 0.0).sum(-1), known.sum(-1).float()
