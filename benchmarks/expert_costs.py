@@ -3,6 +3,7 @@
     python benchmarks/expert_costs.py [--experts dlinear timesnet moment tempo ecg-fm]
     python benchmarks/expert_costs.py --device cuda --precision bfloat16 --batch 64
 
+The ECGs are synthetic, because the time of TimesNet depends on the periods that it finds in an ECG.
 Floating-point operations are those of matrix products, convolutions and attention, as counted by
 `torch.utils.flop_counter`; a multiply-add counts as two. The peak is the rate of a large matrix
 product, measured in turns with the expert on the same device. On a CPU, the CPU time of one thread
@@ -12,17 +13,22 @@ architecture. The profile lists the operators with the largest shares of the tim
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._ratios import report_ratio
 from enecg.experts import Expert, load_expert
+from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.extraction.options import DEFAULT_EXPERTS
 from pipeline.extraction.request import resolve_device
+from pipeline.synthetic.synthesize import synthesize
 
 RECORDS = 800_035
 """Records of MIMIC-IV-ECG."""
@@ -30,10 +36,12 @@ SHOWN = 4
 """Number of operators shown from the profile."""
 
 
-def random_ecgs(count: int, device: str) -> torch.Tensor:
-    """Return random walks in mV."""
-    generator = torch.Generator().manual_seed(0)
-    return (0.01 * torch.randn(count, 12, 5000, generator=generator).cumsum(-1)).to(device)
+def synthetic_ecgs(count: int, device: str) -> torch.Tensor:
+    """Return ECGs of synthetic patients in mV."""
+    with tempfile.TemporaryDirectory() as folder:
+        synthesize(Path(folder) / "data", patients=count, seed=0, spoiled_fraction=0)
+        dataset = MimicIvEcg(Path(folder) / "data")
+        return torch.from_numpy(np.stack([dataset.read(row) for row in range(count)])).to(device)
 
 
 def seconds_of(work: Callable[[], object], device: str) -> float:
@@ -68,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experts", nargs="+", default=[*DEFAULT_EXPERTS])
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--records", type=int, default=16, help="records; at least one batch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
@@ -90,20 +99,25 @@ def main() -> None:
         "| share of the matmul peak | hours for 800,035 records | profile |"
         "\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
     )
+    ecg = synthetic_ecgs(max(arguments.records, arguments.batch), device)
     for name in arguments.experts:
         expert = load_expert(name, "random:0", precision=arguments.precision)
         assert isinstance(expert, torch.nn.Module)
         expert.to(device)
-        ecg = random_ecgs(arguments.batch, device)
+
+        def embed(ecg: torch.Tensor, expert: Expert = expert) -> None:
+            for part in ecg.split(arguments.batch):
+                expert.embed(part)
+
         with torch.inference_mode():
             with FlopCounterMode(display=False) as counter:
-                expert.embed(ecg)
+                embed(ecg)
             flops = counter.get_total_flops() / len(ecg)
             peaks, rates = [], []
             for _ in range(arguments.rounds):
                 peaks.append(2 * size**3 / seconds_of(lambda: left @ right, device))
-                rates.append(len(ecg) / seconds_of(lambda e=expert, x=ecg: e.embed(x), device))
-            operators = profile_shares(expert, ecg)
+                rates.append(len(ecg) / seconds_of(lambda: embed(ecg), device))
+            operators = profile_shares(expert, ecg[: arguments.batch])
         rate, peak = statistics.median(rates), statistics.median(peaks)
         share = flops * rate / peak
         parameters = sum(parameter.numel() for parameter in expert.parameters())

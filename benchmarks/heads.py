@@ -9,7 +9,7 @@ validation patients: ridge regression (penalty selected by cross-validation) and
 (C = 0.01) on each embedding and on all embeddings concatenated, and histogram gradient boosting on
 all embeddings concatenated and, with 200 trees and a learning rate of 0.05, on the measurements.
 Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
-each of the experts: the gate is trained again on the heads of the others.
+each expert: the gate is trained again on the heads of the other experts.
 
 Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
 tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is better), means
@@ -64,8 +64,8 @@ BOOSTED: dict[str, dict[str, Any]] = {
     EVERY_EXPERT: {"max_iter": 30, "max_bins": 32},
     MEASUREMENTS: {"max_iter": 200, "learning_rate": 0.05},
 }
-"""Embeddings that gradient boosting is fitted on, and its settings: thousands of features take
-minutes, so that it has fewer trees and bins on all embeddings."""
+"""Settings of gradient boosting by embedding. On all embeddings, there are fewer trees and bins,
+because thousands of features would take minutes."""
 
 Values = dict[tuple[str, str, str], list[TaskPredictions]]
 """Predictions of each repeat by task, family (adaptation or model of scikit-learn) and method."""

@@ -49,25 +49,25 @@ def main() -> None:
     parser.add_argument("--ludb", type=Path, required=True, help="folder of LUDB 1.0.1")
     parser.add_argument("--out", type=Path, required=True, help="folder for the plots")
     parser.add_argument("--records", type=int, default=10, help="number of records")
-    given = parser.parse_args()
-    data = Ludb(given.ludb)
+    arguments = parser.parse_args()
+    data = Ludb(arguments.ludb)
     ids = data.index().record_id.tolist()
     diagnoses = data.labels()["diagnosis"].tolist()
     ecgs = np.stack([data.read(row) for row in range(len(ids))])
-    marks = [read_marks(given.ludb / "data" / str(number), "II") for number in ids]
+    marks = [read_marks(arguments.ludb / "data" / str(number), "II") for number in ids]
     analysis = analyze(ecgs)
     errors = [compare(row, mark, beats_of(analysis, row)) for row, mark in enumerate(marks)]
-    worst = sorted(errors, key=lambda one: (one.missed + one.false, one.rr_error), reverse=True)
-    given.out.mkdir(parents=True, exist_ok=True)
+    errors.sort(key=lambda record: (record.missed + record.false, record.rr_error), reverse=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     print("| record | diagnosis | beats | missed | false | RR error, ms | largest distance, ms |")
     print("|--:|---|--:|--:|--:|--:|--:|")
-    for one in worst[: given.records]:
-        record = ids[one.row]
+    for record in errors[: arguments.records]:
+        row, number = record.row, ids[record.row]
         print(
-            f"| {record} | {diagnoses[one.row]} | {len(one.found)} | {one.missed} | {one.false} "
-            f"| {one.rr_error:.2f} | {one.largest:.0f} |"
+            f"| {number} | {diagnoses[row]} | {len(record.found)} | {record.missed} "
+            f"| {record.false} | {record.rr_error:.2f} | {record.largest:.0f} |"
         )
-        plot(ecgs[one.row], marks[one.row].r, one, given.out / f"{record}.png")
+        plot(ecgs[row], marks[row].r, record, arguments.out / f"{number}.png")
 
 
 def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:

@@ -125,17 +125,17 @@ Baselines = Annotated[
     str | None,
     Parameter(
         group=HEADS,
-        help="random or random:SEED: also train heads on embeddings of the same experts with "
-        "random weights (random is random:0), for experts with published weights or weights from "
-        "a file. They are rows of the tables, and not part of the gate and of ensembles.",
+        help="random (seed 0) or random:SEED: also train heads on the same experts with random "
+        "weights, for experts with published weights or weights from a file. They are rows of the "
+        "tables, but not part of the gate and of ensembles.",
     ),
 ]
 LeaveOneOut = Annotated[
     bool,
     Parameter(
         group=GATE,
-        help="Train the gate also without each of the experts, and show EnECG without each of them "
-        "with its paired difference.",
+        help="Also train the gate without each expert, and show EnECG without each expert with the "
+        "paired difference.",
     ),
 ]
 

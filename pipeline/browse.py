@@ -102,7 +102,9 @@ def plot_stores(
         "features standardized."
     )
     try:
-        Path(out).expanduser().write_text(render_map_page(namespace, maps, table, summary, color))
+        Path(out).expanduser().write_text(
+            render_map_page(namespace, maps, table, summary, color), encoding="utf-8"
+        )
     except OSError as error:
         raise UserError(
             f"{out} cannot be written ({error.strerror}); choose another --out."

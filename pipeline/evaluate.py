@@ -202,8 +202,8 @@ def _write_evaluation(
 ) -> None:
     results = results_document(tasks, {}, evaluation.scores)
     for name, document in ((EVALUATION, config), (RESULTS, results)):
-        (folder / name).write_text(json.dumps(document, indent=1))
-    (folder / TABLES).write_text(evaluation.markdown)
+        (folder / name).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    (folder / TABLES).write_text(evaluation.markdown, encoding="utf-8")
     pyarrow.parquet.write_table(
         predictions_table(evaluation.predictions), folder / "predictions.parquet"
     )

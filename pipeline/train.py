@@ -125,7 +125,8 @@ def train(
     if settings.leave_one_out and len(inputs.cache.experts) < 2:
         raise UserError(
             f"--leave-one-out needs at least two experts, but there is only "
-            f"{next(iter(inputs.cache.experts))}; extract and select another, or omit the option."
+            f"{next(iter(inputs.cache.experts))}; extract and select another expert, or omit the "
+            "option."
         )
     fractions = [value for value in parse_fractions(settings.label_fractions) if value < 1]
     if base is None:

@@ -1,4 +1,4 @@
-"""Tables of paired differences between EnECG and other methods, and of experts' weights."""
+"""Tables of paired differences: EnECG minus other methods, and experts minus random weights."""
 
 import math
 from collections import Counter
@@ -30,9 +30,9 @@ MEASURED = (
 def enecg_differences(run: RunResults) -> list[Difference]:
     """Return the differences between EnECG and methods that are chosen on validation patients."""
     return [
-        one
-        for one in run.differences
-        if one.method == ENSEMBLE and not one.reference.startswith(WITHOUT)
+        difference
+        for difference in run.differences
+        if difference.method == ENSEMBLE and not difference.reference.startswith(WITHOUT)
     ]
 
 
@@ -45,17 +45,15 @@ def difference_table(run: RunResults) -> Table:
     Returns:
         Mean difference with its interval, and the name of the other method.
     """
-    differences = enecg_differences(run)
+    by_reference: dict[str, list[Difference]] = {}
+    for difference in enecg_differences(run):
+        by_reference.setdefault(difference.reference, []).append(difference)
     rows = [
         (
             f"{ENSEMBLE} {MINUS} {reference}",
-            *_format_row(
-                run,
-                [one for one in differences if one.reference == reference],
-                named=reference != RIDGE,
-            ),
+            *_format_row(run, differences, named=reference != RIDGE),
         )
-        for reference in dict.fromkeys(one.reference for one in differences)
+        for reference, differences in by_reference.items()
     ]
     note = (
         f"Differences: {MEASURED} are better. Best expert and best other ensemble: the one with "
@@ -76,7 +74,9 @@ def random_weights_table(run: RunResults) -> Table:
     rows = [
         (
             f"{expert} {MINUS} {method_label(RANDOM + expert, run)}",
-            *_format_row(run, [one for one in run.differences if one.method == expert]),
+            *_format_row(
+                run, [difference for difference in run.differences if difference.method == expert]
+            ),
         )
         for expert in run.random_baselines
     ]
@@ -99,9 +99,9 @@ def _format_row(
     run: RunResults, differences: Sequence[Difference], *, named: bool = False
 ) -> Iterator[str]:
     """Format the differences of one comparison, one cell per task and metric."""
-    found = {(one.task, one.metric): one for one in differences}
+    by_column = {(difference.task, difference.metric): difference for difference in differences}
     for task, metric, _ in score_columns(run):
-        yield format_difference(found.get((task.name, metric)), named=named)
+        yield format_difference(by_column.get((task.name, metric)), named=named)
 
 
 def format_difference(difference: Difference | None, *, named: bool = False) -> str:

@@ -90,7 +90,7 @@ def record_table(result: ExplanationResult) -> Table:
                     label(result, method),
                     f"{explanation.output:.4g}",
                     *(
-                        (f"{attribution.change:+.4g}", f"{attribution.error:+.2g}")
+                        (f"{attribution.change:+.4g}", f"{attribution.error:+.3g}")
                         if attribution
                         else (NOT_APPLICABLE, NOT_APPLICABLE)
                     ),

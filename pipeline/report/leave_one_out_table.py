@@ -28,11 +28,14 @@ def leave_one_out_table(run: RunResults) -> Table:
         run: Results of a run with `WITHOUT` methods.
 
     Returns:
-        One column per task and metric: the score of EnECG with its interval, and below it, for
-        EnECG without an expert, the mean score and the difference of EnECG from it.
+        One column per task and metric. The first row has the score of EnECG with its interval. The
+        other rows have the mean score of EnECG without an expert, and the paired difference.
     """
     columns = score_columns(run)
-    found = {(one.reference, one.task, one.metric): one for one in run.differences}
+    differences = {
+        (difference.reference, difference.task, difference.metric): difference
+        for difference in run.differences
+    }
     full = (
         format_measure(find_measure(run, ENSEMBLE, task, metric)) for task, metric, _ in columns
     )
@@ -42,7 +45,7 @@ def leave_one_out_table(run: RunResults) -> Table:
         for task, metric, _ in columns:
             measure = find_measure(run, method, task, metric)
             score = format_measure(measure).partition(" ")[0]
-            difference = found.get((method, task.name, metric))
+            difference = differences.get((method, task.name, metric))
             defined = difference is not None and not math.isnan(difference.mean)
             cells.append(f"{score}; {format_difference(difference)}" if defined else score)
         rows.append((method_label(method, run), *cells))

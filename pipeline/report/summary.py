@@ -66,7 +66,7 @@ def list_facts(run: RunResults) -> list[tuple[str, str]]:
             [
                 (
                     "Random baselines",
-                    ", ".join(f"{name} ({one})" for name, one in run.random_baselines.items()),
+                    ", ".join(f"{name} ({seed})" for name, seed in run.random_baselines.items()),
                 )
             ]
             if run.random_baselines

@@ -1,4 +1,4 @@
-"""Stores of the random baselines: embeddings of a run's experts by random weights."""
+"""Stores of the random baselines: embeddings of a run's experts with random weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ def parse_baselines(value: str) -> str:
     """Parse the value of ``--baselines``.
 
     Args:
-        value: ``random``, which is ``random:0``, or ``random:SEED``.
+        value: ``random`` (seed 0) or ``random:SEED``.
 
     Returns:
         The weights of the baselines, ``random:SEED``.
 
     Raises:
-        UserError: The value is another one.
+        UserError: The value has another form.
     """
     kind, _, seed = value.partition(":")
     if kind == RANDOM_WEIGHTS and (value == RANDOM_WEIGHTS or (seed.isascii() and seed.isdigit())):
@@ -42,7 +42,7 @@ def choose_baselines(experts: Mapping[str, EmbeddingStore]) -> list[str]:
         The experts with published weights or weights from a file.
 
     Raises:
-        UserError: There is none, or such an expert is not registered.
+        UserError: There is no such expert, or one of them is not registered.
     """
     names = [name for name, store in experts.items() if _is_trained(store)]
     unknown = [name for name in names if name not in list_experts()]
@@ -53,15 +53,16 @@ def choose_baselines(experts: Mapping[str, EmbeddingStore]) -> list[str]:
         )
     if not names:
         raise UserError(
-            "--baselines needs an expert with published weights or weights from a file, but those "
-            f"of this run ({', '.join(experts)}) have random weights or none; omit --baselines."
+            "--baselines needs an expert with published weights or weights from a file, but the "
+            f"experts of this run ({', '.join(experts)}) have random weights or none; omit "
+            "--baselines."
         )
     return names
 
 
 @dataclass(frozen=True)
 class BaselineRequest:
-    """Random baselines that a run needs, and the options by which they are extracted.
+    """The random baselines of a run, and the options of their extraction.
 
     Attributes:
         dataset: Spec of the data set.
@@ -83,8 +84,8 @@ class BaselineRequest:
         """Return the ``enecg extract`` command for the baselines of experts.
 
         Args:
-            experts: Stores of the experts, with whose hyperparameters (``--expert-setting``) the
-                baselines are extracted.
+            experts: Stores of the experts. The baselines have the same hyperparameters
+                (``--expert-setting``).
 
         Returns:
             The command, quoted for a shell.
@@ -106,7 +107,7 @@ class BaselineRequest:
 def open_baselines(
     request: BaselineRequest, namespace: str, experts: Mapping[str, EmbeddingStore]
 ) -> dict[str, EmbeddingStore]:
-    """Open the stores with embeddings of the same experts by random weights.
+    """Open the stores of the same experts with random weights.
 
     Args:
         request: The requested baselines.
@@ -147,17 +148,25 @@ def open_baselines(
 def describe_architectures(
     experts: Mapping[str, EmbeddingStore], baselines: Mapping[str, EmbeddingStore]
 ) -> list[str]:
-    """Return a note for each baseline whose architecture is not that of the expert.
+    """Describe baselines with another architecture than their expert.
 
-    Random weights have the default size of their expert, and a checkpoint may have another.
+    Random weights have the default sizes of their expert; a checkpoint may have other sizes.
+
+    Args:
+        experts: Stores of the run's experts.
+        baselines: Stores of the random baselines, by expert.
+
+    Returns:
+        A note for each baseline with a different architecture.
     """
     notes = []
     for name, baseline in baselines.items():
-        ours, random = (one.provenance["architecture"] for one in (experts[name], baseline))
+        expert = experts[name].provenance["architecture"]
+        random = baseline.provenance["architecture"]
         different = [
-            f"{key} {random.get(key)} instead of {ours.get(key)}"
-            for key in dict.fromkeys((*ours, *random))
-            if ours.get(key) != random.get(key)
+            f"{key} {random.get(key)} instead of {expert.get(key)}"
+            for key in dict.fromkeys((*expert, *random))
+            if expert.get(key) != random.get(key)
         ]
         if different:
             notes.append(

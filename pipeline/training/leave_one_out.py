@@ -1,4 +1,4 @@
-"""EnECG without each of its experts: the gate is trained again on the heads of the others."""
+"""EnECG without each expert: the gate is trained again on the heads of the other experts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,14 +22,14 @@ def add_leave_one_out(
 ) -> list[Repeat]:
     """Train the gate and its prior without each expert, and predict the test records.
 
-    The heads are those of the repeats, so the result is that of a run with the other experts. With
-    two experts, EnECG without one of them is the other.
+    The heads are those of the repeats, so the result equals that of a run with the other experts.
+    With two experts, EnECG without one of them is the other expert.
 
     Args:
         repeats: The trained repeats, with at least two experts.
         inputs: Inputs with the tasks and labels.
         features: Embeddings and sampled leads of the records of all cohorts.
-        settings: Hyperparameters. If `top_k` exceeds the number of the other experts, all of them
+        settings: Hyperparameters. If `top_k` exceeds the number of remaining experts, all of them
             are used.
         log: Called after the gates of each mixture.
 

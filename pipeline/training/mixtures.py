@@ -21,7 +21,7 @@ def fit_mixtures(
     heads: Sequence[Mapping[str, FittedHeads]],
     settings: FitSettings,
 ) -> list[FittedModel]:
-    """Train the gate of every repeat; with one expert, there is nothing to train.
+    """Train the gate of every repeat. With one expert, no gate is trained.
 
     Args:
         leads: Sampled leads of all records, in the data type of the store.
@@ -30,7 +30,7 @@ def fit_mixtures(
         settings: Hyperparameters.
 
     Returns:
-        The gate of each repeat; `OneExpert` without losses for one expert.
+        The gate of each repeat. With one expert, `OneExpert` without losses.
     """
     if len(heads[0]) == 1:
         return [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in repeats]

@@ -1,4 +1,4 @@
-"""Check of a run's cohorts against the patients on whose ECGs its experts were pretrained."""
+"""Check that test patients of a run were not in the pretraining of its experts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.training.splits import Splits
 def check_pretraining(
     splits: Splits, inputs: Inputs, settings: TrainSettings, base: Path | None = None
 ) -> tuple[Splits, tuple[PretrainedExpert, ...]]:
-    """Ensure that no test patient was in the pretraining of an expert.
+    """Check that no test patient was in the pretraining of an expert, or exclude such patients.
 
     Args:
         splits: The cohorts of all repeats.
@@ -27,12 +27,12 @@ def check_pretraining(
         base: Folder of the base run, which contains copies of the lists. Default: none.
 
     Returns:
-        The splits without the excluded patients, with notes on them and on validation patients who
-        were in a pretraining; and the experts with pretrained weights.
+        The splits without the excluded patients, with notes on excluded patients and on validation
+        patients who were in a pretraining; and the experts with pretrained weights.
 
     Raises:
-        UserError: A test patient was in a pretraining and is not to be excluded, or the list of the
-            patients of a pretraining on this data set is missing.
+        UserError: A test patient was in a pretraining and `settings.exclude_pretrained` is False,
+            or the list of the patients of a pretraining on this data set is missing.
     """
     pretrained = find_pretrained(
         [store.provenance for store in inputs.cache.experts.values()],

@@ -219,7 +219,7 @@ def count_validation_patients(
 ) -> tuple[str, ...]:
     """Count the validation patients who were in the pretraining of an expert.
 
-    They are used as training patients are, so they are not excluded.
+    They are not excluded, because they are not test patients.
 
     Args:
         cohorts: The cohort of each repeat.
@@ -232,10 +232,10 @@ def count_validation_patients(
     notes = []
     for expert in pretrained:
         patients = [np.unique(as_ids(patient_id.loc[cohort.validation])) for cohort in cohorts]
-        seen = [int(expert.contains(one).sum()) for one in patients]
+        seen = [int(expert.contains(ids).sum()) for ids in patients]
         if any(seen):
             counts = ", ".join(
-                f"{count:,} of {len(one):,}" for count, one in zip(seen, patients, strict=True)
+                f"{count:,} of {len(ids):,}" for count, ids in zip(seen, patients, strict=True)
             )
             repeats = " (by repeat)" if len(cohorts) > 1 else ""
             notes.append(

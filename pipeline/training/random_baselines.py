@@ -1,4 +1,4 @@
-"""Heads on embeddings of a run's experts by random weights, as baselines of their weights."""
+"""Heads on embeddings of a run's experts with random weights, as baselines."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,15 +25,15 @@ def add_random_baselines(
     *,
     threads: int = 1,
 ) -> list[Repeat]:
-    """Train heads on the embeddings by random weights and predict the test records of all repeats.
+    """Train heads on embeddings with random weights, and predict the test records of all repeats.
 
-    The heads are trained as those of the experts, with the same settings, cohorts and seeds. They
+    The heads are trained like those of the experts, with the same settings, cohorts and seeds. They
     are not part of the gate and of ensembles.
 
     Args:
         repeats: The trained repeats.
         inputs: Inputs with the tasks and labels.
-        features: Embeddings of the records of all cohorts by random weights, by expert.
+        features: Embeddings with random weights of the records of all cohorts, by expert.
         settings: Hyperparameters.
         log: Called after the heads of each expert.
         threads: Experts whose heads are trained at the same time. The results do not depend on it.
@@ -60,9 +60,9 @@ def add_random_baselines(
         thresholds = builder.choose_thresholds(outputs)
         added = builder.predict_methods(outputs, thresholds)
         ordered: list[TaskPredictions] = []
-        for method, predictions in groupby(repeat.predictions, lambda one: one.method):
+        for method, predictions in groupby(repeat.predictions, lambda item: item.method):
             ordered += predictions
-            ordered += [one for one in added if one.method == RANDOM + method]
+            ordered += [prediction for prediction in added if prediction.method == RANDOM + method]
         extended.append(
             replace(
                 repeat,

@@ -133,7 +133,9 @@ def run_repeats(
                 tuple(_predict(builder, fits, outputs, thresholds)),
                 tuple(
                     _predict_validation(
-                        builder, _mix_validation(repeat, fits, weights), thresholds[ENSEMBLE]
+                        builder,
+                        _mix_validation(repeat, fits, weights, settings.mixture),
+                        thresholds[ENSEMBLE],
                     )
                 ),
                 _count_parameters(fits, gate)
@@ -228,13 +230,14 @@ def _mix_validation(
     repeat: LabeledRepeat,
     heads: dict[str, FittedHeads],
     weights: dict[str, Float[Tensor, "record output expert"]],
+    mixture: Mixture,
 ) -> dict[str, Float[Tensor, "record output"]]:
     """Compute EnECG's outputs for the validation records; those of other records are 0."""
     outputs = {}
     for task, weight in weights.items():
         stacked = torch.stack([fit.validation[task] for fit in heads.values()])
         kind = repeat.targets[task].task.kind
-        mixed = mix(weight[repeat.validation], stacked, kind=kind)
+        mixed = mix(weight[repeat.validation], stacked, kind=kind, mixture=mixture)
         outputs[task] = mixed.new_zeros((len(repeat.rows), mixed.shape[1]))
         outputs[task][repeat.validation] = mixed
     return outputs

@@ -131,10 +131,10 @@ class TrainSettings:
             weights. Default: none.
         label_fractions: Fractions of the training and validation patients to train on in
             addition, for label-efficiency curves, each above 0 and at most 1. Default: none.
-        baselines: ``random`` or ``random:SEED`` adds the same experts with random weights, which
-            are not part of the gate and of ensembles, for experts with published weights or
-            weights from a file. ``random`` is ``random:0``. Default: none.
-        leave_one_out: Whether to train the gate also without each of the experts. Default: False.
+        baselines: ``random`` (seed 0) or ``random:SEED``: also evaluate experts with published
+            weights or weights from a file with random weights. These are not part of the gate and
+            of ensembles. Default: none.
+        leave_one_out: Whether to also train the gate without each expert. Default: False.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.

@@ -52,10 +52,9 @@ def config(
 DASK = ("--profile", "dask")
 
 
+@pytest.mark.parametrize("profile", [(), DASK], ids=["default", "dask"])
 @pytest.mark.parametrize(
-    ("files", "profile"),
-    [((BASE,), ()), ((BASE,), DASK), ((BASE, GPU), ()), ((BASE, S3), ()), ((BASE, GPU, S3), DASK)],
-    ids=["base", "dask", "gpu", "s3", "all"],
+    "files", [(BASE,), (BASE, GPU), (BASE, S3), (BASE, GPU, S3)], ids=["base", "gpu", "s3", "all"]
 )
 def test_files_are_valid(files: tuple[Path, ...], profile: tuple[str, ...], tmp_path: Path):
     filled = {name: value or f"/{name}" for name, value in example().items()}

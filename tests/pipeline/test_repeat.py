@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
+from enecg.gate import Mixture, mix
 from enecg.one_expert import OneExpert
 from enecg.tasks import TASKS
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, WITHOUT, ZERO_SHOT
@@ -119,6 +120,24 @@ def test_models_and_predictions_do_not_depend_on_the_number_of_threads(inputs: I
                 assert "original_module" in key or torch.equal(tensor, tensors[key]), key
 
 
+@pytest.mark.parametrize("mixture", ["probabilities", "logits"])
+def test_validation_predictions_are_mixed_like_new_predictions(mixture: Mixture, inputs: Inputs):
+    cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
+    settings = replace(QUICK, adaptation="lora", mixture=mixture)
+    (repeat,) = run_repeats([cohort], inputs, FEATURES, settings, lambda *_: None)
+    labeled = label_repeat(cohort, inputs, FEATURES)
+    rows = labeled.rows[labeled.validation]
+    weights = repeat.gate.module.eval()(FEATURES.leads[rows])["potassium"]
+    outputs = [
+        fit.module.eval()(FEATURES.experts[name][rows]) for name, fit in repeat.heads.items()
+    ]
+    probability = torch.stack([output["potassium"].softmax(-1) for output in outputs])
+    expected = mix(weights, probability, kind="binary", mixture=mixture).detach()
+    found = next(each for each in repeat.validation if each.task.name == "potassium")
+    assert found.probability is not None
+    torch.testing.assert_close(torch.from_numpy(found.probability).float(), expected)
+
+
 def test_one_expert_is_not_combined(inputs: Inputs):
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     features = replace(FEATURES, experts={"first": FEATURES.experts["first"]})
@@ -148,6 +167,11 @@ def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
     age = torch.tensor(inputs.labels["age"].to_numpy(copy=True)).float()
     informative = FEATURES.experts["second"].clone()
     informative[:, 0] = age + 0.1 * torch.randn(RECORDS, generator=torch.Generator().manual_seed(1))
+    # Without outliers, which would be compressed.
+    deviation = informative.std(0)
+    informative = informative.clamp(
+        informative.mean(0) - 2 * deviation, informative.mean(0) + 2 * deviation
+    )
     features = replace(FEATURES, experts={**FEATURES.experts, "second": informative})
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)
     settings = replace(QUICK, adaptation=adaptation)

@@ -69,3 +69,19 @@ def test_mlflow_stores_parameters_metrics_and_page(
         assert logged.data.metrics == pytest.approx(tracked.metrics)
     artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
     assert artifacts == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}
+
+
+@pytest.mark.filterwarnings("default")
+def test_tensorboard_stores_metrics_and_texts(run: RunResults):
+    pytest.importorskip("tensorboard", reason="tensorboard is missing; pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    address = track_run(run.folder, "tensorboard")
+    assert address == str(run.folder.parent / "tensorboard" / "first")
+    events = EventAccumulator(address).Reload()
+    logged = {name: events.Scalars(name)[0].value for name in events.Tags()["scalars"]}
+    with open_tracked(run.folder) as tracked:
+        assert logged == pytest.approx(tracked.metrics)
+        names = {f"parameters/{name}" for name in tracked.parameters}
+    texts = {name.removesuffix("/text_summary") for name in events.Tags()["tensors"]}
+    assert texts == names | {"results.md", "MODEL_CARD.md"}

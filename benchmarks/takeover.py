@@ -1,0 +1,95 @@
+"""Time in which an extraction takes over all leases of one that was killed on another host.
+
+    python benchmarks/takeover.py [--experts 5] [--root URL]
+
+The killed extraction runs with another host name (`unshare --uts` of util-linux; without root also
+with a user namespace of its own). Its leases therefore expire only when they have not been renewed
+for 45 s, as those of a machine that has failed, or of a container that was created again. The time
+is measured from the start of the second extraction until it holds the leases of all stores.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.kills import ConstantDataset, MeanExpert
+from pipeline.extract import extract
+from pipeline.extraction.engine import Engine
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.plan import ExtractionPlan
+from pipeline.extraction.summary import ExtractionSummary
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = "killed-host"
+"""Host name of the extraction that is killed."""
+
+
+def acquire_leases(root: str, experts: int, then: Callable[[int], None]) -> None:
+    """Start an extraction, and call a function with the number of leases instead of computing."""
+
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        then(sum(planned.lease is not None for planned in plan.stores))
+
+    extract(
+        ConstantDataset("takeover"),
+        root,
+        [MeanExpert(f"expert-{number}", 0.0, -1) for number in range(experts)],
+        options=ExtractOptions(device="cpu", threads=1),
+        log=lambda line: print(line, file=sys.stderr),
+        run_plan=run_plan,
+    )
+
+
+def hold(leases: int) -> None:
+    """Report that the leases are held, and keep them until the process is killed."""
+    print(leases, flush=True)
+    time.sleep(3600)
+
+
+def start_on_other_host(root: str, experts: int) -> subprocess.Popen[str]:
+    """Start an extraction with another host name."""
+    namespaces = ["--uts", *([] if os.getuid() == 0 else ["--map-root-user"])]
+    own = [sys.executable, __file__, "--root", root, "--experts", str(experts), "--hold"]
+    return subprocess.Popen(
+        ["unshare", *namespaces, "sh", "-c", f'hostname {HOST} && exec "$@"', "sh", *own],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experts", type=int, default=5, help="experts, with one store each")
+    parser.add_argument("--root", help="store root; default: a temporary folder")
+    parser.add_argument("--hold", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.hold:
+        acquire_leases(options.root, options.experts, hold)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        root = options.root or temporary
+        with start_on_other_host(root, options.experts) as other:
+            assert other.stdout is not None
+            held = other.stdout.readline().strip()
+            other.kill()
+        if not held:
+            raise SystemExit("The first extraction did not start; unshare may not be permitted.")
+        print(f"killed on {HOST}: {held} leases held")
+        started = time.monotonic()
+        acquire_leases(
+            root,
+            options.experts,
+            lambda leases: print(
+                f"{leases} leases taken over in {time.monotonic() - started:.1f} s"
+            ),
+        )
+
+
+if __name__ == "__main__":
+    main()
