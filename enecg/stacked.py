@@ -62,8 +62,8 @@ class StackPart:
     @classmethod
     def all_of(cls, stack: "StackedFFN") -> "StackPart":
         """Return all groups and tasks of a stack."""
-        groups, tasks = stack.prediction.shape[:2]
-        device = stack.prediction.device
+        groups, tasks = stack.prediction_weight.shape[:2]
+        device = stack.prediction_weight.device
         return cls(torch.arange(groups, device=device), torch.arange(tasks, device=device))
 
     def select(self, values: Shaped[Tensor, "group task_or_1 ..."]) -> Shaped[Tensor, "..."]:
@@ -80,7 +80,7 @@ class StackedFFN(nn.Module):
 
     Args:
         config: Configuration of every FFN.
-        parameters: Initial parameters by name, such as ``prediction`` or ``lora_a.0``.
+        parameters: Initial parameters by name, such as ``prediction_weight`` or ``lora_a.0``.
 
     Attributes:
         generator: Generator of the dropout masks. Default: torch's global one.
@@ -101,7 +101,7 @@ class StackedFFN(nn.Module):
         self.bias = layers("bias", trained=not config.lora)
         self.lora_a = layers("lora_a")
         self.lora_b = layers("lora_b")
-        self.prediction = nn.Parameter(parameters["prediction"])
+        self.prediction_weight = nn.Parameter(parameters["prediction_weight"])
         self.prediction_bias = nn.Parameter(parameters["prediction_bias"])
 
     @classmethod
@@ -180,12 +180,12 @@ class StackedFFN(nn.Module):
                 scale = self.config.alpha / self.config.rank
                 before = before + scale * _multiply(low, self.lora_b[depth])
             states = self._drop(functional.gelu(before))
-        return _multiply(states, self.prediction) + self.prediction_bias.unsqueeze(2)
+        return _multiply(states, self.prediction_weight) + self.prediction_bias.unsqueeze(2)
 
     def scale_predictions(self, factors: Float[Tensor, "group task"]) -> None:
         """Multiply the outputs of each FFN by a factor, through its output layer."""
         with torch.no_grad():
-            self.prediction.mul_(factors[..., None, None])
+            self.prediction_weight.mul_(factors[..., None, None])
             self.prediction_bias.mul_(factors[..., None])
 
     def _drop(self, states: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class StackedFFN(nn.Module):
                 if not isinstance(last, nn.Linear):
                     last = last.modules_to_save["default"]
                 outputs = last.out_features
-                last.weight.copy_(self.prediction[group, task, :outputs])
+                last.weight.copy_(self.prediction_weight[group, task, :outputs])
                 last.bias.copy_(self.prediction_bias[group, task, :outputs])
 
 
@@ -242,7 +242,7 @@ def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]
     generator = torch.Generator().manual_seed(seed)
     ffns = [_initialize_ffn(config, generator) for _ in range(tasks)]
     parameters = {
-        "prediction": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
+        "prediction_weight": torch.stack([ffn.prediction.weight.data for ffn in ffns]),
         "prediction_bias": torch.stack([ffn.prediction.bias.data for ffn in ffns]),
     }
     if config.zero_prediction:

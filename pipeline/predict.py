@@ -12,7 +12,7 @@ import torch
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset, decoding_of
 from pipeline.datasets.registry import resolve_dataset
-from pipeline.prediction.inputs import DatasetRecords, EcgSource, ReadEcg, WfdbPaths
+from pipeline.prediction.inputs import DatasetRecords, DecodedEcg, EcgSource, WfdbPaths
 from pipeline.prediction.live_run import LiveRun, load_run
 from pipeline.prediction.predicted import EcgPrediction, RefusedEcg
 from pipeline.waveforms.errors import UnreadableRecord
@@ -74,7 +74,7 @@ def open_source(
     record_file: str | Path | None,
     limit: int | None,
 ) -> EcgSource:
-    """Find the ECGs to predict; see `predict`.
+    """Find the ECGs to make predictions for; see `predict`.
 
     Args:
         live: The run, which determines the decoding options.
@@ -96,7 +96,7 @@ def open_source(
         source = resolve_dataset(dataset, live.decoding)
         ids = [record if isinstance(record, int) else str(record) for record in records]
         return DatasetRecords.select(
-            source, decoding_of(source), ids=ids, records=record_file, limit=limit
+            source, decoding_of(source), ids=ids, records_file=record_file, limit=limit
         )
     if record_file is not None or limit is not None:
         raise UserError("--records and --limit select records of a data set; add --dataset.")
@@ -130,7 +130,7 @@ def predict_source(
     total = len(records)
     size = BATCH_SIZE if live.device == "cpu" else GPU_BATCH_SIZE
 
-    def read(position: int) -> ReadEcg | UnreadableRecord:
+    def read(position: int) -> DecodedEcg | UnreadableRecord:
         try:
             return source.read(position)
         except UnreadableRecord as error:
@@ -149,14 +149,14 @@ def predict_source(
 
 def _predict_batch(
     live: LiveRun,
-    results: Sequence[ReadEcg | UnreadableRecord],
+    results: Sequence[DecodedEcg | UnreadableRecord],
     records: Sequence[int | str],
     options: Mapping[str, Any],
 ) -> Iterator[EcgPrediction | RefusedEcg]:
     usable = [
         (record, result)
         for record, result in zip(records, results, strict=True)
-        if isinstance(result, ReadEcg)
+        if isinstance(result, DecodedEcg)
     ]
     predictions: Iterator[EcgPrediction | RefusedEcg] = iter(())
     if usable:

@@ -18,13 +18,13 @@ class Attribution:
     Attributes:
         change: Output for the ECG minus the output for the baseline.
         total: Sum of the contributions.
-        size: Sum of their absolute values.
+        absolute_sum: Sum of the absolute values of the contributions.
         values: Contribution of each sample, in the unit of the output; None if not kept.
     """
 
     change: float
     total: float
-    size: float
+    absolute_sum: float
     values: Float[Tensor, "12 time"] | None
 
     @property
@@ -68,5 +68,5 @@ def integrate_gradients(
             internal_batch_size=BATCH.get(ecg.device.type, 1),
         )
     values = values.detach()
-    total, size = float(values.double().sum()), float(values.double().abs().sum())
-    return Attribution(after - before, total, size, values.float())
+    total, absolute_sum = float(values.double().sum()), float(values.double().abs().sum())
+    return Attribution(after - before, total, absolute_sum, values.float())

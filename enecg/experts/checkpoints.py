@@ -54,7 +54,7 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     Args:
         path: A safetensors file, or a torch file that contains a state dict, directly or under
             a usual key such as `state_dict` or `model`.
-        key: Key under which the source of this model saves the state dict; it takes precedence
+        key: Key under which the original implementation saves the state dict; it takes precedence
             over the usual ones.
 
     Returns:

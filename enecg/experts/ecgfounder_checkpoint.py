@@ -1,4 +1,4 @@
-"""Checkpoints of ECGFounder, as its source saves them."""
+"""Checkpoints of ECGFounder, in the format of the original implementation."""
 
 import re
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Architecture:
     """Sizes of the model; the defaults are the published ones.
 
     Attributes:
-        stem: Channels of the first convolution.
-        widths: Channels of each stage.
+        stem: Output channels of the first convolution.
+        widths: Output channels of each stage.
         blocks: Number of blocks of each stage.
-        kernel: Samples per kernel of the first and of all grouped convolutions.
+        kernel: Kernel size of the first convolution and of the grouped convolutions.
         group_width: Channels per group of the grouped convolutions.
     """
 
@@ -39,15 +39,15 @@ _GROUPED = re.compile(r"stage_list\.(\d+)\.block_list\.(\d+)\.conv2\.conv\.weigh
 def read_ecgfounder_checkpoint(
     path: Path,
 ) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
-    """Read a checkpoint of the source.
+    """Read a checkpoint of the original implementation.
 
     Args:
         path: A file that contains the state dict of `Net1D`.
 
     Returns:
-        The architecture, inferred from shapes, the tensors by key, and the prefixes of keys that
-        the embedding does not need: the classifier, and batch normalizations, which the source
-        creates without using them.
+        Three values: the architecture, which is inferred from tensor shapes; the tensors by key;
+        and the key prefixes that the embedding does not need. These are the classifier and the
+        batch normalizations, which the original code creates but does not use.
 
     Raises:
         UserError: The file is damaged, would execute code, or describes another model.
@@ -71,7 +71,7 @@ def read_ecgfounder_checkpoint(
 
 
 def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
-    """Infer sizes from shapes; `load_strict` reports keys that are missing."""
+    """Infer sizes from tensor shapes; raise UserError for other leads or invalid sizes."""
     first = tensors.get("first_conv.conv.weight")
     stages: dict[int, list[Tensor]] = {}
     for key, tensor in tensors.items():
@@ -79,6 +79,8 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
         if found and tensor.ndim == 3 and tensor.numel():
             stages.setdefault(int(found[1]), []).append(tensor)
     if not stages or first is None or first.ndim != 3 or not first.numel():
+        # The keys are missing. With the published sizes, loading fails with an error that names
+        # missing keys; see `load_strict`.
         return Architecture()
     if first.shape[1] != len(LEADS):
         raise UserError(

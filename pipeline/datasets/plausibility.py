@@ -32,14 +32,15 @@ heart rates in beats per minute. The ranges exclude the codes of ECG machines fo
 """
 
 AGE_OVER_89 = 90.0
-"""Age in years of every patient over 89. De-identified sources do not state the exact age."""
+"""Age in years that is assigned to every patient over 89, because de-identified sources do not
+state the exact age."""
 
 PTB_XL_OVER_89 = 300.0
 """PTB-XL's code for an age over 89."""
 
 MAX_GAP = 2.0
-"""Maximum gap between the accepted values and the next value, relative to the range of the accepted
-values. Values beyond a larger gap are suspicious."""
+"""Maximum gap to the next value, relative to the range of the values accepted so far; see
+`find_suspicious_values`."""
 
 MIN_DISTINCT = 5
 """Minimum number of distinct values. With fewer, no value is suspicious."""

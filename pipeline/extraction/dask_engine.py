@@ -30,7 +30,7 @@ from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.ranges import Progress
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.threads import choose_threads
-from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, extract_work
+from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, run_work
 
 ALLOWED_FAILURES = 10
 """Number of workers that can be lost while computing the same range before the extraction fails."""
@@ -269,4 +269,4 @@ def _extract_on_worker(
         if stop.is_set():
             raise WorkStopped
 
-    return extract_work(work, shards, devices[index % len(devices)], progress)
+    return run_work(work, shards, devices[index % len(devices)], progress)

@@ -23,7 +23,9 @@ from stores.locate import locate
 
 @dataclass(frozen=True)
 class StoreTicket:
-    """The lease of a store, from which a worker creates a `Ticket`.
+    """Store key, lease number and token, from which a worker rebuilds the store's `Ticket`.
+
+    The ticket allows the worker to write to the store.
 
     Attributes:
         store: Key of the store in the store root.
@@ -45,7 +47,7 @@ class ExtractionWork:
         store: Root folder or URL of the stores.
         experts: Names of the experts.
         options: Options of the extraction.
-        tickets: Leases under which workers write.
+        tickets: Tickets for the leases under which workers write.
         threads: Torch threads per worker; None keeps the worker's setting.
     """
 
@@ -64,8 +66,8 @@ def describe_work(
 
     Args:
         plan: The plan, whose leases are held.
-        dataset: Spec of the data set.
-        experts: Names of the experts.
+        dataset: The data set as passed by the caller; must be a spec string.
+        experts: The experts as passed by the caller; must be names.
         threads: Torch threads per worker; None keeps the worker's setting.
 
     Returns:
@@ -93,13 +95,13 @@ def describe_work(
     return ExtractionWork(dataset, root, names, plan.request.options, tuple(tickets), threads)
 
 
-def extract_work(
+def run_work(
     work: ExtractionWork, shards: ShardRange, device: str, progress: Progress | None = None
 ) -> ExtractionSummary:
     """Compute and write a range of shards under the leases of another process.
 
     Args:
-        work: The work.
+        work: The extraction, as described by `describe_work`.
         shards: Range of shards.
         device: Torch device.
         progress: Called after each batch with the record counts of this range. If it raises
@@ -109,13 +111,13 @@ def extract_work(
         Counts, failures and timings of this range.
 
     Raises:
-        UserError: The data set, an expert or the device is unavailable in this process, or differs
-            from that of the coordinating process.
+        UserError: The data set, an expert or the device is unavailable in this process, or the data
+            set, weights or EnECG version differ from those of the coordinating process.
         StoreError: A store cannot be read or written.
         LeaseLost: Another extraction has taken over a lease.
     """
     summary = ExtractionSummary()
-    plan = _join(work, device)
+    plan = _open_plan(work, device)
     with suppress(WorkStopped):
         extract_range(plan, shards, summary, progress)
     return summary
@@ -125,9 +127,9 @@ class WorkStopped(BaseException):
     """Raised in a worker when the coordinating process has requested the workers to stop."""
 
 
-# Cache the last extraction, so that each process opens stores and loads experts only once.
+# Cache the last plan, so that each process opens the stores and loads the experts only once.
 @functools.lru_cache(maxsize=1)
-def _join(work: ExtractionWork, device: str) -> ExtractionPlan:
+def _open_plan(work: ExtractionWork, device: str) -> ExtractionPlan:
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     options = replace(work.options, device=device, devices=(), scheduler=None, workers=1)
@@ -139,8 +141,8 @@ def _join(work: ExtractionWork, device: str) -> ExtractionPlan:
         tickets[location] = Ticket(leases_folder(location), ticket.number, ticket.token)
     if unknown := tickets.keys() - {target.location for target in request.targets}:
         raise UserError(
-            "A worker's data set, weights or EnECG version differ from those of the extraction, so "
-            f"it cannot write to {', '.join(map(str, sorted(unknown, key=str)))}; use the same "
+            f"A worker cannot write to {', '.join(map(str, sorted(unknown, key=str)))}, because "
+            "its data set, weights or EnECG version does not match the extraction; use the same "
             "files and versions on all workers."
         )
     return join_extraction(request, tickets)

@@ -13,7 +13,7 @@ from pipeline.datasets.mimic_tables.labels import HasMimicTables, label_mimic_re
 from pipeline.datasets.record_labels import Progress, RecordLabels
 from pipeline.labels.dataset_labels import read_dataset_labels
 from pipeline.labels.parquet_file import prepare_folder, write_labels
-from pipeline.labels.summary import AGREEMENT, summarize
+from pipeline.labels.summary import DATA_USE_NOTICE, summarize
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ def make_labels(
         dataset: The data set.
         out: The file to write. An existing file is replaced when the new one is complete.
         rules: Rules for deriving labels from MIMIC's tables; None uses `LabelRules()`.
-        hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler for the lab table; see `connect_scheduler`.
+        hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in the data set's folder.
+        scheduler: Dask scheduler for MIMIC's `labevents` table; see `connect_scheduler`. None reads
+            the table in this process.
         progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
             records for other data sets.
 
@@ -57,7 +58,8 @@ def make_labels(
         The labels and their summary.
 
     Raises:
-        UserError: A table cannot be read, or the file cannot be written.
+        UserError: A table cannot be read, `hosp` is not MIMIC-IV's folder or is given for a data
+            set other than MIMIC, the scheduler is unreachable, or the file cannot be written.
     """
     rules, out = rules or LabelRules(), out.expanduser()
     warnings = prepare_folder(out)
@@ -72,7 +74,7 @@ def make_labels(
     )
     output = (f"Labels: {out}", f"Digest: {digest}")
     return LabelResult(
-        out, labels, digest, (*summarize(labels, rules), *warnings, AGREEMENT, *output)
+        out, labels, digest, (*summarize(labels, rules), *warnings, DATA_USE_NOTICE, *output)
     )
 
 
@@ -89,9 +91,9 @@ def collect_labels(
     Args:
         dataset: The data set.
         rules: Rules for deriving labels from MIMIC's tables; ignored for other data sets.
-        hosp: MIMIC-IV's `hosp` folder, if it is not linked in the data set.
-        scheduler: Dask scheduler for the lab table; see `run_on_scheduler`. None reads the table
-            in this process.
+        hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in the data set's folder.
+        scheduler: Dask scheduler for MIMIC's `labevents` table; see `run_on_scheduler`. None reads
+            the table in this process.
         progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
             records for other data sets.
 
@@ -99,7 +101,8 @@ def collect_labels(
         Labels in the order of the data set's index, with a reason for each missing label.
 
     Raises:
-        UserError: A table cannot be read, or `hosp` is given for a data set other than MIMIC.
+        UserError: A table cannot be read, or `hosp` is not MIMIC-IV's folder or is given for a data
+            set other than MIMIC.
     """
     if isinstance(dataset, HasMimicTables):
         tables = dataset.tables(hosp)

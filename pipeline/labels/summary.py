@@ -8,7 +8,7 @@ from pipeline.labels.parquet_file import count_labels
 
 _UNITS = {"rr_interval": "ms", "age": "years"}
 
-AGREEMENT = (
+DATA_USE_NOTICE = (
     "The data use agreement of the data set (for MIMIC, PhysioNet's) also covers these labels: "
     "share this file only with users who signed the agreement, and do not copy it into the shared "
     "stores."

@@ -1,4 +1,4 @@
-"""The ECGs to predict: WFDB records by path, or records of a data set."""
+"""ECGs to make predictions for: WFDB records by path, or records of a data set."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _SUFFIXES = (HEADER_SUFFIX, ".dat")
 
 
 @dataclass(frozen=True)
-class ReadEcg:
+class DecodedEcg:
     """A decoded ECG.
 
     Attributes:
@@ -46,7 +46,7 @@ class EcgSource(Protocol):
     def threads(self) -> int:
         """Recommended number of records to read concurrently."""
 
-    def read(self, position: int) -> ReadEcg:
+    def read(self, position: int) -> DecodedEcg:
         """Read the record at a position; raises UnreadableRecord if it cannot be used."""
 
 
@@ -82,10 +82,10 @@ class WfdbPaths:
         records = dict.fromkeys(record for path in paths for record in _expand(Path(path)))
         return cls(tuple(records), options)
 
-    def read(self, position: int) -> ReadEcg:
+    def read(self, position: int) -> DecodedEcg:
         """Read a record; see `EcgSource.read`."""
         signals = read_leads(self.records[position], options=self.options)
-        return _finish(to_ecg(signals, self.options), signals, self.options)
+        return _with_findings(to_ecg(signals, self.options), signals, self.options)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class DatasetRecords:
         options: DecodeOptions,
         *,
         ids: Sequence[str | int] = (),
-        records: str | Path | None = None,
+        records_file: str | Path | None = None,
         limit: int | None = None,
     ) -> "DatasetRecords":
         """Select records.
@@ -117,19 +117,21 @@ class DatasetRecords:
         Args:
             dataset: The data set.
             options: Options with which the data set decodes records.
-            ids: Ids of the records; all by default.
-            records: File of record ids; see `read_record_ids`.
+            ids: Ids of the records; if given, `records_file` is ignored.
+            records_file: File of record ids; see `read_record_ids`. Without `ids` and
+                `records_file`, all records are selected.
             limit: Maximum number of records.
 
         Returns:
-            The records; in the order of `ids` if they are given, otherwise in the index's.
+            The records; in the order of `ids` if they are given, otherwise in the order of the
+            index.
 
         Raises:
-            UserError: The data set has no record with one of the ids, or the file is invalid.
+            UserError: An id is not in the data set, or the file is invalid.
         """
         index = dataset.index().record_id
         if not ids:
-            selected = select_records(index, limit=limit, records=records)
+            selected = select_records(index, limit=limit, records=records_file)
             return cls(dataset, tuple(np.flatnonzero(np.isin(index, selected)).tolist()), options)
         rows = dict.fromkeys(_find_rows(index, ids, dataset.namespace))
         return cls(dataset, tuple(rows)[:limit], options)
@@ -146,17 +148,18 @@ class DatasetRecords:
         threads: int = getattr(self.dataset, "threads", 1)
         return threads
 
-    def read(self, position: int) -> ReadEcg:
+    def read(self, position: int) -> DecodedEcg:
         """Read a record; see `EcgSource.read`."""
         row = self.rows[position]
-        # `read` defines the ECG that experts see, also in data sets of other packages.
-        return _finish(self.dataset.read(row), self.dataset.read_leads(row), self.options)
+        # Do not derive the ECG from `read_leads`: a data set from another package may decode
+        # differently in `read`, and the experts must get the result of `read`.
+        return _with_findings(self.dataset.read(row), self.dataset.read_leads(row), self.options)
 
 
-def _finish(
+def _with_findings(
     ecg: Float32[np.ndarray, "12 5000"], signals: LeadSignals, options: DecodeOptions
-) -> ReadEcg:
-    return ReadEcg(ecg, tuple(finding.detail for finding in examine(signals, options)))
+) -> DecodedEcg:
+    return DecodedEcg(ecg, tuple(finding.detail for finding in examine(signals, options)))
 
 
 def _expand(path: Path) -> Iterator[str]:
@@ -173,16 +176,16 @@ def _expand(path: Path) -> Iterator[str]:
     yield from (str(path / record) for record in found)
 
 
-def _find_rows(index: RecordIds, records: Sequence[str | int], namespace: str) -> list[int]:
-    """Return the rows of record ids; raise UserError if the data set does not have one."""
-    texts = [str(record) for record in records]
+def _find_rows(index: RecordIds, ids: Sequence[str | int], namespace: str) -> list[int]:
+    """Return the rows of record ids; raise UserError if an id is not in the data set."""
+    texts = [str(record) for record in ids]
     if is_text(index):
         texts = match_ids(texts, index).tolist()
     rows = {str(known): row for row, known in enumerate(index.tolist())}
-    for record, text in zip(records, texts, strict=True):
+    for record, text in zip(ids, texts, strict=True):
         if text not in rows:
             raise UserError(
-                f"{namespace} has no record {record}; give ids such as {index[0]}, or paths of "
-                "WFDB records without --dataset."
+                f"{namespace} has no record {record}; give ids such as {index[0]}, or omit "
+                "--dataset and give paths of WFDB records."
             )
     return [rows[text] for text in texts]

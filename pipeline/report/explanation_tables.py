@@ -1,4 +1,8 @@
-"""Tables of an explanation: shares of the waves, completeness, refused records."""
+"""Tables of an explanation.
+
+They contain the share of each window, the outputs with completeness errors, and the records that
+cannot be explained.
+"""
 
 import csv
 import io
@@ -28,14 +32,25 @@ NOT_A_DEVICE = "Research software, not a medical device; not for diagnosis or tr
 
 
 class Shares(Protocol):
-    """A function that returns the shares of `COLUMNS` for a record and a method, or None."""
+    """A function of a record and a method that returns a share for each of `COLUMNS`.
+
+    It returns None if the record has no shares for the method.
+    """
 
     def __call__(self, record: ExplainedRecord, method: str) -> dict[str, float] | None:
         """Return the shares."""
 
 
 def explanation_tables(result: ExplanationResult) -> list[Table]:
-    """Return the tables of an explanation: shares by gradients and by occlusion, and records."""
+    """Return the tables of an explanation.
+
+    Args:
+        result: The explanation.
+
+    Returns:
+        The tables: shares by gradients, shares by occlusion, outputs, and refused records if any.
+        If no record was explained, only the last.
+    """
     if not result.records:
         return [refusal_table(result)]
     tables = [
@@ -51,11 +66,11 @@ def share_table(result: ExplanationResult, shares: Shares, title: str) -> Table:
 
     Args:
         result: The explanation.
-        shares: Function of a record and a method.
+        shares: Function that returns the shares of a record for a method.
         title: Title of the table.
 
     Returns:
-        The table. The first row is the share of each window in the duration of the records.
+        The table. The first row is the fraction of the time that each window occupies.
     """
     rows = [_share_row("share of the time", average(result.records, time_shares))]
     for method in result.methods:
@@ -78,7 +93,14 @@ def _percent(mean: float, deviation: float) -> str:
 
 
 def record_table(result: ExplanationResult) -> Table:
-    """Build the table of output, change from the baseline and completeness error by record."""
+    """Build a table with one row per record and method.
+
+    Args:
+        result: The explanation.
+
+    Returns:
+        A table of the output, its change from the baseline, and the completeness error.
+    """
     unit = result.unit or "probability"
     rows = []
     for record in result.records:
@@ -96,32 +118,32 @@ def record_table(result: ExplanationResult) -> Table:
                     ),
                 )
             )
-    relative = largest_error(result)
+    relative = largest_relative_error(result)
     notes = []
     if relative is not None:
         notes = [
-            "Completeness: contributions sum to the change in the output from the baseline to the "
-            f"ECG, up to the error. Largest error: {100 * relative:.2g} % of the sum of the "
-            "absolute contributions."
+            "Completeness: except for the error, the contributions sum to the output for the ECG "
+            f"minus the output for the baseline. Largest error: {100 * relative:.2g} % of the sum "
+            "of the absolute contributions."
         ]
     heading = ("record", "method", f"output, {unit}", "change from baseline", "completeness error")
     return Table("Outputs", heading, tuple(rows), notes=tuple(notes))
 
 
-def largest_error(result: ExplanationResult) -> float | None:
-    """Return the largest completeness error, relative to the sum of absolute contributions.
+def largest_relative_error(result: ExplanationResult) -> float | None:
+    """Return the largest ratio of completeness error to sum of absolute contributions.
 
     Args:
         result: The explanation.
 
     Returns:
-        The error; None if no method is differentiable.
+        The ratio; None if no method has contributions other than 0.
     """
     errors = [
-        abs(explanation.attribution.error) / explanation.attribution.size
+        abs(explanation.attribution.error) / explanation.attribution.absolute_sum
         for record in result.records
         for explanation in record.methods.values()
-        if explanation.attribution is not None and explanation.attribution.size > 0
+        if explanation.attribution is not None and explanation.attribution.absolute_sum > 0
     ]
     return max(errors, default=None)
 
@@ -137,7 +159,7 @@ def label(result: ExplanationResult, method: str) -> str:
 
     Args:
         result: The explanation.
-        method: Name of an expert or of the gated mixture.
+        method: Name of an expert, or `ENSEMBLE`.
 
     Returns:
         The name, with a remark if experts are untrained.
@@ -154,12 +176,12 @@ def _notes(result: ExplanationResult, shares: Shares) -> tuple[str, ...]:
     notes = [
         f"{records} record{'s' if records > 1 else ''} of {result.dataset}"
         + (": mean ± SD over records." if records > 1 else ".")
-        + " P, PR segment, QRS, ST, T and rest sum to 100 %; the PR interval is P + PR segment."
+        + " P, PR (segment), QRS, ST, T and rest sum to 100 %; PR interval is P + PR."
     ]
     if shares is gradient_shares:
         references = len(result.settings["baseline_records"])
         notes.append(
-            "Share in the sum of the absolute contributions of all samples of all leads. "
+            "Share of the sum of the absolute contributions of all samples of all leads. "
             f"Baseline: mean of {references} ECGs; {result.settings['steps']} steps."
         )
         missing = [
@@ -167,13 +189,14 @@ def _notes(result: ExplanationResult, shares: Shares) -> tuple[str, ...]:
         ]
         if missing:
             notes.append(
-                f"{', '.join(missing)}: not differentiable, so only occlusion applies. In the "
-                f"attribution of {ENSEMBLE}, its prediction is held at the value for the record."
+                f"{', '.join(missing)}: not differentiable, so only occlusion applies. For the "
+                f"attribution of {ENSEMBLE}, the predictions of these experts are held constant at "
+                "their values for the record."
             )
     else:
         notes.append(
-            "Share in the sum of the absolute changes in the output when all waves of one kind are "
-            "replaced by straight lines in all leads."
+            "Share of the sum of the absolute changes in the output when all windows of one kind "
+            "are replaced by straight lines in all leads."
         )
     return tuple(notes)
 

@@ -19,16 +19,16 @@ def label_table(details: RunDetails, task: Task) -> Table:
         task: The task.
 
     Returns:
-        A table with one row per label that is trained in any repeat.
+        A table with one row per label that the model predicts in at least one repeat.
     """
     by_repeat = [
-        {of_label.labels[0]: of_label for of_label in predictions.by_label()}
+        {single.labels[0]: single for single in predictions.by_label()}
         for predictions in details.ensemble(task.name)
     ]
     rows = []
     for label in dict.fromkeys(label for by_label in by_repeat for label in by_label):
         repeats = [by_label.get(label) for by_label in by_repeat]
-        share = [
+        shares = [
             targets.shares[targets.classes.index(label)]
             for targets in (by_task[task.name] for by_task in details.targets)
             if label in targets.classes
@@ -46,14 +46,17 @@ def label_table(details: RunDetails, task: Task) -> Table:
         rows.append(
             (
                 label,
-                f"{100 * np.mean(share):.1f} %",
+                f"{100 * np.mean(shares):.1f}",
                 " / ".join(map(str, positives)),
                 _format(areas),
                 _format(f1),
             )
         )
-    heading = ("", "training records", "test records", "AUROC ↑", "F1 ↑")
-    note = "EnECG, mean ± SD over the repeats with a test record that has the label."
+    heading = (
+        *("", "positive in training, %", "positive test records, by repeat"),
+        *("AUROC ↑", "F1 ↑"),
+    )
+    note = "AUROC and F1 of EnECG: mean ± SD over the repeats whose test records include the label."
     return Table(f"{task.title}: labels", heading, tuple(rows), notes=(note,))
 
 

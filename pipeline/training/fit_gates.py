@@ -16,7 +16,7 @@ from pipeline.training.fitted_models import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.settings import FitSettings
-from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
+from pipeline.training.stack import BuildLossFunction, Group, LossFunction, train_stack
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 from pipeline.training.stack_losses import sum_losses
 from pipeline.training.torch_state import preserve_random_state
@@ -76,8 +76,8 @@ def fit_gates(
     )
     if settings.balance:  # favors equal weights
         priors = torch.zeros_like(priors)
-    build_losses = _build_losses(stack, data, groups, predictions, priors, settings)
-    history = train_stack(stack, build_losses, groups, settings)[:, :: len(folds)]
+    build_loss_function = _build_loss_function(stack, data, groups, predictions, priors, settings)
+    history = train_stack(stack, build_loss_function, groups, settings)[:, :: len(folds)]
     repeat_of = [group.repeat for group in groups]
     if not settings.balance:
         correction = predict_other_folds(stack, data, groups).unflatten(-1, (-1, experts))
@@ -132,20 +132,20 @@ def _stack_predictions(
     return stacked
 
 
-def _build_losses(
+def _build_loss_function(
     stack: StackedFFN,
     data: StackedData,
     groups: Sequence[Group],
     predictions: Float[Tensor, "repeat task record output expert"],
     priors: Float[Tensor, "repeat task expert"],
     settings: FitSettings,
-) -> BuildLosses:
+) -> BuildLossFunction:
     repeat_of = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
     experts = predictions.shape[-1]
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
 
-    def build(stack: StackedFFN, part: StackPart) -> Losses:
+    def build(stack: StackedFFN, part: StackPart) -> LossFunction:
         repeats, labels = repeat_of[part.groups], data.select_tasks(part.tasks)
         of_tasks, prior = predictions[:, part.tasks], priors[:, part.tasks]
         valid = labels.valid if settings.gate_weights == "output" else labels.valid[..., :1]

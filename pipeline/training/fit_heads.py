@@ -18,7 +18,7 @@ from pipeline.training.labeled_repeat import LabeledRepeat, validation_loss
 from pipeline.training.linear_path import FittedPaths, LinearPaths, fit_linear_paths
 from pipeline.training.ridge_heads import extract_ridge
 from pipeline.training.settings import FitSettings
-from pipeline.training.stack import BuildLosses, Group, Losses, train_stack
+from pipeline.training.stack import BuildLossFunction, Group, LossFunction, train_stack
 from pipeline.training.stack_data import StackedData
 from pipeline.training.stack_losses import sum_output_losses
 from pipeline.training.torch_state import preserve_random_state
@@ -195,16 +195,16 @@ def _fit_stack(
     if settings.adaptation != "shared-lora":
         stack = initialize(config)
         offset = None if paths is None else paths.outputs
-        build_losses = _build_losses(stack, data, groups, offset)
-        return stack, train_stack(stack, build_losses, groups, settings)
+        build_loss_function = _build_loss_function(stack, data, groups, offset)
+        return stack, train_stack(stack, build_loss_function, groups, settings)
     stack = initialize(replace(config, shared=True))
     if bases is None:
         base = initialize(replace(config, lora=False, shared=True))
-        train_stack(base, _build_losses(base, data, groups), groups, settings, joint=True)
+        train_stack(base, _build_loss_function(base, data, groups), groups, settings, joint=True)
         with torch.no_grad():
             stack.weight[0].copy_(base.weight[0])
             stack.bias[0].copy_(base.bias[0])
-            stack.prediction.copy_(base.prediction)
+            stack.prediction_weight.copy_(base.prediction_weight)
             stack.prediction_bias.copy_(base.prediction_bias)
     else:
         # Both folds use the layer that was trained for other tasks on all training records.
@@ -212,20 +212,20 @@ def _fit_stack(
         with torch.no_grad():
             stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))
             stack.bias[0].copy_(torch.stack([layer.bias for layer in layers]).unsqueeze(1))
-    return stack, train_stack(stack, _build_losses(stack, data, groups), groups, settings)
+    return stack, train_stack(stack, _build_loss_function(stack, data, groups), groups, settings)
 
 
-def _build_losses(
+def _build_loss_function(
     stack: StackedFFN,
     data: StackedData,
     groups: Sequence[Group],
     offset: Float[Tensor, "repeat task record output"] | None = None,
-) -> BuildLosses:
+) -> BuildLossFunction:
     repeat_of = torch.tensor([group.repeat for group in groups], device=data.embedding.device)
     with torch.no_grad():
         first = precompute_first_layer(stack, data, groups)
 
-    def build(stack: StackedFFN, part: StackPart) -> Losses:
+    def build(stack: StackedFFN, part: StackPart) -> LossFunction:
         repeats, labels = repeat_of[part.groups], data.select_tasks(part.tasks)
         part_offset = None if offset is None else offset[:, part.tasks]
 

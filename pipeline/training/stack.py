@@ -1,4 +1,4 @@
-"""Training loop for stacked FFNs, with separate records for each group and early stopping."""
+"""Training loop for stacked FFNs. Each group has its own records, and each FFN stops early."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ VALIDATION_BATCH_SIZE = 1024
 PADDING = -1
 """Row index of padding, used where groups have different numbers of records."""
 
-Losses = Callable[[Tensor], tuple[Tensor, Tensor]]
+LossFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Function from row indices, shape (group, batch), to the summed losses and the numbers of known
 labels, both of shape (group, task)."""
 
-BuildLosses = Callable[[StackedFFN, StackPart], Losses]
-"""Function from the FFNs of some groups and tasks to their losses."""
+BuildLossFunction = Callable[[StackedFFN, StackPart], LossFunction]
+"""Function that returns the loss function for the FFNs of the given groups and tasks."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Group:
             train=repeat.train if fold is None else repeat.folds[fold],
             validation=repeat.validation,
             seed=repeat.seed,
-            # A fold takes as many steps per epoch as all training records.
+            # Training on a fold has as many steps per epoch as training on all records, so that the
+            # FFN of a fold is updated as often in an epoch as that of all records.
             steps=math.ceil(len(repeat.train) / settings.batch_size),
             learning_rate=repeat.learning_rate or settings.learning_rate,
         )
@@ -79,7 +80,7 @@ class Group:
 
 def train_stack(
     stack: StackedFFN,
-    build_losses: BuildLosses,
+    build_loss_function: BuildLossFunction,
     groups: Sequence[Group],
     settings: FitSettings,
     *,
@@ -96,7 +97,7 @@ def train_stack(
 
     Args:
         stack: The FFNs, trained in place.
-        build_losses: Returns the loss function of the groups and tasks that are still trained.
+        build_loss_function: Returns the loss function for the FFNs of the given groups and tasks.
         groups: The stack's groups, in order.
         settings: Batch size, epochs and patience.
         joint: Select the best epoch of a group by the sum of the losses of its tasks. Required
@@ -109,41 +110,43 @@ def train_stack(
     stopping = _EarlyStopping(stack, settings.patience)
     history = []
     # Use a separate generator, because other threads train other stacks.
-    stack.generator = torch.Generator(stack.prediction.device)
+    stack.generator = torch.Generator(stack.prediction_weight.device)
     training = _Training.start(stack, groups)
-    losses = build_losses(training.stack, training.part)
+    loss_function = build_loss_function(training.stack, training.part)
     for epoch in range(settings.epochs + 1):
         # Reseeding makes dropout independent of the number of batches of other groups.
         stack.generator.manual_seed(epoch)
-        trained = [groups[number] for number in training.part.groups.tolist()]
+        remaining_groups = [groups[number] for number in training.part.groups.tolist()]
         if epoch:
             training.stack.train()
             rows = _pad(
                 [
                     _shuffle(group.train, group.steps * settings.batch_size, rngs[number])
-                    for number, group in zip(training.part.groups.tolist(), trained, strict=True)
+                    for number, group in zip(
+                        training.part.groups.tolist(), remaining_groups, strict=True
+                    )
                 ]
             )
             for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
                 training.optimizer.zero_grad()
-                total, known = losses(batch)
+                total, known = loss_function(batch)
                 (total / known.clamp_min(1)).sum().backward()
-                training.optimizer.step([step < group.steps for group in trained])
-        validation = _pad([group.validation for group in trained])
-        loss = _validation_loss(training.stack, losses, validation)
+                training.optimizer.step([step < group.steps for group in remaining_groups])
+        validation = _pad([group.validation for group in remaining_groups])
+        loss = _validation_loss(training.stack, loss_function, validation)
         history.append(stopping.update(training, loss, joint=joint).cpu().numpy())
         if not stopping.active.any():
             break
         if (remaining := training.drop_stopped(stopping.active)) is not training:
             training = remaining
-            losses = build_losses(training.stack, training.part)
+            loss_function = build_loss_function(training.stack, training.part)
     stopping.restore_best(stack)
     return np.stack(history)
 
 
 @dataclass(frozen=True)
 class _Training:
-    """The groups and tasks that are still trained.
+    """The groups and tasks that are still being trained.
 
     Attributes:
         part: Their indices in the complete stack.
@@ -161,7 +164,14 @@ class _Training:
         return cls(StackPart.all_of(stack), stack, GroupedAdamW(trainable(stack), rates))
 
     def drop_stopped(self, active: Bool[Tensor, "group task"]) -> "_Training":
-        """Return the training of groups and tasks with an active FFN; `self` if these are all."""
+        """Return the training state without the groups and tasks whose FFNs have all stopped.
+
+        Args:
+            active: Mask of the FFNs of the complete stack that have not stopped.
+
+        Returns:
+            The training state; `self` if there are no such groups and tasks.
+        """
         active = self.part.select(active)
         kept = StackPart(active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0])
         if (len(kept.groups), len(kept.tasks)) == active.shape:
@@ -175,17 +185,17 @@ class _Training:
 
 
 def trainable(stack: StackedFFN) -> list[nn.Parameter]:
-    """Return the trained parameters of a stack."""
+    """Return the parameters that require gradients."""
     return [parameter for parameter in stack.parameters() if parameter.requires_grad]
 
 
 class _EarlyStopping:
-    """Best validation loss of each FFN and its parameters at that epoch."""
+    """Best validation loss of each FFN, and its parameters at the epoch of that loss."""
 
     def __init__(self, stack: StackedFFN, patience: int) -> None:
         self.patience = patience
         self.saved = [parameter.detach().clone() for parameter in trainable(stack)]
-        self.best = torch.full_like(stack.prediction[..., 0, 0], torch.inf)
+        self.best = torch.full_like(stack.prediction_weight[..., 0, 0], torch.inf)
         self.stale = torch.zeros_like(self.best)
 
     @property
@@ -199,9 +209,10 @@ class _EarlyStopping:
         """Save the parameters of active FFNs whose loss has improved.
 
         Args:
-            training: The FFNs that are still trained.
-            loss: Their validation losses.
-            joint: Whether the sum of the losses of a group counts for each of its tasks.
+            training: The groups and tasks that are still being trained.
+            loss: Validation losses of their FFNs.
+            joint: Whether to compare the sum of the group's losses, instead of the loss of each
+                task.
 
         Returns:
             The losses of active FFNs; NaN for FFNs that have stopped.
@@ -231,12 +242,12 @@ class _EarlyStopping:
 
 
 def _validation_loss(
-    stack: StackedFFN, losses: Losses, rows: Int[Tensor, "group row"]
+    stack: StackedFFN, loss_function: LossFunction, rows: Int[Tensor, "group row"]
 ) -> Float[Tensor, "group task"]:
     """Return the mean validation loss of each FFN."""
     stack.eval()
     with torch.no_grad():
-        sums = [losses(batch) for batch in rows.split(VALIDATION_BATCH_SIZE, dim=1)]
+        sums = [loss_function(batch) for batch in rows.split(VALIDATION_BATCH_SIZE, dim=1)]
     total = torch.stack([loss for loss, _ in sums]).sum(0)
     return total / torch.stack([known for _, known in sums]).sum(0).clamp_min(1)
 

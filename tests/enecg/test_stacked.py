@@ -72,7 +72,7 @@ def test_lora_trains_only_the_update_and_the_output_layer():
         ).named_parameters()
         if parameter.requires_grad
     }
-    assert trainable == {"lora_a", "lora_b", "prediction", "prediction_bias"}
+    assert trainable == {"lora_a", "lora_b", "prediction_weight", "prediction_bias"}
 
 
 def test_top_k_keeps_the_experts_with_the_largest_logits():

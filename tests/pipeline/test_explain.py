@@ -20,7 +20,7 @@ from pipeline.explanation.explained_output import explained_output
 from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplanationResult
 from pipeline.prediction.live_run import load_run
-from pipeline.report.explanation_tables import largest_error
+from pipeline.report.explanation_tables import largest_relative_error
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
@@ -84,7 +84,7 @@ def test_shares_sum_to_one_and_contributions_to_the_change(
             assert one.shares is not None
             assert sum(one.shares.values()) == pytest.approx(1)
             assert one.shares["QRS"] > record.ecg.windows.seconds()["QRS"] / 10
-    error = largest_error(result)
+    error = largest_relative_error(result)
     assert error is not None
     assert error < 1e-3
 

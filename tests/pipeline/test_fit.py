@@ -120,7 +120,7 @@ def test_stopped_heads_are_not_computed_and_the_others_do_not_change(
     forward = StackedFFN.forward
 
     def count(stack: StackedFFN, *inputs: torch.Tensor | None) -> torch.Tensor:
-        computed.append(stack.prediction[..., 0, 0].numel())
+        computed.append(stack.prediction_weight[..., 0, 0].numel())
         return forward(stack, *inputs)
 
     monkeypatch.setattr(StackedFFN, "forward", count)

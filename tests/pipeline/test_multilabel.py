@@ -119,6 +119,8 @@ def test_label_lists_are_from_training_records_and_exclusions_are_counted(result
 def test_page_has_a_table_of_labels_and_tables_have_both_metrics(results: Results):
     page = (results.folder / "results.html").read_text()
     assert "findings: labels" in page
+    assert "positive in training, %" in page.replace("\n", ", ")
+    assert "positive test records, by repeat" in page.replace("\n", ", ")
     for text in (page.replace("\n", ", "), results.markdown):
         assert "findings, macro-AUROC ↑" in text
         assert "findings, macro-F1 ↑" in text

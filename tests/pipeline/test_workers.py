@@ -22,7 +22,7 @@ from pipeline.extraction.engine import Engine, run_ranges
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.summary import ExtractionSummary
-from pipeline.extraction.work import extract_work
+from pipeline.extraction.work import run_work
 from stores.errors import StoreError
 from stores.opening import open_stores
 
@@ -113,9 +113,9 @@ def test_ranges_of_killed_workers_are_computed_by_others(
                 if len(batches) == 5:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            extract_work(*arguments[:-1], progress)
+            run_work(*arguments[:-1], progress)
 
-        dask_engine.extract_work = extract_part
+        dask_engine.run_work = extract_part
 
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
         assert isinstance(engine, DaskEngine)

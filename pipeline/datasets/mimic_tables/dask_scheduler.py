@@ -29,8 +29,9 @@ def run_on_scheduler(scheduler: Any, function: Callable[..., Result], *arguments
     from dask.base import compute
     from dask.delayed import delayed
 
-    shared = [delayed(argument, traverse=False, pure=False) for argument in arguments]
-    results: tuple[Result] = compute(delayed(function, pure=False)(*shared), scheduler=scheduler)
+    # Without wrappers, Dask would search the arguments for Dask objects and hash them.
+    wrapped = [delayed(argument, traverse=False, pure=False) for argument in arguments]
+    results: tuple[Result] = compute(delayed(function, pure=False)(*wrapped), scheduler=scheduler)
     return results[0]
 
 

@@ -85,7 +85,7 @@ def test_contributions_through_each_expert_sum_to_the_change_in_the_output(
         assert found.values.shape == ECG.shape
         # The output of TimesNet jumps where its selected periods change along the path.
         tolerance = 0.02 if name == "timesnet" else 1e-3
-        assert abs(found.error) < tolerance * found.size, name
+        assert abs(found.error) < tolerance * found.absolute_sum, name
         assert (found.values.abs().sum(1) > 0).all(), name
 
 
@@ -107,7 +107,7 @@ def test_the_gate_contributes_through_the_sampled_leads_alone():
     found = integrate_gradients(output.ensemble, ECG, BASELINE, steps=64)
     assert abs(found.change) > 0.01
     assert found.values is not None
-    assert abs(found.error) < 0.01 * found.size
+    assert abs(found.error) < 0.01 * found.absolute_sum
     used = [LEADS[row] for row in found.values.abs().sum(1).nonzero()[:, 0].tolist()]
     assert tuple(used) == SAMPLED_LEADS
 
