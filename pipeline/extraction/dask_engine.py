@@ -229,7 +229,8 @@ def _local_cluster(workers: int) -> Iterator[Client]:
             threads_per_worker=1,
             # Set no limit, because it would include memory-mapped weights.
             memory_limit=0,
-            dashboard_address=None,
+            # None would be port 8787 on all interfaces, with a warning if it is in use.
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

@@ -77,7 +77,7 @@ def completion() -> str:
         (["extract", "--dtype", "float"], {"float16", "float32"}),
         (["runs", ""], {"compare", "export", "ls", "page", "serve", "show"}),
     ],
-    ids=" ".join,
+    ids=["command", "option", "choices", "group"],
 )
 def test_bash_completes_commands_options_and_choices(
     typed: list[str], expected: set[str], completion: str

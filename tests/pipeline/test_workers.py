@@ -56,7 +56,7 @@ def files_of(summary: ExtractionSummary) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
     ) as running:
         yield running
 
