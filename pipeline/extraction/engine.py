@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Protocol
@@ -125,10 +125,12 @@ def run_ranges(engine: Engine, ranges: Sequence[ShardRange], extract_one: Extrac
             extract_one(shards)
         return
     with ThreadPoolExecutor(engine.concurrency) as pool:
-        # Call the function in a copy of the context, which contains the running job and Prefect's
-        # run.
-        calls = [pool.submit(copy_context().run, extract_one, shards) for shards in ranges]
+        calls: list[Future[None]] = []
         try:
+            for shards in ranges:
+                # Call the function in a copy of the context, which contains the running job and
+                # Prefect's run.
+                calls.append(pool.submit(copy_context().run, extract_one, shards))
             for call in as_completed(calls):
                 call.result()
         except BaseException:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -96,16 +96,33 @@ class TwoThreadEngine:
         self.stopped.set()
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit(143)])
+class InterruptedRanges(list[ShardRange]):
+    """Ranges during whose iteration Ctrl-C arrives, after the first call has failed."""
+
+    def __init__(self, ranges: list[ShardRange], has_failed: threading.Event) -> None:
+        super().__init__(ranges)
+        self.has_failed = has_failed
+
+    def __iter__(self) -> Iterator[ShardRange]:
+        yield self[0]
+        self.has_failed.wait()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "interruption", [KeyboardInterrupt, SystemExit(143), None], ids=["Ctrl-C", "SIGTERM", "start"]
+)
 def test_interruption_ends_the_wait_for_a_retry_in_another_thread(
-    interruption: type[BaseException] | BaseException, capfd: pytest.CaptureFixture[str]
+    interruption: type[BaseException] | BaseException | None, capfd: pytest.CaptureFixture[str]
 ):
     engine, calls, has_failed = TwoThreadEngine(), Counter[int](), threading.Event()
+    ranges = [ShardRange(0, 1), ShardRange(1, 2)]
 
     def extract(shards: ShardRange) -> None:
         calls[shards.first] += 1
         if shards.first == 1:
             has_failed.wait()
+            assert interruption is not None
             raise interruption
         has_failed.set()
         raise OSError("the share is unavailable")
@@ -116,6 +133,8 @@ def test_interruption_ends_the_wait_for_a_retry_in_another_thread(
         )
 
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        run_ranges(engine, [ShardRange(0, 1), ShardRange(1, 2)], extract_one)
-    assert calls == {0: 1, 1: 1}
+        run_ranges(
+            engine, ranges if interruption else InterruptedRanges(ranges, has_failed), extract_one
+        )
+    assert calls == ({0: 1, 1: 1} if interruption else {0: 1})
     assert "shard 0 failed (OSError: the share is unavailable)." in capfd.readouterr().err
