@@ -1,4 +1,4 @@
-"""Hyperparameters of experts that the tensors of a checkpoint do not determine."""
+"""Hyperparameters that cannot be inferred from the tensors of a checkpoint."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,21 +11,22 @@ from enecg.errors import UserError
 OPTION = "--expert-setting"
 
 Settings = dict[str, int]
-"""Values of an expert's settings by name."""
+"""Values of the settings of one expert, by name of the setting."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExpertSetting:
-    """A hyperparameter that changes the embeddings and that tensors do not determine.
+    """A hyperparameter that changes embeddings but cannot be inferred from a checkpoint's tensors.
 
     Attributes:
-        name: Name in the source's code, as in `--expert-setting EXPERT.NAME=VALUE`.
+        name: NAME in `--expert-setting EXPERT.NAME=VALUE`, as in the expert's published code.
         architecture_key: Key of the value in `ExpertSpec.architecture`.
-        default: Default of the source, used for a checkpoint that does not state a value.
-        minimum: Smallest value.
-        maximum: Largest value.
+        default: Default of the expert's published code. It is used if neither the checkpoint nor
+            the user specifies a value.
+        minimum: Smallest accepted value.
+        maximum: Largest accepted value.
         odd: Whether the value must be odd.
     """
 
@@ -37,14 +38,18 @@ class ExpertSetting:
     odd: bool = False
 
     def check(self, value: Any, where: str) -> int:
-        """Return a value as an integer.
+        """Convert a value to an integer and validate it.
 
         Args:
-            value: An integer, or its text.
+            value: An integer, or a string of decimal digits.
             where: Option or file that contains the value, for the error message.
 
+        Returns:
+            The integer.
+
         Raises:
-            UserError: The value is not in the range.
+            UserError: The value is not an integer, is out of range, or is even although `odd` is
+                true.
         """
         number = int(value) if str(value).strip().isdecimal() else None
         if (
@@ -59,19 +64,21 @@ class ExpertSetting:
         return number
 
     def resolve(self, expert: str, given: int | None, config: Mapping[str, Any], path: Path) -> int:
-        """Determine the value for a checkpoint; log it if it is not given.
+        """Determine the value for a checkpoint.
+
+        A value from the checkpoint is logged; the use of the default is logged as a warning.
 
         Args:
-            expert: Name of the expert.
-            given: Value that the user gave, or None.
-            config: Hyperparameters stored in the checkpoint.
+            expert: Name of the expert, for messages.
+            given: Value of `--expert-setting`, already validated; None if it is not specified.
+            config: Hyperparameters stored in the checkpoint, by name.
             path: The checkpoint, for messages.
 
         Returns:
-            The given value, the checkpoint's, or the default of the source.
+            The value stored in the checkpoint, else `given`, else the default.
 
         Raises:
-            UserError: The checkpoint states an invalid value, or another one than the user.
+            UserError: The value in the checkpoint is invalid, or differs from `given`.
         """
         stated = config.get(self.name)
         if stated is not None:
@@ -101,10 +108,10 @@ def parse_settings(
     Args:
         values: Values as given on the command line, each `EXPERT.NAME=VALUE`.
         experts: Names of the requested experts.
-        known: Settings of each of these experts.
+        known: Available settings, by expert; contains every requested expert.
 
     Returns:
-        Settings of the experts that have any.
+        Values of the settings, by expert. Experts without a value are omitted.
 
     Raises:
         UserError: A value is malformed, given twice, out of range, or for an unknown setting or

@@ -1,9 +1,10 @@
 """TEMPO (Cao et al., ICLR 2024, arXiv 2310.04948): GPT-2 on patches of a decomposed series.
 
-A lead is decomposed into trend, season and residual. Their patches form one sequence, each part
-after its own prompt. Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so
-that `TEMPO-80M_v1.pth` can be loaded. The STL decomposition of the published code enters only its
-training loss and is omitted.
+A lead is decomposed into three parts: trend, season and residual. The input sequence of GPT-2
+concatenates, for each part, the embedded tokens of a prompt and the embedded patches of the part.
+Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so that `TEMPO-80M_v1.pth`
+can be loaded. The published code uses an STL decomposition only in its training loss; it is omitted
+here.
 """
 
 import re
@@ -25,10 +26,11 @@ from enecg.experts.weights import HubFile, Weights
 from enecg.signal import moving_average, resample, standardize
 
 STEPS = 336
-"""The length that TEMPO was trained on; 10 s at 33.6 Hz."""
+"""Samples per series that TEMPO was trained on. An ECG of 10 s is resampled to 33.6 Hz."""
 PATCH = 16
 STRIDE = 8
-PATCHES = (STEPS - PATCH) // STRIDE + 2  # the last value is repeated for one more patch
+PATCHES = (STEPS - PATCH) // STRIDE + 2
+"""Patches per part. One of them is added by repeating the last value `STRIDE` times."""
 MOVING_AVERAGE = 25
 LAYERS = 6
 """GPT-2 layers of TEMPO-80M_v1, from `configs/run_TEMPO.yml`."""
@@ -39,10 +41,11 @@ LORA_ALPHA = 16
 CHUNK_SERIES = {"cpu": 12, "cuda": 192}
 """Number of leads per forward pass of GPT-2, by device type.
 
-This limits memory to about 2 GB for any batch size. On a CPU, one record at a time is fastest."""
+This limits memory to about 2 GB for any batch size. On a CPU, 12 leads (one record) are fastest."""
 
-# Token ids of "Predict the future time step given the trend" (season, residual). They are
-# constants because the tokenizer, when offline, returns no tokens without raising an error.
+# Token ids of "Predict the future time step given the trend", and likewise "season" and "residual".
+# They are constants because, without a network connection, the tokenizer returns no tokens and
+# raises no error. The published code names the modules of the residual "noise".
 _PROMPT = (47, 17407, 262, 2003, 640, 2239, 1813, 262)
 PROMPTS = {
     "trend": (*_PROMPT, 5182),
@@ -50,18 +53,19 @@ PROMPTS = {
     "noise": (*_PROMPT, 29598),
 }
 
-# Forecasting heads and losses, an unused layer, and normalizations that only these use.
+# Prefixes of tensors that embeddings do not depend on: forecasting heads and losses, an unused
+# layer, and the normalizations of these.
 _UNUSED = (
     "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
     "mu.", "sigma.", "nu.", "alpha.",
 )  # fmt: skip
-# Causal masks, which transformers saved among GPT-2's weights before 4.31.
+# Causal masks. Versions of transformers before 4.31 saved them among the weights of GPT-2.
 _MASK = re.compile(r"\.attn\.(masked_)?bias$")
 _LORA_A = re.compile(r"\.lora_A(\.default)?\.weight$")
 
 
 class _Affine(nn.Module):
-    """The learned part of RevIN: one factor and one offset for all series."""
+    """Affine map of RevIN, with one learned factor and one learned offset for all series."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,12 +77,12 @@ class _Affine(nn.Module):
 
 
 class Tempo(nn.Module):
-    """TEMPO on standardized series, up to the last states of GPT-2.
+    """TEMPO without its forecasting heads: from standardized series to the last states of GPT-2.
 
     Args:
-        width: Features of GPT-2's states.
+        width: Size of the hidden states of GPT-2, a multiple of `HEADS`.
         layers: Number of GPT-2 layers.
-        vocabulary: Size of GPT-2's vocabulary.
+        vocabulary: Number of tokens in the vocabulary of GPT-2.
     """
 
     def __init__(
@@ -106,14 +110,29 @@ class Tempo(nn.Module):
     def decompose(
         self, series: Float[Tensor, "series time"]
     ) -> dict[str, Float[Tensor, "series time"]]:
-        """Decompose series into trend, season and residual, whose sum is the normalized series."""
+        """Decompose series into parts that sum to the series after the affine map of RevIN.
+
+        Args:
+            series: Standardized series of `STEPS` samples.
+
+        Returns:
+            Trend, season and residual, with the keys of `PROMPTS`.
+        """
         series = self.rev_in_trend(series)
         trend = self.map_trend(moving_average(series, MOVING_AVERAGE))
         season = self.map_season(series - trend)
         return {"trend": trend, "season": season, "noise": series - trend - season}
 
     def forward(self, series: Float[Tensor, "series time"]) -> Float[Tensor, "series token width"]:
-        """Compute the states of the patches of trend, season and residual, in this order."""
+        """Compute the last states of GPT-2 for the patches; those of the prompts are dropped.
+
+        Args:
+            series: Standardized series of `STEPS` samples.
+
+        Returns:
+            States of ``3 * PATCHES`` tokens: the patches of trend, season and residual, in this
+            order.
+        """
         sequence = []
         for part, values in self.decompose(series).items():
             ids = torch.tensor(PROMPTS[part], device=series.device)
@@ -127,15 +146,15 @@ class Tempo(nn.Module):
 
 
 class TempoExpert(FrozenExpert):
-    """GPT-2's states of each lead, one token per patch.
+    """Last states of GPT-2, computed separately for each lead.
 
-    A token concatenates the states of trend, season and residual.
+    There is one token per patch position. It concatenates the states of trend, season and residual.
     """
 
     model: Tempo
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 42 feature"]:
-        """Compute the states; see `FrozenExpert.states`."""
+        """Compute the tokens of each lead; see `FrozenExpert.states`."""
         series = standardize(resample(ecg, STEPS))
         size = CHUNK_SERIES.get(ecg.device.type, len(LEADS))
         chunks = series.flatten(0, 1).split(size)
@@ -145,9 +164,21 @@ class TempoExpert(FrozenExpert):
 
 
 def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Rename keys to those of GPT-2 and add peft's LoRA updates to the weights."""
-    # Below `base_model.model.`, peft first wrote `c_attn.weight` and `c_attn.lora_A.weight`, then
-    # `c_attn.lora_A.default.weight` (since 0.3) and `c_attn.base_layer.weight` (since 0.6).
+    """Remove peft's prefixes from the keys, and merge the LoRA updates into the weights.
+
+    Args:
+        tensors: Tensors of a checkpoint, with or without LoRA.
+        path: The checkpoint, for error messages.
+
+    Returns:
+        Tensors with the parameter names of `Tempo`.
+
+    Raises:
+        UserError: A LoRA update contains values that are not finite, or does not fit its weight.
+    """
+    # Keys below `base_model.model.` depend on the version of peft: `c_attn.lora_A.weight` is
+    # `c_attn.lora_A.default.weight` since 0.3, `c_attn.weight` is `c_attn.base_layer.weight` since
+    # 0.6.
     plain = {
         key.replace("gpt2_trend.base_model.model.", "gpt2_trend.").replace(".base_layer.", "."): t
         for key, t in tensors.items()
@@ -170,7 +201,14 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
+    """Infer the arguments of `Tempo` from the shapes of a checkpoint's tensors.
+
+    Args:
+        tensors: Tensors with the parameter names of `Tempo`.
+
+    Returns:
+        The arguments, without those of missing tensors, which `load_strict` reports.
+    """
     layers = [
         int(found[1]) for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))
     ]
@@ -184,7 +222,7 @@ def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
 
 
 def _check_config(path: Path, model: Tempo) -> None:
-    """Raise UserError if a config.json next to the checkpoint describes another model."""
+    """Raise UserError if the config.json next to a checkpoint contradicts the model."""
     file = path.parent / "config.json"
     if not file.exists():
         return
@@ -204,7 +242,7 @@ def _check_config(path: Path, model: Tempo) -> None:
         if given.get(key, value) != value:
             raise UserError(
                 f"{file} has {key} = {given[key]}, but {path.name} next to it has {key} = {value}; "
-                "replace the config.json by that of the checkpoint, or remove it."
+                "replace config.json with that of the checkpoint, or remove it."
             )
 
 

@@ -21,13 +21,15 @@ _HUB = re.compile(
 class HubFile:
     """A checkpoint on the Hugging Face hub.
 
-    The cache, offline mode (`HF_HUB_OFFLINE`) and mirrors (`HF_ENDPOINT`) of huggingface_hub apply.
+    It is downloaded by huggingface_hub, which caches files and reads the environment variables
+    `HF_HUB_OFFLINE` (offline mode) and `HF_ENDPOINT` (URL of a mirror).
 
     Attributes:
         repository: Repository, `OWNER/NAME`.
         file: Path of the checkpoint in the repository.
-        revision: Branch, tag or commit; the default branch if None.
-        companions: Files to download along with the checkpoint, where they exist.
+        revision: Branch, tag or commit. Default: the default branch of the repository.
+        companions: Paths of further files to download, such as `config.json`. Files that are not
+            in the repository are skipped.
     """
 
     repository: str
@@ -42,11 +44,11 @@ class HubFile:
 
 @dataclass(frozen=True)
 class ManualFile:
-    """A published checkpoint that is not on the hub; users download it from a page.
+    """A published checkpoint that is not on the hub. Users download it from a web page.
 
     Attributes:
-        file: Name of the checkpoint.
-        page: URL of the page with the download link.
+        file: File name of the checkpoint.
+        page: URL of the web page with the download link.
     """
 
     file: str
@@ -61,8 +63,8 @@ class Weights:
     """Resolved weights: a seed, a checkpoint file, or neither for an expert without weights.
 
     Attributes:
-        seed: Seed of random weights.
-        path: Path of a checkpoint.
+        seed: Seed of random weights; None for a checkpoint.
+        path: Path of a checkpoint file; None for random weights.
     """
 
     seed: int | None = None
@@ -76,26 +78,25 @@ class Weights:
         return "none" if self.seed is None else f"random:{self.seed}"
 
     def sha256(self) -> str | None:
-        """Return the SHA-256 of the checkpoint file, hexadecimal; None for no file."""
+        """Return the hexadecimal SHA-256 of the checkpoint file; None if there is no file."""
         return None if self.path is None else file_sha256(self.path)
 
     def pretraining(self) -> Pretraining | None:
-        """Return the pretraining patients that the checkpoint states; None if it states none."""
+        """Return the pretraining metadata of the checkpoint; None if there are none."""
         return None if self.path is None else read_pretraining(self.path)
 
 
 def read_pretraining(path: Path) -> Pretraining | None:
-    """Read the metadata of the pretraining from a checkpoint, without its tensors.
+    """Read the pretraining metadata of a checkpoint. Its tensors are not loaded.
 
     Args:
-        path: The checkpoint.
+        path: Checkpoint file, in the format of safetensors or torch.
 
     Returns:
-        The metadata; None if the file has none, as is the case for torch files and published
-        weights.
+        The metadata; None if there are none, as in torch files and in published checkpoints.
 
     Raises:
-        UserError: The file or its metadata are damaged.
+        UserError: The safetensors file or its metadata are damaged.
     """
     if detect_format(path) != "safetensors":
         return None
@@ -122,21 +123,26 @@ def find_weights(
 
     Args:
         expert: Name of the expert, for error messages.
-        choice: `published`, `hub:REPO@REVISION/FILE`, `random:SEED`, or the path of a checkpoint
-            or of a folder that contains the published file name.
-        published: The published checkpoint, if there is one.
+        choice: `published`, `hub:REPO@REVISION/FILE`, `random:SEED`, the path of a checkpoint, or
+            the path of a folder that contains a checkpoint with the file name of the published one.
+            REPO is `OWNER/NAME`; `@REVISION` is optional.
+        published: The expert's published checkpoint; None if there is none.
         fetch: Whether to download a hub file that is not in the local cache.
 
     Returns:
         The seed, or the path of the checkpoint.
 
     Raises:
-        UserError: The value is malformed, or the file does not exist or cannot be downloaded.
+        UserError: The value is malformed, no weights are published, or the file does not exist or
+            cannot be downloaded.
     """
     if choice == "random" or choice.startswith("random:"):
         seed = choice.removeprefix("random").removeprefix(":")
         if not re.fullmatch(r"[0-9]+", seed) or int(seed) >= 2**63:
-            raise UserError(f"--weights {choice} has no valid seed: write random:SEED, an integer.")
+            raise UserError(
+                f"--weights {choice} has no valid seed; use random:SEED with an integer from 0 to "
+                "2**63 - 1."
+            )
         return Weights(seed=int(seed))
     if choice == "published":
         if published is None:
@@ -154,7 +160,10 @@ def find_weights(
     if choice.startswith("hub:"):
         found = _HUB.fullmatch(choice)
         if found is None:
-            raise UserError(f"{choice!r} is not a hub file: write hub:REPO@REVISION/FILE.")
+            raise UserError(
+                f"{choice!r} is not a hub file; use hub:REPO@REVISION/FILE, where REPO is "
+                "OWNER/NAME and @REVISION is optional."
+            )
         companions = published.companions if isinstance(published, HubFile) else ()
         file = HubFile(found["repository"], found["file"], found["revision"], companions)
         return Weights(path=download_weights(expert, file, local_only=not fetch))
@@ -163,7 +172,7 @@ def find_weights(
         path /= published.file
     if not path.is_file():
         raise UserError(
-            f"Weights {choice!r} for {expert} do not exist; --weights takes published, "
+            f"Weights {choice!r} for {expert} do not exist: {path} is not a file; use published, "
             "hub:REPO@REVISION/FILE, random:SEED or the path of a checkpoint."
         )
     return Weights(path=path)
@@ -175,13 +184,14 @@ def download_weights(expert: str, file: HubFile, *, local_only: bool = False) ->
     Args:
         expert: Name of the expert, for error messages.
         file: The checkpoint.
-        local_only: Whether to use only the local cache.
+        local_only: Whether to use only the local cache, without a request to the hub.
 
     Returns:
         The path of the checkpoint in the local cache.
 
     Raises:
-        UserError: The file is not cached and cannot be downloaded.
+        UserError: The repository has no such file, or the checkpoint or a companion is not cached
+            and cannot be downloaded.
     """
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
@@ -208,10 +218,11 @@ def download_weights(expert: str, file: HubFile, *, local_only: bool = False) ->
     path = download(file.file)
     if path is None:
         raise UserError(
-            f"The repository of the weights of {expert} has no file {file}; "
+            f"{file}, the weights of {expert}, does not exist on the hub; "
             f"give a file with --weights {expert}@PATH."
         )
-    # A companion that is missing for another reason would change the model without a message.
+    # The repository need not have the companions. If a download fails, `download` raises an error,
+    # because the model could be different without the companion.
     for companion in file.companions:
         download(companion)
     return path
