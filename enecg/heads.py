@@ -1,8 +1,9 @@
 """Heads on frozen experts: one FFN per task, adapted by LoRA.
 
 In `y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935), the hidden layers of the FFN keep their
-initial weights and learn a low-rank update (`W0 + BA`); the output layer is trained directly. Runs
-save and load the modules defined here. `stacked.py` trains many of them in one pass.
+initial weights `W0`, and only a low-rank update `BA` is trained (`W0 + BA`). The output layer is
+trained without LoRA. Run folders contain the state of these modules; `stacked.py` trains many of
+them in one pass.
 """
 
 from typing import TYPE_CHECKING
@@ -20,20 +21,21 @@ HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 
 
 LINEAR_DEVIATIONS = 3.0
-"""Standard deviations up to which standardized features are not compressed."""
+"""Absolute value above which `compress_outliers` compresses standardized features."""
 
 
 def compress_outliers(features: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Compress standardized features beyond `LINEAR_DEVIATIONS` logarithmically, in place.
+    """Compress outliers of standardized features logarithmically, in place.
 
-    Otherwise a few outliers, such as the amplitudes of a noisy record, determine the coefficients
-    of linear layers.
+    An absolute value ``LINEAR_DEVIATIONS + x`` with positive x becomes ``LINEAR_DEVIATIONS +
+    log(1 + x)``. This map is monotone and has a continuous derivative. Without it, a few outliers,
+    such as the amplitudes of a noisy record, determine the coefficients of linear layers.
 
     Args:
-        features: Standardized features.
+        features: Standardized features, float; modified in place.
 
     Returns:
-        `features`. The map is monotone with a continuous derivative.
+        The same tensor.
     """
     outlying = features.detach().abs() > LINEAR_DEVIATIONS
     tail = features[outlying]
@@ -60,11 +62,11 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(features))
 
     def fit(self, embedding: Float[Tensor, "record feature"]) -> None:
-        """Set mean and scale from the embeddings of training records."""
+        """Set `mean` and `scale` to the mean and population standard deviation of each feature."""
         values = embedding.float()
         self.mean = values.mean(0)
         deviation = values.std(0, unbiased=False)
-        # Maps a constant feature to 0; dividing by its deviation would give NaN.
+        # The scale of a constant feature is 1, because dividing by a deviation of 0 would give NaN.
         self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
 
     def forward(
@@ -84,8 +86,9 @@ class FFN(nn.Module):
         outputs: Number of outputs.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers; with 0, the network is a single linear layer.
-        linear: Whether the outputs of a linear layer on the input are added. It is fitted in closed
-            form, and the rest of the network then learns what it leaves.
+        linear: Whether to add a linear path: a linear layer from the input to the outputs, whose
+            result is added to that of the output layer. The linear path is fitted first, in closed
+            form. The other layers are then trained to improve the sum.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class FFN(nn.Module):
         self.depth = depth
 
     def forward(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
-        """Compute standardized values (regression) or class logits."""
+        """Compute standardized values (regression), or logits of classes or labels."""
         states = features
         for layer in [self.hidden, *self.more] if self.depth else []:
             states = self.dropout(nn.functional.gelu(layer(states)))
@@ -117,7 +120,7 @@ class FFN(nn.Module):
 
 
 def base_ffn(module: nn.Module) -> FFN:
-    """Return an `FFN`, without the adapter of `with_lora` if it has one."""
+    """Return the `FFN` of a module: the module itself, or the one that `with_lora` wrapped."""
     ffn = module if isinstance(module, FFN) else module.get_base_model()  # type: ignore[operator]
     assert isinstance(ffn, FFN)
     return ffn
@@ -128,11 +131,12 @@ class TaskHeads(nn.Module):
 
     Args:
         features: Size of the embedding.
-        outputs: Number of outputs of each task: 1 for a regression, else its number of classes.
+        outputs: Number of outputs by task: 1 for a regression, else the number of classes or
+            labels.
         hidden: Units of each hidden layer.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers.
-        shared: Whether all tasks share the same first hidden layer.
+        shared: Whether the FFNs of all tasks share one first hidden layer.
         linear: Whether each FFN has a linear path; see `FFN`.
     """
 
@@ -163,7 +167,7 @@ class TaskHeads(nn.Module):
                 ffn.hidden = first.hidden
 
     def adapt(self, *, rank: int, alpha: float, dropout: float) -> None:
-        """Wrap every task's FFN in its own LoRA adapter; see `with_lora`."""
+        """Replace the FFN of each task by the result of `with_lora`, with the same arguments."""
         for task, ffn in self.ffn.items():
             self.ffn[task] = with_lora(ffn, rank=rank, alpha=alpha, dropout=dropout)
 
@@ -176,11 +180,11 @@ class TaskHeads(nn.Module):
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":
-    """Add LoRA to the hidden layers of a module; its `prediction` layers are trained directly.
+    """Add LoRA to the hidden layers of a module; `prediction` layers are trained without LoRA.
 
     Args:
         module: An `FFN`, or a module that contains `FFN` modules.
-        rank: Rank of the update.
+        rank: Rank of the LoRA updates.
         alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
         dropout: Dropout probability on the input of the update.
 

@@ -1,9 +1,11 @@
-"""Train many FFNs of the same shape in one pass: repeats, tasks and sweep trials.
+"""Compute many FFNs of the same shape in one pass.
 
-A single head is so small that calling torch takes longer than the arithmetic. Here the layers of
-`groups` x `tasks` FFNs are computed as one batched matrix product. Each FFN has its own parameters,
-so training them together is equivalent to training them one by one. The trained parameters are
-copied to the modules of `heads.py` and `gate.py`, which compute the same outputs and are saved.
+The FFNs of a stack have two axes, groups and tasks. A group is one repeat, fold or sweep trial,
+with its own records. A single FFN is so small that calling torch takes longer than the arithmetic.
+Therefore, each layer of all `groups` x `tasks` FFNs is computed by one batched matrix product. Each
+FFN has its own trained parameters, so training them together is equivalent to training them one by
+one. After training, the parameters are copied to the modules of `heads.py` and `gate.py`, which
+compute the same outputs. Run folders contain the state of these modules.
 """
 
 import math
@@ -27,10 +29,11 @@ class StackConfig:
         hidden: Units of each hidden layer.
         outputs: Largest number of outputs of any task.
         depth: Number of hidden layers; with 0, an FFN is a single linear layer.
-        lora: Whether hidden layers are frozen and adapted by LoRA; if false, they are trained.
-        shared: Whether all tasks of a group share their hidden layers.
-        zero_prediction: Whether the output layer is initialized to 0.
-        rank: Rank of the LoRA update.
+        lora: Whether hidden layers are frozen and adapted by LoRA, instead of trained.
+        shared: Whether all tasks of a group share the weights of the hidden layers. LoRA updates
+            and output layers are not shared.
+        zero_prediction: Whether the output layers are initialized to 0.
+        rank: Rank of the LoRA updates.
         alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
         dropout: Dropout probability after hidden layers and on the inputs of LoRA updates.
     """
@@ -49,7 +52,7 @@ class StackConfig:
 
 @dataclass(frozen=True)
 class StackPart:
-    """Some groups and tasks of a stack.
+    """A selection of groups and tasks of a stack: every combination of the two is selected.
 
     Attributes:
         groups: Indices of the groups.
@@ -61,13 +64,21 @@ class StackPart:
 
     @classmethod
     def all_of(cls, stack: "StackedFFN") -> "StackPart":
-        """Return all groups and tasks of a stack."""
+        """Select all groups and tasks of a stack."""
         groups, tasks = stack.prediction_weight.shape[:2]
         device = stack.prediction_weight.device
         return cls(torch.arange(groups, device=device), torch.arange(tasks, device=device))
 
     def select(self, values: Shaped[Tensor, "group task_or_1 ..."]) -> Shaped[Tensor, "..."]:
-        """Copy the values of this part. If the axis of tasks has length 1, all tasks share it."""
+        """Copy the values of the selected groups and tasks.
+
+        Args:
+            values: Values of all groups and tasks. The task axis has length 1 if all tasks share
+                the values.
+
+        Returns:
+            The copy, with the leading axes (group, task), or (group, 1) for shared values.
+        """
         if values.shape[1] == 1:
             return values[self.groups]
         return values[self.groups.unsqueeze(1), self.tasks]
@@ -76,14 +87,15 @@ class StackPart:
 class StackedFFN(nn.Module):
     """`groups` x `tasks` FFNs in one module.
 
-    Parameters have the leading axes (group, task); those of shared hidden layers, (group, 1).
+    The leading axes of parameters are (group, task), and (group, 1) for weights and biases of
+    hidden layers that all tasks of a group share.
 
     Args:
         config: Configuration of every FFN.
         parameters: Initial parameters by name, such as ``prediction_weight`` or ``lora_a.0``.
 
     Attributes:
-        generator: Generator of the dropout masks. Default: torch's global one.
+        generator: Random generator of the dropout masks. Default: the global generator of torch.
     """
 
     def __init__(self, config: StackConfig, parameters: Mapping[str, Tensor]) -> None:
@@ -106,12 +118,12 @@ class StackedFFN(nn.Module):
 
     @classmethod
     def initialize(cls, config: StackConfig, tasks: int, seeds: Sequence[int]) -> "StackedFFN":
-        """Create untrained FFNs, with the initialization of torch and peft.
+        """Create untrained FFNs, whose parameters are initialized as by torch and peft.
 
         Args:
             config: Configuration of every FFN.
             tasks: Number of FFNs per group.
-            seeds: One seed per group for its initial parameters; equal seeds give equal parameters.
+            seeds: Seed of the initial parameters of each group. Equal seeds give equal parameters.
 
         Returns:
             The stack.
@@ -123,7 +135,7 @@ class StackedFFN(nn.Module):
         )
 
     def select(self, part: StackPart) -> "StackedFFN":
-        """Copy some groups and tasks to a smaller stack with the same generator."""
+        """Copy a part of this stack to a new stack, which uses the same generator object."""
         parameters = {
             name: part.select(parameter.detach()) for name, parameter in self.named_parameters()
         }
@@ -143,8 +155,7 @@ class StackedFFN(nn.Module):
             features: Features of any number of records.
 
         Returns:
-            The output of the linear layer for each task, or for one task if hidden layers are
-            shared.
+            The output of the linear layer. The task axis has length 1 if hidden layers are shared.
         """
         weight = self.weight[0][group]
         product = features @ weight.flatten(0, 1).mT
@@ -156,14 +167,14 @@ class StackedFFN(nn.Module):
         features: Float[Tensor, "group batch feature"],
         first: Float[Tensor, "group batch task_or_1 hidden"] | None = None,
     ) -> Float[Tensor, "group task batch output"]:
-        """Compute the outputs of every FFN on the batch of its group.
+        """Compute the outputs of every FFN for the batch of its group.
 
-        All groups and tasks use the same dropout mask: drawing one for each FFN would take longer
-        than all other operations. Since the FFNs are independent, each is trained as if alone.
+        In training mode, all FFNs use the same dropout mask, because drawing one per FFN would take
+        longer than all other operations. This does not make the FFNs depend on each other.
 
         Args:
-            features: One batch per group.
-            first: Outputs of `first_layer` for the same records; None computes them here.
+            features: Features of one batch of records per group.
+            first: Outputs of `first_layer` for these records. Default: they are computed.
 
         Returns:
             The outputs; see `FFN.forward`.
@@ -183,12 +194,13 @@ class StackedFFN(nn.Module):
         return _multiply(states, self.prediction_weight) + self.prediction_bias.unsqueeze(2)
 
     def scale_predictions(self, factors: Float[Tensor, "group task"]) -> None:
-        """Multiply the outputs of each FFN by a factor, through its output layer."""
+        """Multiply the output layer of each FFN by a factor, and thereby its outputs."""
         with torch.no_grad():
             self.prediction_weight.mul_(factors[..., None, None])
             self.prediction_bias.mul_(factors[..., None])
 
     def _drop(self, states: Tensor) -> Tensor:
+        """Apply dropout with one mask of shape (batch, feature) for all groups and tasks."""
         probability = self.config.dropout
         if not self.training or not probability:
             return states
@@ -229,7 +241,8 @@ def _multiply(
     states: Float[Tensor, "group task_or_1 batch in"],
     weight: Float[Tensor, "group task_or_1 out in"],
 ) -> Float[Tensor, "group task batch out"]:
-    """Multiply each FFN's states by its weight; states shared by all tasks are read only once."""
+    """Multiply the states of each FFN by its transposed weight."""
+    # Read states that all tasks share only once: multiply them by the weights of all tasks.
     if states.shape[1] == 1 and weight.shape[1] > 1:
         product: Tensor = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
         product = product.unflatten(-1, weight.shape[1:3])
@@ -238,7 +251,7 @@ def _multiply(
 
 
 def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]:
-    """Initialize the parameters of a group, with a leading task axis, as torch and peft do."""
+    """Initialize the parameters of one group as torch and peft do; their first axis is the task."""
     generator = torch.Generator().manual_seed(seed)
     ffns = [_initialize_ffn(config, generator) for _ in range(tasks)]
     parameters = {
@@ -263,8 +276,9 @@ def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]
 
 
 def _initialize_ffn(config: StackConfig, generator: torch.Generator) -> FFN:
-    """Build an FFN with the parameters that torch would draw from its global state."""
-    # The global state is shared with other threads.
+    """Build an FFN with the default initialization of torch, drawn from a generator."""
+    # The parameters that the constructor draws from torch's global generator are replaced, because
+    # other threads share that generator.
     ffn = FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
     for layer in [*([ffn.hidden] if config.depth else []), *ffn.more, ffn.prediction]:
         nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
