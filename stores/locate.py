@@ -1,4 +1,4 @@
-"""Conversion of a store root's URL to a `Location`."""
+"""Conversion of the path or URL of a store root to a `Location`."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,12 +12,15 @@ from stores.url import check_url
 def locate(url: str | Path) -> Location:
     """Return the location of a store root.
 
-    Credentials are read from the environment, a profile or the cloud instance; a URL that contains
-    credentials is rejected.
+    Credentials are read from environment variables, a profile or the metadata of the cloud
+    instance. URLs that contain credentials are rejected.
 
     Args:
-        url: A directory, ``file:///PATH``, ``s3://BUCKET/PREFIX``, ``gs://`` or ``az://``. A
-            directory need not exist.
+        url: Path of a directory, ``file:///PATH``, ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``
+            or ``az://CONTAINER/PREFIX``. A directory need not exist; a bucket must exist.
+
+    Returns:
+        The location.
 
     Raises:
         StoreError: The URL is invalid, or the bucket is unreachable or does not exist.

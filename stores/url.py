@@ -13,7 +13,8 @@ STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
 
 
 _SECRET = re.compile(
-    # Secrets of object stores may contain slashes; the path of a web URL may contain "@".
+    # Credentials in URLs of object stores may contain slashes, so match up to any "@". The path of
+    # a web URL may contain "@", so match only in its host.
     rf"(\b(?:{'|'.join(OBJECT_SCHEMES)}):/{{0,3}})[^\s@]*@"
     r"|(\b(?:https?|ftp)://)[^\s/@]*@"
     r"|(\b(?:https?|ftp):(?:/?(?!/)|///))[^\s@]*@"
@@ -21,16 +22,16 @@ _SECRET = re.compile(
     r"|(/)[^\s/:@]+:[^\s@]*@",
     re.IGNORECASE,
 )
-"""Start of a URL, well-formed or not, up to the ``@`` after its credentials.
+"""Start of a URL up to the ``@`` after its credentials. The URL may be malformed.
 
-With an unknown or no scheme, which may be the name of a data set, only ``user:password`` is a
-secret.
+If the scheme is missing or unknown (it may be the name of a data set), only text of the form
+``user:password@`` matches.
 """
 _QUERY = re.compile(
     rf"((?:\b(?:{'|'.join((*OBJECT_SCHEMES, *WEB_SCHEMES))}):|\*\*\*@)[^\s?#]*[?#])[^\s'\"]+",
     re.IGNORECASE,
 )
-"""A URL, with or without credentials, up to its query (often a signature) or its fragment."""
+"""A URL with a query, which is often a signature, or a fragment. Group 1 ends before it."""
 
 
 def redact(text: str) -> str:
@@ -49,18 +50,17 @@ def check_url(
     """Validate a URL without sending a request, and return its scheme.
 
     Args:
-        url: A URL or a directory.
+        url: A URL, or the path of a directory.
         noun: Kind of resource at the URL, for error messages.
-        schemes: Accepted schemes.
+        schemes: Accepted schemes, in lower case, without a colon.
         error: Exception class to raise.
 
     Returns:
-        The scheme, or an empty string for a directory.
+        The scheme; an empty string for the path of a directory.
 
     Raises:
-        Exception: The URL is malformed, its scheme is not accepted, or it contains credentials, a
-            query or a fragment. The class of the exception is `error`. Because messages are
-            logged, they contain no credentials: the URL is redacted or omitted.
+        error: The URL is malformed, its scheme is not accepted, or it contains credentials, a query
+            or a fragment. The message contains no credentials, because messages are logged.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
@@ -79,8 +79,8 @@ def check_url(
         raise error(
             f"The {noun} URL has an invalid host, such as an unclosed bracket; {advice}."
         ) from malformed
-    # In URLs of object stores, reject "@" anywhere, because a secret before it may contain slashes,
-    # and ":" in the host, because bucket names cannot contain a colon.
+    # In URLs of object stores, reject "@" anywhere, because credentials before it may contain
+    # slashes. Also reject ":" in the host, because bucket names cannot contain a colon.
     is_web = scheme in WEB_SCHEMES and scheme in schemes
     if "@" in (host if is_web else rest) or (":" in host and not is_web) or set(rest) & {*"?#"}:
         raise error(
