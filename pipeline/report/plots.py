@@ -33,10 +33,11 @@ def plot_scores(run: RunResults, task: TaskSummary) -> Figure:
 
     Args:
         run: Results of a run.
-        task: The task.
+        task: Task of the run.
 
     Returns:
-        The figure, without untrained heads and without EnECG without an expert.
+        The figure. Two kinds of methods are omitted: experts with untrained heads (`ZERO_SHOT`),
+        and EnECG with one expert left out (`WITHOUT`).
     """
     # The large errors of untrained heads would dominate the scale.
     methods = [
@@ -64,7 +65,7 @@ def plot_scores(run: RunResults, task: TaskSummary) -> Figure:
 
 
 def _short_label(method: str, run: RunResults) -> str:
-    """Return a method's name, with an asterisk if an expert's weights are untrained."""
+    """Return a method's name, with an asterisk if it uses an expert with random weights."""
     if method.startswith(RANDOM):
         return f"{method.removeprefix(RANDOM)}, random*"
     return f"{method}*" if "untrained" in method_label(method, run) else method
@@ -79,7 +80,7 @@ def _color(method: str, run: RunResults) -> str:
 
 
 def method_colors(run: RunResults) -> dict[str, str]:
-    """Return the color of each expert and of EnECG in plots with several curves."""
+    """Return the color of each expert and of EnECG in plots with one curve per method."""
     colors = {
         name: EXPERT_COLORS[index % len(EXPERT_COLORS)] for index, name in enumerate(run.weights)
     }
@@ -87,15 +88,18 @@ def method_colors(run: RunResults) -> dict[str, str]:
 
 
 def plot_learning_curves(curves: Curves, task: str, colors: Mapping[str, str]) -> Figure | None:
-    """Plot the validation loss per epoch of each expert's heads and of the gate.
+    """Plot the validation loss after each epoch, one curve per method.
+
+    A point marks the epoch with the lowest loss.
 
     Args:
-        curves: Curves of one repeat.
+        curves: Learning curves of one repeat: those of the experts' heads and of the gate.
         task: Name of the task.
-        colors: Color of each method.
+        colors: Colors by method. Only these methods are plotted.
 
     Returns:
-        The figure; None if no model was trained by gradient descent.
+        The figure; None if no curve has more than one value, because no heads or gate were trained
+        by gradient descent.
     """
     by_method = {
         method: curves[method][task]

@@ -1,4 +1,4 @@
-"""Plot of the errors of a pretraining by epoch."""
+"""Plot of the reconstruction errors of a pretraining by epoch."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,13 @@ from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR
 def plot_pretraining(
     epochs: Sequence[EpochErrors], best_epoch: int, interpolation: float, title: str
 ) -> Figure:
-    """Plot training and validation error by epoch.
+    """Plot training and validation error by epoch, on a logarithmic scale.
 
     Args:
-        epochs: Errors of all epochs.
-        best_epoch: The epoch whose weights are used.
-        interpolation: Validation error of linear interpolation.
+        epochs: Errors before training and after each epoch.
+        best_epoch: Number of the epoch whose weights are used; 0 is before training.
+        interpolation: Validation error if masked samples are linearly interpolated, as mean squared
+            error in units of each lead's variance.
         title: Title of the plot.
 
     Returns:
