@@ -1,4 +1,4 @@
-"""Save and load the distributions of training embeddings, `repeat-K/domain.safetensors`."""
+"""Save and load `repeat-K/domain.safetensors`, the distributions of training embeddings."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,11 +14,12 @@ _FIELDS = tuple(field.name for field in fields(EmbeddingDomain))
 
 
 def save_domains(domains: Mapping[str, EmbeddingDomain], file: Path) -> None:
-    """Write the distributions of one repeat.
+    """Write the distributions of the training embeddings of one repeat.
 
     Args:
         domains: Distributions by expert.
-        file: File to write; its tensors are named ``EXPERT/FIELD``.
+        file: File to write. Its tensors are named ``EXPERT/FIELD``, where FIELD is an attribute of
+            `EmbeddingDomain`.
     """
     save_file(
         {
@@ -31,11 +32,11 @@ def save_domains(domains: Mapping[str, EmbeddingDomain], file: Path) -> None:
 
 
 def load_domains(file: Path, experts: tuple[str, ...]) -> dict[str, EmbeddingDomain]:
-    """Read the distributions of one repeat.
+    """Read the distributions of the training embeddings of one repeat.
 
     Args:
         file: File written by `save_domains`.
-        experts: Names of the experts.
+        experts: Names of the experts whose distributions are read.
 
     Returns:
         Distributions by expert, on the CPU.
@@ -43,7 +44,7 @@ def load_domains(file: Path, experts: tuple[str, ...]) -> dict[str, EmbeddingDom
     Raises:
         OSError: The file is missing.
         KeyError: A tensor is missing.
-        ValueError: The shapes of tensors contradict each other.
+        ValueError: The shapes of an expert's tensors do not match each other.
         SafetensorError: The file is corrupt.
     """
     tensors = load_file(file)
@@ -58,5 +59,5 @@ def load_domains(file: Path, experts: tuple[str, ...]) -> dict[str, EmbeddingDom
             getattr(domain, name).shape != shape
             for name, shape in zip(_FIELDS, expected, strict=True)
         ):
-            raise ValueError(f"{file}: shapes of {expert}")
+            raise ValueError(f"{file}: the shapes of the tensors of {expert} do not match")
     return domains

@@ -29,15 +29,16 @@ _CURVES = TypeAdapter(list[dict[str, dict[str, list[float | None]]]])
 
 @dataclass(frozen=True)
 class RunDetails:
-    """Data of a run's plots, in addition to its scores.
+    """Data that the plots of a run need in addition to its scores.
 
     Attributes:
         targets: Targets by task, one element per repeat.
-        predictions: Predictions of EnECG and each expert for test records.
-        gate_weights: Weights of the experts for the records of EnECG's predictions, by task, one
-            element per repeat; empty for one expert and for runs of earlier versions.
-        learning_curves: Validation losses by method and task, one element per repeat; empty for
-            runs of earlier versions.
+        predictions: Predictions of EnECG and of each expert for the test records.
+        gate_weights: Weight of each expert for each test record, by task, one element per repeat.
+            Records are in the order of EnECG's predictions, experts in the order of the run. Empty
+            for runs with a single expert and for runs of earlier versions.
+        learning_curves: Validation loss after every epoch, by method and task, one element per
+            repeat. Empty for runs of earlier versions.
     """
 
     targets: tuple[dict[str, Targets], ...]
@@ -60,10 +61,10 @@ class RunDetails:
 
 
 def read_details(run: RunResults) -> RunDetails:
-    """Read the details of a run from its folder.
+    """Read the predictions, gate weights and learning curves of a run from its folder.
 
     Args:
-        run: Results of the run.
+        run: Results of the run, including the path of its folder.
 
     Returns:
         Targets, predictions, gate weights and learning curves.
@@ -96,7 +97,7 @@ def _read_targets(file: Path, tasks: Mapping[str, TaskSummary]) -> dict[str, Tar
     with open_document(file) as document:
         targets = {name: Targets.from_document(name, document["targets"][name]) for name in tasks}
         if any(targets[name].task.kind != task.kind for name, task in tasks.items()):
-            raise ValueError("another kind of task")
+            raise ValueError("a task has a different kind than in the results")
         return targets
 
 
@@ -134,11 +135,12 @@ def _build_predictions(
 ) -> TaskPredictions:
     """Build the predictions of one method, task and repeat; raise ValueError if invalid."""
     task, count = targets.task, len(rows)
-    # A multilabel task has one row per record and label, label by label.
+    # A multilabel task has one row per record and label: all rows of the first label, then all rows
+    # of the second, and so on.
     labels = targets.classes if task.kind == "multilabel" else ()
     columns = max(len(labels), 1)
     if count == 0 or count % columns:
-        raise ValueError(f"{count} rows")
+        raise ValueError(f"{count} rows of {task.name}")
     count //= columns
     record_id, patient_id = (
         as_ids(rows[name].to_numpy()[:count]) for name in ("record_id", "patient_id")
@@ -158,7 +160,7 @@ def _build_predictions(
     if not _is_finite(truth) or not _is_finite(predicted):
         raise ValueError("values are not finite")
     if labels and rows["label"].to_pylist()[::count] != list(labels):
-        raise ValueError("labels are in another order")
+        raise ValueError("labels differ from those of the targets, or are in a different order")
     if not labels:
         truth, predicted = truth[:, 0], predicted[:, 0]
     return TaskPredictions(
@@ -168,9 +170,9 @@ def _build_predictions(
 
 
 def _read_lists(column: pa.ChunkedArray, length: int) -> Float[np.ndarray, "row value"]:
-    """Convert a column of lists of one length to a matrix."""
+    """Convert a column of lists to a matrix; raise ValueError if a length differs."""
     if column.null_count or not pc.all(pc.equal(pc.list_value_length(column), length)).as_py():
-        raise ValueError("lists of another length")
+        raise ValueError(f"a list does not have {length} elements")
     values = pc.list_flatten(column).to_numpy().astype(np.float64)
     matrix: np.ndarray = values.reshape(len(column), length)
     return matrix
@@ -203,7 +205,7 @@ def _align_weights(
     index = np.searchsorted(record_id, predictions.record_id, sorter=order)
     positions = order[np.minimum(index, len(order) - 1)]
     if not np.array_equal(record_id[positions], predictions.record_id):
-        raise ValueError("records are missing")
+        raise ValueError("records with predictions have no weights")
     weights = _read_lists(rows["weights"], experts)[positions]
     if not _is_finite(weights):
         raise ValueError("weights are not finite")

@@ -1,4 +1,4 @@
-"""Summary of a task, as stored in `results.json` for tables and plots."""
+"""The fields of a task that tables and plots need, as stored in `results.json`."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -8,17 +8,18 @@ from enecg.tasks import Kind, Task
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """Summary of an `enecg.tasks.Task`, as stored in `results.json` for tables and plots.
+    """The fields of an `enecg.tasks.Task` that tables and plots need.
 
     Attributes:
-        name: Name in files and command-line options.
-        title: Name in tables and plots.
-        kind: ``"regression"``, ``"binary"`` or ``"multiclass"``.
-        unit: Unit of a regression task; empty for other kinds.
+        name: Identifier in files and command-line options.
+        title: Heading in tables and plots.
+        kind: ``"regression"``, ``"binary"``, ``"multiclass"`` or ``"multilabel"``.
+        unit: Unit of the values of a regression task; empty for other kinds.
         metric_name: Name of the main metric.
         higher_is_better: Whether higher values of the main metric are better.
-        classes: Class names of a binary task. Empty for regression tasks, which have no classes,
-            and for multiclass tasks, whose classes differ between repeats.
+        classes: Names of classes 0 and 1 of a binary task. Empty for regression tasks, which have
+            no classes, and for multiclass and multilabel tasks, whose classes or labels can differ
+            between repeats.
     """
 
     name: str
@@ -31,5 +32,5 @@ class TaskSummary:
 
     @classmethod
     def from_task(cls, task: Task) -> Self:
-        """Copy the fields of a task."""
+        """Create the summary of a task."""
         return cls(**{field.name: getattr(task, field.name) for field in fields(cls)})
