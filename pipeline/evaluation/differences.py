@@ -19,18 +19,19 @@ from pipeline.evaluation.scores import (
 )
 
 Choices = Mapping[str, Mapping[str, Sequence[str]]]
-"""Name of the method to compare with in each repeat, by comparison and task."""
+"""Reference methods: one name per repeat, by name of the comparison and name of the task."""
 
 
 @dataclass(frozen=True)
 class Difference(Measure):
-    """Difference of a metric: its value for a method minus its value for another method.
+    """Value of a metric for a method minus its value for a reference method.
 
     Attributes:
         task: Name of the task.
         reference: Name of the comparison, such as ``"best expert"``.
-        chosen: Name of the other method in each repeat.
-        method: Name of the method. Default: EnECG.
+        chosen: Name of the reference method in each repeat.
+        method: Name of the method from whose value that of the reference method is subtracted.
+            Default: EnECG.
     """
 
     task: str
@@ -46,19 +47,20 @@ def compute_differences(
     *,
     method: str = ENSEMBLE,
 ) -> tuple[Difference, ...]:
-    """Compute the differences in the main metric of each task and in its `SECOND_METRICS`.
+    """Compute the differences between a method and its reference methods.
 
-    Both methods are evaluated on the same bootstrap draws of patients, so the intervals are those
-    of paired differences.
+    Differences are computed for the main metric of each task and, if its kind has one, for the
+    metric in `SECOND_METRICS`. Both methods are evaluated on the same bootstrap draws of patients,
+    so the intervals are those of paired differences.
 
     Args:
         predictions: Predictions of all methods, tasks and repeats.
-        choices: Methods to compare with.
+        choices: Reference methods.
         seed: Seed of the bootstrap.
-        method: The method that is compared with them.
+        method: Name of the method that is compared with the reference methods.
 
     Returns:
-        The differences, ordered by comparison and task.
+        The differences, in the order of `choices`; for each task, that of the main metric first.
     """
     by_key = {
         (prediction.method, prediction.task.name, prediction.repeat): prediction
@@ -99,8 +101,8 @@ def compare_methods(
 
     Args:
         metric: The metric.
-        ours: Predictions of a method in each repeat.
-        others: Predictions of the other method for the same records.
+        ours: Predictions of the first method, one element per repeat.
+        others: Predictions of the second method for the same records, one element per repeat.
         counts: Bootstrap draws of patients; see `draw_patients`.
 
     Returns:
@@ -113,5 +115,5 @@ def compare_methods(
         draws.append(
             bootstrap_metric(our, metric, patients) - bootstrap_metric(other, metric, patients)
         )
-    # The biases of the two methods cancel.
+    # No bias correction: the bootstrap biases of the two methods cancel in the difference.
     return summarize(replace(metric, biased=False), values, np.stack(draws))

@@ -1,8 +1,8 @@
-"""Calibration of the predictions of one repeat with its validation records.
+"""Conformal calibration of the predictions of one repeat on its validation records.
 
-Classes of a binary task and labels of a multilabel task are calibrated one by one, so that a rare
-one is covered as often as a frequent one. Classes of other tasks are calibrated together, because
-most of the rare ones have too few validation patients.
+Each class of a binary task and each label of a multilabel task is calibrated separately, so that
+rare classes have the same coverage as frequent ones. The classes of a multiclass task are
+calibrated together, because most rare classes have too few validation patients.
 """
 
 from dataclasses import dataclass
@@ -21,19 +21,20 @@ class Calibration:
     """Conformal scores of a task in one repeat.
 
     Attributes:
-        scores: One element for all outputs, or one per class or label.
+        scores: One element per class of a binary task or per label of a multilabel task; a single
+            element for regression and multiclass tasks.
     """
 
     scores: tuple[ConformalScores, ...]
 
     def half_width(self, coverage: float) -> float:
-        """Return half the width of the interval of a regression, in the task's unit.
+        """Return half the width of the prediction interval of a regression task.
 
         Args:
-            coverage: Requested coverage, between 0 and 1.
+            coverage: Requested coverage, a fraction between 0 and 1.
 
         Returns:
-            The largest accepted error; infinity if there are too few validation patients.
+            The half-width in the task's unit; infinity if there are too few validation patients.
         """
         return self.scores[0].quantile(coverage)
 
@@ -43,10 +44,11 @@ class Calibration:
         """Return the p-value of each class, or of the presence of each label.
 
         Args:
-            probability: Probabilities of classes or labels.
+            probability: Predicted probability of each class or label.
 
         Returns:
-            The p-values. Those above ``1 - coverage`` are in the prediction set.
+            The p-values. A prediction set contains the classes or labels whose p-value is greater
+            than ``1 - coverage``.
         """
         score = 1 - probability
         if len(self.scores) == 1:
@@ -56,15 +58,15 @@ class Calibration:
 
 
 def calibrate(validation: pd.DataFrame, targets: Targets) -> Calibration:
-    """Compute the conformal scores of a task.
+    """Calibrate the predictions of one task.
 
     Args:
         validation: Predictions for the validation records of one repeat and task, with the columns
-            of `pipeline.runs.calibration`.
+            `pipeline.runs.calibration.COLUMNS`.
         targets: Fitted targets of the task.
 
     Returns:
-        The scores.
+        The calibration.
 
     Raises:
         ValueError: The table does not match the targets.
