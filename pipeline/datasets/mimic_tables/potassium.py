@@ -1,4 +1,4 @@
-"""The potassium result that labels each ECG."""
+"""Potassium labels of MIMIC-IV-ECG: one laboratory result per ECG, from `labevents.csv`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +28,16 @@ from pipeline.datasets.plausibility import PLAUSIBLE
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
-# This is faster than `columns.integer`, and exact because item ids are far below 2**53.
+# A cast to DOUBLE is faster than `columns.integer`. It is exact, because item ids are far below
+# 2**53.
 _ITEM = "try_cast(itemid AS DOUBLE)"
 
 _PLACES = 1 << 38
-"""Upper limit of row numbers. The distance in time and the row number are packed into one integer,
-which needs less memory than a struct. Distances are less than 2^25 s (a year), so 63 bits suffice.
+"""Upper limit of row numbers.
+
+To find the nearest result, ``seconds * _PLACES + row number`` is minimized, because one integer
+needs less memory than a struct. Time differences are at most a year, less than 2**25 s, so that 63
+bits suffice.
 """
 
 _RESULTS = """
@@ -95,19 +99,20 @@ def read_potassium_labels(
 ) -> tuple[pd.DataFrame, SkippedRows]:
     """Read the potassium of each record from `labevents.csv`, in one pass over the table.
 
-    The rules select one result for each record, among those with a number. If this result is
-    implausible, the record has neither a label nor a value. If its flag is unknown, the record has
-    a value but no label.
+    The rules select one result per record among the results with a numeric value. If the selected
+    result is implausible, the record has neither a label nor a value. If the criterion for abnormal
+    results is the laboratory's flag and the flag is unknown, the record has a value but no label.
 
     Args:
         path: The table, plain or gzipped.
-        records: Result of `read_records`.
+        records: Records to label, as returned by `read_records`.
         rules: Rules that select results and define abnormal results.
         progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:
-        One row per record with `potassium` (1 abnormal, 0 normal), `potassium_mmol_l` and the
-        reasons for absence; and the number of skipped rows for each reason.
+        A table and the number of skipped rows for each reason. The table has one row per record, in
+        the order of `records`, with `potassium` (1 abnormal, 0 normal), `potassium_mmol_l` and the
+        reason if the label is missing.
 
     Raises:
         UserError: The table cannot be read, or lacks a column.
@@ -143,7 +148,7 @@ def read_potassium_labels(
 
 
 def _choose_results(rules: LabelRules) -> str:
-    """Return the SQL statement that selects the result of each record."""
+    """Return the SQL statement that selects one result per record; ties use the row order."""
     before = rules.window_seconds if rules.match == "nearest" else 0
     return f"""
         CREATE TABLE best AS
