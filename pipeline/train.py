@@ -1,4 +1,4 @@
-"""Train heads and gate on the embeddings in the stores and write a run folder."""
+"""Train heads and gate on the embeddings of a store root, and write a run folder."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -51,14 +51,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Results:
-    """Results of a training run.
+    """Scores, tables and paths of a training run.
 
     Attributes:
-        folder: The run folder.
-        page: The HTML page of results; None if it was not requested.
+        folder: Path of the run folder.
+        page: Path of the HTML page of results; None if it was not requested.
         markdown: The result tables in Markdown.
         scores: Scores of all methods and tasks.
-        seconds: Duration of the run.
+        seconds: Duration in seconds, until the files of the run are written.
     """
 
     folder: Path
@@ -81,27 +81,28 @@ def train(
 ) -> Results:
     """Train heads and gate, evaluate them on test patients, and write a run folder.
 
-    This reads no waveforms and runs no expert. An earlier run in `out` is replaced when the new one
-    is complete.
+    No waveforms are read and no expert is run. If `out` contains an earlier run, it is replaced
+    after the new run is complete.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
-        out: The run folder.
-        experts: Names of registered experts, or expert objects, whose stores are found by their
-            specs. Default: the experts of `settings`.
+        out: Path of the run folder.
+        experts: Names of registered experts, or expert objects; the store of an object is the one
+            with the identity of its `spec`. Default: the experts of `settings`.
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
-        progress: Called as ``progress(done, total)`` before training, and after each expert's
-            heads, the gates and the ensembles.
+        progress: Called as ``progress(done, total)``, in training steps, before the first and after
+            each step. The heads of one expert in all repeats are one step, and so are the gates and
+            the ensembles.
         share: Whether other users may read the run folder; by default only its owner can.
-        page: Whether to draw the HTML page of results.
+        page: Whether to write the HTML page of results.
 
     Returns:
         Scores, tables and paths.
 
     Raises:
-        UserError: An option is invalid, labels or stores are missing, a test patient was in the
-            pretraining of an expert, or `out` is not writable or contains other files.
+        UserError: An option is invalid, labels or stores are missing, an expert was pretrained on a
+            test patient, or `out` is not writable or contains files that are not of a run.
         StoreError: A store is incomplete or damaged.
     """
     settings = settings or TrainSettings()
@@ -124,7 +125,7 @@ def train(
         )
     if settings.leave_one_out and len(inputs.cache.experts) < 2:
         raise UserError(
-            f"--leave-one-out needs at least two experts, but there is only "
+            f"--leave-one-out requires at least two experts, but the only one is "
             f"{next(iter(inputs.cache.experts))}; extract and select another expert, or omit the "
             "option."
         )
@@ -153,6 +154,7 @@ def train(
         for note in notes:
             log.write(note)
         names = list(inputs.cache.experts)
+        # With several experts, the gates and the ensembles are two more steps.
         steps = (len(names) + 2 if len(names) > 1 else 1) * (1 + len(fractions))
         steps += len(inputs.baselines) + (len(names) if settings.leave_one_out else 0)
         log_fit = _make_log_callback(log, progress, steps)
@@ -207,7 +209,7 @@ def train(
 
 
 def _count_threads(settings: TrainSettings, device: str, cache: Cache, records: int) -> int:
-    """Return how many experts are trained at the same time."""
+    """Return the number of experts whose heads are trained at the same time."""
     if device != "cpu":
         return 1
     largest = max(embedding_bytes(store, records) for store in cache.experts.values())
@@ -215,6 +217,7 @@ def _count_threads(settings: TrainSettings, device: str, cache: Cache, records: 
 
 
 def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[Score, ...]:
+    """Compute all scores; with a single expert, EnECG has the same scores as the expert."""
     predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
     if len(experts) > 1:
         return compute_scores(predictions)
@@ -224,11 +227,21 @@ def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[
 
 
 def _compute_differences(repeats: Sequence[Repeat], inputs: Inputs) -> tuple[Difference, ...]:
-    """Compare EnECG with other methods and without experts, and experts with random weights."""
+    """Compute the differences between methods and their references.
+
+    Args:
+        repeats: The trained repeats.
+        inputs: Inputs with the tasks and the experts that have a baseline with random weights.
+
+    Returns:
+        The differences of EnECG from the methods of `choose_references` and from EnECG without each
+        expert, and of each expert from the same expert with random weights.
+    """
     predictions = [prediction for repeat in repeats for prediction in repeat.predictions]
     methods = dict.fromkeys(prediction.method for prediction in predictions)
 
     def choose(method: str) -> dict[str, dict[str, list[str]]]:
+        """Return a comparison with the same reference method in all repeats."""
         return {method: {task.name: [method] * len(repeats) for task in inputs.tasks}}
 
     choices = choose_references(repeats)
@@ -242,7 +255,7 @@ def _compute_differences(repeats: Sequence[Repeat], inputs: Inputs) -> tuple[Dif
 
 
 def _draw_page(run: runs.RunResults) -> str:
-    """Draw the page of results in the run folder and return its name."""
+    """Write the HTML page of results to the run folder and return its file name."""
     # Imported here because only the page needs matplotlib.
     from pipeline.report.page import write_page
 
@@ -250,7 +263,7 @@ def _draw_page(run: runs.RunResults) -> str:
 
 
 def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
-    """Return a note for each task with test records of classes that no training patient has."""
+    """Return a note for each task if classes of test records do not occur in training records."""
     notes = []
     for task in inputs.tasks:
         excluded = 0
@@ -267,7 +280,7 @@ def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str
 
 
 def _make_log_callback(log: RunLog, progress: Progress | None, total: int) -> LogFit:
-    """Report zero finished steps, and return a callback that logs and reports each step."""
+    """Report 0 finished steps to `progress`; return a callback that logs and reports each step."""
     done = 0
     if progress is not None:
         progress(done, total)

@@ -1,4 +1,4 @@
-"""Outputs of the frozen first layer of a stack, computed once for all records."""
+"""Cache of the outputs of a stack's frozen first layer."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,23 +15,27 @@ from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 def precompute_first_layer(
     stack: StackedFFN, data: StackedData, groups: Sequence[Group]
 ) -> Callable[[StackPart, Tensor], Tensor | None]:
-    """Compute the output of a frozen first layer once for all records.
+    """Compute the outputs of a frozen first layer for all records, to reuse them in every epoch.
 
-    Groups of the same repeat with equal frozen weights share the result.
+    Groups of the same repeat with equal frozen weights share the outputs.
 
     Args:
-        stack: The FFNs.
-        data: The records.
-        groups: The stack's groups, in order.
+        stack: The stacked FFNs.
+        data: Features of the records.
+        groups: Groups of the stack, in the order of its group axis.
 
     Returns:
-        Function from a part of the stack and row indices, shape (group, batch), to the argument
-        `first` of `StackedFFN.forward`: the outputs, or None if the first layer is not frozen.
+        Function of a part of the stack and row indices of shape (group, batch). It returns the
+        argument `first` of `StackedFFN.forward`: the outputs for these records, or None if the
+        first layer is not frozen.
+
+    Raises:
+        UserError: The folder of temporary files has too little space; see `MappedTensor`.
     """
     if not (stack.config.lora and stack.config.depth):
         return lambda part, rows: None
     weights = stack.weight[0]
-    distinct: list[int] = []  # one group per repeat and distinct weights
+    distinct: list[int] = []  # index of the first group of each pair of repeat and weights
     output_indices = []
     for index, group in enumerate(groups):
         same = [
@@ -57,7 +61,7 @@ def precompute_first_layer(
 
     def take(part: StackPart, rows: Int[Tensor, "group batch"]) -> Tensor:
         number = output_of_group[part.groups].unsqueeze(1)
-        if len(part.tasks) == shape[2] or shape[2] == 1:  # whole rows are faster
+        if len(part.tasks) == shape[2] or shape[2] == 1:  # indexing all tasks is faster
             return outputs.take((number, rows))
         return outputs.take((number.unsqueeze(2), rows.unsqueeze(2), part.tasks))
 

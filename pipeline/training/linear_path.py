@@ -1,9 +1,11 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-A path is a weighted average of regressions with different penalties and, for classes and labels,
-different scales of the logits. The weights are proportional to the likelihood of left-out training
-patients, as in pseudo-Bayesian model averaging. If the features are hardly informative, selecting
-the best penalty would fit noise, while the average is close to the constant predictor.
+A linear path is the linear layer of an `FFN` whose output is added to that of the hidden layers.
+Its coefficients are a weighted average of ridge regressions with different penalties and, for
+classes and labels, with different scales of the logits. As in pseudo-Bayesian model averaging, the
+weight of a regression is proportional to the likelihood of the labels of left-out patients. The
+average is used instead of the best penalty, because selecting one fits noise if the features
+contain little information. The average is close to the constant predictor in this case.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,14 +23,14 @@ from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
-"""Penalties, relative to the mean squared singular value of the features."""
+"""Penalties, as multiples of `RidgeDesign.scale`."""
 
 SHIFT_ITERATIONS = 50
-"""Iterations that minimize the smooth L1 loss of left-out predictions over the intercept."""
+"""Number of gradient steps that fit the intercept of a regression to the smooth L1 loss."""
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Factors that convert scores of a regression on class indicators to logits. With factor 0, the
-predictions are the frequencies of the classes."""
+"""Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
+factor 0, the predicted probabilities are the class frequencies."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class LinearPaths:
     """The linear paths of all repeats and tasks.
 
     Attributes:
-        weight: Coefficients on standardized features.
-        bias: Intercepts.
+        weight: Coefficients of the standardized features. Outputs that a task does not have are 0.
+        bias: Intercepts, padded likewise.
     """
 
     weight: Float[Tensor, "repeat task output feature"]
@@ -66,7 +68,7 @@ class LinearPaths:
             repeat: Index of the repeat.
 
         Returns:
-            Standardized values or logits.
+            Standardized values or logits; 0 for outputs that a task does not have.
         """
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
         index = torch.tensor([repeat], device=rows.device)
@@ -81,16 +83,17 @@ class LinearPaths:
 
 @dataclass(frozen=True)
 class FittedPaths:
-    """Linear paths and their predictions.
+    """Linear paths and their predictions, which are standardized values or logits.
 
     Attributes:
         train: Paths fitted on training records.
         refit: Paths fitted on training and validation records.
         outputs: Predictions of `train` for all records.
-        left_out: Like `outputs`, but each training record is predicted by a path that is fitted
-            without the record's patient.
-        refit_left_out: Predictions for training and validation records by paths that are fitted on
-            the training and validation records of all other patients; 0 for test records.
+        left_out: Equal to `outputs`, except for labeled training records: each is predicted by a
+            path that is fitted on the training records of all other patients.
+        refit_left_out: Predictions for labeled training and validation records. Each is predicted
+            by a path that is fitted on the training and validation records of all other patients.
+            0 for all other records.
     """
 
     train: LinearPaths
@@ -104,7 +107,7 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
     """Fit the linear paths of all repeats and tasks.
 
     Args:
-        data: Features, labels and splits.
+        data: Features, labels and split of the records of each repeat.
 
     Returns:
         The paths and their predictions.
@@ -116,7 +119,7 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
     left_out: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
     fitted: dict[int, int] = {}
     for index, repeat in enumerate(data.repeats):
-        # Trials of a sweep have the same records.
+        # Trials of a sweep are repeats that share the tensor `rows`; fit their paths only once.
         same = fitted.setdefault(id(repeat.rows), index)
         if same != index:
             weight[:, index], bias[:, index] = weight[:, same], bias[:, same]
@@ -142,7 +145,7 @@ def fit_linear_paths(data: StackedData) -> FittedPaths:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Coefficients, intercepts and left-out predictions of the labeled records of one task."""
+    """Linear path of one task, and left-out predictions for its labeled records."""
 
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
@@ -150,7 +153,7 @@ class _Fit:
 
 
 class _Rows:
-    """Standardized features of records of a repeat, computed for a range of rows at a time."""
+    """Standardized features of some records of a repeat, computed when a slice of rows is read."""
 
     def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
         self.data, self.rows = data, rows
@@ -168,7 +171,7 @@ class _Rows:
 def _group_by_labels(
     data: StackedData, repeat: int, rows: Int[Tensor, " row"]
 ) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
-    """Group the tasks by their labeled records; return the mask of these records and the tasks."""
+    """Group tasks with the same labeled records; return (mask of `rows`, task indices) pairs."""
     groups: dict[bytes, list[int]] = {}
     masks = ~data.encoded[repeat][:, rows].isnan()
     for task, known in enumerate(masks):
@@ -179,16 +182,16 @@ def _group_by_labels(
 def _fit_part(
     data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
 ) -> Iterator[tuple[int, _Fit]]:
-    """Fit the paths of tasks with the same labeled records.
+    """Fit the paths of tasks that have the same labeled records.
 
     Args:
         data: Features and labels.
         repeat: Index of the repeat.
-        rows: Row indices of the records with labels.
-        tasks: Positions of the tasks.
+        rows: Row indices of the labeled records.
+        tasks: Indices of the tasks.
 
     Yields:
-        Each task with its fit.
+        Index of a task and its path.
     """
     features = _Rows(data, repeat, rows)
     patients = data.repeats[repeat].patients[rows]
@@ -209,7 +212,7 @@ def _fit_part(
 def _encode_targets(
     data: StackedData, repeat: int, rows: Int[Tensor, " row"], task: int
 ) -> Float[Tensor, "row output"]:
-    """Return the values of a regression, or the indicators of classes or labels."""
+    """Return the targets of ridge regressions in float64: values, or indicators of classes."""
     encoded = data.encoded[repeat, task, rows]
     if data.regression[task]:
         return encoded.double().unsqueeze(1)
@@ -225,9 +228,9 @@ def _fit_values(
     penalties: Float[Tensor, " penalty"],
     left_out: Float[Tensor, "penalty record 1"],
 ) -> _Fit:
-    """Average regressions on values; see `_fit_logits`."""
-    # The mean without a record's patient is lower for records with a high label. Replace it by the
-    # mean of all records, because the weights of the average would amplify the difference.
+    """Average the regressions of a regression task; for the arguments, see `_fit_logits`."""
+    # A left-out prediction contains the mean of all other patients, which is lower for records with
+    # a high label. The likelihood weights would amplify this, so use the mean of all records.
     left_out = left_out - design.left_out_means(targets) + targets.mean(0)
     losses = functional.smooth_l1_loss(
         left_out, targets.expand_as(left_out), reduction="none"
@@ -235,8 +238,8 @@ def _fit_values(
     weights = log_likelihood(losses, design.groups, True).softmax(0)
     weight, bias = design.coefficients(targets, penalties, weights)
     averaged = torch.einsum("p,pro->ro", weights, left_out)
-    # The regressions minimize squared errors, so they predict conditional means. If the labels are
-    # skewed, the smooth L1 loss has its minimum nearer to the median, so shift the intercept.
+    # The regressions minimize the squared error, so they predict means. For skewed labels, the
+    # smooth L1 loss is lowest nearer to the median. Shift the intercept to its minimum.
     shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
     for _ in range(SHIFT_ITERATIONS):
         shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
@@ -251,20 +254,22 @@ def _fit_logits(
     *,
     multilabel: bool,
 ) -> _Fit:
-    """Average regressions on indicators, with scales from their scores to logits.
+    """Average the regressions of a classification task, for all penalties and `SCALES`.
 
     Args:
-        design: The decomposed features.
-        targets: Indicators of classes, or of labels for `multilabel`.
+        design: The decomposed features of the labeled records.
+        targets: Indicators of classes; if `multilabel`, of labels.
         penalties: Penalties of the regressions.
-        left_out: Predictions of each record by regressions without the record's patient.
-        multilabel: Whether a record can have several labels.
+        left_out: Predictions for each record by regressions that are fitted on the records of all
+            other patients.
+        multilabel: Whether outputs are labels with separate probabilities, instead of classes
+            whose probabilities sum to 1.
 
     Returns:
-        The average, whose outputs are logits.
+        The average path. Its outputs are logits.
     """
-    # The class frequency without a record's patient is lower for records of the class than for
-    # others. A scale would turn this difference into logits for the wrong class.
+    # A left-out prediction contains the class frequency among all other patients, which is lower
+    # for records of the class. A large scale would turn this into logits for the wrong class.
     scores = left_out - design.left_out_means(targets)
     least = 0.5 / len(targets)
     shares = targets.mean(0).clamp(least, 1 - least)
@@ -284,7 +289,7 @@ def _loss(
     targets: Float[Tensor, "record output"],
     multilabel: bool,
 ) -> Float[Tensor, " penalty"]:
-    """Return the mean loss of each penalty."""
+    """Return the mean loss for each penalty: cross-entropy, or binary cross-entropy for labels."""
     if multilabel:
         losses = functional.binary_cross_entropy_with_logits(
             logits, targets.expand_as(logits), reduction="none"

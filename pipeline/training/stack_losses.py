@@ -1,4 +1,4 @@
-"""Losses of stacked heads and of other predictions, summed over the records of each group."""
+"""Losses of stacked heads and of gates, summed over the records of each group."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,12 +18,12 @@ def sum_output_losses(
 
     Args:
         data: Labels.
-        repeats: Repeat of each group.
-        rows: Indices of records within that repeat, or `PADDING`.
-        output: Standardized values of regressions, or logits.
+        repeats: Index of the repeat of each group.
+        rows: Row indices of records of that repeat, or `PADDING`.
+        output: Outputs of the heads: the standardized value of a regression as output 0, or logits.
 
     Returns:
-        The summed losses and the numbers of known labels.
+        The summed losses, and the number of records with a known label.
     """
     valid = data.valid[repeats].unsqueeze(2)
     logits = output.masked_fill(~valid, float("-inf")).log_softmax(-1)
@@ -40,17 +40,19 @@ def sum_losses(
     encoded: Float[Tensor, "group task batch"],
     regression: Bool[Tensor, " task"],
 ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-    """Sum the losses of each FFN over the records with a known label.
+    """Sum smooth L1 losses and cross-entropies over the records with a known label.
+
+    The losses of multilabel tasks are not meaningful; `StackedData.add_label_losses` replaces them.
 
     Args:
-        value: Standardized predictions; ignored except for regression tasks.
-        log_probability: Log probabilities of the classes; ignored for regression tasks.
-        encoded: Encoded labels; NaN where unknown.
-        regression: Mask of the regression tasks, which use the smooth L1 loss. Other tasks use
-            cross-entropy.
+        value: Standardized predictions; used only for regression tasks.
+        log_probability: Log probability of each class; not used for regression tasks.
+        encoded: Standardized values or class indices; NaN where unknown.
+        regression: Mask of the regression tasks, which have the smooth L1 loss. Other tasks have
+            the cross-entropy.
 
     Returns:
-        The summed losses and the numbers of known labels.
+        The summed losses, and the number of records with a known label.
     """
     known = ~encoded.isnan()
     truth = encoded.nan_to_num()

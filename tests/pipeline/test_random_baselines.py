@@ -155,7 +155,7 @@ def test_missing_store_names_the_command_that_extracts_it(lab: SimpleNamespace, 
         ),
         (
             {"leave_one_out": True, "experts": ("dlinear",)},
-            "--leave-one-out needs at least two experts, but there is only dlinear",
+            "--leave-one-out requires at least two experts, but the only one is dlinear",
         ),
     ],
 )
