@@ -5,12 +5,14 @@
     python benchmarks/training_cost.py --folder /tmp/bench --dataset mimic-iv-ecg:data/demo \
         --store stores-data/lab
 
-Without `--dataset`, stores of synthetic experts are filled first. There is one record per patient,
-and the embeddings depend on its five binary labels. scikit-learn fits one model per task, expert
-and repeat on standardized embeddings: logistic regression (C = 0.01), or for regression tasks ridge
-regression with cross-validation. Every method runs in a separate process. Times exclude imports and
-the page of results, which takes a few seconds for any number of records; the peak memory is that of
-the whole process.
+Without `--dataset`, the benchmark first writes stores with embeddings of synthetic experts. There
+is one record per patient. The embeddings and the five binary labels depend on the same random
+variables.
+
+scikit-learn fits one model per task, expert and repeat on standardized embeddings: logistic
+regression (C = 0.01), or for regression tasks ridge regression with cross-validation. Every method
+runs in a separate process. Times exclude imports and the page of results. The page takes a few
+seconds for any number of records. The peak memory is that of the whole process.
 """
 
 import argparse
@@ -47,7 +49,7 @@ METHODS = ("linear-lora", "lora", "linear")
 
 
 class SyntheticDataset:
-    """Data set with one record per patient, five binary labels and no waveforms."""
+    """Data set with one record per patient, `TASKS` binary labels per record and no waveforms."""
 
     namespace = "benchmark/1"
 
@@ -69,7 +71,7 @@ class SyntheticDataset:
 
 
 class SyntheticExpert:
-    """Expert whose embeddings are written by `fill_stores`."""
+    """Expert without a model; `fill_stores` writes its embeddings."""
 
     def __init__(self, number: int, features: int) -> None:
         self.spec = ExpertSpec(
@@ -82,14 +84,23 @@ class SyntheticExpert:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="folder for stores and runs")
-    parser.add_argument("--records", type=int, default=10_000, help="records, one per patient")
-    parser.add_argument("--features", type=int, default=1024, help="features of each expert")
-    parser.add_argument("--experts", type=int, default=1, help="number of experts")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder to write stores and runs to"
+    )
+    parser.add_argument("--records", type=int, default=10_000, help="number of synthetic records")
+    parser.add_argument("--features", type=int, default=1024, help="size of synthetic embeddings")
+    parser.add_argument("--experts", type=int, default=1, help="number of synthetic experts")
     parser.add_argument("--repeats", type=int, default=1, help="number of repeats")
-    parser.add_argument("--dataset", help="data set instead of synthetic records")
-    parser.add_argument("--store", help="store root of --dataset, with random:0 experts")
-    parser.add_argument("--methods", nargs="+", default=[SCIKIT_LEARN, *METHODS])
+    parser.add_argument("--dataset", help="data set to use instead of synthetic records")
+    parser.add_argument(
+        "--store", help="store root with embeddings of --dataset by experts with weights random:0"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=[SCIKIT_LEARN, *METHODS],
+        help="methods to measure; ratios are relative to the first",
+    )
     parser.add_argument("--threads", type=int, default=0, help="as for enecg train")
     parser.add_argument("--memory-limit", type=float, default=4.0, help="as for enecg train, in GB")
     parser.add_argument("--epochs", type=int, default=100, help="maximum number of epochs")
@@ -127,7 +138,7 @@ def start(method: str) -> dict[str, float]:
 
 
 def run_method(options: argparse.Namespace) -> dict[str, float]:
-    """Train with a method and return its CPU and wall time in seconds."""
+    """Train with the method `options.method` and return the CPU and wall time in seconds."""
     synthetic = options.dataset is None
     dataset = SyntheticDataset(options.records) if synthetic else options.dataset
     store = options.folder / "stores" if synthetic else options.store
@@ -163,7 +174,7 @@ def make_experts(options: argparse.Namespace) -> list[SyntheticExpert]:
 
 
 def fill_stores(options: argparse.Namespace) -> None:
-    """Fill the stores of the synthetic experts and of the gate's leads with synthetic values."""
+    """Write random values to the stores of the synthetic experts and of the gate's leads."""
     dataset = SyntheticDataset(options.records)
     for number, spec in enumerate(
         [*(expert.spec for expert in make_experts(options)), LeadsSample.spec]
