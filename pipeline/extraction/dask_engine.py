@@ -34,6 +34,9 @@ from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work,
 
 ALLOWED_FAILURES = 10
 """Number of workers that can be lost while computing the same range before the extraction fails."""
+RESTART_TIMEOUT = "1h"
+"""Maximum time in which a lost local worker restarts. After Dask's default of 15 s, which is too
+short on a busy machine, the cluster would drop the worker and, without workers, wait for ever."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
 STOPPED = "extraction-stopped"
@@ -221,7 +224,10 @@ def open_dask_engine(
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[Client]:
     """Start worker processes in which SIGINT and SIGTERM are blocked."""
-    settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
+    settings = {
+        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+        "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
+    }
     with (
         dask.config.set(settings),
         LocalCluster(
