@@ -199,7 +199,7 @@ def _open_target(
         new = record_id[first.rows_by_id(record_id) < 0]
         record_id = np.concatenate([first.record_id, new])
         shard_rows = first.shard_rows
-    check_ids(record_id)
+    check_ids(record_id, source.location)
     return create_or_grow(
         location,
         source.provenance,

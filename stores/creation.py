@@ -66,17 +66,18 @@ def open_for_writing(
         LeaseHeld: Another process writes to the store.
         StoreError: As for `create_or_grow` and `check_ids`.
     """
-    check_ids(options["record_id"])
     location = store_location(root, provenance)
+    check_ids(options["record_id"], location)
     with acquire(leases_folder(location)) as lease:
         yield create_or_grow(location, provenance, lease.ticket, **options)
 
 
-def check_ids(record_id: RecordIds) -> None:
+def check_ids(record_id: RecordIds, source: object) -> None:
     """Validate the ids of records that get a row.
 
     Args:
         record_id: Ids of the records.
+        source: Data set or store of the ids, for error messages.
 
     Raises:
         StoreError: An id is a duplicate, an empty string or -1.
@@ -85,14 +86,14 @@ def check_ids(record_id: RecordIds) -> None:
     if is_reserved.any():
         reserved = UNWRITTEN[zarr_data_type(record_id)]
         raise StoreError(
-            f"{int(is_reserved.sum()):,} of {len(record_id):,} records have the id "
+            f"{source}: {int(is_reserved.sum()):,} of {len(record_id):,} records have the id "
             f"{reserved!r}, which is reserved for rows without a record; use other ids."
         )
     # `numpy.unique` without counts hashes the ids, which takes many times as long.
     ids, counts = np.unique(record_id, return_counts=True)
     if len(ids) < len(record_id):
         raise StoreError(
-            f"{int((counts > 1).sum()):,} of {len(ids):,} record ids occur more than "
+            f"{source}: {int((counts > 1).sum()):,} of {len(ids):,} record ids occur more than "
             f"once, such as {ids[counts > 1][0]}; make them unique."
         )
 

@@ -172,7 +172,7 @@ def _open_stores(
     """Open the stores whose lease is held; create them or append rows for new records if needed."""
     options = request.options
     record_ids, shard_rows = _row_order(request)
-    check_ids(record_ids)
+    check_ids(record_ids, request.dataset.namespace)
     stores: dict[Location, EmbeddingStore] = {}
     for target in request.targets:
         if target.location not in held:
