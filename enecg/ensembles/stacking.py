@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from enecg.ensembles.base import (
@@ -52,36 +53,30 @@ class Stacking:
                 "The training records of one of the tasks have only one class, so stacking cannot "
                 "be fitted; remove the task or use more records."
             )
-        # Imported here because importing scikit-learn takes a second, and before the limit because
-        # only loaded libraries are limited.
-        import sklearn.linear_model  # noqa: F401
-        from threadpoolctl import threadpool_limits
-
-        # The products are so small that synchronizing threads takes longer than computing them.
-        with threadpool_limits(1, user_api="blas"):
-            return self._stack(heads, train, validation)
-
-    def _stack(
-        self, heads: HeadOutputs, train: Int[Tensor, " train"], validation: Int[Tensor, " held_out"]
-    ) -> EnsembleOutput:
+        # Imported here because importing scikit-learn takes a second.
         from sklearn.linear_model import LogisticRegression, Ridge
 
         outputs = concatenate(heads.kind, heads.outputs)
         inputs, all_inputs = _to_numpy(outputs[train]), _to_numpy(outputs)
         truth = _to_numpy(heads.encoded[train])
         best, best_loss = heads.outputs[0], float("inf")
-        for penalty in self.penalties:
-            predicted = np.zeros(heads.outputs.shape[1:])
-            if heads.kind == "regression":
-                predicted[:, 0] = _fit(Ridge(alpha=penalty), inputs, truth).predict(all_inputs)
-            else:
-                logistic = LogisticRegression(C=1 / penalty, max_iter=ITERATIONS)
-                model = _fit(logistic, inputs, truth.astype(int))
-                predicted[:, model.classes_] = model.predict_proba(all_inputs)
-            prediction = torch.from_numpy(predicted).to(heads.outputs)
-            loss = float(task_loss(heads.kind, prediction[validation], heads.encoded[validation]))
-            if loss < best_loss:
-                best, best_loss = prediction, loss
+        # The products are so small that synchronizing threads takes longer than computing them. The
+        # limit applies to libraries that are already loaded, so it follows the import.
+        with threadpool_limits(1, user_api="blas"):
+            for penalty in self.penalties:
+                predicted = np.zeros(heads.outputs.shape[1:])
+                if heads.kind == "regression":
+                    predicted[:, 0] = _fit(Ridge(alpha=penalty), inputs, truth).predict(all_inputs)
+                else:
+                    logistic = LogisticRegression(C=1 / penalty, max_iter=ITERATIONS)
+                    model = _fit(logistic, inputs, truth.astype(int))
+                    predicted[:, model.classes_] = model.predict_proba(all_inputs)
+                prediction = torch.from_numpy(predicted).to(heads.outputs)
+                loss = float(
+                    task_loss(heads.kind, prediction[validation], heads.encoded[validation])
+                )
+                if loss < best_loss:
+                    best, best_loss = prediction, loss
         return EnsembleOutput(best, None)
 
     def _stack_labels(
