@@ -7,7 +7,12 @@ from pipeline.evaluation.predictions import WITHOUT
 from pipeline.training.features import Features
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
-from pipeline.training.mixtures import compute_gate_weights, fit_mixtures, mix_outputs
+from pipeline.training.mixtures import (
+    compute_gate_weights,
+    fit_mixtures,
+    mix_outputs,
+    stack_outputs,
+)
 from pipeline.training.predictions import PredictionBuilder
 from pipeline.training.repeat import LogFit, Repeat
 from pipeline.training.settings import FitSettings
@@ -51,7 +56,7 @@ def add_leave_one_out(
         for index, (repeat, fits, gate) in enumerate(zip(extended, heads, gates, strict=True)):
             records = labeled[index]
             weights = compute_gate_weights(gate, features.leads, records.rows)
-            outputs = {method: mix_outputs(records, fits, weights, settings.mixture)}
+            outputs = {method: mix_outputs(records, stack_outputs(fits), weights, settings.mixture)}
             builder = PredictionBuilder(index, repeat.cohort.record_id, inputs.labels, records)
             thresholds = builder.choose_thresholds(outputs)
             extended[index] = replace(

@@ -57,13 +57,22 @@ def compute_gate_weights(
 
 def mix_outputs(
     repeat: LabeledRepeat,
-    heads: Mapping[str, FittedHeads],
+    outputs: Mapping[str, Float[Tensor, "expert record output"]],
     weights: Mapping[str, Float[Tensor, "record output expert"]],
     mixture: Mixture,
 ) -> dict[str, Float[Tensor, "record output"]]:
-    """Average the predictions of the experts' heads with the weights of a gate, by task."""
-    stacked = stack_outputs(heads)
+    """Average predictions of the experts' heads with the weights of a gate.
+
+    Args:
+        repeat: The tasks.
+        outputs: Predictions by task, as returned by `stack_outputs`.
+        weights: Weights for the same records, by task.
+        mixture: Whether probabilities or logits are averaged.
+
+    Returns:
+        The averages by task.
+    """
     return {
-        task: mix(weight, stacked[task], kind=repeat.targets[task].task.kind, mixture=mixture)
+        task: mix(weight, outputs[task], kind=repeat.targets[task].task.kind, mixture=mixture)
         for task, weight in weights.items()
     }

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.ensembles import ENSEMBLES, HeadOutputs
-from enecg.gate import Mixture, mix
+from enecg.gate import Mixture
 from pipeline.evaluation.predictions import ENSEMBLE, RIDGE, ZERO_SHOT, TaskPredictions
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
@@ -193,7 +193,7 @@ def _compute_outputs(
     """Return the outputs of experts, ensembles and EnECG, by method and task."""
     experts = {name: fit.outputs for name, fit in heads.items()}
     stacked = stack_outputs(heads)
-    mixed = mix_outputs(repeat, heads, weights, mixture)
+    mixed = mix_outputs(repeat, stacked, weights, mixture)
     if len(heads) == 1:
         return experts | {ENSEMBLE: mixed}
     ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
@@ -233,11 +233,12 @@ def _mix_validation(
     mixture: Mixture,
 ) -> dict[str, Float[Tensor, "record output"]]:
     """Compute EnECG's outputs for the validation records; those of other records are 0."""
+    stacked = {
+        task: torch.stack([fit.validation[task] for fit in heads.values()]) for task in weights
+    }
+    validation = {task: weight[repeat.validation] for task, weight in weights.items()}
     outputs = {}
-    for task, weight in weights.items():
-        stacked = torch.stack([fit.validation[task] for fit in heads.values()])
-        kind = repeat.targets[task].task.kind
-        mixed = mix(weight[repeat.validation], stacked, kind=kind, mixture=mixture)
+    for task, mixed in mix_outputs(repeat, stacked, validation, mixture).items():
         outputs[task] = mixed.new_zeros((len(repeat.rows), mixed.shape[1]))
         outputs[task][repeat.validation] = mixed
     return outputs

@@ -116,15 +116,14 @@ def train_stack(
     for epoch in range(settings.epochs + 1):
         # Reseeding makes dropout independent of the number of batches of other groups.
         stack.generator.manual_seed(epoch)
-        remaining_groups = [groups[number] for number in training.part.groups.tolist()]
+        remaining = training.part.groups.tolist()
+        remaining_groups = [groups[number] for number in remaining]
         if epoch:
             training.stack.train()
             rows = _pad(
                 [
                     _shuffle(group.train, group.steps * settings.batch_size, rngs[number])
-                    for number, group in zip(
-                        training.part.groups.tolist(), remaining_groups, strict=True
-                    )
+                    for number, group in zip(remaining, remaining_groups, strict=True)
                 ]
             )
             for step, batch in enumerate(rows.split(settings.batch_size, dim=1)):
@@ -137,8 +136,8 @@ def train_stack(
         history.append(stopping.update(training, loss, joint=joint).cpu().numpy())
         if not stopping.active.any():
             break
-        if (remaining := training.drop_stopped(stopping.active)) is not training:
-            training = remaining
+        previous, training = training, training.drop_stopped(stopping.active)
+        if training is not previous:
             loss_function = build_loss_function(training.stack, training.part)
     stopping.restore_best(stack)
     return np.stack(history)
@@ -161,7 +160,7 @@ class _Training:
     @classmethod
     def start(cls, stack: StackedFFN, groups: Sequence[Group]) -> "_Training":
         rates = [group.learning_rate for group in groups]
-        return cls(StackPart.all_of(stack), stack, GroupedAdamW(trainable(stack), rates))
+        return cls(StackPart.all_of(stack), stack, GroupedAdamW(_trainable(stack), rates))
 
     def drop_stopped(self, active: Bool[Tensor, "group task"]) -> "_Training":
         """Return the training state without the groups and tasks whose FFNs have all stopped.
@@ -180,11 +179,11 @@ class _Training:
         return _Training(
             StackPart(self.part.groups[kept.groups], self.part.tasks[kept.tasks]),
             stack,
-            self.optimizer.select(kept, trainable(stack)),
+            self.optimizer.select(kept, _trainable(stack)),
         )
 
 
-def trainable(stack: StackedFFN) -> list[nn.Parameter]:
+def _trainable(stack: StackedFFN) -> list[nn.Parameter]:
     """Return the parameters that require gradients."""
     return [parameter for parameter in stack.parameters() if parameter.requires_grad]
 
@@ -194,7 +193,7 @@ class _EarlyStopping:
 
     def __init__(self, stack: StackedFFN, patience: int) -> None:
         self.patience = patience
-        self.saved = [parameter.detach().clone() for parameter in trainable(stack)]
+        self.saved = [parameter.detach().clone() for parameter in _trainable(stack)]
         self.best = torch.full_like(stack.prediction_weight[..., 0, 0], torch.inf)
         self.stale = torch.zeros_like(self.best)
 
@@ -226,8 +225,8 @@ class _EarlyStopping:
         better = compared < self.best
         self.best = torch.where(better, compared, self.best)
         self.stale = torch.where(better, 0, self.stale + active)
-        for parameter, saved in zip(trainable(training.stack), self.saved, strict=True):
-            group, task = training.part.select(better).nonzero(as_tuple=True)
+        group, task = training.part.select(better).nonzero(as_tuple=True)
+        for parameter, saved in zip(_trainable(training.stack), self.saved, strict=True):
             if saved.shape[1] == 1:  # shared by all tasks
                 saved[groups[group], 0] = parameter.detach()[group, 0]
             else:
@@ -237,7 +236,7 @@ class _EarlyStopping:
     def restore_best(self, stack: StackedFFN) -> None:
         """Copy the saved parameters to the complete stack."""
         with torch.no_grad():
-            for parameter, saved in zip(trainable(stack), self.saved, strict=True):
+            for parameter, saved in zip(_trainable(stack), self.saved, strict=True):
                 parameter.copy_(saved)
 
 
