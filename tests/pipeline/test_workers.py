@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Future, LocalCluster
 
@@ -143,6 +144,19 @@ def test_ranges_of_killed_workers_are_computed_by_others(
         summary.lines()
     )
     assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
+
+
+def test_lost_workers_that_restart_slowly_are_not_dropped():
+    # Shorter than any restart, like Dask's default of 15 s on a busy machine.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10ms"}),
+        dask_engine._local_cluster(1) as client,
+    ):
+        (killed,) = client.run(os.getpid).values()
+        os.kill(killed, signal.SIGKILL)
+        restarted: Future = client.submit(os.getpid)
+        assert restarted.result(timeout=60) != killed
+        assert list(client.cluster.workers) == [0]
 
 
 def test_interruption_keeps_the_rows_and_a_second_run_computes_the_others(
