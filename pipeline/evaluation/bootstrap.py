@@ -1,111 +1,24 @@
-"""Vectorized bootstrap of metrics over patients.
+"""Metrics for all bootstrap draws of patients at once.
 
-A draw is given by the number of times that it contains each patient, which is the weight of all
-records of that patient. The metric functions compute the metric of the same name in `enecg.metrics`
-with these weights, for all draws at once.
+The functions compute the metric of the same name in `enecg.metrics`, with the weights of the
+records in each draw.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from jaxtyping import Float
 
 from enecg import label_metrics, metrics
+from pipeline.evaluation.resamples import DRAWS, Draws, Resamples
 
-Draws = Float[np.ndarray, " draw"]
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 
-DRAWS = 1000
 RANK_DRAWS = 200
 """Number of draws for slow metrics: those that rank records or are not vectorized."""
-DENSE_CELLS = 20_000
-"""Cells of a histogram up to which a dense matrix is faster than a sparse one."""
 DRAWS_PER_BLOCK = 20
 """Number of draws per block of rank metrics, so that a block fits in the CPU cache."""
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Test records and bootstrap draws of their patients.
-
-    Attributes:
-        truth: True values in the task's unit, class indices, or indicators of labels.
-        predicted: Predictions, like `truth`.
-        probability: Probabilities of classes or labels; None for a regression task.
-        patient: Column in `counts` of the patient of each record.
-        counts: Number of times that each draw contains each patient.
-    """
-
-    truth: Float[np.ndarray, "record *label"]
-    predicted: Float[np.ndarray, "record *label"]
-    probability: Float[np.ndarray, "record class"] | None
-    patient: Int[np.ndarray, " record"]
-    counts: Float[np.ndarray, "draw patient"]
-
-    def sum(self, value: Float[np.ndarray, " record"]) -> Draws:
-        """Sum a value over the records of each draw."""
-        draws: np.ndarray = self.sums([value])[0]
-        return draws
-
-    def sums(
-        self, values: Sequence[Float[np.ndarray, " record"]]
-    ) -> Float[np.ndarray, "value draw"]:
-        """Sum each of several values over the records of each draw, in one matrix product."""
-        patients = self.counts.shape[1]
-        by_patient = np.stack(
-            [np.bincount(self.patient, weights=value, minlength=patients) for value in values]
-        )
-        sums: np.ndarray = by_patient @ self.counts.T
-        return sums
-
-    def mean(self, value: Float[np.ndarray, " record"]) -> Draws:
-        """Average a value over the records of each draw."""
-        mean: np.ndarray = self.sum(value) / self.size()
-        return mean
-
-    def size(self) -> Draws:
-        """Return the number of records in each draw."""
-        return self.sum(np.ones(len(self.patient)))
-
-    def histogram(
-        self, bins: int, index: Int[np.ndarray, " selected"], rows: Int[np.ndarray, " selected"]
-    ) -> csr_array | Float[np.ndarray, "bin patient"]:
-        """Count the selected records of each patient in each bin.
-
-        Args:
-            bins: Number of bins.
-            index: Bin of each selected record.
-            rows: Selected records.
-
-        Returns:
-            Float32 matrix (bin, patient), sparse if it is large. Products of its counts are exact.
-        """
-        patients = self.counts.shape[1]
-        if bins * patients <= DENSE_CELLS:
-            cells = np.bincount(index * patients + self.patient[rows], minlength=bins * patients)
-            dense: np.ndarray = cells.reshape(bins, patients).astype(np.float32)
-            return dense
-        ones = np.ones(len(rows), np.float32)
-        return csr_array((ones, (index, self.patient[rows])), shape=(bins, patients))
-
-
-def draw_counts(
-    patients: int, draws: int, rng: np.random.Generator
-) -> Float[np.ndarray, "draw patient"]:
-    """Draw patients with replacement, as many as there are.
-
-    Args:
-        patients: Number of patients.
-        draws: Number of draws.
-        rng: Random generator.
-
-    Returns:
-        Number of times that each draw contains each patient.
-    """
-    counts: np.ndarray = rng.multinomial(patients, np.full(patients, 1 / patients), size=draws)
-    return counts.astype(np.float64)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray, default: float) -> np.ndarray:

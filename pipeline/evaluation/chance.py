@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from enecg.metrics import NAN, Metric, calibration_error
-from pipeline.evaluation.bootstrap import Draws, Resamples, compute_draws, draw_limit
+from pipeline.evaluation.bootstrap import compute_draws, draw_limit
 from pipeline.evaluation.predictions import CHANCE, TaskPredictions
+from pipeline.evaluation.resamples import Draws, Resamples
 
 SEED = 6_027_112
 """Seed of the random predictions. It is unusual on purpose: with the seed of a user's simulated

@@ -10,16 +10,10 @@ from jaxtyping import Float, Int
 from enecg import metrics
 from enecg.metrics import NAN
 from enecg.tasks import Task
-from pipeline.evaluation.bootstrap import (
-    DRAWS,
-    Resamples,
-    compute_draws,
-    divide,
-    draw_counts,
-    draw_limit,
-)
+from pipeline.evaluation.bootstrap import compute_draws, divide, draw_limit
 from pipeline.evaluation.chance import has_chance, measure_chance
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
+from pipeline.evaluation.resamples import DRAWS, Resamples, draw_counts
 
 SECOND_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
 """Metric shown beside the main one, by kind of task."""

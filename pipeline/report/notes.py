@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from enecg.metrics import BINS
 from enecg.pretraining import METADATA_KEY, Pretraining
 from pipeline.datasets.base import same_patients
-from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS
+from pipeline.evaluation.bootstrap import RANK_DRAWS
 from pipeline.evaluation.predictions import CHANCE, RIDGE
+from pipeline.evaluation.resamples import DRAWS
 from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 

@@ -14,15 +14,9 @@ from sklearn.metrics import (
 
 from enecg import metrics
 from enecg.tasks import TASKS, Task
-from pipeline.evaluation.bootstrap import (
-    DRAWS,
-    RANK_DRAWS,
-    VECTORIZED,
-    Resamples,
-    compute_draws,
-    draw_counts,
-)
+from pipeline.evaluation.bootstrap import RANK_DRAWS, VECTORIZED, compute_draws
 from pipeline.evaluation.predictions import TaskPredictions
+from pipeline.evaluation.resamples import DRAWS, Resamples, draw_counts
 from pipeline.evaluation.scores import compute_score, compute_scores
 
 

@@ -14,9 +14,10 @@ from enecg.ensembles.base import task_loss
 from enecg.errors import UserError
 from enecg.gate import mix
 from enecg.tasks import Task, parse_task
-from pipeline.evaluation.bootstrap import Resamples, compute_draws, draw_counts
+from pipeline.evaluation.bootstrap import compute_draws
 from pipeline.evaluation.chance import sample_chance
 from pipeline.evaluation.predictions import CONSTANT, TaskPredictions, predictions_table
+from pipeline.evaluation.resamples import Resamples, draw_counts
 from pipeline.evaluation.scores import compute_scores
 from pipeline.evaluation.thresholds import DEFAULT_THRESHOLD, choose_label_thresholds
 from pipeline.labels.label_lists import check_lists, encode_lists, read_lists

@@ -7,9 +7,10 @@ from sklearn.metrics import average_precision_score
 
 from enecg.metrics import Metric
 from enecg.tasks import TASKS
-from pipeline.evaluation.bootstrap import DRAWS, RANK_DRAWS, draw_counts
+from pipeline.evaluation.bootstrap import RANK_DRAWS
 from pipeline.evaluation.chance import DRAWS_PER_SAMPLE
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
+from pipeline.evaluation.resamples import DRAWS, draw_counts
 from pipeline.evaluation.scores import (
     Measure,
     Score,
