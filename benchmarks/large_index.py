@@ -9,8 +9,6 @@ because its peak memory is reported. Times exclude imports and the construction 
 """
 
 import argparse
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
 from enecg.experts import ExpertSpec, Preprocessing, get_definition
 from pipeline.datasets.base import RecordIndex
@@ -109,8 +108,7 @@ def _measure(name: str, records: int, folder: str) -> tuple[float, float, float,
     wall, cpu = time.perf_counter(), time.process_time()
     result = STEPS[name](request, folder)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return wall, cpu, peak * (1 if sys.platform == "darwin" else 1024) / 1e9, result
+    return wall, cpu, peak_bytes() / 1e9, result
 
 
 def main() -> None:

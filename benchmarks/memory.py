@@ -7,13 +7,12 @@ set needs little space. Embeddings are written to a temporary folder.
 """
 
 import argparse
-import resource
-import sys
 import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
 from benchmarks._repeated import RepeatedRecords
 from pipeline.extract import extract
@@ -28,8 +27,7 @@ def peak(data: Path, records: int, experts: list[str], batch: int) -> tuple[floa
         summary = extract(RepeatedRecords(data, records), root, experts, options=options)
         seconds = time.perf_counter() - started
     assert summary.computed == (len(experts) + 1) * records
-    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_memory * (1 if sys.platform == "darwin" else 1024) / 1e6, seconds
+    return peak_bytes() / 1e6, seconds
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ load affect all of them. "Cold" means that the files were dropped from the page 
 import argparse
 import logging
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
 from stores.creation import open_for_writing
 from stores.embeddings import EmbeddingStore
@@ -270,4 +270,4 @@ def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -
 
 if __name__ == "__main__":
     main()
-    print(f"\nPeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB.")
+    print(f"\nPeak memory {peak_bytes() / 1e9:.1f} GB.")

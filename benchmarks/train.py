@@ -15,7 +15,6 @@ number of epochs. The measured time is compared with two extrapolated times:
 
 import argparse
 import os
-import resource
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks._memory import peak_bytes
 from enecg.experts import get_definition, load_expert
 from enecg.heads import TaskHeads, with_lora
 from enecg.leads import LeadsSample
@@ -148,8 +148,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             f"\n(a) takes {ratio:.1f} times as long as one extraction and EnECG's training. If "
             f"training took no time, it would take {passes:.0f} times as long."
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"\nPeak memory {peak:.2f} GB.")
+    print(f"\nPeak memory {peak_bytes() / 1e9:.2f} GB.")
 
 
 def print_row(

@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 from heads import probe
 
+from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
 from enecg.experts import ExpertSpec, Preprocessing
 from enecg.leads import LeadsSample
@@ -134,7 +135,7 @@ def start(method: str) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"{method} failed")
     times: dict[str, float] = json.loads(printed.splitlines()[-1])
-    return times | {"peak": usage.ru_maxrss / 1e6}
+    return times | {"peak": peak_bytes(usage) / 1e9}
 
 
 def run_method(options: argparse.Namespace) -> dict[str, float]:
