@@ -4,15 +4,17 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 SMALL_FILE_BYTES = 64 << 20
 """Maximum size of a file whose digest is always recomputed, which takes a fraction of a second."""
 
 
-def model_sha256(model: nn.Module) -> str:
+def model_sha256(model: "nn.Module") -> str:
     """Compute the SHA-256 of a model's state dict: names, dtypes, shapes and bytes, by name."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -36,37 +38,45 @@ def file_sha256(path: Path) -> str:
     resolved = path.resolve()
     status = resolved.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    is_cached = status.st_size > SMALL_FILE_BYTES
-    cached = _read_cache().get(str(resolved)) if is_cached else None
-    if isinstance(cached, list) and cached[:-1] == stamp:
+    if status.st_size <= SMALL_FILE_BYTES:
+        return _compute_sha256(resolved)
+    cache = _cache_file(resolved)
+    cached = _read_cache(cache)
+    if cached[:-1] == [str(resolved), *stamp]:
         return str(cached[-1])
-    with resolved.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if is_cached:
-        _write_cache({**_read_cache(), str(resolved): [*stamp, sha256]})
+    sha256 = _compute_sha256(resolved)
+    _write_cache(cache, [str(resolved), *stamp, sha256])
     return sha256
 
 
-def _cache_file() -> Path:
+def _compute_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cache_file(path: Path) -> Path:
+    """Return the file of the digest of `path`; one for each, since processes write concurrently."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "enecg" / "sha256.json"
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()
+    return Path(base) / "enecg" / "sha256" / f"{name[:32]}.json"
 
 
-def _read_cache() -> dict[str, list[Any]]:
+def _read_cache(file: Path) -> list[Any]:
     try:
-        cache = json.loads(_cache_file().read_text())
+        cached = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return cache if isinstance(cache, dict) else {}
+        return []
+    return cached if isinstance(cached, list) else []
 
 
-def _write_cache(cache: dict[str, list[Any]]) -> None:
-    file = _cache_file()
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+def _write_cache(file: Path, values: list[Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(file)
+        with NamedTemporaryFile(
+            "w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8"
+        ) as temporary:
+            json.dump(values, temporary)
+        Path(temporary.name).replace(file)
     except OSError:
         # Without a writable cache directory, the digest is recomputed on the next call.
         return

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -138,6 +139,27 @@ def test_file_digest_is_cached_until_the_file_changes(
         assert file_sha256(path) == first
     path.write_bytes(b"other")
     assert file_sha256(path) == hashlib.sha256(b"other").hexdigest()
+
+
+def test_digests_that_are_computed_at_the_same_time_are_all_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("enecg.experts.digests.SMALL_FILE_BYTES", 0)
+    paths = [tmp_path / str(number) for number in range(8)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    compute, barrier = hashlib.file_digest, threading.Barrier(len(paths))
+
+    def compute_together(*arguments):
+        barrier.wait()  # all have read the cache, and none has written to it
+        return compute(*arguments)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(len(paths)) as threads:
+        patch.setattr(hashlib, "file_digest", compute_together)
+        digests = list(threads.map(file_sha256, paths))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("not cached"))
+    assert [file_sha256(path) for path in paths] == digests
 
 
 class _Hub(BaseHTTPRequestHandler):
