@@ -38,24 +38,30 @@ def _log_to_mlflow(run: TrackedRun) -> str:
 
 
 def _log_to_wandb(run: TrackedRun) -> str:
+    parent = run.folder.resolve().parent
+    folder = parent / "wandb"
+    mode = os.environ.setdefault("WANDB_MODE", "offline")
+    # By default, wandb keeps the artifacts of offline runs in the home folder.
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(parent))
+    # Error reports require network access.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    folder = run.folder.resolve().parent
-    mode = os.environ.get("WANDB_MODE", "offline")
-    logged = wandb.init(
+    folder.mkdir(exist_ok=True)  # otherwise, wandb writes to the system's temporary folder
+    with wandb.init(
         project=os.environ.get("WANDB_PROJECT", EXPERIMENT),
         name=run.name,
-        dir=folder,
-        mode=mode,
+        dir=parent,
         config=run.parameters,
-    )
-    logged.summary.update(run.metrics)
-    artifact = wandb.Artifact("results", type="report")
-    for file in run.files:
-        artifact.add_file(str(file))
-    logged.log_artifact(artifact)
-    logged.finish()
-    return f"{folder / 'wandb'} ({mode})"
+        settings=wandb.Settings(console="off", quiet=True),
+    ) as logged:
+        logged.summary.update(run.metrics)
+        artifact = wandb.Artifact("results", type="report")
+        for file in run.files:
+            artifact.add_file(str(file))
+        logged.log_artifact(artifact)
+    return f"{folder} ({mode})"
 
 
 def _log_to_tensorboard(run: TrackedRun) -> str:

@@ -1,6 +1,12 @@
 """What experiment trackers log of a run."""
 
+import json
 import math
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from made_runs import make_run
@@ -69,6 +75,55 @@ def test_mlflow_stores_parameters_metrics_and_page(
         assert logged.data.metrics == pytest.approx(tracked.metrics)
     artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
     assert artifacts == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}
+
+
+def read_wandb(file: Path) -> Iterator[Any]:
+    """Yield the records of an offline run, whose file is a log of LevelDB after seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, parts = file.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 2**15 - position % 2**15 < 7:  # the end of a block is padded
+            position += 2**15 - position % 2**15
+            continue
+        size, kind = struct.unpack_from("<HB", data, position + 4)
+        position += 7 + size
+        parts += data[position - size : position]
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
+
+
+@pytest.mark.filterwarnings("default")
+def test_wandb_stores_parameters_metrics_and_page_beside_the_run(
+    run: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("wandb", reason="wandb is missing; pip install wandb")
+    for name in ("MODE", "PROJECT", "DATA_DIR", "CACHE_DIR", "ERROR_REPORTING"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # the tracker sets variables
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = run.folder.parent / "wandb"
+    assert track_run(run.folder, "wandb") == f"{folder} (offline)"
+    assert not list(tmp_path.iterdir())
+    (file,) = folder.glob("offline-run-*/run-*.wandb")
+    records = list(read_wandb(file))
+    (logged,) = (record.run for record in records if record.HasField("run"))
+    (artifact,) = (record.artifact for record in records if record.HasField("artifact"))
+    parameters = {item.key: json.loads(item.value_json) for item in logged.config.update}
+    metrics = {
+        item.key: json.loads(item.value_json)
+        for record in records
+        if record.HasField("summary")
+        for item in record.summary.update
+    }
+    with open_tracked(run.folder) as tracked:
+        assert (logged.project, logged.display_name) == ("enecg", "first")
+        assert tracked.parameters.items() <= parameters.items()
+        assert tracked.metrics.items() <= metrics.items()
+    files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert files.keys() == {"results.html", "results.md", "MODEL_CARD.md", "config.json"}
+    assert all(path.is_relative_to(folder) and path.exists() for path in files.values())
 
 
 @pytest.mark.filterwarnings("default")
