@@ -57,7 +57,7 @@ def main() -> None:
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
     if len(sys.argv) < 2:
         for name in names:
-            module = ast.parse((BENCHMARKS / f"{name}.py").read_text())
+            module = ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))
             print(f"{name:<20}{(ast.get_docstring(module) or '').splitlines()[0]}")
         return
     name = sys.argv[1]
@@ -90,7 +90,9 @@ def run_all(commands: dict[str, str]) -> None:
             )
             if result.returncode:
                 failed.append(name)
-            rows += [(name, json.loads(line)) for line in ratios.read_text().splitlines()]
+            rows += [
+                (name, json.loads(line)) for line in ratios.read_text(encoding="utf-8").splitlines()
+            ]
     print("| benchmark | case | ratio | of | to |\n|---|---|--:|---|---|")
     for name, row in rows:
         print(f"| {name} | {row['case']} | {row['ratio']:.3g} | {row['of']} | {row['to']} |")

@@ -35,7 +35,7 @@ def memory_mb(process: int) -> float:
         try:
             total += int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                pending += map(int, children.read_text().split())
+                pending += map(int, children.read_text(encoding="utf-8").split())
         except OSError:
             continue
     return total * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -125,7 +125,7 @@ def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, fo
     finally:
         worker.terminate()
         worker.wait()
-    log_text = (folder / "worker.log").read_text(errors="replace")
+    log_text = (folder / "worker.log").read_text(errors="replace", encoding="utf-8")
     print(f"  lock errors in the worker's log: {len(LOCKED.findall(log_text))}")
 
 
@@ -194,7 +194,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
-        text = (folder / "server.log").read_text(errors="replace")
+        text = (folder / "server.log").read_text(errors="replace", encoding="utf-8")
         print(f"  retried requests of this benchmark: {len(BUSY)}")
         print(f"  lock errors in the server's log: {len(LOCKED.findall(text))}")
 

@@ -154,7 +154,7 @@ def _known_revisions() -> set[str]:
 
     package = Path(prefect.server.database.__file__).parent
     files = (package / "_migrations" / "versions" / "sqlite").glob("*.py")
-    lines = (line for file in files for line in file.read_text().splitlines())
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     return {
         line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("revision")
     }

@@ -196,7 +196,7 @@ def _csv_writer(out: Path | None) -> Iterator[Callable[[CheckedRecord], None]]:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        file = out.open("w", newline="")
+        file = out.open("w", newline="", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{out} cannot be written ({error.strerror}); choose another --out."

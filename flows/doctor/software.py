@@ -68,7 +68,10 @@ def _compare_with_tested() -> Iterator[Finding]:
     if not CONSTRAINTS.is_file():
         yield Finding("tested versions", "ok", "not compared: constraints.txt is not installed")
         return
-    lines = (line.partition("#")[0].strip() for line in CONSTRAINTS.read_text().splitlines())
+    lines = (
+        line.partition("#")[0].strip()
+        for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    )
     pins = (Requirement(line) for line in lines if line)
     different = [
         f"{pin.name} {installed} instead of {str(pin.specifier).lstrip('=')}"

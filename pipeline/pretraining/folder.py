@@ -129,7 +129,9 @@ def write_definition(folder: Path, definition: dict[str, Any], *, share: bool) -
         share: Whether other users may read the file, subject to the umask.
     """
     text = json.dumps(definition, indent=1)
-    write_file(folder / DEFINITION, lambda path: path.write_text(text), share=share)
+    write_file(
+        folder / DEFINITION, lambda path: path.write_text(text, encoding="utf-8"), share=share
+    )
 
 
 def write_curve(folder: Path, epochs: Sequence[EpochErrors], *, share: bool) -> None:

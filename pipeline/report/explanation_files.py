@@ -71,12 +71,12 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
         tables=explanation_tables(result),
     )
     with replace_output(folder, MARKER) as unfinished:
-        (unfinished / PAGE).write_text(page)
+        (unfinished / PAGE).write_text(page, encoding="utf-8")
         for number, (_, svg) in enumerate(figures, start=1):
-            (unfinished / f"figure-{number}.svg").write_text(svg)
-        (unfinished / TABLES).write_text(to_text(result))
-        (unfinished / SHARES).write_text(to_long_csv(result))
-        (unfinished / MARKER).write_text(to_json(result))
+            (unfinished / f"figure-{number}.svg").write_text(svg, encoding="utf-8")
+        (unfinished / TABLES).write_text(to_text(result), encoding="utf-8")
+        (unfinished / SHARES).write_text(to_long_csv(result), encoding="utf-8")
+        (unfinished / MARKER).write_text(to_json(result), encoding="utf-8")
 
 
 # Class names can contain "$", which must not be parsed as a formula.

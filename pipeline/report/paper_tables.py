@@ -261,5 +261,7 @@ def figure3(run: RunResults) -> Table:
 
 @cache
 def _paper() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((files("pipeline.report") / "paper.json").read_text())
+    document: dict[str, Any] = json.loads(
+        (files("pipeline.report") / "paper.json").read_text(encoding="utf-8")
+    )
     return document

@@ -10,5 +10,5 @@ TABLES = "results.md"
 def write_markdown(run: RunResults) -> str:
     """Write the tables of a run to `results.md` in its folder and return them."""
     text = to_markdown(all_tables(run))
-    (run.folder / TABLES).write_text(text)
+    (run.folder / TABLES).write_text(text, encoding="utf-8")
     return text

@@ -33,7 +33,7 @@ def write_sweep(sweep: Sweep) -> str:
         *pretraining_warnings(sweep.summary.dataset, pretrained),
     ]
     text = "\n\n".join([summary, *warnings, to_markdown([table])])
-    (sweep.folder / TABLES).write_text(text)
+    (sweep.folder / TABLES).write_text(text, encoding="utf-8")
     with figure_style():
         figure = plot_trials(sweep.trials)
         picture = to_svg(figure, "Relative loss by trial and by setting")
@@ -47,7 +47,7 @@ def write_sweep(sweep: Sweep) -> str:
         picture=picture,
         table=table,
     )
-    (sweep.folder / PAGE).write_text(page)
+    (sweep.folder / PAGE).write_text(page, encoding="utf-8")
     return text
 
 

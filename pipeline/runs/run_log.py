@@ -20,7 +20,7 @@ class RunLog:
     def write(self, line: str) -> None:
         """Append a line with the current time and flush the file."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
 
     def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:

@@ -144,7 +144,7 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
     marker = root / MARKER
     if not unfinished.exists() and not marker.exists():
         raise UserError(f"{root} is not empty and is not a synthetic data set; {remedy}.")
-    document = json.loads((marker if marker.exists() else unfinished).read_text())
+    document = json.loads((marker if marker.exists() else unfinished).read_text(encoding="utf-8"))
     if document.get("parameters", document) != parameters:
         raise UserError(f"{root} is a synthetic data set with other parameters; {remedy}.")
     if not marker.exists():
@@ -172,7 +172,7 @@ def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file atomically and durably."""
     part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
+    with part.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

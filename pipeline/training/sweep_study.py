@@ -64,7 +64,7 @@ def open_study(
     file = folder / DEFINITION
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if file.exists() and _add_defaults(file.read_text()) != json.loads(text):
+        if file.exists() and _add_defaults(file.read_text(encoding="utf-8")) != json.loads(text):
             raise UserError(
                 f"{folder} contains a sweep with other options, data or library versions (see "
                 f"{DEFINITION}); repeat its options to resume it, or choose another --out."
@@ -73,7 +73,7 @@ def open_study(
             raise UserError(
                 f"{folder} is not empty and does not contain a sweep; choose another --out."
             )
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{folder} is not writable ({error.strerror}); choose another --out."
