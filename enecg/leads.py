@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enecg.ecg_format import LEADS
-from enecg.experts.base import ExpertSpec
 from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.spec import ExpertSpec
 from enecg.names import LEADS_SAMPLE
 from enecg.signal import resample
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.errors import UserError
+from enecg.pooled_sizes import SEGMENTS
 
 States = Float[Tensor, "record series token feature"]
 Pooled = Float[Tensor, "record pooled"]
@@ -45,25 +45,20 @@ def per_series_mean_std(states: States) -> Pooled:
     return torch.cat([states.mean(2), states.std(2, unbiased=False)], dim=-1).flatten(1)
 
 
-SEGMENTS = 4
-"""Number of consecutive parts in the pooling `segments`."""
-
-
 def segments(states: States) -> Pooled:
     """Average over series and over each quarter of the tokens; returns 4F features."""
     parts = states.mean(1).tensor_split(SEGMENTS, dim=1)
     return torch.cat([part.mean(1) for part in parts], dim=-1)
 
 
-POOLINGS: dict[str, tuple[Callable[[States], Pooled], Callable[[int, int], int]]] = {
-    "mean": (mean, lambda series, size: size),
-    "mean-std": (mean_std, lambda series, size: 2 * size),
-    "per-series": (per_series, lambda series, size: series * size),
-    "per-series-mean-std": (per_series_mean_std, lambda series, size: 2 * series * size),
-    "segments": (segments, lambda series, size: SEGMENTS * size),
+POOLINGS: dict[str, Callable[[States], Pooled]] = {
+    "mean": mean,
+    "mean-std": mean_std,
+    "per-series": per_series,
+    "per-series-mean-std": per_series_mean_std,
+    "segments": segments,
 }
-"""Poolings by name, each with a function that returns the number of pooled features from the number
-of series and the number of features of a token."""
+"""Poolings by name; `pooled_sizes.POOLED_SIZES` has the number of pooled features of each."""
 
 
 def pool(name: str, states: States) -> Pooled:
@@ -76,23 +71,4 @@ def pool(name: str, states: States) -> Pooled:
     Returns:
         One vector of `pooled_size` features per record.
     """
-    return POOLINGS[name][0](states)
-
-
-def pooled_size(name: str, series: int, size: int) -> int:
-    """Return the number of features of a pooled vector.
-
-    Args:
-        name: A key of `POOLINGS`.
-        series: Number of series per record.
-        size: Features per token.
-
-    Returns:
-        The length of the vector that `pool` returns per record.
-
-    Raises:
-        UserError: The pooling does not exist.
-    """
-    if name not in POOLINGS:
-        raise UserError(f"Unknown pooling {name!r}; available: {', '.join(POOLINGS)}.")
-    return POOLINGS[name][1](series, size)
+    return POOLINGS[name](states)

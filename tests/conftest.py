@@ -13,7 +13,7 @@ from quick_runs import TrainedRun, train_quickly
 install_import_hook(
     [
         "enecg.ensembles",
-        "enecg.experts.filtering",
+        "enecg.experts.apply_filters",
         "enecg.experts.measurements",
         "enecg.running_median",
         "enecg.signal",

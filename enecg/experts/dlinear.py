@@ -13,20 +13,17 @@ from torch import Tensor, nn
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, open_checkpoint
-from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.dlinear import MOVING_AVERAGE, MOVING_AVERAGE_SETTING, STEPS
 from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
 from enecg.signal import moving_average, resample, standardize
 
-STEPS = 500
-"""Samples per lead after resampling to 50 Hz."""
 FORECAST_STEPS = 96
 """The shortest long-term forecast of the Time-Series-Library."""
-MOVING_AVERAGE = 25
-"""The default kernel of the Time-Series-Library, half a second at 50 Hz."""
 
 
 class DLinear(nn.Module):
@@ -108,14 +105,10 @@ def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     return (len(layers[0]), True) if layers else (FORECAST_STEPS, False)
 
 
-MOVING_AVERAGE_SETTING = ExpertSetting(
-    "moving_avg", "moving_average", default=MOVING_AVERAGE, minimum=1, maximum=STEPS - 1, odd=True
-)
-
-
-def _build(
+def build(
     definition: ExpertDefinition, weights: Weights, pooling: str, *, moving_avg: int | None = None
 ) -> DLinearExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         kernel = moving_avg or MOVING_AVERAGE
@@ -161,19 +154,3 @@ RECONSTRUCTION = Reconstruction(
     reconstruct=_reconstruct,
 )
 """As in the source, the model for imputation has as many outputs as samples."""
-
-DLINEAR = ExpertDefinition(
-    name="dlinear",
-    code_version=2,
-    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
-    pooling="per-series",
-    poolings=("per-series", "mean"),
-    license="Apache-2.0",
-    source="arXiv 2205.13504",
-    published=None,
-    embedding_size=2328,
-    parameters=96_192,
-    build=_build,
-    settings=(MOVING_AVERAGE_SETTING,),
-    reconstruction=RECONSTRUCTION,
-)

@@ -10,18 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from enecg.ecg_format import LEADS, SAMPLE_RATE_HZ, SAMPLES
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.ecg_fm import SEGMENTS
 from enecg.experts.ecg_fm_checkpoint import Architecture, published_name, read_ecg_fm_checkpoint
-from enecg.experts.preprocessing import Preprocessing
-from enecg.experts.pretraining_data import CHALLENGE_2021, MIMIC_IV_ECG
-from enecg.experts.weights import HubFile, Weights
-
-SEGMENT_SECONDS = 5
-"""The length that ECG-FM was trained on, into which fairseq-signals cuts records."""
-SEGMENTS = SAMPLES // (SEGMENT_SECONDS * SAMPLE_RATE_HZ)
+from enecg.experts.weights import Weights
 
 
 class EcgFm(nn.Module):
@@ -108,7 +104,8 @@ class EcgFmExpert(FrozenExpert):
         return states
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFmExpert:
+def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFmExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(lambda: EcgFm(Architecture()), weights.seed)
@@ -130,25 +127,3 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgF
         size=model.architecture.encoder_embed_dim,
     )
     return EcgFmExpert(spec, model)
-
-
-ECG_FM = ExpertDefinition(
-    name="ecg-fm",
-    code_version=2,
-    preprocessing=Preprocessing(
-        windows=SEGMENTS,
-        window_steps=SAMPLES // SEGMENTS,
-        window_stride_steps=SAMPLES // SEGMENTS,
-        normalization="zscore-record",
-    ),
-    pooling="mean-std",
-    # `segments` is excluded: it averages over series, here the two halves of the record.
-    poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
-    license="MIT",
-    source="arXiv 2408.05178",
-    published=HubFile("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt"),
-    embedding_size=1560,
-    parameters=90_373_248,
-    build=_build,
-    pretrained_on=(MIMIC_IV_ECG, CHALLENGE_2021),
-)

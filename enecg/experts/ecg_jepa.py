@@ -14,20 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enecg.ecg_format import LEADS, SECONDS
+from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import build_strict, open_checkpoint
-from enecg.experts.preprocessing import Preprocessing
-from enecg.experts.pretraining_data import CHAPMAN_NINGBO, CODE_15
-from enecg.experts.weights import ManualFile, Weights
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.ecg_jepa import JEPA_LEADS, STEPS
+from enecg.experts.weights import Weights
 from enecg.signal import fourier_resample
-
-JEPA_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-"""Independent leads; the other four are linear combinations of I and II."""
-
-STEPS = 2500
-"""Samples per lead after resampling to 250 Hz."""
 
 PATCH_STEPS = 50
 PATCHES = STEPS // PATCH_STEPS
@@ -214,7 +208,8 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
     return Architecture(size, len(layers), hidden)
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgJepaExpert:
+def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgJepaExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(lambda: _initialize(EcgJepa(Architecture())), weights.seed)
@@ -231,25 +226,3 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgJ
         size=model.architecture.size,
     )
     return EcgJepaExpert(spec, model)
-
-
-ECG_JEPA = ExpertDefinition(
-    name="ecg-jepa",
-    code_version=1,
-    preprocessing=Preprocessing(
-        sample_rate_hz=STEPS / SECONDS,
-        window_steps=STEPS,
-        window_stride_steps=STEPS,
-        resampling="fourier",
-        padding="periodic",
-        leads=JEPA_LEADS,
-    ),
-    pooling="mean",
-    license="MIT",
-    source="arXiv 2410.08559",
-    published=ManualFile("multiblock_epoch100.pth", "https://github.com/sehunfromdaegu/ECG_JEPA"),
-    embedding_size=792,
-    parameters=85_374_720,
-    build=_build,
-    pretrained_on=(CHAPMAN_NINGBO, CODE_15),
-)

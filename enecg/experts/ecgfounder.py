@@ -12,22 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from enecg.ecg_format import LEADS
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.apply_filters import apply_filters
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import build_strict
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.ecgfounder import FILTERING
 from enecg.experts.ecgfounder_checkpoint import (
-    PUBLISHED_FILE,
     Architecture,
     read_ecgfounder_checkpoint,
 )
-from enecg.experts.filtering import Filtering, apply_filters
-from enecg.experts.preprocessing import Preprocessing
-from enecg.experts.pretraining_data import HEEDB
-from enecg.experts.weights import HubFile, Weights
-
-FILTERING = Filtering(
-    notch_hz=50.0, notch_quality=30.0, band_hz=(0.67, 40.0), band_order=4, baseline_steps=201
-)
-"""The filters of the source, `util.py`, with which its weights were trained."""
+from enecg.experts.filtering import Filtering
+from enecg.experts.weights import Weights
 
 NORMALIZE_EPSILON = 1e-8
 """Constant added to the SD of the record, as in the source."""
@@ -202,7 +197,8 @@ def _initialize(model: EcgFounder) -> EcgFounder:
     return model
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFounderExpert:
+def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFounderExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(lambda: _initialize(EcgFounder(Architecture())), weights.seed)
@@ -218,18 +214,3 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgF
         size=model.architecture.widths[-1],
     )
     return EcgFounderExpert(spec, model)
-
-
-ECGFOUNDER = ExpertDefinition(
-    name="ecgfounder",
-    code_version=1,
-    preprocessing=Preprocessing(filtering=FILTERING, normalization="zscore-all-leads"),
-    pooling="mean",
-    license="MIT",
-    source="arXiv 2410.04133",
-    published=HubFile("PKUDigitalHealth/ECGFounder", PUBLISHED_FILE),
-    embedding_size=1048,
-    parameters=30_598_896,
-    build=_build,
-    pretrained_on=(HEEDB,),
-)

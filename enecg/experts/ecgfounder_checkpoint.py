@@ -9,8 +9,7 @@ from torch import Tensor
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.checkpoints import read_checkpoint
-
-PUBLISHED_FILE = "12_lead_ECGFounder.pth"
+from enecg.experts.definitions.ecgfounder import PUBLISHED_FILE
 
 
 @dataclass(frozen=True)

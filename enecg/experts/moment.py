@@ -4,7 +4,6 @@ import json
 import math
 import warnings
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,17 @@ from torch import Tensor, nn
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, read_checkpoint, read_config
-from enecg.experts.preprocessing import Preprocessing
-from enecg.experts.pretraining_data import TIME_SERIES_PILE
-from enecg.experts.weights import HubFile, Weights
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.moment import STEPS, T5_SIZES
+from enecg.experts.weights import Weights
 from enecg.signal import resample
-
-STEPS = 512
-"""The length that MOMENT was pretrained on; 10 s at 51.2 Hz."""
-
-WINDOWS = 4
-"""Number of windows of 2.5 s in the `-windows` experts."""
-
-# The flan-T5 encoders of MOMENT-1-small, -base and -large, from their published config.json.
-_T5_SIZES = {
-    "small": {"d_model": 512, "d_ff": 1024, "num_heads": 6, "num_layers": 8},
-    "base": {"d_model": 768, "d_ff": 2048, "num_heads": 12, "num_layers": 12},
-    "large": {"d_model": 1024, "d_ff": 2816, "num_heads": 16, "num_layers": 24},
-}
-
 
 _MAX_SIZE = 10**6
 """Maximum of any number in config.json; the largest is the vocabulary's size, 32,128."""
 _MAX_SIZES = {
-    **{name: 4 * max(sizes[name] for sizes in _T5_SIZES.values()) for name in _T5_SIZES["large"]},
+    **{name: 4 * max(sizes[name] for sizes in T5_SIZES.values()) for name in T5_SIZES["large"]},
     **{"num_decoder_layers": 96, "d_kv": 512, "vocab_size": 10**5},
     **{"seq_len": 10**4, "patch_len": 10**4, "relative_attention_num_buckets": 10**4},
 }
@@ -48,7 +33,7 @@ _MAX_SIZES = {
 
 def _default_config(size: str) -> dict[str, Any]:
     t5 = {
-        **_T5_SIZES[size],
+        **T5_SIZES[size],
         "d_kv": 64,
         "dropout_rate": 0.1,
         "feed_forward_proj": "gated-gelu",
@@ -157,7 +142,7 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
                 "again."
             )
     config["d_model"] = given.get("d_model") or config["t5_config"].get("d_model")
-    width, expected = config["t5_config"].get("d_model"), _T5_SIZES[size]["d_model"]
+    width, expected = config["t5_config"].get("d_model"), T5_SIZES[size]["d_model"]
     if width != expected:
         raise UserError(
             f"{file} describes a MOMENT of width {width}, but MOMENT-1-{size} has {expected}; "
@@ -166,7 +151,8 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
     return config
 
 
-def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
+def build(size: str, definition: ExpertDefinition, weights: Weights, pooling: str) -> MomentExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         config = _default_config(size)
@@ -194,31 +180,3 @@ def _build(size: str, definition: ExpertDefinition, weights: Weights, pooling: s
         size=config["t5_config"]["d_model"],
     )
     return MomentExpert(spec, model)
-
-
-def _define(name: str, size: str, parameters: int, windows: int = 1) -> ExpertDefinition:
-    return ExpertDefinition(
-        name=name,
-        code_version=2,
-        preprocessing=Preprocessing.resampled(STEPS, windows=windows, normalization="model"),
-        pooling="mean-std",
-        license="MIT",
-        source="arXiv 2402.03885",
-        published=HubFile(
-            f"AutonLab/MOMENT-1-{size}", "model.safetensors", companions=("config.json",)
-        ),
-        embedding_size=2 * _T5_SIZES[size]["d_model"] + 2 * len(LEADS),
-        parameters=parameters,
-        build=partial(_build, size),
-        pretrained_on=(TIME_SERIES_PILE,),
-    )
-
-
-_PARAMETERS = {"small": 35_337_408, "base": 109_635_456, "large": 341_240_320}
-
-MOMENT_SMALL = _define("moment", "small", _PARAMETERS["small"])
-MOMENT_BASE = _define("moment-base", "base", _PARAMETERS["base"])
-MOMENT_LARGE = _define("moment-large", "large", _PARAMETERS["large"])
-MOMENT_SMALL_WINDOWS = _define("moment-windows", "small", _PARAMETERS["small"], WINDOWS)
-MOMENT_BASE_WINDOWS = _define("moment-base-windows", "base", _PARAMETERS["base"], WINDOWS)
-MOMENT_LARGE_WINDOWS = _define("moment-large-windows", "large", _PARAMETERS["large"], WINDOWS)

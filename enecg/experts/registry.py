@@ -4,25 +4,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from enecg.errors import UserError
-from enecg.experts.base import PRECISIONS, Expert, ExpertDefinition, FrozenExpert
+from enecg.experts.definition import ExpertDefinition
 from enecg.experts.settings import Settings, parse_settings
+from enecg.experts.spec import PRECISIONS
+
+if TYPE_CHECKING:
+    from enecg.experts.base import Expert
 
 _BUILT_IN = {
-    "dlinear": "enecg.experts.dlinear:DLINEAR",
-    "timesnet": "enecg.experts.timesnet:TIMESNET",
-    "moment": "enecg.experts.moment:MOMENT_SMALL",
-    "moment-base": "enecg.experts.moment:MOMENT_BASE",
-    "moment-large": "enecg.experts.moment:MOMENT_LARGE",
-    "moment-windows": "enecg.experts.moment:MOMENT_SMALL_WINDOWS",
-    "moment-base-windows": "enecg.experts.moment:MOMENT_BASE_WINDOWS",
-    "moment-large-windows": "enecg.experts.moment:MOMENT_LARGE_WINDOWS",
-    "tempo": "enecg.experts.tempo:TEMPO",
-    "ecg-fm": "enecg.experts.ecg_fm:ECG_FM",
-    "ecgfounder": "enecg.experts.ecgfounder:ECGFOUNDER",
-    "ecg-jepa": "enecg.experts.ecg_jepa:ECG_JEPA",
-    "measurements": "enecg.experts.measurements.expert:MEASUREMENTS",
+    "dlinear": "enecg.experts.definitions.dlinear:DLINEAR",
+    "timesnet": "enecg.experts.definitions.timesnet:TIMESNET",
+    "moment": "enecg.experts.definitions.moment:MOMENT_SMALL",
+    "moment-base": "enecg.experts.definitions.moment:MOMENT_BASE",
+    "moment-large": "enecg.experts.definitions.moment:MOMENT_LARGE",
+    "moment-windows": "enecg.experts.definitions.moment:MOMENT_SMALL_WINDOWS",
+    "moment-base-windows": "enecg.experts.definitions.moment:MOMENT_BASE_WINDOWS",
+    "moment-large-windows": "enecg.experts.definitions.moment:MOMENT_LARGE_WINDOWS",
+    "tempo": "enecg.experts.definitions.tempo:TEMPO",
+    "ecg-fm": "enecg.experts.definitions.ecg_fm:ECG_FM",
+    "ecgfounder": "enecg.experts.definitions.ecgfounder:ECGFOUNDER",
+    "ecg-jepa": "enecg.experts.definitions.ecg_jepa:ECG_JEPA",
+    "measurements": "enecg.experts.definitions.measurements:MEASUREMENTS",
 }
 
 
@@ -72,7 +77,7 @@ def check_precision(name: str, precision: str) -> None:
         precision: Name of a precision.
 
     Raises:
-        UserError: The precision is not a key of `PRECISIONS`.
+        UserError: The precision is not one of `PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise UserError(
@@ -86,7 +91,7 @@ def load_expert(
     pooling: str = "default",
     settings: Mapping[str, int] | None = None,
     precision: str = "float32",
-) -> Expert:
+) -> "Expert":
     """Load an expert with its weights.
 
     Args:
@@ -96,7 +101,7 @@ def load_expert(
         pooling: Name of a pooling, or `default`.
         settings: Hyperparameters that the weights do not determine, by name, such as
             `{"top_k": 5}`; see `ExpertDefinition.settings`.
-        precision: A key of `base.PRECISIONS`.
+        precision: One of `spec.PRECISIONS`.
 
     Returns:
         The expert, on the CPU.
@@ -104,6 +109,9 @@ def load_expert(
     Raises:
         UserError: An argument is unavailable for this expert.
     """
+    # Imported here because it imports torch.
+    from enecg.experts.base import FrozenExpert
+
     definition = get_definition(name)
     found = definition.find_weights(weights)
     values = [f"{name}.{key}={value}" for key, value in (settings or {}).items()]

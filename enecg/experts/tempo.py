@@ -18,15 +18,13 @@ from torch.nn import functional
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import check_finite, load_strict, read_checkpoint, read_config
-from enecg.experts.preprocessing import Preprocessing
-from enecg.experts.pretraining_data import FORECASTING_SETS
-from enecg.experts.weights import HubFile, Weights
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.tempo import STEPS
+from enecg.experts.weights import Weights
 from enecg.signal import moving_average, resample, standardize
 
-STEPS = 336
-"""Samples per series that TEMPO was trained on. An ECG of 10 s is resampled to 33.6 Hz."""
 PATCH = 16
 STRIDE = 8
 PATCHES = (STEPS - PATCH) // STRIDE + 2
@@ -246,7 +244,8 @@ def _check_config(path: Path, model: Tempo) -> None:
             )
 
 
-def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> TempoExpert:
+def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> TempoExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(Tempo, weights.seed)
@@ -265,18 +264,3 @@ def _build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Temp
         size=len(PROMPTS) * model.architecture["width"],
     )
     return TempoExpert(spec, model)
-
-
-TEMPO = ExpertDefinition(
-    name="tempo",
-    code_version=2,
-    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
-    pooling="mean-std",
-    license="Apache-2.0",
-    source="arXiv 2310.04948",
-    published=HubFile("Melady/TEMPO", "TEMPO-80M_v1.pth", companions=("config.json",)),
-    embedding_size=4632,
-    parameters=84_741_602,
-    build=_build,
-    pretrained_on=(FORECASTING_SETS,),
-)

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from enecg.experts.base import ExpertDefinition, FrozenExpert, build_seeded
+from enecg.experts.base import FrozenExpert, build_seeded
 from enecg.experts.checkpoints import load_strict, open_checkpoint
-from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.definition import ExpertDefinition
+from enecg.experts.definitions.timesnet import STEPS, TOP_K
 from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.timesnet_layers import DataEmbedding, TimesBlock
 from enecg.experts.weights import Weights
 from enecg.signal import resample, standardize
 
-STEPS = 500
 MODEL_SIZE = 32
 FEED_FORWARD_SIZE = 32
 LAYERS = 2
@@ -158,13 +158,10 @@ def _check_channels(channels: int, where: str) -> None:
         )
 
 
-TOP_K = ExpertSetting("top_k", "periods", default=5, minimum=1, maximum=STEPS // 2)
-"""Default of `run.py` in the Time-Series-Library."""
-
-
-def _build(
+def build(
     definition: ExpertDefinition, weights: Weights, pooling: str, *, top_k: int | None = None
 ) -> TimesNetExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     if weights.path is None:
         assert weights.seed is not None
         model = build_seeded(lambda: TimesNet(periods=top_k or PERIODS), weights.seed)
@@ -213,19 +210,4 @@ RECONSTRUCTION = Reconstruction(
     prepare=_prepare,
     make=_make_imputation,
     reconstruct=TimesNetImputation.reconstruct,
-)
-
-TIMESNET = ExpertDefinition(
-    name="timesnet",
-    code_version=2,
-    preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
-    pooling="mean-std",
-    license="MIT",
-    source="arXiv 2210.02186",
-    published=None,
-    embedding_size=88,
-    parameters=1_172_384,
-    build=_build,
-    settings=(TOP_K,),
-    reconstruction=RECONSTRUCTION,
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from enecg.errors import UserError
-from enecg.experts.checkpoint_file import detect_format
 from enecg.experts.digests import file_sha256
 from enecg.pretraining import METADATA_KEY, Pretraining
 
@@ -98,6 +97,9 @@ def read_pretraining(path: Path) -> Pretraining | None:
     Raises:
         UserError: The safetensors file or its metadata are damaged.
     """
+    # Imported here because it imports torch.
+    from enecg.experts.checkpoint_file import detect_format
+
     if detect_format(path) != "safetensors":
         return None
     try:

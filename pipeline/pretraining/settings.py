@@ -76,7 +76,7 @@ def find_reconstruction(expert: str) -> Reconstruction:
         expert: Name of the expert.
 
     Returns:
-        The `reconstruction` of the expert's definition.
+        How the expert is pretrained.
 
     Raises:
         UserError: The expert does not exist or cannot be pretrained.
@@ -87,7 +87,7 @@ def find_reconstruction(expert: str) -> Reconstruction:
             name for name in list_experts() if get_definition(name).reconstruction is not None
         ]
         raise UserError(f"{expert} cannot be pretrained; available: {', '.join(available)}.")
-    return reconstruction
+    return reconstruction()
 
 
 def check_settings(settings: PretrainSettings) -> None:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from enecg.errors import UserError
-from enecg.pooling import POOLINGS, pool, pooled_size
+from enecg.pooled_sizes import pooled_size
+from enecg.pooling import POOLINGS, pool
 
 STATES = torch.randn(3, 12, 66, 5, generator=torch.Generator().manual_seed(0))
 

@@ -5,14 +5,24 @@ import sys
 
 SLOW = {"matplotlib", "optuna", "peft", "scipy.signal", "sklearn", "transformers"}
 
+READ_DEFINITIONS = """
+from enecg.experts import get_definition, list_experts
+assert [get_definition(name).name for name in list_experts()]
+"""
 
-def find_slow(statement: str) -> set[str]:
-    """Return the slow libraries that a statement imports in a new process."""
-    code = f"import sys; {statement}; print(*sorted({SLOW} & sys.modules.keys()))"
+
+def find_imported(statements: str, modules: set[str]) -> set[str]:
+    """Return the modules, of the given ones, that statements import in a new process."""
+    code = f"{statements}\nimport sys; print(*sorted({modules} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
 def test_training_imports_slow_libraries_only_where_it_uses_them():
-    assert find_slow("import pipeline.train") == set()
-    assert find_slow("import pipeline.train, pipeline.report.page") == {"matplotlib", "sklearn"}
+    assert find_imported("import pipeline.train", SLOW) == set()
+    both = "import pipeline.train, pipeline.report.page"
+    assert find_imported(both, SLOW) == {"matplotlib", "sklearn"}
+
+
+def test_definitions_of_experts_are_read_without_torch_and_scipy():
+    assert find_imported(READ_DEFINITIONS, {*SLOW, "torch", "scipy", "numpy"}) == set()

@@ -1,14 +1,14 @@
-"""The expert `measurements` and its definition."""
+"""The expert `measurements`."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.experts.base import ExpertDefinition, ExpertSpec
+from enecg.experts.definition import ExpertDefinition
 from enecg.experts.measurements.feature import Feature
 from enecg.experts.measurements.measure import FEATURES, measure
-from enecg.experts.preprocessing import Preprocessing
+from enecg.experts.spec import ExpertSpec
 from enecg.experts.weights import Weights
 
 
@@ -33,7 +33,8 @@ class MeasurementsExpert:
         return torch.from_numpy(values.astype(np.float32)).to(ecg.device)
 
 
-def _build(definition: ExpertDefinition, _: Weights, pooling: str) -> MeasurementsExpert:
+def build(definition: ExpertDefinition, _: Weights, pooling: str) -> MeasurementsExpert:
+    """Build the expert; see `ExpertDefinition.build`."""
     spec = ExpertSpec(
         name=definition.name,
         code_version=definition.code_version,
@@ -45,19 +46,3 @@ def _build(definition: ExpertDefinition, _: Weights, pooling: str) -> Measuremen
         weights_sha256="",
     )
     return MeasurementsExpert(spec)
-
-
-MEASUREMENTS = ExpertDefinition(
-    name="measurements",
-    code_version=3,
-    preprocessing=Preprocessing(),
-    pooling="none",
-    poolings=("none",),
-    license="MIT",
-    source="docs/measurements.md",
-    published=None,
-    embedding_size=len(FEATURES),
-    parameters=0,
-    build=_build,
-    has_weights=False,
-)

@@ -29,7 +29,7 @@ ECG, BASELINE = ECGS[0], ECGS[1:].mean(0)
 def tiny_moment() -> FrozenExpert:
     with pytest.MonkeyPatch.context() as patch:
         sizes = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
-        patch.setitem(moment._T5_SIZES, "small", sizes)
+        patch.setitem(moment.T5_SIZES, "small", sizes)
         expert = load_expert("moment", "random:0")
     assert isinstance(expert, FrozenExpert)
     return expert

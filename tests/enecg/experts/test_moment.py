@@ -22,7 +22,7 @@ TINY = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
 def tiny() -> Iterator[None]:
     """Shrink MOMENT-1-small; all sizes run the same code."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(moment._T5_SIZES, "small", TINY)
+        patch.setitem(moment.T5_SIZES, "small", TINY)
         yield
 
 

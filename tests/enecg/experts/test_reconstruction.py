@@ -24,7 +24,7 @@ def test_samples_are_masked_in_spans():
 
 @pytest.mark.parametrize("expert", ["dlinear", "timesnet"])
 def test_error_depends_on_masked_samples_only_and_not_on_their_values_in_the_input(expert):
-    found = get_definition(expert).reconstruction
+    found = get_definition(expert).reconstruction()
     sizes = {size.name: size.default for size in found.sizes} | (
         {"model_size": 4, "feed_forward_size": 4, "layers": 1, "kernels": 1, "top_k": 1}
         if expert == "timesnet"
@@ -43,7 +43,7 @@ def test_error_depends_on_masked_samples_only_and_not_on_their_values_in_the_inp
 
 
 def test_timesnet_has_1_or_12_channels():
-    found = get_definition("timesnet").reconstruction
+    found = get_definition("timesnet").reconstruction()
     sizes = {size.name: size.default for size in found.sizes}
     with pytest.raises(UserError, match=r"--size has 3 input channels"):
         found.make(**sizes | {"channels": 3})

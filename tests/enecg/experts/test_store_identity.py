@@ -78,7 +78,7 @@ def spec_without_weights(name: str) -> ExpertSpec:
     if name == LEADS_SAMPLE:
         return LeadsSample.spec
     definition = get_definition(name)
-    with torch.device("meta"), mock.patch("enecg.experts.base.model_sha256", return_value=""):
+    with torch.device("meta"), mock.patch("enecg.experts.definition.model_sha256", return_value=""):
         return definition.build(definition, Weights(seed=0), definition.pooling).spec
 
 

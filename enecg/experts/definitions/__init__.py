@@ -1,0 +1,1 @@
+"""The definitions of the built-in experts, one module each, without torch."""
