@@ -33,6 +33,9 @@ _QUERY = re.compile(
 )
 """A URL with a query, which is often a signature, or a fragment. Group 1 ends before it."""
 
+_PORT = re.compile(r"[^:@?#]+:\d{1,5}")
+"""A host with a port."""
+
 
 def redact(text: str) -> str:
     """Replace the credentials, queries and fragments of every URL in a text by ``***``."""
@@ -59,8 +62,9 @@ def check_url(
         The scheme; an empty string for the path of a directory.
 
     Raises:
-        error: The URL is malformed, its scheme is not accepted, or it contains credentials, a query
-            or a fragment. The message contains no credentials, because messages are logged.
+        error: The URL is malformed, its scheme is not accepted, or it contains credentials, a query,
+            a fragment or the port of an S3 server. The message contains no credentials, because
+            messages are logged.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
@@ -79,13 +83,20 @@ def check_url(
         raise error(
             f"The {noun} URL has an invalid host, such as an unclosed bracket; {advice}."
         ) from malformed
-    # In URLs of object stores, reject "@" anywhere, because credentials before it may contain
-    # slashes. Also reject ":" in the host, because bucket names cannot contain a colon.
     is_web = scheme in WEB_SCHEMES and scheme in schemes
-    if "@" in (host if is_web else rest) or (":" in host and not is_web) or set(rest) & {*"?#"}:
+    # In URLs of object stores, credentials may contain slashes, so search for "@" in the path too.
+    has_secret = "@" in (host if is_web else rest) or bool(set(rest) & {*"?#"})
+    has_port = _PORT.fullmatch(host) is not None
+    # Bucket names cannot contain a colon. One that does not precede a port precedes a password.
+    if has_secret or (":" in host and not is_web and not has_port):
         raise error(
             f"The {noun} URL contains credentials, a query or a fragment, and URLs are logged; "
             "remove them, and set credentials in the environment."
+        )
+    if has_port and not is_web:
+        raise error(
+            f"{text}: remove the port from the {noun} URL; use s3://BUCKET/PREFIX, and set the "
+            "address of the S3 server in AWS_ENDPOINT_URL."
         )
     if scheme not in schemes or not host:
         raise error(f"{redact(text)}: not a valid {noun} URL; {advice}.")

@@ -107,12 +107,21 @@ def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
         "https://key:secret@lab/x",
         "s3+x://key:secret@lab",
         "file://key:secret@lab/x",
+        "s3://key:1234@lab/sec",
+        "s3://key:12/34@lab/sec",
+        "s3://key:123456/sec",
     ],
 )
 def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
     with pytest.raises(StoreError, match="contains credentials") as raised:
         locate(url)
     assert "sec" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["s3://minio.lab:9000/ecg", "http://minio.lab:9000/lab/ecg"])
+def test_url_with_a_port_is_rejected_with_the_variable_of_the_server(url: str):
+    with pytest.raises(StoreError, match=f"{url}: remove the port .* AWS_ENDPOINT_URL"):
+        locate(url)
 
 
 def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
