@@ -140,7 +140,8 @@ class DaskEngine:
         """Cancel queued ranges, and request the workers to write their rows and return."""
         with self._lock:
             self.stopped.set()
-            queued = list(self._queued.copy().values())  # `copy` is atomic
+            # `_receive` removes items without the lock; `copy` and `pop` are atomic.
+            queued = list(self._queued.copy().values())
         with suppress(OSError, TimeoutError):
             self._stop.set()
             self.client.cancel(queued, reason=STOPPED)
@@ -149,12 +150,16 @@ class DaskEngine:
         with self._lock:
             if self.stopped.is_set():
                 raise UserError(_canceled_message(shards, STOPPED))
+            starts = self._starts[shards.first]
             self._queued[shards.first] = future = self.client.submit(
                 _extract_on_worker,
                 *(self.work, shards, self.devices, self.topic),
                 pure=False,
                 key=f"shards {shards.first} to {shards.last}-{uuid.uuid4().hex}",
             )
+            # A worker may have started the range before it was added.
+            if self._starts[shards.first] > starts:
+                self._queued.pop(shards.first, None)
         return future
 
     def _receive(self, event: tuple[float, dict[str, int]]) -> None:
@@ -168,6 +173,7 @@ class DaskEngine:
             self._counts[first] = report["done"], report["total"]
         else:
             # Do not acquire the lock: `_submit` holds it while the client waits for this thread.
+            # `_submit` relies on the order of these two lines.
             self._starts[first] += 1
             self._queued.pop(first, None)
 

@@ -206,6 +206,28 @@ def test_stopped_workers_write_their_rows_and_start_no_queued_range(
     assert 0 < missing < expected.computed
 
 
+def test_stop_does_not_cancel_a_range_that_started_while_it_was_submitted(
+    synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        assert isinstance(engine, DaskEngine)
+        submit = engine.client.submit
+        (shards,) = plan.ranges(1)
+
+        def submit_slowly(*args: Any, **kwargs: Any) -> Future:
+            future = submit(*args, **kwargs)
+            while not engine._starts[shards.first]:
+                time.sleep(0.01)
+            return future
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine.client, "submit", submit_slowly)
+            engine.extract(shards, summary, lambda done, total: engine.stop())
+
+    summary = run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
+    assert summary.computed > 0
+
+
 def test_range_canceled_by_others_is_a_user_error(
     synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
 ):
