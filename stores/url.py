@@ -62,9 +62,9 @@ def check_url(
         The scheme; an empty string for the path of a directory.
 
     Raises:
-        error: The URL is malformed, its scheme is not accepted, or it contains credentials, a query,
-            a fragment or the port of an S3 server. The message contains no credentials, because
-            messages are logged.
+        error: The URL is malformed, its scheme is not accepted, or it contains credentials, a
+            query, a fragment or the port of an S3 server. The message contains no credentials,
+            because messages are logged.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"

@@ -75,23 +75,32 @@ def mimic_demo() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """URL of a moto server with a bucket `lab`; its credentials are in the environment."""
+    """URL of an S3 server with a bucket `lab`; its credentials are in the environment.
+
+    The variable `ENECG_TEST_S3` selects a running server; by default, moto is started.
+    """
     # Imported here because most tests do not use S3.
     import boto3
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
+    server = None
+    address = os.environ.get("ENECG_TEST_S3")
+    if address is None:
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "lab")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-lab")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", address)
-        boto3.client("s3").create_bucket(Bucket="lab")
+        client = boto3.client("s3")
+        if "lab" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket="lab")
         yield address
-    server.stop()
+    if server is not None:
+        server.stop()
 
 
 @pytest.fixture

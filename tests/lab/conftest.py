@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from lab_compose import ROOT, read_service
-from lab_servers import BIN, Lab, free_ports, start_postgres, wait_for
+from lab_servers import BIN, Lab, free_ports, start_postgres, start_s3
 
 from pipeline.synthetic.synthesize import synthesize
 
@@ -96,20 +96,10 @@ def lab(
     postgres = None
     try:
         postgres = start_postgres(lab)
-        # moto instead of MinIO, whose program is in no package.
-        port = str(ports["s3:9000"])
-        lab.popen("s3", [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", port], environment)
+        start_s3(lab)
         bucket = read_service("bucket", values, ports)
-        wait_for(
-            lambda: (
-                not subprocess.run(
-                    bucket.command,
-                    env={**environment, **bucket.environment},
-                    cwd=folder,
-                    capture_output=True,
-                ).returncode
-            ),
-            "bucket",
+        subprocess.run(
+            bucket.command, env={**environment, **bucket.environment}, cwd=folder, check=True
         )
         lab.start("server")
         block = (

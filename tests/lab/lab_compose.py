@@ -21,7 +21,7 @@ class Service:
 
     Attributes:
         name: Name of the service.
-        command: Command with its arguments.
+        command: Entry point, if the file sets one, and command, with their arguments.
         environment: Environment variables.
         healthcheck: Command that succeeds when the service is ready.
     """
@@ -65,7 +65,7 @@ def read_service(name: str, values: Mapping[str, str], ports: Mapping[str, int])
 
     return Service(
         name,
-        shlex.split(convert(service.get("command", ""))),
+        [*service.get("entrypoint", ()), *shlex.split(convert(service.get("command", "")))],
         {
             key: convert(" " + value).strip()
             for key, value in service["environment"].items()

@@ -41,11 +41,14 @@ class Lab:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
 
-    def start(self, name: str, *, as_name: str | None = None) -> None:
-        """Start a service of the Compose files, and wait until its health check succeeds."""
+    def start(self, name: str, *options: str, as_name: str | None = None) -> None:
+        """Start a service of the Compose files, and wait until its health check succeeds.
+
+        Options are appended to the command.
+        """
         service = read_service(name, self.values, self.ports)
         environment = {**self.environment, **service.environment}
-        process = self.popen(as_name or name, service.command, environment)
+        process = self.popen(as_name or name, [*service.command, *options], environment)
 
         def ready() -> bool:
             assert process.poll() is None, f"{name} has ended:\n{self.log(as_name or name)}"
@@ -154,6 +157,18 @@ def start_postgres(lab: Lab) -> Path:
         "Postgres",
     )
     return folder
+
+
+def start_s3(lab: Lab) -> None:
+    """Start SeaweedFS with an empty folder, and free ports for the parts other than the S3 API."""
+    if not (BIN / "weed").exists():
+        pytest.skip("SeaweedFS is not installed; `make test-lab` installs it")
+    data = lab.folder / "s3"
+    data.mkdir()
+    options = ["master.port", "volume.port", "filer.port"]
+    options += [f"{part}.port.grpc" for part in ("master", "volume", "filer", "s3")]
+    ports = zip(options, free_ports(len(options)), strict=True)
+    lab.start("s3", f"-dir={data}", *(f"-{option}={port}" for option, port in ports))
 
 
 def free_ports(count: int) -> list[int]:

