@@ -3,15 +3,18 @@
 Without them, Prefect retries for minutes and then fails with an error that hides the cause.
 """
 
+import base64
 import importlib.util
 import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import prefect
 from prefect.settings import get_current_settings
+from prefect.settings.models.api import APISettings
 from sqlalchemy.engine import make_url
 
 from enecg.errors import UserError
@@ -33,7 +36,7 @@ def check_prefect() -> None:
     check_socks_proxy(os.environ)
     check_home(settings.home)
     if settings.api.url:
-        check_server(settings.api.url)
+        check_server(settings.api.url, credentials(settings.api))
         return
     url = settings.server.database.connection_url
     if url is not None:
@@ -110,26 +113,45 @@ def check_database(path: Path) -> None:
         )
 
 
-def check_server(url: str) -> None:
-    """Check that a Prefect server responds and is compatible.
+def credentials(api: APISettings) -> dict[str, str]:
+    """Return the header with the credentials of Prefect's client; empty without credentials."""
+    if api.auth_string:
+        encoded = base64.b64encode(api.auth_string.get_secret_value().encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+    return {"Authorization": f"Bearer {api.key.get_secret_value()}"} if api.key else {}
+
+
+def check_server(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Check that a Prefect server responds, accepts the credentials and is compatible.
 
     Args:
         url: URL of the server's API.
+        headers: Headers with the credentials, see `credentials`.
 
     Raises:
-        UserError: The server does not respond, is not a Prefect server, or has another major
-            version than the installed Prefect.
+        UserError: The server does not respond, rejects the credentials, is not a Prefect server, or
+            has another major version than the installed Prefect.
     """
     try:
-        response = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=SERVER_TIMEOUT_SECONDS)
+        response = httpx.get(
+            f"{url.rstrip('/')}/admin/version",
+            headers=dict(headers),
+            timeout=SERVER_TIMEOUT_SECONDS,
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(
             f"The Prefect server at PREFECT_API_URL={without_credentials(url)} does not respond "
             f"({type(error).__name__}); start it, or unset PREFECT_API_URL to use an embedded "
             "server."
         ) from error
+    if response.status_code in (401, 403):
+        raise UserError(
+            f"The Prefect server at PREFECT_API_URL={without_credentials(url)} rejects the "
+            "credentials; set PREFECT_API_AUTH_STRING=USER:PASSWORD to the value of "
+            "PREFECT_SERVER_API_AUTH_STRING of the server (PREFECT_AUTH in Compose)."
+        )
     if not response.is_success:
-        # The server may require authentication; only Prefect's client sends the credentials.
+        # Requests of Prefect's client are retried, for example while the server is busy.
         return
     try:
         version = str(response.json())

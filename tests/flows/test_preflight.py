@@ -1,5 +1,6 @@
 """Checks of Prefect's environment: each problem is a user error with a message of one sentence."""
 
+import base64
 import json
 import sqlite3
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import prefect
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from enecg.errors import UserError
 from flows import preflight
@@ -17,9 +19,13 @@ from flows import preflight
 class _Server(BaseHTTPRequestHandler):
     body: bytes = b""
     status = 200
+    password = ""
 
     def do_GET(self) -> None:
-        self.send_response(self.status if self.path == "/api/admin/version" else 404)
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
+        known = base64.b64decode(given).decode() == self.password or not self.password
+        status = self.status if self.path == "/api/admin/version" else 404
+        self.send_response(status if known else 401)
         self.end_headers()
         self.wfile.write(self.body)
 
@@ -58,13 +64,26 @@ def test_an_incompatible_server_is_a_user_error(
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [(json.dumps(prefect.__version__).encode(), 200), (b"", 401)]
+    ("body", "status"), [(json.dumps(prefect.__version__).encode(), 200), (b"", 503)]
 )
-def test_a_compatible_server_or_one_with_authentication_is_accepted(
+def test_a_compatible_or_busy_server_is_accepted(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
 ):
     set_response(monkeypatch, body, status)
     preflight.check_server(server)
+
+
+def test_a_wrong_password_is_a_user_error_that_names_the_variable(
+    server: str, monkeypatch: pytest.MonkeyPatch
+):
+    set_response(monkeypatch, json.dumps(prefect.__version__).encode())
+    monkeypatch.setattr(_Server, "password", "anna:right")
+    with temporary_settings({PREFECT_API_AUTH_STRING: "anna:wrong", PREFECT_API_URL: server}):
+        with pytest.raises(UserError, match=r"rejects the credentials; set PREFECT_API_AUTH") as e:
+            preflight.check_prefect()
+        assert "wrong" not in str(e.value)
+    with temporary_settings({PREFECT_API_AUTH_STRING: "anna:right", PREFECT_API_URL: server}):
+        preflight.check_prefect()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://user:secret@127.0.0.1:9/api"])
