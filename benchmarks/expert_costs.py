@@ -6,8 +6,8 @@
 The ECGs are synthetic, because the time of TimesNet depends on the periods that it finds in an ECG.
 Floating-point operations are those of matrix products, convolutions and attention, as counted by
 `torch.utils.flop_counter`; a multiply-add counts as two. The peak is the rate of a large matrix
-product, measured in turns with the expert on the same device. On a CPU, the CPU time of one thread
-is measured, which depends less on other processes. Weights are random, with the published
+product, measured alternately with the expert on the same device. On a CPU, the CPU time of one
+thread is measured, which depends less on other processes. Weights are random, with the published
 architecture. The profile lists the operators with the largest shares of the time.
 """
 

@@ -89,7 +89,7 @@ class Latency(NamedTuple):
 
 
 class PartTimer:
-    """Adds up the times of the parts of a call.
+    """Sums of the times of the parts of a call.
 
     Attributes:
         times: Times by name of the part.

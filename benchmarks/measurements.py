@@ -51,7 +51,9 @@ class Marks:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ludb", type=Path, required=True, help="folder of LUDB 1.0.1")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of the speed measurement")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repetitions of the speed measurement"
+    )
     arguments = parser.parse_args()
     data = Ludb(arguments.ludb)
     ids = data.index().record_id.tolist()

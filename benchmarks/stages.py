@@ -2,7 +2,7 @@
 
     python benchmarks/stages.py [--records 1200] [--rounds 3]
 
-All stages run in turns with one torch thread, and the medians of their CPU times are printed. A
+All stages run alternately with one torch thread, and the medians of their CPU times are printed. A
 cache contains the decoded ECGs as int16 (digital values) or float16 (mV) in an `.npy` file; reading
 it includes the conversion to float32. The extraction reads WFDB files from the page cache and
 writes stores to a temporary folder. The gain of a cache is the time of the extraction, divided by
@@ -111,11 +111,11 @@ def main() -> None:
             stages[f"extraction with {name}"] = lambda name=name: time_extraction(
                 dataset, folder, name
             )
-        turns: dict[str, list[float]] = {name: [] for name in stages}
+        repetitions: dict[str, list[float]] = {name: [] for name in stages}
         for _ in range(arguments.rounds):
             for name, stage in stages.items():
-                turns[name].append(stage())
-        times = {name: statistics.median(rounds) for name, rounds in turns.items()}
+                repetitions[name].append(stage())
+        times = {name: statistics.median(rounds) for name, rounds in repetitions.items()}
     print("| stage | CPU ms per record |\n|---|--:|")
     for name, median in times.items():
         print(f"| {name} | {median:.3f} |")

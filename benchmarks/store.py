@@ -4,8 +4,8 @@
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
 A ratio is the other method's time divided by EnECG's time: at 0.5, EnECG takes twice as long. Times
-are medians over `--repeats` turns. Each turn runs all methods, so that changes of the machine's
-load affect all of them. "Cold" means that the files were dropped from the page cache
+are medians over `--repeats` repetitions. Each repetition runs all methods, so that changes of the
+machine's load affect all of them. "Cold" means that the files were dropped from the page cache
 (posix_fadvise) before each method.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="folder for temporary files")
     parser.add_argument("--rows", type=int, default=800_035, help="rows to write and read")
-    parser.add_argument("--repeats", type=int, default=3, help="number of turns")
+    parser.add_argument("--repeats", type=int, default=3, help="number of repetitions")
     parser.add_argument(
         "--s3-rows", type=int, default=20_480, help="rows to write to S3; 0 skips it"
     )
@@ -66,22 +66,22 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     """Print the times of all operations, as ratios to EnECG's times."""
     data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
     flat, plain = folder / "flat.bin", folder / "plain"
-    turns: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
 
     def timed(name: str, function: Callable[[], object]) -> None:
         began = time.perf_counter()
         function()
-        turns.setdefault(name, []).append(time.perf_counter() - began)
+        times.setdefault(name, []).append(time.perf_counter() - began)
 
-    for turn in range(repeats):
+    for repetition in range(repeats):
         timed("tofile", lambda: to_file(data, flat, durable=False))
         timed("tofile, fsync", lambda: to_file(data, flat, durable=True))
         shutil.rmtree(folder / "lab", ignore_errors=True)
         timed("write", lambda: write(folder / "lab", data))
-        if turn == 0:
+        if repetition == 0:
             timed("zarr write", lambda: zarr.create_array(plain, data=data))
     ours = open_store(open_stores(folder / "lab").stores[0].location)
-    report("write in whole shards, durably", turns, "write", "tofile, fsync", "tofile")
+    report("write in whole shards, durably", times, "write", "tofile, fsync", "tofile")
     del data
 
     everything = np.arange(rows)
@@ -113,24 +113,24 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
             timed(f"{name}, warm", reader)
     for state in ("cold", "warm"):
         others = [f"{name}, {state}" for name in readers if name != "read"]
-        report(f"read everything, {state}", turns, f"read, {state}", *others)
+        report(f"read everything, {state}", times, f"read, {state}", *others)
         report(
             f"{len(some):,} scattered rows, {state}",
-            turns,
+            times,
             f"rows, {state}",
             f"read, {state}",
             f"memmap rows, {state}",
             f"zarr rows, defaults, {state}",
         )
     del out
-    epochs(ours, mapped, turns, timed, everything)
+    epochs(ours, mapped, times, timed, everything)
     planning(folder / "lab", rows)
 
 
 def epochs(
     ours: EmbeddingStore,
     mapped: Callable[[], np.ndarray],
-    turns: dict[str, list[float]],
+    times: dict[str, list[float]],
     timed: Callable[[str, Callable[[], object]], None],
     everything: np.ndarray,
 ) -> None:
@@ -164,7 +164,7 @@ def epochs(
     for state in ("cold", "warm"):
         for name in ("memory", "blocks"):
             title = f"shuffled epoch, batches of {BATCH}, from {name}, {state}"
-            report(title, turns, f"epoch, {name}, {state}", f"epoch, memmap, {state}")
+            report(title, times, f"epoch, {name}, {state}", f"epoch, memmap, {state}")
 
 
 PLANNING = """
@@ -215,17 +215,17 @@ def measure_s3(folder: Path, rows: int) -> None:
     }
     boto3.client("s3").create_bucket(Bucket="bench")
     data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
-    turns: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for name, root in (("s3", "s3://bench/lab"), ("disk", folder / "small")):
         began = time.perf_counter()
         write(root, data)
-        turns[f"write {name}"] = [time.perf_counter() - began]
+        times[f"write {name}"] = [time.perf_counter() - began]
         store = open_stores(root).stores[0]
         began = time.perf_counter()
         store.read(np.arange(rows))
-        turns[f"read {name}"] = [time.perf_counter() - began]
-    report(f"write {rows:,} rows to S3 on loopback", turns, "write s3", "write disk")
-    report(f"read {rows:,} rows from S3 on loopback", turns, "read s3", "read disk")
+        times[f"read {name}"] = [time.perf_counter() - began]
+    report(f"write {rows:,} rows to S3 on loopback", times, "write s3", "write disk")
+    report(f"read {rows:,} rows from S3 on loopback", times, "read s3", "read disk")
     server.stop()
 
 
@@ -255,11 +255,11 @@ def drop_pages(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def report(title: str, turns: dict[str, list[float]], ours: str, *others: str) -> None:
-    """Print one table row per other method, with medians over the turns."""
-    our_time = statistics.median(turns[ours])
+def report(title: str, times: dict[str, list[float]], ours: str, *others: str) -> None:
+    """Print one table row per other method, with medians over the repetitions."""
+    our_time = statistics.median(times[ours])
     for other in others:
-        other_time = statistics.median(turns[other])
+        other_time = statistics.median(times[other])
         print(
             f"| {title if other == others[0] else ''} | {our_time:.3f} | {other} "
             f"| {other_time:.3f} | {other_time / our_time:.2f} |",

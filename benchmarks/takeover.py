@@ -1,10 +1,10 @@
-"""Time in which an extraction takes over all leases of one that was killed on another host.
+"""Time until an extraction has taken over all leases of one that was killed on another host.
 
     python benchmarks/takeover.py [--experts 5] [--root URL]
 
 The killed extraction runs with another host name (`unshare --uts` of util-linux; without root also
 with a user namespace of its own). Its leases therefore expire only when they have not been renewed
-for 45 s, as those of a machine that has failed, or of a container that was created again. The time
+for 45 s, like those of a machine that failed or of a container that was recreated. The time
 is measured from the start of the second extraction until it holds the leases of all stores.
 """
 

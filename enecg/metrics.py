@@ -5,8 +5,7 @@ a class without a test record, or on the variance of the true values and all of 
 
 Parameters have the same meaning in all functions: `truth` contains true values or class numbers,
 `predicted` contains predicted values or class numbers, and `probability` contains the predicted
-probability of each class. Metrics of multilabel tasks are in
-`enecg.label_metrics`.
+probability of each class. Metrics of multilabel tasks are in `enecg.label_metrics`.
 """
 
 import math

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class OneExpert(nn.Module):
-    """Replacement of `enecg.gate.Gate` for a run with one expert.
+    """Replacement for `enecg.gate.Gate` for a run with one expert.
 
     Args:
         tasks: Names of the tasks.

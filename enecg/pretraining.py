@@ -1,4 +1,4 @@
-"""Metadata of weights about the patients of their pretraining."""
+"""Metadata on the patients on whose ECGs weights were pretrained."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The patients of the pretraining of weights. Part of the identity of stores.
+    """The patients on whose ECGs weights were pretrained. Part of the identity of stores.
 
     Attributes:
         dataset: Namespace of the data set, such as ``mimic-iv-ecg/1.0``.
         patients: Number of patients.
-        patients_sha256: SHA-256 of the file that lists the patients, hexadecimal.
+        patients_sha256: Hexadecimal SHA-256 of the file that lists the patients.
     """
 
     dataset: str
@@ -56,7 +56,7 @@ class Pretraining:
             and _SHA256.fullmatch(digest)
         ):
             raise UserError(
-                f"{where}: the metadata of the pretraining are damaged, so its patients cannot be "
+                f"{where}: the pretraining metadata are damaged, so pretraining patients cannot be "
                 "excluded from the test patients; use other weights."
             )
         return cls(dataset, patients, digest)

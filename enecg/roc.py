@@ -12,11 +12,12 @@ def roc_area(positive: Bool[np.ndarray, " record"], score: Float[np.ndarray, " r
     """Compute the area under the ROC curve.
 
     Args:
-        positive: Mask of the positive records, of which there is at least one, as of others.
+        positive: Mask of the positive records. At least one record must be positive, and at least
+            one negative.
         score: Score of each record; higher for records that are more likely positive.
 
     Returns:
-        The area, equal to that of `sklearn.metrics.roc_auc_score` in all bits.
+        The area, bitwise equal to `sklearn.metrics.roc_auc_score`.
     """
     order = np.argsort(score, kind="stable")[::-1]
     last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)

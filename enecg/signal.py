@@ -12,7 +12,6 @@ from torch import Tensor
 STANDARDIZE_EPSILON = 1e-5
 """Constant added to the variance, as in the Non-stationary Transformer (arXiv 2205.14415)."""
 
-
 BLOCK_STEPS = 10
 """Minimum number of output samples per block of `resample`."""
 

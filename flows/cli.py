@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from flows import parameters as p
-from flows.environment import names_prefect_server, set_defaults, use_temporary_home
+from flows.environment import has_prefect_server, set_defaults, use_temporary_home
 from flows.help_examples import example
 from flows.output import log_to_stderr, print_text
 from flows.run_app import run_app
@@ -116,6 +116,6 @@ def print_completion(
 def main() -> None:
     """Run `enecg` with the arguments of this process and exit."""
     set_defaults(os.environ, quiet=True)
-    if names_prefect_server(os.environ):
+    if has_prefect_server(os.environ):
         use_temporary_home(os.environ, log_to_stderr)
     sys.exit(run_app(enecg(), sys.argv[1:]))

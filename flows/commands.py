@@ -3,12 +3,12 @@
 import os
 from typing import Any
 
-from flows.environment import names_prefect_server
+from flows.environment import has_prefect_server
 from flows.job_command import Check, Job, as_command
 
 
 def _run(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
-    if not names_prefect_server(os.environ):
+    if not has_prefect_server(os.environ):
         check(**parameters)
         return job(**parameters)
     # Imported here because importing Prefect takes seconds.

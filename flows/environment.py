@@ -23,7 +23,6 @@ QUIET = {
 }
 """Variables that keep log lines of Prefect and the hub off the terminal."""
 
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts of the embedded Prefect server; a proxy on another machine cannot connect to it."""
 
@@ -50,7 +49,7 @@ def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
     _bypass_proxies(environ)
 
 
-def names_prefect_server(environ: Mapping[str, str]) -> bool:
+def has_prefect_server(environ: Mapping[str, str]) -> bool:
     """Return whether a Prefect server is configured.
 
     Prefect is imported only if one of its settings files mentions a server, because importing it is

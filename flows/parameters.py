@@ -159,8 +159,8 @@ StoredExperts = Annotated[
     tuple[str, ...],
     Parameter(
         group=STORES,
-        help="Experts to use, comma-separated; by default all with embeddings by these weights in "
-        "the store.",
+        help="Experts to use, comma-separated; by default all that have embeddings with these "
+        "weights in the store.",
     ),
 ]
 Weights = Annotated[

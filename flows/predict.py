@@ -61,7 +61,7 @@ def predict(
         Parameter(
             group=p.STORES,
             help="Checkpoints that have been moved since the extraction, as EXPERT@PATH. Files "
-            "with other contents are refused.",
+            "with other contents are rejected.",
         ),
     ] = (),
     output_format: Annotated[

@@ -1,4 +1,4 @@
-"""Parameters of a pretraining; the defaults are those of `PretrainSettings`."""
+"""Parameters of a pretraining run; the defaults are those of `PretrainSettings`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ Out = Annotated[
     Parameter(
         group=OUTPUT,
         help="Folder for the weights, the list of patients and the validation curve. If it "
-        "contains an interrupted pretraining, that is resumed.",
+        "contains an interrupted pretraining run, that run is resumed.",
     ),
 ]
 Share = Annotated[
@@ -37,12 +37,12 @@ ExcludeRecords = Annotated[
 Repeats = Annotated[
     int,
     *number(
-        "Value of this option of train; the test patients of all its repeats are excluded.",
+        "Value of --repeats in train; the test patients of all these repeats are excluded.",
         COHORT,
         ge=1,
     ),
 ]
-Patients = Annotated[int, *number("Value of this option of train.", COHORT, ge=1)]
+Patients = Annotated[int, *number("Value of --patients in train.", COHORT, ge=1)]
 Validation = Annotated[
     float,
     *number(
@@ -95,7 +95,7 @@ PretrainingPatients = Annotated[
     tuple[Path, ...],
     Parameter(
         group=DATA,
-        help="List of the patients of a pretraining (EXPERT.patients.txt), if it is not beside the "
+        help="List of pretraining patients (EXPERT.patients.txt), if it is not beside the "
         "weights. Repeat for several.",
     ),
 ]

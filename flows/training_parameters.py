@@ -72,8 +72,8 @@ OwnTasks = Annotated[
 Repeats = Annotated[
     int,
     *number(
-        "Number of trainings, each with other random patients or, with --folds, another seed; "
-        "results are mean ± SD over repeats.",
+        "Number of training runs, each with different random patients or, with --folds, a "
+        "different seed; results are mean ± SD over repeats.",
         COHORT,
         ge=1,
     ),
@@ -127,7 +127,7 @@ Baselines = Annotated[
         group=HEADS,
         help="random (seed 0) or random:SEED: also train heads on the same experts with random "
         "weights, for experts with published weights or weights from a file. They are rows of the "
-        "tables, but not part of the gate and of ensembles.",
+        "tables, but not part of the gate or of ensembles.",
     ),
 ]
 LeaveOneOut = Annotated[

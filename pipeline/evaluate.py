@@ -98,7 +98,7 @@ def evaluate(
 
     Raises:
         UserError: The run, data set, labels or device are invalid, a patient was in the
-            pretraining of an expert, or no task can be evaluated.
+            pretraining data of an expert, or no task can be evaluated.
         StoreError: Embeddings have not been extracted, or a store is damaged.
     """
     saved = SavedRun(Path(run).expanduser())

@@ -39,7 +39,8 @@ def explain(
 
     Integrated gradients are computed through each expert with its preprocessing and head, and
     through the gated mixture of all experts. The baseline is the mean of ECGs of the training
-    patients. Occlusion of each window is computed too, including experts without gradients.
+    patients. Occlusion of each window is computed too, also for experts without
+    gradients.
 
     Args:
         run: Run folder.

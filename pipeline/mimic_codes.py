@@ -12,7 +12,7 @@ NORMAL_POTASSIUM_MMOL_L = (3.5, 5.1)
 """Default limits of normal potassium for rows without a flag and a reference range."""
 
 ABNORMAL_FLAG = "abnormal"
-"""The only word in `labevents.flag`; an empty flag means normal."""
+"""The only value of `labevents.flag`; an empty flag means normal."""
 
 UNMEASURED = 29999
 """Value of a measurement that the ECG machine could not determine, in any column."""

@@ -28,7 +28,7 @@ from pipeline.training.pretraining_patients import format_patients, patients_fil
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Results of a pretraining.
+    """Results of a pretraining run.
 
     Attributes:
         expert: Name of the expert.

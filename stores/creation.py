@@ -197,7 +197,7 @@ def _empty_store(
         dimension_names=["record", "feature"],
         attributes={
             "long_name": f"{provenance['expert']} embedding",
-            # By the CF conventions, which xarray follows.
+            # The CF conventions, which xarray follows, define this attribute.
             **({"coordinates": UNIT} if feature_names else {}),
         },
     )

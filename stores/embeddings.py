@@ -184,8 +184,7 @@ class EmbeddingStore:
             The embeddings, in the order of `rows`.
 
         Raises:
-            DamagedStore: A chunk does not match its checksum, or a row is not finite although its
-                status must be `WHOLE`.
+            DamagedStore: A chunk does not match its checksum, or a row contains NaN or infinity.
             StoreError: A shard cannot be read, or was replaced during each attempt to read it.
         """
         if out is None:

@@ -165,6 +165,9 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
         store: Location of the store.
         is_held: Whether the caller holds the lease. If not, yield nothing while another process
             may hold it.
+
+    Yields:
+        The items.
     """
     if not is_held and _may_be_running(read_holder(store)):
         return
@@ -276,6 +279,10 @@ def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
     """Remove an item.
 
     If the item is the folder that contains the ticket's own lease, remove only the older leases.
+
+    Args:
+        item: The item.
+        ticket: Ticket of the store's lease; None if the caller does not hold it.
 
     Returns:
         The item.

@@ -11,7 +11,13 @@ IDENTITY_LENGTH = 16
 
 
 def compute_identity(provenance: Mapping[str, Any]) -> str:
-    """Return the digest of a provenance document (JSON values); key order does not matter.
+    """Compute the digest of a provenance document; key order does not matter.
+
+    Args:
+        provenance: JSON values by key.
+
+    Returns:
+        The first `IDENTITY_LENGTH` hexadecimal digits of the SHA-256.
 
     Raises:
         ValueError: A number is NaN or infinite.

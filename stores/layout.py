@@ -31,6 +31,9 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
         root: Location or URL of the store root.
         provenance: JSON values, including ``dataset`` and ``expert``.
 
+    Returns:
+        The location.
+
     Raises:
         StoreError: The URL or the name of the data set or expert is invalid, or the bucket is
             unreachable or does not exist.

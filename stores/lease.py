@@ -212,7 +212,10 @@ def acquire(
 
 
 def read_holder(store: Location) -> LeaseRecord | None:
-    """Return the record of a store's current lease, which may have expired.
+    """Read the record of a store's current lease, which may have expired.
+
+    Args:
+        store: Location of the store.
 
     Returns:
         The record, or None if there is no lease, it was released, or its document is invalid.

@@ -11,8 +11,11 @@ from stores.location import Location
 def find_links(root: Location) -> list[tuple[Location, str]]:
     """Find symbolic links below the folders of data sets. EnECG neither follows nor removes them.
 
+    Args:
+        root: The store root.
+
     Returns:
-        Location and target of each link.
+        Location and target of each link, sorted by location.
 
     Raises:
         StoreError: The root cannot be read.

@@ -31,5 +31,4 @@ def locate(url: str | Path) -> Location:
         return Location(LocalRoot(Path(text).expanduser().absolute()))
     if scheme == "file":
         return Location(LocalRoot(Path(unquote(urlsplit(text).path))))
-
     return Location(ObjectRoot.connect(text.rstrip("/")))

@@ -77,7 +77,13 @@ class StoreRoot(Protocol):
         ...
 
     def read(self, key: str) -> bytes | None:
-        """Return a small value, or None if it does not exist.
+        """Read a small value.
+
+        Args:
+            key: Key of the value.
+
+        Returns:
+            The value, or None if it does not exist.
 
         Raises:
             UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, or not a regular file.
@@ -139,6 +145,9 @@ class StoreRoot(Protocol):
         Args:
             staging: Key of the lease holder's staging folder. In a directory, writes fail once
                 this folder has been removed.
+
+        Returns:
+            The Zarr store.
         """
         ...
 

@@ -32,8 +32,11 @@ def connect_object_store(
         unsigned_fallback: Whether to send unsigned requests, which public buckets accept, if no
             S3 credentials are found.
 
+    Returns:
+        The client.
+
     Raises:
-        StoreError: No S3 credentials were found, and `unsigned_fallback` is not set.
+        StoreError: No S3 credentials were found, and `unsigned_fallback` is False.
     """
     # Limit retries by time only: with refused connections, ten attempts are used up within two
     # seconds.

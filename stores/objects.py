@@ -159,7 +159,14 @@ class ObjectReader:
     e_tag: str | None
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes ``[start, stop)``.
+        """Read a range of bytes.
+
+        Args:
+            start: First byte.
+            stop: End of the range, exclusive.
+
+        Returns:
+            The bytes ``[start, stop)``.
 
         Raises:
             VersionConflict: The object was replaced or deleted.
@@ -238,8 +245,8 @@ class ConditionalObjectStore(BoundedObjectStore):
             value: Contents.
 
         Raises:
-            VersionConflict: The object has changed since its version was tracked, or it exists
-                although no version is tracked.
+            VersionConflict: The object has changed since its version was tracked, or it exists and
+                no version is tracked.
         """
         try:
             meta = retry_unsent(

@@ -49,7 +49,7 @@ class ResolvedUrl:
 
     Attributes:
         root: The store root.
-        found: The stores and errors. If `is_single_store` is set, this is one store or one error.
+        found: The stores and errors. If `is_single_store` is True, this is one store or one error.
         is_single_store: Whether the URL refers to one store rather than to a root.
     """
 
@@ -239,6 +239,9 @@ def resolve(url: str | Path) -> ResolvedUrl:
 
 def count_rows(store: EmbeddingStore) -> RowCounts:
     """Count a store's rows by status.
+
+    Args:
+        store: The open store.
 
     Returns:
         The counts and the size of the store.

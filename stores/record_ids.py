@@ -21,6 +21,9 @@ UNWRITTEN: dict[str, Any] = {"int64": -1, "string": ""}
 def as_ids(values: Any) -> RecordIds:
     """Convert a list, a table column or a Zarr array to record ids.
 
+    Args:
+        values: Integers or text.
+
     Returns:
         An array of dtype int64 or ``U``.
 

@@ -63,7 +63,7 @@ def open_regular(path: Path, *, follow: bool = False) -> int:
         The file descriptor.
 
     Raises:
-        UnsafeFile: The path is not a regular file, or is a link although `follow` is not set.
+        UnsafeFile: The path is not a regular file, or is a link and `follow` is False.
         IsADirectoryError: The path is a folder.
         OSError: The file cannot be opened.
     """

@@ -152,7 +152,13 @@ def append_checksum(values: UInt8[np.ndarray, " byte"]) -> memoryview:
 
 
 def strip_checksum(stored: bytes | memoryview) -> np.ndarray:
-    """Return a read-only view of the bytes before a CRC-32C.
+    """Check the CRC-32C at the end of a value.
+
+    Args:
+        stored: The value, followed by its checksum.
+
+    Returns:
+        A read-only view of the value.
 
     Raises:
         WrongChecksum: The checksum does not match.

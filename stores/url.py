@@ -11,7 +11,6 @@ OBJECT_SCHEMES = ("s3", "gs", "az")
 WEB_SCHEMES = ("https", "http")
 STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
 
-
 _SECRET = re.compile(
     # Credentials in URLs of object stores may contain slashes, so match up to any "@". The path of
     # a web URL may contain "@", so match only in its host.

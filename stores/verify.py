@@ -108,7 +108,7 @@ def verify(
     this function reads the status before the data.
 
     Args:
-        store: The store; must be open for writing if `repair` is set.
+        store: The store; must be open for writing if `repair` is True.
         repair: Whether to repair each shard.
         progress: Called after each shard with the number of verified rows and the total.
 
@@ -117,7 +117,7 @@ def verify(
 
     Raises:
         StoreError: The store cannot be read or written.
-        ValueError: `repair` is set, and the store is open for reading only.
+        ValueError: `repair` is True, and the store is open for reading only.
     """
     if repair and store.ticket is None:
         raise ValueError(f"{store.location} is open for reading only.")
@@ -211,7 +211,7 @@ def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
     else:
         add(is_lost & ~is_damaged, "the file of {rows} with status whole is missing")
     add(is_unknown, "{rows} with an undefined status")
-    add(is_partial, "{rows} with partial data although the status is not whole")
+    add(is_partial, "{rows} with partial data whose status is not whole")
     add(
         is_unmarked,
         "{rows} with an embedding, not yet marked as whole by an interrupted or running writer",

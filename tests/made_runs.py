@@ -31,7 +31,7 @@ METHODS = (
 )
 CLASS_NAMES = ("sinus rhythm", "a|b <script>alert(1)</script>", "$\\frac{$", "\x1b[2J Others")
 """Names of the classes of arrhythmia, some of which are not plain text."""
-NOISE = {method: 3.0 - place / 3 for place, method in enumerate(METHODS)}
+NOISE = {method: 3.0 - position / 3 for position, method in enumerate(METHODS)}
 """Noise added to the truth; later methods are better."""
 
 
@@ -103,8 +103,8 @@ def make_run(
     ]
     weights = {"dlinear": "random:0", "moment": "published", "leads": "none"}
     provenance = {
-        f"{place:016x}": {"expert": name, "weights": one, "dtype": "float16", "dataset": "d/1"}
-        for place, (name, one) in enumerate(weights.items())
+        f"{position:016x}": {"expert": name, "weights": one, "dtype": "float16", "dataset": "d/1"}
+        for position, (name, one) in enumerate(weights.items())
     }
     extraction = {"started": "2026-01-02", "device": "cuda", "embedded": 90, "embedding_seconds": 3}
     full_config = {

@@ -1,4 +1,4 @@
-"""Extractions with random weights, and settings of short trainings."""
+"""Extractions with random weights, and settings of short training runs."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -45,7 +45,7 @@ class TaskOutput:
     mixture: Mixture = "probabilities"
 
     def is_differentiable(self, name: str) -> bool:
-        """Return whether an expert is a torch module, so that gradients flow through it."""
+        """Return whether gradients flow through an expert, which requires a torch module."""
         return isinstance(self.experts[name], nn.Module)
 
     def expert(self, name: str, ecg: Ecg) -> Values:

@@ -38,7 +38,7 @@ class WaveWindows:
     has_t: bool
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """Return start and end of each window in s, by the name of the wave, without `REST`."""
+        """Return the start and end in s of each window, by name, without `REST`."""
         edges = np.flatnonzero(np.diff(self.index, prepend=-1, append=-1))
         spans: dict[str, list[tuple[float, float]]] = {name: [] for name in WINDOWS[:-1]}
         for start, stop in pairwise(edges.tolist()):
@@ -57,7 +57,7 @@ def find_windows(ecg: Float32[np.ndarray, "12 time"]) -> WaveWindows | None:
     """Find the windows with the delineation of the expert `measurements`.
 
     The waves of the average beat are transferred to each beat of the dominant shape. Where windows
-    of consecutive beats overlap, the QRS complex precedes P, PR, T and ST, in this order.
+    of consecutive beats overlap, QRS takes precedence over P, PR, T and ST, in this order.
 
     Args:
         ecg: ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.

@@ -18,7 +18,8 @@ class Mean:
 class Confidence:
     """Mean of the experts, weighted by confidence: the probability of the expert's predicted class.
 
-    For a multilabel task, this is the mean over labels of the probability of what is predicted.
+    For a multilabel task, this is the mean over labels of the probability of the predicted state
+    (present or absent).
 
     Based on the zero-shot ensemble of "Beyond Sole Strength: Customized Ensembles for Generalized
     Vision-Language Models" (arXiv 2311.17091). That ensemble scales logits by confidence, whereas

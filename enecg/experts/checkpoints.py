@@ -61,7 +61,7 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         Its tensors and hyperparameters.
 
     Raises:
-        UserError: The file is damaged, contains no state dict, or would execute code.
+        UserError: The file is damaged, contains no state dict or several, or would execute code.
     """
     if detect_format(path) == "safetensors":
         try:
@@ -110,7 +110,7 @@ def _find_state_dict(contents: Any, path: Path, key: str | None) -> dict[str, Te
     found = [name for name in known if _is_state_dict(contents.get(name))]
     if len(found) > 1 and found[0] != key:
         raise UserError(
-            f"{path} contains several state_dicts ({', '.join(found)}); save the model's alone."
+            f"{path} contains several state_dicts ({', '.join(found)}); save only the model's."
         )
     if not found:
         keys = ", ".join(map(str, list(contents)[:5])) or "none"
@@ -157,7 +157,7 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: The file is unreadable or contains no JSON object.
     """
     if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
-        raise UserError(f"{path} is not a regular file or too large; download it again.")
+        raise UserError(f"{path} is not a regular file, or is too large; download it again.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -173,14 +173,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError if a tensor contains NaN or infinity.
+    """Check that no tensor contains NaN or infinity.
 
     Args:
         tensors: Tensors by the checkpoint's keys.
         path: The checkpoint, for the error message.
 
     Raises:
-        UserError: The message names the first such tensor.
+        UserError: A tensor contains NaN or infinity. The message names the first three.
     """
     bad = sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all())
     if bad:
@@ -211,8 +211,8 @@ def match_keys(
         The tensors, in the model's data types.
 
     Raises:
-        UserError: Keys are missing or unexpected, or shapes differ. The message names the first of
-            each, as in the checkpoint.
+        UserError: Keys are missing or unexpected, or shapes differ. The message names the first
+            three of each, as in the checkpoint.
     """
     own = model.state_dict()
     own_keys = {published_name(key): key for key in own}
@@ -261,7 +261,7 @@ def load_strict(
 
     Raises:
         UserError: Keys are missing or unexpected, shapes differ, or values are not finite. The
-            message names the first of each, as in the checkpoint.
+            message names the first three of each, as in the checkpoint.
     """
     given = match_keys(model, tensors, path, unused, published_name)
     # Values may also exceed the range of the model's data type.

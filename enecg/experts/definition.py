@@ -43,8 +43,8 @@ class ExpertDefinition:
         build: Function of the definition, the weights and a pooling that returns the expert on
             the CPU: `build(definition, weights, pooling, **settings)`.
         poolings: Supported poolings, all of `POOLED_SIZES` by default.
-        settings: Hyperparameters that tensors do not determine. `build` takes those that are set
-            as further keyword arguments.
+        settings: Hyperparameters that the tensors of a checkpoint do not determine. Those that the
+            user sets are passed to `build` as further keyword arguments.
         has_weights: Whether the expert has weights. If False, `--weights` does not apply to it.
         reconstruction: Function that returns how `enecg pretrain` trains the model; None if it
             cannot.

@@ -24,10 +24,10 @@ def model_sha256(model: "nn.Module") -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, hexadecimal.
+    """Compute the hexadecimal SHA-256 of a file.
 
-    The digest of a large file is cached until its size, inode, or time of modification or of status
-    change differs. A user can restore the time of modification, but not that of the status change.
+    The digest of a large file is cached until its size, inode, modification time or status change
+    time (ctime) changes. A user can restore the modification time, but not the ctime.
 
     Args:
         path: The file.

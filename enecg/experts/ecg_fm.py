@@ -98,7 +98,7 @@ class EcgFmExpert(FrozenExpert):
     model: EcgFm
 
     def states(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 2 156 feature"]:
-        """Compute the states, a segment being a series; see `FrozenExpert.states`."""
+        """Compute the states, with one series per segment; see `FrozenExpert.states`."""
         segments = standardize_leads(ecg).unflatten(-1, (SEGMENTS, -1)).transpose(1, 2)
         states: Tensor = self.model(segments.flatten(0, 1)).unflatten(0, (-1, SEGMENTS))
         return states

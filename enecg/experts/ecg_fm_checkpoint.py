@@ -108,8 +108,8 @@ def read_ecg_fm_checkpoint(
         found = "None" if state["cfg"] is None else f"a {type(state['cfg']).__name__}"
         old = " (it has args, as older versions of fairseq wrote)" if state.get("args") else ""
         raise UserError(
-            f"{path}: its cfg is {found} instead of a dictionary{old}, so that the sizes of ECG-FM "
-            "are unknown; save the settings as a dictionary cfg, next to model."
+            f"{path}: its cfg is {found} instead of a dictionary{old}, so the sizes of ECG-FM are "
+            "unknown; save the settings as a dictionary cfg, next to model."
         )
     tensors = state["model"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
@@ -119,13 +119,12 @@ def read_ecg_fm_checkpoint(
     if any(key.startswith(_FINE_TUNED_ENCODER) for key in tensors):
         tensors = {key.removeprefix("encoder."): tensor for key, tensor in tensors.items()}
         unused += _FINE_TUNED_HEAD
-    for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
-        old, new = (
-            f"conv_pos.pos_conv.0.parametrizations.weight.{old}",
-            f"conv_pos.pos_conv.0.{new}",
-        )
-        if old in tensors and new not in tensors:
-            tensors[new] = tensors.pop(old)
+    # Newer versions of torch save the tensors of a weight normalization under other names.
+    layer = "conv_pos.pos_conv.0"
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        new_key, old_key = f"{layer}.parametrizations.weight.{new}", f"{layer}.{old}"
+        if new_key in tensors and old_key not in tensors:
+            tensors[old_key] = tensors.pop(new_key)
     return _parse_cfg(state["cfg"], path), tensors, unused
 
 

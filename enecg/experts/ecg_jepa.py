@@ -141,7 +141,7 @@ class EcgJepa(nn.Module):
 
 
 class EcgJepaExpert(FrozenExpert):
-    """The last layer's states, a lead being a series of 50 patches of 0.2 s."""
+    """ECG-JEPA as an expert. Each of its eight leads is a series of 50 tokens of 0.2 s."""
 
     model: EcgJepa
 

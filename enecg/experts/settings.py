@@ -48,8 +48,7 @@ class ExpertSetting:
             The integer.
 
         Raises:
-            UserError: The value is not an integer, is out of range, or is even although `odd` is
-                true.
+            UserError: The value is not an integer, is out of range, or is even and `odd` is True.
         """
         number = int(value) if str(value).strip().isdecimal() else None
         if (

@@ -25,7 +25,7 @@ class ExpertSpec:
         embedding_size: Features per record.
         weights: `random:SEED` for untrained weights, `checkpoint` for trained ones, `none` for
             experts without weights.
-        weights_sha256: SHA-256 of the checkpoint file or of the drawn weights, hexadecimal; empty
+        weights_sha256: Hexadecimal SHA-256 of the checkpoint file or of the drawn weights; empty
             for experts without weights.
         precision: One of `PRECISIONS`, in which matrix products and convolutions are computed.
         pretraining: Patients on whose ECGs the weights were pretrained, as the checkpoint states;

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 POSITIONS = 5000
+"""Length of the table of position embeddings, as in the source."""
 
 
 class Inception(nn.Module):

@@ -60,11 +60,11 @@ def first_reason(
     Returns:
         One reason per record; null if no mask applies, because the label is present.
     """
-    words = REASONS[label]
+    names = REASONS[label]
     codes = np.select(
-        [applies for applies, _ in reasons], [words.index(word) for _, word in reasons], -1
+        [applies for applies, _ in reasons], [names.index(name) for _, name in reasons], -1
     )
-    return pd.Categorical.from_codes(codes.astype(np.int8), categories=pd.Index(words))
+    return pd.Categorical.from_codes(codes.astype(np.int8), categories=pd.Index(names))
 
 
 def labels_in(columns: Iterable[Hashable]) -> tuple[str, ...]:

@@ -32,7 +32,9 @@ LABEL_COLUMNS = {
 - ``age``: years; `AGE_OVER_89` for all ages over 89.
 - ``sex``: 1 male, 0 female.
 - ``potassium``: 1 abnormal, 0 normal.
-- ``diagnosis``: the rhythm, as named in the source.
+- ``potassium_mmol_l``: mmol/L.
+- ``diagnosis``: rhythm or diagnosis in the words of the source, normalized as by
+  `label_values.normalize_diagnoses`.
 """
 
 CODE_COLUMNS = ("dx",)

@@ -1,4 +1,4 @@
-"""Parsing of the columns of users' tables to numbers or words."""
+"""Parsing of columns of users' tables as numbers or strings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""Fields of a CSV that mean missing. `None` is not among them, because it may be a class, such as a
-severity."""
+"""Values of a CSV file that are parsed as missing. `None` is not among them, because it may be the
+name of a class, for example of a severity."""
 
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 40
@@ -23,44 +23,45 @@ def parse_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
         The numbers as float64, NaN for other values; and a mask of the values that are neither
         missing nor finite numbers.
     """
-    stated = column if column.dtype.kind in "iuf" else parse_stated_words(column)
+    stated = column if column.dtype.kind in "iuf" else parse_nullable_strings(column)
     numbers = pd.to_numeric(stated, errors="coerce").astype("float64")
     finite = numbers.notna() & ~numbers.isin([float("inf"), float("-inf")])
     return numbers.where(finite), (stated.notna() & ~finite).astype(bool)
 
 
-def parse_words(column: pd.Series) -> pd.Series:
-    """Parse a column of words.
+def parse_strings(column: pd.Series) -> pd.Series:
+    """Convert a column to strings.
 
     Args:
         column: Text or numbers.
 
     Returns:
-        Strings without surrounding spaces; NaN for missing and empty values. Whole numbers have no
-        decimal point (`1.0` becomes `1`), and `true` and `false` are in lower case.
+        Strings (dtype ``string``) without surrounding spaces; `pd.NA` for missing and empty values.
+        Whole numbers have no decimal point (`1.0` becomes `1`), and `true` and `false` are in lower
+        case.
     """
     codes, distinct = pd.factorize(column)
-    words = pd.Series([*map(_word, distinct), None], dtype="string")
-    taken = words.take(codes.tolist()).set_axis(column.index)
+    strings = pd.Series([*map(_to_string, distinct), None], dtype="string")
+    taken = strings.take(codes.tolist()).set_axis(column.index)
     return taken.mask(taken == "")
 
 
-def parse_stated_words(column: pd.Series) -> pd.Series:
-    """Parse a column of words like `parse_words`, and replace `MISSING_VALUES` by NaN."""
-    words = parse_words(column)
-    return words.mask(words.isin(MISSING_VALUES))
+def parse_nullable_strings(column: pd.Series) -> pd.Series:
+    """Convert a column to strings like `parse_strings`, and replace `MISSING_VALUES` by `pd.NA`."""
+    strings = parse_strings(column)
+    return strings.mask(strings.isin(MISSING_VALUES))
 
 
-def _word(value: object) -> str:
+def _to_string(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    word = str(value).strip()
-    return word.lower() if word.lower() in ("true", "false") else word
+    text = str(value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
-def list_classes(words: pd.Series) -> list[str]:
-    """Return the distinct words, sorted numerically if all are numbers, else alphabetically."""
-    distinct = [str(word) for word in words.dropna().unique()]
+def list_classes(strings: pd.Series) -> list[str]:
+    """Return the distinct strings, sorted numerically if all are numbers, else alphabetically."""
+    distinct = [str(text) for text in strings.dropna().unique()]
     try:
         return sorted(distinct, key=float)
     except ValueError:
@@ -80,7 +81,7 @@ def count_missing(
     """
     if selected.any():
         example = column[selected].iloc[[0]]
-        value = repr(_word(example.iloc[0])[:_EXAMPLE_LENGTH])
+        value = repr(_to_string(example.iloc[0])[:_EXAMPLE_LENGTH])
         counts[
             f"{description}, such as {value} of record {example.index[0]}, treated as missing"
         ] += int(selected.sum())

@@ -13,9 +13,9 @@ from pipeline.datasets.absence_reasons import NOT_STATED, REASONS, first_reason,
 from pipeline.datasets.base import LABEL_COLUMNS
 from pipeline.datasets.label_columns import (
     count_missing,
+    parse_nullable_strings,
     parse_numbers,
-    parse_stated_words,
-    parse_words,
+    parse_strings,
 )
 from pipeline.datasets.plausibility import AGE_OVER_89, remove_implausible
 from pipeline.datasets.record_labels import STANDARD_COLUMNS
@@ -63,7 +63,7 @@ def parse_label(
     words = words or WORDS.get(name)
     reasons: _Reasons = []
     if name == "diagnosis":
-        values = normalize_diagnoses(parse_words(column))
+        values = normalize_diagnoses(parse_strings(column))
     elif words is not None:
         values, reasons = _parse_classes(name, column, source, skipped, words)
     else:
@@ -113,7 +113,7 @@ def _parse_classes(
     words: Mapping[str, float],
 ) -> tuple[pd.Series, _Reasons]:
     """Return class numbers, NaN where absent, and the masks of absent values with their reasons."""
-    stated = parse_stated_words(column).str.lower()
+    stated = parse_nullable_strings(column).str.lower()
     # If any value of a column is text, pandas also reads its numbers as text, such as `1.0`.
     stated = stated.str.replace(_WHOLE, r"\1", regex=True)
     values = stated.map(words).astype("float64")
@@ -130,7 +130,7 @@ def _parse_quantity(
     """Return finite numbers in their range, and the masks of absent values with their reasons."""
     numbers, unreadable = parse_numbers(column)
     if name == "age":
-        words = parse_words(column.where(unreadable))
+        words = parse_strings(column.where(unreadable))
         over_89 = words.str.fullmatch(_OVER_89).fillna(False).astype(bool)
         numbers, unreadable = numbers.mask(over_89, AGE_OVER_89), unreadable & ~over_89
     count_missing(skipped, unreadable, column, f"{source}: values of {name} that are not numbers")

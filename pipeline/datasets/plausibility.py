@@ -104,4 +104,4 @@ def find_suspicious_values(numbers: pd.Series) -> dict[float, int]:
         else:
             break
     outside = [*range(first), *range(last + 1, len(distinct))]
-    return {float(distinct[place]): int(occurrences[place]) for place in outside}
+    return {float(distinct[position]): int(occurrences[position]) for position in outside}

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from enecg.errors import UserError
 from pipeline.datasets.absence_reasons import NOT_STATED, first_reason, reason_column
 from pipeline.datasets.base import RecordIndex
-from pipeline.datasets.label_columns import count_missing, parse_stated_words
+from pipeline.datasets.label_columns import count_missing, parse_nullable_strings
 from pipeline.datasets.label_values import parse_label
 from pipeline.datasets.published_table import read_published_table
 from pipeline.datasets.record_labels import Progress, RecordLabels, assemble_labels
@@ -150,9 +150,9 @@ class PtbXl:
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
-        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        """Return the same labels with reasons for missing values (see `HasRecordLabels`)."""
         table, skipped = self._table, self._rows[1].copy()
-        codes = parse_stated_words(table["scp_codes"])
+        codes = parse_nullable_strings(table["scp_codes"])
         parsed = [None if cell is pd.NA else _parse_codes(cell) for cell in codes]
         likelihoods = pd.Series(parsed, codes.index, dtype=object)
         invalid = codes.notna() & likelihoods.isna()

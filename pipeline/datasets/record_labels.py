@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.datasets.absence_reasons import REASONS, labels_in, reason_column
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
-from pipeline.datasets.label_columns import parse_words
+from pipeline.datasets.label_columns import parse_strings
 from pipeline.datasets.label_rules import FIRST_LINE_SKIPPED, Criterion
 from stores.record_ids import RecordIds
 
@@ -19,7 +19,6 @@ STANDARD_COLUMNS = frozenset(
     ("record_id", "patient_id", "subject_id", *LABEL_COLUMNS, *map(reason_column, REASONS))
 )
 """Columns that every data set may have: ids, labels and reasons."""
-
 
 OWN_TABLES = "the data set's own tables"
 """Value in `RecordLabels.missing_tables` for labels of data sets other than MIMIC."""
@@ -138,5 +137,5 @@ def arrange_columns(table: pd.DataFrame, record_id: RecordIds) -> pd.DataFrame:
     for name in (str(name) for name in table if name not in STANDARD_COLUMNS):
         column = table[name]
         numeric = column.dtype.kind in "iuf"
-        arranged[name] = column.astype(np.float64) if numeric else parse_words(column)
+        arranged[name] = column.astype(np.float64) if numeric else parse_strings(column)
     return arranged.set_index(pd.Index(record_id, name="record_id"))

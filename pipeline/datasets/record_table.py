@@ -138,6 +138,12 @@ def read_record_table(
 def read_column_names(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns; names of id columns are in lower case.
 
+    Args:
+        path: CSV or Parquet file.
+
+    Returns:
+        The names, in the order of the file.
+
     Raises:
         UserError: The file cannot be read, or has an id column twice.
     """

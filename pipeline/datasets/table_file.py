@@ -57,6 +57,9 @@ def read_parquet_schema(path: Path) -> list[str]:
     Args:
         path: The file.
 
+    Returns:
+        The names, in the order of the file.
+
     Raises:
         InvalidTable: The file is not a regular file, or has too many rows or columns.
         OSError: The file cannot be read.
@@ -132,6 +135,9 @@ def check_size(rows: int, columns: int) -> None:
 
 def check_regular_file(path: Path) -> None:
     """Check that a path is a regular file or a link to one, not a FIFO or a device.
+
+    Args:
+        path: The path.
 
     Raises:
         InvalidTable: The path is not a regular file.

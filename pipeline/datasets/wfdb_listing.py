@@ -59,7 +59,7 @@ def find_records(root: Path) -> list[str]:
                 f"{root / folder} cannot be read ({error.strerror}); change its permissions, or "
                 "move it out of the data set."
             ) from error
-    return _sort(records, str(root))
+    return _sort_and_check(records, str(root))
 
 
 def find_records_at_url(files: "ObjectFiles") -> list[str]:
@@ -79,11 +79,11 @@ def find_records_at_url(files: "ObjectFiles") -> list[str]:
         for name in files.list_names(HEADER_SUFFIX)
         if not name.startswith(".") and "/." not in name
     )
-    return _sort([name[: -len(HEADER_SUFFIX)] for name in names], files.url)
+    return _sort_and_check([name[: -len(HEADER_SUFFIX)] for name in names], files.url)
 
 
-def _sort(records: list[str], root: str) -> list[str]:
-    """Return the records in order; raise UserError if one has an invalid name or two headers."""
+def _sort_and_check(records: list[str], root: str) -> list[str]:
+    """Sort the records; raise UserError if one has an invalid name or two headers."""
     # Python represents bytes that are not valid UTF-8 as surrogates.
     if invalid := next((record for record in records if _SURROGATE.search(record)), None):
         raise UserError(

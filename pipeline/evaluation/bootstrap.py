@@ -270,6 +270,10 @@ def _ranks(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
     """Count the records at and below each distinct score of the positive class.
 
+    Args:
+        resamples: Draws of the test records, with predicted probabilities.
+        positive: Index of the positive class.
+
     Yields:
         For each block of draws: its slice, and three arrays of shape (score, draw), the numbers of
         positive records at each score, of other records below it, and of other records at it.

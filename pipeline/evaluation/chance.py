@@ -12,8 +12,8 @@ from pipeline.evaluation.predictions import CHANCE, TaskPredictions
 from pipeline.evaluation.resamples import Draws, Resamples
 
 SEED = 6_027_112
-"""Seed of the random predictions. It is unusual on purpose: with the seed of a user's simulated
-labels, predictions could equal them."""
+"""Seed of the random predictions. It is unusual so that it differs from the seeds of simulated
+labels: random predictions with the same seed could equal these labels."""
 DRAWS_PER_SAMPLE = 5
 """Bootstrap draws of patients for which the same random predictions are used."""
 
@@ -33,7 +33,7 @@ def sample_chance(constant: TaskPredictions, samples: int) -> Iterator[TaskPredi
     Classes are drawn by their shares among the training records, independently for each record,
     and labels of a multilabel task independently of each other. Class probabilities are uniform
     random numbers; only their order has a meaning. Samples come in antithetic pairs: the second one
-    has the opposite order, so that an AUROC averages to 0.5.
+    has the opposite order, so the mean AUROC of a pair is 0.5.
 
     Args:
         constant: Predictions of the constant predictor; its probabilities are the shares.
@@ -83,9 +83,9 @@ def measure_chance(
         counts: Number of times that each bootstrap draw contains each patient, in sorted order.
 
     Returns:
-        The mean over random predictions for all test records, and the metric of bootstrap draws
-        with random predictions of their own; NaN as in `pipeline.evaluation.scores`. Neither
-        depends on the order of the records.
+        The metric of all test records, averaged over random predictions; and the metric of each
+        bootstrap draw, NaN as in `bootstrap_metric`. Each block of draws has its own random
+        predictions. Neither depends on the order of the records.
     """
     constant = _sort_by_record(constant)
     _, patient = np.unique(constant.patient_id, return_inverse=True)

@@ -17,6 +17,9 @@ from jaxtyping import Float
 
 from stores.record_ids import RecordIds
 
+_TOLERANCE = 1e-9
+"""Margin that prevents rounding errors of the weights from accepting one score too many."""
+
 
 @dataclass(frozen=True)
 class ConformalScores:
@@ -73,10 +76,6 @@ class ConformalScores:
         if 1 / (self.patients + 1) > 1 - coverage + _TOLERANCE:
             return float("inf")
         return float(self.score[count - 1]) if count else float("-inf")
-
-
-_TOLERANCE = 1e-9
-"""Margin that prevents rounding errors of the weights from accepting one score too many."""
 
 
 def patients_needed(coverage: float) -> int:

@@ -30,8 +30,7 @@ class Difference(Measure):
         task: Name of the task.
         reference: Name of the comparison, such as ``"best expert"``.
         chosen: Name of the reference method in each repeat.
-        method: Name of the method from whose value that of the reference method is subtracted.
-            Default: EnECG.
+        method: Name of the method that is compared with the reference methods. Default: EnECG.
     """
 
     task: str

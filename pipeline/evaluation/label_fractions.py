@@ -1,4 +1,4 @@
-"""Scores of models that are trained on a fraction of the training patients."""
+"""Scores of models that are trained on a fraction of the training and validation patients."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pipeline.evaluation.scores import Score
 
 @dataclass(frozen=True)
 class LabelFraction:
-    """Scores on the test patients after training on a fraction of the patients.
+    """Scores on the test patients after training on a fraction of the other patients.
 
     Attributes:
         fraction: Fraction of the training and validation patients.

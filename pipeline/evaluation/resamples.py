@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 Draws = Float[np.ndarray, " draw"]
+"""A value for each draw."""
 DRAWS = 1000
+"""Default number of draws."""
 DENSE_CELLS = 20_000
 """Cells of a histogram up to which a dense matrix is faster than a sparse one."""
 
@@ -71,7 +73,8 @@ class Resamples:
             rows: Selected records.
 
         Returns:
-            Float32 matrix (bin, patient), sparse if it is large. Products of its counts are exact.
+            Matrix (bin, patient) of float32, sparse if it is large. Products of such matrices are
+            exact as long as their elements are below 2**24.
         """
         patients = self.counts.shape[1]
         if bins * patients <= DENSE_CELLS:

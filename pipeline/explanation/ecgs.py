@@ -15,7 +15,7 @@ from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import RecordIds, is_text
 
 UNKNOWN, NO_BEATS = "unknown_record", "no_beats"
-"""Reasons for a refusal besides those of `pipeline.waveforms.decode.REASONS`."""
+"""Reasons for a refusal besides those of `pipeline.waveforms.failures.REASONS`."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Refusal:
 
     Attributes:
         record_id: Id of the record, as given.
-        reason: Reason as a word.
-        detail: Reason as a sentence.
+        reason: Reason code.
+        detail: Description of the reason in one sentence.
     """
 
     record_id: str
@@ -79,7 +79,7 @@ def read_ecgs(dataset: Dataset, record_ids: Sequence[str]) -> Iterator[Ecg | Ref
 
 
 def draw_cohort(saved: SavedRun, dataset: Dataset, repeat: int, seed: int) -> list[str]:
-    """Return the records of patients that a repeat was not trained on, in random order.
+    """Return the records of patients not used to train or validate a repeat, in random order.
 
     Args:
         saved: The run.

@@ -60,7 +60,7 @@ class BatchSize:
             ecg: ECGs on the device.
 
         Returns:
-            The embeddings. They are on the CPU, so a GPU has finished.
+            The embeddings. They are on the CPU, so the GPU has finished when this returns.
 
         Raises:
             UserError: The device is out of memory even with a single ECG.

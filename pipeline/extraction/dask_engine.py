@@ -36,7 +36,7 @@ ALLOWED_FAILURES = 10
 """Number of workers that can be lost while computing the same range before the extraction fails."""
 RESTART_TIMEOUT = "1h"
 """Maximum time in which a lost local worker restarts. After Dask's default of 15 s, which is too
-short on a busy machine, the cluster would drop the worker and, without workers, wait for ever."""
+short on a busy machine, the cluster would drop the worker and, without workers, wait forever."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
 STOPPED = "extraction-stopped"

@@ -92,6 +92,9 @@ def provenance(
         namespace: Namespace of the data set, such as ``ludb/1.0.1``.
         dtype: Data type of the embeddings, ``float16`` or ``float32``.
         decoding: Options with which the records are decoded.
+
+    Returns:
+        The document, which consists of JSON values.
     """
     return {
         "dataset": namespace,
@@ -172,11 +175,14 @@ def resolve_request(
 
 
 def select_rows(index: RecordIds, requested: RecordIds) -> Int[np.ndarray, " requested"]:
-    """Return the positions of record ids in a data set's index.
+    """Find the positions of record ids in a data set's index.
 
     Args:
         index: Ids of all records.
         requested: Some or all of them, in the same order.
+
+    Returns:
+        The positions.
     """
     if len(requested) == len(index):
         return np.arange(len(index))
@@ -237,7 +243,13 @@ def extract_command(
 
 
 def resolve_device(device: str) -> str:
-    """Return `device`, with ``auto`` replaced by ``cuda`` if available and ``cpu`` otherwise.
+    """Replace the device ``auto`` by ``cuda`` if available and by ``cpu`` otherwise.
+
+    Args:
+        device: Torch device or ``auto``.
+
+    Returns:
+        The device.
 
     Raises:
         UserError: The device is not available on this machine.

@@ -9,7 +9,7 @@ import pandas as pd
 from enecg.errors import UserError
 from enecg.tasks import Task
 from pipeline.datasets.base import CODE_COLUMNS
-from pipeline.datasets.label_columns import parse_stated_words, quote_examples
+from pipeline.datasets.label_columns import parse_nullable_strings, quote_examples
 
 ABSENT, PRESENT = "absent", "present"
 """Labels of a record whose list does not contain, or contains, the code."""
@@ -43,7 +43,7 @@ def add_code_columns(
     for task in tasks:
         column, code = split_name(task.name)
         if column in table and task.name not in table:
-            lists = [_split(text) for text in parse_stated_words(table[column]).fillna("")]
+            lists = [_split(text) for text in parse_nullable_strings(table[column]).fillna("")]
             counts = Counter(item for items in lists for item in dict.fromkeys(items))
             if code not in counts and not trained:
                 raise UserError(

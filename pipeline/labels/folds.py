@@ -10,7 +10,7 @@ import pandas as pd
 from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.id_columns import ID_COLUMNS
-from pipeline.datasets.label_columns import list_classes, parse_stated_words, quote_examples
+from pipeline.datasets.label_columns import list_classes, parse_nullable_strings, quote_examples
 from pipeline.datasets.record_table import read_column_names, read_record_table
 from pipeline.labels.label_file import check_patients
 
@@ -144,11 +144,11 @@ def read_folds(
     )
     if rows.patients is not None:
         check_patients(rows.patients, index, path)
-    words = parse_stated_words(rows.table[folds.column])
-    part_of = _map_folds(folds, list_classes(words), path, parts)
-    part = words.map(part_of).astype("string")
+    fold_names = parse_nullable_strings(rows.table[folds.column])
+    part_of = _map_folds(folds, list_classes(fold_names), path, parts)
+    part = fold_names.map(part_of).astype("string")
     _check_patients(part, index, path)
-    unused = words[words.notna() & part.isna()].value_counts(sort=False)
+    unused = fold_names[fold_names.notna() & part.isna()].value_counts(sort=False)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return FoldAssignment(

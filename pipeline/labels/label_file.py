@@ -54,7 +54,7 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
         The labels. A patient column in the file is only compared with the data set's patients.
 
     Raises:
-        UserError: `read_record_table` raises it, or the file assigns a record to a different
+        UserError: The file is invalid (see `read_record_table`), or assigns a record to a different
             patient than the data set.
     """
     rows = read_record_table(path, index.record_id, columns)

@@ -17,8 +17,8 @@ from enecg.tasks import Task
 from pipeline.datasets.label_columns import (
     count_missing,
     list_classes,
-    parse_stated_words,
-    parse_words,
+    parse_nullable_strings,
+    parse_strings,
     quote_examples,
 )
 
@@ -35,7 +35,7 @@ _PRESENCE = {
     **dict.fromkeys(("1", "true", "yes", "present"), True),
     **dict.fromkeys(("0", "false", "no", "absent"), False),
 }
-"""Words for a label that a record has or does not have, in lower case."""
+"""Values of the column of a label, in lower case, and whether the record has the label."""
 
 
 def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
@@ -55,14 +55,14 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
     """
     if task.columns:
         return _combine_columns(table, task, source, skipped)
-    words = parse_stated_words(table[task.name])
-    stated = words.dropna()
+    cells = parse_nullable_strings(table[task.name])
+    stated = cells.dropna()
     separator = next(
         (mark for mark in SEPARATORS if stated.str.contains(mark, regex=False).any()), ","
     )
-    lists = [None if word is pd.NA else _split(word, separator) for word in words]
-    column = pd.Series(lists, words.index, dtype=object)
-    unreadable = words.notna() & column.isna()
+    lists = [None if cell is pd.NA else _split(cell, separator) for cell in cells]
+    column = pd.Series(lists, cells.index, dtype=object)
+    unreadable = cells.notna() & column.isna()
     where = f"{source}: values of {task.name} that are not lists of codes"
     count_missing(skipped, unreadable, table[task.name], where)
     return column
@@ -86,15 +86,15 @@ def _combine_columns(
 ) -> pd.Series:
     presence = {}
     for name in task.columns:
-        words = parse_words(table[name])
-        values = words.str.lower().map(_PRESENCE)
-        unknown = words.notna() & values.isna()
+        cells = parse_strings(table[name])
+        values = cells.str.lower().map(_PRESENCE)
+        unknown = cells.notna() & values.isna()
         if unknown.any() and values.isna().all():
             raise UserError(
                 f"{source}: column {name} of the multilabel task {task.name} has neither 0 nor 1, "
-                f"but values such as {quote_examples(list_classes(words))}; use 0 and 1."
+                f"but values such as {quote_examples(list_classes(cells))}; use 0 and 1."
             )
-        count_missing(skipped, unknown, words, f"{source}: values of {name} other than 0 and 1")
+        count_missing(skipped, unknown, cells, f"{source}: values of {name} other than 0 and 1")
         presence[name] = values
     frame = pd.DataFrame(presence)
     partial = frame.isna().any(axis=1) & frame.notna().any(axis=1)

@@ -15,7 +15,7 @@ from pipeline.datasets.label_columns import (
     count_missing,
     list_classes,
     parse_numbers,
-    parse_words,
+    parse_strings,
     quote_examples,
 )
 from pipeline.datasets.label_values import parse_label
@@ -68,7 +68,8 @@ def resolve_labels(
 
     Args:
         dataset: The data set.
-        file: Path of a label file, to use instead of the data set's own labels; None for these.
+        file: Path of a label file to use instead of the data set's own labels; None uses the data
+            set's labels.
         own: Custom tasks.
         paper: Tasks of the paper.
         missing_values: Values that mean missing; see `parse_missing_values`.
@@ -133,7 +134,7 @@ def resolve_labels(
             column = _parse_numbers(column, task, source, skipped)
             defaults += _describe_suspicious(column, task)
         else:
-            column = parse_words(column)
+            column = parse_strings(column)
         if not trained:
             task = _with_classes(task, column, source)
             if task.kind == "binary" and not task.positive:
@@ -153,7 +154,7 @@ def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[
     if unreadable.any() and numbers.isna().all():
         raise UserError(
             f"{source}: column {task.name} has no numbers, but values such as "
-            f"{quote_examples(list_classes(parse_words(column)))}; make the task binary or "
+            f"{quote_examples(list_classes(parse_strings(column)))}; make the task binary or "
             "multiclass."
         )
     where = f"{Path(source).name}: values of {task.name}"
@@ -190,7 +191,7 @@ def _remove_codes(table: pd.DataFrame, codes: Mapping[str, tuple[str, ...]]) -> 
         if name in table:
             numbers, _ = parse_numbers(table[name])
             numeric_codes, _ = parse_numbers(pd.Series(values))
-            is_code = parse_words(table[name]).isin(values) | numbers.isin(numeric_codes.dropna())
+            is_code = parse_strings(table[name]).isin(values) | numbers.isin(numeric_codes.dropna())
             table = table.assign(**{name: table[name].mask(is_code)})
     return table
 
@@ -209,19 +210,20 @@ def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
     ]
 
 
-def _encode_binary(words: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return class numbers 0 and 1, NaN for other words; raise UserError if no word is a class."""
-    numbers = words.map({word: float(n) for n, word in enumerate(task.classes)}).astype("float64")
-    unknown = words.notna() & numbers.isna()
+def _encode_binary(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
+    """Return class numbers 0 and 1, NaN for other values; raise UserError if all are NaN."""
+    by_name = {name: float(number) for number, name in enumerate(task.classes)}
+    numbers = column.map(by_name).astype("float64")
+    unknown = column.notna() & numbers.isna()
     negative, positive = task.classes
     if unknown.any() and numbers.isna().all():
         raise UserError(
             f"{source}: column {task.name} has neither {negative!r} nor {positive!r}, but values "
-            f"such as {quote_examples(list_classes(words))}; replace them by {negative!r} and "
+            f"such as {quote_examples(list_classes(column))}; replace them by {negative!r} and "
             f"{positive!r}."
         )
     where = f"{Path(source).name}: values of {task.name}"
-    count_missing(skipped, unknown, words, f"{where} other than {negative!r} and {positive!r}")
+    count_missing(skipped, unknown, column, f"{where} other than {negative!r} and {positive!r}")
     return numbers
 
 
@@ -269,7 +271,7 @@ def _with_classes(task: Task, column: pd.Series, source: str) -> Task:
 
 def _order_classes(task: Task, classes: list[str], source: str) -> list[str]:
     """Return a binary task's classes with the requested positive class last."""
-    positive = parse_words(pd.Series([task.positive]))[0]
+    positive = parse_strings(pd.Series([task.positive]))[0]
     if positive not in classes:
         raise UserError(
             f"{source}: {task.positive!r} is given as the positive class of {task.name}, but the "

@@ -1,4 +1,4 @@
-"""The models of a repeat with what calibrates their predictions."""
+"""Models of one repeat with the calibration of their predictions."""
 
 from dataclasses import dataclass
 

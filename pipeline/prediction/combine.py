@@ -1,7 +1,7 @@
-"""Combination of the outputs of several repeats to one prediction per ECG.
+"""Combination of the outputs of several repeats into one prediction per ECG.
 
 Values, probabilities, interval bounds, p-values and gate weights are means over the repeats. A
-class that a repeat does not have counts with probability 0 there. A binary class or a label is
+class that a repeat does not have has probability 0 in that repeat. A binary class or a label is
 predicted if at least half of the repeats predict it, each with its own threshold; otherwise the
 class with the largest mean probability is predicted.
 
@@ -26,6 +26,7 @@ from pipeline.prediction.predicted import TaskPrediction
 from pipeline.training.features import Features
 
 _TOLERANCE = 1e-9
+"""Margin by which a mean p-value must exceed ``1 - coverage``, for rounding errors."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Its parts can also be used on their own, for example for attributions:
 
 - `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
   loaded on first access with the weights, pooling, precision and sizes of the run's stores, and
-  refused if their identity differs from the one in ``provenance.json``.
+  rejected if their identity differs from the one in ``provenance.json``.
   ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``
   and lets gradients flow to its input.
 - `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
@@ -42,7 +42,7 @@ from pipeline.extraction.plan import NOT_FINITE
 from pipeline.extraction.request import resolve_device
 from pipeline.prediction.calibrated_repeat import CalibratedRepeat, load_calibrated
 from pipeline.prediction.combine import combine, relative_distances
-from pipeline.prediction.outliers import describe_distances, find_infinite
+from pipeline.prediction.outliers import describe_distances, find_nonfinite
 from pipeline.prediction.predicted import NOTICE, EcgPrediction, RefusedEcg
 from pipeline.prediction.run_experts import load_run_experts
 from pipeline.runs.predictor import Predictor, load_predictor
@@ -243,7 +243,7 @@ class LiveRun:
         """
         self.check(coverage, tasks)
         features = self.embed(ecg)
-        refused = find_infinite(features)
+        refused = find_nonfinite(features)
         predictions = combine(self.calibrated, features, tasks or self.tasks, coverage)
         distances = relative_distances(self.calibrated, features)
         results: list[EcgPrediction | RefusedEcg] = []

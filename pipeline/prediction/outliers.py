@@ -29,7 +29,7 @@ def describe_distances(distances: Mapping[str, float]) -> tuple[str, ...]:
     )
 
 
-def find_infinite(features: Features) -> dict[int, str]:
+def find_nonfinite(features: Features) -> dict[int, str]:
     """Return a clause for each record with an embedding that is not finite.
 
     Args:

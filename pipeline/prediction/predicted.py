@@ -66,7 +66,7 @@ class RefusedEcg:
 
     Attributes:
         record: Id or path of the record.
-        reason: One of `pipeline.waveforms.decode.REASONS`, or ``not_finite``.
+        reason: One of `pipeline.waveforms.failures.REASONS`, or ``not_finite``.
         detail: One sentence for the user.
         notice: Intended use.
     """

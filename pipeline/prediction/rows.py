@@ -10,7 +10,7 @@ from pipeline.prediction.live_run import LiveRun
 from pipeline.prediction.predicted import EcgPrediction, RefusedEcg, TaskPrediction
 
 SEPARATOR = "; "
-"""Between the classes of a set and between warnings in one cell."""
+"""Separator of the classes of a set, and of warnings, in one cell."""
 
 Result = EcgPrediction | RefusedEcg
 
@@ -51,7 +51,7 @@ def _classes(targets_by_repeat: Sequence[Targets]) -> tuple[str, ...]:
 
 
 def to_row(result: Result) -> dict[str, Any]:
-    """Return a prediction or refusal as a flat row; columns without a value are missing."""
+    """Return a prediction or refusal as a flat row; columns without a value are omitted."""
     if isinstance(result, RefusedEcg):
         return {
             "record": result.record,

@@ -1,4 +1,4 @@
-"""The experts of a run, loaded with what its stores were made with."""
+"""The experts of a run, loaded with the settings and weights of its stores."""
 
 import json
 from collections.abc import Mapping, Sequence

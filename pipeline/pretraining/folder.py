@@ -1,4 +1,4 @@
-"""Folder of a pretraining: its definition, lists, curve and weights."""
+"""Folder of a pretraining run: its definition, lists, curve and weights."""
 
 import hashlib
 import json
@@ -88,7 +88,7 @@ def _file_digest(path: str) -> str:
 
 
 def check_folder(folder: Path, definition: dict[str, Any]) -> None:
-    """Check that a folder is new, empty, or contains the same pretraining.
+    """Check that a folder is new, empty, or contains the same pretraining run.
 
     Args:
         folder: The folder; need not exist.
@@ -103,7 +103,8 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
     if not file.exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(
-                f"{folder} is not empty and does not contain a pretraining; choose another --out."
+                f"{folder} is not empty and does not contain a pretraining run; choose another "
+                "--out."
             )
         return
     try:
@@ -114,14 +115,14 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
         names = definition.keys() if isinstance(found, dict) else ()
         different = [name for name in names if found.get(name) != definition[name]]
         raise UserError(
-            f"{folder} contains a pretraining with other options, data or versions (different: "
+            f"{folder} contains a pretraining run with other options, data or versions (different: "
             f"{', '.join(different) or 'all'}); repeat its options to resume it, or choose another "
             "--out."
         )
 
 
 def write_definition(folder: Path, definition: dict[str, Any], *, share: bool) -> None:
-    """Write the definition. The file identifies the folder as that of a pretraining.
+    """Write the definition. The file identifies the folder as that of a pretraining run.
 
     Args:
         folder: Folder of the pretraining.

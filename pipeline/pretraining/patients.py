@@ -1,4 +1,4 @@
-"""Choice of the records of a pretraining, by patient."""
+"""Selection of pretraining records by patient."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,15 @@ from pipeline.waveforms.errors import UnreadableRecord
 from stores.record_ids import RecordIds
 
 CHECK_BATCH = 64
+"""Records per batch when records are checked for readability."""
+
 Rows = Int[np.ndarray, " row"]
 """Rows of records in the data set's index."""
 
 
 @dataclass(frozen=True)
 class PretrainingRecords:
-    """The records of a pretraining.
+    """The records to pretrain on.
 
     Attributes:
         train: Rows of the training records in the data set's index.
@@ -39,7 +41,7 @@ class PretrainingRecords:
 def choose_records(
     dataset: Dataset, settings: PretrainSettings, log: Callable[[str], None]
 ) -> PretrainingRecords:
-    """Choose the records of a pretraining.
+    """Select the records to pretrain on, by patient.
 
     Args:
         dataset: The data set.
@@ -47,7 +49,7 @@ def choose_records(
         log: Called with lines of text.
 
     Returns:
-        The records of the patients that are not excluded.
+        The records of the patients who are not excluded.
 
     Raises:
         UserError: A file is invalid, or too few patients remain.

@@ -1,4 +1,4 @@
-"""Settings of a pretraining."""
+"""Settings of a pretraining run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Settings of a pretraining.
+    """Settings of a pretraining run.
 
     ECGs of test patients are excluded. These are the test patients of `enecg.train` with the same
     `seed`, `repeats`, `patients`, `folds`, `limit` and `records`, or the patients of

@@ -1,4 +1,4 @@
-"""State of a pretraining, written to its folder so that an interrupted one resumes."""
+"""State of a pretraining run, written to its folder so that an interrupted one resumes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +96,7 @@ def save_state(state: PretrainingState, folder: Path, *, share: bool) -> None:
 
     Args:
         state: The state.
-        folder: Folder of the pretraining.
+        folder: Folder of the pretraining run.
         share: Whether other users may read the file, subject to the umask.
     """
     document = vars(state) | {"epochs": [vars(errors) for errors in state.epochs]}
@@ -107,13 +107,13 @@ def load_state(folder: Path) -> PretrainingState | None:
     """Read the state in a folder.
 
     Args:
-        folder: Folder of the pretraining.
+        folder: Folder of the pretraining run.
 
     Returns:
         The state; None if there is none.
 
     Raises:
-        UserError: The file is damaged, or would execute code.
+        UserError: The file is damaged, would execute code, or was written by another version.
     """
     path = folder / STATE
     if not path.exists():

@@ -82,7 +82,7 @@ def random_weights_table(run: RunResults) -> Table:
     ]
     note = (
         f"Experts and random weights: {MEASURED} are better. Both have the same heads and "
-        "patients. Experts with random weights are not part of the gate and of ensembles."
+        "patients. Experts with random weights are not part of the gate or of ensembles."
     )
     return Table(RANDOM_TITLE, ("", *column_headings(run)), tuple(rows), notes=(note,))
 

@@ -56,6 +56,9 @@ class EcgDrawings:
 
     Attributes:
         figures: Drawn ECGs by record id.
+
+    Raises:
+        UserError: The run was trained on another data set.
     """
 
     def __init__(self, dataset: Dataset, run: RunResults) -> None:

@@ -166,8 +166,7 @@ def _explain_undefined(run: RunResults, task: TaskSummary) -> list[str]:
             if undefined:
                 notes.append(
                     f"{task.title}: {measure.metric} is undefined in {undefined} of "
-                    f"{len(measure.values)} "
-                    "repeats, where all test records have the same label; the mean is over the "
-                    "other repeats."
+                    f"{len(measure.values)} repeats, where all test records have the same label; "
+                    "the mean is over the other repeats."
                 )
     return list(dict.fromkeys(notes))

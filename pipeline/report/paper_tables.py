@@ -39,7 +39,6 @@ TITLES = {
     "3": "Table 3: ensembles of the experts",
 }
 
-
 FURTHER_TABLES: dict[
     str, tuple[Callable[[RunResults], Table], Callable[[RunResults], Collection[Any]], str]
 ] = {

@@ -1,4 +1,4 @@
-"""Plot of the reconstruction errors of a pretraining by epoch."""
+"""Plot of the reconstruction errors of a pretraining run by epoch."""
 
 from collections.abc import Sequence
 

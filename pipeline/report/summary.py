@@ -78,8 +78,10 @@ def list_facts(run: RunResults) -> list[tuple[str, str]]:
     ]
     heads = settings.get("fit", {}).get("adaptation")
     if isinstance(heads, str):
-        place = next(place for place, (name, _) in enumerate(facts) if name == "Trained on")
-        facts.insert(place, ("Heads", heads))
+        position = next(
+            position for position, (name, _) in enumerate(facts) if name == "Trained on"
+        )
+        facts.insert(position, ("Heads", heads))
     return facts
 
 

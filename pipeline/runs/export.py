@@ -59,7 +59,7 @@ def export_run(folder: Path, out: Path) -> None:
 
 
 def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Read a file of a run. Links are refused, because their targets could be private files."""
+    """Read a file of a run. Links are rejected, because their targets could be private files."""
     try:
         descriptor = open_regular(file)
         try:

@@ -23,18 +23,18 @@ UNFINISHED = "unfinished"
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
-    """Check that `folder` is new or empty, or contains an earlier run.
+    """Check that `folder` is new or empty, or contains an earlier output of the same kind.
 
     Args:
         folder: Output folder; need not exist.
-        markers: Names of files that identify an earlier run.
-        kind: Kind of output for error messages, ``"run"`` or ``"evaluation"``.
+        markers: Names of files that identify an earlier output of this kind.
+        kind: Kind of output for error messages, such as ``"run"`` or ``"evaluation"``.
 
     Returns:
         The folder with ``~`` expanded.
 
     Raises:
-        UserError: `folder` is a file, or is not empty and does not contain an earlier run.
+        UserError: `folder` is a file, or is not empty and does not contain an earlier output.
     """
     folder = folder.expanduser()
     if folder.is_file():

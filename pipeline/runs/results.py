@@ -23,9 +23,7 @@ from pipeline.runs.run_documents import Config, Provenance, damaged_message, ope
 from pipeline.runs.task_summary import TaskSummary
 
 CONFIG = "config.json"
-
 RESULTS = "results.json"
-
 PROVENANCE = "provenance.json"
 PREDICTIONS = "predictions.parquet"
 

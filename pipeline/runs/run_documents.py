@@ -19,7 +19,7 @@ _Number = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    """Base of models without type conversion, because the original document is used."""
+    """Base of models that validate types without conversion, because callers use the document."""
 
     model_config = ConfigDict(strict=True)
 

@@ -120,7 +120,7 @@ class SavedRun:
             return load_heads(self._repeat_folder(repeat) / "heads" / expert, outputs)
 
     def ridge(self, repeat: int) -> dict[str, tuple[str, TaskHeads]]:
-        """Load the baseline of ridge regression.
+        """Load the ridge regression baseline.
 
         Args:
             repeat: Index of the repeat.
@@ -154,7 +154,7 @@ class SavedRun:
 
     @property
     def mixture(self) -> Mixture:
-        """Whether the gate averages probabilities (the default) or logits."""
+        """What the gate averages: ``"probabilities"`` (the default) or ``"logits"``."""
         with self._translate_errors():
             given = self.config["settings"]["fit"].get("mixture", "probabilities")
         if given not in get_args(Mixture):

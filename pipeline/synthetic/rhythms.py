@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int8
 from numpy.random import Generator
 
 from enecg.ecg_format import SECONDS
@@ -118,7 +118,7 @@ class Beats:
     """
 
     time_s: Float64[np.ndarray, " beat"]
-    kind: np.ndarray
+    kind: Int8[np.ndarray, " beat"]
     mean_rr_s: float
     atrial_hz: float = 0.0
 

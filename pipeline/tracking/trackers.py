@@ -20,7 +20,7 @@ def _log_to_mlflow(run: TrackedRun) -> str:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         address = (run.folder.resolve().parent / "mlruns").as_uri()
-        # MLflow 3 refuses a folder without this variable. Its databases need the full package.
+        # MLflow 3 rejects a folder without this variable. Its databases need the full package.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         # Usage statistics require network access.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,4 +1,4 @@
-"""Check that test patients of a run were not in the pretraining of its experts."""
+"""Check that test patients of a run were not in the pretraining data of its experts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.training.splits import Splits
 def check_pretraining(
     splits: Splits, inputs: Inputs, settings: TrainSettings, base: Path | None = None
 ) -> tuple[Splits, tuple[PretrainedExpert, ...]]:
-    """Check that no test patient was in the pretraining of an expert, or exclude such patients.
+    """Check that no test patient was in an expert's pretraining data, or exclude such patients.
 
     Args:
         splits: The cohorts of all repeats.
@@ -28,11 +28,11 @@ def check_pretraining(
 
     Returns:
         The splits without the excluded patients, with notes on excluded patients and on validation
-        patients who were in a pretraining; and the experts with pretrained weights.
+        patients in the pretraining data of an expert; and the experts with pretrained weights.
 
     Raises:
-        UserError: A test patient was in a pretraining and `settings.exclude_pretrained` is False,
-            or the list of the patients of a pretraining on this data set is missing.
+        UserError: A test patient was in the pretraining data and `settings.exclude_pretrained` is
+            False, or the list of the patients of a pretraining run on this data set is missing.
     """
     pretrained = find_pretrained(
         [store.provenance for store in inputs.cache.experts.values()],

@@ -181,7 +181,7 @@ def check_cohorts(
     *,
     exclude: bool,
 ) -> tuple[tuple[Cohort, ...], tuple[str, ...]]:
-    """Ensure that no test patient was in the pretraining of an expert.
+    """Ensure that no test patient was in the pretraining data of an expert.
 
     Args:
         cohorts: The cohort of each repeat.
@@ -217,7 +217,7 @@ def count_validation_patients(
     pretrained: Sequence[PretrainedExpert],
     patient_id: "pd.Series[Any]",
 ) -> tuple[str, ...]:
-    """Count the validation patients who were in the pretraining of an expert.
+    """Count the validation patients who were in the pretraining data of an expert.
 
     They are not excluded, because they are not test patients.
 
@@ -239,9 +239,9 @@ def count_validation_patients(
             )
             repeats = " (by repeat)" if len(cohorts) > 1 else ""
             notes.append(
-                f"Validation patients in the pretraining of {expert.expert}: {counts}{repeats}. "
-                f"Validation losses of {expert.expert}, by which epochs, thresholds and the gate "
-                "are chosen, may be lower than on new patients."
+                f"Validation patients in the pretraining data of {expert.expert}: "
+                f"{counts}{repeats}. Validation losses of {expert.expert}, by which epochs, "
+                "thresholds and the gate are chosen, may be lower than on new patients."
             )
     return tuple(notes)
 
@@ -249,7 +249,7 @@ def count_validation_patients(
 def find_seen(
     patients: RecordIds, pretrained: Sequence[PretrainedExpert], where: str, remedy: str | None
 ) -> Bool[np.ndarray, " record"]:
-    """Find the test records of patients who were in the pretraining of an expert.
+    """Find the test records of patients who were in the pretraining data of an expert.
 
     Args:
         patients: Patient of each test record.
@@ -272,13 +272,13 @@ def find_seen(
         if mask.any() and remedy is not None:
             raise UserError(
                 f"{len(np.unique(patients[mask])):,} of the {len(np.unique(patients)):,} test "
-                f"patients of {where} were in the pretraining of {expert.expert} on "
+                f"patients of {where} were in the pretraining data of {expert.expert} on "
                 f"{expert.pretraining.dataset}; {remedy}."
             )
     if len(seen) and seen.all():
         raise UserError(
-            f"All test patients of {where} were in the pretraining of an expert; use other weights "
-            "or other test patients."
+            f"All test patients of {where} were in the pretraining data of an expert; use other "
+            "weights or other test patients."
         )
     return seen
 
@@ -286,7 +286,7 @@ def find_seen(
 def _describe_excluded(patients: RecordIds, seen: Bool[np.ndarray, " record"], where: str) -> str:
     return (
         f"Excluded {int(seen.sum()):,} test records of {len(np.unique(patients[seen])):,} patients "
-        f"from {where}, because they were in the pretraining of an expert."
+        f"from {where}, because they were in the pretraining data of an expert."
     )
 
 
@@ -297,7 +297,7 @@ def check_unseen(
     *,
     exclude: bool,
 ) -> tuple[Bool[np.ndarray, "repeat record"], tuple[str, ...]]:
-    """Ensure that no patient of an evaluation was in the pretraining of an expert.
+    """Ensure that no patient of an evaluation was in the pretraining data of an expert.
 
     Args:
         unseen: Records to evaluate, for each repeat of the run.

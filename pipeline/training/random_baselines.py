@@ -28,7 +28,7 @@ def add_random_baselines(
     """Train heads on embeddings with random weights, and predict the test records of all repeats.
 
     The heads are trained like those of the experts, with the same settings, cohorts and seeds. They
-    are not part of the gate and of ensembles.
+    are not part of the gate or of ensembles.
 
     Args:
         repeats: The trained repeats.

@@ -54,7 +54,7 @@ class Repeat:
             predictions. They are from the saved heads, except that linear paths are fitted without
             the record's patient.
         parameters: Numbers of trainable and of all parameters, by method.
-        ridge: The baseline of ridge regression.
+        ridge: The ridge regression baseline.
         validation_loss: Loss on validation records, by method and task.
     """
 

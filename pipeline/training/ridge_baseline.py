@@ -1,4 +1,4 @@
-"""The baseline of ridge regression on the embedding of one expert, chosen on validation records."""
+"""The ridge regression baseline: the embedding of one expert, chosen on validation records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -21,7 +21,6 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
   task trains its own LoRA adapter and output layer.
 """
 
-
 WORKING_COPIES = 6
 """Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
 embeddings, a float64 copy for ridge regressions, and intermediate results."""
@@ -127,13 +126,13 @@ class TrainSettings:
             before `limit`. Default: all.
         exclude_pretrained: Whether to exclude test patients on whose ECGs an expert was pretrained,
             instead of raising an error. Default: False.
-        pretraining_patients: Lists of the patients of a pretraining, if they are not beside the
+        pretraining_patients: Lists of the patients of a pretraining run, if they are not beside the
             weights. Default: none.
         label_fractions: Fractions of the training and validation patients to train on in
             addition, for label-efficiency curves, each above 0 and at most 1. Default: none.
-        baselines: ``random`` (seed 0) or ``random:SEED``: also evaluate experts with published
-            weights or weights from a file with random weights. These are not part of the gate and
-            of ensembles. Default: none.
+        baselines: ``random`` (seed 0) or ``random:SEED``: for each expert with published weights or
+            weights from a file, also evaluate the same expert with random weights. These are not
+            part of the gate or of ensembles. Default: none.
         leave_one_out: Whether to also train the gate without each expert. Default: False.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.

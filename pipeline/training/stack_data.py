@@ -175,6 +175,9 @@ class StackedData:
         Args:
             repeats: Repeat of each group.
             rows: Indices of records within that repeat.
+
+        Returns:
+            The features as float32.
         """
         if self.standardized is not None:
             return self.standardized[repeats.unsqueeze(1), rows]

@@ -128,7 +128,7 @@ def sweep(
 
     Raises:
         UserError: The folder contains a different sweep, an option is invalid, stores or labels are
-            missing or invalid, or a test patient was in the pretraining of an expert.
+            missing or invalid, or a test patient was in the pretraining data of an expert.
         StoreError: A store is incomplete or damaged.
     """
     device = resolve_device(settings.train.device)

@@ -82,10 +82,10 @@ def to_ecg(signals: LeadSignals, options: DecodeOptions) -> Float32[np.ndarray, 
     if signals.is_short or signals.checksum_mismatches or not is_valid:
         for failure in find_failures(signals, options):
             raise UnreadableRecord(failure.reason, failure.detail)
-    return _resample(_fill_up(signals.mv, signals.rate_hz))
+    return _resample(_extend(signals.mv, signals.rate_hz))
 
 
-def _fill_up(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
+def _extend(mv: Float32[np.ndarray, "12 time"], rate_hz: float) -> Float32[np.ndarray, "12 full"]:
     """Extend a record to ten seconds with its end in reverse."""
     missing = full_length(rate_hz) - mv.shape[1]
     return np.pad(mv, ((0, 0), (0, missing)), mode="symmetric") if missing > 0 else mv

@@ -52,7 +52,7 @@ class ObjectFiles:
 
     def read(self, name: str, limit: int) -> Content:
         """Read the beginning of a file; see `RecordFiles.read`."""
-        # Do not send range requests: some web servers do not support them, and S3 refuses them for
+        # Do not send range requests: some web servers do not support them, and S3 rejects them for
         # empty objects.
         with self._translate_errors(name):
             response = obstore.get(self._client, normalize_name(name))

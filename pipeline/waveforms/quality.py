@@ -20,7 +20,7 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 DUPLICATE_RECORDING = "duplicate_recording"
 
 FINDINGS = {
-    "short_record": "record lasts less than 10 s, and was filled up with its end in reverse",
+    "short_record": "record is shorter than 10 s, and was extended with its end in reverse",
     "clipped": "plateaus at the minimum or maximum of {leads}",
     "lead_off": "constant signal, or a range below 10 uV, in {leads}",
     "repeated_lead": "several signals of lead {leads} have the same samples",

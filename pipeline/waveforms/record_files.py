@@ -62,6 +62,12 @@ class RecordFiles(Protocol):
 def normalize_name(name: str) -> str:
     """Return a file name in its shortest form: ``a//./b`` becomes ``a/b``.
 
+    Args:
+        name: Name of a file, relative to the data set's folder.
+
+    Returns:
+        The normalized name.
+
     Raises:
         OutsideRootError: The name is absolute or contains ``..``, a backslash or a NUL.
     """

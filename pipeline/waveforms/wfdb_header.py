@@ -96,7 +96,7 @@ class Signals:
     Each tuple has one element per signal.
 
     Attributes:
-        formats: Keys of `FORMATS`; empty if invalid.
+        formats: Keys of `FORMATS`; an empty string if invalid.
         offsets: Byte offset of the samples in the signal's file.
         gains: ADC units per physical unit.
         baselines: ADC value at 0 physical units.
@@ -206,6 +206,9 @@ class Header:
 
 def parse_header(content: bytes) -> Header:
     """Parse the content of a header file.
+
+    Args:
+        content: Content of the file, in UTF-8 or Latin-1.
 
     Returns:
         The header of a record in one segment.

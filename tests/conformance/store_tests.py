@@ -29,7 +29,6 @@ LAYOUT: dict[str, Any] = {
     "shard_rows": 4,
 }
 
-
 Ids = Callable[[Iterable[int]], np.ndarray]
 
 

@@ -286,13 +286,13 @@ def test_suggested_extract_command_is_accepted_by_the_command_line(folder: str, 
         ("dlinear.moving_average=15", "tempo.x=1"),
         DecodeOptions("mirror", derive_leads=True),
     )
-    place = tmp_path / folder
-    command = extract_command(f"mimic-iv-ecg:{place}", place, selection, 5, place / "ids.txt")
+    path = tmp_path / folder
+    command = extract_command(f"mimic-iv-ecg:{path}", path, selection, 5, path / "ids.txt")
     words = shlex.split(command)
     assert words[:2] == ["enecg", "extract"]
     _, bound, _ = enecg().parse_args(words[1:], exit_on_error=False)
-    assert bound.arguments["dataset"] == f"mimic-iv-ecg:{place}"
-    assert bound.arguments["records"] == place / "ids.txt"
+    assert bound.arguments["dataset"] == f"mimic-iv-ecg:{path}"
+    assert bound.arguments["records"] == path / "ids.txt"
     assert bound.arguments["limit"] == 5
     assert bound.arguments["expert_settings"] == ("dlinear.moving_average=15",)
     assert bound.arguments["weights"] == ("random:0,timesnet@random:1",)

@@ -2,11 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import (
-    DEFAULTS,
-    set_defaults,
-    use_temporary_home,
-)
+from flows.environment import DEFAULTS, set_defaults, use_temporary_home
 
 
 def test_telemetry_is_off_by_default():
@@ -82,7 +78,7 @@ PROFILE = 'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab:4200/ap
 
 
 @pytest.mark.parametrize(
-    ("environ", "files", "named"),
+    ("environ", "files", "configured"),
     [
         ({}, {}, False),
         ({"PREFECT_API_URL": "http://lab:4200/api"}, {}, True),
@@ -95,7 +91,7 @@ PROFILE = 'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab:4200/ap
     ],
 )
 def test_configured_server_is_found_and_prefect_imported_only_if_a_file_may_configure_one(
-    environ: dict[str, str], files: dict[str, str], named: bool, run_executable, tmp_path: Path
+    environ: dict[str, str], files: dict[str, str], configured: bool, run_executable, tmp_path: Path
 ):
     for name, text in files.items():
         path = tmp_path / name
@@ -103,11 +99,11 @@ def test_configured_server_is_found_and_prefect_imported_only_if_a_file_may_conf
         path.write_text(text)
     (tmp_path / "home").mkdir(exist_ok=True)
     code = (
-        "import os, sys; from flows.environment import names_prefect_server as n; "
-        "print(n(os.environ), 'prefect' in sys.modules)"
+        "import os, sys; from flows.environment import has_prefect_server; "
+        "print(has_prefect_server(os.environ), 'prefect' in sys.modules)"
     )
     environ = {"PREFECT_HOME": str(tmp_path / "home"), **environ}
     done = run_executable("python", "-c", code, folder=tmp_path, **environ)
     found, imported = done.stdout.split()
-    assert found == str(named), done.stderr
+    assert found == str(configured), done.stderr
     assert imported == str(any("url" in text.lower() for text in files.values()))

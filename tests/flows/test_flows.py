@@ -166,7 +166,7 @@ def test_pretrain_writes_the_weights_and_an_artifact(parameters: dict[str, Any],
 def test_user_error_in_pretrain_fails_the_run(parameters: dict[str, Any], tmp_path: Path):
     other = {"dataset": parameters["dataset"], "out": tmp_path, "expert": "dlinear"}
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"is not empty and does not contain a pretraining; "):
+    with pytest.raises(UserError, match=r"is not empty and does not contain a pretraining run; "):
         pretrain(**other)
 
 

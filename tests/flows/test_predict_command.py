@@ -110,7 +110,7 @@ def test_csv_and_parquet_have_the_same_rows(
     assert table["age"].dropna().tolist() == pytest.approx(values)
 
 
-def test_list_on_standard_input(
+def test_paths_are_read_from_standard_input(
     run: Path, paths: list[Path], run_enecg: RunCommand, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(str, paths)) + "\n\n"))

@@ -55,7 +55,7 @@ def set_response(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200
         (b'"soon"', "is not the API of a Prefect server"),
     ],
 )
-def test_an_incompatible_server_is_a_user_error(
+def test_incompatible_server_is_a_user_error(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, message: str
 ):
     set_response(monkeypatch, body)
@@ -66,14 +66,14 @@ def test_an_incompatible_server_is_a_user_error(
 @pytest.mark.parametrize(
     ("body", "status"), [(json.dumps(prefect.__version__).encode(), 200), (b"", 503)]
 )
-def test_a_compatible_or_busy_server_is_accepted(
+def test_compatible_or_busy_server_is_accepted(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
 ):
     set_response(monkeypatch, body, status)
     preflight.check_server(server)
 
 
-def test_a_wrong_password_is_a_user_error_that_names_the_variable(
+def test_wrong_password_is_a_user_error_that_names_the_variable(
     server: str, monkeypatch: pytest.MonkeyPatch
 ):
     set_response(monkeypatch, json.dumps(prefect.__version__).encode())
@@ -87,20 +87,20 @@ def test_a_wrong_password_is_a_user_error_that_names_the_variable(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://user:secret@127.0.0.1:9/api"])
-def test_an_unreachable_server_is_a_user_error_without_credentials(url: str):
+def test_unreachable_server_is_a_user_error_without_credentials(url: str):
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9/api does not respond[^\n]*\.$") as raised:
         preflight.check_server(url)
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_that_is_not_a_database_is_a_user_error(tmp_path: Path):
+def test_file_that_is_not_a_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_text("these are notes, not a database")
     with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; move it away"):
         preflight.check_database(path)
 
 
-def test_a_truncated_database_is_a_user_error(tmp_path: Path):
+def test_truncated_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_bytes(b"SQLite format 3\x00" + bytes(100))
     with pytest.raises(UserError, match=rf"^{path} cannot be read"):
@@ -116,13 +116,13 @@ def write_database(path: Path, revision: str) -> Path:
     return path
 
 
-def test_a_database_of_a_newer_prefect_is_a_user_error(tmp_path: Path):
+def test_database_of_a_newer_prefect_is_a_user_error(tmp_path: Path):
     path = write_database(tmp_path / "prefect.db", "ffffffffffff")
     with pytest.raises(UserError, match=rf"^{path} was written by a newer version of Prefect than"):
         preflight.check_database(path)
 
 
-def test_a_missing_empty_or_known_database_is_accepted(tmp_path: Path):
+def test_missing_empty_or_known_database_is_accepted(tmp_path: Path):
     preflight.check_database(tmp_path / "missing.db")
     (tmp_path / "empty.db").touch()
     preflight.check_database(tmp_path / "empty.db")
@@ -132,7 +132,7 @@ def test_a_missing_empty_or_known_database_is_accepted(tmp_path: Path):
     preflight.check_database(tmp_path / "new.db")
 
 
-def test_a_home_that_is_a_file_is_a_user_error(tmp_path: Path):
+def test_home_that_is_a_file_is_a_user_error(tmp_path: Path):
     (tmp_path / "home").touch()
     with pytest.raises(UserError, match=rf"^PREFECT_HOME {tmp_path}/home cannot be written"):
         preflight.check_home(tmp_path / "home")
@@ -140,7 +140,7 @@ def test_a_home_that_is_a_file_is_a_user_error(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "http_proxy"])
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4"])
-def test_a_socks_proxy_without_the_package_socksio_is_a_user_error(
+def test_socks_proxy_without_the_package_socksio_is_a_user_error(
     name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
 ):
     environ = {name: f"{scheme}://127.0.0.1:1080"}
@@ -150,6 +150,6 @@ def test_a_socks_proxy_without_the_package_socksio_is_a_user_error(
     preflight.check_socks_proxy({name: "http://proxy.example:3128"})
 
 
-def test_a_socks_proxy_with_the_package_socksio_is_accepted(monkeypatch: pytest.MonkeyPatch):
+def test_socks_proxy_with_the_package_socksio_is_accepted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda _: object())
     preflight.check_socks_proxy({"ALL_PROXY": "socks5://127.0.0.1:1080"})

@@ -1,4 +1,4 @@
-"""A pretraining whose process is killed resumes with the same weights, bit for bit."""
+"""A pretraining run whose process is killed resumes with the same weights, bit for bit."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def kill_after_checkpoints(process: "subprocess.Popen[bytes]", state: Path, coun
     seen = {state.stat().st_mtime_ns} if state.exists() else set()
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while len(seen) < count + 1:
-        assert process.poll() is None, "the pretraining ended before it was killed"
+        assert process.poll() is None, "the pretraining run ended before it was killed"
         assert time.monotonic() < deadline
         if state.exists():
             seen.add(state.stat().st_mtime_ns)
@@ -46,7 +46,7 @@ def kill_after_checkpoints(process: "subprocess.Popen[bytes]", state: Path, coun
     assert process.wait() == -signal.SIGKILL
 
 
-def test_killed_pretraining_resumes_with_the_same_weights(synthetic_dir: Path, tmp_path: Path):
+def test_killed_pretraining_run_resumes_with_the_same_weights(synthetic_dir: Path, tmp_path: Path):
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(dataset, whole).wait(TIMEOUT_SECONDS) == 0

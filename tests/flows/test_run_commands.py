@@ -146,7 +146,7 @@ def test_compare_writes_a_page_with_paired_differences(drawn: Path, tmp_path: Pa
     assert (done.code, done.out) == (0, f"Wrote {out}.\n")
     page = out.read_text()
     assert "<td>seed</td><td>0</td><td>7</td>" in page
-    # The predictions are the same, so that the paired difference is 0 in all draws.
+    # The predictions are the same, so the paired difference is 0 in all draws.
     assert "<td>+0.000\n[+0.000, +0.000]</td><td>–</td>" in page
     assert "other: no paired differences, because its patients are not the same." in page
     assert 'aria-label="Age: scores"' in page

@@ -34,7 +34,7 @@ def build(folder: Path) -> None:
     ],
     ids=lambda changes: str(changes)[:40],
 )
-def test_absurd_sizes_of_a_moment_are_refused(changes: dict[str, Any], tmp_path: Path):
+def test_absurd_sizes_of_a_moment_model_are_rejected(changes: dict[str, Any], tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"t5_config": {"d_model": 512, **changes}}))
     with pytest.raises(UserError, match="more than any MOMENT has"):
         build(tmp_path)
@@ -42,7 +42,7 @@ def test_absurd_sizes_of_a_moment_are_refused(changes: dict[str, Any], tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "device", "large"])
-def test_irregular_configuration_is_refused(kind: str, tmp_path: Path):
+def test_irregular_configuration_is_rejected(kind: str, tmp_path: Path):
     config = tmp_path / "config.json"
     if kind == "FIFO":
         os.mkfifo(config)

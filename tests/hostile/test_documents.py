@@ -305,7 +305,7 @@ def test_nesting_is_limited():
         parse_document(b"[" + deepest + b"]")
 
 
-def test_location_outside_a_local_root_is_refused(tmp_path: Path):
+def test_location_outside_a_local_root_is_rejected(tmp_path: Path):
     root = locate(tmp_path / "root").root
     for key in ("../x", "a/../../x", "/x", "a//x"):
         for method in (root.read, root.children, root.delete):

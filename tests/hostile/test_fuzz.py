@@ -61,13 +61,13 @@ def fuzz(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def mutate(document: Any, data: st.DataObject) -> Any:
-    """Return a document in which a value at a random place is replaced."""
+    """Return a document in which a value at a random position is replaced."""
     if isinstance(document, dict) and document and data.draw(st.booleans()):
         key = data.draw(st.sampled_from(sorted(document)))
         return document | {key: mutate(document[key], data)}
     if isinstance(document, list) and document and data.draw(st.booleans()):
-        place = data.draw(st.integers(0, len(document) - 1))
-        return [*document[:place], mutate(document[place], data), *document[place + 1 :]]
+        position = data.draw(st.integers(0, len(document) - 1))
+        return [*document[:position], mutate(document[position], data), *document[position + 1 :]]
     return data.draw(VALUES)
 
 
@@ -95,7 +95,7 @@ def nothing_outside_is_written(root: Path) -> Iterator[None]:
 
 @fuzz
 @given(data=st.data(), name=st.sampled_from(["", "embedding/", "status/", "record_id/"]))
-def test_metadata(root: Path, data: st.DataObject, name: str):
+def test_random_metadata_is_read_or_raises_store_error(root: Path, data: st.DataObject, name: str):
     (folder,) = root.glob("ludb/1.0.1/dlinear/*")
     path = folder / f"{name}zarr.json"
     original = path.read_bytes()
@@ -113,7 +113,7 @@ def test_metadata(root: Path, data: st.DataObject, name: str):
 
 @fuzz
 @given(data=st.data())
-def test_leases(root: Path, data: st.DataObject):
+def test_random_lease_is_parsed_or_ignored(root: Path, data: st.DataObject):
     (store,) = open_stores(root).stores
     folder = Path(str(leases_folder(store.location)))
     path = folder / "00000077.json"
@@ -129,7 +129,7 @@ def test_leases(root: Path, data: st.DataObject):
 
 @fuzz
 @given(data=st.data())
-def test_run_records(root: Path, data: st.DataObject):
+def test_random_run_record_is_read_or_skipped(root: Path, data: st.DataObject):
     (store,) = open_stores(root).stores
     folder = Path(str(runs_folder(store.location)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,9 @@ def test_run_records(root: Path, data: st.DataObject):
 
 @fuzz
 @given(data=st.data(), name=st.sampled_from(["config", "results", "provenance"]))
-def test_run_folders(root: Path, tmp_path: Path, data: st.DataObject, name: str):
+def test_random_run_folder_is_read_or_raises_user_error(
+    root: Path, tmp_path: Path, data: st.DataObject, name: str
+):
     folder = tmp_path / "run"
     if not folder.exists():
         make_run(folder)
@@ -166,7 +168,9 @@ def test_run_folders(root: Path, tmp_path: Path, data: st.DataObject, name: str)
 
 @fuzz
 @given(data=st.data())
-def test_label_files(root: Path, tmp_path: Path, data: st.DataObject):
+def test_random_label_file_is_read_or_raises_user_error(
+    root: Path, tmp_path: Path, data: st.DataObject
+):
     suffix = data.draw(st.sampled_from([".csv", ".csv.gz", ".parquet"]))
     path = tmp_path / f"labels{suffix}"
     cells = st.text(max_size=6) | st.integers().map(str)

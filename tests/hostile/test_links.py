@@ -68,11 +68,11 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize("place", LINKS)
+@pytest.mark.parametrize("location", LINKS)
 def test_garbage_behind_links_is_kept_and_the_target_is_named(
-    place: str, root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
+    location: str, root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
 ):
-    link = root / DATASET / LINKS[place](root)
+    link = root / DATASET / LINKS[location](root)
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.exists():
         link.rename(outside / "moved")
@@ -89,15 +89,15 @@ def test_garbage_behind_links_is_kept_and_the_target_is_named(
     list(remove_garbage(find_garbage(locate(root))))
     assert contents(outside) == before
     # A link in a folder that is garbage is removed with it, but not its target.
-    assert link.is_symlink() or place == "a chunk"
+    assert link.is_symlink() or location == "a chunk"
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("place", ["leases", "runs", "leases/dlinear", "runs/dlinear"])
+@pytest.mark.parametrize("location", ["leases", "runs", "leases/dlinear", "runs/dlinear"])
 def test_stores_beside_linked_leases_and_runs_are_listed(
-    place: str, root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
+    location: str, root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
 ):
-    link = root / DATASET / place
+    link = root / DATASET / location
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.exists():
         link.rename(outside / "moved")

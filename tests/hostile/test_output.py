@@ -210,7 +210,7 @@ def test_changed_byte_with_restored_time_changes_the_digest(
     assert digests.file_sha256(path) != first
 
 
-def test_compressed_checkpoint_is_refused(tmp_path: Path):
+def test_compressed_checkpoint_is_rejected(tmp_path: Path):
     import zipfile
 
     torch.save({"x": torch.zeros(10**6)}, tmp_path / "stored.pt")
@@ -227,7 +227,7 @@ def test_compressed_checkpoint_is_refused(tmp_path: Path):
         detect_format(Path("/dev/zero"))
 
 
-def test_label_tables_that_are_too_large_are_refused(tmp_path: Path):
+def test_label_tables_that_are_too_large_are_rejected(tmp_path: Path):
     bomb = tmp_path / "bomb.parquet"
     column = pa.repeat(1, 10**7 + 1)
     pq.write_table(pa.table({"record_id": column, "age": column}), bomb)
@@ -240,7 +240,7 @@ def test_label_tables_that_are_too_large_are_refused(tmp_path: Path):
 
 
 def table_files(folder: Path) -> Iterator[Path]:
-    """Make files that are no tables, or small files of large ones."""
+    """Yield files that are not tables, or small files that contain large tables."""
     for suffix in (".csv", ".parquet"):
         for name in ("fifo", "folder", "device", "sparse"):
             path = folder / f"{name}{suffix}"
@@ -266,7 +266,7 @@ def table_files(folder: Path) -> Iterator[Path]:
     yield from (folder / "text.parquet", folder / "ids.parquet")
 
 
-def test_files_that_are_no_tables_are_refused_at_once(
+def test_files_that_are_not_tables_are_rejected_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("pipeline.datasets.table_file.MAX_BYTES", 10**8)

@@ -139,7 +139,7 @@ def test_run_folder_is_private_unless_shared(
     assert stat.S_IMODE((tmp_path / "shared" / "config.json").stat().st_mode) == 0o644
 
 
-def test_second_writer_is_refused_and_the_first_finishes(tmp_path: Path):
+def test_second_writer_is_rejected_and_the_first_finishes(tmp_path: Path):
     folder = tmp_path / "run"
     entered, leave = threading.Event(), threading.Event()
 

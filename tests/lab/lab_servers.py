@@ -116,7 +116,7 @@ def postgres_programs() -> Path:
 
 
 def start_postgres(lab: Lab) -> Path:
-    """Start an empty Postgres server, which refuses to run as root, and return its folder."""
+    """Start an empty Postgres server, which cannot run as root, and return its folder."""
     programs = postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="enecg-lab-"))
     options: dict[str, Any] = {}

@@ -64,7 +64,7 @@ def test_files_are_valid(files: tuple[Path, ...], profile: tuple[str, ...], tmp_
 
 
 @pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "PREFECT_AUTH", "ENECG_UID"])
-def test_a_missing_value_is_an_error_that_names_the_variable(name: str, tmp_path: Path):
+def test_missing_value_is_an_error_that_names_the_variable(name: str, tmp_path: Path):
     filled = {key: value or f"/{key}" for key, value in example().items()}
     checked = config({**filled, name: ""}, tmp_path, "--file", str(BASE))
     assert checked.returncode != 0

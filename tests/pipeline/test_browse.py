@@ -36,7 +36,7 @@ def test_cka_is_one_after_rotation_and_zero_for_unrelated_embeddings():
     np.testing.assert_allclose(np.diag(cka), 1)
 
 
-def test_the_page_has_a_map_of_each_expert_and_marks_untrained_ones(
+def test_page_has_a_map_of_each_expert_and_marks_untrained_ones(
     root: Path, synthetic_dir: Path, tmp_path: Path
 ):
     out = tmp_path / "map.html"
@@ -71,7 +71,7 @@ def test_neighbors_are_those_of_an_exact_search_for_any_block_size(
     assert find_neighbors(store, int(known[3]), count=4) == found
 
 
-def test_the_command_prints_neighbors_with_their_labels(
+def test_command_prints_neighbors_with_their_labels(
     root: Path, synthetic_dir: Path, capsys: pytest.CaptureFixture[str]
 ):
     (store,) = select_stores(root, None, ["measurements"])

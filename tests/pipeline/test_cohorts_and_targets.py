@@ -17,7 +17,7 @@ def test_split_is_by_patient():
     assert len(cohort.record_id) == 150
 
 
-def test_cohort_depends_on_seed_only():
+def test_cohort_depends_only_on_the_seed():
     patient = np.arange(100)
     first, again, other = (draw_cohort(patient, patient, patients=60, seed=s) for s in (1, 1, 2))
     assert np.array_equal(first.record_id, again.record_id)
@@ -41,7 +41,9 @@ def test_regression_labels_are_standardized_and_decoded():
 
 def test_classes_are_14_most_frequent_diagnoses_and_others():
     words = [f"rhythm {number:02}" for number in range(20)]
-    training = pd.Series([word for place, word in enumerate(words) for _ in range(30 - place)])
+    training = pd.Series(
+        [word for position, word in enumerate(words) for _ in range(30 - position)]
+    )
     targets = fit_targets(TASKS["arrhythmia"], training.sample(frac=1, random_state=0))
     assert targets.classes == (*words[:14], OTHER_CLASS)
     seen = targets.encode(pd.Series(["rhythm 01", "rhythm 19", "unknown", None]))

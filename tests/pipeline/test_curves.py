@@ -14,23 +14,23 @@ from pipeline.evaluation.scores import compute_score
 
 
 def test_roc_curve_of_one_repeat_is_that_of_scikit_learn():
-    made = predict("sex", ENSEMBLE, 0, records=500)
-    assert made.probability is not None
-    curve = mean_roc_curve([made])
+    predictions = predict("sex", ENSEMBLE, 0, records=500)
+    assert predictions.probability is not None
+    curve = mean_roc_curve([predictions])
     assert curve is not None
-    x, y, _ = roc_curve(made.truth, made.probability[:, 1])
+    x, y, _ = roc_curve(predictions.truth, predictions.probability[:, 1])
     highest = np.array([y[x == value].max() for value in x])
     np.testing.assert_allclose(curve.y, np.interp(GRID, x, highest), atol=0.02)
-    area = roc_auc_score(made.truth, made.probability[:, 1])
+    area = roc_auc_score(predictions.truth, predictions.probability[:, 1])
     assert abs(np.trapezoid(curve.y, curve.x) - area) < 0.01
 
 
 def test_area_under_the_precision_recall_curve_is_the_average_precision():
-    made = predict("sex", ENSEMBLE, 0, records=500)
-    assert made.probability is not None
-    curve = precision_recall_curve([made])
+    predictions = predict("sex", ENSEMBLE, 0, records=500)
+    assert predictions.probability is not None
+    curve = precision_recall_curve([predictions])
     assert curve is not None
-    expected = average_precision_score(made.truth, made.probability[:, 1])
+    expected = average_precision_score(predictions.truth, predictions.probability[:, 1])
     assert abs(curve.y[1:].mean() - expected) < 0.01
     assert curve.y[-1] <= curve.y[50]
 
@@ -65,21 +65,23 @@ def test_curve_is_the_mean_over_repeats_with_both_classes():
 
 
 def test_auroc_of_a_class_is_against_the_others():
-    made = predict("arrhythmia", ENSEMBLE, 0)
-    assert made.probability is not None
+    predictions = predict("arrhythmia", ENSEMBLE, 0)
+    assert predictions.probability is not None
     names = ["a", "b", "c", "d"]
-    scores = measure_classes([made], [names])
+    scores = measure_classes([predictions], [names])
     for number, name in enumerate(names):
-        expected = roc_auc_score(made.truth == number, made.probability[:, number])
+        expected = roc_auc_score(predictions.truth == number, predictions.probability[:, number])
         assert scores[name].mean == np.float64(expected)
         assert scores[name].low <= expected <= scores[name].high
     macro = next(
-        measure for measure in compute_score([made]).others if measure.metric == "macro AUROC"
+        measure
+        for measure in compute_score([predictions]).others
+        if measure.metric == "macro AUROC"
     )
     np.testing.assert_allclose(np.mean([score.mean for score in scores.values()]), macro.mean)
 
 
 def test_class_without_a_test_record_has_no_auroc():
-    made = predict("arrhythmia", ENSEMBLE, 0)
-    without = replace(made, truth=np.where(made.truth == 3, 0.0, made.truth))
+    predictions = predict("arrhythmia", ENSEMBLE, 0)
+    without = replace(predictions, truth=np.where(predictions.truth == 3, 0.0, predictions.truth))
     assert list(measure_classes([without], [["a", "b", "c", "d"]])) == ["a", "b", "c"]

@@ -81,7 +81,7 @@ def test_synthetic_labels_match_the_tables(synthetic_dir: Path) -> None:
     assert 0.6 < labels["potassium"].notna().mean() < 1
 
 
-def test_the_full_release_and_the_demo_have_different_namespaces(
+def test_full_release_and_the_demo_have_different_namespaces(
     synthetic_dir: Path, mimic_demo: Path, tmp_path: Path
 ) -> None:
     full = tmp_path / "full"
@@ -91,7 +91,7 @@ def test_the_full_release_and_the_demo_have_different_namespaces(
     assert MimicIvEcg(mimic_demo / "ecg").namespace == "mimic-iv-ecg-demo/0.1"
 
 
-def test_the_real_demo_tables_have_plausible_labels(mimic_demo: Path, tmp_path: Path) -> None:
+def test_real_demo_tables_have_plausible_labels(mimic_demo: Path, tmp_path: Path) -> None:
     shutil.copy(mimic_demo / "ecg" / "record_list.csv", tmp_path)
     (tmp_path / "hosp").mkdir()
     shutil.copy(mimic_demo / "hosp" / "patients.csv", tmp_path / "hosp")
@@ -115,7 +115,7 @@ def test_the_real_demo_tables_have_plausible_labels(mimic_demo: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("path", ["../../secret/1", "/etc/passwd", "files/../../secret/1"])
-def test_a_path_outside_the_root_is_not_opened(tmp_path: Path, path: str) -> None:
+def test_path_outside_the_root_is_not_opened(tmp_path: Path, path: str) -> None:
     (tmp_path / "record_list.csv").write_text(
         f"subject_id,study_id,file_name,ecg_time,path\n1,2,2,2150-01-01 00:00:00,{path}\n"
     )
@@ -150,7 +150,7 @@ def test_records_of_ludb_may_be_on_another_disk(synthetic_dir: Path, tmp_path: P
         ("", "ludb.csv is not the published table"),
     ],
 )
-def test_an_invalid_table_of_ludb_is_refused(tmp_path: Path, table: str, message: str) -> None:
+def test_invalid_table_of_ludb_is_rejected(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "ludb.csv").write_text(table)
     with pytest.raises(UserError, match=message):
         open_dataset(f"ludb:{tmp_path}").index()
@@ -233,7 +233,7 @@ def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> 
     assert 0.9 < np.median(amplitudes) < 2, "R wave in V5"
 
 
-def test_an_unfinished_synthetic_data_set_is_refused(tmp_path: Path) -> None:
+def test_unfinished_synthetic_data_set_is_rejected(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED_MARKER).write_text("{}")
     with pytest.raises(UserError, match="is an unfinished synthetic data set"):
         open_dataset(f"mimic-iv-ecg:{tmp_path}")
@@ -253,7 +253,7 @@ def test_an_unfinished_synthetic_data_set_is_refused(tmp_path: Path) -> None:
         ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "has an invalid host"),
     ],
 )
-def test_an_invalid_spec_is_refused(tmp_path: Path, spec: str, message: str) -> None:
+def test_invalid_spec_is_rejected(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         open_dataset(spec.format(tmp=tmp_path))
     assert message in str(failure.value)
@@ -269,13 +269,13 @@ def test_an_invalid_spec_is_refused(tmp_path: Path, spec: str, message: str) -> 
         "subject_id,study_id,file_name,ecg_time,path\n" + 2 * "1,2,2,2150-01-01 00:00:00,files/a\n",
     ],
 )
-def test_an_invalid_record_list_is_refused(tmp_path: Path, table: str) -> None:
+def test_invalid_record_list_is_rejected(tmp_path: Path, table: str) -> None:
     (tmp_path / "record_list.csv").write_text(table)
     with pytest.raises(UserError, match=r"record_list.csv [^\n]+ again\.$"):
         open_dataset(f"mimic-iv-ecg:{tmp_path}").index()
 
 
-def test_an_ecg_without_a_path_is_unreadable(synthetic_dir: Path, tmp_path: Path):
+def test_ecg_without_a_path_is_unreadable(synthetic_dir: Path, tmp_path: Path):
     table = pd.read_csv(synthetic_dir / "record_list.csv")
     table.loc[1, "path"] = None
     table.to_csv(tmp_path / "record_list.csv", index=False)

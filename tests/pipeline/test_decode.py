@@ -90,32 +90,32 @@ def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
     np.testing.assert_allclose(ecg[:, inner], in_lead_order(sines())[:, inner], atol=0.01)
 
 
-def test_a_longer_record_is_truncated_to_ten_seconds(tmp_path: Path) -> None:
+def test_longer_record_is_truncated_to_ten_seconds(tmp_path: Path) -> None:
     longer = np.concatenate([sines(), 5 + sines(2)])
     np.testing.assert_allclose(
         read_wfdb(write(tmp_path, longer)), in_lead_order(sines()), atol=6e-4
     )
 
 
-def test_a_missing_sample_makes_the_record_unreadable(tmp_path: Path) -> None:
+def test_missing_sample_makes_the_record_unreadable(tmp_path: Path) -> None:
     incomplete = sines()
     incomplete[4321, 7] = np.nan
     assert failure_reason(write(tmp_path, incomplete)) == "nan_samples"
 
 
-def test_a_missing_sample_after_ten_seconds_is_ignored(tmp_path: Path) -> None:
+def test_missing_sample_after_ten_seconds_is_ignored(tmp_path: Path) -> None:
     longer = sines(11)
     longer[5200, 3] = np.nan
     assert np.isfinite(read_wfdb(write(tmp_path, longer))).all()
 
 
-def test_a_flat_lead_makes_the_record_unreadable(tmp_path: Path) -> None:
+def test_flat_lead_makes_the_record_unreadable(tmp_path: Path) -> None:
     flat = sines()
     flat[:, 9] = 0.5
     assert failure_reason(write(tmp_path, flat)) == "flat_lead"
 
 
-def test_the_message_names_a_missing_lead(tmp_path: Path) -> None:
+def test_message_names_a_missing_lead(tmp_path: Path) -> None:
     record = write(tmp_path, sines()[:, :11], leads=FILE_ORDER[:11])
     with pytest.raises(UnreadableRecord, match="V6") as failure:
         read_wfdb(record)
@@ -159,7 +159,7 @@ def test_missing_and_truncated_files_have_different_reasons(tmp_path: Path) -> N
         (" 1000.0(0)", " x1000.0(0)"),
     ],
 )
-def test_an_invalid_header_is_unreadable(tmp_path: Path, old: str, new: str) -> None:
+def test_invalid_header_is_unreadable(tmp_path: Path, old: str, new: str) -> None:
     record = write(tmp_path, sines())
     header = record.with_suffix(".hea")
     assert old in header.read_text()
@@ -167,7 +167,7 @@ def test_an_invalid_header_is_unreadable(tmp_path: Path, old: str, new: str) -> 
     assert failure_reason(record) == "unreadable"
 
 
-def test_the_message_names_the_lead_without_a_gain(tmp_path: Path) -> None:
+def test_message_names_the_lead_without_a_gain(tmp_path: Path) -> None:
     record = write(tmp_path, sines())
     header = record.with_suffix(".hea")
     lines = header.read_text().splitlines()
@@ -177,7 +177,7 @@ def test_the_message_names_the_lead_without_a_gain(tmp_path: Path) -> None:
         read_wfdb(record)
 
 
-def test_an_excessive_length_is_a_truncated_file(tmp_path: Path) -> None:
+def test_excessive_length_is_a_truncated_file(tmp_path: Path) -> None:
     record = write(tmp_path, sines())
     header = record.with_suffix(".hea")
     header.write_text(header.read_text().replace("500 5000", "500 999999999999999"))
@@ -185,13 +185,13 @@ def test_an_excessive_length_is_a_truncated_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, bytes(range(256)) * 8, b"# only\n"])
-def test_a_header_of_random_bytes_is_unreadable(tmp_path: Path, content: bytes) -> None:
+def test_header_of_random_bytes_is_unreadable(tmp_path: Path, content: bytes) -> None:
     record = write(tmp_path, sines())
     record.with_suffix(".hea").write_bytes(content)
     assert failure_reason(record) == "unreadable"
 
 
-def test_the_order_of_reasons_is_stable() -> None:
+def test_order_of_reasons_is_stable() -> None:
     assert REASONS == (
         "missing_file",
         "cut_file",

@@ -87,7 +87,7 @@ def test_each_decoding_option_has_separate_stores_and_is_in_their_provenance(
     np.testing.assert_allclose(*rows, rtol=2**-10, atol=1e-4)
 
 
-def test_a_data_set_object_with_other_options_is_refused(root: Path, tmp_path: Path) -> None:
+def test_data_set_object_with_other_options_is_rejected(root: Path, tmp_path: Path) -> None:
     dataset = WfdbDirectory("lab", root, decoding=MIRROR)
     with pytest.raises(UserError, match=r"was created with .*mirror.*pass decoding= to its"):
         run(dataset, tmp_path, decoding=BOTH)
@@ -142,7 +142,7 @@ class Constant:
         return np.tile(np.sin(np.arange(5000) / 9), (12, 1)).astype(np.float32)
 
 
-def test_a_source_without_options_is_extracted_with_the_defaults(
+def test_source_without_options_is_extracted_with_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DATASETS, "constant", Constant)
@@ -152,19 +152,19 @@ def test_a_source_without_options_is_extracted_with_the_defaults(
         open_dataset("constant:x", MIRROR)
 
 
-def test_an_unknown_rule_for_short_records_is_refused() -> None:
+def test_unknown_rule_for_short_records_is_rejected() -> None:
     with pytest.raises(UserError, match="short_records is 'zeros'; it must be refuse or mirror"):
         DecodeOptions(short_records="zeros")
 
 
 def test_training_reads_the_stores_of_its_options(synthetic_dir: Path, tmp_path: Path) -> None:
     source = read_ecgs(synthetic_dir, 40)
-    for place, ecg in enumerate(source.ecgs):
+    for position, ecg in enumerate(source.ecgs):
         samples = np.rint(ecg[[0, 1, *range(6, 12)]].T * 1000).astype(np.int16)
         names = [FILE_ORDER[column] for column in EIGHT]
         gains = ("1000.0(0)/mV",) * 8
-        WfdbRecord(samples, gains=gains, names=names).write(tmp_path / "lab", f"{place:02d}")
-    labels = source.labels.assign(record_id=[f"{place:02d}" for place in range(40)])
+        WfdbRecord(samples, gains=gains, names=names).write(tmp_path / "lab", f"{position:02d}")
+    labels = source.labels.assign(record_id=[f"{position:02d}" for position in range(40)])
     columns = ["record_id", "patient_id", "sex"]
     labels[columns].to_csv(tmp_path / "lab" / "labels.csv", index=False)
     spec, store = f"wfdb:lab={tmp_path / 'lab'}", tmp_path / "store"
@@ -189,6 +189,6 @@ def test_training_reads_the_stores_of_its_options(synthetic_dir: Path, tmp_path:
     assert evaluated.scores
 
 
-def test_the_options_of_ludb_reach_its_records(ludb: Path) -> None:
+def test_options_of_ludb_reach_its_records(ludb: Path) -> None:
     record = Ludb(ludb, decoding=BOTH)
     np.testing.assert_array_equal(record.read(3), Ludb(ludb).read(3))

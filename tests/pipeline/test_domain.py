@@ -6,7 +6,7 @@ from pipeline.training.domain import fit_domain
 
 
 def correlated(records: int, seed: int) -> torch.Tensor:
-    """Embeddings of 40 features that vary along 4 directions, plus noise."""
+    """Return embeddings of 40 features that vary along 4 directions, plus noise."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn((4, 40), generator=generator) * 3
     generator.manual_seed(seed)
@@ -30,7 +30,7 @@ def test_limit_is_exceeded_by_one_percent_of_new_records():
     assert 0.003 < share < 0.03
 
 
-def test_records_off_the_correlations_are_far():
+def test_records_that_violate_the_correlations_are_far():
     """Each feature is within its own range, but they do not vary together."""
     domain = fit_domain(correlated(1000, 1), correlated(1000, 2), seed=0)
     new = correlated(1000, 3)

@@ -16,7 +16,7 @@ from pipeline.report.svg import encode_svg
 
 
 def make_ecg() -> np.ndarray:
-    """An impulse of (lead number / 10) mV at 6 s in each lead."""
+    """Return an impulse of (lead number / 10) mV at 6 s in each lead."""
     ecg = np.zeros((len(LEADS), SAMPLES), np.float32)
     ecg[:, 3000] = np.arange(1, 13) / 10
     return ecg
@@ -27,7 +27,7 @@ def traces(figure) -> list[np.ndarray]:
     return [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 6]
 
 
-def test_the_paper_has_25_mm_per_second_and_10_mm_per_mv():
+def test_paper_has_25_mm_per_second_and_10_mm_per_mv():
     figure = plot_ecg(make_ecg())
     (axes,) = figure.axes
     size_mm = figure.get_size_inches() * 25.4
@@ -42,7 +42,7 @@ def test_the_paper_has_25_mm_per_second_and_10_mm_per_mv():
     assert pulse[3, 0] - pulse[2, 0] == 5
 
 
-def test_the_compact_layout_shows_a_quarter_of_each_lead_and_a_rhythm_strip():
+def test_compact_layout_shows_a_quarter_of_each_lead_and_a_rhythm_strip():
     ecg = make_ecg()
     found = traces(plot_ecg(ecg, layout="compact"))
     assert [len(trace) for trace in found] == [1250] * 12 + [5000]
@@ -88,7 +88,7 @@ def test_svg_is_self_contained_small_and_reproducible(layout):
     assert all(link.startswith(("#", "data:")) for link in links)
 
 
-def test_an_unknown_layout_or_shape_is_refused():
+def test_unknown_layout_or_shape_is_rejected():
     with pytest.raises(UserError, match="Unknown layout 'wide'"):
         plot_ecg(make_ecg(), layout="wide")
     with pytest.raises(UserError, match="expected 12 leads"):

@@ -47,7 +47,7 @@ def explained(
     return result, out
 
 
-def test_a_cohort_is_drawn_from_patients_that_the_run_was_not_trained_on(
+def test_cohort_is_drawn_from_patients_that_the_run_was_not_trained_on(
     explained: tuple[ExplanationResult, Path], run: Path
 ):
     result, _ = explained
@@ -89,7 +89,7 @@ def test_shares_sum_to_one_and_contributions_to_the_change(
     assert error < 1e-3
 
 
-def test_the_page_and_the_tables_name_untrained_experts_and_the_error(
+def test_page_and_the_tables_name_untrained_experts_and_the_error(
     explained: tuple[ExplanationResult, Path],
 ):
     result, out = explained

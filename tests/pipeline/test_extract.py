@@ -138,7 +138,7 @@ def test_extract_accepts_a_dataset_and_an_expert_object(tmp_path: Path):
     assert f"Store of mean: {summary.stores[0]}" in summary.lines()
 
 
-def test_an_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_path: Path):
+def test_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_path: Path):
     class Interrupted(MeanExpert):
         def embed(self, ecg: torch.Tensor) -> torch.Tensor:
             if self.embedded == 10:
@@ -160,7 +160,7 @@ def test_an_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_pa
     ("option", "message"),
     [({"batch_size": 0}, "batch size is 0"), ({"dtype": "int8"}, "dtype is 'int8'")],
 )
-def test_invalid_options_are_refused(option: dict[str, Any], message: str):
+def test_invalid_options_are_rejected(option: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         ExtractOptions(**option)
 
@@ -186,7 +186,7 @@ def test_only_missing_rows_of_an_expert_are_computed(tmp_path: Path):
     assert (summary.computed, summary.already_complete) == (5 + 25 + 5, 40)
 
 
-def test_a_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Path):
+def test_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Path):
     few = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), limit=6)
     assert run(few).computed == 12
     assert np.flatnonzero(store_of(few).status()).tolist() == [0, 1, 2, 3, 4, 5]
@@ -195,7 +195,7 @@ def test_a_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Pat
     assert run(more).computed == 28
 
 
-def test_an_unreadable_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
+def test_unreadable_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
     planned = plan(ConstantDataset(range(20), unreadable=(3, 17)), tmp_path, MeanExpert())
     summary = run(planned)
     store = store_of(planned)
@@ -219,7 +219,7 @@ def test_failed_records_are_retried_only_on_request(tmp_path: Path):
     assert (store_of(retried).status() == WHOLE).all()
 
 
-def test_a_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
+def test_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
     planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(overflow_at=7.0))
     summary = run(planned)
     assert [failure.record_id for failure in summary.failures] == [7]
@@ -294,7 +294,7 @@ def test_records_of_a_new_release_are_appended(tmp_path: Path):
     np.testing.assert_array_equal(store.read(np.array([10, 11, 4]))[:, 0], [50, 60, 4])
 
 
-def test_an_expert_added_later_has_the_same_rows(tmp_path: Path):
+def test_expert_added_later_has_the_same_rows(tmp_path: Path):
     run(plan(ConstantDataset(range(10)), tmp_path, MeanExpert()))
     grown = ConstantDataset([50, *range(10), 60])
     run(plan(grown, tmp_path, MeanExpert("late")))
@@ -305,7 +305,7 @@ def test_an_expert_added_later_has_the_same_rows(tmp_path: Path):
         assert (store_of(planned, name).status() == WHOLE).all()
 
 
-def test_a_retried_range_resumes_where_it_failed(tmp_path: Path):
+def test_retried_range_resumes_where_it_failed(tmp_path: Path):
     class FailsOnce(MeanExpert):
         def embed(self, ecg: torch.Tensor) -> torch.Tensor:
             if self.embedded == 11:
@@ -361,9 +361,7 @@ def test_rows_are_counted_when_they_reach_their_store(
     assert (summary.failed_records, len(summary.failures)) == ({"cut_file": 1}, 1)
 
 
-def test_a_partially_filled_shard_is_put_into_s3_once(
-    s3_root: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_partially_filled_shard_is_put_into_s3_once(s3_root: str, monkeypatch: pytest.MonkeyPatch):
     run(plan(ConstantDataset(range(8)), s3_root, MeanExpert(), limit=3))
     put, keys = obstore.put, list[str]()
 
@@ -377,7 +375,7 @@ def test_a_partially_filled_shard_is_put_into_s3_once(
     assert sum("/status/c/" in key for key in keys) == 2
 
 
-def test_a_partially_filled_shard_is_flushed_after_flush_seconds(tmp_path: Path):
+def test_partially_filled_shard_is_flushed_after_flush_seconds(tmp_path: Path):
     dataset = ConstantDataset(range(8))
     planned = plan(dataset, tmp_path, MeanExpert(), batch_size=2, flush_seconds=0.0)
     stored = []
@@ -423,13 +421,13 @@ def test_every_spoiled_record_fails_with_its_reason(tmp_path: Path, synthetic_di
     assert len(expected) == 4
 
 
-def test_weights_of_an_expert_that_is_not_requested_are_refused(tmp_path: Path):
+def test_weights_of_an_expert_that_is_not_requested_are_rejected(tmp_path: Path):
     weights = ("random:0", "moment@random:1")
     with pytest.raises(UserError, match="refers to expert 'moment', which is not among --experts"):
         resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=weights)
 
 
-def test_an_unavailable_device_is_refused(tmp_path: Path):
+def test_unavailable_device_is_rejected(tmp_path: Path):
     with pytest.raises(UserError, match="Device 'cuda:99' is not available on this machine"):
         resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=RANDOM, device="cuda:99")
 
@@ -450,7 +448,7 @@ run(planned, progress=lambda done, total: print(done, flush=True))
 """
 
 
-def test_a_killed_extraction_loses_no_written_row_and_resumes(tmp_path: Path):
+def test_killed_extraction_loses_no_written_row_and_resumes(tmp_path: Path):
     dataset = ConstantDataset(range(100, 164), unreadable=(110,))
     complete = plan(dataset, tmp_path / "complete", MeanExpert())
     run(complete)
@@ -527,7 +525,7 @@ def test_records_are_read_from_a_parquet_table(tmp_path: Path):
         ("record_id,split\n101,test\n,test\n", "'' is not an exact integer"),
     ],
 )
-def test_an_invalid_file_of_records_is_refused(tmp_path: Path, text: str, message: str):
+def test_invalid_file_of_records_is_rejected(tmp_path: Path, text: str, message: str):
     records = tmp_path / "cohort.txt"
     records.write_text(text)
     with pytest.raises(UserError, match=message):
@@ -537,7 +535,7 @@ def test_an_invalid_file_of_records_is_refused(tmp_path: Path, text: str, messag
 @pytest.mark.parametrize("name", ["ids.csv.gz", "ids.txt.gz"])
 @pytest.mark.parametrize("damage", ["truncated", "changed", "not compressed"])
 @pytest.mark.parametrize("text", [False, True])
-def test_a_damaged_gzip_file_of_records_is_refused(
+def test_damaged_gzip_file_of_records_is_rejected(
     tmp_path: Path, name: str, damage: str, text: bool
 ):
     compressed = bytearray(gzip.compress(b"".join(b"%d\n" % n for n in range(1000))))
@@ -555,7 +553,7 @@ def test_single_worker_uses_the_first_of_the_devices(tmp_path: Path, workers: in
     assert resolve(ConstantDataset(range(2)), tmp_path, MeanExpert(), **options).device == "meta"
 
 
-def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):
+def test_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):
     dataset = ConstantDataset(range(20))
     request = resolve(dataset, tmp_path, MeanExpert())
     before = estimate_extraction(request)
@@ -575,9 +573,7 @@ def test_an_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_p
     assert after[0].hours == pytest.approx(5 / rate / 3600)
 
 
-def test_an_estimate_reads_only_the_newest_run_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_estimate_reads_only_the_newest_run_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), limit=15)
     write_run_records(planned, run(planned))
     store = store_of(planned)
@@ -596,7 +592,7 @@ def test_an_estimate_reads_only_the_newest_run_record(
     assert reads == names[-1:]
 
 
-def test_an_extraction_into_a_store_with_a_writer_is_refused(tmp_path: Path):
+def test_extraction_into_a_store_with_a_writer_is_rejected(tmp_path: Path):
     with (
         plan(ConstantDataset(range(20)), tmp_path, MeanExpert()),
         pytest.raises(StoreError, match=r"mean/\w+ is being written by .*, since 2"),
@@ -604,7 +600,7 @@ def test_an_extraction_into_a_store_with_a_writer_is_refused(tmp_path: Path):
         plan(ConstantDataset(range(20)), tmp_path, MeanExpert())
 
 
-def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_path: Path):
+def test_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_path: Path):
     with plan(ConstantDataset(range(20)), tmp_path, MeanExpert()):
         planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert("other"))
         assert [store.name for store in planned.stores] == ["other"]
@@ -614,7 +610,7 @@ def test_an_expert_is_extracted_while_another_extraction_writes_the_leads(tmp_pa
     assert summary.leads_busy in summary.lines()[-1]
 
 
-def test_an_expert_named_twice_is_extracted_once(tmp_path: Path):
+def test_expert_named_twice_is_extracted_once(tmp_path: Path):
     twice = resolve(ConstantDataset(range(3)), tmp_path, "dlinear", "dlinear", weights=RANDOM)
     assert [target.expert.spec.name for target in twice.targets] == ["dlinear", "leads"]
     with plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
@@ -709,7 +705,7 @@ def test_all_leases_are_released_when_one_cannot_be_acquired(
         pass
 
 
-def test_an_estimate_reports_a_writer_that_has_ended(tmp_path: Path):
+def test_estimate_reports_a_writer_that_has_ended(tmp_path: Path):
     request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert())
     folder = leases_folder(request.targets[0].location)
     ended = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1)

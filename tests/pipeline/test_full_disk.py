@@ -19,12 +19,14 @@ Remount = Callable[[str], None]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
     """A file system with space for half of two small stores, and a function to remount it."""
-    where = tmp_path / "disk"
-    where.mkdir()
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
 
     def mount(options: str) -> None:
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True, capture_output=True
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount_point],
+            check=True,
+            capture_output=True,
         )
 
     try:
@@ -32,9 +34,9 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a small file system cannot be mounted here ({error})")
     try:
-        yield where, lambda options: mount(f"remount,{options}")
+        yield mount_point, lambda options: mount(f"remount,{options}")
     finally:
-        subprocess.run(["umount", "-l", where], check=True)
+        subprocess.run(["umount", "-l", mount_point], check=True)
 
 
 def complete_rows(store: EmbeddingStore) -> dict[int, np.ndarray]:
@@ -43,7 +45,7 @@ def complete_rows(store: EmbeddingStore) -> dict[int, np.ndarray]:
     return dict(zip(store.record_id[rows].tolist(), store.read(rows), strict=True))
 
 
-def test_an_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
+def test_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
     small_disk: tuple[Path, Remount], tmp_path: Path
 ):
     disk, remount = small_disk
@@ -75,7 +77,7 @@ def test_an_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
     assert not list(disk.rglob("*.partial"))
 
 
-def test_a_disk_too_full_to_create_a_store_leaves_none(small_disk: tuple[Path, Remount]):
+def test_failed_creation_on_a_full_disk_leaves_no_store(small_disk: tuple[Path, Remount]):
     disk, _ = small_disk
     (disk / "filler").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"No space left on device.*free some space"):
@@ -85,7 +87,7 @@ def test_a_disk_too_full_to_create_a_store_leaves_none(small_disk: tuple[Path, R
     assert run(plan(ConstantDataset(range(8)), disk, MeanExpert())).computed == 16
 
 
-def test_a_read_only_root_is_read_and_refuses_an_extraction(small_disk: tuple[Path, Remount]):
+def test_read_only_root_can_be_read_but_not_extracted_to(small_disk: tuple[Path, Remount]):
     disk, remount = small_disk
     planned = plan(ConstantDataset(range(8)), disk, MeanExpert())
     run(planned)
@@ -95,7 +97,7 @@ def test_a_read_only_root_is_read_and_refuses_an_extraction(small_disk: tuple[Pa
         plan(ConstantDataset(range(20)), disk, MeanExpert())
 
 
-def test_an_extraction_fails_on_a_root_that_becomes_read_only(small_disk: tuple[Path, Remount]):
+def test_extraction_fails_on_a_root_that_becomes_read_only(small_disk: tuple[Path, Remount]):
     disk, remount = small_disk
     planned = plan(ConstantDataset(range(16)), disk, MeanExpert(), batch_size=4)
     (first,) = planned.ranges(1)

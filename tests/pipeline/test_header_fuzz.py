@@ -51,8 +51,8 @@ def headers(valid: bytes) -> st.SearchStrategy[bytes]:
                 m = draw(st.integers(0, len(lines) - 1))
                 lines[n], lines[m] = lines[m], lines[n]
             elif fields := lines[n].split(" "):
-                place = draw(st.integers(0, len(fields) - 1))
-                fields[place] = draw(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
+                position = draw(st.integers(0, len(fields) - 1))
+                fields[position] = draw(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
                 lines[n] = draw(st.sampled_from([" ", " ", "  ", "\t"])).join(fields)
         changed = bytearray("\n".join(lines).encode("utf-8", "replace"))
         for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
@@ -185,7 +185,7 @@ def test_huge_headers_use_little_time_and_memory(record: Path, name: str) -> Non
 
 
 def measure_failure(record: Path) -> tuple[float, float]:
-    """Return the CPU seconds and the peak memory in bytes until a record is refused."""
+    """Return the CPU seconds and the peak memory in bytes until a record is rejected."""
     tracemalloc.start()
     start = time.process_time()
     try:
@@ -197,7 +197,7 @@ def measure_failure(record: Path) -> tuple[float, float]:
         tracemalloc.stop()
 
 
-def test_a_header_of_a_gigabyte_is_not_read(record: Path) -> None:
+def test_header_of_a_gigabyte_is_not_read(record: Path) -> None:
     Path(f"{record}.hea").write_bytes(VALID)
     os.truncate(f"{record}.hea", 1 << 30)
     seconds, peak = measure_failure(record)

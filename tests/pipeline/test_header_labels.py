@@ -88,7 +88,7 @@ def rows(table: pd.DataFrame) -> dict[str, tuple[object, ...]]:
     }
 
 
-def test_a_challenge_folder_has_age_sex_and_diagnoses(root: Path):
+def test_challenge_folder_has_age_sex_and_diagnoses(root: Path):
     dataset = open_dataset(f"wfdb:cinc={root}")
     assert rows(dataset.labels()) == {name: labels for name, (_, labels) in CHALLENGE.items()}
     assert set(dataset.labels()) == {"patient_id", "age", "sex", "dx"}
@@ -171,7 +171,7 @@ def test_ages_follow_the_rules_of_all_data_sets(
     assert (None if pd.isna(labels["age_absent"]) else labels["age_absent"]) == reason
 
 
-def test_a_column_of_the_table_replaces_the_field_of_the_headers(root: Path):
+def test_column_of_the_table_replaces_the_field_of_the_headers(root: Path):
     names = list(CHALLENGE)
     table = pd.DataFrame({"record_id": names[:2], "patient_id": ["P1", "P1"], "age": [33, None]})
     table.to_csv(root / "labels.csv", index=False)
@@ -281,7 +281,7 @@ def test_ecgs_in_a_bucket_are_those_of_the_directory(
     np.testing.assert_array_equal(remote.read(1), read_wfdb(tmp_path / "b/c"))
 
 
-def test_a_web_server_and_an_empty_bucket_are_refused(s3_root: str):
+def test_web_server_and_an_empty_bucket_are_rejected(s3_root: str):
     with pytest.raises(UserError, match="does not list its files; give a directory or s3://"):
         open_dataset("wfdb:lab=https://physionet.org/files")
     with pytest.raises(UserError, match="contains no WFDB record"):
@@ -322,7 +322,7 @@ def test_one_code_of_a_list_is_a_binary_task(root: Path, tmp_path: Path):
     assert not [note for note in found.notes if "positive class" in note]
 
 
-def test_the_code_is_the_whole_item_of_a_list(root: Path, tmp_path: Path):
+def test_code_is_the_whole_item_of_a_list(root: Path, tmp_path: Path):
     table = pd.DataFrame({"record_id": list(CHALLENGE)[:4], "dx": ["12; 34", "1,2", "2", None]})
     table.to_csv(root / "labels.csv", index=False)
     assert resolve(root, "dx_12:binary")["own:dx_12"].value_counts().to_dict() == {0: 2, 1: 1}
@@ -358,7 +358,7 @@ def test_codes_are_exact_text_even_if_all_are_numbers(root: Path, tmp_path: Path
         ("rx_7:binary", "No label column 'rx_7' in the data set; available columns: age, sex, dx"),
     ],
 )
-def test_a_task_without_a_code_of_the_lists_is_refused(root: Path, task: str, message: str):
+def test_task_without_a_code_of_the_lists_is_rejected(root: Path, task: str, message: str):
     with pytest.raises(UserError, match=message):
         resolve(root, task)
 

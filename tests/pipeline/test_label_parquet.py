@@ -45,10 +45,10 @@ def test_file_has_one_row_per_record_and_reasons_for_missing_labels(
     table = pq.read_table(made.path)
     assert table["record_id"].to_pylist() == dataset.index().record_id.tolist()
     assert table["subject_id"].to_pylist() == dataset.index().patient_id.tolist()
-    for name, words in REASONS.items():
+    for name, allowed in REASONS.items():
         values, reasons = table[name].to_pandas(), table[reason_column(name)].to_pandas()
         assert (values.isna() == reasons.notna()).all()
-        assert set(reasons.dropna()) <= set(words)
+        assert set(reasons.dropna()) <= set(allowed)
     assert str(table.schema.field("potassium").type) == "int8"
     assert str(table.schema.field("potassium_absent").type).startswith("dictionary")
 
@@ -76,7 +76,7 @@ def test_metadata_has_rules_tables_counts_and_digest(made: LabelResult, dataset:
     assert set(metadata["tables"]) == {"machine_measurements.csv", "patients.csv", "labevents.csv"}
     records = len(dataset.index())
     for count in metadata["counts"].values():
-        assert sum(n for why, n in count.items() if why != "patients") == records
+        assert sum(n for reason, n in count.items() if reason != "patients") == records
     assert metadata["digest"] == made.digest == content_digest(pq.read_table(made.path))
 
 
@@ -84,10 +84,10 @@ def test_digest_depends_on_values_but_not_on_row_order(made: LabelResult) -> Non
     table = pq.read_table(made.path)
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     assert content_digest(shuffled) == made.digest
-    place = table.column_names.index("diagnosis")
+    position = table.column_names.index("diagnosis")
     other = table["diagnosis"].to_pylist()
     other[3] = (other[3] or "") + "!"
-    assert content_digest(table.set_column(place, "diagnosis", [other])) != made.digest
+    assert content_digest(table.set_column(position, "diagnosis", [other])) != made.digest
 
 
 def test_repeated_run_writes_same_bytes(
@@ -135,7 +135,7 @@ def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path)
     bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     made = make_labels(bare, tmp_path / "labels.parquet")
     assert pq.read_schema(made.path).names == ["record_id", "subject_id"]
-    assert "No labels for rr_interval, diagnosis: machine_measurements is missing." in (made.lines)
+    assert "No labels for rr_interval, diagnosis: machine_measurements is missing." in made.lines
     assert "No labels for age, sex: hosp/patients is missing." in made.lines
     assert "No labels for potassium: hosp/labevents is missing." in made.lines
     elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
@@ -146,7 +146,7 @@ def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path)
     assert not (tmp_path / "no.parquet").exists()
 
 
-def test_labels_of_ludb(ludb: Path, tmp_path: Path) -> None:
+def test_labels_of_ludb_are_written_without_hosp(ludb: Path, tmp_path: Path) -> None:
     dataset = open_dataset(f"ludb:{ludb}")
     made = make_labels(dataset, tmp_path / "labels.parquet")
     table = pq.read_table(made.path).to_pandas()

@@ -39,7 +39,7 @@ Parsed = list[dict[str, object]]
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_a_field_is_parsed_the_same_alone_and_in_a_column(expression: Callable[[str], str]) -> None:
+def test_field_is_parsed_the_same_alone_and_in_a_column(expression: Callable[[str], str]) -> None:
     assert [row for field in FIELDS for row in _parse(expression, [field])] == _parse(
         expression, FIELDS
     )

@@ -180,13 +180,13 @@ def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
     tmp_path: Path, name: str, seed: int, layout: Layout
 ) -> None:
     rows, _ = random_rows(seed)
-    place = random.Random(seed).choice([1, len(rows) // 2, len(rows) - 1])
+    position = random.Random(seed).choice([1, len(rows) // 2, len(rows) - 1])
     fields = rows[0].strip().split(",")
-    rows[place] = ",".join([*fields[:-1], '"open']) + "\n"
+    rows[position] = ",".join([*fields[:-1], '"open']) + "\n"
     # A later quote before a line end would close the field. For every other seed, no quote follows.
     unwanted = '"' if seed % 2 else ',"\n'
-    rows[place + 1 :] = [row for row in rows[place + 1 :] if unwanted not in row]
-    line = "".join(rows[:place]).count("\n") + 1
+    rows[position + 1 :] = [row for row in rows[position + 1 :] if unwanted not in row]
+    line = "".join(rows[:position]).count("\n") + 1
     path = write(tmp_path / name, "".join(rows))
     for threads, buffer_bytes in LAYOUTS:
         layout(threads, buffer_bytes)
@@ -331,7 +331,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     """The worst case: all rows are potassium results of one patient within the window."""
     row = "7,1,,1,50971,,2150-01-01 10:00:00,,4.0,4.0,mEq/L,3.3,5.1,,STAT,a comment\n"
     peaks = []
-    for rows in (4_000_000, 10_000_000):  # more than fits into memory
+    for rows in (4_000_000, 10_000_000):  # both exceed the memory of a scan
         path = tmp_path / "labevents.csv"
         with path.open("w") as file:
             file.write(LAB_HEADER)

@@ -60,13 +60,13 @@ def test_gradients_flow_from_a_head_to_the_waveform(run: Path):
     assert gradient.abs().amax((1, 2)).gt(0).all()
 
 
-def test_another_code_version_is_refused(run: Path, tmp_path: Path):
+def test_another_code_version_is_rejected(run: Path, tmp_path: Path):
     other = edit(run, tmp_path / "run", lambda store: store.update(code_version=99))
     with pytest.raises(UserError, match="dlinear with code_version 99, but this version"):
         load_run(other).experts  # noqa: B018
 
 
-def test_other_weights_are_refused(run: Path, tmp_path: Path):
+def test_other_weights_are_rejected(run: Path, tmp_path: Path):
     other = edit(run, tmp_path / "run", lambda store: store.update(weights_sha256="0" * 64))
     with pytest.raises(UserError, match=r"weights of dlinear differ .* instead of 000000000000"):
         load_run(other).experts  # noqa: B018
@@ -75,7 +75,7 @@ def test_other_weights_are_refused(run: Path, tmp_path: Path):
         load_run(other).experts  # noqa: B018
 
 
-def test_other_architecture_is_refused(run: Path, tmp_path: Path):
+def test_other_architecture_is_rejected(run: Path, tmp_path: Path):
     other = edit(
         run, tmp_path / "run", lambda store: store["architecture"].update(forecast_steps=1)
     )

@@ -133,7 +133,7 @@ def test_unusable_headers_have_a_reason_and_a_remedy(tmp_path: Path, kind: str) 
     assert message in error.detail
 
 
-def test_a_header_without_a_rate_is_read_at_250_hz(tmp_path: Path) -> None:
+def test_header_without_a_rate_is_read_at_250_hz(tmp_path: Path) -> None:
     record = write(tmp_path, replace(FIRST_LINE, "ecg 12"))
     assert wfdb.rdheader(str(record)).fs == 250
     signals = read_leads(record)
@@ -142,7 +142,7 @@ def test_a_header_without_a_rate_is_read_at_250_hz(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_wfdb(record), read_wfdb(other))
 
 
-def test_a_record_with_a_fractional_rate_is_resampled(tmp_path: Path) -> None:
+def test_record_with_a_fractional_rate_is_resampled(tmp_path: Path) -> None:
     time = np.arange(5000) / 499.9
     samples = np.round(200 * np.sin(2 * np.pi * np.arange(1, 13) * time[:, None])).astype(np.int16)
     record = write(tmp_path, replace(FIRST_LINE, "ecg 12 499.9 5000"), samples=samples)
@@ -183,7 +183,7 @@ def test_without_a_stated_length_the_whole_file_is_read(
         np.testing.assert_array_equal(read_leads(record).digital, stated.digital)
 
 
-def test_a_file_with_less_than_one_sample_per_signal_is_a_cut_file(tmp_path: Path) -> None:
+def test_file_with_less_than_one_sample_per_signal_is_a_cut_file(tmp_path: Path) -> None:
     for length in (" 5000", "", " 0"):
         record = write(tmp_path, replace(FIRST_LINE, f"ecg 12 500{length}"))
         Path(f"{record}.dat").write_bytes(b"\0" * 23)
@@ -211,7 +211,7 @@ EXTRA = {
 
 @pytest.mark.parametrize("kind", EXTRA)
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
-def test_an_unusable_signal_besides_the_leads_is_ignored(
+def test_unusable_signal_besides_the_leads_is_ignored(
     tmp_path: Path, kind: str, first: bool
 ) -> None:
     def edit(header: str) -> str:
@@ -223,7 +223,7 @@ def test_an_unusable_signal_besides_the_leads_is_ignored(
     assert len(read_leads(record).names) == 13
 
 
-def test_a_signal_besides_the_leads_in_the_same_file_may_have_no_gain(tmp_path: Path) -> None:
+def test_signal_besides_the_leads_in_the_same_file_may_have_no_gain(tmp_path: Path) -> None:
     samples = np.concatenate([SAMPLES, random_walk(signals=1, seed=1)], axis=1)
     gains = (*("200.0(0)/mV",) * 12, "0")
     record = write(tmp_path, samples=samples, gains=gains, names=(*FILE_ORDER, "trigger"))
@@ -270,7 +270,7 @@ def test_inverted_leads_are_negated(tmp_path: Path, lead: str) -> None:
     assert read_leads(record).checksum_mismatches == ()
 
 
-def test_the_message_names_the_signals_that_were_found(tmp_path: Path) -> None:
+def test_message_names_the_signals_that_were_found(tmp_path: Path) -> None:
     error = failure(write(tmp_path, rename(V6="C6", I="D1")))
     assert error.reason == "missing_lead"
     assert (
@@ -289,9 +289,9 @@ DUPLICATES = {
 
 
 @pytest.mark.parametrize("kind", DUPLICATES)
-@pytest.mark.parametrize("place", [0, 12])
+@pytest.mark.parametrize("position", [0, 12])
 def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
-    tmp_path: Path, kind: str, place: int
+    tmp_path: Path, kind: str, position: int
 ) -> None:
     """Using the first signal without comparing them could use noise."""
     name = DUPLICATES[kind]
@@ -306,9 +306,9 @@ def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
             extra = np.where(np.arange(5000) == 7, -32768, extra)
         record = write(
             tmp_path / content,
-            samples=np.insert(SAMPLES, place, extra, axis=1),
-            names=np.insert(np.array(FILE_ORDER, "U20"), place, name).tolist(),
-            gains=np.insert(np.array(["200.0(0)/mV"] * 12), place, gain).tolist(),
+            samples=np.insert(SAMPLES, position, extra, axis=1),
+            names=np.insert(np.array(FILE_ORDER, "U20"), position, name).tolist(),
+            gains=np.insert(np.array(["200.0(0)/mV"] * 12), position, gain).tolist(),
         )
         if content == "equal":
             np.testing.assert_array_equal(read_wfdb(record), EXPECTED)
@@ -412,7 +412,7 @@ def test_precordial_leads_and_one_limb_lead_are_not_enough(tmp_path: Path, missi
     assert "--derive-leads" not in error.detail
 
 
-def test_a_derived_lead_that_is_flat_makes_the_record_unreadable(tmp_path: Path) -> None:
+def test_derived_lead_that_is_flat_makes_the_record_unreadable(tmp_path: Path) -> None:
     record = write_leads(tmp_path, ["I", "I", *LEADS[6:]])
     header = Path(f"{record}.hea")
     header.write_text(header.read_text().replace(" I\n", " II\n", 1))
@@ -465,7 +465,7 @@ def test_records_below_five_seconds_are_always_too_short(
     assert "--short-records" not in error.detail
 
 
-def test_a_record_one_sample_short_of_ten_seconds_is_refused_with_its_duration(
+def test_record_one_sample_short_of_ten_seconds_is_refused_with_its_duration(
     tmp_path: Path,
 ) -> None:
     error = failure(write(tmp_path, samples=SAMPLES[:4999]))
@@ -499,7 +499,7 @@ def test_files_with_names_in_capitals_are_found(tmp_path: Path, kind: str) -> No
     np.testing.assert_array_equal(read_wfdb(tmp_path / "ecg"), EXPECTED)
 
 
-def test_a_header_with_another_suffix_is_reported(tmp_path: Path) -> None:
+def test_header_with_another_suffix_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "data")
     (tmp_path / "data/ecg.hea").rename(tmp_path / "data/ecg.Hea")
     dataset = WfdbDirectory("lab", tmp_path / "data")

@@ -87,13 +87,13 @@ def test_own_tasks_are_trained_with_paper_tasks_in_the_file(results: Results):
 
 def test_truth_of_own_tasks_belongs_to_its_record(results: Results, synthetic_dir: Path):
     labels = own_labels(synthetic_dir).set_index("study_id")
-    answers = predictions(results).set_index("record_id")
+    rows = predictions(results).set_index("record_id")
     for name, truth in (
         ("heart_rate", labels["heart_rate"]),
         ("fast", labels["fast"].map({"yes": 0.0, "no": 1.0})),
         ("male", labels["male"].astype(float)),
     ):
-        mine = answers[answers["task"] == name]
+        mine = rows[rows["task"] == name]
         assert len(mine) > 20
         np.testing.assert_allclose(mine["truth"], truth[mine.index], rtol=1e-5)
 
@@ -101,8 +101,8 @@ def test_truth_of_own_tasks_belongs_to_its_record(results: Results, synthetic_di
 def test_own_tasks_are_reported_with_unit_and_positive_class(results: Results):
     page = (results.folder / "results.html").read_text()
     for text in (results.markdown, page.replace("&#39;", "'")):
-        for words in ("heart rate", "MAE bpm ↓", "rhythm group"):
-            assert words in text
+        for expected in ("heart rate", "MAE bpm ↓", "rhythm group"):
+            assert expected in text
         assert "Positive class of binary tasks: no (fast), true (male)." in text
         assert "fast: other metrics (positive class: no)" in text or text is results.markdown
         assert "male: 'true' is the positive class by default" in text
@@ -178,7 +178,7 @@ SETTINGS = {
     "linear": {"adaptation": "linear"},
     "shared-lora": {"adaptation": "shared-lora"},
     "full": {"adaptation": "full", "gate_depth": 2, "mixture": "logits"},
-    "a set of weights a class": {"gate_weights": "output", "top_k": 1},
+    "weights per class": {"gate_weights": "output", "top_k": 1},
 }
 
 
@@ -190,9 +190,9 @@ def test_loaded_run_reproduces_predictions(
         fit = FitSettings(epochs=3, hidden=16, **SETTINGS[name])  # type: ignore[arg-type]
         options = {"tasks": ("all",), "own_tasks": OWN, "labels": str(labels)}
         results = run(dataset, store, tmp_path / "run", **options, fit=fit)
-    answers = predictions(results)
+    rows = predictions(results)
     for repeat in (0, 1):
-        mine = answers[answers["repeat"] == repeat]
+        mine = rows[rows["repeat"] == repeat]
         ids = mine["record_id"].unique()
         features = features_of(results, store, MimicIvEcg(dataset).namespace, ids)
         predicted = load_predictor(results.folder, repeat).predict(features)
@@ -284,9 +284,9 @@ def test_evaluation_on_own_data_reproduces_test_scores(
         assert (score.n, score.patients) == (then.n, then.patients)
         np.testing.assert_allclose(score.values, then.values, rtol=1e-4)
     assert (tmp_path / "evaluated" / "results.md").read_text() == evaluated.markdown
-    answers = pd.read_parquet(tmp_path / "evaluated" / "predictions.parquet")
+    rows = pd.read_parquet(tmp_path / "evaluated" / "predictions.parquet")
     for number, cohort in enumerate(SavedRun(results.folder).cohorts):
-        mine = answers.loc[answers["repeat"] == number]
+        mine = rows.loc[rows["repeat"] == number]
         assert set(mine["record_id"]) <= set(cohort["test"])
         assert not set(mine["patient_id"]) & set(cohort["patients_seen"])
 
@@ -365,8 +365,8 @@ def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
     with pytest.raises(StoreError, match=r"available: dtype 'float32' instead of 'float16'"):
         evaluate(*given)
     extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
-    words = r"no embeddings for \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
-    with pytest.raises(StoreError, match=words + f"--weights {RANDOM[0]} .* --dtype float16"):
+    message = r"no embeddings for \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
+    with pytest.raises(StoreError, match=message + f"--weights {RANDOM[0]} .* --dtype float16"):
         evaluate(*given)
     assert evaluate(*given, limit=6).scores[0].n[0] <= 6
 

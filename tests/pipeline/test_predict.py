@@ -103,7 +103,7 @@ def test_unusable_array_is_refused(live: LiveRun, dataset: MimicIvEcg, change, r
     assert raised.value.reason == reason
 
 
-def test_wfdb_paths_directories_and_refused_records(
+def test_wfdb_paths_and_directories_are_read_and_unusable_records_are_refused(
     live: LiveRun, dataset: MimicIvEcg, tmp_path: Path
 ):
     ecg = dataset.read(3)
@@ -128,7 +128,7 @@ def test_wfdb_paths_directories_and_refused_records(
 
 
 def test_intervals_and_sets_cover_held_out_patients(run: Path, store: Path, dataset: MimicIvEcg):
-    """Test records of each repeat, with the models and the calibration of this repeat."""
+    """Test records of each repeat are predicted by the models of the same repeat."""
     labels = dataset.labels()
     covered: list[bool] = []
     for repeat in (0, 1):
@@ -148,7 +148,7 @@ def test_intervals_and_sets_cover_held_out_patients(run: Path, store: Path, data
     assert 0.65 < np.mean(covered) < 0.97
 
 
-def test_higher_coverage_never_narrows(live: LiveRun, dataset: MimicIvEcg):
+def test_higher_coverage_never_narrows_intervals_or_sets(live: LiveRun, dataset: MimicIvEcg):
     ecg = dataset.read(3)
     low, high = (live.predict(ecg, 500, coverage=coverage).tasks for coverage in (0.5, 0.8))
     for task in ("rr_interval", "age"):
@@ -228,8 +228,7 @@ def test_invalid_requests_are_user_errors(live: LiveRun, dataset: MimicIvEcg, tm
         predict(live, [tmp_path], limit=1)
 
 
-def test_cohorts_are_json(run: Path):
-    """The validation patients of the calibration are those of the run."""
+def test_validation_patients_of_the_calibration_are_in_the_cohort(run: Path):
     cohorts = json.loads((run / "cohorts.json").read_text())
     validation = load_run(run).saved.validation
     for repeat, cohort in enumerate(cohorts):

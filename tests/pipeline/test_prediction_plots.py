@@ -17,7 +17,7 @@ Repeat = tuple[list[float], list[float], tuple[str, ...]]
 
 
 def make_details(task: str, *repeats: Repeat, weights: np.ndarray | None = None) -> RunDetails:
-    """Details of a run with one task."""
+    """Return details of a run with one task."""
     records = [np.arange(10, 10 + len(truth)) for truth, _, _ in repeats]
     predictions = [
         TaskPredictions(
@@ -69,8 +69,8 @@ def test_points_are_predictions_and_errors():
 def test_lines_connect_adjacent_bins_with_enough_records():
     records = [9, 9, 4, 7, 8]
     bins = [
-        Bin(place / 10, (place + 1) / 10, n, place / 10 + 0.05, 0.5)
-        for place, n in zip((0, 1, 2, 3, 5), records, strict=True)
+        Bin(position / 10, (position + 1) / 10, n, position / 10 + 0.05, 0.5)
+        for position, n in zip((0, 1, 2, 3, 5), records, strict=True)
     ]
     assert connected_bins(bins) == [slice(0, 2), slice(3, 4), slice(4, 5)]
     assert connected_bins(bins[2:3]) == []

@@ -171,7 +171,7 @@ def test_test_patients_of_all_repeats_are_not_used(
     assert used | tested == set(map(str, index.patient_id))
 
 
-def test_resumed_pretraining_equals_an_uninterrupted_one(lab: SimpleNamespace, tmp_path: Path):
+def test_resumed_pretraining_run_equals_an_uninterrupted_one(lab: SimpleNamespace, tmp_path: Path):
     settings = PretrainSettings(sizes=SMALL, epochs=2, repeats=1, batch_size=8)
     enecg.pretrain(lab.dataset, tmp_path / "whole", settings=settings)
     for records in (20, 60, 75):
@@ -193,7 +193,7 @@ def test_resumed_pretraining_equals_an_uninterrupted_one(lab: SimpleNamespace, t
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
 
 
-def test_finished_pretraining_is_not_repeated_and_continues_with_more_epochs(
+def test_finished_pretraining_run_is_not_repeated_and_continues_with_more_epochs(
     lab: SimpleNamespace, tmp_path: Path
 ):
     folder = tmp_path / "dlinear"
@@ -212,10 +212,10 @@ def test_finished_pretraining_is_not_repeated_and_continues_with_more_epochs(
     assert [epoch.epoch for epoch in result.epochs] == [0, 1, 2, 3]
 
 
-def test_folder_of_another_pretraining_is_refused(lab: SimpleNamespace):
+def test_folder_of_a_different_pretraining_run_is_rejected(lab: SimpleNamespace):
     folder = lab.result.weights.parent
     other = PretrainSettings(**vars(lab.settings) | {"mask_length": 5})
-    with pytest.raises(UserError, match=r"contains a pretraining with other options.*settings"):
+    with pytest.raises(UserError, match=r"contains a pretraining run with other options.*settings"):
         enecg.pretrain(lab.dataset, folder, "dlinear", settings=other)
 
 
@@ -227,7 +227,7 @@ def test_folder_of_another_pretraining_is_refused(lab: SimpleNamespace):
         ("timesnet", ("layers=0",), "layers = 0 is not an integer from 1 to 24"),
     ],
 )
-def test_invalid_options_are_refused(
+def test_invalid_options_are_rejected(
     lab: SimpleNamespace, tmp_path: Path, expert: str, sizes: tuple[str, ...], message: str
 ):
     with pytest.raises(UserError, match=message):
@@ -258,20 +258,24 @@ def test_training_with_the_same_split_states_the_pretraining(
     assert "none of whom is a test patient" in (run / "results.md").read_text()
 
 
-def test_training_refuses_test_patients_of_the_pretraining(lab: SimpleNamespace, tmp_path: Path):
+def test_training_rejects_test_patients_in_the_pretraining_data(
+    lab: SimpleNamespace, tmp_path: Path
+):
     settings = TrainSettings(**vars(lab.train) | {"seed": 1})
-    with pytest.raises(UserError, match=r"3 test patients of repeat 0 .* pretraining of dlinear"):
+    with pytest.raises(
+        UserError, match=r"3 test patients of repeat 0 .* pretraining data of dlinear"
+    ):
         enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_training_counts_validation_patients_of_the_pretraining(
+def test_training_counts_validation_patients_in_the_pretraining_data(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path
 ):
     used = read_list(lab.result.patients_file)
     (validated,) = read_patients(MimicIvEcg(synthetic_dir), run, "validation")
     counts = f"{len(validated & used)} of {len(validated)}"
-    note = f"Validation patients in the pretraining of dlinear: {counts}. Validation losses"
+    note = f"Validation patients in the pretraining data of dlinear: {counts}. Validation losses"
     assert note in (run / "results.md").read_text()
 
 
@@ -286,7 +290,8 @@ def test_validation_patients_are_counted_for_each_repeat():
     elsewhere = PretrainedExpert("timesnet", origin, None)
     (note,) = count_validation_patients(cohorts, [seen, elsewhere], patient_id)
     assert note.startswith(
-        "Validation patients in the pretraining of dlinear: 2 of 2, 1 of 2, 0 of 2 (by repeat). "
+        "Validation patients in the pretraining data of dlinear: 2 of 2, 1 of 2, 0 of 2 (by "
+        "repeat). "
     )
     assert not count_validation_patients(cohorts[2:], [seen, elsewhere], patient_id)
 
@@ -297,23 +302,27 @@ def sweep_once(lab: SimpleNamespace, out: Path, **options: object) -> Sweep:
     return sweep(lab.dataset, lab.store, out, SweepSettings(settings, space, trials=1))
 
 
-def test_sweep_refuses_or_excludes_test_patients_of_the_pretraining(
+def test_sweep_rejects_or_excludes_test_patients_in_the_pretraining_data(
     lab: SimpleNamespace, tmp_path: Path
 ):
-    # With this seed, some of the test patients were in the pretraining, and some were not.
-    with pytest.raises(UserError, match=r"test patients of repeat 0 .* pretraining of dlinear"):
+    # With this seed, some of the test patients were in the pretraining data, and some were not.
+    with pytest.raises(
+        UserError, match=r"test patients of repeat 0 .* pretraining data of dlinear"
+    ):
         sweep_once(lab, tmp_path / "sweep", seed=2)
     assert not (tmp_path / "sweep").exists()
     excluded, same_split = (
         sweep_once(lab, tmp_path / "excluded", seed=2, exclude_pretrained=True),
         sweep_once(lab, tmp_path / "same"),
     )
-    assert any("because they were in the pretraining" in note for note in excluded.summary.notes)
-    validation = "Validation patients in the pretraining of dlinear: "
+    assert any(
+        "because they were in the pretraining data" in note for note in excluded.summary.notes
+    )
+    validation = "Validation patients in the pretraining data of dlinear: "
     assert any(note.startswith(validation) for note in same_split.summary.notes)
 
 
-def test_sweep_refuses_weights_without_their_list(lab: SimpleNamespace, tmp_path: Path):
+def test_sweep_rejects_weights_without_their_list(lab: SimpleNamespace, tmp_path: Path):
     copied = tmp_path / "copied.safetensors"
     shutil.copy(lab.result.weights, copied)
     weights = {"weights": (f"dlinear@{copied}",)}
@@ -323,24 +332,24 @@ def test_sweep_refuses_weights_without_their_list(lab: SimpleNamespace, tmp_path
     assert len(sweep_once(lab, tmp_path / "sweep", **weights, **given).trials) == 1
 
 
-def test_training_excludes_test_patients_of_the_pretraining(
+def test_training_excludes_test_patients_in_the_pretraining_data(
     lab: SimpleNamespace, synthetic_dir: Path, tmp_path: Path
 ):
     used = read_list(lab.result.patients_file)
-    # With this seed, some of the test patients were in the pretraining, and some were not.
+    # With this seed, some of the test patients were in the pretraining data, and some were not.
     settings = TrainSettings(**vars(lab.train) | {"seed": 2, "exclude_pretrained": True})
     enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
     (tested,) = read_patients(MimicIvEcg(synthetic_dir), tmp_path / "run")
     assert tested
     assert not tested & used
     assert (
-        "from repeat 0 (seed 2), because they were in the pretraining"
+        "from repeat 0 (seed 2), because they were in the pretraining data"
         in (tmp_path / "run" / "results.md").read_text()
     )
 
 
 @pytest.mark.parametrize("contents", [None, b"1\n2\n"])
-def test_training_refuses_weights_whose_list_is_missing_or_another(
+def test_training_rejects_weights_whose_list_is_missing_or_different(
     lab: SimpleNamespace, tmp_path: Path, contents: bytes | None
 ):
     copied = tmp_path / "copied.safetensors"
@@ -355,16 +364,18 @@ def test_training_refuses_weights_whose_list_is_missing_or_another(
     enecg.train(lab.dataset, lab.store, tmp_path / "run", settings=settings, page=False)
 
 
-def test_evaluation_refuses_or_excludes_patients_of_the_pretraining(
+def test_evaluation_rejects_or_excludes_patients_in_the_pretraining_data(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path, tmp_path: Path
 ):
-    # A run on few patients leaves others for the evaluation, who were in the pretraining.
+    # A run on few patients leaves others for the evaluation, who were in the pretraining data.
     settings = TrainSettings(
         **vars(lab.train) | {"patients": 12, "exclude_pretrained": True, "seed": 10}
     )
     few = tmp_path / "few"
     enecg.train(lab.dataset, lab.store, few, settings=settings, page=False)
-    with pytest.raises(UserError, match=r"in the pretraining of dlinear.*--exclude-pretrained"):
+    with pytest.raises(
+        UserError, match=r"in the pretraining data of dlinear.*--exclude-pretrained"
+    ):
         enecg.evaluate(few, lab.dataset, lab.store)
     evaluation = enecg.evaluate(few, lab.dataset, lab.store, exclude_pretrained=True)
     patients = {
@@ -380,5 +391,5 @@ def test_damaged_metadata_of_weights_is_an_error(lab: SimpleNamespace, tmp_path:
     for number, text in enumerate(("{", "[]", '{"dataset": "a/1", "patients": 0}')):
         path = tmp_path / f"{number}.safetensors"
         save_file(tensors, path, {"pretraining": text, "moving_avg": "25"})
-        with pytest.raises(UserError, match="metadata of the pretraining are damaged"):
+        with pytest.raises(UserError, match="pretraining metadata are damaged"):
             enecg.experts.load_expert("dlinear", str(path))

@@ -70,24 +70,24 @@ def write_ptb_xl(root: Path, source: Source) -> None:
     with (root / "ptbxl_database.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, restval="")
         table.writeheader()
-        for place, ecg in enumerate(source.ecgs):
-            number = place + 1
+        for position, ecg in enumerate(source.ecgs):
+            number = position + 1
             low, high = f"records100/00000/{number:05d}_lr", f"records500/00000/{number:05d}_hr"
-            age, sex, codes = f"{30 + place}.0", place % 2, "{'NORM': 100.0, 'SR': 0.0}"
-            if place < len(FIRST_ROWS):
-                age, sex, codes, *_ = FIRST_ROWS[place]
-            elif place % 2:
+            age, sex, codes = f"{30 + position}.0", position % 2, "{'NORM': 100.0, 'SR': 0.0}"
+            if position < len(FIRST_ROWS):
+                age, sex, codes, *_ = FIRST_ROWS[position]
+            elif position % 2:
                 codes = "{'IMI': 35.0, 'ABQRS': 0.0, 'AFIB': 0.0}"
             table.writerow(
                 {
                     "ecg_id": number,
                     # Two ECGs per patient.
-                    "patient_id": f"{15000 + place // 2}.0",
+                    "patient_id": f"{15000 + position // 2}.0",
                     "age": age,
                     "sex": sex,
                     "report": 'sinusrhythmus\nlinkstyp, "normal"',
                     "scp_codes": codes,
-                    "strat_fold": 1 + place % 10,
+                    "strat_fold": 1 + position % 10,
                     "filename_lr": low,
                     "filename_hr": high,
                 }
@@ -128,7 +128,7 @@ def test_ptb_xl_follows_the_protocol_of_data_sets_at_both_rates(root: Path):
         assert dataset.namespace == f"{name}/1.0.3"
         index = dataset.index()
         assert index.record_id.tolist() == list(range(1, RECORDS + 1))
-        assert index.patient_id.tolist() == [15000 + place // 2 for place in range(RECORDS)]
+        assert index.patient_id.tolist() == [15000 + position // 2 for position in range(RECORDS)]
 
 
 def test_ecgs_match_the_source_at_both_rates(root: Path, source: Source):
@@ -147,9 +147,9 @@ def test_ages_over_89_are_90_and_male_is_1(root: Path):
 
 def test_rhythm_and_superclass_are_the_likeliest_and_ties_go_to_the_rarest(root: Path):
     labels = PtbXl(root).labels().iloc[: len(FIRST_ROWS)]
-    for column, place in (("scp_codes", 2), ("diagnosis", 3), ("scp_superclass", 4)):
+    for column, position in (("scp_codes", 2), ("diagnosis", 3), ("scp_superclass", 4)):
         values = [None if pd.isna(value) else value for value in labels[column]]
-        assert values == [row[place] for row in FIRST_ROWS], column
+        assert values == [row[position] for row in FIRST_ROWS], column
     superclasses = [None if pd.isna(value) else value for value in labels["scp_superclasses"]]
     assert superclasses == [
         *("NORM", "NORM", None, "MI", "CD;HYP"),
@@ -174,7 +174,7 @@ def test_without_scp_statements_there_is_no_superclass(changed: Path):
     assert labels["diagnosis"].notna().any()
 
 
-def test_a_path_outside_the_directory_is_unreadable(changed: Path):
+def test_path_outside_the_directory_is_unreadable(changed: Path):
     replace(changed / "ptbxl_database.csv", "records500/00000/00002_hr", "../../00002_hr")
     with pytest.raises(
         UnreadableRecord, match=r"\.\./\.\./00002_hr.hea: path is outside"
@@ -231,7 +231,7 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
         ("scp_statements.csv", ",STTC,", ",OTHER,", "unknown diagnostic_class OTHER"),
     ],
 )
-def test_an_invalid_table_of_ptb_xl_is_refused(
+def test_invalid_table_of_ptb_xl_is_rejected(
     changed: Path, file: str, old: str, new: str, message: str
 ):
     replace(changed / file, old, new)
@@ -316,7 +316,7 @@ def test_one_bad_cell_is_counted_and_the_other_labels_are_kept(
         ("56.0,1,", "56.0,", [1], "whose number of fields differs"),
     ],
 )
-def test_a_row_without_a_valid_id_is_skipped_logged_and_counted(
+def test_row_without_a_valid_id_is_skipped_logged_and_counted(
     root: Path,
     changed: Path,
     caplog: pytest.LogCaptureFixture,
@@ -344,7 +344,7 @@ def test_duplicate_rows_are_used_once(root: Path, changed: Path):
     assert PtbXl(changed).index().digest == PtbXl(root).index().digest
 
 
-def test_a_directory_without_the_table_is_refused(tmp_path: Path):
+def test_directory_without_the_table_is_rejected(tmp_path: Path):
     with pytest.raises(UserError, match=r"does not contain ptbxl_database\.csv"):
         open_dataset(f"ptb-xl:{tmp_path}")
     with pytest.raises(UserError, match="does not exist"):
@@ -364,7 +364,7 @@ def test_both_rates_have_the_same_patients():
     assert same_patients("wfdb/a", "wfdb/a")
 
 
-def test_a_superclass_is_trained_and_evaluated_on_unseen_patients_at_the_other_rate(
+def test_superclass_is_trained_and_evaluated_on_unseen_patients_at_the_other_rate(
     root: Path, tmp_path: Path
 ):
     for name in ("ptb-xl", "ptb-xl-100"):

@@ -91,15 +91,15 @@ def test_repeated_samples_at_the_ends_are_not_clipping(good: LeadSignals):
     assert "clipped" not in findings(replace_leads(good, V3=v3))
 
 
-def test_a_lead_without_samples_is_missing_and_not_flat(good: LeadSignals):
+def test_lead_without_samples_is_missing_and_not_flat(good: LeadSignals):
     assert findings(replace_leads(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
 
 
-def test_an_offset_of_a_lead_is_not_inconsistent(good: LeadSignals):
+def test_offset_of_a_lead_is_not_inconsistent(good: LeadSignals):
     assert findings(replace_leads(good, II=lead(good, "II") + 0.3)) == {}
 
 
-def test_a_detached_electrode_is_found(good: LeadSignals):
+def test_detached_electrode_is_found(good: LeadSignals):
     v5 = lead(good, "V5")
     v5[2000:2600] = v5[2000]
     assert findings(replace_leads(good, V5=v5)) == {"lead_off": ("V5",)}
@@ -125,7 +125,7 @@ def test_inconsistent_limb_leads_are_found(good: LeadSignals):
 
 
 @pytest.mark.parametrize("factor", [1000, 1 / 1000, 1e35])
-def test_an_implausible_amplitude_is_found(good: LeadSignals, factor: float):
+def test_implausible_amplitude_is_found(good: LeadSignals, factor: float):
     assert "implausible_amplitude" in findings(replace(good, mv=good.mv * np.float32(factor)))
 
 
@@ -134,7 +134,7 @@ def test_noise_of_microvolts_is_not_inconsistent(good: LeadSignals):
     assert findings(replace(good, mv=good.mv + noise)) == {}
 
 
-def test_a_lead_with_quantization_noise_only_is_off(good: LeadSignals):
+def test_lead_with_quantization_noise_only_is_off(good: LeadSignals):
     noise = np.random.default_rng(0).choice([0, 0.005], 5000)
     assert findings(replace_leads(good, V5=noise)) == {"lead_off": ("V5",)}
 
@@ -178,7 +178,7 @@ def check_lab(dataset: WfdbDirectory, out: Path) -> tuple[SignalReport, dict[str
         return report, {row["record_id"]: row for row in csv.DictReader(file)}
 
 
-def leads_swapped(samples: np.ndarray) -> np.ndarray:
+def swap_leads(samples: np.ndarray) -> np.ndarray:
     return samples[:, [1, 0, *range(2, 12)]]
 
 
@@ -226,7 +226,7 @@ def odd_records() -> dict[str, tuple[np.ndarray | WfdbRecord, str, str]]:
         ),
         "off": (off, "lead_off (V4)", "constant signal, or a range below 10 uV, in V4."),
         "equal": (equal, "duplicated_leads (V3, V4)", "the leads V3, V4 are equal."),
-        "swapped": (leads_swapped(good), "swapped_leads (I, II)", "I, II are probably swapped."),
+        "swapped": (swap_leads(good), "swapped_leads (I, II)", "I, II are probably swapped."),
         "volts": (
             WfdbRecord(consistent_walk(10), gains=("200.0(0)/V",) * 12),
             "implausible_amplitude (",
@@ -279,7 +279,7 @@ def test_details_are_the_same_as_in_an_extraction(tmp_path: Path):
         assert rows[name]["detail"].startswith(failure.value.detail)
 
 
-def test_the_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
+def test_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
     samples, other = consistent_walk(0), consistent_walk(1)
     reordered = [0, 2, 1, *range(3, 12)]
     flat = np.zeros((5000, 12), np.int16)

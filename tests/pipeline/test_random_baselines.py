@@ -159,7 +159,7 @@ def test_missing_store_names_the_command_that_extracts_it(lab: SimpleNamespace, 
         ),
     ],
 )
-def test_invalid_options_are_refused(
+def test_invalid_options_are_rejected(
     lab: SimpleNamespace, tmp_path: Path, options: dict[str, object], message: str
 ):
     with pytest.raises(UserError, match=message):

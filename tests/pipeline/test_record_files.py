@@ -102,7 +102,7 @@ def assert_equal(dataset: Dataset, other: Dataset, rows: range | None = None) ->
     return readable
 
 
-def test_a_public_bucket_is_read_without_credentials(
+def test_public_bucket_is_read_without_credentials(
     synthetic_dir: Path,
     s3_root: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -148,9 +148,7 @@ def test_requests_are_signed_only_with_credentials(
     assert "authorization" in map(str.lower, web.headers[-1])
 
 
-def test_a_web_server_is_read_like_a_directory(
-    synthetic_dir: Path, tmp_path: Path, web: Web
-) -> None:
+def test_web_server_is_read_like_a_directory(synthetic_dir: Path, tmp_path: Path, web: Web) -> None:
     shutil.copytree(synthetic_dir, tmp_path / "web" / "ecg")
     assert_equal(
         open_dataset(f"mimic-iv-ecg:{web.address}/ecg"), MimicIvEcg(synthetic_dir), range(5)
@@ -186,7 +184,7 @@ def test_files_are_read_up_to_a_limit_or_as_a_stream(tmp_path: Path, web: Web) -
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../out", "a/../../out", "a\\b", "a\0b", "..", "a/.."]
 )
-def test_names_outside_the_root_are_refused(tmp_path: Path, web: Web, name: str) -> None:
+def test_names_outside_the_root_are_rejected(tmp_path: Path, web: Web, name: str) -> None:
     (tmp_path / "out").write_bytes(b"secret")
     for files in both_kinds(tmp_path, web):
         with pytest.raises(OutsideRootError):
@@ -227,7 +225,7 @@ def test_links_of_files_are_followed_only_within_the_root(tmp_path: Path, linked
         assert read_wfdb("linked-inside/ecg", files).any()
 
 
-def test_the_root_may_be_a_link(tmp_path: Path) -> None:
+def test_root_may_be_a_link(tmp_path: Path) -> None:
     WfdbRecord(random_walk()).write(tmp_path / "real" / "data")
     WfdbRecord(random_walk()).write(tmp_path / "disk")
     (tmp_path / "real" / "disk").symlink_to(tmp_path / "disk")
@@ -303,9 +301,7 @@ HOSTILE_PATHS = [
 
 
 @pytest.mark.parametrize("path", HOSTILE_PATHS)
-def test_a_table_cannot_leave_the_data_set_through_a_linked_folder(
-    tmp_path: Path, path: str
-) -> None:
+def test_table_cannot_leave_the_data_set_through_a_linked_folder(tmp_path: Path, path: str) -> None:
     for name in ("secret", "disk/p1", "disk"):
         WfdbRecord(random_walk()).write(tmp_path / name)
     (tmp_path / "root" / "files").mkdir(parents=True)
@@ -344,14 +340,14 @@ def test_special_files_are_unreadable_and_do_not_block(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root ignores file permissions")
-def test_a_file_without_read_permission_is_unreadable(tmp_path: Path) -> None:
+def test_file_without_read_permission_is_unreadable(tmp_path: Path) -> None:
     record = WfdbRecord(random_walk()).write(tmp_path)
     Path(f"{record}.hea").chmod(0)
     with pytest.raises(UnreadableRecord, match="Permission denied"):
         read_wfdb(record)
 
 
-def test_a_too_long_name_is_unreadable(tmp_path: Path) -> None:
+def test_too_long_name_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UnreadableRecord):
         read_wfdb("x" * 5000, DirectoryFiles(tmp_path))
 
@@ -365,7 +361,7 @@ def test_other_formats_are_read_from_a_url(tmp_path: Path, web: Web) -> None:
     assert remote.digital.shape == (12, 2500)
 
 
-def test_a_lost_connection_is_a_user_error(
+def test_lost_connection_is_a_user_error(
     monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(object_files, "_RETRY_TIMEOUT", timedelta(seconds=1))
@@ -378,7 +374,7 @@ def test_a_lost_connection_is_a_user_error(
         read_wfdb("ecg", files)
 
 
-def test_a_single_refused_file_is_unreadable(
+def test_single_refused_file_is_unreadable(
     monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(object_files, "_RETRY_TIMEOUT", timedelta(seconds=1))
@@ -403,13 +399,13 @@ def test_a_single_refused_file_is_unreadable(
         "s3://",
     ],
 )
-def test_invalid_urls_are_refused_without_repeating_secrets(url: str) -> None:
+def test_invalid_urls_are_rejected_without_repeating_secrets(url: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         open_root(url)
     assert "secret" not in str(failure.value)
 
 
-def test_a_url_without_record_list_is_a_user_error(web: Web) -> None:
+def test_url_without_record_list_is_a_user_error(web: Web) -> None:
     with pytest.raises(UserError, match=r"does not contain record_list.csv"):
         open_dataset(f"mimic-iv-ecg:{web.address}/ecg")
 

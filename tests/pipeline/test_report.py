@@ -40,9 +40,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
 
 
 def find_row(table: Table, name: str) -> dict[str, str]:
-    """The first row whose name starts with `name`, by the headings up to their first comma.
+    """Return the first row whose name starts with `name`, keyed by column.
 
-    AUROC columns have keys such as "Sex AUROC".
+    Keys are the headings up to their first comma; AUROC columns have keys such as "Sex AUROC".
     """
     found = next(row for row in table.rows if row[0].startswith(name))
     heads = (
@@ -53,7 +53,7 @@ def find_row(table: Table, name: str) -> dict[str, str]:
 
 
 def marked_cells(*tables: Table) -> list[tuple[str, str]]:
-    """Names of row and column of all cells in bold."""
+    """Return the row and column names of all cells in bold."""
     return [
         (table.rows[row][0], table.heading[column])
         for table in tables
@@ -62,7 +62,7 @@ def marked_cells(*tables: Table) -> list[tuple[str, str]]:
 
 
 def remove_chance(folder: Path) -> Path:
-    """Make a run folder as one that was written before the chance level was added."""
+    """Remove the chance level from a run folder, as written by earlier versions."""
     document = json.loads((folder / "results.json").read_text())
     document["scores"] = [score for score in document["scores"] if score["method"] != CHANCE]
     (folder / "results.json").write_text(json.dumps(document))
@@ -213,8 +213,8 @@ def test_every_metric_is_marked_if_there_is_signal(tmp_path: Path):
     unmarked = [
         head
         for table in tables
-        for place, head in enumerate(table.heading)
-        if place and place not in {column for _, column in table.best}
+        for position, head in enumerate(table.heading)
+        if position and position not in {column for _, column in table.best}
     ]
     # The constant predictor is calibrated by definition.
     assert set(unmarked) == {PARAMETERS + ", trainable / total", "ECE ↓"}

@@ -88,7 +88,7 @@ def test_interval_is_not_narrower_with_more_records_per_patient():
 def make_constant(
     task: str, truth: np.ndarray, shares: tuple[float, ...], repeat: int = 0
 ) -> TaskPredictions:
-    """Constant predictions, one record per patient."""
+    """Return constant predictions, one record per patient."""
     one = make_predictions(task, truth, np.zeros(len(truth)), np.arange(len(truth)), repeat)
     probability = np.tile(shares, (len(truth), 1))
     return replace(one, method=CONSTANT, probability=probability)

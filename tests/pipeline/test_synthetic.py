@@ -82,14 +82,14 @@ def test_beat_times_are_those_of_the_r_peaks() -> None:
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
-def test_a_rhythm_has_the_rate_of_its_name(rhythm) -> None:
+def test_rhythm_has_the_rate_of_its_name(rhythm) -> None:
     for seed in range(10):
         rate = 60_000 / simulate_ecg(rhythm.report, seed=seed, age=70).rr_ms
         low, high = rhythm.rate_bpm
         assert low * 0.9 < rate < high * 1.12
 
 
-def test_a_normal_ecg_has_normal_morphology() -> None:
+def test_normal_ecg_has_normal_morphology() -> None:
     beats = {lead: [] for lead in LEADS}
     for seed in range(20):
         recording = simulate_ecg(seed=seed)
@@ -132,7 +132,7 @@ def test_atrial_fibrillation_has_irregular_beats_and_no_p_wave() -> None:
     assert np.mean(p) < 0.6 * np.mean(sinus)
 
 
-def test_a_premature_ventricular_beat_is_early_and_followed_by_a_pause() -> None:
+def test_premature_ventricular_beat_is_early_and_followed_by_a_pause() -> None:
     for seed in range(5):
         intervals = np.diff(simulate_ecg("Sinus rhythm with PVC(s)", seed=seed).beats_s)
         usual = np.median(intervals)
@@ -229,7 +229,7 @@ def test_equal_seeds_write_equal_bytes(tmp_path: Path) -> None:
     assert (first / "record_list.csv").read_text() != (other / "record_list.csv").read_text()
 
 
-def test_a_complete_data_set_is_not_written_again(tmp_path: Path) -> None:
+def test_complete_data_set_is_not_written_again(tmp_path: Path) -> None:
     first = synthesize(tmp_path / "d", patients=2, seed=1)
     before = {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")}
     again = synthesize(tmp_path / "d", patients=2, seed=1)
@@ -238,7 +238,7 @@ def test_a_complete_data_set_is_not_written_again(tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in first.directory.rglob("*")} == before
 
 
-def test_an_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
+def test_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
     complete, interrupted = tmp_path / "complete", tmp_path / "interrupted"
     synthesize(complete, patients=3, seed=1)
 
@@ -258,7 +258,7 @@ def test_an_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
     assert filecmp.cmpfiles(complete, interrupted, names, shallow=False)[1:] == ([], [])
 
 
-def test_a_directory_with_other_content_is_refused(tmp_path: Path) -> None:
+def test_directory_with_other_content_is_rejected(tmp_path: Path) -> None:
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.tex").write_text("years of work")

@@ -32,9 +32,9 @@ from stores.opening import open_stores
 RECORDS = 40
 
 
-def record_name(place: int) -> str:
+def record_name(position: int) -> str:
     """Return an id; ids differ in length, and some contain non-ASCII letters, spaces and commas."""
-    return ("Zürich, ward 3/", "b/", "")[place % 3] + f"{place:03d}"
+    return ("Zürich, ward 3/", "b/", "")[position % 3] + f"{position:03d}"
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def source(synthetic_dir: Path) -> Source:
 @pytest.fixture(scope="module")
 def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wfdb") / "data"
-    for place, ecg in enumerate(source.ecgs):
-        write_record(directory / record_name(place), ecg, LEADS)
+    for position, ecg in enumerate(source.ecgs):
+        write_record(directory / record_name(position), ecg, LEADS)
     (directory / "b/empty.hea").write_text("")
     (directory / "b/parts.hea").write_text("parts/2 12 500 10000\none 5000\nother 5000\n")
     labels(source).to_csv(directory / "labels.csv", index=False)
@@ -59,11 +59,11 @@ def labels(source: Source) -> pd.DataFrame:
     patients = [f"P{patient}" for patient in known["patient_id"]]
     return pd.DataFrame(
         {
-            "record_id": [record_name(place) for place in range(len(known))],
+            "record_id": [record_name(position) for position in range(len(known))],
             "patient_id": [None, *patients[1:]],
             "sex": known["sex"].map({1.0: "M", 0.0: "F"}).to_numpy(),
             "age": known["age"].to_numpy(),
-            "ward": [["east", "west"][place % 2] for place in range(len(known))],
+            "ward": [["east", "west"][position % 2] for position in range(len(known))],
         }
     ).sample(frac=1, random_state=0)
 
@@ -80,17 +80,17 @@ def create_files(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_a_wfdb_directory_follows_the_protocol_of_data_sets(root: Path, source: Source):
+def test_wfdb_directory_follows_the_protocol_of_data_sets(root: Path, source: Source):
     dataset = open_dataset(f"wfdb:our-lab={root}")
     check_dataset(dataset)
     assert dataset.namespace == "wfdb/our-lab"
     index = dataset.index()
     assert index.record_id.tolist() == sorted(
-        [*(record_name(place) for place in range(RECORDS)), "b/empty", "b/parts"]
+        [*(record_name(position) for position in range(RECORDS)), "b/empty", "b/parts"]
     )
-    for place in (0, 1, 2):
-        row = index.record_id.tolist().index(record_name(place))
-        np.testing.assert_allclose(dataset.read(row), source.ecgs[place], atol=6e-4)
+    for position in (0, 1, 2):
+        row = index.record_id.tolist().index(record_name(position))
+        np.testing.assert_allclose(dataset.read(row), source.ecgs[position], atol=6e-4)
 
 
 def test_headers_without_a_single_segment_are_unreadable(root: Path):
@@ -106,8 +106,8 @@ def test_patients_and_labels_come_from_the_table(root: Path, source: Source):
     written = labels(source).set_index("record_id")
     assert known.loc[record_name(0), "patient_id"] == record_name(0)
     assert known.loc["b/parts", "patient_id"] == "b/parts"
-    for place in (1, 2, 3, 20):
-        actual, expected = known.loc[record_name(place)], written.loc[record_name(place)]
+    for position in (1, 2, 3, 20):
+        actual, expected = known.loc[record_name(position)], written.loc[record_name(position)]
         assert actual["patient_id"] == expected["patient_id"]
         assert actual["sex"] == {"M": 1.0, "F": 0.0}[expected["sex"]]
         assert actual["age"] == expected["age"]
@@ -140,7 +140,7 @@ def test_records_are_sorted_and_hidden_ones_ignored(empty: Path):
     assert find_records(empty) == ["B/d", "a.b", "b-1", "b/10", "b/2", "c"]
 
 
-def test_two_headers_of_one_record_are_refused(empty: Path):
+def test_two_headers_of_one_record_are_rejected(empty: Path):
     create_files(empty, "b/2.hea", "b/2.HEA", "a.hea", "A.hea")
     with pytest.raises(UserError, match="several headers of the record b/2, whose suffixes differ"):
         find_records(empty)
@@ -170,8 +170,8 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
 ):
     """git-annex stores files as links, and a lab may keep the records on another disk."""
     write_record(empty / ".git/annex/objects/1", source.ecgs[1], LEADS)
-    for place in ("disk", "other", "third"):
-        write_record(tmp_path / place / "1", source.ecgs[1], LEADS)
+    for folder in ("disk", "other", "third"):
+        write_record(tmp_path / folder / "1", source.ecgs[1], LEADS)
     (empty / "annexed").mkdir()
     (empty / "out").mkdir()
     for name in ("1.hea", "1.dat"):
@@ -193,7 +193,7 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
     assert failure.value.reason == "unreadable"
 
 
-def test_the_index_opens_no_header(empty: Path):
+def test_index_opens_no_header(empty: Path):
     (empty / "a.hea").symlink_to("nowhere")
     create_files(empty, "b.hea")
     (empty / "b.hea").chmod(0)
@@ -218,7 +218,7 @@ def test_the_index_opens_no_header(empty: Path):
         ("wfdb:lab={root}", "contains no WFDB record"),
     ],
 )
-def test_an_invalid_spec_is_refused(empty: Path, spec: str, message: str):
+def test_invalid_spec_is_rejected(empty: Path, spec: str, message: str):
     with pytest.raises(UserError, match=message):
         open_dataset(spec.format(root=empty)).index()
 
@@ -236,7 +236,7 @@ def test_an_invalid_spec_is_refused(empty: Path, spec: str, message: str):
         ),
     ],
 )
-def test_an_invalid_table_is_refused(empty: Path, table: str, message: str):
+def test_invalid_table_is_rejected(empty: Path, table: str, message: str):
     create_files(empty, "1.hea", "2.hea")
     (empty / "labels.csv").write_text(table)
     with pytest.raises(UserError, match=message):
@@ -271,7 +271,7 @@ def test_bad_cells_of_the_table_are_counted_and_other_labels_are_kept(empty: Pat
         assert line in lines
 
 
-def test_a_name_that_is_not_utf8_is_refused(empty: Path):
+def test_name_that_is_not_utf8_is_rejected(empty: Path):
     create_files(empty, "Z\udcfcrich.hea")
     with pytest.raises(UserError, match=r"not valid UTF-8, 'Z\\udcfcrich'"):
         find_records(empty)
@@ -308,7 +308,7 @@ def test_records_are_selected_by_text_ids_in_parquet(tmp_path: Path):
         ("record_id\n", "does not contain valid record ids"),
     ],
 )
-def test_an_invalid_file_of_text_ids_is_refused(tmp_path: Path, text: str, message: str):
+def test_invalid_file_of_text_ids_is_rejected(tmp_path: Path, text: str, message: str):
     (tmp_path / "records.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         select_records(INDEX, records=tmp_path / "records.txt")
@@ -341,7 +341,7 @@ def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_a_store_with_text_ids_grows_by_records_that_sort_between(
+def test_store_with_text_ids_grows_by_records_that_sort_between(
     root: Path, store: Path, source: Source
 ):
     (first, _) = open_stores(store, "wfdb/lab").stores

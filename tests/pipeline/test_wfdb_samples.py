@@ -120,7 +120,7 @@ def failure_reason(record: Path) -> str:
     return failure.value.reason
 
 
-def test_a_changed_sample_is_a_checksum_mismatch_in_its_lead(tmp_path: Path) -> None:
+def test_changed_sample_is_a_checksum_mismatch_in_its_lead(tmp_path: Path) -> None:
     record = WfdbRecord(random_walk()).write(tmp_path)
     samples = np.fromfile(f"{record}.dat", "<i2").reshape(-1, 12)
     samples[1234, FILE_ORDER.index("aVL")] += 1

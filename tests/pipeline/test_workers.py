@@ -111,7 +111,7 @@ def test_ranges_of_killed_workers_are_computed_by_others(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
 ):
     def kill_during_next_range() -> None:
-        """Make this worker kill itself in the middle of a range; the one in its place does not."""
+        """Make this worker kill itself in the middle of a range; its replacement does not."""
 
         def extract_part(*arguments: Any) -> None:
             batches: list[int] = []

@@ -60,14 +60,14 @@ def test_growth_and_copies_keep_the_names(path: Path, tmp_path: Path):
     assert open_store(result.location).feature_names == NAMES
 
 
-def test_store_without_names_remains_readable_without(tmp_path: Path):
+def test_store_without_feature_names_is_readable(tmp_path: Path):
     with writable_store(tmp_path) as store:
         assert store.feature_names is None
     assert "feature" not in open_store(store.location).to_xarray().coords
     assert not (Path(str(store.location)) / "feature").exists()
 
 
-def test_foreign_array_of_that_name_is_ignored(tmp_path: Path):
+def test_foreign_array_named_feature_is_ignored(tmp_path: Path):
     with writable_store(tmp_path) as store:
         pass
     group = zarr.open_group(str(store.location))

@@ -138,7 +138,7 @@ def overwrite(store: EmbeddingStore, name: str, rows: slice, value: object) -> N
         writable.array(name)[rows] = value
 
 
-def test_reports_a_whole_row_with_infinite_values(root: str):
+def test_infinite_values_in_a_whole_row_are_reported(root: str):
     store = fill(root)
     overwrite(store, "embedding", slice(2, 3), np.inf)
     assert messages(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
@@ -146,7 +146,7 @@ def test_reports_a_whole_row_with_infinite_values(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
-def test_reports_an_undefined_status(root: str):
+def test_undefined_status_is_reported(root: str):
     store = fill(root)
     overwrite(store, "status", slice(2, 3), 77)
     assert messages(store) == ["shard 0: 1 row with an undefined status"]
@@ -154,13 +154,13 @@ def test_reports_an_undefined_status(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_reports_and_removes_partial_data_of_a_row_that_is_not_whole(root: str):
+def test_partial_data_of_a_row_that_is_not_whole_is_reported_and_removed(root: str):
     store = fill(root)
     partial = np.full((1, 8), np.nan, np.float16)
     partial[0, 0] = 1
     overwrite(store, "embedding", slice(2, 3), partial)
     overwrite(store, "status", slice(2, 3), 2)
-    assert messages(store) == ["shard 0: 1 row with partial data although the status is not whole"]
+    assert messages(store) == ["shard 0: 1 row with partial data whose status is not whole"]
     assert repair_store(store.location).intact
     assert open_store(store.location).status(0).tolist() == [1, 1, 2, 1]
     assert np.isnan(open_store(store.location).read_shard(0)[2]).all()

@@ -9,6 +9,7 @@ from enecg.experts.weights import HubFile
 SEGMENT_SECONDS = 5
 """The length that ECG-FM was trained on, into which fairseq-signals cuts records."""
 SEGMENTS = SAMPLES // (SEGMENT_SECONDS * SAMPLE_RATE_HZ)
+"""Number of segments per record."""
 
 ECG_FM = ExpertDefinition(
     name="ecg-fm",

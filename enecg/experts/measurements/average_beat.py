@@ -96,7 +96,11 @@ def _typical_interval(
 
 
 def find_dominant(beats: Beats) -> Bool[np.ndarray, " beat"]:
-    """Return whether each beat has the dominant shape: at least two fifths of a record's beats."""
+    """Return the mask of the beats with the dominant shape.
+
+    If fewer than two fifths of a record's beats correlate with the template by more than
+    `_DOMINANT`, beats have the dominant shape down to 0.1 below the typical correlation.
+    """
     dominant = beats.correlation > _DOMINANT
     rare = _share(dominant, beats) < 0.4
     typical = beats.typical_correlation[beats.record]

@@ -8,7 +8,7 @@ _PADDING = np.float32(1e9)
 
 
 def rank_in_record(record: Int[np.ndarray, " beat"]) -> Int[np.ndarray, " beat"]:
-    """Return the number of each beat within its record; records are in ascending order."""
+    """Return the index of each beat within its record; records are in ascending order."""
     starts = np.flatnonzero(np.diff(record, prepend=-1))
     lengths = np.diff(starts, append=len(record))
     ranks: np.ndarray = np.arange(len(record)) - np.repeat(starts, lengths)

@@ -84,7 +84,11 @@ def find_deflections(waves: BeatWaves) -> Deflections:
 def _number_runs(
     leads: Float32[np.ndarray, "record lead time"], floor: Float32[np.ndarray, "record lead 1"]
 ) -> tuple[np.ndarray, Bool[np.ndarray, "record lead"]]:
-    """Number the runs of equal sign, without samples below the floor.
+    """Number the runs of samples of equal sign, ignoring samples below the floor.
+
+    Args:
+        leads: Samples.
+        floor: Absolute value that the samples of a run exceed.
 
     Returns:
         Number of the run of each sample, 0 before the first one, and whether the first is negative.

@@ -175,7 +175,7 @@ def _find_majority(
     chosen: Bool[np.ndarray, " peak"],
     record: Int[np.ndarray, " peak"],
 ) -> Bool[np.ndarray, " peak"]:
-    """Return the largest group of chosen peaks of each record that resemble one of them."""
+    """Return the mask of the largest group of each record's chosen peaks that resemble one peak."""
     majority = np.zeros_like(chosen)
     index = np.flatnonzero(chosen)
     for own in np.split(index, np.flatnonzero(np.diff(record[index])) + 1):
@@ -203,6 +203,11 @@ def _align(
     record: Int[np.ndarray, " peak"],
 ) -> tuple[Float64[np.ndarray, " peak"], Float32[np.ndarray, " peak"]]:
     """Find the lag of the highest correlation of each peak with its record's template.
+
+    Args:
+        windows: Samples around each peak, `MAX_LAG` longer than the template at both ends.
+        template: Template of each record.
+        record: Record of each peak.
 
     Returns:
         Lag in samples, interpolated by a parabola, and correlation at the nearest whole lag.

@@ -104,7 +104,7 @@ def _consistency(
 ) -> Float32[np.ndarray, " record"]:
     """Return the median correlation of the beats of a record with their average, around the peak.
 
-    Fibrillatory waves differ from beat to beat, so that their correlation is low.
+    Fibrillatory waves differ from beat to beat, so their correlation is low.
     """
     records = len(peak)
     width = 2 * _NEAR + 1

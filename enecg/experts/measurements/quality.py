@@ -8,11 +8,11 @@ from enecg.experts.measurements.feature import Feature, Values
 
 FEATURES = (
     Feature("noise_median", "uV", "median over the leads of the median absolute second difference"),
-    Feature("noise_max", "uV", "largest one of the leads"),
+    Feature("noise_max", "uV", "maximum over the leads of the median absolute second difference"),
     Feature("wander_median", "mV", "median over the leads of the baseline wander's SD"),
-    Feature("wander_max", "mV", "largest one of the leads"),
+    Feature("wander_max", "mV", "maximum over the leads of the baseline wander's SD"),
     Feature("flat_share_max", "1", "largest share of unchanged samples of a lead"),
-    Feature("flat_leads", "1", "leads with an SD below 1 % of the largest one"),
+    Feature("flat_leads", "1", "number of leads with an SD below 1 % of the largest SD"),
     Feature("noisy_leads", "1", "leads with more than 2.5 times the usual noise"),
     Feature("detection_contrast", "dB", "height of the QRS complexes above the median envelope"),
     Feature("limb_residual", "mV", "mean absolute I + III - II, 0 by Einthoven's law"),

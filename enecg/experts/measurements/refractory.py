@@ -12,6 +12,7 @@ _SHORTEST = 0.26 * DETECTION_RATE_HZ
 _AMBIGUOUS = 0.40 * DETECTION_RATE_HZ
 """Of two peaks that are closer, the lower one may be a T wave or a P wave."""
 _PASSES = 4
+"""Maximum number of passes over the peaks."""
 
 
 def remove_close_peaks(

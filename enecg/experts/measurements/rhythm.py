@@ -65,6 +65,13 @@ FEATURES = (
 )
 
 
+_INTERVALS = (
+    *("rr_mean", "rr_median", "rr_sd", "rr_min", "rr_max", "heart_rate", "rr_rmssd"),
+    *("rr_change_median", "rr_pnn50", "rr_cv", "rr_irregular", "rr_premature"),
+)
+"""Names of the features that `_measure_intervals` computes."""
+
+
 def median_rr_s(beats: Beats) -> Float64[np.ndarray, " record"]:
     """Return the median RR interval of each record in s, 1 s for fewer than two beats."""
     return np.array(
@@ -96,12 +103,6 @@ def measure_rhythm(beats: Beats, average: AverageBeat) -> Values:
         "beat_similarity": beats.typical_correlation,
         "beat_similarity_min": np.array(lowest),
     }
-
-
-_INTERVALS = (
-    *("rr_mean", "rr_median", "rr_sd", "rr_min", "rr_max", "heart_rate", "rr_rmssd"),
-    *("rr_change_median", "rr_pnn50", "rr_cv", "rr_irregular", "rr_premature"),
-)
 
 
 def _intervals_s(beats: Beats) -> list[Float64[np.ndarray, " interval"]]:

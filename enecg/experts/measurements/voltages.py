@@ -16,7 +16,9 @@ FEATURES = (
     Feature("cornell_voltage", "mV", "R in aVL plus depth of S in V3", 1.1, HAS_BEATS),
     Feature("cornell_product", "mV ms", "Cornell voltage times QRS duration", 105.0, HAS_BEATS),
     Feature("limb_voltage", "mV", "largest peak-to-peak QRS of the limb leads", 1.1, HAS_BEATS),
-    Feature("limb_voltage_min", "mV", "smallest one", 0.5, HAS_BEATS),
+    Feature(
+        "limb_voltage_min", "mV", "smallest peak-to-peak QRS of the limb leads", 0.5, HAS_BEATS
+    ),
     Feature("chest_voltage", "mV", "largest peak-to-peak QRS of V1 to V6", 1.8, HAS_BEATS),
     Feature("r_share_V1", "1", "R / (R + S) in V1", 0.2, HAS_BEATS),
     Feature(

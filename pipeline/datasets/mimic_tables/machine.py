@@ -166,9 +166,9 @@ def read_machine_labels(
         # Free memory before the labels are fetched.
         run(connection, "DROP TABLE listed")
         labels = fetch(connection, _LABELS)
-    words = labels["diagnosis"].combine_chunks().dictionary_decode()
-    place = labels.column_names.index("diagnosis")
-    return to_frame(labels.set_column(place, "diagnosis", words))
+    diagnoses = labels["diagnosis"].combine_chunks().dictionary_decode()
+    column = labels.column_names.index("diagnosis")
+    return to_frame(labels.set_column(column, "diagnosis", diagnoses))
 
 
 def _report_columns(path: Path, rules: LabelRules) -> list[str]:

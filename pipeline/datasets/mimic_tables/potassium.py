@@ -36,8 +36,8 @@ _PLACES = 1 << 38
 """Upper limit of row numbers.
 
 To find the nearest result, ``seconds * _PLACES + row number`` is minimized, because one integer
-needs less memory than a struct. Time differences are at most a year, less than 2**25 s, so that 63
-bits suffice.
+needs less memory than a struct. Time differences are at most a year, less than 2**25 s, so 63 bits
+suffice.
 """
 
 _RESULTS = """

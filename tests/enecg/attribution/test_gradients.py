@@ -89,7 +89,7 @@ def test_contributions_through_each_expert_sum_to_the_change_in_the_output(
         assert (found.values.abs().sum(1) > 0).all(), name
 
 
-def test_the_gate_contributes_through_the_sampled_leads_alone():
+def test_gate_contributes_through_the_sampled_leads_alone():
     dlinear = load_expert("dlinear", "random:0")
     torch.manual_seed(2)
     gate = Gate(150, {"task": 1}, 2, hidden=8, dropout=0.0, spectrum=True).eval()
@@ -112,7 +112,7 @@ def test_the_gate_contributes_through_the_sampled_leads_alone():
     assert tuple(used) == SAMPLED_LEADS
 
 
-def test_the_predictions_of_experts_without_gradients_are_constant():
+def test_predictions_of_experts_without_gradients_are_constant():
     experts = {
         "dlinear": load_expert("dlinear", "random:0"),
         "measurements": load_expert("measurements", "none"),
@@ -162,7 +162,7 @@ def test_moments_gradient_is_that_of_finite_differences():
     assert detached != pytest.approx(difference, rel=1e-2)
 
 
-def test_the_gradient_of_a_constant_series_is_finite():
+def test_gradient_of_a_constant_series_is_finite():
     series = torch.full((1, 1, 64), 0.3, requires_grad=True)
     DifferentiableRevIN(1)(series, "norm", torch.ones(1, 64)).square().sum().backward()
     assert series.grad is not None

@@ -23,7 +23,11 @@ BEATS = np.arange(0.4, 9.9, 0.8)
 
 
 def make_ecg(*parts: Sequence[tuple[float, float, float]]) -> np.ndarray:
-    """Gaussian waves (time from the beat, width, height in s, s, mV) in all leads, and noise."""
+    """Return noise and Gaussian waves in all leads.
+
+    Args:
+        parts: Time from the beat (s), width (s) and height (mV) of the waves.
+    """
     time = SECONDS[:, None] - BEATS
     wave = sum(
         (height * np.exp(-0.5 * ((time - at) / width) ** 2)).sum(1) for at, width, height in parts
@@ -67,23 +71,23 @@ def test_noise_has_no_windows():
 
 
 def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
-    """On the records with even numbers; the method was chosen on the odd ones."""
+    """The method was chosen on records with odd numbers and is tested on the others."""
     dataset = Ludb(ludb)
     ids = dataset.index().record_id.tolist()
     rows = [row for row, record in enumerate(ids) if record % 2 == 0][::4]
     analysis = analyze(np.stack([dataset.read(row) for row in rows]))
     found = find_t_onset(analysis) - BEFORE
     errors = []
-    for place, row in enumerate(rows):
-        beats = analysis.beats.position[analysis.beats.record == place]
+    for number, row in enumerate(rows):
+        beats = analysis.beats.position[analysis.beats.record == number]
         marks = [t_onset_marks(ludb / "data" / str(ids[row]), lead, beats) for lead in LEADS]
-        errors.append(2 * (found[place] - np.nanmedian(marks)))
+        errors.append(2 * (found[number] - np.nanmedian(marks)))
     assert abs(np.mean(errors)) < 10
     assert np.mean(np.abs(errors)) < 20
 
 
 def t_onset_marks(path: Path, lead: str, beats: np.ndarray) -> float:
-    """Median distance in samples from the beat to the onset of its T wave."""
+    """Return the median distance in samples from the beat to the onset of its T wave."""
     annotation = wfdb.rdann(str(path), lead.lower())
     symbols = np.array(annotation.symbol)
     onsets = annotation.sample[:-1][(symbols[:-1] == "(") & (symbols[1:] == "t")]

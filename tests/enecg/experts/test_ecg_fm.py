@@ -54,8 +54,10 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def records(count: int) -> Tensor:
-    """Return random walks in mV. The two halves of a record have different means, and one lead of
-    the second record is constant."""
+    """Return random walks in mV.
+
+    The two halves of a record have different means. One lead of the second record is constant.
+    """
     draw = np.random.RandomState(0).standard_normal((count, 12, 5000))
     ecg = (0.02 * np.cumsum(draw, axis=2)).astype(np.float32)
     if count > 1:

@@ -154,7 +154,7 @@ def test_checkpoint_of_another_model_is_rejected(
         load({"encoder": tensors | changes}, tmp_path)
 
 
-def test_published_weights_have_to_be_downloaded_by_hand(tmp_path: Path, tensors: Tensors) -> None:
+def test_published_weights_must_be_downloaded_manually(tmp_path: Path, tensors: Tensors) -> None:
     with pytest.raises(
         UserError,
         match=r"not on the hub; download multiblock_epoch100\.pth from https://github\.com/"

@@ -24,26 +24,26 @@ def test_samples_are_masked_in_spans():
 
 @pytest.mark.parametrize("expert", ["dlinear", "timesnet"])
 def test_error_depends_on_masked_samples_only_and_not_on_their_values_in_the_input(expert):
-    found = get_definition(expert).reconstruction()
-    sizes = {size.name: size.default for size in found.sizes} | (
+    reconstruction = get_definition(expert).reconstruction()
+    sizes = {size.name: size.default for size in reconstruction.sizes} | (
         {"model_size": 4, "feed_forward_size": 4, "layers": 1, "kernels": 1, "top_k": 1}
         if expert == "timesnet"
         else {}
     )
-    model = found.make(**sizes)
-    series = found.prepare(torch.randn(2, 12, 5000).cumsum(-1))
+    model = reconstruction.make(**sizes)
+    series = reconstruction.prepare(torch.randn(2, 12, 5000).cumsum(-1))
     mask = draw_mask((2, 12, 500), (0.3, 0.3), 1, torch.Generator().manual_seed(0))
-    errors = squared_errors(model, found, series, mask)
+    errors = squared_errors(model, reconstruction, series, mask)
     assert len(errors) == mask.sum()
     inputs = []
     model.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-    squared_errors(model, found, series, mask)
+    squared_errors(model, reconstruction, series, mask)
     assert not inputs[0][mask].any()
     assert torch.equal(inputs[0][~mask], series[~mask])
 
 
 def test_timesnet_has_1_or_12_channels():
-    found = get_definition("timesnet").reconstruction()
-    sizes = {size.name: size.default for size in found.sizes}
+    reconstruction = get_definition("timesnet").reconstruction()
+    sizes = {size.name: size.default for size in reconstruction.sizes}
     with pytest.raises(UserError, match=r"--size has 3 input channels"):
-        found.make(**sizes | {"channels": 3})
+        reconstruction.make(**sizes | {"channels": 3})

@@ -43,7 +43,7 @@ def test_irregular_intervals_are_measured():
 
 
 @pytest.mark.parametrize("rr", [0.3, 0.4, 1.2, 1.9])
-def test_fast_and_slow_rhythms(rr: float):
+def test_beats_of_fast_and_slow_rhythms_are_found(rr: float):
     beats = regular(rr)
     t = (0.17, 0.03, 0.25) if rr < 0.5 else (0.27, 0.045, 0.3)
     p = None if rr < 0.35 else (-0.12, 0.02, 0.12)
@@ -51,12 +51,12 @@ def test_fast_and_slow_rhythms(rr: float):
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.1, 5.0])
-def test_voltage_does_not_matter(scale: float):
+def test_positions_do_not_depend_on_the_voltage(scale: float):
     ecg = make_ecg(BEATS)
     np.testing.assert_allclose(positions(scale * ecg), positions(ecg), atol=2e-3)
 
 
-def test_inverted_leads():
+def test_beats_are_found_in_inverted_leads():
     assert_found(-make_ecg(BEATS))
     swapped = make_ecg(BEATS)
     swapped[0] *= -1
@@ -86,7 +86,7 @@ def test_signals_without_spikes_are_not_changed():
     assert np.array_equal(cleaned, leads)
 
 
-def test_burst_in_one_lead():
+def test_beats_are_found_despite_a_burst_in_one_lead():
     ecg = make_ecg(BEATS)
     rng = np.random.default_rng(1)
     ecg[8, 2000:3000] += 1.5 * rng.standard_normal(1000)
@@ -94,14 +94,14 @@ def test_burst_in_one_lead():
     assert_found(ecg, tolerance=0.02)
 
 
-def test_burst_in_all_leads_between_beats():
+def test_burst_in_all_leads_between_beats_is_not_a_beat():
     ecg = make_ecg(regular(1.2))
     rng = np.random.default_rng(1)
     ecg[:, 900:1020] += 0.25 * rng.standard_normal((12, 120)).astype(np.float32)
     assert_found(ecg, regular(1.2))
 
 
-def test_lead_without_contact():
+def test_beats_are_found_despite_flat_leads():
     ecg = make_ecg(BEATS)
     ecg[6:9] = 0
     assert_found(ecg)
@@ -109,17 +109,17 @@ def test_lead_without_contact():
 
 
 @pytest.mark.parametrize("hz", [50, 60])
-def test_mains_interference(hz: float):
+def test_beats_are_found_despite_mains_interference(hz: float):
     hum = 0.5 * np.sin(2 * np.pi * hz * SECONDS)
     assert_found(make_ecg(BEATS) + hum.astype(np.float32))
 
 
-def test_baseline_wander():
+def test_beats_are_found_despite_baseline_wander():
     wander = 1.5 * np.sin(2 * np.pi * 0.3 * SECONDS)
     assert_found(make_ecg(BEATS) + wander.astype(np.float32))
 
 
-def test_muscle_noise():
+def test_beats_are_found_despite_muscle_noise():
     assert_found(make_ecg(BEATS, noise_mv=0.12), tolerance=0.014)
 
 
@@ -140,8 +140,8 @@ def test_ectopic_beat_of_another_shape_is_a_beat():
     assert values["dominant_share"] == pytest.approx(len(sinus) / len(beats))
 
 
-def test_wide_smooth_complexes():
-    """Their T waves resemble them, and the contrast is low."""
+def test_wide_smooth_complexes_are_found():
+    """Their T waves resemble the complexes, and the contrast is low."""
     rng = np.random.default_rng(3)
     beats = 0.5 + np.cumsum(rng.uniform(0.5, 0.9, 12))
     wide = ((0.0, 0.032, 1.0), (0.06, 0.03, 0.3))
@@ -155,7 +155,7 @@ def test_t_wave_at_the_start_is_not_a_beat():
 
 
 @pytest.mark.parametrize("beats", [[3.0, 7.5], [1.0, 4.5, 8.5]])
-def test_few_beats(beats: list[float]):
+def test_few_beats_are_found(beats: list[float]):
     found = positions(make_ecg(beats))
     assert len(found) == len(beats)
     values = measure_one(make_ecg(beats))
@@ -191,11 +191,11 @@ def test_flat_record_has_no_beats_and_finite_features():
     assert np.isfinite(list(values.values())).all()
 
 
-def test_same_beats_at_any_gain_of_single_leads():
+def test_positions_do_not_depend_on_gains_of_single_leads():
     ecg = make_ecg(BEATS)
     louder = ecg * np.array([1, 1, 1, 1, 1, 1, 0.05, 8, 1, 1, 0.1, 1])[:, None]
     np.testing.assert_allclose(positions(louder), positions(ecg), atol=4e-3)
 
 
-def test_qrs_template_needs_no_particular_polarity():
+def test_beats_of_any_polarity_are_found():
     assert_found(make_ecg(BEATS, qrs=[(at, width, -height) for at, width, height in QRS]))

@@ -60,7 +60,7 @@ def errors(
     ("feature", "name", "offset", "spread"),
     [
         ("rr_mean", "rr_ms", 0.5, 0.5),
-        # The simulated waves have no sharp ends, so that their definition differs by an offset.
+        # Simulated waves have no sharp ends, so the two definitions of an end differ by an offset.
         ("pr_interval", "pr_ms", 20, 5),
         ("qrs_duration", "qrs_ms", 20, 5),
         ("qt_interval", "qt_ms", 20, 8),
@@ -69,7 +69,7 @@ def errors(
         ("t_axis", "t_axis", 5, 5),
     ],
 )
-def test_values_agree(
+def test_measured_values_agree_with_simulated_ones(
     recordings: list[Recording],
     measured: dict[str, np.ndarray],
     feature: str,
@@ -89,4 +89,4 @@ def test_p_waves_are_found_where_they_are(
     present = np.isfinite([recording.p_ms for recording in recordings])
     found = measured["has_p_wave"] > 0
     assert (found == present)[present].mean() > 0.95
-    assert (found == present)[~present].mean() > 0.6  # flutter waves also repeat
+    assert (found == present)[~present].mean() > 0.6  # flutter waves resemble P waves

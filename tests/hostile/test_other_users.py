@@ -91,8 +91,10 @@ HIDDEN = {
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("place", HIDDEN)
-def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(place: str, tmp_path: Path):
+@pytest.mark.parametrize("location", HIDDEN)
+def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(
+    location: str, tmp_path: Path
+):
     root = tmp_path / "root"
     for dataset in ("ludb/1.0.1", "other/1"):
         with writable_store(root, dataset=dataset) as store:
@@ -102,8 +104,8 @@ def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(place: st
         if not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)
     identity = next((root / "ludb/1.0.1/dlinear").iterdir()).name
-    (root / HIDDEN[place].format(identity=identity)).chmod(0)
-    # Import the commands, which another user may not be able to.
+    (root / HIDDEN[location].format(identity=identity)).chmod(0)
+    # Run the commands once, because the other user may be unable to import their modules.
     for command in ("ls", "show", "verify", "gc"):
         run_app(enecg(), ["store", command, str(root)])
 
