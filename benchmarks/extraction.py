@@ -96,9 +96,9 @@ def main() -> None:
             )
             time_bare(expert, ecg[: arguments.batch].to(device), arguments.batch)
             ratios, times = [], []
-            for turn in range(arguments.rounds):
+            for number in range(arguments.rounds):
                 bare = time_bare(expert, ecg.to(device), arguments.batch)
-                root = Path(folder) / f"{name}-{turn}"
+                root = Path(folder) / f"{name}-{number}"
                 pipeline = time_pipeline(dataset, root, name, options)
                 ratios.append(bare / pipeline)
                 times.append(pipeline)

@@ -11,11 +11,11 @@ all embeddings concatenated and, with 200 trees and a learning rate of 0.05, on 
 Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
 each expert: the gate is trained again on the heads of the other experts.
 
-Prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC for binary
-tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is better), means
-over the repeats. Gains are paired differences between the default and another method, positive
-where the default is better, with a 95 % interval from a bootstrap by test patient. Values of the
-other methods are in parentheses.
+The benchmark prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC
+for binary tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is
+better), means over the repeats. Gains are paired differences between the default and another
+method, positive where the default is better, with a 95 % interval from a bootstrap by test patient.
+Values of the other methods are in parentheses.
 """
 
 import argparse

@@ -111,8 +111,8 @@ def compare(step: str, folder: Path, rows: int) -> None:
 
 def run(step: str, folder: Path) -> dict[str, float]:
     """Run a step in a new process, and return its time, peak memory and number of labels."""
-    words = [sys.executable, __file__, "--folder", str(folder), "--step", step]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    command = [sys.executable, __file__, "--folder", str(folder), "--step", step]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

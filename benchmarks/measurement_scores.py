@@ -1,10 +1,10 @@
-"""Scores of gradient boosting on the measurements, beside a constant predictor.
+"""Scores of gradient boosting on the measurements, compared with a constant predictor.
 
     python benchmarks/measurement_scores.py --ptb-xl data/ptb-xl --ludb data/ludb
 
-scikit-learn's HistGradientBoosting with 200 iterations and a learning rate of 0.05, in a 5-fold
-cross-validation by patient, repeated twice. Errors are means over the folds; an AUROC is computed
-over all predictions of a repeat, and averaged over the repeats.
+The benchmark evaluates scikit-learn's HistGradientBoosting with 200 iterations and a learning rate
+of 0.05 in a 5-fold cross-validation by patient, repeated twice. Errors are means over the folds; an
+AUROC is computed over all predictions of a repeat, and averaged over the repeats.
 """
 
 import argparse

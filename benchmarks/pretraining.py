@@ -4,9 +4,9 @@ python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab 
     --weights timesnet@pretraining/timesnet/timesnet.safetensors
 
 The store must contain embeddings with these weights and with `random:0`. Heads on both are trained
-on the same patients. Fails if a test patient was in the pretraining data. Prints a Markdown
-table of main metrics: mean over repeats, and the paired difference with a 95 % interval from a
-bootstrap by patient.
+on the same patients. The benchmark fails if a test patient was in the pretraining data. It prints a
+Markdown table of main metrics: mean over repeats, and the paired difference with a 95 % interval
+from a bootstrap by patient.
 """
 
 import argparse

@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 
 from benchmarks._memory import peak_bytes
+from benchmarks._ratios import report_ratio
 from enecg.experts import get_definition, load_expert
 from enecg.heads import TaskHeads, with_lora
 from enecg.leads import LeadsSample

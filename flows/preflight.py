@@ -88,7 +88,7 @@ def check_database(path: Path) -> None:
         UserError: The file is not a SQLite database, is unreadable, or was written by a newer
             version of Prefect.
     """
-    remedy = "move it away (Prefect then creates a new one), or set PREFECT_HOME to another folder."
+    remedy = "rename it (Prefect then creates a new one), or set PREFECT_HOME to another folder."
     try:
         if not path.exists() or path.stat().st_size == 0:
             return

@@ -90,9 +90,9 @@ def make_run(
     details: bool = False,
     **config: Any,
 ) -> Path:
-    """Write the files from which tables are made; dlinear has random, moment published weights.
+    """Write the files of a run that tables require, and with `details` those that plots require.
 
-    With `details`, also the files from which plots are made.
+    dlinear has random weights, and moment has published ones.
     """
     predictions = [
         predict(task, method, repeat, records=records, shuffled=shuffled)

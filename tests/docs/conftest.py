@@ -51,7 +51,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`data/quick`, `stores-data/quick` and `runs/axis`, as in the pages before."""
+    """A folder with `data/quick` and `stores-data/quick`, which the commands of the pages read."""
     import enecg
 
     folder = tmp_path_factory.mktemp("prepared")

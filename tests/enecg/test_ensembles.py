@@ -70,7 +70,7 @@ def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
 
 
 QUICK: dict[str, Ensemble] = ENSEMBLES | {"weight generator": WeightGenerator(epochs=5)}
-"""For tests that do not depend on how well an ensemble is fitted."""
+"""Ensembles for tests that do not depend on how well an ensemble is fitted."""
 
 
 def fit(
@@ -258,7 +258,7 @@ def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Ki
 
 @pytest.mark.parametrize("name", USES_VALIDATION)
 def test_validation_labels_are_used(name: str):
-    """Verifies that the previous test is able to detect the use of labels."""
+    """Verify that the previous test can detect the use of labels."""
     heads = noisy_heads("regression", experts=2)
     encoded = heads.encoded.clone()
     encoded[VALIDATION] *= -1
@@ -287,7 +287,7 @@ def test_outputs_on_test_records_do_not_affect_other_records(name: str, kind: Ki
 
 
 @EVERY_ENSEMBLE_AND_KIND
-def test_single_expert_works(name: str, kind: Kind):
+def test_ensemble_of_one_expert_predicts_like_it(name: str, kind: Kind):
     heads = noisy_heads(kind, experts=1)
     output = fit_quickly(name, heads)
     assert output.prediction.isfinite().all()

@@ -159,7 +159,7 @@ def test_pretrain_writes_the_weights_and_an_artifact(parameters: dict[str, Any],
     with get_client(sync_client=True) as client:
         name = client.read_flow_run(state.state_details.flow_run_id).name
     assert name.startswith(f"pretrain dlinear of {given['dataset']}")
-    # A finished pretraining is reported, not repeated.
+    # A finished pretraining run is reported, not repeated.
     assert pretrain(**given) == lines
 
 

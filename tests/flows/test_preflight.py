@@ -96,7 +96,7 @@ def test_unreachable_server_is_a_user_error_without_credentials(url: str):
 def test_file_that_is_not_a_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_text("these are notes, not a database")
-    with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; move it away"):
+    with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; rename it"):
         preflight.check_database(path)
 
 

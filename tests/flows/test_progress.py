@@ -70,7 +70,7 @@ def test_failing_or_hanging_report_does_not_stop_the_work():
         released.wait(30)
 
     def fail(done: int, total: int) -> None:
-        raise ConnectionError("the server is away")
+        raise ConnectionError("the server is unreachable")
 
     for report in (hang, fail):
         with in_background(report, 0.01) as progress:

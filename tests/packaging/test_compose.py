@@ -27,7 +27,7 @@ ALL = services(S3, GPU, BASE)
 
 
 def example() -> dict[str, str]:
-    """Return all variables of `.env.example`, also those that are commented out."""
+    """Return all variables of `.env.example`, including those that are commented out."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     return dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", "\n".join(lines), re.M))
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipeline.evaluation.scores import compute_score, compute_scores
 def make_resamples(
     classes: int, seed: int = 0, *, records: int = 300, draws: int = 12
 ) -> Resamples:
-    """About two records per patient, tied probabilities, and a rare class."""
+    """Return resamples with about two records per patient, tied probabilities and a rare class."""
     rng = np.random.default_rng(seed)
     patient = rng.integers(0, records // 2, records)
     patient = np.unique(patient, return_inverse=True)[1]
@@ -113,19 +114,17 @@ def test_squared_error_metrics_match_scikit_learn_far_from_zero():
 
 def test_vectorized_metrics_match_plain_metrics_when_every_patient_counts_once():
     for classes in (2, 6):
-        of = make_resamples(classes)
-        assert of.probability is not None
-        once = Resamples(
-            of.truth, of.predicted, of.probability, of.patient, np.ones_like(of.counts[:1])
-        )
+        drawn = make_resamples(classes)
+        assert drawn.probability is not None
+        once = replace(drawn, counts=np.ones_like(drawn.counts[:1]))
         kind = "binary" if classes == 2 else "multiclass"
         for metric in metrics.SECONDARY_METRICS[kind]:
-            given = of.probability if metric.uses_probability else of.predicted
-            plain = metric.compute(of.truth, given)
+            output = drawn.probability if metric.uses_probability else drawn.predicted
+            plain = metric.compute(drawn.truth, output)
             vectorized = compute_draws(metric.compute, once)[0]
             assert vectorized == pytest.approx(plain, rel=1e-6), metric.name
-    assert balanced_accuracy_score(of.truth, of.predicted) == pytest.approx(
-        metrics.balanced_accuracy(of.truth, of.predicted)
+    assert balanced_accuracy_score(drawn.truth, drawn.predicted) == pytest.approx(
+        metrics.balanced_accuracy(drawn.truth, drawn.predicted)
     )
 
 

@@ -23,11 +23,13 @@ def predictions(task: str, *methods: str) -> list[TaskPredictions]:
 
 
 def test_difference_is_that_of_the_methods_chosen_in_each_repeat():
-    made = predictions("age", "dlinear", "moment", ENSEMBLE)
+    predicted = predictions("age", "dlinear", "moment", ENSEMBLE)
     choices = {"best expert": {"age": ["dlinear", "moment"]}}
-    (difference,) = compute_differences(made, choices)
+    (difference,) = compute_differences(predicted, choices)
     scores = {
-        name: compute_score([prediction for prediction in made if prediction.method == name]).values
+        name: compute_score(
+            [prediction for prediction in predicted if prediction.method == name]
+        ).values
         for name in ("dlinear", "moment", ENSEMBLE)
     }
     assert difference.chosen == ("dlinear", "moment")
@@ -41,8 +43,8 @@ def test_difference_is_that_of_the_methods_chosen_in_each_repeat():
 
 
 def test_binary_task_has_the_difference_of_auroc_too():
-    made = predictions("sex", "moment", ENSEMBLE)
-    found = compute_differences(made, {"best expert": {"sex": ["moment", "moment"]}})
+    predicted = predictions("sex", "moment", ENSEMBLE)
+    found = compute_differences(predicted, {"best expert": {"sex": ["moment", "moment"]}})
     assert [difference.metric for difference in found] == ["macro-F1", "AUROC"]
 
 
@@ -69,12 +71,12 @@ def test_equal_methods_have_no_difference():
 
 def test_table_names_the_chosen_methods(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", tasks=("age", "sex")))
-    made = [
+    predicted = [
         *predictions("age", "dlinear", "moment", ENSEMBLE),
         *predictions("sex", "moment", ENSEMBLE),
     ]
     differences = compute_differences(
-        made,
+        predicted,
         {
             "best expert": {"age": ["dlinear", "moment"], "sex": ["moment", "moment"]},
             RIDGE: {"age": ["moment", "moment"]},
@@ -104,11 +106,13 @@ def test_table_names_the_chosen_methods(tmp_path: Path):
     "value", [None, "x", {"a": 1}, [{}], [[1]], [{"task": "age", "mean": "a"}]]
 )
 def test_damaged_values_are_reported(key: str, value: object, tmp_path: Path):
-    made = make_run(tmp_path / "run", tasks=("age",))
-    document = json.loads((made / "results.json").read_text())
+    folder = make_run(tmp_path / "run", tasks=("age",))
+    document = json.loads((folder / "results.json").read_text())
     assert document[key] == []
-    (made / "results.json").write_text(json.dumps(document | {key: value}))
+    (folder / "results.json").write_text(json.dumps(document | {key: value}))
     with pytest.raises(UserError, match=r"results\.json is damaged"):
-        read_results(made)
-    (made / "results.json").write_text(json.dumps({k: v for k, v in document.items() if k != key}))
-    assert getattr(read_results(made), key) == ()
+        read_results(folder)
+    (folder / "results.json").write_text(
+        json.dumps({k: v for k, v in document.items() if k != key})
+    )
+    assert getattr(read_results(folder), key) == ()

@@ -55,7 +55,7 @@ def test_every_field_is_a_value_or_missing_or_unreadable(expression: Callable[[s
         assert row["unreadable_x"] == (not known), field
 
 
-def test_parsed_values() -> None:
+def test_fields_are_parsed_to_their_values() -> None:
     def known(expression: Callable[[str], str]) -> dict[str, object]:
         rows = zip(FIELDS, _parse(expression, FIELDS), strict=True)
         return {field: row["x"] for field, row in rows if row["x"] is not None}

@@ -89,7 +89,7 @@ def test_unusual_but_valid_headers_give_the_same_ecg(tmp_path: Path, kind: str) 
     np.testing.assert_array_equal(read_wfdb(record), EXPECTED)
 
 
-REFUSED: dict[str, tuple[Edit, str, str]] = {
+UNUSABLE: dict[str, tuple[Edit, str, str]] = {
     "gain 0": (replace("200.0(0)/mV", "0", 1), "unreadable", "gain is 0 in lead I; write"),
     "no gain": (
         each_signal(lambda line: " ".join(line.split()[:2])),
@@ -125,9 +125,9 @@ REFUSED: dict[str, tuple[Edit, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("kind", UNUSABLE)
 def test_unusable_headers_have_a_reason_and_a_remedy(tmp_path: Path, kind: str) -> None:
-    edit, reason, message = REFUSED[kind]
+    edit, reason, message = UNUSABLE[kind]
     error = failure(write(tmp_path, edit))
     assert error.reason == reason
     assert message in error.detail
@@ -178,7 +178,7 @@ def test_without_a_stated_length_the_whole_file_is_read(
     assert stated.digital.shape == (12, length)
     first, rest = header.read_text().split("\n", 1)
     for line in (" ".join(first.split()[:3]), " ".join([*first.split()[:3], "0"])):
-        # The format says that checksums are not verified if the length is not stated.
+        # By the specification, checksums are not verified if the length is not stated.
         header.write_text(f"{line}\n{rest}")
         np.testing.assert_array_equal(read_leads(record).digital, stated.digital)
 

@@ -27,7 +27,7 @@ def page(run: RunResults) -> str:
 
 
 class Elements(HTMLParser):
-    """Collects the elements of a page, their attributes, and headings."""
+    """Parser that collects the elements of a page, their attributes, and headings."""
 
     def __init__(self) -> None:
         super().__init__()

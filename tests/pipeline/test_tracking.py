@@ -1,4 +1,4 @@
-"""What experiment trackers log of a run."""
+"""Metrics, parameters and files of a run in experiment trackers."""
 
 import json
 import math

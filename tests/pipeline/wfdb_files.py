@@ -1,4 +1,4 @@
-"""Records in format 16, written byte by byte: a library would refuse the invalid ones."""
+"""Records in format 16, written byte by byte, because a library would reject invalid ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

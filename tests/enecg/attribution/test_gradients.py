@@ -36,7 +36,7 @@ def tiny_moment() -> FrozenExpert:
 
 
 def small(kind: type[FrozenExpert], model: nn.Module) -> FrozenExpert:
-    """A small model as expert; only pooling and precision of its spec matter."""
+    """Return an expert with a small model; only pooling and precision of its spec matter."""
     return kind(replace(load_expert("dlinear", "random:0").spec, pooling="mean-std"), model)
 
 
@@ -57,7 +57,7 @@ def make_experts(tiny_moment: FrozenExpert) -> dict[str, FrozenExpert]:
 
 
 def make_head(expert: FrozenExpert) -> Callable[[Tensor], Tensor]:
-    """A random network on standardized embeddings."""
+    """Return a random network that standardizes its input, the embedding."""
     with torch.no_grad():
         known = expert.embed(ECGS)
     mean, scale = known.mean(0), known.std(0).clamp_min(1e-4)

@@ -246,7 +246,7 @@ def test_keys_with_a_wrong_shape_are_named(tmp_path: Path) -> None:
 
 
 class ExecutesCode:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
