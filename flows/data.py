@@ -33,7 +33,7 @@ def check(
     at_most: Annotated[
         float | None,
         *p.number(
-            "Exit with 1 if more than this percentage of the records is unusable or has findings.",
+            "Exit with 1 if more than this percentage of records are unreadable or have findings.",
             p.OUTPUT,
             ge=0,
             le=100,
@@ -43,14 +43,14 @@ def check(
         tuple[str, ...],
         Parameter(
             group=p.OUTPUT,
-            help="Findings and reasons of unusable records to count for --at-most, "
+            help="Findings and reasons of unreadable records to count for --at-most, "
             "comma-separated; by default all.",
         ),
     ] = (),
     out: Annotated[
         Path | None,
         Parameter(
-            group=p.OUTPUT, help="CSV file for the unusable records and those with findings."
+            group=p.OUTPUT, help="CSV file for the unreadable records and those with findings."
         ),
     ] = None,
     threads: Annotated[
@@ -63,7 +63,14 @@ def check(
         ),
     ] = None,
 ) -> int:
-    """Count unusable ECGs by reason and suspicious ECGs by finding."""
+    """Count unreadable records by reason and suspicious records by finding.
+
+    Returns:
+        Exit code 1 if more than --at-most percent of the records are unreadable or suspicious.
+
+    Raises:
+        UserError: A finding in --only does not exist, or the data set is invalid or has no records.
+    """
     # Imported here because `--help` should not wait for pandas and scipy.
     import numpy as np
 
@@ -121,11 +128,11 @@ def _format_report(report: "SignalReport") -> list[str]:
     from pipeline.waveforms.quality import FINDINGS
 
     lines = [
-        f"{report.records:,} records checked: {report.unusable:,} unusable "
-        f"({report.percent(report.unusable):.3g} %), {report.flagged - report.unusable:,} others "
-        "with findings.",
+        f"{report.records:,} records checked: {report.unreadable:,} unreadable "
+        f"({report.percent(report.unreadable):.3g} %), "
+        f"{report.flagged - report.unreadable:,} others with findings.",
     ]
-    for title, names in (("unusable", REASONS), ("finding", FINDINGS)):
+    for title, names in (("unreadable", REASONS), ("finding", FINDINGS)):
         rows = [
             (
                 name,

@@ -22,7 +22,7 @@ def show() -> None:
     from enecg.experts.weights import ManualFile
 
     for definition in map(get_definition, list_experts()):
-        weights = "none published" if definition.has_weights else "none (no training)"
+        weights = "none published" if definition.has_weights else "none needed"
         if definition.published is not None:
             try:
                 definition.find_weights("published", fetch=False)

@@ -35,7 +35,14 @@ RunJob = Callable[[Job, Check, dict[str, Any]], tuple[str, ...]]
 
 
 def check_secrets(parameters: dict[str, Any]) -> None:
-    """Raise UserError if a parameter contains the credentials of a URL."""
+    """Check that parameters can be logged.
+
+    Args:
+        parameters: Values of the parameters by name.
+
+    Raises:
+        UserError: A parameter contains a URL with credentials, a query or a fragment.
+    """
     for name, value in parameters.items():
         for text in map(str, value if isinstance(value, tuple) else (value,)):
             if redact(text) != text:

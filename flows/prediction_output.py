@@ -27,7 +27,7 @@ Format = Literal["table", "json", "csv", "parquet"]
 Write = Callable[["Result"], None]
 
 BATCH_ROWS = 1000
-"""Rows that are written to a Parquet file at a time."""
+"""Number of rows that are written to a Parquet file at a time."""
 
 
 @contextmanager

@@ -46,7 +46,14 @@ def check_prefect() -> None:
 
 
 def check_socks_proxy(environ: Mapping[str, str]) -> None:
-    """Raise UserError if a SOCKS proxy is set and the package socksio is not installed."""
+    """Check that the package socksio is installed if a SOCKS proxy is set.
+
+    Args:
+        environ: Environment variables.
+
+    Raises:
+        UserError: A SOCKS proxy is set, but socksio is not installed.
+    """
     if importlib.util.find_spec("socksio") is not None:
         return
     for name in (
@@ -65,7 +72,14 @@ def check_socks_proxy(environ: Mapping[str, str]) -> None:
 
 
 def check_home(home: Path) -> None:
-    """Raise UserError if Prefect's home cannot be written."""
+    """Check that Prefect's home can be written; it is created if it does not exist.
+
+    Args:
+        home: The folder.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         probe = home / f".enecg-{os.getpid()}"

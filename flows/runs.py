@@ -121,7 +121,11 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare runs: the settings that differ, and the scores with intervals."""
+    """Compare runs: the settings that differ, and the scores with intervals.
+
+    Raises:
+        UserError: Only one run is named, or a folder is not a run folder.
+    """
     from enecg.errors import UserError
     from pipeline.report.comparison import compare_runs
     from pipeline.runs.results import read_results
@@ -162,7 +166,11 @@ def page(
         ),
     ] = None,
 ) -> None:
-    """Draw the results page of a run again, from the files in its folder."""
+    """Draw the results page of a run again, from the files in its folder.
+
+    Raises:
+        UserError: Only one of --with-ecgs and --dataset is given, or one of the two is invalid.
+    """
     from enecg.errors import UserError
     from pipeline.report.page import write_page
     from pipeline.runs.results import read_results

@@ -97,7 +97,7 @@ def verification(result: Verification) -> list[str]:
 def recomputation(result: RecomputeResult) -> list[str]:
     """Describe the comparison of recomputed rows with the stored ones."""
     return [
-        f"  {result.rows:,} rows recomputed: {result.equal:,} equal, {result.close:,} within one "
-        f"unit of float16, {len(result.different):,} different",
+        f"  {result.rows:,} rows recomputed: {result.equal:,} equal, {result.close:,} within the "
+        f"tolerance, {len(result.different):,} different",
         *(f"  {difference}" for difference in result.different),
     ]

@@ -66,8 +66,8 @@ class SignalReport:
 
     Attributes:
         records: Number of checked records.
-        unusable: Number of records that an extraction would exclude.
-        flagged: Number of records with at least one finding, including unusable records.
+        unreadable: Number of records that an extraction would exclude.
+        flagged: Number of records with at least one finding, including unreadable records.
         selected: Number of records with one of the findings in `only` of `check_signals`.
         counts: Number of records per finding.
         examples: The first `MAX_EXAMPLES` record ids per finding.
@@ -75,7 +75,7 @@ class SignalReport:
     """
 
     records: int = 0
-    unusable: int = 0
+    unreadable: int = 0
     flagged: int = 0
     selected: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ class SignalReport:
         self.records += 1
         self.flagged += bool(record.findings)
         self.selected += any(f.reason in only or not only for f in record.findings)
-        self.unusable += any(f.reason not in FINDINGS for f in record.findings)
+        self.unreadable += any(f.reason not in FINDINGS for f in record.findings)
         for finding in record.findings:
             self.counts[finding.reason] += 1
             self.leads.setdefault(finding.reason, Counter()).update(finding.leads)

@@ -21,9 +21,9 @@ Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
 
 BATCH_SIZE = 8
-"""Records that are decoded and embedded together on a CPU, where larger batches are not faster."""
+"""Number of records per batch on a CPU, where larger batches are not faster."""
 GPU_BATCH_SIZE = 64
-"""Records that are decoded and embedded together on a GPU."""
+"""Number of records per batch on a GPU."""
 
 
 def predict(

@@ -35,7 +35,7 @@ class PretrainedWeights:
         weights: The safetensors file, to be used with ``--weights EXPERT@FILE``.
         patients_file: List of the training and validation patients, one id per line.
         patients: Number of training and validation patients.
-        excluded: Number of excluded patients.
+        excluded: Number of patients whose records are not used; see `PretrainSettings`.
         epochs: Errors of all epochs.
         interpolation: Validation error of linear interpolation.
         unreadable: Number of unreadable records.

@@ -71,7 +71,7 @@ class EmbeddingStore:
         return ids[: min([shortest, *unwritten[:1]])]
 
     def share_record_ids(self, record_id: RecordIds) -> None:
-        """Replace the array of record ids by an equal one, so that stores share the memory."""
+        """Replace the array of record ids with an equal one, so that stores share the memory."""
         vars(self)["record_id"] = record_id
 
     @property

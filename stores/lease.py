@@ -74,6 +74,11 @@ class Ticket:
 class Lease:
     """A held lease, renewed by a background thread until it is released.
 
+    Args:
+        ticket: Handle that allows this and other processes to write.
+        record: The lease record that was written when the lease was acquired.
+        heartbeat_seconds: Seconds between renewals.
+
     Attributes:
         ticket: Handle that allows this and other processes to write.
         record: The lease record as last written.

@@ -38,7 +38,11 @@ CLEARED = ".cleared"
 
 @dataclass(frozen=True)
 class LocalRoot:
-    """The `StoreRoot` of a directory."""
+    """The `StoreRoot` of a directory.
+
+    Attributes:
+        directory: The directory.
+    """
 
     directory: Path
 
@@ -197,7 +201,12 @@ class LocalRoot:
 
 @dataclass(frozen=True)
 class FileReader:
-    """The `RangeReader` of an open file."""
+    """The `RangeReader` of an open file.
+
+    Attributes:
+        descriptor: Descriptor of the file.
+        size: Size of the file in bytes.
+    """
 
     descriptor: int
     size: int

@@ -61,6 +61,11 @@ class FencedLocalStore(RegularFileStore):
     """Zarr's `LocalStore` with durable writes, which fail once the staging folder is removed.
 
     Every write is synced before it returns, so a status never reaches the disk before its data.
+
+    Args:
+        root: Directory of the store.
+        read_only: Whether writes raise an error.
+        staging: Folder for new versions of files, on the same file system.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False, staging: Path) -> None:

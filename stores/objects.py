@@ -43,7 +43,12 @@ NOT_SENT = "error sending request"
 
 @dataclass(frozen=True)
 class ObjectRoot:
-    """The `StoreRoot` of a bucket or a bucket prefix."""
+    """The `StoreRoot` of a bucket or a bucket prefix.
+
+    Attributes:
+        url: URL of the bucket or prefix.
+        client: The obstore client, whose keys are relative to the URL.
+    """
 
     url: str
     client: "Client" = field(compare=False)
@@ -74,7 +79,7 @@ class ObjectRoot:
         return 16
 
     def read(self, key: str) -> bytes | None:
-        """Return a small object's contents, or None if it does not exist."""
+        """Read a small object; see `StoreRoot.read`."""
         try:
             response = retry_unsent(obstore.get, self.client, key)
         except FileNotFoundError:
@@ -98,7 +103,7 @@ class ObjectRoot:
         retry_unsent(obstore.put, self.client, key, value)
 
     def create(self, key: str, value: bytes) -> bool:
-        """Put an object if it does not exist (``If-None-Match``)."""
+        """Put an object if it does not exist (``If-None-Match``); return whether it was created."""
         try:
             retry_unsent(obstore.put, self.client, key, value, mode="create")
         except AlreadyExistsError:
@@ -151,7 +156,14 @@ class ObjectRoot:
 
 @dataclass(frozen=True)
 class ObjectReader:
-    """The `RangeReader` of one version of an object."""
+    """The `RangeReader` of one version of an object.
+
+    Attributes:
+        client: The obstore client.
+        key: Key of the object.
+        size: Size of the object in bytes.
+        e_tag: Entity tag of the version; None if the server has none.
+    """
 
     client: "Client"
     key: str
@@ -219,6 +231,10 @@ class ConditionalObjectStore(BoundedObjectStore):
 
     A put replaces only the version that `track_version` or the last put recorded. If no version is
     recorded, it only creates a new object.
+
+    Args:
+        store: The obstore client.
+        read_only: Whether writes raise an error.
     """
 
     def __init__(self, store: Any, *, read_only: bool = False) -> None:

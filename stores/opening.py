@@ -64,8 +64,8 @@ class RowCounts:
 
     Attributes:
         rows: Total number of rows.
-        whole: Rows with an embedding.
-        missing: Rows that are not extracted yet.
+        whole: Number of rows with an embedding.
+        missing: Number of rows that are not extracted yet.
         failed: Number of failed rows by reason.
         size_bytes: Total size of the store's files.
     """

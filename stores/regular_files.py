@@ -107,5 +107,5 @@ def describe_link(path: object, target: object) -> str:
     """Return the message for a link that is not followed."""
     return (
         f"{path} is a link to {target}; links below the folder of a data set are not followed. "
-        "Replace the link by its target."
+        "Replace the link with its target."
     )

@@ -47,7 +47,7 @@ def _real_data(variable: str, default: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic data set of 30 patients, with every kind of unusable record."""
+    """A synthetic data set of 30 patients, with every kind of unreadable record."""
     from pipeline.synthetic.synthesize import synthesize
 
     directory = tmp_path_factory.mktemp("synthetic") / "data"

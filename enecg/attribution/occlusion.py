@@ -45,7 +45,7 @@ def occlude_windows(
 def draw_lines(
     ecg: Float32[np.ndarray, "12 time"], index: Int[np.ndarray, " time"]
 ) -> Float32[np.ndarray, "12 time"]:
-    """Replace windows of an ECG by straight lines between the samples before and after them.
+    """Replace windows of an ECG with straight lines between the samples before and after them.
 
     Args:
         ecg: The ECG.

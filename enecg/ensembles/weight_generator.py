@@ -44,9 +44,9 @@ class WeightGenerator:
     Attributes:
         hidden: Units of the hidden layer.
         dropout: Dropout probability.
-        batch_size: Minimum number of records per optimizer step.
-        steps: Maximum number of optimizer steps per epoch. It increases the batches if there are
-            more than `steps * batch_size` records.
+        batch_size: Number of records per optimizer step.
+        steps: Maximum number of optimizer steps per epoch. With more than `steps * batch_size`
+            training records, the batches are larger than `batch_size`.
         epochs: Maximum number of epochs.
         patience: Epochs without a lower validation loss before training stops.
         learning_rate: Learning rate of AdamW.

@@ -102,7 +102,7 @@ def _find_state_dict(contents: Any, path: Path, key: str | None) -> dict[str, Te
     if _is_state_dict(contents):
         return dict(contents)
     known = (key, *_STATE_DICTS) if key else _STATE_DICTS
-    expected = f"the state_dict itself, or one under the key {', '.join(known[:-1])} or net"
+    expected = f"the state_dict itself, or one under the key {', '.join(known[:-1])} or {known[-1]}"
     if not isinstance(contents, dict):
         raise UserError(
             f"{path} contains a {type(contents).__name__} instead of a state_dict; save {expected}."

@@ -22,13 +22,14 @@ from enecg.experts.weights import Weights
 from enecg.signal import resample
 
 _MAX_SIZE = 10**6
-"""Maximum of any number in config.json; the largest is the vocabulary's size, 32,128."""
+"""Maximum of the other numbers in config.json."""
 _MAX_SIZES = {
     **{name: 4 * max(sizes[name] for sizes in T5_SIZES.values()) for name in T5_SIZES["large"]},
     **{"num_decoder_layers": 96, "d_kv": 512, "vocab_size": 10**5},
     **{"seq_len": 10**4, "patch_len": 10**4, "relative_attention_num_buckets": 10**4},
 }
-"""Maximum of the sizes, whose product is allocated before the weights are read."""
+"""Maximum of each size in config.json. The model is allocated before the weights are read, so
+larger sizes could exhaust the memory."""
 
 
 def _default_config(size: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def load_expert(
         The expert, on the CPU.
 
     Raises:
-        UserError: An argument is unavailable for this expert.
+        UserError: The expert is unknown, or does not support another argument.
     """
     # Imported here because it imports torch.
     from enecg.experts.base import FrozenExpert

@@ -68,7 +68,11 @@ def label_rules(
     report: str = "first",
     skip_lines: Path | None = None,
 ) -> "LabelRules":
-    """Return the rules for the flow's parameters; raise UserError if one is out of range."""
+    """Return the rules for the flow's parameters.
+
+    Raises:
+        UserError: A parameter is out of range.
+    """
     from enecg.errors import UserError
     from pipeline.datasets.label_rules import NON_DIAGNOSTIC, LabelRules, read_phrases
 

@@ -47,7 +47,7 @@ def parse_strings(column: pd.Series) -> pd.Series:
 
 
 def parse_nullable_strings(column: pd.Series) -> pd.Series:
-    """Convert a column to strings like `parse_strings`, and replace `MISSING_VALUES` by `pd.NA`."""
+    """Convert a column to strings like `parse_strings`, with `pd.NA` for `MISSING_VALUES`."""
     strings = parse_strings(column)
     return strings.mask(strings.isin(MISSING_VALUES))
 

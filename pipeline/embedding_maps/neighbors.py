@@ -16,7 +16,7 @@ BLOCK_BYTES = 128 << 20
 """Maximum size of the float32 embeddings in memory at a time."""
 
 SAMPLE = 2000
-"""Records from which the standard deviations of the features are estimated."""
+"""Number of records from which the standard deviations of the features are estimated."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from enecg.experts import Expert
 logger = logging.getLogger(__name__)
 
 FIRST = 4
-"""Records of the first batch."""
+"""Number of records in the first batch."""
 GROWTH = 4
 """Maximum ratio of the size of a batch to that of the previous one."""
 SECONDS = 2.0

@@ -243,7 +243,7 @@ def extract_command(
 
 
 def resolve_device(device: str) -> str:
-    """Replace the device ``auto`` by ``cuda`` if available and by ``cpu`` otherwise.
+    """Replace the device ``auto`` with ``cuda`` if available and with ``cpu`` otherwise.
 
     Args:
         device: Torch device or ``auto``.

@@ -114,7 +114,7 @@ class ExtractionSummary:
             self.failures.append(failure)
 
     def recount(self, plan: ExtractionPlan) -> None:
-        """Replace the counts by those of the stores, because lost workers do not report theirs."""
+        """Replace the counts with the stores' counts, because lost workers do not report theirs."""
         self.already_complete, self.computed = plan.already_complete, 0
         self.failed.clear()
         unreadable: dict[str, np.ndarray] = {}

@@ -219,7 +219,7 @@ def _encode_binary(column: pd.Series, task: Task, source: str, skipped: Counter[
     if unknown.any() and numbers.isna().all():
         raise UserError(
             f"{source}: column {task.name} has neither {negative!r} nor {positive!r}, but values "
-            f"such as {quote_examples(list_classes(column))}; replace them by {negative!r} and "
+            f"such as {quote_examples(list_classes(column))}; replace them with {negative!r} and "
             f"{positive!r}."
         )
     where = f"{Path(source).name}: values of {task.name}"

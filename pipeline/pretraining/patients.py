@@ -30,7 +30,7 @@ class PretrainingRecords:
     Attributes:
         train: Rows of the training records in the data set's index.
         validation: Rows of the records that the validation error is computed on.
-        excluded: Number of patients whose records are not used.
+        excluded: Number of patients whose records are not used; see `PretrainSettings`.
     """
 
     train: Rows

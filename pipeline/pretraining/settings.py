@@ -91,7 +91,14 @@ def find_reconstruction(expert: str) -> Reconstruction:
 
 
 def check_settings(settings: PretrainSettings) -> None:
-    """Raise UserError if a setting is out of range."""
+    """Check the settings of a pretraining run.
+
+    Args:
+        settings: The settings.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
     low, high = settings.mask_ratio
     if not 0 < low <= high < 1:
         raise UserError(

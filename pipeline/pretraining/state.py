@@ -38,7 +38,7 @@ class PretrainingState:
     Attributes:
         train: Rows of the training records.
         validation: Rows of the validation records.
-        excluded: Number of excluded patients.
+        excluded: Number of patients whose records are not used; see `PretrainSettings`.
         interpolation: Validation error of linear interpolation; None until it is computed.
         batch: Number of finished batches of the current epoch.
         error_sum: Sum of squared errors in these batches.

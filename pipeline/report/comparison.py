@@ -105,7 +105,7 @@ def _flatten_config(run: RunResults) -> dict[str, str]:
             flat[key] = value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
     add("", config["settings"])
-    # Replace requested values such as `all` or `auto` by resolved ones.
+    # Replace requested values such as `all` or `auto` with resolved ones.
     for key in ("tasks", "experts", "device", "records"):
         add(key, config[key])
     add("record index", config["index_digest"][:12])

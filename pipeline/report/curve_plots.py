@@ -75,7 +75,14 @@ def _plot_curves(
 
 
 def plot_class_scores(scores: Mapping[str, Measure]) -> Figure:
-    """Plot the AUROC of each class or label with its interval."""
+    """Plot the AUROC of each class or label with its interval.
+
+    Args:
+        scores: AUROC over all repeats, by name of the class or label.
+
+    Returns:
+        The figure, with one row per class or label.
+    """
     figure = new_figure(height=1.1 + 0.21 * len(scores))
     axes = figure.subplots()
     for y, score in enumerate(scores.values()):

@@ -134,7 +134,7 @@ def _limits(run: RunResults) -> list[str]:
     if seeds == 1:
         limits.append("One repeat: the variation with training was not measured.")
     if run.untrained:
-        limits.append(f"{untrained_warning(run.untrained)}")
+        limits.append(untrained_warning(run.untrained))
     if run.config["dataset"].startswith("synthetic/"):
         limits.append("The ECGs are simulated. The scores do not apply to real patients.")
     return limits

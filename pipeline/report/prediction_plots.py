@@ -1,4 +1,4 @@
-"""Confusion matrices of EnECG's predictions for test records."""
+"""Confusion matrices, and texts about decision thresholds and class names."""
 
 import math
 import textwrap

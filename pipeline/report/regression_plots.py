@@ -19,7 +19,14 @@ _Values = Float[np.ndarray, " record"]
 
 
 def plot_predicted(repeats: Sequence[TaskPredictions]) -> Figure:
-    """Plot predicted against true values of all repeats."""
+    """Plot predicted against true values of all repeats.
+
+    Args:
+        repeats: Predictions of a method for a regression task, one element per repeat.
+
+    Returns:
+        The figure.
+    """
     truth, predicted = _concatenate(repeats)
     figure = new_figure()
     axes = figure.subplots()
@@ -33,7 +40,14 @@ def plot_predicted(repeats: Sequence[TaskPredictions]) -> Figure:
 
 
 def plot_bland_altman(repeats: Sequence[TaskPredictions]) -> Figure:
-    """Plot errors against the mean of predicted and true values, and their histogram."""
+    """Plot errors against the mean of predicted and true values, and their histogram.
+
+    Args:
+        repeats: Predictions of a method for a regression task, one element per repeat.
+
+    Returns:
+        The figure, with lines at the mean error and at the limits of agreement.
+    """
     truth, predicted = _concatenate(repeats)
     error = predicted - truth
     figure = new_figure()

@@ -22,7 +22,17 @@ PARTS = ("train", "validation", "test")
 
 
 def open_base(folder: str) -> SavedRun:
-    """Open a run; raise UserError if it does not exist or its tasks share no hidden layer."""
+    """Open a run whose hidden layers can be reused.
+
+    Args:
+        folder: Run folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The run does not exist or its tasks share no hidden layer.
+    """
     base = SavedRun(Path(folder).expanduser())
     adaptation = base.config["settings"]["fit"]["adaptation"]
     if adaptation != SHARED:

@@ -67,6 +67,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
     Raises:
         OSError: A file is missing.
         KeyError: A tensor is missing or unexpected.
+        RuntimeError: A tensor has the wrong shape.
         ValueError: An adapter is corrupt.
         SafetensorError: `base.safetensors` is corrupt.
     """
@@ -100,7 +101,19 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
 
 
 def load_hidden_layer(folder: Path) -> nn.Linear:
-    """Load the frozen hidden layer that all tasks share; raise KeyError if there is none."""
+    """Load the frozen hidden layer that all tasks share.
+
+    Args:
+        folder: Folder written by `save_heads`.
+
+    Returns:
+        The layer, on the CPU.
+
+    Raises:
+        OSError: `base.safetensors` is missing.
+        KeyError: The tasks have no shared hidden layer.
+        SafetensorError: `base.safetensors` is corrupt.
+    """
     base = _load_base(folder)
     weight = base["hidden.weight"]
     with torch.random.fork_rng():
@@ -138,7 +151,8 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "Peft
 
     Raises:
         OSError: A file is missing.
-        KeyError: A tensor is missing.
+        KeyError: A tensor from which the sizes are inferred, or one of the adapter, is missing.
+        RuntimeError: Another tensor is missing, or a tensor is unexpected or has the wrong shape.
         ValueError: The adapter is corrupt.
         SafetensorError: `base.safetensors` is corrupt.
     """

@@ -8,7 +8,7 @@ _LINE_BREAK = re.compile(r"[\r\n\u2028\u2029]+")
 
 
 def replace_control(text: str) -> str:
-    """Replace control characters, which are invalid in SVG and HTML, by U+FFFD."""
+    """Replace control characters, which are invalid in SVG and HTML, with U+FFFD."""
     return _CONTROL.sub("\ufffd", text)
 
 

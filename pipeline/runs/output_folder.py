@@ -98,7 +98,16 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes of this machine, until the block or process ends."""
+    """Lock a folder against other processes of this machine, until the block or process ends.
+
+    If the file system does not support locks, the folder is not locked.
+
+    Args:
+        folder: Existing folder.
+
+    Raises:
+        UserError: Another process holds the lock.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,8 +21,8 @@ def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Differe
         reference: Results of the run to compare with.
 
     Returns:
-        The differences of the common tasks. The compared method is named after the folder of
-        `reference`.
+        The differences of the common tasks; none if the runs have different numbers of repeats. The
+        compared method is named after the folder of `reference`.
 
     Raises:
         UserError: A file of a run is missing or damaged.

@@ -111,7 +111,14 @@ class RunResults:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Raise UserError if `folder` is not a run folder."""
+    """Check that a folder is a run folder.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: The folder contains no `config.json`.
+    """
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} is not a run folder: {CONFIG} is missing. Pass the folder that was given "

@@ -63,7 +63,19 @@ def results_document(
 
 
 def parse_task(document: dict[str, Any]) -> TaskSummary:
-    """Parse a task; raise ValueError, LookupError or TypeError if it is invalid."""
+    """Parse a task.
+
+    Args:
+        document: Element of `tasks` in `results.json`.
+
+    Returns:
+        The task.
+
+    Raises:
+        LookupError: A field is missing.
+        TypeError: A field has the wrong type.
+        ValueError: A field has an invalid value.
+    """
     classes = tuple(map(str, document["classes"]))
     expected = range(2, 3) if document["kind"] == "binary" else range(MAX_CLASSES + 1)
     if len(classes) not in expected:
@@ -72,18 +84,18 @@ def parse_task(document: dict[str, Any]) -> TaskSummary:
 
 
 def parse_score(document: dict[str, Any]) -> Score:
-    """Parse a score; raise as `parse_task` does."""
+    """Parse an element of `scores`, with the same exceptions as `parse_task`."""
     others = [_parse_measure(measure) for measure in document["others"]]
     return _SCORE.validate_python(_parse_measure(document) | {"others": others})
 
 
 def parse_difference(document: dict[str, Any]) -> Difference:
-    """Parse a difference; raise as `parse_task` does."""
+    """Parse an element of `differences`, with the same exceptions as `parse_task`."""
     return _DIFFERENCE.validate_python(_parse_measure(document))
 
 
 def parse_fraction(document: dict[str, Any]) -> LabelFraction:
-    """Parse the scores of one fraction of the patients; raise as `parse_task` does."""
+    """Parse an element of `label_fractions`, with the same exceptions as `parse_task`."""
     return LabelFraction(
         float(document["fraction"]),
         tuple(map(int, document["patients"])),
@@ -92,7 +104,7 @@ def parse_fraction(document: dict[str, Any]) -> LabelFraction:
 
 
 def parse_thresholds(document: dict[str, dict[str, list[float | None]]]) -> Thresholds:
-    """Parse thresholds, with infinity in place of None."""
+    """Parse `thresholds`, with infinity in place of None."""
     return {
         method: {
             task: tuple(math.inf if value is None else value for value in values)
@@ -103,7 +115,7 @@ def parse_thresholds(document: dict[str, dict[str, list[float | None]]]) -> Thre
 
 
 def parse_parameters(document: Any) -> dict[str, tuple[int, int]]:
-    """Parse the numbers of parameters; raise as `parse_task` does."""
+    """Parse `parameters`, with the same exceptions as `parse_task`."""
     return _PARAMETERS.validate_python(document)
 
 
@@ -116,7 +128,7 @@ def _parse_measure(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def replace_nonfinite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not support, by None, and tuples by lists."""
+    """Replace NaN and infinity, which JSON does not support, with None, and tuples with lists."""
     if isinstance(value, dict):
         return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -12,7 +12,11 @@ LOG = "log.txt"
 
 
 class RunLog:
-    """Writer of `log.txt` in a run folder."""
+    """Writer of `log.txt` in a run folder.
+
+    Args:
+        folder: The run folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG

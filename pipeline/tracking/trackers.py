@@ -100,7 +100,14 @@ TRACKERS = {
 
 
 def check_tracker(name: str) -> None:
-    """Raise UserError if a tracker does not exist or its package is not installed."""
+    """Check that a tracker can be used.
+
+    Args:
+        name: Name of the tracker.
+
+    Raises:
+        UserError: The tracker does not exist or its package is not installed.
+    """
     if name not in TRACKERS:
         raise UserError(f"Unknown tracker {name!r}; use {', '.join(TRACKERS)}.")
     package = TRACKERS[name].package

@@ -44,7 +44,14 @@ class Features:
     leads: Float[Tensor, "record feature"]
 
     def find_rows(self, record_id: RecordIds) -> Tensor:
-        """Return the row of each record id as int64, on the device of the features."""
+        """Find the rows of records.
+
+        Args:
+            record_id: Record ids, all of which must be in `record_id`.
+
+        Returns:
+            The row of each record id as int64, on the device of the features.
+        """
         order = np.argsort(self.record_id)
         rows = order[np.searchsorted(self.record_id, record_id, sorter=order)]
         return torch.from_numpy(rows).to(self.leads.device)
@@ -120,6 +127,7 @@ def read_features(
 
     Raises:
         UserError: A store has no embeddings for some of the records.
+        StoreError: A store is damaged.
     """
     for store in cache.stores:
         missing = record_id[_read_status(store, record_id) != WHOLE]

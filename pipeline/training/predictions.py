@@ -172,9 +172,9 @@ class PredictionBuilder:
             for task, output in by_task.items()
         ]
 
-    def _labeled_rows(self, task: str, split: Part) -> np.ndarray:
-        """Return the rows of a split whose label is known."""
-        rows = self.rows[split]
+    def _labeled_rows(self, task: str, part: Part) -> np.ndarray:
+        """Return the rows of a part whose label is known."""
+        rows = self.rows[part]
         labeled: np.ndarray = rows[is_known(self.encoded[task][rows])]
         return labeled
 

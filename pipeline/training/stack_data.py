@@ -215,7 +215,7 @@ class StackedData:
         log_present: Float[Tensor, "group task batch output"],
         log_absent: Float[Tensor, "group task batch output"],
     ) -> tuple[Float[Tensor, "group task"], Float[Tensor, "group task"]]:
-        """Replace the losses of multilabel tasks by the binary cross-entropy.
+        """Replace the losses of multilabel tasks with the binary cross-entropy.
 
         Args:
             sums: Result of `sum_losses`.

@@ -170,9 +170,9 @@ def sweep(
                         progress(count_finished(study), settings.trials)
     table = tabulate_trials(study.get_trials(deepcopy=False))
     table.to_csv(out / TABLE, index=False)
-    return Sweep(
-        out, table, study.best_params, study.best_value, _summarize(pooling_inputs, splits[pooling])
-    )
+    pooling = settings.space.pooling[0]
+    summary = _summarize(inputs[pooling], splits[pooling])
+    return Sweep(out, table, study.best_params, study.best_value, summary)
 
 
 def _summarize(inputs: Inputs, splits: Splits) -> SweepSummary:

@@ -21,6 +21,9 @@ class DirectoryFiles:
     followed only if their targets are in the same outside folder or in the directory. No file
     outside of these folders can be read.
 
+    Args:
+        root: Path of the directory.
+
     Attributes:
         root: Path of the directory, as passed to the constructor.
         threads: Recommended number of files to read in parallel.

@@ -6,10 +6,13 @@ class UnreadableRecord(Exception):
 
     Callers count the record with its reason and continue with the next one.
 
-    Attributes:
+    Args:
         reason: One of `pipeline.waveforms.failures.REASONS`.
-        detail: One sentence for the user that names the file and the remedy. Unprintable
-            characters are replaced by ``?``.
+        detail: One sentence for the user that names the file and the remedy.
+
+    Attributes:
+        reason: The reason.
+        detail: The sentence, with ``?`` in place of unprintable characters.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -26,9 +26,12 @@ _SPELLINGS = {lead.lower(): lead for lead in LEADS}
 class MissingLeadsError(Exception):
     """A header lacks some of the twelve leads.
 
+    Args:
+        message: The problem, as a clause without the name of the file.
+        remedy: Alternative to excluding the record, as such a clause.
+
     Attributes:
-        remedy: Alternative to excluding the record. Like the message, it is a clause without the
-            name of the file.
+        remedy: The remedy.
     """
 
     def __init__(self, message: str, remedy: str) -> None:

@@ -36,8 +36,11 @@ class ObjectFiles:
     last. If this succeeds, only the current file is affected, and they raise `OSError`. Otherwise,
     all records are probably affected, and they raise `UserError`.
 
+    Args:
+        url: URL of the root, without a trailing slash.
+
     Attributes:
-        url: URL of the root without a trailing slash.
+        url: The URL.
         threads: Recommended number of files to read in parallel.
     """
 

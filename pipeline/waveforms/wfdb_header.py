@@ -79,9 +79,12 @@ _DEFAULT_RATE_HZ = "250"
 class HeaderError(ValueError):
     """A header is invalid or unsupported.
 
+    Args:
+        message: The problem, as a clause without the name of the file.
+        remedy: Alternative to excluding the record, as such a clause.
+
     Attributes:
-        remedy: Alternative to excluding the record. Like the message, it is a clause without the
-            name of the file.
+        remedy: The remedy.
     """
 
     def __init__(self, message: str, remedy: str = "copy it again") -> None:

@@ -9,7 +9,7 @@ def test_check_prints_findings_writes_a_table_and_exits_with_1_above_the_thresho
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
     checked = run_enecg("data", "check", dataset, "--out", tmp_path / "findings.csv")
     assert checked.code == 0
-    for text in ("records of 30 patients, index", "unusable", "flat_lead", "cut_file"):
+    for text in ("records of 30 patients, index", "unreadable", "flat_lead", "cut_file"):
         assert text in checked.out
     assert (tmp_path / "findings.csv").is_file()
     failed = run_enecg("data", "check", dataset, "--at-most", 0.5)

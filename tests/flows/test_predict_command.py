@@ -30,17 +30,17 @@ def dataset(trained_run: TrainedRun) -> str:
 
 @pytest.fixture
 def records(trained_run: TrainedRun) -> list[str]:
-    """Ids of three usable records and of one that is not."""
+    """Ids of three readable records and of one unreadable record."""
     source = MimicIvEcg(trained_run.data)
     ids: list[str] = source.index().record_id.astype(str).tolist()
-    usable, unusable = [], []
+    readable, unreadable = [], []
     for row, record in enumerate(ids):
         try:
             source.read(row)
-            usable.append(record)
+            readable.append(record)
         except UnreadableRecord:
-            unusable.append(record)
-    return [*usable[:2], unusable[0], usable[2]]
+            unreadable.append(record)
+    return [*readable[:2], unreadable[0], readable[2]]
 
 
 @pytest.fixture

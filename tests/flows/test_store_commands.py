@@ -199,7 +199,7 @@ def recompute_options(synthetic_dir: Path) -> tuple[object, ...]:
 def test_recomputed_rows_are_equal(extracted: Path, recompute_options, run_enecg):
     verified = run_enecg("store", "verify", extracted, *recompute_options)
     assert verified.code == 0
-    equal = "  5 rows recomputed: 5 equal, 0 within one unit of float16, 0 different"
+    equal = "  5 rows recomputed: 5 equal, 0 within the tolerance, 0 different"
     assert verified.out_lines.count(equal) == 2
 
 
@@ -223,5 +223,5 @@ def test_recompute_reports_other_weights_and_different_rows(
             writable.write_shard(shard, changed, writable.status(shard))
     verified = run_enecg("store", "verify", leads, *recompute_options)
     assert verified.code == 1
-    assert "0 equal, 0 within one unit of float16, 5 different" in verified.out_lines[1]
+    assert "0 equal, 0 within the tolerance, 5 different" in verified.out_lines[1]
     assert "differs by up to 1" in verified.out_lines[2]

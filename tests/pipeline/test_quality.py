@@ -145,23 +145,23 @@ def test_counts_equal_the_defects_of_the_synthetic_data_set(synthetic_dir: Path,
     rows = np.arange(len(dataset.index()))
     out = tmp_path / "new" / "wrong.csv"
     report = check_signals(dataset, rows, threads=3, out=out)
-    unusable = {reason: ids for reason, ids in spoiled.items() if reason != "unknown_rr"}
-    assert {reason: report.counts[reason] for reason in unusable} == {
-        reason: len(ids) for reason, ids in unusable.items()
+    unreadable = {reason: ids for reason, ids in spoiled.items() if reason != "unknown_rr"}
+    assert {reason: report.counts[reason] for reason in unreadable} == {
+        reason: len(ids) for reason, ids in unreadable.items()
     }
     assert report.records == len(rows)
-    assert report.unusable == report.flagged == sum(map(len, unusable.values()))
+    assert report.unreadable == report.flagged == sum(map(len, unreadable.values()))
     with out.open() as file:
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == COLUMNS
     assert sorted(int(row["record_id"]) for row in table) == sorted(
-        record for ids in unusable.values() for record in ids
+        record for ids in unreadable.values() for record in ids
     )
     index_row = {record: row for row, record in enumerate(dataset.index().record_id.tolist())}
     table_rows = [index_row[int(row["record_id"])] for row in table]
     assert table_rows == sorted(table_rows), "the table is in the order of the index"
     flat_only = check_signals(dataset, rows, only=("flat_lead",))
-    assert flat_only.selected == len(unusable["flat_lead"]) < flat_only.flagged
+    assert flat_only.selected == len(unreadable["flat_lead"]) < flat_only.flagged
 
 
 def write_lab(directory: Path, **records: np.ndarray | WfdbRecord) -> WfdbDirectory:
@@ -261,7 +261,7 @@ def test_every_finding_has_a_detail_that_names_the_record(tmp_path: Path):
         assert rows[name]["detail"].count(str(tmp_path / "lab" / name)) == (
             rows[name]["findings"].count(";") + 1
         )
-    assert report.unusable == 7
+    assert report.unreadable == 7
 
 
 def test_details_are_the_same_as_in_an_extraction(tmp_path: Path):
@@ -306,7 +306,7 @@ def test_same_recording_under_two_ids_is_a_finding(tmp_path: Path):
     found = {name for name, row in rows.items() if "duplicate_recording" in row["findings"]}
     assert found == {"c_same", "d_reordered", "e_other_gain", "f_longer"}
     assert report.counts["duplicate_recording"] == 4
-    assert report.unusable == 2
+    assert report.unreadable == 2
     assert report.examples["duplicate_recording"][0] == "c_same = a"
     assert rows["c_same"]["detail"].endswith("/c_same: same samples as record a of patient anna.")
 

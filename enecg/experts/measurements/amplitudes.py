@@ -58,7 +58,7 @@ FEATURES = tuple(
 
 
 @dataclass(frozen=True)
-class Repolarization:
+class NonQrsWaves:
     """ST segment, T wave and P wave of each lead.
 
     Attributes:
@@ -80,7 +80,7 @@ class Repolarization:
     p_terminal: Float32[np.ndarray, "record lead"]
 
 
-def measure_repolarization(waves: BeatWaves) -> Repolarization:
+def measure_non_qrs_waves(waves: BeatWaves) -> NonQrsWaves:
     """Measure ST segment, T wave and P wave of each lead.
 
     Args:
@@ -105,7 +105,7 @@ def measure_repolarization(waves: BeatWaves) -> Repolarization:
     line = first[..., None] + (last - first)[..., None] * fraction[:, None].astype(np.float32)
     p_wave = np.where(between(onset, stop, length)[:, None], leads - line, 0)
     second_half = between((onset + stop) // 2, stop, length)[:, None]
-    return Repolarization(
+    return NonQrsWaves(
         st_j=level(0),
         st_j20=level(10),
         st_j60=level(30),
@@ -116,12 +116,12 @@ def measure_repolarization(waves: BeatWaves) -> Repolarization:
     )
 
 
-def measure_amplitudes(qrs: Deflections, repolarization: Repolarization) -> Values:
+def measure_amplitudes(qrs: Deflections, non_qrs: NonQrsWaves) -> Values:
     """Return the features of each lead.
 
     Args:
         qrs: Deflections of the QRS complex.
-        repolarization: The other waves.
+        non_qrs: The other waves.
 
     Returns:
         The values of `FEATURES`.
@@ -131,13 +131,13 @@ def measure_amplitudes(qrs: Deflections, repolarization: Repolarization) -> Valu
         "r_amplitude": qrs.r,
         "s_amplitude": qrs.s,
         "r_prime_amplitude": qrs.r_prime,
-        "st_j": repolarization.st_j,
-        "st_j20": repolarization.st_j20,
-        "st_j60": repolarization.st_j60,
-        "t_amplitude": repolarization.t,
-        "p_amplitude": repolarization.p,
+        "st_j": non_qrs.st_j,
+        "st_j20": non_qrs.st_j20,
+        "st_j60": non_qrs.st_j60,
+        "t_amplitude": non_qrs.t,
+        "p_amplitude": non_qrs.p,
         "qrs_area": qrs.area,
-        "t_area": repolarization.t_area,
+        "t_area": non_qrs.t_area,
         "r_peak_time": qrs.r_peak_ms,
     }
     return {

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from enecg.ecg_format import LEADS
-from enecg.experts.measurements.amplitudes import Repolarization
+from enecg.experts.measurements.amplitudes import NonQrsWaves
 from enecg.experts.measurements.beat_waves import BeatWaves
 from enecg.experts.measurements.deflections import Deflections
 from enecg.experts.measurements.feature import Feature, Values
@@ -13,23 +13,27 @@ from enecg.experts.measurements.intervals import HAS_P, HAS_T
 from enecg.experts.measurements.masks import between
 from enecg.experts.measurements.rhythm import HAS_BEATS
 
-_WAVES = (("p", 55.0, HAS_P), ("qrs", 45.0, HAS_BEATS), ("t", 40.0, HAS_T))
-"""Wave, its usual axis in degrees, and its flag."""
+_WAVES = (
+    ("p", "P wave", 55.0, HAS_P),
+    ("qrs", "QRS complex", 45.0, HAS_BEATS),
+    ("t", "T wave", 40.0, HAS_T),
+)
+"""Prefix of the features, wave, its usual axis in degrees, and its flag."""
 
 FEATURES = (
     *(
-        Feature(f"{wave}_axis", "deg", f"frontal axis of the {wave.upper()} wave", usual, flag)
-        for wave, usual, flag in _WAVES
+        Feature(f"{prefix}_axis", "deg", f"frontal axis of the {wave}", usual, flag)
+        for prefix, wave, usual, flag in _WAVES
     ),
     *(
         Feature(
-            f"{wave}_axis_{name}",
+            f"{prefix}_axis_{name}",
             "1",
-            f"{name} of the {wave.upper()} axis, which is continuous at 180 degrees",
+            f"{name} of the {prefix.upper()} axis, which is continuous at 180 degrees",
             round(float(function(np.radians(usual))), 3),
             flag,
         )
-        for wave, usual, flag in _WAVES
+        for prefix, _, usual, flag in _WAVES
         for name, function in (("sin", np.sin), ("cos", np.cos))
     ),
     Feature("qrs_t_angle_frontal", "deg", "angle between QRS and T axis", 20.0, HAS_T),
@@ -40,11 +44,11 @@ FEATURES = (
         Feature(
             f"qrs_component_{number}",
             "1",
-            f"singular value {number} of the QRS complex over the leads, relative to the first",
+            f"{ordinal} singular value of the QRS complex over the leads, relative to the first",
             usual,
             HAS_BEATS,
         )
-        for number, usual in ((2, 0.4), (3, 0.12))
+        for number, ordinal, usual in ((2, "second", 0.4), (3, "third", 0.12))
     ),
 )
 """Axes are computed from the areas in I and aVF (P: from the amplitudes), the augmented lead scaled
@@ -63,22 +67,22 @@ _KORS = np.array(
 _ROWS = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 
 
-def measure_axes(waves: BeatWaves, qrs: Deflections, repolarization: Repolarization) -> Values:
+def measure_axes(waves: BeatWaves, qrs: Deflections, non_qrs: NonQrsWaves) -> Values:
     """Measure axes and angles.
 
     Args:
         waves: The waves of average beats.
         qrs: Deflections of the QRS complex.
-        repolarization: The other waves.
+        non_qrs: The other waves.
 
     Returns:
         The values of `FEATURES`.
     """
     values: dict[str, np.ndarray] = {}
     radians = {
-        "p": _frontal_axis(repolarization.p),
+        "p": _frontal_axis(non_qrs.p),
         "qrs": _frontal_axis(qrs.area),
-        "t": _frontal_axis(repolarization.t_area),
+        "t": _frontal_axis(non_qrs.t_area),
     }
     for wave, axis in radians.items():
         values[f"{wave}_axis"] = np.degrees(axis)
@@ -86,7 +90,7 @@ def measure_axes(waves: BeatWaves, qrs: Deflections, repolarization: Repolarizat
         values[f"{wave}_axis_cos"] = np.cos(axis)
     difference = np.degrees(radians["qrs"] - radians["t"])
     values["qrs_t_angle_frontal"] = np.abs((difference + 180) % 360 - 180)
-    qrs_vector, t_vector = _frank(qrs.area), _frank(repolarization.t_area)
+    qrs_vector, t_vector = _frank(qrs.area), _frank(non_qrs.t_area)
     lengths = np.linalg.norm(qrs_vector, axis=1), np.linalg.norm(t_vector, axis=1)
     cosine = (qrs_vector * t_vector).sum(1) / np.maximum(lengths[0] * lengths[1], 1e-9)
     values["qrs_t_angle_spatial"] = np.degrees(np.arccos(cosine.clip(-1, 1)))

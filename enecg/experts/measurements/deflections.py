@@ -11,7 +11,8 @@ from enecg.experts.measurements.beat_waves import BeatWaves
 from enecg.experts.measurements.masks import between
 
 _START, _STOP = BEFORE - 92, BEFORE + 112
-"""Samples that contain every QRS complex; see the limits of `find_qrs`."""
+"""First and last (exclusive) sample of the part of an average beat that contains every QRS complex;
+see the limits of `find_qrs`."""
 
 _RELATIVE_FLOOR = 0.04
 """Height of the smallest deflection, relative to the lead's largest."""

@@ -9,9 +9,9 @@ from scipy.ndimage import convolve1d, maximum_filter1d
 from enecg.experts.measurements.filtering import DETECTION_RATE_HZ
 
 _SMOOTHING = 25
-"""Samples of the smoothing window: 100 ms."""
-_REFRACTORY = 37
-"""Smallest distance of two candidates in samples: 148 ms."""
+"""Number of samples of the smoothing window: 100 ms."""
+_NEIGHBORHOOD = 37
+"""Number of samples around a peak, of which it is the highest: 148 ms, half on each side."""
 _CLIP = 2.5
 """Limit of the normalized leads, so that a single large artifact does not dominate."""
 _WINDOW = 2 * DETECTION_RATE_HZ
@@ -38,12 +38,12 @@ class Envelope:
     noise: Float32[np.ndarray, " record"]
 
     def find_peaks(self) -> tuple[Int[np.ndarray, " peak"], Int[np.ndarray, " peak"]]:
-        """Find local maxima above an eighth of the level.
+        """Find the maxima of 148 ms that are above an eighth of the level.
 
         Returns:
             Record and position of each maximum, in ascending order.
         """
-        highest = maximum_filter1d(self.energy, _REFRACTORY, axis=-1, mode="constant")
+        highest = maximum_filter1d(self.energy, _NEIGHBORHOOD, axis=-1, mode="constant")
         peak = (self.energy == highest) & (self.energy > 0.125 * self.level[:, None])
         record, position = np.nonzero(peak)
         # A plateau has several maxima.

@@ -31,7 +31,7 @@ LIMIT = 60_000.0
 """Largest absolute value of a feature; larger ones are clipped. float16 represents up to 65,504."""
 
 _CHUNK = 32
-"""Records that are processed together, so that intermediate arrays fit into the CPU's cache."""
+"""Number of records per block, chosen so that intermediate arrays fit into the CPU's cache."""
 
 
 def measure(ecg: Float32[np.ndarray, "record 12 5000"]) -> Float64[np.ndarray, "record feature"]:
@@ -57,13 +57,13 @@ def _measure_finite(
     analysis = analyze(ecg)
     waves = analysis.waves
     qrs = find_deflections(waves)
-    repolarization = amplitudes.measure_repolarization(waves)
+    non_qrs = amplitudes.measure_non_qrs_waves(waves)
     values = {
         **rhythm.measure_rhythm(analysis.beats, analysis.average),
         **intervals.measure_intervals(waves),
-        **amplitudes.measure_amplitudes(qrs, repolarization),
-        **axes.measure_axes(waves, qrs, repolarization),
-        **voltages.measure_voltages(waves, qrs, repolarization),
+        **amplitudes.measure_amplitudes(qrs, non_qrs),
+        **axes.measure_axes(waves, qrs, non_qrs),
+        **voltages.measure_voltages(waves, qrs, non_qrs),
         **spectrum.measure_spectrum(analysis.filtered.spectrum),
         **quality.measure_quality(ecg, analysis),
     }

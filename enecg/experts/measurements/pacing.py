@@ -15,15 +15,16 @@ MIN_ENERGY_RATIO = 5.0
 35, and a QRS complex, whose band ends below 150 Hz, less than 1."""
 
 _LONGEST = 16
-"""Samples from the start of a spike in which its end is searched: 32 ms. Pulses have two edges."""
+"""Number of samples, from the start of a spike, in which its end is searched: 32 ms. Pulses have
+two edges."""
 _DECAY = 5
-"""Samples after a spike that are also replaced: 10 ms."""
+"""Number of samples after a spike that are also replaced: 10 ms."""
 
 
 def remove_spikes(
     leads: Float32[np.ndarray, "record lead time"],
 ) -> tuple[Float32[np.ndarray, "record lead time"], Int[np.ndarray, " record"]]:
-    """Replace pacemaker spikes by straight lines.
+    """Replace pacemaker spikes with straight lines.
 
     Args:
         leads: Leads in mV at 500 Hz.

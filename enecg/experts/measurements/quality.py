@@ -13,10 +13,10 @@ FEATURES = (
     Feature("wander_max", "mV", "maximum over the leads of the baseline wander's SD"),
     Feature("flat_share_max", "1", "largest share of unchanged samples of a lead"),
     Feature("flat_leads", "1", "number of leads with an SD below 1 % of the largest SD"),
-    Feature("noisy_leads", "1", "leads with more than 2.5 times the usual noise"),
+    Feature("noisy_leads", "1", "number of leads with more than 2.5 times the usual noise"),
     Feature("detection_contrast", "dB", "height of the QRS complexes above the median envelope"),
     Feature("limb_residual", "mV", "mean absolute I + III - II, 0 by Einthoven's law"),
-    Feature("removed_spikes", "1", "pacemaker spikes and other jumps that were removed"),
+    Feature("removed_spikes", "1", "number of removed pacemaker spikes and other jumps"),
     Feature("lead_weight_min", "1", "smallest weight of a lead in the detection of beats, times 8"),
 )
 

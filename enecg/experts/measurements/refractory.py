@@ -8,9 +8,10 @@ from enecg.experts.measurements.envelope import Envelope
 from enecg.experts.measurements.filtering import DETECTION_RATE_HZ
 
 _SHORTEST = 0.26 * DETECTION_RATE_HZ
-"""Of two peaks that are closer, at most one is a beat."""
+"""Distance in samples: 260 ms. Of two peaks that are closer, at most one is a beat."""
 _AMBIGUOUS = 0.40 * DETECTION_RATE_HZ
-"""Of two peaks that are closer, the lower one may be a T wave or a P wave."""
+"""Distance in samples: 400 ms. Of two peaks that are closer, the lower one may be a T wave or a P
+wave."""
 _PASSES = 4
 """Maximum number of passes over the peaks."""
 

@@ -14,7 +14,7 @@ FEATURES = tuple(
     Feature(
         f"power_{low:g}_{high:g}_hz_{lead}",
         "dB",
-        f"{lead}: power, {low:g} to {high:g} Hz, re 1 mV²",
+        f"power of lead {lead}, {low:g} to {high:g} Hz, relative to 1 mV²",
     )
     for lead in _LEADS
     for low, high in _BANDS_HZ

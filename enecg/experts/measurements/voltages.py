@@ -3,7 +3,7 @@
 import numpy as np
 
 from enecg.ecg_format import LEADS
-from enecg.experts.measurements.amplitudes import Repolarization
+from enecg.experts.measurements.amplitudes import NonQrsWaves
 from enecg.experts.measurements.beat_waves import BeatWaves
 from enecg.experts.measurements.deflections import Deflections
 from enecg.experts.measurements.feature import Feature, Values
@@ -30,7 +30,9 @@ FEATURES = (
     ),
     Feature("st_lowest", "mV", "lowest level 60 ms after J, without aVR", -0.02, HAS_BEATS),
     Feature("st_highest", "mV", "highest level 60 ms after J, without aVR", 0.1, HAS_BEATS),
-    Feature("t_negative_leads", "1", "leads with T below -0.05 mV, without aVR", 1.0, HAS_T),
+    Feature(
+        "t_negative_leads", "1", "number of leads with T below -0.05 mV, without aVR", 1.0, HAS_T
+    ),
     Feature("p_terminal_V1", "mV", "lowest sample of the second half of P in V1", -0.03, HAS_P),
     Feature(
         "qrs_slope_changes",
@@ -46,13 +48,13 @@ _WITHOUT_AVR = [row for row, lead in enumerate(LEADS) if lead != "aVR"]
 _CHEST = slice(LEADS.index("V1"), LEADS.index("V6") + 1)
 
 
-def measure_voltages(waves: BeatWaves, qrs: Deflections, repolarization: Repolarization) -> Values:
+def measure_voltages(waves: BeatWaves, qrs: Deflections, non_qrs: NonQrsWaves) -> Values:
     """Measure the features that combine leads.
 
     Args:
         waves: The waves of average beats.
         qrs: Deflections of the QRS complex.
-        repolarization: The other waves.
+        non_qrs: The other waves.
 
     Returns:
         The values of `FEATURES`.
@@ -63,7 +65,7 @@ def measure_voltages(waves: BeatWaves, qrs: Deflections, repolarization: Repolar
     duration_ms = (waves.qrs.offset - waves.qrs.onset) * 2.0
     tall = np.maximum(qrs.r, qrs.r_prime)[:, _CHEST]
     share = tall / np.maximum(tall - qrs.s[:, _CHEST], 1e-6)
-    st = repolarization.st_j60[:, _WITHOUT_AVR]
+    st = non_qrs.st_j60[:, _WITHOUT_AVR]
     limb, chest = qrs.range[:, : _CHEST.start], qrs.range[:, _CHEST]
     inside = between(waves.qrs.onset, waves.qrs.offset, waves.leads.shape[-1])
     return {
@@ -77,8 +79,8 @@ def measure_voltages(waves: BeatWaves, qrs: Deflections, repolarization: Repolar
         "transition_zone": _transition(share),
         "st_lowest": st.min(1),
         "st_highest": st.max(1),
-        "t_negative_leads": (repolarization.t[:, _WITHOUT_AVR] < -0.05).sum(1),
-        "p_terminal_V1": repolarization.p_terminal[:, _CHEST.start],
+        "t_negative_leads": (non_qrs.t[:, _WITHOUT_AVR] < -0.05).sum(1),
+        "p_terminal_V1": non_qrs.p_terminal[:, _CHEST.start],
         "qrs_slope_changes": _slope_changes(waves.leads, inside),
         "qrs_velocity": np.where(inside, waves.qrs.velocity, 0).max(1),
     }

@@ -36,7 +36,7 @@ _FIRST_ROWS = """
     FROM listed WHERE patient_id IN (SELECT patient_id FROM records)
 """
 
-# MIMIC-IV replaces anchor ages over 89 by 91, so the exact age in other years is unknown.
+# MIMIC-IV replaces anchor ages over 89 with 91, so the exact age in other years is unknown.
 _AGES = f"""
     CREATE TABLE ages AS
     SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
