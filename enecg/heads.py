@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.quantile_bins import QuantileBins, encoded_size
+
 if TYPE_CHECKING:
     # peft imports transformers, which takes seconds.
     from peft import PeftModel
@@ -86,9 +88,9 @@ class FFN(nn.Module):
         outputs: Number of outputs.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers; with 0, the network is a single linear layer.
-        linear: Whether to add a linear path: a linear layer from the input to the outputs, whose
-            result is added to that of the output layer. The linear path is fitted first, in closed
-            form. The other layers are then trained to improve the sum.
+        linear: Number of input features of the linear path, a linear layer whose result is added to
+            that of the output layer; 0 for no linear path. The linear path is fitted first, in
+            closed form. The other layers are then trained to improve the sum.
     """
 
     def __init__(
@@ -99,10 +101,10 @@ class FFN(nn.Module):
         dropout: float,
         depth: int = 1,
         *,
-        linear: bool = False,
+        linear: int = 0,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, outputs) if linear else None
+        self.linear = nn.Linear(linear, outputs) if linear else None
         if depth:
             self.hidden = nn.Linear(features, hidden)
         self.more = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(depth - 1)])
@@ -110,13 +112,27 @@ class FFN(nn.Module):
         self.prediction = nn.Linear(hidden if depth else features, outputs)
         self.depth = depth
 
-    def forward(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
-        """Compute standardized values (regression), or logits of classes or labels."""
+    def forward(
+        self,
+        features: Float[Tensor, "batch feature"],
+        encoded: Float[Tensor, "batch encoded"] | None = None,
+    ) -> Float[Tensor, "batch output"]:
+        """Compute standardized values (regression), or logits of classes or labels.
+
+        Args:
+            features: Standardized features.
+            encoded: Input of the linear path. Default: the features.
+
+        Returns:
+            The outputs.
+        """
         states = features
         for layer in [self.hidden, *self.more] if self.depth else []:
             states = self.dropout(nn.functional.gelu(layer(states)))
         result: Tensor = self.prediction(states)
-        return result if self.linear is None else result + self.linear(features)
+        if self.linear is not None:
+            result = result + self.linear(features if encoded is None else encoded)
+        return result
 
 
 def base_ffn(module: nn.Module) -> FFN:
@@ -138,6 +154,7 @@ class TaskHeads(nn.Module):
         depth: Number of hidden layers.
         shared: Whether the FFNs of all tasks share one first hidden layer.
         linear: Whether each FFN has a linear path; see `FFN`.
+        encode: Whether the input of linear paths is encoded; see `QuantileBins`.
     """
 
     def __init__(
@@ -150,14 +167,17 @@ class TaskHeads(nn.Module):
         depth: int = 1,
         shared: bool = False,
         linear: bool = False,
+        encode: bool = False,
     ) -> None:
         super().__init__()
         self.shared = shared
         # British spelling, kept because the state-dict keys of saved runs contain it.
         self.standardise = Standardize(features, compress=True)
+        self.encode = QuantileBins(features) if encode else None
+        inputs = encoded_size(features) if encode else features
         self.ffn = nn.ModuleDict(
             {
-                task: FFN(features, hidden, size, dropout, depth, linear=linear)
+                task: FFN(features, hidden, size, dropout, depth, linear=inputs if linear else 0)
                 for task, size in outputs.items()
             }
         )
@@ -176,7 +196,8 @@ class TaskHeads(nn.Module):
     ) -> dict[str, Float[Tensor, "batch output"]]:
         """Compute every task's outputs; see `FFN.forward`."""
         features = self.standardise(embedding)
-        return {task: ffn(features) for task, ffn in self.ffn.items()}
+        encoded = features if self.encode is None else self.encode(features)
+        return {task: ffn(features, encoded) for task, ffn in self.ffn.items()}
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":

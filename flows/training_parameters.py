@@ -152,11 +152,11 @@ Adaptation = Annotated[
     Literal["linear-lora", "lora", "full", "linear", "shared-lora"],
     Parameter(
         group=HEADS,
-        help="Head type: linear-lora (a regularized linear layer in closed form, plus the head of "
-        "lora as a correction), lora (frozen hidden layer with a low-rank update, as in the "
-        "paper), full (all FFN layers trained), linear (the linear layer alone), or shared-lora "
-        "(one hidden layer per expert, trained on all tasks and then frozen, with an adapter per "
-        "task).",
+        help="Head type: linear-lora (a regularized linear layer on the features and their "
+        "quantile bins, in closed form, plus the head of lora as a correction), lora (frozen "
+        "hidden layer with a low-rank update, as in the paper), full (all FFN layers trained), "
+        "linear (a regularized linear layer on the features alone), or shared-lora (one hidden "
+        "layer per expert, trained on all tasks and then frozen, with an adapter per task).",
     ),
 ]
 Rank = Annotated[int, *number("Rank of the LoRA matrices in heads and gate.", HEADS, ge=1, le=1024)]

@@ -88,6 +88,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
             depth=0 if bias is None else 1,
             shared=shared,
             linear=f"ffn.{first}.linear.weight" in base,
+            encode="encode.edges" in base,
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)

@@ -57,11 +57,11 @@ def fit_heads(
         for index, repeat in enumerate(repeats)
         for fold in folds
     ]
-    # The ridge regression baseline needs the linear paths for any adaptation.
-    ridge = fit_linear_paths(data)
+    # The ridge regression baseline is fitted for any adaptation.
+    ridge, additive = fit_linear_paths(data, encode=settings.adaptation == "linear-lora")
     if settings.adaptation == "linear":
         return _use_ridge(ridge, data, settings)
-    paths = ridge if settings.adaptation == "linear-lora" else None
+    paths = additive if settings.adaptation == "linear-lora" else None
     stack, history = _fit_stack(data, groups, settings, bases, paths)
     untrained = _initialize(data, settings)
     out_of_fold = predict_other_folds(stack, data, groups)
@@ -91,7 +91,7 @@ def fit_heads(
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
             # Only predictions for test records may use the labels of validation records.
-            paths.refit.copy_to(index, list(heads.ffn.values()))
+            paths.refit.copy_to(index, heads)
             validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
@@ -194,7 +194,7 @@ def _fit_stack(
 
     if settings.adaptation != "shared-lora":
         stack = initialize(config)
-        offset = None if paths is None else paths.outputs
+        offset = None if paths is None else paths.left_out
         build_loss_function = _build_loss_function(stack, data, groups, offset)
         return stack, train_stack(stack, build_loss_function, groups, settings)
     stack = initialize(replace(config, shared=True))
@@ -259,9 +259,10 @@ def _extract_heads(
         depth=stack.config.depth,
         shared=stack.config.shared,
         linear=paths is not None,
+        encode=paths is not None and paths.encoders is not None,
     )
     if paths is not None:
-        paths.copy_to(repeat, list(heads.ffn.values()))
+        paths.copy_to(repeat, heads)
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)

@@ -54,10 +54,11 @@ def predict_left_out(
     with torch.no_grad():
         for rows in repeat.validation.split(PREDICTION_BATCH_SIZE):
             standardized = heads.standardise(features[rows])
+            encoded = standardized if heads.encode is None else heads.encode(standardized)
             for number, (task, target) in enumerate(repeat.targets.items()):
                 linear = base_ffn(heads.ffn[task]).linear
                 assert linear is not None
-                correction = heads.ffn[task](standardized) - linear(standardized)
+                correction = heads.ffn[task](standardized, encoded) - linear(encoded)
                 output = correction + left_out[number, rows, : target.outputs]
                 predictions[task].append(to_predictions(target.task.kind, output))
     return {task: torch.cat(parts) for task, parts in predictions.items()}

@@ -1,36 +1,37 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-A linear path is the linear layer of an `FFN` whose output is added to that of the hidden layers.
-Its coefficients are a weighted average of ridge regressions with different penalties and, for
-classes and labels, with different scales of the logits. As in pseudo-Bayesian model averaging, the
-weight of a regression is proportional to the likelihood of the labels of left-out patients. The
-average is used instead of the best penalty, because selecting one fits noise if the features
-contain little information. The average is close to the constant predictor in this case.
+A linear path is the linear layer of an `FFN` whose output is added to that of the hidden layers. It
+is an average of ridge regressions; see `averaged_ridge.py`. Some of them are fitted on standardized
+features. If this takes little time, others are fitted on their encoding by `QuantileBins`, so that
+the average is a sum of nonlinear functions of the features.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from enecg.heads import base_ffn
+from enecg.heads import TaskHeads, base_ffn
+from enecg.quantile_bins import QuantileBins, encoded_size
 from enecg.ridge import RidgeDesign
-from pipeline.training.likelihood import log_likelihood
+from pipeline.training.averaged_ridge import (
+    AveragedRidge,
+    RidgeFamily,
+    average_logits,
+    average_values,
+)
 from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
 """Penalties, as multiples of `RidgeDesign.scale`."""
 
-SHIFT_ITERATIONS = 50
-"""Number of gradient steps that fit the intercept of a regression to the smooth L1 loss."""
-
-SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
-factor 0, the predicted probabilities are the class frequencies."""
+MAX_MULTIPLICATIONS = 1e11
+"""Maximum number of multiplications for the Gram matrix of encoded features, which takes a few
+seconds on one core. Where more are needed, paths are fitted without the encoding."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,27 @@ class LinearPaths:
     """The linear paths of all repeats and tasks.
 
     Attributes:
-        weight: Coefficients of the standardized features. Outputs that a task does not have are 0.
+        weight: Coefficients of the standardized features, or of their encoding. Outputs that a task
+            does not have are 0.
         bias: Intercepts, padded likewise.
+        encoders: Encoding of the features of each repeat; None without encoding.
     """
 
     weight: Float[Tensor, "repeat task output feature"]
     bias: Float[Tensor, "repeat task output"]
+    encoders: tuple[QuantileBins, ...] | None = None
 
-    def copy_to(self, repeat: int, ffns: Sequence[nn.Module]) -> None:
-        """Copy the linear paths of a repeat into FFNs.
+    def copy_to(self, repeat: int, heads: TaskHeads) -> None:
+        """Copy the linear paths of a repeat into heads.
 
         Args:
             repeat: Index of the repeat.
-            ffns: The `FFN` of each task, or peft's wrapper of it.
+            heads: Heads with linear paths, with or without LoRA.
         """
-        for task, adapted in enumerate(ffns):
+        if self.encoders is not None:
+            assert heads.encode is not None
+            heads.encode.edges = self.encoders[repeat].edges.clone()
+        for task, adapted in enumerate(heads.ffn.values()):
             ffn = base_ffn(adapted)
             assert ffn.linear is not None
             outputs = ffn.linear.out_features
@@ -70,12 +77,13 @@ class LinearPaths:
         Returns:
             Standardized values or logits; 0 for outputs that a task does not have.
         """
+        encoder = None if self.encoders is None else self.encoders[repeat]
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
-        index = torch.tensor([repeat], device=rows.device)
+        features = _Rows(data, repeat, rows, encoder)
         weight = self.weight[repeat].flatten(0, 1).T
         parts = [
-            data.features(index, part.unsqueeze(0))[0] @ weight
-            for part in rows.split(PREDICTION_BATCH_SIZE)
+            features[start : start + PREDICTION_BATCH_SIZE] @ weight
+            for start in range(0, len(rows), PREDICTION_BATCH_SIZE)
         ]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
         return output + self.bias[repeat].unsqueeze(1)
@@ -103,69 +111,127 @@ class FittedPaths:
     refit_left_out: Float[Tensor, "repeat task record output"]
 
 
-def fit_linear_paths(data: StackedData) -> FittedPaths:
+def fit_linear_paths(data: StackedData, *, encode: bool) -> tuple[FittedPaths, FittedPaths]:
     """Fit the linear paths of all repeats and tasks.
 
     Args:
         data: Features, labels and split of the records of each repeat.
+        encode: Whether to fit regressions on encoded features, too.
 
     Returns:
-        The paths and their predictions.
+        Averages of regressions on standardized features, and averages of these and of regressions
+        on encoded features. The second equal the first if `encode` is false or if regressions on
+        encoded features would take too long.
     """
-    shape = (len(data.repeats), len(data.tasks), data.outputs)
-    device = data.embedding.device
-    weight = torch.zeros((2, *shape, data.embedding.shape[1]), device=device)
-    bias = torch.zeros((2, *shape), device=device)
-    left_out: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
+    encoders = _fit_encoders(data) if encode and _can_encode(data) else None
+    fits: dict[tuple[int, int, int], tuple[_Fit, ...]] = {}
     fitted: dict[int, int] = {}
     for index, repeat in enumerate(data.repeats):
         # Trials of a sweep are repeats that share the tensor `rows`; fit their paths only once.
         same = fitted.setdefault(id(repeat.rows), index)
-        if same != index:
-            weight[:, index], bias[:, index] = weight[:, same], bias[:, same]
-            continue
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
         for version, rows in enumerate(parts):
+            if same != index:
+                for task in range(len(data.tasks)):
+                    fits[version, index, task] = fits[version, same, task]
+                continue
+            encoder = None if encoders is None else encoders[index]
             for known, tasks in _group_by_labels(data, index, rows):
-                for task, fit in _fit_part(data, index, rows[known], tasks):
-                    size = len(fit.bias)
-                    weight[version, index, task, :size] = fit.weight.to(weight)
-                    bias[version, index, task, :size] = fit.bias.to(bias)
-                    left_out[version, index, task] = (rows[known], fit.left_out.to(weight))
-    train, refit = (LinearPaths(weight[version], bias[version]) for version in (0, 1))
-    outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
-    replaced = (outputs.clone(), torch.zeros_like(outputs))
-    for index, repeat in enumerate(data.repeats):
-        for task in range(len(data.tasks)):
-            for version, target in enumerate(replaced):
-                rows, predictions = left_out[version, fitted[id(repeat.rows)], task]
-                target[index, task, rows, : predictions.shape[1]] = predictions
-    return FittedPaths(train, refit, outputs, *replaced)
+                for task, fit in _fit_part(data, index, rows[known], tasks, encoder):
+                    fits[version, index, task] = fit
+    ridge = _predict_paths(data, {position: fit[0] for position, fit in fits.items()}, None)
+    if encoders is None:
+        return ridge, ridge
+    last = {position: fit[-1] for position, fit in fits.items()}
+    return ridge, _predict_paths(data, last, encoders)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """Linear path of one task, and left-out predictions for its labeled records."""
+    """Linear path of one repeat and task, and left-out predictions for its labeled records."""
 
+    rows: Int[Tensor, " row"]
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
-    left_out: Float[Tensor, "record output"]
+    left_out: Float[Tensor, "row output"]
+
+    @classmethod
+    def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
+        """Add the coefficients of features and of encoded features, which begin with the former."""
+        weight = average.weights[-1].clone()
+        for part in average.weights[:-1]:
+            weight[:, : part.shape[1]] += part
+        return cls(rows, weight.float(), average.bias.float(), average.left_out.float())
 
 
 class _Rows:
-    """Standardized features of some records of a repeat, computed when a slice of rows is read."""
+    """Features of some records of a repeat, computed when a slice of rows is read."""
 
-    def __init__(self, data: StackedData, repeat: int, rows: Int[Tensor, " row"]) -> None:
-        self.data, self.rows = data, rows
+    def __init__(
+        self,
+        data: StackedData,
+        repeat: int,
+        rows: Int[Tensor, " row"],
+        encoder: QuantileBins | None = None,
+    ) -> None:
+        self.data, self.rows, self.encoder = data, rows, encoder
         self.repeat = torch.tensor([repeat], device=rows.device)
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.rows), self.data.embedding.shape[1]
+        size = self.data.embedding.shape[1]
+        return len(self.rows), size if self.encoder is None else encoded_size(size)
 
     def __getitem__(self, rows: slice) -> Float[Tensor, "record feature"]:
         features: Tensor = self.data.features(self.repeat, self.rows[rows].unsqueeze(0))[0]
-        return features
+        return features if self.encoder is None else self.encoder(features)
+
+
+def _can_encode(data: StackedData) -> bool:
+    """Return whether the Gram matrix of encoded features takes few multiplications."""
+    records, size = data.rows.shape[1], encoded_size(data.embedding.shape[1])
+    return records * size * min(records, size) <= MAX_MULTIPLICATIONS
+
+
+def _fit_encoders(data: StackedData) -> tuple[QuantileBins, ...]:
+    """Fit the encoding of each repeat on its training records."""
+    encoders = []
+    for index, repeat in enumerate(data.repeats):
+        features = _Rows(data, index, repeat.train)
+        encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
+        encoder.fit(features[:])
+        encoders.append(encoder)
+    return tuple(encoders)
+
+
+def _predict_paths(
+    data: StackedData,
+    fits: Mapping[tuple[int, int, int], _Fit],
+    encoders: tuple[QuantileBins, ...] | None,
+) -> FittedPaths:
+    """Join the paths of all repeats and tasks and predict with them.
+
+    Args:
+        data: Features, labels and split of the records of each repeat.
+        fits: Path by version (0: training records, 1: also validation records), repeat and task.
+        encoders: Encoding of the features of each repeat.
+
+    Returns:
+        The paths and their predictions.
+    """
+    device, features = data.embedding.device, fits[0, 0, 0].weight.shape[1]
+    shape = (2, len(data.repeats), len(data.tasks), data.outputs)
+    weight = torch.zeros((*shape, features), device=device)
+    bias = torch.zeros(shape, device=device)
+    for position, fit in fits.items():
+        weight[position][: len(fit.bias)] = fit.weight
+        bias[position][: len(fit.bias)] = fit.bias
+    train, refit = (LinearPaths(weight[version], bias[version], encoders) for version in (0, 1))
+    outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
+    left_out = (outputs.clone(), torch.zeros_like(outputs))
+    for (version, index, task), fit in fits.items():
+        left_out[version][index, task, fit.rows, : len(fit.bias)] = fit.left_out
+    return FittedPaths(train, refit, outputs, *left_out)
 
 
 def _group_by_labels(
@@ -180,8 +246,12 @@ def _group_by_labels(
 
 
 def _fit_part(
-    data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
-) -> Iterator[tuple[int, _Fit]]:
+    data: StackedData,
+    repeat: int,
+    rows: Int[Tensor, " row"],
+    tasks: Sequence[int],
+    encoder: QuantileBins | None,
+) -> Iterator[tuple[int, tuple[_Fit, ...]]]:
     """Fit the paths of tasks that have the same labeled records.
 
     Args:
@@ -189,24 +259,40 @@ def _fit_part(
         repeat: Index of the repeat.
         rows: Row indices of the labeled records.
         tasks: Indices of the tasks.
+        encoder: Encoding of the features; None to use only the features.
 
     Yields:
-        Index of a task and its path.
+        Index of a task and its paths: without encoding and, if there is an encoder, with it.
     """
-    features = _Rows(data, repeat, rows)
-    patients = data.repeats[repeat].patients[rows]
+    targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
+    joined = torch.cat(targets, 1)
+    families = [_fit_family(data, _Rows(data, repeat, rows), joined)]
+    if encoder is not None:
+        families.append(_fit_family(data, _Rows(data, repeat, rows, encoder), joined))
+    start = 0
+    for task, target in zip(tasks, targets, strict=True):
+        outputs = slice(start, start := start + target.shape[1])
+        of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
+        fits = []
+        for count in range(1, len(families) + 1):
+            if data.regression[task]:
+                average = average_values(of_task[:count], target)
+            else:
+                multilabel = task in data.indicators
+                average = average_logits(of_task[:count], target, multilabel=multilabel)
+            fits.append(_Fit.of(average, rows))
+        yield task, tuple(fits)
+
+
+def _fit_family(
+    data: StackedData, features: _Rows, targets: Float[Tensor, "row output"]
+) -> RidgeFamily:
+    """Fit regressions with all `PENALTIES` on the features of labeled records."""
+    patients = data.repeats[int(features.repeat)].patients[features.rows]
     storage = MappedTensor(features.shape, torch.float64, patients.device, data.max_bytes)
     design = RidgeDesign.decompose(features, patients, storage)
-    targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets[0])
-    left_out = design.predict_left_out(torch.cat(targets, 1), penalties)
-    sizes = [target.shape[1] for target in targets]
-    for task, target, predicted in zip(tasks, targets, left_out.split(sizes, -1), strict=True):
-        if data.regression[task]:
-            yield task, _fit_values(design, target, penalties, predicted)
-        else:
-            multilabel = task in data.indicators
-            yield task, _fit_logits(design, target, penalties, predicted, multilabel=multilabel)
+    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+    return RidgeFamily(design, penalties, design.predict_left_out(targets, penalties))
 
 
 def _encode_targets(
@@ -220,79 +306,3 @@ def _encode_targets(
     if task in data.indicators:
         return data.indicators[task][repeat, rows, :size].double()
     return functional.one_hot(encoded.long(), size).double()
-
-
-def _fit_values(
-    design: RidgeDesign,
-    targets: Float[Tensor, "record 1"],
-    penalties: Float[Tensor, " penalty"],
-    left_out: Float[Tensor, "penalty record 1"],
-) -> _Fit:
-    """Average the regressions of a regression task; for the arguments, see `_fit_logits`."""
-    # A left-out prediction contains the mean of all other patients, which is lower for records with
-    # a high label. The likelihood weights would amplify this, so use the mean of all records.
-    left_out = left_out - design.left_out_means(targets) + targets.mean(0)
-    losses = functional.smooth_l1_loss(
-        left_out, targets.expand_as(left_out), reduction="none"
-    ).mean((1, 2))
-    weights = log_likelihood(losses, design.groups, True).softmax(0)
-    weight, bias = design.coefficients(targets, penalties, weights)
-    averaged = torch.einsum("p,pro->ro", weights, left_out)
-    # The regressions minimize the squared error, so they predict means. For skewed labels, the
-    # smooth L1 loss is lowest nearer to the median. Shift the intercept to its minimum.
-    shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
-    for _ in range(SHIFT_ITERATIONS):
-        shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
-    return _Fit(weight, bias + shift, averaged + shift)
-
-
-def _fit_logits(
-    design: RidgeDesign,
-    targets: Float[Tensor, "record output"],
-    penalties: Float[Tensor, " penalty"],
-    left_out: Float[Tensor, "penalty record output"],
-    *,
-    multilabel: bool,
-) -> _Fit:
-    """Average the regressions of a classification task, for all penalties and `SCALES`.
-
-    Args:
-        design: The decomposed features of the labeled records.
-        targets: Indicators of classes; if `multilabel`, of labels.
-        penalties: Penalties of the regressions.
-        left_out: Predictions for each record by regressions that are fitted on the records of all
-            other patients.
-        multilabel: Whether outputs are labels with separate probabilities, instead of classes
-            whose probabilities sum to 1.
-
-    Returns:
-        The average path. Its outputs are logits.
-    """
-    # A left-out prediction contains the class frequency among all other patients, which is lower
-    # for records of the class. A large scale would turn this into logits for the wrong class.
-    scores = left_out - design.left_out_means(targets)
-    least = 0.5 / len(targets)
-    shares = targets.mean(0).clamp(least, 1 - least)
-    offset = shares.logit() if multilabel else shares.log()
-    scales = torch.tensor(SCALES).to(targets)
-    losses = torch.stack([_loss(offset + scale * scores, targets, multilabel) for scale in scales])
-    weights = log_likelihood(losses, design.groups, False).flatten().softmax(0).view_as(losses)
-    # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
-    by_penalty = (scales.unsqueeze(1) * weights).sum(0)
-    weight, _ = design.coefficients(targets, penalties, by_penalty)
-    averaged = offset + torch.einsum("p,pro->ro", by_penalty, scores)
-    return _Fit(weight, offset - weight @ design.mean, averaged)
-
-
-def _loss(
-    logits: Float[Tensor, "penalty record output"],
-    targets: Float[Tensor, "record output"],
-    multilabel: bool,
-) -> Float[Tensor, " penalty"]:
-    """Return the mean loss for each penalty: cross-entropy, or binary cross-entropy for labels."""
-    if multilabel:
-        losses = functional.binary_cross_entropy_with_logits(
-            logits, targets.expand_as(logits), reduction="none"
-        )
-        return losses.mean((1, 2))
-    return -(logits.log_softmax(-1) * targets).sum(-1).mean(1)

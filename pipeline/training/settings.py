@@ -11,12 +11,12 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 """Method of training the heads:
 
-- ``linear-lora``: a regularized linear layer in closed form, plus the head of ``lora`` as a
-  correction that starts at 0.
+- ``linear-lora``: a regularized linear layer on the features and their quantile bins, in closed
+  form, plus the head of ``lora`` as a correction that starts at 0.
 - ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
   trained (EnECG, arXiv 2511.22935).
 - ``full``: all layers are trained.
-- ``linear``: the linear layer of ``linear-lora`` alone, which is not trained by gradient descent.
+- ``linear``: a regularized linear layer in closed form on the features alone.
 - ``shared-lora``: one hidden layer per expert is trained jointly on all tasks and then frozen; each
   task trains its own LoRA adapter and output layer.
 """

@@ -468,6 +468,43 @@ def test_head_is_not_worse_than_ridge_on_few_patients_and_many_features(missing:
     assert found < 1.05 * expected < 0.8 * np.abs(truth).mean()
 
 
+def make_additive_repeat(embedding: torch.Tensor) -> LabeledRepeat:
+    """Label the records by a sum of nonlinear functions of two features."""
+    repeat = make_repeat(embedding)
+    features = embedding[repeat.rows]
+    age = (features[:, 0].abs() + (features[:, 1] > 0.5).float()).clone()
+    return replace(
+        repeat,
+        encoded={
+            "age": (age - age.mean()) / age.std(),
+            "sex": (features[:, 2].abs() > 0.7).float(),
+            "arrhythmia": repeat.encoded["arrhythmia"],
+        },
+    )
+
+
+def test_linear_path_fits_nonlinear_functions_of_single_features():
+    embedding = make_embedding()
+    repeat = make_additive_repeat(embedding)
+    (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
+    age, sex = (repeat.encoded[task][repeat.test] for task in ("age", "sex"))
+    assert (fit.outputs["age"][repeat.test, 0] - age).abs().mean() < 0.4 * age.abs().mean()
+    assert roc_auc_score(sex, fit.outputs["sex"][repeat.test, 1]) > 0.9
+    # The baseline is a linear regression, which cannot.
+    assert (fit.ridge_outputs["age"][repeat.test, 0] - age).abs().mean() > 0.6 * age.abs().mean()
+    assert roc_auc_score(sex, fit.ridge_outputs["sex"][repeat.test, 1]) < 0.7
+
+
+def test_linear_path_is_not_encoded_if_that_would_take_long(monkeypatch: pytest.MonkeyPatch):
+    embedding = make_embedding()
+    repeat = make_additive_repeat(embedding)
+    monkeypatch.setattr("pipeline.training.linear_path.MAX_MULTIPLICATIONS", 1e6)
+    (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
+    age = repeat.encoded["age"][repeat.test]
+    assert fit.module.encode is None
+    assert (fit.outputs["age"][repeat.test, 0] - age).abs().mean() > 0.6 * age.abs().mean()
+
+
 def test_residual_learns_what_a_linear_path_cannot():
     embedding = make_embedding()
     repeat = make_repeat(embedding)

@@ -18,6 +18,7 @@ from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import FFN, compress_outliers
 from enecg.metrics import SECONDARY_METRICS
+from enecg.quantile_bins import QuantileBins, encoded_size
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.evaluate import evaluate
@@ -320,7 +321,9 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
     folder = results.folder / "repeat-0" / "heads" / "dlinear"
     age = json.loads((folder.parents[1] / "targets.json").read_text())["targets"]["age"]
     base = load_file(folder / "base.safetensors")
-    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout, linear=True)
+    encode = QuantileBins(2328)
+    encode.load_state_dict({"edges": base["encode.edges"]})
+    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout, linear=encoded_size(2328))
     assert ffn.linear is not None
     ffn.linear.load_state_dict(
         {part: base[f"ffn.age.linear.{part}"] for part in ("weight", "bias")}
@@ -335,7 +338,8 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
     with torch.inference_mode():
         embedding = torch.from_numpy(embeddings.read(rows)).float()
         embedding = (embedding - base["standardise.mean"]) / base["standardise.scale"]
-        standardized = model(compress_outliers(embedding))[:, 0].numpy()
+        features = compress_outliers(embedding)
+        standardized = model(features, encode(features))[:, 0].numpy()
     years = standardized * age["scale"] + age["mean"]
     np.testing.assert_allclose(years, saved["predicted"], rtol=1e-4)
 

@@ -1,0 +1,184 @@
+"""Weighted averages of ridge regressions in closed form.
+
+The averaged regressions differ in their features and penalties and, for classes and labels, in the
+scale of their logits. Their weights are those of pseudo-Bayesian model averaging with a Bayesian
+bootstrap (Yao et al., "Using Stacking to Average Bayesian Predictive Distributions", Bayesian
+Analysis 13, 2018; there called pseudo-BMA+): the weight of a regression is proportional to the
+likelihood of the labels of left-out patients, averaged over random weights of the patients. The
+average is used instead of the best regression, because selecting one fits noise if the features
+contain little information. The average is close to the constant predictor in this case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from enecg.ridge import RidgeDesign
+from pipeline.training.likelihood import log_likelihood
+
+SHIFT_ITERATIONS = 50
+"""Number of gradient steps that fit the intercept of a regression to the smooth L1 loss."""
+
+SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
+factor 0, the predicted probabilities are the class frequencies."""
+
+BOOTSTRAP_DRAWS = 100
+"""Number of random weightings of the patients."""
+
+
+@dataclass(frozen=True)
+class RidgeFamily:
+    """Ridge regressions on the same features with different penalties.
+
+    Attributes:
+        design: The decomposed features of the labeled records.
+        penalties: Penalties of the regressions.
+        left_out: Predictions for each record by regressions that are fitted on the records of all
+            other patients.
+    """
+
+    design: RidgeDesign
+    penalties: Float[Tensor, " penalty"]
+    left_out: Float[Tensor, "penalty record output"]
+
+    def centered_left_out(
+        self, targets: Float[Tensor, "record output"]
+    ) -> Float[Tensor, "penalty record output"]:
+        """Return left-out predictions minus the mean target of all other patients.
+
+        This mean is lower for records with a high label. The likelihood, and a large scale of
+        logits, would amplify the difference.
+
+        Args:
+            targets: Targets of the regressions.
+        """
+        return self.left_out - self.design.left_out_means(targets)
+
+
+@dataclass(frozen=True)
+class AveragedRidge:
+    """An average of ridge regressions: the sum of one linear function per family.
+
+    Attributes:
+        weights: Coefficients of the features of each family.
+        bias: Intercepts.
+        left_out: Prediction for each labeled record by regressions that are fitted on the records
+            of all other patients.
+    """
+
+    weights: tuple[Float[Tensor, "output feature"], ...]
+    bias: Float[Tensor, " output"]
+    left_out: Float[Tensor, "record output"]
+
+
+def average_values(
+    families: Sequence[RidgeFamily], targets: Float[Tensor, "record 1"]
+) -> AveragedRidge:
+    """Average the regressions of a regression task.
+
+    Args:
+        families: Regressions on the labeled records.
+        targets: Encoded labels.
+
+    Returns:
+        The average.
+    """
+    mean = targets.mean(0)
+    left_out = torch.stack([family.centered_left_out(targets) + mean for family in families])
+    losses = functional.smooth_l1_loss(left_out, targets.expand_as(left_out), reduction="none")
+    weights = _average_weights(losses[..., 0], families[0].design.group, regression=True)
+    averaged = torch.einsum("fp,fpro->ro", weights, left_out)
+    fitted = [
+        family.design.coefficients(targets, family.penalties, by_penalty)
+        for family, by_penalty in zip(families, weights, strict=True)
+    ]
+    bias = mean + sum(bias - mean for _, bias in fitted)
+    # The regressions minimize the squared error, so they predict means. For skewed labels, the
+    # smooth L1 loss is lowest nearer to the median. Shift the intercept to its minimum.
+    shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
+    for _ in range(SHIFT_ITERATIONS):
+        shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
+    return AveragedRidge(tuple(weight for weight, _ in fitted), bias + shift, averaged + shift)
+
+
+def average_logits(
+    families: Sequence[RidgeFamily], targets: Float[Tensor, "record output"], *, multilabel: bool
+) -> AveragedRidge:
+    """Average the regressions of a classification task, for all penalties and `SCALES`.
+
+    Args:
+        families: Regressions on the labeled records.
+        targets: Indicators of classes; if `multilabel`, of labels.
+        multilabel: Whether outputs are labels with separate probabilities, instead of classes
+            whose probabilities sum to 1.
+
+    Returns:
+        The average. Its outputs are logits.
+    """
+    least = 0.5 / len(targets)
+    shares = targets.mean(0).clamp(least, 1 - least)
+    offset = shares.logit() if multilabel else shares.log()
+    scales = torch.tensor(SCALES).to(targets)
+    scores = torch.stack([family.centered_left_out(targets) for family in families])
+    losses = torch.stack(
+        [_compute_losses(offset + scale * scores, targets, multilabel) for scale in scales]
+    )
+    weights = _average_weights(losses, families[0].design.group, regression=False)
+    # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
+    by_family = torch.einsum("s,sfp->fp", scales, weights)
+    coefficients = []
+    bias = offset
+    for family, by_penalty in zip(families, by_family, strict=True):
+        weight, _ = family.design.coefficients(targets, family.penalties, by_penalty)
+        coefficients.append(weight)
+        bias = bias - weight @ family.design.mean
+    averaged = offset + torch.einsum("fp,fpro->ro", by_family, scores)
+    return AveragedRidge(tuple(coefficients), bias, averaged)
+
+
+def _average_weights(
+    losses: Float[Tensor, "*regression record"],
+    group: Int[Tensor, " record"],
+    *,
+    regression: bool,
+) -> Float[Tensor, "*regression"]:
+    """Compute the weight of each regression from its losses on left-out records.
+
+    Args:
+        losses: Loss of each record.
+        group: Patient of each record: 0, 1, ...
+        regression: Whether the task is a regression.
+
+    Returns:
+        Weights that sum to 1.
+    """
+    patients = int(group.max()) + 1
+    # The generator is on the CPU, so that the draws do not depend on the device.
+    uniform = torch.rand(
+        (BOOTSTRAP_DRAWS, patients),
+        generator=torch.Generator().manual_seed(0),
+        dtype=losses.dtype,
+    )
+    draws = -uniform.log().to(losses.device)  # exponential: Dirichlet weights when normalized
+    by_record = draws[:, group]
+    means = losses.flatten(0, -2) @ (by_record / by_record.sum(1, keepdim=True)).T
+    weights = log_likelihood(means, patients, regression).softmax(0).mean(1)
+    return weights.view(losses.shape[:-1])
+
+
+def _compute_losses(
+    logits: Float[Tensor, "*batch output"],
+    targets: Float[Tensor, "record output"],
+    multilabel: bool,
+) -> Float[Tensor, "*batch"]:
+    """Return the loss of each record: cross-entropy, or binary cross-entropy for labels."""
+    if multilabel:
+        return functional.binary_cross_entropy_with_logits(
+            logits, targets.expand_as(logits), reduction="none"
+        ).mean(-1)
+    return -(logits.log_softmax(-1) * targets).sum(-1)
