@@ -1,0 +1,106 @@
+"""Averages of ridge regressions on several sets of features."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from enecg.ridge import RidgeDesign
+from pipeline.training import averaged_ridge
+from pipeline.training.averaged_ridge import RidgeFamily, average_logits, average_values
+
+RECORDS = 60
+PENALTIES = torch.tensor([0.1, 30.0], dtype=torch.float64)
+WEIGHTS = torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64)
+"""Weights by family and penalty."""
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def build_families(
+    features: list[torch.Tensor], targets: torch.Tensor, patients: torch.Tensor
+) -> list[RidgeFamily]:
+    designs = [RidgeDesign.decompose(part, patients) for part in features]
+    return [
+        RidgeFamily(design, PENALTIES, design.predict_left_out(targets, PENALTIES))
+        for design in designs
+    ]
+
+
+def average_by_scikit_learn(
+    features: list[torch.Tensor], targets: torch.Tensor, weights: torch.Tensor
+) -> np.ndarray:
+    """Return the weighted sum of the predictions of one regression per family and penalty."""
+    return sum(
+        float(weight) * Ridge(float(penalty)).fit(part, targets).predict(part)
+        for part, by_penalty in zip(features, weights, strict=True)
+        for weight, penalty in zip(by_penalty, PENALTIES, strict=True)
+    )
+
+
+def test_average_of_values_is_the_weighted_sum_of_regressions(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(averaged_ridge, "_average_weights", lambda *_, regression: WEIGHTS)
+    features = [draw(RECORDS, 3), draw(RECORDS, 5, seed=1)]
+    targets = features[0][:, :1] + draw(RECORDS, 1, seed=2)
+    average = average_values(build_families(features, targets, torch.arange(RECORDS)), targets)
+    found = average.bias + sum(
+        part @ weight.T for part, weight in zip(features, average.weights, strict=True)
+    )
+    expected = average_by_scikit_learn(features, targets, WEIGHTS)
+    difference = found[:, 0].numpy() - np.ravel(expected)
+    # The intercept is shifted to the minimum of the smooth L1 loss.
+    np.testing.assert_allclose(difference, difference[0], atol=1e-9)
+    assert abs(difference[0]) < 0.1
+
+
+def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    scales = torch.tensor(averaged_ridge.SCALES, dtype=torch.float64)
+    by_scale = torch.linspace(0.5, 1.5, len(scales), dtype=torch.float64) / len(scales)
+    weights = by_scale[:, None, None] * WEIGHTS
+    monkeypatch.setattr(averaged_ridge, "_average_weights", lambda *_, regression: weights)
+    features = [draw(RECORDS, 3), draw(RECORDS, 5, seed=1)]
+    present = (features[1][:, 0] > 0.4).double()
+    targets = torch.stack([1 - present, present], 1)
+    families = build_families(features, targets, torch.arange(RECORDS))
+    average = average_logits(families, targets, multilabel=False)
+    found = average.bias + sum(
+        part @ weight.T for part, weight in zip(features, average.weights, strict=True)
+    )
+    shares = targets.mean(0)
+    scores = average_by_scikit_learn(features, targets, WEIGHTS) - WEIGHTS.sum().item() * (
+        shares.numpy()
+    )
+    expected = shares.log().numpy() + float(by_scale @ scales) * scores
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("regression", [True, False])
+def test_families_are_weighted_by_their_errors_on_other_patients(regression: bool):
+    informative, useless = draw(RECORDS, 3), draw(RECORDS, 40, seed=1)
+    patients = torch.arange(RECORDS) // 2
+    targets = informative[:, :1] + 0.3 * draw(RECORDS, 1, seed=2)
+    if not regression:
+        present = (targets[:, 0] > 0).double()
+        targets = torch.stack([1 - present, present], 1)
+    families = build_families([useless, informative], targets, patients)
+    average = (
+        average_values(families, targets)
+        if regression
+        else average_logits(families, targets, multilabel=False)
+    )
+    norms = [weight.norm() for weight in average.weights]
+    assert norms[0] < 0.02 * norms[1]
+
+
+def test_random_weightings_keep_regressions_with_similar_losses():
+    losses = torch.rand(2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses[1] = losses[1] - losses[1].mean() + losses[0].mean() + 0.01
+    group = torch.arange(400)
+    plain = averaged_ridge.log_likelihood(losses.mean(1), 400, False).softmax(0)
+    weights = averaged_ridge._average_weights(losses, group, regression=False)
+    assert plain[1] < 0.02 < 0.2 < weights[1] < 0.6
+    assert weights.sum() == pytest.approx(1)
