@@ -18,10 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.ridge import RidgeDesign
-from pipeline.training.likelihood import log_likelihood
-
-SHIFT_ITERATIONS = 50
-"""Number of gradient steps that fit the intercept of a regression to the smooth L1 loss."""
+from pipeline.training.likelihood import laplace_log_likelihood, log_likelihood
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
@@ -90,19 +87,17 @@ def average_values(
     """
     mean = targets.mean(0)
     left_out = torch.stack([family.centered_left_out(targets) + mean for family in families])
-    losses = functional.smooth_l1_loss(left_out, targets.expand_as(left_out), reduction="none")
-    weights = _average_weights(losses[..., 0], families[0].design.group, regression=True)
+    errors = (left_out - targets).abs()
+    weights = _average_weights(errors[..., 0], families[0].design.group, regression=True)
     averaged = torch.einsum("fp,fpro->ro", weights, left_out)
     fitted = [
         family.design.coefficients(targets, family.penalties, by_penalty)
         for family, by_penalty in zip(families, weights, strict=True)
     ]
     bias = mean + sum(bias - mean for _, bias in fitted)
-    # The regressions minimize the squared error, so they predict means. For skewed labels, the
-    # smooth L1 loss is lowest nearer to the median. Shift the intercept to its minimum.
-    shift = torch.zeros((), dtype=targets.dtype, device=targets.device)
-    for _ in range(SHIFT_ITERATIONS):
-        shift = shift + (targets - averaged - shift).clamp(-1, 1).mean()
+    # The regressions minimize the squared error, so they predict means. The metric is the mean
+    # absolute error, which is lowest at the median.
+    shift = (targets - averaged).median()
     return AveragedRidge(tuple(weight for weight, _ in fitted), bias + shift, averaged + shift)
 
 
@@ -150,7 +145,7 @@ def _average_weights(
     """Compute the weight of each regression from its losses on left-out records.
 
     Args:
-        losses: Loss of each record.
+        losses: Loss of each record: the absolute error of a regression task, or the cross-entropy.
         group: Patient of each record: 0, 1, ...
         regression: Whether the task is a regression.
 
@@ -167,7 +162,11 @@ def _average_weights(
     draws = -uniform.log().to(losses.device)  # exponential: Dirichlet weights when normalized
     by_record = draws[:, group]
     means = losses.flatten(0, -2) @ (by_record / by_record.sum(1, keepdim=True)).T
-    weights = log_likelihood(means, patients, regression).softmax(0).mean(1)
+    if regression:
+        likelihood = laplace_log_likelihood(means, patients)
+    else:
+        likelihood = log_likelihood(means, patients, False)
+    weights = likelihood.softmax(0).mean(1)
     return weights.view(losses.shape[:-1])
 
 

@@ -8,7 +8,7 @@ from enecg.ensembles.base import is_labeled, task_loss
 from enecg.gate import Mixture, mix
 from enecg.tasks import Kind
 from pipeline.training.labeled_repeat import LabeledRepeat
-from pipeline.training.likelihood import log_likelihood
+from pipeline.training.likelihood import laplace_log_likelihood, log_likelihood
 
 ITERATIONS = 100
 LOGIT_SD = 3.0
@@ -61,7 +61,11 @@ def _fit_logits(
         optimizer.zero_grad()
         weights = logits.softmax(-1).expand(predictions.shape[1], 1, -1)
         mixed = mix(weights, predictions, kind=kind, mixture=mixture)
-        likelihood = log_likelihood(task_loss(kind, mixed, encoded), patients, kind == "regression")
+        if kind == "regression":
+            error = (mixed.squeeze(-1) - encoded).abs().mean()
+            likelihood = laplace_log_likelihood(error, patients)
+        else:
+            likelihood = log_likelihood(task_loss(kind, mixed, encoded), patients, False)
         # Per patient, because the optimizer's tolerances are absolute.
         loss = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
         loss.backward()

@@ -50,7 +50,7 @@ def test_average_of_values_is_the_weighted_sum_of_regressions(monkeypatch: pytes
     )
     expected = average_by_scikit_learn(features, targets, WEIGHTS)
     difference = found[:, 0].numpy() - np.ravel(expected)
-    # The intercept is shifted to the minimum of the smooth L1 loss.
+    # The intercept is shifted to the median of the left-out errors.
     np.testing.assert_allclose(difference, difference[0], atol=1e-9)
     assert abs(difference[0]) < 0.1
 
