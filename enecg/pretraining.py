@@ -56,7 +56,7 @@ class Pretraining:
             and _SHA256.fullmatch(digest)
         ):
             raise UserError(
-                f"{where}: the pretraining metadata are damaged, so pretraining patients cannot be "
+                f"{where}: the pretraining metadata is damaged, so pretraining patients cannot be "
                 "excluded from the test patients; use other weights."
             )
         return cls(dataset, patients, digest)

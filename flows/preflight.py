@@ -128,7 +128,14 @@ def check_database(path: Path) -> None:
 
 
 def credentials(api: APISettings) -> dict[str, str]:
-    """Return the header with the credentials of Prefect's client; empty without credentials."""
+    """Return the HTTP header with the credentials of Prefect's client.
+
+    Args:
+        api: Prefect's settings.
+
+    Returns:
+        The header `Authorization`; empty if no credentials are set.
+    """
     if api.auth_string:
         encoded = base64.b64encode(api.auth_string.get_secret_value().encode()).decode()
         return {"Authorization": f"Basic {encoded}"}
@@ -140,7 +147,7 @@ def check_server(url: str, headers: Mapping[str, str] = MappingProxyType({})) ->
 
     Args:
         url: URL of the server's API.
-        headers: Headers with the credentials, see `credentials`.
+        headers: HTTP headers with the credentials; see `credentials`.
 
     Raises:
         UserError: The server does not respond, rejects the credentials, is not a Prefect server, or

@@ -95,7 +95,7 @@ def read_pretraining(path: Path) -> Pretraining | None:
         The metadata; None if there are none, as in torch files and in published checkpoints.
 
     Raises:
-        UserError: The safetensors file or its metadata are damaged.
+        UserError: The safetensors file or its metadata is damaged.
     """
     # Imported here because it imports torch.
     from enecg.experts.checkpoint_file import detect_format

@@ -30,7 +30,7 @@ class BatchSize:
         device: Torch device.
 
     Attributes:
-        size: Records of the next batch.
+        size: Number of records in the next batch.
         maximum: Largest size; halved when the device is out of memory.
     """
 
@@ -43,7 +43,7 @@ class BatchSize:
         """Adapt the size to the duration of a batch.
 
         Args:
-            records: Records of the batch.
+            records: Number of records in the batch.
             seconds: Time spent in all experts.
         """
         if not self._is_fixed:

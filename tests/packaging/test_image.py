@@ -38,7 +38,7 @@ def code_files() -> list[Path]:
 
 
 def build_context(folder: Path) -> set[str]:
-    """Return the files that Docker sends to the build, but for its own two files."""
+    """Return the files that Docker sends to the build, without Dockerfile and .dockerignore."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     found = {path for path in exclude_paths(folder, patterns) if (folder / path).is_file()}

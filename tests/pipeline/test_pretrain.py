@@ -391,5 +391,5 @@ def test_damaged_metadata_of_weights_is_an_error(lab: SimpleNamespace, tmp_path:
     for number, text in enumerate(("{", "[]", '{"dataset": "a/1", "patients": 0}')):
         path = tmp_path / f"{number}.safetensors"
         save_file(tensors, path, {"pretraining": text, "moving_avg": "25"})
-        with pytest.raises(UserError, match="pretraining metadata are damaged"):
+        with pytest.raises(UserError, match="pretraining metadata is damaged"):
             enecg.experts.load_expert("dlinear", str(path))
