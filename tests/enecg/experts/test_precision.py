@@ -22,16 +22,16 @@ def random_walks(count: int) -> torch.Tensor:
     return 0.01 * torch.randn(count, 12, 5000, generator=generator).cumsum(-1)
 
 
-@pytest.mark.parametrize("precision", EPSILON)
 @pytest.mark.parametrize("name", ["dlinear", "timesnet", "moment"])
-def test_lower_precision_changes_an_embedding_by_its_rounding(name: str, precision: str):
-    ecg = random_walks(2)
+def test_lower_precision_changes_an_embedding_by_its_rounding(name: str):
+    ecg = random_walks(1)
     with torch.inference_mode():
         exact = load_expert(name, "random:0").embed(ecg)
-        rounded = load_expert(name, "random:0", precision=precision).embed(ecg)
-    error = float((rounded - exact).norm() / exact.norm())
-    assert rounded.dtype == torch.float32
-    assert 0 < error < 4 * EPSILON[precision]
+        for precision, epsilon in EPSILON.items():
+            rounded = load_expert(name, "random:0", precision=precision).embed(ecg)
+            error = float((rounded - exact).norm() / exact.norm())
+            assert rounded.dtype == torch.float32
+            assert 0 < error < 4 * epsilon, precision
 
 
 @pytest.mark.parametrize("precision", EPSILON)

@@ -195,17 +195,13 @@ FETCH = """
 import sys
 from enecg.experts.weights import HubFile, find_weights
 published = HubFile("lab/model", "weights.safetensors", companions=("config.json", "absent.json"))
-print(find_weights("mine", sys.argv[1], published).path)
+for choice in sys.argv[1:]:
+    print(find_weights("mine", choice, published).path)
 """
 
 
-@pytest.mark.parametrize(
-    ("choice", "revision"),
-    [("published", "main"), ("hub:lab/model@v2/weights.safetensors", "v2")],
-)
-def test_weights_and_companions_are_downloaded_from_a_mirror_once(
-    choice: str, revision: str, tmp_path: Path
-):
+def test_weights_and_companions_are_downloaded_from_a_mirror_once(tmp_path: Path):
+    revisions = {"published": "main", "hub:lab/model@v2/weights.safetensors": "v2"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _Hub.requests.clear()
@@ -216,9 +212,9 @@ def test_weights_and_companions_are_downloaded_from_a_mirror_once(
         "no_proxy": "127.0.0.1",
     }
 
-    def fetch(**variables: str) -> subprocess.CompletedProcess[str]:
+    def fetch(*choices: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", FETCH, choice],
+            [sys.executable, "-c", FETCH, *choices],
             env=environment | variables,
             capture_output=True,
             text=True,
@@ -226,18 +222,20 @@ def test_weights_and_companions_are_downloaded_from_a_mirror_once(
         )
 
     try:
-        first = fetch()
+        first = fetch(*revisions)
         assert first.returncode == 0, first.stderr
-        path = Path(first.stdout.strip())
-        assert path.read_bytes() == b"tensors"
-        assert (path.parent / "config.json").read_bytes() == b"{}"
-        assert f"/lab/model/resolve/{revision}/weights.safetensors" in _Hub.requests
+        paths = [Path(line) for line in first.stdout.splitlines()]
+        assert len(paths) == 2
+        for path, revision in zip(paths, revisions.values(), strict=True):
+            assert path.read_bytes() == b"tensors"
+            assert (path.parent / "config.json").read_bytes() == b"{}"
+            assert f"/lab/model/resolve/{revision}/weights.safetensors" in _Hub.requests
     finally:
         server.shutdown()
         server.server_close()
-    assert fetch(HF_HUB_OFFLINE="1").stdout == first.stdout
+    assert fetch(*revisions, HF_HUB_OFFLINE="1").stdout == first.stdout
     # Without its configuration, the model could be another one.
-    (path.parent / "config.json").unlink()
-    incomplete = fetch(HF_HUB_OFFLINE="1")
+    (paths[0].parent / "config.json").unlink()
+    incomplete = fetch("published", HF_HUB_OFFLINE="1")
     assert incomplete.returncode == 1
     assert "lab/model/config.json, which the weights of mine require, is not" in incomplete.stderr
