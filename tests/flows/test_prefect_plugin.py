@@ -31,7 +31,6 @@ def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
 @pytest.mark.parametrize(
     ("file", "arguments", "output"),
     [
-        ("prefect_command.py", ["version"], "Version:"),
         ("prefect_command.py", ["config", "view"], "PREFECT_PROFILE="),
         ("prefect_plugin.py", ["version"], "Version:"),
         ("environment.py", ["version"], "Version:"),
