@@ -4,35 +4,17 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from jaxtyping import install_import_hook
-from quick_runs import TrainedRun, train_quickly
+import shape_checks
+from made_once import list_files, make_once
 
-# Tests check the array shapes and dtypes in the signatures of these modules.
-install_import_hook(
-    [
-        "enecg.ensembles",
-        "enecg.experts.apply_filters",
-        "enecg.experts.measurements",
-        "enecg.running_median",
-        "enecg.signal",
-        "enecg.zero_phase",
-        "pipeline.datasets.base",
-        "pipeline.datasets.ludb",
-        "pipeline.datasets.mimic_iv_ecg",
-        "pipeline.datasets.ptb_xl",
-        "pipeline.datasets.wfdb_directory",
-        "pipeline.waveforms.decode",
-        "pipeline.waveforms.failures",
-        "pipeline.waveforms.lead_signals",
-        "pipeline.datasets.mimic_tables",
-        "pipeline.datasets.absence_reasons",
-        "pipeline.synthetic",
-        "pipeline.waveforms.wfdb_samples",
-    ],
-    "shape_checks.check",
-)
+if TYPE_CHECKING:
+    from quick_runs import TrainedRun
+
+# No module of the project may be imported before this line, hence the imports in fixtures.
+shape_checks.install()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -45,20 +27,43 @@ def _real_data(variable: str, default: Path) -> Path:
     return path
 
 
+def _unchanged(folder: Path) -> Iterator[Path]:
+    """Yield a folder, and fail if tests have changed it."""
+    before = list_files(folder)
+    yield folder
+    assert list_files(folder) == before, f"a test has changed {folder}, which all tests share"
+
+
 @pytest.fixture(scope="session")
-def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A synthetic data set of 30 patients, with every kind of unreadable record."""
     from pipeline.synthetic.synthesize import synthesize
 
-    directory = tmp_path_factory.mktemp("synthetic") / "data"
-    synthesize(directory, patients=30, seed=0)
-    return directory
+    yield from _unchanged(
+        make_once(tmp_path_factory, "data", lambda out: synthesize(out, patients=30, seed=0))
+    )
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+def synthetic_stores(
+    synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Stores of the records of `synthetic_dir` for the experts in `EXTRACTED`."""
+    from quick_runs import EXTRACTED, extract_random
+
+    def make(root: Path) -> None:
+        extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, *EXTRACTED)
+
+    yield from _unchanged(make_once(tmp_path_factory, "stores", make))
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TrainedRun"]:
     """A run with enough validation patients for a coverage of 90 %."""
-    return train_quickly(tmp_path_factory.mktemp("trained"))
+    from quick_runs import TrainedRun, train_quickly
+
+    made = _unchanged(make_once(tmp_path_factory, "trained", train_quickly))
+    yield from map(TrainedRun.in_folder, made)
 
 
 @pytest.fixture(scope="session")

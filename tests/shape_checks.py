@@ -1,6 +1,34 @@
-"""Type checker for the shapes and dtypes in jaxtyping annotations during tests."""
+"""Checks of the shapes and dtypes in jaxtyping annotations during tests."""
 
 from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+MODULES = (
+    "enecg.ensembles",
+    "enecg.experts.apply_filters",
+    "enecg.experts.measurements",
+    "enecg.running_median",
+    "enecg.signal",
+    "enecg.zero_phase",
+    "pipeline.datasets.base",
+    "pipeline.datasets.ludb",
+    "pipeline.datasets.mimic_iv_ecg",
+    "pipeline.datasets.ptb_xl",
+    "pipeline.datasets.wfdb_directory",
+    "pipeline.waveforms.decode",
+    "pipeline.waveforms.failures",
+    "pipeline.waveforms.lead_signals",
+    "pipeline.datasets.mimic_tables",
+    "pipeline.datasets.absence_reasons",
+    "pipeline.synthetic",
+    "pipeline.waveforms.wfdb_samples",
+)
+"""Modules and packages whose signatures are checked."""
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """Accepts an int for a float, as type checkers do."""
+
+
+def install() -> None:
+    """Check calls of `MODULES` that are imported from now on."""
+    install_import_hook(MODULES, "shape_checks.check")

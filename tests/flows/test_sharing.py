@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hub import serve_hub
 from markdown_it import MarkdownIt
-from quick_runs import extract_random
+from quick_runs import copy_stores
 
 from pipeline.report.store_card import SharedStore, build_card
 from stores.opening import open_stores
@@ -20,10 +20,8 @@ URL = "https://huggingface.co/datasets/lab/ecg"
 
 
 @pytest.fixture(scope="module")
-def root(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, "dlinear")
-    return root
+def root(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), "dlinear")
 
 
 def test_card_names_weights_and_stores(root: Path, run_enecg):

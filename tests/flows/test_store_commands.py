@@ -180,15 +180,12 @@ def test_store_commands_import_neither_prefect_nor_torch(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def extracted(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extracted(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of the stores of an extraction with untrained DLinear, and of the gate's leads."""
-    from pipeline.extract import extract
-    from pipeline.extraction.options import ExtractOptions
+    # Imported here because it imports torch, and most tests of this file do not need it.
+    from quick_runs import copy_stores
 
-    root = tmp_path_factory.mktemp("extracted")
-    options = ExtractOptions(weights=("random:0",), device="cpu")
-    extract(f"mimic-iv-ecg:{synthetic_dir}", root, ["dlinear"], options=options)
-    return root
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("extracted"), "dlinear")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from quick_runs import QUICK, RANDOM, extract_random
+from quick_runs import QUICK, RANDOM, copy_stores, extract_random
 
 from enecg.errors import UserError
 from flows.cli import enecg
@@ -25,10 +25,8 @@ pytestmark = pytest.mark.hostile
 
 
 @pytest.fixture(scope="module")
-def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, "dlinear")
-    return root
+def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), "dlinear")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +130,8 @@ def test_run_folder_is_private_unless_shared(
     before = os.umask(0o022)
     try:
         dataset = f"mimic-iv-ecg:{synthetic_dir}"
-        train(dataset, store, tmp_path / "shared", settings=settings, share=True)
+        out = tmp_path / "shared"
+        train(dataset, store, out, settings=settings, share=True, page=False)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755

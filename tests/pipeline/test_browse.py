@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quick_runs import extract_random
+from quick_runs import copy_stores
 
 from enecg.errors import UserError
 from flows.cli import enecg
@@ -19,10 +19,9 @@ from stores.reading import read_aligned
 
 
 @pytest.fixture(scope="module")
-def root(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", folder, "dlinear", "measurements")
-    return folder
+    return copy_stores(synthetic_stores, folder, "dlinear", "measurements")
 
 
 def test_cka_is_one_after_rotation_and_zero_for_unrelated_embeddings():

@@ -170,7 +170,7 @@ def test_training_reads_the_stores_of_its_options(synthetic_dir: Path, tmp_path:
     spec, store = f"wfdb:lab={tmp_path / 'lab'}", tmp_path / "store"
     settings = TrainSettings(tasks=("sex",), weights=RANDOM, repeats=1, fit=QUICK, decoding=DERIVE)
     assert run(spec, store).stores != run(spec, store, decoding=DERIVE).stores
-    result = train(spec, store, tmp_path / "run", settings=settings)
+    result = train(spec, store, tmp_path / "run", settings=settings, page=False)
     provenances = [opened.provenance for opened in open_stores(store, "wfdb/lab").stores]
     assert sorted(provenance["derive_leads"] for provenance in provenances) == [
         False,

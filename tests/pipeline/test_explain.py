@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from quick_runs import QUICK, RANDOM, extract_random
+from quick_runs import QUICK, RANDOM
 
 from enecg.attribution.windows import WINDOWS
 from enecg.errors import UserError
@@ -29,12 +29,13 @@ EXPERTS = ("dlinear", "measurements")
 
 
 @pytest.fixture(scope="module")
-def run(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("explained")
+def run(
+    synthetic_dir: Path, synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("explained") / "run"
+    settings = TrainSettings(experts=EXPERTS, weights=RANDOM, repeats=1, fit=QUICK)
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
-    extract_random(dataset, root / "stores", *EXPERTS)
-    settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK)
-    return train(dataset, root / "stores", root / "run", settings=settings, page=False).folder
+    return train(dataset, synthetic_stores, out, settings=settings, page=False).folder
 
 
 @pytest.fixture(scope="module")

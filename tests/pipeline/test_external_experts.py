@@ -54,7 +54,7 @@ dataset, store, out = sys.argv[1:]
 extract(dataset, store, ["toy", "dlinear"], options=ExtractOptions(weights=("random:0",)))
 few = FitSettings(epochs=2)
 settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
-print(train(dataset, store, out, settings=settings).markdown)
+print(train(dataset, store, out, settings=settings, page=False).markdown)
 """
 
 
@@ -102,7 +102,8 @@ def test_expert_object_is_extracted_trained_and_evaluated(tmp_path: Path, synthe
     experts = [Amplitudes(), "dlinear"]
     enecg.extract(dataset, store, experts, options=enecg.ExtractOptions(weights=RANDOM))
     settings = enecg.TrainSettings(weights=RANDOM, repeats=1, tasks=("age",), fit=QUICK)
-    run = enecg.train(dataset, store, tmp_path / "run", experts, settings=settings)
+    out = tmp_path / "run"
+    run = enecg.train(dataset, store, out, experts, settings=settings, page=False)
     assert "| amplitudes " in run.markdown
     assert "| dlinear (untrained, random:0)" in run.markdown
     predictor = enecg.load_run(run.folder).repeats[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from quick_runs import QUICK, RANDOM, extract_random
+from quick_runs import QUICK, RANDOM, copy_stores
 from test_train import run
 
 from enecg.errors import UserError
@@ -112,10 +112,8 @@ def test_one_ecg_per_patient_is_drawn_within_parts():
 
 
 @pytest.fixture(scope="module")
-def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, "dlinear")
-    return root
+def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), "dlinear")
 
 
 @pytest.fixture(scope="module")

@@ -388,7 +388,7 @@ def test_heads_are_trained_and_evaluated_from_header_comments(recordings: Path, 
         tasks=("age", "sex"),
         own_tasks=(f"dx_{AF}:binary",),
     )
-    run = train(spec, store, tmp_path / "run", settings=settings)
+    run = train(spec, store, tmp_path / "run", settings=settings, page=False)
     assert {score.task for score in run.scores} == {"age", "sex", f"dx_{AF}"}
     assert "such as 'Unknown' of record g1/A0005, treated as missing: 1." in run.markdown
     truth = pd.read_parquet(run.folder / "predictions.parquet")

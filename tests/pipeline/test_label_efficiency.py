@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from quick_runs import QUICK, extract_random
+from quick_runs import QUICK, copy_stores
 from test_train import run
 
 from enecg.errors import UserError
@@ -45,17 +45,15 @@ def test_smaller_fractions_are_subsets_with_the_same_test_records():
 
 
 @pytest.fixture(scope="module")
-def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, "dlinear", "timesnet")
-    return root
+def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), "dlinear", "timesnet")
 
 
 @pytest.fixture(scope="module")
 def results(synthetic_dir: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("runs") / "fractions"
     fractions = {"tasks": ("age", "sex"), "label_fractions": (0.01, 0.5, 1.0)}
-    return run(synthetic_dir, store, out, **fractions)
+    return run(synthetic_dir, store, out, page=True, **fractions)
 
 
 def test_curve_ends_with_the_run_itself(results: Results):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from quick_runs import RANDOM, extract_random
+from quick_runs import RANDOM, copy_stores
 from sklearn.metrics import roc_auc_score
 from test_train import find_score, run
 
@@ -25,10 +25,8 @@ EXPERTS = ("dlinear", "timesnet")
 
 
 @pytest.fixture(scope="module")
-def store(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(f"mimic-iv-ecg:{synthetic_dir}", root, *EXPERTS)
-    return root
+def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), *EXPERTS)
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +58,16 @@ def labels(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def train(synthetic_dir: Path, store: Path, labels: Path, out: Path, **fit: object) -> Results:
-    settings = FitSettings(epochs=4, hidden=16, **fit)  # type: ignore[arg-type]
-    return run(synthetic_dir, store, out, own_tasks=TASKS, labels=str(labels), fit=settings)
+SETTINGS = {"epochs": 4, "hidden": 16}
 
 
 @pytest.fixture(scope="module")
 def results(
     synthetic_dir: Path, store: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Results:
-    return train(synthetic_dir, store, labels, tmp_path_factory.mktemp("runs") / "labels")
+    out = tmp_path_factory.mktemp("runs") / "labels"
+    options = {"own_tasks": TASKS, "labels": str(labels), "fit": FitSettings(**SETTINGS)}  # type: ignore[arg-type]
+    return run(synthetic_dir, store, out, page=True, **options)
 
 
 def test_labels_are_learned_and_scored_against_baselines(results: Results):
@@ -146,7 +144,9 @@ def test_loaded_run_reproduces_predictions(
     tmp_path: Path,
 ):
     if fit:
-        results = train(synthetic_dir, store, labels, tmp_path / "run", **fit)
+        settings = FitSettings(**SETTINGS, **fit)  # type: ignore[arg-type]
+        options = {"own_tasks": TASKS[:1], "labels": str(labels), "fit": settings}
+        results = run(synthetic_dir, store, tmp_path / "run", **options)
     table = pd.read_parquet(results.folder / "predictions.parquet")
     mine = table[(table["repeat"] == 1) & (table["task"] == "findings")]
     ids = mine["record_id"].unique()

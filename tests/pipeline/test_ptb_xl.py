@@ -376,11 +376,12 @@ def test_superclass_is_trained_and_evaluated_on_unseen_patients_at_the_other_rat
         tasks=("sex", "age"),
         own_tasks=("scp_superclass:multiclass",),
     )
-    run = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "run", settings=settings)
+    given = (f"ptb-xl:{root}", tmp_path / "store")
+    run = train(*given, tmp_path / "run", settings=settings, page=False)
     assert {score.task for score in run.scores} == {"sex", "age", "scp_superclass"}
     made = make_labels(PtbXl(root), tmp_path / "labels.parquet")
     from_file = replace_setting(settings, labels=str(made.path))
-    again = train(f"ptb-xl:{root}", tmp_path / "store", tmp_path / "again", settings=from_file)
+    again = train(*given, tmp_path / "again", settings=from_file, page=False)
     assert again.scores == run.scores
     evaluation = evaluate(run.folder, f"ptb-xl-100:{root}", tmp_path / "store")
     trained = pd.read_json(run.folder / "cohorts.json")["patients_seen"].iloc[0]

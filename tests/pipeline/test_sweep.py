@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from quick_runs import RANDOM, extract_random
+from quick_runs import RANDOM, copy_stores
 
 from enecg.errors import UserError
 from pipeline.report.sweep_page import plot_trials, write_sweep
@@ -29,10 +29,8 @@ def dataset(synthetic_dir: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    extract_random(dataset, root, "timesnet")
-    return root
+def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_stores(synthetic_stores, tmp_path_factory.mktemp("stores"), "timesnet")
 
 
 def run(dataset: str, store: Path, out: Path, trials: int, **overrides: object) -> Sweep:

@@ -364,7 +364,7 @@ def test_heads_are_trained_evaluated_and_added_with_text_ids(
     extract_random(f"wfdb:lab={root}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     shared = TrainSettings(weights=RANDOM, repeats=2, fit=fit, tasks=("sex",))
-    run = train(f"wfdb:lab={root}", store, tmp_path / "run", settings=shared)
+    run = train(f"wfdb:lab={root}", store, tmp_path / "run", settings=shared, page=False)
     cohorts = json.loads((run.folder / "cohorts.json").read_text())
     known = WfdbDirectory("lab", root).labels()
     predictions = pd.read_parquet(run.folder / "predictions.parquet")
@@ -385,7 +385,7 @@ def test_heads_are_trained_evaluated_and_added_with_text_ids(
         labels=str(root / "labels.csv"),
         base=str(run.folder),
     )
-    ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", settings=added)
+    ward = train(f"wfdb:lab={root}", store, tmp_path / "ward", settings=added, page=False)
     assert json.loads((ward.folder / "cohorts.json").read_text()) == cohorts
     evaluation = evaluate(run.folder, f"wfdb:lab={root}", store, out=tmp_path / "evaluation")
     notes = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["notes"]
@@ -407,7 +407,7 @@ def test_patients_added_later_are_recognized_by_their_training_records(
     extract_random(f"wfdb:lab={copy}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
-    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings=settings)
+    run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings=settings, page=False)
     (cohort,) = json.loads((run.folder / "cohorts.json").read_text())
     # The first test record turns out to be of a training patient.
     revised = known.assign(patient_id=known["record_id"]).set_index("record_id")
