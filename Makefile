@@ -24,9 +24,11 @@ demo: setup
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 	  $(BIN)/python -m webbrowser -t "file://$$PWD/runs/demo/results.html"; fi
 
-# One process per core, one thread in each: torch's threads would compete for the cores.
+# One process per core, one thread in each: torch's threads would compete for the cores. A process
+# that has no tests left takes over half of another's. Bytecode is cached, because tests start many
+# processes, each of which would compile the project again.
 test: setup check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal
 
 test-slow: setup
 	$(BIN)/pytest -m slow
