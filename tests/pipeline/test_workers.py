@@ -14,6 +14,7 @@ from typing import Any
 import dask
 import pytest
 from distributed import Future, LocalCluster
+from forked import fork_context
 
 from enecg.errors import UserError
 from enecg.leads import LeadsSample
@@ -58,9 +59,13 @@ def files_of(summary: ExtractionSummary) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
-    ) as running:
+    method = fork_context().get_start_method()
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": method}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
+        ) as running,
+    ):
         yield running
 
 
@@ -73,12 +78,17 @@ def test_workers_write_the_same_stores_as_one_process(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary
 ):
     calls: list[tuple[int, int]] = []
-    summary = run(
-        synthetic_dir,
-        tmp_path,
-        options={"workers": 2},
-        progress=lambda done, total: calls.append((done, total)),
-    )
+    # Dask's default port is in use, as by another extraction on this machine. Warnings are errors.
+    with socket.socket() as other:
+        with suppress(OSError):
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        summary = run(
+            synthetic_dir,
+            tmp_path,
+            options={"workers": 2},
+            progress=lambda done, total: calls.append((done, total)),
+        )
     assert contents(tmp_path) == files_of(expected)
     assert (summary.computed, summary.failed, summary.workers) == (
         expected.computed,
@@ -89,12 +99,7 @@ def test_workers_write_the_same_stores_as_one_process(
         (failure.record_id, failure.reason) for failure in expected.failures
     }
     assert calls[-1][0] == calls[-1][1] > 0
-    # Dask's default port is in use, as by another extraction on this machine. Warnings are errors.
-    with socket.socket() as other:
-        with suppress(OSError):
-            other.bind(("127.0.0.1", 8787))
-            other.listen()
-        assert run(synthetic_dir, tmp_path, options={"workers": 2}).computed == 0
+    assert run(synthetic_dir, tmp_path).computed == 0
 
 
 def test_cluster_writes_the_same_stores_as_one_process(

@@ -41,9 +41,11 @@ def assert_equal_in_half_precision(actual: torch.Tensor, expected: torch.Tensor)
 
 
 @pytest.mark.parametrize(
-    ("name", "records"), [("dlinear", 64), ("timesnet", 14), (LEADS_SAMPLE, 64)]
+    ("name", "records"), [("dlinear", 64), ("timesnet", 8), (LEADS_SAMPLE, 64)]
 )
-def test_embedding_does_not_depend_on_batch_or_order(name: str, records: int, ecgs: torch.Tensor):
+def test_embedding_depends_on_the_ecg_but_not_on_batch_or_order(
+    name: str, records: int, ecgs: torch.Tensor
+):
     expert = LeadsSample() if name == LEADS_SAMPLE else load_expert(name, RANDOM)
     ecgs = ecgs[:records]
     together = embed_in_batches(expert, ecgs, records)
@@ -53,13 +55,16 @@ def test_embedding_does_not_depend_on_batch_or_order(name: str, records: int, ec
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 7), together)
     order = torch.randperm(records, generator=torch.Generator().manual_seed(1))
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs[order], records), together[order])
+    if name in FAST:
+        distance = torch.cdist(together, together) + 1e9 * torch.eye(records)
+        assert distance.min() > 1e-2, "different ECGs have the same embedding"
 
 
 def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
-    together = embed_in_batches(expert, ecgs[:7], 7)
-    assert together.shape == (7, expert.spec.embedding_size)
-    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[:3], 1), together[:3])
+    together = embed_in_batches(expert, ecgs[:4], 4)
+    assert together.shape == (4, expert.spec.embedding_size)
+    assert_equal_in_half_precision(embed_in_batches(expert, ecgs[:2], 1), together[:2])
 
 
 @pytest.mark.slow
@@ -69,13 +74,6 @@ def test_moment_does_not_depend_on_batch_or_order_of_64_records(ecgs: torch.Tens
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 1), together)
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 7), together)
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs.flip(0), 64), together.flip(0))
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_different_ecgs_have_different_embeddings(name: str, ecgs: torch.Tensor):
-    embedded = embed_in_batches(load_expert(name, RANDOM), ecgs[:16], 16)
-    distance = torch.cdist(embedded, embedded) + 1e9 * torch.eye(16)
-    assert distance.min() > 1e-2
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -117,4 +117,4 @@ def variants():
 
 
 class TestTimesNetConforms(ExpertTests):
-    pass
+    count = 4

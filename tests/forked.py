@@ -1,0 +1,13 @@
+"""Processes that tests start and kill, forked from one that has imported the libraries."""
+
+import multiprocessing
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+
+
+def fork_context() -> ForkServerContext:
+    """Return a context whose processes start without importing PyTorch, Dask and the pipeline."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.extract", "pipeline.extraction.dask_engine"])
+    forkserver.ensure_running()
+    return context
