@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ class PrefectJob:
                     "record": str(record.record_id),
                     "expert": record.expert,
                     "reason": record.reason,
-                    "detail": printable(record.detail),
+                    "detail": without_folder(printable(record.detail)),
                 }
                 for record in records[:MAX_ROWS]
             ],
@@ -193,6 +194,11 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
         return lines
 
     return flow(name=job.__name__, flow_run_name=run_name)(documented(fail_on_user_error(run)))
+
+
+def without_folder(detail: str) -> str:
+    """Remove the folder from a detail that starts with a path, because table cells do not wrap."""
+    return re.sub(r"^\S*/(?=\S)", "", detail)
 
 
 def _escape(markdown: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from flows.artifact_keys import MAX_LENGTH, artifact_key
 from flows.page_links import page_link
+from flows.prefect_job import without_folder
 
 
 def test_key_names_the_kind_and_the_subject():
@@ -29,3 +30,16 @@ def test_only_files_in_the_served_folder_have_a_link(file: str, link: str | None
     environ = {"ENECG_PAGES_ROOT": str(tmp_path / "runs"), "ENECG_PAGES_URL": "http://lab:8080/"}
     assert page_link(tmp_path / file, environ) == link
     assert page_link(tmp_path / file, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("/data/files/p1/s2/3.dat: has 1,000 bytes", "3.dat: has 1,000 bytes"),
+        ("s3://lab/files/3: lead V1 is flat", "3: lead V1 is flat"),
+        ("unit mV/s is unknown", "unit mV/s is unknown"),
+        ("", ""),
+    ],
+)
+def test_details_of_failed_records_start_with_the_file_name(detail: str, shown: str):
+    assert without_folder(detail) == shown
