@@ -86,8 +86,12 @@ def predict(
 
     Returns:
         The exit code.
+
+    Raises:
+        UserError: Standard input contains no record, or an argument is invalid.
     """
     # Imported here because `--help` should not wait for torch.
+    from enecg.errors import UserError
     from pipeline.predict import open_source, predict_source
     from pipeline.prediction.live_run import load_run
     from pipeline.prediction.notes import describe_gaps
@@ -97,7 +101,10 @@ def predict(
         live = load_run(run, repeat, device, weights=p.split(weights))
         tasks = p.split(task) or live.tasks
         live.check(coverage, tasks)
-        source = open_source(live, list(_read_input(record)), dataset, records, limit)
+        paths = list(_read_input(record))
+        if record and not paths:
+            raise UserError("Standard input contains no record; write one per line to it.")
+        source = open_source(live, paths, dataset, records, limit)
         # Load the experts before the output file is opened, because they may be unavailable.
         _ = live.experts
         for note in describe_gaps(live, coverage, tasks):
@@ -121,7 +128,7 @@ def predict(
                 for warning in result.warnings:
                     log_to_stderr(f"Warning: {warning}")
     log_to_stderr(
-        f"{done - refused:,} records predicted, {warned:,} of them with warnings; {refused:,} "
+        f"Records: {done - refused:,} predicted, {warned:,} of them with warnings; {refused:,} "
         f"refused. {live.notice}"
     )
     return ExitCode.ISSUES_FOUND if refused else ExitCode.OK

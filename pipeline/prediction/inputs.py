@@ -14,6 +14,7 @@ from pipeline.datasets.id_columns import HEADER_SUFFIX, match_ids
 from pipeline.datasets.selection import select_records
 from pipeline.datasets.wfdb_listing import find_records
 from pipeline.waveforms.decode import to_ecg
+from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.lead_signals import LeadSignals, read_leads
 from pipeline.waveforms.options import DecodeOptions
 from pipeline.waveforms.quality import examine
@@ -84,6 +85,7 @@ class WfdbPaths:
 
     def read(self, position: int) -> DecodedEcg:
         """Read a record; see `EcgSource.read`."""
+        _check_header(Path(self.records[position]))
         signals = read_leads(self.records[position], options=self.options)
         return _with_findings(to_ecg(signals, self.options), signals, self.options)
 
@@ -160,6 +162,18 @@ def _with_findings(
     ecg: Float32[np.ndarray, "12 5000"], signals: LeadSignals, options: DecodeOptions
 ) -> DecodedEcg:
     return DecodedEcg(ecg, tuple(finding.detail for finding in examine(signals, options)))
+
+
+def _check_header(record: Path) -> None:
+    """Raise UnreadableRecord if there is no header, which may mean that the path is wrong."""
+    header = record.with_name(record.name + HEADER_SUFFIX)
+    if header.exists():
+        return
+    if record.exists():
+        detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."
+    else:
+        detail = f"{record} does not exist: there is no file {header} and no such directory."
+    raise UnreadableRecord("missing_file", detail)
 
 
 def _expand(path: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from safetensors import SafetensorError
 
@@ -23,7 +24,7 @@ UNFINISHED = "unfinished"
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
-    """Check that `folder` is new or empty, or contains an earlier output of the same kind.
+    """Check that `folder` is writable, and new or empty or has an earlier output.
 
     Args:
         folder: Output folder; need not exist.
@@ -34,7 +35,8 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str =
         The folder with ``~`` expanded.
 
     Raises:
-        UserError: `folder` is a file, or is not empty and does not contain an earlier output.
+        UserError: `folder` is a file, is not writable, or is not empty and does not contain an
+            earlier output.
     """
     folder = folder.expanduser()
     if folder.is_file():
@@ -45,7 +47,9 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str =
             f"{folder} is not empty and does not contain an earlier {kind} (it contains "
             f"{min(names)}); choose another --out."
         )
-    return folder
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with translate_write_errors(folder), TemporaryFile(dir=parent):
+        return folder
 
 
 @contextmanager

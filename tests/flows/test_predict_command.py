@@ -62,7 +62,7 @@ def test_table_has_a_line_per_record_with_units_and_intervals(
         assert " years [" in line
         assert re.search(r"dlinear 0\.\d\d, measurements 0\.\d\d", line)
     assert NOT_MEDICAL in done.out_lines[-1]
-    assert "2 records predicted, 0 of them with warnings; 0 refused." in done.err_lines[-1]
+    assert "Records: 2 predicted, 0 of them with warnings; 0 refused." in done.err_lines[-1]
 
 
 def test_refused_records_keep_their_line_and_set_the_exit_code(
@@ -119,6 +119,17 @@ def test_paths_are_read_from_standard_input(
         str(path.with_suffix("")) for path in paths
     ]
     assert list(json.loads(done.out_lines[0])["tasks"]) == ["age"]
+
+
+def test_empty_standard_input_is_a_user_error(
+    run: Path, run_enecg: RunCommand, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    done = run_enecg("predict", "--run", run, "-")
+    assert (done.code, done.err_lines) == (
+        2,
+        ["Standard input contains no record; write one per line to it."],
+    )
 
 
 def test_user_errors_are_one_line(

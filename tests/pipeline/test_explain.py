@@ -140,6 +140,19 @@ def is_readable(dataset: MimicIvEcg, row: int) -> bool:
     return True
 
 
+def test_output_is_checked_before_anything_is_computed(
+    run: Path, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pipeline.explain.load_run", lambda *_: pytest.fail("a run was loaded"))
+    with pytest.raises(UserError, match=r"file/why cannot be written \(Not a directory\)"):
+        explain(
+            *(run, MimicIvEcg(synthetic_dir)),
+            options=ExplainOptions(cohort=1),
+            out=tmp_path / "file" / "why",
+        )
+
+
 def test_user_errors_are_reported(run: Path, synthetic_dir: Path):
     dataset = MimicIvEcg(synthetic_dir)
     with pytest.raises(UserError, match="Pass either the ids"):

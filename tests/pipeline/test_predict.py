@@ -127,6 +127,24 @@ def test_wfdb_paths_and_directories_are_read_and_unusable_records_are_refused(
     assert predicted(again).tasks == predicted(results[1]).tasks
 
 
+def test_path_that_is_no_record_is_refused_with_the_reason(live: LiveRun, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("Hello.")
+    (tmp_path / "damaged.hea").write_text("Hello.")
+    names = ("notes.txt", "damaged.hea", "missing")
+    details = [
+        result.detail
+        for result in predict(live, [tmp_path / name for name in names])
+        if isinstance(result, RefusedEcg)
+    ]
+    assert details == [
+        f"{tmp_path / 'notes.txt'} is not a WFDB record; pass its .hea file.",
+        f"{tmp_path / 'damaged.hea'}: first line has no number of signals; copy it again, or "
+        "exclude the record.",
+        f"{tmp_path / 'missing'} does not exist: there is no file {tmp_path / 'missing.hea'} and "
+        "no such directory.",
+    ]
+
+
 def test_intervals_and_sets_cover_held_out_patients(run: Path, store: Path, dataset: MimicIvEcg):
     """Test records of each repeat are predicted by the models of the same repeat."""
     labels = dataset.labels()
