@@ -64,7 +64,10 @@ from huggingface_hub import HfApi, snapshot_download
 api = HfApi(token="hf_test")
 api.create_repo("lab/ecg", repo_type="dataset", private=True, exist_ok=True)
 api.upload_folder(
-    repo_id="lab/ecg", repo_type="dataset", folder_path={root!r}, ignore_patterns=["*/leases/*"]
+    repo_id="lab/ecg",
+    repo_type="dataset",
+    folder_path={root!r},
+    ignore_patterns=["*/leases/*", "*/runs/*"],
 )
 snapshot_download("lab/ecg", repo_type="dataset", local_dir={copy!r}, token="hf_test")
 """
@@ -81,7 +84,7 @@ def test_hub_client_uploads_and_downloads_stores(root: Path, tmp_path: Path, run
             [sys.executable, "-c", code], env={**os.environ, **variables}, check=True, timeout=60
         )
         assert hub.files.keys() >= {"README.md", "croissant.json"}
-        assert not [name for name in hub.files if "/leases/" in name]
+        assert not [name for name in hub.files if "/leases/" in name or "/runs/" in name]
     verified = run_enecg("store", "verify", tmp_path / "copy")
     assert verified.code == 0
     assert verified.out.count("intact") == 2
