@@ -27,6 +27,11 @@ def evaluate(
     The store must contain embeddings of this data set by the run's experts with the same weights.
     With --folds, only the records of the test folds are evaluated.
     """
+    # Checked before the imports because a wrong folder should not wait for torch.
+    from pipeline.runs.results import check_run_folder
+
+    check_run_folder(run.expanduser())
+
     # Imported here because `--help` should not wait for torch.
     from pipeline.evaluate import evaluate as evaluate_run
     from pipeline.labels.folds import fold_options

@@ -56,6 +56,11 @@ def explain(
     Returns:
         Exit code 1 if a named record was refused, or no record could be explained, else 0.
     """
+    # Checked before the imports because a wrong folder should not wait for torch.
+    from pipeline.runs.results import check_run_folder
+
+    check_run_folder(run.expanduser())
+
     # Imported here because `--help` should not wait for torch.
     from pipeline.explain import explain as explain_records
     from pipeline.explanation.options import ExplainOptions

@@ -90,6 +90,11 @@ def predict(
     Raises:
         UserError: Standard input contains no record, or an argument is invalid.
     """
+    # Checked before the imports because a wrong folder should not wait for torch.
+    from pipeline.runs.results import check_run_folder
+
+    check_run_folder(run.expanduser())
+
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
     from pipeline.predict import open_source, predict_source

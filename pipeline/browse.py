@@ -13,7 +13,6 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.embedding_maps.projection import Method, project
 from pipeline.embedding_maps.sample import draw_records, read_standardized
 from pipeline.embedding_maps.similarity import linear_cka
-from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table
 from pipeline.report.table import Table
 from stores.embeddings import EmbeddingStore
 from stores.opening import resolve
@@ -67,6 +66,9 @@ def plot_stores(
             exist, or the file is not writable.
         StoreError: A store is damaged.
     """
+    # Imported here because a search for neighbors should not wait for matplotlib.
+    from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table
+
     options = options or MapOptions()
     if options.color is not None and dataset is None:
         raise UserError("--color requires --dataset, which has the labels.")

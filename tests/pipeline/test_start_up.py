@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SLOW = {"matplotlib", "optuna", "peft", "scipy.signal", "sklearn", "transformers"}
 
 READ_DEFINITIONS = """
@@ -26,3 +28,21 @@ def test_training_imports_slow_libraries_only_where_it_uses_them():
 
 def test_definitions_of_experts_are_read_without_torch_and_scipy():
     assert find_imported(READ_DEFINITIONS, {*SLOW, "torch", "scipy", "numpy"}) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "--run", "nowhere", "record"),
+        ("explain", "--run", "nowhere", "--dataset", "ludb:nowhere", "1"),
+        ("evaluate", "--run", "nowhere", "--dataset", "ludb:nowhere", "--store", "nowhere"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_wrong_run_folder_is_reported_without_torch(arguments: tuple[str, ...]):
+    statements = f"""
+from flows.cli import enecg
+from flows.run_app import run_app
+assert run_app(enecg(), {arguments}) == 2
+"""
+    assert find_imported(statements, {*SLOW, "torch"}) == set()
