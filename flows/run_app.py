@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError
 
 from flows.output import log_to_stderr
 from flows.tasks import USER_ERRORS
@@ -59,7 +59,12 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
             )
     except CycloptsError as error:
         command = " ".join((app.name[0], *(error.command_chain or ())))
-        log_to_stderr(f"{error} See {command} --help.")
+        message = str(error)
+        if isinstance(error, MissingArgumentError):
+            # The library has the same message for an option without a value and for none at all.
+            reason = "is required" if error.keyword is None else "requires a value"
+            message = message.replace("requires an argument", reason)
+        log_to_stderr(f"{message} See {command} --help.")
         return ExitCode.USER_ERROR
     except USER_ERRORS as error:
         log_to_stderr(str(error))
