@@ -152,21 +152,23 @@ def _average_weights(
     Returns:
         Weights that sum to 1.
     """
-    patients = int(group.max()) + 1
+    records = group.bincount().to(losses)
+    patients = len(records)
+    sums = losses.new_zeros((*losses.shape[:-1], patients)).index_add(-1, group, losses)
     # The generator is on the CPU, so that the draws do not depend on the device.
     uniform = torch.rand(
         (BOOTSTRAP_DRAWS, patients),
         generator=torch.Generator().manual_seed(0),
         dtype=losses.dtype,
     )
-    draws = -uniform.log().to(losses.device)  # exponential: Dirichlet weights when normalized
-    by_record = draws[:, group]
-    means = losses.flatten(0, -2) @ (by_record / by_record.sum(1, keepdim=True)).T
+    # Exponential variables: Dirichlet weights before normalization.
+    draws = -uniform.clamp_min(torch.finfo(losses.dtype).tiny).log().to(losses.device)
+    means = sums @ draws.T / (draws @ records)
     if regression:
         likelihood = laplace_log_likelihood(means, patients)
     else:
         likelihood = log_likelihood(means, patients, False)
-    weights = likelihood.softmax(0).mean(1)
+    weights: Tensor = likelihood.flatten(0, -2).softmax(0).mean(1)
     return weights.view(losses.shape[:-1])
 
 
