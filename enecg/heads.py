@@ -88,9 +88,9 @@ class FFN(nn.Module):
         outputs: Number of outputs.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers; with 0, the network is a single linear layer.
-        linear: Number of input features of the linear path, a linear layer whose result is added to
-            that of the output layer; 0 for no linear path. The linear path is fitted first, in
-            closed form. The other layers are then trained to improve the sum.
+        linear_features: Number of input features of the linear path, a linear layer whose result is
+            added to that of the output layer; 0 for no linear path. The linear path is fitted
+            first, in closed form. The other layers are then trained to improve the sum.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class FFN(nn.Module):
         dropout: float,
         depth: int = 1,
         *,
-        linear: int = 0,
+        linear_features: int = 0,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(linear, outputs) if linear else None
+        self.linear = nn.Linear(linear_features, outputs) if linear_features else None
         if depth:
             self.hidden = nn.Linear(features, hidden)
         self.more = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(depth - 1)])
@@ -154,7 +154,8 @@ class TaskHeads(nn.Module):
         depth: Number of hidden layers.
         shared: Whether the FFNs of all tasks share one first hidden layer.
         linear: Whether each FFN has a linear path; see `FFN`.
-        encode: Whether the input of linear paths is encoded; see `QuantileBins`.
+        bins: Number of bins per feature in the encoding of the input of linear paths; 0 for no
+            encoding. See `QuantileBins`.
     """
 
     def __init__(
@@ -167,17 +168,17 @@ class TaskHeads(nn.Module):
         depth: int = 1,
         shared: bool = False,
         linear: bool = False,
-        encode: bool = False,
+        bins: int = 0,
     ) -> None:
         super().__init__()
         self.shared = shared
         # British spelling, kept because the state-dict keys of saved runs contain it.
         self.standardise = Standardize(features, compress=True)
-        self.encode = QuantileBins(features) if encode else None
-        inputs = encoded_size(features) if encode else features
+        self.encode = QuantileBins(features, bins) if bins else None
+        linear_features = encoded_size(features, bins) if linear else 0
         self.ffn = nn.ModuleDict(
             {
-                task: FFN(features, hidden, size, dropout, depth, linear=inputs if linear else 0)
+                task: FFN(features, hidden, size, dropout, depth, linear_features=linear_features)
                 for task, size in outputs.items()
             }
         )

@@ -120,11 +120,6 @@ class RidgeDesign:
         """Mean of the squared singular values, to which penalties are relative."""
         return float(self.singular.square().mean()) if len(self.singular) else 1.0
 
-    @property
-    def groups(self) -> int:
-        """Number of groups."""
-        return int(self.group.max()) + 1 if len(self.group) else 0
-
     def coefficients(
         self,
         targets: Float[Tensor, "record output"],

@@ -25,7 +25,7 @@ from pipeline.runs.write_run import write_run
 from pipeline.training.cache import Cache
 from pipeline.training.cohorts import Cohort
 from pipeline.training.domain import fit_domains
-from pipeline.training.features import embedding_bytes, read_features
+from pipeline.training.features import read_features
 from pipeline.training.fitted_models import FittedModel
 from pipeline.training.inputs import Inputs, prepare_inputs
 from pipeline.training.label_efficiency import (
@@ -212,8 +212,11 @@ def _count_threads(settings: TrainSettings, device: str, cache: Cache, records: 
     """Return the number of experts whose heads are trained at the same time."""
     if device != "cpu":
         return 1
-    largest = max(embedding_bytes(store, records) for store in cache.experts.values())
-    return min(settings.threads or count_cores(), settings.fit.max_threads(largest))
+    # Fewer features may need more memory, since wide embeddings are not encoded.
+    fitting = min(
+        settings.fit.max_threads(records, store.features) for store in cache.experts.values()
+    )
+    return min(settings.threads or count_cores(), fitting)
 
 
 def _compute_scores(repeats: Sequence[Repeat], experts: Sequence[str]) -> tuple[Score, ...]:

@@ -88,7 +88,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
             depth=0 if bias is None else 1,
             shared=shared,
             linear=f"ffn.{first}.linear.weight" in base,
-            encode="encode.edges" in base,
+            bins=len(base["encode.edges"]) - 1 if "encode.edges" in base else 0,
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)

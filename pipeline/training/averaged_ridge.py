@@ -3,10 +3,10 @@
 The averaged regressions differ in their features and penalties and, for classes and labels, in the
 scale of their logits. Their weights are those of pseudo-Bayesian model averaging with a Bayesian
 bootstrap (Yao et al., "Using Stacking to Average Bayesian Predictive Distributions", Bayesian
-Analysis 13, 2018; there called pseudo-BMA+): the weight of a regression is proportional to the
-likelihood of the labels of left-out patients, averaged over random weights of the patients. The
-average is used instead of the best regression, because selecting one fits noise if the features
-contain little information. The average is close to the constant predictor in this case.
+Analysis 13, 2018; there called pseudo-BMA+): for each random weighting of the patients, weights are
+proportional to the likelihood of the labels of left-out patients. Their mean over the weightings is
+used. The average is used instead of the best regression, because selecting one fits noise if the
+features contain little information. The average is close to the constant predictor in this case.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.ridge import RidgeDesign
-from pipeline.training.likelihood import laplace_log_likelihood, log_likelihood
+from pipeline.training.likelihood import (
+    cross_entropy_log_likelihood,
+    laplace_log_likelihood,
+)
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
@@ -53,6 +56,9 @@ class RidgeFamily:
 
         Args:
             targets: Targets of the regressions.
+
+        Returns:
+            The differences.
         """
         return self.left_out - self.design.left_out_means(targets)
 
@@ -62,13 +68,13 @@ class AveragedRidge:
     """An average of ridge regressions: the sum of one linear function per family.
 
     Attributes:
-        weights: Coefficients of the features of each family.
+        coefficients: Coefficients of the features of each family.
         bias: Intercepts.
         left_out: Prediction for each labeled record by regressions that are fitted on the records
             of all other patients.
     """
 
-    weights: tuple[Float[Tensor, "output feature"], ...]
+    coefficients: tuple[Float[Tensor, "output feature"], ...]
     bias: Float[Tensor, " output"]
     left_out: Float[Tensor, "record output"]
 
@@ -87,18 +93,15 @@ def average_values(
     """
     mean = targets.mean(0)
     left_out = torch.stack([family.centered_left_out(targets) + mean for family in families])
-    errors = (left_out - targets).abs()
-    weights = _average_weights(errors[..., 0], families[0].design.group, regression=True)
+    bootstrap = _Bootstrap.of(families[0].design.group, targets.dtype)
+    errors = bootstrap.average((left_out - targets).abs()[..., 0])
+    weights = _average(laplace_log_likelihood(errors, bootstrap.patients))
+    coefficients, bias = _combine(families, targets, weights, mean)
     averaged = torch.einsum("fp,fpro->ro", weights, left_out)
-    fitted = [
-        family.design.coefficients(targets, family.penalties, by_penalty)
-        for family, by_penalty in zip(families, weights, strict=True)
-    ]
-    bias = mean + sum(bias - mean for _, bias in fitted)
     # The regressions minimize the squared error, so they predict means. The metric is the mean
-    # absolute error, which is lowest at the median.
+    # absolute error, which is lowest at the median (here the lower one of two middle values).
     shift = (targets - averaged).median()
-    return AveragedRidge(tuple(weight for weight, _ in fitted), bias + shift, averaged + shift)
+    return AveragedRidge(coefficients, bias + shift, averaged + shift)
 
 
 def average_logits(
@@ -120,56 +123,79 @@ def average_logits(
     offset = shares.logit() if multilabel else shares.log()
     scales = torch.tensor(SCALES).to(targets)
     scores = torch.stack([family.centered_left_out(targets) for family in families])
+    bootstrap = _Bootstrap.of(families[0].design.group, targets.dtype)
     losses = torch.stack(
-        [_compute_losses(offset + scale * scores, targets, multilabel) for scale in scales]
+        [
+            bootstrap.average(_compute_losses(offset + scale * scores, targets, multilabel))
+            for scale in scales
+        ]
     )
-    weights = _average_weights(losses, families[0].design.group, regression=False)
+    weights = _average(cross_entropy_log_likelihood(losses, bootstrap.patients))
     # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
     by_family = torch.einsum("s,sfp->fp", scales, weights)
+    coefficients, bias = _combine(families, targets, by_family, offset)
+    averaged = offset + torch.einsum("fp,fpro->ro", by_family, scores)
+    return AveragedRidge(coefficients, bias, averaged)
+
+
+def _combine(
+    families: Sequence[RidgeFamily],
+    targets: Float[Tensor, "record output"],
+    weights: Float[Tensor, "family penalty"],
+    offset: Float[Tensor, " output"],
+) -> tuple[tuple[Float[Tensor, "output feature"], ...], Float[Tensor, " output"]]:
+    """Return the coefficients of each family, and the intercept with mean prediction `offset`."""
     coefficients = []
     bias = offset
-    for family, by_penalty in zip(families, by_family, strict=True):
+    for family, by_penalty in zip(families, weights, strict=True):
         weight, _ = family.design.coefficients(targets, family.penalties, by_penalty)
         coefficients.append(weight)
         bias = bias - weight @ family.design.mean
-    averaged = offset + torch.einsum("fp,fpro->ro", by_family, scores)
-    return AveragedRidge(tuple(coefficients), bias, averaged)
+    return tuple(coefficients), bias
 
 
-def _average_weights(
-    losses: Float[Tensor, "*regression record"],
-    group: Int[Tensor, " record"],
-    *,
-    regression: bool,
-) -> Float[Tensor, "*regression"]:
-    """Compute the weight of each regression from its losses on left-out records.
+@dataclass(frozen=True)
+class _Bootstrap:
+    """Random weightings of patients.
 
-    Args:
-        losses: Loss of each record: the absolute error of a regression task, or the cross-entropy.
+    Attributes:
         group: Patient of each record: 0, 1, ...
-        regression: Whether the task is a regression.
-
-    Returns:
-        Weights that sum to 1.
+        draws: Weight of each patient, not normalized.
     """
-    records = group.bincount().to(losses)
-    patients = len(records)
-    sums = losses.new_zeros((*losses.shape[:-1], patients)).index_add(-1, group, losses)
-    # The generator is on the CPU, so that the draws do not depend on the device.
-    uniform = torch.rand(
-        (BOOTSTRAP_DRAWS, patients),
-        generator=torch.Generator().manual_seed(0),
-        dtype=losses.dtype,
-    )
-    # Exponential variables: Dirichlet weights before normalization.
-    draws = -uniform.clamp_min(torch.finfo(losses.dtype).tiny).log().to(losses.device)
-    means = sums @ draws.T / (draws @ records)
-    if regression:
-        likelihood = laplace_log_likelihood(means, patients)
-    else:
-        likelihood = log_likelihood(means, patients, False)
+
+    group: Int[Tensor, " record"]
+    draws: Float[Tensor, "draw patient"]
+
+    @classmethod
+    def of(cls, group: Int[Tensor, " record"], dtype: torch.dtype) -> "_Bootstrap":
+        """Draw the weights, which are the same in each call, from an exponential distribution."""
+        # The generator is on the CPU, so that the draws do not depend on the device.
+        uniform = torch.rand(
+            (BOOTSTRAP_DRAWS, int(group.max()) + 1),
+            generator=torch.Generator().manual_seed(0),
+            dtype=dtype,
+        )
+        return cls(group, -uniform.clamp_min(torch.finfo(dtype).tiny).log().to(group.device))
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return self.draws.shape[1]
+
+    def average(self, losses: Float[Tensor, "*batch record"]) -> Float[Tensor, "*batch draw"]:
+        """Compute the mean loss of the records for each weighting of the patients."""
+        records = self.group.bincount().to(losses)
+        sums = losses.new_zeros((*losses.shape[:-1], self.patients))
+        sums.index_add_(-1, self.group, losses)
+        return sums @ self.draws.T / (self.draws @ records)
+
+
+def _average(
+    likelihood: Float[Tensor, "*regression draw"],
+) -> Float[Tensor, "*regression"]:
+    """Average the weights of regressions over the draws; the weights sum to 1."""
     weights: Tensor = likelihood.flatten(0, -2).softmax(0).mean(1)
-    return weights.view(losses.shape[:-1])
+    return weights.view(likelihood.shape[:-1])
 
 
 def _compute_losses(

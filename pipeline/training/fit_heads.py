@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.heads import TaskHeads
+from enecg.quantile_bins import BINS
 from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
 from pipeline.training.first_layer import precompute_first_layer
@@ -36,7 +37,8 @@ def fit_heads(
     """Train the heads of one expert, for each repeat on all training records and on each fold.
 
     All heads are trained in one pass. Heads of different repeats and folds share no parameters, so
-    the result is the same as if they were trained separately.
+    the result is the same as if they were trained separately. Only the largest number of records of
+    a repeat affects all: it decides whether features are encoded; see `can_encode`.
 
     Args:
         embedding: Embeddings of all records, in the data type of the store.
@@ -259,7 +261,7 @@ def _extract_heads(
         depth=stack.config.depth,
         shared=stack.config.shared,
         linear=paths is not None,
-        encode=paths is not None and paths.encoders is not None,
+        bins=BINS if paths is not None and paths.encoders is not None else 0,
     )
     if paths is not None:
         paths.copy_to(repeat, heads)

@@ -8,7 +8,7 @@ from enecg.ensembles.base import is_labeled, task_loss
 from enecg.gate import Mixture, mix
 from enecg.tasks import Kind
 from pipeline.training.labeled_repeat import LabeledRepeat
-from pipeline.training.likelihood import laplace_log_likelihood, log_likelihood
+from pipeline.training.likelihood import cross_entropy_log_likelihood, laplace_log_likelihood
 
 ITERATIONS = 100
 LOGIT_SD = 3.0
@@ -65,11 +65,12 @@ def _fit_logits(
             error = (mixed.squeeze(-1) - encoded).abs().mean()
             likelihood = laplace_log_likelihood(error, patients)
         else:
-            likelihood = log_likelihood(task_loss(kind, mixed, encoded), patients, False)
+            loss = task_loss(kind, mixed, encoded)
+            likelihood = cross_entropy_log_likelihood(loss, patients)
         # Per patient, because the optimizer's tolerances are absolute.
-        loss = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
-        loss.backward()
-        return loss
+        objective = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
+        objective.backward()
+        return objective
 
     optimizer.step(closure)
     fitted = logits.detach().float()

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.heads import TaskHeads, base_ffn
+from enecg.quantile_bins import BINS
 from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
@@ -26,7 +27,7 @@ def predict_heads(
     """
     heads.eval()
     with torch.no_grad():
-        parts = [heads(part) for part in embedding.split(PREDICTION_BATCH_SIZE)]
+        parts = [heads(part) for part in embedding.split(_batch_size(heads))]
     outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
     return {
         name: to_predictions(targets[name].task.kind, output) for name, output in outputs.items()
@@ -52,7 +53,7 @@ def predict_left_out(
     """
     predictions: dict[str, list[Tensor]] = {task: [] for task in repeat.targets}
     with torch.no_grad():
-        for rows in repeat.validation.split(PREDICTION_BATCH_SIZE):
+        for rows in repeat.validation.split(_batch_size(heads)):
             standardized = heads.standardise(features[rows])
             encoded = standardized if heads.encode is None else heads.encode(standardized)
             for number, (task, target) in enumerate(repeat.targets.items()):
@@ -79,3 +80,9 @@ def to_predictions(
     if kind == "regression":
         return output
     return output.sigmoid() if kind == "multilabel" else output.softmax(-1)
+
+
+def _batch_size(heads: nn.Module) -> int:
+    """Return the number of records per batch, which is smaller if features are encoded."""
+    is_encoded = isinstance(heads, TaskHeads) and heads.encode is not None
+    return max(1, PREDICTION_BATCH_SIZE // (BINS + 1 if is_encoded else 1))

@@ -35,7 +35,7 @@ def laplace_log_likelihood(
 
     Errors are assumed to have a Laplace distribution, whose scale is estimated from the mean
     absolute error. The most likely model has the lowest mean absolute error, the metric of
-    regression tasks. The normal distribution would favor models with few large errors.
+    regression tasks. A normal distribution would penalize large errors more.
 
     Args:
         error: Mean absolute error of the predictions.
@@ -45,3 +45,18 @@ def laplace_log_likelihood(
         The log-likelihood.
     """
     return -patients * error.clamp_min(MIN_LOSS).log()
+
+
+def cross_entropy_log_likelihood(
+    loss: Float[Tensor, "*batch"], patients: int
+) -> Float[Tensor, "*batch"]:
+    """Compute the log-likelihood of the labels of a classification task.
+
+    Args:
+        loss: Mean cross-entropy of the predictions.
+        patients: Number of patients. ECGs of one patient count as one observation.
+
+    Returns:
+        The log-likelihood.
+    """
+    return -patients * loss

@@ -2,7 +2,7 @@
 
 A linear path is the linear layer of an `FFN` whose output is added to that of the hidden layers. It
 is an average of ridge regressions; see `averaged_ridge.py`. Some of them are fitted on standardized
-features. If this takes little time, others are fitted on their encoding by `QuantileBins`, so that
+features. If `can_encode` allows it, others are fitted on their encoding by `QuantileBins`, so that
 the average is a sum of nonlinear functions of the features.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import TaskHeads, base_ffn
-from enecg.quantile_bins import QuantileBins, encoded_size
+from enecg.quantile_bins import BINS, QuantileBins, can_encode, encoded_size
 from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import (
     AveragedRidge,
@@ -28,10 +28,6 @@ from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
 """Penalties, as multiples of `RidgeDesign.scale`."""
-
-MAX_MULTIPLICATIONS = 1e11
-"""Maximum number of multiplications for the Gram matrix of encoded features, which takes a few
-seconds on one core. Where more are needed, paths are fitted without the encoding."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +77,8 @@ class LinearPaths:
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
         features = _Rows(data, repeat, rows, encoder)
         weight = self.weight[repeat].flatten(0, 1).T
-        parts = [
-            features[start : start + PREDICTION_BATCH_SIZE] @ weight
-            for start in range(0, len(rows), PREDICTION_BATCH_SIZE)
-        ]
+        size = max(1, PREDICTION_BATCH_SIZE // (1 if encoder is None else BINS + 1))
+        parts = [features[start : start + size] @ weight for start in range(0, len(rows), size)]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
         return output + self.bias[repeat].unsqueeze(1)
 
@@ -123,7 +117,8 @@ def fit_linear_paths(data: StackedData, *, encode: bool) -> tuple[FittedPaths, F
         on encoded features. The second equal the first if `encode` is false or if regressions on
         encoded features would take too long.
     """
-    encoders = _fit_encoders(data) if encode and _can_encode(data) else None
+    encode = encode and can_encode(data.rows.shape[1], data.embedding.shape[1])
+    encoders = _fit_encoders(data) if encode else None
     fits: dict[tuple[int, int, int], tuple[_Fit, ...]] = {}
     fitted: dict[int, int] = {}
     for index, repeat in enumerate(data.repeats):
@@ -158,8 +153,8 @@ class _Fit:
     @classmethod
     def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
         """Add the coefficients of features and of encoded features, which begin with the former."""
-        weight = average.weights[-1].clone()
-        for part in average.weights[:-1]:
+        weight = average.coefficients[-1].clone()
+        for part in average.coefficients[:-1]:
             weight[:, : part.shape[1]] += part
         return cls(rows, weight.float(), average.bias.float(), average.left_out.float())
 
@@ -187,21 +182,16 @@ class _Rows:
         return features if self.encoder is None else self.encoder(features)
 
 
-def _can_encode(data: StackedData) -> bool:
-    """Return whether the Gram matrix of encoded features takes few multiplications."""
-    records, size = data.rows.shape[1], encoded_size(data.embedding.shape[1])
-    return records * size * min(records, size) <= MAX_MULTIPLICATIONS
-
-
 def _fit_encoders(data: StackedData) -> tuple[QuantileBins, ...]:
     """Fit the encoding of each repeat on its training records."""
-    encoders = []
+    encoders: dict[int, QuantileBins] = {}
     for index, repeat in enumerate(data.repeats):
-        features = _Rows(data, index, repeat.train)
-        encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
-        encoder.fit(features[:])
-        encoders.append(encoder)
-    return tuple(encoders)
+        if id(repeat.rows) not in encoders:  # trials of a sweep share the tensor `rows`
+            features = _Rows(data, index, repeat.train)
+            encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
+            encoder.fit(features[:])
+            encoders[id(repeat.rows)] = encoder
+    return tuple(encoders[id(repeat.rows)] for repeat in data.repeats)
 
 
 def _predict_paths(

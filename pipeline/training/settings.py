@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from enecg.quantile_bins import can_encode
 from pipeline.extraction.request import StoreSelection
 from pipeline.labels.folds import Folds
 from pipeline.training.cohorts import EcgsPerPatient
@@ -24,6 +25,9 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 WORKING_COPIES = 6
 """Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
 embeddings, a float64 copy for ridge regressions, and intermediate results."""
+
+ENCODED_COPIES = 120
+"""The same for ridge regressions on encoded features, of which there are three float64 copies."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,17 @@ class FitSettings:
         """Total size of embeddings above which only one expert's are in memory at a time."""
         return int(self.memory_limit * 1e9 / 4)
 
-    def max_threads(self, embedding_bytes: int) -> int:
-        """Return the number of experts with float16 embeddings of this size that fit in memory."""
-        return max(1, int(self.memory_limit * 1e9 / 2 / max(1, WORKING_COPIES * embedding_bytes)))
+    def max_threads(self, records: int, features: int) -> int:
+        """Return the number of experts whose heads can be trained at the same time.
+
+        Args:
+            records: Number of records.
+            features: Size of the embeddings.
+        """
+        is_encoded = self.adaptation == "linear-lora" and can_encode(records, features)
+        copies = ENCODED_COPIES if is_encoded else WORKING_COPIES
+        needed = copies * 2 * records * features
+        return max(1, int(self.memory_limit * 1e9 / 2 / max(1, needed)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from enecg.ridge import RidgeDesign
 from pipeline.training import averaged_ridge
 from pipeline.training.averaged_ridge import RidgeFamily, average_logits, average_values
+from pipeline.training.likelihood import cross_entropy_log_likelihood
 
 RECORDS = 60
 PENALTIES = torch.tensor([0.1, 30.0], dtype=torch.float64)
@@ -41,12 +42,12 @@ def average_by_scikit_learn(
 
 
 def test_average_of_values_is_the_weighted_sum_of_regressions(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(averaged_ridge, "_average_weights", lambda *_, regression: WEIGHTS)
+    monkeypatch.setattr(averaged_ridge, "_average", lambda _: WEIGHTS)
     features = [draw(RECORDS, 3), draw(RECORDS, 5, seed=1)]
     targets = features[0][:, :1] + draw(RECORDS, 1, seed=2)
     average = average_values(build_families(features, targets, torch.arange(RECORDS)), targets)
     found = average.bias + sum(
-        part @ weight.T for part, weight in zip(features, average.weights, strict=True)
+        part @ weight.T for part, weight in zip(features, average.coefficients, strict=True)
     )
     expected = average_by_scikit_learn(features, targets, WEIGHTS)
     difference = found[:, 0].numpy() - np.ravel(expected)
@@ -61,14 +62,14 @@ def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
     scales = torch.tensor(averaged_ridge.SCALES, dtype=torch.float64)
     by_scale = torch.linspace(0.5, 1.5, len(scales), dtype=torch.float64) / len(scales)
     weights = by_scale[:, None, None] * WEIGHTS
-    monkeypatch.setattr(averaged_ridge, "_average_weights", lambda *_, regression: weights)
+    monkeypatch.setattr(averaged_ridge, "_average", lambda _: weights)
     features = [draw(RECORDS, 3), draw(RECORDS, 5, seed=1)]
     present = (features[1][:, 0] > 0.4).double()
     targets = torch.stack([1 - present, present], 1)
     families = build_families(features, targets, torch.arange(RECORDS))
     average = average_logits(families, targets, multilabel=False)
     found = average.bias + sum(
-        part @ weight.T for part, weight in zip(features, average.weights, strict=True)
+        part @ weight.T for part, weight in zip(features, average.coefficients, strict=True)
     )
     shares = targets.mean(0)
     scores = average_by_scikit_learn(features, targets, WEIGHTS) - WEIGHTS.sum().item() * (
@@ -78,29 +79,44 @@ def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("regression", [True, False])
-def test_families_are_weighted_by_their_errors_on_other_patients(regression: bool):
+@pytest.mark.parametrize("kind", ["regression", "classes", "labels"])
+def test_families_are_weighted_by_their_errors_on_other_patients(kind: str):
     informative, useless = draw(RECORDS, 3), draw(RECORDS, 40, seed=1)
     patients = torch.arange(RECORDS) // 2
-    targets = informative[:, :1] + 0.3 * draw(RECORDS, 1, seed=2)
-    if not regression:
-        present = (targets[:, 0] > 0).double()
-        targets = torch.stack([1 - present, present], 1)
+    values = informative[:, :1] + 0.3 * draw(RECORDS, 1, seed=2)
+    present = (values[:, 0] > 0).double()
+    targets = {
+        "regression": values,
+        "classes": torch.stack([1 - present, present], 1),
+        "labels": torch.stack([present, (informative[:, 1] > 1).double()], 1),
+    }[kind]
     families = build_families([useless, informative], targets, patients)
     average = (
         average_values(families, targets)
-        if regression
-        else average_logits(families, targets, multilabel=False)
+        if kind == "regression"
+        else average_logits(families, targets, multilabel=kind == "labels")
     )
-    norms = [weight.norm() for weight in average.weights]
+    norms = [weight.norm() for weight in average.coefficients]
     assert norms[0] < 0.02 * norms[1]
 
 
 def test_random_weightings_keep_regressions_with_similar_losses():
     losses = torch.rand(2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     losses[1] = losses[1] - losses[1].mean() + losses[0].mean() + 0.01
-    group = torch.arange(400)
-    plain = averaged_ridge.log_likelihood(losses.mean(1), 400, False).softmax(0)
-    weights = averaged_ridge._average_weights(losses, group, regression=False)
+    bootstrap = averaged_ridge._Bootstrap.of(torch.arange(400), torch.float64)
+    plain = cross_entropy_log_likelihood(losses.mean(1), 400).softmax(0)
+    averages = bootstrap.average(losses)
+    weights = averaged_ridge._average(cross_entropy_log_likelihood(averages, 400))
     assert plain[1] < 0.02 < 0.2 < weights[1] < 0.6
     assert weights.sum() == pytest.approx(1)
+
+
+def test_ecgs_of_one_patient_have_the_same_random_weight():
+    group = torch.tensor([0, 1, 1, 1])
+    bootstrap = averaged_ridge._Bootstrap.of(group, torch.float64)
+    losses = torch.tensor([[1.0, 0.0, 3.0, 6.0]], dtype=torch.float64)
+    first, second = bootstrap.draws.T
+    assert bootstrap.patients == 2
+    torch.testing.assert_close(
+        bootstrap.average(losses)[0], (first + 9 * second) / (first + 3 * second)
+    )

@@ -20,6 +20,7 @@ from pipeline.training.fitted_models import FittedHeads
 from pipeline.training.gate_prior import fit_prior
 from pipeline.training.head_outputs import predict_heads
 from pipeline.training.labeled_repeat import LabeledRepeat
+from pipeline.training.linear_path import fit_linear_paths
 from pipeline.training.settings import Adaptation, FitSettings
 from pipeline.training.stack_data import StackedData
 
@@ -498,11 +499,52 @@ def test_linear_path_fits_nonlinear_functions_of_single_features():
 def test_linear_path_is_not_encoded_if_that_would_take_long(monkeypatch: pytest.MonkeyPatch):
     embedding = make_embedding()
     repeat = make_additive_repeat(embedding)
-    monkeypatch.setattr("pipeline.training.linear_path.MAX_MULTIPLICATIONS", 1e6)
+    monkeypatch.setattr("enecg.quantile_bins.MAX_MULTIPLICATIONS", 1e6)
     (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
     age = repeat.encoded["age"][repeat.test]
     assert fit.module.encode is None
     assert (fit.outputs["age"][repeat.test, 0] - age).abs().mean() > 0.6 * age.abs().mean()
+
+
+@pytest.mark.parametrize("max_bytes", [1, 100_000])
+def test_encoded_paths_do_not_depend_on_the_memory_limit(max_bytes: int):
+    embedding = make_embedding()
+    repeats = [make_additive_repeat(embedding)]
+    in_memory, mapped = (
+        fit_linear_paths(StackedData.from_repeats(embedding, repeats, size), encode=True)[1]
+        for size in (1 << 29, max_bytes)
+    )
+    assert in_memory.train.encoders is not None
+    torch.testing.assert_close(mapped.refit.weight, in_memory.refit.weight)
+    torch.testing.assert_close(mapped.left_out, in_memory.left_out)
+
+
+def test_encoded_paths_of_trials_and_of_tasks_with_missing_labels():
+    embedding = make_embedding()
+    repeat = make_additive_repeat(embedding)
+    sex = repeat.encoded["sex"].clone()
+    sex[::3] = float("nan")
+    repeat = replace(repeat, encoded=repeat.encoded | {"sex": sex})
+    # Trials of a sweep share the tensor of rows.
+    _, paths = fit_linear_paths(StackedData.from_repeats(embedding, [repeat] * 2), encode=True)
+    assert torch.equal(paths.refit.weight[0], paths.refit.weight[1])
+    alone = replace(repeat, targets={"sex": TARGETS["sex"]}, encoded={"sex": sex})
+    _, expected = fit_linear_paths(StackedData.from_repeats(embedding, [alone]), encode=True)
+    torch.testing.assert_close(paths.train.weight[0, 1, :2], expected.train.weight[0, 0])
+
+
+def test_prior_of_a_regression_minimizes_the_absolute_error():
+    embedding = make_embedding()
+    repeat = make_repeat(embedding)
+    truth = repeat.encoded["age"]
+    # The first expert has few large errors, the second many small ones.
+    outlying = truth + 4.0 * (torch.arange(RECORDS) % 20 == 0)
+    biased = truth + 0.4 * (-1.0) ** torch.arange(RECORDS)
+    repeat = replace(repeat, targets={"age": TARGETS["age"]}, encoded={"age": truth})
+    predictions = {"age": torch.stack([outlying, biased]).unsqueeze(-1)}
+    weights = fit_prior(repeat, predictions).softmax(-1)[0]
+    assert weights[0] > 0.9
+    assert (outlying - truth).square().mean() > 4 * (biased - truth).square().mean()
 
 
 def test_residual_learns_what_a_linear_path_cannot():

@@ -329,7 +329,7 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
     base = load_file(folder / "base.safetensors")
     encode = QuantileBins(2328)
     encode.load_state_dict({"edges": base["encode.edges"]})
-    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout, linear=encoded_size(2328))
+    ffn = FFN(2328, QUICK.hidden, 1, QUICK.dropout, linear_features=encoded_size(2328))
     assert ffn.linear is not None
     ffn.linear.load_state_dict(
         {part: base[f"ffn.age.linear.{part}"] for part in ("weight", "bias")}
