@@ -1,6 +1,7 @@
 """Training of heads and gates on synthetic embeddings with known labels."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from enecg.gate import mix
 from enecg.stacked import StackConfig, StackedFFN
 from enecg.tasks import TASKS
 from pipeline.labels.targets import Targets
+from pipeline.runs.checkpoints import load_heads, save_heads
 from pipeline.training.correction import fit_factors
 from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fit_heads import fit_heads
@@ -517,6 +519,23 @@ def test_encoded_paths_do_not_depend_on_the_memory_limit(max_bytes: int):
     assert in_memory.train.encoders is not None
     torch.testing.assert_close(mapped.refit.weight, in_memory.refit.weight)
     torch.testing.assert_close(mapped.left_out, in_memory.left_out)
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_loaded_heads_equal_saved_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: bool
+):
+    """Runs of versions without encoded features have heads without an encoding."""
+    if not encoded:
+        monkeypatch.setattr("enecg.quantile_bins.MAX_MULTIPLICATIONS", 0)
+    embedding = make_embedding()
+    (fit,) = fit_heads(embedding, [make_repeat(embedding)], replace(QUICK, epochs=1))
+    save_heads(fit.module, tmp_path / "heads")
+    assert (fit.module.encode is not None) == encoded
+    outputs = {task: target.outputs for task, target in TARGETS.items()}
+    loaded = load_heads(tmp_path / "heads", outputs)
+    for task, expected in predict_heads(fit.module, embedding, TARGETS).items():
+        assert torch.equal(predict_heads(loaded, embedding, TARGETS)[task], expected)
 
 
 def test_encoded_paths_of_trials_and_of_tasks_with_missing_labels():
