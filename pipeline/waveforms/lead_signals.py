@@ -34,7 +34,8 @@ class LeadSignals:
         location: Path or URL of the record, without suffix.
         mv: Up to the first ten seconds in mV, leads in the order of `LEADS`; NaN marks missing
             samples.
-        digital: The same samples of the recorded leads in ADC units, as stored in the file.
+        digital: The same samples of the recorded leads in ADC units, as stored in the file; without
+            samples for signals that are not from a file.
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
         derived: Leads that were computed from other leads.
@@ -44,7 +45,7 @@ class LeadSignals:
 
     location: str
     mv: Float32[np.ndarray, "12 time"]
-    digital: Integer[np.ndarray, "lead time"]
+    digital: Integer[np.ndarray, "lead file_time"]
     rate_hz: float
     names: tuple[str, ...]
     derived: tuple[str, ...]

@@ -78,7 +78,9 @@ def test_failed_records_are_a_table_and_a_linked_file(
     assert rows[0]["record_id"] in rows[0]["detail"]
     assert file.stat().st_mode & 0o077 == 0
     table = json.loads(newest_artifact("failed-records"))
-    assert [{"record_id": row.pop("record"), **row} for row in table] == rows[:2]
+    # The table contains file names without folders.
+    shown = [{**row, "detail": re.sub(r"/\S*/", "", row["detail"])} for row in rows[:2]]
+    assert [{"record_id": row.pop("record"), **row} for row in table] == shown
     # A second run computes nothing, but still lists the records that failed before.
     extract(**parameters)
     assert [row["record_id"] for row in csv.DictReader(file.read_text().splitlines())] == [
