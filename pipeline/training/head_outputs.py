@@ -2,18 +2,17 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from enecg.heads import TaskHeads, base_ffn
-from enecg.quantile_bins import BINS
 from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
-from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
+from pipeline.training.stack_data import prediction_batch_size
 
 
 def predict_heads(
-    heads: nn.Module, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
+    heads: TaskHeads, embedding: Float[Tensor, "record feature"], targets: dict[str, Targets]
 ) -> dict[str, Float[Tensor, "record output"]]:
     """Predict all tasks with the heads of one expert.
 
@@ -26,8 +25,9 @@ def predict_heads(
         Standardized values of regression tasks, and probabilities of classes or labels, by task.
     """
     heads.eval()
+    size = prediction_batch_size(heads.encode)
     with torch.no_grad():
-        parts = [heads(part) for part in embedding.split(_batch_size(heads))]
+        parts = [heads(part) for part in embedding.split(size)]
     outputs = {name: torch.cat([part[name] for part in parts]) for name in targets}
     return {
         name: to_predictions(targets[name].task.kind, output) for name, output in outputs.items()
@@ -53,7 +53,7 @@ def predict_left_out(
     """
     predictions: dict[str, list[Tensor]] = {task: [] for task in repeat.targets}
     with torch.no_grad():
-        for rows in repeat.validation.split(_batch_size(heads)):
+        for rows in repeat.validation.split(prediction_batch_size(heads.encode)):
             standardized = heads.standardise(features[rows])
             encoded = standardized if heads.encode is None else heads.encode(standardized)
             for number, (task, target) in enumerate(repeat.targets.items()):
@@ -80,9 +80,3 @@ def to_predictions(
     if kind == "regression":
         return output
     return output.sigmoid() if kind == "multilabel" else output.softmax(-1)
-
-
-def _batch_size(heads: nn.Module) -> int:
-    """Return the number of records per batch, which is smaller if features are encoded."""
-    is_encoded = isinstance(heads, TaskHeads) and heads.encode is not None
-    return max(1, PREDICTION_BATCH_SIZE // (BINS + 1 if is_encoded else 1))

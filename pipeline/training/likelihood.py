@@ -25,7 +25,8 @@ def log_likelihood(
         The log-likelihood.
     """
     normal = -patients / 2 * loss.clamp_min(MIN_LOSS).log()
-    return torch.where(torch.as_tensor(regression, device=loss.device), normal, -patients * loss)
+    classes = cross_entropy_log_likelihood(loss, patients)
+    return torch.where(torch.as_tensor(regression, device=loss.device), normal, classes)
 
 
 def laplace_log_likelihood(
@@ -48,7 +49,7 @@ def laplace_log_likelihood(
 
 
 def cross_entropy_log_likelihood(
-    loss: Float[Tensor, "*batch"], patients: int
+    loss: Float[Tensor, "*batch"], patients: Float[Tensor, "*batch"] | int
 ) -> Float[Tensor, "*batch"]:
     """Compute the log-likelihood of the labels of a classification task.
 

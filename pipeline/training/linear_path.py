@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import TaskHeads, base_ffn
-from enecg.quantile_bins import BINS, QuantileBins, can_encode, encoded_size
+from enecg.quantile_bins import QuantileBins, can_encode, encoded_size
 from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import (
     AveragedRidge,
@@ -24,7 +24,7 @@ from pipeline.training.averaged_ridge import (
     average_values,
 )
 from pipeline.training.mapped_tensor import MappedTensor
-from pipeline.training.stack_data import PREDICTION_BATCH_SIZE, StackedData
+from pipeline.training.stack_data import StackedData, prediction_batch_size
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
 """Penalties, as multiples of `RidgeDesign.scale`."""
@@ -77,7 +77,7 @@ class LinearPaths:
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
         features = _Rows(data, repeat, rows, encoder)
         weight = self.weight[repeat].flatten(0, 1).T
-        size = max(1, PREDICTION_BATCH_SIZE // (1 if encoder is None else BINS + 1))
+        size = prediction_batch_size(encoder)
         parts = [features[start : start + size] @ weight for start in range(0, len(rows), size)]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
         return output + self.bias[repeat].unsqueeze(1)
@@ -118,27 +118,30 @@ def fit_linear_paths(data: StackedData, *, encode: bool) -> tuple[FittedPaths, F
         encoded features would take too long.
     """
     encode = encode and can_encode(data.rows.shape[1], data.embedding.shape[1])
-    encoders = _fit_encoders(data) if encode else None
+    sources = _find_sources(data)
+    encoders = {index: _fit_encoder(data, index) for index in set(sources)} if encode else {}
     fits: dict[tuple[int, int, int], tuple[_Fit, ...]] = {}
-    fitted: dict[int, int] = {}
-    for index, repeat in enumerate(data.repeats):
-        # Trials of a sweep are repeats that share the tensor `rows`; fit their paths only once.
-        same = fitted.setdefault(id(repeat.rows), index)
+    for index in set(sources):
+        repeat = data.repeats[index]
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
         for version, rows in enumerate(parts):
-            if same != index:
-                for task in range(len(data.tasks)):
-                    fits[version, index, task] = fits[version, same, task]
-                continue
-            encoder = None if encoders is None else encoders[index]
             for known, tasks in _group_by_labels(data, index, rows):
-                for task, fit in _fit_part(data, index, rows[known], tasks, encoder):
+                for task, fit in _fit_part(data, index, rows[known], tasks, encoders.get(index)):
                     fits[version, index, task] = fit
-    ridge = _predict_paths(data, {position: fit[0] for position, fit in fits.items()}, None)
-    if encoders is None:
+    ridge = _predict_paths(data, {key: fit[0] for key, fit in fits.items()}, sources, {})
+    if not encode:
         return ridge, ridge
-    last = {position: fit[-1] for position, fit in fits.items()}
-    return ridge, _predict_paths(data, last, encoders)
+    last = {key: fit[-1] for key, fit in fits.items()}
+    return ridge, _predict_paths(data, last, sources, encoders)
+
+
+def _find_sources(data: StackedData) -> list[int]:
+    """Return for each repeat the index of the first repeat with the same records and labels.
+
+    Trials of a sweep are repeats that share the tensor `rows`; their paths are fitted only once.
+    """
+    first: dict[int, int] = {}
+    return [first.setdefault(id(repeat.rows), index) for index, repeat in enumerate(data.repeats)]
 
 
 @dataclass(frozen=True)
@@ -182,29 +185,28 @@ class _Rows:
         return features if self.encoder is None else self.encoder(features)
 
 
-def _fit_encoders(data: StackedData) -> tuple[QuantileBins, ...]:
-    """Fit the encoding of each repeat on its training records."""
-    encoders: dict[int, QuantileBins] = {}
-    for index, repeat in enumerate(data.repeats):
-        if id(repeat.rows) not in encoders:  # trials of a sweep share the tensor `rows`
-            features = _Rows(data, index, repeat.train)
-            encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
-            encoder.fit(features[:])
-            encoders[id(repeat.rows)] = encoder
-    return tuple(encoders[id(repeat.rows)] for repeat in data.repeats)
+def _fit_encoder(data: StackedData, repeat: int) -> QuantileBins:
+    """Fit the encoding of the features of a repeat on its training records."""
+    features = _Rows(data, repeat, data.repeats[repeat].train)
+    encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
+    encoder.fit(features[:])
+    return encoder
 
 
 def _predict_paths(
     data: StackedData,
     fits: Mapping[tuple[int, int, int], _Fit],
-    encoders: tuple[QuantileBins, ...] | None,
+    sources: Sequence[int],
+    encoders: Mapping[int, QuantileBins],
 ) -> FittedPaths:
     """Join the paths of all repeats and tasks and predict with them.
 
     Args:
         data: Features, labels and split of the records of each repeat.
-        fits: Path by version (0: training records, 1: also validation records), repeat and task.
-        encoders: Encoding of the features of each repeat.
+        fits: Path by version (0: training records, 1: also validation records), repeat and task,
+            for the repeats in `sources`.
+        sources: For each repeat, the repeat whose paths it uses.
+        encoders: Encoding of the features of each repeat in `sources`; empty without encoding.
 
     Returns:
         The paths and their predictions.
@@ -216,12 +218,17 @@ def _predict_paths(
     for position, fit in fits.items():
         weight[position][: len(fit.bias)] = fit.weight
         bias[position][: len(fit.bias)] = fit.bias
-    train, refit = (LinearPaths(weight[version], bias[version], encoders) for version in (0, 1))
-    outputs = torch.stack([train.predict(data, index) for index in range(len(data.repeats))])
+    by_repeat = tuple(encoders[index] for index in sources) if encoders else None
+    train, refit = (
+        LinearPaths(weight[version, sources], bias[version, sources], by_repeat)
+        for version in (0, 1)
+    )
+    predicted = {index: train.predict(data, index) for index in set(sources)}
+    outputs = torch.stack([predicted[index] for index in sources])
     left_out = (outputs.clone(), torch.zeros_like(outputs))
     for (version, index, task), fit in fits.items():
         left_out[version][index, task, fit.rows, : len(fit.bias)] = fit.left_out
-    return FittedPaths(train, refit, outputs, *left_out)
+    return FittedPaths(train, refit, outputs, left_out[0][sources], left_out[1][sources])
 
 
 def _group_by_labels(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from enecg.heads import Standardize, compress_outliers
+from enecg.quantile_bins import QuantileBins
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.stack import PADDING
 
@@ -17,6 +18,12 @@ PREDICTION_BATCH_SIZE = 8192
 
 LAYER_BYTES = 1 << 29
 """Default of `StackedData.max_bytes`."""
+
+
+def prediction_batch_size(encoder: QuantileBins | None) -> int:
+    """Return the number of records per batch in inference, which is smaller with an encoding."""
+    parts = 1 if encoder is None else len(encoder.edges)  # values per feature
+    return max(1, PREDICTION_BATCH_SIZE // parts)
 
 
 @dataclass(frozen=True)

@@ -432,7 +432,7 @@ def test_module_reproduces_its_outputs_with_any_batch_size(monkeypatch: pytest.M
     tested, outputs = repeat.rows[repeat.test], fit.outputs["age"][repeat.test]
     unbatched = predict_heads(fit.module, embedding[tested], TARGETS)
     assert torch.equal(unbatched["age"], outputs)
-    monkeypatch.setattr("pipeline.training.head_outputs.PREDICTION_BATCH_SIZE", 64)
+    monkeypatch.setattr("pipeline.training.stack_data.PREDICTION_BATCH_SIZE", 64)
     batched = predict_heads(fit.module, embedding[tested], TARGETS)
     torch.testing.assert_close(batched["age"], outputs)
 
