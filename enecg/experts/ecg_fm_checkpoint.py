@@ -72,6 +72,9 @@ _PRETRAINING: tuple[str, ...] = (
 _FINE_TUNED_ENCODER = ("encoder.feature_extractor.", "encoder.encoder.")
 _FINE_TUNED_HEAD = ("proj.",)
 
+_MAX_LAYERS = 1000
+"""Maximum number of convolutional layers in a cfg; ECG-FM has four."""
+
 
 def published_name(key: str) -> str:
     """Return the checkpoint's name of a key of `EcgFm`'s state dict."""
@@ -100,16 +103,16 @@ def read_ecg_fm_checkpoint(
         raise UserError(f"{path} contains only tensors; ECG-FM requires {form}.")
     state = read_torch_file(
         path,
-        remedy="save its cfg as plain dictionaries (OmegaConf.to_container), next to model",
+        remedy="convert its cfg to dictionaries with OmegaConf.to_container, and save it again",
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
         raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
     if not isinstance(state["cfg"], Mapping):
         found = "None" if state["cfg"] is None else f"a {type(state['cfg']).__name__}"
-        old = " (it has args, as older versions of fairseq wrote)" if state.get("args") else ""
+        old = " (it has the key args of older fairseq versions)" if state.get("args") else ""
         raise UserError(
             f"{path}: its cfg is {found} instead of a dictionary{old}, so the sizes of ECG-FM are "
-            "unknown; save the settings as a dictionary cfg, next to model."
+            "unknown; save the settings as a dictionary under the key cfg."
         )
     tensors = state["model"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
@@ -132,11 +135,17 @@ def _parse_cfg(cfg: Mapping[str, Any], path: Path) -> Architecture:
     """Parse the architecture; raise UserError if `EcgFm` does not implement it."""
     model, task = cfg.get("model"), cfg.get("task")
     if not isinstance(model, Mapping):
-        raise UserError(f"{path}: the cfg has no model section, which defines ECG-FM's sizes.")
+        raise UserError(
+            f"{path}: the cfg has no model section, which defines ECG-FM's sizes; use the cfg that "
+            "fairseq-signals saved."
+        )
     names = [field.name for field in fields(Architecture)]
     missing = [name for name in names if name not in model]
     if missing:
-        raise UserError(f"{path}: the model section of the cfg has no {', '.join(missing)}.")
+        raise UserError(
+            f"{path}: the model section of the cfg has no {', '.join(missing)}; use the cfg that "
+            "fairseq-signals saved."
+        )
     rate = task.get("sample_rate") if isinstance(task, Mapping) else None
     unsupported = [
         f"{name}={value!r} instead of {expected!r}"
@@ -147,7 +156,10 @@ def _parse_cfg(cfg: Mapping[str, Any], path: Path) -> Architecture:
         if value != expected
     ]
     if unsupported:
-        raise UserError(f"{path}: the cfg is not of an ECG-FM model: {', '.join(unsupported)}.")
+        raise UserError(
+            f"{path}: the cfg does not describe an ECG-FM model: {', '.join(unsupported)}; "
+            "use a checkpoint of ECG-FM."
+        )
     sizes = {name: model[name] for name in names}
     sizes["conv_feature_layers"] = parse_convolutions(sizes["conv_feature_layers"])
     invalid = [
@@ -156,12 +168,15 @@ def _parse_cfg(cfg: Mapping[str, Any], path: Path) -> Architecture:
         if not (size if isinstance(size, tuple) else type(size) is int and size > 0)
     ]
     if invalid:
-        raise UserError(f"{path}: the cfg has invalid sizes: {', '.join(invalid)}.")
+        raise UserError(
+            f"{path}: the cfg has invalid sizes: {', '.join(invalid)}; use the cfg that "
+            "fairseq-signals saved."
+        )
     architecture = Architecture(**sizes)
     if architecture.conv_feature_layers[-1][0] == architecture.encoder_embed_dim:
         raise UserError(
-            f"{path}: the cfg is not of an ECG-FM model: convolutions and encoder have the same "
-            "width, so there is no projection between them."
+            f"{path}: the cfg does not describe an ECG-FM model: convolutions and encoder have the "
+            "same width, so there is no projection between them; use a checkpoint of ECG-FM."
         )
     return architecture
 
@@ -192,8 +207,9 @@ def _evaluate_layers(node: ast.expr) -> list[Any]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _evaluate_layers(node.left) + _evaluate_layers(node.right)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = ast.literal_eval(node.right)
-        if type(times) is not int or times > 100:
+        layers, times = _evaluate_layers(node.left), ast.literal_eval(node.right)
+        # Nested repetitions could otherwise fill the memory.
+        if type(times) is not int or times * len(layers) > _MAX_LAYERS:
             raise ValueError(times)
-        return _evaluate_layers(node.left) * times
+        return layers * times
     return list(ast.literal_eval(node))

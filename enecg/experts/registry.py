@@ -107,17 +107,20 @@ def load_expert(
         The expert, on the CPU.
 
     Raises:
-        UserError: The expert is unknown, or does not support another argument.
+        UserError: The expert is unknown, its weights are unavailable, or another argument is
+            invalid or not supported.
     """
     # Imported here because it imports torch.
     from enecg.experts.base import FrozenExpert
 
     definition = get_definition(name)
-    found = definition.find_weights(weights)
     values = [f"{name}.{key}={value}" for key, value in (settings or {}).items()]
     checked = parse_settings(values, [name], {name: definition.settings}).get(name, {})
     check_precision(name, precision)
-    expert = definition.build(definition, found, definition.resolve_pooling(pooling), **checked)
+    pooling = definition.resolve_pooling(pooling)
+    # The other arguments are checked first, because this may download a large file.
+    found = definition.find_weights(weights)
+    expert = definition.build(definition, found, pooling, **checked)
     if precision == "float32":
         return expert
     if not isinstance(expert, FrozenExpert):

@@ -50,7 +50,9 @@ class ExpertSetting:
         Raises:
             UserError: The value is not an integer, is out of range, or is even and `odd` is True.
         """
-        number = int(value) if str(value).strip().isdecimal() else None
+        text = str(value).strip()
+        # Python raises ValueError for an integer of several thousand digits.
+        number = int(text) if text.isdecimal() and len(text) <= 18 else None
         if (
             number is None
             or not self.minimum <= number <= self.maximum
@@ -123,7 +125,10 @@ def parse_settings(
         if not (dot and name and value.strip()):
             raise UserError(f"{OPTION} {text} is not EXPERT.NAME=VALUE, such as timesnet.top_k=5.")
         if expert not in experts:
-            raise UserError(f"{OPTION} refers to expert {expert!r}, which is not among --experts.")
+            raise UserError(
+                f"{OPTION} refers to expert {expert!r}, which is not among --experts; add the "
+                f"expert, or remove {text}."
+            )
         by_name = {setting.name: setting for setting in known[expert]}
         setting = by_name.get(name)
         if setting is None:

@@ -61,7 +61,7 @@ class TimesBlock(nn.Module):
     Args:
         model_size: Features of the states.
         feed_forward_size: Channels between the two convolutions.
-        kernels: Kernel sizes per convolution; see `Inception`.
+        kernels: Number of kernel sizes per convolution; see `Inception`.
         periods: Number of periods.
     """
 
@@ -136,7 +136,7 @@ class _PositionalEmbedding(nn.Module):
         rate = torch.exp(torch.arange(0, model_size, 2) * -(math.log(10000.0) / model_size))
         pe = torch.zeros(1, POSITIONS, model_size)
         pe[0, :, 0::2] = torch.sin(position * rate)
-        pe[0, :, 1::2] = torch.cos(position * rate)
+        pe[0, :, 1::2] = torch.cos(position * rate[: model_size // 2])
         self.register_buffer("pe", pe)
 
 

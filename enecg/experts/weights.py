@@ -140,7 +140,8 @@ def find_weights(
     """
     if choice == "random" or choice.startswith("random:"):
         seed = choice.removeprefix("random").removeprefix(":")
-        if not re.fullmatch(r"[0-9]+", seed) or int(seed) >= 2**63:
+        # Python raises ValueError for an integer of several thousand digits.
+        if not re.fullmatch(r"[0-9]{1,19}", seed) or int(seed) >= 2**63:
             raise UserError(
                 f"--weights {choice} has no valid seed; use random:SEED with an integer from 0 to "
                 "2**63 - 1."

@@ -132,6 +132,7 @@ def test_value_in_the_checkpoint_is_used_and_logged(
         ("timesnet.top_k=-1", "is not an integer"),
         ("timesnet.top_k=2.5", "is not an integer"),
         ("timesnet.top_k=five", "is not an integer"),
+        ("timesnet.top_k=" + 5000 * "9", "is not an integer"),
         ("dlinear.moving_avg=24", "is not an odd integer"),
         ("dlinear.moving_avg=501", "is not an odd integer from 1 to 499"),
     ],

@@ -12,7 +12,7 @@ from conformance.expert_tests import ExpertTests
 
 from enecg import experts
 from enecg.errors import UserError
-from enecg.experts.timesnet import TimesNetExpert
+from enecg.experts.timesnet import TimesNet, TimesNetExpert
 from enecg.signal import resample, standardize
 
 TOLERANCE = 1e-4
@@ -95,6 +95,11 @@ def test_broken_checkpoint_is_rejected(damage: str, channels: int, tmp_path: Pat
     broken_checkpoints.assert_rejected(
         "timesnet", damage, checkpoint(channels), "model.0.conv.0.kernels.1.bias", tmp_path
     )
+
+
+def test_model_size_may_be_odd() -> None:
+    states = TimesNet(model_size=33)(torch.randn(1, 1, 500))
+    assert states.shape == (1, 1, 500, 33)
 
 
 def test_checkpoint_with_three_channels_is_rejected(tmp_path: Path) -> None:

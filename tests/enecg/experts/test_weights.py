@@ -50,6 +50,7 @@ def test_two_values_for_the_same_expert_are_an_error(values: list[str], message:
     [
         ("random:x", "has no valid seed"),
         ("random", "has no valid seed"),
+        ("random:" + 5000 * "9", "has no valid seed"),
         ("hub:nothing", "is not a hub file"),
         ("published", "No weights of dlinear are published"),
         ("/no/such/file.pth", "Weights '/no/such/file.pth' for dlinear do not exist"),
