@@ -57,7 +57,7 @@ class Gate(nn.Module):
         super().__init__()
         self.spectrum = spectrum
         if spectrum:
-            # Saved with the parameters, so that a saved gate states its input.
+            # A buffer, so that the state dict shows whether the gate transforms its input.
             self.register_buffer("window", hann_window())
         self.experts = experts
         self.top_k = top_k

@@ -1,7 +1,7 @@
 """Metrics of the paper and additional ones, most of them computed with scikit-learn.
 
-An undefined metric is NaN; there is no warning or exception. A metric is undefined if it depends on
-a class without a test record, or on the variance of the true values and all of them are equal.
+An undefined metric is NaN; there is no warning or exception. AUROC and AUPRC are undefined if only
+one class has a test record, and R2 is undefined if all true values are equal.
 
 Parameters have the same meaning in all functions: `truth` contains true values or class numbers,
 `predicted` contains predicted values or class numbers, and `probability` contains the predicted

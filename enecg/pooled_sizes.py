@@ -1,4 +1,4 @@
-"""Numbers of pooled features, by pooling; `pooling` has the functions."""
+"""Number of pooled features of each pooling; the poolings are functions in `enecg.pooling`."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,8 @@ POOLED_SIZES: dict[str, Callable[[int, int], int]] = {
     "per-series-mean-std": lambda series, size: 2 * series * size,
     "segments": lambda series, size: SEGMENTS * size,
 }
-"""Functions of the number of series and the number of features of a token, by pooling."""
+"""Number of pooled features by pooling, as a function of the numbers of series and of features per
+token."""
 
 
 def pooled_size(name: str, series: int, size: int) -> int:

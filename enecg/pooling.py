@@ -58,7 +58,7 @@ POOLINGS: dict[str, Callable[[States], Pooled]] = {
     "per-series-mean-std": per_series_mean_std,
     "segments": segments,
 }
-"""Poolings by name; `pooled_sizes.POOLED_SIZES` has the number of pooled features of each."""
+"""Poolings by name; see `pooled_sizes.POOLED_SIZES` for the number of pooled features."""
 
 
 def pool(name: str, states: States) -> Pooled:

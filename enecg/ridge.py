@@ -42,7 +42,7 @@ class RowStorage(Protocol):
 
 @dataclass(frozen=True)
 class RidgeDesign:
-    """A decomposed matrix of features, from which ridge regressions follow in closed form.
+    """A decomposed matrix of features, for ridge regressions in closed form.
 
     The intercept is not penalized.
 
@@ -52,7 +52,8 @@ class RidgeDesign:
         singular: Singular values.
         right: Right singular vectors.
         group: Group of each record, such as its patient: 0, 1, ...
-        storage: Storage of `left`; None if `left` is in memory.
+        storage: Storage of which `left` is a part; None if there are fewer records than features,
+            because `left` is then a separate tensor.
     """
 
     mean: Float[Tensor, " feature"]
@@ -74,8 +75,9 @@ class RidgeDesign:
         Args:
             features: Features of the records to fit on.
             group: Group of each record; predictions leave out one group.
-            storage: A float64 tensor of the shape of the features, which is overwritten and then
-                contains the left singular vectors; None keeps them in memory.
+            storage: A float64 tensor of the shape of the features. It is overwritten, and then
+                contains the left singular vectors unless there are fewer records than features.
+                None allocates it in memory.
 
         Returns:
             The decomposition, in float64.
@@ -135,7 +137,7 @@ class RidgeDesign:
 
         Returns:
             Coefficients and intercepts. The intercepts are those for which the mean prediction is
-            the mean of the targets, whatever the sum of the weights.
+            the mean of the targets, regardless of the sum of the weights.
         """
         center = targets.mean(0)
         squares = self.singular.square() + penalties.unsqueeze(1)

@@ -42,7 +42,7 @@ def _median_indices(
 
     The bits of the median's rank are determined from the highest to the lowest: the number of ranks
     in the window with a zero in this bit decides whether the median is among them. After each bit,
-    ranks with a zero are moved to the front, so that those that remain are consecutive.
+    ranks with a zero are moved to the front, so that the remaining ranks are consecutive.
     """
     count, steps = series.shape
     order = series.argsort(dim=-1)

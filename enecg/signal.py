@@ -115,7 +115,14 @@ def fourier_resample(
 def mean_and_scale(
     series: Float[Tensor, "*batch time"],
 ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
-    """Return each series' mean and scale (standard deviation) in the unit of the input."""
+    """Return each series' mean and scale.
+
+    Args:
+        series: The series.
+
+    Returns:
+        The mean, and the square root of the population variance plus `STANDARDIZE_EPSILON`.
+    """
     mean = series.mean(-1, keepdim=True)
     # Several times as fast as `torch.var`.
     variance = (series - mean).square().mean(-1, keepdim=True)

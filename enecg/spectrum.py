@@ -1,4 +1,4 @@
-"""Log spectrum of the sampled leads, the input of the gate."""
+"""Log spectrum of the sampled leads, the default input of the gate."""
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,10 @@ BANDS = 50
 """Bands per lead: 0.1 to 20 Hz in steps of 0.4 Hz."""
 
 BAND_FREQUENCIES = 4
-"""Frequencies per band, 0.1 Hz apart because the leads take 10 s."""
+"""Frequencies per band, 0.1 Hz apart because the leads are 10 s long."""
 
 MIN_POWER = 1e-6
-"""Added to the power before the logarithm is taken, so that a flat lead has a finite one."""
+"""Constant added to the power, so that its logarithm is finite for a flat lead."""
 
 
 def log_spectrum(

@@ -242,7 +242,7 @@ def _multiply(
     weight: Float[Tensor, "group task_or_1 out in"],
 ) -> Float[Tensor, "group task batch out"]:
     """Multiply the states of each FFN by its transposed weight."""
-    # Read states that all tasks share only once: multiply them by the weights of all tasks.
+    # One product with the weights of all tasks reads states that all tasks share only once.
     if states.shape[1] == 1 and weight.shape[1] > 1:
         product: Tensor = torch.bmm(states[:, 0], weight.flatten(1, 2).mT)
         product = product.unflatten(-1, weight.shape[1:3])

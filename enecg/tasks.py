@@ -28,12 +28,12 @@ class Task:
             probability)`` for a multilabel task.
         classes: Names of classes 0 and 1 of a binary task. Empty if the names are derived from the
             labels, as always for a multiclass task.
+        other_class: Name of the class to which all infrequent labels of a multiclass task are
+            assigned. Empty if every label of the training patients is a class of its own.
         positive: Requested name of class 1 of a binary task whose classes are derived from the
             labels. Empty selects the last one in sorted order.
         columns: Columns of a multilabel task that has one column per label. Empty if the labels
             are codes in one column.
-        other_class: Name of the class to which all infrequent labels of a multiclass task are
-            assigned. Empty if every label of the training patients is a class of its own.
     """
 
     name: str
@@ -66,8 +66,8 @@ _PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float
     "multiclass": ("accuracy", metrics.accuracy),
     "multilabel": ("macro-AUROC", label_metrics.auroc_of_labels),
 }
-"""The paper's metric of each kind of task; for multilabel tasks, which it does not have, that of
-PTB-XL's benchmark."""
+"""Name and function of the primary metric of each kind of task: the metric of the paper, or that of
+PTB-XL's benchmark for multilabel tasks, which are not part of the paper."""
 
 
 def _paper_task(
@@ -116,8 +116,8 @@ def parse_task(spec: str) -> Task:
     Args:
         spec: `NAME:KIND`, `NAME:regression:UNIT`, `NAME:binary:POSITIVE` or
             `NAME:multilabel:COLUMN+COLUMN...`. NAME is a column of the label file, KIND the kind of
-            the task, and POSITIVE the column's value for the positive class; with COLUMNs, NAME is
-            only a name, and each COLUMN contains a label.
+            the task, and POSITIVE the column's value for the positive class. With COLUMNs, NAME is
+            only the name of the task, and each COLUMN contains one label as 0 or 1.
 
     Returns:
         The task. The classes of a binary task are empty until its labels are read.

@@ -83,7 +83,8 @@ def filter_zero_phase(
 
     Args:
         series: The series, longer than the extension.
-        sections: The filter, without coefficients that are 0 in all sections.
+        sections: The filter. Either b2 or a2 must be nonzero in all sections; for other filters,
+            SciPy extends the ends by fewer samples.
 
     Returns:
         The filtered series.

@@ -57,7 +57,7 @@ def find_windows(ecg: Float32[np.ndarray, "12 time"]) -> WaveWindows | None:
     """Find the windows with the delineation of the expert `measurements`.
 
     The waves of the average beat are transferred to each beat of the dominant shape. Where windows
-    of consecutive beats overlap, QRS takes precedence over P, PR, T and ST, in this order.
+    of consecutive beats overlap, the order of precedence is QRS, P, PR, T, ST.
 
     Args:
         ecg: ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.

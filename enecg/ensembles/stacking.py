@@ -33,7 +33,8 @@ class Stacking:
     validation loss is used, or of several such models the one with the strongest penalty. There are
     no expert weights. The probability of a class without a training record is 0. For a multilabel
     task, one logistic regression per label is fitted on the log-probabilities of this label by all
-    experts.
+    experts. The prediction of a label that all or none of the training records have is the mean of
+    the experts.
 
     Attributes:
         penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of

@@ -33,7 +33,7 @@ class Expert(Protocol):
 
 
 class NamedFeature(Protocol):
-    """A feature of an embedding that has a meaning of its own."""
+    """A feature of an embedding with a name and a unit, such as a measurement."""
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class FrozenExpert(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenExpert":
-        """Stay in evaluation mode: dropout and batch statistics would change the embeddings."""
+        """Ignore `mode`: in training mode, dropout and batch statistics would change embeddings."""
         return super().train(False)
 
     def states(
@@ -81,7 +81,7 @@ class FrozenExpert(nn.Module):
         """Compute the model's states before pooling.
 
         Args:
-            ecg: ECGs as `Expert.embed` takes them.
+            ecg: ECGs; see `Expert.embed`.
 
         Returns:
             The states; a series is a lead, or a segment of the record.

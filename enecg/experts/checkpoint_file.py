@@ -13,7 +13,7 @@ import torch
 from enecg.errors import UserError
 
 _TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
-"""The number at the start of files that torch wrote before 1.6, as it is pickled."""
+"""Pickled magic number at the start of files written by torch before 1.6."""
 
 # The training state in a checkpoint may contain numpy scalars and arrays (scores, the best loss).
 # numpy 1 and 2 pickle the same functions under different module names.

@@ -32,7 +32,8 @@ class ExpertDefinition:
 
     Attributes:
         name: Name of the expert in the registry.
-        code_version: Version of the expert's code, raised whenever its numbers change.
+        code_version: Version of the expert's code, increased whenever a change of the code changes
+            the embeddings.
         preprocessing: Signal processing before the model.
         pooling: Default pooling.
         license: SPDX identifier of the license of code and published weights.
@@ -46,8 +47,8 @@ class ExpertDefinition:
         settings: Hyperparameters that the tensors of a checkpoint do not determine. Those that the
             user sets are passed to `build` as further keyword arguments.
         has_weights: Whether the expert has weights. If False, `--weights` does not apply to it.
-        reconstruction: Function that returns how `enecg pretrain` trains the model; None if it
-            cannot.
+        reconstruction: Function that returns the `Reconstruction` for `enecg pretrain`; None if
+            the expert cannot be pretrained.
         pretrained_on: Data sets that the published weights were trained on. Not part of the spec.
     """
 

@@ -15,7 +15,7 @@ SMALL_FILE_BYTES = 64 << 20
 
 
 def model_sha256(model: "nn.Module") -> str:
-    """Compute the SHA-256 of a model's state dict: names, dtypes, shapes and bytes, by name."""
+    """Compute the SHA-256 of a state dict: names, dtypes, shapes and bytes, sorted by name."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

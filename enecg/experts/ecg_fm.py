@@ -50,7 +50,8 @@ class EcgFm(nn.Module):
         )
         self.architecture = architecture
         self.feature_extractor: nn.ModuleList = wav2vec2.Wav2Vec2FeatureEncoder(config).conv_layers
-        # transformers assumes one audio channel; only the first layer depends on their number.
+        # transformers assumes one input channel; only the first layer depends on the number of
+        # input channels.
         self.feature_extractor[0].conv = nn.Conv1d(
             len(LEADS), channels[0], kernels[0], strides[0], bias=False
         )
@@ -115,7 +116,8 @@ def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> EcgFm
             model = EcgFm(architecture)
         except ValueError as error:
             raise UserError(
-                f"{weights.path}: the cfg does not describe a valid model: {error}."
+                f"{weights.path}: the cfg does not describe a valid model: {error}; use the cfg "
+                "that fairseq-signals saved."
             ) from error
         load_strict(model, tensors, weights.path, unused, published_name)
     spec = definition.spec(

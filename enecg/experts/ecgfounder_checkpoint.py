@@ -97,7 +97,7 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
     uneven = [width for width in architecture.widths if width % architecture.group_width]
     if uneven:
         raise UserError(
-            f"{path} does not describe an ECGFounder: {uneven[0]} channels are not a multiple of "
-            f"{architecture.group_width}, the channels per group."
+            f"{path} is not a checkpoint of ECGFounder: {uneven[0]} channels are not a multiple of "
+            f"{architecture.group_width}, the channels per group; use the published checkpoint."
         )
     return architecture

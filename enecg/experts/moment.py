@@ -139,8 +139,8 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
         limit = _MAX_SIZES.get(name, _MAX_SIZE)
         if isinstance(value, int | float) and not abs(value) <= limit:
             raise UserError(
-                f"{file}: {name} is {str(value)[:20]}, more than any MOMENT has; download the file "
-                "again."
+                f"{file}: {name} = {str(value)[:20]} is not valid (maximum: {limit:,}); download "
+                "the file again."
             )
     config["d_model"] = given.get("d_model") or config["t5_config"].get("d_model")
     width, expected = config["t5_config"].get("d_model"), T5_SIZES[size]["d_model"]

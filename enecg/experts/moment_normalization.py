@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class DifferentiableRevIN(RevIN):  # type: ignore[misc]
-    """momentfm's RevIN, which computes the same values but does not detach mean and deviation.
+    """momentfm's RevIN without detaching the mean and the deviation; it computes the same values.
 
     With constant statistics, gradients to the input would not be those of the function that the
     model computes, and attributions would not sum to the change in its output. The gradient through

@@ -72,7 +72,8 @@ class ExpertOption:
         for expert, value in self.overrides:
             if expert not in experts:
                 raise UserError(
-                    f"{self.option} refers to expert {expert!r}, which is not among --experts."
+                    f"{self.option} refers to expert {expert!r}, which is not among --experts; add "
+                    f"the expert, or remove {expert}@{value}."
                 )
             if self.option == "--weights" and not get_definition(expert).has_weights:
                 raise UserError(f"{expert} has no weights; remove {expert}@{value} from --weights.")

@@ -9,15 +9,15 @@ class PretrainingData:
 
     Attributes:
         name: Name of the data set, as published.
-        parts: Names of the data sets of which it contains patients: the first part of a namespace
-            such as `ptb-xl/1.0.3`, or the second of `wfdb/NAME`.
+        parts: Names of the data sets whose patients are in the pretraining data: the first part of
+            a namespace such as `ptb-xl/1.0.3`, or NAME of `wfdb/NAME`.
     """
 
     name: str
     parts: tuple[str, ...] = ()
 
     def contains(self, namespace: str) -> bool:
-        """Return whether the data set contains patients of the data set with this namespace."""
+        """Return whether this data set contains patients of the data set with the namespace."""
         return namespace.removeprefix("wfdb/").partition("/")[0] in self.parts
 
 

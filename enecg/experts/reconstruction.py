@@ -1,7 +1,7 @@
 """Self-supervised pretraining by reconstruction of masked samples.
 
 As for imputation in the Time-Series-Library, masked samples are 0 in the model's input, and the
-error is the mean squared error of these samples.
+loss is the mean squared error of these samples.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class Reconstruction:
     Attributes:
         sizes: Sizes of the model that a user may choose, in the order of the arguments of `make`.
             Those that are also settings of the expert are written into the checkpoint.
-        prepare: Converts ECGs as `Expert.embed` takes them to the model's input, such that each
-            lead has mean 0 and variance 1.
+        prepare: Converts the input of `Expert.embed` to the input of the model, in which each lead
+            has mean 0 and variance 1.
         make: `make(**sizes)` builds the model with weights drawn from torch's global generator.
             Its state dict has the keys of the expert's checkpoints.
         reconstruct: `reconstruct(model, series)` returns the model's reconstruction of a series

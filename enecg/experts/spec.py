@@ -18,7 +18,8 @@ class ExpertSpec:
 
     Attributes:
         name: Name of the expert in the registry.
-        code_version: Version of the expert's code, raised whenever its numbers change.
+        code_version: Version of the expert's code, increased whenever a change of the code changes
+            the embeddings.
         architecture: Sizes of the model, as JSON values.
         preprocessing: Signal processing before the model.
         pooling: A key of `pooled_sizes.POOLED_SIZES`, or `none`.

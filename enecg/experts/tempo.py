@@ -191,7 +191,8 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         if down.shape[0] != up.shape[1] or plain[layer].shape != (down.shape[1], up.shape[0]):
             raise UserError(
                 f"{path}: the LoRA update of {layer} has shapes {tuple(up.shape)} and "
-                f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}."
+                f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}; "
+                "use the published checkpoint."
             )
         check_finite({key: down, pair: up, layer: plain[layer]}, path)
         plain[layer] = plain[layer] + (up @ down).T * (LORA_ALPHA / down.shape[0])

@@ -32,7 +32,7 @@ FEED_FORWARD_SIZE = 32
 LAYERS = 2
 KERNELS = 6
 PERIODS = 3
-"""Periods of a model with random weights."""
+"""Number of periods of a model with random weights, unless `top_k` is set."""
 _KERNEL = re.compile(r"model\.(\d+)\.conv\.(\d+)\.kernels\.(\d+)\.weight$")
 
 
@@ -44,8 +44,8 @@ class TimesNet(nn.Module):
         model_size: Features of the states.
         feed_forward_size: Channels between the convolutions of a block.
         layers: Number of blocks.
-        kernels: Kernel sizes per convolution.
-        periods: Periods per block.
+        kernels: Number of kernel sizes per convolution.
+        periods: Number of periods per block.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int
     if any(key.startswith("predict_linear.") for key in tensors):
         raise UserError(
             f"{path} is a TimesNet for forecasting (it has predict_linear), which extends its "
-            "input; give one for imputation, anomaly detection or classification."
+            "input; use a checkpoint for imputation, anomaly detection or classification."
         )
     sizes = {}
     for key, tensor in tensors.items():

@@ -63,8 +63,8 @@ class NonQrsWaves:
 
     Attributes:
         st_j: Level at the J point in mV.
-        st_j20: Level 20 ms later.
-        st_j60: Level 60 ms after the J point.
+        st_j20: Level 20 ms after the J point in mV.
+        st_j60: Level 60 ms after the J point in mV.
         t: Largest deflection of the T wave in mV, with sign.
         t_area: Signed area of the T wave in mV ms.
         p: Largest deflection of the P wave in mV, with sign.

@@ -1,4 +1,4 @@
-"""Beats and waves of a batch of ECGs, from which all features follow."""
+"""Beats and waves of a batch of ECGs, from which the features are computed."""
 
 from dataclasses import dataclass
 

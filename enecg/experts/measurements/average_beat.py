@@ -64,7 +64,8 @@ def make_average_beat(clean: Float32[np.ndarray, "record lead time"], beats: Bea
     padded = np.pad(clean, ((0, 0), (0, 0), (BEFORE, AFTER)), mode="edge")
     cuts = np.lib.stride_tricks.sliding_window_view(padded, BEFORE + AFTER, axis=-1)
     windows = cuts[record, :, position]
-    # Beats have different offsets after the high-pass filter; align them before the QRS complex.
+    # Beats have different offsets after the high-pass filter. Subtract the level of each beat
+    # before its QRS complex.
     windows = windows - windows[..., BEFORE - 60 : BEFORE - 20].mean(-1, keepdims=True)
     flat = windows.reshape(len(windows), leads * (BEFORE + AFTER))
     average = average_beats(flat, record, records)
@@ -98,8 +99,9 @@ def _typical_interval(
 def find_dominant(beats: Beats) -> Bool[np.ndarray, " beat"]:
     """Return the mask of the beats with the dominant shape.
 
-    If fewer than two fifths of a record's beats correlate with the template by more than
-    `_DOMINANT`, beats have the dominant shape down to 0.1 below the typical correlation.
+    A beat has the dominant shape if its correlation with the template exceeds `_DOMINANT`. If this
+    holds for fewer than two fifths of a record's beats, the threshold is 0.1 below the record's
+    typical correlation instead.
     """
     dominant = beats.correlation > _DOMINANT
     rare = _share(dominant, beats) < 0.4

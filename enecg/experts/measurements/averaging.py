@@ -20,7 +20,8 @@ def average_beats(
 ) -> Float32[np.ndarray, "record feature"]:
     """Average the middle half of the sorted values of each feature, over the beats of a record.
 
-    This is as robust as the median against ectopic beats and artifacts, and less noisy.
+    With fewer than five beats, this is the median. The average is as robust as the median against
+    ectopic beats and artifacts, and less noisy.
 
     Args:
         windows: Samples of each beat.
@@ -40,7 +41,7 @@ def average_beats(
         if beats:
             trim = (beats - 1) // 2 if beats < 5 else beats // 4
             weight[trim : beats - trim, row] = 1 / (beats - 2 * trim)
-    # Not a matrix product, whose rounding could depend on the number of beats of other records.
+    # With a matrix product, rounding could depend on the number of beats of other records.
     average = np.zeros((records, windows.shape[1]), np.float32)
     for rank in range(largest):
         average += weight[rank] * padded[:, rank]

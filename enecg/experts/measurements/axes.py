@@ -109,7 +109,7 @@ def _frontal_axis(leads: Float32[np.ndarray, "record 12"]) -> Float64[np.ndarray
 
 
 def _frank(leads: Float32[np.ndarray, "record 12"]) -> Float64[np.ndarray, "record 3"]:
-    # Neither a matrix product nor another memory order: rounding could depend on the batch.
+    # With a matrix product or another memory order, rounding could depend on the batch.
     independent = leads[:, _ROWS].astype(np.float64, order="C")
     vector: np.ndarray = (independent[:, None] * _KORS).sum(-1)
     return vector

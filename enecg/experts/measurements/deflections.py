@@ -30,9 +30,9 @@ class Deflections:
         r: First positive deflection.
         s: First negative deflection after R.
         r_prime: Second positive deflection.
-        r_peak_ms: Time from the QRS onset to the highest sample.
-        area: Signed area between QRS onset and offset in mV ms.
-        range: Difference of the highest and the lowest sample.
+        r_peak_ms: Time from the QRS onset to the highest sample, in ms.
+        area: Signed area between QRS onset and offset, in mV ms.
+        range: Difference between the highest and the lowest sample, in mV.
     """
 
     q: Float32[np.ndarray, "record lead"]
@@ -100,5 +100,5 @@ def _number_runs(
     change = np.diff(filled, axis=-1, prepend=np.int8(0)) != 0
     run = np.cumsum(change, axis=-1, dtype=np.int16)
     first = np.take_along_axis(filled, (run > 0).argmax(-1)[..., None], axis=-1)[..., 0]
-    # Samples below the floor belong to no run, but their neighbors keep the number.
+    # Samples below the floor belong to no run, but do not end the run around them.
     return np.where(sign != 0, run, 0), first < 0

@@ -30,15 +30,16 @@ _EDGE = 15
 LIKE_TEMPLATE = 0.7
 """Correlation with the template above which a low peak is a beat."""
 MIN_TYPICAL_CORRELATION = 0.55
-"""Smallest median correlation of a record's beats with their template; a record below has no
-repeated shape and therefore no beats. Noise has 0.3 to 0.5."""
+"""Smallest typical correlation of a record's beats with their template. A record with a smaller one
+has no repeated shape and therefore no beats. Typical correlations of noise are 0.3 to 0.5."""
 FEW_BEATS = 4
 ALIKE = 0.8
 MIN_CONTRAST, MIN_CONTRAST_ALIKE, MIN_CONTRAST_FEW = 3.0, 2.5, 5.0
-"""Smallest ratio of the envelope's level to its median for records with beats: usually, with a
-typical correlation above `ALIKE`, and with fewer than `FEW_BEATS`, whose correlation with their own
-template is always high. Noise that is the same in all leads has up to 2.5 with a correlation of up
-to 0.83. Records of LUDB and PTB-XL have at least 5, and wide synthetic QRS complexes 2.9."""
+"""Smallest ratio of the envelope's level to its median for records with beats: in general; if the
+typical correlation exceeds `ALIKE`; and for fewer than `FEW_BEATS` beats, because few beats always
+correlate with their own template. Noise that is the same in all leads reaches a ratio of 2.5 and a
+correlation of 0.83. Records of LUDB and PTB-XL have ratios of at least 5, and wide synthetic QRS
+complexes 2.9."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Beats:
         record: Row of the record in the batch.
         position: Position in samples at 500 Hz, interpolated.
         correlation: Correlation with the record's template of the QRS complex over all leads.
-        typical_correlation: Median correlation of the accepted beats, per record. A record below
-            `MIN_TYPICAL_CORRELATION` has no beats.
+        typical_correlation: Average (`average_beats`) of the correlations of a record's accepted
+            peaks. A record below `MIN_TYPICAL_CORRELATION` has no beats.
         records: Number of records.
     """
 
@@ -91,7 +92,7 @@ def detect_beats(envelope: Envelope, clean: Float32[np.ndarray, "record lead tim
     template = _make_template(center, majority, record, records)
     lag, correlation = _align(windows, template, record)
     # The second template is made of aligned beats, and is sharper.
-    shifted = _shift(windows, lag)
+    shifted = _cut_at_lag(windows, lag)
     like = initial & (correlation > LIKE_TEMPLATE)
     template = _make_template(shifted, like, record, records)
     lag, correlation = _align(windows, template, record)
@@ -139,7 +140,7 @@ def _cut_windows(
 def _is_isolated(
     envelope: Envelope, record: Int[np.ndarray, " peak"], peak: Int[np.ndarray, " peak"]
 ) -> Bool[np.ndarray, " peak"]:
-    """Return whether the envelope is low 140 to 320 ms before or after each peak."""
+    """Return whether a peak exceeds twice the envelope's mean 140 to 320 ms before or after it."""
     near, far = 35, 80
     padded = np.pad(envelope.energy, ((0, 0), (far, far)), mode="reflect")
     total = np.pad(np.cumsum(padded, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
@@ -231,7 +232,7 @@ def _align(
     return lags, correlations[best, peaks]
 
 
-def _shift(
+def _cut_at_lag(
     windows: Float32[np.ndarray, "peak lead window"], lag: Float64[np.ndarray, " peak"]
 ) -> Float32[np.ndarray, "peak lead template"]:
     """Cut the template's length out of each window, at the nearest whole lag."""

@@ -11,12 +11,13 @@ from enecg.experts.measurements.filtering import DETECTION_RATE_HZ
 _SMOOTHING = 25
 """Number of samples of the smoothing window: 100 ms."""
 _NEIGHBORHOOD = 37
-"""Number of samples around a peak, of which it is the highest: 148 ms, half on each side."""
+"""Number of samples around a peak, half on each side, of which the peak is the highest: 148 ms."""
 _CLIP = 2.5
 """Limit of the normalized leads, so that a single large artifact does not dominate."""
 _WINDOW = 2 * DETECTION_RATE_HZ
-"""Window of the reference level, stepped by half its length. The reference is the fourth largest
-maximum of nine windows: two beats are enough for it, and three windows may contain artifacts."""
+"""Length in samples of the nine windows of the reference level, which overlap by half.
+The reference is the fourth largest of their maxima. Two beats suffice, because each usually lies in
+two windows, and up to three windows may contain artifacts."""
 
 
 @dataclass(frozen=True)

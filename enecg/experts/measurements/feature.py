@@ -19,8 +19,8 @@ class Feature:
         unit: Unit; `1` for counts, shares, ratios and flags.
         description: What is measured.
         default: Value where it cannot be measured: close to that of a normal ECG.
-        flag: Name of the feature that is 0 where this one has its default, and 1 where it is
-            measured; empty if it is always measured.
+        flag: Name of the feature that indicates whether this one is measured (1) or has its default
+            (0); empty if there is no such feature.
     """
 
     name: str

@@ -10,13 +10,13 @@ from jaxtyping import Float32
 from enecg.ecg_format import SAMPLE_RATE_HZ
 
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The leads that are filtered; III and the augmented leads are sums of I and II."""
+"""The leads that are filtered; III and the augmented leads are linear combinations of I and II."""
 
 DETECTION_RATE_HZ = 250
 """Sampling rate of the signal for the detection of beats."""
 
 PADDING = 200
-"""Samples by which both ends are extended, by reflection in the first and last sample."""
+"""Samples by which each end is extended, by point reflection about the first or last sample."""
 
 
 @dataclass(frozen=True)

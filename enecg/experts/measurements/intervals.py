@@ -19,7 +19,7 @@ FEATURES = (
     Feature(
         "p_consistency",
         "1",
-        "median correlation of single beats with the average around the P wave's peak",
+        "typical correlation of single beats with the average around the P wave's peak",
         0.9,
         HAS_BEATS,
     ),

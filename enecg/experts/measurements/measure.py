@@ -41,7 +41,7 @@ def measure(ecg: Float32[np.ndarray, "record 12 5000"]) -> Float64[np.ndarray, "
         ecg: ECGs in mV at 500 Hz.
 
     Returns:
-        The values of `FEATURES`. A record with a sample that is not finite has only NaN.
+        The values of `FEATURES`; all NaN for a record with a sample that is not finite.
     """
     values = np.full((len(ecg), len(FEATURES)), np.nan)
     finite = np.flatnonzero(np.isfinite(ecg).all((1, 2)))

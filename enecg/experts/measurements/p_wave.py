@@ -34,7 +34,7 @@ class PWave:
         peak: Largest deflection.
         offset: Last sample.
         height: Height of the peak in the first principal component of the leads, in mV.
-        consistency: Median correlation of single beats with the average around the peak.
+        consistency: Typical correlation of single beats with the average around the peak.
         found: Whether there is a P wave: the same deflection before every QRS complex.
     """
 
@@ -55,10 +55,10 @@ def find_p_wave(
     """Find the P wave between the previous T wave and the QRS complex.
 
     Args:
-        leads: Average beats in mV, weighted.
+        leads: Average beats in mV, multiplied by the weight of each lead.
         average: The averaged beats.
         qrs: The QRS complex.
-        t_end: End of the T wave, or a lower limit of it.
+        t_end: End of the T wave; a lower bound if the T wave extends beyond the window.
 
     Returns:
         The P wave; arbitrary where it was not found.
@@ -102,7 +102,7 @@ def find_p_wave(
 def _consistency(
     average: AverageBeat, peak: Int[np.ndarray, " record"]
 ) -> Float32[np.ndarray, " record"]:
-    """Return the median correlation of the beats of a record with their average, around the peak.
+    """Return the typical correlation of a record's beats with their average, around the peak.
 
     Fibrillatory waves differ from beat to beat, so their correlation is low.
     """

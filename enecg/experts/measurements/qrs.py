@@ -12,12 +12,14 @@ from enecg.experts.measurements.masks import between, first_true, last_true
 _EARLIEST, _LATEST = 90, 110
 """Limits of onset and offset, in samples before and after the fiducial point."""
 _FIRST_ACTIVE, _LAST_ACTIVE = 0.3, 0.12
-"""Velocity of the first and the last part that always belongs to the complex, relative to the
-highest."""
+"""Velocity above which samples always belong to the complex, relative to the highest velocity, in
+the searches for the onset and for the offset."""
 _ONSET_LEVEL, _OFFSET_LEVEL = 0.06, 0.08
-"""Velocity at onset and offset, relative to the highest and above that before the complex."""
+"""Velocity at the onset and at the offset, as a fraction of the range from the velocity before the
+complex to the highest velocity."""
 _LEAD_FLOOR = 0.3
-"""Smallest steepest slope of a lead, relative to that of all leads, for the offset."""
+"""Lower bound of the steepest slope of a lead, relative to the steepest slope of all leads, in the
+search for the offset."""
 _QUIET = 5
 """Samples for which the velocity must remain below the threshold: 10 ms."""
 
@@ -29,7 +31,8 @@ class QrsComplex:
     Attributes:
         onset: First sample of the complex.
         offset: Last sample of the complex, the J point.
-        velocity: Spatial velocity, the Euclidean norm of the leads' slopes in mV/s.
+        velocity: Spatial velocity, the smoothed Euclidean norm of the weighted slopes of the leads,
+            in mV/s.
     """
 
     onset: Int[np.ndarray, " record"]

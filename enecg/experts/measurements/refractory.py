@@ -44,7 +44,7 @@ def remove_close_peaks(
         second_loses = (close & ~first_loses) | (ambiguous & _is_weak(peaks, second, first))
         losers = np.concatenate([first[first_loses], second[second_loses]])
         winners = np.concatenate([second[first_loses], first[second_loses]])
-        # A peak that loses against a peak that loses itself may be a beat.
+        # Keep a peak that loses to another loser; it may be a beat.
         losers = losers[~np.isin(winners, losers)] if len(losers) > 1 else losers
         if not len(losers):
             break

@@ -51,7 +51,7 @@ FEATURES = (
     Feature(
         "beat_similarity",
         "1",
-        "median correlation of the beats' QRS complexes with their template",
+        "typical correlation of the beats' QRS complexes with their template",
         0.98,
         HAS_BEATS,
     ),

@@ -13,11 +13,13 @@ from enecg.experts.measurements.qrs import QrsComplex
 _FIRST = 30
 """Samples between the J point and the start of the search: 60 ms."""
 _DESCENT, _TRAPEZIUM = 80, 60
-"""Samples after the peak with the steepest descent, and after that with the end."""
+"""Lengths in samples of the range after the peak in which the steepest descent is searched, and of
+the range after the descent in which the end is searched: 160 and 120 ms."""
 _TIMES_S = (0.12, 0.20, 0.40, 0.48, 0.56)
 _WEIGHTS = (0.4, 1.0, 1.0, 0.5, 0.2)
-"""Weight of the amplitude by the time from the QRS onset, divided by the square root of the RR
-interval in s, because the highest deflection may belong to the next P wave or to a U wave."""
+"""Weights of the amplitude at `_TIMES_S` after the QRS onset, interpolated in between. The times
+apply to an RR interval of 1 s, and are proportional to its square root. Late amplitudes have low
+weights, because they may belong to a U wave or to the next P wave."""
 _SECOND_PHASE = 0.4
 """Smallest height of the last phase of a T wave with several phases, relative to the largest."""
 
@@ -50,7 +52,8 @@ def find_t_wave(
     trapezium (Vázquez-Seisdedos et al., BioMedical Engineering OnLine 10:43, 2011).
 
     Args:
-        leads: Average beats in mV, relative to the level before the QRS complex, weighted.
+        leads: Average beats in mV, relative to the level before the QRS complex, and multiplied by
+            the weight of each lead.
         qrs: The QRS complex.
         next_s: Interval to the next beat in s.
 
