@@ -33,7 +33,7 @@ class CopyResult:
         whole: Number of rows whose embedding was written.
         failed: Number of failed rows of the source for which the reason was written.
         already_present: Number of rows that the target already contained.
-        damaged: One message for each part of the source that was skipped because it is damaged.
+        damaged: One message for each shard or store that was skipped because it is damaged.
     """
 
     location: Location
@@ -115,8 +115,8 @@ def copy_stores(
         progress: Called with the number of processed rows and the total, both over all stores.
 
     Yields:
-        One result per store. A store whose `status` array is damaged is skipped; `damaged` of its
-        result contains the message.
+        One result per store. If a copy stops because the store or its target is damaged or unsafe,
+        the result contains no row counts, and its `damaged` contains the message.
 
     Raises:
         LeaseHeld: Another process writes to a target store.

@@ -16,7 +16,7 @@ MAX_DEPTH = 32
 
 
 class InvalidDocument(ValueError):
-    """A document is not JSON, or is nested too deeply."""
+    """A document is missing, is not JSON, or is nested too deeply."""
 
 
 def parse_document(value: bytes | None, *, finite: bool = True) -> Any:
@@ -41,7 +41,7 @@ def parse_document(value: bytes | None, *, finite: bool = True) -> Any:
     level, depth = [document], 0
     while level:
         if depth >= MAX_DEPTH:
-            raise InvalidDocument(f"nested more than {MAX_DEPTH} deep")
+            raise InvalidDocument(f"nested more than {MAX_DEPTH} levels deep")
         level = [child for parent in level for child in _children(parent)]
         depth += 1
     return document

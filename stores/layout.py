@@ -17,8 +17,8 @@ from stores.location import Location
 
 RESERVED_FOLDERS = ("leases", "runs")
 """Subfolders of a data set that are not experts."""
-_PLAIN = re.compile(r"\w(?:[\w.+ -]*[\w+-])?")
-"""Names that are valid for a folder on any file system; ``.`` and ``..`` do not match."""
+_FOLDER_NAME = re.compile(r"\w(?:[\w.+ -]*[\w+-])?")
+"""Valid name of a folder on any file system; ``.`` and ``..`` do not match."""
 
 STORE_DEPTH = 4
 """Depth of a store below the root: data set name, data set version, expert, identity."""
@@ -41,7 +41,7 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
     root = root if isinstance(root, Location) else locate(root)
     dataset, expert = str(provenance["dataset"]), str(provenance["expert"])
     check_dataset_name(dataset)
-    if not _PLAIN.fullmatch(expert) or expert in RESERVED_FOLDERS:
+    if not _FOLDER_NAME.fullmatch(expert) or expert in RESERVED_FOLDERS:
         raise StoreError(
             f"{expert!r} is not a valid name of an expert; use letters, digits, '.', '_' and '-'."
         )
@@ -58,7 +58,7 @@ def check_dataset_name(name: str) -> None:
         StoreError: The name has another form; for example, it could point outside the root.
     """
     parts = name.split("/")
-    if len(parts) != 2 or not all(_PLAIN.fullmatch(part) for part in parts):
+    if len(parts) != 2 or not all(_FOLDER_NAME.fullmatch(part) for part in parts):
         raise StoreError(
             f"{name!r} is not a valid name of a data set; use NAME/VERSION, each of letters, "
             "digits, spaces, '.', '_', '+' and '-'."

@@ -3,10 +3,10 @@
 Numbered lease documents are kept beside each store. A document is created by a conditional put,
 which succeeds in exactly one process. The document with the highest number is the current lease.
 The holder renews the lease by rewriting its document every 10 s, and marks it as released at the
-end. A process that wants the lease polls the document. If the document does not change for 45 s,
-measured by the polling process's own clock, the lease has expired, and the polling process may
-create the document with the next number. No file locks are used, and clocks of different machines
-are never compared. A lease whose document is not a valid lease record also expires after 45 s.
+end. A waiting process polls the document. If the document does not change for 45 s, measured by the
+waiting process's own clock, the lease has expired, and the waiting process may create the document
+with the next number. No file locks are used, and clocks of different machines are never compared. A
+lease whose document is not a valid lease record also expires after 45 s.
 
 A suspended holder can resume after its lease has expired, and try to write. The store roots reject
 such writes (`local.py`, `objects.py`).
@@ -157,7 +157,7 @@ def acquire(
             function only observes whether the lease is renewed.
         heartbeat_seconds: Interval of renewals of the acquired lease.
         expire_seconds: Seconds without a renewal after which the acquired lease expires.
-        note: Text that follows the holder's name in messages.
+        note: Text appended to the holder's description in messages, such as ``, enecg doctor``.
 
     Returns:
         The lease, to be released or used in a ``with`` block.

@@ -60,7 +60,7 @@ class LeaseRecord:
 
         Args:
             expires: Seconds without a renewal after which the lease expires.
-            note: Appended to `who`.
+            note: Text appended to `who`, such as ``, enecg doctor``.
 
         Returns:
             The record, with a random token and no renewals.

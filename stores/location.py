@@ -1,7 +1,7 @@
 """Store roots as key-value storage, and locations in them.
 
 `StoreRoot` is the protocol that `local.LocalRoot` and `objects.ObjectRoot` implement; `locate`
-turns a user's URL into a `Location`.
+converts a URL to a `Location`.
 """
 
 from collections.abc import Iterator

@@ -22,8 +22,9 @@ MAX_FLAGS = 256
 MAX_ID_CHUNK_ROWS = 1 << 20
 """Maximum number of record ids per chunk."""
 
-_LISTED_ROWS = 10**7
-"""If a store has more rows, check that all its chunks of record ids exist before reading them."""
+_MAX_UNLISTED_ROWS = 10**7
+"""Maximum number of rows for which the record ids are read without checking first that all their
+chunks exist."""
 
 _Length = Annotated[int, Field(ge=0, le=MAX_ROWS)]
 _Size = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -140,12 +141,12 @@ def _find_problem(store: EmbeddingStore) -> str:
     if ids.chunks[0] > MAX_ID_CHUNK_ROWS or status.chunks[0] != embedding.shards[0]:
         return (
             f"its record ids have chunks of more than {MAX_ID_CHUNK_ROWS:,} rows, or the chunks of "
-            "its status are not those of its shards"
+            "its status differ from its shards"
         )
-    if ids.shape[0] > _LISTED_ROWS:
+    if ids.shape[0] > _MAX_UNLISTED_ROWS:
         chunks = len((store.location / "record_id" / "c").files())
         if chunks * ids.chunks[0] < ids.shape[0]:
-            return f"it has {ids.shape[0]:,} rows, but {chunks:,} chunks of record ids"
+            return f"it has {ids.shape[0]:,} rows, but only {chunks:,} chunks of record ids"
     return ""
 
 

@@ -36,7 +36,8 @@ class FoundStores:
 
     Attributes:
         stores: Stores that can be opened.
-        errors: One error for each store that cannot be opened.
+        errors: One error for each store that cannot be opened, each folder that this user may not
+            list, and each symbolic link in place of an expert's or store's folder.
     """
 
     stores: tuple[EmbeddingStore, ...]
@@ -65,7 +66,7 @@ class RowCounts:
     Attributes:
         rows: Total number of rows.
         whole: Number of rows with an embedding.
-        missing: Number of rows that are not extracted yet.
+        missing: Number of rows that have not been extracted.
         failed: Number of failed rows by reason.
         size_bytes: Total size of the store's files.
     """
@@ -160,7 +161,7 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
         dataset: Name and version of one data set, such as ``ludb/1.0.1``; None searches all.
 
     Returns:
-        The stores with at least one row, and errors for those that cannot be opened.
+        The stores with at least one row, and the errors.
 
     Raises:
         StoreError: The root is unreachable or unreadable.

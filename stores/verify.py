@@ -52,8 +52,9 @@ class Verification:
 
     Attributes:
         location: The store.
-        rows: Total number of rows.
-        shards: Number of shards.
+        rows: Total number of rows; 0 if the record ids are damaged, because no shard is verified
+            in this case.
+        shards: Number of verified shards.
         whole: Number of rows with an intact embedding, including rows that are not yet marked as
             whole.
         findings: All findings.

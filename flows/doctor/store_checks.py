@@ -80,7 +80,7 @@ def _probe(probe: Location) -> Iterator[Finding]:
         return
     yield Finding("store: read", "ok", "the value was read back")
     yield _check_conditional_put(probe)
-    with acquire(leases_folder(probe / "1" / "expert" / ("0" * 16)), note="enecg doctor"):
+    with acquire(leases_folder(probe / "1" / "expert" / ("0" * 16)), note=", enecg doctor"):
         yield Finding("store: lease", "ok", "a lease was acquired and released")
 
 
