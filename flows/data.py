@@ -66,7 +66,8 @@ def check(
     """Count unreadable records by reason and suspicious records by finding.
 
     Returns:
-        Exit code 1 if more than --at-most percent of the records are unreadable or suspicious.
+        Exit code 1 if more than --at-most percent of the records are unreadable or suspicious,
+        else 0.
 
     Raises:
         UserError: A finding in --only does not exist, or the data set is invalid or has no records.
@@ -112,13 +113,13 @@ def check(
         )
     print_text("\n".join(_format_report(report)))
     if out is not None:
-        print_text(f"Records with findings: {out}")
+        print_text(f"Unreadable records and records with findings: {out}")
     share = report.percent(report.selected)
     if at_most is None or share <= at_most:
         return ExitCode.OK
     log_to_stderr(
-        f"{share:.3g} % of the records have findings, more than the {at_most:g} % allowed by "
-        "--at-most."
+        f"{share:.3g} % of the records are unreadable or have findings, more than the "
+        f"{at_most:g} % allowed by --at-most."
     )
     return ExitCode.ISSUES_FOUND
 

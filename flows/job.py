@@ -118,7 +118,7 @@ class Job(Protocol):
 
 
 class TerminalJob:
-    """A job that runs without Prefect and reports on the terminal."""
+    """The environment of a job that runs without Prefect and reports on the terminal."""
 
     def log(self, line: str) -> None:
         """Print a line to standard error."""
@@ -171,7 +171,7 @@ _CURRENT: ContextVar[Job] = ContextVar("job", default=TerminalJob())  # noqa: B0
 
 
 def current_job() -> Job:
-    """Return the running job; by default one that reports on the terminal."""
+    """Return the environment of the running job; by default a `TerminalJob`."""
     return _CURRENT.get()
 
 

@@ -80,12 +80,13 @@ def predict(
 ) -> int:
     """Predict ECGs with the experts, heads and gate of a run; one line per record.
 
-    Each line has the values with units or the probabilities, intervals or sets of classes that are
-    calibrated on the run's validation patients, and the gate's weight of every expert. Records that
-    cannot be used are refused with a reason, and the exit code is 1. Not a medical device.
+    Each line contains the predicted values with units, or the class probabilities; intervals or
+    sets of classes, calibrated on the run's validation patients; and the gate's weight of every
+    expert. Records that cannot be used are refused with a reason, and the exit code is 1. Not a
+    medical device.
 
     Returns:
-        The exit code.
+        Exit code 1 if a record was refused, else 0.
 
     Raises:
         UserError: Standard input contains no record, or an argument is invalid.

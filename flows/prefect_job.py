@@ -45,7 +45,7 @@ Lines = tuple[str, ...]
 
 
 class PrefectJob:
-    """A job that runs in a Prefect flow.
+    """The environment of a job that runs in a Prefect flow.
 
     Args:
         flow_log: Logs a line in the flow run. Used in threads without a Prefect context, such as

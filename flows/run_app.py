@@ -61,7 +61,7 @@ def run_app(app: App, arguments: Iterable[str]) -> int:
         command = " ".join((app.name[0], *(error.command_chain or ())))
         message = str(error)
         if isinstance(error, MissingArgumentError):
-            # The library has the same message for an option without a value and for none at all.
+            # cyclopts has the same message for an option without a value and for a missing option.
             reason = "is required" if error.keyword is None else "requires a value"
             message = message.replace("requires an argument", reason)
         log_to_stderr(f"{message} See {command} --help.")

@@ -57,5 +57,8 @@ def card(
         try:
             (root / file).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{root / file} cannot be written ({error.strerror}).") from error
+            raise UserError(
+                f"{root / file} cannot be written ({error.strerror}); check the permissions of the "
+                "folder."
+            ) from error
         print_text(f"Wrote {root / file}.")

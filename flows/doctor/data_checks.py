@@ -70,6 +70,6 @@ def check_labels(dataset: Dataset) -> Iterator[Finding]:
     counts = labels.notna().sum()
     text = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
     if text:
-        yield Finding("labels", "ok", f"records with a label of {total:,}: {text}")
+        yield Finding("labels", "ok", f"labels of {total:,} records: {text}")
     else:
         yield Finding("labels", "warning", "none", "pass a table with train --labels")

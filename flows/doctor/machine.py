@@ -49,7 +49,7 @@ def check_cpu() -> Iterator[Finding]:
     load = os.getloadavg()[0]
     text = f"{cores} cores, torch uses {torch.get_num_threads()} threads, load {load:.1f}"
     if cores is not None and load >= cores:
-        remedy = "wait for the other processes; extractions will be several times slower"
+        remedy = "wait for other processes to finish; until then, extractions are slower"
         yield Finding("CPU", "warning", text, remedy)
     else:
         yield Finding("CPU", "ok", text)

@@ -68,7 +68,7 @@ def label_rules(
     report: str = "first",
     skip_lines: Path | None = None,
 ) -> "LabelRules":
-    """Return the rules for the flow's parameters.
+    """Return the rules for the job's parameters.
 
     Raises:
         UserError: A parameter is out of range.
@@ -104,7 +104,7 @@ def label_records(
     scheduler: str | None,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Make the label table; see `label` for the arguments.
+    """Make the label table.
 
     Args:
         dataset: Data set as ``SOURCE:FOLDER``.

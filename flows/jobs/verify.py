@@ -102,7 +102,7 @@ def verify(
             checks.append(job.step(name, check_store, opened, recomputation, report))
             done += len(opened.record_id)
     lines = tuple(line for check in checks for line in check.lines)
-    if seed is not None:
+    if recomputation is not None:
         lines = (*lines, f"Seed of the recomputed rows: {seed}")
     job.publish("verification", artifact, verification_page(checks, lines))
     damaged = [check.store for check in checks if not check.intact]
@@ -126,7 +126,7 @@ def check_store(
     Args:
         store: The store.
         recomputation: Data set and settings; None recomputes no rows.
-        progress: Called with numbers of verified rows.
+        progress: Called with the number of verified rows and the total, both of this store.
 
     Returns:
         The result. Errors are included in the report.

@@ -38,7 +38,7 @@ SUFFIXES = (".html", ".csv")
 """Suffixes of the files that are served. Other files of a run folder contain patient ids."""
 
 DEPTH = 4
-"""Levels of folders that the index lists pages of."""
+"""Number of folder levels in which the index searches for pages."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
@@ -71,7 +71,7 @@ def serve(folder: Path, host: str, port: int, credentials: str) -> None:
         )
     if credentials and not all(credentials.partition(":")):
         raise UserError(f"{AUTH_VARIABLE} must have the form USER:PASSWORD.")
-    log_to_stderr(f"Serving the pages in {folder} at http://{host}:{port}/; Ctrl-C stops.")
+    log_to_stderr(f"Serving the pages in {folder} at http://{host}:{port}/; press Ctrl-C to stop.")
     uvicorn.run(pages_app(folder, credentials), host=host, port=port, log_level="warning")
 
 
