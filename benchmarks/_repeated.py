@@ -10,6 +10,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.synthetic.synthesize import synthesize
 
 FILES = 60
+"""Number of synthetic patients."""
 
 
 class RepeatedRecords:

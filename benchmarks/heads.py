@@ -4,10 +4,14 @@
         [--task NAME:KIND]
 
 The benchmark uses all experts with the weights random:0 in the store, and the same random cohorts
-for all methods. The models of scikit-learn are fitted on standardized embeddings of training and
-validation patients: ridge regression (penalty selected by cross-validation) and logistic regression
-(C = 0.01) on each embedding and on all embeddings concatenated, and histogram gradient boosting on
-all embeddings concatenated and, with 200 trees and a learning rate of 0.05, on the measurements.
+for all methods. The models of scikit-learn are fitted on embeddings of training and validation
+patients:
+
+- ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01), on
+  each standardized embedding and on all embeddings concatenated;
+- histogram gradient boosting (settings: `BOOSTED`), on all embeddings concatenated and on the
+  measurements.
+
 Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
 each expert: the gate is trained again on the heads of the other experts.
 
@@ -77,7 +81,7 @@ def main() -> None:
     parser.add_argument("--store", required=True)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=int, help="use only the first LIMIT records")
-    parser.add_argument("--task", action="append", default=[], help="NAME:KIND of own tasks")
+    parser.add_argument("--task", action="append", default=[], help="custom task as NAME:KIND")
     arguments = parser.parse_args()
     settings = TrainSettings(
         tasks=(ALL,),
@@ -131,10 +135,10 @@ def main() -> None:
 
 
 def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
-    """Return the embeddings concatenated and others that a model is fitted on.
+    """Return the embeddings that a model is fitted on, by name.
 
-    Linear models are fitted on each embedding, and gradient boosting on those of `BOOSTED`; it
-    takes too long on each embedding.
+    Every model is fitted on all embeddings concatenated; linear models also on each embedding, and
+    gradient boosting, which would take too long on each, also on the measurements.
     """
     concatenated = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
     parts = {EVERY_EXPERT: replace(features, experts={EVERY_EXPERT: concatenated})}

@@ -151,7 +151,7 @@ def wait_for(child: int, pipe: int) -> tuple[int, bytes]:
         written = file.read()
     _, outcome = os.waitpid(child, 0)
     if os.WIFEXITED(outcome) and os.WEXITSTATUS(outcome):
-        raise SystemExit("An extraction failed.")
+        raise SystemExit("An extraction failed; see the traceback above.")
     return (os.WTERMSIG(outcome) if os.WIFSIGNALED(outcome) else 0), written
 
 

@@ -32,7 +32,8 @@ class RecordErrors:
         missed: Marks without a detected beat.
         false: Detected beats without a mark, between the first and the last mark.
         rr_error: Error of the mean RR interval in ms.
-        largest: Largest distance of a beat from its mark in ms, relative to the median distance.
+        largest: Largest absolute difference between a beat's distance from its mark and the median
+            distance of the record, in ms.
         found: Positions of the detected beats in samples.
     """
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from enecg.ecg_format import SAMPLE_RATE_HZ
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.registry import open_dataset
 from pipeline.extract import extract
@@ -33,9 +34,6 @@ from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
 
 COVERAGES = (0.8, 0.9, 0.95)
-SECOND = 500
-"""Samples per second."""
-
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "unchanged": lambda ecg: ecg,
     "gain 1000 times too high": lambda ecg: 1000 * ecg,
@@ -49,7 +47,9 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         * np.array([-1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])[:, None]
     ),
     "leads in random order": lambda ecg: ecg[np.random.default_rng(0).permutation(12)],
-    "2 mV of 50 Hz hum": lambda ecg: ecg + 2 * np.sin(np.arange(5000) * 2 * np.pi * 50 / SECOND),
+    "2 mV of 50 Hz hum": lambda ecg: (
+        ecg + 2 * np.sin(np.arange(5000) * 2 * np.pi * 50 / SAMPLE_RATE_HZ)
+    ),
 }
 
 

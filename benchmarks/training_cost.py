@@ -11,7 +11,7 @@ variables.
 
 scikit-learn fits one model per task, expert and repeat on standardized embeddings: logistic
 regression (C = 0.01), or for regression tasks ridge regression with cross-validation. Every method
-runs in a separate process. Times exclude imports and the page of results. The page takes a few
+runs in a separate process. Times exclude imports and the results page, which takes a few
 seconds for any number of records. The peak memory is that of the whole process.
 """
 
@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from heads import probe
 
 from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
+from benchmarks.heads import probe
 from enecg.experts import ExpertSpec, Preprocessing
 from enecg.leads import LeadsSample
 from pipeline.datasets.base import RecordIndex

@@ -31,7 +31,8 @@ from pipeline.synthetic.synthesize import synthesize
 from stores.opening import open_stores
 
 KILLS_PER_EXTRACTION = 5
-"""A worker takes seconds to start, so most further kills would hit workers that are starting."""
+"""Maximum number of kills per extraction. A worker takes seconds to start, so most further kills
+would hit workers that are starting."""
 
 
 @dataclass
