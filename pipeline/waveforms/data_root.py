@@ -36,13 +36,14 @@ def open_root(root: str | Path) -> RecordFiles:
 
 
 def file_exists(files: RecordFiles, name: str) -> bool:
-    """Return whether a file exists. In a directory, it may be a link to a file outside of it.
+    """Return whether a file exists. In a directory, the file may be a link to any target.
 
-    For names from tables, use `RecordFiles.read`, which rejects files outside of the root.
+    Do not pass names from tables or headers: only `RecordFiles.read` rejects files outside of the
+    root.
 
     Args:
         files: The files of a data set.
-        name: Name of the file, a constant in the code.
+        name: Name of the file, which must not come from user data.
 
     Returns:
         Whether it exists.

@@ -29,7 +29,7 @@ MIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the leads of a record cannot be used.
+    """A failed check on the leads of a record.
 
     Attributes:
         reason: One of `REASONS`.
@@ -58,13 +58,13 @@ def find_failures(signals: LeadSignals, options: DecodeOptions) -> list[Failure]
     def add(reason: str, detail: str, leads: tuple[str, ...] = ()) -> None:
         failures.append(Failure(reason, f"{where}: {detail}.", leads))
 
-    fills = options.short_records == "mirror"
-    if signals.is_short and not (fills and signals.seconds >= MIN_SECONDS):
+    extends = options.short_records == "mirror"
+    if signals.is_short and not (extends and signals.seconds >= MIN_SECONDS):
         advice = "" if signals.seconds < MIN_SECONDS else ", or add --short-records mirror"
         add(
             "too_short",
             f"record lasts {signals.seconds:.5g} s, less than "
-            f"{MIN_SECONDS if fills else SECONDS:g} s; exclude it{advice}",
+            f"{MIN_SECONDS if extends else SECONDS:g} s; exclude it{advice}",
         )
     mv = signals.mv
     missing, flat = np.isnan(mv).any(1), (mv == mv[:, :1]).all(1)

@@ -28,7 +28,7 @@ class MissingLeadsError(Exception):
 
     Args:
         message: The problem, as a clause without the name of the file.
-        remedy: Alternative to excluding the record, as such a clause.
+        remedy: Alternative to excluding the record, as a clause without the name of the file.
 
     Attributes:
         remedy: The remedy.
@@ -49,7 +49,7 @@ class LeadSelection:
     Attributes:
         rows: Index of each signal in the header.
         leads: Lead of each signal.
-        recorded: Number of distinct leads.
+        recorded: Number of distinct recorded leads.
         gain: ADC units per physical unit, negative for an inverted lead; float32 if that is exact
             (see `_float32_is_exact`), else float64.
         zero: ADC value at 0 V, in the dtype of `gain`.
@@ -136,11 +136,12 @@ def select_leads(
     derivable = {derivation.lead for derivation in derivations}.issuperset(missing_leads)
     if missing_leads and not (derivable and derive_leads):
         names = ", ".join(name[:20] or "(no name)" for name in signals.names[:24])
+        correct = "correct the lead names" if any(signals.names) else "add the lead names"
         raise MissingLeadsError(
             f"missing leads: {', '.join(missing_leads)}; "
             + (f"the signals are {names}" if any(signals.names) else "the signals have no names")
             + (", ..." if len(signals) > 24 else ""),
-            "derive them with --derive-leads" if derivable else "name the leads in the header",
+            "derive them with --derive-leads" if derivable else correct,
         )
     chosen = [(lead, *signals_of[lead][0]) for lead in recorded]
     chosen += [(lead, *signal) for lead in recorded for signal in signals_of[lead][1:]]

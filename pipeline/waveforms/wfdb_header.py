@@ -81,7 +81,7 @@ class HeaderError(ValueError):
 
     Args:
         message: The problem, as a clause without the name of the file.
-        remedy: Alternative to excluding the record, as such a clause.
+        remedy: Alternative to excluding the record, as a clause without the name of the file.
 
     Attributes:
         remedy: The remedy.
@@ -195,14 +195,14 @@ class Header:
         return header, [kept.index(row) for row in rows]
 
     def _file_error(self, file: SignalFile) -> tuple[str, str] | None:
-        folders = {*file.name.split("/")}
+        name, folders = file.name[:100], {*file.name.split("/")}
         if folders & {"", ".", ".."} or not _PATH_CHARACTERS.isdisjoint(file.name):
-            return "a signal file is outside the header's folder", "correct the header"
+            return f"signal file {name} is outside the header's folder", "correct the header"
         if [other.name for other in self.files].count(file.name) > 1:
-            return "signals of one file are not listed together", "correct the header"
+            return f"the signals of {name} are not listed together", "correct the header"
         formats = self.signals.formats[file.first : file.end]
         if len(set(formats)) > 1:
-            return "signals of one file have different formats", _CONVERT
+            return f"the signals of {name} have different formats", _CONVERT
         # The layout of the file depends on all its signals.
         return None if formats[0] else self.signals.errors[file.first]
 
@@ -233,9 +233,9 @@ def parse_header(content: bytes) -> Header:
     if count != len(lines) - 1:
         raise HeaderError(f"first line states {count} signals, but {len(lines) - 1} follow")
     matches = [_SIGNAL.fullmatch(line) for line in lines[1:]]
+    if None in matches:
+        raise HeaderError(f"signal {matches.index(None) + 1} has no file or format")
     columns = [match.groups() for match in matches if match is not None]
-    if len(columns) < count:
-        raise HeaderError("a signal has no file or format")
     files, formats, gains, _, zeros, initial, checksums, _, names = zip(*columns, strict=True)
     return Header(
         rate_hz=float(record["rate"] or _DEFAULT_RATE_HZ),

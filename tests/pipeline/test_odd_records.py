@@ -94,7 +94,7 @@ UNUSABLE: dict[str, tuple[Edit, str, str]] = {
     "no gain": (
         each_signal(lambda line: " ".join(line.split()[:2])),
         "missing_lead",
-        "the signals have no names; name",
+        "the signals have no names; add the lead names",
     ),
     "gain NaN": (replace("200.0(0)", "nan(0)", 1), "unreadable", "gain is nan"),
     "a gain and unit swapped": (
@@ -275,7 +275,7 @@ def test_message_names_the_signals_that_were_found(tmp_path: Path) -> None:
     assert error.reason == "missing_lead"
     assert (
         "ecg.hea: missing leads: I, V6; the signals are D1, II, III, aVR, aVF, aVL, V1, V2, V3, "
-        "V4, V5, C6; name the leads in the header, or exclude the record." in error.detail
+        "V4, V5, C6; correct the lead names, or exclude the record." in error.detail
     )
 
 
