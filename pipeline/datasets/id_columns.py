@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.0*)?")
 
 
 def normalize_column_name(header: object) -> str:
-    """Return a column's name, in lower case and without spaces if it is an id column."""
+    """Return a column's name; for id columns, in lower case without surrounding spaces."""
     name = str(header)
     plain = name.strip().lower()
     return plain if plain in (*ID_COLUMNS, *PATIENT_COLUMNS) else name

@@ -52,8 +52,7 @@ def parse_label(
         name: One of `LABEL_COLUMNS` other than `patient_id`.
         column: Text or numbers, indexed by record id.
         source: Name of the table or kind of files, at the beginning of each description.
-        skipped: Updated with the number of values that are not used or replaced, keyed by
-            description.
+        skipped: Updated with the numbers of ignored and replaced values, keyed by description.
         words: Class number (0 or 1) of each word in lower case. Default: those of `WORDS`.
 
     Returns:

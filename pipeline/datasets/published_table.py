@@ -76,7 +76,7 @@ def _read_rows(path: Path, required: Collection[str], skipped: Counter[str]) -> 
 def _select_valid_rows(
     table: pd.DataFrame, ids: Sequence[str], name: str, skipped: Counter[str]
 ) -> pd.DataFrame:
-    """Return the rows with valid ids, which are replaced by integers."""
+    """Return the rows with valid ids, with the ids as int64."""
     for column in ids:
         numbers, known = parse_integers(table[column])
         # Negative ids are invalid, because stores use -1 for rows without a record.

@@ -89,7 +89,7 @@ def assemble_labels(
         index: The data set's records and patients.
         columns: Results of `parse_label` (labels with reasons), and extra columns. Each has one row
             per record, in the order of the index.
-        skipped: Number of rows and values that are not used, keyed by description.
+        skipped: Numbers of ignored and replaced rows and values, keyed by description.
 
     Returns:
         The labels.

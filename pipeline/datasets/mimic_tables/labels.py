@@ -122,7 +122,8 @@ def label_mimic_records(
         rules: Rules for deriving the labels.
         scheduler: Dask scheduler for the task that reads the lab table; see `run_on_scheduler`.
             None reads the table in this process.
-        progress: Called as ``progress(bytes_read, total_bytes)``.
+        progress: Called as ``progress(bytes_read, total_bytes)``, with `scheduler` not while the
+            lab table is read.
 
     Returns:
         The labels. Labels whose table is missing have no column.
