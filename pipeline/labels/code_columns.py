@@ -16,7 +16,7 @@ ABSENT, PRESENT = "absent", "present"
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return ``("dx", "164889003")`` for ``dx_164889003``; empty strings for names without code."""
+    """Return ``("dx", "164889003")`` for ``dx_164889003``; empty strings for other names."""
     column, _, code = name.partition("_")
     return (column, code) if column in CODE_COLUMNS and code else ("", "")
 

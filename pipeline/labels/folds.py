@@ -29,13 +29,15 @@ COLUMN = "fold"
 class Folds:
     """A table of folds, and the folds of each part of the split.
 
+    If `validation`, `test` and `train` are all empty, the folds named ``validation``, ``test`` and
+    ``train`` are used.
+
     Attributes:
         file: CSV, gzipped CSV or Parquet file with a column `record_id` (or `study_id`, `ecg_id`).
         column: Name of the column of folds. Default: ``fold``.
-        validation: Folds of the validation records, such as ``("9",)``. Default: ``validation``.
-        test: Folds of the test records. Default: ``test``.
-        train: Folds of the training records. Default: ``train``; with `validation` or `test`, all
-            other folds.
+        validation: Folds of the validation records, such as ``("9",)``.
+        test: Folds of the test records.
+        train: Folds of the training records. Default, with `validation` or `test`: all other folds.
     """
 
     file: str
@@ -125,8 +127,8 @@ def read_folds(
         The assignment.
 
     Raises:
-        UserError: The file cannot be read or has no such column, a fold does not exist or is in
-            two parts, or a patient is in two parts.
+        UserError: The file cannot be read or lacks the column, a fold does not exist or is in two
+            parts, or a patient is in two parts.
     """
     path = Path(folds.file).expanduser()
     if not path.is_file():

@@ -40,7 +40,7 @@ class LabelSource:
         source: ``"the data set"``, or the path of the label file.
         from_file: Whether the labels were read from a label file.
         notes: Sentences to print below every results table.
-        unused: The notes that count values that are not used or replaced.
+        unused: Those of `notes` that count ignored or replaced values.
     """
 
     table: pd.DataFrame

@@ -174,8 +174,8 @@ def fit_targets(task: Task, labels: pd.Series) -> Targets:
     if known.nunique() < 2:
         raise UserError(
             f"{task.name} has {known.nunique()} distinct labels among the training patients "
-            f"({len(known)} of {len(labels)} records are labeled), at least 2 are needed; remove "
-            "it from --tasks, or use more records."
+            f"({len(known)} of {len(labels)} records are labeled), but a task needs at least 2; "
+            "omit the task, or use more records."
         )
     if task.kind == "regression":
         targets = Targets(task, mean=float(known.mean()), scale=float(known.std(ddof=0)))
