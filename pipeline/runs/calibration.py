@@ -37,7 +37,7 @@ def read_validation(file: Path) -> pd.DataFrame:
         raise ValueError(f"{file}: more than {MAX_ROWS:,} rows")
     # Read without threads, because pyarrow's threads can abort the process when it exits.
     table = pq.read_table(source, columns=list(COLUMNS), use_threads=False, pre_buffer=False)
-    if set(table.column_names) != set(COLUMNS):
-        raise ValueError(f"{file}: columns {', '.join(table.column_names)}")
+    if missing := set(COLUMNS) - set(table.column_names):
+        raise ValueError(f"{file}: missing columns: {', '.join(sorted(missing))}")
     frame: pd.DataFrame = table.to_pandas()
     return frame

@@ -95,7 +95,8 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         # Adapters contain their output layers, which are loaded below.
         missing = [name for name in missing if not (adapted and ".prediction." in name)]
         if missing or unexpected:
-            raise KeyError(f"{folder / BASE}: {', '.join([*missing, *unexpected])}")
+            names = ", ".join([*missing, *unexpected])
+            raise KeyError(f"{folder / BASE}: missing or unexpected tensors: {names}")
         for task in outputs if adapted else ():
             heads.ffn[task] = _load_adapter(heads.ffn[task], folder / task)
     return heads.eval()
@@ -222,6 +223,6 @@ def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":
     # Compare the names here, because peft does not report missing tensors.
     differ = {*get_peft_model_state_dict(adapted)} ^ {*tensors}
     if differ:
-        raise KeyError(f"{weights}: {min(differ)}")
+        raise KeyError(f"{weights}: missing or unexpected tensor: {min(differ)}")
     set_peft_model_state_dict(adapted, tensors)
     return adapted

@@ -68,8 +68,8 @@ def _read(file: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
             os.close(descriptor)
     except UnsafeFile as error:
         raise UserError(
-            f"{file} is a link, not a regular file or too large for an export; replace it with the "
-            "file that EnECG wrote."
+            f"{file} is a link, is not a regular file, or is too large for an export; replace it "
+            "with the file that EnECG wrote."
         ) from error
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}). Train again.") from error

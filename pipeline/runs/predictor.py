@@ -48,7 +48,7 @@ class Predictor:
         gate: The gate; `enecg.gate.Gate` with its adapter.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         ridge: Expert and ridge regressions of each task; empty for runs of earlier versions.
-        mixture: Whether the gate averages probabilities or logits.
+        mixture: What the gate averages: ``"probabilities"`` or ``"logits"``.
     """
 
     targets: dict[str, Targets]
@@ -74,10 +74,11 @@ class Predictor:
             expected = len(heads.standardise.mean)
             embedding = features.experts.get(name)
             if embedding is None or embedding.shape[1] != expected:
-                actual = "none were given" if embedding is None else f"got {embedding.shape[1]}"
+                actual = "none" if embedding is None else str(embedding.shape[1])
                 raise UserError(
-                    f"The run expects {expected} features of {name}, {actual}; read the features "
-                    "with read_run_features, from stores extracted with the run's settings."
+                    f"The run expects {expected} features of {name}, but got {actual}; read the "
+                    "features with read_run_features, from stores extracted with the run's "
+                    "settings."
                 )
         outputs = {
             name: predict_heads(heads, features.experts[name], self.targets)

@@ -58,7 +58,7 @@ class RunResults:
 
     @property
     def weights(self) -> dict[str, str]:
-        """Weights by expert, such as ``"published"`` or ``"random:0"``, in the gate's order."""
+        """Weights by expert in the gate's order, such as ``"checkpoint"`` or ``"random:0"``."""
         weights = {store["expert"]: store["weights"] for store in self.provenance.values()}
         return {expert: weights[expert] for expert in self.config["experts"]}
 

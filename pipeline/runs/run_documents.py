@@ -108,12 +108,16 @@ def open_document(file: Path) -> Iterator[Any]:
 
 @contextmanager
 def translate_read_errors(file: Path) -> Iterator[None]:
-    """Convert errors of reading a missing or damaged file of a run folder to a UserError."""
+    """Convert errors of reading a file of a run folder to a UserError with its path."""
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(
             f"{file.parent} is incomplete: {file.name} is missing. Train again."
+        ) from error
+    except PermissionError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}); correct its permissions."
         ) from error
     except UnsafeFile as error:
         raise UserError(str(error)) from error

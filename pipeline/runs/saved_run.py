@@ -158,7 +158,10 @@ class SavedRun:
         with self._translate_errors():
             given = self.config["settings"]["fit"].get("mixture", "probabilities")
         if given not in get_args(Mixture):
-            raise UserError(f"{self.folder}/config.json has the unknown mixture {given!r}.")
+            raise UserError(
+                f"{self.folder / CONFIG} has the unknown mixture {given!r}; it must be "
+                f"{' or '.join(get_args(Mixture))}. Train again."
+            )
         return cast(Mixture, given)
 
     @property

@@ -7,8 +7,10 @@ It contains these files:
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.
-- `results.json`: all metrics of all methods, and the decision thresholds of binary tasks.
+- `results.json`: tasks, numbers of parameters, all metrics of all methods, paired differences,
+  scores by label fraction, and the decision thresholds of binary tasks.
 - `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report.page`).
+- `MODEL_CARD.md`: intended use, data, weights, metrics and limits (`pipeline.report.model_card`).
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
 - `validation.parquet`: EnECG's predictions for validation records, with which new predictions are
@@ -17,11 +19,14 @@ It contains these files:
   validation losses by epoch (`pipeline.runs.training_details`).
 - `log.txt`: progress with timestamps, and validation losses of heads and gates
   (`pipeline.runs.run_log`).
+- `EXPERT.patients.txt`: list of the patients of a pretraining run on the same data set
+  (`pipeline.training.pretraining_patients`).
 - `repeat-K/`: `targets.json` (classes, scales, constants, thresholds, and the experts of the ridge
   regressions), `domain.safetensors` (`pipeline.training.domain`) and the subfolders of heads, ridge
   regressions and gate (`pipeline.runs.checkpoints`).
 
-`write_run` writes all files except `log.txt`, `results.md` and `results.html`.
+`write_run` writes all files except `log.txt`, `results.md`, `results.html`, `MODEL_CARD.md` and the
+lists of patients.
 """
 
 import hashlib
@@ -80,7 +85,9 @@ def write_run(
     folds: Mapping[str, Any] | None = None,
     domains: Sequence[Mapping[str, EmbeddingDomain]] = (),
 ) -> None:
-    """Write all files of a run folder except the log, the Markdown tables and the HTML page.
+    """Write the files of a run folder that contain its settings, results and models.
+
+    See the module docstring for the files that other modules write.
 
     Args:
         folder: Existing empty folder.
