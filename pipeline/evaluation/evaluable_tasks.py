@@ -62,5 +62,5 @@ def select_tasks(
             continue
         tasks.append(task)
     if unlabeled:
-        notes.append(f"Skipped without labels: {', '.join(unlabeled)}.")
+        notes.append(f"Skipped tasks without labels: {', '.join(unlabeled)}.")
     return tuple(tasks), tuple(notes)

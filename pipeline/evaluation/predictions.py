@@ -1,4 +1,4 @@
-"""Predictions of a method for test records, and their Parquet table."""
+"""Predictions of a method for labeled records, and their Parquet table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,15 +28,17 @@ WITHOUT = f"{ENSEMBLE} without "
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """Predictions of one method for one task and the labeled test records of one repeat.
+    """Predictions of one method for one task and the labeled records of one part of a repeat.
+
+    The part is the test records, or the validation records for calibration.
 
     Attributes:
         task: The task.
         method: Name of an expert or ensemble, `CONSTANT`, `CHANCE`, `RIDGE`, `ENSEMBLE`, or
             `ZERO_SHOT`, `RANDOM` or `WITHOUT` + expert.
         repeat: Index of the repeat.
-        record_id: Record id of each test record.
-        patient_id: Patient id of each test record.
+        record_id: Id of each record.
+        patient_id: Patient id of each record.
         truth: True values in the task's unit, or class indices. For a multilabel task, one column
             per label: 1 where a record has the label, else 0.
         predicted: Predictions, in the format of `truth`.

@@ -73,8 +73,8 @@ RepeatCounts = Mapping[int, Float[np.ndarray, "draw patient"]]
 def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
     """Compute the scores of all methods and tasks.
 
-    All methods and metrics of a task use the same bootstrap draws. A classification with
-    predictions of the constant predictor also gets the chance level, as method `CHANCE`.
+    All methods and metrics of a task use the same bootstrap draws. For each classification with
+    predictions of the constant predictor, the chance level is added as method `CHANCE`.
 
     Args:
         predictions: Predictions of all methods, tasks and repeats.
