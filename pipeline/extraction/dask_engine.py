@@ -35,8 +35,8 @@ from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work,
 ALLOWED_FAILURES = 10
 """Number of workers that can be lost while computing the same range before the extraction fails."""
 RESTART_TIMEOUT = "1h"
-"""Maximum time in which a lost local worker restarts. After Dask's default of 15 s, which is too
-short on a busy machine, the cluster would drop the worker and, without workers, wait forever."""
+"""Maximum time for a lost local worker to restart. Dask's default of 15 s is too short on a busy
+machine: the cluster would drop the worker and, if no worker is left, wait forever."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
 STOPPED = "extraction-stopped"
@@ -50,8 +50,8 @@ class DaskEngine:
         client: Client of the cluster.
         plan: Plan of the extraction.
         work: Description of the work.
-        devices: Torch devices of the workers. A worker whose name is a number uses the device with
-            this index, modulo their count; other workers use the first device.
+        devices: Torch devices of the workers. A worker whose name is an integer uses the device
+            with this index modulo the number of devices; other workers use the first device.
 
     Attributes:
         stopped: Event that `stop` sets.

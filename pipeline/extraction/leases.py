@@ -35,8 +35,8 @@ def acquire_leases(
     """
     *experts, leads = [target.location for target in request.targets]
     # First acquire a single lease. If two extractions of the same stores start at the same time,
-    # only the one that gets this lease continues, so it gets the others too. Observe the others
-    # meanwhile, because detecting an expired lease takes up to 45 s.
+    # only the holder of this lease continues, so it can acquire all others. Monitor the other
+    # leases at the same time, because detecting an expired lease takes up to 45 s.
     first, *others = [*sorted(experts, key=str), leads]
     wait_seconds = 60 * request.options.wait_minutes
     stop, first_is_held = threading.Event(), threading.Event()

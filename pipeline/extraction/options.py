@@ -39,8 +39,8 @@ class ExtractOptions:
             processes leave free.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
-        batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes a
-            few seconds and fits into the device's memory.
+        batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes
+            about 2 s and fits into the device's memory.
         limit: Extract only the first `limit` records of the index; None extracts all.
         records: File with the ids of the records to extract; None extracts all.
         retry_failed: Whether to retry records that failed in earlier runs.

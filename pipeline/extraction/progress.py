@@ -32,9 +32,12 @@ class JobProgress:
                 self._running[part] = done
                 self.progress(self._completed + sum(self._running.values()), self.total)
 
+        is_complete = False
         try:
             yield progress
-            with self._lock:
-                self._completed += self._running.get(part, 0)
+            is_complete = True
         finally:
-            self._running.pop(part, None)
+            # Move the count in one step, so that no other thread adds it twice.
+            with self._lock:
+                done = self._running.pop(part, 0)
+                self._completed += done if is_complete else 0

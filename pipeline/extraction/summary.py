@@ -165,7 +165,7 @@ class ExtractionSummary:
             for failure in self.failures
             if failure.expert is None or failure.expert in self.without_embeddings
         )
-        earlier = "They failed in an earlier run; --retry-failed retries them."
+        earlier = "The records failed in an earlier run; retry them with --retry-failed."
         return f"{message} {next(shown, earlier)}"
 
     def lines(self) -> list[str]:
