@@ -1,14 +1,14 @@
 """Combination of the outputs of several repeats into one prediction per ECG.
 
 Values, probabilities, interval bounds, p-values and gate weights are means over the repeats. A
-class that a repeat does not have has probability 0 in that repeat. A binary class or a label is
-predicted if at least half of the repeats predict it, each with its own threshold; otherwise the
-class with the largest mean probability is predicted.
+class that a repeat does not have has probability 0 in that repeat. Class 1 of a binary task, or a
+label, is predicted if at least half of the repeats predict it, each with its own threshold. For a
+multiclass task, the class with the largest mean probability is predicted.
 
 With one repeat, the intervals and sets are those of split conformal prediction. Over several, the
-mean of p-values is below a given level at most twice as often as each of them (Vovk and Wang 2020),
-so that 90 % becomes at least 80 % in the worst case. The measured coverage is close to the
-requested one (docs/predict.md).
+mean of p-values is below a given level at most twice as often as each of them (Vovk and Wang 2020).
+With a requested coverage of 90 %, only 80 % is therefore guaranteed. The measured coverage is close
+to the requested one (docs/predict.md).
 """
 
 from collections.abc import Sequence

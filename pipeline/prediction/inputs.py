@@ -172,7 +172,10 @@ def _check_header(record: Path) -> None:
     if record.exists():
         detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."
     else:
-        detail = f"{record} does not exist: there is no file {header} and no such directory."
+        detail = (
+            f"{record} is neither a directory nor a record, because {header} does not exist; "
+            "correct the path."
+        )
     raise UnreadableRecord("missing_file", detail)
 
 

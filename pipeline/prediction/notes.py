@@ -39,7 +39,7 @@ def describe_gaps(live: LiveRun, coverage: float, tasks: Sequence[str]) -> tuple
             group = " of each class" if len(scores) > len(live.calibrated) else ""
             notes.append(
                 f"{title}: a coverage of {coverage:.4g} needs at least {needed} validation "
-                f"patients{group}, the run has {fewest}; use a lower --coverage, or train on more "
-                "patients."
+                f"patients{group}, but the run has {fewest}; use a lower --coverage, or train on "
+                "more patients."
             )
     return tuple(notes)

@@ -19,7 +19,7 @@ class TaskPrediction:
         unit: Unit of a regression; empty for other kinds.
         value: Predicted value of a regression, in its unit; None for other kinds.
         interval: Lower and upper bound of the conformal interval of a regression; None for other
-            kinds, and if the run has too few validation patients.
+            kinds, and if the run was not calibrated or has too few validation patients.
         labels: Predicted class, or predicted labels of a multilabel task; empty for a regression.
         probabilities: Probability of each class or label; empty for a regression.
         prediction_set: Classes or labels that cannot be excluded; None for a regression, and if

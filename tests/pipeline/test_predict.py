@@ -140,8 +140,8 @@ def test_path_that_is_no_record_is_refused_with_the_reason(live: LiveRun, tmp_pa
         f"{tmp_path / 'notes.txt'} is not a WFDB record; pass its .hea file.",
         f"{tmp_path / 'damaged.hea'}: first line has no number of signals; copy it again, or "
         "exclude the record.",
-        f"{tmp_path / 'missing'} does not exist: there is no file {tmp_path / 'missing.hea'} and "
-        "no such directory.",
+        f"{tmp_path / 'missing'} is neither a directory nor a record, because "
+        f"{tmp_path / 'missing.hea'} does not exist; correct the path.",
     ]
 
 
@@ -182,7 +182,7 @@ def test_higher_coverage_never_narrows_intervals_or_sets(live: LiveRun, dataset:
 def test_too_few_patients_for_a_coverage_are_noted(live: LiveRun, dataset: MimicIvEcg):
     assert live.predict(dataset.read(3), 500, coverage=0.99).tasks["age"].interval is None
     note = describe_gaps(live, 0.99, ("age",))[0]
-    assert re.search(r"needs at least 99 validation patients, the run has (9|10);", note)
+    assert re.search(r"needs at least 99 validation patients, but the run has (9|10);", note)
     assert describe_gaps(live, 0.8, ("age",)) == ()
 
 
