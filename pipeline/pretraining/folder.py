@@ -84,7 +84,9 @@ def _file_digest(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); correct the path or its permissions."
+        ) from error
 
 
 def check_folder(folder: Path, definition: dict[str, Any]) -> None:
@@ -110,7 +112,7 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
     try:
         found = read_document(file)
     except (OSError, ValueError, UnsafeFile) as error:
-        raise UserError(f"{file} is damaged; choose another --out.") from error
+        raise UserError(f"{file} is damaged ({error}); choose another --out.") from error
     if found != definition:
         names = definition.keys() if isinstance(found, dict) else ()
         different = [name for name in names if found.get(name) != definition[name]]

@@ -76,7 +76,7 @@ def find_reconstruction(expert: str) -> Reconstruction:
         expert: Name of the expert.
 
     Returns:
-        How the expert is pretrained.
+        Sizes, constructor, input and output of the model to pretrain.
 
     Raises:
         UserError: The expert does not exist or cannot be pretrained.
@@ -106,7 +106,10 @@ def check_settings(settings: PretrainSettings) -> None:
             "the highest fraction, such as 0.125 0.5."
         )
     if not 0 < settings.validation < 1:
-        raise UserError(f"--validation {settings.validation:g} is not between 0 and 1.")
+        raise UserError(
+            f"--validation {settings.validation:g} is not between 0 and 1; give a fraction of the "
+            "patients, such as 0.1."
+        )
     if settings.folds is not None and settings.exclude_records is not None:
         raise UserError(
             "--folds and --exclude-records both select the patients to exclude; omit one of them."
