@@ -38,9 +38,9 @@ def explain(
     """Attribute the outputs of a run to the samples and waves of ECGs.
 
     Integrated gradients are computed through each expert with its preprocessing and head, and
-    through the gated mixture of all experts. The baseline is the mean of ECGs of the training
-    patients. Occlusion of each window is computed too, also for experts without
-    gradients.
+    through the gated mixture of all experts. The baseline is the mean of ECGs of training and
+    validation patients; see `mean_reference`. The effect of occluding each window is also computed,
+    including for experts without gradients.
 
     Args:
         run: Run folder.

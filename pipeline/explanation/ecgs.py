@@ -91,14 +91,14 @@ def draw_cohort(saved: SavedRun, dataset: Dataset, repeat: int, seed: int) -> li
         Ids of the records.
 
     Raises:
-        UserError: The repeat was trained on all patients of the data set.
+        UserError: The repeat was trained or validated on all patients of the data set.
     """
     record_id = dataset.index().record_id
     unseen = record_id[find_unseen(saved, dataset, record_id)[repeat]]
     if not len(unseen):
         raise UserError(
-            f"All patients of {dataset.namespace} were used to train {saved.folder}; name the "
-            "records to explain."
+            f"All patients of {dataset.namespace} were used to train or validate {saved.folder}; "
+            "pass the ids of the records to explain."
         )
     return _shuffle(unseen, seed)
 
