@@ -66,12 +66,12 @@ def plot_stores(
             exist, or the file is not writable.
         StoreError: A store is damaged.
     """
-    # Imported here because a search for neighbors should not wait for matplotlib.
+    # Imported here because a search for neighbors does not need matplotlib.
     from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table
 
     options = options or MapOptions()
     if options.color is not None and dataset is None:
-        raise UserError("--color requires --dataset, which has the labels.")
+        raise UserError("--color requires --dataset, because the stores contain no labels.")
     source = None if dataset is None else open_dataset(dataset)
     stores = select_stores(url, None if source is None else source.namespace, options.experts)
     record_id = draw_records(stores, options.sample, options.seed)
