@@ -68,7 +68,9 @@ def compare_runs(runs: Sequence[RunResults]) -> list[Table]:
     datasets = {name: run.config["dataset"] for name, run in zip(names, runs, strict=True)}
     if len(set(datasets.values())) > 1:
         listed = ", ".join(f"{name} of {dataset}" for name, dataset in datasets.items())
-        raise UserError(f"Runs of different data sets cannot be compared: {listed}.")
+        raise UserError(
+            f"Runs of different data sets cannot be compared: {listed}; pass runs of one data set."
+        )
     return [_build_settings_table(runs, names), *_build_score_tables(runs, names)]
 
 

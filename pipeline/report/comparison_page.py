@@ -86,7 +86,10 @@ def _difference_table(
     for name, run in zip(names[1:], runs[1:], strict=True):
         differences: tuple[Difference, ...] = ()
         if run.config["cohorts_digest"] != reference.config["cohorts_digest"]:
-            notes.append(f"{name}: no paired differences, because its patients are not the same.")
+            notes.append(
+                f"{name}: no paired differences, because its patients differ from those of "
+                f"{names[0]}."
+            )
         elif not all((folder / PREDICTIONS).is_file() for folder in (run.folder, reference.folder)):
             notes.append(f"{name}: no paired differences, because predictions are missing.")
         else:

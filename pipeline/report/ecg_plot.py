@@ -38,7 +38,7 @@ WINDOW_COLORS = {
     "ST": "#c98b2b",
     "T": "#2e8b57",
 }
-"""Colors of wave windows by name. Other names are grey."""
+"""Colors of wave windows by name. Other names are gray."""
 
 INCREASE, DECREASE = "#d6402a", "#2a62d6"
 """Colors of samples that increase or decrease the explained output."""
@@ -135,7 +135,10 @@ def draw_ecg(
     """
     width_mm, height_mm = paper_size(ecg, layout)
     if attribution is not None and attribution.shape != ecg.shape:
-        raise UserError(f"The attribution has shape {attribution.shape}, the ECG {ecg.shape}.")
+        raise UserError(
+            f"The attribution has shape {attribution.shape}; it must have the shape of the ECG, "
+            f"{ecg.shape}."
+        )
     _draw_paper(axes, width_mm, height_mm, windows)
     strips = _place_strips(ecg, layout)
     if attribution is not None:

@@ -21,7 +21,8 @@ RIDGE_NOTE = (
     "for each task and repeat. For classes and labels, the regression is fitted to indicators, and "
     "logits = log frequency (labels: log odds) + scale * score. Fits with several penalties and "
     "scales are averaged, weighted by the likelihood of left-out patients. Regressions are fitted "
-    "on training patients, and for the test again on training and validation patients."
+    "on training patients; for predictions of test records, they are fitted again on training and "
+    "validation patients."
 )
 
 
@@ -45,8 +46,8 @@ def pretraining_warnings(dataset: str, pretrained: Mapping[str, Sequence[str]]) 
     """
     return [
         f"The weights of {expert} were pretrained on {' and '.join(names)}, which may contain the "
-        f"test patients of {dataset}. Scores of {expert}, and of methods that use it, may be too "
-        "good."
+        f"test patients of {dataset}. Scores of {expert}, and of methods that use it, may be "
+        "optimistic."
         for expert, names in pretrained.items()
     ]
 
@@ -86,9 +87,9 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
         notes.append(
             "Multilabel tasks: macro-AUROC is the mean over the labels that some but not all test "
             "records have. Macro-F1 is the mean F1 of the positive class over the labels that some "
-            "test records have. The threshold of each label has the highest F1 on validation "
-            f"records. Intervals of macro-AUROC are based on {RANK_DRAWS} draws. All intervals are "
-            "corrected for bootstrap bias."
+            "test records have. The threshold of each label has the highest F1 on training records "
+            "(predicted out of fold) and validation records. Intervals of macro-AUROC are based on "
+            f"{RANK_DRAWS} draws. All intervals are corrected for bootstrap bias."
         )
     if len(run.weights) == 1:
         notes.append("One expert: no gate and no ensembles. EnECG is the expert.")

@@ -97,7 +97,7 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
     parts = [
         "\n".join(header),
         f"# {escape_markdown(name)}",
-        f"{DESCRIPTION} They were written by EnECG and are read with `zarr`, `xarray` or "
+        f"{DESCRIPTION} They were written by EnECG and can be read with `zarr`, `xarray` or "
         "`dask.array`.",
         *([warning] if untrained else []),
         to_markdown([Table("", heading, rows)]).strip(),
