@@ -29,7 +29,7 @@ def parse_baselines(value: str) -> str:
     kind, _, seed = value.partition(":")
     if kind == RANDOM_WEIGHTS and (value == RANDOM_WEIGHTS or (seed.isascii() and seed.isdigit())):
         return f"{RANDOM_WEIGHTS}:{int(seed or 0)}"
-    raise UserError(f"--baselines {value} does not exist; use random or random:SEED.")
+    raise UserError(f"--baselines {value} is not valid; use random or random:SEED.")
 
 
 def choose_baselines(experts: Mapping[str, EmbeddingStore]) -> list[str]:

@@ -227,7 +227,23 @@ def find_matching(
     settings: Settings,
     selection: StoreSelection,
 ) -> list[EmbeddingStore]:
-    """Return the stores of an expert with these weights, pooling, precision and settings."""
+    """Find the stores of an expert that match a choice of weights, pooling and precision.
+
+    Args:
+        found: The stores of the data set.
+        name: Name of the expert.
+        weights: Choice of weights, as in ``--weights``.
+        pooling: Choice of pooling, as in ``--pooling``.
+        precision: Precision of the expert's computation.
+        settings: Required hyperparameters; stores may have any value of the others.
+        selection: Data type and decoding options; its other fields are ignored.
+
+    Returns:
+        The matching stores. They can differ in other hyperparameters and in library versions.
+
+    Raises:
+        UserError: The weights or the pooling are unavailable.
+    """
     definition = get_definition(name)
     resolved = definition.find_weights(weights, fetch=False)
     required = {
@@ -255,7 +271,15 @@ def find_matching(
 
 
 def stored_settings(name: str, store: EmbeddingStore) -> Settings:
-    """Return the settings of the expert whose embeddings a store contains."""
+    """Return the hyperparameters (``--expert-setting``) of the expert of a store.
+
+    Args:
+        name: Name of the expert.
+        store: A store of its embeddings.
+
+    Returns:
+        Values by name, from the architecture in the store's provenance.
+    """
     architecture = store.provenance["architecture"]
     return {
         setting.name: architecture[setting.architecture_key]
@@ -264,7 +288,15 @@ def stored_settings(name: str, store: EmbeddingStore) -> Settings:
 
 
 def describe_ambiguous(name: str, matching: Sequence[EmbeddingStore]) -> str:
-    """Return the message for several stores with the same weights of an expert."""
+    """Return the message for several stores that match the same choice.
+
+    Args:
+        name: Name of the expert.
+        matching: Two or more stores; see `find_matching`.
+
+    Returns:
+        The message, which names the first two stores and the remedy.
+    """
     first, second = matching[:2]
     both = f"{first.location} and {second.location} both contain embeddings of {name}"
     values = stored_settings(name, first), stored_settings(name, second)

@@ -37,8 +37,9 @@ def fit_heads(
     """Train the heads of one expert, for each repeat on all training records and on each fold.
 
     All heads are trained in one pass. Heads of different repeats and folds share no parameters, so
-    the result is the same as if they were trained separately. Only the largest number of records of
-    a repeat affects all: it decides whether features are encoded; see `can_encode`.
+    the result is the same as if they were trained separately, with one exception: the largest
+    number of records in any repeat determines for all repeats whether features are encoded; see
+    `can_encode`.
 
     Args:
         embedding: Embeddings of all records, in the data type of the store.
@@ -47,7 +48,7 @@ def fit_heads(
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
         combined: Whether the heads are combined with those of other experts, which requires heads
-            on folds. If False, these are trained only for ``linear-lora``. Default: True.
+            on folds. If False, heads on folds are trained only for ``linear-lora``. Default: True.
 
     Returns:
         The heads of each repeat.
@@ -173,7 +174,7 @@ def _configure(data: StackedData, settings: FitSettings, *, zero_prediction: boo
 
 
 def _initialize(data: StackedData, settings: FitSettings) -> StackedFFN:
-    """Return untrained heads of every repeat. The update of an untrained adapter is 0."""
+    """Return untrained heads of every repeat, without LoRA: an untrained adapter adds 0."""
     config = replace(_configure(data, settings, zero_prediction=False), lora=False)
     stack = StackedFFN.initialize(config, len(data.tasks), [repeat.seed for repeat in data.repeats])
     return stack.to(data.embedding.device)

@@ -44,9 +44,11 @@ class FittedHeads(FittedModel):
               patients, because heads overfit their training records. With ``linear-lora``, this
               applies to the correction; the linear path is fitted without the record's patient.
               NaN if no heads are trained on folds.
+
+            With ``linear``, the same predictions as `ridge_outputs`.
         validation: Predictions of `module` for the validation records, in the order of
-            `LabeledRepeat.validation`. With ``linear-lora``, the linear path is fitted without the
-            record's patient. The errors estimate those on new patients.
+            `LabeledRepeat.validation`. With ``linear-lora`` and ``linear``, the linear path is
+            fitted without the record's patient. The errors estimate those on new patients.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
         ridge_outputs: Predictions of ridge regressions by task: for test records, by `ridge`; for

@@ -12,7 +12,7 @@ from pipeline.training.likelihood import cross_entropy_log_likelihood, laplace_l
 
 ITERATIONS = 100
 LOGIT_SD = 3.0
-"""Standard deviation of the normal distribution that the logits are assumed to come from."""
+"""Standard deviation of the zero-mean normal distribution that is assumed for the logits."""
 MAX_LOGIT = 5.0
 """Bound of the logits. It keeps all weights above 0, so that the gate can use every expert."""
 
@@ -27,10 +27,11 @@ def fit_prior(
     Args:
         repeat: Records and labels.
         outputs: Predictions of the experts' heads by task, out of fold for training records.
-        mixture: Whether the gate averages probabilities or logits.
+        mixture: What the gate averages: ``"probabilities"`` or ``"logits"``.
 
     Returns:
-        Logits of the experts' weights; their mean over the experts is 0.
+        Logits of the experts' weights, centered over the experts and then limited to
+        ``[-MAX_LOGIT, MAX_LOGIT]``.
     """
     logits = []
     for task, targets in repeat.targets.items():

@@ -84,7 +84,7 @@ def prepare_inputs(
     """
     own_tasks = parse_tasks(settings.own_tasks)
     every_task = ALL in settings.tasks or not (settings.tasks or own_tasks)
-    # Own tasks are always trained, even if `settings.tasks` does not name them.
+    # Custom tasks are always trained, even if `settings.tasks` does not name them.
     requested = [name for name in settings.tasks if name != ALL]
     chosen = select_tasks(requested + [task.name for task in own_tasks], own_tasks)
     source = resolve_dataset(dataset, settings.decoding)

@@ -115,7 +115,7 @@ def train_fractions(
         features: Embeddings of the records of all cohorts.
         settings: Hyperparameters.
         log: Called after each training step; see `run_repeats`.
-        threads: Experts whose heads are trained at the same time.
+        threads: Number of experts whose heads are trained at the same time.
 
     Returns:
         Scores of EnECG, the best expert on validation patients, and the baselines.

@@ -48,7 +48,17 @@ def stack_outputs(
 def compute_gate_weights(
     gate: FittedModel, leads: Float[Tensor, "all feature"], rows: Int[Tensor, " record"]
 ) -> dict[str, Float[Tensor, "record output expert"]]:
-    """Compute the weights of the experts for records, by task."""
+    """Compute the weights of the experts for records.
+
+    Args:
+        gate: The gate.
+        leads: Sampled leads of all records, in the data type of the store.
+        rows: Rows of the records in `leads`.
+
+    Returns:
+        Weights by task, in the order of `rows`. The output axis has length 1 if all outputs of a
+        task share the weights.
+    """
     gate.module.eval()
     with torch.no_grad():
         parts = [gate.module(leads[part]) for part in rows.split(PREDICTION_BATCH_SIZE)]
@@ -67,7 +77,7 @@ def mix_outputs(
         repeat: The tasks.
         outputs: Predictions by task, as returned by `stack_outputs`.
         weights: Weights for the same records, by task.
-        mixture: Whether probabilities or logits are averaged.
+        mixture: What is averaged: ``"probabilities"`` or ``"logits"``.
 
     Returns:
         The averages by task.

@@ -26,7 +26,8 @@ def map_in_threads(
     Args:
         function: Must not depend on PyTorch's global random state, which all threads share.
         items: The items.
-        threads: Maximum number of threads; with one thread or item, it is the calling one.
+        threads: Maximum number of threads. With one thread or item, the function is called in the
+            calling thread.
 
     Yields:
         The results, in the order of the items.

@@ -36,7 +36,8 @@ def add_random_baselines(
         features: Embeddings with random weights of the records of all cohorts, by expert.
         settings: Hyperparameters.
         log: Called after the heads of each expert.
-        threads: Experts whose heads are trained at the same time. The results do not depend on it.
+        threads: Number of experts whose heads are trained at the same time. The results do not
+            depend on it.
 
     Returns:
         The repeats with the predictions of the baselines, each after those of its expert.

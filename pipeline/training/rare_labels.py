@@ -10,6 +10,7 @@ from pipeline.training.cohorts import Cohort
 from pipeline.training.inputs import Inputs
 
 _NAMES = 5
+"""Maximum number of labels that a note names."""
 
 
 def note_rare_labels(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
@@ -43,18 +44,15 @@ def _note_task(task: Task, cohorts: Sequence[Cohort], inputs: Inputs) -> list[st
     notes = []
     if untrained:
         notes.append(
-            f"{title}: excluded {_list(untrained, repeats)}, which no training record or every "
-            "training record has."
+            f"{title}: excluded {_list(untrained, repeats)} that occur in none or all of the "
+            "training records."
         )
     if no_validation:
-        notes.append(
-            f"{title}: {_list(no_validation, repeats)} without a positive validation record; their "
-            "threshold is 0.5."
-        )
+        notes.append(f"{title}: no positive validation record for {_list(no_validation, repeats)}.")
     if no_test:
         notes.append(
-            f"{title}: excluded {_list(no_test, repeats)} without a positive test record from "
-            "the means over labels."
+            f"{title}: no positive test record for {_list(no_test, repeats)}; excluded from the "
+            "means over labels."
         )
     return notes
 

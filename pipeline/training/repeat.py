@@ -34,7 +34,8 @@ BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
 
 LogFit = Callable[[str, Sequence[FittedModel]], None]
-"""Called after each training step with its name and the trained models, one per repeat."""
+"""Called after each training step with its name and the trained models, one per repeat; with no
+models after the ensembles."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def run_repeats(
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
         bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
-        threads: Experts whose heads are trained at the same time. The results do not depend on it.
+        threads: Number of experts whose heads are trained at the same time. The results do not
+            depend on it.
 
     Returns:
         The trained repeats, in the order of `cohorts`.

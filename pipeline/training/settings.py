@@ -56,9 +56,10 @@ class FitSettings:
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
-        memory_limit: Memory in GB for embeddings and tensors that are computed from them. If they
-            do not fit, only one expert's embeddings are in memory at a time, and outputs of frozen
-            layers are written to temporary files. Results do not depend on it. Default: 4.
+        memory_limit: Memory in GB for embeddings and tensors that are computed from them. If the
+            embeddings of all experts exceed a quarter of it, they are read expert by expert.
+            Tensors above an eighth of it are written to temporary files. Results do not depend on
+            it. Default: 4.
     """
 
     batch_size: int = 64
@@ -95,6 +96,9 @@ class FitSettings:
         Args:
             records: Number of records.
             features: Size of the embeddings.
+
+        Returns:
+            The number for which half of `memory_limit` suffices, at least 1.
         """
         is_encoded = self.adaptation == "linear-lora" and can_encode(records, features)
         copies = ENCODED_COPIES if is_encoded else WORKING_COPIES
@@ -107,9 +111,9 @@ class TrainSettings:
     """Tasks, data, cohorts and hyperparameters of a training run.
 
     Attributes:
-        tasks: Names of the paper's tasks and of own tasks; ``all`` selects every task that has
-            labels. Default: the own tasks, or every task that has labels if there are none.
-        own_tasks: Additional tasks, ``NAME:KIND``, ``NAME:regression:UNIT`` or
+        tasks: Names of the paper's tasks and of custom tasks; ``all`` selects every task that has
+            labels. Default: the custom tasks, or every task that has labels if there are none.
+        own_tasks: Custom tasks, ``NAME:KIND``, ``NAME:regression:UNIT`` or
             ``NAME:binary:POSITIVE``, as parsed by `enecg.tasks.parse_task`. They are always
             trained.
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
@@ -126,8 +130,9 @@ class TrainSettings:
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         folds: Table of folds that splits the records instead of a random draw of patients;
             repeats then differ only in their seeds. Default: None.
-        threads: Experts whose heads are trained at the same time on a CPU, with one CPU thread
-            each; 0 trains as many as there are cores. Results do not depend on it. Default: 0.
+        threads: Maximum number of experts whose heads are trained at the same time on a CPU, with
+            one CPU thread each; 0 selects the number of cores. Results do not depend on it.
+            Default: 0.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort; not used with `folds`. Default: 10,000.
         ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.

@@ -102,8 +102,9 @@ def _describe_folds(assignment: FoldAssignment, inputs: Inputs) -> tuple[str, ..
             "or not selected by --limit or --records."
         )
     if without_fold:
-        other = f", of which {unused:,} are in other folds" if unused else ""
+        # Records without embeddings are counted only in `unused`.
+        other = f"; {unused:,} records of {name} are in other folds" if unused else ""
         notes.append(
-            f"{without_fold:,} records of the data set are in no fold that is used{other}."
+            f"{without_fold:,} records of the cohort are in none of the selected folds{other}."
         )
     return tuple(notes)

@@ -22,8 +22,8 @@ LAYER_BYTES = 1 << 29
 
 def prediction_batch_size(encoder: QuantileBins | None) -> int:
     """Return the number of records per batch in inference, which is smaller with an encoding."""
-    parts = 1 if encoder is None else len(encoder.edges)  # values per feature
-    return max(1, PREDICTION_BATCH_SIZE // parts)
+    values_per_feature = 1 if encoder is None else len(encoder.edges)
+    return max(1, PREDICTION_BATCH_SIZE // values_per_feature)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class StackedData:
         return self._standardize(repeats, self.rows)
 
     def select_tasks(self, tasks: Int[Tensor, " task"]) -> "StackedData":
-        """Return the labels of some tasks, given by their positions."""
+        """Return the data with only the labels of some tasks, given by positions in `tasks`."""
         positions = tasks.tolist()
         if positions == list(range(len(self.tasks))):
             return self

@@ -63,7 +63,7 @@ class SweepSummary:
         tasks: Titles of the tasks.
         records: Number of records in the cohort, including those of the unused test patients.
         patients: Number of patients in the cohort, including the unused test patients.
-        weights: Weights by expert, such as ``"published"`` or ``"random:0"``.
+        weights: Weights by expert, such as ``"checkpoint"`` or ``"random:0"``.
         notes: Notes on the labels and the split.
         split: How patients are split into training, validation and test patients.
         finished: Time of completion in ISO 8601 format.

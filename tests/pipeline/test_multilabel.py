@@ -109,7 +109,7 @@ def test_label_lists_are_from_training_records_and_exclusions_are_counted(result
     assert targets["targets"]["pair"]["columns"] == ["slow", "old"]
     assert len(targets["thresholds"][ENSEMBLE]["findings"]) == 3
     assert (
-        "findings: excluded 1 labels (always), which no training record or every training record"
+        "findings: excluded 1 labels (always) that occur in none or all of the training records"
         in results.markdown
     )
 

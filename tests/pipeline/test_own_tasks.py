@@ -254,7 +254,7 @@ def test_records_without_embedding_are_reported(results: Results, store: Path, s
     with pytest.raises(UserError, match=r"no embeddings for 1 of 1 records"):
         read_run_features(results.folder, store, np.array([min(spoiled)]))
     without = replace(features, experts={"dlinear": features.experts["dlinear"]})
-    with pytest.raises(UserError, match=r"expects \d+ features of timesnet, none were given"):
+    with pytest.raises(UserError, match=r"expects \d+ features of timesnet, but got none"):
         load_predictor(results.folder).predict(without)
 
 
@@ -317,7 +317,8 @@ def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
 ):
     evaluated = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
     assert {score.task for score in evaluated.scores} == {"age"}
-    assert "Skipped without labels: heart_rate, fast, rhythm group, male" in evaluated.markdown
+    skipped = "Skipped tasks without labels: heart_rate, fast, rhythm group, male"
+    assert skipped in evaluated.markdown
     known = MimicIvEcg(elsewhere).labels()["age"]
     for prediction in evaluated.predictions:
         np.testing.assert_allclose(prediction.truth, known[prediction.record_id], rtol=1e-5)

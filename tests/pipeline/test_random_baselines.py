@@ -147,8 +147,8 @@ def test_missing_store_names_the_command_that_extracts_it(lab: SimpleNamespace, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baselines": "seed"}, "--baselines seed does not exist; use random or random:SEED"),
-        ({"baselines": "random:-1"}, "--baselines random:-1 does not exist"),
+        ({"baselines": "seed"}, "--baselines seed is not valid; use random or random:SEED"),
+        ({"baselines": "random:-1"}, "--baselines random:-1 is not valid"),
         (
             {"baselines": "random", "weights": ("random:0",)},
             "needs an expert with published weights.*have random weights or none",
