@@ -28,7 +28,7 @@ _NUMPY_TYPES: tuple[Any, ...] = (
     ),
 )
 
-_UNPACK = "unpack it and give the checkpoint inside"
+_UNPACK = "unpack it and pass the checkpoint inside"
 _EXPORT = "export the state_dict as safetensors"
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (
@@ -60,7 +60,7 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
         UserError: The file is in another format. The message names it and the remedy.
     """
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is not a regular file; give the file that contains the weights.")
+        raise UserError(f"{path} is not a regular file; pass the file that contains the weights.")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -91,7 +91,7 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
     if text and all(byte >= 32 or byte in b"\t\r\n" for byte in text):
         start = text.decode(errors="replace").splitlines()[0][:40]
         raise UserError(
-            f"{path} is a text file, not a checkpoint (it starts with {start!r}); give the file "
+            f"{path} is a text file, not a checkpoint (it starts with {start!r}); pass the file "
             "that contains the weights."
         )
     kind = "safetensors file" if path.suffix == ".safetensors" else "torch checkpoint"

@@ -46,13 +46,13 @@ class ExpertOption:
             if not at or "/" in expert or ":" in expert:
                 for_all.append(text)
             elif expert in overrides:
-                raise UserError(f"{option} names expert {expert!r} twice; give it one value.")
+                raise UserError(f"{option} names expert {expert!r} twice; set one value.")
             else:
                 overrides[expert] = value
         if len(for_all) > 1:
             raise UserError(
                 f"{option} has {len(for_all)} values for all experts ({', '.join(for_all)}); "
-                "give one, and the others as EXPERT@VALUE."
+                "pass one, and the others as EXPERT@VALUE."
             )
         return cls(option, for_all[0] if for_all else DEFAULTS[option], tuple(overrides.items()))
 

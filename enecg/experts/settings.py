@@ -137,6 +137,6 @@ def parse_settings(
                 f"{OPTION} {text}: {expert} has no setting {name!r}; available: {available}."
             )
         if name in parsed.get(expert, {}):
-            raise UserError(f"{OPTION} sets {expert}.{name} twice; give it one value.")
+            raise UserError(f"{OPTION} sets {expert}.{name} twice; set one value.")
         parsed.setdefault(expert, {})[name] = setting.check(value, f"{OPTION} {text}")
     return parsed

@@ -150,12 +150,12 @@ def find_weights(
     if choice == "published":
         if published is None:
             raise UserError(
-                f"No weights of {expert} are published; give a checkpoint with "
+                f"No weights of {expert} are published; pass a checkpoint with "
                 f"--weights {expert}@PATH, or untrained weights with --weights {expert}@random:0."
             )
         if isinstance(published, ManualFile):
             raise UserError(
-                f"The weights of {expert} are not on the hub; download {published} and give the "
+                f"The weights of {expert} are not on the hub; download {published} and pass the "
                 f"file with --weights {expert}@PATH, or use untrained weights with --weights "
                 f"{expert}@random:0."
             )
@@ -214,7 +214,7 @@ def download_weights(expert: str, file: HubFile, *, local_only: bool = False) ->
             raise UserError(
                 f"{file.repository}/{name}, which the weights of {expert} require, is not cached "
                 f"and could not be downloaded ({type(error).__name__}); connect to the hub and run "
-                f"enecg experts fetch {expert}, give a file with --weights {expert}@PATH, or use "
+                f"enecg experts fetch {expert}, pass a file with --weights {expert}@PATH, or use "
                 f"untrained weights with --weights {expert}@random:0."
             ) from error
 
@@ -222,10 +222,10 @@ def download_weights(expert: str, file: HubFile, *, local_only: bool = False) ->
     if path is None:
         raise UserError(
             f"{file}, the weights of {expert}, does not exist on the hub; "
-            f"give a file with --weights {expert}@PATH."
+            f"pass a file with --weights {expert}@PATH."
         )
-    # The repository need not have the companions. If a download fails, `download` raises an error,
-    # because the model could be different without the companion.
+    # Companions that the repository does not contain are skipped. If a download fails, `download`
+    # raises an error, because the model could be different without the companion.
     for companion in file.companions:
         download(companion)
     return path

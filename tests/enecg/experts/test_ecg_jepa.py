@@ -158,7 +158,7 @@ def test_published_weights_must_be_downloaded_manually(tmp_path: Path, tensors: 
     with pytest.raises(
         UserError,
         match=r"not on the hub; download multiblock_epoch100\.pth from https://github\.com/"
-        r"sehunfromdaegu/ECG_JEPA and give the file with --weights ecg-jepa@PATH",
+        r"sehunfromdaegu/ECG_JEPA and pass the file with --weights ecg-jepa@PATH",
     ):
         load_expert("ecg-jepa")
     load({"encoder": tensors}, tmp_path)
