@@ -170,7 +170,7 @@ def copy_store(
     """
     location = store_location(target, source.provenance)
     if str(location) == str(source.location):
-        raise StoreError(f"{location} is both source and target; give another target root.")
+        raise StoreError(f"{location} is both source and target; pass another target root.")
     with acquire(leases_folder(location), log=log) as lease:
         # Open the target only now, because it may have grown during the wait for the lease.
         target_store = _open_target(source, target, location, lease, reference)
