@@ -89,11 +89,11 @@ def check(
     for name in selected_findings:
         if name not in (*REASONS, *FINDINGS):
             available = ", ".join((*REASONS, *FINDINGS))
-            raise UserError(f"Unknown finding {name!r} in --only. Available: {available}.")
+            raise UserError(f"Unknown finding {name!r} in --only; available: {available}.")
     source = open_dataset(dataset, DecodeOptions(short_records, derive_leads))
     index = source.index()
     if not len(index):
-        raise UserError(f"{dataset} has no records. Give the root folder of the data set.")
+        raise UserError(f"{dataset} has no records; pass the root folder of the data set.")
     selected = select_records(
         index.record_id, limit=limit, records=records, sample=sample, seed=seed
     )

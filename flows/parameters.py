@@ -134,7 +134,7 @@ DeriveLeads = Annotated[
         "eight-lead records. Part of the store's identity.",
     ),
 ]
-Run = Annotated[Path, Parameter(group=DATA, help="Run folder, as given to enecg train --out.")]
+Run = Annotated[Path, Parameter(group=DATA, help="Run folder, as passed to enecg train --out.")]
 
 Store = Annotated[
     str,

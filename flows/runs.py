@@ -22,7 +22,7 @@ app: App = App(
     help="List, show, compare, export and serve finished runs.",
 )
 
-Folder = Annotated[Path, Parameter(help="Run folder, as given to train with --out.")]
+Folder = Annotated[Path, Parameter(help="Run folder, as passed to train with --out.")]
 Out = Annotated[
     Path | None,
     Parameter(help="Write to this .md, .csv or .html file instead of the terminal."),

@@ -25,7 +25,7 @@ def check_index(dataset: Dataset) -> Iterator[Finding]:
     if len(index):
         yield Finding("data set: index", "ok", text)
     else:
-        yield Finding("data set: index", "failed", text, "give the root folder of the data set")
+        yield Finding("data set: index", "failed", text, "pass the root folder of the data set")
 
 
 def check_records(dataset: Dataset) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ def test_user_errors_exit_with_2_and_a_message(synthetic_dir: Path, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/record_list.csv").write_text("subject_id,study_id,ecg_time,path\n")
     for arguments, message in (
-        ((dataset, "--only", "ugly"), "Unknown finding 'ugly' in --only. Available: missing_file"),
+        ((dataset, "--only", "ugly"), "Unknown finding 'ugly' in --only; available: missing_file"),
         ((dataset, "--out", tmp_path / "file" / "wrong.csv"), "cannot be written"),
         ((dataset, "--at-most", "120"), "120"),
         ((f"mimic-iv-ecg:{tmp_path / 'none'}",), "none"),
