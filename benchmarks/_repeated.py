@@ -37,7 +37,7 @@ class RepeatedRecords:
     def read(self, row: int) -> np.ndarray:
         return self.source.read(row % self.files)
 
-    def leads(self, row: int) -> Any:
+    def read_leads(self, row: int) -> Any:
         raise NotImplementedError
 
     def labels(self) -> Any:

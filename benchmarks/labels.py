@@ -63,7 +63,7 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak": peak, "found": found}))
         return
     if arguments.folder.exists():
-        parser.error(f"{arguments.folder} exists; give a new folder, which is removed at the end.")
+        parser.error(f"{arguments.folder} exists; pass a new folder, which is removed at the end.")
     arguments.folder.mkdir(parents=True)
     try:
         measure(arguments.folder, sorted(arguments.millions))

@@ -46,7 +46,7 @@ class IndexOnly:
     def read(self, row: int) -> Any:
         raise NotImplementedError
 
-    def leads(self, row: int) -> Any:
+    def read_leads(self, row: int) -> Any:
         raise NotImplementedError
 
     def labels(self) -> Any:
