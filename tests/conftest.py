@@ -34,6 +34,18 @@ def _unchanged(folder: Path) -> Iterator[Path]:
     assert list_files(folder) == before, f"a test has changed {folder}, which all tests share"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_waits() -> Iterator[None]:
+    """Poll leases often, and do not wait until written files are on the disk.
+
+    Only a power failure shows whether a file was synchronized, which no test simulates.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stores.lease.POLL_SECONDS", 0.02)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A synthetic data set of 30 patients, with every kind of unreadable record."""
@@ -86,11 +98,15 @@ def s3_server() -> Iterator[str]:
     """
     # Imported here because most tests do not use S3.
     import boto3
+    from moto import backends
     from moto.server import ThreadedMotoServer
 
     server = None
     address = os.environ.get("ENECG_TEST_S3")
     if address is None:
+        # moto lists its package's folders for each request, which takes a third of its time.
+        modules = list(backends.list_of_moto_modules())
+        backends.list_of_moto_modules = lambda: iter(modules)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()

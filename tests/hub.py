@@ -27,7 +27,7 @@ class Hub(ThreadingHTTPServer):
 def serve_hub() -> Iterator[Hub]:
     """Run a hub during a ``with`` block."""
     with Hub() as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        threading.Thread(target=hub.serve_forever, args=[0.01], daemon=True).start()
         yield hub
         hub.shutdown()
 

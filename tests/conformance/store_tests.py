@@ -341,8 +341,19 @@ class StoreTests:
         np.testing.assert_array_equal(after.read(np.array(kept)), random_rows(0)[kept])
         assert isinstance(after.array("embedding"), zarr.Array)
 
-    @pytest.mark.parametrize("moment", ["before the check", "after the check"])
-    @pytest.mark.parametrize("action", ["create", "grow"])
+    @pytest.mark.parametrize(
+        ("ids", "action", "moment"),
+        [
+            (integer_ids, "create", "before the check"),
+            (text_ids, "create", "after the check"),
+            (text_ids, "grow", "before the check"),
+            (integer_ids, "grow", "after the check"),
+            pytest.param(text_ids, "create", "before the check", marks=pytest.mark.slow),
+            pytest.param(integer_ids, "create", "after the check", marks=pytest.mark.slow),
+            pytest.param(integer_ids, "grow", "before the check", marks=pytest.mark.slow),
+            pytest.param(text_ids, "grow", "after the check", marks=pytest.mark.slow),
+        ],
+    )
     def test_creation_or_growth_by_a_stale_holder_raises_and_keeps_ids(
         self, root: str, ids: Ids, action: str, moment: str, monkeypatch: pytest.MonkeyPatch
     ):

@@ -33,7 +33,7 @@ def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
     [
         ("prefect_command.py", ["config", "view"], "PREFECT_PROFILE="),
         ("prefect_plugin.py", ["version"], "Version:"),
-        ("environment.py", ["version"], "Version:"),
+        pytest.param("environment.py", ["version"], "Version:", marks=pytest.mark.slow),
     ],
 )
 def test_other_prefect_commands_work_if_the_plugin_is_broken(

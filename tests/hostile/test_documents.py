@@ -194,7 +194,6 @@ def test_invalid_lease_expires(value: Any, root: str, monkeypatch: pytest.Monkey
         record = json.loads(LeaseRecord.for_this_process(45.0).json()) | {"machine": "elsewhere"}
         value = json.dumps(record | value).encode()
     folder.root.write(f"{folder.key}/00000050.json", value)
-    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
     with acquire(folder, expire_seconds=0.2) as lease:
         assert lease.ticket.number == 51
 
@@ -214,7 +213,6 @@ def test_highest_number_of_a_lease_does_not_lock_the_store(
     (store,) = open_stores(any_root).stores
     folder = leases_folder(store.location)
     folder.root.write(f"{folder.key}/{number}.json", b"{}")
-    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
     for _ in range(3):
         with acquire(folder, expire_seconds=0.2) as lease:
             lease.ticket.check()

@@ -193,7 +193,6 @@ def test_irregular_lease_does_not_lock_the_store(
     for file in folder.iterdir():
         file.unlink()
     READERS[kind](folder / "00000005.json", outside / "precious.txt")
-    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
     before = contents(outside)
     acquire(leases_folder(store.location), expire_seconds=0.1).release()
     with writable_store(root) as opened:
@@ -226,7 +225,6 @@ def test_obstacle_in_place_of_the_next_lease_does_not_block(
     (store,) = open_stores(root).stores
     folder = leases_folder(store.location)
     READERS[kind](Path(str(folder)) / "00000002.json", outside / "precious.txt")
-    monkeypatch.setattr("stores.lease.POLL_SECONDS", 0.05)
     before = contents(outside)
     with acquire(folder, expire_seconds=0.2) as lease:
         assert lease.ticket.number == 3

@@ -22,6 +22,7 @@ from pipeline.datasets.mimic_tables.engine import fetch, open_engine
 from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
 
 PATIENTS = 40
+FEW_ITEMS, MANY_ITEMS = (50971, 50822), tuple(range(50960, 50980))
 RULES = [LabelRules(), LabelRules(match="nearest", window_hours=30, abnormal="range")]
 
 Layout = Callable[[int, int], None]
@@ -79,6 +80,7 @@ def layout(monkeypatch: pytest.MonkeyPatch) -> Layout:
     return set_layout
 
 
+SEEDS = [seed if seed < 4 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(12)]
 LAYOUTS = [(1, 2500), (2, 2500), (4, 10_000), (2, 60_000), (4, 8 << 20)]
 
 
@@ -103,8 +105,15 @@ def test_labels_do_not_depend_on_threads_blocks_or_compression(
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("items", [(50971, 50822), tuple(range(50960, 50980))], ids=len)
-@pytest.mark.parametrize("criterion", ["flag", "range"])
+@pytest.mark.parametrize(
+    ("criterion", "items"),
+    [
+        ("flag", FEW_ITEMS),
+        ("range", MANY_ITEMS),
+        pytest.param("flag", MANY_ITEMS, marks=pytest.mark.slow),
+        pytest.param("range", FEW_ITEMS, marks=pytest.mark.slow),
+    ],
+)
 def test_earlier_of_tied_rows_is_used_in_any_layout(
     tmp_path: Path, items: tuple[int, ...], criterion: Criterion, layout: Layout
 ) -> None:
@@ -125,8 +134,17 @@ def test_earlier_of_tied_rows_is_used_in_any_layout(
         assert (labels["potassium_mmol_l"] == 4.0).all()
 
 
-@pytest.mark.parametrize("rules", RULES, ids=["first", "nearest"])
-@pytest.mark.parametrize("scheduler", ["threads", "processes", "synchronous"])
+@pytest.mark.parametrize(
+    ("scheduler", "rules"),
+    [
+        ("threads", RULES[0]),
+        ("processes", RULES[1]),
+        ("synchronous", RULES[0]),
+        pytest.param("threads", RULES[1], marks=pytest.mark.slow),
+        pytest.param("processes", RULES[0], marks=pytest.mark.slow),
+        pytest.param("synchronous", RULES[1], marks=pytest.mark.slow),
+    ],
+)
 def test_dask_gives_the_same_labels(
     ecgs: pd.DataFrame, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
 ) -> None:
@@ -158,7 +176,7 @@ def test_selected_result_matches_exhaustive_search(
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_invalid_rows_are_skipped_and_counted_in_any_layout(
     tmp_path: Path, name: str, seed: int, layout: Layout
 ) -> None:
@@ -175,7 +193,7 @@ def test_invalid_rows_are_skipped_and_counted_in_any_layout(
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
     tmp_path: Path, name: str, seed: int, layout: Layout
 ) -> None:

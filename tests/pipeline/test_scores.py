@@ -100,7 +100,10 @@ def score_chance(*constant: TaskPredictions) -> tuple[Score, dict[str, Measure]]
     return score, {measure.metric: measure for measure in score.others}
 
 
-@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+@pytest.mark.parametrize(
+    "share",
+    [0.2, pytest.param(0.5, marks=pytest.mark.slow), pytest.param(0.05, marks=pytest.mark.slow)],
+)
 def test_chance_is_the_expected_score_of_predictions_drawn_by_training_shares(share: float):
     rng = np.random.default_rng(0)
     truth = (rng.random(400) < share).astype(int)

@@ -13,21 +13,21 @@ assert [get_definition(name).name for name in list_experts()]
 """
 
 
-def find_imported(statements: str, modules: set[str]) -> set[str]:
-    """Return the modules, of the given ones, that statements import in a new process."""
-    code = f"{statements}\nimport sys; print(*sorted({modules} & sys.modules.keys()))"
+def find_imported(modules: set[str], *steps: str) -> list[set[str]]:
+    """Run statements in a new process; return which of the modules are imported after each step."""
+    report = f"import sys; print(*sorted({modules} & sys.modules.keys()))"
+    code = "\n".join(f"{statements}\n{report}" for statements in steps)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 def test_training_imports_slow_libraries_only_where_it_uses_them():
-    assert find_imported("import pipeline.train", SLOW) == set()
-    both = "import pipeline.train, pipeline.report.page"
-    assert find_imported(both, SLOW) == {"matplotlib", "sklearn"}
+    steps = ("import pipeline.train", "import pipeline.report.page")
+    assert find_imported(SLOW, *steps) == [set(), {"matplotlib", "sklearn"}]
 
 
 def test_definitions_of_experts_are_read_without_torch_and_scipy():
-    assert find_imported(READ_DEFINITIONS, {*SLOW, "torch", "scipy", "numpy"}) == set()
+    assert find_imported({*SLOW, "torch", "scipy", "numpy"}, READ_DEFINITIONS) == [set()]
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ from flows.cli import enecg
 from flows.run_app import run_app
 assert run_app(enecg(), {arguments}) == 2
 """
-    assert find_imported(statements, {*SLOW, "torch"}) == set()
+    assert find_imported({*SLOW, "torch"}, statements) == [set()]

@@ -43,11 +43,6 @@ from stores.opening import open_store
 from stores.regular_files import read_open_file
 
 
-@pytest.fixture(autouse=True)
-def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.02)
-
-
 @pytest.fixture(params=["disk", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "disk" else request.getfixturevalue("s3_root")

@@ -22,7 +22,9 @@ def random_walks(count: int) -> torch.Tensor:
     return 0.01 * torch.randn(count, 12, 5000, generator=generator).cumsum(-1)
 
 
-@pytest.mark.parametrize("name", ["dlinear", "timesnet", "moment"])
+@pytest.mark.parametrize(
+    "name", ["dlinear", "timesnet", pytest.param("moment", marks=pytest.mark.slow)]
+)
 def test_lower_precision_changes_an_embedding_by_its_rounding(name: str):
     ecg = random_walks(1)
     with torch.inference_mode():

@@ -204,7 +204,7 @@ for choice in sys.argv[1:]:
 def test_weights_and_companions_are_downloaded_from_a_mirror_once(tmp_path: Path):
     revisions = {"published": "main", "hub:lab/model@v2/weights.safetensors": "v2"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     _Hub.requests.clear()
     environment = os.environ | {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
