@@ -180,7 +180,7 @@ class Location:
         return Location(self.root, f"{self.key}/{part}".strip("/"))
 
     def __str__(self) -> str:
-        return f"{self.root.url}/{self.key}".rstrip("/")
+        return f"{self.root.url.rstrip('/')}/{self.key}".rstrip("/") or "/"
 
     @property
     def name(self) -> str:

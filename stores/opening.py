@@ -215,7 +215,7 @@ def resolve(url: str | Path) -> ResolvedUrl:
         The root, and its stores or the one store.
 
     Raises:
-        StoreError: There is no store at or below the URL.
+        StoreError: There is no store at or below the URL, or the URL is too short for a store.
     """
     target = locate(url)
     with translate_errors(target):
@@ -227,8 +227,15 @@ def resolve(url: str | Path) -> ResolvedUrl:
                     "or the URL of one store."
                 )
             return ResolvedUrl(target, found, is_single_store=False)
-    root_url, *parts = str(target).rsplit("/", STORE_DEPTH)
-    root = location = locate(root_url)
+    scheme, separator, path = str(target).rpartition("://")
+    root_path, *parts = path.rsplit("/", STORE_DEPTH)
+    if len(parts) < STORE_DEPTH:
+        raise StoreError(
+            f"{target} contains a zarr.json but is not a store, whose URL has the form "
+            "ROOT/NAME/VERSION/EXPERT/IDENTITY; use the URL of a store, or of a root without a "
+            "zarr.json."
+        )
+    root = location = locate(f"{scheme}{separator}{root_path or '/'}")
     for part in parts:
         location /= part
     try:

@@ -2,7 +2,9 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from stores import creation
 from stores.errors import StoreError
 from stores.local_zarr import FencedLocalStore
 from stores.locate import locate
-from stores.opening import open_store, open_stores
+from stores.opening import open_store, open_stores, resolve
 from stores.url import check_url
 
 
@@ -70,6 +72,31 @@ def test_open_stores_reports_a_store_without_group_metadata(tmp_path: Path):
     damage(store.location, "zarr.json", None)
     (error,) = open_stores(tmp_path, "ludb/1.0.1").errors
     assert "its zarr.json is missing" in str(error)
+
+
+@pytest.fixture
+def near_root() -> Iterator[Path]:
+    """A folder two levels below `/`."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_group_too_near_to_the_root_or_bucket_is_not_a_store(near_root: Path, s3_server: str):
+    for url in (str(near_root), f"file://{near_root}", f"s3://lab/{near_root.name}"):
+        folder = locate(url)
+        folder.root.write("zarr.json", b"{}")
+        with pytest.raises(StoreError, match=f"^{folder} contains a zarr.json but is not a store"):
+            resolve(url)
+
+
+def test_store_can_be_four_levels_below_the_root_of_the_file_system(near_root: Path):
+    folder = near_root / "dlinear" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "zarr.json").write_text("garbage")
+    resolved = resolve(folder)
+    assert str(resolved.root) == "/"
+    (error,) = resolved.found.errors
+    assert str(error).startswith(f"{folder} is damaged")
 
 
 def test_root_that_is_a_file_raises_store_error(tmp_path: Path):
