@@ -229,21 +229,20 @@ def _copy_rows(
         if not (new_status != ABSENT).any():
             continue
         target.track_shard(shard)
-        status = target.status(shard)
-        copy_data = (new_status == WHOLE) & (status != WHOLE)
-        copy_reason = (new_status >= FIRST_REASON) & (status == ABSENT)
-        if copy_data.any() or copy_reason.any():
-            embedding = target.read_shard(shard)
-            try:
+        try:
+            status = target.status(shard)
+            copy_data = (new_status == WHOLE) & (status != WHOLE)
+            copy_reason = (new_status >= FIRST_REASON) & (status == ABSENT)
+            already_present += int(((new_status != ABSENT) & ~copy_data & ~copy_reason).sum())
+            if copy_data.any() or copy_reason.any():
+                embedding = target.read_shard(shard)
                 embedding[copy_data] = source.read(rows[copy_data])
-            except DamagedStore as error:
-                damaged.append(str(error))
-            else:
                 status = np.where(copy_data | copy_reason, new_status, status)
                 _write_and_compare(target, shard, embedding, status)
                 whole += int(copy_data.sum())
                 failed += int(copy_reason.sum())
-        already_present += int(((new_status != ABSENT) & ~copy_data & ~copy_reason).sum())
+        except (DamagedStore, UnsafeFile) as error:
+            damaged.append(str(error))
         done += int((new_status != ABSENT).sum())
         if progress is not None:
             progress(done, total)

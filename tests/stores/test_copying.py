@@ -176,6 +176,20 @@ def test_skips_and_reports_damaged_rows(roots: tuple[str, str]):
     assert target.status().tolist() == [0, 0, 0, 0, 1, 3, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize("key", ["embedding/c/1/0", "status/c/1"])
+def test_skips_a_damaged_shard_of_the_target_and_counts_the_copied_rows(tmp_path: Path, key: str):
+    fill(str(tmp_path / "a"))
+    with writable_store(tmp_path / "b") as target:
+        target.write_shard(1, random_rows(1), np.array([1, 0, 0, 0], np.uint8))
+    damage(target.location, key, b"x")
+    (done,) = run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (done.whole, done.failed) == (5, 0)
+    (message,) = done.damaged
+    assert f"{target.location} is damaged" in message
+    after = open_store(target.location)
+    assert [after.status(shard).tolist() for shard in (0, 2)] == [[1, 1, 1, 1], [1, 0]]
+
+
 def test_matches_failure_reasons_by_name(roots: tuple[str, str]):
     fill(roots[0])
     options = {**LAYOUT, "reasons": ["unreadable", "too_short", "flat_lead"]}
