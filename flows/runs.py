@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from flows.help_examples import example
-from flows.output import print_text
+from flows.output import log_to_stderr, print_text
+from flows.run_app import ExitCode
 from flows.tables import format_table
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ def list_runs(
         Path, Parameter(help="Folder that contains runs, directly or up to three levels below.")
     ],
     /,
-) -> None:
-    """List the runs in a folder: data set, experts, date, and EnECG's scores."""
+) -> int:
+    """List the runs in a folder: data set, experts, date, and EnECG's scores.
+
+    Returns:
+        Exit code 1 if a run cannot be read, else 0.
+    """
     from enecg.errors import UserError
     from pipeline.report import comparison
     from pipeline.runs.find_runs import find_runs
@@ -89,7 +94,8 @@ def list_runs(
     elif not errors:
         print_text(f"No runs in {folder}.")
     for message in errors:
-        print_text(message)
+        log_to_stderr(message)
+    return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
 
 
 @app.command(help_epilogue=example("runs show"))

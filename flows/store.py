@@ -46,7 +46,11 @@ Url = Annotated[
 
 @app.command(name="ls", help_epilogue=example("store ls"))
 def list_stores(url: Url, /) -> int:
-    """List stores with their provenance, row counts, size and current writer."""
+    """List stores with their provenance, row counts, size and current writer.
+
+    Returns:
+        Exit code 1 if a store cannot be read, else 0.
+    """
     from stores.layout import dataset_name
 
     counted, errors = _count_stores(url)
@@ -65,7 +69,7 @@ def list_stores(url: Url, /) -> int:
     head = "data set,expert,weights,pooling,dtype,rows,complete,missing,failed,size,identity,writer"
     if rows:
         print_text("\n".join(format_table(head.split(","), rows)))
-    return _print_errors(errors)
+    return _log_errors(errors)
 
 
 @app.command(help_epilogue=example("store show"))
@@ -75,14 +79,18 @@ def show(
     *,
     failed: Annotated[bool, Parameter(help="List every failed record with its reason.")] = False,
 ) -> int:
-    """Show the provenance, row counts, runs with their rates, and current writer of stores."""
+    """Show the provenance, row counts, runs with their rates, and current writer of stores.
+
+    Returns:
+        Exit code 1 if a store cannot be read, else 0.
+    """
     counted, errors = _count_stores(url)
     for store, counts in counted:
         lines = store_report.describe(store, counts)
         if failed:
             lines += store_report.failed_records(store)
         print_text("\n".join(lines), end="\n\n")
-    return _print_errors(errors)
+    return _log_errors(errors)
 
 
 @app.command(help_epilogue=example("store verify"))
@@ -127,7 +135,9 @@ def verify(
             "in: enecg store verify URL --recompute --dataset SOURCE:FOLDER."
         )
     resolved = resolve(url)
-    damaged = _print_errors(resolved.found.errors) != ExitCode.OK
+    damaged = bool(resolved.found.errors)
+    for unreadable in resolved.found.errors:
+        print_text(unreadable)
     for store in resolved.found.stores:
         try:
             result = _verify(store, repair)
@@ -253,9 +263,9 @@ def _count_stores(
     return counted, errors
 
 
-def _print_errors(errors: Sequence[StoreError]) -> ExitCode:
+def _log_errors(errors: Sequence[StoreError]) -> ExitCode:
     for error in errors:
-        print_text(error)
+        log_to_stderr(str(error))
     return ExitCode.ISSUES_FOUND if errors else ExitCode.OK
 
 

@@ -45,14 +45,15 @@ def test_ls_lists_data_set_experts_date_and_scores(folder: Path, run_enecg):
     assert second.startswith(str(folder / "second"))
 
 
-def test_ls_reports_unreadable_runs_after_the_others(tmp_path: Path, run_enecg):
+def test_ls_reports_unreadable_runs_to_stderr_and_exits_with_1(tmp_path: Path, run_enecg):
     make_run(tmp_path / "good")
     (make_run(tmp_path / "old") / "results.json").write_text("[]")
     listing = run_enecg("runs", "ls", tmp_path)
-    assert listing.code == 0
-    assert listing.out_lines[1].startswith(str(tmp_path / "good"))
+    assert listing.code == 1
+    _, good = listing.out_lines
+    assert good.startswith(str(tmp_path / "good"))
     damaged = tmp_path / "old" / "results.json"
-    assert f"{damaged} is damaged or was written by another version" in listing.out_lines[2]
+    assert f"{damaged} is damaged or was written by another version" in listing.err
 
 
 def test_show_prints_settings_stores_and_tables(folder: Path, tmp_path: Path, run_enecg):

@@ -45,8 +45,8 @@ def test_ls_lists_counts_writers_and_damaged_stores(tmp_path: Path, run_enecg):
     line = listing.out_lines[1].split()
     assert line[:9] == ["ludb/1.0.1", "dlinear", "random:0", "-", "float16", "10", "6", "3", "1"]
     assert good.identity in line
-    assert str(bad.location) in listing.out_lines[2]
-    assert "is damaged" in listing.out_lines[2]
+    assert len(listing.out_lines) == 2
+    assert listing.err.startswith(f"{bad.location} is damaged")
     assert run_enecg("store", "ls", tmp_path).out_lines[1].endswith("  -")
     single = run_enecg("store", "ls", good.location)
     assert (single.code, len(single.out_lines)) == (0, 2)
@@ -66,6 +66,17 @@ def test_show_prints_provenance_runs_and_failures(tmp_path: Path, run_enecg):
     filled_store(tmp_path, expert="tempo")
     both = run_enecg("store", "show", tmp_path).out_lines
     assert sum(line.startswith(str(tmp_path)) for line in both) == 2
+
+
+def test_show_reports_unreadable_stores_to_stderr_and_exits_with_1(tmp_path: Path, run_enecg):
+    good = filled_store(tmp_path)
+    bad = filled_store(tmp_path, expert="tempo")
+    damage(bad.location, "zarr.json", b"garbage")
+    shown = run_enecg("store", "show", tmp_path)
+    assert shown.code == 1
+    assert shown.out.startswith(str(good.location))
+    assert str(bad.location) not in shown.out
+    assert shown.err.startswith(f"{bad.location} is damaged")
 
 
 def test_show_skips_incomplete_run_records(tmp_path: Path, run_enecg):

