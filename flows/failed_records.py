@@ -79,14 +79,17 @@ def write_failed(records: Sequence[FailedRecord], file: Path) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.touch(mode=0o600)
-        with partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("record_id", "expert", "reason", "detail"))
-            for record in records:
-                row = (str(record.record_id), record.expert, record.reason, record.detail)
-                writer.writerow(map(csv_cell, row))
-        partial.replace(file)
+        try:
+            partial.touch(mode=0o600)
+            with partial.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream, lineterminator="\n")
+                writer.writerow(("record_id", "expert", "reason", "detail"))
+                for record in records:
+                    row = (str(record.record_id), record.expert, record.reason, record.detail)
+                    writer.writerow(map(csv_cell, row))
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{file} cannot be written ({error.strerror}); check the folder of ENECG_PAGES_ROOT."
