@@ -89,6 +89,9 @@ def neighbors(
 
 
 def _labels(labels: "pd.DataFrame", record: int | str) -> tuple[str, ...]:
+    # A store can contain records that are no longer in the data set.
+    if record not in labels.index:
+        return ("-",) * labels.shape[1]
     values = labels.loc[record]
     return tuple("-" if value != value else _short(value) for value in values)
 

@@ -84,6 +84,24 @@ def test_command_prints_neighbors_with_their_labels(
     assert len(lines) == 2
 
 
+def test_command_prints_neighbors_that_the_data_set_no_longer_contains(
+    root: Path, synthetic_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for path in synthetic_dir.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (store,) = select_stores(root, None, ["measurements"])
+    record = complete_records(store)[0]
+    records = tmp_path / "record_list.csv"
+    head, *lines = records.read_text().splitlines()
+    records.unlink()
+    records.write_text("\n".join([head, *(line for line in lines if f",{record}," in line), ""]))
+    arguments = ["store", "neighbors", str(root), str(record), "--experts", "measurements"]
+    assert run_app(enecg(), [*arguments, "--dataset", f"mimic-iv-ecg:{tmp_path}"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert {cell for line in lines for cell in line.split()[4:]} == {"-"}
+
+
 def test_user_errors_are_reported(root: Path, synthetic_dir: Path, tmp_path: Path):
     out, dataset = tmp_path / "map.html", f"mimic-iv-ecg:{synthetic_dir}"
     with pytest.raises(UserError, match="--color requires --dataset"):
