@@ -23,6 +23,7 @@ from stores.opening import FORMAT, open_store, open_with
 from stores.record_ids import (
     UNWRITTEN,
     RecordIds,
+    as_ids,
     encode_chunk,
     is_text,
     is_unwritten,
@@ -131,9 +132,11 @@ def create_or_grow(
 
     Raises:
         StoreError: The store is damaged, has another format or cannot be written; or the ids and
-            those of the store have different types.
+            those of the store have different types, or an id is too large for int64.
         LeaseLost: Another process has taken over the lease.
     """
+    # NumPy converts the concatenation of unsigned ids and int64 to float64.
+    record_id = as_ids(record_id)
     shard_rows = shard_rows or default_shard_rows(len(record_id))
     with translate_errors(location):
         zarr_store = location.root.zarr_writer(ticket.staging.key)

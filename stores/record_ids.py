@@ -12,10 +12,16 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from numcodecs.vlen import VLenUTF8
 
+from stores.errors import StoreError
+
 RecordIds = Shaped[np.ndarray, " record"]
 """Ids of shape (N,), dtype int64 or ``U``."""
 UNWRITTEN: dict[str, Any] = {"int64": -1, "string": ""}
 """Fill value of rows without an id, by Zarr data type."""
+
+
+class InvalidIds(StoreError, ValueError):
+    """An id is too large for int64."""
 
 
 def as_ids(values: Any) -> RecordIds:
@@ -28,13 +34,18 @@ def as_ids(values: Any) -> RecordIds:
         An array of dtype int64 or ``U``.
 
     Raises:
+        InvalidIds: An integer is 2**63 or larger.
         TypeError: The values are neither integers nor text.
     """
     array = np.asarray(values)
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind in "iu" or (array.dtype.kind == "f" and not array.size):
-        return array.astype(np.int64)
+        if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+            raise InvalidIds(
+                f"The id {array.max()} is 2**63 or larger; use smaller integers, or text."
+            )
+        return array.astype(np.int64, copy=False)
     # pandas returns text as Python objects, and zarr-python as NumPy's `StringDType`.
     items = array.tolist()
     if not all(isinstance(item, str) for item in items):

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
-from stores.record_ids import RecordIds, is_text
+from stores.record_ids import RecordIds, as_ids, is_text
 
 if TYPE_CHECKING:
     from pipeline.waveforms.lead_signals import LeadSignals
@@ -56,6 +56,11 @@ class RecordIndex:
 
     record_id: RecordIds
     patient_id: RecordIds
+
+    def __post_init__(self) -> None:
+        # Data sets of other packages may have ids of other integer types.
+        for name in ("record_id", "patient_id"):
+            object.__setattr__(self, name, as_ids(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.record_id)

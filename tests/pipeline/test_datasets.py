@@ -10,13 +10,14 @@ from written_records import read_ecgs, write_record
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
-from pipeline.datasets.base import LABEL_COLUMNS, Dataset
+from pipeline.datasets.base import LABEL_COLUMNS, Dataset, RecordIndex
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.registry import open_dataset
 from pipeline.labels import make_labels
 from pipeline.synthetic.markers import MARKER, UNFINISHED_MARKER
 from pipeline.waveforms.errors import UnreadableRecord
+from stores.errors import StoreError
 from stores.record_ids import is_text
 
 
@@ -231,6 +232,15 @@ def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> 
         np.testing.assert_allclose(ecg[3], -(ecg[0] + ecg[1]) / 2, atol=6e-4)
         amplitudes.append(np.percentile(ecg[10], 99.8) - np.median(ecg[10]))
     assert 0.9 < np.median(amplitudes) < 2, "R wave in V5"
+
+
+def test_unsigned_ids_of_a_data_set_are_converted_exactly_or_are_an_error() -> None:
+    ids = np.array([2**53 + 1, 2**63 - 1], np.uint64)
+    index = RecordIndex(ids, ids[::-1])
+    assert index.record_id.dtype == index.patient_id.dtype == np.int64
+    assert index.patient_id.tolist() == [2**63 - 1, 2**53 + 1]
+    with pytest.raises(StoreError, match=f"The id {2**63} is"):
+        RecordIndex(ids, ids + np.uint64(1))
 
 
 def test_unfinished_synthetic_data_set_is_rejected(tmp_path: Path) -> None:

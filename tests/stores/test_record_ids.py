@@ -54,6 +54,21 @@ def test_as_ids_accepts_only_integers_and_text():
             as_ids(wrong)
 
 
+def test_unsigned_ids_are_stored_exactly_or_are_an_error(tmp_path: Path):
+    ids = np.array([2**53 + 1, 2**63 - 1], np.uint64)
+    with writable_store(tmp_path / "a", ids) as store:
+        assert store.record_id.tolist() == ids.tolist()
+    # Readers of run folders convert a `ValueError` to an error that names the file.
+    for error in (StoreError, ValueError):
+        with pytest.raises(error, match=f"The id {2**63} is 2\\*\\*63 or larger"):
+            as_ids(np.array([5, 2**63], np.uint64))
+    with (
+        pytest.raises(StoreError, match=r"is 2.* or larger"),
+        writable_store(tmp_path / "b", ids + np.uint64(1)),
+    ):
+        pass
+
+
 def test_ids_are_stored_as_little_endian_int64_or_zarr_strings(tmp_path: Path):
     for data_type, ids in (("int64", integer_ids(range(3))), ("string", text_ids(range(3)))):
         with writable_store(tmp_path / data_type, ids) as store:
