@@ -271,7 +271,7 @@ def test_error_names_experts_whose_records_all_failed(
         # The stores are as empty as before, although this run computes nothing.
         again = extract_again()
         assert again is not None
-        assert "failed in an earlier run; --retry-failed retries them" in again
+        assert "failed in an earlier run; retry them with --retry-failed" in again
 
 
 def test_one_new_unreadable_record_is_not_an_error(tmp_path: Path):
