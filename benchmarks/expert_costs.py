@@ -107,8 +107,10 @@ def main() -> None:
     ecg = synthetic_ecgs(max(arguments.records, arguments.batch), device)
     for name in arguments.experts:
         expert = load_expert(name, "random:0", precision=arguments.precision)
-        assert isinstance(expert, torch.nn.Module)
-        expert.to(device)
+        parameters = 0
+        if isinstance(expert, torch.nn.Module):
+            expert.to(device)
+            parameters = sum(parameter.numel() for parameter in expert.parameters())
 
         def embed(ecg: torch.Tensor, expert: Expert = expert) -> None:
             for part in ecg.split(arguments.batch):
@@ -125,7 +127,6 @@ def main() -> None:
             operators = profile_shares(expert, ecg[: arguments.batch])
         rate, peak = statistics.median(rates), statistics.median(peaks)
         share = flops * rate / peak
-        parameters = sum(parameter.numel() for parameter in expert.parameters())
         print(
             f"| {name} | {parameters:,} | {flops / 1e9:.3g} "
             f"| {2 * expert.spec.embedding_size / 1e3:.1f} | {rate:.3g} "

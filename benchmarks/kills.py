@@ -52,6 +52,9 @@ class ConstantDataset:
     def read(self, row: int) -> np.ndarray:
         return np.full((12, 5000), 100 + row, np.float32)
 
+    def read_leads(self, row: int) -> Any:
+        raise AssertionError("extraction must not read leads as stored")
+
     def labels(self) -> Any:
         raise AssertionError("extraction must not read labels")
 
@@ -215,8 +218,10 @@ def main() -> None:
     print(f"rows that differ       {tally.differing}")
     print(f"rows computed          {tally.computed}, of which {tally.needed} were needed")
     report_ratio(f"{tally.kills} kills", tally.computed / tally.needed, "rows computed", "needed")
-    print(f"repeated rows per kill {repeated / tally.kills:.1f}, computed again after the kill")
-    print(f"seconds lost per kill  {repeated / tally.kills * options.seconds_per_row:.3f}")
+    if tally.kills:
+        per_kill = repeated / tally.kills
+        print(f"repeated rows per kill {per_kill:.1f}, computed again after the kill")
+        print(f"seconds lost per kill  {per_kill * options.seconds_per_row:.3f}")
 
 
 if __name__ == "__main__":

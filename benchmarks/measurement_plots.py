@@ -33,7 +33,7 @@ class RecordErrors:
         false: Detected beats without a mark, between the first and the last mark.
         rr_error: Error of the mean RR interval in ms.
         largest: Largest absolute difference between a beat's distance from its mark and the median
-            distance of the record, in ms.
+            distance of the record, in ms; 0 if no beat matches a mark.
         found: Positions of the detected beats in samples.
     """
 
@@ -85,7 +85,7 @@ def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:
         len(reference) - len(matched),
         int((between & ~np.isin(np.arange(len(found)), matched)).sum()),
         MILLISECONDS * abs(rr - np.diff(reference).mean()),
-        MILLISECONDS * float(np.abs(distances - np.median(distances)).max()),
+        MILLISECONDS * float(np.abs(distances - np.median(distances)).max()) if matched else 0.0,
         found,
     )
 

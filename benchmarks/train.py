@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,9 @@ class NoiseDataset:
         return RecordIndex(self.ids, self.ids)
 
     def read(self, row: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def read_leads(self, row: int) -> Any:
         raise NotImplementedError
 
     def labels(self) -> pd.DataFrame:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,9 @@ class SyntheticDataset:
         return RecordIndex(self.ids, self.ids)
 
     def read(self, row: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def read_leads(self, row: int) -> Any:
         raise NotImplementedError
 
     def labels(self) -> pd.DataFrame:

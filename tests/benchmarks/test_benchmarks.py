@@ -4,9 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as command_line
+from benchmarks.kills import ConstantDataset
+from benchmarks.measurement_plots import compare
+from benchmarks.measurements import Marks
+from benchmarks.train import NoiseDataset
+from benchmarks.training_cost import SyntheticDataset
+from pipeline.datasets.base import Dataset
 
 ROOT = Path(command_line.__file__).parents[1]
 
@@ -14,6 +21,38 @@ ROOT = Path(command_line.__file__).parents[1]
 def test_every_benchmark_without_a_data_set_is_in_the_table():
     files = {path.stem for path in command_line.BENCHMARKS.glob("*.py")}
     assert command_line.FULL.keys() == command_line.QUICK.keys() <= files
+
+
+@pytest.mark.parametrize("dataset", [ConstantDataset, NoiseDataset, SyntheticDataset])
+def test_data_sets_have_all_methods_of_the_protocol(dataset: type):
+    methods = {name for name in vars(Dataset) if not name.startswith("_")} - {"namespace"}
+    assert methods <= vars(dataset).keys()
+
+
+@pytest.mark.parametrize("found", [np.array([], int), np.array([5, 2400])])
+def test_record_without_matched_beats_has_only_missed_ones(found: np.ndarray):
+    marks = Marks(np.array([500, 1000, 1500]), np.empty((3, 0)))
+    errors = compare(7, marks, found)
+    assert (errors.row, errors.missed, errors.false, errors.largest) == (7, 3, 0, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "kills --kills 0 --seconds-per-row 0",
+        "expert_costs --experts measurements --batch 2 --records 2 --rounds 1 --matmul 64",
+    ],
+)
+def test_runs_without_kills_and_with_an_expert_without_parameters(command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *command.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

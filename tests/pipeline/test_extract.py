@@ -79,7 +79,7 @@ class ConstantDataset:
             raise UnreadableRecord("cut_file", f"{record}.dat is cut; copy it again.")
         return np.full((12, 5000), record, np.float32)
 
-    def leads(self, row: int) -> Any:
+    def read_leads(self, row: int) -> Any:
         raise AssertionError("an extraction reads no unchecked leads")
 
     def labels(self) -> Any:
