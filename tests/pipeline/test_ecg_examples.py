@@ -1,5 +1,6 @@
 """ECGs on a results page: which records are shown, and with what."""
 
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_page_draws_each_ecg_once_and_only_its_owner_can_read_it(
             f"<strong>Record {example.record_id}</strong>: predicted {example.predicted}, true"
             in text
         )
+
+
+def test_repeats_are_numbered_from_0_like_their_folders(
+    run: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.report.examples.COUNT", 1)
+    page = write_page(run, out=tmp_path / "page.html", dataset=Recordings())  # type: ignore[arg-type]
+    assert (run.folder / "repeat-0").is_dir()
+    assert set(re.findall(r"\(repeat \d+\)", page.read_text())) == {"(repeat 0)"}
 
 
 def test_page_without_ecgs_shows_no_record(run: RunResults):
