@@ -26,7 +26,7 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
 
     Returns:
         Columns for folder, data set, experts, untrained weights, date and EnECG's scores: one
-        column for each of the paper's tasks that any run has, and one for all own tasks.
+        column for each of the paper's tasks that any run has, and one for all custom tasks.
     """
     all_tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tasks = {name: all_tasks[name] for name in TASKS if name in all_tasks}
@@ -48,7 +48,7 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
         )
     heading = (f"{name} {task.metric_name} {task.unit}".rstrip() for name, task in tasks.items())
     columns = ("run", "data set", "experts", "untrained", "finished", *heading)
-    return Table("", (*columns, *(["own tasks"] if has_own_tasks else [])), tuple(rows))
+    return Table("", (*columns, *(["custom tasks"] if has_own_tasks else [])), tuple(rows))
 
 
 def compare_runs(runs: Sequence[RunResults]) -> list[Table]:
@@ -138,7 +138,7 @@ def _build_score_tables(runs: Sequence[RunResults], names: Sequence[str]) -> lis
 
 
 def _format_own_tasks(run: RunResults) -> str:
-    """Format EnECG's score on the first own task and the number of other own tasks."""
+    """Format EnECG's score on the first custom task and the number of other custom tasks."""
     names = [name for name in run.tasks if name not in TASKS]
     if not names:
         return NOT_APPLICABLE

@@ -372,8 +372,8 @@ def test_runs_are_found_below_a_folder_but_not_inside_each_other(tmp_path: Path)
     assert list(find_runs(tmp_path / "z")) == [tmp_path / "z"]
 
 
-def test_list_has_a_column_per_paper_task_and_one_for_own_tasks(run: RunResults, tmp_path: Path):
-    assert "own tasks" not in list_runs([run]).heading
+def test_list_has_a_column_per_paper_task_and_one_for_custom_tasks(run: RunResults, tmp_path: Path):
+    assert "custom tasks" not in list_runs([run]).heading
     folder = make_run(tmp_path / "own")
     text = (folder / "results.json").read_text()
     for name, own in (("age", "qrs_axis"), ("sex", "smoker")):
@@ -382,7 +382,7 @@ def test_list_has_a_column_per_paper_task_and_one_for_own_tasks(run: RunResults,
     (folder / "results.json").write_text(text)
     table = list_runs([read_results(folder), run])
     assert [name.partition(" ")[0] for name in table.heading[5:]] == [
-        *("age", "sex", "arrhythmia", "own")
+        *("age", "sex", "arrhythmia", "custom")
     ]
     age = run.score(ENSEMBLE, "age")
     assert age is not None
