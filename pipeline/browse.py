@@ -151,7 +151,7 @@ def select_stores(
     if len(datasets) > 1:
         raise UserError(
             f"{url} has stores of several data sets ({', '.join(datasets)}); select one with "
-            "--dataset, or give the folder of one store."
+            "--dataset, or pass the folder of one store."
         )
     return stores
 

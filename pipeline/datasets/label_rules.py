@@ -152,7 +152,7 @@ def read_phrases(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} cannot be read as a list of phrases ({error}); give a text file in UTF-8 "
+            f"{path} cannot be read as a list of phrases ({error}); pass a text file in UTF-8 "
             "with one phrase per line."
         ) from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -45,7 +45,7 @@ def resolve_dataset(dataset: str | Dataset, decoding: DecodeOptions) -> Dataset:
     if decoding not in (DEFAULT_OPTIONS, decoding_of(dataset)):
         raise UserError(
             f"The data set {dataset.namespace} was created with {decoding_of(dataset)}, but "
-            f"{decoding} was requested; pass decoding= to its constructor, or give its spec."
+            f"{decoding} was requested; pass decoding= to its constructor, or pass its spec."
         )
     return dataset
 

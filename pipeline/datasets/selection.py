@@ -83,11 +83,11 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
     try:
         return _parse_ids(_read_text_table(file) if text else _read_integer_table(file), text)
     except FileNotFoundError as error:
-        raise UserError(f"{file} does not exist; give a file of record ids.") from error
+        raise UserError(f"{file} does not exist; pass a file of record ids.") from error
     except (OSError, ValueError, OverflowError, pd.errors.ParserError, IndexError) as error:
         raise UserError(
-            f"{file} does not contain valid record ids ({str(error).splitlines()[0]}); give one id "
-            "per line, or a CSV or Parquet table with a column record_id."
+            f"{file} does not contain valid record ids ({str(error).splitlines()[0]}); write "
+            "one id per line, or pass a CSV or Parquet table with a column record_id."
         ) from error
 
 

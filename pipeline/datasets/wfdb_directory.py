@@ -72,10 +72,10 @@ class WfdbDirectory:
         self._files = open_root(directory)
         if isinstance(self._files, DirectoryFiles):
             if not Path(directory).is_dir():
-                raise UserError(f"{directory} does not exist; give a directory of WFDB records.")
+                raise UserError(f"{directory} does not exist; pass a directory of WFDB records.")
         elif self.directory.startswith(_WEB_SERVERS):
             raise UserError(
-                f"{directory} is on a web server, which does not list its files; give a directory "
+                f"{directory} is on a web server, which does not list its files; pass a directory "
                 "or s3://BUCKET/PREFIX."
             )
 
@@ -90,7 +90,7 @@ class WfdbDirectory:
         if not len(records):
             raise UserError(
                 f"{self.directory} contains no WFDB record (no {HEADER_SUFFIX} file in it or "
-                "below); give the directory of the records."
+                "below); pass the directory of the records."
             )
         table = self._read_labels(records, ())
         if table is None or table.patients is None:

@@ -133,7 +133,7 @@ def read_folds(
     path = Path(folds.file).expanduser()
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist; give a table with record ids and folds as --folds."
+            f"{path} does not exist; pass a table with record ids and folds as --folds."
         )
     columns = read_column_names(path)
     if folds.column not in columns:

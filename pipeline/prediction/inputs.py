@@ -187,7 +187,7 @@ def _expand(path: Path) -> Iterator[str]:
     found = find_records(path)
     if not found:
         raise UserError(
-            f"{path} contains no WFDB record (no {HEADER_SUFFIX} file in it or below); give the "
+            f"{path} contains no WFDB record (no {HEADER_SUFFIX} file in it or below); pass the "
             "directory of the records."
         )
     yield from (str(path / record) for record in found)
@@ -202,7 +202,7 @@ def _find_rows(index: RecordIds, ids: Sequence[str | int], namespace: str) -> li
     for record, text in zip(ids, texts, strict=True):
         if text not in rows:
             raise UserError(
-                f"{namespace} has no record {record}; give ids such as {index[0]}, or omit "
-                "--dataset and give paths of WFDB records."
+                f"{namespace} has no record {record}; pass ids such as {index[0]}, or omit "
+                "--dataset and pass paths of WFDB records."
             )
     return [rows[text] for text in texts]

@@ -102,12 +102,12 @@ def check_settings(settings: PretrainSettings) -> None:
     low, high = settings.mask_ratio
     if not 0 < low <= high < 1:
         raise UserError(
-            f"--mask-ratio {low:g} {high:g} is not a range between 0 and 1; give the lowest and "
+            f"--mask-ratio {low:g} {high:g} is not a range between 0 and 1; pass the lowest and "
             "the highest fraction, such as 0.125 0.5."
         )
     if not 0 < settings.validation < 1:
         raise UserError(
-            f"--validation {settings.validation:g} is not between 0 and 1; give a fraction of the "
+            f"--validation {settings.validation:g} is not between 0 and 1; pass a fraction of the "
             "patients, such as 0.1."
         )
     if settings.folds is not None and settings.exclude_records is not None:

@@ -207,16 +207,16 @@ def test_user_error_fails_the_run_with_its_message_and_no_traceback(
 
     def fail(*_: Any, **__: Any) -> None:
         calls.append(1)
-        raise UserError("The data set is unavailable; give another.")
+        raise UserError("The data set is unavailable; pass another.")
 
     monkeypatch.setattr(function, fail)
     with caplog.at_level(logging.DEBUG):
         state = extract(**parameters, limit=4, return_state=True)
     assert state.is_failed()
-    assert state.message == "The data set is unavailable; give another."
+    assert state.message == "The data set is unavailable; pass another."
     assert len(calls) == 1
     assert not [record for record in caplog.records if record.exc_info and record.exc_info[0]]
-    with pytest.raises(UserError, match="give another"):
+    with pytest.raises(UserError, match="pass another"):
         extract(**parameters, limit=4)
 
 

@@ -257,7 +257,7 @@ def test_unfinished_synthetic_data_set_is_rejected(tmp_path: Path) -> None:
         ("", "Unknown data set"),
         ("mimic-iv-ecg:{tmp}/nowhere", "enecg synthesize"),
         ("mimic-iv-ecg:{tmp}", "record_list.csv"),
-        ("ludb:{tmp}/nowhere", "give the directory"),
+        ("ludb:{tmp}/nowhere", "pass the directory"),
         ("ludb:{tmp}", "ludb.csv"),
         ("mimic-iv-ecg:https://[::1", "has an invalid host"),
         ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "has an invalid host"),

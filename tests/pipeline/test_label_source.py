@@ -184,7 +184,7 @@ INVALID = {
         "1 rows whose record_id is not an exact integer.*'a'",
     ),
     "missing id": ("record_id,lvef\n,1\n", "such as an empty field"),
-    "no rows": ("record_id,lvef\n", "has no rows; give"),
+    "no rows": ("record_id,lvef\n", "has no rows; pass"),
     "semicolons": (
         "record_id;lvef\n5;1\n",
         "only record_id;lvef; separate columns by commas",
@@ -226,7 +226,7 @@ def test_rows_without_a_valid_id_are_skipped_and_counted(
 
 def test_missing_file_is_reported(source: MimicIvEcg, tmp_path: Path):
     for name in ("none.csv", "none.parquet"):
-        with pytest.raises(UserError, match=f"{name} does not exist; give a CSV or Parquet file"):
+        with pytest.raises(UserError, match=f"{name} does not exist; pass a CSV or Parquet file"):
             resolve_labels(source, tmp_path / name, parse_tasks(["lvef:regression"]), [])
     (tmp_path / "broken.parquet").write_text("no parquet")
     with pytest.raises(UserError, match=r"broken.parquet cannot be read as a table"):
