@@ -1,8 +1,11 @@
 """Tables of run folders made without training."""
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -363,6 +366,26 @@ def test_missing_or_damaged_file_is_named(tmp_path: Path, name: str):
     (folder / name).unlink()
     with pytest.raises(UserError, match=r"is not a run folder|is incomplete"):
         read_results(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "provenance.json", "results.json"])
+def test_file_without_read_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    file = make_run(tmp_path / "run") / name
+    original_open = os.open
+
+    # Root may read all files, so `chmod` would have no effect.
+    def deny(path: Path, *arguments: Any, **options: Any) -> int:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", deny)
+    with pytest.raises(
+        UserError, match=rf"{file} cannot be read \(Permission denied\); correct its permissions"
+    ):
+        read_results(file.parent)
 
 
 def test_runs_are_found_below_a_folder_but_not_inside_each_other(tmp_path: Path):
