@@ -70,7 +70,20 @@ def synthetic_stores(
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TrainedRun"]:
+def quick_ensembles() -> Iterator[None]:
+    """Train the weight generator, which takes a third of the time of a short run, for 5 epochs."""
+    from enecg.ensembles import ENSEMBLES, WeightGenerator
+
+    quick = ENSEMBLES | {"weight generator": WeightGenerator(epochs=5)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.training.repeat.ENSEMBLES", quick)
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    tmp_path_factory: pytest.TempPathFactory, quick_ensembles: None
+) -> Iterator["TrainedRun"]:
     """A run with enough validation patients for a coverage of 90 %."""
     from quick_runs import TrainedRun, train_quickly
 

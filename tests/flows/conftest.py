@@ -38,6 +38,11 @@ class Outcome:
 RunCommand = Callable[..., Outcome]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_ensembles(quick_ensembles: None) -> None:
+    """Shorten training in all tests of the commands."""
+
+
 @pytest.fixture
 def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
     """Return a function that runs `enecg` with the given arguments in this process."""

@@ -117,7 +117,11 @@ def test_evaluate_rejects_a_folder_without_a_run(synthetic_dir: Path, tmp_path: 
     assert_user_error(outcome, f"{tmp_path} is not a run folder: config.json is missing")
 
 
-@pytest.mark.parametrize("command", [["enecg"], ["prefect", "run"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["enecg"], pytest.param(["prefect", "run"], marks=pytest.mark.slow)],
+    ids=" ".join,
+)
 def test_executable_reports_a_user_error_in_one_line(run_executable, command: list[str]):
     options = ["--dataset", "mimic-iv-ecg:nowhere", "--store", "x"]
     done = run_executable(*command, "extract", *options, folder=ROOT)
@@ -161,7 +165,7 @@ def test_ctrl_c_and_sigterm_exit_with_their_codes_and_messages(capfd: pytest.Cap
     [
         (signal.SIGINT, signal.SIG_DFL, 130, "Interrupted."),
         # A process that was started in the background ignores SIGINT.
-        (signal.SIGTERM, signal.SIG_IGN, 143, "Terminated."),
+        pytest.param(signal.SIGTERM, signal.SIG_IGN, 143, "Terminated.", marks=pytest.mark.slow),
     ],
 )
 def test_stopped_extraction_prints_its_summary_and_resumes(

@@ -18,6 +18,7 @@ def test_prefect_run_is_available_in_the_repository(run_executable):
     assert "--batch-size" in done.stdout
 
 
+@pytest.mark.slow
 def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
     before = run_executable("prefect", "run", "train", "--help")
     assert before.returncode != 0

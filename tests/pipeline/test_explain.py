@@ -43,7 +43,7 @@ def explained(
     run: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ExplanationResult, Path]:
     out = tmp_path_factory.mktemp("why") / "page"
-    options = ExplainOptions(cohort=2, references=4, steps=16)
+    options = ExplainOptions(cohort=2, references=2, steps=16)
     result = explain(run, MimicIvEcg(synthetic_dir), options=options, out=out)
     return result, out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from quick_runs import QUICK, RANDOM
+from quick_runs import QUICK, RANDOM, copy_stores
 
 import enecg
 from enecg.errors import UserError
@@ -51,14 +51,17 @@ from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 
 dataset, store, out = sys.argv[1:]
-extract(dataset, store, ["toy", "dlinear"], options=ExtractOptions(weights=("random:0",)))
+extract(dataset, store, ["toy"], options=ExtractOptions(weights=("random:0",)))
 few = FitSettings(epochs=2)
 settings = TrainSettings(weights=("random:0",), repeats=1, tasks=("age",), fit=few)
 print(train(dataset, store, out, settings=settings, page=False).markdown)
 """
 
 
-def test_expert_of_another_package_is_extracted_and_trained(tmp_path: Path, synthetic_dir: Path):
+def test_expert_of_another_package_is_extracted_and_trained(
+    tmp_path: Path, synthetic_dir: Path, synthetic_stores: Path
+):
+    copy_stores(synthetic_stores, tmp_path / "lab", "dlinear")
     package = tmp_path / "site"
     (package / "toy-1.0.dist-info").mkdir(parents=True)
     (package / "toy_expert.py").write_text(PACKAGE)

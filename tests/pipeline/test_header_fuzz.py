@@ -132,7 +132,7 @@ def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> No
 # Hypothesis attributes the use of `random` by another thread to the strategy.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @given(content=headers(VALID))
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_header_is_read_or_unreadable(record: Path, content: bytes) -> None:
     check_header(record, content)
 

@@ -112,7 +112,7 @@ def _read_rows(name: str, rows: list[str], end: str, choice: dict[str, object]) 
 CHOICE = st.fixed_dictionaries(
     {"gz": st.booleans(), "damage": st.none() | st.none() | st.integers(0, 2000)}
 )
-quick, long = _fuzz(20), _fuzz(2500)
+quick, long = _fuzz(10), _fuzz(2500)
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -40,9 +40,8 @@ Parsed = list[dict[str, object]]
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_field_is_parsed_the_same_alone_and_in_a_column(expression: Callable[[str], str]) -> None:
-    assert [row for field in FIELDS for row in _parse(expression, [field])] == _parse(
-        expression, FIELDS
-    )
+    alone = _parse(expression, *([field] for field in FIELDS))
+    assert alone == _parse(expression, FIELDS)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -83,9 +82,12 @@ def test_text_is_trimmed_or_missing(field: str | None, text: str | None) -> None
     assert found["x"].to_pylist() == [text]
 
 
-def _parse(expression: Callable[[str], str], fields: list[str | None]) -> Parsed:
+def _parse(expression: Callable[[str], str], *tables: list[str | None]) -> Parsed:
+    """Parse the fields of each table, which has one column, and return all rows."""
+    rows: Parsed = []
     with open_engine() as connection:
-        connection.register("csv", pa.table({"x": pa.array(fields, pa.string())}))
-        found = fetch(connection, f"SELECT {columns.parsed('x', expression)} FROM csv")
-    rows: Parsed = found.to_pylist()
+        for fields in tables:
+            connection.register("csv", pa.table({"x": pa.array(fields, pa.string())}))
+            found = fetch(connection, f"SELECT {columns.parsed('x', expression)} FROM csv")
+            rows += found.to_pylist()
     return rows

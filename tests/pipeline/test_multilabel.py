@@ -130,7 +130,7 @@ def test_page_has_a_table_of_labels_and_tables_have_both_metrics(results: Result
     [
         {},
         {"adaptation": "lora", "gate_weights": "output"},
-        {"adaptation": "shared-lora"},
+        pytest.param({"adaptation": "shared-lora"}, marks=pytest.mark.slow),
         {"adaptation": "full", "gate_weights": "output", "top_k": 1},
     ],
     ids=lambda fit: " ".join(map(str, fit.values())) or "default",

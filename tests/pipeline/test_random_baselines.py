@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from quick_runs import QUICK, extract_random
+from quick_runs import QUICK, copy_stores
 from safetensors.torch import save_file
 
 import enecg
@@ -32,7 +32,9 @@ def predictions(folder: Path, method: str) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def lab(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def lab(
+    synthetic_dir: Path, synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
     """DLinear with weights from a file and with random:0, and measurements."""
     folder = tmp_path_factory.mktemp("baselines")
     dataset, store = f"mimic-iv-ecg:{synthetic_dir}", folder / "store"
@@ -40,8 +42,8 @@ def lab(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
     model = load_expert("dlinear", "random:7").model
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
     options = enecg.ExtractOptions(weights=(f"dlinear@{weights}",))
-    enecg.extract(dataset, store, ("dlinear", "measurements"), options=options)
-    extract_random(dataset, store, "dlinear")
+    copy_stores(synthetic_stores, store, "dlinear", "measurements")
+    enecg.extract(dataset, store, ("dlinear",), options=options)
     settings = TrainSettings(
         tasks=TASKS,
         experts=("dlinear", "measurements"),

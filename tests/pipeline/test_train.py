@@ -271,6 +271,7 @@ def shuffle_over_patients(dataset: Path, out: Path) -> None:
     pd.concat(shuffled).rename_axis("study_id").to_csv(out)
 
 
+@pytest.mark.slow
 def test_no_cell_is_marked_if_labels_are_shuffled_over_patients(
     dataset: Path, store: Path, tmp_path: Path
 ):

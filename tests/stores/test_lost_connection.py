@@ -43,7 +43,10 @@ def restore_later(proxy: TcpProxy, seconds: float) -> None:
     threading.Thread(target=restore_after_delay).start()
 
 
-@pytest.mark.parametrize("key", ["embedding/c/1", "status/c/1", "leases"])
+@pytest.mark.parametrize(
+    "key",
+    ["embedding/c/1", pytest.param("status/c/1", marks=pytest.mark.slow), "leases"],
+)
 def test_write_survives_a_temporary_connection_loss(root: str, proxy: TcpProxy, key: str):
     with writable_store(root) as store:
         store.write_shard(0, random_rows(0), whole_status())
@@ -58,7 +61,9 @@ def test_write_survives_a_temporary_connection_loss(root: str, proxy: TcpProxy, 
     )
 
 
-@pytest.mark.parametrize("key", ["embedding/c/1", "status/c/1"])
+@pytest.mark.parametrize(
+    "key", ["embedding/c/1", pytest.param("status/c/1", marks=pytest.mark.slow)]
+)
 def test_permanent_connection_loss_raises_store_error_and_keeps_rows(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, key: str
 ):
@@ -106,7 +111,10 @@ def test_write_succeeds_if_the_response_is_lost(root: str, proxy: TcpProxy, key:
     np.testing.assert_array_equal(after.read(np.arange(3)), random_rows(0)[:3])
 
 
-@pytest.mark.parametrize("key", ["zarr.json", "record_id/c/0", "embedding/zarr.json"])
+@pytest.mark.parametrize(
+    "key",
+    ["zarr.json", "record_id/c/0", pytest.param("embedding/zarr.json", marks=pytest.mark.slow)],
+)
 def test_creation_and_growth_succeed_if_responses_are_lost(root: str, proxy: TcpProxy, key: str):
     for count in (10, 12):
         proxy.withhold_response(f"PUT /lab/{root.rpartition('/')[2]}/ludb/1.0.1/dlinear".encode())
