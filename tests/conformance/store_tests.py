@@ -1,6 +1,5 @@
 """Conformance tests of store roots."""
 
-import multiprocessing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,6 @@ def random_rows(shard: int, count: int = 4) -> np.ndarray:
 def whole_status(count: int = 4) -> np.ndarray:
     """Return the status of a shard whose rows are all whole."""
     return np.ones(count, np.uint8)
-
-
-def write_by_ticket(location: Location, ticket: Ticket, shards: list[int]) -> None:
-    """Write shards, like a worker process of an extraction."""
-    store = open_store(location, ticket)
-    for shard in shards:
-        store.write_shard(shard, random_rows(shard), whole_status())
 
 
 def damage(location: Location, key: str, value: bytes | None) -> None:
@@ -288,21 +280,23 @@ class StoreTests:
         assert len(open_stores(root, "ludb/1.0.1").stores) == 1
 
     def test_worker_processes_write_with_the_ticket(self, root: str):
+        # Imported here because only the tests of stores have its folder in their path.
+        from processes import start, write_by_ticket
+
+        everything = [random_rows(shard) for shard in range(8)]
         with writable_store(root, range(32)) as store:
-            spawn = multiprocessing.get_context("spawn")
             workers = [
-                spawn.Process(
-                    target=write_by_ticket,
-                    args=(store.location, store.ticket, list(range(first, 8, 2))),
+                start(
+                    write_by_ticket,
+                    store.location,
+                    store.ticket,
+                    {shard: everything[shard] for shard in range(first, 8, 2)},
                 )
                 for first in range(2)
             ]
             for worker in workers:
-                worker.start()
-            for worker in workers:
                 worker.join()
-        everything = np.concatenate([random_rows(shard) for shard in range(8)])
-        np.testing.assert_array_equal(store.read(np.arange(32)), everything)
+        np.testing.assert_array_equal(store.read(np.arange(32)), np.concatenate(everything))
 
     def test_stale_holder_cannot_write(self, root: str):
         location = store_location(root, PROVENANCE)

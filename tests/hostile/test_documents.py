@@ -187,7 +187,7 @@ LEASES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", [*LEASES.values(), DEEP, b"[]", b"{}", b"", b"null"], ids=str)
-def test_invalid_lease_expires(value: Any, root: str, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_lease_expires(value: Any, root: str):
     (store,) = open_stores(root).stores
     folder = leases_folder(store.location)
     if isinstance(value, dict):
@@ -207,9 +207,7 @@ def test_lease_with_a_number_of_many_digits_is_ignored(any_root: str):
 
 
 @pytest.mark.parametrize("number", [10**18 - 1, 10**18 - 2])
-def test_highest_number_of_a_lease_does_not_lock_the_store(
-    number: int, any_root: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_highest_number_of_a_lease_does_not_lock_the_store(number: int, any_root: str):
     (store,) = open_stores(any_root).stores
     folder = leases_folder(store.location)
     folder.root.write(f"{folder.key}/{number}.json", b"{}")

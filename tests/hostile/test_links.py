@@ -185,9 +185,7 @@ def test_irregular_files_are_errors_and_neither_hang_nor_are_read(
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_irregular_lease_does_not_lock_the_store(
-    kind: str, root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_irregular_lease_does_not_lock_the_store(kind: str, root: Path, outside: Path):
     (store,) = open_stores(root).stores
     folder = Path(str(leases_folder(store.location)))
     for file in folder.iterdir():
@@ -219,9 +217,7 @@ def test_folders_that_are_not_stores_are_never_garbage(link: str | None, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["folder", "symlink", "FIFO"])
-def test_obstacle_in_place_of_the_next_lease_does_not_block(
-    kind: str, root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_obstacle_in_place_of_the_next_lease_does_not_block(kind: str, root: Path, outside: Path):
     (store,) = open_stores(root).stores
     folder = leases_folder(store.location)
     READERS[kind](Path(str(folder)) / "00000002.json", outside / "precious.txt")

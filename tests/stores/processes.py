@@ -22,8 +22,9 @@ from stores import lease as lease_module
 from stores.creation import create_or_grow
 from stores.errors import StoreError
 from stores.layout import leases_folder, store_beside, store_location
-from stores.lease import LeaseHeld, acquire
+from stores.lease import LeaseHeld, Ticket, acquire
 from stores.location import Location
+from stores.opening import open_store
 from stores.status import WHOLE
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -61,6 +62,13 @@ def _run(environment: dict[str, str], target: Callable[..., None], arguments: tu
 
 def do_nothing() -> None:
     """End immediately."""
+
+
+def write_by_ticket(location: Location, ticket: Ticket, shards: dict[int, np.ndarray]) -> None:
+    """Write whole shards, like a worker process of an extraction."""
+    store = open_store(location, ticket)
+    for shard, rows in shards.items():
+        store.write_shard(shard, rows, np.full(len(rows), WHOLE, np.uint8))
 
 
 def expected_embedding(record_id: np.ndarray) -> np.ndarray:
