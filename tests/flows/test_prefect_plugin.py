@@ -33,8 +33,8 @@ def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
     ("file", "arguments", "output"),
     [
         ("prefect_command.py", ["config", "view"], "PREFECT_PROFILE="),
-        ("prefect_plugin.py", ["version"], "Version:"),
-        pytest.param("environment.py", ["version"], "Version:", marks=pytest.mark.slow),
+        pytest.param("prefect_plugin.py", ["version"], "Version:", marks=pytest.mark.slow),
+        ("environment.py", ["version"], "Version:"),
     ],
 )
 def test_other_prefect_commands_work_if_the_plugin_is_broken(

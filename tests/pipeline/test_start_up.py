@@ -21,6 +21,7 @@ def find_imported(modules: set[str], *steps: str) -> list[set[str]]:
     return [set(line.split()) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_training_imports_slow_libraries_only_where_it_uses_them():
     steps = ("import pipeline.train", "import pipeline.report.page")
     assert find_imported(SLOW, *steps) == [set(), {"matplotlib", "sklearn"}]

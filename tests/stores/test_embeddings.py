@@ -8,7 +8,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from conformance.store_tests import StoreTests, damage, random_rows, whole_status, writable_store
+from conformance.store_tests import (
+    Ids,
+    StoreTests,
+    damage,
+    integer_ids,
+    random_rows,
+    text_ids,
+    whole_status,
+    writable_store,
+)
 
 from stores import creation
 from stores.errors import StoreError
@@ -25,6 +34,11 @@ class TestOnDisk(StoreTests):
 
 
 class TestOnS3(StoreTests):
+    @pytest.fixture(params=[integer_ids, pytest.param(text_ids, marks=pytest.mark.slow)])
+    def ids(self, request: pytest.FixtureRequest) -> Ids:
+        function: Ids = request.param
+        return function
+
     @pytest.fixture
     def root(self, s3_root: str) -> str:
         return s3_root

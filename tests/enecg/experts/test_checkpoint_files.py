@@ -209,7 +209,7 @@ def test_other_format_is_named_by_every_expert(expert: str, kind: str, tmp_path:
     ("contents", "expected"),
     [
         ({"cfg": None, "args": None}, "its cfg is None instead of a dictionary, so"),
-        ({"cfg": None, "args": Namespace(arch="wav2vec2")}, "None .*it has args"),
+        ({"cfg": None, "args": Namespace(arch="wav2vec2")}, "None .*it has the key args"),
         ({"cfg": "{'model': {}}"}, "its cfg is a str"),
     ],
 )

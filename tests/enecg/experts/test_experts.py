@@ -65,6 +65,7 @@ def test_embedding_depends_on_the_ecg_but_not_on_batch_or_order(
         assert distance.min() > 1e-2, "different ECGs have the same embedding"
 
 
+@pytest.mark.slow
 def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
     together = embed_in_batches(expert, ecgs[:2], 2)

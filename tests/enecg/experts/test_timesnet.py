@@ -30,11 +30,13 @@ def checkpoint(channels: int) -> dict[str, torch.Tensor]:
     return weights_recipe.state_dict(shapes) | {"enc_embedding.position_embedding.pe": pe}
 
 
-def load(tensors: dict[str, torch.Tensor], folder: Path) -> TimesNetExpert:
+def load(
+    tensors: dict[str, torch.Tensor], folder: Path, pooling: str = "per-series-mean-std"
+) -> TimesNetExpert:
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
     # The golden files were written with top_k=3.
-    expert = experts.load_expert("timesnet", str(path), "per-series-mean-std", {"top_k": 3})
+    expert = experts.load_expert("timesnet", str(path), pooling, {"top_k": 3})
     assert isinstance(expert, TimesNetExpert)
     return expert
 
@@ -109,15 +111,17 @@ def test_checkpoint_with_three_channels_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def expert():
-    return experts.load_expert("timesnet", "random:0")
+def expert(tmp_path_factory: pytest.TempPathFactory) -> TimesNetExpert:
+    """Return an expert that is much smaller than the default one."""
+    return load(checkpoint(1), tmp_path_factory.mktemp("timesnet"))
 
 
 @pytest.fixture(scope="module")
-def variants():
+def variants(tmp_path_factory: pytest.TempPathFactory) -> list[TimesNetExpert]:
+    folder = tmp_path_factory.mktemp("variants")
     return [
-        experts.load_expert("timesnet", "random:1"),
-        *(experts.load_expert("timesnet", "random:0", name) for name in ("mean", "per-series")),
+        load(checkpoint(12), folder),
+        *(load(checkpoint(1), folder, pooling) for pooling in ("mean", "per-series")),
     ]
 
 
