@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.laplace_kernel import KernelPath
 from enecg.quantile_bins import QuantileBins, encoded_size
 
 if TYPE_CHECKING:
@@ -156,7 +157,11 @@ class TaskHeads(nn.Module):
         linear: Whether each FFN has a linear path; see `FFN`.
         bins: Number of bins per feature in the encoding of the input of linear paths; 0 for no
             encoding. See `QuantileBins`.
+        landmarks: Number of landmarks of kernel paths, whose outputs are added to those of the
+            FFNs; 0 for no kernel paths. See `KernelPath`.
     """
+
+    landmarks: Tensor
 
     def __init__(
         self,
@@ -169,6 +174,7 @@ class TaskHeads(nn.Module):
         shared: bool = False,
         linear: bool = False,
         bins: int = 0,
+        landmarks: int = 0,
     ) -> None:
         super().__init__()
         self.shared = shared
@@ -182,6 +188,12 @@ class TaskHeads(nn.Module):
                 for task, size in outputs.items()
             }
         )
+        self.kernel: nn.ModuleDict | None = None
+        if landmarks:
+            self.register_buffer("landmarks", torch.zeros(landmarks, features))
+            self.kernel = nn.ModuleDict(
+                {task: KernelPath(features, landmarks, size) for task, size in outputs.items()}
+            )
         if shared:
             first = next(iter(self.ffn.values()))
             for ffn in self.ffn.values():
@@ -198,7 +210,13 @@ class TaskHeads(nn.Module):
         """Compute every task's outputs; see `FFN.forward`."""
         features = self.standardise(embedding)
         encoded = features if self.encode is None else self.encode(features)
-        return {task: ffn(features, encoded) for task, ffn in self.ffn.items()}
+        outputs = {task: ffn(features, encoded) for task, ffn in self.ffn.items()}
+        if self.kernel is None:
+            return outputs
+        return {
+            task: output + self.kernel[task](features, self.landmarks)
+            for task, output in outputs.items()
+        }
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":

@@ -103,8 +103,7 @@ class RidgeDesign:
         if wide:
             gram = storage.tensor @ storage.tensor.T
         squares, vectors = torch.linalg.eigh(gram)
-        kept = squares > MIN_EIGENVALUE * squares[-1].clamp_min(1e-300)
-        singular, vectors = squares[kept].sqrt(), vectors[:, kept]
+        singular, vectors = _keep_positive(squares, vectors)
         if wide:
             left, right = vectors, (vectors.T @ storage.tensor) / singular.unsqueeze(1)
         else:
@@ -116,6 +115,27 @@ class RidgeDesign:
             left, right = storage.tensor[:, : len(singular)], vectors.T
         _, codes = group.unique(return_inverse=True)
         return cls(mean, left, singular, right, codes, None if wide else storage)
+
+    @classmethod
+    def from_kernel(
+        cls, kernel: Float[Tensor, "record record"], group: Int[Tensor, " record"]
+    ) -> "RidgeDesign":
+        """Decompose the kernel matrix of records, for kernel ridge regression.
+
+        `coefficients` then returns those of the kernel values ``k(x, record)`` of a record x.
+
+        Args:
+            kernel: Positive semidefinite kernel matrix.
+            group: Group of each record.
+
+        Returns:
+            The decomposition.
+        """
+        mean = kernel.mean(0)
+        squares, vectors = torch.linalg.eigh(kernel - mean - mean.unsqueeze(1) + mean.mean())
+        singular, left = _keep_positive(squares, vectors)
+        _, codes = group.unique(return_inverse=True)
+        return cls(mean, left, singular, (left / singular).T, codes)
 
     @property
     def scale(self) -> float:
@@ -219,6 +239,15 @@ class RidgeDesign:
             # `part.T @ targets` takes eight times as long for a few targets.
             projected += (targets[rows].T.contiguous() @ part).T
         return projected
+
+
+def _keep_positive(
+    eigenvalues: Float[Tensor, " record_or_feature"],
+    vectors: Float[Tensor, "record_or_feature record_or_feature"],
+) -> tuple[Float[Tensor, " rank"], Float[Tensor, "record_or_feature rank"]]:
+    """Return the square roots of eigenvalues above `MIN_EIGENVALUE`, and their eigenvectors."""
+    kept = eigenvalues > MIN_EIGENVALUE * eigenvalues[-1].clamp_min(1e-300)
+    return eigenvalues[kept].sqrt(), vectors[:, kept]
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def fit_heads(
 
     All heads are trained in one pass. Heads of different repeats and folds share no parameters, so
     the result is the same as if they were trained separately, with one exception: the largest
-    number of records in any repeat determines for all repeats whether features are encoded; see
-    `can_encode`.
+    number of records in any repeat determines for all repeats whether features are encoded and
+    whether kernels are used; see `can_encode` and `can_use_kernel`.
 
     Args:
         embedding: Embeddings of all records, in the data type of the store.
@@ -61,10 +61,10 @@ def fit_heads(
         for fold in folds
     ]
     # The ridge regression baseline is fitted for any adaptation.
-    ridge, additive = fit_linear_paths(data, encode=settings.adaptation == "linear-lora")
+    ridge, average = fit_linear_paths(data, nonlinear=settings.adaptation == "linear-lora")
     if settings.adaptation == "linear":
         return _use_ridge(ridge, data, settings)
-    paths = additive if settings.adaptation == "linear-lora" else None
+    paths = average if settings.adaptation == "linear-lora" else None
     stack, history = _fit_stack(data, groups, settings, bases, paths)
     untrained = _initialize(data, settings)
     out_of_fold = predict_other_folds(stack, data, groups)
@@ -94,7 +94,7 @@ def fit_heads(
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
             # Only predictions for test records may use the labels of validation records.
-            paths.refit.copy_to(index, heads)
+            paths.refit.copy_to(data, index, heads)
             validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
@@ -263,9 +263,10 @@ def _extract_heads(
         shared=stack.config.shared,
         linear=paths is not None,
         bins=BINS if paths is not None and paths.encoders is not None else 0,
+        landmarks=0 if paths is None or paths.kernels is None else len(paths.kernels[repeat].rows),
     )
     if paths is not None:
-        paths.copy_to(repeat, heads)
+        paths.copy_to(data, repeat, heads)
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)

@@ -1,9 +1,10 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-A linear path is the linear layer of an `FFN` whose output is added to that of the hidden layers. It
-is an average of ridge regressions; see `averaged_ridge.py`. Some of them are fitted on standardized
-features. If `can_encode` allows it, others are fitted on their encoding by `QuantileBins`, so that
-the average is a sum of nonlinear functions of the features.
+The output of a linear path is added to that of an `FFN`'s hidden layers. It is an average of ridge
+regressions; see `averaged_ridge.py`. Some of them are fitted on standardized features. If
+`can_encode` allows it, others are fitted on their encoding by `QuantileBins`, and their average is
+a sum of nonlinear functions of single features. If `can_use_kernel` allows it, others are kernel
+ridge regressions, which can also represent interactions between features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enecg.heads import TaskHeads, base_ffn
+from enecg.laplace_kernel import KernelPath, can_use_kernel, feature_rates, laplace_kernel
 from enecg.quantile_bins import QuantileBins, can_encode, encoded_size
 from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import (
@@ -31,6 +33,44 @@ PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
 
 
 @dataclass(frozen=True)
+class KernelPaths:
+    """The kernel ridge regressions of all tasks of a repeat.
+
+    Attributes:
+        rows: Rows of the landmarks: the training and validation records.
+        rates: Weights of the features in the kernel.
+        weight: Coefficients of the kernel values of the landmarks. Outputs that a task does not
+            have are 0, as are landmarks without a label and, for paths that are fitted on training
+            records only, validation records.
+    """
+
+    rows: Int[Tensor, " landmark"]
+    rates: Float[Tensor, "task feature"]
+    weight: Float[Tensor, "task output landmark"]
+
+    def predict(
+        self,
+        features: Float[Tensor, "record feature"],
+        landmarks: Float[Tensor, "landmark feature"],
+    ) -> Float[Tensor, "task record output"]:
+        """Compute the outputs of all tasks.
+
+        Args:
+            features: Standardized features of the records.
+            landmarks: Standardized features of the landmarks.
+
+        Returns:
+            The outputs.
+        """
+        return torch.stack(
+            [
+                laplace_kernel(features, landmarks, rates) @ weight.T
+                for rates, weight in zip(self.rates, self.weight, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class LinearPaths:
     """The linear paths of all repeats and tasks.
 
@@ -39,16 +79,19 @@ class LinearPaths:
             does not have are 0.
         bias: Intercepts, padded likewise.
         encoders: Encoding of the features of each repeat; None without encoding.
+        kernels: Kernel ridge regressions of each repeat; None without.
     """
 
     weight: Float[Tensor, "repeat task output feature"]
     bias: Float[Tensor, "repeat task output"]
     encoders: tuple[QuantileBins, ...] | None = None
+    kernels: tuple[KernelPaths, ...] | None = None
 
-    def copy_to(self, repeat: int, heads: TaskHeads) -> None:
+    def copy_to(self, data: StackedData, repeat: int, heads: TaskHeads) -> None:
         """Copy the linear paths of a repeat into heads.
 
         Args:
+            data: Features of the records, from which the landmarks are copied.
             repeat: Index of the repeat.
             heads: Heads with linear paths, with or without LoRA.
         """
@@ -62,6 +105,14 @@ class LinearPaths:
             with torch.no_grad():
                 ffn.linear.weight.copy_(self.weight[repeat, task, :outputs])
                 ffn.linear.bias.copy_(self.bias[repeat, task, :outputs])
+        if self.kernels is not None:
+            assert heads.kernel is not None
+            kernels = self.kernels[repeat]
+            heads.landmarks = _Rows(data, repeat, kernels.rows)[:]
+            for task, path in enumerate(heads.kernel.values()):
+                assert isinstance(path, KernelPath)
+                path.rates = kernels.rates[task].clone()
+                path.weight.copy_(kernels.weight[task, : len(path.weight)])
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
         """Compute the outputs of all tasks for all records of a repeat.
@@ -80,6 +131,10 @@ class LinearPaths:
         size = prediction_batch_size(encoder)
         parts = [features[start : start + size] @ weight for start in range(0, len(rows), size)]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
+        if self.kernels is not None:
+            kernels = self.kernels[repeat]
+            landmarks = _Rows(data, repeat, kernels.rows)[:]
+            output = output + kernels.predict(_Rows(data, repeat, rows)[:], landmarks)
         return output + self.bias[repeat].unsqueeze(1)
 
 
@@ -105,34 +160,40 @@ class FittedPaths:
     refit_left_out: Float[Tensor, "repeat task record output"]
 
 
-def fit_linear_paths(data: StackedData, *, encode: bool) -> tuple[FittedPaths, FittedPaths]:
+def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths, FittedPaths]:
     """Fit the linear paths of all repeats and tasks.
 
     Args:
         data: Features, labels and split of the records of each repeat.
-        encode: Whether to fit regressions on encoded features, too.
+        nonlinear: Whether to fit regressions on encoded features and kernel regressions, too.
 
     Returns:
-        Averages of regressions on standardized features, and averages of these and of regressions
-        on encoded features. The second equal the first if `encode` is false or if regressions on
-        encoded features would take too long.
+        Averages of regressions on standardized features, and averages of all regressions. The
+        second equal the first if `nonlinear` is false or if all other regressions would take too
+        long.
     """
-    encode = encode and can_encode(data.rows.shape[1], data.embedding.shape[1])
+    size = data.rows.shape[1], data.embedding.shape[1]
     sources = _find_sources(data)
-    encoders = {index: _fit_encoder(data, index) for index in set(sources)} if encode else {}
-    fits: dict[tuple[int, int, int], tuple[_Fit, ...]] = {}
+    encoders: dict[int, QuantileBins] = {}
+    rates: dict[int, Tensor] = {}
+    if nonlinear and can_encode(*size):
+        encoders = {index: _fit_encoder(data, index) for index in set(sources)}
+        if can_use_kernel(*size):
+            rates = {index: _fit_rates(data, index, encoders[index]) for index in encoders}
+    fits: dict[tuple[int, int, int], tuple[_Fit, _Fit]] = {}
     for index in set(sources):
         repeat = data.repeats[index]
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
+        maps = (encoders.get(index), rates.get(index))
         for version, rows in enumerate(parts):
             for known, tasks in _group_by_labels(data, index, rows):
-                for task, fit in _fit_part(data, index, rows[known], tasks, encoders.get(index)):
+                for task, fit in _fit_part(data, index, rows[known], tasks, *maps):
                     fits[version, index, task] = fit
-    ridge = _predict_paths(data, {key: fit[0] for key, fit in fits.items()}, sources, {})
-    if not encode:
+    ridge = _predict_paths(data, {key: fit[0] for key, fit in fits.items()}, sources, {}, {})
+    if not encoders:
         return ridge, ridge
-    last = {key: fit[-1] for key, fit in fits.items()}
-    return ridge, _predict_paths(data, last, sources, encoders)
+    averages = {key: fit[1] for key, fit in fits.items()}
+    return ridge, _predict_paths(data, averages, sources, encoders, rates)
 
 
 def _find_sources(data: StackedData) -> list[int]:
@@ -146,20 +207,40 @@ def _find_sources(data: StackedData) -> list[int]:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Linear path of one repeat and task, and left-out predictions for its labeled records."""
+    """Linear path of one repeat and task, and left-out predictions for its labeled records.
+
+    Attributes:
+        rows: Row indices of the labeled records.
+        weight: Coefficients of the features or of their encoding.
+        bias: Intercepts.
+        left_out: Left-out predictions.
+        kernel: Coefficients of the kernel values of the labeled records; None without a kernel.
+    """
 
     rows: Int[Tensor, " row"]
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
     left_out: Float[Tensor, "row output"]
+    kernel: Float[Tensor, "output row"] | None = None
 
     @classmethod
     def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
-        """Add the coefficients of features and of encoded features, which begin with the former."""
-        weight = average.coefficients[-1].clone()
-        for part in average.coefficients[:-1]:
-            weight[:, : part.shape[1]] += part
-        return cls(rows, weight.float(), average.bias.float(), average.left_out.float())
+        """Add the coefficients of features and of encoded features, which begin with the former.
+
+        Args:
+            average: Average of regressions on features or, in this order, on features, on encoded
+                features and on a kernel.
+            rows: Row indices of the labeled records.
+
+        Returns:
+            The path.
+        """
+        plain, *others = average.coefficients
+        weight = (others[0] if others else plain).clone()
+        if others:
+            weight[:, : plain.shape[1]] += plain
+        kernel = others[1].float() if len(others) > 1 else None
+        return cls(rows, weight.float(), average.bias.float(), average.left_out.float(), kernel)
 
 
 class _Rows:
@@ -193,11 +274,36 @@ def _fit_encoder(data: StackedData, repeat: int) -> QuantileBins:
     return encoder
 
 
+def _fit_rates(
+    data: StackedData, repeat: int, encoder: QuantileBins
+) -> Float[Tensor, "3 task feature"]:
+    """Compute the weights of features in each task's kernel from labels.
+
+    Args:
+        data: Features, labels and split of the records.
+        repeat: Index of the repeat.
+        encoder: Bins of the features.
+
+    Returns:
+        The weights by the labels of all training records, of the first fold and of the second.
+    """
+    split = data.repeats[repeat]
+    rates = []
+    for part in (split.train, *split.folds):
+        for task in range(len(data.tasks)):
+            rows = part[~data.encoded[repeat, task, part].isnan()]
+            targets = _encode_targets(data, repeat, rows, task)
+            rates.append(feature_rates(_Rows(data, repeat, rows)[:], targets, encoder))
+    joined: Tensor = torch.stack(rates).unflatten(0, (3, -1))
+    return joined
+
+
 def _predict_paths(
     data: StackedData,
     fits: Mapping[tuple[int, int, int], _Fit],
     sources: Sequence[int],
     encoders: Mapping[int, QuantileBins],
+    rates: Mapping[int, Float[Tensor, "3 task feature"]],
 ) -> FittedPaths:
     """Join the paths of all repeats and tasks and predict with them.
 
@@ -207,6 +313,8 @@ def _predict_paths(
             for the repeats in `sources`.
         sources: For each repeat, the repeat whose paths it uses.
         encoders: Encoding of the features of each repeat in `sources`; empty without encoding.
+        rates: Weights of features in the kernels of each repeat in `sources`, see `_fit_rates`;
+            empty without kernels.
 
     Returns:
         The paths and their predictions.
@@ -219,8 +327,17 @@ def _predict_paths(
         weight[position][: len(fit.bias)] = fit.weight
         bias[position][: len(fit.bias)] = fit.bias
     by_repeat = tuple(encoders[index] for index in sources) if encoders else None
+    kernels = [
+        {index: _join_kernels(data, fits, version, index, rates[index][0]) for index in rates}
+        for version in (0, 1)
+    ]
     train, refit = (
-        LinearPaths(weight[version, sources], bias[version, sources], by_repeat)
+        LinearPaths(
+            weight[version, sources],
+            bias[version, sources],
+            by_repeat,
+            tuple(kernels[version][index] for index in sources) if rates else None,
+        )
         for version in (0, 1)
     )
     predicted = {index: train.predict(data, index) for index in set(sources)}
@@ -229,6 +346,26 @@ def _predict_paths(
     for (version, index, task), fit in fits.items():
         left_out[version][index, task, fit.rows, : len(fit.bias)] = fit.left_out
     return FittedPaths(train, refit, outputs, left_out[0][sources], left_out[1][sources])
+
+
+def _join_kernels(
+    data: StackedData,
+    fits: Mapping[tuple[int, int, int], _Fit],
+    version: int,
+    repeat: int,
+    rates: Float[Tensor, "task feature"],
+) -> KernelPaths:
+    """Join the kernel ridge regressions of all tasks of a repeat; see `_predict_paths`."""
+    split = data.repeats[repeat]
+    landmarks = torch.cat([split.train, split.validation])
+    position = torch.zeros(data.rows.shape[1], dtype=torch.long, device=landmarks.device)
+    position[landmarks] = torch.arange(len(landmarks), device=landmarks.device)
+    weight = torch.zeros((len(data.tasks), data.outputs, len(landmarks)), device=landmarks.device)
+    for task in range(len(data.tasks)):
+        fit = fits[version, repeat, task]
+        assert fit.kernel is not None
+        weight[task, : len(fit.bias), position[fit.rows]] = fit.kernel
+    return KernelPaths(landmarks, rates, weight)
 
 
 def _group_by_labels(
@@ -248,7 +385,8 @@ def _fit_part(
     rows: Int[Tensor, " row"],
     tasks: Sequence[int],
     encoder: QuantileBins | None,
-) -> Iterator[tuple[int, tuple[_Fit, ...]]]:
+    rates: Float[Tensor, "3 task feature"] | None,
+) -> Iterator[tuple[int, tuple[_Fit, _Fit]]]:
     """Fit the paths of tasks that have the same labeled records.
 
     Args:
@@ -257,9 +395,10 @@ def _fit_part(
         rows: Row indices of the labeled records.
         tasks: Indices of the tasks.
         encoder: Encoding of the features; None to use only the features.
+        rates: Weights of features in each task's kernel, see `_fit_rates`; None for no kernel.
 
     Yields:
-        Index of a task and its paths: without encoding and, if there is an encoder, with it.
+        Index of a task and its paths: of regressions on features, and of all regressions.
     """
     targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
     joined = torch.cat(targets, 1)
@@ -270,15 +409,17 @@ def _fit_part(
     for task, target in zip(tasks, targets, strict=True):
         outputs = slice(start, start := start + target.shape[1])
         of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
-        fits = []
-        for count in range(1, len(families) + 1):
+        if rates is not None:
+            of_task.append(_fit_kernel(data, _Rows(data, repeat, rows), target, rates[:, task]))
+
+        def average(families: Sequence[RidgeFamily], task: int, target: Tensor) -> _Fit:
             if data.regression[task]:
-                average = average_values(of_task[:count], target)
-            else:
-                multilabel = task in data.indicators
-                average = average_logits(of_task[:count], target, multilabel=multilabel)
-            fits.append(_Fit.of(average, rows))
-        yield task, tuple(fits)
+                return _Fit.of(average_values(families, target), rows)
+            multilabel = task in data.indicators
+            return _Fit.of(average_logits(families, target, multilabel=multilabel), rows)
+
+        ridge = average(of_task[:1], task, target)
+        yield task, (ridge, average(of_task, task, target) if len(of_task) > 1 else ridge)
 
 
 def _fit_family(
@@ -287,7 +428,44 @@ def _fit_family(
     """Fit regressions with all `PENALTIES` on the features of labeled records."""
     patients = data.repeats[int(features.repeat)].patients[features.rows]
     storage = MappedTensor(features.shape, torch.float64, patients.device, data.max_bytes)
-    design = RidgeDesign.decompose(features, patients, storage)
+    return _fit_penalties(RidgeDesign.decompose(features, patients, storage), targets)
+
+
+def _fit_kernel(
+    data: StackedData,
+    features: _Rows,
+    targets: Float[Tensor, "row output"],
+    rates: Float[Tensor, "3 feature"],
+) -> RidgeFamily:
+    """Fit kernel ridge regressions with all `PENALTIES` on labeled records.
+
+    The weights of features in the kernel depend on labels, so those that predict the left-out
+    training records of one fold are from the labels of the other fold.
+
+    Args:
+        data: The split of the records.
+        features: Features of the labeled records.
+        targets: Targets of these records.
+        rates: Weights of the features; see `_fit_rates`.
+
+    Returns:
+        The regressions.
+    """
+    repeat, values = data.repeats[int(features.repeat)], features[:]
+
+    def fit(rates: Float[Tensor, " feature"]) -> RidgeFamily:
+        kernel = laplace_kernel(values, values, rates).double()
+        patients = repeat.patients[features.rows]
+        return _fit_penalties(RidgeDesign.from_kernel(kernel, patients), targets)
+
+    family = fit(rates[0])
+    for fold, of_other in zip(repeat.folds, (rates[2], rates[1]), strict=True):
+        rows = torch.isin(features.rows, fold)
+        family.left_out[:, rows] = fit(of_other).left_out[:, rows]
+    return family
+
+
+def _fit_penalties(design: RidgeDesign, targets: Float[Tensor, "row output"]) -> RidgeFamily:
     penalties = design.scale * torch.tensor(PENALTIES).to(targets)
     return RidgeFamily(design, penalties, design.predict_left_out(targets, penalties))
 

@@ -513,7 +513,7 @@ def test_encoded_paths_do_not_depend_on_the_memory_limit(max_bytes: int):
     embedding = make_embedding()
     repeats = [make_additive_repeat(embedding)]
     in_memory, mapped = (
-        fit_linear_paths(StackedData.from_repeats(embedding, repeats, size), encode=True)[1]
+        fit_linear_paths(StackedData.from_repeats(embedding, repeats, size), nonlinear=True)[1]
         for size in (1 << 29, max_bytes)
     )
     assert in_memory.train.encoders is not None
@@ -545,10 +545,10 @@ def test_encoded_paths_of_trials_and_of_tasks_with_missing_labels():
     sex[::3] = float("nan")
     repeat = replace(repeat, encoded=repeat.encoded | {"sex": sex})
     # Trials of a sweep share the tensor of rows.
-    _, paths = fit_linear_paths(StackedData.from_repeats(embedding, [repeat] * 2), encode=True)
+    _, paths = fit_linear_paths(StackedData.from_repeats(embedding, [repeat] * 2), nonlinear=True)
     assert torch.equal(paths.refit.weight[0], paths.refit.weight[1])
     alone = replace(repeat, targets={"sex": TARGETS["sex"]}, encoded={"sex": sex})
-    _, expected = fit_linear_paths(StackedData.from_repeats(embedding, [alone]), encode=True)
+    _, expected = fit_linear_paths(StackedData.from_repeats(embedding, [alone]), nonlinear=True)
     torch.testing.assert_close(paths.train.weight[0, 1, :2], expected.train.weight[0, 0])
 
 

@@ -1,0 +1,116 @@
+"""Kernel functions of features, which can represent interactions between features.
+
+The Laplace kernel of two records is ``exp(-distance)``, with a weighted sum of absolute differences
+of their features as the distance. Weights are larger for features that explain more of the labels;
+with equal weights, the few features that determine a label would hardly matter among hundreds.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from enecg.quantile_bins import QuantileBins
+
+MAX_RECORDS = 2048
+"""Maximum number of records for kernel regressions, which decompose a matrix of that size."""
+
+MAX_DIFFERENCES = 1e9
+"""Maximum number of absolute differences of features in a kernel matrix; see `can_use_kernel`."""
+
+MIN_SHARE = 0.05
+"""Added to the share of the labels' variance that a feature explains. If no feature explains more
+than noise does, all features have similar weights."""
+
+
+def laplace_kernel(
+    features: Float[Tensor, "*batch feature"],
+    landmarks: Float[Tensor, "landmark feature"],
+    rates: Float[Tensor, " feature"],
+) -> Float[Tensor, "*batch landmark"]:
+    """Compute the Laplace kernel between records and landmarks.
+
+    Args:
+        features: Standardized features of the records.
+        landmarks: Standardized features of the landmarks, which are records too.
+        rates: Weight of each feature's absolute difference.
+
+    Returns:
+        Kernel values, in (0, 1].
+    """
+    return torch.cdist(features * rates, landmarks * rates, p=1).neg().exp()
+
+
+def feature_rates(
+    features: Float[Tensor, "record feature"],
+    targets: Float[Tensor, "record output"],
+    encoder: QuantileBins,
+) -> Float[Tensor, " feature"]:
+    """Compute the weights of features in the kernel of a task.
+
+    A weight is proportional to the share of the targets' variance between the bins of a feature,
+    minus the expected share of a useless feature, plus `MIN_SHARE`.
+
+    Args:
+        features: Standardized features of the training records.
+        targets: Encoded values, or indicators of classes or labels.
+        encoder: Bins of the features.
+
+    Returns:
+        The weights, which sum to 1.
+    """
+    centered = (targets - targets.mean(0)).to(features)
+    inner = encoder.edges[1:-1]
+    total = centered.square().sum().clamp_min(torch.finfo(features.dtype).tiny)
+    between = torch.zeros_like(features[0])
+    groups = torch.zeros_like(features[0])
+    position = (features.unsqueeze(1) >= inner).sum(1)
+    for index in range(len(inner) + 1):
+        members = (position == index).to(features)
+        count = members.sum(0)
+        sums = members.T @ centered
+        between += sums.square().sum(1) / count.clamp_min(1)
+        groups += count > 0
+    chance = (groups - 1) / max(1, len(features) - 1)
+    weights = (between / total - chance).clamp_min(0) + MIN_SHARE
+    return weights / weights.sum()
+
+
+def can_use_kernel(records: int, features: int) -> bool:
+    """Return whether kernel regressions on all records take at most a few seconds per task.
+
+    Args:
+        records: Number of records.
+        features: Number of features.
+    """
+    return records <= MAX_RECORDS and records**2 * features <= MAX_DIFFERENCES
+
+
+class KernelPath(nn.Module):
+    """A weighted sum of the kernel values of landmarks, for one task.
+
+    Args:
+        features: Number of features.
+        landmarks: Number of landmarks.
+        outputs: Number of outputs.
+    """
+
+    rates: Tensor
+
+    def __init__(self, features: int, landmarks: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("rates", torch.zeros(features))
+        self.weight = nn.Parameter(torch.zeros(outputs, landmarks), requires_grad=False)
+
+    def forward(
+        self, features: Float[Tensor, "batch feature"], landmarks: Float[Tensor, "landmark feature"]
+    ) -> Float[Tensor, "batch output"]:
+        """Compute the outputs.
+
+        Args:
+            features: Standardized features of records.
+            landmarks: Standardized features of the landmarks.
+
+        Returns:
+            The outputs.
+        """
+        return laplace_kernel(features, landmarks, self.rates) @ self.weight.T
