@@ -157,11 +157,9 @@ class TaskHeads(nn.Module):
         linear: Whether each FFN has a linear path; see `FFN`.
         bins: Number of bins per feature in the encoding of the input of linear paths; 0 for no
             encoding. See `QuantileBins`.
-        landmarks: Number of landmarks of kernel paths, whose outputs are added to those of the
-            FFNs; 0 for no kernel paths. See `KernelPath`.
+        landmarks: Number of landmarks of the kernel path, whose outputs are added to those of the
+            FFNs; 0 for no kernel path. See `KernelPath`.
     """
-
-    landmarks: Tensor
 
     def __init__(
         self,
@@ -188,12 +186,7 @@ class TaskHeads(nn.Module):
                 for task, size in outputs.items()
             }
         )
-        self.kernel: nn.ModuleDict | None = None
-        if landmarks:
-            self.register_buffer("landmarks", torch.zeros(landmarks, features))
-            self.kernel = nn.ModuleDict(
-                {task: KernelPath(features, landmarks, size) for task, size in outputs.items()}
-            )
+        self.kernel = KernelPath(features, landmarks, outputs) if landmarks else None
         if shared:
             first = next(iter(self.ffn.values()))
             for ffn in self.ffn.values():
@@ -213,10 +206,8 @@ class TaskHeads(nn.Module):
         outputs = {task: ffn(features, encoded) for task, ffn in self.ffn.items()}
         if self.kernel is None:
             return outputs
-        return {
-            task: output + self.kernel[task](features, self.landmarks)
-            for task, output in outputs.items()
-        }
+        kernel = self.kernel(features)
+        return {task: output + kernel[task] for task, output in outputs.items()}
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":

@@ -17,27 +17,33 @@ MAX_RECORDS = 2048
 MAX_DIFFERENCES = 1e9
 """Maximum number of absolute differences of features in a kernel matrix; see `can_use_kernel`."""
 
+CHUNK_VALUES = 2_000_000
+"""Maximum number of differences in memory at a time, unless one record has more."""
+
 MIN_SHARE = 0.05
 """Added to the share of the labels' variance that a feature explains. If no feature explains more
 than noise does, all features have similar weights."""
 
 
-def laplace_kernel(
-    features: Float[Tensor, "*batch feature"],
+def laplace_kernels(
+    features: Float[Tensor, "record feature"],
     landmarks: Float[Tensor, "landmark feature"],
-    rates: Float[Tensor, " feature"],
-) -> Float[Tensor, "*batch landmark"]:
-    """Compute the Laplace kernel between records and landmarks.
+    rates: Float[Tensor, "kernel feature"],
+) -> Float[Tensor, "kernel record landmark"]:
+    """Compute Laplace kernels between records and landmarks.
 
     Args:
         features: Standardized features of the records.
         landmarks: Standardized features of the landmarks, which are records too.
-        rates: Weight of each feature's absolute difference.
+        rates: Weight of each feature's absolute difference, for each kernel.
 
     Returns:
         Kernel values, in (0, 1].
     """
-    return torch.cdist(features * rates, landmarks * rates, p=1).neg().exp()
+    size = max(1, CHUNK_VALUES // landmarks.numel())
+    # One matrix product for all kernels, because the differences take longer than the product.
+    distances = [(part.unsqueeze(1) - landmarks).abs() @ rates.T for part in features.split(size)]
+    return torch.cat(distances).neg().exp().movedim(-1, 0)
 
 
 def feature_rates(
@@ -86,31 +92,38 @@ def can_use_kernel(records: int, features: int) -> bool:
 
 
 class KernelPath(nn.Module):
-    """A weighted sum of the kernel values of landmarks, for one task.
+    """Weighted sums of the kernel values of landmarks, with one kernel per task.
 
     Args:
         features: Number of features.
         landmarks: Number of landmarks.
-        outputs: Number of outputs.
+        outputs: Number of outputs by task.
     """
 
-    rates: Tensor
+    landmarks: Tensor
 
-    def __init__(self, features: int, landmarks: int, outputs: int) -> None:
+    def __init__(self, features: int, landmarks: int, outputs: dict[str, int]) -> None:
         super().__init__()
-        self.register_buffer("rates", torch.zeros(features))
-        self.weight = nn.Parameter(torch.zeros(outputs, landmarks), requires_grad=False)
+        self.register_buffer("landmarks", torch.zeros(landmarks, features))
+        self.rates, self.weight = nn.ParameterDict(), nn.ParameterDict()
+        for task, size in outputs.items():
+            self.rates[task] = nn.Parameter(torch.zeros(features), requires_grad=False)
+            self.weight[task] = nn.Parameter(torch.zeros(size, landmarks), requires_grad=False)
 
     def forward(
-        self, features: Float[Tensor, "batch feature"], landmarks: Float[Tensor, "landmark feature"]
-    ) -> Float[Tensor, "batch output"]:
-        """Compute the outputs.
+        self, features: Float[Tensor, "batch feature"]
+    ) -> dict[str, Float[Tensor, "batch output"]]:
+        """Compute the outputs of all tasks.
 
         Args:
             features: Standardized features of records.
-            landmarks: Standardized features of the landmarks.
 
         Returns:
-            The outputs.
+            The outputs by task.
         """
-        return laplace_kernel(features, landmarks, self.rates) @ self.weight.T
+        rates = torch.stack([self.rates[task] for task in self.weight])
+        kernels = laplace_kernels(features, self.landmarks, rates)
+        return {
+            task: kernel @ weight.T
+            for kernel, (task, weight) in zip(kernels, self.weight.items(), strict=True)
+        }

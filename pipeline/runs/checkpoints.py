@@ -89,7 +89,7 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
             shared=shared,
             linear=f"ffn.{first}.linear.weight" in base,
             bins=len(base["encode.edges"]) - 1 if "encode.edges" in base else 0,
-            landmarks=len(base["landmarks"]) if "landmarks" in base else 0,
+            landmarks=len(base["kernel.landmarks"]) if "kernel.landmarks" in base else 0,
         )
         adapted = any((folder / task / ADAPTER).is_file() for task in outputs)
         missing, unexpected = heads.load_state_dict(base, strict=False)

@@ -23,6 +23,9 @@ from pipeline.training.likelihood import (
     laplace_log_likelihood,
 )
 
+PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
+"""Penalties, as multiples of `RidgeDesign.scale`."""
+
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Factors by which the outputs of a regression on indicators are multiplied to obtain logits. With
 factor 0, the predicted probabilities are the class frequencies."""
@@ -45,6 +48,20 @@ class RidgeFamily:
     design: RidgeDesign
     penalties: Float[Tensor, " penalty"]
     left_out: Float[Tensor, "penalty record output"]
+
+    @classmethod
+    def fit(cls, design: RidgeDesign, targets: Float[Tensor, "record output"]) -> "RidgeFamily":
+        """Fit regressions with all `PENALTIES`.
+
+        Args:
+            design: The decomposed features of the labeled records.
+            targets: Targets of the regressions.
+
+        Returns:
+            The regressions.
+        """
+        penalties = design.scale * torch.tensor(PENALTIES).to(targets)
+        return cls(design, penalties, design.predict_left_out(targets, penalties))
 
     def centered_left_out(
         self, targets: Float[Tensor, "record output"]

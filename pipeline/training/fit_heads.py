@@ -94,7 +94,7 @@ def fit_heads(
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
             # Only predictions for test records may use the labels of validation records.
-            paths.refit.copy_to(data, index, heads)
+            paths.refit.copy_to(index, heads)
             validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
             for task, output in tested.items():
@@ -263,10 +263,12 @@ def _extract_heads(
         shared=stack.config.shared,
         linear=paths is not None,
         bins=BINS if paths is not None and paths.encoders is not None else 0,
-        landmarks=0 if paths is None or paths.kernels is None else len(paths.kernels[repeat].rows),
+        landmarks=0
+        if paths is None or paths.kernels is None
+        else len(paths.kernels[repeat].landmarks),
     )
     if paths is not None:
-        paths.copy_to(data, repeat, heads)
+        paths.copy_to(repeat, heads)
     if stack.config.lora:
         heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)

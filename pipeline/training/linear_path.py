@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from enecg.heads import TaskHeads, base_ffn
-from enecg.laplace_kernel import KernelPath, can_use_kernel, feature_rates, laplace_kernel
-from enecg.quantile_bins import QuantileBins, can_encode, encoded_size
+from enecg.laplace_kernel import can_use_kernel
+from enecg.quantile_bins import QuantileBins, can_encode
 from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import (
     AveragedRidge,
@@ -25,49 +24,10 @@ from pipeline.training.averaged_ridge import (
     average_logits,
     average_values,
 )
+from pipeline.training.kernel_path import KernelCoefficients, KernelMatrices, KernelPaths
 from pipeline.training.mapped_tensor import MappedTensor
+from pipeline.training.regression_data import RepeatFeatures, encode_targets
 from pipeline.training.stack_data import StackedData, prediction_batch_size
-
-PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 9))
-"""Penalties, as multiples of `RidgeDesign.scale`."""
-
-
-@dataclass(frozen=True)
-class KernelPaths:
-    """The kernel ridge regressions of all tasks of a repeat.
-
-    Attributes:
-        rows: Rows of the landmarks: the training and validation records.
-        rates: Weights of the features in the kernel.
-        weight: Coefficients of the kernel values of the landmarks. Outputs that a task does not
-            have are 0, as are landmarks without a label and, for paths that are fitted on training
-            records only, validation records.
-    """
-
-    rows: Int[Tensor, " landmark"]
-    rates: Float[Tensor, "task feature"]
-    weight: Float[Tensor, "task output landmark"]
-
-    def predict(
-        self,
-        features: Float[Tensor, "record feature"],
-        landmarks: Float[Tensor, "landmark feature"],
-    ) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks.
-
-        Args:
-            features: Standardized features of the records.
-            landmarks: Standardized features of the landmarks.
-
-        Returns:
-            The outputs.
-        """
-        return torch.stack(
-            [
-                laplace_kernel(features, landmarks, rates) @ weight.T
-                for rates, weight in zip(self.rates, self.weight, strict=True)
-            ]
-        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +39,7 @@ class LinearPaths:
             does not have are 0.
         bias: Intercepts, padded likewise.
         encoders: Encoding of the features of each repeat; None without encoding.
-        kernels: Kernel ridge regressions of each repeat; None without.
+        kernels: Kernel ridge regressions of each repeat; None without them.
     """
 
     weight: Float[Tensor, "repeat task output feature"]
@@ -87,11 +47,14 @@ class LinearPaths:
     encoders: tuple[QuantileBins, ...] | None = None
     kernels: tuple[KernelPaths, ...] | None = None
 
-    def copy_to(self, data: StackedData, repeat: int, heads: TaskHeads) -> None:
+    def count_landmarks(self, repeat: int) -> int:
+        """Return the number of landmarks of a repeat's kernel ridge regressions."""
+        return 0 if self.kernels is None else len(self.kernels[repeat].landmarks)
+
+    def copy_to(self, repeat: int, heads: TaskHeads) -> None:
         """Copy the linear paths of a repeat into heads.
 
         Args:
-            data: Features of the records, from which the landmarks are copied.
             repeat: Index of the repeat.
             heads: Heads with linear paths, with or without LoRA.
         """
@@ -106,13 +69,7 @@ class LinearPaths:
                 ffn.linear.weight.copy_(self.weight[repeat, task, :outputs])
                 ffn.linear.bias.copy_(self.bias[repeat, task, :outputs])
         if self.kernels is not None:
-            assert heads.kernel is not None
-            kernels = self.kernels[repeat]
-            heads.landmarks = _Rows(data, repeat, kernels.rows)[:]
-            for task, path in enumerate(heads.kernel.values()):
-                assert isinstance(path, KernelPath)
-                path.rates = kernels.rates[task].clone()
-                path.weight.copy_(kernels.weight[task, : len(path.weight)])
+            self.kernels[repeat].copy_to(heads)
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
         """Compute the outputs of all tasks for all records of a repeat.
@@ -126,15 +83,14 @@ class LinearPaths:
         """
         encoder = None if self.encoders is None else self.encoders[repeat]
         rows = torch.arange(data.rows.shape[1], device=self.weight.device)
-        features = _Rows(data, repeat, rows, encoder)
+        features = RepeatFeatures(data, repeat, rows, encoder)
         weight = self.weight[repeat].flatten(0, 1).T
         size = prediction_batch_size(encoder)
         parts = [features[start : start + size] @ weight for start in range(0, len(rows), size)]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
         if self.kernels is not None:
-            kernels = self.kernels[repeat]
-            landmarks = _Rows(data, repeat, kernels.rows)[:]
-            output = output + kernels.predict(_Rows(data, repeat, rows)[:], landmarks)
+            features = RepeatFeatures(data, repeat, rows)
+            output = output + self.kernels[repeat].predict(features[:])
         return output + self.bias[repeat].unsqueeze(1)
 
 
@@ -175,16 +131,19 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
     size = data.rows.shape[1], data.embedding.shape[1]
     sources = _find_sources(data)
     encoders: dict[int, QuantileBins] = {}
-    rates: dict[int, Tensor] = {}
+    kernels: dict[int, KernelMatrices] = {}
     if nonlinear and can_encode(*size):
         encoders = {index: _fit_encoder(data, index) for index in set(sources)}
         if can_use_kernel(*size):
-            rates = {index: _fit_rates(data, index, encoders[index]) for index in encoders}
+            kernels = {
+                index: KernelMatrices.compute(data, index, encoder)
+                for index, encoder in encoders.items()
+            }
     fits: dict[tuple[int, int, int], tuple[_Fit, _Fit]] = {}
     for index in set(sources):
         repeat = data.repeats[index]
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
-        maps = (encoders.get(index), rates.get(index))
+        maps = (encoders.get(index), kernels.get(index))
         for version, rows in enumerate(parts):
             for known, tasks in _group_by_labels(data, index, rows):
                 for task, fit in _fit_part(data, index, rows[known], tasks, *maps):
@@ -193,7 +152,7 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
     if not encoders:
         return ridge, ridge
     averages = {key: fit[1] for key, fit in fits.items()}
-    return ridge, _predict_paths(data, averages, sources, encoders, rates)
+    return ridge, _predict_paths(data, averages, sources, encoders, kernels)
 
 
 def _find_sources(data: StackedData) -> list[int]:
@@ -214,14 +173,14 @@ class _Fit:
         weight: Coefficients of the features or of their encoding.
         bias: Intercepts.
         left_out: Left-out predictions.
-        kernel: Coefficients of the kernel values of the labeled records; None without a kernel.
+        kernel: Coefficients of the kernel; None without a kernel.
     """
 
     rows: Int[Tensor, " row"]
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
     left_out: Float[Tensor, "row output"]
-    kernel: Float[Tensor, "output row"] | None = None
+    kernel: KernelCoefficients | None = None
 
     @classmethod
     def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
@@ -239,63 +198,16 @@ class _Fit:
         weight = (others[0] if others else plain).clone()
         if others:
             weight[:, : plain.shape[1]] += plain
-        kernel = others[1].float() if len(others) > 1 else None
+        kernel = KernelCoefficients(rows, others[1].float()) if len(others) > 1 else None
         return cls(rows, weight.float(), average.bias.float(), average.left_out.float(), kernel)
-
-
-class _Rows:
-    """Features of some records of a repeat, computed when a slice of rows is read."""
-
-    def __init__(
-        self,
-        data: StackedData,
-        repeat: int,
-        rows: Int[Tensor, " row"],
-        encoder: QuantileBins | None = None,
-    ) -> None:
-        self.data, self.rows, self.encoder = data, rows, encoder
-        self.repeat = torch.tensor([repeat], device=rows.device)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        size = self.data.embedding.shape[1]
-        return len(self.rows), size if self.encoder is None else encoded_size(size)
-
-    def __getitem__(self, rows: slice) -> Float[Tensor, "record feature"]:
-        features: Tensor = self.data.features(self.repeat, self.rows[rows].unsqueeze(0))[0]
-        return features if self.encoder is None else self.encoder(features)
 
 
 def _fit_encoder(data: StackedData, repeat: int) -> QuantileBins:
     """Fit the encoding of the features of a repeat on its training records."""
-    features = _Rows(data, repeat, data.repeats[repeat].train)
+    features = RepeatFeatures(data, repeat, data.repeats[repeat].train)
     encoder = QuantileBins(features.shape[1]).to(data.embedding.device)
     encoder.fit(features[:])
     return encoder
-
-
-def _fit_rates(
-    data: StackedData, repeat: int, encoder: QuantileBins
-) -> Float[Tensor, "3 task feature"]:
-    """Compute the weights of features in each task's kernel from labels.
-
-    Args:
-        data: Features, labels and split of the records.
-        repeat: Index of the repeat.
-        encoder: Bins of the features.
-
-    Returns:
-        The weights by the labels of all training records, of the first fold and of the second.
-    """
-    split = data.repeats[repeat]
-    rates = []
-    for part in (split.train, *split.folds):
-        for task in range(len(data.tasks)):
-            rows = part[~data.encoded[repeat, task, part].isnan()]
-            targets = _encode_targets(data, repeat, rows, task)
-            rates.append(feature_rates(_Rows(data, repeat, rows)[:], targets, encoder))
-    joined: Tensor = torch.stack(rates).unflatten(0, (3, -1))
-    return joined
 
 
 def _predict_paths(
@@ -303,7 +215,7 @@ def _predict_paths(
     fits: Mapping[tuple[int, int, int], _Fit],
     sources: Sequence[int],
     encoders: Mapping[int, QuantileBins],
-    rates: Mapping[int, Float[Tensor, "3 task feature"]],
+    kernels: Mapping[int, KernelMatrices],
 ) -> FittedPaths:
     """Join the paths of all repeats and tasks and predict with them.
 
@@ -313,8 +225,7 @@ def _predict_paths(
             for the repeats in `sources`.
         sources: For each repeat, the repeat whose paths it uses.
         encoders: Encoding of the features of each repeat in `sources`; empty without encoding.
-        rates: Weights of features in the kernels of each repeat in `sources`, see `_fit_rates`;
-            empty without kernels.
+        kernels: Kernels of each repeat in `sources`; empty without kernels.
 
     Returns:
         The paths and their predictions.
@@ -327,8 +238,11 @@ def _predict_paths(
         weight[position][: len(fit.bias)] = fit.weight
         bias[position][: len(fit.bias)] = fit.bias
     by_repeat = tuple(encoders[index] for index in sources) if encoders else None
-    kernels = [
-        {index: _join_kernels(data, fits, version, index, rates[index][0]) for index in rates}
+    joined = [
+        {
+            index: matrices.join(data.outputs, _select(fits, version, index))
+            for index, matrices in kernels.items()
+        }
         for version in (0, 1)
     ]
     train, refit = (
@@ -336,7 +250,7 @@ def _predict_paths(
             weight[version, sources],
             bias[version, sources],
             by_repeat,
-            tuple(kernels[version][index] for index in sources) if rates else None,
+            tuple(joined[version][index] for index in sources) if kernels else None,
         )
         for version in (0, 1)
     )
@@ -348,24 +262,15 @@ def _predict_paths(
     return FittedPaths(train, refit, outputs, left_out[0][sources], left_out[1][sources])
 
 
-def _join_kernels(
-    data: StackedData,
-    fits: Mapping[tuple[int, int, int], _Fit],
-    version: int,
-    repeat: int,
-    rates: Float[Tensor, "task feature"],
-) -> KernelPaths:
-    """Join the kernel ridge regressions of all tasks of a repeat; see `_predict_paths`."""
-    split = data.repeats[repeat]
-    landmarks = torch.cat([split.train, split.validation])
-    position = torch.zeros(data.rows.shape[1], dtype=torch.long, device=landmarks.device)
-    position[landmarks] = torch.arange(len(landmarks), device=landmarks.device)
-    weight = torch.zeros((len(data.tasks), data.outputs, len(landmarks)), device=landmarks.device)
-    for task in range(len(data.tasks)):
-        fit = fits[version, repeat, task]
-        assert fit.kernel is not None
-        weight[task, : len(fit.bias), position[fit.rows]] = fit.kernel
-    return KernelPaths(landmarks, rates, weight)
+def _select(
+    fits: Mapping[tuple[int, int, int], _Fit], version: int, repeat: int
+) -> dict[int, KernelCoefficients]:
+    """Return the kernel coefficients of a version and repeat by task; see `_predict_paths`."""
+    return {
+        task: fit.kernel
+        for (fit_version, index, task), fit in fits.items()
+        if (fit_version, index) == (version, repeat) and fit.kernel is not None
+    }
 
 
 def _group_by_labels(
@@ -385,7 +290,7 @@ def _fit_part(
     rows: Int[Tensor, " row"],
     tasks: Sequence[int],
     encoder: QuantileBins | None,
-    rates: Float[Tensor, "3 task feature"] | None,
+    kernels: KernelMatrices | None,
 ) -> Iterator[tuple[int, tuple[_Fit, _Fit]]]:
     """Fit the paths of tasks that have the same labeled records.
 
@@ -395,22 +300,22 @@ def _fit_part(
         rows: Row indices of the labeled records.
         tasks: Indices of the tasks.
         encoder: Encoding of the features; None to use only the features.
-        rates: Weights of features in each task's kernel, see `_fit_rates`; None for no kernel.
+        kernels: Kernels of the tasks; None for no kernel.
 
     Yields:
         Index of a task and its paths: of regressions on features, and of all regressions.
     """
-    targets = [_encode_targets(data, repeat, rows, task) for task in tasks]
+    targets = [encode_targets(data, repeat, rows, task) for task in tasks]
     joined = torch.cat(targets, 1)
-    families = [_fit_family(data, _Rows(data, repeat, rows), joined)]
+    families = [_fit_features(RepeatFeatures(data, repeat, rows), joined)]
     if encoder is not None:
-        families.append(_fit_family(data, _Rows(data, repeat, rows, encoder), joined))
+        families.append(_fit_features(RepeatFeatures(data, repeat, rows, encoder), joined))
     start = 0
     for task, target in zip(tasks, targets, strict=True):
         outputs = slice(start, start := start + target.shape[1])
         of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
-        if rates is not None:
-            of_task.append(_fit_kernel(data, _Rows(data, repeat, rows), target, rates[:, task]))
+        if kernels is not None:
+            of_task.append(kernels.fit(data, task, rows, target))
 
         def average(families: Sequence[RidgeFamily], task: int, target: Tensor) -> _Fit:
             if data.regression[task]:
@@ -422,62 +327,8 @@ def _fit_part(
         yield task, (ridge, average(of_task, task, target) if len(of_task) > 1 else ridge)
 
 
-def _fit_family(
-    data: StackedData, features: _Rows, targets: Float[Tensor, "row output"]
-) -> RidgeFamily:
-    """Fit regressions with all `PENALTIES` on the features of labeled records."""
-    patients = data.repeats[int(features.repeat)].patients[features.rows]
-    storage = MappedTensor(features.shape, torch.float64, patients.device, data.max_bytes)
-    return _fit_penalties(RidgeDesign.decompose(features, patients, storage), targets)
-
-
-def _fit_kernel(
-    data: StackedData,
-    features: _Rows,
-    targets: Float[Tensor, "row output"],
-    rates: Float[Tensor, "3 feature"],
-) -> RidgeFamily:
-    """Fit kernel ridge regressions with all `PENALTIES` on labeled records.
-
-    The weights of features in the kernel depend on labels, so those that predict the left-out
-    training records of one fold are from the labels of the other fold.
-
-    Args:
-        data: The split of the records.
-        features: Features of the labeled records.
-        targets: Targets of these records.
-        rates: Weights of the features; see `_fit_rates`.
-
-    Returns:
-        The regressions.
-    """
-    repeat, values = data.repeats[int(features.repeat)], features[:]
-
-    def fit(rates: Float[Tensor, " feature"]) -> RidgeFamily:
-        kernel = laplace_kernel(values, values, rates).double()
-        patients = repeat.patients[features.rows]
-        return _fit_penalties(RidgeDesign.from_kernel(kernel, patients), targets)
-
-    family = fit(rates[0])
-    for fold, of_other in zip(repeat.folds, (rates[2], rates[1]), strict=True):
-        rows = torch.isin(features.rows, fold)
-        family.left_out[:, rows] = fit(of_other).left_out[:, rows]
-    return family
-
-
-def _fit_penalties(design: RidgeDesign, targets: Float[Tensor, "row output"]) -> RidgeFamily:
-    penalties = design.scale * torch.tensor(PENALTIES).to(targets)
-    return RidgeFamily(design, penalties, design.predict_left_out(targets, penalties))
-
-
-def _encode_targets(
-    data: StackedData, repeat: int, rows: Int[Tensor, " row"], task: int
-) -> Float[Tensor, "row output"]:
-    """Return the targets of ridge regressions in float64: values, or indicators of classes."""
-    encoded = data.encoded[repeat, task, rows]
-    if data.regression[task]:
-        return encoded.double().unsqueeze(1)
-    size = int(data.valid[repeat, task].sum())
-    if task in data.indicators:
-        return data.indicators[task][repeat, rows, :size].double()
-    return functional.one_hot(encoded.long(), size).double()
+def _fit_features(features: RepeatFeatures, targets: Float[Tensor, "row output"]) -> RidgeFamily:
+    """Fit ridge regressions on the features of labeled records."""
+    patients, max_bytes = features.patients, features.data.max_bytes
+    storage = MappedTensor(features.shape, torch.float64, patients.device, max_bytes)
+    return RidgeFamily.fit(RidgeDesign.decompose(features, patients, storage), targets)
