@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from enecg.ensembles import ENSEMBLES
 from enecg.errors import UserError
 from enecg.heads import FFN, compress_outliers
+from enecg.laplace_kernel import laplace_kernels
 from enecg.metrics import SECONDARY_METRICS
 from enecg.quantile_bins import QuantileBins, encoded_size
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
@@ -346,7 +347,10 @@ def test_saved_heads_load_with_peft_and_reproduce_predictions(results: Results, 
         embedding = torch.from_numpy(embeddings.read(rows)).float()
         embedding = (embedding - base["standardise.mean"]) / base["standardise.scale"]
         features = compress_outliers(embedding)
-        standardized = model(features, encode(features))[:, 0].numpy()
+        rates, weight = base["kernel.rates.age"], base["kernel.weight.age"]
+        kernels = laplace_kernels(features, base["kernel.landmarks"], rates.unsqueeze(0))
+        output = model(features, encode(features)) + kernels[0] @ weight.T
+        standardized = output[:, 0].numpy()
     years = standardized * age["scale"] + age["mean"]
     np.testing.assert_allclose(years, saved["predicted"], rtol=1e-4)
 
