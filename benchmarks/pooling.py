@@ -59,7 +59,6 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
     """Train heads, and return their error relative to that of the constant predictor, by task."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
-    row_of = {record: row for row, record in enumerate(ids)}
     # Use a third of the validation patients for early stopping, and the rest for the score.
     third = len(cohort.validation) // 3
     parts = {
@@ -67,7 +66,11 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
         "stop": cohort.validation[:third],
         "score": cohort.validation[third:],
     }
-    rows = {name: torch.tensor([row_of[record] for record in part]) for name, part in parts.items()}
+    used = np.concatenate(list(parts.values()))
+    embedding = embedding[labels.index.get_indexer(used)]
+    labels = labels.loc[used]
+    in_order = torch.arange(len(used)).split([len(part) for part in parts.values()])
+    rows = dict(zip(parts, in_order, strict=True))
     targets = {
         name: fit_targets(task, labels.loc[cohort.train, task.column])
         for name, task in TASKS.items()

@@ -17,8 +17,12 @@ MAX_RECORDS = 2048
 MAX_DIFFERENCES = 1e9
 """Maximum number of absolute differences of features in a kernel matrix; see `can_use_kernel`."""
 
-CHUNK_VALUES = 2_000_000
-"""Maximum number of differences in memory at a time, unless one record has more."""
+CHUNK_VALUES = 250_000
+"""Maximum number of differences in memory at a time, unless one record has more. They fit into the
+cache of a CPU."""
+
+BLOCK_RECORDS = 64
+"""Records per block of a symmetric kernel matrix."""
 
 MIN_SHARE = 0.05
 """Added to the share of the labels' variance that a feature explains. If no feature explains more
@@ -46,6 +50,27 @@ def laplace_kernels(
     return torch.cat(distances).neg().exp().movedim(-1, 0)
 
 
+def laplace_matrices(
+    features: Float[Tensor, "record feature"], rates: Float[Tensor, "kernel feature"]
+) -> Float[Tensor, "kernel record record"]:
+    """Compute Laplace kernels between all pairs of records.
+
+    Args:
+        features: Standardized features of the records.
+        rates: Weight of each feature's absolute difference, for each kernel.
+
+    Returns:
+        Symmetric matrices of kernel values, in (0, 1].
+    """
+    matrices = features.new_empty((len(rates), len(features), len(features)))
+    for start in range(0, len(features), BLOCK_RECORDS):
+        rows = slice(start, start + BLOCK_RECORDS)
+        values = laplace_kernels(features[rows], features[start:], rates)
+        matrices[:, rows, start:] = values
+        matrices[:, start:, rows] = values.mT
+    return matrices
+
+
 def feature_rates(
     features: Float[Tensor, "record feature"],
     targets: Float[Tensor, "record output"],
@@ -65,18 +90,15 @@ def feature_rates(
         The weights, which sum to 1.
     """
     centered = (targets - targets.mean(0)).to(features)
-    inner = encoder.edges[1:-1]
     total = centered.square().sum().clamp_min(torch.finfo(features.dtype).tiny)
-    between = torch.zeros_like(features[0])
-    groups = torch.zeros_like(features[0])
-    position = (features.unsqueeze(1) >= inner).sum(1)
-    for index in range(len(inner) + 1):
-        members = (position == index).to(features)
-        count = members.sum(0)
-        sums = members.T @ centered
-        between += sums.square().sum(1) / count.clamp_min(1)
-        groups += count > 0
-    chance = (groups - 1) / max(1, len(features) - 1)
+    # Counts and sums of the records above each inner edge; differences are those of the bins.
+    above = (features.unsqueeze(1) >= encoder.edges[1:-1]).to(features)
+    above = nn.functional.pad(above, (0, 0, 1, 1))
+    above[:, 0] = 1
+    counts = -above.sum(0).diff(dim=0)
+    sums = torch.einsum("rbf,ro->bfo", above, centered).diff(dim=0)
+    between = (sums.square().sum(-1) / counts.clamp_min(1)).sum(0)
+    chance = ((counts > 0).sum(0) - 1) / max(1, len(features) - 1)
     weights = (between / total - chance).clamp_min(0) + MIN_SHARE
     return weights / weights.sum()
 

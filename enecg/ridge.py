@@ -50,7 +50,9 @@ class RidgeDesign:
         mean: Mean of each feature.
         left: Left singular vectors of the centered features.
         singular: Singular values.
-        right: Right singular vectors.
+        right: Factors whose matrix product has the right singular vectors as rows. With fewer
+            records than features, the last one is the centered features, because the product would
+            take longer than all coefficients.
         group: Group of each record, such as its patient: 0, 1, ...
         storage: Storage of which `left` is a part; None if there are fewer records than features,
             because `left` is then a separate tensor.
@@ -59,7 +61,7 @@ class RidgeDesign:
     mean: Float[Tensor, " feature"]
     left: Float[Tensor, "record rank"]
     singular: Float[Tensor, " rank"]
-    right: Float[Tensor, "rank feature"]
+    right: tuple[Float[Tensor, "_ _"], ...]
     group: Int[Tensor, " record"]
     storage: RowStorage | None = None
 
@@ -104,15 +106,16 @@ class RidgeDesign:
             gram = storage.tensor @ storage.tensor.T
         squares, vectors = torch.linalg.eigh(gram)
         singular, vectors = _keep_positive(squares, vectors)
+        right: tuple[Tensor, ...]
         if wide:
-            left, right = vectors, (vectors.T @ storage.tensor) / singular.unsqueeze(1)
+            left, right = vectors, ((vectors / singular).T, storage.tensor)
         else:
             # In place, because this is the largest tensor.
             for rows in blocks:
                 part = storage.tensor[rows]
                 part[:, : len(singular)] = (part @ vectors) / singular
                 storage.count(part)
-            left, right = storage.tensor[:, : len(singular)], vectors.T
+            left, right = storage.tensor[:, : len(singular)], (vectors.T,)
         _, codes = group.unique(return_inverse=True)
         return cls(mean, left, singular, right, codes, None if wide else storage)
 
@@ -135,7 +138,7 @@ class RidgeDesign:
         squares, vectors = torch.linalg.eigh(kernel - mean - mean.unsqueeze(1) + mean.mean())
         singular, left = _keep_positive(squares, vectors)
         _, codes = group.unique(return_inverse=True)
-        return cls(mean, left, singular, (left / singular).T, codes)
+        return cls(mean, left, singular, ((left / singular).T,), codes)
 
     @property
     def scale(self) -> float:
@@ -162,7 +165,9 @@ class RidgeDesign:
         center = targets.mean(0)
         squares = self.singular.square() + penalties.unsqueeze(1)
         filtered = self.singular * (weights.unsqueeze(1) / squares).sum(0)
-        weight = (self._project(targets - center) * filtered.unsqueeze(1)).T @ self.right
+        weight = (self._project(targets - center) * filtered.unsqueeze(1)).T
+        for factor in self.right:
+            weight = weight @ factor
         return weight, center - weight @ self.mean
 
     def left_out_means(

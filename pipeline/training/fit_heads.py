@@ -86,10 +86,13 @@ def fit_heads(
         features, position = embedding[repeat.rows], index * len(folds)
         train_paths = None if paths is None else paths.train
         heads = _extract_heads(stack, position, data, index, settings, train_paths)
-        outputs = predict_heads(heads, features, repeat.targets)
+        others = torch.cat([repeat.validation, repeat.test])
+        predicted = predict_heads(heads, features[others], repeat.targets)
+        outputs = {}
         for number, (task, target) in enumerate(repeat.targets.items()):
             output = out_of_fold[index, number, repeat.train, : target.outputs]
-            outputs[task][repeat.train] = to_predictions(target.task.kind, output)
+            trained = to_predictions(target.task.kind, output)
+            outputs[task] = torch.cat([trained, predicted[task]])
         validation = {task: output[repeat.validation] for task, output in outputs.items()}
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:

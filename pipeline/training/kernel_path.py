@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.heads import TaskHeads
-from enecg.laplace_kernel import feature_rates, laplace_kernels
+from enecg.laplace_kernel import feature_rates, laplace_kernels, laplace_matrices
 from enecg.quantile_bins import QuantileBins
 from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import RidgeFamily
@@ -57,19 +57,6 @@ class KernelPaths:
             path.rates[task].copy_(rates)
             path.weight[task].copy_(weight[: len(path.weight[task])])
 
-    def predict(
-        self, features: Float[Tensor, "record feature"]
-    ) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks.
-
-        Args:
-            features: Standardized features of the records.
-
-        Returns:
-            The outputs.
-        """
-        return laplace_kernels(features, self.landmarks, self.rates) @ self.weight.mT
-
 
 @dataclass(frozen=True)
 class KernelMatrices:
@@ -112,7 +99,7 @@ class KernelMatrices:
                 rates.append(feature_rates(features[rows], targets, encoder))
         stacked = torch.stack(rates)
         shape = 3, len(data.tasks)
-        values = laplace_kernels(features, features, stacked).unflatten(0, shape)
+        values = laplace_matrices(features, stacked).unflatten(0, shape)
         return cls(repeat, features, stacked.unflatten(0, shape), values)
 
     def fit(
@@ -147,6 +134,22 @@ class KernelMatrices:
                 left_out = RidgeFamily.fit(design, targets).left_out
                 family.left_out[:, selected] = left_out[:, selected]
         return family
+
+    def predict(self, data: StackedData, paths: KernelPaths) -> Float[Tensor, "task record output"]:
+        """Compute the outputs of all tasks for all records of the repeat.
+
+        Args:
+            data: Features of the records.
+            paths: Kernel ridge regressions of the repeat.
+
+        Returns:
+            The outputs.
+        """
+        count, device = data.rows.shape[1], self.features.device
+        rows = torch.arange(len(self.features), count, device=device)  # test records and padding
+        others = RepeatFeatures(data, self.repeat, rows)[:]
+        tested = laplace_kernels(others, self.features, self.rates[0])
+        return torch.cat([self.values[0], tested], 1) @ paths.weight.mT
 
     def join(self, outputs: int, coefficients: Mapping[int, KernelCoefficients]) -> KernelPaths:
         """Join the regressions of all tasks.

@@ -23,7 +23,8 @@ class LabeledRepeat:
 
     Attributes:
         targets: Encoding of each task's labels, fitted on the training records.
-        rows: Row of each record in `Features`: training, then validation, then test records.
+        rows: Row of each record in `Features`: all training, then all validation, then all test
+            records.
         encoded: Labels by task, in the order of `rows`: standardized values, class indices, or
             indicators of labels; NaN where unknown.
         train: Indices into `rows` of the training records.
@@ -45,6 +46,10 @@ class LabeledRepeat:
     patients: Int[Tensor, " record"]
     seed: int
     learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        parts = torch.cat([self.train, self.validation, self.test]).tolist()
+        assert parts == list(range(len(self.rows)))
 
 
 def check_labels(cohort: Cohort, inputs: Inputs) -> None:

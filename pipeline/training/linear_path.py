@@ -72,7 +72,7 @@ class LinearPaths:
             self.kernels[repeat].copy_to(heads)
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks for all records of a repeat.
+        """Compute the outputs of all tasks for all records of a repeat, without the kernels'.
 
         Args:
             data: Features of the records.
@@ -88,9 +88,6 @@ class LinearPaths:
         size = prediction_batch_size(encoder)
         parts = [features[start : start + size] @ weight for start in range(0, len(rows), size)]
         output: Tensor = torch.cat(parts).unflatten(1, self.weight.shape[1:3]).transpose(0, 1)
-        if self.kernels is not None:
-            features = RepeatFeatures(data, repeat, rows)
-            output = output + self.kernels[repeat].predict(features[:])
         return output + self.bias[repeat].unsqueeze(1)
 
 
@@ -255,6 +252,8 @@ def _predict_paths(
         for version in (0, 1)
     )
     predicted = {index: train.predict(data, index) for index in set(sources)}
+    for index, matrices in kernels.items():
+        predicted[index] = predicted[index] + matrices.predict(data, joined[0][index])
     outputs = torch.stack([predicted[index] for index in sources])
     left_out = (outputs.clone(), torch.zeros_like(outputs))
     for (version, index, task), fit in fits.items():

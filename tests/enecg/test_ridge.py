@@ -94,3 +94,22 @@ def test_left_out_means_omit_the_group():
     y = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
     design = RidgeDesign.decompose(torch.randn(3, 2), torch.tensor([5, 5, 7]))
     assert design.left_out_means(y).flatten().tolist() == [6.0, 6.0, 1.5]
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
+def test_kernel_ridge_regression_equals_ridge_regression_on_the_features_of_the_kernel(
+    penalty: float,
+):
+    x, y, groups = make_data(30, 60)
+    kernel = x.double() @ x.double().T
+    design = RidgeDesign.from_kernel(kernel, groups)
+    weight, bias = design.coefficients(y, *single(penalty))
+    expected = RidgeDesign.decompose(x, groups)
+    coefficients, intercept = expected.coefficients(y, *single(penalty))
+    torch.testing.assert_close(
+        kernel @ weight.T + bias, x.double() @ coefficients.T + intercept, rtol=1e-6, atol=1e-6
+    )
+    penalties = torch.tensor([penalty], dtype=torch.float64)
+    torch.testing.assert_close(
+        design.predict_left_out(y, penalties), expected.predict_left_out(y, penalties)
+    )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
+from torch.nn.functional import binary_cross_entropy
 
 from enecg.ensembles.base import task_loss
 from enecg.gate import mix
@@ -73,8 +74,19 @@ def compute_accuracy(fit: FittedHeads, repeat: LabeledRepeat) -> float:
 
 def truncate(repeat: LabeledRepeat, records: int) -> LabeledRepeat:
     """Keep only the first training records."""
-    train = repeat.train[:records]
-    return replace(repeat, train=train, folds=(train[: records // 2], train[records // 2 :]))
+    kept = torch.cat([repeat.train[:records], repeat.validation, repeat.test])
+    sizes = [records, len(repeat.validation), len(repeat.test)]
+    train, validation, test = torch.arange(len(kept)).split(sizes)
+    return replace(
+        repeat,
+        rows=repeat.rows[kept],
+        encoded={task: labels[kept] for task, labels in repeat.encoded.items()},
+        train=train,
+        validation=validation,
+        test=test,
+        folds=(train[: records // 2], train[records // 2 :]),
+        patients=repeat.patients[kept],
+    )
 
 
 def change_labels(repeat: LabeledRepeat, rows: torch.Tensor) -> LabeledRepeat:
@@ -90,7 +102,7 @@ def add_useless_expert(fit: FittedHeads) -> dict[str, torch.Tensor]:
     return {task: torch.stack([good, good.flip(0)]) for task, good in fit.outputs.items()}
 
 
-@pytest.mark.parametrize("adaptation", ["lora", "shared-lora"])
+@pytest.mark.parametrize("adaptation", ["lora", "shared-lora", "linear-lora"])
 def test_repeats_trained_in_one_pass_equal_repeats_trained_separately(adaptation: Adaptation):
     embedding = make_embedding()
     sizes = {0: 240, 1: 100, 2: 170}
@@ -498,6 +510,28 @@ def test_linear_path_fits_nonlinear_functions_of_single_features():
     assert roc_auc_score(sex, fit.ridge_outputs["sex"][repeat.test, 1]) < 0.7
 
 
+def make_interaction_repeat(embedding: torch.Tensor) -> LabeledRepeat:
+    """Label the records by the signs of two features, neither of which determines the label."""
+    repeat = make_repeat(embedding)
+    positive = embedding[repeat.rows][:, :2] > 0.3
+    return replace(repeat, encoded=repeat.encoded | {"sex": positive.all(1).float()})
+
+
+def test_linear_path_fits_interactions_of_features_among_many(monkeypatch: pytest.MonkeyPatch):
+    embedding = torch.randn(RECORDS, 60, generator=torch.Generator().manual_seed(5))
+    repeat = make_interaction_repeat(embedding)
+    sex = repeat.encoded["sex"][repeat.test]
+    losses = []
+    for limit in (RECORDS, RECORDS - 1):
+        monkeypatch.setattr("enecg.laplace_kernel.MAX_RECORDS", limit)
+        (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=1))
+        assert (fit.module.kernel is None) == (limit < RECORDS)
+        probability = fit.outputs["sex"][repeat.test, 1]
+        losses.append(float(binary_cross_entropy(probability, sex)))
+    with_kernel, without = losses
+    assert with_kernel < 0.85 * without
+
+
 def test_linear_path_is_not_encoded_if_that_would_take_long(monkeypatch: pytest.MonkeyPatch):
     embedding = make_embedding()
     repeat = make_additive_repeat(embedding)
@@ -525,13 +559,13 @@ def test_encoded_paths_do_not_depend_on_the_memory_limit(max_bytes: int):
 def test_loaded_heads_equal_saved_heads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: bool
 ):
-    """Runs of versions without encoded features have heads without an encoding."""
+    """Runs of earlier versions have heads without an encoding and without kernels."""
     if not encoded:
         monkeypatch.setattr("enecg.quantile_bins.MAX_MULTIPLICATIONS", 0)
     embedding = make_embedding()
     (fit,) = fit_heads(embedding, [make_repeat(embedding)], replace(QUICK, epochs=1))
     save_heads(fit.module, tmp_path / "heads")
-    assert (fit.module.encode is not None) == encoded
+    assert (fit.module.encode is not None) == (fit.module.kernel is not None) == encoded
     outputs = {task: target.outputs for task, target in TARGETS.items()}
     loaded = load_heads(tmp_path / "heads", outputs)
     for task, expected in predict_heads(fit.module, embedding, TARGETS).items():
