@@ -152,8 +152,8 @@ Adaptation = Annotated[
     Literal["linear-lora", "lora", "full", "linear", "shared-lora"],
     Parameter(
         group=HEADS,
-        help="Head type: linear-lora (a regularized linear layer on the features and their "
-        "quantile bins, in closed form, plus the head of lora as a correction), lora (frozen "
+        help="Head type: linear-lora (regularized linear layers on the features, their quantile "
+        "bins and a kernel, in closed form, plus the head of lora as a correction), lora (frozen "
         "hidden layer with a low-rank update, as in the paper), full (all FFN layers trained), "
         "linear (a regularized linear layer on the features alone), or shared-lora (one hidden "
         "layer per expert, trained on all tasks and then frozen, with an adapter per task).",

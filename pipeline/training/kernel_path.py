@@ -15,18 +15,14 @@ from pipeline.training.averaged_ridge import RidgeFamily
 from pipeline.training.regression_data import RepeatFeatures, encode_targets
 from pipeline.training.stack_data import StackedData
 
+TASKS = 5
+"""Number of tasks whose kernels are in memory at a time. Kernels of several tasks are computed
+faster together."""
 
-@dataclass(frozen=True)
-class KernelCoefficients:
-    """Coefficients of a task's kernel ridge regressions.
 
-    Attributes:
-        rows: Row indices of the labeled records, which are the landmarks.
-        weight: Coefficients of their kernel values.
-    """
-
-    rows: Int[Tensor, " landmark"]
-    weight: Float[Tensor, "output landmark"]
+KernelCoefficients = Mapping[int, tuple[Int[Tensor, " landmark"], Float[Tensor, "output landmark"]]]
+"""Row indices of the labeled records, which are the landmarks, and coefficients of their kernel
+values, by index of the task."""
 
 
 @dataclass(frozen=True)
@@ -59,48 +55,61 @@ class KernelPaths:
 
 
 @dataclass(frozen=True)
+class FittedKernels:
+    """Kernel ridge regressions of a repeat and their predictions.
+
+    Attributes:
+        paths: Regressions on training records, and those on training and validation records.
+        outputs: Predictions of the former for all records, without intercepts.
+    """
+
+    paths: tuple[KernelPaths, KernelPaths]
+    outputs: Float[Tensor, "task record output"]
+
+
 class KernelMatrices:
     """The kernels of all tasks between the training and validation records of a repeat.
 
     The weights of features in a kernel depend on labels. Therefore, each task has three kernels:
     with the weights by the labels of all training records, of the first fold and of the second.
+    The kernels of `TASKS` tasks are in memory at a time.
 
-    Attributes:
+    Args:
+        data: Features, labels and split of the records.
         repeat: Index of the repeat.
-        features: Standardized features of the training and validation records.
-        rates: Weights of the features in the kernels.
-        values: The kernels.
+        encoder: Bins of the features.
     """
 
-    repeat: int
-    features: Float[Tensor, "record feature"]
-    rates: Float[Tensor, "3 task feature"]
-    values: Float[Tensor, "3 task record record"]
-
-    @classmethod
-    def compute(cls, data: StackedData, repeat: int, encoder: QuantileBins) -> "KernelMatrices":
-        """Compute the kernels of a repeat.
-
-        Args:
-            data: Features, labels and split of the records.
-            repeat: Index of the repeat.
-            encoder: Bins of the features.
-
-        Returns:
-            The kernels.
-        """
-        split = data.repeats[repeat]
-        features = RepeatFeatures(data, repeat, torch.cat([split.train, split.validation]))[:]
+    def __init__(self, data: StackedData, repeat: int, encoder: QuantileBins) -> None:
+        self.repeat, split = repeat, data.repeats[repeat]
+        rows = torch.cat([split.train, split.validation])
+        self.features = RepeatFeatures(data, repeat, rows)[:]
         rates = []
         for part in (split.train, *split.folds):
             for task in range(len(data.tasks)):
                 rows = part[~data.encoded[repeat, task, part].isnan()]
                 targets = encode_targets(data, repeat, rows, task)
-                rates.append(feature_rates(features[rows], targets, encoder))
-        stacked = torch.stack(rates)
-        shape = 3, len(data.tasks)
-        values = laplace_matrices(features, stacked).unflatten(0, shape)
-        return cls(repeat, features, stacked.unflatten(0, shape), values)
+                rates.append(feature_rates(self.features[rows], targets, encoder))
+        self.rates = torch.stack(rates).unflatten(0, (3, len(data.tasks)))
+        self._tasks = range(0)
+
+    def values(self, task: int) -> Float[Tensor, "3 record record"]:
+        """Return the kernels of a task, computing those of several tasks if necessary.
+
+        Args:
+            task: Index of the task.
+
+        Returns:
+            The kernel values.
+        """
+        if task not in self._tasks:
+            first = task - task % TASKS
+            rates = self.rates[:, first : first + TASKS]
+            self._tasks = range(first, first + rates.shape[1])
+            matrices = laplace_matrices(self.features, rates.flatten(0, 1))
+            self._values = matrices.unflatten(0, rates.shape[:2])
+        values: Tensor = self._values[:, task - self._tasks.start]
+        return values
 
     def fit(
         self,
@@ -125,7 +134,7 @@ class KernelMatrices:
         """
         repeat = data.repeats[self.repeat]
         patients = repeat.patients[rows]
-        first, *by_fold = self.values[:, task, rows][..., rows].double()
+        first, *by_fold = self.values(task)[:, rows][..., rows].double()
         family = RidgeFamily.fit(RidgeDesign.from_kernel(first, patients), targets)
         for fold, kernel in zip(repeat.folds, reversed(by_fold), strict=True):
             selected = torch.isin(rows, fold)
@@ -135,34 +144,34 @@ class KernelMatrices:
                 family.left_out[:, selected] = left_out[:, selected]
         return family
 
-    def predict(self, data: StackedData, paths: KernelPaths) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks for all records of the repeat.
+    def join(
+        self, data: StackedData, train: KernelCoefficients, refit: KernelCoefficients
+    ) -> FittedKernels:
+        """Join the regressions of all tasks and predict with them.
 
         Args:
             data: Features of the records.
-            paths: Kernel ridge regressions of the repeat.
+            train: Coefficients of regressions on training records, by index of the task.
+            refit: Coefficients of regressions on training and validation records.
 
         Returns:
-            The outputs.
+            The regressions and their predictions.
         """
         count, device = data.rows.shape[1], self.features.device
+
+        def join(coefficients: KernelCoefficients) -> KernelPaths:
+            shape = len(coefficients), data.outputs, len(self.features)
+            weight = torch.zeros(shape, device=device)
+            for task, (rows, fitted) in coefficients.items():
+                weight[task, : len(fitted), rows] = fitted
+            return KernelPaths(self.features, self.rates[0], weight)
+
+        paths = join(train), join(refit)
         rows = torch.arange(len(self.features), count, device=device)  # test records and padding
         others = RepeatFeatures(data, self.repeat, rows)[:]
         tested = laplace_kernels(others, self.features, self.rates[0])
-        return torch.cat([self.values[0], tested], 1) @ paths.weight.mT
-
-    def join(self, outputs: int, coefficients: Mapping[int, KernelCoefficients]) -> KernelPaths:
-        """Join the regressions of all tasks.
-
-        Args:
-            outputs: Largest number of outputs of any task.
-            coefficients: Coefficients by index of the task.
-
-        Returns:
-            The regressions.
-        """
-        shape = self.rates.shape[1], outputs, len(self.features)
-        weight = torch.zeros(shape, device=self.features.device)
-        for task, fitted in coefficients.items():
-            weight[task, : len(fitted.weight), fitted.rows] = fitted.weight
-        return KernelPaths(self.features, self.rates[0], weight)
+        outputs = [
+            torch.cat([self.values(task)[0], kernel]) @ weight.T
+            for task, (kernel, weight) in enumerate(zip(tested, paths[0].weight, strict=True))
+        ]
+        return FittedKernels(paths, torch.stack(outputs))

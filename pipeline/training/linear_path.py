@@ -24,7 +24,12 @@ from pipeline.training.averaged_ridge import (
     average_logits,
     average_values,
 )
-from pipeline.training.kernel_path import KernelCoefficients, KernelMatrices, KernelPaths
+from pipeline.training.kernel_path import (
+    FittedKernels,
+    KernelCoefficients,
+    KernelMatrices,
+    KernelPaths,
+)
 from pipeline.training.mapped_tensor import MappedTensor
 from pipeline.training.regression_data import RepeatFeatures, encode_targets
 from pipeline.training.stack_data import StackedData, prediction_batch_size
@@ -127,24 +132,24 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
     """
     size = data.rows.shape[1], data.embedding.shape[1]
     sources = _find_sources(data)
+    encode = nonlinear and can_encode(*size)
+    use_kernel = encode and can_use_kernel(*size)
     encoders: dict[int, QuantileBins] = {}
-    kernels: dict[int, KernelMatrices] = {}
-    if nonlinear and can_encode(*size):
-        encoders = {index: _fit_encoder(data, index) for index in set(sources)}
-        if can_use_kernel(*size):
-            kernels = {
-                index: KernelMatrices.compute(data, index, encoder)
-                for index, encoder in encoders.items()
-            }
+    kernels: dict[int, FittedKernels] = {}
     fits: dict[tuple[int, int, int], tuple[_Fit, _Fit]] = {}
     for index in set(sources):
-        repeat = data.repeats[index]
+        repeat, encoder, matrices = data.repeats[index], None, None
+        if encode:
+            encoder = encoders[index] = _fit_encoder(data, index)
+            matrices = KernelMatrices(data, index, encoder) if use_kernel else None
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
-        maps = (encoders.get(index), kernels.get(index))
         for version, rows in enumerate(parts):
             for known, tasks in _group_by_labels(data, index, rows):
-                for task, fit in _fit_part(data, index, rows[known], tasks, *maps):
+                for task, fit in _fit_part(data, index, rows[known], tasks, encoder, matrices):
                     fits[version, index, task] = fit
+        if matrices is not None:
+            coefficients = (_select_kernels(fits, version, index) for version in (0, 1))
+            kernels[index] = matrices.join(data, *coefficients)
     ridge = _predict_paths(data, {key: fit[0] for key, fit in fits.items()}, sources, {}, {})
     if not encoders:
         return ridge, ridge
@@ -170,14 +175,14 @@ class _Fit:
         weight: Coefficients of the features or of their encoding.
         bias: Intercepts.
         left_out: Left-out predictions.
-        kernel: Coefficients of the kernel; None without a kernel.
+        kernel: Coefficients of the kernel values of the labeled records; None without a kernel.
     """
 
     rows: Int[Tensor, " row"]
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
     left_out: Float[Tensor, "row output"]
-    kernel: KernelCoefficients | None = None
+    kernel: Float[Tensor, "output row"] | None = None
 
     @classmethod
     def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
@@ -195,7 +200,7 @@ class _Fit:
         weight = (others[0] if others else plain).clone()
         if others:
             weight[:, : plain.shape[1]] += plain
-        kernel = KernelCoefficients(rows, others[1].float()) if len(others) > 1 else None
+        kernel = others[1].float() if len(others) > 1 else None
         return cls(rows, weight.float(), average.bias.float(), average.left_out.float(), kernel)
 
 
@@ -212,7 +217,7 @@ def _predict_paths(
     fits: Mapping[tuple[int, int, int], _Fit],
     sources: Sequence[int],
     encoders: Mapping[int, QuantileBins],
-    kernels: Mapping[int, KernelMatrices],
+    kernels: Mapping[int, FittedKernels],
 ) -> FittedPaths:
     """Join the paths of all repeats and tasks and predict with them.
 
@@ -222,7 +227,7 @@ def _predict_paths(
             for the repeats in `sources`.
         sources: For each repeat, the repeat whose paths it uses.
         encoders: Encoding of the features of each repeat in `sources`; empty without encoding.
-        kernels: Kernels of each repeat in `sources`; empty without kernels.
+        kernels: Kernel ridge regressions of each repeat in `sources`; empty without kernels.
 
     Returns:
         The paths and their predictions.
@@ -235,25 +240,18 @@ def _predict_paths(
         weight[position][: len(fit.bias)] = fit.weight
         bias[position][: len(fit.bias)] = fit.bias
     by_repeat = tuple(encoders[index] for index in sources) if encoders else None
-    joined = [
-        {
-            index: matrices.join(data.outputs, _select(fits, version, index))
-            for index, matrices in kernels.items()
-        }
-        for version in (0, 1)
-    ]
     train, refit = (
         LinearPaths(
             weight[version, sources],
             bias[version, sources],
             by_repeat,
-            tuple(joined[version][index] for index in sources) if kernels else None,
+            tuple(kernels[index].paths[version] for index in sources) if kernels else None,
         )
         for version in (0, 1)
     )
     predicted = {index: train.predict(data, index) for index in set(sources)}
-    for index, matrices in kernels.items():
-        predicted[index] = predicted[index] + matrices.predict(data, joined[0][index])
+    for index, fitted in kernels.items():
+        predicted[index] = predicted[index] + fitted.outputs
     outputs = torch.stack([predicted[index] for index in sources])
     left_out = (outputs.clone(), torch.zeros_like(outputs))
     for (version, index, task), fit in fits.items():
@@ -261,13 +259,13 @@ def _predict_paths(
     return FittedPaths(train, refit, outputs, left_out[0][sources], left_out[1][sources])
 
 
-def _select(
-    fits: Mapping[tuple[int, int, int], _Fit], version: int, repeat: int
-) -> dict[int, KernelCoefficients]:
-    """Return the kernel coefficients of a version and repeat by task; see `_predict_paths`."""
+def _select_kernels(
+    fits: Mapping[tuple[int, int, int], tuple[_Fit, _Fit]], version: int, repeat: int
+) -> KernelCoefficients:
+    """Return the kernel coefficients of a version and repeat; see `_predict_paths`."""
     return {
-        task: fit.kernel
-        for (fit_version, index, task), fit in fits.items()
+        task: (fit.rows, fit.kernel)
+        for (fit_version, index, task), (_, fit) in fits.items()
         if (fit_version, index) == (version, repeat) and fit.kernel is not None
     }
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from enecg.laplace_kernel import can_use_kernel
 from enecg.quantile_bins import can_encode
 from pipeline.extraction.request import StoreSelection
 from pipeline.labels.folds import Folds
@@ -12,8 +13,8 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 """Method of training the heads:
 
-- ``linear-lora``: a regularized linear layer on the features and their quantile bins, in closed
-  form, plus the head of ``lora`` as a correction that starts at 0.
+- ``linear-lora``: regularized linear layers on the features, their quantile bins and a kernel, in
+  closed form, plus the head of ``lora`` as a correction that starts at 0.
 - ``lora``: the hidden layer is frozen with random weights; a LoRA adapter and the output layer are
   trained (EnECG, arXiv 2511.22935).
 - ``full``: all layers are trained.
@@ -28,6 +29,10 @@ embeddings, a float64 copy for ridge regressions, and intermediate results."""
 
 ENCODED_COPIES = 120
 """The same for ridge regressions on encoded features, of which there are three float64 copies."""
+
+KERNEL_BYTES = 120
+"""Memory for kernel ridge regressions per pair of records: three float32 kernels of each of five
+tasks, and float64 copies of those of one task; see `KernelMatrices`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ class FitSettings:
         is_encoded = self.adaptation == "linear-lora" and can_encode(records, features)
         copies = ENCODED_COPIES if is_encoded else WORKING_COPIES
         needed = copies * 2 * records * features
+        if is_encoded and can_use_kernel(records, features):
+            needed += KERNEL_BYTES * records**2
         return max(1, int(self.memory_limit * 1e9 / 2 / max(1, needed)))
 
 

@@ -572,6 +572,16 @@ def test_loaded_heads_equal_saved_heads(
         assert torch.equal(predict_heads(loaded, embedding, TARGETS)[task], expected)
 
 
+def test_kernels_do_not_depend_on_the_number_of_tasks_in_memory(monkeypatch: pytest.MonkeyPatch):
+    embedding = make_embedding()
+    data = StackedData.from_repeats(embedding, [make_repeat(embedding)])
+    _, expected = fit_linear_paths(data, nonlinear=True)
+    monkeypatch.setattr("pipeline.training.kernel_path.TASKS", 2)
+    _, found = fit_linear_paths(data, nonlinear=True)
+    torch.testing.assert_close(found.left_out, expected.left_out)
+    torch.testing.assert_close(found.refit_left_out, expected.refit_left_out)
+
+
 def test_encoded_paths_of_trials_and_of_tasks_with_missing_labels():
     embedding = make_embedding()
     repeat = make_additive_repeat(embedding)
