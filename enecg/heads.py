@@ -193,7 +193,13 @@ class TaskHeads(nn.Module):
                 ffn.hidden = first.hidden
 
     def adapt(self, *, rank: int, alpha: float, dropout: float) -> None:
-        """Replace the FFN of each task by the result of `with_lora`, with the same arguments."""
+        """Add LoRA to the hidden layers of each task's FFN; see `with_lora`.
+
+        Args:
+            rank: Rank of the LoRA updates.
+            alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
+            dropout: Dropout probability on the input of the update.
+        """
         for task, ffn in self.ffn.items():
             self.ffn[task] = with_lora(ffn, rank=rank, alpha=alpha, dropout=dropout)
 

@@ -71,7 +71,12 @@ class QuantileBins(nn.Module):
 
 
 def encoded_size(features: int, bins: int = BINS) -> int:
-    """Return the number of values per record after the encoding of `QuantileBins`."""
+    """Return the number of values per record after the encoding of `QuantileBins`.
+
+    Args:
+        features: Number of features before the encoding.
+        bins: Number of bins per feature.
+    """
     return (bins + 1) * features
 
 

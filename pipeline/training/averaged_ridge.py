@@ -68,8 +68,9 @@ class RidgeFamily:
     ) -> Float[Tensor, "penalty record output"]:
         """Return left-out predictions minus the mean target of all other patients.
 
-        This mean is lower for records with a high label. The likelihood, and a large scale of
-        logits, would amplify the difference.
+        That mean is the intercept of the regression without the patient. It is lower if the
+        patient's own labels are high, an error in the wrong direction that a large scale of logits
+        would amplify.
 
         Args:
             targets: Targets of the regressions.
@@ -116,7 +117,7 @@ def average_values(
     coefficients, bias = _combine(families, targets, weights, mean)
     averaged = torch.einsum("fp,fpro->ro", weights, left_out)
     # The regressions minimize the squared error, so they predict means. The metric is the mean
-    # absolute error, which is lowest at the median (here the lower one of two middle values).
+    # absolute error, which is lowest at the median.
     shift = (targets - averaged).median()
     return AveragedRidge(coefficients, bias + shift, averaged + shift)
 
@@ -135,8 +136,8 @@ def average_logits(
     Returns:
         The average. Its outputs are logits.
     """
-    least = 0.5 / len(targets)
-    shares = targets.mean(0).clamp(least, 1 - least)
+    min_share = 0.5 / len(targets)  # logarithms of 0 are infinite
+    shares = targets.mean(0).clamp(min_share, 1 - min_share)
     offset = shares.logit() if multilabel else shares.log()
     scales = torch.tensor(SCALES).to(targets)
     scores = torch.stack([family.centered_left_out(targets) for family in families])
@@ -185,7 +186,15 @@ class _Bootstrap:
 
     @classmethod
     def of(cls, group: Int[Tensor, " record"], dtype: torch.dtype) -> "_Bootstrap":
-        """Draw the weights, which are the same in each call, from an exponential distribution."""
+        """Draw the weights from an exponential distribution, always with the same seed.
+
+        Args:
+            group: Patient of each record.
+            dtype: Floating-point type of the weights.
+
+        Returns:
+            The weights.
+        """
         # The generator is on the CPU, so that the draws do not depend on the device.
         uniform = torch.rand(
             (BOOTSTRAP_DRAWS, int(group.max()) + 1),

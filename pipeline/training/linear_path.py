@@ -42,7 +42,7 @@ class LinearPaths:
     Attributes:
         weight: Coefficients of the standardized features, or of their encoding. Outputs that a task
             does not have are 0.
-        bias: Intercepts, padded likewise.
+        bias: Intercepts; 0 for outputs that a task does not have.
         encoders: Encoding of the features of each repeat; None without encoding.
         kernels: Kernel ridge regressions of each repeat; None without them.
     """
