@@ -18,6 +18,7 @@ class HeadOutputs:
     """The predictions of all experts' heads on one task.
 
     Attributes:
+        task: Name of the task.
         kind: Kind of the task.
         outputs: Standardized values (regression, one output), class probabilities, or
             probabilities of the labels (multilabel). Those of training records are out of fold:
@@ -27,6 +28,7 @@ class HeadOutputs:
         validation: Rows of the validation records.
     """
 
+    task: str
     kind: Kind
     outputs: Float[Tensor, "expert record output"]
     encoded: Float[Tensor, "record *label"]
@@ -121,8 +123,8 @@ def labeled_rows(
     rows = rows[is_labeled(heads.encoded[rows])]
     if not len(rows):
         raise UserError(
-            f"No {part} record has a label for one of the tasks, so ensembles cannot be fitted; "
-            "remove the task or use more records."
+            f"No {part} record has a label for {heads.task}, so ensembles cannot be fitted; remove "
+            "the task or use more records."
         )
     return rows
 

@@ -51,7 +51,7 @@ class Stacking:
             return self._stack_labels(heads, train, validation)
         if heads.kind != "regression" and len(heads.encoded[train].unique()) < 2:
             raise UserError(
-                "The training records of one of the tasks have only one class, so stacking cannot "
+                f"All training records of the task {heads.task} have one class, so stacking cannot "
                 "be fitted; remove the task or use more records."
             )
         # Imported here because importing scikit-learn takes a second.
@@ -87,6 +87,7 @@ class Stacking:
         for label in range(best.shape[1]):
             truth = heads.encoded[:, label]
             one_label = HeadOutputs(
+                heads.task,
                 "binary",
                 torch.stack([1 - heads.outputs[..., label], heads.outputs[..., label]], -1),
                 truth,

@@ -201,6 +201,7 @@ def _compute_outputs(
     ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
     for task, targets in repeat.targets.items():
         head_outputs = HeadOutputs(
+            targets.task.name,
             targets.task.kind,
             stacked[task],
             repeat.encoded[task],

@@ -31,7 +31,7 @@ USES_TRAINING = ("weight generator", "stacking")
 
 
 def make_heads(kind: Kind, outputs: Tensor, encoded: Tensor) -> HeadOutputs:
-    return HeadOutputs(kind, outputs, encoded, TRAIN, VALIDATION)
+    return HeadOutputs("sex", kind, outputs, encoded, TRAIN, VALIDATION)
 
 
 def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
@@ -49,7 +49,7 @@ def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
         noise = deviation * torch.randn(experts, RECORDS, classes, generator=generator)
         outputs = (exact + noise).softmax(-1)
     encoded[::10] = float("nan")
-    return HeadOutputs(kind, outputs, encoded, TRAIN, VALIDATION)
+    return HeadOutputs("sex", kind, outputs, encoded, TRAIN, VALIDATION)
 
 
 def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
@@ -141,7 +141,9 @@ def test_confidence_prefers_the_more_confident_expert_of_each_record():
     outputs = torch.stack([torch.stack([sharp, vague]), torch.stack([vague, sharp])])
     rows = torch.zeros(0, dtype=torch.long)
     unlabeled = torch.full((2,), float("nan"))
-    output = ENSEMBLES["confidence"](HeadOutputs("multiclass", outputs, unlabeled, rows, rows), 0)
+    output = ENSEMBLES["confidence"](
+        HeadOutputs("rhythm", "multiclass", outputs, unlabeled, rows, rows), 0
+    )
     assert output is not None
     expected = torch.tensor([[0.9, 0.4], [0.4, 0.9]]) / 1.3
     torch.testing.assert_close(output.weights, expected)
@@ -322,7 +324,7 @@ def test_stacking_with_a_single_training_class_is_an_error():
     heads = noisy_heads("binary")
     encoded = heads.encoded.clone()
     encoded[TRAIN] = 0.0
-    with pytest.raises(UserError, match="only one class"):
+    with pytest.raises(UserError, match="of the task sex have one class"):
         ENSEMBLES["stacking"](replace(heads, encoded=encoded), 0)
 
 
@@ -335,7 +337,7 @@ def test_training_or_validation_part_without_labels_is_an_error(name: str, rows:
     heads = noisy_heads("binary")
     encoded = heads.encoded.clone()
     encoded[rows] = float("nan")
-    with pytest.raises(UserError, match=f"No {part} record has a label"):
+    with pytest.raises(UserError, match=f"No {part} record has a label for sex,"):
         ENSEMBLES[name](replace(heads, encoded=encoded), 0)
 
 

@@ -234,7 +234,7 @@ def test_ensembles_prefer_the_better_expert_of_a_multilabel_task(name: str):
     encoded = torch.from_numpy(truth).float()
     encoded[:5] = torch.nan
     rows = torch.arange(300)
-    heads = HeadOutputs("multilabel", outputs, encoded, rows[:150], rows[150:250])
+    heads = HeadOutputs("findings", "multilabel", outputs, encoded, rows[:150], rows[150:250])
     combined = ENSEMBLES[name](heads, 0)
     assert combined is not None
     assert combined.prediction.shape == (300, 3)
