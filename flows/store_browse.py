@@ -65,8 +65,8 @@ def neighbors(
     count: Annotated[int, *p.number("Number of neighbors.", p.DATA, ge=1, le=10_000)] = 5,
 ) -> None:
     """Print the records whose embeddings are nearest to that of a record, for each expert."""
-    from pipeline.browse import select_stores, store_names
     from pipeline.embedding_maps.neighbors import find_neighbors
+    from pipeline.embedding_maps.selection import select_stores, store_names
 
     namespace = None
     labels = None

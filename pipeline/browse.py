@@ -1,21 +1,18 @@
 """Maps of stored embeddings, colored by a label, and similarity of experts."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from enecg.errors import UserError
-from enecg.names import LEADS_SAMPLE
 from pipeline.datasets.registry import open_dataset
 from pipeline.embedding_maps.projection import Method, project
 from pipeline.embedding_maps.sample import draw_records, read_standardized
+from pipeline.embedding_maps.selection import select_stores, store_names
 from pipeline.embedding_maps.similarity import linear_cka
 from pipeline.report.table import Table
-from stores.embeddings import EmbeddingStore
-from stores.opening import resolve
 
 
 @dataclass(frozen=True)
@@ -112,56 +109,3 @@ def plot_stores(
             f"{out} cannot be written ({error.strerror}); choose another --out."
         ) from error
     return table
-
-
-def select_stores(
-    url: str | Path, namespace: str | None, experts: Sequence[str] = ()
-) -> list[EmbeddingStore]:
-    """Open the stores of the experts of one data set.
-
-    Args:
-        url: Root of the stores, or one store.
-        namespace: Data set; None if the root has only one.
-        experts: Names of experts; all if empty.
-
-    Returns:
-        The stores of embeddings, without those of the gate's input.
-
-    Raises:
-        UserError: No store is found, or the stores belong to several data sets.
-        StoreError: A store is damaged.
-    """
-    opened = resolve(str(url)).found
-    if opened.errors:
-        raise opened.errors[0]
-    stores = [
-        store
-        for store in opened.stores
-        if store.provenance["expert"] != LEADS_SAMPLE
-        and store.provenance["dataset"] == (namespace or store.provenance["dataset"])
-        and (not experts or store.provenance["expert"] in experts)
-    ]
-    datasets = sorted({store.provenance["dataset"] for store in stores})
-    if not stores:
-        of_experts = f" of {', '.join(experts)}" if experts else ""
-        for_dataset = f" for {namespace}" if namespace else ""
-        raise UserError(
-            f"{url} has no stores{of_experts}{for_dataset}; list the stores with enecg store ls."
-        )
-    if len(datasets) > 1:
-        raise UserError(
-            f"{url} has stores of several data sets ({', '.join(datasets)}); select one with "
-            "--dataset, or pass the folder of one store."
-        )
-    return stores
-
-
-def store_names(stores: Sequence[EmbeddingStore]) -> list[str]:
-    """Return the expert of each store, with its identity if there are several of one expert."""
-    counts = Counter(store.provenance["expert"] for store in stores)
-    return [
-        store.provenance["expert"]
-        if counts[store.provenance["expert"]] == 1
-        else f"{store.provenance['expert']} {store.identity[:6]}"
-        for store in stores
-    ]

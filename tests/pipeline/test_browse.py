@@ -10,10 +10,11 @@ from quick_runs import copy_stores
 from enecg.errors import UserError
 from flows.cli import enecg
 from flows.run_app import run_app
-from pipeline.browse import MapOptions, plot_stores, select_stores
+from pipeline.browse import MapOptions, plot_stores
 from pipeline.embedding_maps import neighbors
 from pipeline.embedding_maps.neighbors import find_neighbors
 from pipeline.embedding_maps.sample import complete_records
+from pipeline.embedding_maps.selection import select_stores
 from pipeline.embedding_maps.similarity import linear_cka
 from stores.reading import read_aligned
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import wfdb
 from written_records import read_ecgs, write_record
 
 from enecg.ecg_format import LEADS
@@ -130,6 +131,14 @@ def test_ludb_follows_the_protocol(ludb: Path) -> None:
     check_dataset(dataset)
     assert dataset.namespace == "ludb/1.0.1"
     assert dataset.index().record_id.tolist() == list(range(1, 201))
+
+
+def test_rr_intervals_of_ludb_equal_those_of_wfdb_annotations(ludb: Path) -> None:
+    labels = open_dataset(f"ludb:{ludb}").labels()
+    for record in (1, 8, 200):
+        annotation = wfdb.rdann(str(ludb / "data" / str(record)), "ii")
+        peaks = annotation.sample[np.array(annotation.symbol) == "N"]
+        assert labels.loc[record, "rr_interval"] == np.diff(peaks).mean() * 2
 
 
 def test_records_of_ludb_may_be_on_another_disk(synthetic_dir: Path, tmp_path: Path) -> None:

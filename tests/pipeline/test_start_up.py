@@ -47,3 +47,12 @@ from flows.run_app import run_app
 assert run_app(enecg(), {arguments}) == 2
 """
     assert find_imported({*SLOW, "torch"}, statements) == [set()]
+
+
+def test_search_for_neighbors_does_not_import_tables_and_plots():
+    statements = """
+from flows.cli import enecg
+from flows.run_app import run_app
+assert run_app(enecg(), ("store", "neighbors", "nowhere", "1")) == 2
+"""
+    assert find_imported({*SLOW, "pandas", "scipy", "torch"}, statements) == [set()]
