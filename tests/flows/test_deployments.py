@@ -1,4 +1,12 @@
+import os
+import socket
+import subprocess
+import sys
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 
@@ -7,10 +15,13 @@ import yaml
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from enecg.errors import UserError
 from flows.lab.deploy_step import prepare_server
+from flows.preflight import check_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +61,49 @@ def test_heartbeats_are_three_times_as_frequent_as_the_automation_needs():
         variables = deployment["work_pool"]["job_variables"]["env"]
         seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert 3 * seconds < STEP["crashed_after_seconds"]
+
+
+@pytest.fixture
+def server_with_services(tmp_path: Path) -> Iterator[str]:
+    """URL of a Prefect server whose services run, unlike those of `prefect_server`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["prefect", "server", "start", "--no-ui", "--port", str(port)]
+    inherited = {k: value for k, value in os.environ.items() if not k.startswith("PREFECT_")}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / command[0], *command[1:]],
+            env={**inherited, "PREFECT_HOME": str(tmp_path), "DO_NOT_TRACK": "1"},
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        for _ in range(240):
+            with suppress(UserError):
+                check_server(url)
+                break
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_server_creates_runs_for_an_active_schedule(server_with_services: str):
+    with (
+        temporary_settings({PREFECT_API_URL: server_with_services}),
+        get_client(sync_client=True) as client,
+    ):
+        flow = client.create_flow_from_name("nightly")
+        schedule = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(days=1)))
+        client.create_deployment(flow, "nightly", schedules=[schedule])
+        for _ in range(120):
+            if client.read_flow_runs():
+                return
+            time.sleep(0.5)
+    pytest.fail("no run within a minute")
 
 
 @pytest.fixture
