@@ -12,6 +12,12 @@ from prefect.plugins import HookContext, register_hook
 
 from flows.environment import set_defaults
 
+SERVER_COMMANDS = (
+    *("automation", "block", "deploy", "deployment", "flow-run", "work-pool", "work-queue"),
+    "worker",
+)
+"""Commands before which the server is checked, because their own errors are tracebacks."""
+
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:
@@ -30,6 +36,8 @@ def setup_environment(*, ctx: HookContext) -> None:
     # `config` and `profile` show and change the user's settings, so do not set defaults for them.
     if command not in ("config", "profile"):
         set_defaults(os.environ, quiet=command == "run")
+    if command in SERVER_COMMANDS and _uses_settings(arguments):
+        _check_server(is_required=command != "worker")
     try:
         # Prefect has no public interface to add a command. If the private one changes, the command
         # `enecg` still works.
@@ -38,6 +46,36 @@ def setup_environment(*, ctx: HookContext) -> None:
         _app.command("flows.prefect_command:app", name="run", help="Run a flow of EnECG.")
     except Exception as error:
         ctx.logger_factory("enecg").debug("Could not register `prefect run`: %r", error)
+
+
+def _uses_settings(arguments: list[str]) -> bool:
+    """Return whether a command connects to the server of the current settings.
+
+    A profile that is selected on the command line has not been loaded yet.
+    """
+    return not (
+        {"--help", "-h"} & {*arguments}
+        or arguments[0] == "-p"
+        or any(argument.startswith("--profile") for argument in arguments)
+    )
+
+
+def _check_server(*, is_required: bool) -> None:
+    """Exit with a message if the server rejects the credentials or has another major version.
+
+    Args:
+        is_required: Whether to exit if the server does not respond too. A worker waits for it.
+    """
+    # Imported here because other commands do not need them.
+    from enecg.errors import UserError
+    from flows.preflight import ServerUnreachable, check_configured_server
+
+    try:
+        check_configured_server()
+    except UserError as error:
+        if is_required or not isinstance(error, ServerUnreachable):
+            print(error, file=sys.stderr)
+            sys.exit(2)
 
 
 def _prefect_arguments(argv: list[str], orig_argv: list[str]) -> list[str] | None:

@@ -6,7 +6,9 @@ Without them, Prefect retries for minutes and then fails with an error that hide
 import base64
 import importlib.util
 import os
+import re
 import sqlite3
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +23,14 @@ from enecg.errors import UserError
 
 SERVER_TIMEOUT_SECONDS = 10.0
 
+PROXY_STATUS_CODES = (502, 504)
+"""Status codes of a proxy whose server does not respond; 503 is also that of a busy server."""
+
 _SQLITE_HEADER = b"SQLite format 3\x00"
+
+
+class ServerUnreachable(UserError):
+    """The Prefect server does not respond."""
 
 
 def check_prefect() -> None:
@@ -36,13 +45,24 @@ def check_prefect() -> None:
     check_socks_proxy(os.environ)
     check_home(settings.home)
     if settings.api.url:
-        check_server(settings.api.url, credentials(settings.api))
+        check_configured_server()
         return
     url = settings.server.database.connection_url
     if url is not None:
         parsed = make_url(url.get_secret_value())
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             check_database(Path(parsed.database))
+
+
+def check_configured_server() -> None:
+    """Check the server at PREFECT_API_URL, if this setting is set.
+
+    Raises:
+        UserError: See `check_server`; or the file with the server's certificate is unusable.
+    """
+    api = get_current_settings().api
+    if api.url:
+        check_server(api.url, credentials(api), verify=tls_verification(api))
 
 
 def check_socks_proxy(environ: Mapping[str, str]) -> None:
@@ -142,29 +162,60 @@ def credentials(api: APISettings) -> dict[str, str]:
     return {"Authorization": f"Bearer {api.key.get_secret_value()}"} if api.key else {}
 
 
-def check_server(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+def tls_verification(api: APISettings) -> ssl.SSLContext | bool:
+    """Return how the certificate of a server is verified, as Prefect's client does.
+
+    Args:
+        api: Prefect's settings.
+
+    Returns:
+        The argument `verify` of httpx.
+
+    Raises:
+        UserError: The certificate file does not exist or is not in PEM format.
+    """
+    if api.tls_insecure_skip_verify:
+        return False
+    if not api.ssl_cert_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=api.ssl_cert_file)
+    except OSError as error:
+        raise UserError(
+            f"PREFECT_API_SSL_CERT_FILE {api.ssl_cert_file} cannot be read ({error.strerror}); set "
+            "it to a file in PEM format with the certificate of the server or of its authority."
+        ) from error
+
+
+def check_server(
+    url: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    verify: ssl.SSLContext | bool = True,
+) -> None:
     """Check that a Prefect server responds, accepts the credentials and is compatible.
 
     Args:
         url: URL of the server's API.
         headers: HTTP headers with the credentials; see `credentials`.
+        verify: How the certificate is verified; see `tls_verification`.
 
     Raises:
-        UserError: The server does not respond, rejects the credentials, is not a Prefect server, or
-            has another major version than the installed Prefect.
+        ServerUnreachable: The server does not respond.
+        UserError: The server rejects the credentials, is not a Prefect server, or has another major
+            version than the installed Prefect.
     """
     try:
         response = httpx.get(
             f"{url.rstrip('/')}/admin/version",
             headers=dict(headers),
             timeout=SERVER_TIMEOUT_SECONDS,
+            verify=verify,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UserError(
-            f"The Prefect server at PREFECT_API_URL={without_credentials(url)} does not respond "
-            f"({type(error).__name__}); start it, or unset PREFECT_API_URL to use an embedded "
-            "server."
-        ) from error
+        raise ServerUnreachable(_no_response(url, _cause(error))) from error
+    if response.status_code in PROXY_STATUS_CODES:
+        raise ServerUnreachable(_no_response(url, f"status {response.status_code} of a proxy"))
     if response.status_code in (401, 403):
         raise UserError(
             f"The Prefect server at PREFECT_API_URL={without_credentials(url)} rejects the "
@@ -188,6 +239,23 @@ def check_server(url: str, headers: Mapping[str, str] = MappingProxyType({})) ->
             f"{version}, but Prefect {prefect.__version__} is installed here; install the same "
             "major version on both."
         )
+
+
+def _no_response(url: str, cause: str) -> str:
+    return (
+        f"The Prefect server at PREFECT_API_URL={without_credentials(url)} does not respond "
+        f"({cause}); start it, or correct or unset PREFECT_API_URL."
+    )
+
+
+def _cause(error: Exception) -> str:
+    """Return the operating system's text for a failed connection, else the type of the error.
+
+    Texts of other errors can contain the URL with its credentials.
+    """
+    if isinstance(error, httpx.ConnectError) and str(error):
+        return re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+    return type(error).__name__
 
 
 def _known_revisions() -> set[str]:

@@ -29,9 +29,10 @@ def run_name() -> str:
 
 def _user(tags: list[str]) -> str:
     """Return the user that a tag names, or else the one that runs this process."""
-    for tag in tags:
-        if tag.startswith(USER_TAG):
-            return tag.removeprefix(USER_TAG)
+    # The name is empty if a shell has replaced an unset variable.
+    names = (tag.removeprefix(USER_TAG) for tag in tags if tag.startswith(USER_TAG))
+    if name := next(filter(None, names), None):
+        return name
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -64,7 +64,7 @@ def check_prefect() -> Iterator[Finding]:
         yield from_error("Prefect home", error)
     if settings.api.url:
         try:
-            preflight.check_server(settings.api.url, preflight.credentials(settings.api))
+            preflight.check_configured_server()
             url = preflight.without_credentials(settings.api.url)
             yield Finding("Prefect server", "ok", f"{url} responds")
         except UserError as error:

@@ -81,7 +81,7 @@ def test_unresponsive_prefect_server_fails():
         found = by_name(services.check_prefect)["Prefect server"]
     assert (found.status, found.remedy) == (
         "failed",
-        "start it, or unset PREFECT_API_URL to use an embedded server",
+        "start it, or correct or unset PREFECT_API_URL",
     )
     assert f"{url} does not respond" in found.detail
 

@@ -103,7 +103,7 @@ def test_lines_from_other_threads_are_logged_in_the_run(caplog: pytest.LogCaptur
 
 
 def test_run_names_contain_job_experts_data_set_store_and_user(parameters: dict[str, Any]):
-    with tags("user:anna"):
+    with tags("user:", "user:anna"):
         state = extract(**parameters, limit=2, return_state=True)
     with get_client(sync_client=True) as client:
         name = client.read_flow_run(state.state_details.flow_run_id).name

@@ -2,18 +2,21 @@
 
 import base64
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import certifi
 import prefect
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings.models.api import APISettings
 
 from enecg.errors import UserError
-from flows import preflight
+from flows import prefect_plugin, preflight
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -84,6 +87,53 @@ def test_wrong_password_is_a_user_error_that_names_the_variable(
         assert "wrong" not in str(e.value)
     with temporary_settings({PREFECT_API_AUTH_STRING: "anna:right", PREFECT_API_URL: server}):
         preflight.check_prefect()
+
+
+@pytest.mark.parametrize("command", [("deploy", "--all"), ("worker", "start", "--pool", "lab")])
+def test_prefect_command_reports_a_server_of_another_version_in_one_sentence(
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    run_executable,
+    command: tuple[str, ...],
+):
+    set_response(monkeypatch, b'"2.20.1"')
+    environ = {"PREFECT_PLUGINS_ENABLED": "1", "PREFECT_API_URL": server}
+    done = run_executable("prefect", "--no-prompt", *command, **environ)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"[^\n]* has version 2\.20\.1, but [^\n]*\.\n", done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [("deploy", "--help"), ("work-pool", "ls", "--profile", "x")])
+def test_server_is_not_checked_for_help_and_for_other_profiles(arguments: tuple[str, ...]):
+    assert not prefect_plugin._uses_settings([*arguments])
+    assert prefect_plugin._uses_settings(["worker", "start", "-p", "lab"])
+
+
+def test_worker_waits_for_a_server_that_does_not_respond():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        prefect_plugin._check_server(is_required=False)
+        with pytest.raises(SystemExit, match="2"):
+            prefect_plugin._check_server(is_required=True)
+
+
+def test_unreachable_server_is_reported_with_the_cause():
+    with pytest.raises(UserError, match=r"does not respond \(Connection refused\); start it, or"):
+        preflight.check_server("http://127.0.0.1:9/api")
+
+
+def test_proxy_without_its_server_is_a_user_error(server: str, monkeypatch: pytest.MonkeyPatch):
+    set_response(monkeypatch, b"", 502)
+    with pytest.raises(preflight.ServerUnreachable, match=r"\(status 502 of a proxy\)"):
+        preflight.check_server(server)
+
+
+def test_certificate_settings_of_prefect_are_used(tmp_path: Path):
+    file = tmp_path / "server.pem"
+    assert preflight.tls_verification(APISettings(ssl_cert_file=certifi.where())) is not True
+    assert preflight.tls_verification(APISettings(tls_insecure_skip_verify=True)) is False
+    with pytest.raises(UserError, match=rf"^PREFECT_API_SSL_CERT_FILE {file} cannot be read \(No"):
+        preflight.tls_verification(APISettings(ssl_cert_file=str(file)))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://user:secret@127.0.0.1:9/api"])
