@@ -96,10 +96,12 @@ def plot_stores(
             progress(number + 1, len(stores))
     namespace = stores[0].provenance["dataset"]
     table = similarity_table([embedding_map.name for embedding_map in maps], linear_cka(embeddings))
-    summary = (
-        f"{len(record_id):,} records of {namespace}, drawn at random (seed {options.seed}); "
-        "features standardized."
+    drawn = (
+        "all that have embeddings in every store"
+        if len(record_id) < options.sample
+        else f"drawn at random (seed {options.seed})"
     )
+    summary = f"{len(record_id):,} records of {namespace}, {drawn}; features standardized."
     try:
         Path(out).expanduser().write_text(
             render_map_page(namespace, maps, table, summary, color), encoding="utf-8"

@@ -45,11 +45,19 @@ def test_page_has_a_map_of_each_expert_and_marks_untrained_ones(
     assert table.heading == ("", "dlinear", "measurements")
     assert table.rows[0][1] == table.rows[1][2] == "1.00"
     page = out.read_text()
-    assert "20 records of synthetic/" in page
+    assert re.search(r"20 records of synthetic/\S+, drawn at random \(seed 0\);", page)
     assert "Untrained experts: dlinear." in page
     assert page.count("% of the variance") == 2
     assert ">age<" in page
     assert not re.search(r'(src|href)="(?!#|data:)', page)
+
+
+def test_page_of_all_records_does_not_mention_a_random_sample(root: Path, tmp_path: Path):
+    out = tmp_path / "map.html"
+    plot_stores(root, out)
+    page = out.read_text()
+    assert "all that have embeddings in every store;" in page
+    assert "drawn at random" not in page
 
 
 def test_neighbors_are_those_of_an_exact_search_for_any_block_size(
