@@ -104,7 +104,7 @@ def feature_rates(
 
 
 def can_use_kernel(records: int, features: int) -> bool:
-    """Return whether kernel regressions on all records take at most a few seconds per task.
+    """Return whether kernel regressions take at most about ten seconds per task and repeat.
 
     Args:
         records: Number of records.

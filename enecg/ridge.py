@@ -47,15 +47,15 @@ class RidgeDesign:
     The intercept is not penalized.
 
     Attributes:
-        mean: Mean of each feature.
+        mean: Mean of each feature, or of the kernel values of each record.
         left: Left singular vectors of the centered features.
         singular: Singular values.
-        right: Factors whose matrix product has the right singular vectors as rows. With fewer
-            records than features, the last one is the centered features, because the product would
-            take longer than all coefficients.
+        right: Factors of the matrix that maps coefficients of the singular vectors to those of the
+            features, or of the kernel values. With fewer records than features, the last factor is
+            the centered features, because the product would take longer than all coefficients.
         group: Group of each record, such as its patient: 0, 1, ...
-        storage: Storage of which `left` is a part; None if there are fewer records than features,
-            because `left` is then a separate tensor.
+        storage: Storage of which `left` is a part; None if `left` is a separate tensor, with fewer
+            records than features or for a kernel.
     """
 
     mean: Float[Tensor, " feature"]

@@ -194,7 +194,7 @@ def _is_reserved(name: str) -> bool:
     ambiguous = (
         name in _LAYERS or name.endswith("prediction") or any(mark in name for mark in _PEFT_MARKS)
     )
-    return ambiguous or hasattr(nn.ModuleDict(), name)
+    return ambiguous or any(hasattr(kind(), name) for kind in (nn.ModuleDict, nn.ParameterDict))
 
 
 def parse_tasks(specs: Iterable[str]) -> tuple[Task, ...]:

@@ -164,7 +164,9 @@ def train(
         )
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
-        threads = _count_threads(settings, device, inputs.cache, len(record_id))
+        longest = max(len(cohort.record_id) for cohort in cohorts)
+        sizes = [max(1, int(longest * fraction)) for fraction in (1.0, *fractions)]
+        threads = _count_threads(settings, device, inputs.cache, len(record_id), sizes)
         repeats = run_repeats(
             cohorts, inputs, features, settings.fit, log_fit, bases, threads=threads
         )
@@ -208,13 +210,28 @@ def train(
     return Results(folder, None if name is None else folder / name, text, scores, seconds)
 
 
-def _count_threads(settings: TrainSettings, device: str, cache: Cache, records: int) -> int:
-    """Return the number of experts whose heads are trained at the same time."""
+def _count_threads(
+    settings: TrainSettings, device: str, cache: Cache, records: int, sizes: Sequence[int]
+) -> int:
+    """Return the number of experts whose heads are trained at the same time.
+
+    Args:
+        settings: Settings of the run.
+        device: Torch device.
+        cache: Stores of the experts.
+        records: Number of records of all repeats together.
+        sizes: Number of records of the largest repeat, for each fraction of the training patients.
+
+    Returns:
+        The number, at least 1.
+    """
     if device != "cpu":
         return 1
-    # Fewer features may need more memory, since wide embeddings are not encoded.
+    # Fewer features or records may need more memory, since large embeddings are not encoded.
     fitting = min(
-        settings.fit.max_threads(records, store.features) for store in cache.experts.values()
+        settings.fit.max_threads(records, size, store.features)
+        for store in cache.experts.values()
+        for size in sizes
     )
     return min(settings.threads or count_cores(), fitting)
 

@@ -128,8 +128,9 @@ def _limits(run: RunResults) -> list[str]:
         "Labels have the errors of their source; the notes above count what was excluded.",
         "Probabilities are calibrated only as far as the calibration error (ECE) shows.",
         "Subgroups such as sex, age or device were not evaluated separately.",
-        "Heads and gate are fitted to patient data. Share them only as the data use agreement of "
-        "the data set permits.",
+        "Heads and gate are fitted to patient data, and heads may contain embeddings of training "
+        "and validation records. Share them only as the data use agreement of the data set "
+        "permits.",
     ]
     if seeds == 1:
         limits.append("One repeat: the variation with training was not measured.")

@@ -266,9 +266,7 @@ def _extract_heads(
         shared=stack.config.shared,
         linear=paths is not None,
         bins=BINS if paths is not None and paths.encoders is not None else 0,
-        landmarks=0
-        if paths is None or paths.kernels is None
-        else len(paths.kernels[repeat].landmarks),
+        landmarks=0 if paths is None else paths.count_landmarks(repeat),
     )
     if paths is not None:
         paths.copy_to(repeat, heads)

@@ -15,7 +15,7 @@ from pipeline.training.averaged_ridge import RidgeFamily
 from pipeline.training.regression_data import RepeatFeatures, encode_targets
 from pipeline.training.stack_data import StackedData
 
-TASKS = 5
+TASKS_IN_MEMORY = 5
 """Number of tasks whose kernels are in memory at a time. Kernels of several tasks are computed
 faster together."""
 
@@ -72,7 +72,8 @@ class KernelMatrices:
 
     The weights of features in a kernel depend on labels. Therefore, each task has three kernels:
     with the weights by the labels of all training records, of the first fold and of the second.
-    The kernels of `TASKS` tasks are in memory at a time.
+    The kernels of `TASKS_IN_MEMORY` tasks are in memory at a time. Records have the same indices as
+    in the repeat, whose training and validation records come first.
 
     Args:
         data: Features, labels and split of the records.
@@ -82,8 +83,8 @@ class KernelMatrices:
 
     def __init__(self, data: StackedData, repeat: int, encoder: QuantileBins) -> None:
         self.repeat, split = repeat, data.repeats[repeat]
-        rows = torch.cat([split.train, split.validation])
-        self.features = RepeatFeatures(data, repeat, rows)[:]
+        fitted = torch.cat([split.train, split.validation])
+        self.features = RepeatFeatures(data, repeat, fitted)[:]
         rates = []
         for part in (split.train, *split.folds):
             for task in range(len(data.tasks)):
@@ -91,7 +92,7 @@ class KernelMatrices:
                 targets = encode_targets(data, repeat, rows, task)
                 rates.append(feature_rates(self.features[rows], targets, encoder))
         self.rates = torch.stack(rates).unflatten(0, (3, len(data.tasks)))
-        self._tasks = range(0)
+        self._tasks, self._values = range(0), torch.empty(0)
 
     def values(self, task: int) -> Float[Tensor, "3 record record"]:
         """Return the kernels of a task, computing those of several tasks if necessary.
@@ -103,8 +104,9 @@ class KernelMatrices:
             The kernel values.
         """
         if task not in self._tasks:
-            first = task - task % TASKS
-            rates = self.rates[:, first : first + TASKS]
+            self._values = torch.empty(0)  # frees the memory first
+            first = task - task % TASKS_IN_MEMORY
+            rates = self.rates[:, first : first + TASKS_IN_MEMORY]
             self._tasks = range(first, first + rates.shape[1])
             matrices = laplace_matrices(self.features, rates.flatten(0, 1))
             self._values = matrices.unflatten(0, rates.shape[:2])
@@ -158,15 +160,7 @@ class KernelMatrices:
             The regressions and their predictions.
         """
         count, device = data.rows.shape[1], self.features.device
-
-        def join(coefficients: KernelCoefficients) -> KernelPaths:
-            shape = len(coefficients), data.outputs, len(self.features)
-            weight = torch.zeros(shape, device=device)
-            for task, (rows, fitted) in coefficients.items():
-                weight[task, : len(fitted), rows] = fitted
-            return KernelPaths(self.features, self.rates[0], weight)
-
-        paths = join(train), join(refit)
+        paths = self._pad(data.outputs, train), self._pad(data.outputs, refit)
         rows = torch.arange(len(self.features), count, device=device)  # test records and padding
         others = RepeatFeatures(data, self.repeat, rows)[:]
         tested = laplace_kernels(others, self.features, self.rates[0])
@@ -175,3 +169,11 @@ class KernelMatrices:
             for task, (kernel, weight) in enumerate(zip(tested, paths[0].weight, strict=True))
         ]
         return FittedKernels(paths, torch.stack(outputs))
+
+    def _pad(self, outputs: int, coefficients: KernelCoefficients) -> KernelPaths:
+        """Set the coefficients of outputs and landmarks that a task does not have to 0."""
+        shape = len(coefficients), outputs, len(self.features)
+        weight = torch.zeros(shape, device=self.features.device)
+        for task, (rows, fitted) in coefficients.items():
+            weight[task, : len(fitted), rows] = fitted
+        return KernelPaths(self.features, self.rates[0], weight)

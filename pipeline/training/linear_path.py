@@ -7,6 +7,7 @@ a sum of nonlinear functions of single features. If `can_use_kernel` allows it, 
 ridge regressions, which can also represent interactions between features.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from pipeline.training.averaged_ridge import (
     average_values,
 )
 from pipeline.training.kernel_path import (
+    TASKS_IN_MEMORY,
     FittedKernels,
     KernelCoefficients,
     KernelMatrices,
@@ -143,8 +145,10 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
             encoder = encoders[index] = _fit_encoder(data, index)
             matrices = KernelMatrices(data, index, encoder) if use_kernel else None
         parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
-        for version, rows in enumerate(parts):
-            for known, tasks in _group_by_labels(data, index, rows):
+        every = range(len(data.tasks))
+        step = TASKS_IN_MEMORY if use_kernel else len(every)
+        for first, (version, rows) in itertools.product(every[::step], enumerate(parts)):
+            for known, tasks in _group_by_labels(data, index, rows, every[first : first + step]):
                 for task, fit in _fit_part(data, index, rows[known], tasks, encoder, matrices):
                     fits[version, index, task] = fit
         if matrices is not None:
@@ -271,13 +275,13 @@ def _select_kernels(
 
 
 def _group_by_labels(
-    data: StackedData, repeat: int, rows: Int[Tensor, " row"]
+    data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
 ) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
     """Group tasks with the same labeled records; return (mask of `rows`, task indices) pairs."""
     groups: dict[bytes, list[int]] = {}
     masks = ~data.encoded[repeat][:, rows].isnan()
-    for task, known in enumerate(masks):
-        groups.setdefault(known.cpu().numpy().tobytes(), []).append(task)
+    for task in tasks:
+        groups.setdefault(masks[task].cpu().numpy().tobytes(), []).append(task)
     return [(masks[tasks[0]], tasks) for tasks in groups.values()]
 
 
@@ -313,15 +317,23 @@ def _fit_part(
         of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
         if kernels is not None:
             of_task.append(kernels.fit(data, task, rows, target))
+        ridge, average = (
+            _Fit.of(_average(data, task, families_of_task, target), rows)
+            for families_of_task in (of_task[:1], of_task)
+        )
+        yield task, (ridge, average)
 
-        def average(families: Sequence[RidgeFamily], task: int, target: Tensor) -> _Fit:
-            if data.regression[task]:
-                return _Fit.of(average_values(families, target), rows)
-            multilabel = task in data.indicators
-            return _Fit.of(average_logits(families, target, multilabel=multilabel), rows)
 
-        ridge = average(of_task[:1], task, target)
-        yield task, (ridge, average(of_task, task, target) if len(of_task) > 1 else ridge)
+def _average(
+    data: StackedData,
+    task: int,
+    families: Sequence[RidgeFamily],
+    targets: Float[Tensor, "row output"],
+) -> AveragedRidge:
+    """Average the regressions of a task according to its kind."""
+    if data.regression[task]:
+        return average_values(families, targets)
+    return average_logits(families, targets, multilabel=task in data.indicators)
 
 
 def _fit_features(features: RepeatFeatures, targets: Float[Tensor, "row output"]) -> RidgeFamily:

@@ -32,7 +32,7 @@ ENCODED_COPIES = 120
 
 KERNEL_BYTES = 120
 """Memory for kernel ridge regressions per pair of records: three float32 kernels of each of five
-tasks, and float64 copies of those of one task; see `KernelMatrices`."""
+tasks, float64 copies of those of one task, and two decompositions; see `KernelMatrices`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class FitSettings:
             experts; at least 0. Default: 0.
         memory_limit: Memory in GB for embeddings and tensors that are computed from them. If the
             embeddings of all experts exceed a quarter of it, they are read expert by expert.
-            Tensors above an eighth of it are written to temporary files. Results do not depend on
-            it. Default: 4.
+            Tensors above an eighth of it are written to temporary files, except for kernel
+            matrices. Results do not depend on it. Default: 4.
     """
 
     batch_size: int = 64
@@ -95,21 +95,22 @@ class FitSettings:
         """Total size of embeddings above which only one expert's are in memory at a time."""
         return int(self.memory_limit * 1e9 / 4)
 
-    def max_threads(self, records: int, features: int) -> int:
+    def max_threads(self, records: int, longest: int, features: int) -> int:
         """Return the number of experts whose heads can be trained at the same time.
 
         Args:
-            records: Number of records.
+            records: Number of records of all repeats together.
+            longest: Number of records of the largest repeat.
             features: Size of the embeddings.
 
         Returns:
             The number for which half of `memory_limit` suffices, at least 1.
         """
-        is_encoded = self.adaptation == "linear-lora" and can_encode(records, features)
-        copies = ENCODED_COPIES if is_encoded else WORKING_COPIES
-        needed = copies * 2 * records * features
-        if is_encoded and can_use_kernel(records, features):
-            needed += KERNEL_BYTES * records**2
+        needed = WORKING_COPIES * 2 * records * features
+        if self.adaptation == "linear-lora" and can_encode(longest, features):
+            needed += ENCODED_COPIES * 2 * longest * features
+            if can_use_kernel(longest, features):
+                needed += KERNEL_BYTES * longest**2
         return max(1, int(self.memory_limit * 1e9 / 2 / max(1, needed)))
 
 

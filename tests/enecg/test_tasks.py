@@ -41,6 +41,7 @@ def test_custom_task_has_its_own_label_column():
         ("lv.ef:regression", "is not a valid task name"),
         (":regression", "is not a valid task name"),
         ("type:binary", "reserved by torch or peft"),
+        ("copy:binary", "reserved by torch or peft"),
         ("hidden:binary", "reserved by torch or peft"),
         ("lora_x:binary", "reserved by torch or peft"),
     ],

@@ -576,7 +576,8 @@ def test_kernels_do_not_depend_on_the_number_of_tasks_in_memory(monkeypatch: pyt
     embedding = make_embedding()
     data = StackedData.from_repeats(embedding, [make_repeat(embedding)])
     _, expected = fit_linear_paths(data, nonlinear=True)
-    monkeypatch.setattr("pipeline.training.kernel_path.TASKS", 2)
+    for module in ("kernel_path", "linear_path"):
+        monkeypatch.setattr(f"pipeline.training.{module}.TASKS_IN_MEMORY", 2)
     _, found = fit_linear_paths(data, nonlinear=True)
     torch.testing.assert_close(found.left_out, expected.left_out)
     torch.testing.assert_close(found.refit_left_out, expected.refit_left_out)
