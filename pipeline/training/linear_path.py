@@ -317,11 +317,11 @@ def _fit_part(
         of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
         if kernels is not None:
             of_task.append(kernels.fit(data, task, rows, target))
-        ridge, average = (
-            _Fit.of(_average(data, task, families_of_task, target), rows)
-            for families_of_task in (of_task[:1], of_task)
-        )
-        yield task, (ridge, average)
+        ridge = _Fit.of(_average(data, task, of_task[:1], target), rows)
+        if len(of_task) == 1:
+            yield task, (ridge, ridge)
+        else:
+            yield task, (ridge, _Fit.of(_average(data, task, of_task, target), rows))
 
 
 def _average(
