@@ -1,12 +1,12 @@
-"""List the benchmarks, run one of them, or run all and print one table of ratios.
+"""List the benchmarks, run one of them, or run several and print one table of ratios.
 
 python -m benchmarks                 # list
 python -m benchmarks extraction      # run benchmarks/extraction.py with its defaults
-python -m benchmarks all --quick     # run all with small data, and print one table
-python -m benchmarks all             # run all with their default sizes; takes hours
+python -m benchmarks all --quick     # run those with ratios on small data, and print one table
+python -m benchmarks all             # run those with ratios with their default sizes; takes hours
 
 Both quantities of a ratio are measured in the same run. `all` excludes the benchmarks that need a
-real data set.
+real data set or report no ratio.
 """
 
 import ast
@@ -35,7 +35,7 @@ FULL: dict[str, str] = {
     "train": "--folder {folder}",
     "training_cost": "--folder {folder}/cost",
 }
-"""Arguments of each benchmark that needs no real data set."""
+"""Arguments of each benchmark that reports ratios and needs no real data set."""
 QUICK: dict[str, str] = {
     "decode": "--records 60 --repeats 3 --seconds 0.3",
     "extraction": "--experts dlinear measurements --records 64 --rounds 3",

@@ -18,7 +18,7 @@ from pipeline.datasets.base import Dataset
 ROOT = Path(command_line.__file__).parents[1]
 
 
-def test_every_benchmark_without_a_data_set_is_in_the_table():
+def test_full_and_quick_arguments_are_for_the_same_benchmarks():
     files = {path.stem for path in command_line.BENCHMARKS.glob("*.py")}
     assert command_line.FULL.keys() == command_line.QUICK.keys() <= files
 
