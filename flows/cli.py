@@ -41,7 +41,7 @@ COMMANDS = {
     "data": ("flows.data:app", "Check the signals of a data set."),
     "store": ("flows.store:app", "List, show, map, verify, repair, clean up and copy stores."),
     "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
-    "runs": ("flows.runs:app", "List, show, compare, export and serve runs."),
+    "runs": ("flows.runs:app", "List, show, compare, export and serve runs, and draw their pages."),
 }
 """Import path and help text of each other command, by name."""
 

@@ -25,7 +25,7 @@ class FailedRecord:
         record_id: Id of the record.
         expert: Expert of the store.
         reason: Reason code, one of the store's flags.
-        detail: A message that names the file or the value; empty if an earlier run failed.
+        detail: A message that names the file or the value; empty for failures of earlier runs.
     """
 
     record_id: int | str

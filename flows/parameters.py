@@ -79,7 +79,10 @@ Dataset = Annotated[
         "records, with NAME as the name of its stores.",
     ),
 ]
-Limit = Annotated[int | None, *number("Use only the first LIMIT records of the index.", DATA, ge=1)]
+Limit = Annotated[
+    int | None,
+    *number("Use only the first LIMIT records of the index, or of --records.", DATA, ge=1),
+]
 Records = Annotated[
     Path | None,
     Parameter(
@@ -277,8 +280,8 @@ Devices = Annotated[
 TorchThreads = Annotated[
     int | None,
     *number(
-        "Number of CPU threads per worker; by default, the number of cores that other processes "
-        "leave free.",
+        "Number of CPU threads of each worker; by default, the cores that other processes leave "
+        "free are divided among the workers.",
         EXECUTION,
         ge=1,
     ),

@@ -19,14 +19,17 @@ class ExitCode(IntEnum):
 
     OK = 0
     ISSUES_FOUND = 1
-    """The command completed, and found damaged data or more findings than a threshold allows."""
+    """The command completed, but a check failed, or data are damaged, unreadable or refused."""
     USER_ERROR = 2
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
 
 
-RESUME = "Run the same command again: extractions, sweeps and copies resume, others restart."
+RESUME = (
+    "Run the same command again: extractions, pretrainings, sweeps and copies resume; other "
+    "commands restart."
+)
 
 SERVER_UNREACHABLE = "Failed to reach API at"
 """Start of Prefect's error message if the server does not respond."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app: App = App(
     name="runs",
     help_epilogue=example("runs"),
-    help="List, show, compare, export and serve finished runs.",
+    help="List, show, compare, export and serve finished runs, and draw their pages.",
 )
 
 Folder = Annotated[Path, Parameter(help="Run folder, as passed to train with --out.")]

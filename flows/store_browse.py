@@ -39,7 +39,9 @@ def plot(
     ] = 2000,
     method: Annotated[
         Literal["pca", "umap"],
-        Parameter(group=p.EXECUTION, help="pca (principal components), or umap (enecg[umap])."),
+        Parameter(
+            group=p.EXECUTION, help="pca (principal components), or umap (requires umap-learn)."
+        ),
     ] = "pca",
     seed: p.Seed = 0,
 ) -> None:

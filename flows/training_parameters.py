@@ -62,10 +62,10 @@ OwnTasks = Annotated[
         group=TASKS,
         help="Custom task as NAME:KIND, NAME:regression:UNIT, NAME:binary:POSITIVE or "
         "NAME:multilabel:COLUMN+COLUMN. NAME is a label column; KIND is regression, binary, "
-        "multiclass or multilabel (a column of codes separated by ; or |); POSITIVE is the value "
-        "of the positive class, by default the last in sorted order; each COLUMN is a label of "
-        "0 and 1. Repeat the option or separate by commas for several tasks; put a task that "
-        "contains a comma in double quotes.",
+        "multiclass or multilabel (a column of codes separated by ; or | or commas); POSITIVE is "
+        "the value of the positive class, by default the last in sorted order; each COLUMN is a "
+        "label of 0 and 1. Repeat the option or separate by commas for several tasks; put a task "
+        "that contains a comma in double quotes.",
     ),
 ]
 
@@ -195,7 +195,11 @@ GateMixture = Annotated[
 TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
     float,
-    *number("Scale of the load-balancing loss, which penalizes weight on few experts.", GATE, ge=0),
+    *number(
+        "Scale of the load-balancing loss, which penalizes unequal mean weights of the experts.",
+        GATE,
+        ge=0,
+    ),
 ]
 
 Trials = Annotated[

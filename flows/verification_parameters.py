@@ -25,8 +25,8 @@ RecomputedWeights = Annotated[
     tuple[str, ...],
     Parameter(
         group=RECOMPUTATION,
-        help="Weights to recompute with, as for extract; by default those in the store's "
-        "provenance, or the published ones.",
+        help="Weights to recompute with, as for extract; by default the random weights in the "
+        "store's provenance, or otherwise the published weights.",
     ),
 ]
 DailySeed = Annotated[

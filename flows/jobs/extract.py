@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pipeline.extraction.summary import ExtractionSummary
 
 STEPS = 24
-"""Minimum number of steps of an extraction; with many workers, it has four steps per worker."""
+"""Number of steps of an extraction; with many workers, four per worker. An extraction of fewer
+shards has one step per shard."""
 MAX_STEPS = 96
 """Maximum number of steps. Prefect's default database, SQLite, stalls at about a hundred task
 runs."""

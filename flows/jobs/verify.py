@@ -28,7 +28,8 @@ class Recomputation:
     Attributes:
         open_source: Opens the data set with the decoding of a store.
         sample: Number of rows per store.
-        weights: Weights of the experts; empty selects those in the store's provenance.
+        weights: Weights of the experts; empty selects the random weights in a store's provenance,
+            or otherwise the published weights.
         device: Device of the experts.
         seed: Seed of the sample.
     """

@@ -43,7 +43,7 @@ def crash_silent_runs(seconds: int) -> AutomationCore:
 
 
 def crash_unstarted_runs(seconds: int = START_SECONDS) -> AutomationCore:
-    """Return an automation that sets runs to *Crashed* that stay *Pending*.
+    """Return an automation that sets runs that stay *Pending* to *Crashed*.
 
     A worker has taken such a run, but not started it. It occupies the queue and sends no
     heartbeats.
