@@ -151,7 +151,7 @@ def acquire(
     Args:
         folder: Folder of the lease documents (`layout.leases_folder`).
         wait_seconds: Minimum wait before `LeaseHeld` is raised.
-        log: Called once with a message when the wait begins.
+        log: Called once with a message if the wait is longer than `POLL_SECONDS`.
         stop: Event that another thread sets to end the wait.
         permitted: Event that another thread sets when the lease may be acquired. Until then, this
             function only observes whether the lease is renewed.
@@ -194,7 +194,8 @@ def acquire(
             if (renewed and now - start >= wait_seconds) or stop.is_set():
                 raise LeaseHeld(
                     f"{store_beside(folder)} is being written by {record}; run the same command "
-                    "after that process finishes, or wait for it with --wait-minutes."
+                    "after that process finishes. To make an extraction wait for it, use "
+                    "--wait-minutes."
                 )
             if log is not None and now - start > POLL_SECONDS:
                 limit = (
