@@ -56,9 +56,9 @@ class HasNamedFeatures(Protocol):
 class FrozenExpert(nn.Module):
     """A torch model as an expert: its pooled states, and each lead's mean and scale in mV.
 
-    The mean and scale are appended because the models normalize amplitude away. The module stays
-    in evaluation mode and its parameters require no gradient. Gradients flow to the input, as
-    saliency methods require; use `torch.inference_mode()` to disable them.
+    The mean and scale are appended because most models normalize their input, which removes the
+    amplitude. The module stays in evaluation mode and its parameters require no gradient. Gradients
+    flow to the input, as saliency methods require; use `torch.inference_mode()` to disable them.
 
     Args:
         spec: Spec of the expert.

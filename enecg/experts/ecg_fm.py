@@ -1,7 +1,7 @@
 """ECG-FM (McKeen et al., arXiv 2408.05178): wav2vec 2.0 on 5 s segments of 12 leads.
 
-It was pretrained on MIMIC-IV-ECG and PhysioNet 2021. The modules are those of transformers'
-Wav2Vec2; `ecg_fm_checkpoint` reads the checkpoints of fairseq-signals.
+It was pretrained on MIMIC-IV-ECG and the PhysioNet/CinC Challenge 2021. The modules are those of
+transformers' Wav2Vec2; `ecg_fm_checkpoint` reads the checkpoints of fairseq-signals.
 """
 
 from dataclasses import asdict

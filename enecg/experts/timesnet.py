@@ -1,8 +1,9 @@
 """TimesNet (Wu et al., ICLR 2023, arXiv 2210.02186): convolutions on series folded by period.
 
-Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, for imputation and
-anomaly detection (without the forecasting layer), so that its checkpoints load. A model with one
-channel treats each lead as a series; a model with twelve treats a record as one series.
+Parameter names are those of thuml/Time-Series-Library, `models/TimesNet.py`, for imputation,
+anomaly detection and classification (without the forecasting layer), so that its checkpoints load.
+A model with one channel treats each lead as a series; a model with twelve treats a record as one
+series.
 
 The published code selects periods from the mean spectrum of the batch. Here each record selects
 its own, so that an embedding does not depend on the other records of the batch.
@@ -194,7 +195,7 @@ def _make_imputation(*, top_k: int, **sizes: int) -> TimesNetImputation:
 
 RECONSTRUCTION = Reconstruction(
     sizes=(
-        # One series per record: 8 to 12 times as fast as one per lead.
+        # One series per record: about seven times as fast as one per lead.
         ExpertSetting("channels", "channels", default=len(LEADS), minimum=1, maximum=len(LEADS)),
         ExpertSetting("model_size", "model_size", default=MODEL_SIZE, minimum=2, maximum=1024),
         ExpertSetting(
