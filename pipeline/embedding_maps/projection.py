@@ -32,7 +32,7 @@ def project(
             from umap import UMAP
         except ImportError as error:
             raise UserError(
-                "--method umap requires umap-learn; install it with pip install 'enecg[umap]'."
+                "--method umap requires umap-learn; install it with pip install umap-learn."
             ) from error
         return np.asarray(UMAP(random_state=seed).fit_transform(embedding)), "UMAP"
     # Imported here because importing scikit-learn takes a second.

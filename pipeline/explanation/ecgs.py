@@ -114,7 +114,7 @@ def mean_reference(
 ) -> tuple[Float32[np.ndarray, "12 5000"], list[str]]:
     """Compute the baseline: the mean of ECGs of the training and validation patients.
 
-    The mean has no waves, because beats occur at different times. If the run was trained on
+    The mean has hardly any waves, because beats occur at different times. If the run was trained on
     another data set, the ECGs are drawn from all records of `dataset`.
 
     Args:

@@ -51,7 +51,7 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
         A sorted tuple of labels per record; None for missing labels.
 
     Raises:
-        UserError: A column of a label has other values than 0 and 1.
+        UserError: A column of a label has values, but none of them is 0 or 1.
     """
     if task.columns:
         return _combine_columns(table, task, source, skipped)
