@@ -74,7 +74,7 @@ class MeanExpert:
 
 
 def extract_slowly(name: str, root: str, seconds_per_row: float, pipe: int) -> None:
-    """Extract with two slow experts, in small shards."""
+    """Extract in small shards with two experts that wait `seconds_per_row` per record."""
     experts = [MeanExpert(expert, seconds_per_row, pipe) for expert in ("one", "two")]
     settings = ExtractOptions(
         device="cpu", batch_size=BATCH, flush_seconds=0.05, shard_rows=SHARD_ROWS

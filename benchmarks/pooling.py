@@ -5,8 +5,9 @@
 An expert embeds each ECG once, and its states are pooled with every pooling. Heads are trained with
 the settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided
 by the error of the constant predictor, averaged over tasks; for classes, the error is 1 minus the
-metric. A score of 1 is no better than the constant predictor, and 0 is perfect. Because the score
-is used to select the default pooling, it is computed on validation patients, not on test patients.
+metric. A score of 1 means the same error as the constant predictor, and 0 means no error. Because
+the score is used to select the default pooling, it is computed on validation patients, not on test
+patients.
 """
 
 import argparse

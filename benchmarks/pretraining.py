@@ -1,7 +1,7 @@
 """Compare heads on pretrained weights with heads on random weights of the same experts.
 
-python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab \
-    --weights timesnet@pretraining/timesnet/timesnet.safetensors
+    python -m benchmarks pretraining mimic-iv-ecg:data/demo --store stores-data/lab \
+        --weights timesnet@pretraining/timesnet/timesnet.safetensors
 
 The store must contain embeddings with these weights and with `random:0`. Heads on both are trained
 on the same patients. The benchmark fails if a test patient was in the pretraining data. It prints a

@@ -99,7 +99,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
         "fromfile": lambda: np.fromfile(flat, np.float16),
         "readinto": lambda: flat.open("rb", buffering=0).readinto(out.data.cast("B")),
         "zarr, defaults": lambda: defaults[:],
-        "zarr, our store": lambda: native[:],
+        "zarr, the same store": lambda: native[:],
     }
     scattered: dict[str, Callable[[], object]] = {
         "rows": lambda: ours.read(some),
