@@ -112,7 +112,7 @@ def test_random_weights_do_not_depend_on_the_number_of_threads(name: str):
 
 
 @pytest.mark.slow
-def test_random_weights_do_not_depend_on_the_cpu():
+def test_random_weights_of_moment_do_not_depend_on_mkl():
     # MKL's functions and factorizations differ between CPUs in their last bits.
     program = (
         "from enecg.experts import load_expert\n"
