@@ -61,11 +61,11 @@ OwnTasks = Annotated[
         name="--task",
         group=TASKS,
         help="Custom task as NAME:KIND, NAME:regression:UNIT, NAME:binary:POSITIVE or "
-        "NAME:multilabel:COLUMN+COLUMN. NAME is a label column; KIND is regression, binary, "
-        "multiclass or multilabel (a column of codes separated by ; or | or commas); POSITIVE is "
-        "the value of the positive class, by default the last in sorted order; each COLUMN is a "
-        "label of 0 and 1. Repeat the option or separate by commas for several tasks; put a task "
-        "that contains a comma in double quotes.",
+        "NAME:multilabel:COLUMN+COLUMN. NAME is a label column, or with COLUMN+COLUMN any name; "
+        "KIND is regression, binary, multiclass or multilabel (a column of codes separated by ; or "
+        "| or commas); POSITIVE is the value of the positive class, by default the last in sorted "
+        "order; each COLUMN has 1 for records with the label, else 0. Repeat the option or "
+        "separate by commas for several tasks; put a task that contains a comma in double quotes.",
     ),
 ]
 
