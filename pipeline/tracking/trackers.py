@@ -84,18 +84,20 @@ class Tracker:
     """An experiment tracker.
 
     Attributes:
-        package: Name of the required package.
+        package: Package that is imported.
+        requirement: What to install with pip, quoted for a shell if necessary.
         log: Logs a run and returns the folder or address.
     """
 
     package: str
+    requirement: str
     log: Callable[[TrackedRun], str]
 
 
 TRACKERS = {
-    "mlflow": Tracker("mlflow", _log_to_mlflow),
-    "wandb": Tracker("wandb", _log_to_wandb),
-    "tensorboard": Tracker("tensorboard", _log_to_tensorboard),
+    "mlflow": Tracker("mlflow", "'mlflow-skinny>=3'", _log_to_mlflow),
+    "wandb": Tracker("wandb", "wandb", _log_to_wandb),
+    "tensorboard": Tracker("tensorboard", "tensorboard", _log_to_tensorboard),
 }
 
 
@@ -110,9 +112,12 @@ def check_tracker(name: str) -> None:
     """
     if name not in TRACKERS:
         raise UserError(f"Unknown tracker {name!r}; use {', '.join(TRACKERS)}.")
-    package = TRACKERS[name].package
-    if find_spec(package) is None:
-        raise UserError(f"--log {name} requires {package}; install it with pip install {package}.")
+    tracker = TRACKERS[name]
+    if find_spec(tracker.package) is None:
+        raise UserError(
+            f"--log {name} requires {tracker.package}; install it with pip install "
+            f"{tracker.requirement}."
+        )
 
 
 def track_run(folder: Path, name: str) -> str:

@@ -48,8 +48,8 @@ def test_unknown_or_missing_tracker_is_a_user_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="use mlflow, wandb, tensorboard"):
         check_tracker("other")
     monkeypatch.setattr("pipeline.tracking.trackers.find_spec", lambda name: None)
-    for name in TRACKERS:
-        with pytest.raises(UserError, match=f"pip install {name}"):
+    for name, tracker in TRACKERS.items():
+        with pytest.raises(UserError, match=f"pip install {tracker.requirement}"):
             check_tracker(name)
 
 
