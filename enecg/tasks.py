@@ -23,8 +23,8 @@ class Task:
         kind: Kind of target.
         column: Column of the label table that contains the labels.
         unit: Unit of the values and errors of a regression; empty for other kinds.
-        metric_name: Name of the primary metric.
-        metric: Primary metric, called as ``metric(truth, predicted)``, or as ``metric(truth,
+        metric_name: Name of the main metric.
+        metric: Main metric, called as ``metric(truth, predicted)``, or as ``metric(truth,
             probability)`` for a multilabel task.
         classes: Names of classes 0 and 1 of a binary task. Empty if the names are derived from the
             labels, as always for a multiclass task.
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger value of the primary metric is better."""
+        """Whether a larger value of the main metric is better."""
         return self.kind != "regression"
 
 
@@ -60,13 +60,13 @@ ARRHYTHMIA_CLASSES = 15
 OTHER_CLASS = "Others"
 """Class of all less frequent diagnoses."""
 
-_PRIMARY_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
+_MAIN_METRICS: dict[Kind, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
     "regression": ("MAE", metrics.mean_absolute_error),
     "binary": ("macro-F1", metrics.macro_f1),
     "multiclass": ("accuracy", metrics.accuracy),
     "multilabel": ("macro-AUROC", label_metrics.auroc_of_labels),
 }
-"""Name and function of the primary metric of each kind of task: the metric of the paper, or that of
+"""Name and function of the main metric of each kind of task: the metric of the paper, or that of
 PTB-XL's benchmark for multilabel tasks, which are not part of the paper."""
 
 
@@ -79,7 +79,7 @@ def _paper_task(
     classes: tuple[str, ...] = (),
     other_class: str = "",
 ) -> Task:
-    return Task(name, title, kind, column, unit, *_PRIMARY_METRICS[kind], classes, other_class)
+    return Task(name, title, kind, column, unit, *_MAIN_METRICS[kind], classes, other_class)
 
 
 TASKS = {
@@ -127,11 +127,11 @@ def parse_task(spec: str) -> Task:
     """
     name, _, rest = (part.strip() for part in spec.partition(":"))
     kind_text, colon, detail = (part.strip() for part in rest.partition(":"))
-    kind = next((kind for kind in _PRIMARY_METRICS if kind == kind_text), None)
+    kind = next((kind for kind in _MAIN_METRICS if kind == kind_text), None)
     if kind is None:
         raise UserError(
             f"{spec!r} is not a valid task; use NAME:KIND (KIND is one of "
-            f"{', '.join(_PRIMARY_METRICS)}), NAME:regression:UNIT, NAME:binary:POSITIVE or "
+            f"{', '.join(_MAIN_METRICS)}), NAME:regression:UNIT, NAME:binary:POSITIVE or "
             "NAME:multilabel:COLUMN+COLUMN."
         )
     if colon and kind == "multiclass":
@@ -182,7 +182,7 @@ def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] 
         The task. Its `column` differs from the columns of the paper's tasks.
     """
     title = name.replace("_", " ")
-    return Task(name, title, kind, f"own:{name}", unit, *_PRIMARY_METRICS[kind], classes)
+    return Task(name, title, kind, f"own:{name}", unit, *_MAIN_METRICS[kind], classes)
 
 
 def _is_reserved(name: str) -> bool:
