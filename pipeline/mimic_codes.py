@@ -9,7 +9,7 @@ POTASSIUM_REFERENCE_MMOL_L = (3.3, 5.1)
 """Reference range in the potassium rows of MIMIC-IV's `labevents`."""
 
 NORMAL_POTASSIUM_MMOL_L = (3.5, 5.1)
-"""Default limits of normal potassium for rows without a flag and a reference range."""
+"""Default limits of normal potassium, for rows without a reference range."""
 
 ABNORMAL_FLAG = "abnormal"
 """The only value of `labevents.flag`; an empty flag means normal."""

@@ -101,8 +101,8 @@ def pretrain(
         Paths and errors.
 
     Raises:
-        UserError: An option is invalid, too few patients are left, or `out` is not writable or
-            contains other files.
+        UserError: An option is invalid, too few patients or readable records are left, the training
+            diverges, or `out` is not writable or contains other files.
     """
     settings = settings or PretrainSettings()
     check_settings(settings)

@@ -174,7 +174,7 @@ class MimicIvEcg:
             The tables.
 
         Raises:
-            UserError: `hosp` does not exist.
+            UserError: `hosp` is not MIMIC-IV's folder ``hosp``.
         """
         return MimicTables.find(self._records, self.root, hosp)
 

@@ -14,8 +14,8 @@ PLAUSIBLE = {
     # 300 to 20 beats per minute.
     "rr_interval": (200, 3000),
     "age": (0, 120),
-    # Ion-selective electrodes measure about 1.5 to 10 mmol/L in serum. The limits are twice as
-    # wide: they keep hemolyzed samples and exclude placeholders such as -1 and 999999.
+    # Ion-selective electrodes measure about 1.5 to 10 mmol/L in serum. The wider limits keep
+    # hemolyzed samples and exclude placeholders such as -1 and 999999.
     "potassium_mmol_l": (1.0, 20.0),
     **dict.fromkeys(("p_axis", "qrs_axis", "t_axis"), _AXIS_DEGREES),
     **dict.fromkeys(("p_onset", "p_end", "qrs_onset", "qrs_end", "t_end"), _ONSET_MS),

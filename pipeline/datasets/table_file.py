@@ -18,7 +18,7 @@ MAX_ROWS = 10**7
 MAX_COLUMNS = 10_000
 MAX_LINE_BYTES = 4 << 20
 MAX_BYTES = 2 << 30
-"""Maximum size of a CSV table, after decompression."""
+"""Maximum size of a decompressed CSV table, and of the texts of a Parquet column."""
 
 _BLOCK_BYTES = 1 << 18
 
@@ -174,7 +174,7 @@ class _Bounded(io.RawIOBase):
             raise InvalidTable(f"it has a line of more than {MAX_LINE_BYTES >> 20} MiB")
         if self._bytes > MAX_BYTES or self._rows > MAX_ROWS + 1:
             raise InvalidTable(
-                f"it has more than {MAX_ROWS:,} rows or {MAX_BYTES >> 30} GiB; a label table has "
-                "fewer"
+                f"it has more than {MAX_ROWS:,} rows or {MAX_BYTES >> 30} GiB, the maximum of a "
+                "label table"
             )
         return size

@@ -31,8 +31,8 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 from stores.record_ids import RecordIds, as_ids
 
 LABELS = "labels.csv"
-"""Name of an optional table. It has a column `record_id`, and may have a column `patient_id` or
-`subject_id`, any of the `LABEL_COLUMNS`, and further columns."""
+"""Name of an optional table. It has a column `record_id` or `study_id`, and may have a column
+`patient_id` or `subject_id`, any of the `LABEL_COLUMNS`, and further columns."""
 
 _WEB_SERVERS = ("http://", "https://")
 

@@ -1,4 +1,4 @@
-"""Explanations of a number of records, and their averages."""
+"""Explanations of several records, and their averages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,8 +11,8 @@ Its parts can also be used on their own, for example for attributions:
 - `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
   loaded on first access with the weights, pooling, precision and sizes of the run's stores, and
   rejected if their identity differs from the one in ``provenance.json``.
-  ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``
-  and lets gradients flow to its input.
+  ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``.
+  Gradients flow to its input if the expert is a torch model; ``measurements`` is not.
 - `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
 - `LiveRun.repeats`: one `Predictor` per selected repeat, with ``heads[expert]`` (a `TaskHeads`
   module), ``gate``, ``targets[task]`` and ``thresholds``.

@@ -82,7 +82,7 @@ def _check_versions(run: SavedRun, store: Mapping[str, Any], code_version: int) 
             raise UserError(
                 f"{run.folder} was trained on embeddings of {store['expert']} with {key} "
                 f"{store.get(key)}, but this version of EnECG has {key} {value}; extract and train "
-                "again, or use the version of EnECG that extracted them "
+                "again, or use the version of EnECG that the run was trained with "
                 f"(enecg {run.config['versions'].get('enecg', 'unknown')})."
             )
 

@@ -20,7 +20,7 @@ from stores.regular_files import open_regular, read_open_file
 
 COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html", "MODEL_CARD.md")
 EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
-"""Columns of the predictions without ids."""
+"""Columns of the predictions that are copied."""
 
 _EXAMPLE = re.compile(
     r",? \(?such as .+?(?=, treated as missing|, in [^,]+\.$|\.$|: [\d,]+\.?$|$)", re.DOTALL
@@ -87,7 +87,7 @@ def _without_examples(value: bytes, notes: list[str]) -> bytes:
 
 
 def _read_predictions(file: Path) -> pa.Table:
-    """Read the columns that EnECG writes, except ids, in random order."""
+    """Read the columns `EXPORTED`, with the rows in random order."""
     try:
         table = parse_parquet(_read(file, MAX_PARQUET_BYTES))
         names = [name for name in table.column_names if name in EXPORTED]

@@ -37,8 +37,8 @@ class RunDetails:
         gate_weights: Weight of each expert for each test record, by task, one element per repeat.
             Records are in the order of EnECG's predictions, experts in the order of the run. Empty
             for runs with a single expert and for runs of earlier versions.
-        learning_curves: Validation loss after every epoch, by method and task, one element per
-            repeat. Empty for runs of earlier versions.
+        learning_curves: Validation loss before training and after every epoch, by method and task,
+            one element per repeat. Empty for runs of earlier versions.
     """
 
     targets: tuple[dict[str, Targets], ...]

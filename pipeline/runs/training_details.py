@@ -15,7 +15,7 @@ GATE_WEIGHTS = "gate_weights.parquet"
 LEARNING_CURVES = "learning_curves.json"
 
 Curves = dict[str, dict[str, list[float]]]
-"""Validation loss after every epoch, by method and task."""
+"""Validation loss before training and after every epoch, by method and task."""
 
 
 def gate_weights_table(repeats: Sequence[Repeat]) -> pa.Table:
