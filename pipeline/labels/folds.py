@@ -199,12 +199,12 @@ def _map_folds(
                 f"No fold of {where} is selected for {part} (folds: "
                 f"{', '.join(available[:30]) or 'none'}); add --{part}-folds."
             )
+        remedy = " and ".join(f"--{name}-folds" for name in parts if name != "train")
         for fold in selected[part]:
             if fold not in available:
                 raise UserError(
                     f"{where} has no fold {fold!r} for {part}, only "
-                    f"{quote_examples(available) or 'empty cells'}; name its folds with "
-                    "--validation-folds and --test-folds."
+                    f"{quote_examples(available) or 'empty cells'}; name its folds with {remedy}."
                 )
             if part_of.setdefault(fold, part) != part:
                 raise UserError(
