@@ -57,11 +57,16 @@ Abnormal = Annotated[
 ]
 PotassiumLow = Annotated[
     float,
-    *number("Lowest normal potassium in mmol/L for --abnormal thresholds.", LABEL_RULES, ge=0),
+    *number(
+        "Lowest normal potassium in mmol/L, for --abnormal thresholds and for rows without a "
+        "reference range.",
+        LABEL_RULES,
+        ge=0,
+    ),
 ]
 PotassiumHigh = Annotated[
     float,
-    *number("Highest normal potassium in mmol/L for --abnormal thresholds.", LABEL_RULES, gt=0),
+    *number("Highest normal potassium in mmol/L; see --potassium-low.", LABEL_RULES, gt=0),
 ]
 ReportLine = Annotated[
     str,
@@ -84,8 +89,8 @@ Scheduler = Annotated[
     str | None,
     Parameter(
         group=EXECUTION,
-        help="Dask scheduler for reading the tables: threads or processes on this machine, or the "
-        "address of a cluster (tcp://HOST:8786) whose workers have the tables at the same paths; "
-        "by default a single process.",
+        help="Dask scheduler for reading MIMIC-IV's lab table: threads or processes on this "
+        "machine, or the address of a cluster (tcp://HOST:8786) whose workers have the table at "
+        "the same path; by default, the table is read without Dask.",
     ),
 ]

@@ -96,7 +96,7 @@ Folds = Annotated[
     Parameter(
         group=COHORT,
         help="CSV or Parquet table of folds with a record_id (or study_id, ecg_id) column, such as "
-        "ptbxl_database.csv. Splits the records instead of a random draw of patients.",
+        "ptbxl_database.csv. It splits the records; without it, patients are drawn at random.",
     ),
 ]
 FoldColumn = Annotated[
@@ -105,6 +105,21 @@ FoldColumn = Annotated[
         group=COHORT,
         help="Column of the folds. Its values are train, validation and test, or names of folds to "
         "pass to --train-folds, --validation-folds and --test-folds.",
+    ),
+]
+EvaluatedFolds = Annotated[
+    Path | None,
+    Parameter(
+        group=COHORT,
+        help="CSV or Parquet table of folds with a record_id (or study_id, ecg_id) column. Only "
+        "the records of its test folds are evaluated.",
+    ),
+]
+EvaluatedFoldColumn = Annotated[
+    str,
+    Parameter(
+        group=COHORT,
+        help="Column of the folds, with the value test or the names to pass to --test-folds.",
     ),
 ]
 TrainFolds = Annotated[
@@ -280,8 +295,8 @@ Devices = Annotated[
 TorchThreads = Annotated[
     int | None,
     *number(
-        "Number of CPU threads of each worker; by default, the cores that other processes leave "
-        "free are divided among the workers.",
+        "CPU threads of each worker; by default, the cores that other processes leave free are "
+        "divided among the workers.",
         EXECUTION,
         ge=1,
     ),

@@ -80,6 +80,14 @@ MaskRatio = Annotated[
 MaskLength = Annotated[
     int, *number("Consecutive samples that are masked together, at 50 Hz.", TRAINING, ge=1)
 ]
+Threads = Annotated[
+    int | None,
+    *number(
+        "CPU threads; by default, one for each core that other processes leave free.",
+        EXECUTION,
+        ge=1,
+    ),
+]
 CheckpointMinutes = Annotated[
     float, *number("Minutes between checkpoints within an epoch.", EXECUTION, ge=0)
 ]

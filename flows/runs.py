@@ -198,7 +198,7 @@ def page(
 def export(
     run: Folder, out: Annotated[Path, Parameter(help="New folder for the copy.")], /
 ) -> None:
-    """Copy a run's tables, page and predictions to a folder for sharing, without any ids."""
+    """Copy a run's tables, page and predictions for sharing, without record and patient ids."""
     from pipeline.runs.export import export_run
 
     export_run(run, out)
@@ -213,7 +213,7 @@ def serve(
     host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
 ) -> None:
-    """Serve the results pages in a folder over HTTP until interrupted.
+    """Serve the pages (.html) and tables (.csv) in a folder over HTTP until interrupted.
 
     Other machines can connect only with --host 0.0.0.0, which requires a password: set
     ENECG_PAGES_AUTH to USER:PASSWORD.

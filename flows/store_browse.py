@@ -21,6 +21,13 @@ LabelSource = Annotated[
         help="Data set as SOURCE:FOLDER. Selects its stores, and provides the labels.",
     ),
 ]
+Experts = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=p.STORES,
+        help="Experts to use, comma-separated; by default all that have a store.",
+    ),
+]
 
 
 def plot(
@@ -33,7 +40,7 @@ def plot(
         str | None,
         Parameter(group=p.DATA, help="Label that colors the points, such as age or diagnosis."),
     ] = None,
-    experts: p.StoredExperts = (),
+    experts: Experts = (),
     sample: Annotated[
         int, *p.number("Maximum number of records, drawn at random.", p.DATA, ge=10, le=20_000)
     ] = 2000,
@@ -63,7 +70,7 @@ def neighbors(
     /,
     *,
     dataset: LabelSource = None,
-    experts: p.StoredExperts = (),
+    experts: Experts = (),
     count: Annotated[int, *p.number("Number of neighbors.", p.DATA, ge=1, le=10_000)] = 5,
 ) -> None:
     """Print the records whose embeddings are nearest to that of a record, for each expert."""

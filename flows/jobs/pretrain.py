@@ -41,7 +41,7 @@ def pretrain(
     short_records: p.ShortRecords = "refuse",
     derive_leads: p.DeriveLeads = False,
     device: p.Device = "auto",
-    threads: p.TorchThreads = None,
+    threads: pp.Threads = None,
     checkpoint_minutes: pp.CheckpointMinutes = 5.0,
     share: pp.Share = False,
 ) -> tuple[str, ...]:

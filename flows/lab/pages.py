@@ -35,7 +35,7 @@ AUTH_VARIABLE = "ENECG_PAGES_AUTH"
 """Environment variable with the user and the password, as ``USER:PASSWORD``."""
 
 SUFFIXES = (".html", ".csv")
-"""Suffixes of the files that are served. Other files of a run folder contain patient ids."""
+"""Suffixes of the files that are served. Most other files of a run folder contain patient ids."""
 
 DEPTH = 4
 """Number of folder levels in which the index searches for pages."""
@@ -50,7 +50,7 @@ HEALTH = "/health"
 
 
 def serve(folder: Path, host: str, port: int, credentials: str) -> None:
-    """Serve the results pages of a folder until the process is interrupted.
+    """Serve the files in a folder with one of the `SUFFIXES` until the process is interrupted.
 
     Args:
         folder: Folder that contains runs.
