@@ -41,12 +41,16 @@ def describe(store: EmbeddingStore, counts: RowCounts) -> list[str]:
         f"  rows      {counts.rows:,}: {counts.whole:,} complete, {counts.missing:,} missing, "
         f"{sum(counts.failed.values()):,} failed" + (f" ({reasons})" if reasons else ""),
         f"  size      {format_bytes(counts.size_bytes)}, {store.features:,} features, "
-        f"{store.shards:,} shards of {store.shard_rows:,} rows",
+        f"{_shards(store.shards)} of {store.shard_rows:,} rows",
         f"  writer    {writer(store) or 'none'}",
         *(f"  {key:<18}{value}" for key, value in store.provenance.items()),
         *(f"  run       {line}" for line in _runs(store)),
     ]
     return [one_line(line) for line in lines]
+
+
+def _shards(count: int) -> str:
+    return "1 shard" if count == 1 else f"{count:,} shards"
 
 
 def _runs(store: EmbeddingStore) -> list[str]:
@@ -82,7 +86,7 @@ def verification(result: Verification) -> list[str]:
         state = "repaired" if result.intact else "damaged, not repairable"
     lines = [
         f"{result.location}: {state}, {result.whole:,} of {result.rows:,} rows complete in "
-        f"{result.shards:,} shards",
+        f"{_shards(result.shards)}",
         *(f"  {finding}" for finding in result.findings),
     ]
     if lost:

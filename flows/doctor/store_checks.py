@@ -127,7 +127,10 @@ def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Find
     features = LeadsSample.spec.embedding_size
     features += sum(get_definition(name).embedding_size for name in experts)
     needed = records * features * FLOAT16_BYTES
-    text = f"{records:,} records and {len(experts)} experts take up to {format_bytes(needed)}"
+    text = (
+        f"the embeddings of {records:,} records by {len(experts)} experts have "
+        f"{format_bytes(needed)}"
+    )
     root = locate(url)
     if not isinstance(root.root, LocalRoot):
         yield Finding("disk space", "ok", f"{text}; the space of {root} is unknown")
