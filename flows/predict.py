@@ -21,7 +21,7 @@ def predict(
         str,
         Parameter(
             group=p.DATA,
-            help="WFDB records (with or without .hea), directories of them, or - to read a list "
+            help="WFDB records (with or without .hea), folders of them, or - to read a list "
             "from standard input, one per line. With --dataset: record ids.",
             # Without this, - would be an unknown option.
             allow_leading_hyphen=True,

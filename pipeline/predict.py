@@ -102,7 +102,7 @@ def open_source(
         raise UserError("--records and --limit select records of a data set; add --dataset.")
     if not records:
         raise UserError(
-            "No record is given; pass WFDB records, a directory, - for a list on standard input, "
+            "No record is given; pass WFDB records, a folder, - for a list on standard input, "
             "or --dataset."
         )
     paths = [Path(str(record)).expanduser() for record in records]

@@ -15,7 +15,7 @@ from obstore.exceptions import (
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get write permission"),
-    errno.ENOTDIR: "move the file that is in place of a directory",
+    errno.ENOTDIR: "move the file that is in place of a folder",
     # A failing disk, or a network file system with an unreachable server.
     **dict.fromkeys(
         (

@@ -67,7 +67,7 @@ def check_url(
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"
-    advice = f"use a directory, s3://BUCKET/PREFIX or {example}"
+    advice = f"use a folder, s3://BUCKET/PREFIX or {example}"
     scheme, separator, rest = text.partition("://")
     if not separator:
         if text.startswith(tuple(f"{name}:" for name in (*STORE_SCHEMES, *WEB_SCHEMES))):

@@ -58,10 +58,10 @@ class Ludb:
         self.root = Path(directory)
         self.decoding = decoding
         if not self.root.is_dir():
-            raise UserError(f"{self.root} does not exist; pass the directory of LUDB 1.0.1.")
+            raise UserError(f"{self.root} does not exist; pass the folder of LUDB 1.0.1.")
         if not (self.root / TABLE).is_file():
             raise UserError(
-                f"{self.root} does not contain {TABLE}; pass the root directory of LUDB 1.0.1."
+                f"{self.root} does not contain {TABLE}; pass the root folder of LUDB 1.0.1."
             )
         self._files = DirectoryFiles(self.root)
 

@@ -65,7 +65,7 @@ class MimicIvEcg:
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
-                f"{directory} does not exist; pass the directory of MIMIC-IV-ECG, or create "
+                f"{directory} does not exist; pass the folder of MIMIC-IV-ECG, or create "
                 "synthetic data with `enecg synthesize`."
             )
         if file_exists(self.files, UNFINISHED_MARKER):
@@ -76,7 +76,7 @@ class MimicIvEcg:
         table = find_table(self.files, "record_list")
         if table is None:
             raise UserError(
-                f"{directory} does not contain record_list.csv; pass the root directory of a "
+                f"{directory} does not contain record_list.csv; pass the root folder of a "
                 "MIMIC-IV-ECG release, or create synthetic data with `enecg synthesize`."
             )
         self._table = table

@@ -1,4 +1,4 @@
-"""Open data sets by specs such as ``ludb:DIRECTORY`` or ``wfdb:NAME=DIRECTORY``."""
+"""Open data sets by specs such as ``ludb:FOLDER`` or ``wfdb:NAME=FOLDER``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "ptb-xl": PtbXl,
     "ptb-xl-100": partial(PtbXl, rate_hz=100),
 }
-"""Constructors by source, with the directory or URL as argument. To add a source, write a module
+"""Constructors by source, with the folder or URL as argument. To add a source, write a module
 and add a line here. The constructor may have a parameter `decoding`."""
 
 NAMED_DATASETS: dict[str, Callable[..., Dataset]] = {"wfdb": WfdbDirectory}
@@ -54,20 +54,20 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
     """Open a data set.
 
     Args:
-        spec: ``SOURCE:DIRECTORY``, ``SOURCE:URL`` for sources that support URLs, or
-            ``SOURCE:NAME=DIRECTORY`` for sources in `NAMED_DATASETS`.
+        spec: ``SOURCE:FOLDER``, ``SOURCE:URL`` for sources that support URLs, or
+            ``SOURCE:NAME=FOLDER`` for sources in `NAMED_DATASETS`.
         decoding: Options for short records and missing leads.
 
     Returns:
         The data set.
 
     Raises:
-        UserError: The source is unknown or does not support the decoding options, or the directory
+        UserError: The source is unknown or does not support the decoding options, or the folder
             or a required table does not exist.
     """
     source, _, location = spec.partition(":")
-    forms = {name: f"{name}:DIRECTORY" for name in DATASETS}
-    forms |= {name: f"{name}:NAME=DIRECTORY" for name in NAMED_DATASETS}
+    forms = {name: f"{name}:FOLDER" for name in DATASETS}
+    forms |= {name: f"{name}:NAME=FOLDER" for name in NAMED_DATASETS}
     if source not in forms:
         raise UserError(f"Unknown data set {spec!r}; use {' or '.join(forms.values())}.")
     name, separator, directory = (
@@ -76,10 +76,10 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
     if not separator:
         raise UserError(
             f"The data set {spec!r} has no name; use {forms[source]}. The name separates its "
-            "embeddings from those of other directories."
+            "embeddings from those of other folders."
         )
     if not directory:
-        raise UserError(f"The data set {spec!r} has no directory; use {forms[source]}.")
+        raise UserError(f"The data set {spec!r} has no folder; use {forms[source]}.")
     options = {} if decoding == DEFAULT_OPTIONS else {"decoding": decoding}
     constructor = NAMED_DATASETS.get(source) or DATASETS[source]
     if options and "decoding" not in signature(constructor).parameters:

@@ -1,8 +1,8 @@
-"""Any directory of WFDB records, with a name that the user chooses.
+"""Any folder of WFDB records, with a name that the user chooses.
 
-A record is identified by its path in the directory. Because two laboratories may both have a record
-``data/0001``, the name in ``wfdb:NAME=DIR`` is part of the namespace. The namespace is the same for
-every copy of the directory, and does not change when records are added.
+A record is identified by its path in the folder. Because two laboratories may both have a record
+``data/0001``, the name in ``wfdb:NAME=FOLDER`` is part of the namespace. The namespace is the same
+for every copy of the folder, and does not change when records are added.
 """
 
 import re
@@ -66,16 +66,16 @@ class WfdbDirectory:
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{name!r} is not a valid name of a data set; use up to 64 of a-z, 0-9, '.', '_' "
-                "and '-', such as wfdb:my-lab-2024=DIRECTORY."
+                "and '-', such as wfdb:my-lab-2024=FOLDER."
             )
         self.namespace = f"wfdb/{name}"
         self._files = open_root(directory)
         if isinstance(self._files, DirectoryFiles):
             if not Path(directory).is_dir():
-                raise UserError(f"{directory} does not exist; pass a directory of WFDB records.")
+                raise UserError(f"{directory} does not exist; pass a folder of WFDB records.")
         elif self.directory.startswith(_WEB_SERVERS):
             raise UserError(
-                f"{directory} is on a web server, which does not list its files; pass a directory "
+                f"{directory} is on a web server, which does not list its files; pass a folder "
                 "or s3://BUCKET/PREFIX."
             )
 
@@ -90,7 +90,7 @@ class WfdbDirectory:
         if not len(records):
             raise UserError(
                 f"{self.directory} contains no WFDB record (no {HEADER_SUFFIX} file in it or "
-                "below); pass the directory of the records."
+                "below); pass the folder of the records."
             )
         table = self._read_labels(records, ())
         if table is None or table.patients is None:

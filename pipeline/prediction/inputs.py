@@ -173,7 +173,7 @@ def _check_header(record: Path) -> None:
         detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."
     else:
         detail = (
-            f"{record} is neither a directory nor a record, because {header} does not exist; "
+            f"{record} is neither a folder nor a record, because {header} does not exist; "
             "correct the path."
         )
     raise UnreadableRecord("missing_file", detail)
@@ -188,7 +188,7 @@ def _expand(path: Path) -> Iterator[str]:
     if not found:
         raise UserError(
             f"{path} contains no WFDB record (no {HEADER_SUFFIX} file in it or below); pass the "
-            "directory of the records."
+            "folder of the records."
         )
     yield from (str(path / record) for record in found)
 

@@ -136,10 +136,10 @@ def _namespace(patients: int, seed: int, spoiled_fraction: float) -> str:
 def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset | None:
     """Return the complete data set in `root`, if any; raise UserError for any other content."""
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file; use a directory for the synthetic data set.")
+        raise UserError(f"{root} is a file; use a folder for the synthetic data set.")
     if not root.exists() or not any(root.iterdir()):
         return None
-    remedy = "use an empty directory, or delete this one first"
+    remedy = "use an empty folder, or delete this one first"
     unfinished = root / UNFINISHED_MARKER
     marker = root / MARKER
     if not unfinished.exists() and not marker.exists():

@@ -261,12 +261,12 @@ def test_unfinished_synthetic_data_set_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("cpsc:/tmp", "mimic-iv-ecg:DIRECTORY or ludb:DIRECTORY"),
-        ("ludb", "no directory"),
+        ("cpsc:/tmp", "mimic-iv-ecg:FOLDER or ludb:FOLDER"),
+        ("ludb", "no folder"),
         ("", "Unknown data set"),
         ("mimic-iv-ecg:{tmp}/nowhere", "enecg synthesize"),
         ("mimic-iv-ecg:{tmp}", "record_list.csv"),
-        ("ludb:{tmp}/nowhere", "pass the directory"),
+        ("ludb:{tmp}/nowhere", "pass the folder"),
         ("ludb:{tmp}", "ludb.csv"),
         ("mimic-iv-ecg:https://[::1", "has an invalid host"),
         ("mimic-iv-ecg:https://user:secret@ho\u2100st/data", "has an invalid host"),

@@ -140,7 +140,7 @@ def test_path_that_is_no_record_is_refused_with_the_reason(live: LiveRun, tmp_pa
         f"{tmp_path / 'notes.txt'} is not a WFDB record; pass its .hea file.",
         f"{tmp_path / 'damaged.hea'}: first line has no number of signals; copy it again, or "
         "exclude the record.",
-        f"{tmp_path / 'missing'} is neither a directory nor a record, because "
+        f"{tmp_path / 'missing'} is neither a folder nor a record, because "
         f"{tmp_path / 'missing.hea'} does not exist; correct the path.",
     ]
 

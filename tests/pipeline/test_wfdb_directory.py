@@ -213,7 +213,7 @@ def test_index_opens_no_header(empty: Path):
         ("wfdb:../lab={root}", "is not a valid name"),
         ("wfdb:..={root}", "is not a valid name"),
         ("wfdb:={root}", "is not a valid name"),
-        ("wfdb:lab=", "has no directory"),
+        ("wfdb:lab=", "has no folder"),
         ("wfdb:lab={root}/nowhere", "does not exist"),
         ("wfdb:lab={root}", "contains no WFDB record"),
     ],
