@@ -47,7 +47,7 @@ def check_cpu() -> Iterator[Finding]:
     """Report cores, threads, load and memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0]
-    text = f"cores: {cores}, torch threads: {torch.get_num_threads()}, load: {load:.1f}"
+    text = f"{cores} cores, torch threads: {torch.get_num_threads()}, load: {load:.1f}"
     if cores is not None and load >= cores:
         remedy = "wait for other processes to finish; until then, extractions are slower"
         yield Finding("CPU", "warning", text, remedy)
