@@ -1,11 +1,11 @@
 """Ridge regression for many penalties at once, with leave-one-group-out predictions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MIN_EIGENVALUE = 1e-10
@@ -14,30 +14,66 @@ MIN_EIGENVALUE = 1e-10
 ROWS = 8192
 """Records per matrix product. The last bits of sums over records depend on it."""
 
+COLUMNS = 256
+"""Columns per block of a symmetric product."""
+
 PAIR_VALUES = 4_000_000
 """Maximum number of products of left singular vector elements in memory at a time."""
 
 
 class FeatureRows(Protocol):
-    """A tensor of features, or an object that computes ranges of its rows."""
+    """A tensor of features, or an object that computes some of its rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Numbers of records and features."""
 
-    def __getitem__(self, rows: slice) -> Tensor:
-        """Return the features of some records."""
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Return the features of a range of records, or of the records with these indices."""
 
 
-class RowStorage(Protocol):
-    """A large tensor, which may be in a file."""
+@dataclass(frozen=True)
+class Moments:
+    """Sums over records, from which features are decomposed. Those of more records can be added.
 
-    @property
-    def tensor(self) -> Tensor:
-        """The tensor."""
+    Attributes:
+        count: Number of records.
+        total: Sum of each feature, in float64.
+        products: Sums of the products of features, in float64.
+    """
 
-    def count(self, part: Tensor) -> None:
-        """Register rows that were read or written, so that they can be dropped from memory."""
+    count: int
+    total: Float[Tensor, " feature"]
+    products: Float[Tensor, "feature feature"]
+
+    @classmethod
+    def of(cls, features: FeatureRows, device: torch.device) -> "Moments":
+        """Sum over records.
+
+        Args:
+            features: Features of the records.
+            device: Device of the features.
+
+        Returns:
+            The sums.
+        """
+        records, size = features.shape
+        total = torch.zeros(size, dtype=torch.float64, device=device)
+        products = total.new_zeros((size, size))
+        for start in range(0, records, ROWS):
+            part = features[start : start + ROWS].double()
+            total += part.sum(0)
+            for first in range(0, size, COLUMNS):  # only one half of the symmetric product
+                columns = slice(first, first + COLUMNS)
+                products[first:, columns] += part[:, first:].T @ part[:, columns]
+        lower = products.tril()
+        return cls(records, total, lower + lower.tril(-1).T)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Return the sums over the records of both."""
+        return Moments(
+            self.count + other.count, self.total + other.total, self.products + other.products
+        )
 
 
 @dataclass(frozen=True)
@@ -48,76 +84,47 @@ class RidgeDesign:
 
     Attributes:
         mean: Mean of each feature, or of the kernel values of each record.
-        left: Left singular vectors of the centered features.
-        singular: Singular values.
+        singular: Singular values of the centered features.
         right: Factors of the matrix that maps coefficients of the singular vectors to those of the
             features, or of the kernel values. With fewer records than features, the last factor is
-            the centered features, because the product would take longer than all coefficients.
+            the features of records, because the product would take longer than all coefficients.
         group: Group of each record, such as its patient: 0, 1, ...
-        storage: Storage of which `left` is a part; None if `left` is a separate tensor, with fewer
-            records than features or for a kernel.
+        source: Left singular vectors; or the features, from which they are computed when needed.
+        projection: Matrix by which centered features are multiplied to obtain the left singular
+            vectors; None if `source` is the left singular vectors.
     """
 
     mean: Float[Tensor, " feature"]
-    left: Float[Tensor, "record rank"]
     singular: Float[Tensor, " rank"]
     right: tuple[Float[Tensor, "_ _"], ...]
     group: Int[Tensor, " record"]
-    storage: RowStorage | None = None
+    source: FeatureRows
+    projection: Float[Tensor, "feature rank"] | None = None
 
     @classmethod
     def decompose(
-        cls,
-        features: FeatureRows,
-        group: Int[Tensor, " record"],
-        storage: RowStorage | None = None,
+        cls, features: FeatureRows, group: Int[Tensor, " record"], moments: Moments | None = None
     ) -> "RidgeDesign":
         """Decompose features through the eigenvalues of the smaller Gram matrix.
 
         Args:
             features: Features of the records to fit on.
             group: Group of each record; predictions leave out one group.
-            storage: A float64 tensor of the shape of the features. It is overwritten, and then
-                contains the left singular vectors unless there are fewer records than features.
-                None allocates it in memory.
+            moments: Sums over these records. Default: computed if needed.
 
         Returns:
             The decomposition, in float64.
         """
         records, size = features.shape
-        blocks = [slice(start, start + ROWS) for start in range(0, records, ROWS)]
-        storage = storage or _InMemory(
-            torch.empty((records, size), dtype=torch.float64, device=group.device)
-        )
-        total = torch.zeros(size, dtype=torch.float64, device=group.device)
-        for rows in blocks:
-            storage.tensor[rows] = features[rows].double()
-            total += storage.tensor[rows].sum(0)
-            storage.count(storage.tensor[rows])
-        mean = total / max(1, records)
-        wide = records < size
-        gram = torch.zeros((size, size) if not wide else (0, 0)).to(total)
-        for rows in blocks:
-            part = storage.tensor[rows].sub_(mean)
-            if not wide:
-                gram += part.T @ part
-            storage.count(part)
-        if wide:
-            gram = storage.tensor @ storage.tensor.T
-        squares, vectors = torch.linalg.eigh(gram)
+        if records < size:
+            values = features[:].double()
+            rows = torch.arange(records, device=group.device)
+            return cls.from_gram(values @ values.T, values, rows, group)
+        moments = moments or Moments.of(features, group.device)
+        mean = moments.total / max(1, records)
+        squares, vectors = torch.linalg.eigh(moments.products - records * torch.outer(mean, mean))
         singular, vectors = _keep_positive(squares, vectors)
-        right: tuple[Tensor, ...]
-        if wide:
-            left, right = vectors, ((vectors / singular).T, storage.tensor)
-        else:
-            # In place, because this is the largest tensor.
-            for rows in blocks:
-                part = storage.tensor[rows]
-                part[:, : len(singular)] = (part @ vectors) / singular
-                storage.count(part)
-            left, right = storage.tensor[:, : len(singular)], (vectors.T,)
-        _, codes = group.unique(return_inverse=True)
-        return cls(mean, left, singular, right, codes, None if wide else storage)
+        return cls(mean, singular, (vectors.T,), _encode(group), features, vectors / singular)
 
     @classmethod
     def from_kernel(
@@ -137,8 +144,37 @@ class RidgeDesign:
         mean = kernel.mean(0)
         squares, vectors = torch.linalg.eigh(kernel - mean - mean.unsqueeze(1) + mean.mean())
         singular, left = _keep_positive(squares, vectors)
-        _, codes = group.unique(return_inverse=True)
-        return cls(mean, left, singular, ((left / singular).T,), codes)
+        return cls(mean, singular, ((left / singular).T,), _encode(group), left)
+
+    @classmethod
+    def from_gram(
+        cls,
+        gram: Float[Tensor, "all all"],
+        features: Float[Tensor, "all feature"],
+        rows: Int[Tensor, " record"],
+        group: Int[Tensor, " record"],
+    ) -> "RidgeDesign":
+        """Decompose the features of some records through their Gram matrix.
+
+        This is faster than `decompose` for several selections of fewer records than features.
+
+        Args:
+            gram: ``features @ features.T``.
+            features: Features of all records.
+            rows: Rows of the records to fit on.
+            group: Group of each of these records.
+
+        Returns:
+            The decomposition.
+        """
+        design = cls.from_kernel(gram[rows.unsqueeze(1), rows], group)
+        (factor,) = design.right
+        # Products with all features avoid a copy of those of the records.
+        by_row = factor.new_zeros((len(factor), len(gram)))
+        by_row[:, rows] = factor
+        selected = gram.new_zeros(len(gram))
+        selected[rows] = 1 / max(1, len(rows))
+        return replace(design, mean=selected @ features, right=(by_row, features))
 
     @property
     def scale(self) -> float:
@@ -173,13 +209,13 @@ class RidgeDesign:
     def left_out_means(
         self, targets: Float[Tensor, "record output"]
     ) -> Float[Tensor, "record output"]:
-        """Compute the mean of the targets of all other groups.
+        """Compute the mean of the targets of all other groups, for each record.
 
         Args:
             targets: Targets of the records.
 
         Returns:
-            The mean for each record.
+            The means.
         """
         sizes = self.group.bincount().to(targets).unsqueeze(1)
         sums = targets.new_zeros(len(sizes), targets.shape[1]).index_add(0, self.group, targets)
@@ -187,8 +223,11 @@ class RidgeDesign:
         return ((targets.sum(0) - sums) / rest)[self.group]
 
     def predict_left_out(
-        self, targets: Float[Tensor, "record output"], penalties: Float[Tensor, " penalty"]
-    ) -> Float[Tensor, "penalty record output"]:
+        self,
+        targets: Float[Tensor, "record output"],
+        penalties: Float[Tensor, " penalty"],
+        selected: Bool[Tensor, " record"] | None = None,
+    ) -> Float[Tensor, "penalty selected output"]:
         """Predict each record by the regression that is fitted without the record's group.
 
         With the hat matrix H and residuals r of the fit on all records, the residuals of a group B
@@ -197,53 +236,63 @@ class RidgeDesign:
         Args:
             targets: Targets of the records.
             penalties: Penalties of the regressions.
+            selected: Mask of the records to predict, which contains all or no records of a group.
+                Default: all records.
 
         Returns:
-            The predictions.
+            The predictions, in the order of the records.
         """
-        count = len(targets)
         squares = self.singular.square()
         shrink = squares / (squares + penalties.unsqueeze(1))
         center = targets.mean(0)
         projected = self._project(targets - center)
         # One product for all penalties: a batched one would copy the left vectors for each.
-        filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1)
-        fitted = torch.cat([part @ filtered.flatten(1) for _, part in self._blocks()])
-        fitted = fitted.unflatten(1, filtered.shape[1:]).transpose(0, 1)
-        residual = targets - fitted - center
-        order = self.group.argsort(stable=True)
-        sizes = self.group.bincount()
-        left_out = torch.empty_like(residual)
-        for size in sizes.unique().tolist():
+        filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1).flatten(1)
+        predicted = targets.expand(len(penalties), *targets.shape).clone()
+        for rows in self._group_rows(selected):
             # All groups of one size are solved in one batch.
-            groups = (sizes == size).nonzero()[:, 0]
-            starts = (sizes.cumsum(0) - sizes)[groups]
-            rows = order[starts.unsqueeze(1) + torch.arange(size, device=order.device)]
-            identity = torch.eye(size, dtype=targets.dtype, device=order.device)
-            for part in rows.split(max(1, PAIR_VALUES // max(1, size**2 * self.left.shape[1]))):
-                basis = self.left[part]
-                if self.storage is not None:
-                    self.storage.count(basis)
+            size = rows.shape[1]
+            identity = torch.eye(size, dtype=targets.dtype, device=rows.device)
+            for part in rows.split(max(1, PAIR_VALUES // max(1, size**2 * len(self.singular)))):
+                basis = self._left(part.flatten()).unflatten(0, part.shape)
+                fitted = (basis @ filtered).unflatten(2, (len(penalties), -1)).movedim(2, 0)
                 pairs = (basis.unsqueeze(2) * basis.unsqueeze(1)).flatten(0, 2)
-                hat = (pairs @ shrink.T).T.unflatten(1, (-1, size, size)) + 1 / count
-                left_out[:, part] = torch.linalg.solve(identity - hat, residual[:, part])
-        return targets - left_out
+                hat = (pairs @ shrink.T).T.unflatten(1, (-1, size, size)) + 1 / len(targets)
+                residual = targets[part] - fitted - center
+                predicted[:, part] -= torch.linalg.solve(identity - hat, residual)
+        return predicted if selected is None else predicted[:, selected]
 
-    def _blocks(self) -> Iterator[tuple[slice, Float[Tensor, "record rank"]]]:
-        """Yield the left singular vectors of `ROWS` records at a time, with their rows."""
-        for start in range(0, max(1, len(self.left)), ROWS):
-            rows = slice(start, start + ROWS)
-            yield rows, self.left[rows]
-            if self.storage is not None:
-                self.storage.count(self.left[rows])
+    def _group_rows(
+        self, selected: Bool[Tensor, " record"] | None
+    ) -> Iterator[Int[Tensor, "group record"]]:
+        """Yield the rows of all groups with the same number of records; see `predict_left_out`."""
+        order, sizes = self.group.argsort(stable=True), self.group.bincount()
+        starts = sizes.cumsum(0) - sizes
+        kept = (
+            sizes > 0
+            if selected is None
+            else self.group[selected].bincount(minlength=len(sizes)) > 0
+        )
+        for size in sizes[kept].unique().tolist():
+            groups = (kept & (sizes == size)).nonzero()[:, 0]
+            yield order[starts[groups].unsqueeze(1) + torch.arange(size, device=order.device)]
+
+    def _left(self, rows: slice | Int[Tensor, " row"]) -> Float[Tensor, "row rank"]:
+        """Return left singular vectors of some records."""
+        part = self.source[rows]
+        return part if self.projection is None else (part.double() - self.mean) @ self.projection
 
     def _project(self, targets: Float[Tensor, "record output"]) -> Float[Tensor, "rank output"]:
         """Multiply the transposed left singular vectors by targets."""
-        projected = targets.new_zeros((self.left.shape[1], targets.shape[1]))
-        for rows, part in self._blocks():
-            # `part.T @ targets` takes eight times as long for a few targets.
-            projected += (targets[rows].T.contiguous() @ part).T
-        return projected
+        # `part.T @ targets` takes eight times as long for a few targets.
+        product = targets.new_zeros((targets.shape[1], self.source.shape[1]))
+        for start in range(0, len(targets), ROWS):
+            rows = slice(start, start + ROWS)
+            part = self.source[rows].double()
+            if self.projection is not None:
+                part = part - self.mean
+            product += targets[rows].T.contiguous() @ part
+        return (product if self.projection is None else product @ self.projection).T
 
 
 def _keep_positive(
@@ -255,11 +304,7 @@ def _keep_positive(
     return eigenvalues[kept].sqrt(), vectors[:, kept]
 
 
-@dataclass(frozen=True)
-class _InMemory:
-    """The `RowStorage` of a tensor in memory."""
-
-    tensor: Tensor
-
-    def count(self, part: Tensor) -> None:
-        """Do nothing."""
+def _encode(group: Int[Tensor, " record"]) -> Int[Tensor, " record"]:
+    """Number the groups from 0."""
+    codes: Tensor = group.unique(return_inverse=True)[1]
+    return codes

@@ -1,12 +1,10 @@
 """A small network that predicts expert weights for each record from the experts' outputs."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -39,26 +37,22 @@ class WeightGenerator:
     - The initial network weights all experts equally. The state with the lowest validation loss is
       used, which may be the initial one.
 
-    The network is an `FFN` with one hidden layer, trained with AdamW.
+    The network is an `FFN` with one hidden layer, trained with AdamW. Every step uses all training
+    records.
 
     Attributes:
         hidden: Units of the hidden layer.
         dropout: Dropout probability.
-        batch_size: Number of records per optimizer step.
-        steps: Maximum number of optimizer steps per epoch. With more than `steps * batch_size`
-            training records, the batches are larger than `batch_size`.
-        epochs: Maximum number of epochs.
+        epochs: Maximum number of epochs, each with one optimizer step.
         patience: Epochs without a lower validation loss before training stops.
         learning_rate: Learning rate of AdamW.
     """
 
     hidden: int = 32
     dropout: float = 0.1
-    batch_size: int = 64
-    steps: int = 20
     epochs: int = 100
     patience: int = 10
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
     name = "weight generator"
 
     def __call__(self, heads: HeadOutputs, seed: int) -> EnsembleOutput:
@@ -69,7 +63,7 @@ class WeightGenerator:
         standardize.fit(inputs[train])
         inputs = standardize.to(inputs.device)(inputs)
         with _seeded(seed):
-            network = self._fit(heads, inputs, train, validation, seed)
+            network = self._fit(heads, inputs, train, validation)
         with torch.inference_mode():
             weights = network(inputs).softmax(-1)
         return combine(heads, weights)
@@ -80,7 +74,6 @@ class WeightGenerator:
         inputs: Float[Tensor, "record feature"],
         train: Int[Tensor, " train"],
         validation: Int[Tensor, " validation"],
-        seed: int,
     ) -> FFN:
         network = self._build(inputs.shape[1], len(heads.outputs)).to(inputs.device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, fused=True)
@@ -89,17 +82,13 @@ class WeightGenerator:
             mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
-        batch_size = max(self.batch_size, math.ceil(len(train) / self.steps))
-        rng = np.random.default_rng(seed)
         best_loss, best_state, epochs_since_best = float("inf"), deepcopy(network.state_dict()), 0
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
-                shuffled = train[torch.from_numpy(rng.permutation(len(train))).to(train.device)]
-                for rows in shuffled.split(batch_size):
-                    optimizer.zero_grad()
-                    mixture_loss(rows).backward()
-                    optimizer.step()
+                optimizer.zero_grad()
+                mixture_loss(train).backward()
+                optimizer.step()
             network.eval()
             with torch.inference_mode():
                 loss = float(mixture_loss(validation))

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from enecg.ridge import RidgeDesign
+from enecg.tasks import Kind
 from pipeline.training.likelihood import (
     cross_entropy_log_likelihood,
     laplace_log_likelihood,
@@ -41,44 +42,50 @@ class RidgeFamily:
     Attributes:
         design: The decomposed features of the labeled records.
         penalties: Penalties of the regressions.
-        left_out: Predictions for each record by regressions that are fitted on the records of all
-            other patients.
+        left_out: Predictions for selected records by regressions that are fitted on the records of
+            all other patients, minus the mean target of all other patients. That mean is the
+            intercept of the regression without the patient. It is lower if the patient's own labels
+            are high, an error in the wrong direction that a large scale of logits would amplify.
     """
 
     design: RidgeDesign
     penalties: Float[Tensor, " penalty"]
-    left_out: Float[Tensor, "penalty record output"]
+    left_out: Float[Tensor, "penalty selected output"]
 
     @classmethod
-    def fit(cls, design: RidgeDesign, targets: Float[Tensor, "record output"]) -> "RidgeFamily":
+    def fit(
+        cls,
+        design: RidgeDesign,
+        targets: Float[Tensor, "record output"],
+        selected: Bool[Tensor, " record"],
+    ) -> "RidgeFamily":
         """Fit regressions with all `PENALTIES`.
 
         Args:
             design: The decomposed features of the labeled records.
             targets: Targets of the regressions.
+            selected: Mask of the records to predict, with all or no records of a patient.
 
         Returns:
             The regressions.
         """
         penalties = design.scale * torch.tensor(PENALTIES).to(targets)
-        return cls(design, penalties, design.predict_left_out(targets, penalties))
+        left_out = design.predict_left_out(targets, penalties, selected)
+        return cls(design, penalties, left_out - design.left_out_means(targets)[selected])
 
-    def centered_left_out(
-        self, targets: Float[Tensor, "record output"]
-    ) -> Float[Tensor, "penalty record output"]:
-        """Return left-out predictions minus the mean target of all other patients.
 
-        That mean is the intercept of the regression without the patient. It is lower if the
-        patient's own labels are high, an error in the wrong direction that a large scale of logits
-        would amplify.
+@dataclass(frozen=True)
+class RegressionWeights:
+    """Weights of the regressions in an average.
 
-        Args:
-            targets: Targets of the regressions.
+    Attributes:
+        weights: Weight of each regression, for classes and labels multiplied by the mean scale of
+            its logits.
+        shift: Added to the intercepts of a regression task; 0 for other tasks.
+    """
 
-        Returns:
-            The differences.
-        """
-        return self.left_out - self.design.left_out_means(targets)
+    weights: Float[Tensor, "family penalty"]
+    shift: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)
@@ -88,88 +95,83 @@ class AveragedRidge:
     Attributes:
         coefficients: Coefficients of the features of each family.
         bias: Intercepts.
-        left_out: Prediction for each labeled record by regressions that are fitted on the records
-            of all other patients.
+        left_out: Predictions for the families' selected records by regressions that are fitted on
+            the records of all other patients.
     """
 
     coefficients: tuple[Float[Tensor, "output feature"], ...]
     bias: Float[Tensor, " output"]
-    left_out: Float[Tensor, "record output"]
+    left_out: Float[Tensor, "selected output"]
 
 
-def average_values(
-    families: Sequence[RidgeFamily], targets: Float[Tensor, "record 1"]
-) -> AveragedRidge:
-    """Average the regressions of a regression task.
+def weight_regressions(
+    families: Sequence[RidgeFamily], targets: Float[Tensor, "record output"], kind: Kind
+) -> RegressionWeights:
+    """Compute the weights of regressions from their predictions for left-out records.
 
     Args:
-        families: Regressions on the labeled records.
-        targets: Encoded labels.
+        families: Regressions on the labeled records, all of which are selected.
+        targets: Encoded values, or indicators of classes or labels.
+        kind: Kind of the task.
 
     Returns:
-        The average.
+        The weights, which depend on all penalties and, for classes and labels, on all `SCALES`.
     """
-    mean = targets.mean(0)
-    left_out = torch.stack([family.centered_left_out(targets) + mean for family in families])
+    offset = _mean_output(targets, kind)
+    scores = torch.stack([family.left_out for family in families])
     bootstrap = _Bootstrap.of(families[0].design.group, targets.dtype)
-    errors = bootstrap.average((left_out - targets).abs()[..., 0])
-    weights = _average(laplace_log_likelihood(errors, bootstrap.patients))
-    coefficients, bias = _combine(families, targets, weights, mean)
-    averaged = torch.einsum("fp,fpro->ro", weights, left_out)
-    # The regressions minimize the squared error, so they predict means. The metric is the mean
-    # absolute error, which is lowest at the median.
-    shift = (targets - averaged).median()
-    return AveragedRidge(coefficients, bias + shift, averaged + shift)
-
-
-def average_logits(
-    families: Sequence[RidgeFamily], targets: Float[Tensor, "record output"], *, multilabel: bool
-) -> AveragedRidge:
-    """Average the regressions of a classification task, for all penalties and `SCALES`.
-
-    Args:
-        families: Regressions on the labeled records.
-        targets: Indicators of classes; if `multilabel`, of labels.
-        multilabel: Whether outputs are labels with separate probabilities, instead of classes
-            whose probabilities sum to 1.
-
-    Returns:
-        The average. Its outputs are logits.
-    """
-    min_share = 0.5 / len(targets)  # logarithms of 0 are infinite
-    shares = targets.mean(0).clamp(min_share, 1 - min_share)
-    offset = shares.logit() if multilabel else shares.log()
+    if kind == "regression":
+        errors = bootstrap.average((offset + scores - targets).abs()[..., 0])
+        weights = _average(laplace_log_likelihood(errors, bootstrap.patients))
+        # The regressions minimize the squared error, so they predict means. The metric is the mean
+        # absolute error, which is lowest at the median.
+        averaged = offset + torch.einsum("fp,fpro->ro", weights, scores)
+        return RegressionWeights(weights, (targets - averaged).median())
     scales = torch.tensor(SCALES).to(targets)
-    scores = torch.stack([family.centered_left_out(targets) for family in families])
-    bootstrap = _Bootstrap.of(families[0].design.group, targets.dtype)
-    losses = torch.stack(
-        [
-            bootstrap.average(_compute_losses(offset + scale * scores, targets, multilabel))
-            for scale in scales
-        ]
-    )
-    weights = _average(cross_entropy_log_likelihood(losses, bootstrap.patients))
+    losses = [
+        bootstrap.average(_compute_losses(offset + scale * scores, targets, kind))
+        for scale in scales
+    ]
+    by_scale = _average(cross_entropy_log_likelihood(torch.stack(losses), bootstrap.patients))
     # Logits are linear in the scores, so averaging over scales reduces to one weight per penalty.
-    by_family = torch.einsum("s,sfp->fp", scales, weights)
-    coefficients, bias = _combine(families, targets, by_family, offset)
-    averaged = offset + torch.einsum("fp,fpro->ro", by_family, scores)
-    return AveragedRidge(coefficients, bias, averaged)
+    return RegressionWeights(torch.einsum("s,sfp->fp", scales, by_scale), targets.new_zeros(()))
 
 
-def _combine(
+def average_regressions(
     families: Sequence[RidgeFamily],
     targets: Float[Tensor, "record output"],
-    weights: Float[Tensor, "family penalty"],
-    offset: Float[Tensor, " output"],
-) -> tuple[tuple[Float[Tensor, "output feature"], ...], Float[Tensor, " output"]]:
-    """Return the coefficients of each family, and the intercept with mean prediction `offset`."""
-    coefficients = []
-    bias = offset
-    for family, by_penalty in zip(families, weights, strict=True):
+    weights: RegressionWeights,
+    kind: Kind,
+) -> AveragedRidge:
+    """Average the regressions of a task.
+
+    Args:
+        families: Regressions on the labeled records.
+        targets: Encoded values, or indicators of classes or labels.
+        weights: Weights of the regressions.
+        kind: Kind of the task.
+
+    Returns:
+        The average. Its outputs are values or logits.
+    """
+    offset = _mean_output(targets, kind) + weights.shift
+    scores = torch.stack([family.left_out for family in families])
+    left_out = offset + torch.einsum("fp,fpro->ro", weights.weights, scores)
+    coefficients, bias = [], offset
+    for family, by_penalty in zip(families, weights.weights, strict=True):
         weight, _ = family.design.coefficients(targets, family.penalties, by_penalty)
         coefficients.append(weight)
         bias = bias - weight @ family.design.mean
-    return tuple(coefficients), bias
+    return AveragedRidge(tuple(coefficients), bias, left_out)
+
+
+def _mean_output(targets: Float[Tensor, "record output"], kind: Kind) -> Float[Tensor, " output"]:
+    """Return the mean value, or the logits of the shares of the classes or labels."""
+    if kind == "regression":
+        return targets.mean(0)
+    min_share = 0.5 / len(targets)  # logarithms of 0 are infinite
+    shares = targets.mean(0).clamp(min_share, 1 - min_share)
+    return shares.logit() if kind == "multilabel" else shares.log()
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,10 @@ def _average(
 def _compute_losses(
     logits: Float[Tensor, "*batch output"],
     targets: Float[Tensor, "record output"],
-    multilabel: bool,
+    kind: Kind,
 ) -> Float[Tensor, "*batch"]:
     """Return the loss of each record: cross-entropy, or binary cross-entropy for labels."""
-    if multilabel:
+    if kind == "multilabel":
         return functional.binary_cross_entropy_with_logits(
             logits, targets.expand_as(logits), reduction="none"
         ).mean(-1)

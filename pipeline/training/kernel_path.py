@@ -1,17 +1,17 @@
 """Kernel ridge regressions of linear paths; see `linear_path.py` and `enecg/laplace_kernel.py`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from enecg.heads import TaskHeads
 from enecg.laplace_kernel import feature_rates, laplace_kernels, laplace_matrices
 from enecg.quantile_bins import QuantileBins
 from enecg.ridge import RidgeDesign
-from pipeline.training.averaged_ridge import RidgeFamily
+from pipeline.training.averaged_ridge import PENALTIES, RidgeFamily
 from pipeline.training.regression_data import RepeatFeatures, encode_targets
 from pipeline.training.stack_data import StackedData
 
@@ -118,7 +118,7 @@ class KernelMatrices:
         data: StackedData,
         task: int,
         rows: Int[Tensor, " row"],
-        targets: Float[Tensor, "row output"],
+        selected: Bool[Tensor, " row"],
     ) -> RidgeFamily:
         """Fit the kernel ridge regressions of a task.
 
@@ -126,25 +126,29 @@ class KernelMatrices:
         labels of the other fold.
 
         Args:
-            data: Split of the records.
+            data: Labels and split of the records.
             task: Index of the task.
             rows: Row indices of the labeled records.
-            targets: Targets of these records.
+            selected: Mask of the records to predict, with all or no records of a patient.
 
         Returns:
             The regressions.
         """
         repeat = data.repeats[self.repeat]
-        patients = repeat.patients[rows]
-        first, *by_fold = self.values(task)[:, rows][..., rows].double()
-        family = RidgeFamily.fit(RidgeDesign.from_kernel(first, patients), targets)
-        for fold, kernel in zip(repeat.folds, reversed(by_fold), strict=True):
-            selected = torch.isin(rows, fold)
-            if selected.any():
-                design = RidgeDesign.from_kernel(kernel, patients)
-                left_out = RidgeFamily.fit(design, targets).left_out
-                family.left_out[:, selected] = left_out[:, selected]
-        return family
+        patients, targets = repeat.patients[rows], encode_targets(data, self.repeat, rows, task)
+        first, *by_fold = self.values(task)[:, rows][..., rows]
+        in_folds = [torch.isin(rows, fold) & selected for fold in repeat.folds]
+        in_no_fold = selected & ~torch.stack(in_folds).any(0)
+        family = RidgeFamily.fit(
+            RidgeDesign.from_kernel(first.double(), patients), targets, in_no_fold
+        )
+        left_out = first.new_zeros((len(PENALTIES), *targets.shape), dtype=torch.float64)
+        left_out[:, in_no_fold] = family.left_out
+        for in_fold, kernel in zip(in_folds, reversed(by_fold), strict=True):
+            if in_fold.any():
+                design = RidgeDesign.from_kernel(kernel.double(), patients)
+                left_out[:, in_fold] = RidgeFamily.fit(design, targets, in_fold).left_out
+        return replace(family, left_out=left_out[:, selected])
 
     def join(
         self, data: StackedData, train: KernelCoefficients, refit: KernelCoefficients

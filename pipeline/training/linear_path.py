@@ -7,23 +7,21 @@ a sum of nonlinear functions of single features. If `can_use_kernel` allows it, 
 ridge regressions, which can also represent interactions between features.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.heads import TaskHeads, base_ffn
 from enecg.laplace_kernel import can_use_kernel
 from enecg.quantile_bins import QuantileBins, can_encode
-from enecg.ridge import RidgeDesign
 from pipeline.training.averaged_ridge import (
     AveragedRidge,
     RidgeFamily,
-    average_logits,
-    average_values,
+    average_regressions,
+    weight_regressions,
 )
 from pipeline.training.kernel_path import (
     TASKS_IN_MEMORY,
@@ -32,8 +30,7 @@ from pipeline.training.kernel_path import (
     KernelMatrices,
     KernelPaths,
 )
-from pipeline.training.mapped_tensor import MappedTensor
-from pipeline.training.regression_data import RepeatFeatures, encode_targets
+from pipeline.training.regression_data import RepeatFeatures, RidgeDesigns, encode_targets
 from pipeline.training.stack_data import StackedData, prediction_batch_size
 
 
@@ -108,9 +105,9 @@ class FittedPaths:
         outputs: Predictions of `train` for all records.
         left_out: Equal to `outputs`, except for labeled training records: each is predicted by a
             path that is fitted on the training records of all other patients.
-        refit_left_out: Predictions for labeled training and validation records. Each is predicted
-            by a path that is fitted on the training and validation records of all other patients.
-            0 for all other records.
+        refit_left_out: Predictions for labeled validation records. Each is predicted by a path that
+            is fitted on the training and validation records of all other patients. 0 for all other
+            records.
     """
 
     train: LinearPaths
@@ -140,16 +137,16 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
     kernels: dict[int, FittedKernels] = {}
     fits: dict[tuple[int, int, int], tuple[_Fit, _Fit]] = {}
     for index in set(sources):
-        repeat, encoder, matrices = data.repeats[index], None, None
+        matrices, designs = None, [RidgeDesigns(data, index)]
         if encode:
             encoder = encoders[index] = _fit_encoder(data, index)
+            designs.append(RidgeDesigns(data, index, encoder))
             matrices = KernelMatrices(data, index, encoder) if use_kernel else None
-        parts = (repeat.train, torch.cat([repeat.train, repeat.validation]))
         every = range(len(data.tasks))
         step = TASKS_IN_MEMORY if use_kernel else len(every)
-        for first, (version, rows) in itertools.product(every[::step], enumerate(parts)):
-            for known, tasks in _group_by_labels(data, index, rows, every[first : first + step]):
-                for task, fit in _fit_part(data, index, rows[known], tasks, encoder, matrices):
+        for first in every[::step]:
+            for tasks in _group_by_labels(data, index, every[first : first + step]):
+                for version, task, fit in _fit_tasks(data, tasks, designs, matrices):
                     fits[version, index, task] = fit
         if matrices is not None:
             coefficients = (_select_kernels(fits, version, index) for version in (0, 1))
@@ -172,30 +169,35 @@ def _find_sources(data: StackedData) -> list[int]:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Linear path of one repeat and task, and left-out predictions for its labeled records.
+    """Linear path of one repeat and task, and left-out predictions.
 
     Attributes:
-        rows: Row indices of the labeled records.
+        rows: Row indices of the labeled records on which the path is fitted.
         weight: Coefficients of the features or of their encoding.
         bias: Intercepts.
+        kernel: Coefficients of the kernel values of the records in `rows`; None without a kernel.
+        selected: Row indices of the records of `left_out`.
         left_out: Left-out predictions.
-        kernel: Coefficients of the kernel values of the labeled records; None without a kernel.
     """
 
     rows: Int[Tensor, " row"]
     weight: Float[Tensor, "output feature"]
     bias: Float[Tensor, " output"]
-    left_out: Float[Tensor, "row output"]
-    kernel: Float[Tensor, "output row"] | None = None
+    kernel: Float[Tensor, "output row"] | None
+    selected: Int[Tensor, " selected"]
+    left_out: Float[Tensor, "selected output"]
 
     @classmethod
-    def of(cls, average: AveragedRidge, rows: Int[Tensor, " row"]) -> "_Fit":
+    def of(
+        cls, average: AveragedRidge, rows: Int[Tensor, " row"], selected: Int[Tensor, " selected"]
+    ) -> "_Fit":
         """Add the coefficients of features and of encoded features, which begin with the former.
 
         Args:
             average: Average of regressions on features or, in this order, on features, on encoded
                 features and on a kernel.
             rows: Row indices of the labeled records.
+            selected: Row indices of the records with left-out predictions.
 
         Returns:
             The path.
@@ -205,7 +207,8 @@ class _Fit:
         if others:
             weight[:, : plain.shape[1]] += plain
         kernel = others[1].float() if len(others) > 1 else None
-        return cls(rows, weight.float(), average.bias.float(), average.left_out.float(), kernel)
+        left_out = average.left_out.float()
+        return cls(rows, weight.float(), average.bias.float(), kernel, selected, left_out)
 
 
 def _fit_encoder(data: StackedData, repeat: int) -> QuantileBins:
@@ -259,7 +262,7 @@ def _predict_paths(
     outputs = torch.stack([predicted[index] for index in sources])
     left_out = (outputs.clone(), torch.zeros_like(outputs))
     for (version, index, task), fit in fits.items():
-        left_out[version][index, task, fit.rows, : len(fit.bias)] = fit.left_out
+        left_out[version][index, task, fit.selected, : len(fit.bias)] = fit.left_out
     return FittedPaths(train, refit, outputs, left_out[0][sources], left_out[1][sources])
 
 
@@ -274,70 +277,61 @@ def _select_kernels(
     }
 
 
-def _group_by_labels(
-    data: StackedData, repeat: int, rows: Int[Tensor, " row"], tasks: Sequence[int]
-) -> list[tuple[Bool[Tensor, " row"], list[int]]]:
-    """Group tasks with the same labeled records; return (mask of `rows`, task indices) pairs."""
+def _group_by_labels(data: StackedData, repeat: int, tasks: Sequence[int]) -> list[list[int]]:
+    """Group tasks that have the same labeled records."""
     groups: dict[bytes, list[int]] = {}
-    masks = ~data.encoded[repeat][:, rows].isnan()
+    unknown = data.encoded[repeat].isnan().cpu().numpy()
     for task in tasks:
-        groups.setdefault(masks[task].cpu().numpy().tobytes(), []).append(task)
-    return [(masks[tasks[0]], tasks) for tasks in groups.values()]
+        groups.setdefault(unknown[task].tobytes(), []).append(task)
+    return list(groups.values())
 
 
-def _fit_part(
+def _fit_tasks(
     data: StackedData,
-    repeat: int,
-    rows: Int[Tensor, " row"],
     tasks: Sequence[int],
-    encoder: QuantileBins | None,
+    designs: Sequence[RidgeDesigns],
     kernels: KernelMatrices | None,
-) -> Iterator[tuple[int, tuple[_Fit, _Fit]]]:
+) -> Iterator[tuple[int, int, tuple[_Fit, _Fit]]]:
     """Fit the paths of tasks that have the same labeled records.
 
+    The weights of the regressions are those of the fit on training records. With more records, they
+    would hardly change, and all left-out predictions would be computed again.
+
     Args:
-        data: Features and labels.
-        repeat: Index of the repeat.
-        rows: Row indices of the labeled records.
+        data: Labels.
         tasks: Indices of the tasks.
-        encoder: Encoding of the features; None to use only the features.
+        designs: Designs of the repeat with features and, optionally, with encoded features.
         kernels: Kernels of the tasks; None for no kernel.
 
     Yields:
-        Index of a task and its paths: of regressions on features, and of all regressions.
+        Version (0: training records, 1: also validation records), index of a task, and its paths:
+        of regressions on features, and of all regressions.
     """
-    targets = [encode_targets(data, repeat, rows, task) for task in tasks]
-    joined = torch.cat(targets, 1)
-    families = [_fit_features(RepeatFeatures(data, repeat, rows), joined)]
-    if encoder is not None:
-        families.append(_fit_features(RepeatFeatures(data, repeat, rows, encoder), joined))
-    start = 0
-    for task, target in zip(tasks, targets, strict=True):
-        outputs = slice(start, start := start + target.shape[1])
-        of_task = [replace(family, left_out=family.left_out[..., outputs]) for family in families]
-        if kernels is not None:
-            of_task.append(kernels.fit(data, task, rows, target))
-        ridge = _Fit.of(_average(data, task, of_task[:1], target), rows)
-        if len(of_task) == 1:
-            yield task, (ridge, ridge)
-        else:
-            yield task, (ridge, _Fit.of(_average(data, task, of_task, target), rows))
-
-
-def _average(
-    data: StackedData,
-    task: int,
-    families: Sequence[RidgeFamily],
-    targets: Float[Tensor, "row output"],
-) -> AveragedRidge:
-    """Average the regressions of a task according to its kind."""
-    if data.regression[task]:
-        return average_values(families, targets)
-    return average_logits(families, targets, multilabel=task in data.indicators)
-
-
-def _fit_features(features: RepeatFeatures, targets: Float[Tensor, "row output"]) -> RidgeFamily:
-    """Fit ridge regressions on the features of labeled records."""
-    patients, max_bytes = features.patients, features.data.max_bytes
-    storage = MappedTensor(features.shape, torch.float64, patients.device, max_bytes)
-    return RidgeFamily.fit(RidgeDesign.decompose(features, patients, storage), targets)
+    index = designs[0].repeat
+    repeat, weights = data.repeats[index], {}
+    known = ~data.encoded[index, tasks[0]].isnan()
+    train, validation = (part[known[part]] for part in (repeat.train, repeat.validation))
+    decomposed = zip(*(each.decompose(train, validation) for each in designs), strict=True)
+    for version, decompositions in enumerate(decomposed):
+        rows = torch.cat([train, validation]) if version else train
+        selected = torch.isin(rows, validation if version else train)
+        targets = [encode_targets(data, index, rows, task) for task in tasks]
+        joined = torch.cat(targets, 1)
+        shared = [RidgeFamily.fit(design, joined, selected) for design in decompositions]
+        start = 0
+        for task, target in zip(tasks, targets, strict=True):
+            kind = repeat.targets[data.tasks[task]].task.kind
+            outputs = slice(start, start := start + target.shape[1])
+            families = [
+                replace(family, left_out=family.left_out[..., outputs]) for family in shared
+            ]
+            if kernels is not None:
+                families.append(kernels.fit(data, task, rows, selected))
+            fits = {}
+            for count in {1, len(families)}:
+                used = families[:count]
+                if not version:
+                    weights[task, count] = weight_regressions(used, target, kind)
+                average = average_regressions(used, target, weights[task, count], kind)
+                fits[count] = _Fit.of(average, rows, rows[selected])
+            yield version, task, (fits[1], fits[len(families)])

@@ -17,6 +17,12 @@ from pipeline.training.settings import FitSettings
 VALIDATION_BATCH_SIZE = 1024
 """Validation records per group and batch."""
 
+EPOCH_STEPS = 25
+"""Batches of an epoch that are not limited to a share of the training records."""
+
+EPOCHS_PER_PASS = 10
+"""Epochs per pass over the training records, if each has at least `EPOCH_STEPS` batches."""
+
 PADDING = -1
 """Row index of padding, used where groups have different numbers of records."""
 
@@ -73,9 +79,27 @@ class Group:
             seed=repeat.seed,
             # Training on a fold has as many steps per epoch as training on all records, so that the
             # FFN of a fold is updated as often in an epoch as that of all records.
-            steps=math.ceil(len(repeat.train) / settings.batch_size),
+            steps=count_steps(len(repeat.train), settings.batch_size),
             learning_rate=repeat.learning_rate or settings.learning_rate,
         )
+
+
+def count_steps(records: int, batch_size: int) -> int:
+    """Return the number of batches per epoch.
+
+    A pass over many records is divided into several epochs, because FFNs often stop improving
+    during the first pass.
+
+    Args:
+        records: Number of training records.
+        batch_size: Records per batch.
+
+    Returns:
+        The number of batches of all records, but at most the larger of `EPOCH_STEPS` and the number
+        that divides a pass into `EPOCHS_PER_PASS` epochs.
+    """
+    steps = math.ceil(records / batch_size)
+    return min(steps, max(EPOCH_STEPS, math.ceil(steps / EPOCHS_PER_PASS)))
 
 
 def train_stack(
@@ -88,10 +112,11 @@ def train_stack(
 ) -> Float[np.ndarray, "epoch group task"]:
     """Minimize the loss of every FFN with AdamW and early stopping.
 
-    An epoch has `Group.steps` full batches per group; a group with too few records repeats them in
-    a new random order. An FFN stops when its validation loss has not improved for
-    `settings.patience` epochs, and training ends when all FFNs have stopped. At the end, every FFN
-    has the parameters of its best epoch, so its result does not depend on the other groups.
+    An epoch has `Group.steps` full batches of random records per group; a group with too few
+    records repeats them in a new random order. An FFN stops when its validation loss has not
+    improved for `settings.patience` epochs, and training ends when all FFNs have stopped. At the
+    end, every FFN has the parameters of its best epoch, so its result does not depend on the other
+    groups.
 
     Groups and tasks are no longer computed when all of their FFNs have stopped.
 

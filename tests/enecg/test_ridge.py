@@ -5,8 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from enecg.ridge import RidgeDesign
-from pipeline.training.mapped_tensor import MappedTensor
+from enecg.ridge import Moments, RidgeDesign
 
 
 def make_data(records: int, features: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -47,26 +46,47 @@ def test_predictions_leave_out_the_group(records: int, features: int):
 
 
 @pytest.mark.parametrize(("records", "features"), [(50, 8), (20, 60)])
-def test_result_is_the_same_in_memory_and_in_a_file(
-    records: int, features: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_selected_predictions_equal_those_of_all_records(records: int, features: int):
     x, y, groups = make_data(records, features)
     penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
-    whole = RidgeDesign.decompose(x, groups).predict_left_out(y, penalties)
-    monkeypatch.setattr("enecg.ridge.ROWS", 16)
-    memory, file = (
-        RidgeDesign.decompose(
-            x, groups, MappedTensor(x.shape, torch.float64, torch.device("cpu"), size)
-        )
-        for size in (1 << 30, 100)
-    )
-    assert torch.equal(file.predict_left_out(y, penalties), memory.predict_left_out(y, penalties))
+    design = RidgeDesign.decompose(x, groups)
+    selected = groups < 4
+    found = design.predict_left_out(y, penalties, selected)
+    torch.testing.assert_close(found, design.predict_left_out(y, penalties)[:, selected])
+    nothing = design.predict_left_out(y, penalties, torch.zeros_like(selected))
+    assert nothing.shape == (2, 0, 2)
+
+
+@pytest.mark.parametrize("setting", ["ROWS", "COLUMNS", "PAIR_VALUES"])
+def test_blocks_change_only_the_last_bits(setting: str, monkeypatch: pytest.MonkeyPatch):
+    x, y, groups = make_data(50, 8)
+    penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
+    expected = RidgeDesign.decompose(x, groups).predict_left_out(y, penalties)
+    monkeypatch.setattr(f"enecg.ridge.{setting}", 3)
+    found = RidgeDesign.decompose(x, groups).predict_left_out(y, penalties)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_moments_of_parts_add_up():
+    x, y, groups = make_data(50, 8)
+    moments = Moments.of(x[:30], x.device) + Moments.of(x[30:], x.device)
+    found = RidgeDesign.decompose(x, groups, moments).coefficients(y, *single(0.1))
+    expected = RidgeDesign.decompose(x, groups).coefficients(y, *single(0.1))
+    torch.testing.assert_close(found, expected)
+
+
+def test_gram_matrix_of_all_records_serves_any_selection():
+    x, y, groups = make_data(20, 60)
+    rows = torch.tensor([7, 3, 12, 0, 19])
+    all_features = x.double()
+    design = RidgeDesign.from_gram(all_features @ all_features.T, all_features, rows, groups[rows])
+    expected = RidgeDesign.decompose(x[rows], groups[rows])
     for one, other in zip(
-        file.coefficients(y, *single(0.1)), memory.coefficients(y, *single(0.1)), strict=True
+        design.coefficients(y[rows], *single(0.1)),
+        expected.coefficients(y[rows], *single(0.1)),
+        strict=True,
     ):
-        assert torch.equal(one, other)
-    # Blocks of rows change sums in their last bits only.
-    torch.testing.assert_close(memory.predict_left_out(y, penalties), whole, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(one, other)
 
 
 def test_constant_features_predict_the_mean():

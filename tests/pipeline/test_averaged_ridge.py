@@ -6,8 +6,14 @@ import torch
 from sklearn.linear_model import Ridge
 
 from enecg.ridge import RidgeDesign
+from enecg.tasks import Kind
 from pipeline.training import averaged_ridge
-from pipeline.training.averaged_ridge import RidgeFamily, average_logits, average_values
+from pipeline.training.averaged_ridge import (
+    AveragedRidge,
+    RidgeFamily,
+    average_regressions,
+    weight_regressions,
+)
 from pipeline.training.likelihood import cross_entropy_log_likelihood
 
 RECORDS = 60
@@ -25,9 +31,18 @@ def build_families(
 ) -> list[RidgeFamily]:
     designs = [RidgeDesign.decompose(part, patients) for part in features]
     return [
-        RidgeFamily(design, PENALTIES, design.predict_left_out(targets, PENALTIES))
+        RidgeFamily(
+            design,
+            PENALTIES,
+            design.predict_left_out(targets, PENALTIES) - design.left_out_means(targets),
+        )
         for design in designs
     ]
+
+
+def average(families: list[RidgeFamily], targets: torch.Tensor, kind: Kind) -> AveragedRidge:
+    weights = weight_regressions(families, targets, kind)
+    return average_regressions(families, targets, weights, kind)
 
 
 def average_by_scikit_learn(
@@ -45,15 +60,16 @@ def test_average_of_values_is_the_weighted_sum_of_regressions(monkeypatch: pytes
     monkeypatch.setattr(averaged_ridge, "_average", lambda _: WEIGHTS)
     features = [draw(RECORDS, 3), draw(RECORDS, 5, seed=1)]
     targets = features[0][:, :1] + draw(RECORDS, 1, seed=2)
-    average = average_values(build_families(features, targets, torch.arange(RECORDS)), targets)
-    found = average.bias + sum(
-        part @ weight.T for part, weight in zip(features, average.coefficients, strict=True)
+    families = build_families(features, targets, torch.arange(RECORDS))
+    averaged = average(families, targets, "regression")
+    found = averaged.bias + sum(
+        part @ weight.T for part, weight in zip(features, averaged.coefficients, strict=True)
     )
     expected = average_by_scikit_learn(features, targets, WEIGHTS)
     difference = found[:, 0].numpy() - np.ravel(expected)
     # Only the intercept differs: the median of the left-out errors is 0.
     np.testing.assert_allclose(difference, difference[0], atol=1e-9)
-    assert (targets - average.left_out).median() == pytest.approx(0)
+    assert (targets - averaged.left_out).median() == pytest.approx(0)
 
 
 def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
@@ -67,9 +83,9 @@ def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
     present = (features[1][:, 0] > 0.4).double()
     targets = torch.stack([1 - present, present], 1)
     families = build_families(features, targets, torch.arange(RECORDS))
-    average = average_logits(families, targets, multilabel=False)
-    found = average.bias + sum(
-        part @ weight.T for part, weight in zip(features, average.coefficients, strict=True)
+    averaged = average(families, targets, "multiclass")
+    found = averaged.bias + sum(
+        part @ weight.T for part, weight in zip(features, averaged.coefficients, strict=True)
     )
     shares = targets.mean(0)
     scores = average_by_scikit_learn(features, targets, WEIGHTS) - WEIGHTS.sum().item() * (
@@ -79,24 +95,19 @@ def test_average_of_logits_is_the_weighted_sum_of_scaled_regressions(
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["regression", "classes", "labels"])
-def test_families_are_weighted_by_their_errors_on_other_patients(kind: str):
+@pytest.mark.parametrize("kind", ["regression", "multiclass", "multilabel"])
+def test_families_are_weighted_by_their_errors_on_other_patients(kind: Kind):
     informative, useless = draw(RECORDS, 3), draw(RECORDS, 40, seed=1)
     patients = torch.arange(RECORDS) // 2
     values = informative[:, :1] + 0.3 * draw(RECORDS, 1, seed=2)
     present = (values[:, 0] > 0).double()
     targets = {
         "regression": values,
-        "classes": torch.stack([1 - present, present], 1),
-        "labels": torch.stack([present, (informative[:, 1] > 1).double()], 1),
+        "multiclass": torch.stack([1 - present, present], 1),
+        "multilabel": torch.stack([present, (informative[:, 1] > 1).double()], 1),
     }[kind]
     families = build_families([useless, informative], targets, patients)
-    average = (
-        average_values(families, targets)
-        if kind == "regression"
-        else average_logits(families, targets, multilabel=kind == "labels")
-    )
-    norms = [weight.norm() for weight in average.coefficients]
+    norms = [weight.norm() for weight in average(families, targets, kind).coefficients]
     assert norms[0] < 0.02 * norms[1]
 
 

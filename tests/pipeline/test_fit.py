@@ -25,6 +25,7 @@ from pipeline.training.head_outputs import predict_heads
 from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.linear_path import fit_linear_paths
 from pipeline.training.settings import Adaptation, FitSettings
+from pipeline.training.stack import count_steps
 from pipeline.training.stack_data import StackedData
 
 QUICK = FitSettings(epochs=6, hidden=16, dropout=0.0, learning_rate=5e-3, gate_input="samples")
@@ -749,3 +750,8 @@ def test_validation_predictions_have_the_errors_of_new_records():
     own = predict_heads(fit.module, features[repeat.validation], repeat.targets)["age"]
     assert error(repeat.validation, own) < 0.8 * new
     assert error(repeat.validation, fit.validation["age"]) == pytest.approx(new, rel=0.25)
+
+
+@pytest.mark.parametrize(("records", "steps"), [(1, 1), (640, 10), (7000, 25), (64_000, 100)])
+def test_passes_over_many_records_are_divided_into_epochs(records: int, steps: int):
+    assert count_steps(records, 64) == steps

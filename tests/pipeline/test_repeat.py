@@ -187,7 +187,7 @@ def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
     expected = Ridge(1e-3).fit(informative[fitted].numpy(), age[fitted].numpy())
     tested = informative[torch.from_numpy(ours.record_id - IDS[0])].numpy()
     # Fits with several penalties are averaged, which shrinks the coefficients slightly.
-    np.testing.assert_allclose(ours.predicted, expected.predict(tested), atol=0.5)
+    np.testing.assert_allclose(ours.predicted, expected.predict(tested), atol=0.6)
     losses = {name: loss["age"] for name, loss in repeat.validation_loss.items() if "age" in loss}
     assert losses[RIDGE] < losses["first"]
     best = min(("first", "second"), key=losses.__getitem__)
