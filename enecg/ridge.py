@@ -181,30 +181,47 @@ class RidgeDesign:
         """Mean of the squared singular values, to which penalties are relative."""
         return float(self.singular.square().mean()) if len(self.singular) else 1.0
 
-    def coefficients(
-        self,
-        targets: Float[Tensor, "record output"],
-        penalties: Float[Tensor, " penalty"],
-        weights: Float[Tensor, " penalty"],
-    ) -> tuple[Float[Tensor, "output feature"], Float[Tensor, " output"]]:
-        """Fit one ridge regression per penalty and return their weighted sum.
+    def project(self, targets: Float[Tensor, "record output"]) -> Float[Tensor, "rank output"]:
+        """Multiply the transposed left singular vectors by the centered targets.
 
         Args:
             targets: Targets of the records.
+
+        Returns:
+            The products. `coefficients` depends on the targets only through them.
+        """
+        centered = targets - targets.mean(0)
+        # `part.T @ targets` takes eight times as long for a few targets.
+        product = targets.new_zeros((targets.shape[1], self.source.shape[1]))
+        for start in range(0, len(targets), ROWS):
+            rows = slice(start, start + ROWS)
+            product += centered[rows].T.contiguous() @ self.source[rows].double()
+        # Centering the features would not change the product, because the targets are centered.
+        return (product if self.projection is None else product @ self.projection).T
+
+    def coefficients(
+        self,
+        projected: Float[Tensor, "rank output"],
+        penalties: Float[Tensor, " penalty"],
+        weights: Float[Tensor, " penalty"],
+    ) -> Float[Tensor, "output feature"]:
+        """Fit one ridge regression per penalty and return the weighted sum of their coefficients.
+
+        Args:
+            projected: Result of `project`.
             penalties: Penalties on the squared coefficients.
             weights: Weight of each regression in the sum.
 
         Returns:
-            Coefficients and intercepts. The intercepts are those for which the mean prediction is
-            the mean of the targets, regardless of the sum of the weights.
+            The coefficients w. With the intercept ``targets.mean(0) - w @ mean``, the mean
+            prediction is the mean of the targets, regardless of the sum of the weights.
         """
-        center = targets.mean(0)
         squares = self.singular.square() + penalties.unsqueeze(1)
         filtered = self.singular * (weights.unsqueeze(1) / squares).sum(0)
-        weight = (self._project(targets - center) * filtered.unsqueeze(1)).T
+        weight = (projected * filtered.unsqueeze(1)).T
         for factor in self.right:
             weight = weight @ factor
-        return weight, center - weight @ self.mean
+        return weight
 
     def left_out_means(
         self, targets: Float[Tensor, "record output"]
@@ -225,6 +242,7 @@ class RidgeDesign:
     def predict_left_out(
         self,
         targets: Float[Tensor, "record output"],
+        projected: Float[Tensor, "rank output"],
         penalties: Float[Tensor, " penalty"],
         selected: Bool[Tensor, " record"] | None = None,
     ) -> Float[Tensor, "penalty selected output"]:
@@ -235,6 +253,7 @@ class RidgeDesign:
 
         Args:
             targets: Targets of the records.
+            projected: Result of `project` for these targets.
             penalties: Penalties of the regressions.
             selected: Mask of the records to predict, which contains all or no records of a group.
                 Default: all records.
@@ -245,7 +264,6 @@ class RidgeDesign:
         squares = self.singular.square()
         shrink = squares / (squares + penalties.unsqueeze(1))
         center = targets.mean(0)
-        projected = self._project(targets - center)
         # One product for all penalties: a batched one would copy the left vectors for each.
         filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1).flatten(1)
         predicted = targets.expand(len(penalties), *targets.shape).clone()
@@ -281,18 +299,6 @@ class RidgeDesign:
         """Return left singular vectors of some records."""
         part = self.source[rows]
         return part if self.projection is None else (part.double() - self.mean) @ self.projection
-
-    def _project(self, targets: Float[Tensor, "record output"]) -> Float[Tensor, "rank output"]:
-        """Multiply the transposed left singular vectors by targets."""
-        # `part.T @ targets` takes eight times as long for a few targets.
-        product = targets.new_zeros((targets.shape[1], self.source.shape[1]))
-        for start in range(0, len(targets), ROWS):
-            rows = slice(start, start + ROWS)
-            part = self.source[rows].double()
-            if self.projection is not None:
-                part = part - self.mean
-            product += targets[rows].T.contiguous() @ part
-        return (product if self.projection is None else product @ self.projection).T
 
 
 def _keep_positive(

@@ -10,7 +10,7 @@ features contain little information. The average is close to the constant predic
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,6 +42,7 @@ class RidgeFamily:
     Attributes:
         design: The decomposed features of the labeled records.
         penalties: Penalties of the regressions.
+        projected: Result of `RidgeDesign.project` for the targets.
         left_out: Predictions for selected records by regressions that are fitted on the records of
             all other patients, minus the mean target of all other patients. That mean is the
             intercept of the regression without the patient. It is lower if the patient's own labels
@@ -50,6 +51,7 @@ class RidgeFamily:
 
     design: RidgeDesign
     penalties: Float[Tensor, " penalty"]
+    projected: Float[Tensor, "rank output"]
     left_out: Float[Tensor, "penalty selected output"]
 
     @classmethod
@@ -70,8 +72,16 @@ class RidgeFamily:
             The regressions.
         """
         penalties = design.scale * torch.tensor(PENALTIES).to(targets)
-        left_out = design.predict_left_out(targets, penalties, selected)
-        return cls(design, penalties, left_out - design.left_out_means(targets)[selected])
+        projected = design.project(targets)
+        left_out = design.predict_left_out(targets, projected, penalties, selected)
+        left_out -= design.left_out_means(targets)[selected]
+        return cls(design, penalties, projected, left_out)
+
+    def select(self, outputs: slice) -> "RidgeFamily":
+        """Return the regressions of some outputs."""
+        return replace(
+            self, projected=self.projected[:, outputs], left_out=self.left_out[..., outputs]
+        )
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ def average_regressions(
     left_out = offset + torch.einsum("fp,fpro->ro", weights.weights, scores)
     coefficients, bias = [], offset
     for family, by_penalty in zip(families, weights.weights, strict=True):
-        weight, _ = family.design.coefficients(targets, family.penalties, by_penalty)
+        weight = family.design.coefficients(family.projected, family.penalties, by_penalty)
         coefficients.append(weight)
         bias = bias - weight @ family.design.mean
     return AveragedRidge(tuple(coefficients), bias, left_out)

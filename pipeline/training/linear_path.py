@@ -8,7 +8,7 @@ ridge regressions, which can also represent interactions between features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -322,9 +322,7 @@ def _fit_tasks(
         for task, target in zip(tasks, targets, strict=True):
             kind = repeat.targets[data.tasks[task]].task.kind
             outputs = slice(start, start := start + target.shape[1])
-            families = [
-                replace(family, left_out=family.left_out[..., outputs]) for family in shared
-            ]
+            families = [family.select(outputs) for family in shared]
             if kernels is not None:
                 families.append(kernels.fit(data, task, rows, selected))
             fits = {}

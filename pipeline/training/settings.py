@@ -27,8 +27,8 @@ WORKING_COPIES = 6
 """Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
 embeddings, a float64 copy for ridge regressions, and intermediate results."""
 
-ENCODED_COPIES = 120
-"""The same for ridge regressions on encoded features, of which there are three float64 copies."""
+ENCODED_COPIES = 80
+"""The same for ridge regressions on encoded features: a float64 copy, and float32 copies in use."""
 
 KERNEL_BYTES = 120
 """Memory for kernel ridge regressions per pair of records: three float32 kernels of each of five
@@ -41,7 +41,8 @@ class FitSettings:
 
     Attributes:
         batch_size: Records per optimizer step, at least 1. Default: 64.
-        epochs: Maximum number of epochs, at least 1. Default: 100.
+        epochs: Maximum number of epochs, at least 1. With many records, a pass over them has
+            several epochs; see `count_steps`. Default: 100.
         patience: Number of epochs without improvement of the validation loss after which the
             training of a task stops, at least 1. Default: 10.
         adaptation: Method of training the heads; see `Adaptation`. Default: ``linear-lora``.

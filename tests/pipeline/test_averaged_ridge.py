@@ -30,14 +30,13 @@ def build_families(
     features: list[torch.Tensor], targets: torch.Tensor, patients: torch.Tensor
 ) -> list[RidgeFamily]:
     designs = [RidgeDesign.decompose(part, patients) for part in features]
-    return [
-        RidgeFamily(
-            design,
-            PENALTIES,
-            design.predict_left_out(targets, PENALTIES) - design.left_out_means(targets),
-        )
-        for design in designs
-    ]
+    families = []
+    for design in designs:
+        projected = design.project(targets)
+        left_out = design.predict_left_out(targets, projected, PENALTIES)
+        left_out -= design.left_out_means(targets)
+        families.append(RidgeFamily(design, PENALTIES, projected, left_out))
+    return families
 
 
 def average(families: list[RidgeFamily], targets: torch.Tensor, kind: Kind) -> AveragedRidge:
