@@ -1,4 +1,4 @@
-# `make demo` and `make test` create .venv themselves.
+# `make demo` and `make test` create .venv if it does not exist.
 PYTHON ?= python3
 BIN := .venv/bin
 PATIENTS ?= 200
