@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from enecg.decimation import decimate
 from enecg.ecg_format import LEADS
 from enecg.experts.preprocessing import Preprocessing
 from enecg.experts.spec import ExpertSpec
 from enecg.names import LEADS_SAMPLE
-from enecg.signal import resample
 
 SAMPLED_LEADS = ("II", "V1", "V5")
 """A limb lead, a right precordial and a left precordial lead: the usual leads of rhythm strips."""
@@ -25,7 +25,7 @@ class LeadsSample:
 
     spec = ExpertSpec(
         name=LEADS_SAMPLE,
-        code_version=1,
+        code_version=2,
         architecture={},
         preprocessing=Preprocessing.resampled(STEPS, normalization="none", leads=SAMPLED_LEADS),
         pooling="none",
@@ -36,5 +36,5 @@ class LeadsSample:
 
     def embed(self, ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch feature"]:
         """Sample the leads; see `Expert.embed`."""
-        rows = torch.tensor([LEADS.index(lead) for lead in SAMPLED_LEADS], device=ecg.device)
-        return resample(ecg[:, rows], STEPS).flatten(1)
+        leads = torch.stack([ecg[:, LEADS.index(lead)] for lead in SAMPLED_LEADS], dim=1)
+        return decimate(leads, STEPS).flatten(1)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from enecg.decimation import decimate
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import FrozenExpert, build_seeded
@@ -20,7 +21,7 @@ from enecg.experts.definitions.dlinear import MOVING_AVERAGE, MOVING_AVERAGE_SET
 from enecg.experts.reconstruction import Reconstruction
 from enecg.experts.settings import ExpertSetting
 from enecg.experts.weights import Weights
-from enecg.signal import moving_average, resample, standardize
+from enecg.signal import moving_average, standardize
 
 FORECAST_STEPS = 96
 """The shortest long-term forecast of the Time-Series-Library."""
@@ -78,7 +79,7 @@ def _apply(
 
 
 def _prepare(ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 500"]:
-    return standardize(resample(ecg, STEPS))
+    return standardize(decimate(ecg, STEPS))
 
 
 class DLinearExpert(FrozenExpert):

@@ -18,7 +18,7 @@ MOVING_AVERAGE_SETTING = ExpertSetting(
 
 DLINEAR = ExpertDefinition(
     name="dlinear",
-    code_version=2,
+    code_version=3,
     preprocessing=Preprocessing.resampled(STEPS, normalization="zscore"),
     pooling="per-series",
     poolings=("per-series", "mean"),

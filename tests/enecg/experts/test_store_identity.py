@@ -15,7 +15,7 @@ from pipeline.extraction.request import provenance
 from stores.identity import compute_identity
 
 WITHOUT_WEIGHTS = {
-    "dlinear": "ece55c690e1c1895",
+    "dlinear": "572ee56dccca8d89",
     "timesnet": "1b8e1eb435694321",
     "moment": "17416b98c71b73bf",
     "moment-base": "613327da10712d2e",
@@ -28,12 +28,12 @@ WITHOUT_WEIGHTS = {
     "ecgfounder": "9a6c4d2aea06889d",
     "ecg-jepa": "b660c963c280bb27",
     "measurements": "ec1b7f091619383b",
-    "leads": "418c56cc5ded7abe",
+    "leads": "d721e779dd81b81b",
 }
 """Identities with `random:0`, without the SHA-256 of the randomly initialized weights."""
 
 SMALL = {
-    "dlinear": "b2b29abf7b8f449e",
+    "dlinear": "f921d990ec97907c",
     "timesnet": "156f752251333b05",
     "moment": "ee000a01f80587d5",
     "moment-windows": "ea5e512fcef58c7a",
