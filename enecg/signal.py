@@ -125,7 +125,7 @@ def mean_and_scale(
     """
     mean = series.mean(-1, keepdim=True)
     # Several times as fast as `torch.var`.
-    variance = (series - mean).square().mean(-1, keepdim=True)
+    variance = (series - mean).square_().mean(-1, keepdim=True)
     return mean, torch.sqrt(variance + STANDARDIZE_EPSILON)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.extraction.batch_size import BatchSize
 from pipeline.extraction.decoding import DecodedRecord, decode_batches
+from pipeline.extraction.memory import keep_freed_memory
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.shard_buffer import ShardBuffer
 from pipeline.extraction.summary import ExtractionSummary
@@ -44,6 +45,7 @@ def extract_range(
     # Disable TF32, because it would make embeddings differ between GPU models, and between GPU and
     # CPU.
     torch.backends.cudnn.allow_tf32 = False
+    keep_freed_memory()
     for planned in plan.stores:
         if isinstance(planned.expert, torch.nn.Module):
             planned.expert.to(plan.request.device)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Int
 from pipeline.extraction.plan import NOT_FINITE
 from pipeline.extraction.store_plan import StorePlan
 from pipeline.extraction.summary import ExtractionSummary, Failure
+from stores.shards import finite_rows
 from stores.status import WHOLE
 
 
@@ -62,7 +63,7 @@ class ShardBuffer:
         """
         with np.errstate(over="ignore"):
             stored = embedding.astype(self.embedding.dtype)
-        finite = np.isfinite(stored).all(1)
+        finite = finite_rows(stored)
         self.embedding[rows[finite]] = stored[finite]
         self.status[rows[finite]] = WHOLE
         self.computed[rows[finite]] = True

@@ -1,0 +1,22 @@
+"""Reuse of freed memory by the allocator of the C library."""
+
+from functools import cache
+
+import torch
+
+_BLOCK_BYTES = 31 << 20
+"""Less than 32 MiB, the largest block for which glibc adapts its thresholds on 64-bit systems."""
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Make glibc reuse freed memory instead of returning it to the system.
+
+    Otherwise, batches of ECGs are allocated from new pages each time, and page faults take up to a
+    fourth of the CPU time of an extraction with DLinear.
+
+    When glibc frees a block that is not on the heap, it allocates blocks up to this size on the
+    heap from then on, and keeps twice this size free at its end (``M_MMAP_THRESHOLD`` in
+    ``man mallopt``). Other allocators are not affected.
+    """
+    torch.empty(_BLOCK_BYTES, dtype=torch.uint8)
