@@ -1,4 +1,4 @@
-"""Default environment variables for Prefect and the model hub."""
+"""Default environment variables for Prefect, the model hub and OpenMP."""
 
 import os
 import re
@@ -14,6 +14,9 @@ DEFAULTS = {
     # A cold start of the embedded server takes 35 s on a busy machine; Prefect's default timeout is
     # 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Threads of torch that wait for each other sleep. By default they spin, which slows down an
+    # operation several times if another thread or process runs on one of their cores.
+    "OMP_WAIT_POLICY": "passive",
 }
 """Variables that every command sets unless the user has set them."""
 
@@ -33,8 +36,8 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 def set_defaults(environ: MutableMapping[str, str], *, quiet: bool) -> None:
     """Set the default variables that the user has not set, and exempt loopback from proxies.
 
-    Prefect reads its settings at import, so call this before `import prefect` or from one of
-    Prefect's start-up hooks.
+    Prefect and OpenMP read their settings at import, so call this before `import prefect` and
+    `import torch`, or from one of Prefect's start-up hooks.
 
     Args:
         environ: Environment to change.

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +110,25 @@ def test_configured_server_is_found_and_prefect_imported_only_if_a_file_may_conf
     found, imported = done.stdout.split()
     assert found == str(configured), done.stderr
     assert imported == str(any("url" in text.lower() for text in files.values()))
+
+
+def test_waiting_threads_of_torch_sleep():
+    program = """
+import os
+import flows.cli
+from flows.environment import set_defaults
+set_defaults(os.environ, quiet=True)
+import torch
+"""
+    # libgomp prints its settings when torch loads it. Later changes would have no effect.
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environ, "OMP_DISPLAY_ENV": "TRUE"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("torch does not use libgomp")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
