@@ -213,7 +213,7 @@ def serve(
     host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
 ) -> None:
-    """Serve the pages (.html) and tables (.csv) in a folder over HTTP until interrupted.
+    """Serve the pages and lists of failed records in a folder over HTTP until interrupted.
 
     Other machines can connect only with --host 0.0.0.0, which requires a password: set
     ENECG_PAGES_AUTH to USER:PASSWORD.

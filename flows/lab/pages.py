@@ -30,12 +30,11 @@ from starlette.types import Scope
 from enecg.errors import UserError
 from flows.failed_records import FOLDER as FAILED_RECORDS
 from flows.output import log_to_stderr
+from pipeline.runs.results import PAGE_WITH_ECGS
 
 AUTH_VARIABLE = "ENECG_PAGES_AUTH"
 """Environment variable with the user and the password, as ``USER:PASSWORD``."""
 
-SUFFIXES = (".html", ".csv")
-"""Suffixes of the files that are served. Most other files of a run folder contain patient ids."""
 
 DEPTH = 4
 """Number of folder levels in which the index searches for pages."""
@@ -50,7 +49,7 @@ HEALTH = "/health"
 
 
 def serve(folder: Path, host: str, port: int, credentials: str) -> None:
-    """Serve the files in a folder with one of the `SUFFIXES` until the process is interrupted.
+    """Serve the pages and lists of failed records in a folder until the process is interrupted.
 
     Args:
         folder: Folder that contains runs.
@@ -105,14 +104,27 @@ def pages_app(folder: Path, credentials: str) -> Starlette:
 
 
 class _Pages(StaticFiles):
-    """Files with one of `SUFFIXES`. Links that lead out of the folder are not followed."""
+    """The files for which `_is_served`. Links that lead out of the folder are not followed."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if not path.endswith(SUFFIXES):
+        if not _is_served(Path(path)):
             raise HTTPException(404)
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         return response
+
+
+def _is_served(path: Path) -> bool:
+    """Return whether a path is a page without ECGs or a list of failed records.
+
+    Most other files of a run folder contain record or patient ids.
+
+    Args:
+        path: Path relative to the served folder.
+    """
+    if path.suffix == ".csv":
+        return path.parts[0] == FAILED_RECORDS
+    return path.suffix == ".html" and path.name != PAGE_WITH_ECGS
 
 
 class _BasicAuth(AuthenticationBackend):
@@ -150,6 +162,7 @@ def _index(folder: Path) -> str:
             (folder / FAILED_RECORDS).glob("*.csv"),
         )
     )
+    pages = [page for page in pages if _is_served(Path(page))]
     return render_page("index.html", pages=pages, lists=lists)
 
 

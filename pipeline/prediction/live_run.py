@@ -249,7 +249,8 @@ class LiveRun:
         results: list[EcgPrediction | RefusedEcg] = []
         for row, record in enumerate(records):
             if row in refused:
-                results.append(RefusedEcg(record, NOT_FINITE, f"{record}: {refused[row]}"))
+                detail = f"{record}: {refused[row]}"
+                results.append(RefusedEcg(record, NOT_FINITE, detail, self.notice))
                 continue
             of_record = {name: float(distance[row]) for name, distance in distances.items()}
             warnings = tuple(f"{record}: {text}" for text in describe_distances(of_record))

@@ -68,7 +68,7 @@ class RefusedEcg:
         record: Id or path of the record.
         reason: One of `pipeline.waveforms.failures.REASONS`, or ``not_finite``.
         detail: One sentence for the user.
-        notice: Intended use.
+        notice: Intended use, and the run's untrained experts.
     """
 
     record: int | str

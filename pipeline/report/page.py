@@ -12,11 +12,10 @@ from pipeline.report.summary import build_cards, list_facts
 from pipeline.report.table import method_label
 from pipeline.report.task_section import build_section
 from pipeline.report.theme import css_color, figure_style
-from pipeline.runs.results import RunResults
+from pipeline.runs.results import PAGE_WITH_ECGS, RunResults
 from pipeline.runs.run_details import read_details
 
 PAGE = "results.html"
-PAGE_WITH_ECGS = "results-with-ecgs.html"
 
 
 def write_page(run: RunResults, *, out: Path | None = None, dataset: Dataset | None = None) -> Path:

@@ -19,8 +19,8 @@ from stores.errors import UnsafeFile
 from stores.regular_files import open_regular, read_open_file
 
 COPIED = (CONFIG, PROVENANCE, RESULTS, "results.md", "results.html", "MODEL_CARD.md")
-EXPORTED = ("task", "method", "repeat", "truth", "predicted", "probability")
-"""Columns of the predictions that are copied."""
+EXPORTED = ("task", "method", "repeat", "label", "truth", "predicted", "probability")
+"""Columns of the predictions that are copied. Runs of earlier versions have no ``label``."""
 
 _EXAMPLE = re.compile(
     r",? \(?such as .+?(?=, treated as missing|, in [^,]+\.$|\.$|: [\d,]+\.?$|$)", re.DOTALL

@@ -24,6 +24,7 @@ from pipeline.runs.task_summary import TaskSummary
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+PAGE_WITH_ECGS = "results-with-ecgs.html"
 PROVENANCE = "provenance.json"
 PREDICTIONS = "predictions.parquet"
 

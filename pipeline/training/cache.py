@@ -28,10 +28,13 @@ class Cache:
     Attributes:
         experts: Stores of embeddings, by expert.
         leads: Store of the sampled leads, the gate's input.
+        omitted: Experts that were not requested by name and have only stores with other weights or
+            options, with the weights of these stores.
     """
 
     experts: dict[str, EmbeddingStore]
     leads: EmbeddingStore
+    omitted: tuple[str, ...] = ()
 
     @property
     def stores(self) -> tuple[EmbeddingStore, ...]:
@@ -92,7 +95,13 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
         )
         raise UserError(_not_found(root, namespace, requested, selection, found))
     leads = provenance(LeadsSample.spec, namespace, selection.dtype, selection.decoding)
-    return Cache(experts, open_store(store_location(root, leads)))
+    omitted = {
+        f"{store.provenance['expert']} ({store.provenance['weights']})"
+        for store in found.stores
+        if not selection.experts
+        and store.provenance["expert"] not in (*experts, LeadsSample.spec.name)
+    }
+    return Cache(experts, open_store(store_location(root, leads)), tuple(sorted(omitted)))
 
 
 def open_experts(

@@ -2,10 +2,11 @@
 
 A correction is the output that an FFN adds to the linear path of a head, or to the prior of the
 gate. With few patients, the epoch with the lowest validation loss is partly selected by noise, and
-the loss on new patients is lower if the correction is multiplied by a factor below 1. The factor is
-the mean of two estimates. The first is from the validation patients, on which the epoch was
-selected. The second is from the training patients, with corrections that are learned from the other
-half of the training patients and are therefore less accurate.
+the loss on new patients is lower if the correction is multiplied by a factor below 1. There are two
+estimates of the factor. The first is from the validation patients, on which the epoch was selected.
+The second is from the training patients, with corrections that are learned from the other half of
+the training patients and are therefore less accurate. The factor of heads is the mean of both. That
+of gates is the second, because the prior is also fitted on the validation patients.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ def fit_factors(
     data: StackedData,
     corrected_losses: CorrectedLosses,
 ) -> Float[Tensor, "repeat task"]:
-    """Compute the factor, from 0 to 1, of the corrections of each repeat and task.
+    """Compute the factor, from 0 to 1, of the heads' corrections of each repeat and task.
 
     Args:
         history: Validation losses. Epoch 0 is without a correction; losses are NaN after the last
@@ -51,7 +52,7 @@ def fit_factors(
     Returns:
         The factors.
     """
-    return (_weigh_epochs(history, data) + _weigh_factors(data, corrected_losses)) / 2
+    return (_weigh_epochs(history, data) + fit_train_factors(data, corrected_losses)) / 2
 
 
 def _weigh_epochs(
@@ -70,10 +71,18 @@ def _weigh_epochs(
     return evidence.sigmoid().float().to(data.embedding.device)
 
 
-def _weigh_factors(
+def fit_train_factors(
     data: StackedData, corrected_losses: CorrectedLosses
 ) -> Float[Tensor, "repeat task"]:
-    """Compute the mean of `FACTORS`, weighted by the likelihood of the training patients."""
+    """Compute the mean of `FACTORS`, weighted by the likelihood of the training patients.
+
+    Args:
+        data: Labels and splits.
+        corrected_losses: Losses of training records.
+
+    Returns:
+        The factors, from 0 to 1.
+    """
     factors = torch.tensor(FACTORS, device=data.embedding.device)
     fitted = []
     for index, repeat in enumerate(data.repeats):

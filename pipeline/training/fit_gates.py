@@ -10,7 +10,7 @@ from enecg.gate import MIN_PROBABILITY, Gate, Mixture, expert_weights
 from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN, StackPart
-from pipeline.training.correction import FOLDS, fit_factors, predict_other_folds
+from pipeline.training.correction import FOLDS, fit_train_factors, predict_other_folds
 from pipeline.training.first_layer import precompute_first_layer
 from pipeline.training.fitted_models import FittedModel, count_parameters
 from pipeline.training.gate_prior import fit_prior
@@ -89,7 +89,7 @@ def fit_gates(
             weights = expert_weights(logits, settings.top_k)
             return _mixture_losses(data, predictions, weights, repeats, rows, settings.mixture)
 
-        stack.scale_predictions(fit_factors(history, data, corrected_losses)[repeat_of])
+        stack.scale_predictions(fit_train_factors(data, corrected_losses)[repeat_of])
     with torch.no_grad():
         stack.prediction_bias.add_(priors[repeat_of].repeat(1, 1, config.outputs // experts))
     fits = []

@@ -140,9 +140,20 @@ def prepare_inputs(
             *labels.notes,
             *_note_unlabeled(labels),
             *describe_architectures(cache.experts, baselines),
+            *_note_omitted(cache),
         ),
         baselines,
     )
+
+
+def _note_omitted(cache: Cache) -> list[str]:
+    """Return a note if experts are omitted that have stores."""
+    if not cache.omitted:
+        return []
+    return [
+        f"Omitted {', '.join(cache.omitted)}: no store of these experts has the requested weights "
+        "and options. To use them, pass --weights, or --experts for an explanation."
+    ]
 
 
 def _select_tasks(

@@ -122,9 +122,9 @@ class TrainSettings:
     Attributes:
         tasks: Names of the paper's tasks and of custom tasks; ``all`` selects every task that has
             labels. Default: the custom tasks, or every task that has labels if there are none.
-        own_tasks: Custom tasks, ``NAME:KIND``, ``NAME:regression:UNIT`` or
-            ``NAME:binary:POSITIVE``, as parsed by `enecg.tasks.parse_task`. They are always
-            trained.
+        own_tasks: Custom tasks, ``NAME:KIND``, ``NAME:regression:UNIT``, ``NAME:binary:POSITIVE``
+            or ``NAME:multilabel:COLUMN+COLUMN``, as parsed by `enecg.tasks.parse_task`. They are
+            always trained.
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
         missing_values: Values of label columns that mean missing, ``COLUMN=VALUE`` each.
         experts: Names of the experts. Default: all experts with matching stores.

@@ -13,6 +13,8 @@ def folder(tmp_path: Path) -> Path:
         "nightly/a&b/results.html": "<p>tables</p>",
         "nightly/a&b/predictions.parquet": "ids",
         "nightly/a&b/cohorts.json": "ids",
+        "nightly/a&b/results-with-ecgs.html": "ECGs",
+        "nightly/a&b/unreadable.csv": "ids",
         "failed-records/key.csv": "record_id",
     }
     for name, text in files.items():
@@ -48,6 +50,7 @@ def test_index_links_to_pages_and_lists(client: TestClient):
     index = client.get("/", auth=ANNA).text
     assert 'href="nightly/a%26b/results.html"' in index
     assert 'href="failed-records/key.csv"' in index
+    assert "ecgs" not in index
     page = client.get("/nightly/a%26b/results.html", auth=ANNA)
     assert page.text == "<p>tables</p>"
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -58,6 +61,8 @@ def test_index_links_to_pages_and_lists(client: TestClient):
     [
         "/nightly/a&b/predictions.parquet",
         "/nightly/a&b/cohorts.json",
+        "/nightly/a&b/results-with-ecgs.html",
+        "/nightly/a&b/unreadable.csv",
         "/link.html",
         "/../secret.html",
         "/%2e%2e/secret.html",

@@ -255,7 +255,9 @@ def test_export_contains_only_known_columns(run: Path, tmp_path: Path):
     pq.write_table(extra.replace_schema_metadata({"patient": "1"}), file)
     assert run_app(enecg(), ["runs", "export", str(run), str(tmp_path / "export")]) == 0
     exported = pq.read_schema(tmp_path / "export" / "predictions.parquet")
-    assert exported.names == ["task", "method", "repeat", "truth", "predicted", "probability"]
+    assert exported.names == [
+        *("task", "method", "repeat", "label", "truth", "predicted", "probability")
+    ]
     assert not exported.metadata
 
 

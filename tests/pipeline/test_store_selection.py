@@ -50,3 +50,14 @@ def test_pooling_requested_for_one_expert_is_not_ignored(root: Path, synthetic_d
 def test_unknown_pooling_is_named(root: Path, synthetic_dir: Path):
     with pytest.raises(UserError, match="with weights random:0 and pooling median"):
         select(root, synthetic_dir, "median")
+
+
+def test_omitted_experts_are_listed_with_their_weights(root: Path, synthetic_dir: Path):
+    namespace = open_dataset(f"mimic-iv-ecg:{synthetic_dir}").namespace
+    pooling = ("dlinear@mean",)
+    with_weights = StoreSelection(weights=("random:0",), pooling=pooling)
+    assert open_cache(root, namespace, with_weights).omitted == ()
+    without = open_cache(root, namespace, StoreSelection(pooling=pooling))
+    assert (list(without.experts), without.omitted) == (["measurements"], ("dlinear (random:0)",))
+    named = StoreSelection(experts=("measurements",))
+    assert open_cache(root, namespace, named).omitted == ()
