@@ -40,18 +40,24 @@ def _resampler(time: int, steps: int) -> _Resampler:
 
     common = math.gcd(time, steps)
     up, down = steps // common, time // common
-    # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
-    matrix = resample_poly(np.eye(time), up, down, axis=1, padtype="edge").astype(np.float32)
-    before, stride, blocks = 0, time, 1
     periods = -(-BLOCK_STEPS // up)
     middle = common // periods // 2
-    columns = matrix[:, middle * periods * up : (middle + 1) * periods * up]
-    used = np.flatnonzero(columns.any(1))
-    # The filter repeats every `down` samples. In a short signal, the ends affect every block.
-    if used[0] > 0 and used[-1] < time - 1:
-        stride, blocks = periods * down, -(-common // periods)
-        before = middle * stride - int(used[0])
-        matrix = np.ascontiguousarray(columns[used[0] : used[-1] + 1])
+    before, stride, blocks = 0, periods * down, -(-common // periods)
+    # The filter reaches over 10 samples of the lower rate, and repeats every `down` samples.
+    reach = -(-10 * max(up, down) // up)
+    first, last = middle * stride - reach, (middle + 1) * stride + reach
+    # In a short signal, the ends affect every block.
+    is_short = first <= 0 or last >= time
+    if is_short:
+        first, last, stride, blocks = 0, time, time, 1
+    # padtype="edge" extends the signal by its first and last sample, which avoids ringing.
+    impulses = np.eye(last - first, time, first)
+    matrix = resample_poly(impulses, up, down, axis=1, padtype="edge").astype(np.float32)
+    if not is_short:
+        matrix = matrix[:, middle * periods * up : (middle + 1) * periods * up]
+        used = np.flatnonzero(matrix.any(1))
+        before = reach - int(used[0])
+        matrix = np.ascontiguousarray(matrix[used[0] : used[-1] + 1])
     # The cached matrix must not be an inference tensor: autograd could not use it later.
     with torch.inference_mode(mode=False):
         return _Resampler(torch.from_numpy(matrix), before, stride, blocks)
