@@ -76,7 +76,8 @@ class LeadSelection:
         """
         if self.gain.dtype == np.float32 and digital.dtype == np.int16:
             mv = digital.astype(np.float32)
-            mv -= self.zero
+            if self.zero.any():
+                mv -= self.zero
             mv /= self.gain
         else:
             with np.errstate(over="ignore", under="ignore"):
