@@ -60,10 +60,18 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
         inputs: Inputs with the tasks and labels.
 
     Raises:
-        UserError: A part has no label for a task, or the training labels have too few classes.
+        UserError: A part has no label for a task, only one training patient has one, or the
+            training labels have too few classes.
     """
     for task in inputs.tasks:
-        targets = fit_targets(task, inputs.labels.loc[cohort.train, task.column])
+        training = inputs.labels.loc[cohort.train]
+        targets = fit_targets(task, training[task.column])
+        labeled = ~np.isnan(targets.encode(training[task.column]))
+        if training["patient_id"][labeled.reshape(len(training), -1).any(1)].nunique() < 2:
+            raise UserError(
+                f"Only one training patient drawn with seed {cohort.seed} has a label for "
+                f"{task.name}; remove the task, or use more records."
+            )
         for part, ids in (("validation", cohort.validation), ("test", cohort.test)):
             if np.isnan(targets.encode(inputs.labels.loc[ids, task.column])).all():
                 raise UserError(

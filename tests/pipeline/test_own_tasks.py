@@ -152,6 +152,21 @@ def test_single_training_class_is_reported_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_of_a_single_training_patient_are_reported_before_training(
+    dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
+):
+    train = json.loads((results.folder / "cohorts.json").read_text())[0]["train"]
+    index = MimicIvEcg(dataset).index()
+    patients = pd.Series(index.patient_id, index=index.record_id)[train]
+    others = patients[patients != patients.mode()[0]].index
+    assert len(train) - len(others) > 1
+    file = pd.read_csv(labels)[["study_id"]].assign(dose=lambda rows: rows.index * 1.0)
+    file[~file["study_id"].isin(others)].to_csv(tmp_path / "dose.csv", index=False)
+    with pytest.raises(UserError, match="Only one training patient drawn with seed 0 has a label"):
+        run(dataset, store, tmp_path / "run", own_tasks=("dose:regression:mg",),
+            labels=str(tmp_path / "dose.csv"))  # fmt: skip
+
+
 def test_class_without_training_patients_is_excluded_and_reported(
     dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
 ):
