@@ -1,11 +1,12 @@
-"""Time and memory to plan an extraction of millions of records, and to count its rows.
+"""Time and memory to plan and estimate a large extraction, and to count the rows of its stores.
 
     python benchmarks/large_index.py [--records 11000000] [--folder /tmp]
 
-The data set has an index but no ECGs. Five experts and the gate's leads have one store each. The
-first plan creates the stores; the second plan opens them, like a rerun. For comparison,
-`numpy.sort` of the record ids is measured in the same run. Every step runs in a separate process,
-because its peak memory is reported. Times exclude imports and the construction of the index.
+The data set has an index of millions of records, but no ECGs. Five experts and the gate's leads
+have one store each. The first plan creates the stores; the second plan opens them, like a rerun.
+For comparison, `numpy.sort` of the record ids is measured in the same run. Every step runs in a
+separate process, so that its peak memory can be measured. The peak includes imports and the index.
+Times exclude imports, the construction of the index, and `resolve_request`.
 """
 
 import argparse
@@ -115,7 +116,11 @@ def main() -> None:
     """Run the steps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=11_000_000)
-    parser.add_argument("--folder", type=Path, help="folder for the stores; default: temporary")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="folder in which a temporary folder for the stores is created",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         reference = None
@@ -125,7 +130,7 @@ def main() -> None:
             reference = reference or cpu
             print(
                 f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU time ({cpu / reference:.1f} times "
-                f"numpy.sort), {peak:.2f} GB at most; {result}",
+                f"numpy.sort), peak memory {peak:.2f} GB; {result}",
                 flush=True,
             )
             report_ratio(name, cpu / reference, "CPU time", "numpy.sort of the ids")

@@ -6,6 +6,9 @@ Ten-second records are cut and extended to 10 s again. The benchmark measures th
 between the embeddings of the extended and the original record. Features are standardized over the
 patients, and distances are divided by the median distance between two patients. For comparison, the
 distance between two records of the same patient is printed as "another record".
+
+The column "farther than the nearest patient" is the percentage of records whose distance exceeds
+the distance between the original record and the nearest record of another patient.
 """
 
 import argparse
@@ -31,14 +34,16 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return one ECG per patient, and another ECG of those who have several.
+    """Return one ECG per patient, and a second ECG of those who have several.
+
+    Patients with an unreadable record among their first two are skipped.
 
     Args:
         dataset: The data set.
         count: Number of patients; those with several records come first.
 
     Returns:
-        The ECGs, and the other ECGs by the position of the patient.
+        The first ECG of each patient, and the second ECGs by index into the first ones.
     """
     rows: dict[int | str, list[int]] = {}
     for row, patient in enumerate(dataset.index().patient_id.tolist()):
@@ -76,7 +81,18 @@ def measure(
     second: dict[int, np.ndarray],
     seconds: list[float],
 ) -> None:
-    """Print a row per duration and rule."""
+    """Print the distances of one expert.
+
+    The first row is for another record of the same patient, if a patient has one. The other rows
+    are for the extended records, one row per duration and rule.
+
+    Args:
+        name: Name of the expert.
+        weights: Weights of the expert, such as ``random:0``.
+        ecgs: The first ECG of each patient.
+        second: Second ECGs, by index into `ecgs`.
+        seconds: Durations to which the records are cut, in s.
+    """
     expert = load_expert(name, weights)
     full = embed(expert, ecgs)
     mean, scale = full.mean(0), np.maximum(full.std(0), 1e-9)

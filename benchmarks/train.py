@@ -3,14 +3,18 @@
     python benchmarks/train.py --folder /tmp/bench                 # 10,000 records
     python benchmarks/train.py --folder /tmp/bench --records 100000 --no-experts
 
-The stores of five experts are filled with noise that has the experts' numbers of features. Heads,
+The stores of five experts and of the gate's leads are filled with noise of the real shapes. Heads,
 gate and ensembles of all five tasks are trained from the stores in three repeats, for a fixed
-number of epochs. The measured time is compared with two extrapolated times:
+number of epochs. The measured times are compared with extrapolated times:
 
 (a) the paper's procedure, which passes every batch through the experts in every epoch of every
-    task and repeat, extrapolated from the time of the experts for 64 ECGs;
-(b) the same heads as separate peft modules, one per expert, task and repeat, extrapolated from the
-    time of 20 optimizer steps of each module.
+    task and repeat. Only its forward passes are counted, extrapolated from those for 64 ECGs. The
+    total time is the reference.
+(b) the same heads as separate peft modules, one per expert, task, repeat and fold, extrapolated
+    from the time of 20 optimizer steps for each expert and task. The time of the heads alone is the
+    reference.
+
+Another row is the time of one extraction (forward passes only) and the training together.
 """
 
 import argparse
@@ -91,7 +95,9 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
-    parser.add_argument("--no-experts", action="store_true", help="skip (a)")
+    parser.add_argument(
+        "--no-experts", action="store_true", help="skip the extrapolations that run the experts"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder = options.folder / "enecg-benchmark"
@@ -125,15 +131,16 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         reading = time.perf_counter() - started
         run_repeats(cohorts, inputs, features, settings, lambda name, fits: None)
         total = time.perf_counter() - started
+        enecg = f"EnECG, batch size {batch_size}"
         procedure = f"EnECG: reading ({reading:.1f} s), heads, gate, ensembles"
-        print_row(batch_size, procedure, total, total, "EnECG")
+        print_row(batch_size, procedure, total, total, enecg)
         started = time.perf_counter()
         for name in EXPERTS:
             labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
             fit_heads(features.experts[name], labeled, settings)
         heads = time.perf_counter() - started
         separate = time_separate_heads(features.experts, options, batch_size)
-        print_row(batch_size, "heads only, including those of the folds", heads, total, "EnECG")
+        print_row(batch_size, "heads only, including those of the folds", heads, total, enecg)
         procedure = "(b) the same heads as separate peft modules, extrapolated"
         print_row(batch_size, procedure, separate, heads, "heads only")
     if not options.no_experts:
@@ -144,14 +151,15 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             "(a) the paper's procedure, extrapolated from "
             f"{per_record:.2f} s per ECG through five experts"
         )
-        print_row("-", procedure, paper, total, "EnECG")
+        print_row("-", procedure, paper, total, enecg)
         extraction = per_record * options.records
         procedure = "EnECG and one extraction, extrapolated"
-        print_row("-", procedure, extraction + total, total, "EnECG")
+        print_row("-", procedure, extraction + total, total, enecg)
         ratio = paper / (extraction + total)
         print(
-            f"\n(a) takes {ratio:.1f} times as long as one extraction and EnECG's training. If "
-            f"training took no time, it would take {passes:.0f} times as long."
+            f"\n(a) takes {ratio:.1f} times as long as one extraction and EnECG's training (batch "
+            f"size {batch_size}). If EnECG's training took no time, (a) would take {passes:.0f} "
+            "times as long as the extraction."
         )
     print(f"\nPeak memory {peak_bytes() / 1e9:.2f} GB.")
 
@@ -190,7 +198,8 @@ def time_separate_heads(
 ) -> float:
     """Estimate the seconds to train the heads one by one, including those of the folds."""
     seconds = 0.0
-    # One epoch over all training records and one over each fold.
+    # Each epoch passes over all training records once for the final heads, and once for the heads
+    # of the two folds, which are halves.
     steps = 2 * options.epochs * -(-int(0.7 * options.records) // batch_size)
     for embedding in experts.values():
         for outputs in (1, 1, 2, 2, 15):

@@ -27,7 +27,8 @@ class LabelFraction:
             task: Name of the task.
 
         Returns:
-            The score; None if the task has too few labels.
+            The score; None if the method has no score on the task, for example because the task has
+            too few labels.
         """
         for score in self.scores:
             if (score.method, score.task) == (method, task):

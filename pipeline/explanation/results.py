@@ -14,7 +14,10 @@ PR_INTERVAL = "PR interval"
 """Name of the union of the windows P and PR, from the P onset to the QRS onset."""
 
 COLUMNS = ("P", "PR", PR_INTERVAL, "QRS", "ST", "T", "rest")
-"""Columns of the tables: the windows, and the PR interval, which is the sum of P and PR."""
+"""Columns of the tables: the windows and the PR interval.
+
+The PR interval is the sum of P and PR, so the shares of all columns do not add up to 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class ExplainedRecord:
     Attributes:
         ecg: The ECG.
         class_name: The explained class; empty for a regression.
-        methods: Explanation of each expert and of the gated mixture.
+        methods: Explanation of each expert, and of the gated mixture unless there is only one
+            expert.
     """
 
     ecg: Ecg
@@ -60,7 +64,7 @@ class ExplanationResult:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The experts, and the gated mixture unless there is only one expert."""
+        """The experts, and the gated mixture unless there is only one; empty without records."""
         return tuple(self.records[0].methods) if self.records else ()
 
     @property
@@ -76,28 +80,28 @@ def add_pr_interval(by_window: Mapping[str, float]) -> dict[str, float]:
 
 
 def gradient_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
-    """Return the share of each of `COLUMNS` in the contributions of integrated gradients.
+    """Return each column's share of the absolute contributions of integrated gradients.
 
     Args:
         record: The explained record.
         method: Name of an expert or of the gated mixture.
 
     Returns:
-        Shares by column; None if the method has no gradients.
+        Shares by column, NaN if all contributions are 0; None if the method is not differentiable.
     """
     shares = record.methods[method].shares
     return None if shares is None else add_pr_interval(shares)
 
 
 def occlusion_shares(record: ExplainedRecord, method: str) -> dict[str, float] | None:
-    """Return the share of each of `COLUMNS` in the effects of occlusion.
+    """Return each column's share of the absolute effects of occlusion.
 
     Args:
         record: The explained record.
         method: Name of an expert or of the gated mixture.
 
     Returns:
-        Shares by column.
+        Shares by column, NaN if all effects are 0.
     """
     return add_pr_interval(record.methods[method].occlusion_shares)
 
@@ -117,11 +121,13 @@ def average(
 
     Args:
         records: The records.
-        values: Function of a record that returns values by name, or None if it has none.
+        values: Function that returns the values of a record by name, or None. The names are the
+            same for all records.
 
     Returns:
-        Mean and standard deviation (NaN for one record) by name, without records whose value is
-        NaN; None if no record has values.
+        Mean and sample standard deviation of the finite values, by name. The mean is NaN without
+        finite values, and the standard deviation with fewer than two. None if `values` returns None
+        for every record.
     """
     rows = [row for record in records if (row := values(record)) is not None]
     if not rows:

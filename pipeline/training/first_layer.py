@@ -30,7 +30,7 @@ def precompute_first_layer(
         first layer is not frozen.
 
     Raises:
-        UserError: The folder of temporary files has too little space; see `MappedTensor`.
+        UserError: A temporary file cannot be allocated; see `MappedTensor`.
     """
     if not (stack.config.lora and stack.config.depth):
         return lambda part, rows: None

@@ -15,20 +15,22 @@ from enecg.errors import UserError
 class MappedTensor:
     """A tensor in memory or, if it is large, in a memory-mapped temporary file.
 
-    Access to the tensor loads pages of the file into memory. `count` adds up the bytes, and drops
-    the pages from memory when the sum exceeds the limit.
+    Access to the tensor loads pages of the file into memory. `count` adds up the bytes that were
+    read or written. When the sum exceeds `max_bytes`, all pages are dropped from the memory of the
+    process.
 
     Args:
         shape: Shape of the tensor.
         dtype: Data type.
         device: Device. Only tensors on a CPU are written to a file.
-        max_bytes: Largest tensor to keep in memory.
+        max_bytes: Size of the largest tensor to keep in memory, and number of bytes that may be
+            read or written before the pages of a file are dropped.
 
     Attributes:
         tensor: The tensor. Its values are arbitrary until they are written.
 
     Raises:
-        UserError: The folder of temporary files has too little space.
+        UserError: The temporary file cannot be allocated.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class MappedTensor:
     ) -> None:
         self._max_bytes = max_bytes
         self._row_bytes = dtype.itemsize * shape[-1]
-        self._read_bytes = 0
+        self._accessed_bytes = 0
         size = dtype.itemsize * math.prod(shape)
         self._pages = None
         if device.type != "cpu" or size <= max_bytes:
@@ -52,16 +54,17 @@ class MappedTensor:
         return taken
 
     def count(self, part: Tensor) -> None:
-        """Count the bytes of a part that was read or written; drop pages above the limit."""
+        """Count the bytes of a part that was read or written; drop all pages above the limit."""
         if self._pages is None:
             return
-        # The rows of a random selection are on different pages.
+        # Add one page per row, because random rows are on different pages. This overestimates
+        # contiguous accesses.
         rows = part.numel() * part.element_size() // max(1, self._row_bytes)
-        self._read_bytes += rows * (self._row_bytes + mmap.PAGESIZE)
-        if self._read_bytes > self._max_bytes:
-            # Pages of a shared mapping stay in the file.
+        self._accessed_bytes += rows * (self._row_bytes + mmap.PAGESIZE)
+        if self._accessed_bytes > self._max_bytes:
+            # No data is lost, because the mapping is shared: changed pages remain in the file.
             self._pages.madvise(mmap.MADV_DONTNEED)
-            self._read_bytes = 0
+            self._accessed_bytes = 0
 
 
 def _map_temporary_file(size: int) -> mmap.mmap:
@@ -75,7 +78,8 @@ def _map_temporary_file(size: int) -> mmap.mmap:
                 file.truncate(size)
         except OSError as error:
             raise UserError(
-                f"{tempfile.gettempdir()} has no space for a temporary file of {size / 1e9:.1f} GB "
-                f"({error.strerror}); set TMPDIR to another folder, or raise --memory-limit."
+                f"{tempfile.gettempdir()}: cannot allocate a temporary file of {size / 1e9:.1f} GB "
+                f"({error.strerror}); set TMPDIR to a folder with enough space, or raise "
+                "--memory-limit."
             ) from error
         return mmap.mmap(file.fileno(), size)

@@ -58,7 +58,7 @@ def set_response(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200
         (b'"soon"', "is not the API of a Prefect server"),
     ],
 )
-def test_incompatible_server_is_a_user_error(
+def test_incompatible_or_foreign_server_is_a_user_error(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, message: str
 ):
     set_response(monkeypatch, body)
@@ -122,7 +122,9 @@ def test_unreachable_server_is_reported_with_the_cause():
         preflight.check_server("http://127.0.0.1:9/api")
 
 
-def test_proxy_without_its_server_is_a_user_error(server: str, monkeypatch: pytest.MonkeyPatch):
+def test_status_502_of_a_proxy_is_reported_as_an_unreachable_server(
+    server: str, monkeypatch: pytest.MonkeyPatch
+):
     set_response(monkeypatch, b"", 502)
     with pytest.raises(preflight.ServerUnreachable, match=r"\(status 502 of a proxy\)"):
         preflight.check_server(server)

@@ -1,4 +1,4 @@
-"""Text files are read and written as UTF-8, whatever the locale."""
+"""Calls of `Path` methods that open text files pass an encoding."""
 
 import ast
 from pathlib import Path
@@ -15,7 +15,11 @@ ENCODING_POSITION = {"read_text": 0, "write_text": 1, "open": 2}
 
 
 def find_calls_without_encoding(source: str) -> list[int]:
-    """Return the lines that open a text file, or may do so, without an encoding."""
+    """Return the lines with calls that open a text file without an encoding.
+
+    A call counts if it has the form ``x.read_text(...)``, ``x.write_text(...)`` or ``x.open(...)``,
+    for any expression ``x``. For ``open``, see `_is_text_mode`.
+    """
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))
@@ -29,7 +33,10 @@ def find_calls_without_encoding(source: str) -> list[int]:
 
 
 def _is_text_mode(node: ast.Call) -> bool:
-    """Return whether `path.open(mode)` opens a text file for a mode that is a constant."""
+    """Return whether a call of ``open`` has no arguments, or its first one is a text mode.
+
+    Only the constants "r", "w", "a" and "x" are recognized as text modes.
+    """
     mode = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
     return mode in {"r", "w", "a", "x"} or (not node.args and not node.keywords)
 

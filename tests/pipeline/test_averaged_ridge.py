@@ -66,7 +66,8 @@ def test_average_of_values_is_the_weighted_sum_of_regressions(monkeypatch: pytes
     )
     expected = average_by_scikit_learn(features, targets, WEIGHTS)
     difference = found[:, 0].numpy() - np.ravel(expected)
-    # Only the intercept differs: the median of the left-out errors is 0.
+    # Only the intercept differs, because it is shifted so that the median of the left-out errors
+    # is 0.
     np.testing.assert_allclose(difference, difference[0], atol=1e-9)
     assert (targets - averaged.left_out).median() == pytest.approx(0)
 

@@ -51,5 +51,5 @@ def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
-    with pytest.raises(UserError, match=r"no space for a temporary file .* set TMPDIR"):
+    with pytest.raises(UserError, match=r"cannot allocate a temporary file .* set TMPDIR"):
         MappedTensor((1000, 1000), torch.float32, CPU, 1000)

@@ -221,7 +221,7 @@ def test_links_of_files_are_followed_only_within_the_root(tmp_path: Path, linked
     assert failure.value.reason == ("missing_file" if linked == "dangling" else "unreadable")
     if linked != "dangling":
         assert f"outside the data set's folder, at {outside.parent}/ecg" in failure.value.detail
-        assert "link its folder" in failure.value.detail
+        assert "create a symbolic link to the folder" in failure.value.detail
         assert read_wfdb("linked-inside/ecg", files).any()
 
 

@@ -187,7 +187,7 @@ def test_links_inside_the_directory_and_linked_folders_are_followed(
         np.testing.assert_allclose(dataset.read(row), source.ecgs[1], atol=6e-4)
         assert dataset.read_leads(row).rate_hz == 500
     with pytest.raises(
-        UnreadableRecord, match=r"out/1.hea: path is outside the data set's folder, at .*other/1"
+        UnreadableRecord, match=r"out/1.hea: file is outside the data set's folder, at .*other/1"
     ) as failure:
         dataset.read(2)
     assert failure.value.reason == "unreadable"
