@@ -35,7 +35,6 @@ from pipeline.runs.results import PAGE_WITH_ECGS
 AUTH_VARIABLE = "ENECG_PAGES_AUTH"
 """Environment variable with the user and the password, as ``USER:PASSWORD``."""
 
-
 DEPTH = 4
 """Number of folder levels in which the index searches for pages."""
 

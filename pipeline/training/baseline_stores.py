@@ -7,7 +7,11 @@ from pathlib import Path
 from enecg.errors import UserError
 from enecg.experts import ExpertOption, list_experts
 from pipeline.extraction.request import StoreSelection, extract_command
-from pipeline.training.cache import describe_ambiguous, find_matching, stored_settings
+from pipeline.training.matching_stores import (
+    describe_ambiguous,
+    find_matching,
+    stored_settings,
+)
 from stores.embeddings import EmbeddingStore
 from stores.opening import open_stores
 

@@ -118,6 +118,7 @@ class KernelMatrices:
         data: StackedData,
         task: int,
         rows: Int[Tensor, " row"],
+        targets: Float[Tensor, "row output"],
         selected: Bool[Tensor, " row"],
     ) -> RidgeFamily:
         """Fit the kernel ridge regressions of a task.
@@ -126,16 +127,17 @@ class KernelMatrices:
         labels of the other fold.
 
         Args:
-            data: Labels and split of the records.
+            data: Split of the records.
             task: Index of the task.
             rows: Row indices of the labeled records.
+            targets: Targets of these records.
             selected: Mask of the records to predict, with all or no records of a patient.
 
         Returns:
             The regressions.
         """
         repeat = data.repeats[self.repeat]
-        patients, targets = repeat.patients[rows], encode_targets(data, self.repeat, rows, task)
+        patients = repeat.patients[rows]
         first, *by_fold = self.values(task)[:, rows][..., rows]
         in_folds = [torch.isin(rows, fold) & selected for fold in repeat.folds]
         in_no_fold = selected & ~torch.stack(in_folds).any(0)

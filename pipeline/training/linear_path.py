@@ -324,7 +324,7 @@ def _fit_tasks(
             outputs = slice(start, start := start + target.shape[1])
             families = [family.select(outputs) for family in shared]
             if kernels is not None:
-                families.append(kernels.fit(data, task, rows, selected))
+                families.append(kernels.fit(data, task, rows, target, selected))
             fits = {}
             for count in {1, len(families)}:
                 used = families[:count]

@@ -27,8 +27,9 @@ WORKING_COPIES = 6
 """Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
 embeddings, a float64 copy for ridge regressions, and intermediate results."""
 
-ENCODED_COPIES = 80
-"""The same for ridge regressions on encoded features: a float64 copy, and float32 copies in use."""
+ENCODED_COPIES = 270
+"""The same for ridge regressions on encoded features, measured where it is largest, with as many
+records as encoded features: seven float64 matrices of the products of features."""
 
 KERNEL_BYTES = 120
 """Memory for kernel ridge regressions per pair of records: three float32 kernels of each of five

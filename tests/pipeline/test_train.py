@@ -32,7 +32,7 @@ from pipeline.runs import results as runs
 from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results, train
-from pipeline.training import cache
+from pipeline.training import cache, matching_stores
 from pipeline.training.features import read_features
 from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
@@ -367,7 +367,7 @@ def test_stores_with_other_weights_or_dtype_are_not_used(
 def test_stores_of_another_decode_version_are_named(
     dataset: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cache, "DECODE_VERSION", 99)
+    monkeypatch.setattr(matching_stores, "DECODE_VERSION", 99)
     with pytest.raises(UserError, match=r"dlinear \(random:0, float16, decode_version \d+ .* 99\)"):
         run(dataset, store, tmp_path / "run")
 
