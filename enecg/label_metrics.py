@@ -1,7 +1,6 @@
 """Metrics of multilabel tasks: means over the labels for which the metric is defined.
 
-In all functions, `truth` is 1 where a record has a label, else 0. scikit-learn is imported in the
-functions, because this module is imported even if no metric is computed.
+In all functions, `truth` is 1 where a record has a label, else 0.
 """
 
 import math
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from enecg.roc import roc_area
+from enecg.rank_metrics import average_precision, roc_area
 
 
 def varying_labels(truth: Float[np.ndarray, "record label"]) -> Int[np.ndarray, " varying"]:
@@ -48,10 +47,8 @@ def auprc_of_labels(
     Returns:
         The mean over the labels with a positive and a negative record; NaN if there are none.
     """
-    import sklearn.metrics
-
     labels = varying_labels(truth)
-    return _mean_over_labels(sklearn.metrics.average_precision_score, truth, probability, labels)
+    return _mean_over_labels(average_precision, truth == 1, probability, labels)
 
 
 def f1_of_labels(

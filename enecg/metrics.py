@@ -1,4 +1,6 @@
-"""Metrics of the paper and additional ones, most of them computed with scikit-learn.
+"""Metrics of the paper and additional ones, with the definitions of scikit-learn.
+
+scikit-learn itself is not used, because its import takes a second.
 
 An undefined metric is NaN; there is no warning or exception. AUROC and AUPRC are undefined if only
 one class has a test record, and R2 is undefined if all true values are equal.
@@ -9,15 +11,14 @@ probability of each class. Metrics of multilabel tasks are in `enecg.label_metri
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from enecg.label_metrics import auprc_of_labels, f1_of_labels
-from enecg.roc import roc_area
+from enecg.rank_metrics import average_precision, roc_area
 
 BINS = 10
 """Number of probability bins of equal width for calibration; a bin includes its lower edge."""
@@ -25,13 +26,6 @@ BINS = 10
 NAN = math.nan
 """Value of undefined metrics. It is always the same object, so that tuples with it compare equal.
 """
-
-
-def _sklearn() -> Any:
-    # Imported here because every task refers to metrics, even if none is computed.
-    import sklearn.metrics
-
-    return sklearn.metrics
 
 
 def mean_absolute_error(
@@ -46,7 +40,7 @@ def mean_absolute_error(
     Returns:
         The error in the unit of the values, at least 0.
     """
-    return float(_sklearn().mean_absolute_error(truth, predicted))
+    return float(np.abs(truth - predicted).mean())
 
 
 def root_mean_squared_error(
@@ -61,7 +55,7 @@ def root_mean_squared_error(
     Returns:
         The error in the unit of the values, at least 0.
     """
-    return float(_sklearn().root_mean_squared_error(truth, predicted))
+    return math.sqrt(((truth - predicted) ** 2).mean())
 
 
 def r2(truth: Float[np.ndarray, " record"], predicted: Float[np.ndarray, " record"]) -> float:
@@ -89,9 +83,7 @@ def macro_f1(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " rec
     Returns:
         Macro-F1, 0 to 1. The F1 of a class without a correct prediction is 0.
     """
-    return float(
-        _sklearn().f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0)
-    )
+    return _mean_f1(truth, predicted, [0, 1])
 
 
 def accuracy(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " record"]) -> float:
@@ -104,7 +96,7 @@ def accuracy(truth: Int[np.ndarray, " record"], predicted: Int[np.ndarray, " rec
     Returns:
         The fraction, 0 to 1.
     """
-    return float(_sklearn().accuracy_score(truth, predicted))
+    return float((truth == predicted).mean())
 
 
 def macro_f1_of_present(
@@ -119,10 +111,17 @@ def macro_f1_of_present(
     Returns:
         Macro-F1, 0 to 1. The F1 of a class without a correct prediction is 0.
     """
-    present = np.unique(truth)
-    return float(
-        _sklearn().f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
-    )
+    return _mean_f1(truth, predicted, np.unique(truth))
+
+
+def _mean_f1(truth: np.ndarray, predicted: np.ndarray, classes: Iterable[int]) -> float:
+    """Average the F1 of the given classes; 0 for a class that is neither true nor predicted."""
+    values = []
+    for number in classes:
+        is_true, is_predicted = truth == number, predicted == number
+        total = int(is_true.sum() + is_predicted.sum())
+        values.append(2 * int((is_true & is_predicted).sum()) / total if total else 0)
+    return float(np.mean(values))
 
 
 def balanced_accuracy(
@@ -137,10 +136,8 @@ def balanced_accuracy(
     Returns:
         Balanced accuracy, 0 to 1.
     """
-    present = np.unique(truth)
-    return float(
-        _sklearn().recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
-    )
+    recalls = [(predicted[truth == number] == number).mean() for number in np.unique(truth)]
+    return float(np.mean(recalls))
 
 
 def auroc(
@@ -174,7 +171,7 @@ def auprc(
     """
     if len(np.unique(truth)) < 2:
         return NAN
-    return float(_sklearn().average_precision_score(truth, probability[:, 1]))
+    return average_precision(truth == 1, probability[:, 1])
 
 
 def macro_auroc(

@@ -6,10 +6,13 @@ records of that patient.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Draws = Float[np.ndarray, " draw"]
 """A value for each draw."""
@@ -64,7 +67,7 @@ class Resamples:
 
     def histogram(
         self, bins: int, index: Int[np.ndarray, " selected"], rows: Int[np.ndarray, " selected"]
-    ) -> csr_array | Float[np.ndarray, "bin patient"]:
+    ) -> "csr_array | Float[np.ndarray, 'bin patient']":
         """Count the selected records of each patient in each bin.
 
         Args:
@@ -81,6 +84,9 @@ class Resamples:
             cells = np.bincount(index * patients + self.patient[rows], minlength=bins * patients)
             dense: np.ndarray = cells.reshape(bins, patients).astype(np.float32)
             return dense
+        # Imported here because most commands that read results compute no metrics.
+        from scipy.sparse import csr_array
+
         ones = np.ones(len(rows), np.float32)
         return csr_array((ones, (index, self.patient[rows])), shape=(bins, patients))
 

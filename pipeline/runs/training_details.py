@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.runs.results_document import replace_nonfinite
-from pipeline.training.repeat import Repeat
+
+if TYPE_CHECKING:
+    # Plots of finished runs use this module, and do not need torch.
+    from pipeline.training.repeat import Repeat
 
 GATE_WEIGHTS = "gate_weights.parquet"
 LEARNING_CURVES = "learning_curves.json"
@@ -18,7 +21,7 @@ Curves = dict[str, dict[str, list[float]]]
 """Validation loss before training and after every epoch, by method and task."""
 
 
-def gate_weights_table(repeats: Sequence[Repeat]) -> pa.Table:
+def gate_weights_table(repeats: "Sequence[Repeat]") -> pa.Table:
     """Build the table of `gate_weights.parquet`.
 
     Args:
@@ -45,7 +48,7 @@ def gate_weights_table(repeats: Sequence[Repeat]) -> pa.Table:
     )
 
 
-def learning_curves_document(repeats: Sequence[Repeat]) -> list[Curves]:
+def learning_curves_document(repeats: "Sequence[Repeat]") -> list[Curves]:
     """Build the contents of `learning_curves.json`.
 
     Args:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from enecg import metrics
 
@@ -49,6 +50,35 @@ def test_classes_without_a_test_record_are_excluded_from_the_mean():
     probability = np.zeros((4, 5))
     probability[:2, 0] = probability[2:, 1] = 1
     assert metrics.macro_auroc(truth, probability) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_metrics_of_classes_equal_those_of_scikit_learn(classes: int):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        truth, predicted = rng.integers(0, classes, (2, int(rng.integers(1, 40)))).astype(float)
+        present = np.unique(truth)
+        average = {"average": "macro", "zero_division": 0}
+        expected = {
+            metrics.accuracy: sklearn.metrics.accuracy_score(truth, predicted),
+            metrics.macro_f1: sklearn.metrics.f1_score(truth, predicted, labels=[0, 1], **average),
+            metrics.macro_f1_of_present: sklearn.metrics.f1_score(
+                truth, predicted, labels=present, **average
+            ),
+            metrics.balanced_accuracy: sklearn.metrics.recall_score(
+                truth, predicted, labels=present, **average
+            ),
+        }
+        for metric, value in expected.items():
+            assert metric(truth, predicted) == pytest.approx(value, rel=1e-12), metric.__name__
+
+
+def test_errors_of_regressions_equal_those_of_scikit_learn():
+    truth, predicted = 1e6 + np.random.default_rng(0).normal(size=(2, 200))
+    error = sklearn.metrics.mean_absolute_error(truth, predicted)
+    assert metrics.mean_absolute_error(truth, predicted) == pytest.approx(error, rel=1e-12)
+    error = sklearn.metrics.root_mean_squared_error(truth, predicted)
+    assert metrics.root_mean_squared_error(truth, predicted) == pytest.approx(error, rel=1e-12)
 
 
 def test_r2_of_the_mean_is_zero():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from quick_runs import copy_stores
+from sklearn.decomposition import PCA
 
 from enecg.errors import UserError
 from flows.cli import enecg
@@ -13,6 +14,7 @@ from flows.run_app import run_app
 from pipeline.browse import MapOptions, plot_stores
 from pipeline.embedding_maps import neighbors
 from pipeline.embedding_maps.neighbors import find_neighbors
+from pipeline.embedding_maps.projection import project
 from pipeline.embedding_maps.sample import complete_records
 from pipeline.embedding_maps.selection import select_stores
 from pipeline.embedding_maps.similarity import linear_cka
@@ -34,6 +36,20 @@ def test_cka_is_one_after_rotation_and_zero_for_unrelated_embeddings():
     # The biased estimate is 0.8 here.
     assert abs(cka[0, 2]) < 0.1
     np.testing.assert_allclose(np.diag(cka), 1)
+
+
+def test_principal_components_equal_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    scales = 0.8 ** np.arange(60)
+    embedding = (rng.normal(size=(100, 60)) * scales).astype(np.float32)
+    embedding -= embedding.mean(0)
+    reference = PCA(2, svd_solver="full").fit(embedding)
+    positions, description = project(embedding, "pca", 0)
+    expected = reference.transform(embedding)
+    signs = np.sign((positions * expected).sum(0))
+    np.testing.assert_allclose(positions * signs, expected, atol=1e-4)
+    share = 100 * reference.explained_variance_ratio_.sum()
+    assert description == f"{share:.0f} % of the variance"
 
 
 def test_page_has_a_map_of_each_expert_and_marks_untrained_ones(

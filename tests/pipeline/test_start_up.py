@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def find_imported(modules: set[str], *steps: str) -> list[set[str]]:
 @pytest.mark.slow
 def test_training_imports_slow_libraries_only_where_it_uses_them():
     steps = ("import pipeline.train", "import pipeline.report.page")
-    assert find_imported(SLOW, *steps) == [set(), {"matplotlib", "sklearn"}]
+    assert find_imported(SLOW, *steps) == [set(), {"matplotlib"}]
 
 
 def test_definitions_of_experts_are_read_without_torch_and_scipy():
@@ -47,6 +48,19 @@ from flows.run_app import run_app
 assert run_app(enecg(), {arguments}) == 2
 """
     assert find_imported({*SLOW, "torch"}, statements) == [set()]
+
+
+def test_comparison_of_runs_does_not_import_models():
+    statements = "import pipeline.report.comparison_page, pipeline.report.page"
+    assert find_imported({*SLOW, "torch"}, statements) == [{"matplotlib"}]
+
+
+def test_map_of_embeddings_does_not_import_models(synthetic_stores: Path, tmp_path: Path):
+    statements = f"""
+from pipeline.browse import plot_stores
+plot_stores({str(synthetic_stores)!r}, {str(tmp_path / "map.html")!r})
+"""
+    assert find_imported({*SLOW, "torch"}, statements) == [{"matplotlib"}]
 
 
 def test_search_for_neighbors_does_not_import_tables_and_plots():

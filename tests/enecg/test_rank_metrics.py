@@ -1,15 +1,15 @@
-"""The area under the ROC curve."""
+"""Metrics of the order of scores equal those of scikit-learn."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from enecg.roc import roc_area
+from enecg.rank_metrics import average_precision, roc_area
 
 
 @pytest.mark.parametrize("records", [2, 3, 5, 40, 1000])
 @pytest.mark.parametrize("decimals", [0, 1, 15], ids=["equal scores", "ties", "no ties"])
-def test_area_equals_that_of_scikit_learn(records: int, decimals: int):
+def test_areas_equal_those_of_scikit_learn(records: int, decimals: int):
     for seed in range(20):
         random = np.random.default_rng(seed)
         positive = random.permutation(np.arange(records) < random.integers(1, records))
@@ -17,3 +17,5 @@ def test_area_equals_that_of_scikit_learn(records: int, decimals: int):
         assert roc_area(positive, score) == roc_auc_score(positive, score)
         single = score.astype(np.float32)
         assert roc_area(positive, single) == roc_auc_score(positive, single)
+        expected = average_precision_score(positive, score)
+        assert average_precision(positive, score) == pytest.approx(expected, rel=1e-12)
