@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from enecg.experts import get_definition
 from flows import parameters as p
 from flows.doctor.finding import Finding, Status, run_check
 from flows.output import print_text, printable
@@ -52,9 +53,15 @@ def doctor(
 
     Returns:
         The exit code: 1 if a check failed.
+
+    Raises:
+        UserError: An expert does not exist.
     """
+    names = p.split(experts)
+    for name in names:
+        get_definition(name)
     findings = []
-    for finding in check_all(dataset, store, p.split(experts)):
+    for finding in check_all(dataset, store, names):
         findings.append(finding)
         if not as_json:
             _print(finding)

@@ -11,6 +11,7 @@ from enecg.experts import get_definition
 from enecg.leads import LeadsSample
 from flows.doctor.finding import Finding, from_error
 from flows.tables import format_bytes
+from stores.creation import default_shard_rows
 from stores.errors import StoreError, VersionConflict, translate_errors
 from stores.layout import leases_folder
 from stores.lease import acquire
@@ -126,10 +127,11 @@ def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Find
     """
     features = LeadsSample.spec.embedding_size
     features += sum(get_definition(name).embedding_size for name in experts)
-    needed = records * features * FLOAT16_BYTES
+    # A shard has full size even if only some of its rows are present.
+    shard_rows = default_shard_rows(records)
+    needed = -(-records // shard_rows) * shard_rows * features * FLOAT16_BYTES
     text = (
-        f"the embeddings of {records:,} records by {len(experts)} experts have "
-        f"{format_bytes(needed)}"
+        f"the stores of {records:,} records by {len(experts)} experts have {format_bytes(needed)}"
     )
     root = locate(url)
     if not isinstance(root.root, LocalRoot):

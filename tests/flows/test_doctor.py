@@ -3,11 +3,15 @@
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import RunCommand
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from enecg.experts import get_definition
+from enecg.leads import LeadsSample
 from flows.doctor import data_checks, services, software, store_checks
 from flows.doctor.command import check_all
 from flows.doctor.finding import Check, Finding, run_check
@@ -132,6 +136,26 @@ def test_disk_space_is_compared_with_the_embeddings(tmp_path: Path):
 
     assert check(1).status == "ok"
     assert check(10**12).status == "failed"
+
+
+def test_disk_space_includes_rows_that_fill_a_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    features = get_definition("dlinear").embedding_size + LeadsSample.spec.embedding_size
+    shard = 1024 * features * np.dtype(np.float16).itemsize
+
+    def check(free: int) -> Finding:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+        return next(store_checks.check_space(str(tmp_path), 1025, ("dlinear",)))
+
+    assert check(2 * shard - 1).status == "failed"
+    assert check(2 * shard).status == "ok"
+
+
+def test_unknown_expert_is_an_error(run_enecg: RunCommand):
+    done = run_enecg("doctor", "--experts", "dlinear,foo")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Unknown expert 'foo'; available: ")
 
 
 def test_unreadable_records_and_missing_labels_are_reported(synthetic_dir: Path, tmp_path: Path):
