@@ -1,12 +1,16 @@
 """`enecg store card`: the card and Croissant metadata of a store root, to share it on a hub."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from flows.output import print_text
+
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+"""Form of the hub's license identifiers. The hub rejects cards with other texts."""
 
 
 def card(
@@ -18,7 +22,7 @@ def card(
         str,
         Parameter(
             name="--license",
-            help="License of the ECGs as an identifier of the hub, such as odbl or cc-by-4.0.",
+            help="License of the ECGs as an identifier of the hub: odbl, cc-by-4.0, other, ...",
         ),
     ],
     url: Annotated[
@@ -29,13 +33,21 @@ def card(
     """Write README.md and croissant.json into a root, to share it as a data set on a hub.
 
     Raises:
-        UserError: The root has no stores, a store cannot be opened, or a file cannot be written.
+        UserError: The license or the address is invalid, the root has no stores, a store cannot be
+            opened, or a file cannot be written.
     """
     from enecg.errors import UserError
     from pipeline.report.store_card import CARD, CROISSANT, SharedStore, build_card, build_croissant
     from stores.layout import dataset_name
     from stores.opening import count_rows, open_stores
 
+    if not _LICENSE.fullmatch(license_name):
+        raise UserError(
+            f"--license {license_name!r} is not a license identifier of the hub; pass one such as "
+            "odbl, odc-by, cc-by-4.0 or other."
+        )
+    if not url.startswith(("https://", "http://")):
+        raise UserError(f"--url {url!r} is not an address; pass one that starts with https://.")
     found = open_stores(root)
     if found.errors:
         raise UserError(f"{found.errors[0]} Repair or remove the store before sharing the root.")

@@ -46,6 +46,23 @@ def test_folder_without_stores_is_an_error(tmp_path: Path, run_enecg):
     assert "contains no stores" in done.err
 
 
+@pytest.mark.parametrize(
+    ("license_name", "url", "message"),
+    [
+        ("CC BY 4.0", URL, "--license 'CC BY 4.0' is not a license identifier of the hub"),
+        ("ODbL", URL, "--license 'ODbL' is not a license identifier of the hub"),
+        ("odbl", "lab/ecg", "--url 'lab/ecg' is not an address"),
+    ],
+)
+def test_invalid_licenses_and_addresses_are_errors(
+    license_name: str, url: str, message: str, tmp_path: Path, run_enecg
+):
+    arguments = ("--name", "x", "--license", license_name, "--url", url)
+    done = run_enecg("store", "card", tmp_path, *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
 @pytest.mark.hostile
 def test_names_in_a_card_are_text():
     hostile = "<img src=x> ![x](https://host/x)\n# a"
