@@ -39,7 +39,9 @@ def project(
             raise UserError(
                 "--method umap requires umap-learn; install it with pip install umap-learn."
             ) from error
-        return np.asarray(UMAP(random_state=seed).fit_transform(embedding)), "UMAP"
+        # With a seed, UMAP uses one thread, and warns if more are requested.
+        umap = UMAP(random_state=seed, n_jobs=1)
+        return np.asarray(umap.fit_transform(embedding)), "UMAP"
     positions, share = _principal_components(embedding, np.random.default_rng(seed))
     # The sign of a component is arbitrary.
     positions = positions * np.where(np.median(positions, axis=0) > 0, -1, 1)

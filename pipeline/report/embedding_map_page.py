@@ -14,8 +14,8 @@ from pipeline.report.formats import render_page
 from pipeline.report.svg import encode_svg
 from pipeline.report.table import Table
 
-MAX_CLASSES = 10
-"""Maximum number of values of a text label with separate colors; the most frequent ones."""
+CLASS_COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "black", "C8", "C9")
+"""Colors of the most frequent values of a text label. Without C7, which is gray like `OTHER`."""
 MISSING, OTHER = "not labeled", "other"
 
 
@@ -83,11 +83,11 @@ def _scatter(axes: Any, positions: np.ndarray, color: pd.Series | None) -> Any:
         return scatter(
             *positions[~missing].T, c=known, vmin=low, vmax=high, cmap="viridis", **style
         )
-    frequent = list(known.value_counts().index[:MAX_CLASSES])
-    for number, value in enumerate(frequent):
+    frequent = list(known.value_counts().index[: len(CLASS_COLORS)])
+    for value, class_color in zip(frequent, CLASS_COLORS, strict=False):
         chosen = (color == value).fillna(False).to_numpy(bool)
         name = f"{value:g}" if isinstance(value, float) else str(value)[:40]
-        scatter(*positions[chosen].T, color=f"C{number}", label=name, **style)
+        scatter(*positions[chosen].T, color=class_color, label=name, **style)
     other = ~missing & ~color.isin(frequent).to_numpy()
     if other.any():
         scatter(*positions[other].T, color="#777777", label=OTHER, **style)

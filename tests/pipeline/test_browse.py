@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from quick_runs import copy_stores
 from sklearn.decomposition import PCA
 
@@ -18,6 +20,7 @@ from pipeline.embedding_maps.projection import project
 from pipeline.embedding_maps.sample import complete_records
 from pipeline.embedding_maps.selection import select_stores
 from pipeline.embedding_maps.similarity import linear_cka
+from pipeline.report.embedding_map_page import EmbeddingMap, plot_maps
 from stores.reading import read_aligned
 
 
@@ -50,6 +53,26 @@ def test_principal_components_equal_those_of_scikit_learn():
     np.testing.assert_allclose(positions * signs, expected, atol=1e-4)
     share = 100 * reference.explained_variance_ratio_.sum()
     assert description == f"{share:.0f} % of the variance"
+
+
+@pytest.mark.slow
+def test_umap_is_reproducible_and_does_not_warn():
+    pytest.importorskip("umap", reason="umap-learn is missing; pip install umap-learn")
+    embedding = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    positions, description = project(embedding, "umap", 0)
+    assert (positions.shape, description) == ((40, 2), "UMAP")
+    np.testing.assert_array_equal(positions, project(embedding, "umap", 0)[0])
+
+
+def test_classes_and_the_other_class_have_different_colors():
+    color = pd.Series([f"class {number}" for number in range(12)] * 2, name="diagnosis")
+    positions = np.random.default_rng(0).normal(size=(24, 2))
+    figure = plot_maps([EmbeddingMap("dlinear", "random:0", positions, "")], color)
+    points = [artist for artist in figure.axes[0].collections if len(artist.get_offsets())]
+    colors = {to_hex(artist.get_facecolor()[0]) for artist in points}
+    assert len(colors) == len(points) == 11
+    gray = {text for text in colors if len({text[1:3], text[3:5], text[5:]}) == 1}
+    assert gray == {"#000000", "#777777"}
 
 
 def test_page_has_a_map_of_each_expert_and_marks_untrained_ones(
