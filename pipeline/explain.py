@@ -105,7 +105,7 @@ def explain(
     result = ExplanationResult(
         task=task,
         title=targets.task.title,
-        unit=targets.task.unit,
+        unit=targets.task.unit if targets.task.kind == "regression" else "probability",
         dataset=source.namespace,
         run=str(live.saved.folder),
         weights={name: weights[name] for name in live.saved.experts},

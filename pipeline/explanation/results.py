@@ -43,7 +43,7 @@ class ExplanationResult:
     Attributes:
         task: Name of the task.
         title: Title of the task.
-        unit: Unit of the outputs; empty for probabilities.
+        unit: Unit of the outputs, or ``probability``; empty for a regression without a unit.
         dataset: Namespace of the data set.
         run: Run folder.
         weights: Weights of each expert, such as ``random:0``.

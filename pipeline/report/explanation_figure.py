@@ -78,9 +78,9 @@ def contributions(explanation: Explanation, windows: WaveWindows) -> Float[np.nd
 def _title(result: ExplanationResult, record: ExplainedRecord, method: str) -> str:
     explanation = record.methods[method]
     value = (
-        f"{explanation.output:.4g} {result.unit}"
-        if result.unit
-        else f"{100 * explanation.output:.1f} % {record.class_name}"
+        f"{100 * explanation.output:.1f} % {record.class_name}"
+        if record.class_name
+        else f"{explanation.output:.4g} {result.unit}".rstrip()
     )
     kind = "integrated gradients" if explanation.attribution else "occlusion of each window"
     name = label(result, method).replace(" (", "\n(", 1)

@@ -99,9 +99,10 @@ def record_table(result: ExplanationResult) -> Table:
         result: The explanation.
 
     Returns:
-        A table of the output, its change from the baseline, and the completeness error.
+        A table of the output, its change from the baseline, and the completeness error; for a
+        classification, also of the class.
     """
-    unit = result.unit or "probability"
+    has_class = any(record.class_name for record in result.records)
     rows = []
     for record in result.records:
         for method, explanation in record.methods.items():
@@ -109,6 +110,7 @@ def record_table(result: ExplanationResult) -> Table:
             rows.append(
                 (
                     record.ecg.record_id,
+                    *([record.class_name] if has_class else []),
                     label(result, method),
                     f"{explanation.output:.4g}",
                     *(
@@ -126,7 +128,10 @@ def record_table(result: ExplanationResult) -> Table:
             f"minus the output for the baseline. Largest error: {100 * relative:.2g} % of the sum "
             "of the absolute contributions."
         ]
-    heading = ("record", "method", f"output, {unit}", "change from baseline", "completeness error")
+    heading = (
+        *("record", *(["class"] if has_class else []), "method"),
+        *(f"output, {result.unit}".rstrip(", "), "change from baseline", "completeness error"),
+    )
     return Table("Outputs", heading, tuple(rows), notes=tuple(notes))
 
 
@@ -206,7 +211,7 @@ def to_json(result: ExplanationResult) -> str:
     document: dict[str, Any] = {
         "note": NOT_A_DEVICE,
         "task": result.task,
-        "unit": result.unit or "probability",
+        "unit": result.unit,
         "dataset": result.dataset,
         "run": result.run,
         "weights": dict(result.weights),
@@ -252,10 +257,8 @@ def to_long_csv(result: ExplanationResult) -> str:
     """Format the shares as CSV, one line for each record, method and window."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    unit = result.unit or "probability"
-    writer.writerow(
-        ("record_id", "method", "weights", "window", "seconds", "share", f"occlusion_effect_{unit}")
-    )
+    effect = f"occlusion_effect_{result.unit}".rstrip("_")
+    writer.writerow(("record_id", "method", "weights", "window", "seconds", "share", effect))
     for record in result.records:
         seconds = record.ecg.windows.seconds()
         for name, method in record.methods.items():

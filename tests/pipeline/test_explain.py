@@ -20,7 +20,8 @@ from pipeline.explanation.explained_output import explained_output
 from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplanationResult
 from pipeline.prediction.live_run import load_run
-from pipeline.report.explanation_tables import largest_relative_error
+from pipeline.report.explanation_figure import plot_explanation
+from pipeline.report.explanation_tables import largest_relative_error, record_table, to_long_csv
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 from pipeline.waveforms.errors import UnreadableRecord
@@ -129,7 +130,16 @@ def test_records_that_cannot_be_explained_are_refused_with_a_reason(
     assert "**Refused records**" in printed
     assert re.search(r"\| 7 +\| unknown_record ", printed)
     assert re.search(rf"\| {unreadable} +\| \w+ +\| .*\.dat", printed)
-    assert "output, probability" in printed
+    assert re.search(r"\| record +\| class +\| method +\| output, probability ", printed)
+    assert re.search(rf"\| {readable} +\| male +\| dlinear ", printed)
+
+
+def test_regression_without_a_unit_is_not_a_probability(explained: tuple[ExplanationResult, Path]):
+    result = replace(explained[0], unit="")
+    assert record_table(result).heading[:3] == ("record", "method", "output")
+    assert to_long_csv(result).splitlines()[0].endswith(",share,occlusion_effect")
+    figure = plot_explanation(result, result.records[0])
+    assert re.search(r"\n[\d.]+; integrated gradients$", figure.texts[0].get_text())
 
 
 def is_readable(dataset: MimicIvEcg, row: int) -> bool:
