@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measurements import TOLERANCE, Marks, beats_of, match, read_marks
+from benchmarks.measurements import TOLERANCE, Marks, beats_of, count_beats, match, read_marks
 from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.experts.measurements.analysis import analyze
 from pipeline.datasets.ludb import Ludb
@@ -75,15 +75,15 @@ def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:
     """Compare the detected beats of a record with its marks."""
     reference = marks.r
     matched = match(reference, found)
-    between = (found >= reference[0]) & (found <= reference[-1])
+    _, missed, false = count_beats(reference, found)
     inside = found[(found >= reference[0] - TOLERANCE) & (found <= reference[-1] + TOLERANCE)]
     rr = np.diff(inside).mean() if len(inside) > 1 else 0.0
     nearest = np.abs(found[matched] - reference[:, None]).argmin(0)
     distances = found[matched] - reference[nearest]
     return RecordErrors(
         row,
-        len(reference) - len(matched),
-        int((between & ~np.isin(np.arange(len(found)), matched)).sum()),
+        missed,
+        false,
         MILLISECONDS * abs(rr - np.diff(reference).mean()),
         MILLISECONDS * float(np.abs(distances - np.median(distances)).max()) if matched else 0.0,
         found,

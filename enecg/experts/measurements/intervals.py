@@ -1,4 +1,4 @@
-"""Features of the intervals: durations of P, QRS and T, PR, QT and QTc."""
+"""Features of the intervals: durations of the P wave and the QRS complex, PR, QT, QTc and JT."""
 
 import numpy as np
 
