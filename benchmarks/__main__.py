@@ -53,9 +53,9 @@ QUICK: dict[str, str] = {
 
 
 def main() -> None:
-    """List the benchmarks, or run the one that the first argument names, or all."""
+    """Run the benchmark that the first argument names, or all; without arguments, list them."""
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         for name in names:
             module = ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))
             print(f"{name:<20}{(ast.get_docstring(module) or '').splitlines()[0]}")
