@@ -6,7 +6,7 @@
 All methods read the same files from the page cache. In each of `--repeats` rounds, every method
 runs for `--seconds`. The median over the rounds is reported, because timings on a shared machine
 vary. Rates are per second of CPU time and per second of wall-clock time; several threads improve
-only the latter.
+only the latter. The CPU time of processes is that of the process that receives the records.
 """
 
 import argparse
@@ -16,11 +16,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,14 @@ def measure(
         "`read_wfdb` through wfdb": lambda: measure_by_wfdb(read, records, seconds),
         "`read_wfdb`": lambda: measure_rate(read, records, seconds),
         "`read_wfdb`, 2 threads": lambda: measure_rate(read, records, seconds, threads=2),
+        "`read_wfdb`, 2 processes": lambda: measure_processes(pool, files, records, seconds),
     }
     rates: dict[str, list[Rate]] = {name: [] for name in methods}
-    for _ in range(repeats):
-        for name, method in methods.items():
-            rates[name].append(method())
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        measure_processes(pool, files, records, seconds=0)  # starts the processes
+        for _ in range(repeats):
+            for name, method in methods.items():
+                rates[name].append(method())
     return rates
 
 
@@ -133,6 +137,26 @@ def measure_rate(
         while (elapsed := time.perf_counter() - start) < seconds:
             batches = [[*islice(names, BATCH)] for _ in range(threads)]
             done += sum(pool.map(read_batch, batches)) if threads > 1 else read_batch(batches[0])
+    return Rate(done / (time.process_time() - start_cpu), done / elapsed)
+
+
+def decode_batch(files: DirectoryFiles, batch: list[str]) -> list[np.ndarray]:
+    return [read_wfdb(name, files) for name in batch]
+
+
+def measure_processes(
+    pool: ProcessPoolExecutor, files: DirectoryFiles, records: list[str], seconds: float
+) -> Rate:
+    """Decode records in processes, which send them to this process, and return the rate.
+
+    The CPU time is that of this process.
+    """
+    names = cycle(records)
+    done, start, start_cpu = 0, time.perf_counter(), time.process_time()
+    while not done or time.perf_counter() - start < seconds:
+        batches = [[*islice(names, BATCH)] for _ in range(2)]
+        done += sum(len(batch) for batch in pool.map(partial(decode_batch, files), batches))
+    elapsed = time.perf_counter() - start
     return Rate(done / (time.process_time() - start_cpu), done / elapsed)
 
 
@@ -176,6 +200,9 @@ def report(rates: dict[str, list[Rate]]) -> None:
     own = core["`read_wfdb`"]
     report_ratio("read_wfdb", astype / own, "CPU time", "numpy.fromfile, astype(float32)")
     report_ratio("read_wfdb", own / rdrecord, "rate", "wfdb.rdrecord")
+    for parallel in ("2 threads", "2 processes"):
+        ratio = elapsed[f"`read_wfdb`, {parallel}"] / elapsed["`read_wfdb`"]
+        report_ratio(parallel, ratio, "wall-clock rate", "one thread")
 
 
 if __name__ == "__main__":
