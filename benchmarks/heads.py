@@ -91,15 +91,7 @@ def main() -> None:
         limit=arguments.limit,
     )
     inputs = prepare_inputs(arguments.dataset, arguments.store, settings)
-    patients = as_ids(inputs.labels["patient_id"])
-    cohorts = [
-        draw_cohort(inputs.record_id, patients, patients=len(patients), seed=seed, ecgs="all")
-        for seed in range(arguments.repeats)
-    ]
-    inputs = replace(
-        inputs,
-        tasks=tuple(task for task in inputs.tasks if has_labels(task, cohorts, inputs)),
-    )
+    inputs, cohorts = draw_cohorts(inputs, arguments.repeats)
     features = read_features(inputs.cache, inputs.record_id, "cpu")
     values: Values = defaultdict(list)
     seconds = {}
@@ -132,6 +124,17 @@ def main() -> None:
     print("\n| method | CPU s |\n|---|--:|")
     for name, spent in seconds.items():
         print(f"| {name} | {spent:.1f} |")
+
+
+def draw_cohorts(inputs: Inputs, repeats: int) -> tuple[Inputs, list[Cohort]]:
+    """Draw the cohorts, and return the inputs with the tasks that have labels in all of them."""
+    patients = as_ids(inputs.labels["patient_id"])
+    cohorts = [
+        draw_cohort(inputs.record_id, patients, patients=len(patients), seed=seed, ecgs="all")
+        for seed in range(repeats)
+    ]
+    tasks = tuple(task for task in inputs.tasks if has_labels(task, cohorts, inputs))
+    return replace(inputs, tasks=tasks), cohorts
 
 
 def choose_embeddings(features: Features, model: str) -> dict[str, Features]:

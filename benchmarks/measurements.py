@@ -1,6 +1,6 @@
 """Accuracy and speed of the expert `measurements` on LUDB, compared with two beat detectors.
 
-    python benchmarks/measurements.py --ludb data/ludb
+    python benchmarks/measurements.py --ludb data/ludb [--ptb-xl data/ptb-xl]
 
 The cardiologists' marks are the reference. A mark in lead II counts as detected if a detected beat
 is within 150 ms (ANSI/AAMI EC57). Only the time between the first and the last mark is evaluated,
@@ -9,9 +9,13 @@ with added artifacts. A wave has one error per record: its offset from the beat 
 minus the reference offset. The reference offset is the median distance of the marks from the
 nearest detected beats, in lead II or as the median over leads. Settings were tuned on records with
 odd numbers; errors of waves are for records with even numbers. Rates are per second of CPU time.
+
+The heart rates of the first 500 records of PTB-XL are compared with its statements on the rhythm
+and with the other detectors.
 """
 
 import argparse
+import ast
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,11 +32,15 @@ from enecg.experts.measurements.analysis import Analysis, analyze
 from enecg.experts.measurements.average_beat import BEFORE
 from enecg.experts.measurements.measure import FEATURES, measure
 from pipeline.datasets.ludb import Ludb
+from pipeline.datasets.ptb_xl import PtbXl
 
 TOLERANCE = 75
 """Maximum distance of a detected beat from a mark, in samples (150 ms)."""
 WAVES = ("P onset", "P offset", "QRS onset", "QRS offset", "T end")
 BATCH = 64
+PTB_XL_RECORDS = 500
+RHYTHMS = ("SBRAD", "SR", "STACH")
+"""Statements of PTB-XL: sinus bradycardia, sinus rhythm, sinus tachycardia."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Marks:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ludb", type=Path, required=True, help="folder of LUDB 1.0.1")
+    parser.add_argument("--ptb-xl", type=Path, help="folder of PTB-XL 1.0.3")
     parser.add_argument(
         "--repeats", type=int, default=5, help="repetitions of the speed measurement"
     )
@@ -69,6 +78,8 @@ def main() -> None:
     for leads in (("II",), LEADS):
         report_waves(analysis, marks, tested, leads)
     report_p_waves(analysis, marks, tested)
+    if arguments.ptb_xl:
+        report_heart_rates(PtbXl(arguments.ptb_xl))
     report_rates(ecgs, arguments.repeats)
 
 
@@ -300,6 +311,32 @@ def report_p_waves(
     found = analysis.waves.has_p[list(rows)]
     print(f"Records with P waves: found in {found[marked].sum()} of {marked.sum()}.")
     print(f"Records without: reported in {found[~marked].sum()} of {(~marked).sum()}.\n")
+
+
+def report_heart_rates(data: PtbXl) -> None:
+    """Print the heart rates by statement on the rhythm, and the differences of other detectors."""
+    rows = range(min(PTB_XL_RECORDS, len(data.index().record_id)))
+    ecgs = np.stack([data.read(row) for row in rows])
+    names = [feature.name for feature in FEATURES]
+    heart_rate = measure(ecgs)[:, names.index("heart_rate")]
+    statements = [set(ast.literal_eval(codes)) for codes in data.labels()["scp_codes"][: len(ecgs)]]
+    print("| statement | records | lowest heart rate, 1/min | median | highest |")
+    print("|---|--:|--:|--:|--:|")
+    for rhythm in RHYTHMS:
+        own = heart_rate[[rhythm in codes for codes in statements]]
+        low, median, high = np.quantile(own, (0, 0.5, 1))
+        print(f"| {rhythm} | {len(own)} | {low:.1f} | {median:.1f} | {high:.1f} |")
+    print("\n| detector | median difference, 1/min | over 2/min, records |\n|---|--:|--:|")
+    for name, detect in (
+        ("`scipy.signal.find_peaks`, lead II", detect_by_scipy),
+        ("`wfdb.processing.xqrs_detect`, lead II", detect_by_wfdb),
+    ):
+        beats = [detect(ecg[1]) for ecg in ecgs]
+        # A record with fewer than two beats has no heart rate.
+        rates = [30_000 / np.diff(found).mean() if len(found) > 1 else np.inf for found in beats]
+        difference = np.abs(np.array(rates) - heart_rate)
+        print(f"| {name} | {np.median(difference):.2f} | {(difference > 2).sum()} |")
+    print()
 
 
 def report_rates(ecgs: np.ndarray, repeats: int) -> None:
