@@ -3,7 +3,9 @@
     python benchmarks/memory.py [--records 2000 20000 200000] [--experts dlinear]
 
 Every extraction runs in a separate process. The index repeats the files of 60 patients, so the data
-set needs little space. Embeddings are written to a temporary folder.
+set needs little space. Embeddings are written to a temporary folder. All stores have shards of
+`SHARD_ROWS` rows, one of which is in memory per store. By default, stores of few records have
+smaller shards, so that their extraction needs less memory.
 """
 
 import argparse
@@ -17,11 +19,18 @@ from benchmarks._ratios import report_ratio
 from benchmarks._repeated import RepeatedRecords
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
+from stores.creation import SHARD_ROWS
 
 
 def peak(data: Path, records: int, experts: list[str], batch: int) -> tuple[float, float]:
     """Extract all records; return the peak memory in MB and the seconds."""
-    options = ExtractOptions(weights=("random:0",), device="cpu", threads=1, batch_size=batch)
+    options = ExtractOptions(
+        weights=("random:0",),
+        device="cpu",
+        threads=1,
+        batch_size=batch,
+        shard_rows=SHARD_ROWS,
+    )
     with tempfile.TemporaryDirectory(dir=data.parent) as root:
         started = time.perf_counter()
         summary = extract(RepeatedRecords(data, records), root, experts, options=options)

@@ -18,6 +18,8 @@ from stores.location import Location
 
 CHECKSUM_BYTES = 4
 MISSING_CHUNK = 2**64 - 1
+FINITE_BLOCK_ROWS = 128
+"""Rows that `finite_rows` checks at a time, which bounds the size of temporary arrays."""
 
 
 class WrongChecksum(Exception):
@@ -139,7 +141,10 @@ def finite_rows(rows: Float[np.ndarray, "row feature"]) -> Bool[np.ndarray, " ro
     """Return a mask of the rows without NaN or infinity; faster than `np.isfinite` for float16."""
     bits = np.dtype(f"u{rows.dtype.itemsize}")
     exponent = np.array(np.inf, rows.dtype).view(bits)
-    mask: np.ndarray = (np.ascontiguousarray(rows).view(bits) & exponent != exponent).all(1)
+    mask = np.empty(len(rows), bool)
+    for start in range(0, len(rows), FINITE_BLOCK_ROWS):
+        block = np.ascontiguousarray(rows[start : start + FINITE_BLOCK_ROWS]).view(bits)
+        mask[start : start + FINITE_BLOCK_ROWS] = (block & exponent != exponent).all(1)
     return mask
 
 

@@ -88,6 +88,7 @@ def extract_range(
             _write(buffers)
             raise
         _write(buffers)
+        del buffers  # frees the memory before the next shard is read
 
 
 def _write(buffers: Sequence[ShardBuffer]) -> None:
