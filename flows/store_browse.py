@@ -81,9 +81,10 @@ def neighbors(
     labels = None
     if dataset is not None:
         from pipeline.datasets.registry import open_dataset
+        from pipeline.embedding_maps.class_names import name_classes
 
         source = open_dataset(dataset)
-        namespace, labels = source.namespace, source.labels()
+        namespace, labels = source.namespace, source.labels().apply(name_classes)
     stores = select_stores(url, namespace, p.split(experts))
     rows: list[tuple[object, ...]] = []
     for name, store in zip(store_names(stores), stores, strict=True):

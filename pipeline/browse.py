@@ -8,6 +8,7 @@ import pandas as pd
 
 from enecg.errors import UserError
 from pipeline.datasets.registry import open_dataset
+from pipeline.embedding_maps.class_names import name_classes
 from pipeline.embedding_maps.projection import Method, project
 from pipeline.embedding_maps.sample import draw_records, read_standardized
 from pipeline.embedding_maps.selection import select_stores, store_names
@@ -80,7 +81,7 @@ def plot_stores(
                 f"{source.namespace} has no label {options.color!r}; available: "
                 f"{', '.join(map(str, labels.columns))}."
             )
-        color = labels[options.color].reindex(pd.Index(record_id))
+        color = name_classes(labels[options.color].reindex(pd.Index(record_id)))
     maps, embeddings = [], []
     for number, (name, store) in enumerate(zip(store_names(stores), stores, strict=True)):
         embedding = read_standardized(store, record_id)

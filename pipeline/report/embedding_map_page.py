@@ -64,6 +64,7 @@ def plot_maps(maps: Sequence[EmbeddingMap], color: pd.Series | None) -> Figure:
     elif color is not None:
         handles, names = grid[0].get_legend_handles_labels()
         style = {"loc": "outside lower center", "fontsize": 8, "frameon": False}
+        style |= {"title": str(color.name), "title_fontsize": 8}
         figure.legend(handles, names, ncols=min(4, len(names)), markerscale=3, **style)
     return figure
 

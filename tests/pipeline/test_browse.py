@@ -15,6 +15,7 @@ from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.browse import MapOptions, plot_stores
 from pipeline.embedding_maps import neighbors
+from pipeline.embedding_maps.class_names import name_classes
 from pipeline.embedding_maps.neighbors import find_neighbors
 from pipeline.embedding_maps.projection import project
 from pipeline.embedding_maps.sample import complete_records
@@ -91,6 +92,17 @@ def test_page_has_a_map_of_each_expert_and_marks_untrained_ones(
     assert not re.search(r'(src|href)="(?!#|data:)', page)
 
 
+def test_classes_have_names_instead_of_numbers(root: Path, synthetic_dir: Path, tmp_path: Path):
+    out = tmp_path / "map.html"
+    plot_stores(root, out, dataset=f"mimic-iv-ecg:{synthetic_dir}", options=MapOptions(color="sex"))
+    texts = re.findall(r">([^<>]+)</text>", out.read_text())
+    assert {"sex", "female", "male"} <= {*texts}
+    sex = pd.Series([0.0, 1.0, None, "unknown"], name="sex", dtype=object)
+    assert name_classes(sex).fillna("").tolist() == ["female", "male", "", "unknown"]
+    age = pd.Series([0.0, 1.0], name="age")
+    assert name_classes(age) is age
+
+
 def test_page_of_all_records_does_not_mention_a_random_sample(root: Path, tmp_path: Path):
     out = tmp_path / "map.html"
     plot_stores(root, out)
@@ -130,6 +142,7 @@ def test_command_prints_neighbors_with_their_labels(
     assert head.split()[:4] == ["expert", "rank", "record", "distance"]
     assert "age" in head
     assert len(lines) == 2
+    assert all(re.search(r" (female|male) ", line) for line in lines)
 
 
 def test_command_prints_neighbors_that_the_data_set_no_longer_contains(
