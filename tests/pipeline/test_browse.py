@@ -14,7 +14,7 @@ from enecg.errors import UserError
 from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.browse import MapOptions, plot_stores
-from pipeline.embedding_maps import neighbors
+from pipeline.embedding_maps import neighbors, similarity
 from pipeline.embedding_maps.class_names import name_classes
 from pipeline.embedding_maps.neighbors import find_neighbors
 from pipeline.embedding_maps.projection import project
@@ -40,6 +40,24 @@ def test_cka_is_one_after_rotation_and_zero_for_unrelated_embeddings():
     # The biased estimate is 0.8 here.
     assert abs(cka[0, 2]) < 0.1
     np.testing.assert_allclose(np.diag(cka), 1)
+
+
+def test_cka_is_that_of_whole_gram_matrices_for_any_block_size(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(60, 4))
+    embeddings = [3 + shared @ rng.normal(size=(4, size)) for size in (5, 90)]
+    grams = [embedding @ embedding.T for embedding in embeddings]
+
+    def hsic(first: np.ndarray, second: np.ndarray) -> float:
+        """Return the estimator as in equation 5 of Song et al. (JMLR 13:1393, 2012)."""
+        first, second = first - np.diag(np.diag(first)), second - np.diag(np.diag(second))
+        product = first.sum() * second.sum() / (59 * 58) - 2 / 58 * (first @ second).sum()
+        return float((np.trace(first @ second) + product) / (60 * 57))
+
+    expected = hsic(*grams) / np.sqrt(hsic(grams[0], grams[0]) * hsic(grams[1], grams[1]))
+    assert linear_cka(embeddings)[0, 1] == pytest.approx(expected, rel=1e-4)
+    monkeypatch.setattr(similarity, "BLOCK_ROWS", 7)
+    assert linear_cka(embeddings)[1, 0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_principal_components_equal_those_of_scikit_learn():
