@@ -36,7 +36,14 @@ from pipeline.datasets.ptb_xl import PtbXl
 
 TOLERANCE = 75
 """Maximum distance of a detected beat from a mark, in samples (150 ms)."""
-WAVES = ("P onset", "P offset", "QRS onset", "QRS offset", "T end")
+WAVES = ("P onset", "P offset", "QRS onset", "QRS offset", "T onset", "T end")
+INTERVALS = {
+    "PR interval": ("P onset", "QRS onset"),
+    "QRS duration": ("QRS onset", "QRS offset"),
+    "QT interval": ("QRS onset", "T end"),
+    "T duration": ("T onset", "T end"),
+}
+"""First and last of `WAVES` of each interval."""
 BATCH = 64
 PTB_XL_RECORDS = 500
 RHYTHMS = ("SBRAD", "SR", "STACH")
@@ -104,7 +111,8 @@ def read_marks(path: Path, lead: str) -> Marks:
         p = [wave for wave in waves["p"] if previous < wave[1] < r]
         t = [wave for wave in waves["t"] if r < wave[1] < following]
         p_onset, _, p_offset = p[-1] if p else (np.nan,) * 3
-        rows.append((p_onset, p_offset, start, stop, t[0][2] if t else np.nan))
+        t_onset, _, t_end = t[0] if t else (np.nan,) * 3
+        rows.append((p_onset, p_offset, start, stop, t_onset, t_end))
     return Marks(np.array([beat[1] for beat in beats]), np.array(rows).reshape(-1, len(WAVES)))
 
 
@@ -259,8 +267,8 @@ def measured_offsets(analysis: Analysis, row: int) -> np.ndarray:
     """Return the positions of the waves in the average beat; NaN for missing waves."""
     waves = analysis.waves
     p, qrs, t = waves.p, waves.qrs, waves.t
-    found = (waves.has_p, waves.has_p, True, True, waves.has_t)
-    positions = (p.onset, p.offset, qrs.onset, qrs.offset, t.end)
+    found = (waves.has_p, waves.has_p, True, True, waves.has_t, waves.has_t)
+    positions = (p.onset, p.offset, qrs.onset, qrs.offset, t.onset, t.end)
     return np.array(
         [
             position[row] - BEFORE if flag is True or flag[row] else np.nan
@@ -286,13 +294,9 @@ def report_waves(
     print(f"| reference: {name} | records | mean ± SD, ms | median | mean absolute |")
     print("|---|--:|--:|--:|--:|")
     table = np.array(errors)
-    qt, pr, qrs = (table[:, stop] - table[:, start] for start, stop in ((2, 4), (0, 2), (2, 3)))
-    columns = {
-        **dict(zip(WAVES, table.T, strict=True)),
-        "PR interval": pr,
-        "QRS duration": qrs,
-        "QT interval": qt,
-    }
+    columns = dict(zip(WAVES, table.T, strict=True))
+    for interval, (start, stop) in INTERVALS.items():
+        columns[interval] = columns[stop] - columns[start]
     for wave, column in columns.items():
         known = column[np.isfinite(column)]
         print(

@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float32, Int
 
-from enecg.attribution.t_onset import find_t_onset
 from enecg.ecg_format import SAMPLE_RATE_HZ
 from enecg.experts.measurements.analysis import analyze
 from enecg.experts.measurements.average_beat import BEFORE, find_dominant
@@ -73,7 +72,7 @@ def find_windows(ecg: Float32[np.ndarray, "12 time"]) -> WaveWindows | None:
     shifts = np.rint(analysis.beats.position[is_dominant]).astype(int) - BEFORE
     qrs, p, t = waves.qrs, waves.p, waves.t
     has_p, has_t = bool(waves.has_p[0]), bool(waves.has_t[0])
-    t_onset = int(find_t_onset(analysis)[0])
+    t_onset = t.onset[0]
     # Later entries overwrite earlier ones.
     bounds = [
         ("ST", qrs.offset[0] + 1, t_onset, has_t),

@@ -3,12 +3,12 @@
 from enecg.experts.definition import ExpertDefinition, deferred
 from enecg.experts.preprocessing import Preprocessing
 
-FEATURES = 246
+FEATURES = 247
 """Number of measurements in `measurements.measure.FEATURES`."""
 
 MEASUREMENTS = ExpertDefinition(
     name="measurements",
-    code_version=3,
+    code_version=4,
     preprocessing=Preprocessing(),
     pooling="none",
     poolings=("none",),

@@ -1,4 +1,4 @@
-"""Features of the intervals: durations of the P wave and the QRS complex, PR, QT, QTc and JT."""
+"""Features of the intervals: durations of P, QRS and T, and PR, QT, QTc and JT."""
 
 import numpy as np
 
@@ -31,6 +31,7 @@ FEATURES = (
     Feature("jt_interval", "ms", "QRS offset to T end", 295.0, HAS_T),
     Feature("j_t_peak", "ms", "QRS offset to T peak", 215.0, HAS_T),
     Feature("t_peak_t_end", "ms", "T peak to T end", 80.0, HAS_T),
+    Feature("t_duration", "ms", "T onset to T end", 185.0, HAS_T),
     Feature(
         "t_complexity",
         "1",
@@ -73,5 +74,6 @@ def measure_intervals(waves: BeatWaves) -> Values:
         "jt_interval": ms(qrs.offset, t.end),
         "j_t_peak": ms(qrs.offset, t.peak),
         "t_peak_t_end": ms(t.peak, t.end),
+        "t_duration": ms(t.onset, t.end),
         "t_complexity": t.second,
     }

@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float32, Int
+from scipy.ndimage import uniform_filter1d
 
 MIN_CURVATURE_MV = 4.0
 """Smallest curvature of a spike: the absolute fourth difference in mV, summed over the leads. A
@@ -19,6 +20,9 @@ _LONGEST = 16
 two edges."""
 _DECAY = 5
 """Number of samples after a spike that are also replaced: 10 ms."""
+_SPAN, _MAX_SHARE = 250, 1 / 3
+"""Spikes that would replace more than this share of the 0.5 s around a sample are noise, such as
+that of a loose electrode in one lead. The samples are kept."""
 
 
 def remove_spikes(
@@ -31,6 +35,7 @@ def remove_spikes(
 
     Returns:
         The leads, and the number of spikes per record. Records without spikes are not changed.
+        Series of spikes that are too dense for pacing are counted, but kept.
     """
     curvature = np.abs(np.diff(leads, n=4, axis=-1)).sum(1)
     usual = np.sort(curvature[:, ::4], axis=1)[:, curvature.shape[1] // 8, None]
@@ -54,4 +59,8 @@ def remove_spikes(
         first, final = cleaned[row, :, position, None], cleaned[row, :, end, None]
         cleaned[row, :, position : end + 1] = first + weight * (final - first)
         count[row] += 1
+    for row in np.flatnonzero(count).tolist():
+        replaced = (cleaned[row] != leads[row]).any(0)
+        dense = uniform_filter1d(replaced.astype(np.float64), _SPAN, mode="constant") > _MAX_SHARE
+        cleaned[row][:, dense] = leads[row][:, dense]
     return cleaned, count

@@ -16,7 +16,7 @@ FEATURES = (
     Feature("noisy_leads", "1", "number of leads with more than 2.5 times the usual noise"),
     Feature("detection_contrast", "dB", "height of the QRS complexes above the median envelope"),
     Feature("limb_residual", "mV", "mean absolute I + III - II, 0 by Einthoven's law"),
-    Feature("removed_spikes", "1", "number of removed pacemaker spikes and other jumps"),
+    Feature("removed_spikes", "1", "number of pacemaker spikes and other jumps"),
     Feature("lead_weight_min", "1", "smallest weight of a lead in the detection of beats, times 8"),
 )
 

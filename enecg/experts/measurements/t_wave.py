@@ -1,4 +1,4 @@
-"""Peak and end of the T wave of average beats."""
+"""Onset, peak and end of the T wave of average beats."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ _FIRST = 30
 _DESCENT, _TRAPEZIUM = 80, 60
 """Lengths in samples of the range after the peak in which the steepest descent is searched, and of
 the range after the descent in which the end is searched: 160 and 120 ms."""
+_ASCENT = 90
+"""Longest distance of the onset from the steepest ascent in samples: 180 ms."""
 _TIMES_S = (0.12, 0.20, 0.40, 0.48, 0.56)
 _WEIGHTS = (0.4, 1.0, 1.0, 0.5, 0.2)
 """Weights of the amplitude at `_TIMES_S` after the QRS onset, interpolated in between. The times
@@ -29,12 +31,14 @@ class TWave:
     """Position of the T wave in the window of the average beats, in samples at 500 Hz.
 
     Attributes:
+        onset: Onset of the wave, which ends the ST segment.
         peak: Extremum of the last phase.
         end: End of the wave.
         found: Whether the window contains a T wave.
         second: Second singular value of the wave relative to the first, a measure of complexity.
     """
 
+    onset: Int[np.ndarray, " record"]
     peak: Int[np.ndarray, " record"]
     end: Int[np.ndarray, " record"]
     found: Bool[np.ndarray, " record"]
@@ -49,7 +53,8 @@ def find_t_wave(
     """Find the T wave in the first principal component of the leads after the QRS complex.
 
     The end is the mean of two methods: the tangent at the steepest descent, and the largest
-    trapezium (Vázquez-Seisdedos et al., BioMedical Engineering OnLine 10:43, 2011).
+    trapezium (Vázquez-Seisdedos et al., BioMedical Engineering OnLine 10:43, 2011). The onset is
+    found in the same way, mirrored in time.
 
     Args:
         leads: Average beats in mV, relative to the level before the QRS complex, and multiplied by
@@ -92,10 +97,38 @@ def find_t_wave(
     trapezium = np.where(between(steepest, limit + 1, length), area, -np.inf).argmax(1)
     fall = np.maximum(-slope[rows, steepest], 1e-9)
     tangent = (steepest + height / fall).clip(steepest, limit)
-    end = np.rint(0.5 * (trapezium + tangent)).astype(int) + 3
+    end = np.minimum(np.rint(0.5 * (trapezium + tangent)).astype(int) + 3, length - 1)
     return TWave(
+        onset=_find_onset(leads, qrs, peak, end),
         peak=peak,
-        end=np.minimum(end, length - 1),
+        end=end,
         found=(stop - start >= 30) & (end > peak),
         second=component.second,
     )
+
+
+def _find_onset(
+    leads: Float32[np.ndarray, "record lead window"],
+    qrs: QrsComplex,
+    peak: Int[np.ndarray, " record"],
+    end: Int[np.ndarray, " record"],
+) -> Int[np.ndarray, " record"]:
+    """Find the onset before the steepest ascent to the peak."""
+    rows, length = np.arange(len(leads)), leads.shape[-1]
+    start = np.maximum(np.minimum(qrs.offset + _FIRST, peak - 10), 0)
+    level = mean_between(leads, start, start + 5)
+    signal = first_component(leads - level, between(start, end, length), 11).signal
+    upright = signal * np.where(signal[rows, peak] < 0, -1, 1)[:, None]
+    slope = np.gradient(upright, axis=1)
+    ascent = between(start, peak + 1, length)
+    steepest = np.where(ascent, slope, -np.inf).argmax(1)
+    limit = np.maximum(start, steepest - _ASCENT)
+    height = upright[rows, steepest]
+    rise = np.maximum(slope[rows, steepest], 1e-9)
+    tangent = (steepest - (height - upright[rows, limit]) / rise).clip(limit, steepest)
+    area = (height[:, None] - upright) * (
+        steepest[:, None] + np.arange(length) - 2 * limit[:, None]
+    )
+    trapezium = np.where(between(limit, steepest + 1, length), area, -np.inf).argmax(1)
+    onset: np.ndarray = np.rint(0.5 * (tangent + trapezium)).astype(int)
+    return onset

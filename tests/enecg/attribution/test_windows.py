@@ -9,7 +9,6 @@ import torch
 import wfdb
 
 from enecg.attribution.occlusion import draw_lines, occlude_windows
-from enecg.attribution.t_onset import find_t_onset
 from enecg.attribution.windows import REST, WINDOWS, WaveWindows, find_windows
 from enecg.ecg_format import LEADS
 from enecg.experts.measurements.analysis import analyze
@@ -76,7 +75,7 @@ def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
     ids = dataset.index().record_id.tolist()
     rows = [row for row, record in enumerate(ids) if record % 2 == 0][::4]
     analysis = analyze(np.stack([dataset.read(row) for row in rows]))
-    found = find_t_onset(analysis) - BEFORE
+    found = analysis.waves.t.onset - BEFORE
     errors = []
     for number, row in enumerate(rows):
         beats = analysis.beats.position[analysis.beats.record == number]

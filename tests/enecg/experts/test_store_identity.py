@@ -27,7 +27,7 @@ WITHOUT_WEIGHTS = {
     "ecg-fm": "79dedb1f4e57bf99",
     "ecgfounder": "9a6c4d2aea06889d",
     "ecg-jepa": "b660c963c280bb27",
-    "measurements": "ec1b7f091619383b",
+    "measurements": "78d7407906b9e6b8",
     "leads": "d721e779dd81b81b",
 }
 """Identities with `random:0`, without the SHA-256 of the randomly initialized weights."""

@@ -94,6 +94,16 @@ def test_beats_are_found_despite_a_burst_in_one_lead():
     assert_found(ecg, tolerance=0.02)
 
 
+def test_noise_of_one_lead_is_not_removed_as_spikes():
+    ecg = make_ecg(BEATS)
+    ecg[7, 2000:3000] += np.random.default_rng(1).standard_normal(1000)
+    leads = ecg[None].astype(np.float32)
+    cleaned, count = remove_spikes(leads)
+    assert count[0] > 30
+    assert np.array_equal(cleaned[:, 0, 2100:2900], leads[:, 0, 2100:2900])
+    assert_found(ecg, tolerance=0.02)
+
+
 def test_burst_in_all_leads_between_beats_is_not_a_beat():
     ecg = make_ecg(regular(1.2))
     rng = np.random.default_rng(1)
