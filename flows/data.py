@@ -79,7 +79,6 @@ def check(
     from flows.output import log_to_stderr, print_text
     from flows.progress import progress_bar
     from pipeline.check import check_signals
-    from pipeline.datasets.base import recommended_threads
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
     from pipeline.waveforms.failures import REASONS
@@ -107,7 +106,7 @@ def check(
         report = check_signals(
             source,
             np.flatnonzero(np.isin(index.record_id, selected)),
-            threads=threads or max(recommended_threads(source), os.cpu_count() or 1),
+            threads=threads or max(getattr(source, "threads", 1), os.cpu_count() or 1),
             out=out,
             only=selected_findings,
             progress=progress,

@@ -301,15 +301,6 @@ TorchThreads = Annotated[
         ge=1,
     ),
 ]
-Readers = Annotated[
-    int | None,
-    *number(
-        "Threads of each worker that decode records; by default 1 for files on a disk and 16 for "
-        "files on a server, but on a GPU at least 4 if there are enough cores.",
-        EXECUTION,
-        ge=1,
-    ),
-]
 ExtractScheduler = Annotated[
     str | None,
     Parameter(

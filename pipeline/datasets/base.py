@@ -100,16 +100,6 @@ def decoding_of(dataset: "Dataset") -> DecodeOptions:
     return options
 
 
-def recommended_threads(dataset: "Dataset") -> int:
-    """Return the number of records that a data set recommends to read at the same time.
-
-    Args:
-        dataset: The data set; see `Dataset`.
-    """
-    threads: int = getattr(dataset, "threads", 1)
-    return threads
-
-
 class Dataset(Protocol):
     """A source of 12-lead ECGs.
 

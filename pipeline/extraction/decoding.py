@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Float32, Int
 
-from pipeline.datasets.base import Dataset, recommended_threads
+from pipeline.datasets.base import Dataset
 from pipeline.waveforms.errors import UnreadableRecord
 
 
@@ -30,21 +30,20 @@ def decode_batches(
     index_rows: Int[np.ndarray, " row"],
     rows: Int[np.ndarray, " pending"],
     batch_size: Callable[[], int],
-    threads: int | None = None,
 ) -> Iterator[list[DecodedRecord]]:
     """Decode records in batches, and prefetch the next batch while the caller processes one.
 
     Args:
-        dataset: Source of the ECGs.
+        dataset: Source of the ECGs. Its attribute ``threads`` (default 1) is the number of records
+            read concurrently.
         index_rows: For each store row, the row of the same record in the data set's index.
         rows: Store rows to decode.
         batch_size: Returns the number of records of the next batch to decode.
-        threads: Number of records decoded at the same time. None uses `recommended_threads`.
 
     Yields:
         Lists of records, in the order of `rows`.
     """
-    threads = threads or recommended_threads(dataset)
+    threads = getattr(dataset, "threads", 1)
     remaining = iter(rows.tolist())
 
     def decode(part: list[int]) -> list[DecodedRecord]:

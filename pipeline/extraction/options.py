@@ -37,9 +37,6 @@ class ExtractOptions:
             `device`, or all GPUs if `device` is ``auto``.
         threads: Number of torch threads per worker, 1 or more. None uses the cores that other
             processes leave free.
-        readers: Number of threads per worker that decode records, 1 or more. None uses the
-            recommendation of the data set, and on a GPU more if there are cores for it; see
-            `pipeline.extraction.threads.choose_readers`.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
         batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes
@@ -63,7 +60,6 @@ class ExtractOptions:
     workers: int | None = None
     devices: tuple[str, ...] = ()
     threads: int | None = None
-    readers: int | None = None
     scheduler: str | None = None
     batch_size: int | None = None
     limit: int | None = None
@@ -80,8 +76,6 @@ class ExtractOptions:
             raise UserError(f"The number of workers is {self.workers}; it must be 1 or more.")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"The number of threads is {self.threads}; it must be 1 or more.")
-        if self.readers is not None and self.readers < 1:
-            raise UserError(f"The number of readers is {self.readers}; it must be 1 or more.")
         if self.scheduler is not None and (self.workers is not None or self.devices):
             raise UserError(
                 "--workers and --devices start processes on this machine, but --scheduler uses "

@@ -8,14 +8,12 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
-from pipeline.datasets.base import recommended_threads
 from pipeline.extraction.batch_size import BatchSize
 from pipeline.extraction.decoding import DecodedRecord, decode_batches
 from pipeline.extraction.memory import keep_freed_memory
 from pipeline.extraction.plan import ExtractionPlan, ShardRange
 from pipeline.extraction.shard_buffer import ShardBuffer
 from pipeline.extraction.summary import ExtractionSummary
-from pipeline.extraction.threads import choose_readers
 from pipeline.waveforms.errors import UnreadableRecord
 from stores.errors import StoreError
 
@@ -56,9 +54,7 @@ def extract_range(
     pending = np.logical_or.reduce([store.pending(span) for store in plan.stores])
     done = total - int(pending.sum())
     options = plan.request.options
-    dataset, device = plan.request.dataset, plan.request.device
-    readers = choose_readers(options.readers, recommended_threads(dataset), device)
-    batch_size = BatchSize(options.batch_size, device)
+    batch_size = BatchSize(options.batch_size, plan.request.device)
     for shard in range(shards.first, shards.last):
         buffers = [ShardBuffer(planned, shard, summary) for planned in plan.stores]
         missing = np.logical_or.reduce([buffer.missing for buffer in buffers])
@@ -68,10 +64,10 @@ def extract_range(
         flushed = time.monotonic()
         try:
             for batch in decode_batches(
-                dataset, plan.index_rows, rows, lambda: batch_size.size, readers
+                plan.request.dataset, plan.index_rows, rows, lambda: batch_size.size
             ):
                 started = time.monotonic()
-                _embed_batch(buffers, batch, device, batch_size)
+                _embed_batch(buffers, batch, plan.request.device, batch_size)
                 batch_size.update(len(batch), time.monotonic() - started)
                 done += len(batch)
                 if progress is not None:

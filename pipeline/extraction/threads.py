@@ -1,4 +1,4 @@
-"""Numbers of CPU threads: for an operation of torch, and for decoding records."""
+"""The number of CPU threads that torch uses for one operation."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,6 @@ import torch
 
 SAMPLE_SECONDS = 0.5
 """Time over which the use of the cores is measured."""
-
-GPU_READERS = 4
-"""Default number of decoding threads for a GPU. A core decodes more than 1,500 records per second,
-and on a GPU the fastest experts may embed more."""
 
 
 def choose_threads(requested: int | None, workers: int = 1) -> int:
@@ -39,27 +35,6 @@ def choose_threads(requested: int | None, workers: int = 1) -> int:
     used = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
     free = round(sum(1 - float(used[core]) / 100 for core in cores))
     return max(1, min(maximum, free // workers))
-
-
-def choose_readers(requested: int | None, recommended: int, device: str) -> int:
-    """Choose the number of threads of a worker that decode records.
-
-    Args:
-        requested: The number; None chooses it.
-        recommended: Number that the data set recommends: 1 for files on a disk, more for files that
-            are transferred over a network.
-        device: Torch device of the worker. A CPU is used by the experts, so that more threads than
-            recommended would not be faster there.
-
-    Returns:
-        The number, at least 1.
-    """
-    if requested is not None:
-        return requested
-    if torch.device(device).type == "cpu":
-        return recommended
-    cores = len(_available_cores()) // max(1, torch.cuda.device_count())
-    return max(recommended, min(GPU_READERS, cores))
 
 
 def _available_cores() -> list[int]:

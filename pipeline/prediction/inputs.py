@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from enecg.errors import UserError
-from pipeline.datasets.base import Dataset, recommended_threads
+from pipeline.datasets.base import Dataset
 from pipeline.datasets.id_columns import HEADER_SUFFIX, match_ids
 from pipeline.datasets.selection import select_records
 from pipeline.datasets.wfdb_listing import find_records
@@ -147,7 +147,8 @@ class DatasetRecords:
     @property
     def threads(self) -> int:
         """Recommended number of records to read concurrently."""
-        return recommended_threads(self.dataset)
+        threads: int = getattr(self.dataset, "threads", 1)
+        return threads
 
     def read(self, position: int) -> DecodedEcg:
         """Read a record; see `EcgSource.read`."""

@@ -1,14 +1,9 @@
-"""The numbers of threads of an extraction depend on the cores, the data set and the device."""
+"""The number of torch threads of an extraction depends on the cores in use."""
 
-from threading import Barrier
-
-import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets.base import recommended_threads
-from pipeline.extraction.decoding import decode_batches
-from pipeline.extraction.threads import choose_readers, choose_threads, use_threads
+from pipeline.extraction.threads import choose_threads, use_threads
 
 
 @pytest.mark.parametrize(
@@ -47,47 +42,3 @@ def test_number_of_threads_is_restored():
     with use_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(
-    ("device", "recommended", "cores", "gpus", "expected"),
-    [
-        ("cpu", 1, 8, 0, 1),
-        ("cpu", 16, 8, 0, 16),
-        ("cuda:0", 1, 16, 1, 4),
-        ("cuda:1", 1, 16, 8, 2),
-        ("cuda:0", 1, 4, 8, 1),
-        ("cuda:0", 16, 16, 1, 16),
-    ],
-)
-def test_readers_use_the_cores_of_a_machine_with_gpus(
-    device: str,
-    recommended: int,
-    cores: int,
-    gpus: int,
-    expected: int,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert choose_readers(None, recommended, device) == expected
-    assert choose_readers(3, recommended, device) == 3
-
-
-def test_records_are_decoded_by_the_requested_number_of_threads_and_in_order():
-    class Blocking:
-        """Data set whose records can only be read three at a time."""
-
-        threads = 1
-        barrier = Barrier(3)
-
-        def read(self, row: int) -> np.ndarray:
-            self.barrier.wait(timeout=60)
-            return np.full((12, 5000), row, np.float32)
-
-    rows = np.arange(12)
-    batches = decode_batches(Blocking(), rows[::-1], rows, lambda: 6, threads=3)  # type: ignore[arg-type]
-    decoded = [record for batch in batches for record in batch]
-    assert [record.row for record in decoded] == rows.tolist()
-    assert [record.ecg[0, 0] for record in decoded] == rows[::-1].tolist()  # type: ignore[index]
-    assert recommended_threads(Blocking()) == 1  # type: ignore[arg-type]
