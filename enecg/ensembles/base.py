@@ -41,7 +41,7 @@ class EnsembleOutput:
     """The predictions of an ensemble on all records.
 
     Attributes:
-        prediction: Standardized values or class probabilities.
+        prediction: Standardized values, or probabilities of classes or labels.
         weights: Expert weights of each record, which sum to 1; None for an ensemble without
             weights.
     """

@@ -1,4 +1,4 @@
-"""Checkpoint files: the format by content, and reading without executing code."""
+"""Checkpoint files: detection of the format from the content, reading without executing code."""
 
 import pickle
 import re
@@ -79,8 +79,8 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
         if _TORCH_MAGIC in head[:32]:
             return "torch"
         raise UserError(
-            f"{path} is a Python pickle that torch.save did not write, and would execute code "
-            "when loaded; save the state_dict as safetensors."
+            f"{path} is a bare Python pickle, which may execute code when loaded; save the "
+            "state_dict as safetensors."
         )
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"<"):
@@ -104,7 +104,7 @@ def _check_zip(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        # torch.save does not compress; a small file could take up all memory.
+        # torch.save does not compress. A small compressed file could expand to fill the memory.
         compressed = [part for part in archive.infolist() if part.compress_type]
     parts = {name.partition("/")[2] for name in names} | set(names)
     if "constants.pkl" in parts:
@@ -121,7 +121,8 @@ def _check_zip(path: Path) -> None:
         )
     if compressed:
         raise UserError(
-            f"{path} is a compressed zip archive, which torch.save does not write; {_UNPACK}."
+            f"{path} is a compressed zip archive, which torch.save does not write; download the "
+            "original file, or repack it without compression."
         )
 
 
@@ -138,7 +139,7 @@ def read_torch_file(path: Path, *, remedy: str) -> Any:
         The contents, tensors on the CPU.
 
     Raises:
-        UserError: The file is damaged, or would execute code.
+        UserError: The file is damaged, or contains objects that may execute code when loaded.
     """
     try:
         # An open file, because torch.load selects the format by the extension of a path.
@@ -151,8 +152,8 @@ def read_torch_file(path: Path, *, remedy: str) -> Any:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         of_type = f" (of type {found[1]})" if found else ""
         raise UserError(
-            f"{path} contains objects other than tensors{of_type} and would execute code when "
-            f"loaded; {remedy}."
+            f"{path} contains objects other than tensors{of_type}, which may execute code when "
+            f"loaded, or is damaged; {remedy}."
         ) from error
     except Exception as error:  # torch raises many exception types for damaged files
         reason = (str(error).splitlines() or [""])[0].rstrip(".")

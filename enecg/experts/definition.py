@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpertDefinition:
-    """An expert without weights, as registered.
+    """A registered expert, before its weights are loaded.
 
     Attributes:
         name: Name of the expert in the registry.
@@ -41,8 +41,8 @@ class ExpertDefinition:
         published: Checkpoint published by the authors, on the hub or on another page, or None.
         embedding_size: Features per record with the published architecture and default pooling.
         parameters: Number of parameters of the published architecture.
-        build: Function of the definition, the weights and a pooling that returns the expert on
-            the CPU: `build(definition, weights, pooling, **settings)`.
+        build: Function that takes the definition, the weights and a pooling, and returns the
+            expert on the CPU: `build(definition, weights, pooling, **settings)`.
         poolings: Supported poolings, all of `POOLED_SIZES` by default.
         settings: Hyperparameters that the tensors of a checkpoint do not determine. Those that the
             user sets are passed to `build` as further keyword arguments.

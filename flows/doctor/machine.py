@@ -56,7 +56,9 @@ def check_cpu() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     text = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
     if memory.available < MIN_MEMORY_BYTES:
-        remedy = "stop other processes, or use smaller experts and --memory-limit"
+        remedy = (
+            "stop other processes, or use smaller experts, and a lower --memory-limit for training"
+        )
         yield Finding("memory", "warning", text, remedy)
     else:
         yield Finding("memory", "ok", text)

@@ -31,7 +31,7 @@ def _change_shape(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str
 
 def _add_object(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
     torch.save({**tensors, "trained_by": CustomObject()}, path)
-    return "would execute code when loaded"
+    return "may execute code when loaded"
 
 
 def _truncate(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:

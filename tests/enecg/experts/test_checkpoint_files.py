@@ -161,7 +161,7 @@ OTHER_FORMATS: dict[str, tuple[Callable[[Path], object], str]] = {
     "npz": (_write_array(np.savez), r"is a NumPy archive \(npz\); export"),
     "plain pickle": (
         _write(pickle.dumps({"bias": [1.0]})),
-        "is a Python pickle that torch.save did not write",
+        "is a bare Python pickle",
     ),
     "TorchScript": (
         lambda path: torch.jit.save(torch.jit.script(nn.Linear(3, 2)), path),
