@@ -1,10 +1,11 @@
 """Synthetic and real data sets, and a local S3 server."""
 
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import shape_checks
@@ -112,6 +113,7 @@ def s3_server() -> Iterator[str]:
     # Imported here because most tests do not use S3.
     import boto3
     from moto import backends
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
     server = None
@@ -120,6 +122,15 @@ def s3_server() -> Iterator[str]:
         # moto lists its package's folders for each request, which takes a third of its time.
         modules = list(backends.list_of_moto_modules())
         backends.list_of_moto_modules = lambda: iter(modules)
+        # moto checks `If-None-Match` and `If-Match` before it puts the object, so that two threads
+        # may both succeed. On S3, conditional puts are atomic.
+        lock, put_object = threading.Lock(), S3Response.put_object
+
+        def put_atomically(self: S3Response) -> Any:
+            with lock:
+                return put_object(self)
+
+        S3Response.put_object = put_atomically  # type: ignore[method-assign]
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()
