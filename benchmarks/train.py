@@ -31,8 +31,9 @@ import torch
 from benchmarks._memory import peak_bytes
 from benchmarks._ratios import report_ratio
 from enecg.experts import get_definition, load_expert
-from enecg.heads import TaskHeads, with_lora
+from enecg.heads import TaskHeads
 from enecg.leads import LeadsSample
+from enecg.lora import with_lora
 from enecg.tasks import TASKS
 from pipeline.datasets.base import RecordIndex
 from pipeline.training.cache import Cache

@@ -1,12 +1,9 @@
 """Heads on frozen experts: one FFN per task, adapted by LoRA.
 
 In `y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935), the hidden layers of the FFN keep their
-initial weights `W0`, and only a low-rank update `BA` is trained (`W0 + BA`). The output layer is
-trained without LoRA. Run folders contain the state of these modules; `stacked.py` trains many of
-them in one pass.
+initial weights `W0`, and only a low-rank update `BA` is trained (`W0 + BA`); see `lora.py`. The
+output layer is trained without LoRA. `stacked.py` trains many FFNs in one pass.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,14 +11,6 @@ from torch import Tensor, nn
 
 from enecg.laplace_kernel import KernelPath
 from enecg.quantile_bins import QuantileBins, encoded_size
-
-if TYPE_CHECKING:
-    # peft imports transformers, which takes seconds.
-    from peft import PeftModel
-
-HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
-"""Regular expression for the names of the layers that LoRA adapts (peft's `target_modules`)."""
-
 
 LINEAR_DEVIATIONS = 3.0
 """Absolute value above which `compress_outliers` compresses standardized features."""
@@ -107,11 +96,16 @@ class FFN(nn.Module):
         super().__init__()
         self.linear = nn.Linear(linear_features, outputs) if linear_features else None
         if depth:
-            self.hidden = nn.Linear(features, hidden)
+            self.hidden: nn.Module = nn.Linear(features, hidden)
         self.more = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(depth - 1)])
         self.dropout = nn.Dropout(dropout)
         self.prediction = nn.Linear(hidden if depth else features, outputs)
         self.depth = depth
+
+    @property
+    def hidden_layers(self) -> list[nn.Module]:
+        """The hidden layers in order, `torch.nn.Linear` or `LoraLinear`."""
+        return [self.hidden, *self.more] if self.depth else []
 
     def forward(
         self,
@@ -128,19 +122,12 @@ class FFN(nn.Module):
             The outputs.
         """
         states = features
-        for layer in [self.hidden, *self.more] if self.depth else []:
+        for layer in self.hidden_layers:
             states = self.dropout(nn.functional.gelu(layer(states)))
         result: Tensor = self.prediction(states)
         if self.linear is not None:
             result = result + self.linear(features if encoded is None else encoded)
         return result
-
-
-def base_ffn(module: nn.Module) -> FFN:
-    """Return the `FFN` of a module: the module itself, or the one that `with_lora` wrapped."""
-    ffn = module if isinstance(module, FFN) else module.get_base_model()  # type: ignore[operator]
-    assert isinstance(ffn, FFN)
-    return ffn
 
 
 class TaskHeads(nn.Module):
@@ -192,17 +179,6 @@ class TaskHeads(nn.Module):
             for ffn in self.ffn.values():
                 ffn.hidden = first.hidden
 
-    def adapt(self, *, rank: int, alpha: float, dropout: float) -> None:
-        """Add LoRA to the hidden layers of each task's FFN; see `with_lora`.
-
-        Args:
-            rank: Rank of the LoRA updates.
-            alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
-            dropout: Dropout probability on the input of the update.
-        """
-        for task, ffn in self.ffn.items():
-            self.ffn[task] = with_lora(ffn, rank=rank, alpha=alpha, dropout=dropout)
-
     def forward(
         self, embedding: Float[Tensor, "batch feature"]
     ) -> dict[str, Float[Tensor, "batch output"]]:
@@ -214,27 +190,3 @@ class TaskHeads(nn.Module):
             return outputs
         kernel = self.kernel(features)
         return {task: output + kernel[task] for task, output in outputs.items()}
-
-
-def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":
-    """Add LoRA to the hidden layers of a module; `prediction` layers are trained without LoRA.
-
-    Args:
-        module: An `FFN`, or a module that contains `FFN` modules.
-        rank: Rank of the LoRA updates.
-        alpha: LoRA scaling; the update is multiplied by `alpha / rank`.
-        dropout: Dropout probability on the input of the update.
-
-    Returns:
-        The peft model. All other parameters are frozen.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=HIDDEN_LAYERS,
-        modules_to_save=["prediction"],
-    )
-    return get_peft_model(module, config)

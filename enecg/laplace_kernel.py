@@ -17,7 +17,7 @@ MAX_RECORDS = 2048
 MAX_DIFFERENCES = 1e9
 """Maximum number of absolute differences of features in a kernel matrix; see `can_use_kernel`."""
 
-CHUNK_VALUES = 250_000
+CHUNK_VALUES = 60_000
 """Maximum number of differences in memory at a time, unless one record has more. They fit into the
 cache of a CPU."""
 
@@ -46,7 +46,7 @@ def laplace_kernels(
     """
     size = max(1, CHUNK_VALUES // landmarks.numel())
     # One matrix product for all kernels, because the differences take longer than the product.
-    distances = [(part.unsqueeze(1) - landmarks).abs() @ rates.T for part in features.split(size)]
+    distances = [(part.unsqueeze(1) - landmarks).abs_() @ rates.T for part in features.split(size)]
     return torch.cat(distances).neg().exp().movedim(-1, 0)
 
 

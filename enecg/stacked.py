@@ -9,7 +9,7 @@ compute the same outputs. Run folders contain the state of these modules.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enecg.heads import FFN, base_ffn
+from enecg.heads import FFN
+from enecg.lora import LoraLinear
 
 
 @dataclass(frozen=True)
@@ -210,31 +211,40 @@ class StackedFFN(nn.Module):
         )
         return states * (kept / (1 - probability))
 
-    def copy_to(self, group: int, ffns: Sequence[nn.Module]) -> None:
+    def copy_to(self, group: int, ffns: Iterable[nn.Module]) -> None:
         """Copy the parameters of a group to separate `FFN` modules.
+
+        With `config.lora`, their hidden layers become `LoraLinear`.
 
         Args:
             group: Index of the group.
-            ffns: One `FFN` per task, wrapped by peft if `config.lora` is true; modified in place.
+            ffns: One `FFN` per task, modified in place.
         """
         with torch.no_grad():
-            for task, adapted in enumerate(ffns):
-                ffn = base_ffn(adapted)
-                layers = [ffn.hidden, *ffn.more] if ffn.depth else []
-                for depth, layer in enumerate(layers):
+            for task, ffn in enumerate(ffns):
+                assert isinstance(ffn, FFN)
+                outputs = ffn.prediction.out_features
+                ffn.prediction.weight.copy_(self.prediction_weight[group, task, :outputs])
+                ffn.prediction.bias.copy_(self.prediction_bias[group, task, :outputs])
+                if self.config.lora:
+                    ffn.requires_grad_(False)
+                    ffn.prediction.requires_grad_(True)
+                for depth, layer in enumerate(_linear_layers(ffn)):
                     shared = min(task, self.weight[depth].shape[1] - 1)
-                    plain = layer.base_layer if self.config.lora else layer
-                    plain.weight.copy_(self.weight[depth][group, shared])
-                    plain.bias.copy_(self.bias[depth][group, shared])
+                    layer.weight.copy_(self.weight[depth][group, shared])
+                    layer.bias.copy_(self.bias[depth][group, shared])
                     if self.config.lora:
-                        layer.lora_A["default"].weight.copy_(self.lora_a[depth][group, task])
-                        layer.lora_B["default"].weight.copy_(self.lora_b[depth][group, task])
-                last = ffn.prediction
-                if not isinstance(last, nn.Linear):
-                    last = last.modules_to_save["default"]
-                outputs = last.out_features
-                last.weight.copy_(self.prediction_weight[group, task, :outputs])
-                last.bias.copy_(self.prediction_bias[group, task, :outputs])
+                        a, b = self.lora_a[depth][group, task], self.lora_b[depth][group, task]
+                        adapted = LoraLinear(layer, a.clone(), b.clone(), self.config.alpha)
+                        if depth:
+                            ffn.more[depth - 1] = adapted
+                        else:
+                            ffn.hidden = adapted
+
+
+def _linear_layers(ffn: FFN) -> list[nn.Linear]:
+    """Return the hidden layers of an FFN without LoRA updates."""
+    return [layer for layer in ffn.hidden_layers if isinstance(layer, nn.Linear)]
 
 
 def _multiply(
@@ -261,7 +271,7 @@ def _initialize(config: StackConfig, tasks: int, seed: int) -> dict[str, Tensor]
     if config.zero_prediction:
         parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
     for depth in range(config.depth):
-        layers = [[ffn.hidden, *ffn.more][depth] for ffn in ffns]
+        layers = [_linear_layers(ffn)[depth] for ffn in ffns]
         kept = layers[:1] if config.shared else layers
         parameters[f"weight.{depth}"] = torch.stack([layer.weight.data for layer in kept])
         parameters[f"bias.{depth}"] = torch.stack([layer.bias.data for layer in kept])
@@ -280,7 +290,7 @@ def _initialize_ffn(config: StackConfig, generator: torch.Generator) -> FFN:
     # The parameters that the constructor draws from torch's global generator are replaced, because
     # other threads share that generator.
     ffn = FFN(config.features, config.hidden, config.outputs, config.dropout, config.depth)
-    for layer in [*([ffn.hidden] if config.depth else []), *ffn.more, ffn.prediction]:
+    for layer in [*_linear_layers(ffn), ffn.prediction]:
         nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
         bound = 1 / math.sqrt(layer.in_features)
         nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

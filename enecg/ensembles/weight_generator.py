@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from enecg.adamw import AdamWParameter, update
 from enecg.ensembles.base import (
     EnsembleOutput,
     HeadOutputs,
@@ -76,7 +77,8 @@ class WeightGenerator:
         validation: Int[Tensor, " validation"],
     ) -> FFN:
         network = self._build(inputs.shape[1], len(heads.outputs)).to(inputs.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, fused=True)
+        parameters = list(network.parameters())
+        states = [AdamWParameter(parameter) for parameter in parameters]
 
         def mixture_loss(rows: Tensor) -> Tensor:
             mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
@@ -86,9 +88,8 @@ class WeightGenerator:
         for epoch in range(self.epochs + 1):
             if epoch:
                 network.train()
-                optimizer.zero_grad()
-                mixture_loss(train).backward()
-                optimizer.step()
+                gradients = torch.autograd.grad(mixture_loss(train), parameters)
+                update(states, gradients, self.learning_rate)
             network.eval()
             with torch.inference_mode():
                 loss = float(mixture_loss(validation))

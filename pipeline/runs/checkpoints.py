@@ -6,21 +6,21 @@ in `base.safetensors`. The folder of a gate contains `base.safetensors` and one 
 tasks.
 """
 
+import json
+from copy import deepcopy
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from enecg.gate import Gate
-from enecg.heads import FFN, HIDDEN_LAYERS, TaskHeads, with_lora
+from enecg.heads import TaskHeads
+from enecg.lora import HIDDEN_LAYERS, LoraLinear, with_lora
 from enecg.one_expert import OneExpert
 from pipeline.runs.run_documents import read_document
-
-if TYPE_CHECKING:
-    # peft imports transformers, which takes seconds.
-    from peft import PeftModel
 
 BASE = "base.safetensors"
 ADAPTER = "adapter_config.json"
@@ -29,10 +29,10 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _MAX_RANK = 4096
 """Maximum LoRA rank of a loaded adapter."""
 
-_TRAINABLE = ("lora_", ".modules_to_save.")
-"""Substrings of the names of tensors that belong to an adapter."""
-_PEFT_NAME_PARTS = ("base_model.model.", ".base_layer", ".original_module")
-"""Substrings that peft inserts into the names of wrapped tensors."""
+_PEFT_PREFIX = "base_model.model."
+"""First part of the names of all tensors in peft's format."""
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def save_heads(heads: TaskHeads, folder: Path) -> None:
@@ -43,11 +43,10 @@ def save_heads(heads: TaskHeads, folder: Path) -> None:
         folder: New folder; must not exist.
     """
     folder.mkdir(parents=True)
-    base = _frozen_tensors(heads)
+    base = _base_tensors(heads)
     for task, ffn in heads.ffn.items():
-        if not isinstance(ffn, FFN):
-            _save_adapter(cast("PeftModel", ffn), folder / task)
-            # The adapter contains the trained output layer, so do not save the initial one.
+        if _lora_layers(ffn):
+            _save_adapter(ffn, folder / task)
             base = {name: base[name] for name in base if ".prediction." not in name}
         if heads.shared:
             base = {name.replace(f"ffn.{task}.hidden", "hidden"): base[name] for name in base}
@@ -99,7 +98,9 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
             names = ", ".join([*missing, *unexpected])
             raise KeyError(f"{folder / BASE}: missing or unexpected tensors: {names}")
         for task in outputs if adapted else ():
-            heads.ffn[task] = _load_adapter(heads.ffn[task], folder / task)
+            # The update of a task is merged into its own copy of a shared hidden layer.
+            ffn = deepcopy(heads.ffn[task]) if shared else heads.ffn[task]
+            heads.ffn[task] = _load_adapter(ffn, folder / task)
     return heads.eval()
 
 
@@ -135,12 +136,12 @@ def save_gate(gate: nn.Module, folder: Path) -> None:
     if isinstance(gate, OneExpert):
         return
     folder.mkdir(parents=True)
-    if not isinstance(gate, Gate):
-        _save_adapter(cast("PeftModel", gate), folder)
-    save_file(_frozen_tensors(gate), folder / BASE)
+    if _lora_layers(gate):
+        _save_adapter(gate, folder)
+    save_file(_base_tensors(gate), folder / BASE)
 
 
-def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "PeftModel":
+def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> Gate:
     """Load a gate.
 
     Args:
@@ -174,20 +175,23 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> "Peft
             spectrum="window" in base,
         )
         gate.load_state_dict(base)
-        adapted = _load_adapter(gate, folder)
-    adapted.eval()
-    return adapted
+        gate = _load_adapter(gate, folder)
+    return gate.eval()
 
 
-def _frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors outside of adapters, without the name parts that peft adds."""
-    frozen = {}
-    for name, tensor in module.state_dict().items():
-        if not any(part in name for part in _TRAINABLE):
-            for part in _PEFT_NAME_PARTS:
-                name = name.replace(part, "")
-            frozen[name] = tensor.contiguous()
-    return frozen
+def _lora_layers(module: nn.Module) -> dict[str, LoraLinear]:
+    """Return the layers with a LoRA update, by name."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
+
+
+def _base_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a module without its LoRA updates, named as without LoRA."""
+    tensors = module.state_dict()
+    for name in _lora_layers(module):
+        for part in ("weight", "bias"):
+            tensors[f"{name}.{part}"] = tensors.pop(f"{name}.base.{part}")
+        del tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"]
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _load_base(folder: Path) -> dict[str, Tensor]:
@@ -197,17 +201,36 @@ def _load_base(folder: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _save_adapter(model: "PeftModel", folder: Path) -> None:
-    # Skip peft's empty model card, which takes longer than writing the tensors.
-    model.create_or_update_model_card = _skip_model_card
-    model.save_pretrained(str(folder))
+def _save_adapter(module: nn.Module, folder: Path) -> None:
+    """Save the LoRA updates and output layers of a module in peft's format, without importing peft.
+
+    The import would take longer than the training of a few hundred records.
+    """
+    layers = _lora_layers(module)
+    tensors = {
+        name: tensor for name, tensor in module.state_dict().items() if "prediction." in name
+    }
+    for name, layer in layers.items():
+        tensors[f"{name}.lora_A.weight"] = layer.lora_a.detach()
+        tensors[f"{name}.lora_B.weight"] = layer.lora_b.detach()
+    layer = next(iter(layers.values()))
+    config = {
+        "peft_type": "LORA",
+        "peft_version": version("peft"),
+        "inference_mode": True,
+        "r": len(layer.lora_a),
+        "lora_alpha": layer.alpha,
+        "target_modules": HIDDEN_LAYERS,
+        "modules_to_save": ["prediction"],
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / ADAPTER).write_text(json.dumps(config, indent=2))
+    named = {_PEFT_PREFIX + name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(named, folder / ADAPTER_WEIGHTS)
 
 
-def _skip_model_card(folder: str) -> None:
-    pass
-
-
-def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":
+def _load_adapter(module: _Module, folder: Path) -> _Module:
+    """Load an adapter with peft and merge it into the module."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     weights = folder / ADAPTER_WEIGHTS
@@ -226,4 +249,5 @@ def _load_adapter(module: nn.Module, folder: Path) -> "PeftModel":
     if differ:
         raise KeyError(f"{weights}: missing or unexpected tensor: {min(differ)}")
     set_peft_model_state_dict(adapted, tensors)
-    return adapted
+    merged: _Module = adapted.merge_and_unload()
+    return merged

@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.gate import MIN_PROBABILITY, Gate, Mixture, expert_weights
-from enecg.heads import with_lora
 from enecg.spectrum import log_spectrum
 from enecg.stacked import StackConfig, StackedFFN, StackPart
 from pipeline.training.correction import FOLDS, fit_train_factors, predict_other_folds
@@ -108,10 +107,9 @@ def fit_gates(
             spectrum=spectrum,
         ).to(leads.device)
         data.copy_standardization(gate.standardise, index)
-        model = with_lora(gate, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-        stack.copy_to(index * len(folds), list(gate.ffn.values()))
+        stack.copy_to(index * len(folds), gate.ffn.values())
         validation = {task: history[:, index, n].tolist() for n, task in enumerate(data.tasks)}
-        fits.append(FittedModel(model.eval(), validation, *count_parameters(model)))
+        fits.append(FittedModel(gate.eval(), validation, *count_parameters(gate)))
     return fits
 
 

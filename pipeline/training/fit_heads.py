@@ -270,9 +270,7 @@ def _extract_heads(
     )
     if paths is not None:
         paths.copy_to(repeat, heads)
-    if stack.config.lora:
-        heads.adapt(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
     heads.to(data.embedding.device)
     data.copy_standardization(heads.standardise, repeat)
-    stack.copy_to(position, list(heads.ffn.values()))
+    stack.copy_to(position, heads.ffn.values())
     return heads.eval()

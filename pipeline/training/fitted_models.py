@@ -66,9 +66,5 @@ class FittedHeads(FittedModel):
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Return the number of trainable parameters and the number of all parameters."""
-    trainable = total = 0
-    for name, parameter in model.named_parameters():
-        trainable += parameter.numel() if parameter.requires_grad else 0
-        # peft keeps an unused copy of the initial output layer.
-        total += 0 if "original_module" in name else parameter.numel()
-    return trainable, total
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(count for count, trained in counts if trained), sum(count for count, _ in counts)

@@ -1,7 +1,9 @@
 """The prior of the gate: for each task, one weight per expert that is the same for all records."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from enecg.ensembles.base import is_labeled, task_loss
@@ -11,6 +13,8 @@ from pipeline.training.labeled_repeat import LabeledRepeat
 from pipeline.training.likelihood import cross_entropy_log_likelihood, laplace_log_likelihood
 
 ITERATIONS = 100
+GRADIENT_TOLERANCE = 1e-7
+"""Largest gradient at which the fit of the logits stops."""
 LOGIT_SD = 3.0
 """Standard deviation of the zero-mean normal distribution that is assumed for the logits."""
 MAX_LOGIT = 5.0
@@ -53,13 +57,13 @@ def _fit_logits(
     mixture: Mixture,
 ) -> Float[Tensor, " expert"]:
     """Maximize the posterior probability of the logits."""
-    predictions = predictions.detach().double()
-    logits = torch.zeros(len(predictions), dtype=torch.float64, device=predictions.device)
-    logits.requires_grad_(True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    # Imported here because importing scipy.optimize takes a quarter of a second.
+    from scipy.optimize import minimize
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    predictions = predictions.detach().double()
+
+    def objective(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = torch.from_numpy(values).to(predictions.device).requires_grad_()
         weights = logits.softmax(-1).expand(predictions.shape[1], 1, -1)
         mixed = mix(weights, predictions, kind=kind, mixture=mixture)
         if kind == "regression":
@@ -69,10 +73,16 @@ def _fit_logits(
             loss = task_loss(kind, mixed, encoded)
             likelihood = cross_entropy_log_likelihood(loss, patients)
         # Per patient, because the optimizer's tolerances are absolute.
-        objective = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
-        objective.backward()
-        return objective
+        value = (logits.square().sum() / (2 * LOGIT_SD**2) - likelihood) / patients
+        (gradient,) = torch.autograd.grad(value, logits)
+        return value.item(), gradient.cpu().numpy()
 
-    optimizer.step(closure)
-    fitted = logits.detach().float()
+    solution = minimize(
+        objective,
+        np.zeros(len(predictions)),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxiter": ITERATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": 0.0},
+    )
+    fitted = torch.from_numpy(solution.x).to(predictions).float()
     return (fitted - fitted.mean()).clamp(-MAX_LOGIT, MAX_LOGIT)

@@ -2,16 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
+from enecg.adamw import AdamWParameter, update
 from enecg.stacked import StackPart
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
-WEIGHT_DECAY = 1e-2
-"""Defaults of `torch.optim.AdamW`."""
 
 
 class GroupedAdamW:
@@ -19,8 +13,7 @@ class GroupedAdamW:
 
     The first axis of a stacked parameter is the group. `torch.optim.AdamW` has one step count per
     tensor, so the groups could not take different numbers of steps. Therefore each group's slice,
-    a view of the parameter, is optimized as a separate parameter. The functional form of AdamW
-    updates all slices in one call of the fused kernel.
+    a view of the parameter, is optimized as a separate parameter.
 
     Args:
         parameters: Stacked parameters, updated in place.
@@ -31,7 +24,7 @@ class GroupedAdamW:
         self.parameters = list(parameters)
         self.learning_rates = list(learning_rates)
         self.groups = [
-            [_Slice(parameter.detach()[group]) for parameter in self.parameters]
+            [AdamWParameter(parameter.detach()[group]) for parameter in self.parameters]
             for group in range(len(learning_rates))
         ]
 
@@ -62,7 +55,7 @@ class GroupedAdamW:
 
     def step(self, active: Sequence[bool]) -> None:
         """Update the active groups; parameters and optimizer state of the others do not change."""
-        by_rate: dict[float, list[tuple[_Slice, Tensor]]] = {}
+        by_rate: dict[float, list[tuple[AdamWParameter, Tensor]]] = {}
         for number, (group, rate) in enumerate(zip(self.groups, self.learning_rates, strict=True)):
             if active[number]:
                 by_rate.setdefault(rate, []).extend(
@@ -70,31 +63,5 @@ class GroupedAdamW:
                     for part, parameter in zip(group, self.parameters, strict=True)
                     if parameter.grad is not None
                 )
-        with torch.no_grad():
-            for rate, updates in by_rate.items():
-                adamw(
-                    [part.value for part, _ in updates],
-                    [gradient for _, gradient in updates],
-                    [part.mean for part, _ in updates],
-                    [part.square for part, _ in updates],
-                    [],
-                    [part.step for part, _ in updates],
-                    fused=True,
-                    amsgrad=False,
-                    beta1=BETAS[0],
-                    beta2=BETAS[1],
-                    lr=rate,
-                    weight_decay=WEIGHT_DECAY,
-                    eps=EPSILON,
-                    maximize=False,
-                )
-
-
-class _Slice:
-    """One group's view of a stacked parameter, and the state of the optimizer."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-        self.mean = torch.zeros_like(value)
-        self.square = torch.zeros_like(value)
-        self.step = torch.zeros((), dtype=torch.float32, device=value.device)
+        for rate, updates in by_rate.items():
+            update([part for part, _ in updates], [gradient for _, gradient in updates], rate)

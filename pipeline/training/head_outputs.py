@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from enecg.heads import TaskHeads, base_ffn
+from enecg.heads import FFN, TaskHeads
 from enecg.tasks import Kind
 from pipeline.labels.targets import Targets
 from pipeline.training.labeled_repeat import LabeledRepeat
@@ -57,9 +57,10 @@ def predict_left_out(
             standardized = heads.standardise(features[rows])
             encoded = standardized if heads.encode is None else heads.encode(standardized)
             for number, (task, target) in enumerate(repeat.targets.items()):
-                linear = base_ffn(heads.ffn[task]).linear
-                assert linear is not None
-                correction = heads.ffn[task](standardized, encoded) - linear(encoded)
+                ffn = heads.ffn[task]
+                assert isinstance(ffn, FFN)
+                assert ffn.linear is not None
+                correction = ffn(standardized, encoded) - ffn.linear(encoded)
                 output = correction + left_out[number, rows, : target.outputs]
                 predictions[task].append(to_predictions(target.task.kind, output))
     return {task: torch.cat(parts) for task, parts in predictions.items()}

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from enecg.heads import TaskHeads, base_ffn
+from enecg.heads import FFN, TaskHeads
 from enecg.laplace_kernel import can_use_kernel
 from enecg.quantile_bins import QuantileBins, can_encode
 from pipeline.training.averaged_ridge import (
@@ -60,13 +60,13 @@ class LinearPaths:
 
         Args:
             repeat: Index of the repeat.
-            heads: Heads with linear paths, with or without LoRA.
+            heads: Heads with linear paths.
         """
         if self.encoders is not None:
             assert heads.encode is not None
             heads.encode.edges = self.encoders[repeat].edges.clone()
-        for task, adapted in enumerate(heads.ffn.values()):
-            ffn = base_ffn(adapted)
+        for task, ffn in enumerate(heads.ffn.values()):
+            assert isinstance(ffn, FFN)
             assert ffn.linear is not None
             outputs = ffn.linear.out_features
             with torch.no_grad():

@@ -32,9 +32,7 @@ def test_modules_filled_by_copy_to_compute_the_same_outputs(depth: int, lora: bo
         heads = TaskHeads(
             20, OUTPUTS, hidden=8, dropout=0.1, depth=depth, shared=shared and depth > 0
         )
-        if config.lora:
-            heads.adapt(rank=8, alpha=16.0, dropout=0.1)
-        stack.copy_to(group, list(heads.ffn.values()))
+        stack.copy_to(group, heads.ffn.values())
         head_outputs = heads.eval()(features[group])
         for index, (task, size) in enumerate(OUTPUTS.items()):
             actual = stacked_outputs[group, index, :, :size]

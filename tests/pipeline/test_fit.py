@@ -213,8 +213,8 @@ def test_shared_layer_is_trained_and_shared_by_all_tasks():
     initial = StackedFFN.initialize(
         StackConfig(FEATURES, 16, 4, shared=True), len(TARGETS), [repeat.seed]
     )
-    hidden = fit.module.ffn["age"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
-    assert hidden is fit.module.ffn["sex"].get_base_model().hidden.base_layer  # type: ignore[union-attr, operator]
+    hidden = fit.module.ffn["age"].hidden.base  # type: ignore[union-attr]
+    assert hidden is fit.module.ffn["sex"].hidden.base  # type: ignore[union-attr]
     assert not torch.allclose(hidden.weight, initial.weight[0][0, 0], atol=1e-3)
 
 
