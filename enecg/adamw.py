@@ -20,7 +20,7 @@ class AdamWParameter:
     """A tensor to optimize and its state.
 
     Args:
-        value: The tensor, which may be a view; `update` changes it in place.
+        value: The tensor, contiguous; it may be a view. `update` changes it in place.
 
     Attributes:
         mean: Moving average of the gradient.
@@ -29,6 +29,7 @@ class AdamWParameter:
     """
 
     def __init__(self, value: Tensor) -> None:
+        assert value.is_contiguous()  # the fused kernel ignores strides
         self.value = value.detach()
         self.mean = torch.zeros_like(self.value)
         self.square = torch.zeros_like(self.value)
@@ -48,7 +49,7 @@ def update(
     with torch.no_grad():
         adamw(
             [parameter.value for parameter in parameters],
-            list(gradients),
+            [gradient.contiguous() for gradient in gradients],
             [parameter.mean for parameter in parameters],
             [parameter.square for parameter in parameters],
             [],

@@ -1,13 +1,11 @@
 """A small network that predicts expert weights for each record from the experts' outputs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from enecg.adamw import AdamWParameter, update
 from enecg.ensembles.base import (
@@ -19,7 +17,8 @@ from enecg.ensembles.base import (
     task_loss,
 )
 from enecg.gate import mix
-from enecg.heads import FFN, Standardize
+from enecg.heads import Standardize
+from enecg.stacked import StackConfig, StackedFFN
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,9 @@ class WeightGenerator:
         standardize = Standardize(inputs.shape[1])
         standardize.fit(inputs[train])
         inputs = standardize.to(inputs.device)(inputs)
-        with _seeded(seed):
-            network = self._fit(heads, inputs, train, validation)
+        network = self._fit(heads, inputs, train, validation, seed)
         with torch.inference_mode():
-            weights = network(inputs).softmax(-1)
+            weights = network(inputs[None, :])[0, 0].softmax(-1)
         return combine(heads, weights)
 
     def _fit(
@@ -75,13 +73,18 @@ class WeightGenerator:
         inputs: Float[Tensor, "record feature"],
         train: Int[Tensor, " train"],
         validation: Int[Tensor, " validation"],
-    ) -> FFN:
-        network = self._build(inputs.shape[1], len(heads.outputs)).to(inputs.device)
+        seed: int,
+    ) -> StackedFFN:
+        """Train a stack of one network."""
+        network = self._build(inputs.shape[1], len(heads.outputs), seed).to(inputs.device)
+        network.generator = torch.Generator(inputs.device).manual_seed(seed)
         parameters = list(network.parameters())
         states = [AdamWParameter(parameter) for parameter in parameters]
 
         def mixture_loss(rows: Tensor) -> Tensor:
-            mixed = mix(network(inputs[rows]).softmax(-1).unsqueeze(1), heads.outputs[:, rows])
+            mixed = mix(
+                network(inputs[None, rows])[0, 0].softmax(-1).unsqueeze(1), heads.outputs[:, rows]
+            )
             return task_loss(heads.kind, mixed, heads.encoded[rows])
 
         best_loss, best_state, epochs_since_best = float("inf"), deepcopy(network.state_dict()), 0
@@ -102,17 +105,16 @@ class WeightGenerator:
         network.load_state_dict(best_state)
         return network
 
-    def _build(self, features: int, experts: int) -> FFN:
+    def _build(self, features: int, experts: int, seed: int) -> StackedFFN:
         """Build the untrained network, which weights all experts equally."""
-        ffn = FFN(features, self.hidden, experts, self.dropout)
-        nn.init.zeros_(ffn.prediction.weight)
-        nn.init.zeros_(ffn.prediction.bias)
-        return ffn
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the ``with`` block, and restore the previous random state on exit."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+        config = StackConfig(
+            features,
+            self.hidden,
+            experts,
+            lora=False,
+            zero_prediction=True,
+            dropout=self.dropout,
+        )
+        # Modules draw initial parameters from the global generator before those of the seed.
+        with torch.random.fork_rng():
+            return StackedFFN.initialize(config, 1, [seed])

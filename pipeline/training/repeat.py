@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from pipeline.training.settings import FitSettings
 
 BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
+
+_Outputs = dict[str, dict[str, Tensor]]
+"""Outputs for all records of a repeat by method and task, of shape (record, output)."""
 
 LogFit = Callable[[str, Sequence[FittedModel]], None]
 """Called after each training step with its name and the trained models, one per repeat; with no
@@ -93,8 +97,8 @@ def run_repeats(
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
         bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
-        threads: Number of experts whose heads are trained at the same time. The results do not
-            depend on it.
+        threads: Number of experts whose heads are trained at the same time. With several threads,
+            gates and ensembles are trained at the same time too. The results do not depend on it.
 
     Returns:
         The trained repeats, in the order of `cohorts`.
@@ -112,9 +116,22 @@ def run_repeats(
         heads[name] = fitted
         log(name, fitted)
     by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
-    gates = fit_mixtures(features.leads, labeled, by_repeat, settings)
+
+    def fit_gates() -> list[FittedModel]:
+        return fit_mixtures(features.leads, labeled, by_repeat, settings)
+
+    def fit_ensembles() -> list[_Outputs]:
+        return [
+            _compute_ensembles(repeat, fits)
+            for repeat, fits in zip(labeled, by_repeat, strict=True)
+        ]
+
+    steps: Sequence[Callable[[], Any]] = (fit_gates, fit_ensembles)
+    done = map_in_threads(lambda step: step(), steps, threads)
+    gates = next(done)
     if len(heads) > 1:
         log("gate", gates)
+    (ensembles,) = done
     repeats = []
     for index, (cohort, repeat, fits, gate) in enumerate(
         zip(cohorts, labeled, by_repeat, gates, strict=True)
@@ -122,7 +139,11 @@ def run_repeats(
         builder = PredictionBuilder(index, cohort.record_id, inputs.labels, repeat)
         weights = compute_gate_weights(gate, features.leads, repeat.rows)
         ridge = choose_ridge(fits, repeat)
-        outputs = {RIDGE: ridge.outputs} | _compute_outputs(repeat, fits, weights, settings.mixture)
+        outputs: _Outputs = {RIDGE: ridge.outputs} | {
+            name: fit.outputs for name, fit in fits.items()
+        }
+        outputs |= ensembles[index]
+        outputs[ENSEMBLE] = mix_outputs(repeat, stack_outputs(fits), weights, settings.mixture)
         thresholds = builder.choose_thresholds(outputs)
         repeats.append(
             Repeat(
@@ -186,20 +207,11 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
     return chosen
 
 
-def _compute_outputs(
-    repeat: LabeledRepeat,
-    heads: dict[str, FittedHeads],
-    weights: dict[str, Float[Tensor, "record output expert"]],
-    mixture: Mixture,
-) -> dict[str, dict[str, Tensor]]:
-    """Return the outputs of experts, ensembles and EnECG, by method and task."""
-    experts = {name: fit.outputs for name, fit in heads.items()}
+def _compute_ensembles(repeat: LabeledRepeat, heads: dict[str, FittedHeads]) -> _Outputs:
+    """Return the outputs of all ensembles, without those that do not support a task."""
+    ensembles: _Outputs = {name: {} for name in ENSEMBLES} if len(heads) > 1 else {}
     stacked = stack_outputs(heads)
-    mixed = mix_outputs(repeat, stacked, weights, mixture)
-    if len(heads) == 1:
-        return experts | {ENSEMBLE: mixed}
-    ensembles: dict[str, dict[str, Tensor]] = {name: {} for name in ENSEMBLES}
-    for task, targets in repeat.targets.items():
+    for task, targets in repeat.targets.items() if ensembles else ():
         head_outputs = HeadOutputs(
             targets.task.name,
             targets.task.kind,
@@ -212,13 +224,13 @@ def _compute_outputs(
             combined = ensemble(head_outputs, repeat.seed)
             if combined is not None:
                 ensembles[name][task] = combined.prediction
-    return experts | ensembles | {ENSEMBLE: mixed}
+    return ensembles
 
 
 def _predict(
     builder: PredictionBuilder,
     heads: dict[str, FittedHeads],
-    outputs: dict[str, dict[str, Tensor]],
+    outputs: _Outputs,
     thresholds: dict[str, dict[str, Threshold]],
 ) -> list[TaskPredictions]:
     """Predict the test records with every method, the baselines first."""
