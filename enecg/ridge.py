@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MIN_EIGENVALUE = 1e-10
-"""Smallest eigenvalue that is kept, relative to the largest, unless rounding errors are larger."""
+"""Smallest eigenvalue that is kept, relative to the largest."""
 
 ROWS = 8192
 """Records per matrix product. The last bits of sums over records depend on it."""
@@ -135,16 +135,14 @@ class RidgeDesign:
         `coefficients` then returns those of the kernel values ``k(x, record)`` of a record x.
 
         Args:
-            kernel: Positive semidefinite kernel matrix. Its eigenvalues are computed in its data
-                type: float32 takes half of the time of float64.
+            kernel: Positive semidefinite kernel matrix.
             group: Group of each record.
 
         Returns:
-            The decomposition, in float64.
+            The decomposition.
         """
-        mean = kernel.mean(0, dtype=torch.float64)
-        centered = kernel - mean - mean.unsqueeze(1) + mean.mean()
-        squares, vectors = torch.linalg.eigh(centered.to(kernel))
+        mean = kernel.mean(0)
+        squares, vectors = torch.linalg.eigh(kernel - mean - mean.unsqueeze(1) + mean.mean())
         singular, left = _keep_positive(squares, vectors)
         return cls(mean, singular, ((left / singular).T,), _encode(group), left)
 
@@ -307,13 +305,9 @@ def _keep_positive(
     eigenvalues: Float[Tensor, " record_or_feature"],
     vectors: Float[Tensor, "record_or_feature record_or_feature"],
 ) -> tuple[Float[Tensor, " rank"], Float[Tensor, "record_or_feature rank"]]:
-    """Return the square roots of the positive eigenvalues, and their eigenvectors, in float64.
-
-    Eigenvalues below `MIN_EIGENVALUE` or within rounding errors of 0 are omitted.
-    """
-    smallest = max(MIN_EIGENVALUE, 16 * torch.finfo(eigenvalues.dtype).eps)
-    kept = eigenvalues > smallest * eigenvalues[-1].clamp_min(1e-30)
-    return eigenvalues[kept].double().sqrt(), vectors[:, kept].double()
+    """Return the square roots of eigenvalues above `MIN_EIGENVALUE`, and their eigenvectors."""
+    kept = eigenvalues > MIN_EIGENVALUE * eigenvalues[-1].clamp_min(1e-300)
+    return eigenvalues[kept].sqrt(), vectors[:, kept]
 
 
 def _encode(group: Int[Tensor, " record"]) -> Int[Tensor, " record"]:

@@ -141,12 +141,14 @@ class KernelMatrices:
         first, *by_fold = self.values(task)[:, rows][..., rows]
         in_folds = [torch.isin(rows, fold) & selected for fold in repeat.folds]
         in_no_fold = selected & ~torch.stack(in_folds).any(0)
-        family = RidgeFamily.fit(RidgeDesign.from_kernel(first, patients), targets, in_no_fold)
+        family = RidgeFamily.fit(
+            RidgeDesign.from_kernel(first.double(), patients), targets, in_no_fold
+        )
         left_out = first.new_zeros((len(PENALTIES), *targets.shape), dtype=torch.float64)
         left_out[:, in_no_fold] = family.left_out
         for in_fold, kernel in zip(in_folds, reversed(by_fold), strict=True):
             if in_fold.any():
-                design = RidgeDesign.from_kernel(kernel, patients)
+                design = RidgeDesign.from_kernel(kernel.double(), patients)
                 left_out[:, in_fold] = RidgeFamily.fit(design, targets, in_fold).left_out
         return replace(family, left_out=left_out[:, selected])
 
