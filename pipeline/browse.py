@@ -66,8 +66,12 @@ def plot_stores(
     """
     # Imported here because a search for neighbors does not need matplotlib.
     from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table
+    from pipeline.report.formats import write_html
 
     options = options or MapOptions()
+    path = Path(out).expanduser()
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: {path.parent} is not a folder; change --out.")
     if options.color is not None and dataset is None:
         raise UserError("--color requires --dataset, because the stores contain no labels.")
     source = None if dataset is None else open_dataset(dataset)
@@ -103,12 +107,5 @@ def plot_stores(
         else f"drawn at random (seed {options.seed})"
     )
     summary = f"{len(record_id):,} records of {namespace}, {drawn}; features standardized."
-    try:
-        Path(out).expanduser().write_text(
-            render_map_page(namespace, maps, table, summary, color), encoding="utf-8"
-        )
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}); choose another --out."
-        ) from error
+    write_html(render_map_page(namespace, maps, table, summary, color), path, private=False)
     return table

@@ -65,4 +65,6 @@ def _principal_components(
     left, singular, _ = np.linalg.svd(centered @ basis, full_matrices=False)
     total = np.square(centered, dtype=np.float64).sum()
     share = np.square(singular[:2], dtype=np.float64).sum() / total if total else 0.0
-    return left[:, :2] * singular[:2], float(share)
+    positions = np.zeros((len(centered), 2), np.float32)  # a single feature has one component
+    positions[:, : left.shape[1]] = (left * singular)[:, :2]
+    return positions, float(share)

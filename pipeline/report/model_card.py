@@ -6,7 +6,12 @@ from enecg.errors import UserError
 from enecg.experts.registry import get_definition
 from pipeline.evaluation.predictions import BASELINES, ENSEMBLE, RIDGE
 from pipeline.report.formats import to_markdown
-from pipeline.report.notes import other_metrics_notes, run_notes, untrained_warning
+from pipeline.report.notes import (
+    NOT_A_DEVICE,
+    other_metrics_notes,
+    run_notes,
+    untrained_warning,
+)
 from pipeline.report.paper_tables import other_metrics_tables
 from pipeline.report.summary import list_facts
 from pipeline.report.table import Table, score_table
@@ -15,10 +20,7 @@ from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 
 CARD = "MODEL_CARD.md"
-NOT_A_DEVICE = (
-    "EnECG is research software and not a medical device. Do not use this model for the diagnosis "
-    "or treatment of patients."
-)
+_NOTICE = f"{NOT_A_DEVICE} Do not use this model for the diagnosis or treatment of patients."
 
 
 def write_card(run: RunResults) -> None:
@@ -42,7 +44,7 @@ def build_card(run: RunResults) -> str:
         "Intended use": [
             "Research on representations of 10-second 12-lead ECGs: comparing frozen experts, "
             "heads and gates on the tasks below.",
-            f"**{NOT_A_DEVICE}**",
+            f"**{_NOTICE}**",
             *_list(map(_describe_task, run.tasks.values())),
         ],
         "Model": [

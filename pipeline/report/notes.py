@@ -12,6 +12,7 @@ from pipeline.evaluation.resamples import DRAWS
 from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 
+NOT_A_DEVICE = "EnECG is research software and not a medical device."
 TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
 TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."
 

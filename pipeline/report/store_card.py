@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.formats import to_markdown
+from pipeline.report.notes import NOT_A_DEVICE
 from pipeline.report.table import Table
 from pipeline.runs.escaping import escape_markdown
 
@@ -106,7 +107,7 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
         "`enecg store verify FOLDER` after a download.",
         "Embeddings are derived from ECGs of patients. They are shared under the license and the "
         "data use agreement of the ECGs. Record ids are those of the source.",
-        "EnECG is research software and not a medical device.",
+        NOT_A_DEVICE,
     ]
     return "\n\n".join(parts) + "\n"
 

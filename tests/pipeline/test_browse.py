@@ -74,6 +74,14 @@ def test_principal_components_equal_those_of_scikit_learn():
     assert description == f"{share:.0f} % of the variance"
 
 
+def test_map_of_a_single_feature_is_a_line():
+    embedding = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
+    positions, description = project(embedding, "pca", 0)
+    np.testing.assert_allclose(np.abs(positions[:, 0]), np.abs(embedding[:, 0]), rtol=1e-5)
+    assert not positions[:, 1].any()
+    assert description == "100 % of the variance"
+
+
 @pytest.mark.slow
 def test_umap_is_reproducible_and_does_not_warn():
     pytest.importorskip("umap", reason="umap-learn is missing; pip install umap-learn")
@@ -183,6 +191,8 @@ def test_command_prints_neighbors_that_the_data_set_no_longer_contains(
 
 def test_user_errors_are_reported(root: Path, synthetic_dir: Path, tmp_path: Path):
     out, dataset = tmp_path / "map.html", f"mimic-iv-ecg:{synthetic_dir}"
+    with pytest.raises(UserError, match=r"missing is not a folder; change --out"):
+        plot_stores(tmp_path / "nowhere", tmp_path / "missing" / "map.html")
     with pytest.raises(UserError, match="--color requires --dataset"):
         plot_stores(root, out, options=MapOptions(color="age"))
     with pytest.raises(UserError, match="has no label 'height'; available: patient_id"):
