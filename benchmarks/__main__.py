@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks._ratios import FILE
+from benchmarks._ratios import RATIOS_VARIABLE
 
 BENCHMARKS = Path(__file__).parent
 FULL: dict[str, str] = {
@@ -84,7 +84,7 @@ def run_all(commands: dict[str, str]) -> None:
                     BENCHMARKS / f"{name}.py",
                     *arguments.format(folder=folder).split(),
                 ],
-                env=os.environ | {FILE: str(ratios)},
+                env=os.environ | {RATIOS_VARIABLE: str(ratios)},
                 stdout=sys.stderr,
                 check=False,
             )

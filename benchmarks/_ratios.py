@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-FILE = "ENECG_BENCHMARK_RATIOS"
+RATIOS_VARIABLE = "ENECG_BENCHMARK_RATIOS"
 """Environment variable with the file to append ratios to. `python -m benchmarks all` sets it."""
 
 
@@ -17,6 +17,6 @@ def report_ratio(case: str, ratio: float, of: str, to: str) -> None:
         of: Quantity in the numerator.
         to: Quantity in the denominator.
     """
-    if file := os.environ.get(FILE):
+    if file := os.environ.get(RATIOS_VARIABLE):
         with Path(file).open("a", encoding="utf-8") as table:
             table.write(json.dumps({"case": case, "ratio": ratio, "of": of, "to": to}) + "\n")

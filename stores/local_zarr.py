@@ -15,7 +15,7 @@ from stores.local_files import partial_name, safe_path, sync_folders, write_dura
 from stores.location import BytesLike
 from stores.regular_files import check_regular
 
-FILE_GONE = {errno.ENOENT, errno.ESTALE}
+MISSING_FILE_ERRNOS = {errno.ENOENT, errno.ESTALE}
 """Error codes for a removed file; NFS reports ESTALE."""
 
 
@@ -39,7 +39,8 @@ class RegularFileStore(LocalStore):
             The buffer; None if the value does not exist.
 
         Raises:
-            UnsafeFile: The file is not a regular file, or is larger than `MAX_VALUE_BYTES`.
+            UnsafeFile: The key is invalid, or the file is not a regular file or is larger than
+                `MAX_VALUE_BYTES`.
         """
         await asyncio.to_thread(self._check, key)
         return await super().get(key, prototype, byte_range)
@@ -60,7 +61,9 @@ class RegularFileStore(LocalStore):
 class FencedLocalStore(RegularFileStore):
     """Zarr's `LocalStore` with durable writes, which fail once the staging folder is removed.
 
-    Every write is synced before it returns, so a status never reaches the disk before its data.
+    `set` and `put` sync the value before they return. Therefore, the status of rows, which is
+    written after their embeddings, never reaches the disk before them. Other methods that write are
+    inherited and must not be used.
 
     Args:
         root: Directory of the store.
@@ -77,7 +80,7 @@ class FencedLocalStore(RegularFileStore):
         return type(self)(self.root, read_only=read_only, staging=self.staging)
 
     def track_version(self, key: str) -> None:
-        """Do nothing: once the lease is lost, writes fail because the staging folder is removed."""
+        """Do nothing: on a disk, the removed staging folder is enough to fence writes."""
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a complete value durably; see `put`."""
@@ -93,6 +96,7 @@ class FencedLocalStore(RegularFileStore):
 
         Raises:
             LeaseLost: The staging folder has been removed.
+            UnsafeFile: The key is invalid, or a folder in it is a symbolic link.
             OSError: The value cannot be written for another reason.
         """
         path = safe_path(self.root, key)
@@ -101,10 +105,10 @@ class FencedLocalStore(RegularFileStore):
         try:
             write_durably(value, partial_name(self.staging)).replace(path)
         except OSError as error:
-            if error.errno not in FILE_GONE:
+            if error.errno not in MISSING_FILE_ERRNOS:
                 raise
             raise LeaseLost(
-                f"{path.parent} was taken over by another extraction because this one did not "
-                "renew its lease in time; run the same command again after the other one finishes."
+                f"{self.root}: the lease was lost, because its staging folder was removed; another "
+                "process has probably taken over. Run the same command again after it finishes."
             ) from error
         sync_folders(path.parent, self.root if is_new_folder else path.parent)

@@ -23,8 +23,8 @@ class Explanation:
         output: Output for the ECG, in the task's unit, or a probability.
         effects: Output minus the output without the waves of each window; see `occlude_windows`.
         attribution: Integrated gradients; None for an expert that is not differentiable.
-        shares: Share of each window in the sum of the absolute contributions of all samples; None
-            without integrated gradients.
+        shares: Share of each window in the sum of the absolute contributions of all samples; NaN if
+            the sum is 0, None without integrated gradients.
     """
 
     output: float
@@ -34,7 +34,7 @@ class Explanation:
 
     @property
     def occlusion_shares(self) -> dict[str, float]:
-        """Share of each window in the sum of the absolute effects of all windows."""
+        """Share of each window in the sum of the absolute effects of all windows, or NaN."""
         total = sum(map(abs, self.effects.values()))
         return {
             name: abs(effect) / total if total else float("nan")

@@ -8,7 +8,7 @@ import numpy as np
 from enecg.metrics import Metric
 from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
 from pipeline.evaluation.scores import (
-    SECOND_METRICS,
+    SUMMARY_METRICS,
     Measure,
     RepeatCounts,
     bootstrap_metric,
@@ -49,7 +49,7 @@ def compute_differences(
     """Compute the differences between a method and its reference methods.
 
     Differences are computed for the main metric of each task and, if its kind has one, for the
-    metric in `SECOND_METRICS`. Both methods are evaluated on the same bootstrap draws of patients,
+    metric in `SUMMARY_METRICS`. Both methods are evaluated on the same bootstrap draws of patients,
     so the intervals are those of paired differences.
 
     Args:
@@ -73,7 +73,7 @@ def compute_differences(
             others = [by_key[chosen[repeat], task, repeat] for repeat in repeats]
             counts = draw_patients(ours, seed)
             main, secondary = task_metrics(ours[0].task)
-            second = SECOND_METRICS.get(ours[0].task.kind)
+            second = SUMMARY_METRICS.get(ours[0].task.kind)
             for metric in (main, *secondary):
                 if metric.name not in (main.name, second):
                     continue

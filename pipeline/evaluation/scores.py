@@ -15,8 +15,8 @@ from pipeline.evaluation.chance import has_chance, measure_chance
 from pipeline.evaluation.predictions import CHANCE, CONSTANT, TaskPredictions
 from pipeline.evaluation.resamples import DRAWS, Resamples, draw_counts
 
-SECOND_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
-"""Metric shown beside the main one, by kind of task."""
+SUMMARY_METRICS = {"binary": "AUROC", "multilabel": "macro-F1"}
+"""Secondary metric of the summary tables, by kind of task; none for other kinds."""
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution: a 95% interval."""
@@ -73,16 +73,17 @@ RepeatCounts = Mapping[int, Float[np.ndarray, "draw patient"]]
 def compute_scores(predictions: Sequence[TaskPredictions], seed: int = 0) -> tuple[Score, ...]:
     """Compute the scores of all methods and tasks.
 
-    All methods and metrics of a task use the same bootstrap draws. For each classification with
-    predictions of the constant predictor, the chance level is added as method `CHANCE`.
+    All methods and metrics of a task use the same bootstrap draws. For each classification or
+    multilabel task with predictions of the constant predictor, the chance level is added as method
+    `CHANCE`.
 
     Args:
         predictions: Predictions of all methods, tasks and repeats.
         seed: Seed of the bootstrap.
 
     Returns:
-        Scores in order of the first occurrence of method and task; chance follows the constant
-        predictor.
+        Scores of the constant predictor, then of chance, then of the other methods in the order of
+        their first occurrence.
     """
     groups: dict[tuple[str, str], list[TaskPredictions]] = {}
     for prediction in predictions:
@@ -175,7 +176,7 @@ def task_metrics(task: Task) -> tuple[metrics.Metric, list[metrics.Metric]]:
         task.metric,
         task.higher_is_better,
         uses_probability=labels,
-        # Bootstrap samples omit rare labels.
+        # A bootstrap sample may contain no record of a rare label.
         biased=labels,
     )
     others = metrics.SECONDARY_METRICS[task.kind]
@@ -234,7 +235,7 @@ def draw_patients(repeats: Sequence[TaskPredictions], seed: int) -> RepeatCounts
 
 @lru_cache(maxsize=2)
 def _draw_counts(patients: int, seed: int) -> Int[np.ndarray, "draw patient"]:
-    """Draw patients; cached because tasks and comparisons mostly have the same patients."""
+    """Draw patients; cached because many tasks have the same number of patients."""
     return draw_counts(patients, DRAWS, np.random.default_rng(seed)).astype(np.uint16)
 
 

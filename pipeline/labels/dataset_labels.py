@@ -27,8 +27,9 @@ def read_dataset_labels(dataset: Dataset, progress: Progress | None = None) -> R
     Args:
         dataset: The data set. If it does not implement `HasRecordLabels`, its `labels` are parsed
             like those of a user's table.
-        progress: Called as ``progress(done, total)`` with numbers of records. By default, the
-            numbers are logged every `LOG_SECONDS`.
+        progress: Called as ``progress(done, total)``, in records or bytes; see
+            `HasRecordLabels.record_labels`. By default, the percentage is logged every
+            `LOG_SECONDS`. Not called for data sets without `HasRecordLabels`.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.
@@ -48,6 +49,6 @@ def _log_progress() -> Progress:
         nonlocal last
         if time.monotonic() - last >= LOG_SECONDS:
             last = time.monotonic()
-            _log.info("Read the labels of %s of %s records.", f"{done:,}", f"{total:,}")
+            _log.info("Labels: read %.0f %%.", 100 * done / max(1, total))
 
     return progress

@@ -1,4 +1,4 @@
-"""Read a user's label file, joined to the records of a data set by record id."""
+"""Read a user's label file and join it to the records of a data set by record id."""
 
 import hashlib
 from collections.abc import Collection
@@ -22,7 +22,7 @@ class LabelFile:
     Attributes:
         rows: The requested columns, joined to the data set's records.
         sha256: SHA-256 of the file.
-        digest: Label digest if `enecg label` wrote the file, else None.
+        digest: See `parquet_file.content_digest`; None unless `enecg label` wrote the file.
     """
 
     rows: RecordTable

@@ -29,7 +29,7 @@ NO_LABEL = "-"
 """A cell of a record that has none of the labels."""
 
 MAX_LABELS = 200
-"""Maximum number of labels of a task. A column with more labels is probably not one of codes."""
+"""Maximum number of labels of a task. A column with more labels probably does not contain codes."""
 
 _PRESENCE = {
     **dict.fromkeys(("1", "true", "yes", "present"), True),
@@ -51,7 +51,8 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
         A sorted tuple of labels per record; None for missing labels.
 
     Raises:
-        UserError: A column of a label has values, but none of them is 0 or 1.
+        UserError: A column of a label has values, but none of them states whether a record has
+            the label; see `_PRESENCE`.
     """
     if task.columns:
         return _combine_columns(table, task, source, skipped)
@@ -91,8 +92,8 @@ def _combine_columns(
         unknown = cells.notna() & values.isna()
         if unknown.any() and values.isna().all():
             raise UserError(
-                f"{source}: column {name} of the multilabel task {task.name} has neither 0 nor 1, "
-                f"but values such as {quote_examples(list_classes(cells))}; use 0 and 1."
+                f"{source}: column {name} of the multilabel task {task.name} has only "
+                f"unknown values such as {quote_examples(list_classes(cells))}; use 0 and 1."
             )
         count_missing(skipped, unknown, cells, f"{source}: values of {name} other than 0 and 1")
         presence[name] = values
@@ -146,7 +147,7 @@ def encode_lists(lists: pd.Series, classes: Sequence[str]) -> Float[np.ndarray, 
     """Encode tuples of labels as indicators.
 
     Args:
-        lists: Tuples of labels; other labels than `classes` are ignored.
+        lists: Tuples of labels; labels that are not in `classes` are ignored.
         classes: The labels, in the order of the columns.
 
     Returns:

@@ -12,7 +12,7 @@ from pipeline.report.difference_table import MINUS, format_difference
 from pipeline.report.figures import PageFigure
 from pipeline.report.formats import render_page, write_html
 from pipeline.report.notes import untrained_warning
-from pipeline.report.prediction_plots import one_line
+from pipeline.report.prediction_plots import truncate
 from pipeline.report.table import Table, score_heading
 from pipeline.report.theme import ENSEMBLE_COLOR, MUTED, figure_style, new_figure, to_svg
 from pipeline.runs.paired_runs import compare_predictions
@@ -127,7 +127,7 @@ def _plot_scores(runs: Sequence[RunResults], names: Sequence[str], task: TaskSum
     constant = runs[0].score(CONSTANT, task.name)
     if constant is not None:
         axes.axvline(constant.mean, color=MUTED, linestyle="--", linewidth=0.8)
-    axes.set_yticks(range(len(runs)), [one_line(name, 28) for name in names])
+    axes.set_yticks(range(len(runs)), [truncate(name, 28) for name in names])
     axes.set_ylim(len(runs) - 0.4, -0.6)
     better = "higher is better" if task.higher_is_better else "lower is better"
     axes.set_xlabel(f"{task.metric_name} {task.unit}".rstrip() + f" ({better})")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pipeline.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
 from pipeline.evaluation.scores import Measure
-from pipeline.report.prediction_plots import one_line
+from pipeline.report.prediction_plots import CLASS_NAME_LENGTH, truncate
 from pipeline.report.theme import ENSEMBLE_COLOR, MUTED, new_figure
 
 _ByMethod = Mapping[str, Sequence[TaskPredictions]]
@@ -89,7 +89,7 @@ def plot_class_scores(scores: Mapping[str, Measure]) -> Figure:
         axes.plot([score.low, score.high], [y, y], color=ENSEMBLE_COLOR, linewidth=1.6)
         axes.plot(score.mean, y, "o", color=ENSEMBLE_COLOR, markersize=4)
     axes.axvline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(scores)), [one_line(name, 34) for name in scores])
+    axes.set_yticks(range(len(scores)), [truncate(name, CLASS_NAME_LENGTH) for name in scores])
     axes.set_ylim(len(scores) - 0.4, -0.6)
     axes.set_xlim(min(0.45, *(score.low for score in scores.values())), 1.01)
     axes.set_xlabel("AUROC")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.predictions import TaskPredictions
-from pipeline.report.prediction_plots import list_classes, one_line
+from pipeline.report.prediction_plots import list_classes, truncate
 from pipeline.report.theme import INK, ON_COLOR, new_figure
 from pipeline.runs.run_details import RunDetails
 
@@ -40,7 +40,7 @@ def plot_gate_weights(details: RunDetails, task: str, colors: Sequence[str]) -> 
     for height, (_, _, weights) in zip(heights, groups, strict=True):
         _draw_bar(axes, height, weights, colors, all_records=height == 0)
     names = [
-        f"{one_line(name, 26)} ({n:,})" if name else f"all records ({n:,})" for name, n, _ in groups
+        f"{truncate(name, 26)} ({n:,})" if name else f"all records ({n:,})" for name, n, _ in groups
     ]
     axes.set_yticks(heights, names)
     axes.tick_params(axis="y", length=0)

@@ -15,8 +15,12 @@ from pipeline.report.theme import FILL, INK, ON_COLOR, new_figure
 from pipeline.runs.results import RunResults
 from pipeline.runs.run_details import RunDetails
 
-CLASS_NAME_LENGTH = 60
-"""Maximum length of a class name that is shown on one line; longer names are truncated."""
+FEW_CLASSES = 4
+"""Maximum number of classes whose names are shown on both axes of a confusion matrix."""
+SHORT_NAME_LENGTH = 18
+"""Maximum length of these names; longer names are truncated."""
+CLASS_NAME_LENGTH = 34
+"""Maximum length of a class name on one line of a plot of more classes."""
 CLASS_LINE_LENGTH = 30
 """Maximum length of each line of a class name that is shown on two lines."""
 DARK_CELL = 0.6
@@ -35,7 +39,7 @@ def plot_confusion(details: RunDetails, task: str) -> Figure:
     """
     names, counts = sum_confusions(details, task)
     size = len(names)
-    figure = new_figure() if size <= 4 else new_figure(8.9, 1.3 + 0.29 * size)
+    figure = new_figure() if size <= FEW_CLASSES else new_figure(8.9, 1.3 + 0.29 * size)
     axes = figure.subplots()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, column in zip(*np.nonzero(counts), strict=True):
@@ -47,13 +51,13 @@ def plot_confusion(details: RunDetails, task: str) -> Figure:
             ha="center",
             va="center",
             color=ON_COLOR if share > DARK_CELL else INK,
-            fontsize=10 if size <= 4 else 7.5,
+            fontsize=10 if size <= FEW_CLASSES else 7.5,
         )
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.spines[["top", "right"]].set_visible(True)
-    if size <= 4:
-        short = [one_line(name, 18) for name in names]
+    if size <= FEW_CLASSES:
+        short = [truncate(name, SHORT_NAME_LENGTH) for name in names]
         axes.set_xticks(range(size), short)
         axes.set_yticks(range(size), short)
     else:
@@ -66,7 +70,7 @@ def plot_confusion(details: RunDetails, task: str) -> Figure:
 
 
 def truncated_names(details: RunDetails, task: str) -> list[str]:
-    """Return the class names of a task that are truncated in figures.
+    """Return the class names of a task that are truncated in the plots of its classes.
 
     Args:
         details: Details of the run.
@@ -75,8 +79,9 @@ def truncated_names(details: RunDetails, task: str) -> list[str]:
     Returns:
         The full names.
     """
-    names = dict.fromkeys(name for classes in details.classes(task) for name in classes)
-    return [name for name in names if one_line(name) != name or " ".join(_wrap(name)) != name]
+    names = list_classes(details.classes(task))
+    length = SHORT_NAME_LENGTH if len(names) <= FEW_CLASSES else CLASS_NAME_LENGTH
+    return [name for name in names if len(name) > length]
 
 
 def describe_thresholds(run: RunResults, task: str, method: str = ENSEMBLE) -> str:
@@ -96,10 +101,7 @@ def describe_thresholds(run: RunResults, task: str, method: str = ENSEMBLE) -> s
     listed = ", ".join(map(_format_threshold, values))
     by_repeat = "s per repeat" if len(values) > 1 else ""
     name = run.tasks[task].classes[1]
-    return (
-        f"Decision threshold{by_repeat} for {name}, chosen on training and validation patients: "
-        f"{listed}."
-    )
+    return f"Decision threshold{by_repeat} for {name}, chosen without test patients: {listed}."
 
 
 def _format_threshold(value: float) -> str:
@@ -140,7 +142,7 @@ def list_classes(lists: Sequence[Sequence[str]]) -> list[str]:
     return names
 
 
-def one_line(name: str, length: int = CLASS_NAME_LENGTH) -> str:
+def truncate(name: str, length: int) -> str:
     """Truncate a name.
 
     Args:

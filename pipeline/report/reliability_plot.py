@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from enecg.metrics import Bin
 from pipeline.evaluation.predictions import ENSEMBLE
-from pipeline.report.prediction_plots import one_line
+from pipeline.report.prediction_plots import truncate
 from pipeline.report.theme import MUTED, new_figure
 from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
@@ -50,7 +50,7 @@ def plot_reliability(
     curves.set_ylim(-0.05, 1.05)
     records.set_xlim(0, 1)
     binary = task.kind == "binary"
-    class_name = one_line(task.classes[1], 30) if binary else "the predicted class"
+    class_name = truncate(task.classes[1], 30) if binary else "the predicted class"
     records.set_xlabel(f"probability of {class_name}")
     records.set_ylabel("records")
     return figure

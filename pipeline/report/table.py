@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from enecg.metrics import SECONDARY_METRICS
 from pipeline.evaluation.predictions import BASELINES, CHANCE, RANDOM, WITHOUT, ZERO_SHOT
-from pipeline.evaluation.scores import SECOND_METRICS, Measure
+from pipeline.evaluation.scores import SUMMARY_METRICS, Measure
 from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 
@@ -72,7 +72,7 @@ def method_label(method: str, run: RunResults) -> str:
 
 
 def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
-    """Build a table of the main metric of every task and its metric in `SECOND_METRICS`.
+    """Build a table of the main metric of every task and its metric in `SUMMARY_METRICS`.
 
     Args:
         run: Results of a run.
@@ -115,7 +115,7 @@ def score_columns(run: RunResults) -> list[Column]:
         for task in run.tasks.values()
         for column in (
             (task, task.metric_name, task.higher_is_better),
-            *([(task, SECOND_METRICS[task.kind], True)] if task.kind in SECOND_METRICS else []),
+            *([(task, SUMMARY_METRICS[task.kind], True)] if task.kind in SUMMARY_METRICS else []),
         )
     ]
 

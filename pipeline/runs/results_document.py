@@ -79,7 +79,7 @@ def parse_task(document: dict[str, Any]) -> TaskSummary:
     classes = tuple(map(str, document["classes"]))
     expected = range(2, 3) if document["kind"] == "binary" else range(MAX_CLASSES + 1)
     if len(classes) not in expected:
-        raise ValueError(f"{len(classes)} classes")
+        raise ValueError(f"a {document['kind']} task cannot have {len(classes)} classes")
     return _TASK.validate_python(document | {"classes": classes})
 
 

@@ -40,13 +40,13 @@ def predict_left_out(
     repeat: LabeledRepeat,
     left_out: Float[Tensor, "task record output"],
 ) -> dict[str, Float[Tensor, "validation output"]]:
-    """Predict the validation records, with left-out predictions in place of the linear paths.
+    """Predict the validation records, with linear paths that are fitted without their patients.
 
     Args:
         heads: The heads of one expert, which have linear paths.
         features: Embeddings by that expert of the records of the repeat.
         repeat: Records and targets.
-        left_out: Left-out predictions of the linear paths; see `FittedPaths.refit_left_out`.
+        left_out: Outputs of these linear paths; see `FittedPaths.refit_left_out`.
 
     Returns:
         Values or probabilities by task, in the order of `repeat.validation`.

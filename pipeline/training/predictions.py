@@ -85,14 +85,14 @@ class PredictionBuilder:
         }
 
     def predict_constant(self, task: str) -> TaskPredictions:
-        """Predict the median or most frequent class of the training labels for all test records.
+        """Predict the same value, class or labels for all labeled test records.
 
         Args:
             task: Name of the task.
 
         Returns:
-            The predictions. For a multilabel task, the labels that at least half of the training
-            records have.
+            The predictions: the median of a regression task, the most frequent class, or the labels
+            that at least half of the training records have.
         """
         targets = self.targets[task]
         training = self.encoded[task][self._labeled_rows(task, "train")]
@@ -114,8 +114,9 @@ class PredictionBuilder:
         Args:
             method: Name of the method.
             task: Name of the task.
-            output: Class probabilities, shape (record, class). For a regression task, predicted
-                values, shape (record, 1); they are interpreted as values in the task's unit.
+            output: Probabilities of the classes or labels, shape (record, class). For a regression
+                task, predicted values, shape (record, 1); they are interpreted as values in the
+                task's unit.
 
         Returns:
             The predictions.

@@ -1,4 +1,4 @@
-"""Losses of stacked heads and of gates, summed over the records of each group."""
+"""Losses of stacked heads and gates, summed over the records of each group (`stack.Group`)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,8 @@ def sum_output_losses(
         data: Labels.
         repeats: Index of the repeat of each group.
         rows: Row indices of records of that repeat, or `PADDING`.
-        output: Outputs of the heads: the standardized value of a regression as output 0, or logits.
+        output: Outputs of the heads. For a regression task, output 0 is the standardized value; for
+            other tasks, outputs are logits.
 
     Returns:
         The summed losses, and the number of records with a known label.

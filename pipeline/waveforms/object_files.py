@@ -32,9 +32,10 @@ class ObjectFiles:
     boto3 finds the S3 credentials. Without credentials, requests are not signed, which suffices for
     public buckets such as ``s3://physionet-open``.
 
-    If a request fails for more than a minute or is refused, methods request the file that was read
-    last. If this succeeds, only the current file is affected, and they raise `OSError`. Otherwise,
-    all records are probably affected, and they raise `UserError`.
+    A missing file raises `FileNotFoundError`. If a request fails otherwise (retries end after a
+    minute), methods request the file that was read last. If this succeeds, only the current file is
+    affected, and they raise `OSError`. If it fails, or no file was read before, all records are
+    probably affected, and they raise `UserError`.
 
     Args:
         url: URL of the root, without a trailing slash.
@@ -82,7 +83,8 @@ class ObjectFiles:
         """List the files below the root, one request per thousand files.
 
         Args:
-            suffix: End of the names, in any case.
+            suffix: End of the names, in lower case; upper and lower case of names are not
+                distinguished.
 
         Yields:
             Names relative to the root.

@@ -237,7 +237,7 @@ def test_progress_is_reported_and_logged(
     monkeypatch.setattr(dataset_labels, "LOG_SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
         read_dataset_labels(dataset)
-    assert caplog.messages[0] == "Read the labels of 500 of 1,200 records."
+    assert caplog.messages == ["Labels: read 42 %.", "Labels: read 83 %.", "Labels: read 100 %."]
 
 
 def test_headers_in_a_bucket_have_the_same_labels(root: Path, s3_root: str, tmp_path: Path):

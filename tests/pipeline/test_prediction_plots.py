@@ -46,7 +46,7 @@ def test_truncated_class_names_are_listed():
     long = "Atrial fibrillation with rapid ventricular response and premature complexes"
     classes = (fits, long, "a", "b", OTHER_CLASS)
     details = make_details("arrhythmia", ([0.0], [0.0], classes))
-    assert truncated_names(details, "arrhythmia") == [long]
+    assert truncated_names(details, "arrhythmia") == [fits, long]
     (axes,) = plot_confusion(details, "arrhythmia").axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[0] == "Sinus bradycardia with 1st\ndegree A-V block  1"

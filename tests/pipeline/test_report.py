@@ -296,7 +296,7 @@ def test_single_repeat_has_no_sd(run: RunResults, tmp_path: Path):
 def test_thresholds_are_kept_by_repeat_and_may_be_infinite(run: RunResults):
     assert run.thresholds == {ENSEMBLE: {"sex": (0.25, math.inf)}}
     assert describe_thresholds(run, "sex") == (
-        "Decision thresholds per repeat for male, chosen on training and validation patients: "
+        "Decision thresholds per repeat for male, chosen without test patients: "
         "0.250, ∞ (never predicted)."
     )
     assert describe_thresholds(run, "age") == describe_thresholds(run, "sex", "mean") == ""
