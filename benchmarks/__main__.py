@@ -2,11 +2,11 @@
 
 python -m benchmarks                 # list
 python -m benchmarks extraction      # run benchmarks/extraction.py with its defaults
-python -m benchmarks all --quick     # run those with ratios on small data, and print one table
-python -m benchmarks all             # run those with ratios with their default sizes; takes hours
+python -m benchmarks all --quick     # run all on small data, and print one table
+python -m benchmarks all             # run all with their default sizes; takes hours
 
-Both quantities of a ratio are measured in the same run. `all` excludes the benchmarks that need a
-real data set or report no ratio.
+`all` runs the benchmarks that report ratios and need no real data set. Both quantities of a ratio
+are measured in the same run.
 """
 
 import ast

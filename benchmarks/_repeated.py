@@ -1,4 +1,4 @@
-"""A data set of any size that repeats a small number of files."""
+"""A data set of any number of records that repeats the files of a few patients."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,15 @@ from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.registry import open_dataset
 from pipeline.synthetic.synthesize import synthesize
 
-FILES = 60
+PATIENTS = 60
 """Number of synthetic patients."""
 
 
 class RepeatedRecords:
-    """Synthetic ECGs of a few patients, repeated.
+    """Data set that repeats the ECGs of a few synthetic patients.
 
     Args:
-        folder: Folder of the synthetic data set, which is written if it does not exist.
+        folder: Folder of the synthetic data set; created if it does not exist.
         records: Number of records in the index.
     """
 
@@ -25,7 +25,7 @@ class RepeatedRecords:
 
     def __init__(self, folder: Path, records: int) -> None:
         if not folder.exists():
-            synthesize(folder, patients=FILES, seed=0, spoiled_fraction=0)
+            synthesize(folder, patients=PATIENTS, seed=0, spoiled_fraction=0)
         self.source = open_dataset(f"mimic-iv-ecg:{folder}")
         self.files = len(self.source.index())
         self.records = records

@@ -6,7 +6,8 @@
 All methods read the same files from the page cache. In each of `--repeats` rounds, every method
 runs for `--seconds`. The median over the rounds is reported, because timings on a shared machine
 vary. Rates are per second of CPU time and per second of wall-clock time; several threads improve
-only the latter. The CPU time of processes is that of the process that receives the records.
+only the latter. For decoding in processes, only the CPU time of the process that receives the
+records is measured.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from pipeline.waveforms.errors import UnreadableRecord
 from pipeline.waveforms.wfdb_samples import decode_with_wfdb
 
 BATCH = 64
-"""Number of records that are decoded and kept in memory between two checks of the time."""
+"""Number of records that each thread or process decodes between two checks of the elapsed time."""
 
 
 def main() -> None:
@@ -80,45 +81,47 @@ class Rate:
     """Records per second.
 
     Attributes:
-        core: Records per second of CPU time.
-        elapsed: Records per second of wall-clock time.
+        cpu: Records per second of CPU time.
+        wall: Records per second of wall-clock time.
     """
 
-    core: float
-    elapsed: float
+    cpu: float
+    wall: float
 
 
 def measure(
     records: list[str], files: DirectoryFiles, repeats: int, seconds: float
 ) -> dict[str, list[Rate]]:
-    """Run all methods in turn and return one rate per round for each."""
+    """Run all methods in turn, and return the rates of each method, one per round."""
 
     def read(record: str) -> object:
         return read_wfdb(record, files)
 
     methods: dict[str, Callable[[], Rate]] = {
-        "`numpy.fromfile`": lambda: measure_rate(partial(from_file, files.root), records, seconds),
+        "`numpy.fromfile`": lambda: measure_rate(
+            partial(read_samples, files.root), records, seconds
+        ),
         "`numpy.fromfile`, `astype(float32)`": lambda: measure_rate(
-            lambda record: from_file(files.root, record).astype(np.float32), records, seconds
+            lambda record: read_samples(files.root, record).astype(np.float32), records, seconds
         ),
         "`wfdb.rdrecord`": lambda: measure_rate(
             lambda record: wfdb.rdrecord(f"{files.root}/{record}"), records, seconds
         ),
-        "`read_wfdb` through wfdb": lambda: measure_by_wfdb(read, records, seconds),
+        "`read_wfdb` through wfdb": lambda: measure_with_wfdb(read, records, seconds),
         "`read_wfdb`": lambda: measure_rate(read, records, seconds),
         "`read_wfdb`, 2 threads": lambda: measure_rate(read, records, seconds, threads=2),
         "`read_wfdb`, 2 processes": lambda: measure_processes(pool, files, records, seconds),
     }
     rates: dict[str, list[Rate]] = {name: [] for name in methods}
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        measure_processes(pool, files, records, seconds=0)  # starts the processes
+        measure_processes(pool, files, records, seconds=0)  # start the processes
         for _ in range(repeats):
             for name, method in methods.items():
                 rates[name].append(method())
     return rates
 
 
-def from_file(root: str, record: str) -> np.ndarray:
+def read_samples(root: str, record: str) -> np.ndarray:
     """Read the samples of a record without decoding them."""
     return np.fromfile(f"{root}/{record}.dat", "<i2")
 
@@ -147,9 +150,9 @@ def decode_batch(files: DirectoryFiles, batch: list[str]) -> list[np.ndarray]:
 def measure_processes(
     pool: ProcessPoolExecutor, files: DirectoryFiles, records: list[str], seconds: float
 ) -> Rate:
-    """Decode records in processes, which send them to this process, and return the rate.
+    """Decode records in child processes, receive them in this process, and return the rate.
 
-    The CPU time is that of this process.
+    The CPU time is that of this process only.
     """
     names = cycle(records)
     done, start, start_cpu = 0, time.perf_counter(), time.process_time()
@@ -160,8 +163,8 @@ def measure_processes(
     return Rate(done / (time.process_time() - start_cpu), done / elapsed)
 
 
-def measure_by_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
-    """Measure `read` with format 16 decoded by wfdb, which is used for other formats."""
+def measure_with_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
+    """Measure `read` with wfdb as decoder of format 16; by default, wfdb decodes others."""
     original = lead_signals.digital_samples
     lead_signals.digital_samples = decode_with_wfdb
     try:
@@ -179,29 +182,29 @@ def no_warnings() -> Iterator[None]:
 
 def report(rates: dict[str, list[Rate]]) -> None:
     """Print a Markdown table of the median rates."""
-    core, elapsed = (
+    cpu, wall = (
         {
             name: statistics.median(getattr(rate, field) for rate in rounds)
             for name, rounds in rates.items()
         }
-        for field in ("core", "elapsed")
+        for field in ("cpu", "wall")
     )
     print(
         "| method | records per s of CPU time | time relative to `fromfile` "
         "| time relative to `fromfile, astype` | rate relative to `rdrecord` "
         "| records per s of wall-clock time |\n|---|--:|--:|--:|--:|--:|"
     )
-    fromfile, astype, rdrecord, *_ = core.values()
-    for name, rate in core.items():
+    fromfile, astype, rdrecord, *_ = cpu.values()
+    for name, rate in cpu.items():
         print(
             f"| {name} | {rate:,.0f} | {fromfile / rate:.1f} | {astype / rate:.1f} "
-            f"| {rate / rdrecord:.1f} | {elapsed[name]:,.0f} |"
+            f"| {rate / rdrecord:.1f} | {wall[name]:,.0f} |"
         )
-    own = core["`read_wfdb`"]
+    own = cpu["`read_wfdb`"]
     report_ratio("read_wfdb", astype / own, "CPU time", "numpy.fromfile, astype(float32)")
     report_ratio("read_wfdb", own / rdrecord, "rate", "wfdb.rdrecord")
     for parallel in ("2 threads", "2 processes"):
-        ratio = elapsed[f"`read_wfdb`, {parallel}"] / elapsed["`read_wfdb`"]
+        ratio = wall[f"`read_wfdb`, {parallel}"] / wall["`read_wfdb`"]
         report_ratio(parallel, ratio, "wall-clock rate", "one thread")
 
 

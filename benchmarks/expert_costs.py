@@ -6,9 +6,10 @@
 The ECGs are synthetic, because the time of TimesNet depends on the periods that it finds in an ECG.
 Floating-point operations are those of matrix products, convolutions and attention, as counted by
 `torch.utils.flop_counter`; a multiply-add counts as two. The peak is the rate of a large matrix
-product, measured alternately with the expert on the same device. On a CPU, the CPU time of one
-thread is measured, which depends less on other processes. Weights are random, with the published
-architecture. The profile lists the operators with the largest shares of the time.
+product, measured alternately with the expert on the same device. On a CPU, the benchmark measures
+the CPU time of one thread, because wall-clock time depends more on other processes. Weights are
+random, with the published architecture. The profile lists the operators with the largest shares of
+the time.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from pipeline.extraction.request import resolve_device
 from pipeline.synthetic.synthesize import synthesize
 
 RECORDS = 800_035
-"""Records of MIMIC-IV-ECG."""
+"""Number of records of MIMIC-IV-ECG."""
 SHOWN = 4
 """Number of operators shown from the profile."""
 
@@ -45,7 +46,7 @@ def synthetic_ecgs(count: int, device: str) -> torch.Tensor:
 
 
 def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Return the wall time of a call on a GPU, or its CPU time on a CPU."""
+    """Return the wall-clock time of a call on a GPU, or the CPU time of a call on a CPU."""
     if torch.device(device).type != "cuda":
         started = time.process_time()
         work()
@@ -57,7 +58,7 @@ def seconds_of(work: Callable[[], object], device: str) -> float:
 
 
 def profile_shares(expert: Expert, ecg: torch.Tensor) -> str:
-    """Return the operators with the largest shares of the time."""
+    """Return the operators that take most of the time, with their shares in percent."""
     is_gpu = ecg.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
     with profile(activities=activities) as profiled:
@@ -76,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experts", nargs="+", default=[*DEFAULT_EXPERTS])
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--records", type=int, default=16, help="records; at least one batch")
+    parser.add_argument(
+        "--records", type=int, default=16, help="number of ECGs, at least one batch"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
@@ -97,7 +100,7 @@ def main() -> None:
     print(
         f"{device}, batches of {arguments.batch}, {arguments.precision}"
         + ("" if is_gpu else ", per CPU second of one thread")
-        + ("" if is_gpu or torch.cuda.is_available() else "; GPU: not measured, there is none")
+        + ("" if is_gpu or torch.cuda.is_available() else "; no GPU available")
     )
     print(
         "| expert | parameters | GFLOP per record | kB stored per record | records/s | GFLOP/s "

@@ -5,7 +5,7 @@
 
 In each round, every expert embeds the same ECGs twice: as tensors in memory, and through
 `enecg.extract`, from WFDB files to stores. Both use the same batch size and number of threads. The
-median ratio over the rounds is reported. Opening the data set and loading weights are not counted.
+median ratio over the rounds is reported. Times exclude opening the data set and loading weights.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def time_bare(expert: Expert, ecg: torch.Tensor, batch: int) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
         for part in ecg.split(batch):
-            # Copying waits for the device to finish.
+            # Copying to the CPU waits until the device has finished.
             expert.embed(part).cpu()
     return time.perf_counter() - started
 

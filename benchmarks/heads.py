@@ -3,9 +3,9 @@
     python benchmarks/heads.py ludb:LUDB --store stores-data/lab [--repeats 5] [--limit N]
         [--task NAME:KIND]
 
-The benchmark uses all experts with the weights random:0 in the store, and the same random cohorts
-for all methods. The models of scikit-learn are fitted on embeddings of training and validation
-patients:
+The benchmark uses all experts in the store that have the weights random:0 or no weights, and the
+same random cohorts for all methods. The models of scikit-learn are fitted on embeddings of training
+and validation patients:
 
 - ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01), on
   each standardized embedding and on all embeddings concatenated;
@@ -58,18 +58,18 @@ from stores.record_ids import as_ids
 ADAPTATIONS: tuple[Adaptation, ...] = ("linear-lora", "lora")
 DEFAULT = ADAPTATIONS[0]
 LINEAR, BOOSTING = "linear", "boosting"
-EVERY_EXPERT = "all embeddings"
+ALL_EMBEDDINGS = "all embeddings"
 PENALTIES = np.logspace(-1, 6, 15)
 """Values of `alpha` for ridge regression."""
 INVERSE_PENALTY = 0.01
 """Value of `C` for logistic regression."""
 MEASUREMENTS = "measurements"
 BOOSTED: dict[str, dict[str, Any]] = {
-    EVERY_EXPERT: {"max_iter": 30, "max_bins": 32},
+    ALL_EMBEDDINGS: {"max_iter": 30, "max_bins": 32},
     MEASUREMENTS: {"max_iter": 200, "learning_rate": 0.05},
 }
 """Settings of gradient boosting by embedding. On all embeddings, there are fewer trees and bins,
-because thousands of features would take minutes."""
+because a fit on thousands of features would otherwise take minutes."""
 
 Values = dict[tuple[str, str, str], list[TaskPredictions]]
 """Predictions of each repeat by task, family (adaptation or model of scikit-learn) and method."""
@@ -127,7 +127,11 @@ def main() -> None:
 
 
 def draw_cohorts(inputs: Inputs, repeats: int) -> tuple[Inputs, list[Cohort]]:
-    """Draw the cohorts, and return the inputs with the tasks that have labels in all of them."""
+    """Draw cohorts.
+
+    Returns:
+        The inputs, restricted to the tasks with labels in all cohorts, and the cohorts.
+    """
     patients = as_ids(inputs.labels["patient_id"])
     cohorts = [
         draw_cohort(inputs.record_id, patients, patients=len(patients), seed=seed, ecgs="all")
@@ -144,7 +148,7 @@ def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
     gradient boosting, which would take too long on each, also on the measurements.
     """
     concatenated = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
-    parts = {EVERY_EXPERT: replace(features, experts={EVERY_EXPERT: concatenated})}
+    parts = {ALL_EMBEDDINGS: replace(features, experts={ALL_EMBEDDINGS: concatenated})}
     if model == LINEAR:
         return {"each embedding": features} | parts
     if MEASUREMENTS in features.experts:
@@ -161,8 +165,8 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
     combined = [
         *((DEFAULT, name) for name in ENSEMBLES),
         (ADAPTATIONS[1], ENSEMBLE),
-        (LINEAR, EVERY_EXPERT),
-        (BOOSTING, EVERY_EXPERT),
+        (LINEAR, ALL_EMBEDDINGS),
+        (BOOSTING, ALL_EMBEDDINGS),
         *([(BOOSTING, MEASUREMENTS)] if MEASUREMENTS in experts else []),
     ]
     others = (
@@ -209,7 +213,7 @@ def print_comparisons(
 def describe_gain(
     task: Task, metric: Metric, ours: Sequence[TaskPredictions], others: Sequence[TaskPredictions]
 ) -> str:
-    """Return the gain with its interval, and the value of the other method."""
+    """Return the gain with its interval and the value of the other method, as a table cell."""
     gain = compare_methods(metric, ours, others, draw_patients(ours, seed=0))
     sign, places = 1 if metric.higher_is_better else -1, digits(task)
     low, high = sorted((sign * gain.low, sign * gain.high))
@@ -243,7 +247,7 @@ def choose_metric(task: Task) -> Metric:
 
 
 def has_labels(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
-    """Return whether every part of every cohort has labels for a task."""
+    """Return whether all splits of all cohorts have labels for a task."""
     try:
         for cohort in cohorts:
             check_labels(cohort, replace(inputs, tasks=(task,)))
@@ -266,7 +270,7 @@ def build_model(task: Task, model: str, embedding: str) -> Any:
 def probe(
     inputs: Inputs, features: Features, cohorts: list[Cohort], model: str = LINEAR
 ) -> Iterator[TaskPredictions]:
-    """Yield the predictions of scikit-learn's model for each task, embedding and repeat."""
+    """Fit scikit-learn's model for each task, embedding and repeat, and yield its predictions."""
     for task in inputs.tasks:
         for expert, embedding in features.experts.items():
             for repeat, cohort in enumerate(cohorts):

@@ -36,7 +36,7 @@ RECORDS = 256
 SHARD_ROWS = 32
 BATCH = 8
 MAX_SECONDS = 1.0
-"""Maximum time until a child is killed."""
+"""Maximum time in seconds until a child is killed."""
 
 
 class ConstantDataset:
@@ -108,7 +108,7 @@ Rows = dict[tuple[str, int], bytes]
 
 
 def whole_rows(name: str, root: str) -> tuple[Rows, int]:
-    """Return the whole rows, and how many of them differ from the known embedding."""
+    """Return the whole rows, and the number of them that differ from the known embedding."""
     found = open_stores(root, f"{name}/1")
     if found.errors:
         raise SystemExit(f"A store cannot be opened after a kill: {found.errors[0]}")
@@ -128,7 +128,7 @@ def whole_rows(name: str, root: str) -> tuple[Rows, int]:
 
 
 def fork(work: Callable[[int], None]) -> tuple[int, int]:
-    """Run a function in a child process with the write end of a pipe.
+    """Call a function in a child process with the write end of a pipe.
 
     Returns:
         The process id of the child, and the read end of the pipe.
@@ -191,7 +191,7 @@ def run(root: str, kills: int, seconds_per_row: float) -> Tally:
             tally.computed += len(computed)
             rows = compare(name, root, rows, tally)
         if missing := 3 * RECORDS - len(rows):
-            raise SystemExit(f"{name} is finished, but {missing} rows are missing.")
+            raise SystemExit(f"{name}: the extraction completed, but {missing} rows are missing.")
         tally.finished += 1
         tally.needed += sum(expert != "leads" for expert, _ in rows)
         if tally.kills >= kills:
@@ -201,10 +201,13 @@ def run(root: str, kills: int, seconds_per_row: float) -> Tally:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100, help="processes to kill")
+    parser.add_argument("--kills", type=int, default=100, help="number of kills")
     parser.add_argument("--root", help="store root; default: a temporary folder")
     parser.add_argument(
-        "--seconds-per-row", type=float, default=0.002, help="time that an expert takes per record"
+        "--seconds-per-row",
+        type=float,
+        default=0.002,
+        help="seconds that an expert takes per record",
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -217,10 +220,12 @@ def main() -> None:
     print(f"whole rows lost        {tally.lost}")
     print(f"rows that differ       {tally.differing}")
     print(f"rows computed          {tally.computed}, of which {tally.needed} were needed")
-    report_ratio(f"{tally.kills} kills", tally.computed / tally.needed, "rows computed", "needed")
+    report_ratio(
+        f"{tally.kills} kills", tally.computed / tally.needed, "rows computed", "rows needed"
+    )
     if tally.kills:
         per_kill = repeated / tally.kills
-        print(f"repeated rows per kill {per_kill:.1f}, computed again after the kill")
+        print(f"rows repeated per kill {per_kill:.1f}")
         print(f"seconds lost per kill  {per_kill * options.seconds_per_row:.3f}")
 
 

@@ -5,9 +5,9 @@
 The benchmark writes tables of MIMIC-IV's size (800,035 ECGs, 161,352 patients) and a lab table that
 grows by appending rows. The lab table has all of MIMIC-IV's columns; 2 % of its rows are potassium
 results, at times near those of the ECGs. EnECG and pandas compute the record index and the labels,
-each in a separate process. pandas reads the lab table in chunks of a million rows, with only the
-required columns, and parses the times after filtering. Both must find the same number of labels.
-The benchmark prints a Markdown table and removes the folder.
+each in a separate process. pandas reads only the required columns of the lab table, in chunks of a
+million rows, and parses the times after filtering. The benchmark fails if the numbers of labels
+differ. It prints a Markdown table and removes the folder.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from pipeline.mimic_codes import (
 RECORDS, PATIENTS = 800_035, 161_352
 BLOCK = 1_000_000
 """Rows of the lab table that are written at a time."""
-POTASSIUM = 0.02
-"""Fraction of potassium results among the lab rows."""
+POTASSIUM_FRACTION = 0.02
+"""Fraction of lab rows with a potassium result."""
 CHUNK = 1_000_000
 """Rows of the lab table that pandas reads at a time."""
 START = np.datetime64("2130-01-01T00:00:00", "s")
@@ -187,7 +187,7 @@ def labels_pandas(folder: Path) -> list[int]:
 
 
 def count(table: pd.DataFrame) -> list[int]:
-    """Count the records with each label, and abnormal potassiums."""
+    """Return the number of records with each label, and of those with abnormal potassium."""
     names = ("rr_interval", "age", "sex", "potassium", "diagnosis")
     return [*(int(table[name].notna().sum()) for name in names), int(table["potassium"].sum())]
 
@@ -208,7 +208,7 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     subject = np.sort(np.concatenate([subjects, random.choice(subjects, RECORDS - PATIENTS)]))
     study = 40_000_000 + random.permutation(RECORDS)
     when = START + random.integers(0, 20 * 365 * 86_400, RECORDS)
-    times, studies = text(when), pa.array(study).cast(pa.string())
+    times, studies = format_times(when), pa.array(study).cast(pa.string())
     people = pa.array(subject).cast(pa.string())
     group = pc.utf8_slice_codeunits(people, 0, 4)
     path = pc.binary_join_element_wise("files/p", group, "/p", people, "/s", studies, "/", "")
@@ -219,8 +219,8 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         {"path": path},
     )
     lines = np.array([f"Sinus rhythm of the kind {kind}" for kind in range(120)])
-    few = np.minimum(random.geometric(0.08, RECORDS), 120) - 1
-    reports: dict[str, object] = {"report_0": lines[few], "report_1": lines[few[::-1]]}
+    kinds = np.minimum(random.geometric(0.08, RECORDS), 120) - 1
+    reports: dict[str, object] = {"report_0": lines[kinds], "report_1": lines[kinds[::-1]]}
     reports |= dict.fromkeys((f"report_{number}" for number in range(2, REPORT_LINES)), "")
     rr = random.integers(350, 1500, RECORDS)
     rr[random.random(RECORDS) < 0.01] = UNMEASURED
@@ -242,13 +242,13 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> None:
-    """Append a block of rows to the lab table, for random ECGs and at random times near them."""
+    """Append rows to the lab table, at random times within six hours of random ECGs."""
     random = np.random.default_rng([1, first])
     subject, when = ecgs
-    about = random.integers(0, RECORDS, BLOCK)
-    charted = text(when[about] + random.integers(-6 * 3600, 6 * 3600, BLOCK) // 60 * 60)
+    ecg = random.integers(0, RECORDS, BLOCK)
+    charted = format_times(when[ecg] + random.integers(-6 * 3600, 6 * 3600, BLOCK) // 60 * 60)
     items = random.integers(50_800, 50_821, BLOCK)
-    wanted = random.random(BLOCK) < POTASSIUM
+    wanted = random.random(BLOCK) < POTASSIUM_FRACTION
     items[wanted] = random.choice(POTASSIUM_ITEMS, int(wanted.sum()))
     value = random.normal(4.2, 0.6, BLOCK).round(1)
     low, high = POTASSIUM_REFERENCE_MMOL_L
@@ -257,7 +257,7 @@ def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> 
     number = np.arange(first, first + BLOCK)
     write(
         path,
-        {"labevent_id": number, "subject_id": subject[about], "hadm_id": 20_000_000 + about},
+        {"labevent_id": number, "subject_id": subject[ecg], "hadm_id": 20_000_000 + ecg},
         {"specimen_id": 30_000_000 + number, "itemid": items, "order_provider_id": "P12ABC"},
         {"charttime": charted, "storetime": charted, "value": value, "valuenum": value},
         {"valueuom": "mEq/L", "ref_range_lower": low, "ref_range_upper": high},
@@ -266,12 +266,12 @@ def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> 
     )
 
 
-def text(times: np.ndarray) -> pa.Array:
+def format_times(times: np.ndarray) -> pa.Array:
     return pc.strftime(pa.array(times.astype("datetime64[s]")), "%Y-%m-%d %H:%M:%S")
 
 
 def write(path: Path, *columns: dict[str, object]) -> None:
-    """Append rows to a CSV table without quotes, except those in the values."""
+    """Append rows to a CSV table; values that need quotes must contain them."""
     by_name = {name: value for group in columns for name, value in group.items()}
     size = max(len(value) for value in by_name.values() if isinstance(value, np.ndarray))
     fields = [as_text(value, size) for value in by_name.values()]
@@ -286,7 +286,7 @@ def write(path: Path, *columns: dict[str, object]) -> None:
 
 
 def as_text(value: object, size: int) -> pa.Array:
-    """Return a column of text; a single value is repeated."""
+    """Convert a column to text; repeat a single value `size` times."""
     if not isinstance(value, np.ndarray | pa.Array):
         return pa.repeat(str(value), size).cast(pa.large_string())
     array = pa.array(value)

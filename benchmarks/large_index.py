@@ -4,9 +4,9 @@
 
 The data set has an index of millions of records, but no ECGs. Five experts and the gate's leads
 have one store each. The first plan creates the stores; the second plan opens them, like a rerun.
-For comparison, `numpy.sort` of the record ids is measured in the same run. Every step runs in a
-separate process, so that its peak memory can be measured. The peak includes imports and the index.
-Times exclude imports, the construction of the index, and `resolve_request`.
+For comparison, `numpy.sort` of the record ids is measured in the same run. Each step runs in its
+own process, so that its peak memory can be measured; the peak includes imports and the index. Times
+exclude imports, the construction of the index, and `resolve_request`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from stores.opening import count_rows, open_stores
 
 
 class IndexOnly:
-    """A data set without ECGs."""
+    """Data set with an index and no ECGs."""
 
     namespace = "index-only/1"
 
@@ -55,7 +55,7 @@ class IndexOnly:
 
 
 class NoModel:
-    """An expert that computes nothing."""
+    """Expert with a spec and no model."""
 
     def __init__(self, name: str, features: int) -> None:
         self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "none", features, "none", "")
@@ -99,7 +99,7 @@ STEPS: dict[str, Callable[[ExtractionRequest, str], str]] = {
 
 
 def _measure(name: str, records: int, folder: str) -> tuple[float, float, float, str]:
-    """Return the wall and CPU seconds of a step, the peak memory in GB, and the step's result."""
+    """Return wall-clock and CPU seconds of a step, the peak memory in GB, and the step's result."""
     # Warm up, because some modules are imported on first use.
     with tempfile.TemporaryDirectory() as small:
         request = _request(1000, small)
@@ -136,7 +136,7 @@ def main() -> None:
             report_ratio(name, cpu / reference, "CPU time", "numpy.sort of the ids")
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
-        print(f"{len(files)} files, {size / 1e6:,.0f} MB before the first embedding")
+        print(f"{len(files)} files, {size / 1e6:,.0f} MB in stores without embeddings")
 
 
 if __name__ == "__main__":

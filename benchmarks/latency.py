@@ -1,14 +1,14 @@
-"""Time from one ECG in memory to its prediction, with all models loaded, by part.
+"""Latency of the prediction for one ECG in memory, by part, with all models loaded.
 
     python benchmarks/latency.py                              # five experts, untrained
     python benchmarks/latency.py --experts dlinear,measurements
-    python benchmarks/latency.py --run runs/first             # a run of your own
+    python benchmarks/latency.py --run runs/first             # an existing run
 
 Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
 run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with different ECGs, and
-times the parts of each call. The table has the parts of the call with the median wall-clock
-time, so that they add up to its total. Latencies depend on the sizes of the models, not on their
-weights. The CPU time is stated because other processes increase the wall-clock time.
+times the parts of each call. The table shows the call with the median wall-clock time, so that its
+parts add up to the total. Latencies depend on the sizes of the models, not on their weights. The
+CPU time is also printed, because other processes increase the wall-clock time.
 """
 
 import argparse
@@ -43,7 +43,7 @@ FUNCTIONS = {
     "combine": MODELS,
     "relative_distances": MODELS,
 }
-"""Part of each function that `LiveRun.predict` calls."""
+"""Table row of each function that `LiveRun.predict` calls."""
 REST, TOTAL = "rest", "total: LiveRun.predict"
 
 
@@ -63,7 +63,7 @@ def main() -> None:
         synthesize(folder / "data", patients=arguments.patients, seed=0, spoiled_fraction=0)
         run = arguments.run or make_run(folder, tuple(arguments.experts.split(",")))
         live = load_run(run, device=arguments.device)
-        _ = live.experts, live.calibrated
+        _ = live.experts, live.calibrated  # load the models
         dataset = MimicIvEcg(folder / "data")
         ecgs = [dataset.read(row) for row in range(len(dataset.index()))]
     print(f"{arguments.device}, {torch.get_num_threads()} torch threads, torch {torch.__version__}")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
-    """Extract and train a run of one repeat with untrained experts."""
+    """Extract embeddings with untrained experts, and train a run with one repeat."""
     dataset, weights = f"mimic-iv-ecg:{folder / 'data'}", ("random:0",)
     extract(dataset, folder / "store", experts, options=ExtractOptions(weights=weights))
     settings = TrainSettings(
@@ -89,17 +89,17 @@ class Latency(NamedTuple):
 
 
 class PartTimer:
-    """Sums of the times of the parts of a call.
+    """Total time of each part of a call.
 
     Attributes:
-        times: Times by name of the part.
+        times: Total time by name of the part.
     """
 
     def __init__(self) -> None:
         self.times: dict[str, Latency] = defaultdict(lambda: Latency(0.0, 0.0))
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that adds its time to a part."""
+        """Wrap a function so that the time of each call is added to a part."""
 
         def call(*args: Any, **named: Any) -> Any:
             wall, cpu = time.perf_counter(), time.process_time()

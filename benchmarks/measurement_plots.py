@@ -1,11 +1,11 @@
-"""Plots of the LUDB records whose beats and RR intervals differ most from the marks.
+"""Plots of the LUDB records whose beats and RR intervals differ most from the cardiologists' marks.
 
     python -m benchmarks measurement_plots --ludb data/ludb --out plots
 
 Records are ordered by missed and false beats, then by the error of the mean RR interval, as
 `benchmarks/measurements.py` computes them. A plot shows the 12 leads on ECG paper, and vertical
-lines at the marks in lead II (green) and at the detected beats (red, dashed). The plots show real
-ECGs; they are under the license of LUDB.
+lines at the marks in lead II (green) and at the detected beats (red, dashed). The plots contain
+real ECGs, so the license of LUDB applies to them.
 """
 
 import argparse
@@ -32,8 +32,8 @@ class RecordErrors:
         missed: Marks without a detected beat.
         false: Detected beats without a mark, between the first and the last mark.
         rr_error: Error of the mean RR interval in ms.
-        largest: Largest absolute difference between a beat's distance from its mark and the median
-            distance of the record, in ms; 0 if no beat matches a mark.
+        largest_distance: Largest absolute difference between a beat's distance from its mark and
+            the median distance of the record, in ms; 0 if no beat matches a mark.
         found: Positions of the detected beats in samples.
     """
 
@@ -41,7 +41,7 @@ class RecordErrors:
     missed: int
     false: int
     rr_error: float
-    largest: float
+    largest_distance: float
     found: np.ndarray
 
 
@@ -66,13 +66,13 @@ def main() -> None:
         row, number = record.row, ids[record.row]
         print(
             f"| {number} | {diagnoses[row]} | {len(record.found)} | {record.missed} "
-            f"| {record.false} | {record.rr_error:.2f} | {record.largest:.0f} |"
+            f"| {record.false} | {record.rr_error:.2f} | {record.largest_distance:.0f} |"
         )
         plot(ecgs[row], marks[row].r, record, arguments.out / f"{number}.png")
 
 
 def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:
-    """Compare the detected beats of a record with its marks."""
+    """Return the errors of the detected beats of a record."""
     reference = marks.r
     matched = match(reference, found)
     _, missed, false = count_beats(reference, found)
@@ -92,7 +92,7 @@ def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:
 
 def plot(ecg: np.ndarray, marks: np.ndarray, errors: RecordErrors, path: Path) -> None:
     """Plot a record with its marks and detected beats."""
-    error = f"RR error {errors.rr_error:.2f} ms, largest distance {errors.largest:.0f} ms"
+    error = f"RR error {errors.rr_error:.2f} ms, largest distance {errors.largest_distance:.0f} ms"
     figure = plot_ecg(ecg, title=f"{path.stem}: {error}")
     (axes,) = figure.axes
     lines = ((marks, "#2e8b57", "-"), (errors.found, "#c0392b", (0, (2, 3))))

@@ -58,7 +58,7 @@ def splits(patients: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def report_age(name: str, features: np.ndarray, labels: pd.DataFrame, patients: np.ndarray) -> None:
-    """Print the error of the age, and that of the median age."""
+    """Print the MAE of age predictions, and that of the median age of the training records."""
     age = labels["age"].to_numpy(float)
     known = np.isfinite(age)
     features, age, patients = features[known], age[known], patients[known]
@@ -78,7 +78,7 @@ def report_age(name: str, features: np.ndarray, labels: pd.DataFrame, patients: 
 def report_class(
     name: str, task: str, labels: pd.Series, features: np.ndarray, patients: np.ndarray
 ) -> None:
-    """Print the AUROC of a binary label."""
+    """Print the AUROC of predictions of a binary label."""
     known = labels.notna().to_numpy()
     classes = labels[known].to_numpy().astype(int)
     features, patients = features[known], patients[known]

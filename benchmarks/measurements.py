@@ -8,10 +8,11 @@ because LUDB's first and last beats are often not annotated. Detection is also e
 with added artifacts. A wave has one error per record: its offset from the beat in the average beat,
 minus the reference offset. The reference offset is the median distance of the marks from the
 nearest detected beats, in lead II or as the median over leads. Settings were tuned on records with
-odd numbers; errors of waves are for records with even numbers. Rates are per second of CPU time.
+odd numbers; errors of waves are reported for records with even numbers. Rates are per second of CPU
+time.
 
-The heart rates of the first 500 records of PTB-XL are compared with its statements on the rhythm
-and with the other detectors.
+With `--ptb-xl`, the heart rates of its first 500 records are compared with their rhythm statements
+and with the heart rates of the other detectors.
 """
 
 import argparse
@@ -43,11 +44,11 @@ INTERVALS = {
     "QT interval": ("QRS onset", "T end"),
     "T duration": ("T onset", "T end"),
 }
-"""First and last of `WAVES` of each interval."""
+"""Start and end of each interval, as names from `WAVES`."""
 BATCH = 64
 PTB_XL_RECORDS = 500
 RHYTHMS = ("SBRAD", "SR", "STACH")
-"""Statements of PTB-XL: sinus bradycardia, sinus rhythm, sinus tachycardia."""
+"""Rhythm statements of PTB-XL: sinus bradycardia, sinus rhythm, sinus tachycardia."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Marks:
 
     Attributes:
         r: Peaks of the QRS complexes.
-        rows: For each QRS complex, the position of each of `WAVES`, NaN where it is not marked.
+        rows: Positions of `WAVES` for each QRS complex; NaN if not marked.
     """
 
     r: np.ndarray
@@ -151,8 +152,8 @@ def report_detection(
 
 
 def report_artifacts(ecgs: np.ndarray, marks: Sequence[dict[str, Marks]]) -> None:
-    """Print the sensitivity of the expert's detection for records with artifacts."""
-    print("| added to each record | sensitivity | positive predictive value | missed | false |")
+    """Print the sensitivity and the errors of the expert's beat detection with artifacts."""
+    print("| artifact in each record | sensitivity | positive predictive value | missed | false |")
     print("|---|--:|--:|--:|--:|")
     for name, changed in add_artifacts(ecgs, [leads["II"].r for leads in marks]).items():
         analysis = analyze(changed.astype(np.float32))
@@ -169,7 +170,7 @@ def report_artifacts(ecgs: np.ndarray, marks: Sequence[dict[str, Marks]]) -> Non
 
 
 def add_artifacts(ecgs: np.ndarray, marks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return copies of the records with artifacts, by the name of the artifact."""
+    """Return copies of the records with artifacts, by description of the artifact."""
     rng = np.random.default_rng(0)
     spikes = ecgs.copy()
     for row, reference in enumerate(marks):
@@ -179,8 +180,8 @@ def add_artifacts(ecgs: np.ndarray, marks: Sequence[np.ndarray]) -> dict[str, np
     flat = ecgs.copy()
     flat[:, 6:9] = 0
     changed = {
-        "nothing, at a tenth of the voltage": 0.1 * ecgs,
-        "nothing, with all leads inverted": -ecgs,
+        "none; voltages divided by 10": 0.1 * ecgs,
+        "none; all leads inverted": -ecgs,
         "50 Hz, amplitude 0.3 mV": ecgs + 0.3 * np.sin(np.pi * np.arange(ecgs.shape[-1]) / 5),
         "pacemaker spikes of 2 mV, 120 ms before each mark": spikes,
         "flat leads V1 to V3": flat,
@@ -204,7 +205,7 @@ def count_beats(reference: np.ndarray, found: np.ndarray) -> tuple[int, int, int
 
 
 def describe(hits: int, missed: int, false: int) -> str:
-    """Return the cells of sensitivity, positive predictive value, missed and false beats."""
+    """Return table cells: sensitivity, positive predictive value, missed and false beats."""
     sensitivity, predictive = hits / (hits + missed), hits / (hits + false)
     return f"{sensitivity:.4f} | {predictive:.4f} | {missed} | {false}"
 
@@ -309,16 +310,18 @@ def report_waves(
 def report_p_waves(
     analysis: Analysis, marks: Sequence[dict[str, Marks]], rows: Sequence[int]
 ) -> None:
-    """Print how often P waves are found in records with and without P waves."""
+    """Print how many records with and without marked P waves have detected ones."""
     shares = [reference_offsets(marks[row], beats_of(analysis, row), LEADS)[1] for row in rows]
     marked = np.array(shares) >= 0.5
     found = analysis.waves.has_p[list(rows)]
-    print(f"Records with P waves: found in {found[marked].sum()} of {marked.sum()}.")
-    print(f"Records without: reported in {found[~marked].sum()} of {(~marked).sum()}.\n")
+    print(
+        f"P waves found: {found[marked].sum()} of {marked.sum()} records with P waves, "
+        f"{found[~marked].sum()} of {(~marked).sum()} records without P waves.\n"
+    )
 
 
 def report_heart_rates(data: PtbXl) -> None:
-    """Print the heart rates by statement on the rhythm, and the differences of other detectors."""
+    """Print the heart rates by rhythm statement, and their differences from other detectors."""
     rows = range(min(PTB_XL_RECORDS, len(data.index().record_id)))
     ecgs = np.stack([data.read(row) for row in rows])
     names = [feature.name for feature in FEATURES]
@@ -330,7 +333,7 @@ def report_heart_rates(data: PtbXl) -> None:
         own = heart_rate[[rhythm in codes for codes in statements]]
         low, median, high = np.quantile(own, (0, 0.5, 1))
         print(f"| {rhythm} | {len(own)} | {low:.1f} | {median:.1f} | {high:.1f} |")
-    print("\n| detector | median difference, 1/min | over 2/min, records |\n|---|--:|--:|")
+    print("\n| detector | median difference, 1/min | records over 2/min |\n|---|--:|--:|")
     for name, detect in (
         ("`scipy.signal.find_peaks`, lead II", detect_by_scipy),
         ("`wfdb.processing.xqrs_detect`, lead II", detect_by_wfdb),
@@ -344,7 +347,7 @@ def report_heart_rates(data: PtbXl) -> None:
 
 
 def report_rates(ecgs: np.ndarray, repeats: int) -> None:
-    """Print the records per second of each method."""
+    """Print the records per second of CPU time of each method."""
     methods: dict[str, tuple[int, Callable[[np.ndarray], object]]] = {
         f"`measurements`, {len(FEATURES)} features, batches of {BATCH}": (BATCH, measure),
         "`measurements`, one record at a time": (1, measure),

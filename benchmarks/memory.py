@@ -3,9 +3,9 @@
     python benchmarks/memory.py [--records 2000 20000 200000] [--experts dlinear]
 
 Every extraction runs in a separate process. The index repeats the files of 60 patients, so the data
-set needs little space. Embeddings are written to a temporary folder. All stores have shards of
-`SHARD_ROWS` rows, one of which is in memory per store. By default, stores of few records have
-smaller shards, so that their extraction needs less memory.
+set needs little disk space. Embeddings are written to a temporary folder. For each store, one shard
+is in memory. The benchmark uses shards of `SHARD_ROWS` rows for all sizes; by default, stores with
+few records have smaller shards, which need less memory.
 """
 
 import argparse

@@ -5,11 +5,12 @@
         [--experts dlinear timesnet measurements] [--repeats 5] [--limit N] [--task NAME:KIND]
 
 The store must contain embeddings of the other experts, with the weights random:0 where they have
-weights. The benchmark adds those of codec_v6. Cohorts, tasks and tables are those of
+weights. The benchmark adds the embeddings of codec_v6. Cohorts, tasks and tables are those of
 `benchmarks/heads.py`.
 
 codec_v6 reads one lead and labels each sample by wave, beat and rhythm. An embedding contains the
-mean and standard deviation of its last states, and the mean probabilities, in each of `LEADS_READ`.
+mean and standard deviation of its last states, and the mean probabilities, for each of
+`LEADS_READ`.
 """
 
 import argparse
@@ -41,7 +42,7 @@ STATES, PROBABILITIES = 128, 16
 
 
 class OpenEcgCodec:
-    """codec_v6 as an expert."""
+    """Expert with the model codec_v6."""
 
     def __init__(self) -> None:
         file = Path(openecg.layered.__file__).with_name("models") / "codec_v6.pt"
@@ -58,7 +59,7 @@ class OpenEcgCodec:
         )
 
     def embed(self, ecg: Tensor) -> Tensor:
-        """Compute the embeddings of a batch, one lead of a record at a time."""
+        """Compute the embeddings of a batch, one record and lead at a time."""
         rows = [LEADS.index(lead) for lead in LEADS_READ]
         embeddings = [
             torch.cat([self.embed_lead(record[row].numpy(), row) for row in rows])

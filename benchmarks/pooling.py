@@ -4,10 +4,10 @@
 
 An expert embeds each ECG once, and its states are pooled with every pooling. Heads are trained with
 the settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided
-by the error of the constant predictor, averaged over tasks; for classes, the error is 1 minus the
-metric. A score of 1 means the same error as the constant predictor, and 0 means no error. Because
-the score is used to select the default pooling, it is computed on validation patients, not on test
-patients.
+by the error of the constant predictor, averaged over tasks. For classification, the error is 1
+minus the metric. A score of 1 means the same error as the constant predictor, and 0 means no error.
+Because the score is used to select the default pooling, it is computed on validation patients, not
+on test patients.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def embed(
 
 
 def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Train heads, and return their error relative to that of the constant predictor, by task."""
+    """Train heads and return their errors by task, relative to those of the constant predictor."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
     # Use a third of the validation patients for early stopping, and the rest for the score.

@@ -1,11 +1,11 @@
-"""Coverage of intervals and sets, warnings for unusual ECGs, and equality with stored embeddings.
+"""Coverage of prediction intervals and sets, warnings, and differences from stored embeddings.
 
     python benchmarks/prediction.py                                    # synthetic ECGs
     python benchmarks/prediction.py --dataset ludb:data/ludb --experts dlinear,timesnet,moment
 
 Without `--dataset`, a run is trained on synthetic patients and tested on other synthetic patients.
 With `--dataset`, coverage is measured on the test records of each repeat. With `--folder`, stores
-and runs are kept for the next call.
+and runs are kept and reused.
 """
 
 import argparse
@@ -56,11 +56,13 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", help="data set; default: synthetic ECGs")
-    parser.add_argument("--other", help="second data set to count warnings for")
+    parser.add_argument("--other", help="second data set for which warnings are counted")
     parser.add_argument("--experts", default="dlinear,measurements")
     parser.add_argument("--patients", type=int, default=300, help="synthetic patients")
-    parser.add_argument("--limit", type=int, help="use the first records of the data set only")
-    parser.add_argument("--equal", type=int, default=40, help="records compared with the store")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT records")
+    parser.add_argument(
+        "--equal", type=int, default=40, help="number of records to compare with the store"
+    )
     parser.add_argument("--folder", type=Path, help="folder for stores and runs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -96,7 +98,7 @@ def main() -> None:
 
 
 def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: int | None) -> Path:
-    """Extract and train a run with untrained experts, unless it exists."""
+    """Extract embeddings with untrained experts and train a run, unless it exists."""
     run = folder / "run"
     if not run.exists():
         weights = ("random:0",)
@@ -108,7 +110,7 @@ def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: in
 
 
 def report_equality(live: LiveRun, dataset: Dataset, store: Path, limit: int) -> None:
-    """Print the largest differences between predictions from waveforms and from the store."""
+    """Print the largest differences of embeddings and predictions from waveforms and the store."""
     predictions = [
         result
         for result in predict(live, dataset=dataset, limit=limit)
@@ -154,7 +156,10 @@ def largest_difference(pairs: Sequence[tuple[TaskPrediction, TaskPrediction]]) -
         for name in live.probabilities
     )
     changed = sum(live.labels != stored.labels for live, stored in pairs)
-    return f"probability {probability:.1g}, {changed} other classes, gate weight {weights:.1g}"
+    return (
+        f"probability {probability:.1g}, {changed} records with another class, "
+        f"gate weight {weights:.1g}"
+    )
 
 
 Predicted = dict[int | str, dict[float, dict[str, TaskPrediction]]]
@@ -162,7 +167,7 @@ Predicted = dict[int | str, dict[float, dict[str, TaskPrediction]]]
 
 
 def predict_all(live: LiveRun, dataset: Dataset) -> Predicted:
-    """Predict all records of a data set from their waveforms; embed each only once."""
+    """Predict all readable records from their waveforms; embed each record only once."""
     predicted: Predicted = {}
     for ids, ecg in batches(dataset):
         features = live.embed(ecg)
@@ -204,7 +209,7 @@ def batches(dataset: Dataset, size: int = 64) -> Iterator[tuple[list[int | str],
 
 
 def report_coverage(results: dict[int | None, Predicted], labels: pd.DataFrame) -> None:
-    """Print the coverage and the mean size of intervals and sets on held-out patients."""
+    """Print the coverage and the mean size of prediction intervals and sets for unseen patients."""
     print("| task | models | records | requested | covered | mean width or size |")
     print("|---|---|---|---|---|---|")
     first = next(iter(next(iter(results.values())).values()))[COVERAGES[0]]
@@ -246,7 +251,7 @@ def compare(prediction: TaskPrediction, truth: float | str) -> tuple[bool, float
 
 
 def report_warnings(live: LiveRun, dataset: Dataset, limit: int = 200) -> None:
-    """Print the share of ECGs with the warning for unusual ECGs, unchanged and with `CHANGES`."""
+    """Print the share of ECGs with the warning for unusual ECGs, after each of `CHANGES`."""
     print(f"| {dataset.namespace} | median of the largest relative distance | warnings |")
     print("|---|---|---|")
     same = dataset.namespace == live.saved.config["dataset"]

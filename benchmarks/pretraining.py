@@ -5,8 +5,8 @@
 
 The store must contain embeddings with these weights and with `random:0`. Heads on both are trained
 on the same patients. The benchmark fails if a test patient was in the pretraining data. It prints a
-Markdown table of main metrics: mean over repeats, and the paired difference with a 95 % interval
-from a bootstrap by patient.
+Markdown table of main metrics: means over repeats, and paired differences with 95 % intervals from
+a bootstrap by patient.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     parser.add_argument("--store", required=True)
-    parser.add_argument("--weights", nargs="+", required=True, help="EXPERT@FILE each")
+    parser.add_argument(
+        "--weights", nargs="+", required=True, help="pretrained weights as EXPERT@FILE"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     experts = tuple(text.partition("@")[0] for text in arguments.weights)

@@ -1,4 +1,4 @@
-"""Compare ways to extend records shorter than 10 s to 10 s, by the effect on their embeddings.
+"""Compare rules to extend short records to 10 s, by their effect on the embeddings.
 
     python benchmarks/short_records.py ptb-xl:data/ptb-xl [--experts dlinear,timesnet,ecg-fm]
 
@@ -34,7 +34,7 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return one ECG per patient, and a second ECG of those who have several.
+    """Return one ECG per patient, and a second ECG of patients with several.
 
     Patients with an unreadable record among their first two are skipped.
 
@@ -83,7 +83,7 @@ def measure(
 ) -> None:
     """Print the distances of one expert.
 
-    The first row is for another record of the same patient, if a patient has one. The other rows
+    The first row is for another record of the same patient, if there is one. The other rows
     are for the extended records, one row per duration and rule.
 
     Args:
@@ -122,7 +122,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("dataset", help="Data set as SOURCE:FOLDER.")
+    parser.add_argument("dataset", help="data set as SOURCE:FOLDER")
     parser.add_argument("--experts", default="dlinear,timesnet,ecg-fm")
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--patients", type=int, default=80)

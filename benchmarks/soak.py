@@ -1,7 +1,7 @@
 """Many small flow runs against one Prefect server: lost runs, lock errors, and memory.
 
-Some runs are started in this process, and others by a worker of a deployment. With `--postgres
-URL`, the server uses this database instead of SQLite.
+Some runs are executed in this process, and others by a worker. With `--postgres URL`, the server
+uses this database instead of SQLite.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED = re.compile("database is locked|deadlock|could not serialize", re.I)
 SAMPLES = 5
-BUSY: list[str] = []
-"""Requests that were retried, because the server responded that it is busy."""
+RETRIED: list[str] = []
+"""Paths of the requests that were retried, because the database was busy (status 503)."""
 
 
-def memory_mb(process: int) -> float:
+def memory_of_tree_mb(process: int) -> float:
     """Return the resident memory of a process and its children in MB."""
     total = 0
     pending = [process]
@@ -42,7 +42,7 @@ def memory_mb(process: int) -> float:
 
 
 def request(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Send a request to the Prefect server; repeat it while the database is busy."""
+    """Send a request to the Prefect server; retry it while the database is busy."""
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(f"{api}/{path}", data, {"Content-Type": "application/json"})
     while True:
@@ -53,7 +53,7 @@ def request(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
             # Prefect's clients also retry if the database is busy.
             if error.code != 503:
                 raise
-            BUSY.append(path)
+            RETRIED.append(path)
             time.sleep(1)
 
 
@@ -71,7 +71,7 @@ def count_states(api: str, name: str) -> Counter[str]:
             return states
 
 
-def soak_process(
+def run_in_process(
     api: str, server: int, parameters: dict[str, Any], runs: int, at_once: int
 ) -> None:
     """Run `extract` in this process, `at_once` at a time, and print memory and states."""
@@ -87,8 +87,8 @@ def soak_process(
         with ThreadPoolExecutor(at_once) as pool:
             outcomes.update(pool.map(run_once, range(count)))
         print(
-            f"  after {outcomes.total():4d} runs: server {memory_mb(server):5.0f} MB, "
-            f"this process {memory_mb(os.getpid()):5.0f} MB",
+            f"  after {outcomes.total():4d} runs: server {memory_of_tree_mb(server):5.0f} MB, "
+            f"this process {memory_of_tree_mb(os.getpid()):5.0f} MB",
             flush=True,
         )
     seconds = time.monotonic() - started
@@ -96,8 +96,10 @@ def soak_process(
     print(f"  states on the server: {dict(count_states(api, 'extract'))} (with the first run)")
 
 
-def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, folder: Path) -> None:
-    """Let a worker run the deployment `verify`, and print memory and states."""
+def run_by_worker(
+    api: str, server: int, parameters: dict[str, Any], runs: int, folder: Path
+) -> None:
+    """Run the deployment `verify` with a worker, and print memory and states."""
     quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "check": True}
     subprocess.run(["prefect", "work-pool", "create", "lab", "--type", "process"], **quiet)
     subprocess.run(["prefect", "--no-prompt", "deploy", "--name", "verify"], **quiet)
@@ -117,8 +119,8 @@ def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, fo
                 states = count_states(api, "verify")
                 ended = states["COMPLETED"] + states["FAILED"] + states["CRASHED"]
             print(
-                f"  after {ended:4d} runs: server {memory_mb(server):5.0f} MB, worker without "
-                f"its runs {memory_of_one(worker.pid):5.0f} MB",
+                f"  after {ended:4d} runs: server {memory_of_tree_mb(server):5.0f} MB, "
+                f"worker without its child processes {memory_of_process_mb(worker.pid):5.0f} MB",
                 flush=True,
             )
         print(f"  {runs} runs by the worker; states on the server: {dict(states)}")
@@ -129,7 +131,7 @@ def soak_worker(api: str, server: int, parameters: dict[str, Any], runs: int, fo
     print(f"  lock errors in the worker's log: {len(LOCKED.findall(log_text))}")
 
 
-def memory_of_one(process: int) -> float:
+def memory_of_process_mb(process: int) -> float:
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -186,16 +188,16 @@ def main() -> None:
                 parameters["dataset"], parameters["store"], ("measurements",), options=settings
             )
             database = "Postgres" if options.postgres else "SQLite"
-            print(f"{database}, {options.at_once} at once")
+            print(f"{database}, {options.at_once} simultaneous runs")
             if options.runs:
-                soak_process(api, server.pid, parameters, options.runs, options.at_once)
+                run_in_process(api, server.pid, parameters, options.runs, options.at_once)
             if options.worker_runs:
-                soak_worker(api, server.pid, parameters, options.worker_runs, folder)
+                run_by_worker(api, server.pid, parameters, options.worker_runs, folder)
         finally:
             server.terminate()
             server.wait()
         text = (folder / "server.log").read_text(errors="replace", encoding="utf-8")
-        print(f"  retried requests of this benchmark: {len(BUSY)}")
+        print(f"  retried requests of this benchmark: {len(RETRIED)}")
         print(f"  lock errors in the server's log: {len(LOCKED.findall(text))}")
 
 

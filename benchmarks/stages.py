@@ -31,7 +31,9 @@ from pipeline.extraction.summary import ExtractionSummary
 
 BATCH = 16
 CACHED = 320
+"""Number of ECGs in a cache."""
 UNITS_PER_MV = 200
+"""Digital units per mV of the int16 cache."""
 
 
 def embed(expert: Expert, ecg: torch.Tensor) -> int:
@@ -43,6 +45,7 @@ def embed(expert: Expert, ecg: torch.Tensor) -> int:
 
 
 def read_cache(file: Path) -> int:
+    """Read a cache in batches as float32, and return the number of ECGs."""
     cached = np.load(file, mmap_mode="r")
     for start in range(0, len(cached), BATCH):
         ecg = torch.from_numpy(np.array(cached[start : start + BATCH])).float()
@@ -51,7 +54,7 @@ def read_cache(file: Path) -> int:
     return len(cached)
 
 
-def milliseconds(work: Callable[[], int]) -> float:
+def cpu_milliseconds(work: Callable[[], int]) -> float:
     """Return the CPU time per record in ms of a call that returns the number of records."""
     started = time.process_time()
     records = work()
@@ -69,7 +72,7 @@ def time_extraction(dataset: RepeatedRecords, folder: Path, expert: str) -> floa
             run_ranges(engine, plan.ranges(1), lambda shards: engine.extract(shards, summary))
             return dataset.records
 
-        result = milliseconds(work)
+        result = cpu_milliseconds(work)
 
     options = ExtractOptions(weights=("random:0",), device="cpu", threads=1, batch_size=BATCH)
     with tempfile.TemporaryDirectory(dir=folder) as root:
@@ -99,15 +102,15 @@ def main() -> None:
             return len([dataset.read(row) for row in range(dataset.files)])
 
         stages: dict[str, Callable[[], float]] = {
-            "decode": lambda: milliseconds(decode),
-            "int16 cache": lambda: milliseconds(lambda: read_cache(folder / "int16.npy")),
-            "float16 cache": lambda: milliseconds(lambda: read_cache(folder / "float16.npy")),
-            "gate's leads": lambda: milliseconds(lambda: embed(LeadsSample(), ecg)),
+            "decode": lambda: cpu_milliseconds(decode),
+            "int16 cache": lambda: cpu_milliseconds(lambda: read_cache(folder / "int16.npy")),
+            "float16 cache": lambda: cpu_milliseconds(lambda: read_cache(folder / "float16.npy")),
+            "gate's leads": lambda: cpu_milliseconds(lambda: embed(LeadsSample(), ecg)),
         }
         for name in arguments.experts:
             expert = load_expert(name, "random:0")
             embed(expert, ecg[:BATCH])
-            stages[name] = lambda expert=expert: milliseconds(lambda: embed(expert, ecg))
+            stages[name] = lambda expert=expert: cpu_milliseconds(lambda: embed(expert, ecg))
             stages[f"extraction with {name}"] = lambda name=name: time_extraction(
                 dataset, folder, name
             )

@@ -3,7 +3,7 @@
     python benchmarks/store.py --folder /tmp/bench            # 800,035 x 768 float16, 5 GB of disk
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
-A ratio is the other method's time divided by EnECG's time: at 0.5, EnECG takes twice as long. Times
+A ratio is the other method's time divided by EnECG's time; at 0.5, EnECG takes twice as long. Times
 are medians over `--repeats` repetitions. Each repetition runs all methods, so that changes of the
 machine's load affect all of them. "Cold" means that the files were dropped from the page cache
 (posix_fadvise) before each method.
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int, repeats: int) -> None:
-    """Print the times of all operations, as ratios to EnECG's times."""
+    """Print the times of all operations, and their ratios to EnECG's times."""
     data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
     flat, plain = folder / "flat.bin", folder / "plain"
     times: dict[str, list[float]] = {}
@@ -91,7 +91,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     native = ours.array("embedding")
 
     def mapped() -> np.ndarray:
-        # Map the file for each use, because pages of a mapped file stay in the page cache.
+        # Map the file again for each use, because pages of a mapped file stay in the page cache.
         return np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
 
     readers: dict[str, Callable[[], object]] = {
@@ -123,18 +123,18 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
             f"zarr rows, defaults, {state}",
         )
     del out
-    epochs(ours, mapped, times, timed, everything)
-    planning(folder / "lab", rows)
+    measure_epochs(ours, mapped, times, timed, everything)
+    measure_planning(folder / "lab", rows)
 
 
-def epochs(
+def measure_epochs(
     ours: EmbeddingStore,
     mapped: Callable[[], np.ndarray],
     times: dict[str, list[float]],
     timed: Callable[[str, Callable[[], object]], None],
     everything: np.ndarray,
 ) -> None:
-    """Time a shuffled epoch: from an array in memory, in blocks, and from a memmap."""
+    """Measure a shuffled epoch from an array in memory, from blocks, and from a memmap."""
     ids = ours.record_id
 
     def from_memory() -> None:
@@ -182,8 +182,8 @@ print(passed, status.split("VmHWM:")[1].split()[0])
 """
 
 
-def planning(root: Path, rows: int) -> None:
-    """Time opening a store and finding missing rows, in a new process."""
+def measure_planning(root: Path, rows: int) -> None:
+    """Measure opening a store and finding missing rows, in new processes."""
     found = [
         subprocess.run(
             [sys.executable, "-c", PLANNING, str(root)], capture_output=True, text=True, check=True
@@ -193,13 +193,14 @@ def planning(root: Path, rows: int) -> None:
     seconds = statistics.median(float(seconds) for seconds, _ in found)
     memory = statistics.median(int(kilobytes) for _, kilobytes in found) / 1024
     print(
-        f"| open and find missing of {rows:,} rows, with {memory:.0f} MB | {seconds:.3f} | | | |",
+        f"| open and find missing of {rows:,} rows, peak memory {memory:.0f} MB "
+        f"| {seconds:.3f} | | | |",
         flush=True,
     )
 
 
 def measure_s3(folder: Path, rows: int) -> None:
-    """Time a store on S3. The server is slow, because it is moto in one Python process."""
+    """Measure a store on S3. The server is moto in this Python process, which is slow."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -248,6 +249,7 @@ def to_file(data: np.ndarray, path: Path, *, durable: bool) -> None:
 
 
 def drop_pages(folder: Path) -> None:
+    """Drop all files below a folder from the page cache."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -256,7 +258,7 @@ def drop_pages(folder: Path) -> None:
 
 
 def report(title: str, times: dict[str, list[float]], ours: str, *others: str) -> None:
-    """Print one table row per other method, with medians over the repetitions."""
+    """Print a table row for each of the other methods, with medians over the repetitions."""
     our_time = statistics.median(times[ours])
     for other in others:
         other_time = statistics.median(times[other])

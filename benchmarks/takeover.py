@@ -1,11 +1,11 @@
-"""Time until an extraction has taken over all leases of one that was killed on another host.
+"""Time until an extraction has taken over the leases of an extraction killed on another host.
 
     python benchmarks/takeover.py [--experts 5] [--root URL]
 
-The killed extraction runs with another host name (`unshare --uts` of util-linux; without root also
-with a user namespace of its own). Its leases therefore expire only when they have not been renewed
-for 45 s, like those of a machine that failed or of a container that was recreated. The time
-is measured from the start of the second extraction until it holds the leases of all stores.
+The killed extraction runs with another host name, in a namespace created by `unshare` of
+util-linux. Its leases therefore expire only after 45 s without renewal, like those of a failed
+machine or a recreated container. The time is measured from the start of the second extraction until
+it holds the leases of all stores.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def acquire_leases(root: str, experts: int, then: Callable[[int], None]) -> None
 
 
 def hold(leases: int) -> None:
-    """Report that the leases are held, and keep them until the process is killed."""
+    """Print the number of leases, and hold them until the process is killed."""
     print(leases, flush=True)
     time.sleep(3600)
 

@@ -9,12 +9,12 @@ number of epochs. The measured times are compared with extrapolated times:
 
 (a) the paper's procedure, which passes every batch through the experts in every epoch of every
     task and repeat. Only its forward passes are counted, extrapolated from those for 64 ECGs. The
-    total time is the reference.
+    ratio is relative to EnECG's total time.
 (b) the same heads as separate peft modules, one per expert, task, repeat and fold, extrapolated
-    from the time of 20 optimizer steps for each expert and task. The time of the heads alone is the
-    reference.
+    from the time of 20 optimizer steps for each expert and task. The ratio is relative to the time
+    of EnECG's heads alone.
 
-Another row is the time of one extraction (forward passes only) and the training together.
+Another row is the total time of one extraction (forward passes only) and the training.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def print_row(
 
 
 def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:
-    """Create stores of noise with the experts' numbers of features."""
+    """Fill stores with noise, with as many features as the experts have."""
     stores = {}
     for name in (*EXPERTS, LeadsSample.spec.name):
         leads = name == LeadsSample.spec.name
@@ -199,8 +199,8 @@ def time_separate_heads(
 ) -> float:
     """Estimate the seconds to train the heads one by one, including those of the folds."""
     seconds = 0.0
-    # Each epoch passes over all training records once for the final heads, and once for the heads
-    # of the two folds, which are halves.
+    # In each epoch, all training records are used once for the final heads, and once for the heads
+    # of the two folds, each of which has half of the records.
     steps = 2 * options.epochs * -(-int(0.7 * options.records) // batch_size)
     for embedding in experts.values():
         for outputs in (1, 1, 2, 2, 15):

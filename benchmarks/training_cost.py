@@ -1,4 +1,4 @@
-"""CPU and wall time of training, relative to scikit-learn on the same embeddings and splits.
+"""CPU and wall-clock time of training, relative to scikit-learn on the same embeddings and splits.
 
     python benchmarks/training_cost.py --folder /tmp/bench          # 10,000 records, 1,024 features
     python benchmarks/training_cost.py --folder /tmp/bench --experts 5 --repeats 3
@@ -11,8 +11,8 @@ variables.
 
 scikit-learn fits one model per task, expert and repeat on standardized embeddings: logistic
 regression (C = 0.01), or for regression tasks ridge regression with cross-validation. Every method
-runs in a separate process. Times exclude imports and the results page, which takes a few
-seconds for any number of records. The peak memory is that of the whole process.
+runs in a separate process. Times exclude imports and the results page, whose time does not depend
+on the number of records. The peak memory is that of the whole process.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def start(method: str) -> dict[str, float]:
 
 
 def run_method(options: argparse.Namespace) -> dict[str, float]:
-    """Train with the method `options.method` and return the CPU and wall time in seconds."""
+    """Train with the method `options.method` and return its CPU and wall-clock time in seconds."""
     synthetic = options.dataset is None
     dataset = SyntheticDataset(options.records) if synthetic else options.dataset
     store = options.folder / "stores" if synthetic else options.store
@@ -168,7 +168,7 @@ def run_method(options: argparse.Namespace) -> dict[str, float]:
 
 
 def measure(work: Callable[[], object]) -> dict[str, float]:
-    """Call a function and return its CPU and wall time in seconds."""
+    """Call a function and return its CPU and wall-clock time in seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}

@@ -3,9 +3,9 @@
     python benchmarks/workers.py [--patients 400] [--workers 1 2 4] [--kills 100]
 
 The benchmark extracts synthetic ECGs with DLinear (limited by decoding) and TimesNet (limited by
-the model), and compares the stores byte by byte with those of one process. It prints the time of
-the computation alone, and the time of the whole extraction including the start of the workers. Then
-it kills workers (SIGKILL) at random times until ``--kills`` have been killed.
+the model), and compares the files of the stores with those of one process by SHA-256. It prints the
+time of the computation alone, and the time of the whole extraction including the start of the
+workers. Then it kills workers (SIGKILL) at random times, `--kills` times in total.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from stores.opening import open_stores
 
 KILLS_PER_EXTRACTION = 5
 """Maximum number of kills per extraction. A worker takes seconds to start, so most further kills
-would hit workers that are starting."""
+would affect workers that have not started."""
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Extraction:
     """One measured extraction.
 
     Attributes:
-        total: Seconds in total.
-        computing: Seconds from the first range to the last.
+        total: Duration in seconds.
+        computing: Seconds from the start of the first range to the end of the last.
         digests: SHA-256 of each file of the stores.
         killed: Number of workers that were killed.
     """
@@ -55,7 +55,7 @@ class Extraction:
 def run(
     dataset: str, root: Path, expert: str, workers: int, limit: int | None, kills: int = 0
 ) -> Extraction:
-    """Extract into a new root, and kill up to `kills` workers meanwhile."""
+    """Extract to a new root, and kill up to `kills` workers during the extraction."""
     options = ExtractOptions(
         weights=("random:0",),
         device="cpu",
@@ -129,7 +129,7 @@ def main() -> None:
                 equal = result.digests == reference.digests
                 print(
                     f"{expert}, {workers} worker(s): {speed:.2f} times as fast as one process "
-                    f"({result.computing:.1f} s, {result.total:.1f} s with start); stores "
+                    f"({result.computing:.1f} s, {result.total:.1f} s including the start); stores "
                     f"{'equal' if equal else 'DIFFERENT'}",
                     flush=True,
                 )
@@ -144,8 +144,8 @@ def main() -> None:
                 different += result.digests != reference.digests
             if killed:
                 print(
-                    f"{killed} workers killed in {extractions} extractions: {different} of them "
-                    "with stores that differ from those of one process"
+                    f"{killed} workers killed; the stores of {different} of {extractions} "
+                    "extractions differ from those of one process"
                 )
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks' command line."""
+"""Command line, data sets and beat comparison of the benchmarks."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from pipeline.datasets.base import Dataset
 ROOT = Path(command_line.__file__).parents[1]
 
 
-def test_full_and_quick_arguments_are_for_the_same_benchmarks():
+def test_full_and_quick_runs_have_the_same_benchmarks():
     files = {path.stem for path in command_line.BENCHMARKS.glob("*.py")}
     assert command_line.FULL.keys() == command_line.QUICK.keys() <= files
 
@@ -30,10 +30,10 @@ def test_data_sets_have_all_methods_of_the_protocol(dataset: type):
 
 
 @pytest.mark.parametrize("found", [np.array([], int), np.array([5, 2400])])
-def test_record_without_matched_beats_has_only_missed_ones(found: np.ndarray):
+def test_all_marks_of_a_record_without_matching_beats_are_missed(found: np.ndarray):
     marks = Marks(np.array([500, 1000, 1500]), np.empty((3, 0)))
     errors = compare(7, marks, found)
-    assert (errors.row, errors.missed, errors.false, errors.largest) == (7, 3, 0, 0.0)
+    assert (errors.row, errors.missed, errors.false, errors.largest_distance) == (7, 3, 0, 0.0)
 
 
 @pytest.mark.slow
@@ -44,7 +44,7 @@ def test_record_without_matched_beats_has_only_missed_ones(found: np.ndarray):
         "expert_costs --experts measurements --batch 2 --records 2 --rounds 1 --matmul 64",
     ],
 )
-def test_runs_without_kills_and_with_an_expert_without_parameters(command: str):
+def test_benchmarks_accept_zero_kills_and_an_expert_without_parameters(command: str):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *command.split()],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def test_runs_without_kills_and_with_an_expert_without_parameters(command: str):
 
 
 @pytest.mark.slow
-def test_table_has_a_ratio_of_each_benchmark_and_failures_are_named(
+def test_table_has_ratios_of_each_benchmark_and_failures_are_named(
     capfd: pytest.CaptureFixture[str],
 ):
     commands = {
@@ -72,7 +72,7 @@ def test_table_has_a_ratio_of_each_benchmark_and_failures_are_named(
 
 
 @pytest.mark.slow
-def test_list_names_the_benchmarks():
+def test_list_contains_all_benchmarks_with_ratios():
     command = [sys.executable, "-m", "benchmarks"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in printed.splitlines()} >= command_line.FULL.keys()
